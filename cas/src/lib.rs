@@ -1,0 +1,15 @@
+//! The store: bytes by digest, results by action, on one disk.
+//!
+//! It knows no compiler, no network and no configuration file: limits, clocks and paths
+//! are handed to it. Of our other crates it knows only the wire messages.
+
+pub mod digest;
+mod error;
+mod store;
+
+pub use digest::{Digest, DigestError, DigestFunction, Hash, Hasher, Names};
+pub use error::StoreError;
+pub use store::{
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, PROMISE_LEASE, Placing,
+    Sharing, StoreStatus, StoredResult,
+};

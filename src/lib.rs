@@ -1,0 +1,1 @@
+//! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
