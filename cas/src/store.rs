@@ -49,6 +49,10 @@ pub trait BlobStore: Send + Sync {
     /// (STO-04).
     fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError>;
 
+    /// How many bytes the blob of this hash has, for a protocol that carries hashes without
+    /// sizes; `None` where it is not there. It mentions nothing: `open` follows.
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError>;
+
     /// Begins to store a blob. Nothing is visible before `commit`; dropping the writer
     /// leaves nothing behind.
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError>;
