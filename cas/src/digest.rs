@@ -205,9 +205,7 @@ impl<K> PartialEq for Digest<K> {
 impl<K> Eq for Digest<K> {}
 impl<K> std::hash::Hash for Digest<K> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.function.hash(state);
-        self.hash.hash(state);
-        self.size_bytes.hash(state);
+        std::hash::Hash::hash(&(self.function, self.hash, self.size_bytes), state);
     }
 }
 impl<K> PartialOrd for Digest<K> {
