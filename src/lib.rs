@@ -1,1 +1,3 @@
 //! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
+
+pub mod daemon;

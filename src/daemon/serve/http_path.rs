@@ -1,0 +1,210 @@
+//! Reads the path of an HTTP cache request: `[/prefix]/{ac,cas}/{hash}` and the two pages.
+//!
+//! Pure: text in, a [`Target`] or a [`PathError`] out, so that it can be fuzzed. The prefix is
+//! the instance name, decoded and checked as REAPI checks one; what it isolates is decided
+//! elsewhere. Hashes are SHA-256 only: HTTP names no digest function, and no public
+//! convention for doing so exists.
+//!
+//! Invariant: a `Target` in hand names a well-formed hash and a well-formed instance.
+
+use kache_cas::Hash;
+use thiserror::Error;
+
+/// The longest path that is read. A hash and the longest instance name, each byte of it
+/// percent-encoded, fit.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// The longest instance name in bytes. Names are short words; the bound keeps keys small.
+pub const INSTANCE_BYTES_MAX: usize = 256;
+
+/// Segments that REAPI keeps for itself, so that a resource name can be read by scanning.
+const RESERVED: [&str; 7] =
+    ["blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"];
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An action result.
+    Action {
+        /// The instance name; empty without a prefix.
+        instance: String,
+        /// The action's hash.
+        hash: Hash,
+    },
+    /// A blob. Its prefix was checked and means nothing: bytes are their own name.
+    Blob {
+        /// The blob's hash.
+        hash: Hash,
+    },
+    /// The state of the store, as JSON.
+    Status,
+    /// Numbers for Prometheus.
+    Metrics,
+}
+
+/// Why a path is not a target.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PathError {
+    /// Nothing of that shape is served.
+    #[error("nothing is served there: use `/ac/<hash>`, `/cas/<hash>`, `/status` or `/metrics`")]
+    Unknown,
+    /// The path is longer than any valid one.
+    #[error("the path has {len} bytes, more than `PATH_BYTES_MAX` ({PATH_BYTES_MAX}) allows")]
+    TooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// The last segment is not a hash.
+    #[error("`{text}` is not a hash: 64 lower-case hexadecimal digits are expected")]
+    Hash {
+        /// The segment, shortened.
+        text: String,
+    },
+    /// The prefix is no instance name.
+    #[error("the prefix is not an instance name: {why}")]
+    Instance {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// Reads a path, without its query.
+pub fn parse(path: &str) -> Result<Target, PathError> {
+    if path.len() > PATH_BYTES_MAX {
+        return Err(PathError::TooLong { len: path.len() });
+    }
+    match path {
+        "/status" => return Ok(Target::Status),
+        "/metrics" => return Ok(Target::Metrics),
+        _ => {}
+    }
+    let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
+    let (place, hash) = path.rsplit_once('/').ok_or(PathError::Unknown)?;
+    let (prefix, kind) = place.rsplit_once('/').map_or((None, place), |(prefix, kind)| (Some(prefix), kind));
+    if kind != "ac" && kind != "cas" {
+        return Err(PathError::Unknown);
+    }
+    let instance = prefix.map_or(Ok(String::new()), instance)?;
+    let hash = hash.parse().map_err(|_| PathError::Hash { text: hash.chars().take(80).collect() })?;
+    Ok(if kind == "ac" { Target::Action { instance, hash } } else { Target::Blob { hash } })
+}
+
+/// The instance name that a prefix stands for.
+fn instance(prefix: &str) -> Result<String, PathError> {
+    let wrong = |why| PathError::Instance { why };
+    let segments: Vec<String> = prefix.split('/').map(decode).collect::<Result<_, _>>().map_err(wrong)?;
+    for segment in &segments {
+        check_segment(segment).map_err(wrong)?;
+    }
+    let name = segments.join("/");
+    if name.len() > INSTANCE_BYTES_MAX {
+        return Err(wrong("it is longer than `INSTANCE_BYTES_MAX` (256 bytes)"));
+    }
+    Ok(name)
+}
+
+fn check_segment(segment: &str) -> Result<(), &'static str> {
+    if segment.is_empty() {
+        return Err("a segment is empty");
+    }
+    if segment.contains('/') {
+        return Err("a segment holds an encoded `/`");
+    }
+    if segment.chars().any(char::is_control) {
+        return Err("it holds a control character");
+    }
+    if RESERVED.contains(&segment) {
+        return Err("a segment is a word that REAPI reserves, such as `blobs`");
+    }
+    Ok(())
+}
+
+/// Undoes percent-encoding.
+fn decode(segment: &str) -> Result<String, &'static str> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = rest.split_at_checked(2).ok_or("a `%` lacks its two digits")?;
+        bytes.push(hex_byte(digits.0).ok_or("a `%` lacks its two digits")?);
+        rest = digits.1;
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8")
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let digit = |d: u8| char::from(d).to_digit(16);
+    let value = digit(digits[0])? << 4 | digit(digits[1])?;
+    u8::try_from(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn action(instance: &str) -> Result<Target, PathError> {
+        Ok(Target::Action { instance: instance.to_owned(), hash: HASH.parse().unwrap() })
+    }
+
+    #[test]
+    fn well_formed_paths_name_their_target() {
+        let blob = Ok(Target::Blob { hash: HASH.parse().unwrap() });
+        for (path, expected) in [
+            ("/status", Ok(Target::Status)),
+            ("/metrics", Ok(Target::Metrics)),
+            ("/ac/HASH", action("")),
+            ("/cas/HASH", blob.clone()),
+            ("/main/cas/HASH", blob.clone()),
+            ("/main/ac/HASH", action("main")),
+            ("/a/b/ac/HASH", action("a/b")),
+            ("/ac/ac/HASH", action("ac")),
+            ("/status/ac/HASH", action("status")),
+            ("/%61%20b/ac/HASH", action("a b")),
+            ("/caf%C3%A9/ac/HASH", action("café")),
+            ("/../ac/HASH", action("..")),
+        ] {
+            assert_eq!(parse(&path.replace("HASH", HASH)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_says_why() {
+        let unknown = "nothing is served there";
+        for (path, expected) in [
+            ("", unknown),
+            ("*", unknown),
+            ("/", unknown),
+            ("/robots.txt", unknown),
+            ("ac/HASH", unknown),
+            ("/ac", unknown),
+            ("/ac/HASH/", "nothing is served"),
+            ("/main/status", unknown),
+            ("/AC/HASH", unknown),
+            ("/ac/", "`` is not a hash"),
+            ("/ac/E3B0", "`E3B0` is not a hash"),
+            ("/cas/HASH0", "is not a hash"),
+            ("//ac/HASH", "a segment is empty"),
+            ("/a//ac/HASH", "a segment is empty"),
+            ("/a%2Fb/ac/HASH", "encoded `/`"),
+            ("/a%00/ac/HASH", "control character"),
+            ("/a%/ac/HASH", "two digits"),
+            ("/a%+1/ac/HASH", "two digits"),
+            ("/a%é/ac/HASH", "two digits"),
+            ("/%ff/ac/HASH", "not UTF-8"),
+            ("/x/blobs/cas/HASH", "reserves"),
+        ] {
+            let error = parse(&path.replace("HASH", HASH)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{path}: {error}");
+        }
+        let long = format!("/{}/ac/{HASH}", "x".repeat(INSTANCE_BYTES_MAX + 1));
+        assert!(parse(&long).unwrap_err().to_string().contains("INSTANCE_BYTES_MAX"));
+        let longer = format!("/{}/ac/{HASH}", "x".repeat(PATH_BYTES_MAX));
+        assert!(parse(&longer).unwrap_err().to_string().contains("PATH_BYTES_MAX"));
+    }
+}

@@ -1,0 +1,12 @@
+//! The store's door for other programs: the Bazel remote cache protocol over gRPC and HTTP.
+
+pub mod admission;
+pub mod auth;
+pub mod credentials;
+pub mod host_guard;
+pub mod http_path;
+pub mod range;
+pub mod stream;
+pub mod tls;
+pub mod tokens;
+pub mod validity;

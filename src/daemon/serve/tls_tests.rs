@@ -1,0 +1,182 @@
+//! The files of `tls`, good and bad, and handshakes over a pipe.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::*;
+
+/// A directory with a CA and what it signed.
+struct Authority {
+    dir: tempfile::TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Authority { dir: tempfile::tempdir().unwrap(), issuer }
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`, and returns their paths.
+    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (PathBuf, PathBuf) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
+        (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.write("ca.pem", &self.issuer.pem())
+    }
+
+    fn server(&self, client_ca: bool, required: bool) -> TlsFiles {
+        let (certificate, key) = self.issue("server", |_| {});
+        let client_ca = client_ca.then(|| self.ca());
+        TlsFiles { certificate, key, client_ca, client_certificate_required: required }
+    }
+
+    fn client(&self, certificate: Option<(PathBuf, PathBuf)>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        match certificate {
+            Some((chain, key)) => builder
+                .with_client_auth_cert(certificates(&chain).unwrap(), private_key(&key).unwrap())
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        }
+    }
+}
+
+/// Shakes hands, and returns whether both sides are content and whether the server saw a
+/// client certificate.
+async fn shake_hands(tls: &Tls, client: ClientConfig) -> Option<bool> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let name = ServerName::try_from("localhost").unwrap();
+    let connecting = async {
+        use tokio::io::AsyncReadExt as _;
+        let mut stream = TlsConnector::from(Arc::new(client)).connect(name, near).await?;
+        // With TLS 1.3 a client learns that it was refused when it reads.
+        stream.read_u8().await
+    };
+    let accepting = async {
+        use tokio::io::AsyncWriteExt as _;
+        let mut stream = TlsAcceptor::from(tls.config()).accept(far).await?;
+        stream.write_u8(b'!').await?;
+        stream.flush().await?;
+        io::Result::Ok(stream.get_ref().1.peer_certificates().is_some())
+    };
+    let (connected, accepted) = tokio::join!(connecting, accepting);
+    connected.ok().and(accepted.ok())
+}
+
+#[tokio::test]
+async fn client_certificates_are_required_optional_or_not_asked_for() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    let own = authority.issue("client", |_| {});
+    let foreign = stranger.issue("client", |_| {});
+    for (client_ca, required, certificate, expected) in [
+        (false, false, None, Some(false)),
+        (false, false, Some(&own), Some(false)),
+        (true, false, None, Some(false)),
+        (true, false, Some(&own), Some(true)),
+        (true, false, Some(&foreign), None),
+        (true, true, None, None),
+        (true, true, Some(&own), Some(true)),
+        (true, true, Some(&foreign), None),
+    ] {
+        let tls = Tls::open(authority.server(client_ca, required), SystemTime::now()).unwrap();
+        assert_eq!(tls.asks_for_certificates(), client_ca);
+        let client = authority.client(certificate.cloned());
+        let row = (client_ca, required, certificate);
+        assert_eq!(shake_hands(&tls, client).await, expected, "{row:?}");
+    }
+}
+
+#[test]
+fn wrong_files_are_named_with_what_is_wrong() {
+    let authority = Authority::new();
+    let good = authority.server(false, false);
+    let other_key = authority.issue("other", |_| {}).1;
+    let expired = authority.issue("expired", |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1)).0;
+    let early = authority.issue("early", |params| params.not_before = rcgen::date_time_ymd(3001, 1, 1)).0;
+    let nonsense = authority.write("nonsense.pem", "hello");
+    let cut = authority.write("cut.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+    let encrypted = authority.write(
+        "encrypted.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let open_key = authority.write("open.key", &fs::read_to_string(&good.key).unwrap());
+    fs::set_permissions(&open_key, fs::Permissions::from_mode(0o644)).unwrap();
+    let missing = PathBuf::from("/nonexistent/server.pem");
+    let certificate = |path: &PathBuf| TlsFiles { certificate: path.clone(), ..good.clone() };
+    let key = |path: &PathBuf| TlsFiles { key: path.clone(), ..good.clone() };
+    let ca = |path: &PathBuf| TlsFiles { client_ca: Some(path.clone()), ..good.clone() };
+    for (files, path, expected) in [
+        (certificate(&missing), &missing, "failed to read"),
+        (certificate(&nonsense), &nonsense, "holds no certificate"),
+        (certificate(&cut), &cut, "not well-formed PEM"),
+        (certificate(&good.key), &good.key, "holds no certificate"),
+        (certificate(&expired), &expired, "expired"),
+        (certificate(&early), &early, "this machine's clock"),
+        (key(&missing), &missing, "failed to read"),
+        (key(&nonsense), &nonsense, "holds no key"),
+        (key(&good.certificate), &good.certificate, "holds no key"),
+        (key(&encrypted), &encrypted, "openssl pkey"),
+        (key(&open_key), &open_key, "chmod 600"),
+        (key(&other_key), &other_key, "is not the key of the certificate"),
+        (ca(&missing), &missing, "failed to read"),
+        (ca(&nonsense), &nonsense, "holds no certificate"),
+    ] {
+        let error = Tls::open(files, SystemTime::now()).err().unwrap().to_string();
+        let path = path.display().to_string();
+        assert!(error.contains(expected) && error.contains(&path), "{path}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn renewed_files_are_used_and_broken_ones_are_not() {
+    let authority = Authority::new();
+    let files = authority.server(false, false);
+    let tls = Tls::open(files.clone(), SystemTime::now()).unwrap();
+    let look_again = || tls.refresh(&mut tls.current.lock().unwrap(), SystemTime::now());
+
+    let before = tls.config();
+    look_again();
+    assert!(Arc::ptr_eq(&before, &tls.config()), "nothing changed");
+
+    fs::write(&files.certificate, "half a renewal").unwrap();
+    look_again();
+    assert!(Arc::ptr_eq(&before, &tls.config()), "the old pair stays in use");
+
+    authority.server(false, false);
+    look_again();
+    assert!(!Arc::ptr_eq(&before, &tls.config()), "the new pair is in use");
+    assert_eq!(shake_hands(&tls, authority.client(None)).await, Some(false));
+}
+
+#[test]
+fn time_is_told_in_words() {
+    for (seconds, words) in [(30, "1 minutes"), (7_200, "2 hours"), (200_000, "2 days")] {
+        assert_eq!(in_words(Duration::from_secs(seconds)), words);
+    }
+}
