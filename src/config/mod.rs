@@ -1,0 +1,3 @@
+//! Configuration: what can be set, where it came from, and what it means.
+
+pub mod serve;
