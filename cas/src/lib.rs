@@ -3,13 +3,25 @@
 //! It knows no compiler, no network and no configuration file: limits, clocks and paths
 //! are handed to it. Of our other crates it knows only the wire messages.
 
+pub mod clock;
+pub mod completeness;
+pub mod composed;
 pub mod digest;
 mod error;
+pub mod evict;
+pub mod leases;
+pub mod memory;
+pub mod metering;
+pub mod references;
+pub mod single_flight;
 mod store;
+pub mod verify;
 
+pub use composed::{Maintenance, Store, StoreSettings};
 pub use digest::{Digest, DigestError, DigestFunction, Hash, Hasher, Names};
 pub use error::StoreError;
+pub use metering::Counters;
 pub use store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, PROMISE_LEASE, Placing,
-    Sharing, StoreStatus, StoredResult,
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, PROMISE_LEASE,
+    Placing, Sharing, StoreStatus, StoredResult,
 };

@@ -1,0 +1,86 @@
+//! The store's only source of time, handed in so that tests can move it.
+//!
+//! Times in the store are whole milliseconds since the Unix epoch: they are compared,
+//! persisted and subtracted, never shown. A clock may jump either way; nothing here
+//! assumes that it does not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        // A clock set before 1970 reads as 1970: everything is then simply old.
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        duration_ms(since_epoch)
+    }
+}
+
+/// A clock that moves only when told to, for tests.
+#[derive(Debug)]
+pub struct ManualClock {
+    now_ms: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that stands at this time.
+    pub const fn at_ms(now_ms: u64) -> Self {
+        ManualClock { now_ms: AtomicU64::new(now_ms) }
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, by: Duration) {
+        self.now_ms.fetch_add(duration_ms(by), Ordering::Relaxed);
+    }
+
+    /// Sets it, also backwards, as a machine's clock sometimes is.
+    pub fn set_ms(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+/// Some day in 2026: old enough for ages to be subtracted from it.
+impl Default for ManualClock {
+    fn default() -> Self {
+        ManualClock::at_ms(1_790_000_000_000)
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn duration_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_goes_where_it_is_told() {
+        let clock = ManualClock::at_ms(5_000);
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(clock.now_ms(), 7_000);
+        clock.set_ms(1);
+        assert_eq!(clock.now_ms(), 1);
+    }
+
+    #[test]
+    fn the_system_clock_is_past_the_day_this_was_written() {
+        assert!(SystemClock.now_ms() > 1_700_000_000_000);
+    }
+}

@@ -1,0 +1,263 @@
+//! An action result is only returned when every blob it names is there (STO-03).
+//!
+//! The decorator in front of an action cache that knows the blobs. A mention reaches the
+//! action first and then every blob it names, through trees, so that a blob is never older
+//! than the action that needs it. It knows no clients: what a miss means is theirs.
+//!
+//! A hot action costs one lookup: while the store's count of deletions stands still, what
+//! was found complete is complete, and while [`RENEWAL_SLACK`] lasts its promise needs no
+//! new record. What trees expand to is remembered as well, by their digests, which never
+//! goes out of date.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use kache_proto::Message;
+use kache_proto::reapi::{ActionResult, Tree};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::clock::{Clock, duration_ms};
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::leases::RENEWAL_SLACK;
+use crate::metering::Meter;
+use crate::references::{self, TreeReference};
+use crate::single_flight::SingleFlight;
+use crate::store::{ActionCache, ActionKey, BlobStore, Mention, StoredResult};
+
+/// How many results are remembered as complete: at 40 bytes each, a few megabytes.
+const REMEMBERED_RESULTS_MAX: usize = 65_536;
+
+/// How many digests the remembered trees may hold together: about 12 MiB.
+const REMEMBERED_TREE_DIGESTS_MAX: u64 = 262_144;
+
+/// How many trees are remembered at most, should they all be small.
+const REMEMBERED_TREES_MAX: usize = 8_192;
+
+/// The largest encoded tree that is read into memory to be expanded. At about 80 bytes a
+/// file it has 800,000 files; a result with a larger one cannot be checked and is a miss.
+pub const TREE_BYTES_MAX: u64 = 64 << 20;
+
+type Expansion = Arc<[Digest]>;
+
+#[derive(Clone)]
+struct DigestCount;
+
+impl Weighter<TreeReference, Expansion> for DigestCount {
+    fn weight(&self, _tree: &TreeReference, expansion: &Expansion) -> u64 {
+        expansion.len() as u64 + 1
+    }
+}
+
+/// What trees expand to, remembered and computed once.
+pub struct Trees {
+    remembered: Cache<TreeReference, Expansion, DigestCount>,
+    flights: SingleFlight<TreeReference, Option<Expansion>>,
+}
+
+impl Default for Trees {
+    fn default() -> Self {
+        Trees {
+            remembered: Cache::with_weighter(REMEMBERED_TREES_MAX, REMEMBERED_TREE_DIGESTS_MAX, DigestCount),
+            flights: SingleFlight::default(),
+        }
+    }
+}
+
+impl Trees {
+    /// What this tree names; `None` where the tree is not there, is not a tree, or is
+    /// larger than [`TREE_BYTES_MAX`].
+    pub fn expand<B: BlobStore + ?Sized>(
+        &self,
+        blobs: &B,
+        tree: &TreeReference,
+    ) -> Result<Option<Expansion>, StoreError> {
+        if let Some(expansion) = self.remembered.get(tree) {
+            return Ok(Some(expansion));
+        }
+        self.flights.run(tree, || {
+            let expansion = read_tree(blobs, tree)?;
+            if let Some(expansion) = &expansion {
+                self.remembered.insert(*tree, Arc::clone(expansion));
+            }
+            Ok(expansion)
+        })
+    }
+}
+
+fn read_tree<B: BlobStore + ?Sized>(
+    blobs: &B,
+    tree: &TreeReference,
+) -> Result<Option<Expansion>, StoreError> {
+    if tree.digest.size_bytes > TREE_BYTES_MAX {
+        return Ok(None);
+    }
+    let digest: Digest = tree.digest.coerce();
+    let content = match blobs.open(&digest, Mention::Peek) {
+        Ok(Some(content)) => content,
+        Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = content.read_all().map_err(|error| StoreError::io("read", "a tree", error))?;
+    // Whoever named it vouched for its being a tree. If it is none, nothing can be built
+    // from the result, which makes it as good as absent.
+    let Ok(message) = Tree::decode(bytes) else { return Ok(None) };
+    let references = references::tree_references(digest.function, &message, tree.with_directories);
+    Ok(references.ok().map(Arc::from))
+}
+
+/// Everything this result names, through its trees; `None` where a tree cannot be expanded.
+pub fn everything_named<B: BlobStore + ?Sized>(
+    function: crate::DigestFunction,
+    result: &ActionResult,
+    blobs: &B,
+    trees: &Trees,
+) -> Result<Option<Vec<Digest>>, StoreError> {
+    let named = references::references(function, result)?;
+    let mut all = named.blobs;
+    for tree in &named.trees {
+        if tree.digest.is_empty_blob() {
+            continue;
+        }
+        let Some(expansion) = trees.expand(blobs, tree)? else { return Ok(None) };
+        all.extend(expansion.iter());
+    }
+    Ok(Some(all))
+}
+
+/// What was found complete, and when.
+#[derive(Clone, Copy)]
+struct Complete {
+    deletions: u64,
+    used_ms: u64,
+    promised_ms: u64,
+}
+
+impl Complete {
+    /// Whether asking again, with this mention, would change anything.
+    fn still_covers(&self, deletions: u64, mention: Mention, now_ms: u64) -> bool {
+        let recent = |then_ms: u64| now_ms < then_ms.saturating_add(duration_ms(RENEWAL_SLACK));
+        let mentioned = match mention {
+            Mention::Peek => true,
+            Mention::Use => recent(self.used_ms),
+            Mention::Promise => recent(self.promised_ms),
+        };
+        mentioned && self.deletions == deletions
+    }
+}
+
+/// An action cache whose results are complete.
+pub struct Completeness<A: ?Sized, B: ?Sized> {
+    actions: Arc<A>,
+    blobs: Arc<B>,
+    clock: Arc<dyn Clock>,
+    trees: Arc<Trees>,
+    meter: Arc<Meter>,
+    complete: Cache<u64, Complete>,
+    /// Results are remembered by a keyed hash of their bytes: a result that was replaced is
+    /// another one, and nobody can aim for a collision.
+    fingerprints: RandomState,
+}
+
+impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> Completeness<A, B> {
+    /// In front of `actions`, whose blobs are in `blobs`.
+    pub fn new(
+        actions: Arc<A>,
+        blobs: Arc<B>,
+        clock: Arc<dyn Clock>,
+        trees: Arc<Trees>,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let complete = Cache::new(REMEMBERED_RESULTS_MAX);
+        Completeness { actions, blobs, clock, trees, meter, complete, fingerprints: RandomState::new() }
+    }
+
+    fn is_complete(
+        &self,
+        key: &ActionKey,
+        stored: &StoredResult,
+        mention: Mention,
+    ) -> Result<bool, StoreError> {
+        let fingerprint = self.fingerprints.hash_one((key.function, &stored.encoded));
+        let now_ms = self.clock.now_ms();
+        // Read before the blobs are looked for: a deletion in between then shows.
+        let deletions = self.blobs.deletions();
+        let before = self.complete.get(&fingerprint);
+        if before.is_some_and(|before| before.still_covers(deletions, mention, now_ms)) {
+            return Ok(true);
+        }
+        let result = stored.decode()?;
+        let named = everything_named(key.function, &result, &*self.blobs, &self.trees)?;
+        let Some(named) = named else { return Ok(false) };
+        if self.blobs.find_missing(&named, mention)?.contains(&true) {
+            return Ok(false);
+        }
+        self.remember(fingerprint, before, deletions, mention, now_ms);
+        Ok(true)
+    }
+
+    fn remember(
+        &self,
+        fingerprint: u64,
+        before: Option<Complete>,
+        deletions: u64,
+        mention: Mention,
+        now_ms: u64,
+    ) {
+        let mut complete = before.unwrap_or(Complete { deletions, used_ms: 0, promised_ms: 0 });
+        complete.deletions = deletions;
+        match mention {
+            Mention::Peek => {}
+            Mention::Use => complete.used_ms = now_ms,
+            Mention::Promise => (complete.used_ms, complete.promised_ms) = (now_ms, now_ms),
+        }
+        self.complete.insert(fingerprint, complete);
+    }
+
+    /// Moves contents that came inside the result to the blobs, where everybody else looks
+    /// for them.
+    fn take_out_contents(&self, key: &ActionKey, result: &mut ActionResult) -> Result<(), StoreError> {
+        for file in &mut result.output_files {
+            let contents = std::mem::take(&mut file.contents);
+            let Some(stated) = file.digest.as_ref().filter(|_| !contents.is_empty()) else { continue };
+            let digest = Digest::parse(key.function, &stated.hash, stated.size_bytes)?;
+            for outcome in self.blobs.insert(&[(digest, contents)]) {
+                outcome.map_err(|error| match error.is_callers_fault() {
+                    true => {
+                        StoreError::InvalidResult { why: format!("contents of `{}`: {error}", file.path) }
+                    }
+                    false => error,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for Completeness<A, B> {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        let Some(stored) = self.actions.get(key, mention)? else { return Ok(None) };
+        if self.is_complete(key, &stored, mention)? {
+            return Ok(Some(stored));
+        }
+        self.meter.actions_incomplete.increment();
+        Ok(None)
+    }
+
+    /// The result is stored also where blobs are missing: they may be on their way. Those
+    /// that are there are used by it from now on.
+    fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
+        let mut admitted = references::admit(key.function, result.clone())?;
+        self.take_out_contents(key, &mut admitted)?;
+        let stored = self.actions.put(key, &admitted)?;
+        if let Some(named) = everything_named(key.function, &admitted, &*self.blobs, &self.trees)? {
+            self.blobs.find_missing(&named, Mention::Use)?;
+        }
+        Ok(stored)
+    }
+
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        self.actions.remove(key)
+    }
+}

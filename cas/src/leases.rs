@@ -1,0 +1,118 @@
+//! When a thing was last used, and until when it is promised to somebody.
+//!
+//! A value, not a registry: each implementation keeps one [`Touch`] per action and per
+//! blob, persisted or not, and asks it these questions. Pins (a restore that is under way)
+//! are not here; they live as long as a call does.
+//!
+//! Invariant: a mention never shortens a lease and never makes a thing older.
+
+use std::time::Duration;
+
+use crate::clock::duration_ms;
+use crate::store::{Mention, PROMISE_LEASE};
+
+/// How long an uploaded blob is kept that nothing names yet. A build uploads its outputs
+/// first and the result that names them last; a quarter of an hour covers a slow link.
+pub const UPLOAD_GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// How much longer than [`PROMISE_LEASE`] a promise is recorded. A thing mentioned again
+/// within this time needs no new record: what is left is still a whole promise. It is what
+/// makes a hot action's hit cost one lookup.
+pub const RENEWAL_SLACK: Duration = Duration::from_secs(15 * 60);
+
+/// A lease that ends later than this from now was written under a clock that was wrong,
+/// and is not honoured: else one bad date could fill the store for years.
+pub const LEASE_HONOURED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When a thing was last used and until when it is leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// The last use, in milliseconds since the Unix epoch.
+    pub used_ms: u64,
+    /// The end of its lease; zero where there never was one.
+    pub leased_until_ms: u64,
+}
+
+impl Touch {
+    /// A blob that has just arrived: used now, and leased for the upload's grace.
+    pub fn uploaded(now_ms: u64) -> Self {
+        Touch { used_ms: now_ms, leased_until_ms: now_ms.saturating_add(duration_ms(UPLOAD_GRACE)) }
+    }
+
+    /// A thing that was used now and promised to nobody.
+    pub fn used(now_ms: u64) -> Self {
+        Touch { used_ms: now_ms, leased_until_ms: 0 }
+    }
+
+    /// What it becomes through a mention.
+    #[must_use]
+    pub fn mentioned(self, mention: Mention, now_ms: u64) -> Self {
+        let lease_ms = match mention {
+            Mention::Peek => return self,
+            Mention::Use => 0,
+            Mention::Promise => now_ms.saturating_add(duration_ms(PROMISE_LEASE + RENEWAL_SLACK)),
+        };
+        self.merged(Touch { used_ms: now_ms, leased_until_ms: lease_ms })
+    }
+
+    /// Both of them: the later use and the longer lease.
+    #[must_use]
+    pub fn merged(self, other: Touch) -> Self {
+        Touch {
+            used_ms: self.used_ms.max(other.used_ms),
+            leased_until_ms: self.leased_until_ms.max(other.leased_until_ms),
+        }
+    }
+
+    /// Whether a promise stands.
+    pub fn is_leased(&self, now_ms: u64) -> bool {
+        let honoured_until_ms = now_ms.saturating_add(duration_ms(LEASE_HONOURED_MAX));
+        now_ms < self.leased_until_ms && self.leased_until_ms <= honoured_until_ms
+    }
+
+    /// How long ago it was last used; nothing, where the clock has gone back since.
+    pub fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.used_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_promise_holds_for_three_hours_and_a_use_for_none() {
+        let used = Touch::default().mentioned(Mention::Use, NOW_MS);
+        assert!(!used.is_leased(NOW_MS) && used.used_ms == NOW_MS);
+        let promised = used.mentioned(Mention::Promise, NOW_MS);
+        assert!(promised.is_leased(NOW_MS + duration_ms(PROMISE_LEASE)));
+        assert!(!promised.is_leased(NOW_MS + duration_ms(PROMISE_LEASE + RENEWAL_SLACK)));
+        assert_eq!(promised.mentioned(Mention::Peek, NOW_MS + 1), promised);
+    }
+
+    #[test]
+    fn a_mention_never_takes_away() {
+        let promised = Touch::default().mentioned(Mention::Promise, NOW_MS);
+        // The clock went back.
+        assert_eq!(promised.mentioned(Mention::Use, NOW_MS - 50_000), promised);
+        assert_eq!(promised.mentioned(Mention::Promise, NOW_MS - 50_000), promised);
+        assert_eq!(promised.age_ms(NOW_MS - 50_000), 0);
+    }
+
+    #[test]
+    fn a_lease_from_a_wrong_clock_is_not_honoured() {
+        let year_ms = 365 * 24 * 60 * 60 * 1000;
+        let wrong = Touch::default().mentioned(Mention::Promise, NOW_MS + year_ms);
+        assert!(!wrong.is_leased(NOW_MS));
+        assert!(wrong.is_leased(NOW_MS + year_ms));
+    }
+
+    #[test]
+    fn an_upload_has_its_grace() {
+        let touch = Touch::uploaded(NOW_MS);
+        assert!(touch.is_leased(NOW_MS + duration_ms(UPLOAD_GRACE) - 1));
+        assert!(!touch.is_leased(NOW_MS + duration_ms(UPLOAD_GRACE)));
+    }
+}

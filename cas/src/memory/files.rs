@@ -1,0 +1,82 @@
+//! `LocalFiles` in memory: files are copied in and out, which any filesystem can do.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::store::MemoryStore;
+use crate::digest::{Digest, DigestFunction, Hasher, Names};
+use crate::error::StoreError;
+use crate::store::{BlobStore, Content, Link, LocalFiles, Mention, Placing, Sharing};
+
+/// How much of a file is read at a time.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+impl LocalFiles for MemoryStore {
+    fn ingest(
+        &self,
+        path: &Path,
+        function: DigestFunction,
+        _sharing: Sharing,
+    ) -> Result<(Names, Link), StoreError> {
+        let io = |doing| move |error| StoreError::io(doing, path, error);
+        let mut file = File::open(path).map_err(io("open"))?;
+        let stamp = |file: &File| file.metadata().map(|m| (m.size(), m.mtime(), m.mtime_nsec(), m.ino()));
+        let before = stamp(&file).map_err(io("look at"))?;
+        let mut hasher = Hasher::new(function);
+        let mut bytes = Vec::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let len = file.read(&mut chunk).map_err(io("read"))?;
+            if len == 0 {
+                break;
+            }
+            hasher.update(&chunk[..len]);
+            bytes.extend_from_slice(&chunk[..len]);
+        }
+        if stamp(&file).map_err(io("look at"))? != before {
+            let changed = std::io::Error::other("the file changed while it was read");
+            return Err(StoreError::io("ingest", path, changed));
+        }
+        let names = hasher.finish();
+        if names.size_bytes > 0 {
+            let now_ms = self.now_ms();
+            self.state().add_blob(&names, Bytes::from(bytes), now_ms);
+        }
+        Ok((names, Link::Copy))
+    }
+
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+        let Some(Content::Memory(bytes)) = self.open(digest, Mention::Use)? else { return Ok(None) };
+        let draft = draft_path(path);
+        let written = write_draft(&draft, &bytes, placing)
+            .and_then(|()| fs::rename(&draft, path))
+            .map_err(|error| StoreError::io("place", path, error));
+        if written.is_err() {
+            // The draft is ours alone; that it may not exist is no trouble.
+            let _ = fs::remove_file(&draft);
+        }
+        written.map(|()| Some(Link::Copy))
+    }
+}
+
+fn draft_path(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut name = OsString::from(".kache-");
+    name.push(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    path.with_file_name(name)
+}
+
+fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(bytes)?;
+    if let Some(modified) = placing.modified {
+        file.set_modified(modified)?;
+    }
+    file.set_permissions(Permissions::from_mode(placing.mode))
+}

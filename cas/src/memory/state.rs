@@ -1,0 +1,134 @@
+//! What the store in memory holds: two maps and the aliases between names.
+//!
+//! Plain data behind one lock; it reads no clock and checks no hash. Invariant: an alias
+//! leads to a blob that is there, and a blob's SHA-256 is exactly what its alias says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::evict::BlobEntry;
+use crate::leases::Touch;
+use crate::store::{ActionKey, Mention, StoredResult};
+
+/// What an entry costs beside its bytes, so that a million empty ones are not free.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+/// Actions in the order in which pages list them.
+pub(super) type ActionOrder = (Arc<str>, DigestFunction, Hash);
+
+pub(super) fn order(key: &ActionKey) -> ActionOrder {
+    (Arc::clone(&key.instance), key.function, key.hash)
+}
+
+pub(super) struct BlobRecord {
+    pub(super) bytes: Bytes,
+    pub(super) sha256: Option<Hash>,
+    pub(super) touch: Touch,
+}
+
+impl BlobRecord {
+    pub(super) fn physical_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+pub(super) struct ActionRecord {
+    pub(super) result: StoredResult,
+    pub(super) touch: Touch,
+}
+
+impl ActionRecord {
+    pub(super) fn physical_bytes(&self) -> u64 {
+        self.result.encoded.len() as u64 + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) blobs: BTreeMap<Hash, BlobRecord>,
+    pub(super) aliases: HashMap<Hash, Hash>,
+    pub(super) actions: BTreeMap<ActionOrder, ActionRecord>,
+    pub(super) physical_bytes: u64,
+    pub(super) logical_bytes: u64,
+    pub(super) deletions: u64,
+}
+
+impl State {
+    pub(super) fn blake3_of(&self, function: DigestFunction, hash: Hash) -> Option<Hash> {
+        match function {
+            DigestFunction::Blake3 => Some(hash),
+            DigestFunction::Sha256 => self.aliases.get(&hash).copied(),
+        }
+    }
+
+    /// The blob by this name, mentioned; `None` also where the size is another.
+    pub(super) fn mention_blob(
+        &mut self,
+        digest: &Digest,
+        mention: Mention,
+        now_ms: u64,
+    ) -> Option<&BlobRecord> {
+        let blake3 = self.blake3_of(digest.function, digest.hash)?;
+        let record = self.blobs.get_mut(&blake3)?;
+        if record.bytes.len() as u64 != digest.size_bytes {
+            return None;
+        }
+        record.touch = record.touch.mentioned(mention, now_ms);
+        Some(record)
+    }
+
+    /// Makes checked bytes visible under their names. Bytes that are there already gain
+    /// the new name and the upload's grace.
+    pub(super) fn add_blob(&mut self, names: &Names, bytes: Bytes, now_ms: u64) {
+        let touch = Touch::uploaded(now_ms);
+        if let Some(sha256) = names.sha256 {
+            self.aliases.insert(sha256, names.blake3);
+        }
+        if let Some(there) = self.blobs.get_mut(&names.blake3) {
+            there.sha256 = there.sha256.or(names.sha256);
+            there.touch = there.touch.merged(touch);
+            return;
+        }
+        let record = BlobRecord { bytes, sha256: names.sha256, touch };
+        self.physical_bytes += record.physical_bytes();
+        self.logical_bytes += record.bytes.len() as u64;
+        self.blobs.insert(names.blake3, record);
+    }
+
+    /// Takes a blob out, under all of its names. How many physical bytes that freed.
+    pub(super) fn remove_blob(&mut self, blake3: &Hash) -> Option<u64> {
+        let record = self.blobs.remove(blake3)?;
+        if let Some(sha256) = record.sha256 {
+            self.aliases.remove(&sha256);
+        }
+        self.physical_bytes -= record.physical_bytes();
+        self.logical_bytes -= record.bytes.len() as u64;
+        self.deletions += 1;
+        Some(record.physical_bytes())
+    }
+
+    /// Stores a result, replacing any other; its lease outlives the replacement.
+    pub(super) fn add_action(&mut self, key: &ActionKey, result: StoredResult, now_ms: u64) {
+        let order = order(key);
+        let touch = Touch::used(now_ms);
+        let touch = self.remove_action(&order).map_or(touch, |old| old.touch.merged(touch));
+        let record = ActionRecord { result, touch };
+        self.physical_bytes += record.physical_bytes();
+        self.actions.insert(order, record);
+    }
+
+    pub(super) fn remove_action(&mut self, order: &ActionOrder) -> Option<ActionRecord> {
+        let record = self.actions.remove(order)?;
+        self.physical_bytes -= record.physical_bytes();
+        Some(record)
+    }
+
+    pub(super) fn blob_entry(&self, blake3: Hash) -> Option<BlobEntry> {
+        let record = self.blobs.get(&blake3)?;
+        let names = Names { blake3, sha256: record.sha256, size_bytes: record.bytes.len() as u64 };
+        Some(BlobEntry { names, physical_bytes: record.physical_bytes(), touch: record.touch })
+    }
+}

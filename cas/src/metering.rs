@@ -1,0 +1,273 @@
+//! Counts what passes through a store, for reports and `/metrics`.
+//!
+//! Counters only ever grow and are never read to decide anything. Each is one relaxed
+//! atomic: a hit pays a nanosecond for being counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use kache_proto::reapi::ActionResult;
+
+use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::error::StoreError;
+use crate::store::{ActionCache, ActionKey, BlobStore, BlobWriter, Content, Mention, StoredResult};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened since the store was opened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// The counters while they grow.
+        #[derive(Debug, Default)]
+        pub struct Meter {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Meter {
+            /// How they stand. Each is exact; together they are of about the same moment.
+            pub fn read(&self) -> Counters {
+                Counters { $($name: self.$name.read(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Action results asked for and served.
+    action_hits,
+    /// Action results asked for that were not there, or not complete.
+    action_misses,
+    /// Action results that were there but named a blob that was not.
+    actions_incomplete,
+    /// Action results stored.
+    action_puts,
+    /// Blobs opened for reading.
+    blob_hits,
+    /// Blobs asked for that were not there.
+    blob_misses,
+    /// The sizes of the blobs opened for reading.
+    blob_bytes_out,
+    /// Blobs stored, also those that were there already.
+    blob_puts,
+    /// The sizes of the blobs stored.
+    blob_bytes_in,
+    /// Digests whose presence was asked for.
+    presence_checks,
+    /// Digests that were said to be missing.
+    presence_missing,
+    /// Blobs and results refused because the caller's data was at fault.
+    refused,
+    /// Writes that found no room.
+    no_space,
+    /// Blobs found damaged and taken out of service.
+    damaged,
+    /// Operations that failed otherwise.
+    failures,
+    /// Action results evicted.
+    actions_evicted,
+    /// Blobs evicted.
+    blobs_evicted,
+    /// Physical bytes freed by eviction.
+    bytes_evicted,
+}
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds this many.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How it stands.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Meter {
+    /// Counts an operation that failed, by whose fault it was.
+    pub fn failed(&self, error: &StoreError) {
+        let counter = match error {
+            StoreError::Damaged { .. } => &self.damaged,
+            error if error.is_callers_fault() => &self.refused,
+            error if error.is_no_space() => &self.no_space,
+            _ => &self.failures,
+        };
+        counter.increment();
+    }
+
+    fn watch<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        outcome.inspect_err(|error| self.failed(error))
+    }
+
+    fn stored(&self, size_bytes: u64) {
+        self.blob_puts.increment();
+        self.blob_bytes_in.add(size_bytes);
+    }
+}
+
+/// The store behind it, counted.
+pub struct Metered<S: ?Sized> {
+    meter: Arc<Meter>,
+    inner: Arc<S>,
+}
+
+impl<S: ?Sized> Metered<S> {
+    /// In front of `inner`.
+    pub fn new(inner: Arc<S>, meter: Arc<Meter>) -> Self {
+        Metered { meter, inner }
+    }
+}
+
+impl<S: BlobStore + ?Sized> BlobStore for Metered<S> {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        let missing = self.meter.watch(self.inner.find_missing(digests, mention))?;
+        self.meter.presence_checks.add(missing.len() as u64);
+        self.meter.presence_missing.add(missing.iter().filter(|&&is_missing| is_missing).count() as u64);
+        Ok(missing)
+    }
+
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        let content = self.meter.watch(self.inner.open(digest, mention))?;
+        match &content {
+            Some(content) => {
+                self.meter.blob_hits.increment();
+                self.meter.blob_bytes_out.add(content.size_bytes());
+            }
+            None => self.meter.blob_misses.increment(),
+        }
+        Ok(content)
+    }
+
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.meter.watch(self.inner.size_of(function, hash))
+    }
+
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        let inner = self.meter.watch(self.inner.create(digest))?;
+        Ok(Box::new(MeteredWriter { meter: Arc::clone(&self.meter), inner }))
+    }
+
+    fn insert(&self, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
+        let outcomes = self.inner.insert(blobs);
+        for ((_, bytes), outcome) in blobs.iter().zip(&outcomes) {
+            match outcome {
+                Ok(()) => self.meter.stored(bytes.len() as u64),
+                Err(error) => self.meter.failed(error),
+            }
+        }
+        outcomes
+    }
+
+    fn deletions(&self) -> u64 {
+        self.inner.deletions()
+    }
+}
+
+struct MeteredWriter {
+    meter: Arc<Meter>,
+    inner: Box<dyn BlobWriter>,
+}
+
+impl BlobWriter for MeteredWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.meter.watch(self.inner.write(bytes))
+    }
+
+    fn commit(self: Box<Self>) -> Result<Names, StoreError> {
+        let names = self.meter.watch(self.inner.commit())?;
+        self.meter.stored(names.size_bytes);
+        Ok(names)
+    }
+}
+
+impl<S: ActionCache + ?Sized> ActionCache for Metered<S> {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        let found = self.meter.watch(self.inner.get(key, mention))?;
+        match &found {
+            Some(_) => self.meter.action_hits.increment(),
+            None => self.meter.action_misses.increment(),
+        }
+        Ok(found)
+    }
+
+    fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
+        let stored = self.meter.watch(self.inner.put(key, result))?;
+        self.meter.action_puts.increment();
+        Ok(stored)
+    }
+
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        self.meter.watch(self.inner.remove(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::memory::MemoryStore;
+
+    #[test]
+    fn what_passes_is_counted() {
+        let meter = Arc::new(Meter::default());
+        let memory = Arc::new(MemoryStore::new(Arc::new(ManualClock::default())));
+        let store = Metered::new(memory, Arc::clone(&meter));
+        let digest = Digest::of(DigestFunction::Sha256, b"bytes");
+        let other = Digest::of(DigestFunction::Sha256, b"other");
+
+        let outcomes =
+            store.insert(&[(digest, Bytes::from_static(b"bytes")), (other, Bytes::from_static(b"wrong"))]);
+        assert!(outcomes[0].is_ok() && outcomes[1].is_err());
+        let mut writer = store.create(&digest).unwrap();
+        writer.write(b"bytes").unwrap();
+        writer.commit().unwrap();
+        store.find_missing(&[digest, other], Mention::Peek).unwrap();
+        store.open(&digest, Mention::Use).unwrap();
+        store.open(&other, Mention::Use).unwrap();
+
+        let key = ActionKey { instance: "".into(), function: DigestFunction::Sha256, hash: digest.hash };
+        store.get(&key, Mention::Use).unwrap();
+        store.put(&key, &ActionResult::default()).unwrap();
+        store.get(&key, Mention::Use).unwrap();
+
+        let expected = Counters {
+            action_hits: 1,
+            action_misses: 1,
+            action_puts: 1,
+            blob_hits: 1,
+            blob_misses: 1,
+            blob_bytes_out: 5,
+            blob_puts: 2,
+            blob_bytes_in: 10,
+            presence_checks: 2,
+            presence_missing: 1,
+            refused: 1,
+            ..Default::default()
+        };
+        assert_eq!(meter.read(), expected);
+    }
+
+    #[test]
+    fn a_failure_is_counted_by_whose_fault_it_is() {
+        let meter = Meter::default();
+        let digest = Digest::of(DigestFunction::Sha256, b"x");
+        meter.failed(&StoreError::Damaged { digest });
+        meter.failed(&StoreError::NoSpace { wanted_bytes: 1, why: String::new() });
+        meter.failed(&StoreError::Closing);
+        let expected = Counters { damaged: 1, no_space: 1, failures: 1, ..Default::default() };
+        assert_eq!(meter.read(), expected);
+    }
+}
