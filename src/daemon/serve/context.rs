@@ -1,0 +1,112 @@
+//! What a request handler is given: the store, the limits, who is asking and what they may.
+//!
+//! It decides nothing: what a caller may do is decided by [`Peer::admit`] for each request,
+//! because credentials come with requests and not with connections.
+
+use std::sync::Arc;
+
+use kache_cas::{ActionCache, BlobStore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Code, Status};
+
+use super::admission::Peer;
+use super::auth::Access;
+use super::limits::Limits;
+use super::meters::Meters;
+use super::status::over_limit;
+use crate::daemon::{Activity, Draining};
+
+/// The store as far as the served protocols need it.
+pub trait Backend: Send + Sync + 'static {
+    /// Bytes by digest.
+    fn blobs(&self) -> &dyn BlobStore;
+    /// Results by action; only complete ones (STO-03).
+    fn actions(&self) -> &dyn ActionCache;
+}
+
+/// What every connection of a daemon shares.
+pub struct Shared {
+    /// The store.
+    pub store: Arc<dyn Backend>,
+    /// The limits.
+    pub limits: Limits,
+    /// How gRPC requests ended.
+    pub meters: Meters,
+    /// Requests in flight and connections open.
+    pub activity: Arc<Activity>,
+    /// Room for large messages, in units of `MEMORY_UNIT_BYTES`.
+    memory: Arc<Semaphore>,
+}
+
+/// One permit of the memory budget.
+const MEMORY_UNIT_BYTES: usize = 1024;
+
+impl Shared {
+    /// What a daemon with this store shares.
+    pub fn new(store: Arc<dyn Backend>, limits: Limits, activity: Arc<Activity>) -> Arc<Self> {
+        let memory_units = limits.messages_in_memory_bytes_max / MEMORY_UNIT_BYTES;
+        let memory = Arc::new(Semaphore::new(memory_units));
+        Arc::new(Shared { store, limits, meters: Meters::default(), activity, memory })
+    }
+
+    /// Waits for room for a message of this size, for as long as a client is waited for.
+    /// Small ones need none. The room is given back when what is returned is dropped.
+    pub async fn reserve(&self, bytes: usize) -> Result<Room, Status> {
+        if bytes <= Limits::MESSAGE_BYTES_UNBUDGETED {
+            return Ok(Room(None));
+        }
+        let limit = self.limits.messages_in_memory_bytes_max;
+        let busy = || over_limit(Code::ResourceExhausted, "busy", "messages_in_memory_bytes_max", limit);
+        let units = u32::try_from(bytes.min(limit) / MEMORY_UNIT_BYTES).map_err(|_| busy())?;
+        let permits = Arc::clone(&self.memory).acquire_many_owned(units);
+        match tokio::time::timeout(self.limits.stream_idle_max, permits).await {
+            Ok(Ok(permits)) => Ok(Room(Some(permits))),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+}
+
+/// Memory that was reserved for a message, until it is dropped.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held for what dropping it does")] Option<OwnedSemaphorePermit>);
+
+/// What a handler is given. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// What every connection shares.
+    pub shared: Arc<Shared>,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// What this request's sender may do; for a connection that has not asked for anything
+    /// yet, nothing.
+    pub access: Access,
+    /// Whether the daemon wants to leave.
+    pub draining: Draining,
+}
+
+impl Context {
+    /// For a connection from this peer: nothing is granted before a request was admitted.
+    pub fn new(shared: Arc<Shared>, peer: Peer, draining: Draining) -> Self {
+        Context { shared, peer, access: Access::None, draining }
+    }
+
+    /// The same with what a request was granted.
+    pub fn with_access(&self, access: Access) -> Self {
+        Context { access, ..self.clone() }
+    }
+
+    /// Bytes by digest.
+    pub fn blobs(&self) -> &dyn BlobStore {
+        self.shared.store.blobs()
+    }
+
+    /// Results by action.
+    pub fn actions(&self) -> &dyn ActionCache {
+        self.shared.store.actions()
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+}
