@@ -137,7 +137,7 @@ struct Complete {
 impl Complete {
     /// Whether asking again, with this mention, would change anything.
     fn still_covers(&self, deletions: u64, mention: Mention, now_ms: u64) -> bool {
-        let recent = |then_ms: u64| now_ms < then_ms.saturating_add(duration_ms(RENEWAL_SLACK));
+        let recent = |then_ms: u64| now_ms < then_ms.saturating_add(duration_ms(RENEWAL_SLACK) / 2);
         let mentioned = match mention {
             Mention::Peek => true,
             Mention::Use => recent(self.used_ms),
@@ -261,3 +261,7 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for Completenes
         self.actions.remove(key)
     }
 }
+
+#[cfg(test)]
+#[path = "completeness_tests.rs"]
+mod tests;

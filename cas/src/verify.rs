@@ -168,3 +168,104 @@ impl BlobWriter for NothingWriter {
         self.claim.settle()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::memory::MemoryStore;
+
+    const SHA256: DigestFunction = DigestFunction::Sha256;
+
+    fn store() -> Verified<MemoryStore> {
+        Verified::new(Arc::new(MemoryStore::new(Arc::new(ManualClock::default()))), 100)
+    }
+
+    fn digest(bytes: &[u8]) -> Digest {
+        Digest::of(SHA256, bytes)
+    }
+
+    fn with_size(digest: Digest, size_bytes: u64) -> Digest {
+        Digest::new(digest.function, digest.hash, size_bytes)
+    }
+
+    fn write<S: BlobStore>(store: &S, digest: &Digest, bytes: &[u8]) -> Result<Names, StoreError> {
+        let mut writer = store.create(digest)?;
+        bytes.chunks(3).try_for_each(|chunk| writer.write(chunk))?;
+        writer.commit()
+    }
+
+    #[test]
+    fn sto_02_bytes_that_are_not_their_name_never_get_in() {
+        let store = store();
+        let good = digest(b"the bytes");
+        for (claimed, bytes) in [
+            (good, b"the bytez".as_slice()),
+            (good, b"the byte"),
+            (good, b"the bytes!"),
+            (with_size(good, 8), b"the bytes"),
+            (with_size(good, 10), b"the bytes"),
+            (Digest::new(DigestFunction::Blake3, good.hash, 9), b"the bytes"),
+        ] {
+            assert!(write(&store, &claimed, bytes).unwrap_err().is_callers_fault());
+            let inserted = store.insert(&[(claimed, Bytes::copy_from_slice(bytes))]);
+            assert!(inserted[0].as_ref().unwrap_err().is_callers_fault());
+            assert_eq!(store.find_missing(&[claimed], Mention::Peek).unwrap(), [true]);
+        }
+        let names = write(&store, &good, b"the bytes").unwrap();
+        assert_eq!(names.digest(SHA256), Some(good));
+        assert_eq!(store.find_missing(&[good, with_size(good, 8)], Mention::Peek).unwrap(), [false, true]);
+        assert_eq!(store.open(&good, Mention::Use).unwrap().unwrap().read_all().unwrap(), "the bytes");
+    }
+
+    #[test]
+    fn a_flood_is_stopped_at_the_first_byte_too_many() {
+        let mut claim = Claim::new(&digest(b"1234"));
+        claim.take(b"1234").unwrap();
+        assert!(matches!(claim.take(b"5"), Err(StoreError::Length { received_bytes: 5, .. })));
+    }
+
+    #[test]
+    fn the_empty_blob_is_always_there_and_never_stored() {
+        let store = store();
+        for function in DigestFunction::ALL {
+            let empty = Digest::empty(function);
+            assert_eq!(store.find_missing(&[empty], Mention::Promise).unwrap(), [false]);
+            assert_eq!(store.open(&empty, Mention::Use).unwrap().unwrap().size_bytes(), 0);
+            assert_eq!(store.size_of(function, empty.hash).unwrap(), Some(0));
+            write(&store, &empty, b"").unwrap();
+            assert!(write(&store, &empty, b"x").is_err());
+            assert!(store.insert(&[(empty, Bytes::new())])[0].is_ok());
+        }
+        // The BLAKE3 of nothing is not the SHA-256 of anything empty.
+        let wrong = Digest::new(SHA256, Digest::<crate::digest::Blob>::empty(DigestFunction::Blake3).hash, 0);
+        assert_eq!(store.find_missing(&[wrong], Mention::Peek).unwrap(), [true]);
+        assert!(store.open(&wrong, Mention::Use).unwrap().is_none());
+        assert!(write(&store, &wrong, b"").is_err());
+        assert!(store.insert(&[(wrong, Bytes::new())])[0].is_err());
+        assert_eq!(crate::evict::Catalog::usage(&*store.inner).unwrap().blobs, 0);
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_a_byte_is_taken() {
+        let store = store();
+        let bytes = [7; 101];
+        let is_too_large =
+            |error: &StoreError| matches!(error, StoreError::TooLarge { limit_bytes: 100, .. });
+        assert!(store.create(&digest(&bytes)).is_err_and(|error| is_too_large(&error)));
+        write(&store, &digest(&bytes[1..]), &bytes[1..]).unwrap();
+        let outcomes = store.insert(&[
+            (digest(&bytes), Bytes::copy_from_slice(&bytes)),
+            (digest(b"a"), Bytes::from_static(b"a")),
+            (digest(b""), Bytes::new()),
+            (digest(b"b"), Bytes::from_static(b"x")),
+            (digest(b"c"), Bytes::from_static(b"c")),
+        ]);
+        assert!(outcomes[0].as_ref().is_err_and(is_too_large));
+        assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false, true]);
+        assert_eq!(
+            store.find_missing(&["a", "c", "b"].map(|t| digest(t.as_bytes())), Mention::Peek).unwrap(),
+            [false, false, true]
+        );
+    }
+}

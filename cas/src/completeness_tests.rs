@@ -1,0 +1,291 @@
+//! Tests of `completeness`: what makes a result incomplete, what a hit costs, and whom a
+//! mention reaches.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kache_proto::reapi::{DirectoryNode, FileNode, OutputDirectory, OutputFile};
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::digest::{Blob, DigestFunction, Hash};
+use crate::encoding::wire_digest;
+use crate::evict::Catalog;
+use crate::memory::MemoryStore;
+use crate::store::{BlobWriter, Content, PROMISE_LEASE};
+
+const SHA256: DigestFunction = DigestFunction::Sha256;
+
+/// Blobs that count how often they are asked.
+struct Counted {
+    memory: Arc<MemoryStore>,
+    checks: AtomicUsize,
+    opens: AtomicUsize,
+    fails: std::sync::atomic::AtomicBool,
+}
+
+impl BlobStore for Counted {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(StoreError::Database { doing: "look", message: "it broke".to_owned() }),
+            false => self.memory.find_missing(digests, mention),
+        }
+    }
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        self.memory.open(digest, mention)
+    }
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.memory.size_of(function, hash)
+    }
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.memory.create(digest)
+    }
+    fn deletions(&self) -> u64 {
+        self.memory.deletions()
+    }
+}
+
+struct Fixture {
+    memory: Arc<MemoryStore>,
+    blobs: Arc<Counted>,
+    clock: Arc<ManualClock>,
+    meter: Arc<Meter>,
+    cache: Completeness<MemoryStore, Counted>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let memory = Arc::new(MemoryStore::new(clock.clone()));
+        let blobs = Arc::new(Counted {
+            memory: memory.clone(),
+            checks: AtomicUsize::new(0),
+            opens: AtomicUsize::new(0),
+            fails: false.into(),
+        });
+        let meter = Arc::new(Meter::default());
+        let cache = Completeness::new(
+            memory.clone(),
+            blobs.clone(),
+            clock.clone(),
+            Arc::new(Trees::default()),
+            meter.clone(),
+        );
+        Fixture { memory, blobs, clock, meter, cache }
+    }
+
+    fn add(&self, bytes: impl AsRef<[u8]>) -> Digest {
+        let digest = Digest::of(SHA256, bytes.as_ref());
+        self.memory.insert(&[(digest, Bytes::copy_from_slice(bytes.as_ref()))]).remove(0).unwrap();
+        digest
+    }
+
+    /// As eviction would, once every lease is over.
+    fn delete(&self, digest: &Digest) {
+        self.clock.advance(Duration::from_secs(24 * 60 * 60));
+        let entry = self.memory.blob_entry(digest).unwrap().expect("it is there");
+        assert!(self.memory.delete_blob(&entry.names.blake3, entry.touch).unwrap().is_some());
+    }
+
+    fn get(&self, mention: Mention) -> Option<StoredResult> {
+        self.cache.get(&key(), mention).unwrap()
+    }
+
+    fn leased(&self, digest: &Digest, after: Duration) -> bool {
+        let entry = self.memory.blob_entry(digest).unwrap().expect("it is there");
+        entry.touch.is_leased(self.clock.now_ms() + duration_ms(after))
+    }
+}
+
+fn key() -> ActionKey {
+    ActionKey { instance: "".into(), function: SHA256, hash: Hash([7; 32]) }
+}
+
+fn output(path: &str, digest: &Digest) -> OutputFile {
+    OutputFile { path: path.to_owned(), digest: Some(wire_digest(digest)), ..Default::default() }
+}
+
+/// A result that names one blob of every kind there is: file, stdout, stderr, tree, file in
+/// a tree, root directory and directory below it.
+fn everything(fixture: &Fixture) -> (ActionResult, Vec<Digest>) {
+    let node = |name: &str, digest: &Digest| FileNode {
+        name: name.to_owned(),
+        digest: Some(wire_digest(digest)),
+        ..Default::default()
+    };
+    let [file, stdout, stderr, inner, outer] =
+        ["file", "stdout", "stderr", "inner", "outer"].map(|text| fixture.add(text));
+    let below = kache_proto::reapi::Directory { files: vec![node("inner", &inner)], ..Default::default() };
+    let below_digest = fixture.add(below.encode_to_vec());
+    let root = kache_proto::reapi::Directory {
+        files: vec![node("outer", &outer)],
+        directories: vec![DirectoryNode {
+            name: "below".to_owned(),
+            digest: Some(wire_digest(&below_digest)),
+        }],
+        ..Default::default()
+    };
+    let root_digest = fixture.add(root.encode_to_vec());
+    let tree = fixture.add(Tree { root: Some(root), children: vec![below] }.encode_to_vec());
+    let result = ActionResult {
+        output_files: vec![output("a", &file)],
+        output_directories: vec![OutputDirectory {
+            path: "d".to_owned(),
+            tree_digest: Some(wire_digest(&tree)),
+            root_directory_digest: Some(wire_digest(&root_digest)),
+            ..Default::default()
+        }],
+        stdout_digest: Some(wire_digest(&stdout)),
+        stderr_digest: Some(wire_digest(&stderr)),
+        ..Default::default()
+    };
+    (result, vec![file, stdout, stderr, inner, outer, below_digest, root_digest, tree])
+}
+
+#[test]
+fn sto_03_a_result_lacking_any_blob_is_not_returned() {
+    for index in 0..8 {
+        let fixture = Fixture::new();
+        let (result, named) = everything(&fixture);
+        fixture.cache.put(&key(), &result).unwrap();
+        for mention in [Mention::Peek, Mention::Use, Mention::Promise] {
+            assert!(fixture.get(mention).is_some());
+        }
+        fixture.delete(&named[index]);
+        for mention in [Mention::Peek, Mention::Use, Mention::Promise] {
+            assert_eq!(fixture.get(mention), None, "without blob {index} of the result");
+        }
+        assert_eq!(fixture.meter.read().actions_incomplete, 3);
+    }
+}
+
+#[test]
+fn sto_03_a_result_is_returned_again_when_its_blob_is_back() {
+    let fixture = Fixture::new();
+    let blob = fixture.add("bytes");
+    let result = ActionResult { output_files: vec![output("a", &blob)], ..Default::default() };
+    fixture.cache.put(&key(), &result).unwrap();
+    fixture.delete(&blob);
+    assert_eq!(fixture.get(Mention::Promise), None);
+    fixture.add("bytes");
+    assert!(fixture.get(Mention::Promise).is_some());
+}
+
+#[test]
+fn sto_03_a_tree_that_is_none_makes_a_miss() {
+    let fixture = Fixture::new();
+    let tree = fixture.add([0xff; 40]);
+    let directory =
+        OutputDirectory { path: "d".to_owned(), tree_digest: Some(wire_digest(&tree)), ..Default::default() };
+    let result = ActionResult { output_directories: vec![directory], ..Default::default() };
+    fixture.cache.put(&key(), &result).unwrap();
+    assert_eq!(fixture.get(Mention::Use), None);
+}
+
+#[test]
+fn sto_03_a_replaced_result_is_checked_anew() {
+    let fixture = Fixture::new();
+    let there = fixture.add("there");
+    let absent = Digest::<Blob>::of(SHA256, b"absent");
+    let naming = |digest| ActionResult { output_files: vec![output("a", digest)], ..Default::default() };
+    fixture.cache.put(&key(), &naming(&there)).unwrap();
+    assert!(fixture.get(Mention::Promise).is_some());
+    fixture.cache.put(&key(), &naming(&absent)).unwrap();
+    assert_eq!(fixture.get(Mention::Promise), None);
+}
+
+#[test]
+fn sto_03_empty_blobs_need_not_be_there() {
+    let fixture = Fixture::new();
+    let empty = Some(wire_digest(&Digest::<Blob>::empty(SHA256)));
+    let directory =
+        OutputDirectory { path: "d".to_owned(), tree_digest: empty.clone(), ..Default::default() };
+    let result = ActionResult {
+        stdout_digest: empty.clone(),
+        output_files: vec![OutputFile { path: "a".to_owned(), digest: empty, ..Default::default() }],
+        output_directories: vec![directory],
+        ..Default::default()
+    };
+    fixture.cache.put(&key(), &result).unwrap();
+    assert!(fixture.get(Mention::Promise).is_some());
+}
+
+#[test]
+fn sto_08_an_error_is_an_error_and_deletes_nothing() {
+    let fixture = Fixture::new();
+    let (result, _) = everything(&fixture);
+    fixture.cache.put(&key(), &result).unwrap();
+    fixture.blobs.fails.store(true, Ordering::Relaxed);
+    assert!(fixture.cache.get(&key(), Mention::Use).is_err());
+    fixture.blobs.fails.store(false, Ordering::Relaxed);
+    assert!(fixture.get(Mention::Use).is_some());
+}
+
+#[test]
+fn sto_10_a_hot_action_costs_one_lookup() {
+    let fixture = Fixture::new();
+    let (result, _) = everything(&fixture);
+    fixture.cache.put(&key(), &result).unwrap();
+    fixture.get(Mention::Promise);
+    let asked =
+        || (fixture.blobs.checks.load(Ordering::Relaxed), fixture.blobs.opens.load(Ordering::Relaxed));
+    let before = asked();
+    for _ in 0..100 {
+        for mention in [Mention::Promise, Mention::Use, Mention::Peek] {
+            assert!(fixture.get(mention).is_some());
+        }
+    }
+    assert_eq!(asked(), before, "the blobs are not asked again");
+
+    // A deletion of something else costs one more look, at no tree.
+    let other = fixture.add("other");
+    fixture.delete(&other);
+    fixture.get(Mention::Peek);
+    assert_eq!(asked(), (before.0 + 1, before.1));
+}
+
+#[test]
+fn sto_04_a_mention_reaches_every_blob_and_its_promise_is_never_short() {
+    let fixture = Fixture::new();
+    let (result, named) = everything(&fixture);
+    fixture.cache.put(&key(), &result).unwrap();
+    fixture.clock.advance(PROMISE_LEASE);
+    fixture.get(Mention::Use);
+    assert!(!named.iter().any(|digest| fixture.leased(digest, Duration::ZERO)), "a use promises nothing");
+    // However hits fall, each is worth a whole promise.
+    for _ in 0..30 {
+        fixture.clock.advance(Duration::from_secs(170));
+        fixture.get(Mention::Promise);
+        assert!(named.iter().all(|digest| fixture.leased(digest, PROMISE_LEASE)));
+    }
+}
+
+#[test]
+fn sto_04_what_a_new_result_names_is_used() {
+    let fixture = Fixture::new();
+    let (result, named) = everything(&fixture);
+    fixture.clock.advance(Duration::from_secs(1000));
+    fixture.cache.put(&key(), &result).unwrap();
+    for digest in named {
+        let entry = fixture.memory.blob_entry(&digest).unwrap().expect("it is there");
+        assert_eq!(entry.touch.used_ms, fixture.clock.now_ms());
+    }
+}
+
+#[test]
+fn contents_inside_a_result_become_blobs() {
+    let fixture = Fixture::new();
+    let digest = Digest::<Blob>::of(SHA256, b"contents");
+    let file = OutputFile { contents: Bytes::from_static(b"contents"), ..output("a", &digest) };
+    let result = ActionResult { output_files: vec![file.clone()], ..Default::default() };
+    let stored = fixture.cache.put(&key(), &result).unwrap().decode().unwrap();
+    assert!(stored.output_files[0].contents.is_empty());
+    assert_eq!(fixture.memory.find_missing(&[digest], Mention::Peek).unwrap(), [false]);
+
+    let lie = OutputFile { contents: Bytes::from_static(b"other"), ..file };
+    let result = ActionResult { output_files: vec![lie], ..Default::default() };
+    assert!(matches!(fixture.cache.put(&key(), &result), Err(StoreError::InvalidResult { .. })));
+}
