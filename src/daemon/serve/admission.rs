@@ -20,18 +20,48 @@ pub struct Rules {
     /// What is granted to whom.
     pub policy: Policy,
     /// What names, passwords and tokens are checked against.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Arc<Credentials>>,
     /// Which hosts and pages are answered; none on a Unix socket, which no page can reach.
     pub hosts: Option<HostGuard>,
+    /// What is answered at all.
+    pub serves: Serves,
+    /// Whether only this user can connect.
+    pub is_private: bool,
+}
+
+/// What a listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// The cache protocols and the pages.
+    Everything,
+    /// All but `/metrics`.
+    Cache,
+    /// `/metrics`, and nothing else.
+    Metrics,
+}
+
+impl Serves {
+    fn answers(self, path: &str) -> bool {
+        let is_metrics = path == "/metrics";
+        match self {
+            Serves::Everything => true,
+            Serves::Cache => !is_metrics,
+            Serves::Metrics => is_metrics,
+        }
+    }
 }
 
 impl Rules {
     /// For the Unix socket: whoever could connect is this user, and may do everything.
     pub fn this_user() -> Self {
-        let policy = Policy { anonymous: Access::ReadWrite, certificate: Access::None };
-        Rules { policy, credentials: None, hosts: None }
+        let policy =
+            Policy { anonymous: Access::ReadWrite, certificate: Access::None, ceiling: Access::ReadWrite };
+        Rules { policy, credentials: None, hosts: None, serves: Serves::Everything, is_private: true }
     }
 }
+
+/// At most this much of a path is repeated.
+const PATH_EXCERPT_CHARS_MAX: usize = 80;
 
 /// The other end of a connection.
 #[derive(Clone)]
@@ -65,6 +95,12 @@ pub enum Refusal {
     /// It may look, and not store.
     #[error("these credentials may only read; uploads need some that are `read-write`")]
     ReadOnly,
+    /// This listener answers other things.
+    #[error("this address does not answer `{path}`; see `serve.listen` and `serve.metrics`")]
+    Elsewhere {
+        /// What was asked for, shortened.
+        path: String,
+    },
     /// Too much else is being checked.
     #[error(transparent)]
     Busy(#[from] Busy),
@@ -83,6 +119,7 @@ impl Refusal {
             Refusal::Wrong => "wrong_credentials",
             Refusal::Malformed(_) => "malformed_credentials",
             Refusal::ReadOnly => "read_only",
+            Refusal::Elsewhere { .. } => "elsewhere",
             Refusal::Busy(_) => "busy",
         }
     }
@@ -94,10 +131,20 @@ impl Peer {
         Peer { name: Arc::from("unix"), certificate: None, rules }
     }
 
+    /// Whether it is this user, on the private Unix socket.
+    pub fn is_this_user(&self) -> bool {
+        self.rules.is_private
+    }
+
     /// What the sender of this request may do: at least read.
     pub async fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, Refusal> {
         if let Some(guard) = &self.rules.hosts {
             guard.check(provenance(uri, headers))?;
+        }
+        if !self.rules.serves.answers(uri.path()) {
+            return Err(Refusal::Elsewhere {
+                path: uri.path().chars().take(PATH_EXCERPT_CHARS_MAX).collect(),
+            });
         }
         let Some(credentials) = &self.rules.credentials else {
             return self.grant(Recognised::Nobody, &Presented::Nothing);
@@ -168,8 +215,9 @@ mod tests {
     #[tokio::test]
     async fn credentials_and_certificates_open_the_door() {
         let (_dir, credentials) = credentials();
-        let policy = Policy { anonymous: Access::None, certificate: Access::ReadOnly };
-        let rules = Rules { policy, credentials: Some(credentials), hosts: None };
+        let policy =
+            Policy { anonymous: Access::None, certificate: Access::ReadOnly, ceiling: Access::ReadWrite };
+        let rules = Rules { policy, credentials: Some(Arc::new(credentials)), ..Rules::this_user() };
         let mut peer = peer(rules, false);
         for (certificate, authorization, expected) in [
             (false, None, Err("anonymous")),
@@ -195,8 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_refused_before_credentials_are_looked_at() {
-        let policy = Policy { anonymous: Access::ReadWrite, certificate: Access::None };
-        let rules = Rules { policy, credentials: None, hosts: Some(HostGuard::loopback(9092, &[])) };
+        let rules = Rules { hosts: Some(HostGuard::loopback(9092, &[])), ..Rules::this_user() };
         let peer = peer(rules, false);
         for (uri, pairs, expected) in [
             ("/", &[("host", "localhost:9092")][..], Ok(Access::ReadWrite)),
@@ -208,6 +255,22 @@ mod tests {
             ("/", &[("host", "localhost:9092"), ("sec-fetch-site", "cross-site")], Err("foreign")),
         ] {
             assert_eq!(admit(&peer, uri, pairs).await, expected, "{uri} {pairs:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_answers_what_it_is_for() {
+        for (serves, path, answered) in [
+            (Serves::Everything, "/metrics", true),
+            (Serves::Everything, "/ac/x", true),
+            (Serves::Cache, "/metrics", false),
+            (Serves::Cache, "/ac/x", true),
+            (Serves::Metrics, "/metrics", true),
+            (Serves::Metrics, "/ac/x", false),
+            (Serves::Metrics, "/grpc.health.v1.Health/Check", false),
+        ] {
+            let peer = peer(Rules { serves, ..Rules::this_user() }, false);
+            assert_eq!(admit(&peer, path, &[]).await.is_ok(), answered, "{serves:?} {path}");
         }
     }
 

@@ -145,6 +145,8 @@ pub struct Policy {
     pub anonymous: Access,
     /// To those whose TLS certificate was verified.
     pub certificate: Access,
+    /// To anybody at most.
+    pub ceiling: Access,
 }
 
 /// What a caller may do: the most that anything about it grants. Wrong credentials grant
@@ -153,11 +155,12 @@ pub struct Policy {
 pub fn decide(recognised: Recognised, has_certificate: bool, policy: Policy) -> Access {
     let certificate = if has_certificate { policy.certificate } else { Access::None };
     let granted = policy.anonymous.max(certificate);
-    match recognised {
+    let access = match recognised {
         Recognised::Wrong => Access::None,
         Recognised::Nobody => granted,
         Recognised::Somebody(access) => granted.max(access),
-    }
+    };
+    access.min(policy.ceiling)
 }
 
 #[cfg(test)]
@@ -222,9 +225,11 @@ mod tests {
             (Wrong, false, ReadWrite, ReadWrite, None),
             (Wrong, true, ReadWrite, ReadWrite, None),
         ] {
-            let policy = Policy { anonymous, certificate };
+            let policy = Policy { anonymous, certificate, ceiling: ReadWrite };
             let row = (recognised, has_certificate, policy);
             assert_eq!(decide(recognised, has_certificate, policy), expected, "{row:?}");
+            let policy = Policy { ceiling: ReadOnly, ..policy };
+            assert_eq!(decide(recognised, has_certificate, policy), expected.min(ReadOnly), "{row:?}");
         }
         assert!(ReadWrite.may_write() && ReadWrite.may_read() && ReadOnly.may_read());
         assert!(!ReadOnly.may_write() && !None.may_read());

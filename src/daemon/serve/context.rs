@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use kache_cas::{ActionCache, BlobStore};
+use kache_cas::{ActionCache, BlobStore, Counters, Store, StoreStatus};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
@@ -13,6 +13,7 @@ use super::admission::Peer;
 use super::auth::Access;
 use super::limits::Limits;
 use super::meters::Meters;
+use super::metrics::ServeMetrics;
 use super::status::over_limit;
 use crate::daemon::{Activity, Draining};
 
@@ -22,6 +23,32 @@ pub trait Backend: Send + Sync + 'static {
     fn blobs(&self) -> &dyn BlobStore;
     /// Results by action; only complete ones (STO-03).
     fn actions(&self) -> &dyn ActionCache;
+    /// What it holds, for the status page.
+    fn status(&self) -> StoreStatus {
+        StoreStatus::default()
+    }
+    /// What happened since it was opened, for `/metrics`.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+}
+
+impl Backend for Store {
+    fn blobs(&self) -> &dyn BlobStore {
+        self.blobs()
+    }
+
+    fn actions(&self) -> &dyn ActionCache {
+        self.actions()
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.status()
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters()
+    }
 }
 
 /// What every connection of a daemon shares.
@@ -32,6 +59,8 @@ pub struct Shared {
     pub limits: Limits,
     /// How gRPC requests ended.
     pub meters: Meters,
+    /// How HTTP requests went, and what happened at the door.
+    pub metrics: Arc<ServeMetrics>,
     /// Requests in flight and connections open.
     pub activity: Arc<Activity>,
     /// Room for large messages, in units of `MEMORY_UNIT_BYTES`.
@@ -46,7 +75,8 @@ impl Shared {
     pub fn new(store: Arc<dyn Backend>, limits: Limits, activity: Arc<Activity>) -> Arc<Self> {
         let memory_units = limits.messages_in_memory_bytes_max / MEMORY_UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(memory_units));
-        Arc::new(Shared { store, limits, meters: Meters::default(), activity, memory })
+        let (meters, metrics) = (Meters::default(), Arc::default());
+        Arc::new(Shared { store, limits, meters, metrics, activity, memory })
     }
 
     /// Waits for room for a message of this size, for as long as a client is waited for.

@@ -1,0 +1,92 @@
+//! Writes numbers in Prometheus' text format, version 0.0.4.
+//!
+//! Pure. It escapes what must be escaped and keeps the samples of a family together; what
+//! the numbers mean is said by those who write them.
+
+use std::fmt::{Display, Write as _};
+
+/// The media type of the format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What sort of number a family holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Buckets, a sum and a count.
+    Histogram,
+}
+
+/// A text under construction.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    text: String,
+}
+
+impl Exposition {
+    /// Begins a family; its samples follow.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let help = help.replace('\\', r"\\").replace('\n', r"\n");
+        self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    /// One number.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.text.push(if index == 0 { '{' } else { ',' });
+            self.push(format_args!("{label}=\"{}\"", escape(text)));
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        self.push(format_args!(" {value}\n"));
+    }
+
+    /// A family of one number without labels.
+    pub fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.text
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect("writing to a string never fails");
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_the_documented_one() {
+        let mut out = Exposition::default();
+        out.single("kache_things", Kind::Gauge, "Things \\ and\nothers.", 7);
+        out.family("kache_words_total", Kind::Counter, "Words.");
+        out.sample("kache_words_total", &[("word", "a \"b\" \\ \n"), ("x", "")], 0.5);
+        let expected = r#"# HELP kache_things Things \\ and\nothers.
+# TYPE kache_things gauge
+kache_things 7
+# HELP kache_words_total Words.
+# TYPE kache_words_total counter
+kache_words_total{word="a \"b\" \\ \n",x=""} 0.5
+"#;
+        assert_eq!(out.finish(), expected);
+    }
+}
