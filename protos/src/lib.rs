@@ -7,8 +7,10 @@
 //!
 //! This crate knows encodings only: no digest is computed here and nothing is checked.
 
-#[expect(missing_docs, clippy::all, unused_qualifications, unreachable_pub, reason = "generated code")]
+#[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
+#[cfg_attr(feature = "reapi", expect(unused_qualifications, reason = "generated code"))]
 mod generated {
+    #[cfg(feature = "reapi")]
     pub mod build {
         pub mod bazel {
             pub mod semver {
@@ -23,6 +25,7 @@ mod generated {
             }
         }
     }
+    #[cfg(feature = "reapi")]
     pub mod google {
         pub mod bytestream {
             include!("generated/google.bytestream.rs");
@@ -31,6 +34,7 @@ mod generated {
             include!("generated/google.rpc.rs");
         }
     }
+    #[cfg(feature = "reapi")]
     pub mod grpc {
         pub mod health {
             pub mod v1 {
@@ -47,10 +51,15 @@ mod generated {
     }
 }
 
+#[cfg(feature = "reapi")]
 pub use generated::build::bazel::remote::execution::v2 as reapi;
+#[cfg(feature = "reapi")]
 pub use generated::build::bazel::semver;
+#[cfg(feature = "reapi")]
 pub use generated::google::{bytestream, rpc};
+#[cfg(feature = "reapi")]
 pub use generated::grpc::health::v1 as health;
 pub use generated::kache::control::v1 as control;
 pub use prost::Message;
+#[cfg(feature = "reapi")]
 pub use prost_types as well_known;

@@ -8,6 +8,9 @@ pub struct Hello {
     /// The caller's version, for the log and for `Refused`.
     #[prost(string, tag = "2")]
     pub client_version: ::prost::alloc::string::String,
+    /// The caller only looks: whatever the versions are, this greeting changes nothing.
+    #[prost(bool, tag = "3")]
+    pub only_looking: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
@@ -103,6 +106,13 @@ pub struct DaemonStatus {
     pub store: ::core::option::Option<StoreStatus>,
     #[prost(uint64, tag = "8")]
     pub connections_open: u64,
+    #[prost(uint64, tag = "9")]
+    pub requests_in_flight: u64,
+    /// Whether the store is open: `opening`, `open`, `unusable` or `closing`.
+    #[prost(string, tag = "10")]
+    pub store_state: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub log_file: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreStatus {

@@ -1,0 +1,131 @@
+//! The client's end of a control connection: frames over a blocking socket, by a deadline.
+//!
+//! Invariant: no call outlasts the deadline it was given, whatever the other end does or
+//! leaves undone (DMN-03).
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use kache_proto::Message;
+use thiserror::Error;
+
+use super::frame::{self, Decoder, FrameError};
+
+/// How much is read at once. Replies are small.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Why nothing more can be said or heard.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// The deadline passed.
+    #[error("no answer in time")]
+    Late,
+    /// The other end closed the connection.
+    #[error("the connection was closed")]
+    Closed,
+    /// What came is no frame of ours.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[source] io::Error),
+}
+
+/// Frames over a socket.
+#[derive(Debug)]
+pub struct FrameStream {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+impl FrameStream {
+    /// Speaks over a connected, blocking socket.
+    pub fn new(stream: UnixStream) -> Self {
+        FrameStream { stream, decoder: Decoder::default() }
+    }
+
+    /// Sends one message.
+    pub fn send<M: Message>(&mut self, message: &M, deadline: Instant) -> Result<(), StreamError> {
+        let frame = frame::encode(message)?;
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(Some(left(deadline)?)).map_err(StreamError::Io)?;
+            match self.stream.write(rest) {
+                Ok(0) => return Err(StreamError::Closed),
+                Ok(written) => rest = &rest[written..],
+                Err(error) => explain(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for one message.
+    pub fn receive<M: Message + Default>(&mut self, deadline: Instant) -> Result<M, StreamError> {
+        let mut chunk = [0; READ_BYTES];
+        loop {
+            if let Some(body) = self.decoder.next_frame()? {
+                return Ok(frame::decode(&body)?);
+            }
+            self.stream.set_read_timeout(Some(left(deadline)?)).map_err(StreamError::Io)?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => {
+                    self.decoder.finish()?;
+                    return Err(StreamError::Closed);
+                }
+                Ok(len) => self.decoder.push(&chunk[..len]),
+                Err(error) => explain(error)?,
+            }
+        }
+    }
+}
+
+/// What is left until then; never zero, which would mean for ever.
+fn left(deadline: Instant) -> Result<Duration, StreamError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(StreamError::Late) } else { Ok(left) }
+}
+
+/// Whether to try again.
+fn explain(error: io::Error) -> Result<(), StreamError> {
+    match error.kind() {
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(()),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(StreamError::Closed),
+        _ => Err(StreamError::Io(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_proto::control::Hello;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    #[test]
+    fn messages_go_both_ways() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let (mut left, mut right) = (FrameStream::new(left), FrameStream::new(right));
+        let hello = Hello { protocol: 3, client_version: "v".into(), ..Hello::default() };
+        left.send(&hello, soon()).unwrap();
+        left.send(&hello, soon()).unwrap();
+        assert_eq!(right.receive::<Hello>(soon()).unwrap(), hello);
+        assert_eq!(right.receive::<Hello>(soon()).unwrap(), hello);
+        drop(left);
+        assert!(matches!(right.receive::<Hello>(soon()), Err(StreamError::Closed)));
+    }
+
+    #[test]
+    fn dmn_03_a_silent_peer_costs_no_more_than_the_deadline() {
+        let (left, _silent) = UnixStream::pair().unwrap();
+        let mut left = FrameStream::new(left);
+        let begun = Instant::now();
+        assert!(matches!(left.receive::<Hello>(soon()), Err(StreamError::Late)));
+        // A peer that reads nothing: the socket's buffer fills, then the deadline passes.
+        let large = Hello { client_version: "x".repeat(3_000_000), ..Hello::default() };
+        assert!(matches!(left.send(&large, soon()), Err(StreamError::Late)));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,8 @@
+//! The operating system behind one name: private directories, sockets, locks, detaching.
+
+mod unix;
+
+pub use unix::{
+    Announcer, DirError, Lock, LockError, PeerError, check_private_dir, connect, detach, ensure_private_dir,
+    home_dir, is_trusted_owner, listen, own_uid, peer_pid, peer_uid, reachable, require_own_peer,
+};

@@ -1,0 +1,13 @@
+//! Unix: Linux and macOS.
+
+mod detach;
+mod lock;
+mod private_dir;
+mod socket;
+mod user;
+
+pub use detach::{Announcer, detach};
+pub use lock::{Lock, LockError};
+pub use private_dir::{DirError, check_private_dir, ensure_private_dir};
+pub use socket::{PeerError, connect, listen, peer_pid, peer_uid, reachable, require_own_peer};
+pub use user::{home_dir, is_trusted_owner, own_uid};
