@@ -1,0 +1,92 @@
+//! Keeps the house as it was designed: who may name whom, how long things may be, what
+//! every file says.
+//!
+//! It reads the repository's text and depends on nothing of ours, nor on any other crate,
+//! so `./x lint` runs it before anything is compiled. Each rule has a test beside it that
+//! shows it a bad sample.
+
+#[path = "tidy/edges.rs"]
+mod edges;
+#[path = "tidy/paths.rs"]
+mod paths;
+#[path = "tidy/readme.rs"]
+mod readme;
+#[path = "tidy/sizes.rs"]
+mod sizes;
+#[path = "tidy/source.rs"]
+mod source;
+#[path = "tidy/texts.rs"]
+mod texts;
+#[path = "tidy/tree.rs"]
+mod tree;
+
+use source::Source;
+
+/// What is wrong, beginning with `file:line:`.
+type Complaint = String;
+
+fn complain(source: &Source, line: usize, text: &str) -> Complaint {
+    format!("{}:{line}: {text}", source.path)
+}
+
+/// Holds every file of the repository against a rule.
+fn check(rule: impl Fn(&Source) -> Vec<Complaint>) {
+    let complaints: Vec<_> = tree::all().iter().flat_map(rule).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn forbidden_directions() {
+    check(edges::check_directions);
+}
+
+#[test]
+fn forbidden_dependencies() {
+    check(edges::check_manifest);
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    check(texts::check_module_docs);
+}
+
+#[test]
+fn files_are_short() {
+    check(sizes::check_file);
+}
+
+#[test]
+fn functions_are_short() {
+    check(sizes::check_functions);
+}
+
+#[test]
+fn mod_files_only_declare() {
+    check(sizes::check_mod_file);
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    check(texts::check_unfinished);
+}
+
+#[test]
+fn no_path_is_of_one_machine() {
+    check(texts::check_machine_paths);
+}
+
+#[test]
+fn no_unwrap_outside_tests() {
+    check(texts::check_unwrap);
+}
+
+#[test]
+fn invariant_ids_are_well_formed() {
+    check(texts::check_invariant_ids);
+}
+
+#[test]
+fn readme_names_what_ci_runs() {
+    let complaints = readme::check_commands(&tree::read("README.md"), &tree::read(".ci/run"));
+    assert_eq!(complaints, [""; 0]);
+}

@@ -1,0 +1,338 @@
+//! The forbidden directions, and the things that have one door only.
+//!
+//! Each row says who may not name what, and why. `EDGES` are directions between parts of
+//! the house; `DOORS` are things of the outside world that are reached in one place, so
+//! that everything else can be tested without them; `MANIFESTS` says the same of crates.
+
+use crate::paths::{is_below, named};
+use crate::source::Source;
+use crate::{Complaint, complain};
+
+/// Some files that may not name some paths.
+struct Edge {
+    /// Files, or directories with everything in them, without `.rs`.
+    from: &'static [&'static str],
+    /// Paths, each with everything below it.
+    never: &'static [&'static str],
+    /// Paths below those that are allowed all the same.
+    but: &'static [&'static str],
+    why: &'static str,
+}
+
+/// The world: what something pure gets as an argument or not at all.
+const WORLD: &[&str] = &[
+    "std::fs",
+    "std::env",
+    "std::net",
+    "std::process",
+    "std::os::unix::net",
+    "std::thread",
+    "std::time::SystemTime::now",
+    "std::time::Instant::now",
+    "tokio",
+    "nix",
+    "libc",
+    "kache::os",
+];
+
+/// What happens to an action once its digest is known.
+const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/restore", "src/publish", "src/remote"];
+
+/// Everything that a compile passes through, in order.
+const STAGES: &[&str] = &[
+    "src/invocation",
+    "src/inputs",
+    "src/action",
+    "src/lookup",
+    "src/restore",
+    "src/compile",
+    "src/publish",
+];
+
+const EDGES: &[Edge] = &[
+    Edge {
+        from: &["cas"],
+        never: &["kache", "kache_bench"],
+        but: &[],
+        why: "the store is a library of its own: of ours it knows the wire messages only",
+    },
+    Edge {
+        from: &["cas/src"],
+        never: &["std::net", "std::env", "std::process", "std::os::unix::net", "tokio", "hyper", "tonic"],
+        but: &["std::process::id"],
+        why: "limits, paths and clocks are handed to the store; it has no network and no settings",
+    },
+    Edge {
+        from: &["protos"],
+        never: &["kache", "kache_cas", "kache_bench"],
+        but: &[],
+        why: "messages know nothing of who sends them",
+    },
+    Edge {
+        from: &["src/invocation", "src/action", "src/daemon/core", "src/tui/state", "cas/src/evict/plan"],
+        never: WORLD,
+        but: &[],
+        why: "this is a function over values: files, environment, clock and network arrive as arguments",
+    },
+    Edge {
+        from: &["src/action"],
+        never: &["kache::config"],
+        but: &[],
+        why: "what enters a key arrives in `Inputs`, never by a setting that is looked up",
+    },
+    Edge {
+        from: AFTER_THE_DIGEST,
+        never: &["kache::invocation"],
+        but: &[],
+        why: "after the digest nobody knows which compiler it was",
+    },
+    Edge {
+        from: STAGES,
+        never: &["kache::pipeline", "kache::cli", "kache::daemon", "kache::tui"],
+        but: &[],
+        why: "a stage does not know who runs it",
+    },
+    Edge {
+        from: &["src/remote"],
+        never: &["kache_cas"],
+        but: &["kache_cas::Digest", "kache_cas::DigestFunction", "kache_cas::Hash", "kache_cas::digest"],
+        why: "a remote moves bytes by digest; it does not know the store",
+    },
+    Edge {
+        from: &["src/client", "src/bin/kache"],
+        never: &[
+            "clap",
+            "hyper",
+            "kache::cli",
+            "kache::daemon",
+            "kache::pipeline",
+            "kache::tui",
+            "kache_cas",
+            "rocksdb",
+            "rustls",
+            "tokio",
+            "tonic",
+        ],
+        but: &[],
+        why: "the client starts 250 times a build: what it links is paid for every time",
+    },
+    Edge {
+        from: &["src/os"],
+        never: &["kache::cli", "kache::client", "kache::config", "kache::daemon"],
+        but: &[],
+        why: "the platform's calls are below everything",
+    },
+    Edge {
+        from: &["src/config", "src/control"],
+        never: &["kache::cli", "kache::daemon", "kache_cas", "tokio", "hyper", "tonic"],
+        but: &[],
+        why: "settings and frames are read by the client too",
+    },
+    Edge {
+        from: &["src/daemon"],
+        never: &["kache::cli", "kache::client", "kache::tui"],
+        but: &[],
+        why: "the daemon is asked; it does not know by whom",
+    },
+];
+
+/// Something of the outside world and the only places that may name it.
+struct Door {
+    what: &'static [&'static str],
+    /// Where the rule holds.
+    within: &'static [&'static str],
+    /// Files and directories that are the door.
+    only_in: &'static [&'static str],
+    why: &'static str,
+}
+
+const DOORS: &[Door] = &[
+    Door {
+        what: &["rocksdb"],
+        within: &["src", "cas/src", "protos/src", "bench/src"],
+        only_in: &["cas/src/disk"],
+        why: "only the store on disk knows that there is a database",
+    },
+    Door {
+        what: &["std::env::var", "std::env::var_os", "std::env::vars", "std::env::vars_os"],
+        within: &["src", "cas/src", "protos/src"],
+        only_in: &["src/config/env_vars", "src/client", "src/bin"],
+        why: "every variable is a documented constant in one file, and the daemon obeys its request, not the \
+              environment of whoever started it (DMN-01)",
+    },
+    Door {
+        what: &["std::env::current_dir"],
+        within: &["src", "cas/src", "protos/src"],
+        only_in: &["src/client", "src/cli", "src/bin"],
+        why: "the daemon has no directory of its own (DMN-01)",
+    },
+    Door {
+        what: &["std::time::SystemTime::now", "std::time::Instant::now"],
+        within: &["cas/src"],
+        only_in: &["cas/src/clock"],
+        why: "the store is handed a clock, so that three hours of leases take no three hours to test",
+    },
+    Door {
+        what: &["std::process::exit"],
+        within: &["src", "cas/src", "protos/src", "bench/src"],
+        only_in: &["src/bin"],
+        why: "an exit in the middle runs no destructor: return an `ExitCode`",
+    },
+    Door {
+        what: &[
+            "std::sync::mpsc::channel",
+            "tokio::sync::mpsc::unbounded_channel",
+            "tokio::sync::mpsc::UnboundedSender",
+        ],
+        within: &["src", "cas/src", "bench/src"],
+        only_in: &[],
+        why: "a queue has a named limit",
+    },
+    Door {
+        what: &["std::fs::write"],
+        within: &["src", "cas/src"],
+        only_in: &[],
+        why: "it leaves half a file behind when it is interrupted: write elsewhere and rename",
+    },
+];
+
+/// A crate and what its manifest may not name under `[dependencies]`.
+struct Manifest {
+    path: &'static str,
+    never: &'static [&'static str],
+    why: &'static str,
+}
+
+const MANIFESTS: &[Manifest] = &[
+    Manifest {
+        path: "cas/Cargo.toml",
+        never: &["kache", "kache-bench", "tokio", "hyper", "tonic", "clap", "serde", "toml", "anyhow"],
+        why: "the store knows no compiler, no network and no configuration file",
+    },
+    Manifest {
+        path: "protos/Cargo.toml",
+        never: &["kache", "kache-cas", "kache-bench", "tokio", "hyper"],
+        why: "this crate knows encodings only",
+    },
+    Manifest {
+        path: "Cargo.toml",
+        never: &["rocksdb", "axum", "openssl", "native-tls"],
+        why: "the store opens the database; gRPC and HTTP share one connection; TLS is rustls",
+    },
+];
+
+/// What this file names that it may not.
+pub(crate) fn check_directions(source: &Source) -> Vec<Complaint> {
+    if source.is_test || !source.is_our_rust() {
+        return Vec::new();
+    }
+    let edges = EDGES.iter().filter(|edge| lies_in(&source.path, edge.from));
+    let doors = DOORS
+        .iter()
+        .filter(|door| lies_in(&source.path, door.within) && !lies_in(&source.path, door.only_in));
+    let rows: Vec<_> = edges
+        .map(|edge| (edge.never, edge.but, edge.why))
+        .chain(doors.map(|door| (door.what, &[] as &[&str], door.why)))
+        .collect();
+    let mut complaints = Vec::new();
+    for name in named(source) {
+        let hits = |list: &[&str]| list.iter().any(|above| is_below(&name.path, above));
+        for (never, but, why) in &rows {
+            if hits(never) && !hits(but) {
+                complaints.push(complain(source, name.line, &format!("names `{}`: {why}", name.path)));
+            }
+        }
+    }
+    complaints
+}
+
+/// What this manifest depends on that it may not.
+pub(crate) fn check_manifest(source: &Source) -> Vec<Complaint> {
+    let Some(manifest) = MANIFESTS.iter().find(|manifest| manifest.path == source.path) else {
+        return Vec::new();
+    };
+    let mut section = "";
+    let mut complaints = Vec::new();
+    for (index, line) in source.text.lines().enumerate() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+        if section == "[dependencies]" && manifest.never.contains(&name) {
+            complaints.push(complain(source, index + 1, &format!("depends on `{name}`: {}", manifest.why)));
+        }
+    }
+    complaints
+}
+
+fn lies_in(path: &str, places: &[&str]) -> bool {
+    places.iter().any(|place| path.strip_prefix(place).is_some_and(|tail| tail.starts_with(['/', '.'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One forbidden sample for each row of `EDGES`, in its order.
+    const SAMPLES: &[(&str, &str)] = &[
+        ("cas/src/disk/index.rs", "use kache::config::Config;"),
+        ("cas/src/disk/index.rs", "fn f() { std::env::var(\"X\"); }"),
+        ("protos/src/lib.rs", "use kache_cas::Digest;"),
+        ("src/daemon/core.rs", "use std::time::Instant; fn f() { Instant::now(); }"),
+        ("src/action/walk.rs", "use crate::{config::Config};"),
+        ("src/restore/files.rs", "use crate::invocation::Rustc;"),
+        ("src/lookup/local.rs", "fn f() { super::super::pipeline::run(); }"),
+        ("src/remote/http.rs", "use kache_cas::{Digest, BlobStore};"),
+        ("src/client/mod.rs", "use ::tokio::net::UnixStream;"),
+        ("src/os/unix.rs", "use crate::daemon;"),
+        ("src/config/layers.rs", "use crate::cli::Args;"),
+        ("src/daemon/driver.rs", "use crate::client::start;"),
+    ];
+
+    #[test]
+    fn every_forbidden_direction_is_found() {
+        assert_eq!(SAMPLES.len(), EDGES.len());
+        for ((path, text), edge) in SAMPLES.iter().zip(EDGES) {
+            let found = check_directions(&Source::new(path, text));
+            assert!(found.iter().any(|c| c.contains(edge.why)), "{path}: {text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn every_door_is_watched() {
+        for door in DOORS {
+            let text = format!("use {};", door.what[0]);
+            for place in door.within {
+                let found = check_directions(&Source::new(&format!("{place}/some/x.rs"), &text));
+                assert!(found.iter().any(|c| c.contains(door.why)), "{text}: {found:?}");
+            }
+            for place in door.only_in {
+                let found = check_directions(&Source::new(&format!("{place}/x.rs"), &text));
+                assert!(!found.iter().any(|c| c.contains(door.why)), "{place}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_not_found() {
+        for (path, text) in [
+            ("cas/src/store.rs", "use kache_proto::reapi::ActionResult; use std::fs::File;"),
+            ("src/remote/http.rs", "use kache_cas::Digest;"),
+            ("src/daemon/core.rs", "use std::time::{Duration, Instant};"),
+            ("src/daemon/core.rs", "#[cfg(test)] mod tests { use std::fs; }"),
+            ("tests/serve.rs", "fn f() { std::fs::write(); }"),
+        ] {
+            assert_eq!(check_directions(&Source::new(path, text)), [""; 0], "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_depends_on_too_much_is_found() {
+        for manifest in MANIFESTS {
+            let text = format!("[dependencies]\n{}.workspace = true\n", manifest.never[0]);
+            assert_eq!(check_manifest(&Source::new(manifest.path, &text)).len(), 1);
+            let text = format!("[dev-dependencies]\n{}.workspace = true\n", manifest.never[0]);
+            assert_eq!(check_manifest(&Source::new(manifest.path, &text)).len(), 0);
+        }
+    }
+}
