@@ -301,10 +301,7 @@ mod tests {
     #[test]
     fn the_empty_blob_has_its_well_known_names() {
         let sha256: Digest = Digest::empty(DigestFunction::Sha256);
-        assert_eq!(
-            sha256.to_string(),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/0"
-        );
+        assert_eq!(sha256.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/0");
         let blake3: Digest = Digest::empty(DigestFunction::Blake3);
         assert_eq!(
             blake3.to_string(),

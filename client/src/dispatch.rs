@@ -98,7 +98,9 @@ mod tests {
         ] {
             assert!(is_compiler(args), "{args:?}");
         }
-        for args in [&[][..], &["daemon"], &["config", "list"], &["--version"], &["--help"], &["rustcx"], &[""]] {
+        for args in
+            [&[][..], &["daemon"], &["config", "list"], &["--version"], &["--help"], &["rustcx"], &[""]]
+        {
             assert!(!is_compiler(args), "{args:?}");
         }
     }

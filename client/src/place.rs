@@ -84,7 +84,9 @@ pub(crate) fn default_socket_dir() -> PathBuf {
     let uid = os::own_uid();
     let runtime = PathBuf::from(format!("/run/user/{uid}"));
     match fs::symlink_metadata(&runtime) {
-        Ok(found) if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 => runtime.join("kache"),
+        Ok(found) if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 => {
+            runtime.join("kache")
+        }
         _ => PathBuf::from(format!("/tmp/kache-{uid}")),
     }
 }

@@ -47,7 +47,9 @@ pub enum ConnectError {
         pid: Option<i32>,
     },
     /// It speaks another protocol.
-    #[error("the daemon is kache {version} and speaks protocol {protocol}, this is kache {VERSION} with protocol {PROTOCOL}")]
+    #[error(
+        "the daemon is kache {version} and speaks protocol {protocol}, this is kache {VERSION} with protocol {PROTOCOL}"
+    )]
     Refused {
         /// The daemon's version.
         version: String,

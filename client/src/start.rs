@@ -124,7 +124,11 @@ impl Starter {
     }
 
     /// The session back, or `None` if the daemon is older than this and now leaving.
-    fn ask_older_to_leave(&self, mut session: Session, deadline: Instant) -> Result<Option<Session>, StartError> {
+    fn ask_older_to_leave(
+        &self,
+        mut session: Session,
+        deadline: Instant,
+    ) -> Result<Option<Session>, StartError> {
         if !is_older(session.daemon_version(), VERSION) {
             return Ok(Some(session));
         }
@@ -170,7 +174,9 @@ impl Starter {
         let _ = child.try_wait();
         match words {
             Some(words) if words.lines().any(|line| line == READY) => Ok(()),
-            Some(words) if words.trim().is_empty() => Err(StartError::GaveUp("the daemon ended without a word".into())),
+            Some(words) if words.trim().is_empty() => {
+                Err(StartError::GaveUp("the daemon ended without a word".into()))
+            }
             Some(words) => Err(StartError::GaveUp(words.trim().to_owned())),
             None => Err(StartError::Slow),
         }

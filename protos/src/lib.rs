@@ -8,7 +8,10 @@
 //! This crate knows encodings only: no digest is computed here and nothing is checked.
 
 #[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
-#[cfg_attr(feature = "reapi", expect(unused_qualifications, reason = "generated code"))]
+#[cfg_attr(
+    feature = "reapi",
+    expect(clippy::allow_attributes, unused_qualifications, reason = "generated code")
+)]
 mod generated {
     #[cfg(feature = "reapi")]
     pub mod build {

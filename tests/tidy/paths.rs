@@ -20,6 +20,7 @@ pub(crate) struct Named {
 pub(crate) fn module_of(file: &str) -> String {
     const ROOTS: &[(&str, &str)] = &[
         ("cas/src/", "kache_cas"),
+        ("client/src/", "kache_client"),
         ("protos/src/", "kache_proto"),
         ("bench/src/", "kache_bench"),
         ("src/bin/", "bin"),

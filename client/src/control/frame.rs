@@ -40,7 +40,8 @@ pub enum FrameError {
 /// A message as a frame.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, FrameError> {
     let len = message.encoded_len();
-    let header = u32::try_from(len).ok().filter(|_| len <= FRAME_BYTES_MAX).ok_or(FrameError::TooLarge { len })?;
+    let header =
+        u32::try_from(len).ok().filter(|_| len <= FRAME_BYTES_MAX).ok_or(FrameError::TooLarge { len })?;
     let mut frame = Vec::with_capacity(HEADER_BYTES + len);
     frame.extend_from_slice(&header.to_be_bytes());
     message.encode(&mut frame).expect("a Vec grows as it is written");

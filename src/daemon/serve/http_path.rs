@@ -160,7 +160,7 @@ mod tests {
             ("/metrics", Ok(Target::Metrics)),
             ("/ac/HASH", action("")),
             ("/cas/HASH", blob.clone()),
-            ("/main/cas/HASH", blob.clone()),
+            ("/main/cas/HASH", blob),
             ("/main/ac/HASH", action("main")),
             ("/a/b/ac/HASH", action("a/b")),
             ("/ac/ac/HASH", action("ac")),
