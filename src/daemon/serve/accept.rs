@@ -282,3 +282,94 @@ impl Complaints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::listen::Stream;
+    use super::*;
+    use crate::daemon::Drain;
+
+    /// Counts whom it served, and serves them at once.
+    #[derive(Clone, Default)]
+    struct CountingDoor(Arc<AtomicUsize>);
+
+    impl Door for CountingDoor {
+        async fn serve(&self, _: Stream, _: Peer, _: Draining) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Fails as it was told, and then accepts one connection.
+    struct Failing {
+        errors: Mutex<VecDeque<i32>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Entrance for Failing {
+        type Raw = ();
+
+        async fn accept(&self) -> io::Result<((), String)> {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            let error = self.errors.lock().expect("no test panics here").pop_front();
+            match error {
+                Some(error) => Err(io::Error::from_raw_os_error(error)),
+                None if asked < 100 => {
+                    self.asked.store(100, Ordering::Relaxed);
+                    Ok(((), "somebody".to_owned()))
+                }
+                None => std::future::pending().await,
+            }
+        }
+
+        fn welcome<D: Door>(
+            &self,
+            reception: Arc<Reception<D>>,
+            (): (),
+            _: String,
+        ) -> impl Future<Output = ()> + Send + 'static {
+            let peer = Peer::this_user(Arc::new(Rules::this_user()));
+            async move { reception.serve(Box::new(tokio::io::empty()), peer).await }
+        }
+    }
+
+    async fn accept_after(errors: &[i32]) -> (usize, Duration) {
+        let (door, drain) = (CountingDoor::default(), Drain::default());
+        let served = Arc::clone(&door.0);
+        let reception = Reception {
+            door,
+            metrics: Arc::default(),
+            activity: Arc::default(),
+            draining: drain.subscribe(),
+            limits: Limits::default(),
+        };
+        let entrance =
+            Failing { errors: Mutex::new(errors.iter().copied().collect()), asked: Arc::default() };
+        let begun = Instant::now();
+        let running = tokio::spawn(accept_all(Arc::new(reception), entrance, Arc::new(Semaphore::new(1))));
+        while served.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let took = begun.elapsed();
+        drain.begin();
+        running.await.expect("the loop ends when draining begins");
+        (served.load(Ordering::Relaxed), took)
+    }
+
+    #[tokio::test]
+    async fn without_descriptors_accepting_rests_and_goes_on() {
+        let (served, took) = accept_after(&[libc::EMFILE; 4]).await;
+        assert_eq!(served, 1);
+        assert!(took >= BACK_OFF.0 * (1 + 2 + 4 + 8), "it rested for {took:?} only");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_reset_delays_nobody() {
+        let (served, took) = accept_after(&[libc::ECONNABORTED; 50]).await;
+        assert_eq!(served, 1);
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+}

@@ -8,6 +8,8 @@
 //!
 //! It knows no sockets, no credentials and no gRPC.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
@@ -15,8 +17,8 @@ use http_body::Body;
 use kache_cas::{ActionKey, Digest, DigestFunction, Hash, Mention, StoreError};
 use kache_proto::Message as _;
 use kache_proto::reapi::ActionResult;
-use std::sync::Arc;
 
+use super::admission::Refusal;
 use super::context::Context;
 use super::download::Plan;
 use super::encodings::{self, Encoding};
@@ -252,9 +254,8 @@ where
     B: Body<Data = Bytes> + Unpin + Send,
 {
     if !context.access.may_write() {
-        let refusal = super::admission::Refusal::ReadOnly;
-        context.shared.metrics.refused(refusal.label());
-        return reply::text(StatusCode::FORBIDDEN, &refusal.to_string());
+        context.shared.metrics.refused(Refusal::ReadOnly.label());
+        return reply::refusal(&Refusal::ReadOnly);
     }
     let encoding = match encodings::of_body(headers) {
         Ok(encoding) => encoding,

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use kache_cas::StoreError;
 use tonic::Code;
 
+use super::admission::Refusal;
 use super::download::Download;
 use super::status;
 
@@ -123,6 +124,23 @@ pub fn text(status: StatusCode, words: &str) -> HttpResponse {
 /// It is not there.
 pub fn miss(what: &str) -> HttpResponse {
     text(StatusCode::NOT_FOUND, what)
+}
+
+/// What a request is told that was not admitted.
+pub fn refusal(refusal: &Refusal) -> HttpResponse {
+    let status = match refusal {
+        Refusal::Foreign(_) | Refusal::ReadOnly => StatusCode::FORBIDDEN,
+        Refusal::Anonymous { .. } | Refusal::Wrong | Refusal::Malformed(_) => StatusCode::UNAUTHORIZED,
+        Refusal::Elsewhere { .. } => StatusCode::NOT_FOUND,
+        Refusal::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = text(status, &refusal.to_string());
+    if status == StatusCode::UNAUTHORIZED {
+        for challenge in ["Basic realm=\"kache\", charset=\"UTF-8\"", "Bearer realm=\"kache\""] {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
+    response
 }
 
 /// What a failed store operation is called.

@@ -25,5 +25,12 @@ pub mod tokens;
 pub mod upload;
 pub mod validity;
 
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
+mod listen_tests;
+#[cfg(test)]
+mod testing;
+
 pub use context::{Backend, Context, Shared};
 pub use limits::Limits;

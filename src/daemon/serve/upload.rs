@@ -68,6 +68,8 @@ pub struct Upload<B> {
     body: B,
     idle_max: Duration,
     received_bytes: u64,
+    /// Whether more may still come: it has neither ended nor failed.
+    is_open: bool,
 }
 
 impl<B> Upload<B>
@@ -76,7 +78,7 @@ where
 {
     /// Takes the body of a request.
     pub fn new(body: B, idle_max: Duration) -> Self {
-        Upload { body, idle_max, received_bytes: 0 }
+        Upload { body, idle_max, received_bytes: 0, is_open: true }
     }
 
     /// How many bytes came so far, as they were sent.
@@ -86,13 +88,21 @@ where
 
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
+        let next = self.next_data().await;
+        match &next {
+            Ok(Some(bytes)) => self.received_bytes += bytes.len() as u64,
+            Ok(None) | Err(_) => self.is_open = false,
+        }
+        next
+    }
+
+    async fn next_data(&mut self) -> Result<Option<Bytes>, UploadError> {
         loop {
             let frame = tokio::time::timeout(self.idle_max, self.body.frame()).await;
             let frame = frame.map_err(|_| UploadError::Stalled { idle: self.idle_max })?;
             let Some(frame) = frame else { return Ok(None) };
             // Trailers mean nothing here.
             if let Ok(bytes) = frame.map_err(|_| UploadError::BrokenOff)?.into_data() {
-                self.received_bytes += bytes.len() as u64;
                 return Ok(Some(bytes));
             }
         }
@@ -171,7 +181,10 @@ where
     /// Reads some of what is left and throws it away.
     pub async fn drain(&mut self) {
         let reading = async {
-            while self.received_bytes < DRAIN_BYTES_MAX && matches!(self.next().await, Ok(Some(_))) {}
+            while self.is_open && self.received_bytes < DRAIN_BYTES_MAX {
+                // An end and a failure both close it.
+                let _ = self.next().await;
+            }
         };
         // Whatever is left after that is the client's loss.
         let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;

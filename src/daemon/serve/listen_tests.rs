@@ -1,0 +1,453 @@
+//! What is let in and what is not, over real sockets: addresses, limits, TLS, credentials.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::accept;
+use super::limits::Limits;
+use super::listen::{self, ListenError};
+use super::metrics::Turned;
+use super::stream::Patience;
+use super::testing::{Answer, Server, Setup, exchange, noise, read_answer, sha256};
+use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
+
+fn address(text: &str) -> Option<ListenAddress> {
+    Some(text.parse().unwrap())
+}
+
+/// Files that a server may be configured with.
+struct Files {
+    dir: tempfile::TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Files { dir: tempfile::tempdir().unwrap(), issuer }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn issue(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn tls(&self, with_client_ca: bool) -> TlsSettings {
+        let (certificate, key) = self.issue();
+        let client_ca = with_client_ca.then(|| self.write("ca.pem", &self.issuer.pem()));
+        TlsSettings {
+            cert: self.write("cert.pem", &certificate),
+            key: self.write("key.pem", &key),
+            client_ca,
+        }
+    }
+
+    /// Alice writes with `sesame`, bob reads with `open`, a token `t0ken` writes.
+    fn tokens(&self) -> PathBuf {
+        use base64::Engine as _;
+        let token = base64::engine::general_purpose::STANDARD
+            .encode(kache_cas::DigestFunction::Sha256.hash(b"t0ken").0);
+        let hash = |password| bcrypt::hash(password, 4).unwrap();
+        let (alice, bob) = (hash("sesame"), hash("open"));
+        self.write(
+            "tokens",
+            &format!("# who\nalice:{alice}:read-write\nbob:{bob}\nbearer ci:{{SHA256}}{token}:read-write\n"),
+        )
+    }
+
+    /// A client's side of TLS, with a certificate of its own or without.
+    fn connector(&self, protocols: &[&str], with_certificate: bool) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = if with_certificate {
+            let (chain, key) = self.issue();
+            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().unwrap();
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+                .unwrap()
+        } else {
+            builder.with_no_client_auth()
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    async fn connect(
+        &self,
+        server: &Server,
+        with_certificate: bool,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from("localhost").unwrap();
+        self.connector(&["http/1.1"], with_certificate).connect(name, server.connect().await).await
+    }
+}
+
+async fn refusal(settings: ServeSettings) -> ListenError {
+    listen::bind(&settings).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_open_address_needs_tls_and_authentication_or_being_told_twice() {
+    let files = Files::new();
+    let public = ServeSettings { listen: address("0.0.0.0:0"), ..ServeSettings::default() };
+    let (tls, mtls, tokens) = (Some(files.tls(false)), Some(files.tls(true)), Some(files.tokens()));
+    for (settings, lacking) in [
+        (public.clone(), "without TLS and authentication"),
+        (ServeSettings { tls: tls.clone(), ..public.clone() }, "without authentication"),
+        (ServeSettings { tokens: tokens.clone(), ..public.clone() }, "without TLS:"),
+        (ServeSettings { allow_insecure: true, ..public.clone() }, "without TLS and authentication"),
+        (ServeSettings { insecure_address: address("0.0.0.0:0"), ..public.clone() }, "without TLS and"),
+        (
+            ServeSettings { allow_insecure: true, insecure_address: address("0.0.0.0:1"), ..public.clone() },
+            "without TLS and authentication",
+        ),
+        (ServeSettings { listen: address("[::]:0"), ..public.clone() }, "without TLS and authentication"),
+        (
+            ServeSettings {
+                listen: address("127.0.0.1:0"),
+                http_listen: address("0.0.0.0:0"),
+                ..public.clone()
+            },
+            "without TLS and authentication",
+        ),
+        (
+            ServeSettings {
+                listen: address("127.0.0.1:0"),
+                metrics: MetricsDoor::Own("0.0.0.0:0".parse().unwrap()),
+                ..public.clone()
+            },
+            "without TLS and authentication",
+        ),
+    ] {
+        let error = refusal(settings).await.to_string();
+        assert!(error.contains(lacking) && error.contains("serve.insecure_address"), "{error}");
+    }
+    for settings in [
+        ServeSettings { listen: None, ..public.clone() },
+        ServeSettings { listen: address("127.0.0.1:0"), ..public.clone() },
+        ServeSettings { listen: address("localhost:0"), ..public.clone() },
+        ServeSettings { tls: tls.clone(), tokens: tokens.clone(), ..public.clone() },
+        ServeSettings { tls: mtls, ..public.clone() },
+        ServeSettings { allow_insecure: true, insecure_address: address("0.0.0.0:0"), ..public.clone() },
+    ] {
+        let bound = listen::bind(&settings).await.unwrap();
+        assert_eq!(bound.is_empty(), settings.listen.is_none(), "{settings:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_bound_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = taken.local_addr().unwrap().to_string();
+    let error = refusal(ServeSettings { listen: address(&text), ..ServeSettings::default() }).await;
+    assert!(matches!(error, ListenError::Bind { .. }) && error.to_string().contains(&text), "{error}");
+    let nowhere = ServeSettings { listen: address("no-such-host.invalid:1"), ..ServeSettings::default() };
+    let error = refusal(nowhere).await;
+    assert!(matches!(error, ListenError::Resolve { .. }), "{error}");
+    let missing = TlsSettings { cert: "/nonexistent".into(), key: "/nonexistent".into(), client_ca: None };
+    let settings =
+        ServeSettings { listen: address("127.0.0.1:0"), tls: Some(missing), ..ServeSettings::default() };
+    assert!(matches!(refusal(settings).await, ListenError::Tls(_)));
+    let settings = ServeSettings {
+        listen: address("127.0.0.1:0"),
+        tokens: Some("/nonexistent".into()),
+        ..ServeSettings::default()
+    };
+    assert!(matches!(refusal(settings).await, ListenError::Credentials(_)));
+}
+
+#[tokio::test]
+async fn web_pages_cannot_reach_a_loopback_listener() {
+    let server = Setup::default().start().await;
+    let port = server.addresses[0].port();
+    for (headers, status) in [
+        (format!("Host: 127.0.0.1:{port}"), 200),
+        (format!("Host: localhost:{port}"), 200),
+        // A name that was rebound to 127.0.0.1.
+        (format!("Host: evil.example:{port}"), 403),
+        ("Host: evil.example".to_owned(), 403),
+        (format!("Host: localhost:{port}\nOrigin: https://evil.example"), 403),
+        (format!("Host: localhost:{port}\nOrigin: null"), 403),
+        (format!("Host: localhost:{port}\nSec-Fetch-Site: cross-site"), 403),
+        (format!("Host: localhost:{port}\nSec-Fetch-Site: none"), 200),
+    ] {
+        let answer = server.ask(&format!("GET /status\n{headers}"), b"").await;
+        assert_eq!(answer.status, status, "{headers}");
+        assert!(answer.header("access-control-allow-origin").is_none());
+    }
+    let mut stream = server.connect().await;
+    let answer = exchange(&mut stream, "GET /status HTTP/1.0\r\n\r\n", b"").await;
+    answer.refuses(403, "names no host");
+}
+
+#[tokio::test]
+async fn credentials_decide_what_may_be_done() {
+    let files = Files::new();
+    let settings = ServeSettings { tokens: Some(files.tokens()), ..Setup::default().settings };
+    let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+    let reads = ServeSettings { anonymous_reads: true, ..settings.clone() };
+    let with_reads = Setup { settings: reads, ..Setup::default() }.start().await;
+    let locked = ServeSettings { read_only: true, ..settings };
+    let read_only = Setup { settings: locked, ..Setup::default() }.start().await;
+    let path = format!("/cas/{}", sha256(b"x"));
+    for (authorization, reading, writing, reading_if_anyone_may, writing_if_nobody_may) in [
+        ("", 401, 401, 404, 401),
+        ("Authorization: Basic YWxpY2U6c2VzYW1l", 404, 200, 404, 403),
+        ("Authorization: Basic Ym9iOm9wZW4=", 404, 403, 404, 403),
+        ("Authorization: Basic Ym9iOnNlc2FtZQ==", 401, 401, 401, 401),
+        ("Authorization: Bearer t0ken", 404, 200, 404, 403),
+        ("Authorization: Bearer token", 401, 401, 401, 401),
+        ("Authorization: ?", 401, 401, 401, 401),
+    ] {
+        let get = format!("GET /cas/{}\n{authorization}", sha256(b"missing"));
+        let put = format!("PUT {path}\n{authorization}");
+        assert_eq!(server.ask(&get, b"").await.status, reading, "{authorization}");
+        assert_eq!(server.ask(&put, b"x").await.status, writing, "{authorization}");
+        assert_eq!(with_reads.ask(&get, b"").await.status, reading_if_anyone_may, "{authorization}");
+        assert_eq!(read_only.ask(&put, b"x").await.status, writing_if_nobody_may, "{authorization}");
+    }
+    let answer = server.get("/metrics").await;
+    answer.refuses(401, "`Authorization`");
+    assert!(answer.header("www-authenticate").unwrap().starts_with("Basic realm="));
+    server
+        .ask(&format!("PUT {path}\nAuthorization: Basic Ym9iOm9wZW4="), b"x")
+        .await
+        .refuses(403, "read-write");
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_plain_text_is_not() {
+    let files = Files::new();
+    let settings = ServeSettings { tls: Some(files.tls(false)), ..Setup::default().settings };
+    let server = Setup { settings, ..Setup::default() }.start().await;
+    let blob = noise(300_000);
+    let path = format!("/cas/{}", sha256(&blob));
+    let mut stream = files.connect(&server, false).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let head = server.head(&format!("PUT {path}"), blob.len());
+    assert_eq!(exchange(&mut stream, &head, &blob).await.status, 200);
+    let mut stream = files.connect(&server, false).await.unwrap();
+    let answer = exchange(&mut stream, &server.head(&format!("GET {path}"), 0), b"").await;
+    assert!(answer.body == blob);
+
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream =
+        files.connector(&["h2", "http/1.1"], false).connect(name, server.connect().await).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+
+    let mut plain = server.connect().await;
+    plain.write_all(server.head("GET /status", 0).as_bytes()).await.unwrap();
+    assert!(read_answer(&mut plain).await.is_none_or(|answer: Answer| answer.status != 200));
+    assert_eq!(server.metrics.connections_turned(Turned::Handshake), 1);
+}
+
+#[tokio::test]
+async fn client_certificates_are_accepted_and_strangers_are_not() {
+    let (files, strangers) = (Files::new(), Files::new());
+    let mut stranger = files.connector(&["http/1.1"], false);
+    let settings = ServeSettings { tls: Some(files.tls(true)), ..Setup::default().settings };
+    let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+    let put = server.head(&format!("PUT /cas/{}", sha256(b"x")), 1);
+    let mut stream = files.connect(&server, true).await.unwrap();
+    assert_eq!(exchange(&mut stream, &put, b"x").await.status, 200, "a certificate may write");
+    for foreign in [false, true] {
+        if foreign {
+            stranger = strangers.connector(&["http/1.1"], true);
+        }
+        let name = ServerName::try_from("localhost").unwrap();
+        let connected = stranger.connect(name, server.connect().await).await;
+        // With TLS 1.3 the client learns it when it reads.
+        let Ok(mut stream) = connected else { continue };
+        let _ = stream.write_all(put.as_bytes()).await;
+        assert!(read_answer(&mut stream).await.is_none(), "foreign: {foreign}");
+    }
+
+    // With tokens beside it, a certificate is one way in of two.
+    let settings = ServeSettings { tokens: Some(files.tokens()), ..settings };
+    let server = Setup { settings, ..Setup::default() }.start().await;
+    for (certificate, authorization, status) in
+        [(true, "", 200), (false, "", 401), (false, "Authorization: Bearer t0ken", 200)]
+    {
+        let mut stream = files.connect(&server, certificate).await.unwrap();
+        let put = server.head(&format!("PUT /cas/{}\n{authorization}", sha256(b"x")), 1);
+        let put = put.replace("\r\n\r\n\r\n", "\r\n\r\n");
+        assert_eq!(exchange(&mut stream, &put, b"x").await.status, status, "{certificate} {authorization}");
+    }
+}
+
+fn impatient() -> accept::Limits {
+    let short = Duration::from_millis(300);
+    accept::Limits {
+        handshake: short,
+        patience: Patience { first_bytes: short, write_stall: short },
+        ..accept::Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn those_who_say_nothing_or_too_little_are_left() {
+    let files = Files::new();
+    let limits = || Limits { header_wait_max: Duration::from_millis(300), ..Limits::default() };
+    let tls = ServeSettings { tls: Some(files.tls(false)), ..Setup::default().settings };
+    let plain = Setup { accept: impatient(), limits: limits(), ..Setup::default() }.start().await;
+    let server =
+        Setup { accept: impatient(), limits: limits(), settings: tls, ..Setup::default() }.start().await;
+    for (server, said) in [
+        (&plain, &b""[..]),
+        (&plain, b"P"),
+        (&plain, b"PRI * HTTP/2.0\r\n"),
+        (&plain, b"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
+        (&server, b""),
+        (&server, b"\x16\x03\x01"),
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(said).await.unwrap();
+        // It ends, whatever is answered. The client drips on meanwhile.
+        let (mut reading, mut writing) = stream.split();
+        let dripping = async {
+            while said.len() > 30 && writing.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut rest = Vec::new();
+        let ending = tokio::time::timeout(Duration::from_secs(5), reading.read_to_end(&mut rest));
+        tokio::select! {
+            ended = ending => assert!(ended.is_ok(), "{said:?} was waited for"),
+            () = dripping => {}
+        }
+        assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    }
+}
+
+#[tokio::test]
+async fn one_who_takes_nothing_of_a_download_is_left() {
+    let server = Setup { accept: impatient(), ..Setup::default() }.start().await;
+    let blob = noise(40_000_000);
+    let path = format!("/cas/{}", sha256(&blob));
+    assert_eq!(server.put(&path, &blob).await.status, 200);
+    let mut stream = server.connect().await;
+    stream.write_all(server.head(&format!("GET {path}"), 0).as_bytes()).await.unwrap();
+    let is_closed = async {
+        while server.metrics.connections_open() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_closed).await.expect("the connection is given up");
+}
+
+#[tokio::test]
+async fn a_flood_of_connections_hits_a_limit_and_leaves_room_later() {
+    let accept = accept::Limits { connections: 4, ..accept::Limits::default() };
+    let server = Setup { accept, ..Setup::default() }.start().await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        stream
+            .write_all(server.head("GET /status", 0).replace("close", "keep-alive").as_bytes())
+            .await
+            .unwrap();
+        stream.read_exact(&mut [0; 15]).await.unwrap();
+        open.push(stream);
+    }
+    for turned in 1..=20 {
+        let mut stream = server.connect().await;
+        assert!(read_answer(&mut stream).await.is_none(), "the connection is closed at once");
+        assert_eq!(server.metrics.connections_turned(Turned::Limit), turned);
+    }
+    open.pop();
+    while server.metrics.connections_open() > 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(server.get("/status").await.status, 200);
+    let metrics = {
+        open.clear();
+        while server.metrics.connections_open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server.get("/metrics").await
+    };
+    assert!(metrics.text().contains(r#"kache_connections_turned_away_total{reason="connections_max"} 20"#));
+}
+
+#[tokio::test]
+async fn dmn_02_the_unix_socket_is_this_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let unix = Some(UnixListener::bind(&path).unwrap());
+    let settings = ServeSettings::default();
+    let server = Setup { settings, unix, ..Setup::default() }.start().await;
+    assert!(server.addresses.is_empty());
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    let answer = exchange(&mut stream, "GET /status HTTP/1.1\r\nConnection: close\r\n\r\n", b"").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("\"troubles\""), "this user may know the names of files");
+}
+
+#[tokio::test]
+async fn metrics_are_answered_where_they_are_configured() {
+    let own = MetricsDoor::Own("127.0.0.1:0".parse().unwrap());
+    for (metrics, shared_status, own_status) in
+        [(MetricsDoor::Shared, 200, None), (MetricsDoor::Off, 404, None), (own, 404, Some(200))]
+    {
+        let settings = ServeSettings { metrics, ..Setup::default().settings };
+        let mut server = Setup { settings, ..Setup::default() }.start().await;
+        assert_eq!(server.get("/metrics").await.status, shared_status);
+        assert_eq!(server.get("/status").await.status, 200);
+        assert_eq!(server.addresses.len(), if own_status.is_some() { 2 } else { 1 });
+        if let Some(own_status) = own_status {
+            server.addresses.swap(0, 1);
+            assert_eq!(server.get("/metrics").await.status, own_status);
+            server.get("/status").await.refuses(404, "serve.metrics");
+        }
+    }
+}
+
+#[tokio::test]
+async fn draining_ends_what_is_under_way_and_takes_nothing_new() {
+    let server = Setup::default().start().await;
+    let blob = noise(100_000);
+    let path = format!("/cas/{}", sha256(&blob));
+    let mut idle = server.connect().await;
+    idle.write_all(server.head("GET /status", 0).replace("close", "keep-alive").as_bytes()).await.unwrap();
+    idle.read_exact(&mut [0; 15]).await.unwrap();
+    let mut busy = server.connect().await;
+    busy.write_all(server.head(&format!("PUT {path}"), blob.len()).as_bytes()).await.unwrap();
+    busy.write_all(&blob[..50_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    server.drain.begin();
+    let mut rest = Vec::new();
+    let closing = tokio::time::timeout(Duration::from_secs(5), idle.read_to_end(&mut rest));
+    assert!(closing.await.is_ok(), "an idle connection is closed");
+    assert!(TcpStream::connect(server.addresses[0]).await.is_err(), "the address is free again");
+    busy.write_all(&blob[50_000..]).await.unwrap();
+    assert_eq!(read_answer(&mut busy).await.unwrap().status, 200);
+    tokio::time::timeout(Duration::from_secs(5), server.running).await.expect("it ends").unwrap();
+}

@@ -1,0 +1,234 @@
+//! A server on a real socket, and a client that can misbehave, for the tests of the door.
+//!
+//! The client writes bytes and reads bytes; nothing between a test and the wire corrects
+//! what it sends.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use kache_cas::{DigestFunction, Store, StoreSettings};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixListener};
+use tokio::task::JoinHandle;
+
+use super::accept::{self, Reception};
+use super::admission::Peer;
+use super::context::{Backend, Context, Shared};
+use super::http_reply::{self, HttpResponse};
+use super::limits::Limits;
+use super::listen::{self, Door, Stream};
+use super::metrics::ServeMetrics;
+use crate::config::serve::ServeSettings;
+use crate::daemon::{Activity, Drain, Draining};
+
+/// Serves HTTP, and nothing else.
+#[derive(Clone)]
+struct HttpDoor {
+    shared: Arc<Shared>,
+}
+
+impl Door for HttpDoor {
+    async fn serve(&self, stream: Stream, peer: Peer, mut draining: Draining) {
+        let context = Context::new(Arc::clone(&self.shared), peer, draining.clone());
+        let service = service_fn(move |request| {
+            let context = context.clone();
+            async move { Ok::<_, Infallible>(answer(request, &context).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.shared.limits.header_wait_max);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = draining.begun() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+async fn answer(request: Request<Incoming>, context: &Context) -> HttpResponse {
+    match context.peer.admit(request.uri(), request.headers()).await {
+        Ok(access) => super::http::handle(request, &context.with_access(access)).await,
+        Err(refusal) => http_reply::refusal(&refusal),
+    }
+}
+
+/// What a server is to be like.
+pub(super) struct Setup {
+    pub(super) settings: ServeSettings,
+    pub(super) limits: Limits,
+    pub(super) accept: accept::Limits,
+    pub(super) store: Arc<dyn Backend>,
+    pub(super) unix: Option<UnixListener>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            settings: ServeSettings {
+                listen: Some("127.0.0.1:0".parse().unwrap()),
+                ..ServeSettings::default()
+            },
+            limits: Limits::default(),
+            accept: accept::Limits::default(),
+            store: Arc::new(Store::in_memory(StoreSettings::new("/nonexistent"))),
+            unix: None,
+        }
+    }
+}
+
+/// A running server.
+pub(super) struct Server {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) metrics: Arc<ServeMetrics>,
+    pub(super) drain: Drain,
+    pub(super) running: JoinHandle<()>,
+}
+
+impl Setup {
+    pub(super) async fn start(self) -> Server {
+        let bound = listen::bind(&self.settings).await.unwrap();
+        let addresses = bound.iter().map(|bound| bound.socket.local_addr().unwrap()).collect();
+        let activity = Arc::new(Activity::default());
+        let shared = Shared::new(self.store, self.limits, Arc::clone(&activity));
+        let metrics = Arc::clone(&shared.metrics);
+        let drain = Drain::default();
+        let reception = Reception {
+            door: HttpDoor { shared },
+            metrics: Arc::clone(&metrics),
+            activity,
+            draining: drain.subscribe(),
+            limits: self.accept,
+        };
+        let running = tokio::spawn(reception.run(bound, self.unix));
+        Server { addresses, metrics, drain, running }
+    }
+}
+
+impl Server {
+    pub(super) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addresses[0]).await.unwrap()
+    }
+
+    /// One request on a connection of its own. `HOST` in the head stands for the address.
+    pub(super) async fn ask(&self, head: &str, body: &[u8]) -> Answer {
+        let mut stream = self.connect().await;
+        exchange(&mut stream, &self.head(head, body.len()), body).await
+    }
+
+    /// `GET /x` and header lines become a whole head, with the length of the body.
+    pub(super) fn head(&self, lines: &str, body_len: usize) -> String {
+        let mut lines = lines.lines();
+        let first = lines.next().unwrap();
+        let rest: String = lines.map(|line| format!("{}\r\n", line.trim())).collect();
+        let host = if rest.to_lowercase().contains("host:") {
+            String::new()
+        } else {
+            format!("Host: {}\r\n", self.addresses[0])
+        };
+        let length = if rest.to_lowercase().contains("content-length") || !first.starts_with("PUT") {
+            String::new()
+        } else {
+            format!("Content-Length: {body_len}\r\n")
+        };
+        format!("{first} HTTP/1.1\r\n{host}{length}{rest}Connection: close\r\n\r\n")
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &[u8]) -> Answer {
+        self.ask(&format!("PUT {path}"), body).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path}"), b"").await
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// Asserts a refusal: its status, that it is short text, and that it says this.
+    pub(super) fn refuses(&self, status: u16, words: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.text().contains(words), "{words} is not in {:?}", self.text());
+        assert!(
+            self.body.len() < 10 * 1024 && self.header("content-type").unwrap().starts_with("text/plain")
+        );
+    }
+}
+
+/// Sends a request, whole, and reads until the other end closes.
+pub(super) async fn exchange<S>(stream: &mut S, head: &str, body: &[u8]) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Whoever refuses a body may close before all of it was sent.
+    let _ = stream.write_all(body).await;
+    read_answer(stream).await.expect("an answer")
+}
+
+/// Reads until the other end closes; `None` if nothing came.
+pub(super) async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Answer> {
+    let mut bytes = Vec::new();
+    let reading = stream.read_to_end(&mut bytes);
+    // A reset after the answer is no matter.
+    let _ = tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the connection ends");
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1)?.parse().unwrap();
+    let answer = Answer { status, head, body: bytes[end..].to_vec() };
+    let is_chunked = answer.header("transfer-encoding") == Some("chunked");
+    Some(if is_chunked { Answer { body: unchunk(&answer.body), ..answer } } else { answer })
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let line = bytes.windows(2).position(|window| window == b"\r\n").expect("a chunk's length");
+        let len = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
+        if len == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&bytes[line + 2..line + 2 + len]);
+        bytes = &bytes[line + 2 + len + 2..];
+    }
+}
+
+/// The SHA-256 as a path names it.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    DigestFunction::Sha256.hash(bytes).to_hex()
+}
+
+/// Bytes that do not compress to nothing.
+pub(super) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
