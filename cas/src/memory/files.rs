@@ -46,10 +46,7 @@ impl LocalFiles for MemoryStore {
         let names = hasher.finish();
         if names.size_bytes > 0 {
             let now_ms = self.now_ms();
-            let mut state = self.state();
-            state.reserve(names.size_bytes, self.limit_bytes())?;
-            state.add_blob(&names, Bytes::from(bytes), now_ms);
-            state.release(names.size_bytes);
+            self.state().add_blob(&names, Bytes::from(bytes), now_ms);
         }
         Ok((names, Link::Copy))
     }

@@ -18,22 +18,12 @@ use crate::verify::Claim;
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
-    limit_bytes: u64,
 }
 
 impl MemoryStore {
-    /// An empty store that tells the time by this clock and has no limit.
+    /// An empty store that tells the time by this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        MemoryStore::limited(clock, u64::MAX)
-    }
-
-    /// An empty store that holds no more than this.
-    pub fn limited(clock: Arc<dyn Clock>, limit_bytes: u64) -> Self {
-        MemoryStore { state: Arc::default(), clock, limit_bytes }
-    }
-
-    pub(super) fn limit_bytes(&self) -> u64 {
-        self.limit_bytes
+        MemoryStore { state: Arc::default(), clock }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -79,10 +69,8 @@ impl BlobStore for MemoryStore {
     }
 
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
-        self.state().reserve(digest.size_bytes, self.limit_bytes)?;
         Ok(Box::new(MemoryWriter {
-            size_bytes: digest.size_bytes,
-            claim: Some(Claim::new(digest)),
+            claim: Claim::new(digest),
             bytes: Vec::new(),
             state: Arc::clone(&self.state),
             clock: Arc::clone(&self.clock),
@@ -94,11 +82,8 @@ impl BlobStore for MemoryStore {
     }
 }
 
-/// Holds its reservation until it is dropped, which is after the bytes were counted.
 struct MemoryWriter {
-    size_bytes: u64,
-    /// Taken by `commit`.
-    claim: Option<Claim>,
+    claim: Claim,
     bytes: Vec<u8>,
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -106,24 +91,17 @@ struct MemoryWriter {
 
 impl BlobWriter for MemoryWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.claim.as_mut().expect("`commit` comes last").take(bytes)?;
+        self.claim.take(bytes)?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn commit(mut self: Box<Self>) -> Result<Names, StoreError> {
-        let names = self.claim.take().expect("`commit` comes once").settle()?;
+    fn commit(self: Box<Self>) -> Result<Names, StoreError> {
+        let names = self.claim.settle()?;
         if names.size_bytes > 0 {
-            let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-            lock(&self.state).add_blob(&names, bytes, self.clock.now_ms());
+            lock(&self.state).add_blob(&names, Bytes::from(self.bytes), self.clock.now_ms());
         }
         Ok(names)
-    }
-}
-
-impl Drop for MemoryWriter {
-    fn drop(&mut self) {
-        lock(&self.state).release(self.size_bytes);
     }
 }
 
@@ -143,12 +121,7 @@ impl ActionCache for MemoryStore {
     ) -> Result<StoredResult, StoreError> {
         let admitted = crate::references::admit(key.function, result.clone())?;
         let stored = StoredResult::new(&admitted);
-        let size_bytes = stored.encoded.len() as u64;
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        state.reserve(size_bytes, self.limit_bytes)?;
-        state.add_action(key, stored.clone(), now_ms);
-        state.release(size_bytes);
+        self.state().add_action(key, stored.clone(), self.now_ms());
         Ok(stored)
     }
 
