@@ -339,7 +339,13 @@ where
     }
     let is_compressed = encoding == Encoding::Zstd;
     if digest.size_bytes <= AT_ONCE_BYTES_MAX {
-        let body = upload.collect(is_compressed, "Content-Length", digest.size_bytes).await?;
+        let collected = upload.collect(is_compressed, "size", digest.size_bytes).await;
+        let body = collected.map_err(|error| match error {
+            UploadError::TooLong { limit_bytes: size_bytes, .. } => {
+                UploadError::LongerThanStated { size_bytes }
+            }
+            error => error,
+        })?;
         let outcome = context.blobs().insert(&[(*digest, body)]).pop();
         return Ok(outcome.expect("one blob has one outcome")?);
     }

@@ -134,7 +134,8 @@ async fn parts_are_206_past_the_end_is_416_and_plain_is_200() {
 #[tokio::test]
 async fn zstd_goes_both_ways() {
     let server = Setup::default().start().await;
-    for len in [100, 70_000, 2_000_000] {
+    for len in [10, 100, 65_530, 70_000, 2_000_000] {
+        // Some of it longer compressed than it is.
         let blob: Vec<u8> = noise(len / 10).repeat(10);
         let path = cas(&blob);
         let (first, second) = blob.split_at(len / 3);
@@ -163,8 +164,7 @@ async fn net_02_what_unpacks_to_more_than_was_stated_is_stopped() {
         let bomb = zstd::encode_all(std::io::repeat(0).take_bytes(50_000_000), 1).unwrap();
         assert!(bomb.len() < 20_000);
         let put = format!("PUT {}\nContent-Encoding: zstd\nX-Digest-SizeBytes: {len}", cas(&blob));
-        let answer = server.ask(&put, &bomb).await;
-        assert!(matches!(answer.status, 400 | 413), "{answer:?}");
+        server.ask(&put, &bomb).await.refuses(400, &format!("longer than the {len} bytes"));
         server.ask(&put, b"this is not zstd").await.refuses(400, "not zstd");
         let half = zstd::encode_all(&blob[..len / 2], 1).unwrap();
         assert_eq!(server.ask(&put, &half).await.status, 400);

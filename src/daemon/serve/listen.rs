@@ -145,7 +145,7 @@ struct Shared<'a> {
 impl Shared<'_> {
     async fn bind(&self, address: &ListenAddress, serves: Serves) -> Result<Vec<Bound>, ListenError> {
         let resolved = resolve(address).await?;
-        let is_loopback = resolved.iter().all(|resolved| resolved.ip().is_loopback());
+        let is_loopback = is_loopback(&resolved);
         check_exposure(self.settings, address, is_loopback)?;
         let mut bound = Vec::new();
         for resolved in resolved {
@@ -184,6 +184,11 @@ async fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, ListenError
     Ok(resolved)
 }
 
+/// A name that means this machine and also something else can be reached by others.
+fn is_loopback(resolved: &[SocketAddr]) -> bool {
+    resolved.iter().all(|resolved| resolved.ip().is_loopback())
+}
+
 /// Whether anything but knowing the address is asked of those who connect.
 fn has_authentication(settings: &ServeSettings) -> bool {
     settings.tokens.is_some() || settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
@@ -217,4 +222,24 @@ fn policy(settings: &ServeSettings) -> Policy {
     };
     let ceiling = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
     Policy { anonymous, certificate: Access::ReadWrite, ceiling }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_else_can_reach_is_loopback() {
+        for (addresses, expected) in [
+            (&["127.0.0.1:1"][..], true),
+            (&["127.0.0.1:1", "[::1]:1"], true),
+            (&["127.0.0.1:1", "192.168.0.1:1"], false),
+            (&["0.0.0.0:1"], false),
+            (&["[::]:1"], false),
+            (&["[::ffff:127.0.0.1]:1"], false),
+        ] {
+            let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(is_loopback(&addresses), expected, "{addresses:?}");
+        }
+    }
 }

@@ -153,13 +153,17 @@ mod tests {
     const SHORT: Patience =
         Patience { first_bytes: Duration::from_millis(200), write_stall: Duration::from_millis(200) };
 
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(5), work).await.expect("nobody waits forever")
+    }
+
     #[tokio::test]
     async fn a_client_that_says_too_little_is_left() {
         for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n"] {
             let (mut client, server) = duplex(64);
             let mut server = Paced::new(server, SHORT);
             client.write_all(said).await.unwrap();
-            let error = server.read_exact(&mut [0; FIRST_BYTES]).await.unwrap_err();
+            let error = soon(server.read_exact(&mut [0; FIRST_BYTES])).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{said:?}");
         }
     }
@@ -183,7 +187,7 @@ mod tests {
     async fn a_client_that_takes_nothing_is_left_and_a_slow_one_is_not() {
         let (_client, server) = duplex(8);
         let mut server = Paced::new(server, SHORT);
-        let error = server.write_all(&[0; 100]).await.unwrap_err();
+        let error = soon(server.write_all(&[0; 100])).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 
         let (mut client, server) = duplex(8);

@@ -22,6 +22,10 @@ const PIECE_BYTES: usize = 128 * 1024;
 /// upload may cost in memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// By how much a small body may be longer compressed than it is: frames have heads, and
+/// some clients put skippable ones between them.
+const FRAMING_BYTES_MAX: u64 = 64 * 1024;
+
 /// How much of a body nobody wants is read all the same. A client that is still sending
 /// when the connection is closed may never see the answer.
 const DRAIN_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -132,9 +136,10 @@ where
         limit_bytes: u64,
     ) -> Result<Bytes, UploadError> {
         let too_long = || UploadError::TooLong { limit, limit_bytes };
+        let packed_bytes_max = limit_bytes + if is_compressed { FRAMING_BYTES_MAX } else { 0 };
         let mut all = BytesMut::new();
         while let Some(bytes) = self.next().await? {
-            if (all.len() + bytes.len()) as u64 > limit_bytes {
+            if (all.len() + bytes.len()) as u64 > packed_bytes_max {
                 return Err(too_long());
             }
             all.extend_from_slice(&bytes);
