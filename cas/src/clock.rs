@@ -5,7 +5,7 @@
 //! assumes that it does not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -58,6 +58,23 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         self.now_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// How long something is taking, which is not a matter of dates: it goes on whatever the
+/// clock on the wall does.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now.
+    pub fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    /// So far.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -1,17 +1,20 @@
 //! The store as a daemon uses it: one implementation and what stands in front of it.
 //!
-//! Blobs pass `metering`, then `verify`. Action results pass `metering`, then
-//! `completeness`. This file puts them together and decides nothing itself.
+//! Blobs pass `metering`, then `verify`, then `room`; action results pass `metering`, then
+//! `completeness`, then `room`; files pass `metering`, then `room`. This file puts them together and decides
+//! nothing itself, but for when an implementation's upkeep has its turn.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::completeness::{Completeness, Trees};
 use crate::error::StoreError;
-use crate::evict::Catalog;
+use crate::evict::{Catalog, Limits};
 use crate::memory::MemoryStore;
 use crate::metering::{Counters, Meter, Metered};
+use crate::room::{Room, Roomy};
 use crate::store::{ActionCache, BlobStore, LocalFiles, StoreStatus};
 use crate::verify::Verified;
 
@@ -25,6 +28,9 @@ pub const RESERVE_BYTES_DEFAULT: u64 = 1 << 30;
 /// The largest blob that is taken unless somebody says otherwise. Linked programs with
 /// their debugging information stay below it.
 pub const BLOB_BYTES_MAX_DEFAULT: u64 = 8 << 30;
+
+/// How often an implementation's own upkeep has its turn while eviction is under way.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a store is and what it may do.
 #[derive(Clone)]
@@ -85,36 +91,56 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     blobs: Box<dyn BlobStore>,
     actions: Box<dyn ActionCache>,
-    files: Arc<dyn LocalFiles>,
+    files: Box<dyn LocalFiles>,
+    room: Box<dyn Evicts>,
     meter: Arc<Meter>,
     limit_bytes: u64,
+    upkeep_at: Mutex<Option<Stopwatch>>,
+}
+
+/// A `Room`, whatever it is of.
+trait Evicts: Send + Sync {
+    /// One step. Whether more is due at once.
+    fn evict(&self) -> Result<bool, StoreError>;
+}
+
+impl<S: BlobStore + Catalog> Evicts for Arc<Room<S>> {
+    fn evict(&self) -> Result<bool, StoreError> {
+        self.step().map(|step| step.more_is_due)
+    }
 }
 
 impl Store {
     /// A store that lasts as long as the process, for tests. The settings' directory is not
     /// looked at.
     pub fn in_memory(settings: StoreSettings) -> Store {
-        let memory = Arc::new(MemoryStore::new(Arc::clone(&settings.clock)));
-        Store::around(memory, settings)
+        let memory = MemoryStore::limited(Arc::clone(&settings.clock), settings.limit_bytes);
+        Store::around(Arc::new(memory), settings)
     }
 
     fn around<B: Backend + 'static>(backend: Arc<B>, settings: StoreSettings) -> Store {
+        let StoreSettings { limit_bytes, reserve_bytes, blob_bytes_max, clock, .. } = settings;
         let meter = Arc::new(Meter::default());
-        let verified = Arc::new(Verified::new(Arc::clone(&backend), settings.blob_bytes_max));
+        let limits = Limits { limit_bytes, reserve_bytes };
+        let room = Arc::new(Room::new(Arc::clone(&backend), Arc::clone(&clock), limits, Arc::clone(&meter)));
+        let roomy = Arc::new(Roomy::new(Arc::clone(&backend), Arc::clone(&room)));
+        let verified = Arc::new(Verified::new(Arc::clone(&roomy), blob_bytes_max));
         let complete = Completeness::new(
-            Arc::clone(&backend),
+            Arc::clone(&roomy),
             Arc::clone(&verified),
-            settings.clock,
+            clock,
             Arc::new(Trees::default()),
             Arc::clone(&meter),
         );
         Store {
             blobs: Box::new(Metered::new(verified, Arc::clone(&meter))),
             actions: Box::new(Metered::new(Arc::new(complete), Arc::clone(&meter))),
-            files: Arc::clone(&backend) as Arc<dyn LocalFiles>,
+            files: Box::new(Metered::new(roomy, Arc::clone(&meter))),
+            room: Box::new(room),
             backend,
             meter,
-            limit_bytes: settings.limit_bytes,
+            limit_bytes,
+            upkeep_at: Mutex::new(None),
         }
     }
 
@@ -155,13 +181,81 @@ impl Store {
         self.meter.read()
     }
 
-    /// One bounded step of upkeep. For a thread of its own: no request waits for it.
+    /// One bounded step of upkeep: eviction where it is due, and the implementation's own.
+    /// For a thread of its own: no request waits for it. An error of one does not keep the
+    /// other from its turn.
     pub fn maintain(&self) -> Result<Maintenance, StoreError> {
-        Ok(Maintenance { more_is_due: self.backend.upkeep()? })
+        let evicting = self.room.evict();
+        let mut upkeep_at = self.upkeep_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = upkeep_at.is_none_or(|then| then.elapsed() >= UPKEEP_EVERY);
+        let mut more_is_due = matches!(evicting, Ok(true));
+        if is_due || !more_is_due {
+            more_is_due |= self.backend.upkeep()?;
+            *upkeep_at = Some(Stopwatch::start());
+        }
+        evicting.map(|_| Maintenance { more_is_due })
     }
 
     /// Stops cleanly.
     pub fn close(&self) -> Result<(), StoreError> {
         self.backend.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_proto::reapi::{ActionResult, OutputFile};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::digest::{Digest, DigestFunction};
+    use crate::encoding::wire_digest;
+    use crate::store::{ActionKey, Mention};
+
+    const SHA256: DigestFunction = DigestFunction::Sha256;
+
+    fn store(limit_bytes: u64) -> (Store, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::default());
+        let settings = StoreSettings { limit_bytes, clock: clock.clone(), ..StoreSettings::new("/nowhere") };
+        (Store::in_memory(settings), clock)
+    }
+
+    fn insert(store: &Store, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(SHA256, bytes);
+        store.blobs().insert(&[(digest, bytes.to_vec().into())]).remove(0).unwrap();
+        digest
+    }
+
+    #[test]
+    fn sto_03_what_is_put_together_returns_complete_results_only() {
+        let (store, _) = store(1 << 20);
+        let blob: Digest = Digest::of(SHA256, b"blob");
+        let file =
+            OutputFile { path: "out".to_owned(), digest: Some(wire_digest(&blob)), ..Default::default() };
+        let result = ActionResult { output_files: vec![file], ..Default::default() };
+        let key = ActionKey { instance: "".into(), function: SHA256, hash: blob.hash };
+        store.actions().put(&key, &result).unwrap();
+        assert_eq!(store.actions().get(&key, Mention::Promise).unwrap(), None);
+        insert(&store, b"blob");
+        assert!(store.actions().get(&key, Mention::Promise).unwrap().is_some());
+        let counters = store.counters();
+        assert_eq!((counters.action_hits, counters.action_misses, counters.actions_incomplete), (1, 1, 1));
+        let status = store.status();
+        assert_eq!((status.blobs, status.action_results, status.logical_bytes), (1, 1, 4));
+        assert_eq!((status.limit_bytes, status.troubles.len()), (1 << 20, 0));
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn sto_06_maintenance_makes_room_ahead_of_need() {
+        let (store, clock) = store(100_000);
+        for name in 0..90u8 {
+            insert(&store, &[name; 1_000]);
+        }
+        clock.advance(Duration::from_secs(24 * 60 * 60));
+        while store.maintain().unwrap().more_is_due {}
+        assert!(store.status().physical_bytes <= 88_000);
+        assert!(store.counters().blobs_evicted > 0);
+        assert_eq!(store.counters().no_space, 0);
     }
 }

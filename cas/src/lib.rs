@@ -14,6 +14,7 @@ pub mod leases;
 pub mod memory;
 pub mod metering;
 pub mod references;
+pub mod room;
 pub mod single_flight;
 mod store;
 pub mod verify;

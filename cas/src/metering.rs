@@ -3,6 +3,7 @@
 //! Counters only ever grow and are never read to decide anything. Each is one relaxed
 //! atomic: a hit pays a nanosecond for being counted.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +12,10 @@ use kache_proto::reapi::ActionResult;
 
 use crate::digest::{Digest, DigestFunction, Hash, Names};
 use crate::error::StoreError;
-use crate::store::{ActionCache, ActionKey, BlobStore, BlobWriter, Content, Mention, StoredResult};
+use crate::store::{
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
+    StoredResult,
+};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -45,11 +49,11 @@ counters! {
     actions_incomplete,
     /// Action results stored.
     action_puts,
-    /// Blobs opened for reading.
+    /// Blobs opened for reading or laid down as files.
     blob_hits,
     /// Blobs asked for that were not there.
     blob_misses,
-    /// The sizes of the blobs opened for reading.
+    /// Their sizes.
     blob_bytes_out,
     /// Blobs stored, also those that were there already.
     blob_puts,
@@ -112,6 +116,11 @@ impl Meter {
         outcome.inspect_err(|error| self.failed(error))
     }
 
+    fn served(&self, size_bytes: u64) {
+        self.blob_hits.increment();
+        self.blob_bytes_out.add(size_bytes);
+    }
+
     fn stored(&self, size_bytes: u64) {
         self.blob_puts.increment();
         self.blob_bytes_in.add(size_bytes);
@@ -142,10 +151,7 @@ impl<S: BlobStore + ?Sized> BlobStore for Metered<S> {
     fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
         let content = self.meter.watch(self.inner.open(digest, mention))?;
         match &content {
-            Some(content) => {
-                self.meter.blob_hits.increment();
-                self.meter.blob_bytes_out.add(content.size_bytes());
-            }
+            Some(content) => self.meter.served(content.size_bytes()),
             None => self.meter.blob_misses.increment(),
         }
         Ok(content)
@@ -211,6 +217,28 @@ impl<S: ActionCache + ?Sized> ActionCache for Metered<S> {
 
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.meter.watch(self.inner.remove(key))
+    }
+}
+
+impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
+    fn ingest(
+        &self,
+        path: &Path,
+        function: DigestFunction,
+        sharing: Sharing,
+    ) -> Result<(Names, Link), StoreError> {
+        let (names, link) = self.meter.watch(self.inner.ingest(path, function, sharing))?;
+        self.meter.stored(names.size_bytes);
+        Ok((names, link))
+    }
+
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+        let link = self.meter.watch(self.inner.place(digest, path, placing))?;
+        match link {
+            Some(_) => self.meter.served(digest.size_bytes),
+            None => self.meter.blob_misses.increment(),
+        }
+        Ok(link)
     }
 }
 

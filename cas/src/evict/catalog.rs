@@ -24,6 +24,9 @@ pub struct Usage {
     pub blobs: u64,
     /// How many action results, by estimate.
     pub action_results: u64,
+    /// How much of `physical_bytes` is deleted already and only waits for the database to
+    /// give it back.
+    pub reclaimable_bytes: u64,
     /// What is still free on the volume for this user; `None` where there is no volume.
     pub volume_free_bytes: Option<u64>,
 }

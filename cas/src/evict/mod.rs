@@ -1,5 +1,17 @@
 //! Eviction: what goes when there is not room for everything.
+//!
+//! `plan` and `worth` decide and are pure; `sketch` counts who names what, in bounded
+//! memory; `run` looks through a [`Catalog`] and deletes, one bounded step at a time. What
+//! is live is derived anew in every round from the results that are there (STO-05). It
+//! knows neither files nor a database.
 
 mod catalog;
+mod plan;
+mod run;
+mod sketch;
+mod worth;
 
 pub use catalog::{ActionEntry, BlobEntry, Catalog, Usage};
+pub use plan::{Candidate, Limits, Selection, Victim, What};
+pub use run::{Evicted, Evictor, Shelf, Step};
+pub use worth::{REBUILD_MS_DEFAULT, Worth};

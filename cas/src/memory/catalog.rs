@@ -18,7 +18,7 @@ impl Catalog for MemoryStore {
             logical_bytes: state.logical_bytes,
             blobs: state.blobs.len() as u64,
             action_results: state.actions.len() as u64,
-            volume_free_bytes: None,
+            ..Usage::default()
         })
     }
 

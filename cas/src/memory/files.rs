@@ -46,7 +46,10 @@ impl LocalFiles for MemoryStore {
         let names = hasher.finish();
         if names.size_bytes > 0 {
             let now_ms = self.now_ms();
-            self.state().add_blob(&names, Bytes::from(bytes), now_ms);
+            let mut state = self.state();
+            state.reserve(names.size_bytes, self.limit_bytes())?;
+            state.add_blob(&names, Bytes::from(bytes), now_ms);
+            state.release(names.size_bytes);
         }
         Ok((names, Link::Copy))
     }

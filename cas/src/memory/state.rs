@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::error::StoreError;
 use crate::evict::BlobEntry;
 use crate::leases::Touch;
 use crate::store::{ActionKey, Mention, StoredResult};
@@ -52,11 +53,30 @@ pub(super) struct State {
     pub(super) aliases: HashMap<Hash, Hash>,
     pub(super) actions: BTreeMap<ActionOrder, ActionRecord>,
     pub(super) physical_bytes: u64,
+    /// What writers that are under way may still add.
+    pub(super) reserved_bytes: u64,
     pub(super) logical_bytes: u64,
     pub(super) deletions: u64,
 }
 
 impl State {
+    /// Sets room apart for a blob or a result of this size. Whoever calls it gives the
+    /// same back with `release`, before or after the bytes are counted.
+    pub(super) fn reserve(&mut self, size_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
+        let wanted_bytes = size_bytes.saturating_add(ENTRY_OVERHEAD_BYTES);
+        let used_bytes = self.physical_bytes + self.reserved_bytes;
+        if used_bytes.saturating_add(wanted_bytes) > limit_bytes {
+            let why = format!("the store holds {used_bytes} of the {limit_bytes} bytes that it may");
+            return Err(StoreError::NoSpace { wanted_bytes, why });
+        }
+        self.reserved_bytes += wanted_bytes;
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, size_bytes: u64) {
+        self.reserved_bytes -= size_bytes + ENTRY_OVERHEAD_BYTES;
+    }
+
     pub(super) fn blake3_of(&self, function: DigestFunction, hash: Hash) -> Option<Hash> {
         match function {
             DigestFunction::Blake3 => Some(hash),

@@ -18,12 +18,22 @@ use crate::verify::Claim;
 pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
+    limit_bytes: u64,
 }
 
 impl MemoryStore {
-    /// An empty store that tells the time by this clock.
+    /// An empty store that tells the time by this clock and has no limit.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        MemoryStore { state: Arc::default(), clock }
+        MemoryStore::limited(clock, u64::MAX)
+    }
+
+    /// An empty store that holds no more than this.
+    pub fn limited(clock: Arc<dyn Clock>, limit_bytes: u64) -> Self {
+        MemoryStore { state: Arc::default(), clock, limit_bytes }
+    }
+
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -69,8 +79,10 @@ impl BlobStore for MemoryStore {
     }
 
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.state().reserve(digest.size_bytes, self.limit_bytes)?;
         Ok(Box::new(MemoryWriter {
-            claim: Claim::new(digest),
+            size_bytes: digest.size_bytes,
+            claim: Some(Claim::new(digest)),
             bytes: Vec::new(),
             state: Arc::clone(&self.state),
             clock: Arc::clone(&self.clock),
@@ -82,8 +94,11 @@ impl BlobStore for MemoryStore {
     }
 }
 
+/// Holds its reservation until it is dropped, which is after the bytes were counted.
 struct MemoryWriter {
-    claim: Claim,
+    size_bytes: u64,
+    /// Taken by `commit`.
+    claim: Option<Claim>,
     bytes: Vec<u8>,
     state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -91,17 +106,24 @@ struct MemoryWriter {
 
 impl BlobWriter for MemoryWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.claim.take(bytes)?;
+        self.claim.as_mut().expect("`commit` comes last").take(bytes)?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn commit(self: Box<Self>) -> Result<Names, StoreError> {
-        let names = self.claim.settle()?;
+    fn commit(mut self: Box<Self>) -> Result<Names, StoreError> {
+        let names = self.claim.take().expect("`commit` comes once").settle()?;
         if names.size_bytes > 0 {
-            lock(&self.state).add_blob(&names, Bytes::from(self.bytes), self.clock.now_ms());
+            let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+            lock(&self.state).add_blob(&names, bytes, self.clock.now_ms());
         }
         Ok(names)
+    }
+}
+
+impl Drop for MemoryWriter {
+    fn drop(&mut self) {
+        lock(&self.state).release(self.size_bytes);
     }
 }
 
@@ -121,7 +143,12 @@ impl ActionCache for MemoryStore {
     ) -> Result<StoredResult, StoreError> {
         let admitted = crate::references::admit(key.function, result.clone())?;
         let stored = StoredResult::new(&admitted);
-        self.state().add_action(key, stored.clone(), self.now_ms());
+        let size_bytes = stored.encoded.len() as u64;
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        state.reserve(size_bytes, self.limit_bytes)?;
+        state.add_action(key, stored.clone(), now_ms);
+        state.release(size_bytes);
         Ok(stored)
     }
 

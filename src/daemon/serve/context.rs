@@ -140,3 +140,10 @@ impl Context {
         &self.shared.limits
     }
 }
+
+impl Room {
+    /// For what needs none.
+    pub fn none() -> Self {
+        Room(None)
+    }
+}

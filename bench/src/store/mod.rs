@@ -1,6 +1,0 @@
-//! `kache-bench store`: the cells, the large store, and local files, in this order.
-
-mod many;
-mod run;
-
-pub(crate) use run::run;

@@ -1,0 +1,247 @@
+//! How much has to go, and what goes first. Pure: values in, values out.
+//!
+//! [`Limits::bytes_to_free`] turns a usage into a goal, with a high mark at which eviction
+//! begins and a low one at which it ends, so that it runs in rounds and not for every
+//! blob. [`Selection`] sees every entry once, in any order, and keeps only the least
+//! worthy: a heap of bounded size, whatever the store's. It keeps more than the goal needs,
+//! as what several results name is freed by none of them alone; who deletes knows best when
+//! it is enough.
+
+use std::collections::BinaryHeap;
+
+use super::catalog::Usage;
+use super::worth::Worth;
+use crate::digest::Digest;
+use crate::leases::Touch;
+use crate::store::ActionKey;
+
+/// Eviction begins where a sixteenth of the limit is left, before any writer is refused…
+const HIGH_MARK_PARTS: u64 = 16;
+
+/// …and ends where an eighth is, so that the next round is a sixteenth away.
+const LOW_MARK_PARTS: u64 = 8;
+
+/// Never more than this is left unused on purpose, however large the limit.
+const MARK_BYTES_MAX: u64 = 4 << 30;
+
+/// Near the reserve of the volume it begins this much early: others write there too.
+const VOLUME_MARK_BYTES_MAX: u64 = 256 << 20;
+
+/// How full a store may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What it may occupy.
+    pub limit_bytes: u64,
+    /// How much of the volume it leaves free.
+    pub reserve_bytes: u64,
+}
+
+impl Limits {
+    /// How much has to go; zero where nothing has. `wanted_bytes` is what a writer was
+    /// refused, zero where none was.
+    pub fn bytes_to_free(&self, usage: &Usage, wanted_bytes: u64) -> u64 {
+        // What was deleted and not given back yet will come; to evict more meanwhile would
+        // empty the store.
+        let in_use_bytes = usage.physical_bytes.saturating_sub(usage.reclaimable_bytes);
+        let for_limit = self.for_limit(in_use_bytes, wanted_bytes);
+        let for_volume = usage.volume_free_bytes.map_or(0, |free_bytes| {
+            self.for_volume(free_bytes.saturating_add(usage.reclaimable_bytes), wanted_bytes)
+        });
+        for_limit.max(for_volume).min(in_use_bytes)
+    }
+
+    fn for_limit(&self, in_use_bytes: u64, wanted_bytes: u64) -> u64 {
+        let mark = |parts: u64, scale: u64| {
+            self.limit_bytes.saturating_sub((self.limit_bytes / parts).min(MARK_BYTES_MAX * scale))
+        };
+        let high = mark(HIGH_MARK_PARTS, 1);
+        let low = mark(LOW_MARK_PARTS, 2);
+        let needed = in_use_bytes.saturating_add(wanted_bytes);
+        // A refused writer is pressure whatever the marks say: the implementation counts
+        // what is on its way as well.
+        if needed > high || wanted_bytes > 0 { needed.saturating_sub(low).max(wanted_bytes) } else { 0 }
+    }
+
+    fn for_volume(&self, free_bytes: u64, wanted_bytes: u64) -> u64 {
+        let mark = (self.limit_bytes / HIGH_MARK_PARTS).min(VOLUME_MARK_BYTES_MAX);
+        let keep = self.reserve_bytes.saturating_add(wanted_bytes);
+        if free_bytes < keep.saturating_add(mark) {
+            keep.saturating_add(mark.saturating_mul(2)).saturating_sub(free_bytes)
+        } else {
+            0
+        }
+    }
+}
+
+/// Something that may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What it is worth.
+    pub worth: Worth,
+    /// About what its going frees.
+    pub physical_bytes: u64,
+    /// When it had last been used by then. If that has changed when its turn comes, it
+    /// stays.
+    pub touch: Touch,
+    /// What it is.
+    pub what: What,
+}
+
+/// What may go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// A result, and those of its blobs that no other result names.
+    Action(Box<Victim>),
+    /// A blob that no result names, by its BLAKE3.
+    Orphan(Digest),
+}
+
+/// A result that may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Which action.
+    pub key: ActionKey,
+    /// What the result and all it names hash to, in this round: if that is another when
+    /// its turn comes, it is another result.
+    pub fingerprint: u64,
+}
+
+impl Ord for Victim {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let order = |victim: &Victim| (victim.key.hash, victim.key.function, victim.fingerprint);
+        order(self).cmp(&order(other)).then_with(|| self.key.instance.cmp(&other.key.instance))
+    }
+}
+
+impl PartialOrd for Victim {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By worth; the rest only makes the order total, so that a plan does not depend on the
+/// order of a scan.
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.worth
+            .cmp(&other.worth)
+            .then_with(|| other.physical_bytes.cmp(&self.physical_bytes))
+            .then_with(|| self.what.cmp(&other.what))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The least worthy of all that was offered.
+pub struct Selection {
+    candidates_max: usize,
+    chosen: BinaryHeap<Candidate>,
+    overflowed: bool,
+}
+
+impl Selection {
+    /// Nothing chosen yet, and never more than this.
+    pub fn new(candidates_max: usize) -> Self {
+        Selection { candidates_max, chosen: BinaryHeap::new(), overflowed: false }
+    }
+
+    /// Considers one more.
+    pub fn offer(&mut self, candidate: Candidate) {
+        if self.chosen.len() < self.candidates_max {
+            self.chosen.push(candidate);
+            return;
+        }
+        self.overflowed = true;
+        if let Some(mut worthiest) = self.chosen.peek_mut()
+            && candidate < *worthiest
+        {
+            *worthiest = candidate;
+        }
+    }
+
+    /// Whether more would have been chosen, had there been room to remember it.
+    pub fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// What was chosen, the least worthy first.
+    pub fn into_order(self) -> Vec<Candidate> {
+        self.chosen.into_sorted_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::{DigestFunction, Hash};
+
+    fn usage(physical_bytes: u64, volume_free_bytes: Option<u64>) -> Usage {
+        Usage { physical_bytes, volume_free_bytes, ..Default::default() }
+    }
+
+    #[test]
+    fn sto_06_eviction_begins_at_the_high_mark_and_aims_at_the_low_one() {
+        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 0 };
+        assert_eq!(limits.bytes_to_free(&usage(1_500, None), 0), 0);
+        assert_eq!(limits.bytes_to_free(&usage(1_501, None), 0), 101);
+        assert_eq!(limits.bytes_to_free(&usage(1_600, None), 0), 200);
+    }
+
+    #[test]
+    fn sto_06_a_refused_writer_is_pressure_below_the_mark() {
+        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 0 };
+        assert_eq!(limits.bytes_to_free(&usage(1_000, None), 900), 900);
+        assert_eq!(limits.bytes_to_free(&usage(1_000, None), 10), 10);
+        assert_eq!(limits.bytes_to_free(&usage(0, None), 10), 0, "there is nothing to free");
+    }
+
+    #[test]
+    fn sto_07_the_volume_keeps_its_reserve() {
+        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 1_000 };
+        assert_eq!(limits.bytes_to_free(&usage(800, Some(1_100)), 0), 0);
+        assert_eq!(limits.bytes_to_free(&usage(800, Some(1_099)), 0), 101);
+        assert_eq!(limits.bytes_to_free(&usage(800, Some(500)), 0), 700);
+        assert_eq!(limits.bytes_to_free(&usage(800, Some(0)), 0), 800, "no more than there is");
+    }
+
+    #[test]
+    fn what_is_on_its_way_back_is_not_evicted_again() {
+        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 1_000 };
+        let waiting = Usage { reclaimable_bytes: 200, ..usage(1_600, Some(900)) };
+        assert_eq!(limits.bytes_to_free(&waiting, 0), 0);
+    }
+
+    #[test]
+    fn a_large_limit_is_nearly_used_up() {
+        let limits = Limits { limit_bytes: 1 << 40, reserve_bytes: 0 };
+        assert_eq!(limits.bytes_to_free(&usage((1 << 40) - (5 << 30), None), 0), 0);
+    }
+
+    fn candidate((cost_ms, physical_bytes, name): (u64, u64, u8)) -> Candidate {
+        let worth = Worth::of(cost_ms, 1 << 20, 0);
+        let what = What::Orphan(Digest::new(DigestFunction::Blake3, Hash([name; 32]), physical_bytes));
+        Candidate { worth, physical_bytes, touch: Touch::default(), what }
+    }
+
+    proptest! {
+        #[test]
+        fn the_least_worthy_are_chosen_whatever_the_order_of_the_scan(
+            entries in proptest::collection::vec((1u64..9, 1u64..9, any::<u8>()), 0..60).prop_shuffle(),
+            candidates_max in 0usize..80,
+        ) {
+            let mut sorted: Vec<_> = entries.iter().copied().map(candidate).collect();
+            sorted.sort();
+            let mut selection = Selection::new(candidates_max);
+            entries.into_iter().for_each(|entry| selection.offer(candidate(entry)));
+            prop_assert_eq!(selection.overflowed(), sorted.len() > candidates_max);
+            sorted.truncate(candidates_max);
+            prop_assert_eq!(selection.into_order(), sorted);
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! A round of eviction, one bounded step at a time.
+//!
+//! A round counts what every result names, ranks results and the blobs that none names,
+//! and deletes the least worthy until its goal is reached: results first, then those of
+//! their blobs that no surviving result names. Whoever calls [`Evictor::step`] decides
+//! when; no lookup ever does (STO-10).
+//!
+//! What happens between two steps is never assumed away. A result or blob that was used
+//! since it was looked at stays; one that came during the round was not counted and
+//! therefore stays as well, since coming is a use.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::vec::IntoIter;
+
+use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
+use super::plan::{Candidate, Limits, Selection, Victim, What};
+use super::sketch::Counts;
+use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
+use crate::clock::{Clock, duration_ms};
+use crate::completeness::{Trees, everything_named};
+use crate::digest::{Digest, DigestFunction, Hash};
+use crate::error::StoreError;
+use crate::leases::Touch;
+use crate::references;
+use crate::store::{ActionKey, BlobStore};
+
+/// So many results are looked at in one step: a millisecond or two.
+const ACTIONS_PER_STEP: usize = 256;
+
+/// So many blobs are looked at in one step.
+const BLOBS_PER_STEP: usize = 1_024;
+
+/// So many things are deleted in one step: each is an `unlink` and a database write.
+const DELETIONS_PER_STEP: usize = 64;
+
+/// So many candidates are remembered at most: about 10 MiB. Should they not be enough, the
+/// next round follows at once.
+const CANDIDATES_MAX: usize = 65_536;
+
+/// How long after a round that did not reach its goal the next may begin, unless a writer
+/// waits for room and the last round found some. A round looks at everything; what it
+/// could not free then it cannot free now.
+const REST: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A larger blob has a file of its own, in blocks of this size; both as on most volumes.
+const BLOCK_BYTES: u64 = 4_096;
+
+/// About what the records of an entry take.
+const RECORD_BYTES: u64 = 128;
+
+/// A use dated later than this from now was dated by a clock that was wrong.
+const CLOCK_TOLERANCE_MS: u64 = 60_000;
+
+/// What eviction works on.
+pub struct Shelf<'a> {
+    /// The store, to be looked through and thinned out.
+    pub catalog: &'a dyn Catalog,
+    /// The same store, to read trees from.
+    pub blobs: &'a dyn BlobStore,
+    /// What tells the time.
+    pub clock: &'a dyn Clock,
+}
+
+/// What was evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// How many action results.
+    pub actions: u64,
+    /// How many blobs.
+    pub blobs: u64,
+    /// The physical bytes of both.
+    pub physical_bytes: u64,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Whether another is due at once.
+    pub more_is_due: bool,
+    /// What went.
+    pub evicted: Evicted,
+}
+
+/// Eviction between two steps.
+pub struct Evictor {
+    limits: Limits,
+    round: Option<Box<Round>>,
+    wanted_bytes: u64,
+    rested_at_ms: u64,
+    last_was_productive: bool,
+}
+
+impl Evictor {
+    /// Nothing under way.
+    pub fn new(limits: Limits) -> Self {
+        Evictor { limits, round: None, wanted_bytes: 0, rested_at_ms: 0, last_was_productive: true }
+    }
+
+    /// A writer was refused so many bytes. That is pressure, whatever the marks say.
+    pub fn want(&mut self, bytes: u64) {
+        self.wanted_bytes = self.wanted_bytes.max(bytes);
+        if let Some(round) = &mut self.round {
+            round.goal_bytes = round.goal_bytes.max(bytes);
+        }
+    }
+
+    /// Does a little. An error ends the round; nothing is deleted on its account.
+    pub fn step(&mut self, shelf: &Shelf<'_>) -> Result<Step, StoreError> {
+        let Some(mut round) = self.round.take() else { return self.begin(shelf) };
+        let before = round.evicted;
+        let next = round.advance(shelf);
+        let evicted = round.evicted.since(&before);
+        match next {
+            Ok(true) => {
+                self.round = Some(round);
+                Ok(Step { more_is_due: true, evicted })
+            }
+            Ok(false) => {
+                let used_bytes = shelf.catalog.usage()?.physical_bytes;
+                self.finish(&round, Some(used_bytes), shelf.clock.now_ms());
+                Ok(Step { more_is_due: self.rested_at_ms == 0, evicted })
+            }
+            Err(error) => {
+                self.finish(&round, None, shelf.clock.now_ms());
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, shelf: &Shelf<'_>) -> Result<Step, StoreError> {
+        let usage = shelf.catalog.usage()?;
+        let now_ms = shelf.clock.now_ms();
+        let goal_bytes = self.limits.bytes_to_free(&usage, self.wanted_bytes);
+        if goal_bytes == 0 {
+            self.wanted_bytes = 0;
+            return Ok(Step::default());
+        }
+        let waited_for = self.wanted_bytes > 0 && self.last_was_productive;
+        if !waited_for && self.is_resting(now_ms) {
+            self.wanted_bytes = 0;
+            return Ok(Step::default());
+        }
+        self.round = Some(Box::new(Round::new(goal_bytes, &usage, now_ms)));
+        Ok(Step { more_is_due: true, evicted: Evicted::default() })
+    }
+
+    /// A clock that went back must not make this rest for longer.
+    fn is_resting(&self, now_ms: u64) -> bool {
+        (self.rested_at_ms..self.rested_at_ms.saturating_add(duration_ms(REST))).contains(&now_ms)
+    }
+
+    /// After a round that reached its goal, or could not remember enough to, the next may
+    /// begin at once; but only if what went is seen to be gone, so that a store which gives
+    /// room back late is not emptied meanwhile.
+    fn finish(&mut self, round: &Round, used_bytes: Option<u64>, now_ms: u64) {
+        let freed_bytes = round.evicted.physical_bytes;
+        let is_seen = used_bytes.is_some_and(|used| used.saturating_add(freed_bytes / 2) <= round.used_bytes);
+        let is_done = freed_bytes >= round.goal_bytes || (round.overflowed && freed_bytes > 0);
+        self.last_was_productive = used_bytes.is_some() && freed_bytes >= round.goal_bytes / 2;
+        self.wanted_bytes = 0;
+        self.rested_at_ms = if is_seen && is_done { 0 } else { now_ms };
+    }
+}
+
+impl Evicted {
+    /// Adds what another step evicted.
+    pub fn add(&mut self, other: &Evicted) {
+        self.actions += other.actions;
+        self.blobs += other.blobs;
+        self.physical_bytes += other.physical_bytes;
+    }
+
+    fn since(&self, before: &Evicted) -> Evicted {
+        Evicted {
+            actions: self.actions - before.actions,
+            blobs: self.blobs - before.blobs,
+            physical_bytes: self.physical_bytes - before.physical_bytes,
+        }
+    }
+}
+
+struct Round {
+    started_ms: u64,
+    goal_bytes: u64,
+    /// What the store occupied when it began.
+    used_bytes: u64,
+    /// How many results name a blob; also, which results were counted.
+    counts: Counts,
+    fingerprints: RandomState,
+    trees: Trees,
+    phase: Phase,
+    overflowed: bool,
+    evicted: Evicted,
+}
+
+enum Phase {
+    Counting { after: Option<ActionKey> },
+    RankingActions { after: Option<ActionKey>, selection: Selection },
+    RankingBlobs { after: Option<Hash>, selection: Selection },
+    Deleting { candidates: IntoIter<Candidate>, doomed: VecDeque<Digest> },
+}
+
+/// What a result names, and what that and the result hash to.
+struct Named {
+    digests: Vec<Digest>,
+    /// `None` where the result is of no use: a part of it cannot be had.
+    rebuild_ms: Option<u64>,
+    fingerprint: u64,
+}
+
+impl Round {
+    fn new(goal_bytes: u64, usage: &Usage, started_ms: u64) -> Self {
+        Round {
+            started_ms,
+            goal_bytes,
+            used_bytes: usage.physical_bytes,
+            counts: Counts::for_names(usage.blobs.saturating_add(usage.action_results)),
+            fingerprints: RandomState::new(),
+            trees: Trees::default(),
+            phase: Phase::Counting { after: None },
+            overflowed: false,
+            evicted: Evicted::default(),
+        }
+    }
+
+    /// One step. Whether there is more to do.
+    fn advance(&mut self, shelf: &Shelf<'_>) -> Result<bool, StoreError> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Counting { after: None });
+        let next = match phase {
+            Phase::Counting { after } => self.count(shelf, after.as_ref())?,
+            Phase::RankingActions { after, selection } => {
+                self.rank_actions(shelf, after.as_ref(), selection)?
+            }
+            Phase::RankingBlobs { after, selection } => self.rank_blobs(shelf, after.as_ref(), selection)?,
+            Phase::Deleting { candidates, doomed } => {
+                let Some(next) = self.delete(shelf, candidates, doomed)? else { return Ok(false) };
+                next
+            }
+        };
+        self.phase = next;
+        Ok(true)
+    }
+
+    fn count(&mut self, shelf: &Shelf<'_>, after: Option<&ActionKey>) -> Result<Phase, StoreError> {
+        let page = shelf.catalog.actions_after(after, ACTIONS_PER_STEP)?;
+        let Some(last) = page.last() else {
+            let selection = Selection::new(CANDIDATES_MAX);
+            return Ok(Phase::RankingActions { after: None, selection });
+        };
+        for entry in &page {
+            let named = self.named_by(shelf, entry);
+            self.counts.add(&named.fingerprint);
+            named.digests.iter().for_each(|digest| self.counts.add(digest));
+        }
+        Ok(Phase::Counting { after: Some(last.key.clone()) })
+    }
+
+    fn rank_actions(
+        &self,
+        shelf: &Shelf<'_>,
+        after: Option<&ActionKey>,
+        mut selection: Selection,
+    ) -> Result<Phase, StoreError> {
+        let page = shelf.catalog.actions_after(after, ACTIONS_PER_STEP)?;
+        let Some(last) = page.last() else { return Ok(Phase::RankingBlobs { after: None, selection }) };
+        let now_ms = shelf.clock.now_ms();
+        for entry in &page {
+            if !self.is_spared(entry.touch, now_ms) {
+                selection.offer(self.action_candidate(shelf, entry, now_ms));
+            }
+        }
+        Ok(Phase::RankingActions { after: Some(last.key.clone()), selection })
+    }
+
+    fn action_candidate(&self, shelf: &Shelf<'_>, entry: &ActionEntry, now_ms: u64) -> Candidate {
+        let named = self.named_by(shelf, entry);
+        // A blob that several name is freed by none of them alone: each is charged its part.
+        let share = |digest: &Digest| {
+            physical_bytes(digest.size_bytes) / u64::from(self.counts.estimate(digest).max(1))
+        };
+        let physical_bytes = action_bytes(entry) + named.digests.iter().map(share).sum::<u64>();
+        let worth = named
+            .rebuild_ms
+            .map_or(Worth::NOTHING, |cost_ms| Worth::of(cost_ms, physical_bytes, entry.touch.age_ms(now_ms)));
+        let victim = Victim { key: entry.key.clone(), fingerprint: named.fingerprint };
+        Candidate { worth, physical_bytes, touch: entry.touch, what: What::Action(Box::new(victim)) }
+    }
+
+    fn rank_blobs(
+        &mut self,
+        shelf: &Shelf<'_>,
+        after: Option<&Hash>,
+        mut selection: Selection,
+    ) -> Result<Phase, StoreError> {
+        let page = shelf.catalog.blobs_after(after, BLOBS_PER_STEP)?;
+        let Some(last) = page.last() else {
+            self.overflowed = selection.overflowed();
+            let candidates = selection.into_order().into_iter();
+            return Ok(Phase::Deleting { candidates, doomed: VecDeque::new() });
+        };
+        let now_ms = shelf.clock.now_ms();
+        for entry in &page {
+            if !self.is_named(entry) && !self.is_spared(entry.touch, now_ms) {
+                selection.offer(orphan_candidate(entry, now_ms));
+            }
+        }
+        Ok(Phase::RankingBlobs { after: Some(last.names.blake3), selection })
+    }
+
+    /// Deletes a few; `None` when the goal is reached or nothing is left that may go. The
+    /// blobs of a result that is gone go before the next candidate is looked at, so that
+    /// what counts as freed is free.
+    fn delete(
+        &mut self,
+        shelf: &Shelf<'_>,
+        mut candidates: IntoIter<Candidate>,
+        mut doomed: VecDeque<Digest>,
+    ) -> Result<Option<Phase>, StoreError> {
+        for _ in 0..DELETIONS_PER_STEP {
+            if let Some(digest) = doomed.pop_front() {
+                self.delete_blob(shelf, &digest, None)?;
+                continue;
+            }
+            if self.evicted.physical_bytes >= self.goal_bytes {
+                return Ok(None);
+            }
+            match candidates.next() {
+                None => return Ok(None),
+                Some(Candidate { what: What::Orphan(digest), touch, .. }) => {
+                    self.delete_blob(shelf, &digest, Some(touch))?;
+                }
+                Some(Candidate { what: What::Action(victim), touch, .. }) => {
+                    doomed.extend(self.delete_action(shelf, &victim, touch)?);
+                }
+            }
+        }
+        Ok(Some(Phase::Deleting { candidates, doomed }))
+    }
+
+    /// Deletes a result if it is still the one that was ranked. What it named.
+    fn delete_action(
+        &mut self,
+        shelf: &Shelf<'_>,
+        victim: &Victim,
+        seen: Touch,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let Some(entry) = shelf.catalog.action_entry(&victim.key)? else { return Ok(Vec::new()) };
+        let named = self.named_by(shelf, &entry);
+        // One that was never counted cannot be taken back from the counts.
+        let is_the_same = named.fingerprint == victim.fingerprint && entry.touch == seen;
+        if !is_the_same || self.counts.estimate(&named.fingerprint) == 0 {
+            return Ok(Vec::new());
+        }
+        if !shelf.catalog.delete_action(&victim.key, seen)? {
+            return Ok(Vec::new());
+        }
+        self.evicted.actions += 1;
+        self.evicted.physical_bytes += action_bytes(&entry);
+        self.counts.remove(&named.fingerprint);
+        named.digests.iter().for_each(|digest| self.counts.remove(digest));
+        Ok(named.digests)
+    }
+
+    /// Deletes a blob if no result names it and nobody used it meanwhile.
+    fn delete_blob(
+        &mut self,
+        shelf: &Shelf<'_>,
+        digest: &Digest,
+        seen: Option<Touch>,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = shelf.catalog.blob_entry(digest)? else { return Ok(()) };
+        let was_used = seen.is_some_and(|seen| seen != entry.touch);
+        if was_used || self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
+            return Ok(());
+        }
+        if let Some(freed_bytes) = shelf.catalog.delete_blob(&entry.names.blake3, entry.touch)? {
+            self.evicted.blobs += 1;
+            self.evicted.physical_bytes += freed_bytes;
+        }
+        Ok(())
+    }
+
+    /// Whether any result that was there when this round began, and still is, names it.
+    fn is_named(&self, entry: &BlobEntry) -> bool {
+        let names = DigestFunction::ALL.into_iter().filter_map(|function| entry.names.digest(function));
+        names.into_iter().any(|digest| self.counts.estimate(&digest) > 0)
+    }
+
+    /// Leased, or used since the round began.
+    fn is_spared(&self, touch: Touch, now_ms: u64) -> bool {
+        let used_lately = self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS);
+        touch.is_leased(now_ms) || used_lately.contains(&touch.used_ms)
+    }
+
+    /// What a result names, as far as can be told. What cannot be read protects nothing.
+    fn named_by(&self, shelf: &Shelf<'_>, entry: &ActionEntry) -> Named {
+        let function = entry.key.function;
+        let (digests, rebuild_ms) = match entry.result.decode() {
+            Err(_) => (Vec::new(), None),
+            Ok(result) => match everything_named(function, &result, shelf.blobs, &self.trees) {
+                Ok(Some(digests)) => (digests, Some(rebuild_cost_ms(&result))),
+                Ok(None) | Err(_) => {
+                    let direct = references::references(function, &result);
+                    (direct.map(|direct| direct.blobs).unwrap_or_default(), None)
+                }
+            },
+        };
+        let fingerprint = self.fingerprints.hash_one((&entry.key, &entry.result.encoded, &digests));
+        Named { digests, rebuild_ms, fingerprint }
+    }
+}
+
+fn orphan_candidate(entry: &BlobEntry, now_ms: u64) -> Candidate {
+    let cost_ms = refetch_cost_ms(entry.names.size_bytes);
+    let digest = entry.names.digest(DigestFunction::Blake3).expect("every blob has a BLAKE3");
+    Candidate {
+        worth: Worth::of(cost_ms, entry.physical_bytes, entry.touch.age_ms(now_ms)),
+        physical_bytes: entry.physical_bytes,
+        touch: entry.touch,
+        what: What::Orphan(digest),
+    }
+}
+
+fn action_bytes(entry: &ActionEntry) -> u64 {
+    entry.result.encoded.len() as u64 + RECORD_BYTES
+}
+
+/// About what a blob of this size takes on the volume.
+fn physical_bytes(size_bytes: u64) -> u64 {
+    match size_bytes {
+        ..=BLOCK_BYTES => size_bytes + RECORD_BYTES,
+        _ => size_bytes.next_multiple_of(BLOCK_BYTES) + RECORD_BYTES,
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! A writer that finds no room makes some, a little, before it gives up.
+//!
+//! Maintenance keeps room free ahead of need; this is for when writers outrun it. The one
+//! who is refused evicts in bounded steps, on its own time, and tries again; where nothing
+//! may go it is refused quickly. Reading never comes here: no hit waits for a collection
+//! (STO-10). Which limit was met is the implementation's to say, and the limit itself is
+//! kept there (STO-06): this decides only what to do about it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kache_proto::reapi::ActionResult;
+
+use crate::clock::{Clock, Stopwatch};
+use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::error::StoreError;
+use crate::evict::{Catalog, Evictor, Limits, Shelf, Step};
+use crate::metering::Meter;
+use crate::store::{
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
+    StoredResult,
+};
+
+/// How long one write may spend on making room. Longer, and its client would be better off
+/// uncached.
+pub const MAKE_ROOM_MAX: Duration = Duration::from_millis(250);
+
+/// How often one write tries again: others may take the room that it made.
+const ATTEMPTS_MAX: usize = 4;
+
+/// Eviction, for those who need room and for maintenance.
+pub struct Room<S: ?Sized> {
+    store: Arc<S>,
+    clock: Arc<dyn Clock>,
+    evictor: Mutex<Evictor>,
+    meter: Arc<Meter>,
+}
+
+impl<S: BlobStore + Catalog> Room<S> {
+    /// Of this store.
+    pub fn new(store: Arc<S>, clock: Arc<dyn Clock>, limits: Limits, meter: Arc<Meter>) -> Self {
+        Room { store, clock, evictor: Mutex::new(Evictor::new(limits)), meter }
+    }
+
+    /// One step of eviction, if any is due.
+    pub fn step(&self) -> Result<Step, StoreError> {
+        self.step_locked(&mut self.evictor())
+    }
+
+    fn evictor(&self) -> MutexGuard<'_, Evictor> {
+        // A step that panicked took its round with it; what is left is whole.
+        self.evictor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step_locked(&self, evictor: &mut Evictor) -> Result<Step, StoreError> {
+        let shelf = Shelf { catalog: &*self.store, blobs: &*self.store, clock: &*self.clock };
+        let step = evictor.step(&shelf)?;
+        self.meter.actions_evicted.add(step.evicted.actions);
+        self.meter.blobs_evicted.add(step.evicted.blobs);
+        self.meter.bytes_evicted.add(step.evicted.physical_bytes);
+        Ok(step)
+    }
+
+    /// Evicts until about so many bytes are free, nothing more may go, or it has
+    /// taken too long. Whether anything went.
+    fn make(&self, wanted_bytes: u64, since: Stopwatch) -> bool {
+        self.evictor().want(wanted_bytes);
+        let mut freed_bytes = 0;
+        while freed_bytes < wanted_bytes.max(1) {
+            // An error here is maintenance's to report; the writer hears of its own.
+            let Ok(step) = self.step() else { break };
+            freed_bytes += step.evicted.physical_bytes;
+            if !step.more_is_due || since.elapsed() >= MAKE_ROOM_MAX {
+                break;
+            }
+        }
+        freed_bytes > 0
+    }
+
+    /// Does this, and if there is no room for it, makes some and does it again.
+    fn with_room<T>(&self, attempt: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let since = Stopwatch::start();
+        for _ in 1..ATTEMPTS_MAX {
+            let wanted_bytes = match attempt() {
+                Err(StoreError::NoSpace { wanted_bytes, .. }) => wanted_bytes,
+                outcome => return outcome,
+            };
+            if since.elapsed() >= MAKE_ROOM_MAX || !self.make(wanted_bytes, since) {
+                break;
+            }
+        }
+        attempt()
+    }
+}
+
+/// A store whose writers make room.
+pub struct Roomy<S: ?Sized, E: ?Sized> {
+    inner: Arc<S>,
+    room: Arc<Room<E>>,
+}
+
+impl<S: ?Sized, E: BlobStore + Catalog> Roomy<S, E> {
+    /// In front of `inner`.
+    pub fn new(inner: Arc<S>, room: Arc<Room<E>>) -> Self {
+        Roomy { inner, room }
+    }
+}
+
+impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for Roomy<S, E> {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        self.inner.find_missing(digests, mention)
+    }
+
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.inner.open(digest, mention)
+    }
+
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.inner.size_of(function, hash)
+    }
+
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.room.with_room(|| self.inner.create(digest))
+    }
+
+    fn insert(&self, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
+        let mut outcomes = self.inner.insert(blobs);
+        for (blob, outcome) in blobs.iter().zip(&mut outcomes) {
+            if matches!(outcome, Err(StoreError::NoSpace { .. })) {
+                let again = || self.inner.insert(std::slice::from_ref(blob)).remove(0);
+                *outcome = self.room.with_room(again);
+            }
+        }
+        outcomes
+    }
+
+    fn deletions(&self) -> u64 {
+        self.inner.deletions()
+    }
+}
+
+impl<S: ActionCache + ?Sized, E: BlobStore + Catalog> ActionCache for Roomy<S, E> {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        self.inner.get(key, mention)
+    }
+
+    fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
+        self.room.with_room(|| self.inner.put(key, result))
+    }
+
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        self.inner.remove(key)
+    }
+}
+
+impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> {
+    fn ingest(
+        &self,
+        path: &Path,
+        function: DigestFunction,
+        sharing: Sharing,
+    ) -> Result<(Names, Link), StoreError> {
+        self.room.with_room(|| self.inner.ingest(path, function, sharing))
+    }
+
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+        self.inner.place(digest, path, placing)
+    }
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

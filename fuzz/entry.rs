@@ -1,0 +1,122 @@
+//! What is fuzzed: one function a parser, which takes any bytes and checks what must hold.
+//!
+//! Included by the fuzz targets and by `tests/corpus.rs`, which feeds the committed corpus
+//! and simple mutations of it to the same functions without a fuzzer.
+//!
+//! Each returns whether the input was accepted, so that a corpus which no longer reaches
+//! anything is noticed.
+
+use kache::daemon::serve::{host_guard, http_path, range, tokens};
+use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
+use kache_proto::Message;
+
+/// A parser under test.
+pub(crate) type Entry = fn(&[u8]) -> bool;
+
+/// Every one of them, by the name of its target and its corpus.
+pub(crate) const ENTRIES: &[(&str, Entry)] = &[
+    ("credentials", credentials),
+    ("frames", frames),
+    ("http_headers", http_headers),
+    ("http_path", http_path),
+];
+
+/// Runs the entry of this name.
+pub(crate) fn run(name: &str, input: &[u8]) -> bool {
+    let (_, entry) = ENTRIES.iter().find(|(known, _)| *known == name).expect("the target is in ENTRIES");
+    entry(input)
+}
+
+/// The path of an HTTP request.
+fn http_path(input: &[u8]) -> bool {
+    let path = String::from_utf8_lossy(input);
+    let Ok(target) = http_path::parse(&path) else { return false };
+    assert!(path.len() <= http_path::PATH_BYTES_MAX);
+    let hash = match target {
+        http_path::Target::Action { instance, hash } => {
+            assert!(instance.len() <= http_path::INSTANCE_BYTES_MAX);
+            assert!(!instance.contains(char::is_control) && !instance.split('/').skip(1).any(str::is_empty));
+            hash
+        }
+        http_path::Target::Blob { hash } => hash,
+        http_path::Target::Status | http_path::Target::Metrics => return true,
+    };
+    assert!(path.ends_with(&hash.to_hex()), "{path} does not name {hash}");
+    true
+}
+
+/// `Range`, against a length in the first 8 bytes, and `Host`, as a loopback listener reads it.
+fn http_headers(input: &[u8]) -> bool {
+    let Some((len, header)) = input.split_first_chunk::<8>() else { return false };
+    let len = u64::from_be_bytes(*len);
+    let is_part = match range::extent(Some(header), len) {
+        range::Extent::Whole | range::Extent::Unsatisfiable => false,
+        range::Extent::Part { start, len: part } => {
+            assert!(part > 0 && start.checked_add(part).is_some_and(|end| end <= len));
+            true
+        }
+    };
+    let host = String::from_utf8_lossy(header);
+    let provenance = host_guard::Provenance { host: Some(&host), ..Default::default() };
+    let is_local = host_guard::HostGuard::loopback(9092, &[]).check(provenance).is_ok();
+    if is_local {
+        let (name, port) = host.trim().rsplit_once(':').expect("a port other than 80 is named");
+        assert_eq!(port.parse(), Ok(9092), "{host} names no port of ours");
+        let is_this_machine = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+        assert!(
+            is_this_machine || name.starts_with('[') || name.eq_ignore_ascii_case("localhost"),
+            "{host} was taken for this machine"
+        );
+    }
+    is_part || is_local
+}
+
+/// The file of passwords and tokens.
+fn credentials(input: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(input);
+    let Ok(table) = tokens::Table::parse(&text) else { return false };
+    assert!(table.len() <= text.lines().count());
+    !table.is_empty()
+}
+
+/// A stream of framed messages, in pieces whose size the first byte says.
+fn frames(input: &[u8]) -> bool {
+    let Some((piece, stream)) = input.split_first() else { return false };
+    let whole = bodies(stream, stream.len().max(1));
+    let pieces = bodies(stream, usize::from(*piece).max(1));
+    assert_eq!(whole, pieces, "how a stream is cut changes what it says");
+    for body in whole.0.iter() {
+        assert!(body.len() <= FRAME_BYTES_MAX);
+        read_again::<control::Hello>(body);
+        read_again::<control::Request>(body);
+        read_again::<control::Reply>(body);
+    }
+    whole.1.is_ok() && !whole.0.is_empty()
+}
+
+/// The frames of a stream, and how it ended.
+fn bodies(stream: &[u8], piece_len: usize) -> (Vec<Vec<u8>>, Result<(), FrameError>) {
+    let mut decoder = Decoder::default();
+    let mut found = Vec::new();
+    for piece in stream.chunks(piece_len) {
+        decoder.push(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(body)) => found.push(body),
+                Ok(None) => break,
+                Err(error) => return (found, Err(error)),
+            }
+        }
+    }
+    let end = decoder.finish();
+    (found, end)
+}
+
+/// What is understood is understood the same way after it was written anew.
+fn read_again<M: Message + Default + PartialEq + std::fmt::Debug>(body: &[u8]) {
+    let Ok(message) = control::decode::<M>(body) else { return };
+    let frame = control::encode(&message).expect("it came in a frame");
+    let (again, end) = bodies(&frame, frame.len());
+    assert!(end.is_ok() && again.len() == 1);
+    assert!(control::decode::<M>(&again[0]).as_ref() == Ok(&message), "{message:?} changed");
+}

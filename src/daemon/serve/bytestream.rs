@@ -1,0 +1,222 @@
+//! `ByteStream` but for `Write`: downloads of blobs of any size, and how far an upload is.
+//!
+//! A download is read ahead by one chunk on a thread that may block, and each chunk is sent
+//! from the buffer it was read into, behind a prefix that was left room for. What was opened
+//! stays readable whatever is evicted meanwhile (STO-04).
+
+use std::pin::Pin;
+use std::task::{Context as Task, Poll};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::Response;
+use hyper::body::Incoming;
+use kache_cas::{Content, Digest, Mention};
+use kache_proto::bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest};
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::context::Context;
+use super::message;
+use super::offload::INLINE_BYTES_MAX;
+use super::reply::{self, Body, PREFIX_BYTES, put_prefix};
+use super::resource_name::{Coding, NameError, ResourceName};
+use super::status::of_store_error;
+use super::zstd_blob::Zip;
+
+/// What one message carries of a blob.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// `ReadResponse.data`: field 10, length-delimited.
+const DATA_TAG: u8 = (10 << 3) | 2;
+
+/// A tag and a length of at most four bytes.
+const DATA_PREFIX_BYTES_MAX: usize = 5;
+
+/// What is before a chunk's bytes at most.
+const HEAD_BYTES_MAX: usize = PREFIX_BYTES + DATA_PREFIX_BYTES_MAX;
+
+/// The status of a name that cannot be read.
+pub(super) fn of_name_error(error: &NameError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// `Read`.
+pub(super) async fn read(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+    let (request, _room) = message::only::<ReadRequest, _>(body, &context.shared).await?;
+    let name = ResourceName::for_read(&request.resource_name).map_err(|error| of_name_error(&error))?;
+    let (start, end) = range(&request, name)?;
+    let content = open(context, &name.digest)?;
+    let source = Source { content, at: start, end };
+    match name.coding {
+        Coding::Identity if end - start <= INLINE_BYTES_MAX => inline(source),
+        Coding::Identity => Ok(reply::messages(Box::pin(Download::new(Maker::Plain(source))))),
+        Coding::Zstd => {
+            let zip = Zip::new().map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
+            Ok(reply::messages(Box::pin(Download::new(Maker::Zipped(source, Some(zip))))))
+        }
+    }
+}
+
+/// Which bytes of the blob are asked for.
+fn range(request: &ReadRequest, name: ResourceName) -> Result<(u64, u64), Status> {
+    let size = name.digest.size_bytes;
+    let start = u64::try_from(request.read_offset).ok().filter(|start| *start <= size).ok_or_else(|| {
+        let offset = request.read_offset;
+        Status::out_of_range(format!("`read_offset` is {offset}, outside the {size} bytes of the blob"))
+    })?;
+    let limit = u64::try_from(request.read_limit)
+        .map_err(|_| Status::invalid_argument("`read_limit` is negative"))?;
+    match limit {
+        0 => Ok((start, size)),
+        _ if name.coding == Coding::Zstd => {
+            Err(Status::invalid_argument("`read_limit` cannot be used with `compressed-blobs`"))
+        }
+        _ => Ok((start, size.min(start.saturating_add(limit)))),
+    }
+}
+
+fn open(context: &Context, digest: &Digest) -> Result<Content, Status> {
+    if digest.is_empty_blob() {
+        return Ok(Content::Memory(Bytes::new()));
+    }
+    let content = context.blobs().open(digest, Mention::Use).map_err(|error| of_store_error(&error))?;
+    content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))
+}
+
+/// A small blob is one message, read on the spot.
+fn inline(mut source: Source) -> Result<Response<Body>, Status> {
+    let chunk = source.next().map_err(|error| failed(&error))?;
+    Ok(reply::messages(Box::pin(tokio_stream::iter(chunk.map(Ok)))))
+}
+
+fn failed(error: &std::io::Error) -> Status {
+    tracing::error!(%error, "failed to read a blob");
+    Status::internal(format!("the store failed to read the blob: {error}"))
+}
+
+/// The bytes that are still to be sent.
+struct Source {
+    content: Content,
+    at: u64,
+    end: u64,
+}
+
+impl Source {
+    /// The next chunk as a whole message; `None` after the last.
+    fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+        let len = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        if len == 0 {
+            return Ok(None);
+        }
+        let mut buffer = BytesMut::with_capacity(HEAD_BYTES_MAX + len);
+        put_head(&mut buffer, len);
+        let head = buffer.len();
+        match &self.content {
+            Content::Memory(bytes) => {
+                let start = usize::try_from(self.at).unwrap_or(usize::MAX);
+                let part = bytes.get(start..start + len).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+                buffer.put_slice(part);
+            }
+            Content::File { file, .. } => {
+                buffer.resize(head + len, 0);
+                std::os::unix::fs::FileExt::read_exact_at(file.as_ref(), &mut buffer[head..], self.at)?;
+            }
+        }
+        self.at += len as u64;
+        Ok(Some(buffer.freeze()))
+    }
+}
+
+/// Everything before the bytes of a `ReadResponse`.
+fn put_head(to: &mut BytesMut, len: usize) {
+    let data_len = prost::encoding::encoded_len_varint(len as u64) + len;
+    put_prefix(to, 1 + data_len);
+    to.put_u8(DATA_TAG);
+    prost::encoding::encode_varint(len as u64, to);
+}
+
+/// Makes messages of a blob, where it may block.
+enum Maker {
+    Plain(Source),
+    /// The encoder is gone once the frame has ended.
+    Zipped(Source, Option<Zip>),
+}
+
+impl Maker {
+    fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+        match self {
+            Maker::Plain(source) => source.next(),
+            Maker::Zipped(source, zip) => next_zipped(source, zip),
+        }
+    }
+}
+
+/// Compresses until there is enough for a message.
+fn next_zipped(source: &mut Source, zip: &mut Option<Zip>) -> std::io::Result<Option<Bytes>> {
+    let Some(encoder) = zip else { return Ok(None) };
+    let mut zipped = Vec::new();
+    while source.at < source.end && zipped.len() < CHUNK_BYTES {
+        let left = usize::try_from(source.end - source.at).unwrap_or(usize::MAX);
+        let part = source.content.read_at(source.at, left.min(CHUNK_BYTES))?;
+        encoder.feed(&part, &mut zipped)?;
+        source.at += part.len() as u64;
+    }
+    if source.at == source.end {
+        encoder.finish(&mut zipped)?;
+        *zip = None;
+    }
+    let mut buffer = BytesMut::with_capacity(HEAD_BYTES_MAX + zipped.len());
+    put_head(&mut buffer, zipped.len());
+    buffer.put_slice(&zipped);
+    Ok(Some(buffer.freeze()))
+}
+
+/// A maker when it is back, and what it made.
+type Made = (Maker, std::io::Result<Option<Bytes>>);
+
+/// The messages of a download. While one is sent the next is made.
+struct Download(Option<JoinHandle<Made>>);
+
+impl Download {
+    fn new(maker: Maker) -> Self {
+        Download(Some(make(maker)))
+    }
+}
+
+fn make(mut maker: Maker) -> JoinHandle<Made> {
+    tokio::task::spawn_blocking(move || {
+        let made = maker.next();
+        (maker, made)
+    })
+}
+
+impl Stream for Download {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let Some(handle) = &mut self.0 else { return Poll::Ready(None) };
+        let Poll::Ready(joined) = Pin::new(handle).poll(task) else { return Poll::Pending };
+        self.0 = None;
+        Poll::Ready(match joined {
+            Ok((maker, Ok(Some(message)))) => {
+                self.0 = Some(make(maker));
+                Some(Ok(message))
+            }
+            Ok((_, Ok(None))) => None,
+            Ok((_, Err(error))) => Some(Err(failed(&error))),
+            Err(error) => Some(Err(Status::internal(format!("the download broke off: {error}")))),
+        })
+    }
+}
+
+/// `QueryWriteStatus`: an upload is there as a whole or not at all.
+pub(super) async fn query_write_status(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+    let (request, _room) = message::only::<QueryWriteStatusRequest, _>(body, &context.shared).await?;
+    let name = ResourceName::for_write(&request.resource_name).map_err(|error| of_name_error(&error))?;
+    let missing = context.blobs().find_missing(&[name.digest], Mention::Promise);
+    let complete = missing.map_err(|error| of_store_error(&error))? == [false];
+    let size = i64::try_from(name.digest.size_bytes).unwrap_or(i64::MAX);
+    let committed_size = if complete { size } else { 0 };
+    Ok(reply::message(&QueryWriteStatusResponse { committed_size, complete }))
+}

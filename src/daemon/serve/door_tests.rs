@@ -1,0 +1,293 @@
+//! Connections: both protocols on one, stalls, floods, refusals and leaving.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kache_cas::{Digest, DigestFunction};
+use kache_proto::bytestream::{ReadRequest, WriteRequest};
+use kache_proto::health::HealthCheckRequest;
+use kache_proto::reapi::{BatchReadBlobsRequest, FindMissingBlobsRequest, GetCapabilitiesRequest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::transport::Endpoint;
+
+use super::grpc_testing::{Server, memory, sample, wire};
+use super::limits::Limits;
+use super::meters::Method;
+
+/// Long enough for anything that is going to happen.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A client of HTTP/2 that knows no gRPC.
+async fn http_2(server: &Server) -> SendRequest<Empty<Bytes>> {
+    let io = TokioIo::new(server.connect());
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn one_listener_speaks_both_protocols() {
+    let server = Server::new();
+    let digest = server.insert(DigestFunction::Sha256, b"blob");
+    let request =
+        format!("GET /cas/{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", digest.hash);
+    let mut stream = server.connect();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("blob"), "{answer}");
+
+    let mut capabilities = server.capabilities().await;
+    capabilities.get_capabilities(GetCapabilitiesRequest::default()).await.unwrap();
+    assert_eq!(server.shared.meters.snapshot(), [(Method::GetCapabilities, Code::Ok, 1)]);
+}
+
+#[tokio::test]
+async fn plain_http_works_over_http_2_as_well() {
+    let server = Server::new();
+    let digest = server.insert(DigestFunction::Sha256, b"blob");
+    let uri = format!("http://localhost/cas/{}", digest.hash);
+    let request = http::Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+    let response = http_2(&server).await.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "blob");
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented_and_counted() {
+    let server = Server::new();
+    let uri = "http://localhost/build.bazel.remote.execution.v2.Execution/Execute";
+    let request = http::Request::post(uri).header("content-type", "application/grpc");
+    let response = http_2(&server).await.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(
+        (header("grpc-status"), header("content-type")),
+        ("12".to_owned(), "application/grpc".to_owned())
+    );
+    assert!(header("grpc-message").contains("Execution/Execute"));
+    assert_eq!(server.shared.meters.snapshot(), [(Method::Other, Code::Unimplemented, 1)]);
+}
+
+#[tokio::test]
+async fn health_is_said_and_its_change_too() {
+    let server = Server::new();
+    let mut client = server.health().await;
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    for service in ["", "google.bytestream.ByteStream"] {
+        assert_eq!(client.check(ask(service)).await.unwrap().into_inner().status, 1, "{service}");
+    }
+    assert_eq!(client.check(ask("nonsense")).await.unwrap_err().code(), Code::NotFound);
+    let mut known = client.watch(ask("")).await.unwrap().into_inner();
+    let mut unknown = client.watch(ask("nonsense")).await.unwrap().into_inner();
+    assert_eq!(known.message().await.unwrap().unwrap().status, 1);
+    assert_eq!(unknown.message().await.unwrap().unwrap().status, 3);
+    server.drain.begin();
+    assert_eq!(known.message().await.unwrap().unwrap().status, 2);
+    assert!(known.message().await.unwrap().is_none(), "a watch does not keep the daemon");
+}
+
+#[tokio::test]
+async fn draining_finishes_what_is_under_way_and_closes() {
+    let server = Server::new();
+    let bytes = sample(3_000_000, 1);
+    let digest = Digest::of(DigestFunction::Sha256, &bytes);
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let resource_name = format!("uploads/u/blobs/{}/{}", digest.hash, digest.size_bytes);
+    let half = bytes.len() / 2;
+    let first = WriteRequest {
+        resource_name,
+        data: Bytes::copy_from_slice(&bytes[..half]),
+        ..WriteRequest::default()
+    };
+    sender.send(first).await.unwrap();
+    let mut client = server.bytestream().await;
+    let upload = tokio::spawn(async move { client.write(ReceiverStream::new(receiver)).await });
+    while server.shared.activity.count().requests_in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.drain.begin();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = WriteRequest {
+        write_offset: i64::try_from(half).unwrap(),
+        data: Bytes::copy_from_slice(&bytes[half..]),
+        finish_write: true,
+        ..WriteRequest::default()
+    };
+    sender.send(second).await.unwrap();
+    let response = tokio::time::timeout(SOON, upload).await.unwrap().unwrap().unwrap();
+    assert_eq!(response.into_inner().committed_size, 3_000_000);
+    assert!(server.has(&digest));
+}
+
+#[tokio::test]
+async fn draining_does_not_wait_for_ever() {
+    let limits = Limits { drain_max: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    let digest: Digest = Digest::of(DigestFunction::Sha256, &sample(300_000, 1));
+    let resource_name = format!("uploads/u/blobs/{}/{}", digest.hash, digest.size_bytes);
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(WriteRequest { resource_name, ..WriteRequest::default() }).await.unwrap();
+    let mut client = server.bytestream().await;
+    let upload = tokio::spawn(async move { client.write(ReceiverStream::new(receiver)).await });
+    while server.shared.activity.count().requests_in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.drain.begin();
+    assert!(tokio::time::timeout(SOON, upload).await.unwrap().unwrap().is_err());
+    drop(sender);
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_meets_a_limit_with_a_name() {
+    let limits = Limits { stream_idle_max: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    for size in [1_000, 300_000] {
+        let bytes = sample(size, 2);
+        let digest = Digest::of(DigestFunction::Sha256, &bytes);
+        let resource_name = format!("uploads/u/blobs/{}/{size}", digest.hash);
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let data = Bytes::copy_from_slice(&bytes[..size / 2]);
+        sender.send(WriteRequest { resource_name, data, ..WriteRequest::default() }).await.unwrap();
+        let mut client = server.bytestream().await;
+        let upload = client.write(ReceiverStream::new(receiver));
+        let status = tokio::time::timeout(SOON, upload).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(status.message().contains("stream_idle_max"), "{status}");
+        assert!(!server.has(&digest));
+        drop(sender);
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_nobody_takes_is_cut_off() {
+    let limits = Limits { stream_idle_max: Duration::from_millis(300), ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    let digest = server.insert(DigestFunction::Sha256, &sample(20_000_000, 3));
+    let channel = server.endpoint(Endpoint::from_static("http://localhost")).await;
+    let mut client = kache_proto::bytestream::byte_stream_client::ByteStreamClient::new(channel);
+    let resource_name = format!("blobs/{}/{}", digest.hash, digest.size_bytes);
+    let mut stream =
+        client.read(ReadRequest { resource_name, ..ReadRequest::default() }).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    let cut_off = async {
+        while server.shared.activity.count().requests_in_flight > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, cut_off).await.unwrap();
+    let rest = async {
+        while stream.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    assert!(
+        tokio::time::timeout(SOON, rest).await.unwrap().is_err(),
+        "a part is not passed off as the whole"
+    );
+}
+
+#[tokio::test]
+async fn a_download_that_is_taken_slowly_is_not_cut_off() {
+    let limits = Limits { stream_idle_max: Duration::from_millis(500), ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    let digest = server.insert(DigestFunction::Sha256, &sample(4_000_000, 3));
+    let mut client = server.bytestream().await;
+    let resource_name = format!("blobs/{}/{}", digest.hash, digest.size_bytes);
+    let mut stream =
+        client.read(ReadRequest { resource_name, ..ReadRequest::default() }).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(response) = stream.message().await.unwrap() {
+        bytes += response.data.len();
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+    assert_eq!(bytes, 4_000_000);
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let limits = Limits { header_wait_max: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    for first_words in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /cas/"] {
+        let mut stream = server.connect();
+        stream.write_all(first_words.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect(first_words).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_protocol_end_the_connection() {
+    let server = Server::new();
+    for garbage in ["\0\0\0\0\0\0\0\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET / HTTP/1.1\r\n\r\n"] {
+        let mut stream = server.connect();
+        stream.write_all(garbage.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    }
+    assert_eq!(server.shared.activity.count().requests_in_flight, 0);
+}
+
+#[tokio::test]
+async fn headers_above_the_limit_are_refused() {
+    let server = Server::with(memory(), Limits { header_bytes_max: 16 * 1024, ..Limits::default() });
+    let mut client = server.capabilities().await;
+    let mut request = tonic::Request::new(GetCapabilitiesRequest::default());
+    request.metadata_mut().insert("x-long", "x".repeat(20_000).parse().unwrap());
+    assert!(client.get_capabilities(request).await.is_err());
+    assert!(server.shared.meters.snapshot().is_empty(), "no handler saw it");
+    client.get_capabilities(GetCapabilitiesRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn large_messages_wait_for_room_and_then_give_up_by_name() {
+    let limits = Limits {
+        messages_in_memory_bytes_max: 1_000_000,
+        stream_idle_max: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let server = Server::with(memory(), limits);
+    let digest = server.insert(DigestFunction::Sha256, &sample(900_000, 4));
+    let request =
+        || BatchReadBlobsRequest { digests: vec![wire(&digest)], ..BatchReadBlobsRequest::default() };
+    let held = server.shared.reserve(900_000).await.unwrap();
+    let status = server.cas().await.batch_read_blobs(request()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("messages_in_memory_bytes_max"), "{status}");
+    drop(held);
+    for _ in 0..3 {
+        server.cas().await.batch_read_blobs(request()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn many_requests_on_one_connection() {
+    let server = Server::new();
+    let digests: Vec<Digest> =
+        (0..500).map(|i| server.insert(DigestFunction::Blake3, &sample(2_000, i))).collect();
+    let channel = server.channel().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for digest in digests {
+        let channel = channel.clone();
+        tasks.spawn(async move {
+            let mut client =
+                kache_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient::new(
+                    channel,
+                );
+            let request = FindMissingBlobsRequest {
+                blob_digests: vec![wire(&digest)],
+                digest_function: 9,
+                ..FindMissingBlobsRequest::default()
+            };
+            client.find_missing_blobs(request).await.unwrap().into_inner().missing_blob_digests.len()
+        });
+    }
+    while let Some(missing) = tasks.join_next().await {
+        assert_eq!(missing.unwrap(), 0);
+    }
+    assert_eq!(server.shared.meters.snapshot(), [(Method::FindMissingBlobs, Code::Ok, 500)]);
+    assert_eq!(server.shared.activity.count().requests_in_flight, 0);
+}

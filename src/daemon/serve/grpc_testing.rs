@@ -1,0 +1,228 @@
+//! A server in this process and generated clients of it, for the tests of the gRPC services.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Task, Poll};
+
+use bytes::Bytes;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use kache_cas::{
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Mention, Store,
+    StoreError, StoreSettings, StoredResult,
+};
+use kache_proto::bytestream::byte_stream_client::ByteStreamClient;
+use kache_proto::health::health_client::HealthClient;
+use kache_proto::reapi;
+use kache_proto::reapi::action_cache_client::ActionCacheClient;
+use kache_proto::reapi::capabilities_client::CapabilitiesClient;
+use kache_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use tokio::io::DuplexStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::admission::{Peer, Rules};
+use super::auth::{Access, Policy};
+use super::context::{Backend, Context, Shared};
+use super::limits::Limits;
+use super::{door, wire_digest};
+use crate::daemon::{Activity, Drain};
+
+/// Bytes in the pipe between client and server.
+const PIPE_BYTES: usize = 256 * 1024;
+
+/// What a server is to be like.
+pub(super) struct Server {
+    pub(super) shared: Arc<Shared>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) drain: Drain,
+}
+
+impl Server {
+    /// With a fresh store in memory.
+    pub(super) fn new() -> Self {
+        Server::with(memory(), Limits::default())
+    }
+
+    pub(super) fn with(store: Arc<dyn Backend>, limits: Limits) -> Self {
+        let shared = Shared::new(store, limits, Arc::new(Activity::default()));
+        Server { shared, rules: Arc::new(Rules::this_user()), drain: Drain::default() }
+    }
+
+    /// The same store for those who may only read.
+    pub(super) fn read_only(&self) -> Self {
+        let policy =
+            Policy { anonymous: Access::ReadOnly, certificate: Access::None, ceiling: Access::ReadOnly };
+        let rules = Arc::new(Rules { policy, ..Rules::this_user() });
+        Server { shared: Arc::clone(&self.shared), rules, drain: Drain::default() }
+    }
+
+    fn context(&self) -> Context {
+        let peer = Peer::this_user(Arc::clone(&self.rules));
+        Context::new(Arc::clone(&self.shared), peer, self.drain.subscribe())
+    }
+
+    /// One connection, as bytes.
+    pub(super) fn connect(&self) -> DuplexStream {
+        connect(self.context())
+    }
+
+    /// One connection, for generated clients.
+    pub(super) async fn channel(&self) -> Channel {
+        self.endpoint(Endpoint::from_static("http://localhost")).await
+    }
+
+    pub(super) async fn endpoint(&self, endpoint: Endpoint) -> Channel {
+        endpoint.connect_with_connector(Connector(self.context())).await.unwrap()
+    }
+
+    pub(super) async fn capabilities(&self) -> CapabilitiesClient<Channel> {
+        CapabilitiesClient::new(self.channel().await)
+    }
+
+    pub(super) async fn actions(&self) -> ActionCacheClient<Channel> {
+        ActionCacheClient::new(self.channel().await)
+    }
+
+    pub(super) async fn cas(&self) -> ContentAddressableStorageClient<Channel> {
+        let client = ContentAddressableStorageClient::new(self.channel().await);
+        client.max_encoding_message_size(usize::MAX)
+    }
+
+    pub(super) async fn bytestream(&self) -> ByteStreamClient<Channel> {
+        ByteStreamClient::new(self.channel().await)
+    }
+
+    pub(super) async fn health(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel().await)
+    }
+
+    /// Puts a blob into the store, not by way of the wire.
+    pub(super) fn insert(&self, function: DigestFunction, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(function, bytes);
+        let outcomes = self.shared.store.blobs().insert(&[(digest, Bytes::copy_from_slice(bytes))]);
+        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+        digest
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.shared.store.blobs().find_missing(&[*digest], Mention::Peek).unwrap() == [false]
+    }
+}
+
+/// A store that keeps nothing.
+pub(super) fn memory() -> Arc<Store> {
+    Arc::new(Store::in_memory(StoreSettings::new("/nowhere")))
+}
+
+fn connect(context: Context) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    tokio::spawn(door::serve(theirs, context));
+    ours
+}
+
+#[derive(Clone)]
+struct Connector(Context);
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<DuplexStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Task<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let stream = connect(self.0.clone());
+        Box::pin(async move { Ok(TokioIo::new(stream)) })
+    }
+}
+
+/// As messages carry it.
+pub(super) fn wire(digest: &Digest) -> reapi::Digest {
+    reapi::Digest { hash: digest.hash.to_hex(), size_bytes: i64::try_from(digest.size_bytes).unwrap() }
+}
+
+pub(super) fn value(function: DigestFunction) -> i32 {
+    wire_digest::function_value(function)
+}
+
+/// Bytes that compress, but not to nothing, and differ with the seed.
+pub(super) fn sample(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8 & 0x1f
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// A store whose calls fail when they are told to.
+pub(super) struct Failing {
+    store: Arc<Store>,
+    pub(super) is_failing: AtomicBool,
+    pub(super) raw_os_error: i32,
+}
+
+impl Failing {
+    pub(super) fn new(raw_os_error: i32) -> Arc<Self> {
+        Arc::new(Failing { store: memory(), is_failing: AtomicBool::new(false), raw_os_error })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let source = std::io::Error::from_raw_os_error(self.raw_os_error);
+        Err(StoreError::io("open", "/a/place", source))
+    }
+}
+
+impl Backend for Failing {
+    fn blobs(&self) -> &dyn BlobStore {
+        self
+    }
+    fn actions(&self) -> &dyn ActionCache {
+        self
+    }
+}
+
+impl BlobStore for Failing {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        self.check()?;
+        self.store.blobs().find_missing(digests, mention)
+    }
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.check()?;
+        self.store.blobs().open(digest, mention)
+    }
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.check()?;
+        self.store.blobs().size_of(function, hash)
+    }
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.check()?;
+        self.store.blobs().create(digest)
+    }
+    fn deletions(&self) -> u64 {
+        self.store.blobs().deletions()
+    }
+}
+
+impl ActionCache for Failing {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        self.check()?;
+        self.store.actions().get(key, mention)
+    }
+    fn put(&self, key: &ActionKey, result: &reapi::ActionResult) -> Result<StoredResult, StoreError> {
+        self.check()?;
+        self.store.actions().put(key, result)
+    }
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        self.store.actions().remove(key)
+    }
+}

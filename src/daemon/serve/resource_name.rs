@@ -1,0 +1,279 @@
+//! Reads the names that ByteStream calls blobs by, and instance names.
+//!
+//! ```text
+//! read   [{instance}/]blobs/[{function}/]{hash}/{size}
+//!        [{instance}/]compressed-blobs/zstd/[{function}/]{hash}/{size}
+//! write  [{instance}/]uploads/{uuid}/{as for reading}[/{anything}]
+//! ```
+//!
+//! Pure: text in, a [`ResourceName`] or a [`NameError`] out, so that it can be fuzzed. An
+//! instance may hold slashes but none of the words above, so a name is read by looking for
+//! the first of them. `blobs/sha256/…` is not canonical and is understood all the same.
+//! The UUID is not read: clients use one for several blobs.
+//!
+//! Invariant: a `ResourceName` in hand holds a well-formed digest and instance.
+
+use kache_cas::{Digest, DigestError, DigestFunction};
+use thiserror::Error;
+
+/// The longest name that is read: the longest instance, the longest digest, and metadata,
+/// which is mostly a file's path.
+pub const NAME_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest instance name. Names are short words; the bound keeps keys small.
+pub const INSTANCE_BYTES_MAX: usize = super::http_path::INSTANCE_BYTES_MAX;
+
+/// Segments that no instance name may hold, so that a resource name can be read by scanning.
+const RESERVED: [&str; 7] =
+    ["blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"];
+
+/// How the bytes are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As they are.
+    Identity,
+    /// In zstd frames.
+    Zstd,
+}
+
+/// A blob, as ByteStream names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceName {
+    /// Which blob. Its size is of the bytes before compression.
+    pub digest: Digest,
+    /// How it is sent.
+    pub coding: Coding,
+}
+
+/// Why a text is not a resource name.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NameError {
+    /// It is longer than any valid one.
+    #[error("the resource name has {len} bytes: more than `NAME_BYTES_MAX` ({NAME_BYTES_MAX}) allows")]
+    TooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// It has no or too few of the parts.
+    #[error("the resource name is not of the form `{form}`")]
+    Form {
+        /// What was expected.
+        form: &'static str,
+    },
+    /// The compressor is none of ours.
+    #[error("the compressor `{name}` is not supported; `zstd` is")]
+    Compressor {
+        /// Its name, shortened.
+        name: String,
+    },
+    /// The digest is malformed.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The instance name is malformed.
+    #[error("the instance name is malformed: {why}")]
+    Instance {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+const READ_FORM: NameError = NameError::Form {
+    form: "[instance/]blobs/[blake3/]hash/size or [instance/]compressed-blobs/zstd/[blake3/]hash/size",
+};
+const WRITE_FORM: NameError = NameError::Form {
+    form: "[instance/]uploads/uuid/blobs/[blake3/]hash/size, or with compressed-blobs/zstd",
+};
+
+impl ResourceName {
+    /// Reads a name of something to be downloaded.
+    pub fn for_read(text: &str) -> Result<Self, NameError> {
+        check_length(text)?;
+        let (before, name, rest) = blob(text, &READ_FORM)?;
+        check_instance(before)?;
+        if rest.is_none() { Ok(name) } else { Err(READ_FORM) }
+    }
+
+    /// Reads a name of something to be uploaded.
+    pub fn for_write(text: &str) -> Result<Self, NameError> {
+        check_length(text)?;
+        let (before, name, _metadata) = blob(text, &WRITE_FORM)?;
+        let (upload, _uuid) = before.rsplit_once('/').ok_or(WRITE_FORM)?;
+        let instance = match upload.rsplit_once('/') {
+            Some((instance, "uploads")) => instance,
+            None if upload == "uploads" => "",
+            _ => return Err(WRITE_FORM),
+        };
+        check_instance(instance)?;
+        Ok(name)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), NameError> {
+    if text.len() > NAME_BYTES_MAX { Err(NameError::TooLong { len: text.len() }) } else { Ok(()) }
+}
+
+/// The segments of a name that are still to be read.
+struct Segments<'a>(Option<&'a str>);
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.take()?;
+        let Some((segment, rest)) = text.split_once('/') else { return Some(text) };
+        self.0 = Some(rest);
+        Some(segment)
+    }
+}
+
+/// Finds the first `blobs` or `compressed-blobs`: what is before it, the blob, and what is
+/// after the size, if anything.
+fn blob<'a>(text: &'a str, form: &NameError) -> Result<(&'a str, ResourceName, Option<&'a str>), NameError> {
+    let mut segments = Segments(Some(text));
+    let mut before_bytes = 0;
+    let keyword = loop {
+        let segment = segments.next().ok_or_else(|| form.clone())?;
+        if segment == "blobs" || segment == "compressed-blobs" {
+            break segment;
+        }
+        before_bytes += segment.len() + 1;
+    };
+    let mut next = || segments.next().ok_or_else(|| form.clone());
+    let coding = if keyword == "blobs" { Coding::Identity } else { compressor(next()?)? };
+    let (function, hash) = match next()? {
+        "blake3" => (DigestFunction::Blake3, next()?),
+        "sha256" => (DigestFunction::Sha256, next()?),
+        hash => (DigestFunction::Sha256, hash),
+    };
+    let digest = Digest::parse(function, hash, read_size(next()?)?)?;
+    let before = text[..before_bytes].strip_suffix('/').unwrap_or_default();
+    Ok((before, ResourceName { digest, coding }, segments.0))
+}
+
+fn compressor(name: &str) -> Result<Coding, NameError> {
+    match name {
+        "zstd" => Ok(Coding::Zstd),
+        _ => Err(NameError::Compressor { name: name.chars().take(32).collect() }),
+    }
+}
+
+/// Digits only: `+1` and `01` are not how anybody writes a size.
+fn read_size(text: &str) -> Result<i64, DigestError> {
+    let wrong = || DigestError::Size { text: text.chars().take(32).collect() };
+    let is_canonical = text == "0" || !text.starts_with(['0', '+']);
+    text.parse().ok().filter(|_| is_canonical).ok_or_else(wrong)
+}
+
+/// Whether this may be an instance name. The empty one may.
+pub fn check_instance(name: &str) -> Result<(), NameError> {
+    // Some clients put the slash after an empty instance name too.
+    if name.is_empty() {
+        return Ok(());
+    }
+    if name.len() > INSTANCE_BYTES_MAX {
+        return Err(NameError::Instance { why: "it is longer than `INSTANCE_BYTES_MAX` (256 bytes)" });
+    }
+    let why = name.split('/').find_map(|segment| {
+        if segment.is_empty() {
+            Some("a segment is empty")
+        } else if segment.chars().any(char::is_control) {
+            Some("it holds a control character")
+        } else if RESERVED.contains(&segment) {
+            Some("a segment is a word that REAPI reserves, such as `blobs`")
+        } else {
+            None
+        }
+    });
+    why.map_or(Ok(()), |why| Err(NameError::Instance { why }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn expect(function: DigestFunction, size_bytes: u64, coding: Coding) -> ResourceName {
+        ResourceName { digest: Digest::new(function, HASH.parse().unwrap(), size_bytes), coding }
+    }
+
+    #[test]
+    fn names_for_reading() {
+        use Coding::{Identity, Zstd};
+        use DigestFunction::{Blake3, Sha256};
+        for (name, function, coding) in [
+            (format!("blobs/{HASH}/7"), Sha256, Identity),
+            (format!("/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("main/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("a/b/c/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("blobs/sha256/{HASH}/7"), Sha256, Identity),
+            (format!("blobs/blake3/{HASH}/7"), Blake3, Identity),
+            (format!("a/blobs/blake3/{HASH}/7"), Blake3, Identity),
+            (format!("compressed-blobs/zstd/{HASH}/7"), Sha256, Zstd),
+            (format!("a/b/compressed-blobs/zstd/blake3/{HASH}/7"), Blake3, Zstd),
+        ] {
+            assert_eq!(ResourceName::for_read(&name), Ok(expect(function, 7, coding)), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_for_writing() {
+        use Coding::{Identity, Zstd};
+        use DigestFunction::{Blake3, Sha256};
+        for (name, function, coding) in [
+            (format!("uploads/u/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("/uploads/u/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("main/uploads/u/blobs/{HASH}/7"), Sha256, Identity),
+            (format!("a/b/uploads/u/blobs/{HASH}/7/target/debug/x.rlib"), Sha256, Identity),
+            (format!("a/b/uploads/u/blobs/{HASH}/7/blobs/uploads"), Sha256, Identity),
+            (format!("uploads/u/blobs/blake3/{HASH}/7/"), Blake3, Identity),
+            (format!("uploads/u/compressed-blobs/zstd/sha256/{HASH}/7"), Sha256, Zstd),
+            (format!("uploads/u/compressed-blobs/zstd/blake3/{HASH}/7/meta"), Blake3, Zstd),
+        ] {
+            assert_eq!(ResourceName::for_write(&name), Ok(expect(function, 7, coding)), "{name}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let upper = HASH.to_uppercase();
+        for name in [
+            String::new(),
+            "blobs".to_owned(),
+            "blobs/".to_owned(),
+            format!("blobs/{HASH}"),
+            format!("blobs/{HASH}/"),
+            format!("blobs/{HASH}/-1"),
+            format!("blobs/{HASH}/+1"),
+            format!("blobs/{HASH}/01"),
+            format!("blobs/{HASH}/x"),
+            format!("blobs/{HASH}/99999999999999999999"),
+            format!("blobs/{upper}/1"),
+            format!("blobs/{}/1", &HASH[1..]),
+            format!("blobs/md5/{HASH}/1"),
+            format!("blobs/{HASH}/1/more"),
+            format!("blobs/{HASH}/1/"),
+            format!("compressed-blobs/{HASH}/1"),
+            format!("compressed-blobs/brotli/{HASH}/1"),
+            format!("a//blobs/{HASH}/1"),
+            format!("uploads/u/blobs/{HASH}/1"),
+            format!("a/actions/blobs/{HASH}/1"),
+            format!("{}/blobs/{HASH}/1", "x".repeat(INSTANCE_BYTES_MAX + 1)),
+            format!("{}/blobs/{HASH}/1", "x".repeat(NAME_BYTES_MAX)),
+            format!("a\u{1}/blobs/{HASH}/1"),
+        ] {
+            assert!(ResourceName::for_read(&name).is_err(), "{name}");
+        }
+        for name in [
+            format!("blobs/{HASH}/1"),
+            format!("uploads/blobs/{HASH}/1"),
+            format!("uploads/u/x/blobs/{HASH}/1"),
+            format!("u/blobs/{HASH}/1"),
+            format!("xuploads/u/blobs/{HASH}/1"),
+            format!("uploads/uploads/u/blobs/{HASH}/1"),
+            format!("uploads/u/compressed-blobs/identity/{HASH}/1"),
+        ] {
+            assert!(ResourceName::for_write(&name).is_err(), "{name}");
+        }
+    }
+}
