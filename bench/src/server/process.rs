@@ -1,0 +1,159 @@
+//! A running server: its address, its processor time, its memory, and its end.
+//!
+//! Invariant: no server outlives its `Server`, and only that process is ever signalled.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::kinds::{Kind, Programs};
+use crate::content::Contents;
+use crate::load::{Session, Until, Windows, Workload};
+use crate::requests;
+
+/// How long a server may take until it answers.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// How long it may take to end after it was asked to.
+const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// What it prints goes here, into its own directory.
+const LOG: &str = "server.log";
+
+/// How often it is looked at meanwhile.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// A server of ours to load.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    /// From its start until it had answered.
+    pub(crate) start: Duration,
+    child: Child,
+    dir: PathBuf,
+    remove_dir: bool,
+}
+
+impl Server {
+    /// Starts a server on a directory of its own, which goes when it ends.
+    pub(crate) fn fresh(kind: Kind, programs: &Programs) -> Result<Server> {
+        let dir = tempfile::Builder::new().prefix(kind.name()).tempdir_in(&programs.dir)?.keep();
+        let mut server = Server::on(kind, programs, &dir)?;
+        server.remove_dir = true;
+        Ok(server)
+    }
+
+    /// Starts a server on this directory, and waits for its first answer.
+    pub(crate) fn on(kind: Kind, programs: &Programs, dir: &Path) -> Result<Server> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        drop(listener);
+        let mut command: Command = programs.command(kind, dir, address);
+        let log = std::fs::File::create(dir.join(LOG))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| format!("failed to start `{}`", kind.name()))?;
+        let start = Duration::ZERO;
+        let mut server = Server { kind, address, start, child, dir: dir.to_owned(), remove_dir: false };
+        server.await_answer(started)?;
+        server.start = started.elapsed();
+        Ok(server)
+    }
+
+    fn await_answer(&mut self, started: Instant) -> Result<()> {
+        loop {
+            let error = match self.answers() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if let Some(status) = self.child.try_wait()? {
+                let log = std::fs::read_to_string(self.dir.join(LOG)).unwrap_or_default();
+                bail!("`{}` ended at once ({status}):\n{log}", self.kind.name());
+            }
+            if started.elapsed() > START_MAX {
+                return Err(error.context(format!("`{}` does not answer", self.kind.name())));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    fn answers(&self) -> Result<()> {
+        let contents = Contents::new(64);
+        let ask = move |number| {
+            crate::load::Request::new(vec![requests::find_missing(&contents, number..number + 1)])
+        };
+        let mut workload = crate::cells::Sequence::new(requests::FIND_MISSING, 1, ask);
+        self.run(&mut workload, 1).map(drop)
+    }
+
+    /// Asks all that the workload has to ask.
+    pub(crate) fn run(&self, workload: &mut dyn Workload, clients: usize) -> Result<crate::load::Run> {
+        let mut session =
+            Session::open(self.address, workload.method(), clients, clients, Windows::default())?;
+        session.run(workload, Until::Exhausted, false)
+    }
+
+    /// The processor time that it has used, in user and system mode, by all its threads.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let pid = libc::pid_t::try_from(self.child.id()).context("a process id that is none")?;
+        let mut clock = 0;
+        // SAFETY: `clock` is valid for writing.
+        if unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } != 0 {
+            bail!("the server has no processor clock");
+        }
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is valid for writing.
+        if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+            bail!("the server's processor clock cannot be read");
+        }
+        Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
+    }
+
+    /// What it holds of the machine's memory: all of it, and its private part.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or_default() * 1024
+        };
+        Ok(Memory { resident_bytes: of("VmRSS:"), anonymous_bytes: of("RssAnon:") })
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<Duration> {
+        let started = Instant::now();
+        let pid = libc::pid_t::try_from(self.child.id()).context("a process id that is none")?;
+        // SAFETY: signalling touches no memory; the process is our child and not yet waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        while self.child.try_wait()?.is_none() {
+            if started.elapsed() > STOP_MAX {
+                bail!("`{}` does not end", self.kind.name());
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Ok(started.elapsed())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing more can be done about a process that cannot be ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if self.remove_dir {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// A process's share of the machine's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// All pages, also those of its program file and of files it maps.
+    pub(crate) resident_bytes: u64,
+    /// Pages that belong to nothing but the process.
+    pub(crate) anonymous_bytes: u64,
+}

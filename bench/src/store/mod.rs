@@ -1,0 +1,6 @@
+//! `kache-bench store`: the cells, the large store, and local files, in this order.
+
+mod many;
+mod run;
+
+pub(crate) use run::run;

@@ -1,0 +1,63 @@
+//! What is run in which order, and what is made of the figures.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::many;
+use crate::cells::CELLS;
+use crate::options::StoreOptions;
+use crate::report::{self, Figure};
+use crate::rounds::{self, Line};
+use crate::server::Kind;
+
+/// Runs what was asked for. Fails only where it could not be done or bytes were wrong.
+pub(crate) fn run(options: &StoreOptions) -> Result<()> {
+    let mut table: Box<dyn Write> =
+        if options.json { Box::new(std::io::sink()) } else { Box::new(std::io::stdout().lock()) };
+    let lines = if options.wants_cells() { lines(options, &mut table)? } else { Vec::new() };
+    let figures = figures(options, &mut table)?;
+    let short_lines = lines.iter().filter_map(Line::shortfall);
+    let shortfalls: Vec<String> = short_lines.chain(figures.iter().filter_map(Figure::shortfall)).collect();
+    report::print_shortfalls(&mut table, &shortfalls)?;
+    drop(table);
+    if options.json {
+        let all = json!({
+            "cells": lines.iter().map(report::line_json).collect::<Vec<_>>(),
+            "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+            "shortfalls": shortfalls,
+        });
+        serde_json::to_writer_pretty(std::io::stdout().lock(), &all)?;
+    }
+    Ok(())
+}
+
+fn lines(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<Line>> {
+    let (plan, programs) = (options.plan(), options.programs()?);
+    programs.check(&plan.kinds)?;
+    report::print_head(table)?;
+    let mut lines = Vec::new();
+    for cell in CELLS.into_iter().filter(|cell| options.wants(cell.name)) {
+        for &clients in &options.clients {
+            let line = rounds::measure(cell, clients, &plan, &programs)?;
+            report::print_line(table, &line)?;
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
+fn figures(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<Figure>> {
+    let programs = options.programs()?;
+    let mut figures = Vec::new();
+    if options.wants(many::NAME) {
+        programs.check(&[Kind::Kached])?;
+        figures.append(&mut many::measure(options.many_results(), &programs)?);
+    }
+    if !figures.is_empty() {
+        writeln!(table)?;
+    }
+    figures.iter().try_for_each(|figure| report::print_figure(table, figure))?;
+    Ok(figures)
+}
