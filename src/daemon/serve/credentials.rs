@@ -37,7 +37,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const VERDICTS_MAX: usize = 4_096;
 
 /// How many bcrypts may run at once: guessing passwords must leave cores for the others.
-const BCRYPTS_AT_ONCE_MAX: usize = 2;
+pub const BCRYPTS_AT_ONCE_MAX: usize = 2;
 
 /// How long a request waits for its turn to be checked before it is sent away.
 const BCRYPT_WAIT_MAX: Duration = Duration::from_secs(5);

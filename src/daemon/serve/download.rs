@@ -7,7 +7,7 @@
 //! Invariant: a download that could not be finished ends with an error, never as if it were
 //! whole.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,14 +16,11 @@ use kache_cas::Content;
 use tokio::sync::mpsc;
 
 use super::range::Extent;
+use super::zstd_blob::Zip;
 
 /// How much is read in one go. Large enough that the hop to another thread costs little,
 /// small enough that a thousand downloads fit in memory.
 pub const PIECE_BYTES: usize = 128 * 1024;
-
-/// How fast it is compressed: the fastest level, since the line is what is to be saved, and
-/// others wait for the same cores.
-const ZSTD_LEVEL: i32 = 1;
 
 /// The receiving end, which is a response's body.
 #[derive(Debug)]
@@ -124,7 +121,7 @@ impl Download {
 async fn send_all(plan: Plan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let (mut at, len) = plan.start_and_len();
     let end = at + len;
-    let mut encoder = plan.is_compressed.then(Compressor::new).transpose()?;
+    let mut encoder = plan.is_compressed.then(Zip::new).transpose()?;
     while at < end {
         // First a place for the piece, then the piece: this is what bounds memory.
         let place = place(&plan, sender).await?;
@@ -140,10 +137,11 @@ async fn send_all(plan: Plan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::R
             place.send(Ok(bytes));
         }
     }
-    if let Some(encoder) = encoder {
-        let bytes = encoder.finish()?;
+    if let Some(mut encoder) = encoder {
+        let mut bytes = Vec::new();
+        encoder.finish(&mut bytes)?;
         (plan.on_sent)(bytes.len() as u64);
-        place(&plan, sender).await?.send(Ok(bytes));
+        place(&plan, sender).await?.send(Ok(Bytes::from(bytes)));
         place(&plan, sender).await?.send(Ok(Bytes::new()));
     }
     Ok(())
@@ -166,34 +164,19 @@ fn read_piece(
     content: &Content,
     at: u64,
     len: usize,
-    encoder: Option<Compressor>,
-) -> io::Result<(Bytes, Option<Compressor>)> {
+    encoder: Option<Zip>,
+) -> io::Result<(Bytes, Option<Zip>)> {
     let bytes = content.read_at(at, len)?;
     if bytes.len() != len {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is shorter than it was"));
     }
     match encoder {
         None => Ok((bytes, None)),
-        Some(mut encoder) => Ok((encoder.push(&bytes)?, Some(encoder))),
-    }
-}
-
-/// One zstd frame under construction.
-struct Compressor(zstd::stream::write::Encoder<'static, Vec<u8>>);
-
-impl Compressor {
-    fn new() -> io::Result<Self> {
-        zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).map(Compressor)
-    }
-
-    /// Takes bytes in, and gives what is ready.
-    fn push(&mut self, bytes: &[u8]) -> io::Result<Bytes> {
-        self.0.write_all(bytes)?;
-        Ok(Bytes::from(std::mem::take(self.0.get_mut())))
-    }
-
-    fn finish(self) -> io::Result<Bytes> {
-        self.0.finish().map(Bytes::from)
+        Some(mut encoder) => {
+            let mut packed = Vec::new();
+            encoder.feed(&bytes, &mut packed)?;
+            Ok((Bytes::from(packed), Some(encoder)))
+        }
     }
 }
 

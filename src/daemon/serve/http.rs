@@ -84,7 +84,7 @@ fn path_error(error: &PathError) -> HttpResponse {
     let status = match error {
         PathError::Unknown => StatusCode::NOT_FOUND,
         PathError::TooLong { .. } => StatusCode::URI_TOO_LONG,
-        PathError::Hash { .. } | PathError::Instance { .. } => StatusCode::BAD_REQUEST,
+        PathError::Hash { .. } | PathError::Instance { .. } | PathError::Name(_) => StatusCode::BAD_REQUEST,
     };
     reply::text(status, &error.to_string())
 }
@@ -262,26 +262,22 @@ where
         Err(why) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why),
     };
     match target {
-        Target::Action { instance, hash } => {
-            put_action(&action_key(instance, *hash), encoding, upload, context).await
+        Target::Action { .. } if encoding == Encoding::Zstd => {
+            let words = "an action result is small: send it as it is, without `Content-Encoding`";
+            reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, words)
         }
+        Target::Action { instance, hash } => put_action(&action_key(instance, *hash), upload, context).await,
         Target::Blob { hash } => put_blob(*hash, encoding, headers, upload, context).await,
         Target::Status | Target::Metrics => method_not_allowed(&Method::PUT),
     }
 }
 
-async fn put_action<B>(
-    key: &ActionKey,
-    encoding: Encoding,
-    upload: &mut Upload<B>,
-    context: &Context,
-) -> HttpResponse
+async fn put_action<B>(key: &ActionKey, upload: &mut Upload<B>, context: &Context) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
     let limit_bytes = context.limits().action_result_bytes_max as u64;
-    let body = match upload.collect(encoding == Encoding::Zstd, "action_result_bytes_max", limit_bytes).await
-    {
+    let body = match upload.collect("action_result_bytes_max", limit_bytes).await {
         Ok(body) => body,
         Err(error) => return upload_error(&error),
     };
@@ -339,13 +335,7 @@ where
     }
     let is_compressed = encoding == Encoding::Zstd;
     if digest.size_bytes <= AT_ONCE_BYTES_MAX {
-        let collected = upload.collect(is_compressed, "size", digest.size_bytes).await;
-        let body = collected.map_err(|error| match error {
-            UploadError::TooLong { limit_bytes: size_bytes, .. } => {
-                UploadError::LongerThanStated { size_bytes }
-            }
-            error => error,
-        })?;
+        let body = upload.collect_blob(*digest, is_compressed).await?;
         let outcome = context.blobs().insert(&[(*digest, body)]).pop();
         return Ok(outcome.expect("one blob has one outcome")?);
     }
@@ -356,9 +346,7 @@ where
 fn upload_error(error: &UploadError) -> HttpResponse {
     let status = match error {
         UploadError::Store(error) => return reply::of_store_error(error),
-        UploadError::BrokenOff | UploadError::LongerThanStated { .. } | UploadError::Zstd(_) => {
-            StatusCode::BAD_REQUEST
-        }
+        UploadError::BrokenOff | UploadError::Zstd(_) => StatusCode::BAD_REQUEST,
         UploadError::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
         UploadError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
     };

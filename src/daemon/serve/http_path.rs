@@ -10,16 +10,12 @@
 use kache_cas::Hash;
 use thiserror::Error;
 
+pub use super::resource_name::INSTANCE_BYTES_MAX;
+use super::resource_name::{NameError, check_instance};
+
 /// The longest path that is read. A hash and the longest instance name, each byte of it
 /// percent-encoded, fit.
 pub const PATH_BYTES_MAX: usize = 1024;
-
-/// The longest instance name in bytes. Names are short words; the bound keeps keys small.
-pub const INSTANCE_BYTES_MAX: usize = 256;
-
-/// Segments that REAPI keeps for itself, so that a resource name can be read by scanning.
-const RESERVED: [&str; 7] =
-    ["blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"];
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +56,15 @@ pub enum PathError {
         /// The segment, shortened.
         text: String,
     },
-    /// The prefix is no instance name.
+    /// The prefix cannot be decoded.
     #[error("the prefix is not an instance name: {why}")]
     Instance {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The prefix is no instance name.
+    #[error(transparent)]
+    Name(#[from] NameError),
 }
 
 /// Reads a path, without its query.
@@ -93,30 +92,16 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
 fn instance(prefix: &str) -> Result<String, PathError> {
     let wrong = |why| PathError::Instance { why };
     let segments: Vec<String> = prefix.split('/').map(decode).collect::<Result<_, _>>().map_err(wrong)?;
-    for segment in &segments {
-        check_segment(segment).map_err(wrong)?;
+    if segments.iter().any(|segment| segment.contains('/')) {
+        return Err(wrong("a segment holds an encoded `/`"));
     }
     let name = segments.join("/");
-    if name.len() > INSTANCE_BYTES_MAX {
-        return Err(wrong("it is longer than `INSTANCE_BYTES_MAX` (256 bytes)"));
+    // The empty name is written without a prefix, not as an empty one.
+    if name.is_empty() {
+        return Err(wrong("a segment is empty"));
     }
+    check_instance(&name)?;
     Ok(name)
-}
-
-fn check_segment(segment: &str) -> Result<(), &'static str> {
-    if segment.is_empty() {
-        return Err("a segment is empty");
-    }
-    if segment.contains('/') {
-        return Err("a segment holds an encoded `/`");
-    }
-    if segment.chars().any(char::is_control) {
-        return Err("it holds a control character");
-    }
-    if RESERVED.contains(&segment) {
-        return Err("a segment is a word that REAPI reserves, such as `blobs`");
-    }
-    Ok(())
 }
 
 /// Undoes percent-encoding.
@@ -202,7 +187,7 @@ mod tests {
             let error = parse(&path.replace("HASH", HASH)).unwrap_err().to_string();
             assert!(error.contains(expected), "{path}: {error}");
         }
-        let long = format!("/{}/ac/{HASH}", "x".repeat(INSTANCE_BYTES_MAX + 1));
+        let long = format!("/{}/ac/{HASH}", "x".repeat(257));
         assert!(parse(&long).unwrap_err().to_string().contains("INSTANCE_BYTES_MAX"));
         let longer = format!("/{}/ac/{HASH}", "x".repeat(PATH_BYTES_MAX));
         assert!(parse(&longer).unwrap_err().to_string().contains("PATH_BYTES_MAX"));

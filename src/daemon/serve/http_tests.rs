@@ -164,8 +164,8 @@ async fn net_02_what_unpacks_to_more_than_was_stated_is_stopped() {
         let bomb = zstd::encode_all(std::io::repeat(0).take_bytes(50_000_000), 1).unwrap();
         assert!(bomb.len() < 20_000);
         let put = format!("PUT {}\nContent-Encoding: zstd\nX-Digest-SizeBytes: {len}", cas(&blob));
-        server.ask(&put, &bomb).await.refuses(400, &format!("longer than the {len} bytes"));
-        server.ask(&put, b"this is not zstd").await.refuses(400, "not zstd");
+        server.ask(&put, &bomb).await.refuses(400, &format!("more than the {len} bytes"));
+        server.ask(&put, b"this is not zstd").await.refuses(400, "compressed bytes are damaged");
         let half = zstd::encode_all(&blob[..len / 2], 1).unwrap();
         assert_eq!(server.ask(&put, &half).await.status, 400);
         assert_eq!(server.get(&cas(&blob)).await.status, 404);
@@ -177,7 +177,7 @@ async fn net_02_what_unpacks_to_more_than_was_stated_is_stopped() {
     encoder.write_all(&blob).unwrap();
     let wide = encoder.finish().unwrap();
     let put = format!("PUT {}\nContent-Encoding: zstd\nX-Digest-SizeBytes: 100000", cas(&blob));
-    server.ask(&put, &wide).await.refuses(400, "window");
+    server.ask(&put, &wide).await.refuses(400, "too much memory");
 }
 
 trait TakeBytes: std::io::Read + Sized {
@@ -280,6 +280,7 @@ async fn what_is_malformed_is_told_what_and_why() {
         ("PUT /status".to_owned(), 1, 405, "use `GET`"),
         (format!("PUT /cas/{hash}\nContent-Encoding: gzip"), 5, 415, "`zstd`"),
         (format!("PUT /cas/{hash}\nContent-Encoding: zstd"), 5, 400, "X-Digest-SizeBytes"),
+        (format!("PUT /ac/{hash}\nContent-Encoding: zstd"), 5, 415, "without `Content-Encoding`"),
         (format!("PUT /cas/{hash}\nX-Digest-SizeBytes: 7"), 5, 400, "differ"),
         (format!("PUT /cas/{hash}\nX-Digest-SizeBytes: x"), 5, 400, "not a number"),
         (format!("PUT /cas/{hash}"), 1_001, 413, "blob_bytes_max"),

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use kache_cas::composed::BLOB_BYTES_MAX_DEFAULT;
+
 /// What batch methods carry together, as the capabilities advertise it. Clients' gRPC
 /// libraries refuse messages above 4,194,304 bytes; the rest is room for digests and frames.
 pub const BATCH_BYTES_MAX: u64 = 4_000_000;
@@ -28,7 +30,7 @@ pub struct Limits {
     /// What messages above [`Limits::MESSAGE_BYTES_UNBUDGETED`] may occupy together, over
     /// all connections, coming and going.
     pub messages_in_memory_bytes_max: usize,
-    /// The largest blob that is taken in.
+    /// The largest blob that is taken in: what the store takes, which checks it once more.
     pub blob_bytes_max: u64,
     /// The largest action result that is taken in: it must fit one message going out.
     pub action_result_bytes_max: usize,
@@ -64,7 +66,7 @@ impl Default for Limits {
             batch_blobs_max: 65_536,
             message_bytes_max: 8 * 1024 * 1024,
             messages_in_memory_bytes_max: 512 * 1024 * 1024,
-            blob_bytes_max: 64 * 1024 * 1024 * 1024,
+            blob_bytes_max: BLOB_BYTES_MAX_DEFAULT,
             action_result_bytes_max: 4_000_000,
             tree_directories_max: 1_000_000,
             streams_per_connection_max: 1_024,

@@ -16,10 +16,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::accept;
+use super::credentials::BCRYPTS_AT_ONCE_MAX;
 use super::limits::Limits;
 use super::listen::{self, ListenError};
 use super::metrics::Turned;
-use super::stream::Patience;
+use super::stream::{self, Patience};
 use super::testing::{Answer, Server, Setup, exchange, noise, read_answer, sha256};
 use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
 
@@ -450,4 +451,28 @@ async fn draining_ends_what_is_under_way_and_takes_nothing_new() {
     busy.write_all(&blob[50_000..]).await.unwrap();
     assert_eq!(read_answer(&mut busy).await.unwrap().status, 200);
     tokio::time::timeout(Duration::from_secs(5), server.running).await.expect("it ends").unwrap();
+}
+
+#[test]
+fn the_page_states_the_limits_as_they_are() {
+    let page = include_str!("../../../docs/serving.md");
+    let limits = Limits::default();
+    let seconds = |duration: Duration| format!("{} s", duration.as_secs());
+    for (name, value) in [
+        ("CONNECTIONS_MAX", accept::CONNECTIONS_MAX.to_string()),
+        ("HANDSHAKE_TIMEOUT", seconds(accept::HANDSHAKE_TIMEOUT)),
+        ("FIRST_BYTES_TIMEOUT", seconds(stream::FIRST_BYTES_TIMEOUT)),
+        ("WRITE_STALL_TIMEOUT", seconds(stream::WRITE_STALL_TIMEOUT)),
+        ("header_wait_max", seconds(limits.header_wait_max)),
+        ("stream_idle_max", seconds(limits.stream_idle_max)),
+        ("connection_idle_max", seconds(limits.connection_idle_max)),
+        ("streams_per_connection_max", limits.streams_per_connection_max.to_string()),
+        ("blob_bytes_max", limits.blob_bytes_max.to_string()),
+        ("action_result_bytes_max", limits.action_result_bytes_max.to_string()),
+        ("batch_bytes_max", limits.batch_bytes_max.to_string()),
+        ("BCRYPTS_AT_ONCE_MAX", BCRYPTS_AT_ONCE_MAX.to_string()),
+    ] {
+        let row = format!("| `{name}` | {value} |");
+        assert!(page.contains(&row), "docs/serving.md does not say {row}");
+    }
 }

@@ -21,7 +21,7 @@ use thiserror::Error;
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
 
 /// The longest instance name. Names are short words; the bound keeps keys small.
-pub const INSTANCE_BYTES_MAX: usize = super::http_path::INSTANCE_BYTES_MAX;
+pub const INSTANCE_BYTES_MAX: usize = 256;
 
 /// Segments that no instance name may hold, so that a resource name can be read by scanning.
 const RESERVED: [&str; 7] =

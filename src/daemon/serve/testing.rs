@@ -3,62 +3,23 @@
 //! The client writes bytes and reads bytes; nothing between a test and the wire corrects
 //! what it sends.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use kache_cas::{DigestFunction, Store, StoreSettings};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
 use super::accept::{self, Reception};
-use super::admission::Peer;
-use super::context::{Backend, Context, Shared};
-use super::http_reply::{self, HttpResponse};
+use super::context::{Backend, Shared};
+use super::door::BothProtocols;
 use super::limits::Limits;
-use super::listen::{self, Door, Stream};
+use super::listen;
 use super::metrics::ServeMetrics;
 use crate::config::serve::ServeSettings;
-use crate::daemon::{Activity, Drain, Draining};
-
-/// Serves HTTP, and nothing else.
-#[derive(Clone)]
-struct HttpDoor {
-    shared: Arc<Shared>,
-}
-
-impl Door for HttpDoor {
-    async fn serve(&self, stream: Stream, peer: Peer, mut draining: Draining) {
-        let context = Context::new(Arc::clone(&self.shared), peer, draining.clone());
-        let service = service_fn(move |request| {
-            let context = context.clone();
-            async move { Ok::<_, Infallible>(answer(request, &context).await) }
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.shared.limits.header_wait_max);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = draining.begun() => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = connection.await;
-    }
-}
-
-async fn answer(request: Request<Incoming>, context: &Context) -> HttpResponse {
-    match context.peer.admit(request.uri(), request.headers()).await {
-        Ok(access) => super::http::handle(request, &context.with_access(access)).await,
-        Err(refusal) => http_reply::refusal(&refusal),
-    }
-}
+use crate::daemon::{Activity, Drain};
 
 /// What a server is to be like.
 pub(super) struct Setup {
@@ -101,7 +62,7 @@ impl Setup {
         let metrics = Arc::clone(&shared.metrics);
         let drain = Drain::default();
         let reception = Reception {
-            door: HttpDoor { shared },
+            door: BothProtocols::new(shared),
             metrics: Arc::clone(&metrics),
             activity,
             draining: drain.subscribe(),

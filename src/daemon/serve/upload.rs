@@ -6,7 +6,6 @@
 //!
 //! Invariant: a body that breaks off, stalls or does not fit leaves nothing behind.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,12 +14,10 @@ use http_body_util::BodyExt as _;
 use kache_cas::{BlobWriter, Digest, StoreError};
 use thiserror::Error;
 
+use super::zstd_blob::{Unzip, UnzipError, unzip};
+
 /// How much is gathered before a thread is bothered to write it.
 const PIECE_BYTES: usize = 128 * 1024;
-
-/// The largest window a zstd frame may ask for: 8 MiB, what level 19 uses. It is what an
-/// upload may cost in memory.
-const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// By how much a small body may be longer compressed than it is: frames have heads, and
 /// some clients put skippable ones between them.
@@ -53,18 +50,21 @@ pub enum UploadError {
         /// Its value.
         limit_bytes: u64,
     },
-    /// It is longer than the size that was stated.
-    #[error("the body is longer than the {size_bytes} bytes that were stated")]
-    LongerThanStated {
-        /// What was stated.
-        size_bytes: u64,
-    },
-    /// It is no zstd stream.
-    #[error("the body is not zstd, or asks for a window above 2^{ZSTD_WINDOW_LOG_MAX} bytes: {0}")]
-    Zstd(io::Error),
+    /// It is not what zstd makes of such a blob.
+    #[error("{0}")]
+    Zstd(String),
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<UnzipError> for UploadError {
+    fn from(error: UnzipError) -> Self {
+        match error {
+            UnzipError::Store(error) => UploadError::Store(error),
+            error => UploadError::Zstd(error.to_string()),
+        }
+    }
 }
 
 /// The body of a request, waited for within limits.
@@ -128,32 +128,25 @@ where
         Ok(piece.freeze())
     }
 
-    /// All of a small body, unpacked.
-    pub async fn collect(
-        &mut self,
-        is_compressed: bool,
-        limit: &'static str,
-        limit_bytes: u64,
-    ) -> Result<Bytes, UploadError> {
-        let too_long = || UploadError::TooLong { limit, limit_bytes };
-        let packed_bytes_max = limit_bytes + if is_compressed { FRAMING_BYTES_MAX } else { 0 };
+    /// All of a small body.
+    pub async fn collect(&mut self, limit: &'static str, limit_bytes: u64) -> Result<Bytes, UploadError> {
         let mut all = BytesMut::new();
         while let Some(bytes) = self.next().await? {
-            if (all.len() + bytes.len()) as u64 > packed_bytes_max {
-                return Err(too_long());
+            if (all.len() + bytes.len()) as u64 > limit_bytes {
+                return Err(UploadError::TooLong { limit, limit_bytes });
             }
             all.extend_from_slice(&bytes);
         }
-        let all = all.freeze();
+        Ok(all.freeze())
+    }
+
+    /// All of a small blob, unpacked if need be.
+    pub async fn collect_blob(&mut self, digest: Digest, is_compressed: bool) -> Result<Bytes, UploadError> {
         if !is_compressed {
-            return Ok(all);
+            return self.collect("X-Digest-SizeBytes", digest.size_bytes).await;
         }
-        let mut unpacker = Unpacker::new(Bounded { bytes: Vec::new(), limit_bytes })?;
-        unpacker.push(&all).and_then(|()| unpacker.flush()).map_err(|error| match error {
-            UploadError::LongerThanStated { .. } => too_long(),
-            error => error,
-        })?;
-        Ok(Bytes::from(unpacker.into_sink().bytes))
+        let packed = self.collect("FRAMING_BYTES_MAX", digest.size_bytes + FRAMING_BYTES_MAX).await?;
+        Ok(unzip(digest, &packed)?)
     }
 
     /// Streams the body into the store. `Ok` means that it is there, whole.
@@ -163,9 +156,8 @@ where
         is_compressed: bool,
         writer: Box<dyn BlobWriter>,
     ) -> Result<(), UploadError> {
-        let sink = Sized { writer, size_bytes: digest.size_bytes, written_bytes: 0, failure: None };
-        let mut target =
-            if is_compressed { Target::Compressed(Unpacker::new(sink)?) } else { Target::Plain(sink) };
+        let unzip = is_compressed.then(|| Unzip::new(digest)).transpose()?;
+        let mut target = Target { writer, unzip };
         loop {
             let piece = self.next_piece().await?;
             let is_last = piece.is_empty();
@@ -202,120 +194,28 @@ where
     }
 }
 
-/// Where the pieces of a blob go.
-enum Target {
-    Plain(Sized),
-    Compressed(Unpacker<Sized>),
+/// Where the pieces of a blob go. What becomes longer than the blob is stopped: by the
+/// store, or while it is unpacked.
+struct Target {
+    writer: Box<dyn BlobWriter>,
+    unzip: Option<Unzip>,
 }
 
 impl Target {
     fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        match self {
-            Target::Plain(sink) => sink.write_all(bytes).map_err(|error| sink.failure(error)),
-            Target::Compressed(unpacker) => unpacker.push(bytes),
+        let Target { writer, unzip } = self;
+        match unzip {
+            None => writer.write(bytes)?,
+            Some(unzip) => unzip.feed(bytes, |part| writer.write(part))?,
         }
+        Ok(())
     }
 
     fn finish(self) -> Result<(), UploadError> {
-        let sink = match self {
-            Target::Plain(sink) => sink,
-            Target::Compressed(mut unpacker) => {
-                unpacker.flush()?;
-                unpacker.into_sink()
-            }
-        };
-        sink.writer.commit()?;
+        if let Some(unzip) = self.unzip {
+            unzip.finish()?;
+        }
+        self.writer.commit()?;
         Ok(())
-    }
-}
-
-/// Something that can say why writing to it failed.
-trait Sink: Write {
-    fn failure(&mut self, error: io::Error) -> UploadError;
-}
-
-/// A blob's writer that takes no more than its size, so that a small body cannot unpack
-/// into a full disk.
-struct Sized {
-    writer: Box<dyn BlobWriter>,
-    size_bytes: u64,
-    written_bytes: u64,
-    failure: Option<UploadError>,
-}
-
-impl Write for Sized {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.written_bytes + bytes.len() as u64 > self.size_bytes {
-            self.failure = Some(UploadError::LongerThanStated { size_bytes: self.size_bytes });
-            return Err(io::Error::other("too long"));
-        }
-        if let Err(error) = self.writer.write(bytes) {
-            self.failure = Some(UploadError::Store(error));
-            return Err(io::Error::other("the store failed"));
-        }
-        self.written_bytes += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for Sized {
-    fn failure(&mut self, error: io::Error) -> UploadError {
-        self.failure.take().unwrap_or(UploadError::Zstd(error))
-    }
-}
-
-/// Memory that takes no more than a limit.
-struct Bounded {
-    bytes: Vec<u8>,
-    limit_bytes: u64,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.bytes.len() + bytes.len()) as u64 > self.limit_bytes {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too long"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for Bounded {
-    fn failure(&mut self, error: io::Error) -> UploadError {
-        match error.kind() {
-            io::ErrorKind::FileTooLarge => UploadError::LongerThanStated { size_bytes: self.limit_bytes },
-            _ => UploadError::Zstd(error),
-        }
-    }
-}
-
-/// Unpacks zstd, any number of frames, skippable ones too.
-struct Unpacker<W: Sink>(zstd::stream::write::Decoder<'static, W>);
-
-impl<W: Sink> Unpacker<W> {
-    fn new(sink: W) -> Result<Self, UploadError> {
-        let mut decoder = zstd::stream::write::Decoder::new(sink).map_err(UploadError::Zstd)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(UploadError::Zstd)?;
-        Ok(Unpacker(decoder))
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        self.0.write_all(bytes).map_err(|error| self.0.get_mut().failure(error))
-    }
-
-    fn flush(&mut self) -> Result<(), UploadError> {
-        self.0.flush().map_err(|error| self.0.get_mut().failure(error))
-    }
-
-    fn into_sink(self) -> W {
-        self.0.into_inner()
     }
 }
