@@ -1,0 +1,113 @@
+//! What is wrong with the configuration: where, what, and what to do.
+//!
+//! Pure. All mistakes are collected, so that they can be corrected in one go.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// The most mistakes that are shown. A file of another format would give hundreds.
+const SHOWN_MAX: usize = 10;
+
+/// Where a mistake is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// At a place in a file; both are counted from one, columns in characters.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Which line.
+        line: usize,
+        /// Which column.
+        column: usize,
+    },
+    /// A file as a whole.
+    WholeFile(PathBuf),
+    /// An environment variable.
+    Variable(&'static str),
+    /// No place: something is missing.
+    Nowhere,
+}
+
+/// One mistake.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where.
+    pub site: Site,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// All mistakes; at least one.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::File { path, line, column } => write!(f, "{}:{line}:{column}: ", path.display()),
+            Site::WholeFile(path) => write!(f, "{}: ", path.display()),
+            Site::Variable(name) => write!(f, "{name}: "),
+            Site::Nowhere => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}\nhint: {}", self.site, self.what, self.remedy)
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().take(SHOWN_MAX).enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more"),
+        }
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        ConfigErrors(vec![error])
+    }
+}
+
+/// Line and column of a byte in a text, both from one.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters_from_one() {
+        let text = "a = 1\nß = x\n";
+        for (offset, expected) in
+            [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (8, (2, 2)), (11, (2, 5)), (99, (3, 1))]
+        {
+            assert_eq!(position(text, offset), expected, "{offset}");
+        }
+    }
+
+    #[test]
+    fn floods_are_cut() {
+        let error = ConfigError { site: Site::Nowhere, what: "bad".into(), remedy: "good".into() };
+        let text = ConfigErrors(vec![error; 12]).to_string();
+        assert_eq!(text.matches("bad").count(), 10);
+        assert!(text.ends_with("… and 2 more"));
+    }
+}

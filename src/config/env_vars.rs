@@ -1,0 +1,123 @@
+//! Every environment variable that kache reads, each a documented constant.
+//!
+//! The reference page is generated from here, and a test fails when the two part. Nothing
+//! else names a variable: the programs take one snapshot of their environment, and it holds
+//! these and no others.
+
+use std::ffi::OsString;
+
+use super::key::Key;
+
+/// An environment variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Which key it sets, if it sets one.
+    pub key: Option<Key>,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+macro_rules! variables {
+    ($($(#[doc = $doc:literal])+ $name:ident $(=> $key:ident)?;)+) => {
+        $($(#[doc = $doc])+
+        pub const $name: Variable = Variable {
+            name: stringify!($name),
+            key: variables!(@key $($key)?),
+            doc: concat!($($doc),+),
+        };)+
+
+        /// All of them, in the order of the reference page.
+        pub const ALL: &[Variable] = &[$($name),+];
+    };
+    (@key) => { None };
+    (@key $key:ident) => { Some(Key::$key) };
+}
+
+variables! {
+    /// Where the store lies. A relative path counts from the current directory.
+    KACHE_CACHE_DIR => CacheDir;
+    /// How much the store may occupy on its volume, such as `20GiB`.
+    KACHE_MAX_SIZE => CacheMaxSize;
+    /// How much of the volume the store leaves free, such as `1GiB`.
+    KACHE_RESERVE => CacheReserve;
+    /// After how long without a request the daemon leaves: seconds, or such as `10m`. `0`
+    /// means never.
+    KACHE_DAEMON_IDLE_TIMEOUT => DaemonIdleTimeout;
+    /// The directory for the daemon's sockets. It must be yours alone. Every caller must set
+    /// it alike.
+    KACHE_SOCKET_DIR => DaemonSocketDir;
+    /// How much a command or a daemon in the foreground says on standard error: `off`, `error`,
+    /// `warn`, `info`, `debug` or `trace`.
+    KACHE_LOG => LogLevel;
+    /// How much goes to the daemon's log file: a level, as for `KACHE_LOG`.
+    KACHE_LOG_FILE => LogFileLevel;
+    /// Where the daemon's log file lies. It is rotated at 5 MB.
+    KACHE_LOG_FILE_PATH => LogFile;
+    /// The TCP address to serve the Bazel remote cache protocol on, such as `127.0.0.1:9092`.
+    KACHE_SERVE_LISTEN => ServeListen;
+    /// One more TCP address for the HTTP cache protocol.
+    KACHE_SERVE_HTTP_LISTEN => ServeHttpListen;
+    /// Where `/metrics` is answered: `shared`, `off`, or an address of its own.
+    KACHE_SERVE_METRICS => ServeMetrics;
+    /// Host names that a loopback listener answers to besides `localhost`, separated by commas.
+    KACHE_SERVE_HOSTS => ServeHosts;
+    /// `true`: nobody may store anything over TCP.
+    KACHE_SERVE_READ_ONLY => ServeReadOnly;
+    /// The file with names, hashed passwords and hashed tokens. Only its path is ever shown.
+    KACHE_SERVE_TOKENS => ServeTokens;
+    /// `true`: callers without credentials may still read.
+    KACHE_SERVE_ANONYMOUS_READS => ServeAnonymousReads;
+    /// The PEM file with the server's certificate chain.
+    KACHE_SERVE_TLS_CERT => ServeTlsCert;
+    /// The PEM file with the certificate's key. Only its path is ever shown.
+    KACHE_SERVE_TLS_KEY => ServeTlsKey;
+    /// The PEM file with the authorities whose client certificates are accepted.
+    KACHE_SERVE_TLS_CLIENT_CA => ServeTlsClientCa;
+    /// `true`: the first of two consents to serve others without TLS or authentication.
+    KACHE_SERVE_ALLOW_INSECURE => ServeAllowInsecure;
+    /// The second consent: it repeats the address.
+    KACHE_SERVE_INSECURE_ADDRESS => ServeInsecureAddress;
+    /// The user's configuration file, in place of `$XDG_CONFIG_HOME/kache/config.toml`. It must
+    /// exist.
+    KACHE_CONFIG;
+    /// The home directory, for what the `XDG_` variables leave open.
+    HOME;
+    /// Where configuration files lie; `~/.config` if it is not set.
+    XDG_CONFIG_HOME;
+    /// Where caches lie; `~/.cache` if it is not set.
+    XDG_CACHE_HOME;
+    /// Where logs lie; `~/.local/state` if it is not set.
+    XDG_STATE_HOME;
+}
+
+/// What all variables of ours begin with.
+pub(super) const PREFIX: &str = "KACHE_";
+
+/// All variables of this process.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
+pub(super) fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+}
+
+/// The variable that sets this key.
+pub(super) fn of_key(key: Key) -> Variable {
+    *ALL.iter()
+        .find(|variable| variable.key == Some(key))
+        .expect("every key has a variable, which a test checks")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_one_variable_of_ours() {
+        for key in Key::ALL {
+            let variables: Vec<_> = ALL.iter().filter(|variable| variable.key == Some(*key)).collect();
+            assert_eq!(variables.len(), 1, "{}", key.name());
+            assert!(of_key(*key).name.starts_with(PREFIX));
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One TOML file: from text to keys with values and places, or to mistakes with places.
+//!
+//! Pure. Unknown keys are mistakes, since a misspelt limit that is silently ignored is worse
+//! than one that is refused. Text from the file is quoted only as far as it is short.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{ConfigError, Site, position};
+use super::key::Key;
+use super::value::Value;
+
+/// How much of a wrong value is repeated.
+const QUOTE_CHARS_MAX: usize = 40;
+
+/// The deepest table that is looked into; ours are three deep.
+const DEPTH_MAX: usize = 8;
+
+/// A key that a file sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) key: Key,
+    pub(super) value: Value,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// What a file says: what is right in it, and what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) settings: Vec<Setting>,
+    pub(super) errors: Vec<ConfigError>,
+}
+
+/// Reads a file's text.
+pub(super) fn read(text: &str, path: &Path) -> Layer {
+    let mut reader = Reader { text, path, layer: Layer::default() };
+    match DeTable::parse(text) {
+        Ok(table) => reader.table("", table.get_ref(), 0),
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            let what = format!("this is not TOML: {}", error.message().replace('\n', ", "));
+            reader.wrong(&span, what, "compare it with what `kache config default` prints".to_owned());
+        }
+    }
+    reader.layer
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    path: &'a Path,
+    layer: Layer,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, depth: usize) {
+        for (name, value) in table.iter() {
+            let full = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
+            match (Key::by_name(&full), value.get_ref()) {
+                (Some(key), _) => self.value(key, value),
+                (None, DeValue::Table(inner)) if Key::is_table(&full) && depth < DEPTH_MAX => {
+                    self.table(&full, inner, depth + 1);
+                }
+                (None, _) if Key::is_table(&full) => {
+                    let what = format!("`{full}` is a table, not {}", describe(value.get_ref()));
+                    self.wrong(
+                        &value.span(),
+                        what,
+                        format!("write `[{full}]` on a line of its own, keys below it"),
+                    );
+                }
+                (None, _) => self.unknown(&full, &name.span()),
+            }
+        }
+    }
+
+    fn unknown(&mut self, name: &str, span: &Range<usize>) {
+        let remedy = match Key::nearest(name) {
+            Some(meant) => format!("did you mean `{}`?", meant.name()),
+            None => "`kache config list` shows every key".to_owned(),
+        };
+        self.wrong(span, format!("there is no key `{}`", shorten(name)), remedy);
+    }
+
+    fn value(&mut self, key: Key, value: &Spanned<DeValue<'_>>) {
+        match interpret(key, value.get_ref()) {
+            Some(value_read) => {
+                let (line, column) = position(self.text, value.span().start);
+                self.layer.settings.push(Setting { key, value: value_read, line, column });
+            }
+            None => {
+                let what = format!("`{}` cannot be {}", key.name(), describe(value.get_ref()));
+                self.wrong(&value.span(), what, format!("expected {}", key.kind().expected()));
+            }
+        }
+    }
+
+    fn wrong(&mut self, span: &Range<usize>, what: String, remedy: String) {
+        let (line, column) = position(self.text, span.start);
+        let site = Site::File { path: self.path.to_owned(), line, column };
+        self.layer.errors.push(ConfigError { site, what, remedy });
+    }
+}
+
+fn interpret(key: Key, value: &DeValue<'_>) -> Option<Value> {
+    let kind = key.kind();
+    match (value, kind) {
+        (DeValue::Boolean(yes), super::Kind::Bool) => Some(Value::Bool(*yes)),
+        // In a file a yes or no is written without quotes, and a list with brackets.
+        (DeValue::String(_), super::Kind::Bool | super::Kind::Names) => None,
+        (DeValue::String(text), _) => kind.read(text),
+        (DeValue::Integer(number), _) if kind.takes_numbers() && number.radix() == 10 => {
+            kind.read(number.as_str())
+        }
+        (DeValue::Array(items), super::Kind::Names) => {
+            let names = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            let names: Vec<String> = names.collect::<Option<_>>()?;
+            if names.is_empty() { Some(Value::Names(names)) } else { kind.read(&names.join(",")) }
+        }
+        _ => None,
+    }
+}
+
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("\"{}\"", shorten(text)),
+        DeValue::Integer(number) => shorten(&number.to_string()),
+        DeValue::Float(number) => shorten(number.as_str()),
+        DeValue::Boolean(yes) => yes.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "this list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Control characters would reach a terminal.
+pub(super) fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<String> {
+        let layer = read(text, Path::new("/f.toml"));
+        layer.errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn tables_dotted_keys_and_inline_tables_mean_the_same() {
+        let expected = [(Key::CacheMaxSize, Value::Size(1 << 30))];
+        for text in
+            ["[cache]\nmax_size = \"1GiB\"", "cache.max_size = \"1GiB\"", "cache = { max_size = 1073741824 }"]
+        {
+            let layer = read(text, Path::new("/f.toml"));
+            let found: Vec<_> =
+                layer.settings.into_iter().map(|setting| (setting.key, setting.value)).collect();
+            assert_eq!((found.as_slice(), layer.errors.len()), (&expected[..], 0), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_know_their_place() {
+        let layer = read("[serve]\n\n  read_only = true\n", Path::new("/f.toml"));
+        assert_eq!((layer.settings[0].line, layer.settings[0].column), (3, 15));
+    }
+
+    #[test]
+    fn mistakes_name_the_place_and_the_remedy() {
+        for (text, expected) in [
+            (
+                "[cache]\nmax_size = \"20 apples\"\n",
+                "/f.toml:2:12: `cache.max_size` cannot be \"20 apples\"\nhint: expected a number of bytes or a size with \
+                 its unit, such as \"20GiB\" or \"500MB\"",
+            ),
+            (
+                "[cache]\nmaxsize = 1\n",
+                "/f.toml:2:1: there is no key `cache.maxsize`\nhint: did you mean `cache.max_size`?",
+            ),
+            (
+                "colour = \"red\"",
+                "/f.toml:1:1: there is no key `colour`\nhint: `kache config list` shows every key",
+            ),
+            (
+                "cache = 3",
+                "/f.toml:1:9: `cache` is a table, not 3\nhint: write `[cache]` on a line of its own, keys below it",
+            ),
+            (
+                "[serve]\nread_only = \"yes\"",
+                "/f.toml:2:13: `serve.read_only` cannot be \"yes\"\nhint: expected true or false",
+            ),
+            (
+                "daemon.idle_timeout = -1",
+                "/f.toml:1:23: `daemon.idle_timeout` cannot be -1\nhint: expected a number of seconds or a time with its \
+                 unit, such as \"600s\", \"10m\" or \"2h\"",
+            ),
+            (
+                "serve.listen = \"9092\"",
+                "/f.toml:1:16: `serve.listen` cannot be \"9092\"\nhint: expected a host and a port, such as \
+                 \"127.0.0.1:9092\" or \"[::1]:9092\"",
+            ),
+            (
+                "serve.hosts = [\"a\", 3]",
+                "/f.toml:1:15: `serve.hosts` cannot be this list\nhint: expected a list of names, such as [\"cache.example\"]",
+            ),
+        ] {
+            assert_eq!(errors(text), [expected]);
+        }
+    }
+
+    #[test]
+    fn broken_toml_is_placed() {
+        let found = errors("[cache\nmax_size = 1");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("/f.toml:1:7: this is not TOML: "), "{}", found[0]);
+    }
+
+    #[test]
+    fn all_mistakes_are_found_and_what_is_right_is_kept() {
+        let layer = read("a = 1\nb = 2\n[cache]\ndir = \"/x\"\n", Path::new("/f.toml"));
+        assert_eq!((layer.errors.len(), layer.settings.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_is_quoted_is_short_and_harmless() {
+        let found = errors(&format!("cache.max_size = \"\\u001b[31m{}\"", "x".repeat(1000)));
+        assert!(found[0].len() < 300 && !found[0].contains('\u{1b}'), "{}", found[0]);
+    }
+}

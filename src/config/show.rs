@@ -1,0 +1,31 @@
+//! How the configuration is shown: valid TOML, one key a line, each with its origin.
+//!
+//! Pure. No key holds a secret: keys, passwords and tokens lie in files, and only their
+//! paths are configured (NET-06).
+
+use super::key::Key;
+use super::load::Config;
+
+/// The defaults, as a commented file.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// Every key, its value and its origin.
+pub fn list(config: &Config) -> String {
+    let lines: Vec<(String, String)> = Key::ALL.iter().map(|key| line(config, *key)).collect();
+    let width = lines.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(left, right)| format!("{left:width$}  # {right}\n")).collect()
+}
+
+fn line(config: &Config, key: Key) -> (String, String) {
+    match config.get(key) {
+        Some(resolved) => {
+            (format!("{} = {}", key.name(), resolved.value.to_toml()), resolved.origin.to_string())
+        }
+        None => (format!("# {}", key.name()), "not set".to_owned()),
+    }
+}
+
+/// One key's value alone, for scripts: no quotes, nothing if it is not set.
+pub fn value_of(config: &Config, key: Key) -> Option<String> {
+    config.get(key).map(|resolved| resolved.value.to_string())
+}
