@@ -1,2 +1,5 @@
 //! A door.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    kache::cli::main()
+}

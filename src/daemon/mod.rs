@@ -1,8 +1,23 @@
 //! The daemon: the one process that opens the store, and the doors to it.
 
 mod activity;
+mod control;
+pub mod core;
+#[cfg(test)]
+mod core_tests;
 mod draining;
+mod driver;
+#[cfg(test)]
+mod driver_tests;
+mod lifecycle;
+mod log;
 pub mod serve;
+mod serving;
+mod status;
+mod upkeep;
 
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};
+pub use driver::{Driver, EVENTS_MAX, TICK_EVERY};
+pub use lifecycle::{Mode, RunError, run};
+pub use log::{LOG_BYTES_MAX, rotated};

@@ -21,3 +21,20 @@ pub fn is_trusted_owner(owner_uid: u32) -> bool {
     let own = own_uid();
     own == 0 || owner_uid == own || owner_uid == 0
 }
+
+/// Lets this process open as many files as the system allows it: a store of many blobs and a
+/// thousand clients need more than the usual 1,024. Failing changes nothing.
+pub fn raise_open_files_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given a valid `rlimit` that outlives them.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            // macOS names a limit that it then refuses; this many are enough everywhere.
+            limit.rlim_cur = limit.rlim_max.min(OPEN_FILES_WANTED);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+/// Descriptors for the largest store and the most connections, with room to spare.
+const OPEN_FILES_WANTED: libc::rlim_t = 65_536;

@@ -1,0 +1,243 @@
+//! The driver: sockets, signals, clock and threads around the core.
+//!
+//! One loop takes what happens, one at a time, hands it to the core and does what the core
+//! says. It decides nothing. What may block for long is done elsewhere and comes back as an
+//! event: the loop itself waits for nothing but the next event, so control requests are
+//! answered while a store opens or a disk is dead.
+
+use std::future::Future;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kache_cas::Store;
+use kache_client::control::reply;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+use super::activity::Activity;
+use super::control::{self, Mailboxes, Signal};
+use super::core::{Core, Effect, Event};
+use super::draining::{Drain, Draining};
+use super::status::{self, Facts};
+use super::upkeep::{self, OpenStore, Opened};
+
+/// How many events may wait. Whoever brings one more waits: a flood slows itself.
+pub const EVENTS_MAX: usize = 1024;
+
+/// How often the core is told the time.
+pub const TICK_EVERY: Duration = Duration::from_millis(250);
+
+/// Serves an open store to other programs until draining is done.
+pub(super) type Serve =
+    Box<dyn FnOnce(Arc<Store>, Arc<Activity>, Draining) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// The daemon's parts, before they run.
+pub struct Driver {
+    pub(super) core: Core,
+    pub(super) first: Vec<Effect>,
+    pub(super) facts: Facts,
+    pub(super) open_store: OpenStore,
+    pub(super) serve: Option<Serve>,
+    /// The sockets' files, removed as soon as nobody is to come any more.
+    pub(super) sockets: Vec<PathBuf>,
+}
+
+/// What changes while it runs.
+struct Running {
+    driver: Driver,
+    begun: Instant,
+    store: Option<Arc<Store>>,
+    mailboxes: Mailboxes,
+    activity: Arc<Activity>,
+    drain: Drain,
+    signals: mpsc::Sender<Signal>,
+    opened: mpsc::Sender<Opened>,
+    is_over: bool,
+}
+
+impl Driver {
+    /// Runs until the core says that it is over.
+    pub async fn run(self, listener: StdUnixListener) -> std::io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let door = Door::of(&self.sockets);
+        let (signals, mut inbox) = mpsc::channel(EVENTS_MAX);
+        let (opened, mut openings) = mpsc::channel(1);
+        let (activity, drain) = (Arc::<Activity>::default(), Drain::default());
+        let accepting =
+            control::accept_all(listener, signals.clone(), Arc::clone(&activity), drain.subscribe());
+        tokio::spawn(accepting);
+        tokio::spawn(watch_signals(signals.clone())?);
+        let mut ticks = tokio::time::interval(TICK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut running = Running {
+            driver: self,
+            begun: Instant::now(),
+            store: None,
+            mailboxes: Mailboxes::default(),
+            activity,
+            drain,
+            signals,
+            opened,
+            is_over: false,
+        };
+        let first = std::mem::take(&mut running.driver.first);
+        running.perform_all(first);
+        while !running.is_over {
+            tokio::select! {
+                Some(signal) = inbox.recv() => running.hear(signal),
+                Some(opened) = openings.recv() => running.store_opened(opened),
+                _ = ticks.tick() => running.tick(door.as_ref()),
+            }
+        }
+        // Let the last replies out; whoever does not take them is not waited for.
+        running.mailboxes.close_all();
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+impl Running {
+    fn hear(&mut self, signal: Signal) {
+        match signal {
+            Signal::Connected(id, mailbox) => {
+                self.mailboxes.add(id, mailbox);
+                self.happened(Event::Connected(id));
+            }
+            Signal::Event(event) => {
+                if let Event::Disconnected(id) = &event {
+                    self.mailboxes.close(*id);
+                }
+                self.happened(event);
+            }
+        }
+    }
+
+    fn store_opened(&mut self, opened: Opened) {
+        match opened {
+            Ok(store) => {
+                self.store = Some(store);
+                self.happened(Event::StoreOpened);
+            }
+            Err(why) => self.happened(Event::StoreFailed(why)),
+        }
+    }
+
+    fn tick(&mut self, door: Option<&Door>) {
+        if let Some(why) = door.filter(|_| !self.driver.sockets.is_empty()).and_then(Door::lost) {
+            self.happened(Event::DoorLost(why));
+        }
+        self.happened(Event::Tick(self.activity.count()));
+    }
+
+    fn happened(&mut self, event: Event) {
+        let effects = self.driver.core.handle(self.begun.elapsed(), event);
+        self.perform_all(effects);
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(id, kind) => self.mailboxes.send(id, kind),
+            Effect::SendStatus(id) => {
+                let (facts, core, count) = (&self.driver.facts, &self.driver.core, self.activity.count());
+                let status = status::compose(facts, core, self.store.as_deref(), count, self.begun.elapsed());
+                self.mailboxes.send(id, reply::Kind::Status(status));
+            }
+            Effect::Close(id) => self.mailboxes.close(id),
+            Effect::OpenStore => upkeep::open(Arc::clone(&self.driver.open_store), self.opened.clone()),
+            Effect::Serve => self.serve(),
+            Effect::Upkeep => {
+                if let Some(store) = &self.store {
+                    upkeep::step(Arc::clone(store), self.signals.clone());
+                }
+            }
+            Effect::Drain => {
+                remove_sockets(&mut self.driver.sockets);
+                self.drain.begin();
+            }
+            Effect::CloseStore => {
+                if let Some(store) = self.store.take() {
+                    upkeep::close(store, self.signals.clone());
+                }
+            }
+            Effect::Exit => self.is_over = true,
+            Effect::Note(text) => tracing::info!("{text}"),
+        }
+    }
+
+    fn serve(&mut self) {
+        let (Some(serve), Some(store)) = (self.driver.serve.take(), self.store.clone()) else { return };
+        let serving = serve(store, Arc::clone(&self.activity), self.drain.subscribe());
+        let signals = self.signals.clone();
+        tokio::spawn(async move {
+            serving.await;
+            let _ = signals.send(Signal::Event(Event::ServingEnded)).await;
+        });
+    }
+}
+
+/// Nobody new finds the daemon after this; the files are removed while its lock is held, so
+/// they cannot be a successor's.
+fn remove_sockets(sockets: &mut Vec<PathBuf>) {
+    for path in sockets.drain(..) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("failed to remove `{}`: {error}", path.display());
+        }
+    }
+}
+
+/// The control socket's file, as it was when it was made.
+struct Door {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Door {
+    fn of(sockets: &[PathBuf]) -> Option<Door> {
+        let path = sockets.first()?;
+        Some(Door { path: path.clone(), inode: inode_of(path)? })
+    }
+
+    /// Whether clients no longer find us: a cleaner of `/tmp`, or a session that ended.
+    fn lost(&self) -> Option<String> {
+        (inode_of(&self.path) != Some(self.inode))
+            .then(|| format!("`{}` was removed or replaced", self.path.display()))
+    }
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// SIGTERM, SIGINT and SIGHUP all mean to leave. A daemon has no terminal to lose, so the
+/// last one comes from somebody who means it.
+fn watch_signals(signals: mpsc::Sender<Signal>) -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+            if signals.send(Signal::Event(Event::Signal)).await.is_err() {
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,138 @@
+//! The driver with a store in memory and real sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use kache_cas::{Store, StoreError, StoreSettings};
+use kache_client::control::{DaemonStatus, reply, request};
+use kache_client::{Intent, PROTOCOL, Place, Session, VERSION};
+
+use super::core::{Core, Identity};
+use super::driver::Driver;
+use super::status::Facts;
+use super::upkeep::OpenStore;
+
+struct Daemon {
+    place: Place,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new(&dir.path().join("cache"), Some(&dir.path().join("s")));
+    place.prepare().unwrap();
+    let listener = kache_client::os::listen(&place.control_socket()).unwrap();
+    let identity = Identity { protocol: PROTOCOL, version: VERSION.into(), pid: std::process::id() };
+    let (core, first) = Core::new(identity.clone(), idle_timeout);
+    let facts = Facts {
+        identity,
+        idle_timeout,
+        cache_dir: "cache".into(),
+        listening: vec!["here".into()],
+        log_file: String::new(),
+        troubles: vec!["no log".into()],
+        limit_bytes: 7,
+    };
+    let sockets = vec![place.control_socket()];
+    let serve: super::driver::Serve =
+        Box::new(|_, _, mut draining| Box::pin(async move { draining.begun().await }));
+    let driver = Driver { core, first, facts, open_store, serve: Some(serve), sockets };
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(driver.run(listener)).unwrap();
+        runtime.shutdown_background();
+    });
+    Daemon { place, thread: Some(thread), _dir: dir }
+}
+
+impl Daemon {
+    fn session(&self) -> Session {
+        Session::open(&self.place, Intent::Look, soon()).unwrap()
+    }
+
+    fn status(&self) -> DaemonStatus {
+        match self.session().ask(request::Kind::Status(request::Status {}), soon()).unwrap() {
+            reply::Kind::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wait_for_state(&self, state: &str) -> DaemonStatus {
+        let deadline = soon();
+        loop {
+            let status = self.status();
+            if status.store_state == state || Instant::now() > deadline {
+                assert_eq!(status.store_state, state);
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(mut self) {
+        let stop = request::Kind::Stop(request::Stop::default());
+        assert!(matches!(self.session().ask(stop, soon()), Ok(reply::Kind::Stopping(_))));
+        self.thread.take().unwrap().join().unwrap();
+        assert!(!self.place.control_socket().exists());
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn in_memory() -> OpenStore {
+    Arc::new(|| Ok(Store::in_memory(StoreSettings::new("/unused"))))
+}
+
+fn unusable(path: &Path) -> StoreError {
+    StoreError::Unusable { path: path.to_owned(), why: "was made by a newer kache".into() }
+}
+
+#[test]
+fn it_answers_while_the_store_opens() {
+    let slow: OpenStore = Arc::new(|| {
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(Store::in_memory(StoreSettings::new("/unused")))
+    });
+    let daemon = start(None, slow);
+    assert_eq!(daemon.status().store_state, "opening");
+    let status = daemon.wait_for_state("open");
+    assert_eq!(status.store.unwrap().troubles, ["no log"]);
+    daemon.stop();
+}
+
+#[test]
+fn sto_07_it_answers_and_names_what_is_wrong_with_the_store() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let broken_once: OpenStore = Arc::new(move || match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(unusable(Path::new("/cache"))),
+        _ => Ok(Store::in_memory(StoreSettings::new("/unused"))),
+    });
+    let daemon = start(None, broken_once);
+    let status = daemon.wait_for_state("unusable");
+    assert_eq!(status.store.unwrap().troubles, ["the store at `/cache` was made by a newer kache", "no log"]);
+    daemon.wait_for_state("open");
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+    daemon.stop();
+}
+
+#[test]
+fn it_leaves_when_it_is_idle() {
+    let mut daemon = start(Some(Duration::from_millis(600)), in_memory());
+    daemon.wait_for_state("open");
+    daemon.thread.take().unwrap().join().unwrap();
+    assert!(!daemon.place.control_socket().exists());
+}
+
+#[test]
+fn it_leaves_when_its_socket_is_removed() {
+    let mut daemon = start(None, in_memory());
+    daemon.wait_for_state("open");
+    std::fs::remove_file(daemon.place.control_socket()).unwrap();
+    daemon.thread.take().unwrap().join().unwrap();
+}

@@ -1,0 +1,170 @@
+//! The daemon's log: a file that never grows without bound.
+//!
+//! It is ours to read only (mode 0600), rotated at [`LOG_BYTES_MAX`], and one older file is
+//! kept. A log that cannot be written is no reason not to run: the daemon goes on, and its
+//! status says so.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Level, LogSettings};
+
+/// At this size a new file is begun.
+pub const LOG_BYTES_MAX: u64 = 5_000_000;
+
+/// Where the older file goes.
+pub fn rotated(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    PathBuf::from(name)
+}
+
+/// A log file that rotates itself.
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    file: File,
+    written_bytes: u64,
+    limit_bytes: u64,
+}
+
+impl RotatingFile {
+    /// Opens or creates it, and the directory for it.
+    pub(super) fn open(path: &Path, limit_bytes: u64) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        let file = open_to_append(path)?;
+        let written_bytes = file.metadata()?.len();
+        Ok(RotatingFile { path: path.to_owned(), file, written_bytes, limit_bytes })
+    }
+
+    /// The file is moved and never copied: what somebody follows goes on to its end.
+    fn rotate(&mut self) -> io::Result<()> {
+        fs::rename(&self.path, rotated(&self.path))?;
+        self.file = open_to_append(&self.path)?;
+        self.written_bytes = 0;
+        Ok(())
+    }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+impl Write for RotatingFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.written_bytes > 0 && self.written_bytes + line.len() as u64 > self.limit_bytes {
+            self.rotate()?;
+        }
+        // A line at a time, so that no rotation falls into one.
+        self.file.write_all(line)?;
+        self.written_bytes += line.len() as u64;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Where this daemon's log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Console {
+    /// To standard error too: it runs in the foreground.
+    Attached,
+    /// To the file only.
+    Detached,
+}
+
+/// Begins to log. What keeps it from logging to the file, if something does.
+pub(super) fn begin(settings: &LogSettings, console: Console) -> Option<String> {
+    let (file, trouble) = match &settings.file {
+        _ if settings.file_level == Level::Off => (None, None),
+        Some(path) => match RotatingFile::open(path, LOG_BYTES_MAX) {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(format!("failed to open the log `{}`: {error}", path.display()))),
+        },
+        None => (None, Some("there is no directory for a log: set KACHE_LOG_FILE_PATH".to_owned())),
+    };
+    let to_file = file.map(|file| {
+        let layer =
+            tracing_subscriber::fmt::layer().with_ansi(false).with_target(true).with_writer(Mutex::new(file));
+        layer.with_filter(filter(settings.file_level))
+    });
+    let to_console = (console == Console::Attached).then(|| {
+        let layer =
+            tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(io::stderr);
+        layer.with_filter(filter(settings.level))
+    });
+    // Only a second daemon in one process could have begun before, and then its log serves.
+    let _ = tracing_subscriber::registry().with(to_file).with(to_console).try_init();
+    log_panics();
+    trouble
+}
+
+/// Our own words at the level that was asked for; those of libraries only from warnings up.
+fn filter(level: Level) -> Targets {
+    let level = match level {
+        Level::Off => LevelFilter::OFF,
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("kache", level)
+}
+
+/// A panic in a task ends that task. What it said must not go to `/dev/null`.
+fn log_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!("a bug in kache: {panic}\n{backtrace}");
+        before(panic);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn a_log_is_bounded_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/kached.log");
+        let mut log = RotatingFile::open(&path, 100).unwrap();
+        for number in 0..50 {
+            log.write_all(format!("line {number:02} of the log\n").as_bytes()).unwrap();
+        }
+        let (new, old) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(rotated(&path)).unwrap());
+        assert!(new.len() <= 100 && old.len() <= 100);
+        assert!(new.ends_with("line 49 of the log\n"));
+        assert!(old.lines().chain(new.lines()).all(|line| line.len() == 18), "no line is torn");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // What is there already counts.
+        drop(log);
+        let log = RotatingFile::open(&path, 100).unwrap();
+        assert_eq!(log.written_bytes, new.len() as u64);
+    }
+
+    #[test]
+    fn one_line_that_is_too_long_is_kept_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kached.log");
+        let mut log = RotatingFile::open(&path, 10).unwrap();
+        log.write_all(&[b'x'; 30]).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 30);
+        assert!(!rotated(&path).exists());
+    }
+}

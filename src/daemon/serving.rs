@@ -1,0 +1,46 @@
+//! Where the store meets the doors of `serve`: what the driver calls once the store is open.
+
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+
+use kache_cas::Store;
+use tokio::net::UnixListener;
+
+use super::activity::Activity;
+use super::draining::Draining;
+use super::driver::Serve;
+use super::serve::accept::{self, Reception};
+use super::serve::context::Shared;
+use super::serve::door::BothProtocols;
+use super::serve::limits::Limits;
+use super::serve::listen::Bound;
+
+/// Serves on these, TCP and Unix, once there is a store.
+pub(super) fn on(tcp: Vec<Bound>, unix: StdUnixListener) -> Serve {
+    Box::new(move |store, activity, draining| Box::pin(serve(tcp, unix, store, activity, draining)))
+}
+
+async fn serve(
+    tcp: Vec<Bound>,
+    unix: StdUnixListener,
+    store: Arc<Store>,
+    activity: Arc<Activity>,
+    draining: Draining,
+) {
+    let unix = match unix.set_nonblocking(true).and_then(|()| UnixListener::from_std(unix)) {
+        Ok(unix) => Some(unix),
+        Err(error) => {
+            tracing::error!("failed to serve on the Unix socket: {error}");
+            None
+        }
+    };
+    let shared = Shared::new(store, Limits::default(), Arc::clone(&activity));
+    let reception = Reception {
+        metrics: Arc::clone(&shared.metrics),
+        door: BothProtocols::new(shared),
+        activity,
+        draining,
+        limits: accept::Limits::default(),
+    };
+    reception.run(tcp, unix).await;
+}
