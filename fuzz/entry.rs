@@ -6,6 +6,7 @@
 //! Each returns whether the input was accepted, so that a corpus which no longer reaches
 //! anything is noticed.
 
+use kache::daemon::serve::resource_name::{Coding, NAME_BYTES_MAX, ResourceName, check_instance};
 use kache::daemon::serve::{host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
 use kache_proto::Message;
@@ -19,6 +20,7 @@ pub(crate) const ENTRIES: &[(&str, Entry)] = &[
     ("frames", frames),
     ("http_headers", http_headers),
     ("http_path", http_path),
+    ("resource_name", resource_name),
 ];
 
 /// Runs the entry of this name.
@@ -119,4 +121,29 @@ fn read_again<M: Message + Default + PartialEq + std::fmt::Debug>(body: &[u8]) {
     let (again, end) = bodies(&frame, frame.len());
     assert!(end.is_ok() && again.len() == 1);
     assert!(control::decode::<M>(&again[0]).as_ref() == Ok(&message), "{message:?} changed");
+}
+
+/// What ByteStream calls a blob by: read both ways, and as an instance name.
+fn resource_name(input: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(input);
+    if check_instance(&text).is_ok() {
+        assert!(!text.split('/').any(|segment| matches!(segment, "blobs" | "uploads" | "compressed-blobs")));
+    }
+    let (read, write) = (ResourceName::for_read(&text), ResourceName::for_write(&text));
+    for name in [&read, &write].into_iter().flatten() {
+        assert!(text.len() <= NAME_BYTES_MAX);
+        let (keyword, digest) = match name.coding {
+            Coding::Identity => ("blobs/", name.digest),
+            Coding::Zstd => ("compressed-blobs/zstd/", name.digest),
+        };
+        let end = format!("{}/{}", digest.hash, digest.size_bytes);
+        assert!(text.contains(keyword) && text.contains(&end), "{text} does not name {digest}");
+        let canonical = match digest.function {
+            kache_cas::DigestFunction::Sha256 => format!("{keyword}{end}"),
+            function => format!("{keyword}{function}/{end}"),
+        };
+        assert_eq!(ResourceName::for_read(&canonical).as_ref(), Ok(name));
+    }
+    assert!(read.is_err() || write.is_err(), "{text} cannot be both a download and an upload");
+    read.is_ok() || write.is_ok()
 }
