@@ -5,6 +5,7 @@
 //! stays readable whatever is evicted meanwhile (STO-04).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -16,9 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::context::Context;
+use super::context::{Backend, Context};
 use super::message;
-use super::offload::INLINE_BYTES_MAX;
+use super::offload::{self, INLINE_BYTES_MAX};
 use super::reply::{self, Body, PREFIX_BYTES, put_prefix};
 use super::resource_name::{Coding, NameError, ResourceName};
 use super::status::of_store_error;
@@ -45,17 +46,21 @@ pub(super) fn of_name_error(error: &NameError) -> Status {
 pub(super) async fn read(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
     let (request, _room) = message::only::<ReadRequest, _>(body, &context.shared).await?;
     let name = ResourceName::for_read(&request.resource_name).map_err(|error| of_name_error(&error))?;
-    let (start, end) = range(&request, name)?;
-    let content = open(context, &name.digest)?;
-    let source = Source { content, at: start, end };
-    match name.coding {
-        Coding::Identity if end - start <= INLINE_BYTES_MAX => inline(source),
-        Coding::Identity => Ok(reply::messages(Box::pin(Download::new(Maker::Plain(source))))),
-        Coding::Zstd => {
-            let zip = Zip::new().map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
-            Ok(reply::messages(Box::pin(Download::new(Maker::Zipped(source, Some(zip))))))
-        }
+    let range = range(&request, name)?;
+    let is_heavy = name.coding == Coding::Zstd || name.digest.size_bytes > INLINE_BYTES_MAX;
+    let store = Arc::clone(&context.shared.store);
+    // Opening a large blob may mean hashing it first (STO-02), so that is not done here, and
+    // the first chunk comes along.
+    let begin = move || {
+        let mut maker = Maker::new(open(&*store, &name.digest)?, name.coding, range)?;
+        let first = maker.next().map_err(|error| failed(&error))?;
+        Ok::<_, Status>((maker, first))
+    };
+    let (maker, first) = offload::run(is_heavy, begin).await??;
+    if maker.is_over() {
+        return Ok(reply::messages(Box::pin(tokio_stream::iter(first.map(Ok)))));
     }
+    Ok(reply::messages(Box::pin(Download { first, rest: Some(make(maker)) })))
 }
 
 /// Which bytes of the blob are asked for.
@@ -76,18 +81,12 @@ fn range(request: &ReadRequest, name: ResourceName) -> Result<(u64, u64), Status
     }
 }
 
-fn open(context: &Context, digest: &Digest) -> Result<Content, Status> {
+fn open(store: &dyn Backend, digest: &Digest) -> Result<Content, Status> {
     if digest.is_empty_blob() {
         return Ok(Content::Memory(Bytes::new()));
     }
-    let content = context.blobs().open(digest, Mention::Use).map_err(|error| of_store_error(&error))?;
+    let content = store.blobs().open(digest, Mention::Use).map_err(|error| of_store_error(&error))?;
     content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))
-}
-
-/// A small blob is one message, read on the spot.
-fn inline(mut source: Source) -> Result<Response<Body>, Status> {
-    let chunk = source.next().map_err(|error| failed(&error))?;
-    Ok(reply::messages(Box::pin(tokio_stream::iter(chunk.map(Ok)))))
 }
 
 fn failed(error: &std::io::Error) -> Status {
@@ -144,6 +143,25 @@ enum Maker {
 }
 
 impl Maker {
+    fn new(content: Content, coding: Coding, (at, end): (u64, u64)) -> Result<Self, Status> {
+        let source = Source { content, at, end };
+        match coding {
+            Coding::Identity => Ok(Maker::Plain(source)),
+            Coding::Zstd => {
+                let zip = Zip::new().map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
+                Ok(Maker::Zipped(source, Some(zip)))
+            }
+        }
+    }
+
+    /// Whether nothing is left to be made.
+    fn is_over(&self) -> bool {
+        match self {
+            Maker::Plain(source) => source.at == source.end,
+            Maker::Zipped(_, zip) => zip.is_none(),
+        }
+    }
+
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         match self {
             Maker::Plain(source) => source.next(),
@@ -176,12 +194,9 @@ fn next_zipped(source: &mut Source, zip: &mut Option<Zip>) -> std::io::Result<Op
 type Made = (Maker, std::io::Result<Option<Bytes>>);
 
 /// The messages of a download. While one is sent the next is made.
-struct Download(Option<JoinHandle<Made>>);
-
-impl Download {
-    fn new(maker: Maker) -> Self {
-        Download(Some(make(maker)))
-    }
+struct Download {
+    first: Option<Bytes>,
+    rest: Option<JoinHandle<Made>>,
 }
 
 fn make(mut maker: Maker) -> JoinHandle<Made> {
@@ -195,12 +210,15 @@ impl Stream for Download {
     type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
-        let Some(handle) = &mut self.0 else { return Poll::Ready(None) };
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        let Some(handle) = &mut self.rest else { return Poll::Ready(None) };
         let Poll::Ready(joined) = Pin::new(handle).poll(task) else { return Poll::Pending };
-        self.0 = None;
+        self.rest = None;
         Poll::Ready(match joined {
             Ok((maker, Ok(Some(message)))) => {
-                self.0 = Some(make(maker));
+                self.rest = (!maker.is_over()).then(|| make(maker));
                 Some(Ok(message))
             }
             Ok((_, Ok(None))) => None,

@@ -382,3 +382,20 @@ async fn sto_08_failures_are_neither_hits_nor_misses() {
     failing.is_failing.store(false, Ordering::Relaxed);
     assert_eq!(write(&server, sent).await.unwrap(), 100_000);
 }
+
+#[tokio::test]
+async fn uploads_share_what_memory_there_is() {
+    let limits = Limits { messages_in_memory_bytes_max: 1_000_000, ..Limits::default() };
+    let server = Server::with(memory(), limits);
+    let mut uploads = tokio::task::JoinSet::new();
+    for seed in 0..8 {
+        let bytes = sample(3_000_000, 300 + seed);
+        let digest = Digest::of(DigestFunction::Blake3, &bytes);
+        let sent = messages(&upload_name(&digest), &bytes, Style { chunk: 60_000, ..BAZEL });
+        let mut client = server.bytestream().await;
+        uploads.spawn(async move { client.write(tokio_stream::iter(sent)).await });
+    }
+    while let Some(upload) = uploads.join_next().await {
+        assert_eq!(upload.unwrap().unwrap().into_inner().committed_size, 3_000_000);
+    }
+}

@@ -39,7 +39,7 @@ const ALREADY_THERE: i64 = -1;
 
 /// `Write`.
 pub(super) async fn write(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
-    let mut messages = Messages::new(body, &context.shared);
+    let mut messages = Messages::gathered(body, &context.shared);
     let first = next(&mut messages).await?;
     let (first, room) = first.ok_or_else(|| Status::invalid_argument("the upload has no message"))?;
     if !context.access.may_write() {

@@ -83,11 +83,17 @@ impl Shared {
     /// Small ones need none. The room is given back when what is returned is dropped.
     pub async fn reserve(&self, bytes: usize) -> Result<Room, Status> {
         if bytes <= Limits::MESSAGE_BYTES_UNBUDGETED {
-            return Ok(Room(None));
+            return Ok(Room::none());
         }
+        self.reserve_any(bytes).await
+    }
+
+    /// The same for one of many that are gathered, where small ones count too.
+    pub async fn reserve_any(&self, bytes: usize) -> Result<Room, Status> {
         let limit = self.limits.messages_in_memory_bytes_max;
         let busy = || over_limit(Code::ResourceExhausted, "busy", "messages_in_memory_bytes_max", limit);
-        let units = u32::try_from(bytes.min(limit) / MEMORY_UNIT_BYTES).map_err(|_| busy())?;
+        let units = bytes.min(limit) / MEMORY_UNIT_BYTES;
+        let units = u32::try_from(units.max(1)).map_err(|_| busy())?;
         let permits = Arc::clone(&self.memory).acquire_many_owned(units);
         match tokio::time::timeout(self.limits.stream_idle_max, permits).await {
             Ok(Ok(permits)) => Ok(Room(Some(permits))),

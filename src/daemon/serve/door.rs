@@ -45,6 +45,9 @@ const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// What may wait to be sent on one stream.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 
+/// What HTTP/1.1 reads and writes at once. A head must fit it; bodies go through in parts.
+const HTTP_1_BUFFER_BYTES: usize = 128 * 1024;
+
 /// A peer that is gone without a word is noticed by this.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -144,7 +147,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_wait_max)
-        .max_buf_size(limits.header_bytes_max as usize);
+        .max_buf_size(HTTP_1_BUFFER_BYTES);
     builder
 }
 

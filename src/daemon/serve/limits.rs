@@ -27,8 +27,8 @@ pub struct Limits {
     /// The largest message that is read at all. Above `batch_bytes_max`, so that a batch
     /// that is too large is told so by name and not cut off.
     pub message_bytes_max: usize,
-    /// What messages above [`Limits::MESSAGE_BYTES_UNBUDGETED`] may occupy together, over
-    /// all connections, coming and going.
+    /// What messages above [`Limits::MESSAGE_BYTES_UNBUDGETED`], and all of an upload, may
+    /// occupy together, over all connections, coming and going.
     pub messages_in_memory_bytes_max: usize,
     /// The largest blob that is taken in: what the store takes, which checks it once more.
     pub blob_bytes_max: u64,
@@ -38,7 +38,7 @@ pub struct Limits {
     pub tree_directories_max: usize,
     /// How many requests one connection may have open. Build tools open hundreds.
     pub streams_per_connection_max: u32,
-    /// All headers of one request, decoded. Tokens and request metadata fit many times.
+    /// All headers of one HTTP/2 request, decoded. Tokens and request metadata fit many times.
     pub header_bytes_max: u32,
     /// How long a new connection may take to send its first request, and an HTTP/1.1
     /// connection to send the next head.

@@ -37,6 +37,8 @@ pub(super) struct Messages<'a, B> {
     shared: &'a Shared,
     frames: VecDeque<Bytes>,
     frames_bytes: usize,
+    /// Whether messages are gathered, so that small ones need room as well.
+    are_gathered: bool,
 }
 
 impl<'a, B> Messages<'a, B>
@@ -46,7 +48,12 @@ where
 {
     /// The messages in this body.
     pub(super) fn new(body: B, shared: &'a Shared) -> Self {
-        Messages { body, shared, frames: VecDeque::new(), frames_bytes: 0 }
+        Messages { body, shared, frames: VecDeque::new(), frames_bytes: 0, are_gathered: false }
+    }
+
+    /// The messages in this body, of which many will be held at once.
+    pub(super) fn gathered(body: B, shared: &'a Shared) -> Self {
+        Messages { are_gathered: true, ..Messages::new(body, shared) }
     }
 
     /// The next message; `None` at the end. Dropping the future loses no byte.
@@ -57,7 +64,11 @@ where
             }
         }
         let len = self.announced()?;
-        let room = self.shared.reserve(len).await?;
+        let room = if self.are_gathered {
+            self.shared.reserve_any(len).await?
+        } else {
+            self.shared.reserve(len).await?
+        };
         while self.frames_bytes < PREFIX_BYTES + len {
             if !self.fill().await? {
                 return Err(cut_off());
