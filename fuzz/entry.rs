@@ -6,6 +6,11 @@
 //! Each returns whether the input was accepted, so that a corpus which no longer reaches
 //! anything is noticed.
 
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use kache::config::{ConfigErrors, Environment, Kind, Settings, Site, Sources, list, load};
 use kache::daemon::serve::resource_name::{Coding, NAME_BYTES_MAX, ResourceName, check_instance};
 use kache::daemon::serve::{host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
@@ -16,6 +21,7 @@ pub(crate) type Entry = fn(&[u8]) -> bool;
 
 /// Every one of them, by the name of its target and its corpus.
 pub(crate) const ENTRIES: &[(&str, Entry)] = &[
+    ("config", config),
     ("credentials", credentials),
     ("frames", frames),
     ("http_headers", http_headers),
@@ -146,4 +152,57 @@ fn resource_name(input: &[u8]) -> bool {
     }
     assert!(read.is_err() || write.is_err(), "{text} cannot be both a download and an upload");
     read.is_ok() || write.is_ok()
+}
+
+/// A configuration file of the user's, and its text as the value of a variable.
+fn config(input: &[u8]) -> bool {
+    const KINDS: [Kind; 8] = [
+        Kind::Path,
+        Kind::Size,
+        Kind::Duration,
+        Kind::Bool,
+        Kind::Address,
+        Kind::Metrics,
+        Kind::Level,
+        Kind::Names,
+    ];
+    let text = String::from_utf8_lossy(input);
+    for kind in KINDS {
+        let Some(value) = kind.read(&text) else { continue };
+        let said = value.to_variable();
+        assert_eq!(said.to_str().and_then(|said| kind.read(said)), Some(value), "{kind:?}");
+    }
+    match settings_of_file(input) {
+        Ok(settings) => {
+            let again = settings_of(Environment::new(settings.to_variables()))
+                .expect("a daemon understands what its starter says");
+            assert_eq!(again.to_variables(), settings.to_variables());
+            assert_eq!((again.serve, again.log), (settings.serve, settings.log));
+            true
+        }
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            for error in &errors.0 {
+                assert!(!error.what.is_empty() && !error.remedy.is_empty(), "{error:?}");
+                if let Site::File { line, column, .. } = error.site {
+                    assert!(line >= 1 && column >= 1 && line <= text.lines().count() + 1, "{error:?}");
+                }
+            }
+            false
+        }
+    }
+}
+
+fn settings_of_file(text: &[u8]) -> Result<Settings, ConfigErrors> {
+    static FILE: LazyLock<PathBuf> =
+        LazyLock::new(|| std::env::temp_dir().join(format!("kache-fuzz-{}.toml", std::process::id())));
+    fs::write(&*FILE, text).expect("there is a temporary directory");
+    let file = FILE.to_string_lossy().into_owned();
+    settings_of(Environment::new([("KACHE_CONFIG", file.as_str()), ("HOME", "/nonexistent")]))
+}
+
+fn settings_of(environment: Environment) -> Result<Settings, ConfigErrors> {
+    let config = load(&Sources { environment, current_dir: None })?;
+    assert!(!list(&config).is_empty());
+    Settings::new(&config)
 }

@@ -164,8 +164,9 @@ const DOORS: &[Door] = &[
     Door {
         what: &["std::time::SystemTime::now", "std::time::Instant::now"],
         within: &["cas/src"],
-        only_in: &["cas/src/clock"],
-        why: "the store is handed a clock, so that three hours of leases take no three hours to test",
+        only_in: &["cas/src/clock", "cas/src/disk/layout", "cas/src/disk/verify"],
+        why: "the store is handed a clock, so that three hours of leases take no three hours to test (a file's \
+              times are compared with the system's, and a session is named for the moment it began)",
     },
     Door {
         what: &["std::process::exit"],
