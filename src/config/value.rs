@@ -122,15 +122,13 @@ impl Kind {
     }
 }
 
-const SIZE_UNITS: &[(&str, u64)] = &[
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("TB", 1_000_000_000_000),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
+const BINARY_UNITS: &[(&str, u64)] =
+    &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+const DECIMAL_UNITS: &[(&str, u64)] =
+    &[("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+
+const SHORT_UNITS: &[(&str, u64)] = &[
     ("kB", 1_000),
     // Alone, the letters mean what `du` and most build tools mean by them.
     ("T", 1 << 40),
@@ -147,7 +145,8 @@ const DURATION_UNITS: &[(&str, u64)] =
 const DURATION_S_MAX: u64 = 100 * 365 * 86_400;
 
 fn read_size(text: &str) -> Option<u64> {
-    with_unit(text, SIZE_UNITS)
+    let units = [BINARY_UNITS, DECIMAL_UNITS, SHORT_UNITS].concat();
+    with_unit(text, &units)
 }
 
 fn read_duration(text: &str) -> Option<Duration> {
@@ -213,6 +212,12 @@ fn write_unit(number: u64, units: &[(&str, u64)]) -> String {
     fits.map_or_else(|| number.to_string(), |(unit, factor)| format!("{}{unit}", number / factor))
 }
 
+/// As people would write it: "20GiB" and "500MB", whichever is shorter.
+fn write_size(bytes: u64) -> String {
+    let (binary, decimal) = (write_unit(bytes, BINARY_UNITS), write_unit(bytes, DECIMAL_UNITS));
+    if decimal.len() < binary.len() { decimal } else { binary }
+}
+
 impl Value {
     /// The text for an environment variable. Paths keep bytes that are no text.
     pub fn to_variable(&self) -> OsString {
@@ -236,8 +241,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Path(path) => write!(f, "{}", path.display()),
-            // Binary units only: "20GiB" stays "20GiB".
-            Value::Size(bytes) => f.write_str(&write_unit(*bytes, &SIZE_UNITS[..4])),
+            Value::Size(bytes) => f.write_str(&write_size(*bytes)),
             Value::Duration(time) if time.is_zero() => f.write_str("never"),
             Value::Duration(time) => write!(f, "{}s", time.as_secs()),
             Value::Bool(yes) => write!(f, "{yes}"),
@@ -323,7 +327,7 @@ mod tests {
     fn the_canonical_text_means_the_value() {
         for (kind, texts) in [
             (Kind::Path, &["/a b/c", "relative"][..]),
-            (Kind::Size, &["0", "1", "1023", "1024", "20GiB", "1TB", "3MiB", "18446744073709551615"]),
+            (Kind::Size, &["0", "1", "1023", "1000", "1024", "20GiB", "1TB", "5GB", "18446744073709551615"]),
             (Kind::Duration, &["0", "1", "10m", "1d"]),
             (Kind::Bool, &["yes", "no"]),
             (Kind::Address, &["[::1]:1", "localhost:0"]),

@@ -1,0 +1,65 @@
+//! The client is started for every compile: what it links is paid for 250 times a build.
+//!
+//! It is compared with the engine, built alike and in the same run, so that the numbers mean
+//! something on any machine and in any profile.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_kache");
+const ENGINE: &str = env!("CARGO_BIN_EXE_kached");
+
+/// What only the engine is made of, as its code appears in a program: by the paths in its
+/// panics, the names in its strings, the library it loads.
+const HEAVY: &[&str] = &["rocksdb", "/tokio-1", "/clap_builder-4", "/hyper-1", "/rustls-0", "libstdc++"];
+
+/// At most this part of the engine's size. It is about a sixth, before anything is stripped.
+const SIZE_PARTS: u64 = 3;
+
+fn contains(bytes: &[u8], word: &str) -> bool {
+    bytes.windows(word.len()).any(|window| window == word.as_bytes())
+}
+
+#[test]
+fn the_client_links_nothing_heavy() {
+    let (client, engine) = (fs::read(CLIENT).unwrap(), fs::read(ENGINE).unwrap());
+    for word in HEAVY {
+        assert!(!contains(&client, word), "`{word}` is in the client");
+    }
+    for word in ["/tokio-1", "/clap_builder-4"] {
+        assert!(contains(&engine, word), "`{word}` is not in the engine, so looking for it proves nothing");
+    }
+}
+
+#[test]
+fn the_client_is_a_fraction_of_the_engine() {
+    let size = |path| fs::metadata(path).unwrap().len();
+    let (client, engine) = (size(CLIENT), size(ENGINE));
+    assert!(client * SIZE_PARTS < engine, "the client has {client} bytes, the engine {engine}");
+}
+
+/// The client's fastest start, with the start of `true` on top, is faster than the engine's.
+/// The fastest of many is what the program costs; the rest is the machine's.
+#[test]
+fn the_client_starts_faster_than_the_engine() {
+    let client = fastest(|| run(CLIENT, "/bin/true"));
+    let engine = fastest(|| run(ENGINE, "--version"));
+    assert!(client < engine, "the client takes {client:?}, the engine {engine:?}");
+}
+
+fn run(program: &str, arg: &str) {
+    let status = Command::new(program).arg(arg).env_clear().stdout(Stdio::null()).status().unwrap();
+    assert!(status.success());
+}
+
+fn fastest(run: impl Fn()) -> Duration {
+    let once = |_| {
+        let begun = Instant::now();
+        run();
+        begun.elapsed()
+    };
+    (0..30).map(once).min().expect("there were thirty")
+}
