@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What the installation recipes share. Sourced, never run.
 #
 # A recipe is a file `tests/support/install/NAME.sh`: POSIX sh, no arguments, does nothing
@@ -48,7 +49,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif have sudo; then
-        sudo "$@"
+        sudo -n "$@"
     else
         return 1
     fi

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Builds Go programs at pinned versions. Sourced after common.sh.
 #
 # Not by `go install PROGRAM@VERSION`: that resolves versions anew, and asks the module
@@ -14,6 +15,7 @@ go_minor_min=25
 
 # Sets $go to a Go that is new enough. Debian 12's is not, and too old to update itself.
 find_go() {
+    : "${tools:?}" "${stage:?}"
     for go in go "$tools/go-$go_version/bin/go"; do
         have "$go" || continue
         minor="$("$go" env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')"
@@ -31,6 +33,7 @@ find_go() {
 
 # go_program NAME PACKAGE: builds the package that go/NAME pins, into $stage/NAME.
 go_program() {
+    : "${here:?}" "${stage:?}"
     have cc || apt gcc libc6-dev
     find_go
     say "compiling $1, which takes a minute or two"

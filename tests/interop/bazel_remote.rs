@@ -1,0 +1,128 @@
+//! bazel-remote with kache as its gRPC proxy backend: Bazel speaks to bazel-remote, whose
+//! own disk is wiped in between.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bazel_project::{Bazel, Outputs, assert_same};
+use crate::process::{Background, command};
+use crate::server::{Server, Settings, answers, free_port};
+use crate::tools::{skipped, tool};
+
+/// bazel-remote uploads to its backend after it has answered; so long that may take.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(60);
+
+struct BazelRemote {
+    dir: PathBuf,
+    backend: String,
+    mode: &'static str,
+    grpc_port: u16,
+    running: Option<Background>,
+}
+
+impl BazelRemote {
+    fn start(dir: &Path, backend: String, mode: &'static str) -> Self {
+        let mut proxy =
+            BazelRemote { dir: dir.to_owned(), backend, mode, grpc_port: free_port(), running: None };
+        proxy.restart_empty();
+        proxy
+    }
+
+    /// Starts it again without anything on its disk.
+    fn restart_empty(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+            fs::remove_dir_all(self.dir.join("cache")).expect("bazel-remote has made it");
+            fs::remove_file(self.output()).expect("bazel-remote has said something");
+        }
+        fs::create_dir_all(&self.dir).expect("the test's directory is writable");
+        let mut command = command(&tool("bazel-remote"), &self.dir.join("home"));
+        command
+            .arg("--dir")
+            .arg(self.dir.join("cache"))
+            .args(["--max_size", "1", "--storage_mode", self.mode])
+            .args(["--http_address".to_owned(), format!("127.0.0.1:{}", free_port())])
+            .args(["--grpc_address".to_owned(), format!("127.0.0.1:{}", self.grpc_port)])
+            .args(["--grpc_proxy.url", &self.backend]);
+        let port = self.grpc_port;
+        self.running = Some(Background::start(&mut command, &self.output(), || answers(port)));
+    }
+
+    fn output(&self) -> PathBuf {
+        self.dir.join("output")
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.output()).unwrap_or_default()
+    }
+
+    /// Waits until it has handed everything on.
+    fn wait_for_uploads(&self) {
+        let end = Instant::now() + UPLOAD_TIME_MAX;
+        let (mut said, mut quiet) = (self.said(), 0);
+        // It does not say when it is done; a second without a word is the sign.
+        while quiet < 10 {
+            assert!(Instant::now() < end, "bazel-remote is still uploading\n{said}");
+            thread::sleep(Duration::from_millis(100));
+            let now = self.said();
+            quiet = if now == said { quiet + 1 } else { 0 };
+            said = now;
+        }
+    }
+}
+
+#[test]
+fn bazel_remote_wiped_finds_everything_behind_it() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("server"), Settings::default());
+    let mut proxy = BazelRemote::start(&dir.path().join("proxy"), server.grpc(), "uncompressed");
+    let bazel = Bazel::new(&dir.path().join("bazel"));
+    let remote = format!("--remote_cache=grpc://127.0.0.1:{}", proxy.grpc_port);
+
+    bazel.build(&[&remote]).expect_cold();
+    let written = bazel.outputs();
+    proxy.wait_for_uploads();
+
+    proxy.restart_empty();
+    bazel.clean();
+    bazel.build(&[&remote]).expect_hits();
+    assert_same(&bazel.outputs(), &written);
+    let said = proxy.said();
+    assert!(said.contains("GRPC PROXY GET AC"), "the hits did not come from behind it\n{said}");
+
+    expect_whole(&server, &bazel, &written);
+}
+
+/// In this mode bazel-remote sends its own files: zstd with a skippable frame in front and a
+/// frame for every mebibyte, never marked as finished. It can only read them back from
+/// another bazel-remote, whose private index the skippable frame holds; but what it hands
+/// on, everybody must be able to use.
+#[test]
+fn bazel_remote_hands_on_what_it_keeps_compressed() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("server"), Settings::default());
+    let proxy = BazelRemote::start(&dir.path().join("proxy"), server.grpc(), "zstd");
+    let bazel = Bazel::new(&dir.path().join("bazel"));
+    let remote = format!("--remote_cache=grpc://127.0.0.1:{}", proxy.grpc_port);
+
+    bazel.build(&[&remote]).expect_cold();
+    let written = bazel.outputs();
+    proxy.wait_for_uploads();
+    expect_whole(&server, &bazel, &written);
+}
+
+/// What bazel-remote handed on is whole for those who ask the server itself.
+fn expect_whole(server: &Server, bazel: &Bazel, written: &Outputs) {
+    bazel.clean();
+    let direct = format!("--remote_cache={}", server.grpc());
+    bazel.build(&[&direct, "--remote_verify_downloads"]).expect_hits();
+    assert_same(&bazel.outputs(), written);
+}

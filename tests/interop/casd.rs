@@ -1,0 +1,80 @@
+//! buildbox-casd as a proxy in front of kache: clients speak to it, and what it forgot
+//! comes from behind it.
+//!
+//! Bazel 4.2.3 refuses casd itself (it offers the API from 2.1 on), so the clients are
+//! remotetool and moon.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::moon_project::{Moon, assert_same, is_hit};
+use crate::process::{Background, command};
+use crate::remotetool::{RemoteTool, noise};
+use crate::server::{Server, Settings, answers, free_port};
+use crate::tools::{skipped, tool};
+
+/// A casd, which calls itself `p` and kache's instance `behind/it`.
+struct Casd {
+    dir: PathBuf,
+    server_port: u16,
+    port: u16,
+    running: Option<Background>,
+}
+
+impl Casd {
+    fn start(dir: &Path, server_port: u16) -> Self {
+        let mut casd = Casd { dir: dir.to_owned(), server_port, port: free_port(), running: None };
+        casd.restart_empty();
+        casd
+    }
+
+    /// Starts it again without anything it knew.
+    fn restart_empty(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+            fs::remove_dir_all(self.dir.join("cache")).expect("casd has made it");
+        }
+        let cache = self.dir.join("cache");
+        fs::create_dir_all(&cache).expect("the test's directory is writable");
+        let mut command = command(&tool("buildbox-casd"), &self.dir.join("home"));
+        command
+            .args(["--remote".to_owned(), format!("http://127.0.0.1:{}", self.server_port)])
+            .args(["--bind".to_owned(), format!("127.0.0.1:{}", self.port)])
+            .args(["--proxy-instance", "p:behind/it", "--log-level=info"])
+            .arg(cache);
+        let port = self.port;
+        self.running = Some(Background::start(&mut command, &self.dir.join("output"), || answers(port)));
+    }
+}
+
+#[test]
+fn casd_forgets_and_finds_blobs_and_results_again() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("server"), Settings::default());
+    let mut casd = Casd::start(&dir.path().join("casd"), server.grpc_port());
+
+    let remote = RemoteTool::new(dir.path(), casd.port, "p");
+    let blobs = [noise(11, 10), noise(12, 300_000), noise(13, 6_000_000)];
+    let digests = blobs.each_ref().map(|bytes| remote.upload(bytes));
+    let moon = Moon::new(&dir.path().join("moon"), casd.port, "none", "p");
+    assert!(!is_hit(&moon.make()), "a cold run was a hit");
+    let written = moon.outputs();
+
+    casd.restart_empty();
+    for (digest, bytes) in digests.iter().zip(&blobs) {
+        assert!(remote.download(digest) == *bytes, "{digest} has other bytes");
+    }
+    moon.clean();
+    let output = moon.make();
+    assert!(is_hit(&output), "no hit through casd\n{output}");
+    assert_same(&moon.outputs(), &written);
+
+    // What went in through casd is there for those who ask kache itself.
+    let direct = RemoteTool::new(dir.path(), server.grpc_port(), "behind/it");
+    for (digest, bytes) in digests.iter().zip(&blobs) {
+        assert!(direct.download(digest) == *bytes, "{digest} has other bytes without casd");
+    }
+}

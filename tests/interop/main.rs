@@ -1,0 +1,27 @@
+//! Programs that nobody here wrote, with a real daemon as their cache: each proves a cold
+//! write, a clean, and hits with the same bytes.
+//!
+//! One file a client; what they share is in the files without tests: `tools` finds the
+//! programs (installed by `tests/support/install/*.sh`, which `./x test` runs), `process`
+//! runs them, `server` is the cache under test,
+//! `bazel_project`, `moon_project` and `probe` are what drives the clients.
+//!
+//! No test here knows kache's code: what it says goes over a socket or comes from a file.
+//! A program that is missing fails its test, with what to install; `KACHE_INTEROP=skip`
+//! skips them all, on machines where they cannot be had. With
+//! `KACHE_INTEROP_SERVER=bazel-remote` the same scenarios run against that server instead,
+//! which tells whether a failure is ours or the scenario's.
+
+mod bazel;
+mod bazel_access;
+mod bazel_faults;
+mod bazel_project;
+mod bazel_remote;
+mod casd;
+mod moon;
+mod moon_project;
+mod probe;
+mod process;
+mod remotetool;
+mod server;
+mod tools;

@@ -1,0 +1,3 @@
+#include "greet.h"
+
+int greet(void) { return 42; }

@@ -1,0 +1,127 @@
+//! The cache under test: `kached daemon run` on a loopback port, with a home of its own.
+//!
+//! It can be killed and started again on the same port and store. bazel-remote can take
+//! its place, to tell whether a failure is the scenario's.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{Background, command};
+use crate::tools;
+
+/// What of the server is unlike the defaults.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// The text of the credentials file.
+    pub(crate) credentials: Option<String>,
+    /// Nobody may store anything.
+    pub(crate) read_only: bool,
+    /// `KACHE_MAX_SIZE`.
+    pub(crate) size_max: Option<&'static str>,
+}
+
+/// A running server, or one that was killed and can be started again.
+pub(crate) struct Server {
+    dir: PathBuf,
+    settings: Settings,
+    grpc_port: u16,
+    http_port: u16,
+    running: Option<Background>,
+}
+
+impl Server {
+    /// Starts with an empty store below `dir`.
+    pub(crate) fn start(dir: &Path, settings: Settings) -> Self {
+        let grpc_port = free_port();
+        let http_port = if tools::server_is_peer() { free_port() } else { grpc_port };
+        fs::create_dir_all(dir).expect("the test's directory is writable");
+        let mut server = Server { dir: dir.to_owned(), settings, grpc_port, http_port, running: None };
+        server.restart();
+        server
+    }
+
+    /// Starts again what was killed or stopped.
+    pub(crate) fn restart(&mut self) {
+        self.running = None;
+        let mut command = if tools::server_is_peer() { self.peer() } else { self.kached() };
+        let output = self.dir.join("output");
+        let port = self.http_port;
+        self.running = Some(Background::start(&mut command, &output, || answers(port)));
+    }
+
+    /// The port of gRPC.
+    pub(crate) fn grpc_port(&self) -> u16 {
+        self.grpc_port
+    }
+
+    /// Where gRPC clients go.
+    pub(crate) fn grpc(&self) -> String {
+        format!("grpc://127.0.0.1:{}", self.grpc_port)
+    }
+
+    /// Where HTTP clients go; `path` begins with a slash or is empty.
+    pub(crate) fn http(&self, path: &str) -> String {
+        self.http_as("", path)
+    }
+
+    /// The same with `name:password@`.
+    pub(crate) fn http_as(&self, who: &str, path: &str) -> String {
+        format!("http://{who}127.0.0.1:{}{path}", self.http_port)
+    }
+
+    fn kached(&self) -> Command {
+        let mut command = command(Path::new(env!("CARGO_BIN_EXE_kached")), &self.dir.join("home"));
+        command
+            .args(["daemon", "run"])
+            .env("KACHE_CACHE_DIR", self.dir.join("cache"))
+            .env("KACHE_SOCKET_DIR", self.dir.join("run"))
+            .env("KACHE_SERVE_LISTEN", format!("127.0.0.1:{}", self.grpc_port))
+            // Whoever comes by a relay names the relay's port, which is not the listener's.
+            .env("KACHE_SERVE_HOSTS", "127.0.0.1")
+            .env("KACHE_SERVE_READ_ONLY", self.settings.read_only.to_string())
+            .env("KACHE_DAEMON_IDLE_TIMEOUT", "0")
+            // Everything on standard error, where a failing test finds it.
+            .env("KACHE_LOG", "debug")
+            .env("KACHE_LOG_FILE", "off");
+        if let Some(size) = self.settings.size_max {
+            command.env("KACHE_MAX_SIZE", size);
+        }
+        if let Some(credentials) = &self.settings.credentials {
+            command.env("KACHE_SERVE_TOKENS", self.write_private("credentials", credentials));
+        }
+        command
+    }
+
+    fn write_private(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        fs::write(&path, text).expect("the test's directory is writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+        path
+    }
+
+    fn peer(&self) -> Command {
+        let mut command = command(&tools::tool("bazel-remote"), &self.dir.join("home"));
+        command
+            .arg("--dir")
+            .arg(self.dir.join("cache"))
+            .args(["--max_size", "2", "--enable_ac_key_instance_mangling"])
+            .args(["--http_address".to_owned(), format!("127.0.0.1:{}", self.http_port)])
+            .args(["--grpc_address".to_owned(), format!("127.0.0.1:{}", self.grpc_port)]);
+        command
+    }
+}
+
+/// A port that nobody listens on. Somebody may take it before we do; then the server does
+/// not start, and says so.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Whether somebody listens there.
+pub(crate) fn answers(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
