@@ -91,32 +91,9 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// A result, and those of its blobs that no other result names.
-    Action(Box<Victim>),
+    Action(ActionKey),
     /// A blob that no result names, by its BLAKE3.
     Orphan(Digest),
-}
-
-/// A result that may go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Victim {
-    /// Which action.
-    pub key: ActionKey,
-    /// What the result and all it names hash to, in this round: if that is another when
-    /// its turn comes, it is another result.
-    pub fingerprint: u64,
-}
-
-impl Ord for Victim {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let order = |victim: &Victim| (victim.key.hash, victim.key.function, victim.fingerprint);
-        order(self).cmp(&order(other)).then_with(|| self.key.instance.cmp(&other.key.instance))
-    }
-}
-
-impl PartialOrd for Victim {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// By worth; the rest only makes the order total, so that a plan does not depend on the

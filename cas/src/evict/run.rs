@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::vec::IntoIter;
 
 use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
-use super::plan::{Candidate, Limits, Selection, Victim, What};
+use super::plan::{Candidate, Limits, Selection, What};
 use super::sketch::Counts;
 use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
 use crate::clock::{Clock, duration_ms};
@@ -201,11 +201,12 @@ enum Phase {
     Deleting { candidates: IntoIter<Candidate>, doomed: VecDeque<Digest> },
 }
 
-/// What a result names, and what that and the result hash to.
+/// What a result names.
 struct Named {
     digests: Vec<Digest>,
     /// `None` where the result is of no use: a part of it cannot be had.
     rebuild_ms: Option<u64>,
+    /// What the result and all it names hash to, in this round.
     fingerprint: u64,
 }
 
@@ -283,8 +284,7 @@ impl Round {
         let worth = named
             .rebuild_ms
             .map_or(Worth::NOTHING, |cost_ms| Worth::of(cost_ms, physical_bytes, entry.touch.age_ms(now_ms)));
-        let victim = Victim { key: entry.key.clone(), fingerprint: named.fingerprint };
-        Candidate { worth, physical_bytes, touch: entry.touch, what: What::Action(Box::new(victim)) }
+        Candidate { worth, physical_bytes, touch: entry.touch, what: What::Action(entry.key.clone()) }
     }
 
     fn rank_blobs(
@@ -330,29 +330,26 @@ impl Round {
                 Some(Candidate { what: What::Orphan(digest), touch, .. }) => {
                     self.delete_blob(shelf, &digest, Some(touch))?;
                 }
-                Some(Candidate { what: What::Action(victim), touch, .. }) => {
-                    doomed.extend(self.delete_action(shelf, &victim, touch)?);
+                Some(Candidate { what: What::Action(key), touch, .. }) => {
+                    doomed.extend(self.delete_action(shelf, &key, touch)?);
                 }
             }
         }
         Ok(Some(Phase::Deleting { candidates, doomed }))
     }
 
-    /// Deletes a result if it is still the one that was ranked. What it named.
+    /// Deletes a result if it is still the one that was counted and ranked. What it named.
     fn delete_action(
         &mut self,
         shelf: &Shelf<'_>,
-        victim: &Victim,
+        key: &ActionKey,
         seen: Touch,
     ) -> Result<Vec<Digest>, StoreError> {
-        let Some(entry) = shelf.catalog.action_entry(&victim.key)? else { return Ok(Vec::new()) };
+        let Some(entry) = shelf.catalog.action_entry(key)? else { return Ok(Vec::new()) };
         let named = self.named_by(shelf, &entry);
-        // One that was never counted cannot be taken back from the counts.
-        let is_the_same = named.fingerprint == victim.fingerprint && entry.touch == seen;
-        if !is_the_same || self.counts.estimate(&named.fingerprint) == 0 {
-            return Ok(Vec::new());
-        }
-        if !shelf.catalog.delete_action(&victim.key, seen)? {
+        // What was never counted, because it came or was replaced since, cannot be taken
+        // back from the counts.
+        if self.counts.estimate(&named.fingerprint) == 0 || !shelf.catalog.delete_action(key, seen)? {
             return Ok(Vec::new());
         }
         self.evicted.actions += 1;
