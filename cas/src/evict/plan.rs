@@ -12,7 +12,6 @@ use std::collections::BinaryHeap;
 use super::catalog::Usage;
 use super::worth::Worth;
 use crate::digest::Digest;
-use crate::leases::Touch;
 use crate::store::ActionKey;
 
 /// Eviction begins where a sixteenth of the limit is left, before any writer is refused…
@@ -80,9 +79,6 @@ pub struct Candidate {
     pub worth: Worth,
     /// About what its going frees.
     pub physical_bytes: u64,
-    /// When it had last been used by then. If that has changed when its turn comes, it
-    /// stays.
-    pub touch: Touch,
     /// What it is.
     pub what: What,
 }
@@ -203,7 +199,7 @@ mod tests {
     fn candidate((cost_ms, physical_bytes, name): (u64, u64, u8)) -> Candidate {
         let worth = Worth::of(cost_ms, 1 << 20, 0);
         let what = What::Orphan(Digest::new(DigestFunction::Blake3, Hash([name; 32]), physical_bytes));
-        Candidate { worth, physical_bytes, touch: Touch::default(), what }
+        Candidate { worth, physical_bytes, what }
     }
 
     proptest! {

@@ -284,7 +284,7 @@ impl Round {
         let worth = named
             .rebuild_ms
             .map_or(Worth::NOTHING, |cost_ms| Worth::of(cost_ms, physical_bytes, entry.touch.age_ms(now_ms)));
-        Candidate { worth, physical_bytes, touch: entry.touch, what: What::Action(entry.key.clone()) }
+        Candidate { worth, physical_bytes, what: What::Action(entry.key.clone()) }
     }
 
     fn rank_blobs(
@@ -319,7 +319,7 @@ impl Round {
     ) -> Result<Option<Phase>, StoreError> {
         for _ in 0..DELETIONS_PER_STEP {
             if let Some(digest) = doomed.pop_front() {
-                self.delete_blob(shelf, &digest, None)?;
+                self.delete_blob(shelf, &digest)?;
                 continue;
             }
             if self.evicted.physical_bytes >= self.goal_bytes {
@@ -327,29 +327,25 @@ impl Round {
             }
             match candidates.next() {
                 None => return Ok(None),
-                Some(Candidate { what: What::Orphan(digest), touch, .. }) => {
-                    self.delete_blob(shelf, &digest, Some(touch))?;
-                }
-                Some(Candidate { what: What::Action(key), touch, .. }) => {
-                    doomed.extend(self.delete_action(shelf, &key, touch)?);
+                Some(Candidate { what: What::Orphan(digest), .. }) => self.delete_blob(shelf, &digest)?,
+                Some(Candidate { what: What::Action(key), .. }) => {
+                    doomed.extend(self.delete_action(shelf, &key)?);
                 }
             }
         }
         Ok(Some(Phase::Deleting { candidates, doomed }))
     }
 
-    /// Deletes a result if it is still the one that was counted and ranked. What it named.
-    fn delete_action(
-        &mut self,
-        shelf: &Shelf<'_>,
-        key: &ActionKey,
-        seen: Touch,
-    ) -> Result<Vec<Digest>, StoreError> {
+    /// Deletes a result if nobody used it meanwhile. What it named.
+    fn delete_action(&mut self, shelf: &Shelf<'_>, key: &ActionKey) -> Result<Vec<Digest>, StoreError> {
         let Some(entry) = shelf.catalog.action_entry(key)? else { return Ok(Vec::new()) };
+        if self.is_spared(entry.touch, shelf.clock.now_ms()) {
+            return Ok(Vec::new());
+        }
         let named = self.named_by(shelf, &entry);
         // What was never counted, because it came or was replaced since, cannot be taken
         // back from the counts.
-        if self.counts.estimate(&named.fingerprint) == 0 || !shelf.catalog.delete_action(key, seen)? {
+        if self.counts.estimate(&named.fingerprint) == 0 || !shelf.catalog.delete_action(key, entry.touch)? {
             return Ok(Vec::new());
         }
         self.evicted.actions += 1;
@@ -360,15 +356,9 @@ impl Round {
     }
 
     /// Deletes a blob if no result names it and nobody used it meanwhile.
-    fn delete_blob(
-        &mut self,
-        shelf: &Shelf<'_>,
-        digest: &Digest,
-        seen: Option<Touch>,
-    ) -> Result<(), StoreError> {
+    fn delete_blob(&mut self, shelf: &Shelf<'_>, digest: &Digest) -> Result<(), StoreError> {
         let Some(entry) = shelf.catalog.blob_entry(digest)? else { return Ok(()) };
-        let was_used = seen.is_some_and(|seen| seen != entry.touch);
-        if was_used || self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
+        if self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
             return Ok(());
         }
         if let Some(freed_bytes) = shelf.catalog.delete_blob(&entry.names.blake3, entry.touch)? {
@@ -414,7 +404,6 @@ fn orphan_candidate(entry: &BlobEntry, now_ms: u64) -> Candidate {
     Candidate {
         worth: Worth::of(cost_ms, entry.physical_bytes, entry.touch.age_ms(now_ms)),
         physical_bytes: entry.physical_bytes,
-        touch: entry.touch,
         what: What::Orphan(digest),
     }
 }

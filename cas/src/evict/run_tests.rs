@@ -483,7 +483,7 @@ fn planned() -> impl Strategy<Value = Planned> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sto_03_04_05_06_any_round_leaves_a_store_that_is_whole(
         actions in proptest::collection::vec(planned(), 0..40),

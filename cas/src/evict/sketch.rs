@@ -100,6 +100,14 @@ mod tests {
     }
 
     #[test]
+    fn sto_05_a_full_cell_stays_full() {
+        let mut counts = Counts::for_names(1);
+        (0..300).for_each(|_| counts.add(&"name"));
+        (0..290).for_each(|_| counts.remove(&"name"));
+        assert!(counts.estimate(&"name") >= 10);
+    }
+
+    #[test]
     fn most_of_what_is_unnamed_is_known_to_be() {
         let mut counts = Counts::for_names(100_000);
         (0..100_000u32).for_each(|name| counts.add(&name));
