@@ -81,6 +81,12 @@ pub enum StoreError {
         /// Which blob.
         digest: Digest,
     },
+    /// A file changed while it was stored or laid down, so what was read of it is of no use.
+    #[error("`{}` changed while it was read", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The store on disk cannot be used as it is.
     #[error("the store at `{}` {why}", path.display())]
     Unusable {

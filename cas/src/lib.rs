@@ -7,6 +7,7 @@ pub mod clock;
 pub mod completeness;
 pub mod composed;
 pub mod digest;
+pub mod disk;
 pub mod encoding;
 mod error;
 pub mod evict;

@@ -11,6 +11,3 @@ mod state;
 mod store;
 
 pub use store::MemoryStore;
-
-#[cfg(test)]
-mod tests;

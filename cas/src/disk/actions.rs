@@ -1,0 +1,136 @@
+//! Action results, and the traits that callers know the store by.
+//!
+//! A result is one key and one value. Whether the blobs it names are there is not asked
+//! here: `completeness` stands in front.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use kache_proto::reapi::ActionResult;
+use rocksdb::WriteBatch;
+
+use super::commit::RECORD_BYTES;
+use super::database::Table;
+use super::ledger::Reservation;
+use super::record::{Totals, decode_action, encode_action, encode_action_key};
+use super::store::{DiskStore, Inner};
+use super::uses::action_key;
+use super::writer::DiskWriter;
+use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::error::StoreError;
+use crate::references::admit;
+use crate::store::{
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
+    StoredResult,
+};
+
+/// The largest result that is kept. Ten thousand output files make some megabytes.
+pub(super) const ACTION_BYTES_MAX: u64 = 64 << 20;
+
+impl Inner {
+    fn action(&self, key: &[u8]) -> Result<Option<StoredResult>, StoreError> {
+        let value = self.database.get(Table::Actions, key, "read an action result")?;
+        let decode = |value: &[u8]| {
+            let (_, encoded) = decode_action(value)?;
+            Ok(StoredResult { encoded: Bytes::copy_from_slice(encoded) })
+        };
+        value.map(|value| decode(&value)).transpose()
+    }
+
+    fn put_action(&self, key: &ActionKey, result: &StoredResult) -> Result<(), StoreError> {
+        let size_bytes = result.encoded.len() as u64;
+        if size_bytes > ACTION_BYTES_MAX {
+            let limit = "ACTION_BYTES_MAX";
+            return Err(StoreError::TooLarge { limit, limit_bytes: ACTION_BYTES_MAX, size_bytes });
+        }
+        let room: Reservation = self.ledger.reserve(size_bytes + RECORD_BYTES)?;
+        let _lock = self.locks.enter(key.hash);
+        let _entered = self.epochs.enter()?;
+        let mut batch = WriteBatch::default();
+        let value = encode_action(self.now_ms(), &result.encoded);
+        batch.put_cf(self.database.table(Table::Actions), encode_action_key(key), value);
+        self.database.write(batch, "store an action result")?;
+        room.settle(Totals::default(), size_bytes + RECORD_BYTES);
+        Ok(())
+    }
+
+    /// Deletes a result. Whoever calls holds the lock of its hash.
+    pub(super) fn delete_action_locked(&self, key: &[u8], result: &StoredResult) -> Result<(), StoreError> {
+        let _entered = self.epochs.enter()?;
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.database.table(Table::Actions), key);
+        batch.delete_cf(self.database.table(Table::Uses), action_key(key));
+        self.database.write(batch, "delete an action result")?;
+        self.ledger.count_deleted(result.encoded.len() as u64 + RECORD_BYTES);
+        self.uses.forget(&action_key(key));
+        Ok(())
+    }
+}
+
+impl ActionCache for DiskStore {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        let key = encode_action_key(key);
+        let result = self.inner.action(&key)?;
+        if result.is_some() {
+            // It is in hand already: that it may be doomed changes nothing.
+            self.inner.mention_key(&action_key(&key), mention);
+        }
+        Ok(result)
+    }
+
+    fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
+        let result = StoredResult::new(&admit(key.function, result.clone())?);
+        self.inner.put_action(key, &result)?;
+        Ok(result)
+    }
+
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        let _lock = self.inner.locks.enter(key.hash);
+        let key = encode_action_key(key);
+        let Some(result) = self.inner.action(&key)? else { return Ok(false) };
+        self.inner.delete_action_locked(&key, &result)?;
+        Ok(true)
+    }
+}
+
+impl BlobStore for DiskStore {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        self.inner.find_missing_blobs(digests, mention)
+    }
+
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.inner.open_blob(digest, mention)
+    }
+
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.inner.size_of_blob(function, hash)
+    }
+
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        Ok(Box::new(DiskWriter::new(&self.inner, digest)?))
+    }
+
+    fn insert(&self, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
+        self.inner.insert_blobs(blobs)
+    }
+
+    fn deletions(&self) -> u64 {
+        self.inner.deletions.load(Ordering::SeqCst)
+    }
+}
+
+impl LocalFiles for DiskStore {
+    fn ingest(
+        &self,
+        path: &Path,
+        function: DigestFunction,
+        sharing: Sharing,
+    ) -> Result<(Names, Link), StoreError> {
+        self.inner.ingest_file(path, function, sharing)
+    }
+
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+        self.inner.place_blob(digest, path, placing)
+    }
+}

@@ -1,0 +1,177 @@
+//! What eviction sees of the store on disk.
+//!
+//! Pages come from the database's own order. A deletion takes the lock of its hash or goes
+//! away, dooms the key so that no promise can be made meanwhile, deletes the record and
+//! every name of it in one batch, and only then the file: a crash in between leaves a file
+//! of no blob, never a blob of no file.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use rocksdb::WriteBatch;
+
+use super::database::Table;
+use super::record::{
+    BlobRecord, Home, Totals, decode_action, decode_action_key, decode_hash, encode_action_key,
+};
+use super::store::{DiskStore, Inner, TOTALS};
+use super::uses::{action_key, blob_key};
+use crate::digest::{Digest, Hash, Names};
+use crate::error::StoreError;
+use crate::evict::{ActionEntry, BlobEntry, Catalog, Usage};
+use crate::leases::Touch;
+use crate::store::{ActionKey, StoredResult};
+
+impl Catalog for DiskStore {
+    fn usage(&self) -> Result<Usage, StoreError> {
+        let balance = self.inner.ledger.balance();
+        Ok(Usage {
+            physical_bytes: balance.physical_bytes.saturating_add(balance.reserved_bytes),
+            logical_bytes: balance.logical_bytes,
+            blobs: balance.blobs,
+            action_results: self.inner.database.keys_estimated(Table::Actions),
+            reclaimable_bytes: balance.reclaimable_bytes,
+            volume_free_bytes: Some(balance.volume_free_bytes),
+        })
+    }
+
+    fn actions_after(
+        &self,
+        after: Option<&ActionKey>,
+        entries_max: usize,
+    ) -> Result<Vec<ActionEntry>, StoreError> {
+        let after = after.map(encode_action_key);
+        let page =
+            self.inner.database.page(Table::Actions, after.as_deref(), entries_max, "list action results")?;
+        let keys: Vec<_> = page.iter().map(|(key, _)| action_key(key)).collect();
+        let touches = self.inner.uses.look(&self.inner.database, &keys)?;
+        let entries = page.iter().zip(touches);
+        entries.map(|((key, value), touch)| action_entry(key, value, touch)).collect()
+    }
+
+    fn blobs_after(&self, after: Option<&Hash>, entries_max: usize) -> Result<Vec<BlobEntry>, StoreError> {
+        let after = after.map(|hash| &hash.0[..]);
+        let page = self.inner.database.page(Table::Blobs, after, entries_max, "list blobs")?;
+        let hashes = page.iter().map(|(key, _)| decode_hash(key)).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = hashes.iter().map(blob_key).collect();
+        let touches = self.inner.uses.look(&self.inner.database, &keys)?;
+        let entries = hashes.iter().zip(&page).zip(touches);
+        entries
+            .map(|((hash, (_, value)), touch)| Ok(blob_entry(*hash, &BlobRecord::decode(value)?, touch)))
+            .collect()
+    }
+
+    fn action_entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, StoreError> {
+        self.inner.action_entry(&encode_action_key(key))
+    }
+
+    fn blob_entry(&self, digest: &Digest) -> Result<Option<BlobEntry>, StoreError> {
+        let Some(blake3) = self.inner.blake3(digest.function, digest.hash)? else { return Ok(None) };
+        let Some(record) =
+            self.inner.record(&blake3)?.filter(|record| record.size_bytes == digest.size_bytes)
+        else {
+            return Ok(None);
+        };
+        let touch = self.inner.uses.look(&self.inner.database, &[blob_key(&blake3)])?.remove(0);
+        Ok(Some(blob_entry(blake3, &record, touch)))
+    }
+
+    fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError> {
+        let Some(_lock) = self.inner.locks.try_enter(key.hash) else { return Ok(false) };
+        let key = encode_action_key(key);
+        let Some(entry) = self.inner.action_entry(&key)? else { return Ok(true) };
+        let (used_key, now_ms) = (action_key(&key), self.inner.now_ms());
+        let spared = |touch: Touch| touch != seen || touch.is_leased(now_ms);
+        // What is merged again into what it was merged from stays the same.
+        if !self
+            .inner
+            .uses
+            .doom(&self.inner.database, &used_key, |touch| !spared(touch.merged(entry.touch)))?
+        {
+            return Ok(false);
+        }
+        let deleted = self.inner.delete_action_locked(&key, &entry.result);
+        self.inner.uses.pardon(&used_key);
+        deleted.map(|()| true)
+    }
+
+    fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError> {
+        let Some(_lock) = self.inner.locks.try_enter(*blake3) else { return Ok(None) };
+        let Some(record) = self.inner.record(blake3)? else { return Ok(None) };
+        let (used_key, now_ms) = (blob_key(blake3), self.inner.now_ms());
+        let permits = |touch: Touch| {
+            let touch = touch.merged(Touch::uploaded(record.created_ms));
+            touch == seen && !touch.is_leased(now_ms)
+        };
+        if !self.inner.uses.doom(&self.inner.database, &used_key, permits)? {
+            return Ok(None);
+        }
+        let deleted = self.inner.delete_doomed(blake3, &record);
+        self.inner.uses.forget(&used_key);
+        self.inner.uses.pardon(&used_key);
+        deleted.map(|()| Some(record.physical_bytes))
+    }
+
+    fn upkeep(&self) -> Result<bool, StoreError> {
+        self.inner.upkeep_step()
+    }
+}
+
+impl Inner {
+    fn action_entry(&self, key: &[u8]) -> Result<Option<ActionEntry>, StoreError> {
+        let Some(value) = self.database.get(Table::Actions, key, "read an action result")? else {
+            return Ok(None);
+        };
+        let touch = self.uses.look(&self.database, &[action_key(key)])?.remove(0);
+        action_entry(key, &value, touch).map(Some)
+    }
+
+    fn delete_doomed(&self, blake3: &Hash, record: &BlobRecord) -> Result<(), StoreError> {
+        let _entered = self.epochs.enter()?;
+        let difference = Totals::default().minus(Totals::of(record));
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.database.table(Table::Blobs), blake3.0);
+        batch.delete_cf(self.database.table(Table::Uses), blob_key(blake3));
+        if record.home == Home::Inline {
+            batch.delete_cf(self.database.table(Table::Inline), blake3.0);
+        }
+        if let Some(sha256) = record.sha256 {
+            batch.delete_cf(self.database.table(Table::Aliases), sha256.0);
+        }
+        batch.merge_cf(self.database.table(Table::Meta), TOTALS, difference.encode());
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        let written = self.database.write(batch, "delete a blob");
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        written?;
+        self.ledger.count(difference);
+        if record.home == Home::Inline {
+            self.ledger.count_deleted(record.physical_bytes);
+            return Ok(());
+        }
+        let path = self.layout.blob(blake3);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("delete", path, error)),
+        }
+    }
+}
+
+fn action_entry(key: &[u8], value: &[u8], touch: Touch) -> Result<ActionEntry, StoreError> {
+    let (created_ms, encoded) = decode_action(value)?;
+    Ok(ActionEntry {
+        key: decode_action_key(key)?,
+        result: StoredResult { encoded: Bytes::copy_from_slice(encoded) },
+        touch: touch.merged(Touch::used(created_ms)),
+    })
+}
+
+fn blob_entry(blake3: Hash, record: &BlobRecord, touch: Touch) -> BlobEntry {
+    BlobEntry {
+        names: Names { blake3, sha256: record.sha256, size_bytes: record.size_bytes },
+        physical_bytes: record.physical_bytes,
+        touch: touch.merged(Touch::uploaded(record.created_ms)),
+    }
+}

@@ -1,0 +1,213 @@
+//! Making blobs visible: a file's rename, or a small blob's bytes, with the index record.
+//!
+//! Whoever comes here has bytes that were hashed, and names that are true. What is there
+//! already, whole and trusted, stays; the newcomer only adds its name and its grace. What
+//! was damaged or is suspect is replaced.
+//!
+//! Invariant (STO-01): the record is written after the file is in place, in one batch with
+//! every other name and the totals, all under the lock of the hash.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rocksdb::WriteBatch;
+
+use super::database::Table;
+use super::ledger::Reservation;
+use super::record::{Alias, BlobRecord, Home, Stamp, Totals};
+use super::store::{Inner, TOTALS};
+use super::uses::blob_key;
+use crate::digest::{Hash, Names};
+use crate::error::StoreError;
+use crate::leases::Touch;
+
+/// About what a record, an alias and their keys take in the database.
+pub(super) const RECORD_BYTES: u64 = 256;
+
+/// A stored file is read-only for everybody, ourselves included.
+const BLOB_MODE: u32 = 0o444;
+
+/// A file in `tmp/`, which goes with this value unless it was renamed.
+pub(super) struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Another name of a file outside, in `tmp/`.
+    pub(super) fn adopt(path: PathBuf, file: File) -> Draft {
+        Draft { path, file }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After the rename there is nothing by this name. What else may go wrong is
+        // rubbish in `tmp/`, which the next start clears away.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Inner {
+    /// An empty file in `tmp/`.
+    pub(super) fn draft(&self) -> Result<Draft, StoreError> {
+        let path = self.layout.tmp_name();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(BLOB_MODE)
+            .open(&path)
+            .map_err(|error| StoreError::io("create", &path, error))?;
+        Ok(Draft { path, file })
+    }
+
+    /// Stores a file whose bytes have these names. Whether it is now the store's: not if
+    /// the store had the blob already.
+    pub(super) fn commit_file(
+        &self,
+        names: &Names,
+        draft: &Draft,
+        stamp: Option<Stamp>,
+        room: Reservation,
+    ) -> Result<bool, StoreError> {
+        let metadata =
+            draft.file.metadata().map_err(|error| StoreError::io("look at", draft.path(), error))?;
+        let _lock = self.locks.enter(names.blake3);
+        let entered = self.epochs.enter()?;
+        let known = self.record(&names.blake3)?;
+        let mut batch = WriteBatch::default();
+        if let Some(record) = known.as_ref().filter(|record| self.is_servable(record)) {
+            self.welcome_again(&mut batch, names, record);
+            self.write_blobs(batch)?;
+            return Ok(false);
+        }
+        let record = BlobRecord {
+            size_bytes: names.size_bytes,
+            physical_bytes: metadata.blocks() * 512,
+            epoch: entered.epoch(),
+            created_ms: self.now_ms(),
+            home: Home::File,
+            damaged: false,
+            sha256: names.sha256.or(known.and_then(|known| known.sha256)),
+            stamp,
+        };
+        let difference = self.put(&mut batch, &names.blake3, &record, known.as_ref());
+        let path = self.layout.blob(&names.blake3);
+        fs::rename(draft.path(), &path).map_err(|error| StoreError::io("rename to", &path, error))?;
+        if let Err(error) = self.write_blobs(batch) {
+            if known.is_none() {
+                // Nobody knows of it; if it stays, it is cleared away as an orphan.
+                let _ = fs::remove_file(&path);
+            }
+            return Err(error);
+        }
+        room.settle(difference, RECORD_BYTES);
+        Ok(true)
+    }
+
+    /// Stores small blobs whose bytes have these names, in one batch.
+    pub(super) fn commit_inline(
+        &self,
+        blobs: &[(Names, Bytes)],
+        room: Reservation,
+    ) -> Result<(), StoreError> {
+        let hashes: Vec<Hash> = blobs.iter().map(|(names, _)| names.blake3).collect();
+        let _locks = self.locks.enter_all(hashes.clone());
+        let entered = self.epochs.enter()?;
+        let mut known = self.records(&hashes)?;
+        let mut batch = WriteBatch::default();
+        let mut difference = Totals::default();
+        let mut written_bytes = 0;
+        for (names, bytes) in blobs {
+            let before = known.get(&names.blake3).copied();
+            if let Some(record) = before.filter(|record| self.is_servable(record)) {
+                let record = self.welcome_again(&mut batch, names, &record);
+                known.insert(names.blake3, record);
+                continue;
+            }
+            let record = BlobRecord {
+                size_bytes: names.size_bytes,
+                physical_bytes: names.size_bytes + RECORD_BYTES,
+                epoch: entered.epoch(),
+                created_ms: self.now_ms(),
+                home: Home::Inline,
+                damaged: false,
+                sha256: names.sha256.or(before.and_then(|before| before.sha256)),
+                stamp: None,
+            };
+            batch.put_cf(self.database.table(Table::Inline), names.blake3.0, bytes);
+            difference = difference.plus(self.put(&mut batch, &names.blake3, &record, before.as_ref()));
+            written_bytes += record.physical_bytes;
+            known.insert(names.blake3, record);
+        }
+        self.write_blobs(batch)?;
+        room.settle(difference, written_bytes);
+        Ok(())
+    }
+
+    fn is_servable(&self, record: &BlobRecord) -> bool {
+        !record.damaged && !self.is_suspect(record)
+    }
+
+    fn records(&self, hashes: &[Hash]) -> Result<HashMap<Hash, BlobRecord>, StoreError> {
+        let values =
+            self.database.get_many(Table::Blobs, hashes.iter().map(|hash| &hash.0), "look up blobs")?;
+        let known = hashes.iter().zip(values).filter_map(|(hash, value)| value.map(|value| (hash, value)));
+        known.map(|(hash, value)| Ok((*hash, BlobRecord::decode(&value)?))).collect()
+    }
+
+    /// A blob that is there was stored again: it has its grace again, and perhaps a name
+    /// more. Returns its record.
+    fn welcome_again(&self, batch: &mut WriteBatch, names: &Names, record: &BlobRecord) -> BlobRecord {
+        // Nothing with this hash is doomed: deletions hold the lock as well.
+        self.uses.note(&blob_key(&names.blake3), Touch::uploaded(self.now_ms()));
+        let mut record = *record;
+        if names.sha256.is_some() && record.sha256.is_none() {
+            record.sha256 = names.sha256;
+            self.put_names(batch, &names.blake3, &record);
+        }
+        record
+    }
+
+    /// Adds a blob to a batch, in place of `before`. Returns what it does to the totals.
+    fn put(
+        &self,
+        batch: &mut WriteBatch,
+        blake3: &Hash,
+        record: &BlobRecord,
+        before: Option<&BlobRecord>,
+    ) -> Totals {
+        let before = before.map_or_else(Totals::default, Totals::of);
+        let difference = Totals::of(record).minus(before);
+        self.put_names(batch, blake3, record);
+        batch.merge_cf(self.database.table(Table::Meta), TOTALS, difference.encode());
+        difference
+    }
+
+    fn put_names(&self, batch: &mut WriteBatch, blake3: &Hash, record: &BlobRecord) {
+        batch.put_cf(self.database.table(Table::Blobs), blake3.0, record.encode());
+        if let Some(sha256) = record.sha256 {
+            let alias = Alias { blake3: *blake3, size_bytes: record.size_bytes };
+            batch.put_cf(self.database.table(Table::Aliases), sha256.0, alias.encode());
+        }
+    }
+
+    fn write_blobs(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.database.write(batch, "record a blob")
+    }
+}

@@ -1,0 +1,352 @@
+//! RocksDB, with the options that a small store beside a build needs.
+//!
+//! Owns column families, options and the mapping of RocksDB's errors to ours. Knows no
+//! record's meaning but two which it merges: the totals, and when a thing was used.
+//!
+//! What the options are for: a million action results shall open in well under a second,
+//! stay below 300 MB of memory, and be read in microseconds. So indexes and filters live
+//! in the block cache, whose size is fixed; memtables and the log are bounded; tables are
+//! opened when first needed. There is no compression: the values are mostly hashes.
+//!
+//! Invariant: a batch is applied whole or not at all, also across column families.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DataBlockIndexType,
+    ErrorKind, MergeOperands, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::record::{Totals, decode_touch, encode_touch};
+use crate::error::StoreError;
+use crate::leases::Touch;
+
+/// The tables of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    /// Epochs and totals.
+    Meta,
+    /// Action key to result.
+    Actions,
+    /// BLAKE3 to what the index knows of the blob.
+    Blobs,
+    /// BLAKE3 to the bytes of a small blob. Apart from the index, so that asking what
+    /// exists never reads contents.
+    Inline,
+    /// SHA-256 to BLAKE3.
+    Aliases,
+    /// When things were last used and until when they are leased.
+    Uses,
+}
+
+impl Table {
+    const ALL: [Table; 6] =
+        [Table::Meta, Table::Actions, Table::Blobs, Table::Inline, Table::Aliases, Table::Uses];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::Actions => "actions",
+            Table::Blobs => "blobs",
+            Table::Inline => "inline",
+            Table::Aliases => "aliases",
+            Table::Uses => "uses",
+        }
+    }
+}
+
+/// For blocks, indexes and filters of all tables together.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// A point read fetches one block; smaller ones would only make the indexes larger.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Ten bits a key make one absent key in a hundred cost a read.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// All memtables together, before one is flushed.
+const MEMTABLES_BYTES: usize = 48 << 20;
+/// One table's memtable.
+const MEMTABLE_BYTES: usize = 16 << 20;
+/// What has to be replayed after a crash: 32 MB take about a third of a second.
+const LOG_BYTES_MAX: u64 = 32 << 20;
+/// Files of this size keep both their number and the cost of one compaction small.
+const TABLE_FILE_BYTES: u64 = 32 << 20;
+/// The first sorted level.
+const LEVEL_BASE_BYTES: u64 = 128 << 20;
+/// Of the 1,024 descriptors a process usually has, the database takes at most these.
+const OPEN_FILES_MAX: i32 = 256;
+/// Flushes and compactions at a time; a build needs the processors more.
+const BACKGROUND_JOBS: i32 = 2;
+/// RocksDB's own log is for bug reports only.
+const INFO_LOG_BYTES_MAX: usize = 1 << 20;
+/// As many deletions among so many neighbours make a file worth compacting, so that what
+/// eviction frees is freed on the disk as well.
+const TOMBSTONES: (usize, usize) = (128, 64);
+
+/// A key and its value.
+pub(super) type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// Why a database was not opened.
+pub(super) enum OpenError {
+    /// It is not a database, or not a whole one: no retry will help.
+    Unreadable(String),
+    /// It could not be read now.
+    Failed(StoreError),
+}
+
+/// An open database.
+pub(super) struct Database {
+    db: DB,
+    read: ReadOptions,
+    write: WriteOptions,
+    write_synced: WriteOptions,
+}
+
+impl Database {
+    /// Opens the database; `fresh` says whether one is to be made.
+    pub(super) fn open(path: &Path, fresh: bool) -> Result<Database, OpenError> {
+        let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
+        let families =
+            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
+        let db = DB::open_cf_descriptors(&database_options(fresh), path, families)
+            .map_err(|error| open_error(path, error))?;
+        let mut write_synced = WriteOptions::default();
+        write_synced.set_sync(true);
+        Ok(Database { db, read: ReadOptions::default(), write: WriteOptions::default(), write_synced })
+    }
+
+    pub(super) fn table(&self, table: Table) -> &ColumnFamily {
+        self.db.cf_handle(table.name()).expect("every table was opened")
+    }
+
+    /// One value, without copying it out of the block cache.
+    pub(super) fn get(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+        doing: &'static str,
+    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        self.db.get_pinned_cf_opt(self.table(table), key, &self.read).map_err(|error| failed(doing, error))
+    }
+
+    /// Many values, in the order of the keys.
+    pub(super) fn get_many<'a, K>(
+        &self,
+        table: Table,
+        keys: impl IntoIterator<Item = &'a K>,
+        doing: &'static str,
+    ) -> Result<Vec<Option<DBPinnableSlice<'_>>>, StoreError>
+    where
+        K: AsRef<[u8]> + ?Sized + 'a,
+    {
+        self.db
+            .batched_multi_get_cf_opt(self.table(table), keys, false, &self.read)
+            .into_iter()
+            .map(|result| result.map_err(|error| failed(doing, error)))
+            .collect()
+    }
+
+    /// Up to `count` entries with keys after `after`, in order.
+    pub(super) fn page(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        count: usize,
+        doing: &'static str,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut options = ReadOptions::default();
+        // A walk over everything must not push what is hot out of the cache.
+        options.fill_cache(false);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.table(table), options);
+        match after {
+            Some(after) => iterator.seek([after, &[0]].concat()),
+            None => iterator.seek_to_first(),
+        }
+        let mut entries = Vec::new();
+        while entries.len() < count {
+            let Some((key, value)) = iterator.item() else { break };
+            entries.push((key.into(), value.into()));
+            iterator.next();
+        }
+        iterator.status().map_err(|error| failed(doing, error))?;
+        Ok(entries)
+    }
+
+    /// Applies a batch. It survives the process, not yet a loss of power.
+    pub(super) fn write(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
+        self.db.write_opt(batch, &self.write).map_err(|error| failed(doing, error))
+    }
+
+    /// Applies a batch that survives a loss of power.
+    pub(super) fn write_synced(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
+        self.db.write_opt(batch, &self.write_synced).map_err(|error| failed(doing, error))
+    }
+
+    /// Makes everything written so far survive a loss of power.
+    pub(super) fn sync_log(&self) -> Result<(), StoreError> {
+        self.db.flush_wal(true).map_err(|error| failed("sync the database's log", error))
+    }
+
+    /// Moves everything from the log into tables, so that the next start replays nothing.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            self.db.flush_cf(self.table(table)).map_err(|error| failed("flush the database", error))?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites what lies between two keys, so that what was deleted there is given back.
+    pub(super) fn compact(&self, table: Table, from: &[u8], to: &[u8]) {
+        self.db.compact_range_cf(self.table(table), Some(from), Some(to));
+    }
+
+    /// About how many keys a table has.
+    pub(super) fn keys_estimated(&self, table: Table) -> u64 {
+        let property = rocksdb::properties::ESTIMATE_NUM_KEYS;
+        self.db.property_int_value_cf(self.table(table), property).ok().flatten().unwrap_or(0)
+    }
+}
+
+fn database_options(fresh: bool) -> Options {
+    // Preallocated files occupy what nobody has written: in a store of 200 MB, a sixth of
+    // it. A RocksDB that does not know the option is none the worse.
+    let mut options = Options::default().get_options_from_string("allow_fallocate=false").unwrap_or_default();
+    options.create_if_missing(fresh);
+    options.create_missing_column_families(fresh);
+    options.set_db_write_buffer_size(MEMTABLES_BYTES);
+    options.set_max_total_wal_size(LOG_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options.set_keep_log_file_num(2);
+    options.set_log_level(rocksdb::LogLevel::Warn);
+    options.set_manifest_preallocation_size(64 << 10);
+    options.set_bytes_per_sync(1 << 20);
+    options
+}
+
+fn table_options(table: Table, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(BLOCK_BYTES);
+    blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    blocks.set_format_version(6);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_target_file_size_base(TABLE_FILE_BYTES);
+    options.set_max_bytes_for_level_base(LEVEL_BASE_BYTES);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.add_compact_on_deletion_collector_factory(TOMBSTONES.0, TOMBSTONES.1, 0.5);
+    match table {
+        Table::Meta => options.set_merge_operator_associative("kache totals", merge_totals),
+        Table::Uses => options.set_merge_operator_associative("kache uses", merge_uses),
+        _ => {}
+    }
+    options
+}
+
+/// Adds differences to the totals. A malformed operand fails the merge, which RocksDB
+/// reports as corruption, rather than being counted as something.
+fn merge_totals(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let start = existing.map_or(Some(Totals::default()), |bytes| Totals::decode(bytes).ok())?;
+    let sum = operands
+        .iter()
+        .try_fold(start, |sum, bytes| Totals::decode(bytes).ok().map(|difference| sum.plus(difference)))?;
+    Some(sum.encode().to_vec())
+}
+
+/// Keeps the latest use and the latest lease.
+fn merge_uses(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let start = existing.map_or(Some(Touch::default()), |bytes| decode_touch(bytes).ok())?;
+    let latest = operands
+        .iter()
+        .try_fold(start, |latest, bytes| decode_touch(bytes).ok().map(|touch| latest.merged(touch)))?;
+    Some(encode_touch(latest).to_vec())
+}
+
+/// What RocksDB says when a file it needs is not there.
+const FILE_MISSING: &str = "No such file or directory";
+/// What it says when the volume is full.
+const VOLUME_FULL: &str = "No space left on device";
+
+fn open_error(path: &Path, error: rocksdb::Error) -> OpenError {
+    let unreadable = match error.kind() {
+        ErrorKind::Corruption
+        | ErrorKind::InvalidArgument
+        | ErrorKind::NotFound
+        | ErrorKind::NotSupported => true,
+        ErrorKind::IOError => error.as_ref().contains(FILE_MISSING),
+        _ => false,
+    };
+    if unreadable {
+        return OpenError::Unreadable(error.into_string());
+    }
+    let why = format!("could not be opened: {error}");
+    OpenError::Failed(StoreError::Unusable { path: path.to_owned(), why })
+}
+
+fn failed(doing: &'static str, error: rocksdb::Error) -> StoreError {
+    let message = error.into_string();
+    if message.contains(VOLUME_FULL) {
+        return StoreError::NoSpace { wanted_bytes: 0, why: format!("failed to {doing}: {message}") };
+    }
+    StoreError::Database { doing, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path, fresh: bool) -> Database {
+        match Database::open(path, fresh) {
+            Ok(database) => database,
+            Err(OpenError::Unreadable(why)) => panic!("{why}"),
+            Err(OpenError::Failed(error)) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn totals_are_summed_across_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Totals { file_bytes: 3, logical_bytes: 2, blobs: 1 };
+        for round in 1..=3 {
+            let database = open(dir.path(), round == 1);
+            for _ in 0..2 {
+                let mut batch = WriteBatch::default();
+                batch.merge_cf(database.table(Table::Meta), "totals", one.encode());
+                database.write(batch, "count").unwrap();
+            }
+            let sum = database.get(Table::Meta, "totals", "read").unwrap().unwrap();
+            assert_eq!(Totals::decode(&sum).unwrap().blobs, 2 * round);
+        }
+    }
+
+    #[test]
+    fn pages_are_in_order_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = open(dir.path(), true);
+        let mut batch = WriteBatch::default();
+        for key in 0..10u8 {
+            batch.put_cf(database.table(Table::Uses), [key], [key]);
+        }
+        database.write(batch, "fill").unwrap();
+        let page = database.page(Table::Uses, Some(&[3]), 4, "read").unwrap();
+        assert_eq!(page.iter().map(|(key, _)| key[0]).collect::<Vec<_>>(), [4, 5, 6, 7]);
+        assert_eq!(database.page(Table::Uses, None, 100, "read").unwrap().len(), 10);
+        assert!(database.page(Table::Uses, Some(&[9]), 4, "read").unwrap().is_empty());
+    }
+
+    #[test]
+    fn sto_07_a_database_without_its_files_is_unreadable() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), true));
+        std::fs::remove_file(dir.path().join("CURRENT")).unwrap();
+        assert!(matches!(Database::open(dir.path(), false), Err(OpenError::Unreadable(_))));
+    }
+}

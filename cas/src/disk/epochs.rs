@@ -1,0 +1,323 @@
+//! Which blobs may have been torn by an unclean stop.
+//!
+//! Nothing is synced when a blob is stored. Instead every blob carries the number of the
+//! epoch it was stored in. From time to time an epoch ends: new blobs go to the next one,
+//! the volume and the log are synced, and the ended epoch is recorded as durable. After
+//! an unclean stop, blobs of epochs that were not durable are suspects: they are hashed
+//! before they are first served (STO-02). A stop is clean only if `close` said so, whether
+//! the machine went down or only the process: hashing a few minutes' blobs once is cheap,
+//! and there is nothing to get wrong.
+//!
+//! Knows numbers and the table `meta`; hashes nothing itself.
+//!
+//! Invariant: a blob's epoch is recorded as durable only when the blob was on the volume
+//! before the sync began.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use rocksdb::WriteBatch;
+
+use super::database::{Database, Table};
+use crate::error::StoreError;
+
+const EPOCH: &[u8] = b"epoch";
+const DURABLE: &[u8] = b"durable_epoch";
+const CLEAN: &[u8] = b"clean";
+const SUSPECTS: &[u8] = b"suspects";
+
+/// More ranges than this are made one: a store that is never stopped cleanly should not
+/// grow a list.
+const RANGES_MAX: usize = 16;
+
+/// Epochs whose blobs are suspects: after the first, up to and with the second.
+type Range = (u64, u64);
+
+/// The epoch that blobs are stored in now, and which epochs are not trusted.
+pub(super) struct Epochs {
+    current: RwLock<State>,
+    /// Whether anything was stored in the current epoch.
+    used: AtomicBool,
+    suspects: RwLock<Vec<Range>>,
+    has_suspects: AtomicBool,
+    /// How often suspects were added since the start.
+    suspicions: AtomicU64,
+    /// One epoch ends at a time.
+    ending: Mutex<()>,
+}
+
+struct State {
+    epoch: u64,
+    closed: bool,
+}
+
+/// Keeps the epoch from ending while a blob goes into it.
+pub(super) struct Entered<'a> {
+    state: RwLockReadGuard<'a, State>,
+}
+
+impl Entered<'_> {
+    /// The epoch to record.
+    pub(super) fn epoch(&self) -> u64 {
+        self.state.epoch
+    }
+}
+
+impl Epochs {
+    /// Begins an epoch in this store, having found out how it was left.
+    pub(super) fn begin(database: &Database) -> Result<Epochs, StoreError> {
+        let last = number(database, EPOCH)?;
+        let durable = number(database, DURABLE)?;
+        let clean = number(database, CLEAN)? == 1;
+        let mut suspects = ranges(database)?;
+        if !clean && durable < last {
+            suspects = with(suspects, (durable, last));
+        }
+        let epoch = last + 1;
+        let meta = database.table(Table::Meta);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(meta, EPOCH, epoch.to_le_bytes());
+        batch.put_cf(meta, CLEAN, 0u64.to_le_bytes());
+        batch.put_cf(meta, SUSPECTS, encode(&suspects));
+        database.write_synced(batch, "begin an epoch")?;
+        Ok(Epochs {
+            current: RwLock::new(State { epoch, closed: false }),
+            used: AtomicBool::new(false),
+            has_suspects: AtomicBool::new(!suspects.is_empty()),
+            suspects: RwLock::new(suspects),
+            suspicions: AtomicU64::new(0),
+            ending: Mutex::default(),
+        })
+    }
+
+    /// Enters the current epoch, unless the store is closing. What is stored before the
+    /// result is dropped belongs to that epoch.
+    pub(super) fn enter(&self) -> Result<Entered<'_>, StoreError> {
+        let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(StoreError::Closing);
+        }
+        self.used.store(true, Ordering::Relaxed);
+        Ok(Entered { state })
+    }
+
+    /// Whether blobs of this epoch have to be hashed before they are served.
+    pub(super) fn is_suspect(&self, epoch: u64) -> bool {
+        self.has_suspects()
+            && self
+                .suspects
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .any(|&(after, last)| after < epoch && epoch <= last)
+    }
+
+    /// Whether there may be suspects at all.
+    pub(super) fn has_suspects(&self) -> bool {
+        self.has_suspects.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever there are new suspects.
+    pub(super) fn suspicions(&self) -> u64 {
+        self.suspicions.load(Ordering::SeqCst)
+    }
+
+    /// Every blob was looked at: none is a suspect any more, unless there were new ones
+    /// since `suspicions` was asked for.
+    pub(super) fn clear_suspects(&self, database: &Database, suspicions: u64) -> Result<(), StoreError> {
+        let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
+        if self.suspicions() != suspicions {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(database.table(Table::Meta), SUSPECTS, encode(&[]));
+        // What the records of the examined blobs now say is in the log before this.
+        database.write_synced(batch, "record that no blob is suspect")?;
+        suspects.clear();
+        self.has_suspects.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the epoch, if anything was stored in it: what was is durable afterwards. Takes
+    /// as long as the volume takes to sync; nobody waits for it.
+    pub(super) fn end(&self, database: &Database, root: &Path) -> Result<bool, StoreError> {
+        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.used.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let ended = self.turn(database)?;
+        if let Err(error) = sync_volume(root).and_then(|()| database.sync_log()) {
+            self.distrust(database, ended)?;
+            return Err(error);
+        }
+        record(database, DURABLE, ended)?;
+        Ok(true)
+    }
+
+    /// A sync failed. The system reports that once and then forgets what it could not
+    /// write, so no later sync makes these epochs durable: their blobs are suspects.
+    fn distrust(&self, database: &Database, ended: u64) -> Result<(), StoreError> {
+        let durable = number(database, DURABLE)?;
+        let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
+        *suspects = with(std::mem::take(&mut suspects), (durable.min(ended), ended));
+        self.has_suspects.store(true, Ordering::Relaxed);
+        self.suspicions.fetch_add(1, Ordering::SeqCst);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(database.table(Table::Meta), SUSPECTS, encode(&suspects));
+        database.write(batch, "record which epochs are suspect")
+    }
+
+    /// Begins the next epoch and returns the last one, which nobody is in any more.
+    fn turn(&self, database: &Database) -> Result<u64, StoreError> {
+        let mut state = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        record(database, EPOCH, state.epoch + 1)?;
+        state.epoch += 1;
+        self.used.store(false, Ordering::Relaxed);
+        Ok(state.epoch - 1)
+    }
+
+    /// Keeps everybody from storing anything more.
+    pub(super) fn close(&self) {
+        self.current.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+
+    /// Makes all epochs durable and the stop clean. Nobody stores anything any more.
+    pub(super) fn finish(&self, database: &Database, root: &Path) -> Result<(), StoreError> {
+        sync_volume(root)?;
+        let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = WriteBatch::default();
+        let meta = database.table(Table::Meta);
+        batch.put_cf(meta, DURABLE, state.epoch.to_le_bytes());
+        batch.put_cf(meta, CLEAN, 1u64.to_le_bytes());
+        database.write_synced(batch, "record a clean stop")
+    }
+}
+
+fn number(database: &Database, key: &[u8]) -> Result<u64, StoreError> {
+    let doing = "read an epoch";
+    let Some(value) = database.get(Table::Meta, key, doing)? else { return Ok(0) };
+    let bytes = value[..].try_into().map_err(|_| malformed(doing))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn record(database: &Database, key: &[u8], number: u64) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    batch.put_cf(database.table(Table::Meta), key, number.to_le_bytes());
+    database.write(batch, "record an epoch")
+}
+
+fn ranges(database: &Database) -> Result<Vec<Range>, StoreError> {
+    let doing = "read which epochs are suspect";
+    let Some(value) = database.get(Table::Meta, SUSPECTS, doing)? else { return Ok(Vec::new()) };
+    let (pairs, rest) = value.as_chunks::<16>();
+    if !rest.is_empty() {
+        return Err(malformed(doing));
+    }
+    let decode = |pair: &[u8; 16]| {
+        let (after, last) = pair.split_at(8);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half of sixteen bytes"));
+        (number(after), number(last))
+    };
+    Ok(pairs.iter().map(decode).collect())
+}
+
+fn encode(ranges: &[Range]) -> Vec<u8> {
+    ranges.iter().flat_map(|&(after, last)| [after.to_le_bytes(), last.to_le_bytes()]).flatten().collect()
+}
+
+/// Adds a range, which lies behind all others or overlaps the last.
+fn with(mut ranges: Vec<Range>, new: Range) -> Vec<Range> {
+    match ranges.last_mut() {
+        Some(last) if new.0 <= last.1 => *last = (last.0.min(new.0), last.1.max(new.1)),
+        _ => ranges.push(new),
+    }
+    match (ranges.first().copied(), ranges.last().copied()) {
+        (Some(first), Some(last)) if ranges.len() > RANGES_MAX => vec![(first.0, last.1)],
+        _ => ranges,
+    }
+}
+
+fn malformed(doing: &'static str) -> StoreError {
+    StoreError::Database { doing, message: "it is malformed".to_owned() }
+}
+
+/// Writes all of the volume's data to it.
+fn sync_volume(root: &Path) -> Result<(), StoreError> {
+    let sync = || {
+        let directory = File::open(root)?;
+        // SAFETY: the descriptor is open as long as `directory` lives.
+        match unsafe { libc::syncfs(directory.as_raw_fd()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    sync().map_err(|error| StoreError::io("sync the volume of", root, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path, fresh: bool) -> Database {
+        Database::open(dir, fresh).unwrap_or_else(|_| panic!("the database opens"))
+    }
+
+    fn store_one(epochs: &Epochs) -> u64 {
+        epochs.enter().unwrap().epoch()
+    }
+
+    #[test]
+    fn sto_02_what_was_not_durable_at_an_unclean_stop_is_suspect() {
+        let dir = tempfile::tempdir().unwrap();
+        let (durable, torn) = {
+            let database = open(dir.path(), true);
+            let epochs = Epochs::begin(&database).unwrap();
+            let durable = store_one(&epochs);
+            assert!(epochs.end(&database, dir.path()).unwrap());
+            assert!(!epochs.end(&database, dir.path()).unwrap(), "nothing new to sync");
+            (durable, store_one(&epochs))
+        };
+        let torn_again = {
+            let database = open(dir.path(), false);
+            let epochs = Epochs::begin(&database).unwrap();
+            assert!(!epochs.is_suspect(durable) && epochs.is_suspect(torn));
+            let now = store_one(&epochs);
+            assert!(!epochs.is_suspect(now));
+            now
+        };
+        let database = open(dir.path(), false);
+        let epochs = Epochs::begin(&database).unwrap();
+        assert!(!epochs.is_suspect(durable) && epochs.is_suspect(torn) && epochs.is_suspect(torn_again));
+        epochs.clear_suspects(&database, epochs.suspicions()).unwrap();
+        assert!(!epochs.is_suspect(torn) && !epochs.has_suspects());
+    }
+
+    #[test]
+    fn sto_02_a_clean_stop_leaves_no_new_suspects_and_keeps_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let torn = store_one(&Epochs::begin(&open(dir.path(), true)).unwrap());
+        let kept = {
+            let database = open(dir.path(), false);
+            let epochs = Epochs::begin(&database).unwrap();
+            let kept = store_one(&epochs);
+            epochs.close();
+            assert!(matches!(epochs.enter().err(), Some(StoreError::Closing)));
+            epochs.finish(&database, dir.path()).unwrap();
+            kept
+        };
+        let epochs = Epochs::begin(&open(dir.path(), false)).unwrap();
+        assert!(epochs.is_suspect(torn) && !epochs.is_suspect(kept));
+    }
+
+    #[test]
+    fn ranges_stay_few_and_cover_everything() {
+        let ranges = (0..100).fold(Vec::new(), |ranges, n| with(ranges, (10 * n, 10 * n + 5)));
+        assert!(ranges.len() <= RANGES_MAX);
+        assert_eq!((ranges[0].0, ranges.last().unwrap().1), (0, 995));
+        assert_eq!(with(vec![(3, 5)], (4, 9)), [(3, 9)]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Files that enter the store from this machine.
+//!
+//! A reflink is a snapshot: it is made first and hashed afterwards. A hardlink is the file
+//! itself, so it is hashed, looked at again, and stamped, because others may write to it
+//! later (RST-03). A copy is hashed while it is written. Files are streamed; several
+//! callers ingest at the same time and meet only in the database.
+//!
+//! Invariant (KEY-05): what a caller is told is the digest of the file as it was before
+//! and after. One that changed meanwhile is not stored.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::commit::Draft;
+use super::ledger::Reservation;
+use super::link::Pair;
+use super::record::Stamp;
+use super::store::Inner;
+use super::verify::{READ_BYTES, hash_file, stamp};
+use super::writer::{INLINE_BYTES_MAX, room_bytes};
+use crate::digest::{DigestFunction, Hasher, Names};
+use crate::error::StoreError;
+use crate::store::{Link, Sharing};
+
+/// A file outside, as it was when it was opened.
+struct Source<'a> {
+    path: &'a Path,
+    file: File,
+    before: Metadata,
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Source<'a>, StoreError> {
+        let open = || {
+            // Opening a pipe that nobody writes to would wait for ever.
+            let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+            let before = file.metadata()?;
+            if before.is_file() {
+                Ok(Source { path, file, before })
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+            }
+        };
+        open().map_err(|error| StoreError::io("open", path, error))
+    }
+
+    fn failed(&self, error: io::Error) -> StoreError {
+        StoreError::io("read", self.path, error)
+    }
+
+    /// Makes sure that the file is still what these names say.
+    fn confirm(&self, names: &Names) -> Result<(), StoreError> {
+        let changed = || StoreError::Changed { path: self.path.to_owned() };
+        let after = self.file.metadata().map_err(|error| self.failed(error))?;
+        let times = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        if times(&after) != times(&self.before) || names.size_bytes != after.len() {
+            return Err(changed());
+        }
+        // Another link or another mode is no change, but a write whose date was set back
+        // looks the same.
+        if (after.ctime(), after.ctime_nsec()) != (self.before.ctime(), self.before.ctime_nsec()) {
+            let again = hash_file(&self.file, DigestFunction::Blake3).map_err(|error| self.failed(error))?;
+            return if again.blake3 == names.blake3 { Ok(()) } else { Err(changed()) };
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn ingest_file(
+        &self,
+        path: &Path,
+        function: DigestFunction,
+        sharing: Sharing,
+    ) -> Result<(Names, Link), StoreError> {
+        let source = Source::open(path)?;
+        let size_bytes = source.before.len();
+        self.check_size(size_bytes)?;
+        let room = self.ledger.reserve(room_bytes(size_bytes))?;
+        if size_bytes <= INLINE_BYTES_MAX {
+            return self.ingest_small(&source, function, room).map(|names| (names, Link::Copy));
+        }
+        let (names, draft, seen, link) = self.draft_of(&source, function, sharing)?;
+        let is_new = self.commit_file(&names, &draft, seen, room)?;
+        // What the store had already shares nothing with this file.
+        Ok((names, if is_new { link } else { Link::Copy }))
+    }
+
+    fn ingest_small(
+        &self,
+        source: &Source<'_>,
+        function: DigestFunction,
+        room: Reservation,
+    ) -> Result<Names, StoreError> {
+        let mut bytes = Vec::new();
+        let mut limited = (&source.file).take(INLINE_BYTES_MAX + 1);
+        limited.read_to_end(&mut bytes).map_err(|error| source.failed(error))?;
+        let mut hasher = Hasher::new(function);
+        hasher.update(&bytes);
+        let names = hasher.finish();
+        source.confirm(&names)?;
+        self.commit_inline(&[(names, Bytes::from(bytes))], room)?;
+        Ok(names)
+    }
+
+    /// The file in `tmp/`, by the cheapest means that works.
+    fn draft_of(
+        &self,
+        source: &Source<'_>,
+        function: DigestFunction,
+        sharing: Sharing,
+    ) -> Result<(Names, Draft, Option<Stamp>, Link), StoreError> {
+        let draft = self.draft()?;
+        let to = draft.file().metadata().map_err(|error| StoreError::io("look at", draft.path(), error))?;
+        let pair = Pair::new(&source.before, &to);
+        if self.pairs.reflink(pair, &source.file, draft.file()) {
+            let names = hash_file(draft.file(), function)
+                .map_err(|error| StoreError::io("read", draft.path(), error))?;
+            source.confirm(&names)?;
+            return Ok((names, draft, None, Link::Reflink));
+        }
+        if sharing == Sharing::Hardlink && self.pairs.may_hardlink(pair) {
+            let names = hash_file(&source.file, function).map_err(|error| source.failed(error))?;
+            source.confirm(&names)?;
+            if let Some((draft, seen)) = self.second_name(source, pair)? {
+                return Ok((names, draft, Some(seen), Link::Hardlink));
+            }
+        }
+        let names = copy_hashing(source, &draft, function)?;
+        source.confirm(&names)?;
+        Ok((names, draft, None, Link::Copy))
+    }
+
+    /// Another name in `tmp/` for the file that was opened, and how it looks. `None` where
+    /// it cannot have one.
+    fn second_name(&self, source: &Source<'_>, pair: Pair) -> Result<Option<(Draft, Stamp)>, StoreError> {
+        let path = self.layout.tmp_name();
+        let file = source.file.try_clone().map_err(|error| source.failed(error))?;
+        if !self.pairs.hardlink(pair, source.path, &path).map_err(|error| source.failed(error))? {
+            return Ok(None);
+        }
+        let draft = Draft::adopt(path, file);
+        let linked = fs::symlink_metadata(draft.path())
+            .map_err(|error| StoreError::io("look at", draft.path(), error))?;
+        // A symbolic link has been linked itself, or the name is another file's by now.
+        if linked.ino() != source.before.ino() {
+            return Ok(None);
+        }
+        let seen = stamp(&linked);
+        if seen.modified_ns != stamp(&source.before).modified_ns || linked.len() != source.before.len() {
+            return Err(StoreError::Changed { path: source.path.to_owned() });
+        }
+        Ok(Some((draft, seen)))
+    }
+}
+
+fn copy_hashing(source: &Source<'_>, draft: &Draft, function: DigestFunction) -> Result<Names, StoreError> {
+    use std::os::unix::fs::FileExt;
+
+    let mut hasher = Hasher::new(function);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let count = match source.file.read_at(&mut buffer, hasher.size_bytes()) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(source.failed(error)),
+        };
+        if hasher.size_bytes() + count as u64 > source.before.len() {
+            // It grows: more than the room that was reserved is not written.
+            return Err(StoreError::Changed { path: source.path.to_owned() });
+        }
+        hasher.update(&buffer[..count]);
+        draft
+            .file()
+            .write_all(&buffer[..count])
+            .map_err(|error| StoreError::io("write to", draft.path(), error))?;
+    }
+}

@@ -1,0 +1,299 @@
+//! What the store occupies, and whether there is room for more.
+//!
+//! Room is reserved before anything is written and settled when it was, so that the limit
+//! holds in physical bytes whatever number of writers run (STO-06). The database counts as
+//! well: it is measured from time to time, and in between its growth is estimated. Knows
+//! numbers and two measurements that it is handed; never a path, and never evicts.
+//!
+//! Invariant: files + database + reserved <= limit, and what the volume has left after
+//! every reservation >= the reserve.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::record::Totals;
+use crate::error::StoreError;
+
+/// Limits that the ledger keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) limit_bytes: u64,
+    /// What is to stay free on the volume.
+    pub(super) reserve_bytes: u64,
+}
+
+/// After so many reserved bytes, measure anew: others use the volume too, and the
+/// database's growth is only estimated.
+const MEASURE_AFTER_BYTES: u64 = 16 << 20;
+
+/// RocksDB writes a compaction's result before it deletes what went in. This part of the
+/// limit is kept free for it, beside what eviction keeps free anyway.
+const COMPACTION_SHARE: u64 = 64;
+/// A compaction takes a few table files at a time, so it never needs more than this.
+const COMPACTION_BYTES_MAX: u64 = 64 << 20;
+
+/// What only the outside can tell.
+pub(super) trait Measure: Send + Sync {
+    /// What the database occupies now.
+    fn database_bytes(&self) -> Result<u64, StoreError>;
+    /// What is free on the volume now.
+    fn volume_free_bytes(&self) -> Result<u64, StoreError>;
+}
+
+pub(super) struct Ledger {
+    limits: Limits,
+    measure: Box<dyn Measure>,
+    accounts: Mutex<Accounts>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Accounts {
+    totals: Totals,
+    reserved_bytes: u64,
+    database_bytes: u64,
+    /// What was added to the database since it was measured.
+    database_growth_bytes: u64,
+    /// What was deleted from the database and still occupies its files, by estimate.
+    reclaimable_bytes: u64,
+    volume_free_bytes: u64,
+    /// What was reserved since the volume was measured.
+    spent_bytes: u64,
+}
+
+impl Accounts {
+    fn physical_bytes(&self) -> u64 {
+        unsigned(self.totals.file_bytes) + self.database_bytes + self.database_growth_bytes
+    }
+}
+
+/// What the ledger says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Balance {
+    pub(super) physical_bytes: u64,
+    pub(super) reserved_bytes: u64,
+    pub(super) logical_bytes: u64,
+    pub(super) blobs: u64,
+    /// How much of the database is deleted already.
+    pub(super) reclaimable_bytes: u64,
+    /// What the database occupies, without what was added since it was measured.
+    pub(super) database_bytes: u64,
+    /// What may still be written before the limit is met.
+    pub(super) room_bytes: u64,
+    pub(super) limit_bytes: u64,
+    /// What is free on the volume and not reserved.
+    pub(super) volume_free_bytes: u64,
+}
+
+impl Ledger {
+    /// A ledger of a store that holds `totals`.
+    pub(super) fn new(
+        limits: Limits,
+        totals: Totals,
+        measure: Box<dyn Measure>,
+    ) -> Result<Arc<Ledger>, StoreError> {
+        let accounts = Mutex::new(Accounts { totals, ..Accounts::default() });
+        let ledger = Arc::new(Ledger { limits, measure, accounts });
+        ledger.measure_now()?;
+        Ok(ledger)
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes both measurements.
+    pub(super) fn measure_now(&self) -> Result<(), StoreError> {
+        self.measure(&mut self.accounts())
+    }
+
+    fn measure(&self, accounts: &mut Accounts) -> Result<(), StoreError> {
+        accounts.database_bytes = self.measure.database_bytes()?;
+        accounts.database_growth_bytes = 0;
+        accounts.volume_free_bytes = self.measure.volume_free_bytes()?;
+        // Of what is reserved, part is on the volume already; to count it once more errs on
+        // the safe side.
+        accounts.spent_bytes = accounts.reserved_bytes;
+        Ok(())
+    }
+
+    /// Room for so many bytes, or why there is none.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, StoreError> {
+        let mut accounts = self.accounts();
+        let stale =
+            accounts.spent_bytes.saturating_add(bytes) > MEASURE_AFTER_BYTES + accounts.reserved_bytes;
+        if stale || self.refusal(&accounts, bytes).is_some() {
+            self.measure(&mut accounts)?;
+        }
+        if let Some(why) = self.refusal(&accounts, bytes) {
+            return Err(StoreError::NoSpace { wanted_bytes: bytes, why });
+        }
+        accounts.reserved_bytes += bytes;
+        accounts.spent_bytes += bytes;
+        Ok(Reservation { ledger: Arc::clone(self), bytes })
+    }
+
+    fn refusal(&self, accounts: &Accounts, bytes: u64) -> Option<String> {
+        let Limits { limit_bytes, reserve_bytes } = self.limits;
+        let headroom_bytes = (limit_bytes / COMPACTION_SHARE).min(COMPACTION_BYTES_MAX);
+        let used_bytes = accounts.physical_bytes().saturating_add(accounts.reserved_bytes);
+        if used_bytes.saturating_add(bytes) > limit_bytes - headroom_bytes {
+            return Some(format!(
+                "the store occupies {used_bytes} of the {limit_bytes} bytes that its limit allows, \
+                 of which {headroom_bytes} are for the database's own work"
+            ));
+        }
+        let free_bytes = accounts.volume_free_bytes.saturating_sub(accounts.spent_bytes);
+        if free_bytes < reserve_bytes.saturating_add(bytes) {
+            return Some(format!(
+                "the volume has {free_bytes} bytes free, of which {reserve_bytes} are to stay free"
+            ));
+        }
+        None
+    }
+
+    /// Counts a change of the files, as it was written to the database.
+    pub(super) fn count(&self, difference: Totals) {
+        let mut accounts = self.accounts();
+        accounts.totals = accounts.totals.plus(difference);
+    }
+
+    /// Counts what was deleted from the database, which gives it back later.
+    pub(super) fn count_deleted(&self, database_bytes: u64) {
+        self.accounts().reclaimable_bytes += database_bytes;
+    }
+
+    /// So much of what was deleted has been given back.
+    pub(super) fn count_reclaimed(&self, database_bytes: u64) {
+        let mut accounts = self.accounts();
+        accounts.reclaimable_bytes = accounts.reclaimable_bytes.saturating_sub(database_bytes);
+    }
+
+    pub(super) fn balance(&self) -> Balance {
+        let accounts = *self.accounts();
+        let free_bytes = accounts.volume_free_bytes.saturating_sub(accounts.spent_bytes);
+        Balance {
+            physical_bytes: accounts.physical_bytes(),
+            reserved_bytes: accounts.reserved_bytes,
+            logical_bytes: unsigned(accounts.totals.logical_bytes),
+            blobs: unsigned(accounts.totals.blobs),
+            database_bytes: accounts.database_bytes,
+            room_bytes: self.limits.limit_bytes.saturating_sub(accounts.physical_bytes()),
+            limit_bytes: self.limits.limit_bytes,
+            reclaimable_bytes: accounts.reclaimable_bytes.min(accounts.database_bytes),
+            volume_free_bytes: free_bytes,
+        }
+    }
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Room that is set apart. Dropping it gives the room back.
+pub(super) struct Reservation {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// What was reserved is written: as files, whose totals changed by `difference`, and
+    /// as `database_bytes` of records.
+    pub(super) fn settle(self, difference: Totals, database_bytes: u64) {
+        let mut accounts = self.ledger.accounts();
+        accounts.totals = accounts.totals.plus(difference);
+        accounts.database_growth_bytes += database_bytes;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut accounts = self.ledger.accounts();
+        accounts.reserved_bytes -= self.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Fake {
+        database: AtomicU64,
+        free: AtomicU64,
+    }
+
+    impl Measure for Arc<Fake> {
+        fn database_bytes(&self) -> Result<u64, StoreError> {
+            Ok(self.database.load(Ordering::Relaxed))
+        }
+        fn volume_free_bytes(&self) -> Result<u64, StoreError> {
+            Ok(self.free.load(Ordering::Relaxed))
+        }
+    }
+
+    fn ledger(limit_bytes: u64, reserve_bytes: u64, database: u64, free: u64) -> (Arc<Ledger>, Arc<Fake>) {
+        let fake = Arc::new(Fake { database: database.into(), free: free.into() });
+        let limits = Limits { limit_bytes, reserve_bytes };
+        (Ledger::new(limits, Totals::default(), Box::new(Arc::clone(&fake))).unwrap(), fake)
+    }
+
+    fn files(bytes: i64) -> Totals {
+        Totals { file_bytes: bytes, logical_bytes: bytes, blobs: 1 }
+    }
+
+    #[test]
+    fn sto_06_reservations_of_many_writers_never_exceed_the_limit() {
+        let (ledger, _) = ledger(6_400, 0, 100, 1 << 40);
+        let granted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        if let Ok(room) = ledger.reserve(10) {
+                            granted.fetch_add(10, Ordering::Relaxed);
+                            room.settle(files(10), 0);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(granted.into_inner(), 6_200, "6400, less a sixty-fourth, less the database");
+        assert_eq!(ledger.balance().physical_bytes, 6_300);
+        assert_eq!(ledger.balance().reserved_bytes, 0);
+    }
+
+    #[test]
+    fn sto_06_room_that_is_not_used_is_given_back() {
+        let (ledger, _) = ledger(6_400, 0, 0, 1 << 40);
+        let room = ledger.reserve(6_300).unwrap();
+        assert!(ledger.reserve(1).map(drop).unwrap_err().is_no_space());
+        drop(room);
+        ledger.reserve(6_300).unwrap().settle(files(1_000), 200);
+        assert_eq!(ledger.balance().physical_bytes, 1_200);
+        ledger.count(Totals::default().minus(files(1_000)));
+        let balance = ledger.balance();
+        assert_eq!((balance.physical_bytes, balance.reserved_bytes), (200, 0));
+        assert_eq!((balance.logical_bytes, balance.blobs), (0, 0));
+    }
+
+    #[test]
+    fn sto_06_the_database_is_measured_before_anybody_is_refused() {
+        let (ledger, fake) = ledger(6_400, 0, 6_300, 1 << 40);
+        assert!(ledger.reserve(1).is_err());
+        fake.database.store(100, Ordering::Relaxed);
+        assert!(ledger.reserve(1).is_ok());
+    }
+
+    #[test]
+    fn sto_07_the_volume_keeps_its_reserve() {
+        let (ledger, fake) = ledger(u64::MAX, 1_000, 0, 1_500);
+        let room = ledger.reserve(400).unwrap();
+        let error = ledger.reserve(200).map(drop).unwrap_err();
+        assert!(error.is_no_space() && error.to_string().contains("1000 are to stay free"), "{error}");
+        drop(room);
+        fake.free.store(900, Ordering::Relaxed);
+        ledger.measure_now().unwrap();
+        assert_eq!(ledger.balance().volume_free_bytes, 900);
+    }
+}

@@ -1,0 +1,179 @@
+//! Making one file of another: reflink, hardlink or copy.
+//!
+//! Which of them works depends on the two filesystems, so a refusal that will not change
+//! is remembered for that pair of devices. A refusal that concerns only this file (too
+//! many links, another owner) is not. Knows files and devices, no blobs.
+//!
+//! Invariant: an error is returned only when not even copying worked.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+/// Two filesystems, by device number: from which, to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pair {
+    from: u64,
+    to: u64,
+}
+
+impl Pair {
+    pub(super) fn new(from: &fs::Metadata, to: &fs::Metadata) -> Pair {
+        Pair { from: from.dev(), to: to.dev() }
+    }
+}
+
+/// What is known not to work between a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Refused {
+    reflink: bool,
+    hardlink: bool,
+}
+
+/// What was learnt about pairs of filesystems.
+#[derive(Default)]
+pub(super) struct Pairs {
+    refused: RwLock<HashMap<Pair, Refused>>,
+}
+
+/// How many pairs are remembered; device numbers are reused, and some filesystems have
+/// one a directory.
+const PAIRS_MAX: usize = 256;
+
+impl Pairs {
+    fn refused(&self, pair: Pair) -> Refused {
+        let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
+        refused.get(&pair).copied().unwrap_or_default()
+    }
+
+    fn remember(&self, pair: Pair, change: impl FnOnce(&mut Refused)) {
+        let mut refused = self.refused.write().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= PAIRS_MAX {
+            refused.clear();
+        }
+        change(refused.entry(pair).or_default());
+    }
+
+    /// Whether a reflink may work here.
+    pub(super) fn may_reflink(&self, pair: Pair) -> bool {
+        !self.refused(pair).reflink
+    }
+
+    /// Whether a hardlink may work here.
+    pub(super) fn may_hardlink(&self, pair: Pair) -> bool {
+        !self.refused(pair).hardlink
+    }
+
+    /// Makes `to`, which is empty, share the extents of `from`. Whether it does.
+    pub(super) fn reflink(&self, pair: Pair, from: &File, to: &File) -> bool {
+        if self.refused(pair).reflink {
+            return false;
+        }
+        match clone_file(from, to) {
+            Ok(()) => true,
+            Err(error) => {
+                if is_for_good(&error) {
+                    self.remember(pair, |refused| refused.reflink = true);
+                }
+                false
+            }
+        }
+    }
+
+    /// Makes `to` another name of `from`. Whether it is; a missing `from` is an error.
+    pub(super) fn hardlink(&self, pair: Pair, from: &Path, to: &Path) -> io::Result<bool> {
+        if self.refused(pair).hardlink {
+            return Ok(false);
+        }
+        match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(error) => {
+                if is_for_good(&error) {
+                    self.remember(pair, |refused| refused.hardlink = true);
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Whether a refusal is of the filesystems and not of these files.
+fn is_for_good(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS))
+}
+
+#[cfg(target_os = "linux")]
+fn clone_file(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open as long as the files live, and FICLONE takes the
+    // source's descriptor by value.
+    match unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Copies all of `from` to `to`, in the kernel where it can. Returns how much.
+pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
+    io::copy(&mut from, &mut to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> Pair {
+        Pair { from: 1, to: 2 }
+    }
+
+    #[test]
+    fn a_refusal_of_the_filesystems_is_remembered() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let from = here.path().join("from");
+        fs::write(&from, "x").unwrap();
+        let pairs = Pairs::default();
+        let to = there.path().join("to");
+        let directories = [here.path(), there.path()].map(|path| fs::metadata(path).unwrap());
+        let pair = Pair::new(&directories[0], &directories[1]);
+        if pair.from == pair.to {
+            return; // One filesystem for everything: nothing is refused.
+        }
+        assert!(!pairs.hardlink(pair, &from, &to).unwrap());
+        let (source, target) = (File::open(&from).unwrap(), File::create(&to).unwrap());
+        assert!(!pairs.reflink(pair, &source, &target));
+        assert_eq!(pairs.refused(pair), Refused { reflink: true, hardlink: true });
+        assert_eq!(copy(&source, &target).unwrap(), 1);
+        assert_eq!(fs::read(&to).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_refusal_of_one_file_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "x").unwrap();
+        fs::write(&to, "in the way").unwrap();
+        let pairs = Pairs::default();
+        assert!(!pairs.hardlink(pair(), &from, &to).unwrap());
+        assert_eq!(pairs.refused(pair()), Refused::default());
+        fs::remove_file(&to).unwrap();
+        assert!(pairs.hardlink(pair(), &from, &to).unwrap());
+        assert!(pairs.hardlink(pair(), &dir.path().join("absent"), &to).is_err());
+    }
+
+    #[test]
+    fn only_refusals_that_will_not_change_are_for_good() {
+        for (code, for_good) in [
+            (libc::EXDEV, true),
+            (libc::EOPNOTSUPP, true),
+            (libc::EMLINK, false),
+            (libc::EPERM, false),
+            (libc::ENOSPC, false),
+        ] {
+            assert_eq!(is_for_good(&io::Error::from_raw_os_error(code)), for_good, "{code}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One lock a hash, so that a blob's file and its index record change together.
+//!
+//! Whoever renames a file into place and writes its record, or deletes both, holds the
+//! lock of that hash meanwhile; a deletion therefore never removes a file that a writer has
+//! just put there. Knows hashes and threads, nothing of files.
+//!
+//! Lock order: several hashes are locked in ascending order, and before any other lock of
+//! the store. Eviction never waits: it leaves out what is locked.
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::digest::Hash;
+
+/// Enough that threads rarely meet in one, whatever the number of processors.
+const SHARDS: usize = 64;
+
+/// Which hashes are locked.
+#[derive(Default)]
+pub(super) struct HashLocks {
+    shards: Vec<Shard>,
+}
+
+#[derive(Default)]
+struct Shard {
+    held: Mutex<HashSet<Hash>>,
+    released: Condvar,
+}
+
+impl Shard {
+    fn held(&self) -> MutexGuard<'_, HashSet<Hash>> {
+        // A set of hashes is whole whatever its user panicked over.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lock of one hash.
+pub(super) struct HashGuard<'a> {
+    shard: &'a Shard,
+    hash: Hash,
+}
+
+impl HashLocks {
+    pub(super) fn new() -> HashLocks {
+        HashLocks { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
+    }
+
+    fn shard(&self, hash: &Hash) -> &Shard {
+        &self.shards[usize::from(hash.0[0]) % SHARDS]
+    }
+
+    /// Waits for the lock of this hash.
+    pub(super) fn enter(&self, hash: Hash) -> HashGuard<'_> {
+        let shard = self.shard(&hash);
+        let mut held = shard.held();
+        while !held.insert(hash) {
+            held = shard.released.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        HashGuard { shard, hash }
+    }
+
+    /// The lock of this hash, unless somebody has it.
+    pub(super) fn try_enter(&self, hash: Hash) -> Option<HashGuard<'_>> {
+        let shard = self.shard(&hash);
+        let is_free = shard.held().insert(hash);
+        is_free.then(|| HashGuard { shard, hash })
+    }
+
+    /// The locks of these hashes, each once, in the order that keeps waiting finite.
+    pub(super) fn enter_all(&self, mut hashes: Vec<Hash>) -> Vec<HashGuard<'_>> {
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.into_iter().map(|hash| self.enter(hash)).collect()
+    }
+}
+
+impl Drop for HashGuard<'_> {
+    fn drop(&mut self) {
+        self.shard.held().remove(&self.hash);
+        self.shard.released.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn one_hash_has_one_holder_and_others_do_not_wait() {
+        let locks = HashLocks::new();
+        let guard = locks.enter(Hash([1; 32]));
+        assert!(locks.try_enter(Hash([1; 32])).is_none());
+        let mut neighbour = [1; 32];
+        neighbour[31] = 2;
+        assert!(locks.try_enter(Hash(neighbour)).is_some());
+        drop(guard);
+        assert!(locks.try_enter(Hash([1; 32])).is_some());
+    }
+
+    #[test]
+    fn many_are_locked_in_any_order_without_deadlock() {
+        let locks = HashLocks::new();
+        let inside = AtomicU32::new(0);
+        let hashes = |order: bool| {
+            let mut hashes: Vec<Hash> = (0..8).map(|n| Hash([n; 32])).collect();
+            if order {
+                hashes.reverse();
+            }
+            hashes.push(hashes[3]);
+            hashes
+        };
+        std::thread::scope(|scope| {
+            for order in [true, false, true, false] {
+                let (locks, inside) = (&locks, &inside);
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let guards = locks.enter_all(hashes(order));
+                        assert_eq!(guards.len(), 8);
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! Files that leave the store for a place on this machine.
+//!
+//! A file is made beside its destination, with its mode and its date, and renamed over it:
+//! whoever looks sees the old one or the new one, whole. Where the inode is to be the
+//! store's own, mode and date are too, and must fit; the blob is marked as shared before
+//! it is, so that a crash in between only costs a hash.
+//!
+//! Invariants: what is placed has exactly the mode asked for (RST-04); no file that
+//! somebody else got is changed by it (RST-02); a failure leaves the destination as it was
+//! (RST-05).
+
+use std::fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rocksdb::WriteBatch;
+
+use super::database::Table;
+use super::layout::sibling;
+use super::link::{Pair, copy};
+use super::record::BlobRecord;
+use super::store::Inner;
+use super::uses::blob_key;
+use super::verify::{Verdict, damaged, stamp};
+use super::writer::INLINE_BYTES_MAX;
+use crate::digest::{Digest, Hash};
+use crate::error::StoreError;
+use crate::store::{Content, Link, Mention, Placing, Sharing};
+
+/// The bits of a mode that are permissions.
+const PERMISSIONS: u32 = 0o7777;
+
+/// A file beside its destination, which goes with this value unless it was renamed.
+struct Sibling {
+    path: PathBuf,
+}
+
+impl Sibling {
+    fn of(destination: &Path) -> Sibling {
+        Sibling { path: sibling(destination) }
+    }
+
+    fn create(&self) -> Result<File, StoreError> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.path)
+            .map_err(|error| StoreError::io("create", &self.path, error))
+    }
+
+    /// Gives a file of ours its mode and date, and the destination's name.
+    fn finish(self, file: &File, destination: &Path, placing: &Placing) -> Result<(), StoreError> {
+        dress(file, placing)
+            .map_err(|error| StoreError::io("set the mode and date of", &self.path, error))?;
+        self.rename(destination)
+    }
+
+    /// Renames it. Two names of one inode stay two names: then the drop removes this one.
+    fn rename(self, destination: &Path) -> Result<(), StoreError> {
+        fs::rename(&self.path, destination).map_err(|error| StoreError::io("rename to", destination, error))
+    }
+}
+
+impl Drop for Sibling {
+    fn drop(&mut self) {
+        // Mostly there is nothing by this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Inner {
+    pub(super) fn place_blob(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing,
+    ) -> Result<Option<Link>, StoreError> {
+        if digest.size_bytes <= INLINE_BYTES_MAX {
+            let content = self.open_blob(digest, Mention::Use)?;
+            return content.map(|content| place_small(&content, path, placing)).transpose();
+        }
+        let Some(blake3) = self.blake3(digest.function, digest.hash)? else { return Ok(None) };
+        let Some((file, before)) = self.open_file(blake3, digest)? else { return Ok(None) };
+        self.mention_key(&blob_key(&blake3), Mention::Use);
+        let directory = directory_of(path);
+        let to = fs::metadata(directory).map_err(|error| StoreError::io("look at", directory, error))?;
+        let pair = Pair::new(&before, &to);
+        if self.place_reflink(pair, &file, path, placing)? {
+            return Ok(Some(Link::Reflink));
+        }
+        if placing.sharing == Sharing::Hardlink
+            && self.pairs.may_hardlink(pair)
+            && self.place_hardlink(pair, blake3, digest, path, placing)?
+        {
+            return Ok(Some(Link::Hardlink));
+        }
+        self.place_copy(blake3, &file, &before, path, placing)?;
+        Ok(Some(Link::Copy))
+    }
+
+    fn place_reflink(
+        &self,
+        pair: Pair,
+        file: &File,
+        path: &Path,
+        placing: &Placing,
+    ) -> Result<bool, StoreError> {
+        if !self.pairs.may_reflink(pair) {
+            return Ok(false);
+        }
+        let sibling = Sibling::of(path);
+        let copy = sibling.create()?;
+        if !self.pairs.reflink(pair, file, &copy) {
+            return Ok(false);
+        }
+        sibling.finish(&copy, path, placing)?;
+        Ok(true)
+    }
+
+    fn place_copy(
+        &self,
+        blake3: Hash,
+        file: &File,
+        before: &Metadata,
+        path: &Path,
+        placing: &Placing,
+    ) -> Result<(), StoreError> {
+        let sibling = Sibling::of(path);
+        let target = sibling.create()?;
+        copy(file, &target).map_err(|error| StoreError::io("copy to", &sibling.path, error))?;
+        let after = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
+        // Somebody who shares the inode may have written to it meanwhile.
+        if (after.len(), after.mtime(), after.mtime_nsec())
+            != (before.len(), before.mtime(), before.mtime_nsec())
+        {
+            return Err(StoreError::Changed { path: self.layout.blob(&blake3) });
+        }
+        sibling.finish(&target, path, placing)
+    }
+
+    /// Places the store's own inode, if it fits or can be made to. Whether it was placed.
+    fn place_hardlink(
+        &self,
+        pair: Pair,
+        blake3: Hash,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing,
+    ) -> Result<bool, StoreError> {
+        let _lock = self.locks.enter(blake3);
+        let file = match self.examine_locked(blake3)? {
+            Verdict::Whole(file) => file,
+            Verdict::Absent => return Ok(false),
+            Verdict::Damaged => return Err(damaged(digest)),
+        };
+        let source = self.layout.blob(&blake3);
+        let look = || file.metadata().map_err(|error| StoreError::io("look at", &source, error));
+        if !is_made_to_fit(&file, &look()?, placing) {
+            return Ok(false);
+        }
+        let Some(record) = self.record(&blake3)? else { return Ok(false) };
+        let before = look()?;
+        self.mark_shared(blake3, &record, &before)?;
+        let sibling = Sibling::of(path);
+        let linked = self.pairs.hardlink(pair, &source, &sibling.path);
+        if !linked.map_err(|error| StoreError::io("link", &source, error))? {
+            return Ok(false);
+        }
+        sibling.rename(path)?;
+        let after = look()?;
+        if (after.len(), stamp(&after).modified_ns) == (before.len(), stamp(&before).modified_ns) {
+            self.mark_shared(blake3, &record, &after)?;
+        }
+        Ok(true)
+    }
+
+    /// Records how a file looks whose inode others have or are about to get.
+    fn mark_shared(&self, blake3: Hash, record: &BlobRecord, seen: &Metadata) -> Result<(), StoreError> {
+        let _entered = self.epochs.enter()?;
+        let record = BlobRecord { stamp: Some(stamp(seen)), ..*record };
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.database.table(Table::Blobs), blake3.0, record.encode());
+        self.database.write(batch, "record that a blob's inode is shared")
+    }
+}
+
+fn place_small(content: &Content, path: &Path, placing: &Placing) -> Result<Link, StoreError> {
+    let sibling = Sibling::of(path);
+    let mut file = sibling.create()?;
+    content
+        .read_all()
+        .and_then(|bytes| file.write_all(&bytes))
+        .map_err(|error| StoreError::io("write to", &sibling.path, error))?;
+    sibling.finish(&file, path, placing)?;
+    Ok(Link::Copy)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether an inode is as it should be, now. One that nobody else has may be changed.
+fn is_made_to_fit(file: &File, metadata: &Metadata, placing: &Placing) -> bool {
+    fits(metadata, placing) || metadata.nlink() == 1 && dress(file, placing).is_ok()
+}
+
+/// Whether an inode is already as it should be.
+fn fits(metadata: &Metadata, placing: &Placing) -> bool {
+    let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
+    metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS && placing.modified.is_none_or(dated)
+}
+
+fn dress(file: &File, placing: &Placing) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(placing.mode & PERMISSIONS))?;
+    match placing.modified {
+        Some(modified) => file.set_times(FileTimes::new().set_modified(modified)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Finding and reading blobs.
+//!
+//! What exists is answered by the index alone, many digests in one call. A blob of at most
+//! 4 KiB is read in one lookup; a larger one is an open file. Never deletes anything but
+//! what `verify` condemns, and never takes an error for absence (STO-08).
+//!
+//! Invariant (STO-04): an answer that promises a blob has leased it before it is given.
+//! The index is read, then the lease is taken, and if anything was deleted in between the
+//! index is read again.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::database::Table;
+use super::record::{Alias, BlobRecord, Home, answers};
+use super::store::Inner;
+use super::uses::blob_key;
+use super::verify::{Verdict, damaged};
+use super::writer::INLINE_BYTES_MAX;
+use crate::digest::{Digest, DigestFunction, Hash};
+use crate::error::StoreError;
+use crate::leases::Touch;
+use crate::store::{Content, Mention};
+
+/// What was found for one digest.
+#[derive(Clone, Copy)]
+struct Located {
+    blake3: Hash,
+    record: BlobRecord,
+}
+
+impl Inner {
+    pub(super) fn find_missing_blobs(
+        &self,
+        digests: &[Digest],
+        mention: Mention,
+    ) -> Result<Vec<bool>, StoreError> {
+        let deletions = self.deletions.load(Ordering::SeqCst);
+        let mut located = self.locate(digests)?;
+        let mut all_stand = true;
+        for found in located.iter().flatten() {
+            all_stand &= self.mention(found, mention);
+        }
+        if !all_stand || self.deletions.load(Ordering::SeqCst) != deletions {
+            // What is leased now and still there will stay.
+            let again = self.locate(digests)?;
+            for (found, again) in located.iter_mut().zip(again) {
+                *found = found.and(again).filter(|found| self.mention(found, mention));
+            }
+        }
+        let answers = digests.iter().zip(&located);
+        answers
+            .map(|(digest, found)| match found {
+                Some(found) if self.is_suspect(&found.record) => {
+                    Ok(!matches!(self.examine(found.blake3)?, Verdict::Whole(_)))
+                }
+                found => Ok(found.is_none() && !digest.is_empty_blob()),
+            })
+            .collect()
+    }
+
+    /// Notes a mention. Whether the blob may still be used.
+    fn mention(&self, found: &Located, mention: Mention) -> bool {
+        self.mention_key(&blob_key(&found.blake3), mention)
+    }
+
+    pub(super) fn mention_key(&self, key: &[u8], mention: Mention) -> bool {
+        if mention == Mention::Peek {
+            return true;
+        }
+        let stands = self.uses.note(key, Touch::default().mentioned(mention, self.now_ms()));
+        if self.uses.is_full() {
+            // The next step of upkeep reports what goes wrong here.
+            let _ = self.uses.flush(&self.database);
+        }
+        stands
+    }
+
+    /// What the index has for these digests, one answer each.
+    fn locate(&self, digests: &[Digest]) -> Result<Vec<Option<Located>>, StoreError> {
+        let names = self.blake3_of(digests)?;
+        let keys: Vec<Hash> = names.iter().flatten().copied().collect();
+        let values =
+            self.database.get_many(Table::Blobs, keys.iter().map(|hash| &hash.0), "look up blobs")?;
+        let mut values = values.into_iter();
+        let look = |(name, digest): (Option<Hash>, &Digest)| {
+            let Some(blake3) = name else { return Ok(None) };
+            let Some(value) = values.next().flatten() else { return Ok(None) };
+            let record = BlobRecord::decode(&value)?;
+            Ok(answers(&record, digest).then_some(Located { blake3, record }))
+        };
+        names.into_iter().zip(digests).map(look).collect()
+    }
+
+    /// The store's own names of these digests, where it knows one.
+    fn blake3_of(&self, digests: &[Digest]) -> Result<Vec<Option<Hash>>, StoreError> {
+        let is_alias = |digest: &&Digest| digest.function == DigestFunction::Sha256;
+        let keys = digests.iter().filter(is_alias).map(|digest| &digest.hash.0);
+        let aliases = self.database.get_many(Table::Aliases, keys, "look up other names of blobs")?;
+        let mut aliases = aliases.into_iter();
+        let name = |digest: &Digest| match digest.function {
+            DigestFunction::Blake3 => Ok(Some(digest.hash)),
+            DigestFunction::Sha256 => {
+                let alias = aliases.next().flatten().map(|value| Alias::decode(&value)).transpose()?;
+                Ok(alias.map(|alias| alias.blake3))
+            }
+        };
+        digests.iter().map(name).collect()
+    }
+
+    /// The store's own name of one digest.
+    pub(super) fn blake3(&self, function: DigestFunction, hash: Hash) -> Result<Option<Hash>, StoreError> {
+        match function {
+            DigestFunction::Blake3 => Ok(Some(hash)),
+            DigestFunction::Sha256 => {
+                let value = self.database.get(Table::Aliases, hash.0, "look up another name of a blob")?;
+                Ok(value.map(|value| Alias::decode(&value)).transpose()?.map(|alias| alias.blake3))
+            }
+        }
+    }
+
+    pub(super) fn open_blob(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        let Some(blake3) = self.blake3(digest.function, digest.hash)? else {
+            return Ok(digest.is_empty_blob().then(|| Content::Memory(Bytes::new())));
+        };
+        let content = if digest.size_bytes <= INLINE_BYTES_MAX {
+            self.open_inline(&blake3, digest)?
+        } else {
+            self.open_file(blake3, digest)?
+                .map(|(file, _)| Content::File { file: Arc::new(file), size_bytes: digest.size_bytes })
+        };
+        if content.is_some() {
+            // It is in hand already: that it may be doomed changes nothing.
+            self.mention_key(&blob_key(&blake3), mention);
+        }
+        Ok(content)
+    }
+
+    /// A small blob is always inline, so nothing else has to be looked up.
+    fn open_inline(&self, blake3: &Hash, digest: &Digest) -> Result<Option<Content>, StoreError> {
+        let value = self.database.get(Table::Inline, blake3.0, "read a small blob")?;
+        let bytes = value.filter(|value| value.len() as u64 == digest.size_bytes);
+        let bytes = bytes.map(|bytes| Bytes::copy_from_slice(&bytes));
+        Ok(bytes.or_else(|| digest.is_empty_blob().then(Bytes::new)).map(Content::Memory))
+    }
+
+    /// The open file of a blob, hashed first if there is doubt, and how it looks.
+    pub(super) fn open_file(
+        &self,
+        blake3: Hash,
+        digest: &Digest,
+    ) -> Result<Option<(File, Metadata)>, StoreError> {
+        let record = self.record(&blake3)?;
+        let Some(record) = record.filter(|record| answers(record, digest) && record.home == Home::File)
+        else {
+            return Ok(None);
+        };
+        let path = self.layout.blob(&blake3);
+        let look = |file: &File| file.metadata().map_err(|error| StoreError::io("look at", &path, error));
+        match File::open(&path) {
+            Ok(file) => {
+                let metadata = look(&file)?;
+                if self.is_beyond_doubt(&record, &metadata) {
+                    return Ok(Some((file, metadata)));
+                }
+            }
+            // Evicted since the lookup, or lost: the lock tells which.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io("open", path, error)),
+        }
+        match self.examine(blake3)? {
+            Verdict::Whole(file) => look(&file).map(|metadata| Some((file, metadata))),
+            Verdict::Absent => Ok(None),
+            Verdict::Damaged => Err(damaged(digest)),
+        }
+    }
+
+    pub(super) fn size_of_blob(
+        &self,
+        function: DigestFunction,
+        hash: Hash,
+    ) -> Result<Option<u64>, StoreError> {
+        let empty: Digest = Digest::empty(function);
+        if hash == empty.hash {
+            return Ok(Some(0));
+        }
+        let Some(blake3) = self.blake3(function, hash)? else { return Ok(None) };
+        let record = self.record(&blake3)?.filter(|record| !record.damaged);
+        Ok(record.map(|record| record.size_bytes))
+    }
+}

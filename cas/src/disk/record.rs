@@ -1,0 +1,368 @@
+//! The bytes of the database's values, format version 1.
+//!
+//! Numbers are little-endian and fixed in width. Knows no database and no file. A value
+//! of the wrong length is an error and never a guess (STO-09): changing anything here
+//! means raising `format::CURRENT`.
+
+use crate::digest::{Digest, DigestFunction, Hash};
+use crate::error::StoreError;
+use crate::leases::Touch;
+use crate::store::ActionKey;
+
+/// Where a blob's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// In the column family `inline`.
+    Inline,
+    /// In a file under `blobs/`.
+    File,
+}
+
+/// What a file looked like when its bytes were last known to be the blob's. Kept only for
+/// files whose inode is shared with others, who may write to it (RST-03).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) modified_ns: i64,
+    /// Nobody can set this one, so a change that hides its date still shows.
+    pub(super) changed_ns: i64,
+    /// When this was looked at.
+    pub(super) taken_ns: i64,
+}
+
+/// A write this soon before or after a look may have left the same date: clocks of
+/// filesystems are coarse.
+const GRAIN_NS: i64 = 2_000_000_000;
+
+impl Stamp {
+    /// Whether a file that looks like `now` has the bytes that this stamp vouches for.
+    pub(super) fn vouches_for(&self, now: &Stamp) -> bool {
+        let same =
+            (self.inode, self.modified_ns, self.changed_ns) == (now.inode, now.modified_ns, now.changed_ns);
+        same && self.taken_ns.saturating_sub(self.modified_ns) >= GRAIN_NS
+    }
+}
+
+/// What the index says of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlobRecord {
+    pub(super) size_bytes: u64,
+    /// What it occupies on the volume; for an inline blob, about.
+    pub(super) physical_bytes: u64,
+    /// When it was written, in epochs: tells whether it may have been torn.
+    pub(super) epoch: u64,
+    pub(super) created_ms: u64,
+    pub(super) home: Home,
+    /// Its bytes are not what they were. It is not served, and waits for eviction or for
+    /// somebody to store it anew.
+    pub(super) damaged: bool,
+    /// Its other name, if anybody stored it under that.
+    pub(super) sha256: Option<Hash>,
+    pub(super) stamp: Option<Stamp>,
+}
+
+const INLINE: u8 = 1;
+const DAMAGED: u8 = 2;
+const HAS_SHA256: u8 = 4;
+const HAS_STAMP: u8 = 8;
+const FLAGS: u8 = INLINE | DAMAGED | HAS_SHA256 | HAS_STAMP;
+
+impl BlobRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut flags = 0;
+        flags |= if self.home == Home::Inline { INLINE } else { 0 };
+        flags |= if self.damaged { DAMAGED } else { 0 };
+        flags |= if self.sha256.is_some() { HAS_SHA256 } else { 0 };
+        flags |= if self.stamp.is_some() { HAS_STAMP } else { 0 };
+        let mut bytes = Vec::with_capacity(97);
+        bytes.push(flags);
+        for number in [self.size_bytes, self.physical_bytes, self.epoch, self.created_ms] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.sha256.iter().flat_map(|hash| hash.0));
+        if let Some(stamp) = &self.stamp {
+            bytes.extend(stamp.inode.to_le_bytes());
+            for number in [stamp.modified_ns, stamp.changed_ns, stamp.taken_ns] {
+                bytes.extend(number.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<BlobRecord, StoreError> {
+        let mut fields = Fields { bytes, doing: "decode a blob's record" };
+        let flags = fields.take::<1>()?[0];
+        if flags & !FLAGS != 0 {
+            return Err(fields.wrong());
+        }
+        let record = BlobRecord {
+            size_bytes: fields.u64()?,
+            physical_bytes: fields.u64()?,
+            epoch: fields.u64()?,
+            created_ms: fields.u64()?,
+            home: if flags & INLINE != 0 { Home::Inline } else { Home::File },
+            damaged: flags & DAMAGED != 0,
+            sha256: if flags & HAS_SHA256 != 0 { Some(fields.hash()?) } else { None },
+            stamp: if flags & HAS_STAMP != 0 { Some(fields.stamp()?) } else { None },
+        };
+        fields.end()?;
+        Ok(record)
+    }
+}
+
+/// What a SHA-256 stands for. It is there exactly as long as the blob can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alias {
+    pub(super) blake3: Hash,
+    pub(super) size_bytes: u64,
+}
+
+impl Alias {
+    pub(super) fn encode(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        bytes[..32].copy_from_slice(&self.blake3.0);
+        bytes[32..].copy_from_slice(&self.size_bytes.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Alias, StoreError> {
+        let mut fields = Fields { bytes, doing: "decode an alias" };
+        let alias = Alias { blake3: fields.hash()?, size_bytes: fields.u64()? };
+        fields.end()?;
+        Ok(alias)
+    }
+}
+
+/// When something was last used, and until when it is leased.
+pub(super) fn encode_touch(touch: Touch) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&touch.used_ms.to_le_bytes());
+    bytes[8..].copy_from_slice(&touch.leased_until_ms.to_le_bytes());
+    bytes
+}
+
+pub(super) fn decode_touch(bytes: &[u8]) -> Result<Touch, StoreError> {
+    let mut fields = Fields { bytes, doing: "decode a record of use" };
+    let touch = Touch { used_ms: fields.u64()?, leased_until_ms: fields.u64()? };
+    fields.end()?;
+    Ok(touch)
+}
+
+/// Sums over all blobs, kept in the database by merging differences, so that opening a
+/// store counts nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Of the files; what is inline is counted as part of the database.
+    pub(super) file_bytes: i64,
+    pub(super) logical_bytes: i64,
+    pub(super) blobs: i64,
+}
+
+impl Totals {
+    /// What this blob contributes.
+    pub(super) fn of(record: &BlobRecord) -> Totals {
+        let file_bytes = if record.home == Home::File { record.physical_bytes } else { 0 };
+        Totals { file_bytes: signed(file_bytes), logical_bytes: signed(record.size_bytes), blobs: 1 }
+    }
+
+    pub(super) fn plus(self, other: Totals) -> Totals {
+        Totals {
+            file_bytes: self.file_bytes.saturating_add(other.file_bytes),
+            logical_bytes: self.logical_bytes.saturating_add(other.logical_bytes),
+            blobs: self.blobs.saturating_add(other.blobs),
+        }
+    }
+
+    pub(super) fn minus(self, other: Totals) -> Totals {
+        self.plus(Totals {
+            file_bytes: other.file_bytes.saturating_neg(),
+            logical_bytes: other.logical_bytes.saturating_neg(),
+            blobs: other.blobs.saturating_neg(),
+        })
+    }
+
+    pub(super) fn encode(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.file_bytes.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.logical_bytes.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.blobs.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Totals, StoreError> {
+        let mut fields = Fields { bytes, doing: "decode the totals" };
+        let totals = Totals { file_bytes: fields.i64()?, logical_bytes: fields.i64()?, blobs: fields.i64()? };
+        fields.end()?;
+        Ok(totals)
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How the functions are numbered in keys: as in the protocol.
+fn function_number(function: DigestFunction) -> u8 {
+    match function {
+        DigestFunction::Sha256 => 1,
+        DigestFunction::Blake3 => 9,
+    }
+}
+
+fn function_of(number: u8) -> Option<DigestFunction> {
+    DigestFunction::ALL.into_iter().find(|&function| function_number(function) == number)
+}
+
+/// The database's key of an action: function, hash, instance name. The hash comes early,
+/// so that the keys are spread evenly.
+pub(super) fn encode_action_key(key: &ActionKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + Hash::LEN + key.instance.len());
+    bytes.push(function_number(key.function));
+    bytes.extend(key.hash.0);
+    bytes.extend(key.instance.as_bytes());
+    bytes
+}
+
+pub(super) fn decode_action_key(bytes: &[u8]) -> Result<ActionKey, StoreError> {
+    let mut fields = Fields { bytes, doing: "decode an action's key" };
+    let number = fields.take::<1>()?[0];
+    let function = function_of(number).ok_or_else(|| fields.wrong())?;
+    let hash = fields.hash()?;
+    let instance = std::str::from_utf8(fields.bytes).map_err(|_| fields.wrong())?.into();
+    Ok(ActionKey { instance, function, hash })
+}
+
+/// An action result as it is stored: when, then the encoded message.
+pub(super) fn encode_action(created_ms: u64, encoded: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + encoded.len());
+    bytes.extend(created_ms.to_le_bytes());
+    bytes.extend(encoded);
+    bytes
+}
+
+pub(super) fn decode_action(bytes: &[u8]) -> Result<(u64, &[u8]), StoreError> {
+    let mut fields = Fields { bytes, doing: "decode a stored action result" };
+    let created_ms = fields.u64()?;
+    Ok((created_ms, fields.bytes))
+}
+
+pub(super) fn decode_hash(bytes: &[u8]) -> Result<Hash, StoreError> {
+    let mut fields = Fields { bytes, doing: "decode a blob's key" };
+    let hash = fields.hash()?;
+    fields.end()?;
+    Ok(hash)
+}
+
+/// Whether a record is of the blob that this digest names, and may be served.
+pub(super) fn answers(record: &BlobRecord, digest: &Digest) -> bool {
+    record.size_bytes == digest.size_bytes && !record.damaged
+}
+
+struct Fields<'a> {
+    bytes: &'a [u8],
+    doing: &'static str,
+}
+
+impl Fields<'_> {
+    fn wrong(&self) -> StoreError {
+        StoreError::Database { doing: self.doing, message: "it is malformed".to_owned() }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let (field, rest) = self.bytes.split_first_chunk().ok_or_else(|| self.wrong())?;
+        self.bytes = rest;
+        Ok(*field)
+    }
+
+    fn u64(&mut self) -> Result<u64, StoreError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, StoreError> {
+        self.take().map(i64::from_le_bytes)
+    }
+
+    fn hash(&mut self) -> Result<Hash, StoreError> {
+        self.take().map(Hash)
+    }
+
+    fn stamp(&mut self) -> Result<Stamp, StoreError> {
+        Ok(Stamp {
+            inode: self.u64()?,
+            modified_ns: self.i64()?,
+            changed_ns: self.i64()?,
+            taken_ns: self.i64()?,
+        })
+    }
+
+    fn end(&self) -> Result<(), StoreError> {
+        if self.bytes.is_empty() { Ok(()) } else { Err(self.wrong()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        (any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>()).prop_map(
+            |(inode, modified_ns, changed_ns, taken_ns)| Stamp { inode, modified_ns, changed_ns, taken_ns },
+        )
+    }
+
+    fn records() -> impl Strategy<Value = BlobRecord> {
+        let numbers = any::<[u64; 4]>();
+        let flags = any::<(bool, bool)>();
+        let sha256 = proptest::option::of(any::<[u8; 32]>().prop_map(Hash));
+        (numbers, flags, sha256, proptest::option::of(stamps())).prop_map(
+            |([size_bytes, physical_bytes, epoch, created_ms], (inline, damaged), sha256, stamp)| {
+                let home = if inline { Home::Inline } else { Home::File };
+                BlobRecord { size_bytes, physical_bytes, epoch, created_ms, home, damaged, sha256, stamp }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn sto_09_a_record_is_read_as_written_and_never_misread(record in records(), cut in 0usize..97) {
+            let bytes = record.encode();
+            prop_assert_eq!(BlobRecord::decode(&bytes).unwrap(), record);
+            if cut < bytes.len() {
+                prop_assert!(BlobRecord::decode(&bytes[..cut]).is_err());
+            }
+            prop_assert!(BlobRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
+
+        #[test]
+        fn sto_09_an_action_key_is_read_as_written(hash: [u8; 32], instance in ".{0,20}", blake3: bool) {
+            let function = if blake3 { DigestFunction::Blake3 } else { DigestFunction::Sha256 };
+            let key = ActionKey { instance: instance.as_str().into(), function, hash: Hash(hash) };
+            prop_assert_eq!(decode_action_key(&encode_action_key(&key)).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn small_values_are_read_as_written() {
+        let alias = Alias { blake3: Hash([7; 32]), size_bytes: 9 };
+        assert_eq!(Alias::decode(&alias.encode()).unwrap(), alias);
+        assert!(Alias::decode(&alias.encode()[1..]).is_err());
+        let touch = Touch { used_ms: 3, leased_until_ms: 4 };
+        assert_eq!(decode_touch(&encode_touch(touch)).unwrap(), touch);
+        let totals = Totals { file_bytes: -1, logical_bytes: 2, blobs: 3 };
+        assert_eq!(Totals::decode(&totals.encode()).unwrap(), totals);
+        assert_eq!(totals.plus(totals).minus(totals), totals);
+    }
+
+    #[test]
+    fn rst_03_a_stamp_vouches_only_for_what_it_saw_at_rest() {
+        let stamp = Stamp { inode: 1, modified_ns: 0, changed_ns: 5, taken_ns: GRAIN_NS };
+        assert!(stamp.vouches_for(&Stamp { taken_ns: i64::MAX, ..stamp }));
+        assert!(!stamp.vouches_for(&Stamp { changed_ns: 6, ..stamp }));
+        assert!(!stamp.vouches_for(&Stamp { modified_ns: 6, ..stamp }));
+        assert!(!stamp.vouches_for(&Stamp { inode: 6, ..stamp }));
+        let young = Stamp { taken_ns: GRAIN_NS - 1, ..stamp };
+        assert!(!young.vouches_for(&young), "a write within the clock's grain would not show");
+    }
+}

@@ -1,0 +1,284 @@
+//! When things were last used and until when they are leased.
+//!
+//! A hit must not cost a write, so mentions are gathered in memory and go to the database
+//! in batches. A crash loses the last batch: then a little age, and leases of the last
+//! moment, are forgotten. Knows keys and times; decides nothing about eviction.
+//!
+//! Invariant (STO-04): a mention and a deletion of the same thing exclude each other. A
+//! deletion first dooms the key, under the lock that mentions take; a mention of a doomed
+//! key fails, and a key with a running lease cannot be doomed.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocksdb::WriteBatch;
+
+use super::database::{Database, Table};
+use super::record::{decode_touch, encode_touch};
+use crate::clock::duration_ms;
+use crate::digest::Hash;
+use crate::error::StoreError;
+use crate::leases::{RENEWAL_SLACK, Touch};
+
+const SHARDS: usize = 32;
+
+/// So many entries of a shard stay in memory between batches; all shards together take
+/// some 10 MB at most.
+const SHARD_ENTRIES_MAX: usize = 2_048;
+
+/// So many new entries between two flushes are still small, some 30 MB.
+const ADDED_MAX: usize = 200_000;
+
+/// A use this soon after the last one is not news.
+const USE_GRAIN: Duration = Duration::from_secs(60);
+
+/// The key under which a blob's uses are kept.
+pub(super) fn blob_key(hash: &Hash) -> [u8; 33] {
+    let mut key = [b'b'; 33];
+    key[1..].copy_from_slice(&hash.0);
+    key
+}
+
+/// The key under which an action's uses are kept.
+pub(super) fn action_key(key: &[u8]) -> Vec<u8> {
+    [b"a", key].concat()
+}
+
+/// What was mentioned lately.
+pub(super) struct Uses {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    /// How many entries came since the last flush.
+    added: AtomicUsize,
+    /// Two flushes of one shard at a time could drop what neither has written.
+    flushing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<Box<[u8]>, Entry>,
+    doomed: HashSet<Box<[u8]>>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    touch: Touch,
+    /// Whether the database does not know it yet.
+    news: bool,
+}
+
+impl Uses {
+    pub(super) fn new() -> Uses {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Uses { shards, hasher: RandomState::new(), added: AtomicUsize::new(0), flushing: Mutex::default() }
+    }
+
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("a small number");
+        lock(&self.shards[index])
+    }
+
+    /// Notes a mention. Whether the thing may still be used: not if it is being deleted.
+    pub(super) fn note(&self, key: &[u8], touch: Touch) -> bool {
+        let mut shard = self.shard(key);
+        if shard.doomed.contains(key) {
+            return false;
+        }
+        match shard.entries.get_mut(key) {
+            Some(entry) if !is_news(entry.touch, touch) => {}
+            Some(entry) => *entry = Entry { touch: entry.touch.merged(touch), news: true },
+            None => {
+                shard.entries.insert(key.into(), Entry { touch, news: true });
+                self.added.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Keeps everybody from using this any more, if what is known of it `permits` that.
+    /// The caller deletes it, or not, and then calls `pardon`.
+    pub(super) fn doom(
+        &self,
+        database: &Database,
+        key: &[u8],
+        permits: impl Fn(Touch) -> bool,
+    ) -> Result<bool, StoreError> {
+        let remembered = {
+            let mut shard = self.shard(key);
+            shard.doomed.insert(key.into());
+            shard.entries.get(key).map_or_else(Touch::default, |entry| entry.touch)
+        };
+        // Only now: what left memory before is in the database by now.
+        let answer = stored(database, key).map(|stored| permits(stored.merged(remembered)));
+        if !matches!(answer, Ok(true)) {
+            self.pardon(key);
+        }
+        answer
+    }
+
+    /// Ends what `doom` began.
+    pub(super) fn pardon(&self, key: &[u8]) {
+        self.shard(key).doomed.remove(key);
+    }
+
+    /// Forgets a thing that is gone.
+    pub(super) fn forget(&self, key: &[u8]) {
+        self.shard(key).entries.remove(key);
+    }
+
+    /// What is known of these, from memory and database.
+    pub(super) fn look<K: AsRef<[u8]>>(
+        &self,
+        database: &Database,
+        keys: &[K],
+    ) -> Result<Vec<Touch>, StoreError> {
+        // Memory first: what leaves it meanwhile is in the database when that is read.
+        let remember = |key: &K| {
+            let key = key.as_ref();
+            self.shard(key).entries.get(key).map_or_else(Touch::default, |entry| entry.touch)
+        };
+        let remembered: Vec<Touch> = keys.iter().map(remember).collect();
+        let stored = database.get_many(Table::Uses, keys, "read what was used")?;
+        let both = remembered.into_iter().zip(stored);
+        both.map(|(touch, value)| Ok(touch.merged(decode(value.as_deref())?))).collect()
+    }
+
+    /// Whether so much was mentioned that it should be written before the next time it
+    /// would be anyway.
+    pub(super) fn is_full(&self) -> bool {
+        self.added.load(Ordering::Relaxed) > ADDED_MAX
+    }
+
+    /// Writes what the database does not know yet.
+    pub(super) fn flush(&self, database: &Database) -> Result<(), StoreError> {
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.added.store(0, Ordering::Relaxed);
+        self.shards.iter().try_for_each(|shard| flush_shard(shard, database))
+    }
+}
+
+fn flush_shard(shard: &Mutex<Shard>, database: &Database) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    let mut written = Vec::new();
+    for (key, entry) in &mut lock(shard).entries {
+        if std::mem::take(&mut entry.news) {
+            batch.merge_cf(database.table(Table::Uses), key, encode_touch(entry.touch));
+            written.push(key.clone());
+        }
+    }
+    let result = if batch.is_empty() { Ok(()) } else { database.write(batch, "write what was used") };
+    let mut shard = lock(shard);
+    if result.is_err() {
+        for key in written {
+            shard.entries.entry(key).and_modify(|entry| entry.news = true);
+        }
+    }
+    if shard.entries.len() > SHARD_ENTRIES_MAX {
+        shard.entries.retain(|_, entry| entry.news);
+    }
+    result
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // Entries are written whole; a panic elsewhere does not spoil them.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_news(known: Touch, touch: Touch) -> bool {
+    let later_use = known.used_ms.saturating_add(duration_ms(USE_GRAIN));
+    // Leases are recorded longer than they were promised by the slack, so half of it may
+    // pass before one has to be renewed.
+    let later_lease = known.leased_until_ms.saturating_add(duration_ms(RENEWAL_SLACK) / 2);
+    touch.used_ms > later_use || touch.leased_until_ms > later_lease || lease_begins(known, touch)
+}
+
+/// A first lease always counts, however short: an upload's is.
+fn lease_begins(known: Touch, touch: Touch) -> bool {
+    known.leased_until_ms < touch.used_ms && touch.leased_until_ms > known.leased_until_ms
+}
+
+fn stored(database: &Database, key: &[u8]) -> Result<Touch, StoreError> {
+    decode(database.get(Table::Uses, key, "read what was used")?.as_deref())
+}
+
+fn decode(value: Option<&[u8]>) -> Result<Touch, StoreError> {
+    value.map_or_else(|| Ok(Touch::default()), decode_touch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(dir: &tempfile::TempDir) -> Database {
+        Database::open(dir.path(), true).unwrap_or_else(|_| panic!("a fresh database opens"))
+    }
+
+    const KEY: &[u8] = b"bkey";
+
+    fn touch(used_ms: u64, leased_until_ms: u64) -> Touch {
+        Touch { used_ms, leased_until_ms }
+    }
+
+    #[test]
+    fn sto_04_what_is_leased_cannot_be_doomed_and_the_doomed_cannot_be_leased() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uses, database) = (Uses::new(), database(&dir));
+        assert!(uses.note(KEY, touch(10, 20)));
+        assert!(!uses.doom(&database, KEY, |touch| !touch.is_leased(19)).unwrap());
+        assert!(uses.doom(&database, KEY, |touch| !touch.is_leased(20)).unwrap());
+        assert!(!uses.note(KEY, touch(21, 31)));
+        uses.pardon(KEY);
+        assert!(uses.note(KEY, touch(21, 31)));
+    }
+
+    #[test]
+    fn sto_04_a_lease_outlives_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uses, database) = (Uses::new(), database(&dir));
+        uses.note(KEY, touch(10, 2_000));
+        uses.flush(&database).unwrap();
+        let later = Uses::new();
+        later.note(KEY, touch(500, 0));
+        assert!(!later.doom(&database, KEY, |touch| !touch.is_leased(1_999)).unwrap());
+        later.flush(&database).unwrap();
+        assert_eq!(later.look(&database, &[KEY]).unwrap(), [touch(500, 2_000)]);
+    }
+
+    #[test]
+    fn repeated_mentions_are_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uses, database) = (Uses::new(), database(&dir));
+        uses.note(KEY, touch(1_000_000, 9_000_000));
+        uses.flush(&database).unwrap();
+        let news = |uses: &Uses| uses.shard(KEY).entries[KEY].news;
+        uses.note(KEY, touch(1_010_000, 9_010_000));
+        assert!(!news(&uses));
+        uses.note(KEY, touch(1_010_000, 9_500_000));
+        assert!(news(&uses));
+    }
+
+    #[test]
+    fn sto_04_a_first_lease_is_always_noted() {
+        let uses = Uses::new();
+        uses.note(KEY, touch(1_000, 0));
+        uses.note(KEY, touch(1_001, 1_002));
+        assert_eq!(uses.shard(KEY).entries[KEY].touch.leased_until_ms, 1_002);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uses, database) = (Uses::new(), database(&dir));
+        let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
+        for key in &keys {
+            uses.note(key, touch(7, 8));
+        }
+        uses.flush(&database).unwrap();
+        let kept: usize = uses.shards.iter().map(|shard| lock(shard).entries.len()).sum();
+        assert!(kept <= SHARDS * SHARD_ENTRIES_MAX, "{kept}");
+        assert!(uses.look(&database, &keys).unwrap().iter().all(|known| *known == touch(7, 8)));
+    }
+}
