@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::completeness::{Completeness, Trees};
+use crate::disk::{DiskSettings, DiskStore};
 use crate::error::StoreError;
 use crate::evict::{Catalog, Limits};
 use crate::memory::MemoryStore;
@@ -86,6 +87,16 @@ impl Backend for MemoryStore {
     }
 }
 
+impl Backend for DiskStore {
+    fn troubles(&self) -> Vec<String> {
+        DiskStore::troubles(self)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        DiskStore::close(self)
+    }
+}
+
 /// The store, put together.
 pub struct Store {
     backend: Arc<dyn Backend>,
@@ -111,6 +122,18 @@ impl<S: BlobStore + Catalog> Evicts for Arc<Room<S>> {
 }
 
 impl Store {
+    /// The store in this directory, which is begun if there is none.
+    pub fn open(settings: StoreSettings) -> Result<Store, StoreError> {
+        let disk = DiskStore::open(DiskSettings {
+            dir: settings.dir.clone(),
+            limit_bytes: settings.limit_bytes,
+            reserve_bytes: settings.reserve_bytes,
+            blob_bytes_max: settings.blob_bytes_max,
+            clock: Arc::clone(&settings.clock),
+        })?;
+        Ok(Store::around(Arc::new(disk), settings))
+    }
+
     /// A store that lasts as long as the process, for tests. The settings' directory is not
     /// looked at.
     pub fn in_memory(settings: StoreSettings) -> Store {

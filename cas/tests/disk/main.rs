@@ -1,0 +1,6 @@
+//! The store on disk, tried through its public traits.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod store;
+mod support;
