@@ -21,8 +21,9 @@ pub const UPLOAD_GRACE: Duration = Duration::from_secs(15 * 60);
 pub const RENEWAL_SLACK: Duration = Duration::from_secs(15 * 60);
 
 /// A lease that ends later than this from now was written under a clock that was wrong,
-/// and is not honoured: else one bad date could fill the store for years.
-pub const LEASE_HONOURED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// and is not honoured: else one bad date could fill the store for years. Clocks that are
+/// put right by hours or days (a time zone, a machine that slept) break no promise.
+pub const LEASE_HONOURED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// When a thing was last used and until when it is leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

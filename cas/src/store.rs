@@ -129,7 +129,7 @@ impl Content {
 }
 
 /// Which action, for whom.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey {
     /// The instance name, which isolates action results; mostly empty.
     pub instance: Arc<str>,

@@ -12,6 +12,6 @@ mod sketch;
 mod worth;
 
 pub use catalog::{ActionEntry, BlobEntry, Catalog, Usage};
-pub use plan::{Candidate, Limits, Selection, Victim, What};
+pub use plan::{Candidate, Limits, Selection, What};
 pub use run::{Evicted, Evictor, Shelf, Step};
 pub use worth::{REBUILD_MS_DEFAULT, Worth};

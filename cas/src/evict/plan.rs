@@ -12,7 +12,6 @@ use std::collections::BinaryHeap;
 use super::catalog::Usage;
 use super::worth::Worth;
 use crate::digest::Digest;
-use crate::leases::Touch;
 use crate::store::ActionKey;
 
 /// Eviction begins where a sixteenth of the limit is left, before any writer is refused…
@@ -80,9 +79,6 @@ pub struct Candidate {
     pub worth: Worth,
     /// About what its going frees.
     pub physical_bytes: u64,
-    /// When it had last been used by then. If that has changed when its turn comes, it
-    /// stays.
-    pub touch: Touch,
     /// What it is.
     pub what: What,
 }
@@ -91,32 +87,9 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// A result, and those of its blobs that no other result names.
-    Action(Box<Victim>),
+    Action(ActionKey),
     /// A blob that no result names, by its BLAKE3.
     Orphan(Digest),
-}
-
-/// A result that may go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Victim {
-    /// Which action.
-    pub key: ActionKey,
-    /// What the result and all it names hash to, in this round: if that is another when
-    /// its turn comes, it is another result.
-    pub fingerprint: u64,
-}
-
-impl Ord for Victim {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let order = |victim: &Victim| (victim.key.hash, victim.key.function, victim.fingerprint);
-        order(self).cmp(&order(other)).then_with(|| self.key.instance.cmp(&other.key.instance))
-    }
-}
-
-impl PartialOrd for Victim {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// By worth; the rest only makes the order total, so that a plan does not depend on the
@@ -226,7 +199,7 @@ mod tests {
     fn candidate((cost_ms, physical_bytes, name): (u64, u64, u8)) -> Candidate {
         let worth = Worth::of(cost_ms, 1 << 20, 0);
         let what = What::Orphan(Digest::new(DigestFunction::Blake3, Hash([name; 32]), physical_bytes));
-        Candidate { worth, physical_bytes, touch: Touch::default(), what }
+        Candidate { worth, physical_bytes, what }
     }
 
     proptest! {

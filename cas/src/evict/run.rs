@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::vec::IntoIter;
 
 use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
-use super::plan::{Candidate, Limits, Selection, Victim, What};
+use super::plan::{Candidate, Limits, Selection, What};
 use super::sketch::Counts;
 use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
 use crate::clock::{Clock, duration_ms};
@@ -201,11 +201,12 @@ enum Phase {
     Deleting { candidates: IntoIter<Candidate>, doomed: VecDeque<Digest> },
 }
 
-/// What a result names, and what that and the result hash to.
+/// What a result names.
 struct Named {
     digests: Vec<Digest>,
     /// `None` where the result is of no use: a part of it cannot be had.
     rebuild_ms: Option<u64>,
+    /// What the result and all it names hash to, in this round.
     fingerprint: u64,
 }
 
@@ -283,8 +284,7 @@ impl Round {
         let worth = named
             .rebuild_ms
             .map_or(Worth::NOTHING, |cost_ms| Worth::of(cost_ms, physical_bytes, entry.touch.age_ms(now_ms)));
-        let victim = Victim { key: entry.key.clone(), fingerprint: named.fingerprint };
-        Candidate { worth, physical_bytes, touch: entry.touch, what: What::Action(Box::new(victim)) }
+        Candidate { worth, physical_bytes, what: What::Action(entry.key.clone()) }
     }
 
     fn rank_blobs(
@@ -319,7 +319,7 @@ impl Round {
     ) -> Result<Option<Phase>, StoreError> {
         for _ in 0..DELETIONS_PER_STEP {
             if let Some(digest) = doomed.pop_front() {
-                self.delete_blob(shelf, &digest, None)?;
+                self.delete_blob(shelf, &digest)?;
                 continue;
             }
             if self.evicted.physical_bytes >= self.goal_bytes {
@@ -327,32 +327,25 @@ impl Round {
             }
             match candidates.next() {
                 None => return Ok(None),
-                Some(Candidate { what: What::Orphan(digest), touch, .. }) => {
-                    self.delete_blob(shelf, &digest, Some(touch))?;
-                }
-                Some(Candidate { what: What::Action(victim), touch, .. }) => {
-                    doomed.extend(self.delete_action(shelf, &victim, touch)?);
+                Some(Candidate { what: What::Orphan(digest), .. }) => self.delete_blob(shelf, &digest)?,
+                Some(Candidate { what: What::Action(key), .. }) => {
+                    doomed.extend(self.delete_action(shelf, &key)?);
                 }
             }
         }
         Ok(Some(Phase::Deleting { candidates, doomed }))
     }
 
-    /// Deletes a result if it is still the one that was ranked. What it named.
-    fn delete_action(
-        &mut self,
-        shelf: &Shelf<'_>,
-        victim: &Victim,
-        seen: Touch,
-    ) -> Result<Vec<Digest>, StoreError> {
-        let Some(entry) = shelf.catalog.action_entry(&victim.key)? else { return Ok(Vec::new()) };
-        let named = self.named_by(shelf, &entry);
-        // One that was never counted cannot be taken back from the counts.
-        let is_the_same = named.fingerprint == victim.fingerprint && entry.touch == seen;
-        if !is_the_same || self.counts.estimate(&named.fingerprint) == 0 {
+    /// Deletes a result if nobody used it meanwhile. What it named.
+    fn delete_action(&mut self, shelf: &Shelf<'_>, key: &ActionKey) -> Result<Vec<Digest>, StoreError> {
+        let Some(entry) = shelf.catalog.action_entry(key)? else { return Ok(Vec::new()) };
+        if self.is_spared(entry.touch, shelf.clock.now_ms()) {
             return Ok(Vec::new());
         }
-        if !shelf.catalog.delete_action(&victim.key, seen)? {
+        let named = self.named_by(shelf, &entry);
+        // What was never counted, because it came or was replaced since, cannot be taken
+        // back from the counts.
+        if self.counts.estimate(&named.fingerprint) == 0 || !shelf.catalog.delete_action(key, entry.touch)? {
             return Ok(Vec::new());
         }
         self.evicted.actions += 1;
@@ -363,15 +356,9 @@ impl Round {
     }
 
     /// Deletes a blob if no result names it and nobody used it meanwhile.
-    fn delete_blob(
-        &mut self,
-        shelf: &Shelf<'_>,
-        digest: &Digest,
-        seen: Option<Touch>,
-    ) -> Result<(), StoreError> {
+    fn delete_blob(&mut self, shelf: &Shelf<'_>, digest: &Digest) -> Result<(), StoreError> {
         let Some(entry) = shelf.catalog.blob_entry(digest)? else { return Ok(()) };
-        let was_used = seen.is_some_and(|seen| seen != entry.touch);
-        if was_used || self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
+        if self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
             return Ok(());
         }
         if let Some(freed_bytes) = shelf.catalog.delete_blob(&entry.names.blake3, entry.touch)? {
@@ -417,7 +404,6 @@ fn orphan_candidate(entry: &BlobEntry, now_ms: u64) -> Candidate {
     Candidate {
         worth: Worth::of(cost_ms, entry.physical_bytes, entry.touch.age_ms(now_ms)),
         physical_bytes: entry.physical_bytes,
-        touch: entry.touch,
         what: What::Orphan(digest),
     }
 }

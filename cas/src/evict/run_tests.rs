@@ -257,6 +257,19 @@ fn what_is_cheap_and_large_goes_before_what_is_dear_and_small() {
 }
 
 #[test]
+fn each_of_many_results_is_charged_its_part_of_what_they_share() {
+    let mut fixture = Fixture::new(100);
+    let shared = fixture.blob(SHA256, 1, 60);
+    let sharers: Vec<_> = (0..10).map(|name| fixture.action(name, 10, &[shared])).collect();
+    let own = fixture.blob(SHA256, 2, 36);
+    let owner = fixture.action(10, 20, &[own]);
+    fixture.clock.advance(DAY);
+    fixture.run();
+    assert!(sharers.iter().all(|key| fixture.has_action(key)) && fixture.has(&shared));
+    assert!(!fixture.has_action(&owner) && !fixture.has(&own));
+}
+
+#[test]
 fn what_nobody_asks_for_goes_in_the_end() {
     let mut fixture = Fixture::new(100);
     let old = fixture.blob(SHA256, 1, 60);
@@ -470,7 +483,7 @@ fn planned() -> impl Strategy<Value = Planned> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sto_03_04_05_06_any_round_leaves_a_store_that_is_whole(
         actions in proptest::collection::vec(planned(), 0..40),

@@ -11,3 +11,6 @@ mod state;
 mod store;
 
 pub use store::MemoryStore;
+
+#[cfg(test)]
+mod tests;

@@ -198,6 +198,7 @@ async fn serve_tls<D: Door>(reception: &Reception<D>, tls: &Tls, raw: TcpStream,
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     peer.certificate = certificate.map(|certificate| DigestFunction::Sha256.hash(certificate));
+    tracing::debug!(peer = %peer.name, certificate = ?peer.certificate, "a TLS connection is open");
     reception.serve(Box::new(stream), peer).await;
 }
 
@@ -370,6 +371,6 @@ mod tests {
     async fn a_connection_that_was_reset_delays_nobody() {
         let (served, took) = accept_after(&[libc::ECONNABORTED; 50]).await;
         assert_eq!(served, 1);
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        assert!(took < Duration::from_secs(5), "with rests it would be half a minute: {took:?}");
     }
 }

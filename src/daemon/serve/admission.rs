@@ -138,6 +138,14 @@ impl Peer {
 
     /// What the sender of this request may do: at least read.
     pub async fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, Refusal> {
+        let admitted = self.check(uri, headers).await;
+        if let Err(refusal) = &admitted {
+            tracing::debug!(peer = %self.name, path = uri.path(), why = refusal.label(), "not admitted");
+        }
+        admitted
+    }
+
+    async fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, Refusal> {
         if let Some(guard) = &self.rules.hosts {
             guard.check(provenance(uri, headers))?;
         }

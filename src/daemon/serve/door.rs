@@ -27,9 +27,7 @@ use super::listen::{Door, Stream};
 use super::meters::Method;
 use super::reply::{self, Body};
 use super::traffic::{Traffic, Verdict};
-use super::{
-    action_cache, bytestream, bytestream_write, capabilities, cas, health, http_reply, request_metadata, tree,
-};
+use super::{action_cache, bytestream, bytestream_write, capabilities, cas, health, request_metadata, tree};
 use crate::daemon::Draining;
 
 /// How much a client may send on one stream before we have taken any of it in: about what
@@ -162,7 +160,7 @@ async fn answer(context: &Context, traffic: &Arc<Traffic>, request: Request<Inco
     let response = match (is_grpc(&request), admitted) {
         (true, admitted) => grpc(context, admitted, request).await,
         (false, Ok(admitted)) => super::http::handle(request, &admitted).await.map(Body::plain),
-        (false, Err(refusal)) => http_reply::refusal(&refusal).map(Body::plain),
+        (false, Err(refusal)) => super::http::refuse(request, &refusal, context).await.map(Body::plain),
     };
     response.map(|body| body.of_request(open))
 }
@@ -189,6 +187,7 @@ async fn grpc(
     };
     let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
     context.shared.meters.count(method, code);
+    context.shared.meters.took(method, begun.elapsed());
     tracing::debug!(
         method = method.name(),
         ?code,

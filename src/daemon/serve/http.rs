@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body::Body;
 use kache_cas::{ActionKey, Digest, DigestFunction, Hash, Mention, StoreError};
@@ -52,12 +53,41 @@ where
         Ok(target) if head.method == Method::HEAD => reply::without_body(get_headers(&target, context)),
         Ok(_) => method_not_allowed(&head.method),
     };
-    if is_put && !response.status().is_success() {
+    log(&head, &response, context);
+    timed.finish(outcome(response.status()));
+    drain(&head.headers, &mut upload, &response).await;
+    context.shared.metrics.received(upload.received_bytes());
+    response
+}
+
+/// Answers a request that was not admitted.
+pub async fn refuse<B>(request: Request<B>, refusal: &Refusal, context: &Context) -> HttpResponse
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+{
+    let (head, body) = request.into_parts();
+    let response = reply::refusal(refusal);
+    drain(&head.headers, &mut Upload::new(body, context.limits().stream_idle_max), &response).await;
+    response
+}
+
+fn log(head: &Parts, response: &HttpResponse, context: &Context) {
+    tracing::debug!(
+        method = %head.method, path = head.uri.path(), status = response.status().as_u16(),
+        peer = %context.peer.name, "answered"
+    );
+}
+
+/// Takes in what a refused client is still sending, lest it never sees the answer. One that
+/// asked first (`Expect: 100-continue`) is sending nothing yet.
+async fn drain<B>(headers: &HeaderMap, upload: &mut Upload<B>, response: &HttpResponse)
+where
+    B: Body<Data = Bytes> + Unpin + Send,
+{
+    let is_waiting = headers.contains_key(header::EXPECT) && upload.received_bytes() == 0;
+    if !response.status().is_success() && !is_waiting {
         upload.drain().await;
     }
-    context.shared.metrics.received(upload.received_bytes());
-    timed.finish(outcome(response.status()));
-    response
 }
 
 fn operation(target: Option<&Target>, is_put: bool) -> Operation {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kache_proto::Message as _;
+use kache_proto::reapi::{self, action_cache_client::ActionCacheClient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -302,6 +304,56 @@ async fn client_certificates_are_accepted_and_strangers_are_not() {
     }
 }
 
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn net_06_logs_and_pages_show_no_secret() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // A test's runtime has one thread, and this holds for it.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let files = Files::new();
+    let settings = ServeSettings { tokens: Some(files.tokens()), ..Setup::default().settings };
+    let server = Setup { settings, ..Setup::default() }.start().await;
+    let mut shown = String::new();
+    for credentials in
+        ["Basic YWxpY2U6c2VzYW1l", "Bearer t0ken", "Basic Ym9iOnNlc2FtZQ==", "Bearer s3same", "?"]
+    {
+        for path in ["/metrics", "/status", "/cas/1", "/nowhere"] {
+            let answer = server.ask(&format!("GET {path}\nAuthorization: {credentials}"), b"").await;
+            shown.push_str(&answer.head);
+            shown.push_str(answer.text());
+        }
+        let mut actions = ActionCacheClient::new(server.channel().await);
+        let mut request = tonic::Request::new(reapi::GetActionResultRequest::default());
+        request.metadata_mut().insert("authorization", credentials.parse().unwrap());
+        shown.push_str(&actions.get_action_result(request).await.unwrap_err().to_string());
+    }
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("not admitted"), "the log is looked at at all: {logged}");
+    for secret in ["sesame", "t0ken", "s3same", "YWxpY2U6c2VzYW1l", "Ym9iOnNlc2FtZQ", "$2b$", "{SHA256}"] {
+        assert!(!shown.contains(secret), "{secret} was answered");
+        let line = logged.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was logged");
+    }
+}
+
 fn impatient() -> accept::Limits {
     let short = Duration::from_millis(300);
     accept::Limits {
@@ -349,7 +401,9 @@ async fn those_who_say_nothing_or_too_little_are_left() {
 
 #[tokio::test]
 async fn one_who_takes_nothing_of_a_download_is_left() {
-    let server = Setup { accept: impatient(), ..Setup::default() }.start().await;
+    let patience = Patience { first_bytes: Duration::from_secs(10), write_stall: Duration::from_secs(1) };
+    let accept = accept::Limits { patience, ..accept::Limits::default() };
+    let server = Setup { accept, ..Setup::default() }.start().await;
     let blob = noise(40_000_000);
     let path = format!("/cas/{}", sha256(&blob));
     assert_eq!(server.put(&path, &blob).await.status, 200);
@@ -451,6 +505,52 @@ async fn draining_ends_what_is_under_way_and_takes_nothing_new() {
     busy.write_all(&blob[50_000..]).await.unwrap();
     assert_eq!(read_answer(&mut busy).await.unwrap().status, 200);
     tokio::time::timeout(Duration::from_secs(5), server.running).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn what_one_protocol_writes_the_other_reads() {
+    let server = Setup::default().start().await;
+    let blob = noise(100);
+    server.put(&format!("/cas/{}", sha256(&blob)), &blob).await;
+    let digest = reapi::Digest { hash: sha256(&blob), size_bytes: 100 };
+    let output = reapi::OutputFile {
+        path: "out".to_owned(),
+        digest: Some(digest.clone()),
+        ..reapi::OutputFile::default()
+    };
+    let result = reapi::ActionResult { output_files: vec![output], ..reapi::ActionResult::default() };
+    server.put(&format!("/x/y/ac/{}", sha256(b"by http")), &result.encode_to_vec()).await;
+
+    let mut actions = ActionCacheClient::new(server.channel().await);
+    let action = |name: &[u8]| Some(reapi::Digest { hash: sha256(name), size_bytes: 7 });
+    let ask = |instance: &str| reapi::GetActionResultRequest {
+        instance_name: instance.to_owned(),
+        action_digest: action(b"by http"),
+        ..reapi::GetActionResultRequest::default()
+    };
+    let found = actions.get_action_result(ask("x/y")).await.unwrap().into_inner();
+    assert_eq!(found.output_files, result.output_files);
+    let code = actions.get_action_result(ask("x")).await.unwrap_err().code();
+    assert_eq!(code, tonic::Code::NotFound);
+
+    let update = reapi::UpdateActionResultRequest {
+        instance_name: "a/b".to_owned(),
+        action_digest: action(b"by grpc"),
+        action_result: Some(result.clone()),
+        ..reapi::UpdateActionResultRequest::default()
+    };
+    actions.update_action_result(update).await.unwrap();
+    let answer = server.get(&format!("/a/b/ac/{}", sha256(b"by grpc"))).await;
+    let found = reapi::ActionResult::decode(&answer.body[..]).unwrap();
+    assert_eq!(found.output_files, result.output_files);
+    assert_eq!(server.get(&format!("/ac/{}", sha256(b"by grpc"))).await.status, 404);
+    let metrics = server.get("/metrics").await;
+    for line in [
+        r#"kache_grpc_requests_total{method="GetActionResult",code="NotFound"} 1"#,
+        r#"kache_grpc_request_duration_seconds_count{method="GetActionResult"} 2"#,
+    ] {
+        assert!(metrics.text().lines().any(|found| found == line), "{line}");
+    }
 }
 
 #[test]

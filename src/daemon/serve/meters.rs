@@ -1,9 +1,12 @@
-//! Counts what was asked over gRPC and how it ended. Numbers only; showing them is
+//! Counts what was asked over gRPC, how it ended and how long it took. Numbers only; showing them is
 //! `metrics`' work.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tonic::Code;
+
+use super::latency::Latency;
 
 /// The methods that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +72,23 @@ const CODES: usize = 17;
 #[derive(Debug, Default)]
 pub struct Meters {
     ended: [[AtomicU64; CODES]; Method::ALL.len()],
+    latency: [Latency; Method::ALL.len()],
 }
 
 impl Meters {
     /// One more request of this method ended so. A stream counts when its answer begins.
     pub fn count(&self, method: Method, code: Code) {
         self.ended[method as usize][code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It took this long until its answer began.
+    pub fn took(&self, method: Method, took: Duration) {
+        self.latency[method as usize].record(took);
+    }
+
+    /// How long each method took, whether anybody used it or not.
+    pub fn latencies(&self) -> impl Iterator<Item = (Method, &Latency)> {
+        Method::ALL.into_iter().zip(&self.latency)
     }
 
     /// Every count that is not zero.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::exposition::{Exposition, Kind};
+use super::latency::Latency;
 
 /// What was asked for over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,30 +101,11 @@ impl Turned {
     }
 }
 
-/// The upper bounds of the latency buckets, in microseconds, with the text Prometheus
-/// reads. A hit in memory takes tens of microseconds; an upload over a slow line seconds.
-const BUCKETS: [(u64, &str); 12] = [
-    (100, "0.0001"),
-    (250, "0.00025"),
-    (500, "0.0005"),
-    (1_000, "0.001"),
-    (2_500, "0.0025"),
-    (5_000, "0.005"),
-    (10_000, "0.01"),
-    (50_000, "0.05"),
-    (100_000, "0.1"),
-    (500_000, "0.5"),
-    (2_500_000, "2.5"),
-    (10_000_000, "10"),
-];
-
 /// One operation's numbers.
 #[derive(Default)]
 struct OperationCounts {
     outcomes: [AtomicU64; Outcome::ALL.len()],
-    /// How many fell into each bucket and not into a lower one; the last is beyond all.
-    buckets: [AtomicU64; BUCKETS.len() + 1],
-    total_us: AtomicU64,
+    latency: Latency,
 }
 
 /// All numbers of the door.
@@ -173,11 +155,8 @@ impl Drop for Timed<'_> {
 
 impl OperationCounts {
     fn record(&self, outcome: Outcome, took: Duration) {
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS.iter().position(|(bound, _)| took_us <= *bound).unwrap_or(BUCKETS.len());
         add(&self.outcomes[outcome as usize], 1);
-        add(&self.buckets[bucket], 1);
-        add(&self.total_us, took_us);
+        self.latency.record(took);
     }
 }
 
@@ -259,18 +238,8 @@ impl ServeMetrics {
         let name = "kache_http_request_duration_seconds";
         out.family(name, Kind::Histogram, "Time from an HTTP request to the beginning of its answer.");
         for operation in Operation::ALL {
-            let counts = &self.operations[operation as usize];
-            let label = ("operation", operation.label());
-            let mut below = 0;
-            for ((_, bound), counter) in BUCKETS.iter().zip(&counts.buckets) {
-                below += read(counter);
-                out.sample(&format!("{name}_bucket"), &[label, ("le", bound)], below);
-            }
-            below += read(&counts.buckets[BUCKETS.len()]);
-            out.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], below);
-            let seconds = Duration::from_micros(read(&counts.total_us)).as_secs_f64();
-            out.sample(&format!("{name}_sum"), &[label], seconds);
-            out.sample(&format!("{name}_count"), &[label], below);
+            let latency = &self.operations[operation as usize].latency;
+            latency.expose(out, name, ("operation", operation.label()));
         }
     }
 
@@ -315,10 +284,6 @@ mod tests {
         }
         for (index, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, index, "{outcome:?}");
-        }
-        assert!(BUCKETS.is_sorted());
-        for (bound_us, text) in BUCKETS {
-            assert_eq!(text.parse::<f64>().unwrap(), Duration::from_micros(bound_us).as_secs_f64());
         }
     }
 

@@ -19,6 +19,7 @@ pub mod host_guard;
 pub mod http;
 pub mod http_path;
 pub mod http_reply;
+pub mod latency;
 pub mod limits;
 pub mod listen;
 mod message;

@@ -111,4 +111,9 @@ fn grpc_requests(out: &mut Exposition, context: &Context) {
         let code = format!("{code:?}");
         out.sample(name, &[("method", method.name()), ("code", &code)], count);
     }
+    let name = "kache_grpc_request_duration_seconds";
+    out.family(name, Kind::Histogram, "Time from a gRPC request to the beginning of its answer.");
+    for (method, latency) in context.shared.meters.latencies() {
+        latency.expose(out, name, ("method", method.name()));
+    }
 }

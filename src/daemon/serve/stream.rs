@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     const SHORT: Patience =
-        Patience { first_bytes: Duration::from_millis(200), write_stall: Duration::from_millis(200) };
+        Patience { first_bytes: Duration::from_millis(200), write_stall: Duration::from_millis(500) };
 
     async fn soon<T>(work: impl Future<Output = T>) -> T {
         tokio::time::timeout(Duration::from_secs(5), work).await.expect("nobody waits forever")
@@ -194,7 +194,7 @@ mod tests {
         let mut server = Paced::new(server, SHORT);
         let reading = tokio::spawn(async move {
             for _ in 0..20 {
-                tokio::time::sleep(SHORT.write_stall / 8).await;
+                tokio::time::sleep(SHORT.write_stall / 20).await;
                 client.read_u8().await.unwrap();
             }
             client

@@ -11,6 +11,7 @@ use kache_cas::{DigestFunction, Store, StoreSettings};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
 
 use super::accept::{self, Reception};
 use super::context::{Backend, Shared};
@@ -76,6 +77,12 @@ impl Setup {
 impl Server {
     pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addresses[0]).await.unwrap()
+    }
+
+    /// A connection for generated gRPC clients.
+    pub(super) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses[0])).unwrap();
+        endpoint.connect().await.unwrap()
     }
 
     /// One request on a connection of its own. `HOST` in the head stands for the address.

@@ -1,0 +1,122 @@
+//! Tests of what only the implementation can promise.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::MemoryStore;
+use crate::clock::ManualClock;
+use crate::digest::{Digest, DigestFunction, Hash};
+use crate::evict::Catalog;
+use crate::leases::UPLOAD_GRACE;
+use crate::store::{ActionCache, ActionKey, BlobStore, Link, LocalFiles, Mention, Placing, Sharing};
+
+const SHA256: DigestFunction = DigestFunction::Sha256;
+
+fn store(limit_bytes: u64) -> (MemoryStore, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::default());
+    (MemoryStore::limited(clock.clone(), limit_bytes), clock)
+}
+
+fn insert(store: &MemoryStore, bytes: &'static [u8]) -> Digest {
+    let digest = Digest::of(SHA256, bytes);
+    store.insert(&[(digest, Bytes::from_static(bytes))]).remove(0).unwrap();
+    digest
+}
+
+#[test]
+fn sto_04_a_deletion_asks_again() {
+    let (store, clock) = store(u64::MAX);
+    let digest = insert(&store, b"blob");
+    let entry = || store.blob_entry(&digest).unwrap().unwrap();
+    let delete = |seen| store.delete_blob(&entry().names.blake3, seen).unwrap().is_some();
+    assert!(!delete(entry().touch), "it is new");
+    clock.advance(UPLOAD_GRACE);
+    let seen = entry().touch;
+    store.find_missing(&[digest], Mention::Use).unwrap();
+    assert!(!delete(seen), "it was used since");
+    store.find_missing(&[digest], Mention::Promise).unwrap();
+    assert!(!delete(entry().touch), "it is promised");
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    let deletions = store.deletions();
+    assert!(delete(entry().touch));
+    assert_ne!(store.deletions(), deletions);
+    assert!(store.open(&digest, Mention::Use).unwrap().is_none());
+
+    let key = ActionKey { instance: "".into(), function: SHA256, hash: Hash([1; 32]) };
+    store.put(&key, &Default::default()).unwrap();
+    let entry = || store.action_entry(&key).unwrap().unwrap();
+    let seen = entry().touch;
+    clock.advance(Duration::from_secs(1));
+    store.get(&key, Mention::Use).unwrap();
+    assert!(!store.delete_action(&key, seen).unwrap(), "it was used since");
+    store.get(&key, Mention::Promise).unwrap();
+    assert!(!store.delete_action(&key, entry().touch).unwrap(), "it is promised");
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    assert!(store.delete_action(&key, entry().touch).unwrap());
+}
+
+#[test]
+fn sto_04_what_was_opened_stays_readable() {
+    let (store, clock) = store(u64::MAX);
+    let digest = insert(&store, b"blob");
+    let content = store.open(&digest, Mention::Use).unwrap().unwrap();
+    clock.advance(UPLOAD_GRACE);
+    let entry = store.blob_entry(&digest).unwrap().unwrap();
+    store.delete_blob(&entry.names.blake3, entry.touch).unwrap().unwrap();
+    assert_eq!(content.read_all().unwrap(), "blob");
+}
+
+#[test]
+fn sto_06_room_is_set_apart_when_a_writer_begins() {
+    let (store, _) = store(10_000);
+    let digest = |name: u8| Digest::of(SHA256, &[name; 3_000]);
+    let mut writers: Vec<_> = (0..3).map(|name| store.create(&digest(name)).unwrap()).collect();
+    assert!(store.create(&digest(3)).is_err_and(|error| error.is_no_space()));
+    // One that goes away gives its room back.
+    writers.pop();
+    let mut writer = store.create(&digest(3)).unwrap();
+    writer.write(&[3; 3_000]).unwrap();
+    writer.commit().unwrap();
+    assert!(store.create(&digest(4)).is_err());
+    drop(writers);
+    assert!(store.create(&digest(4)).is_ok());
+}
+
+#[test]
+fn one_content_has_one_copy_under_both_names() {
+    let (store, _) = store(u64::MAX);
+    let bytes = Bytes::from_static(b"the same");
+    let names = DigestFunction::ALL.map(|function| Digest::of(function, &bytes));
+    store.insert(&[(names[0], bytes.clone())]).remove(0).unwrap();
+    assert_eq!(store.find_missing(&names, Mention::Peek).unwrap(), [false, true]);
+    store.insert(&[(names[1], bytes)]).remove(0).unwrap();
+    assert_eq!(store.find_missing(&names, Mention::Peek).unwrap(), [false, false]);
+    assert_eq!(store.usage().unwrap().blobs, 1);
+}
+
+#[test]
+fn a_file_goes_in_and_comes_out_as_asked() {
+    let (store, _) = store(u64::MAX);
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::write(&source, b"bytes").unwrap();
+    let (names, link) = store.ingest(&source, SHA256, Sharing::Hardlink).unwrap();
+    let digest = names.digest(SHA256).unwrap();
+    assert_eq!((digest, link), (Digest::of(SHA256, b"bytes"), Link::Copy));
+
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let placing = Placing { mode: 0o755, modified: Some(modified), sharing: Sharing::Private };
+    assert_eq!(store.place(&digest, &target, &placing).unwrap(), Some(Link::Copy));
+    assert_eq!(std::fs::read(&target).unwrap(), b"bytes");
+    let metadata = std::fs::metadata(&target).unwrap();
+    assert_eq!(metadata.modified().unwrap(), modified);
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777, 0o755);
+
+    let absent = Digest::of(SHA256, b"absent");
+    assert_eq!(store.place(&absent, &target, &placing).unwrap(), None);
+    assert_eq!(std::fs::read(&target).unwrap(), b"bytes", "it is as it was");
+    assert!(store.place(&digest, &dir.path().join("no/such/dir"), &placing).is_err());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left lying about");
+}

@@ -1,0 +1,38 @@
+//! The whole store, put together, against a model that is a few maps.
+//!
+//! Random lives of a store: blobs and results come, are asked for and promised, time
+//! passes and goes back, maintenance runs, the store is closed and opened again. After
+//! every step the store may say nothing that the model knows to be false, and must have
+//! kept every promise that the model remembers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod model {
+    pub(crate) mod life;
+    pub(crate) mod world;
+}
+
+use model::life::lives;
+use model::world::{Kind, World};
+use proptest::prelude::*;
+
+fn check(kind: Kind, life: &[model::life::Event]) -> Result<(), TestCaseError> {
+    let mut world = World::new(kind);
+    for event in life {
+        world.live(event)?;
+    }
+    Ok(())
+}
+
+/// Failures are printed whole; no file of seeds is kept.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(64))]
+    #[test]
+    fn sto_02_03_04_06_the_store_in_memory_keeps_its_promises(life in lives(120)) {
+        check(Kind::Memory, &life)?;
+    }
+}

@@ -1,0 +1,95 @@
+//! What can happen to a store, at random.
+
+use std::time::Duration;
+
+use kache_cas::{DigestFunction, Mention};
+use proptest::prelude::*;
+
+/// Blobs are named by a number, of which their bytes and size follow.
+pub(crate) type Name = u8;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A blob is written in pieces.
+    Write(DigestFunction, Name),
+    /// Several are inserted at once.
+    Insert(DigestFunction, Vec<Name>),
+    /// A blob is written with bytes that are not its own.
+    WriteWrong(DigestFunction, Name),
+    /// A writer goes away in the middle.
+    Abandon(DigestFunction, Name),
+    /// A file is taken in.
+    Ingest(DigestFunction, Name),
+    /// A blob is laid down as a file.
+    Place(DigestFunction, Name),
+    /// Somebody asks which are missing.
+    Find(DigestFunction, Vec<Name>, Mention),
+    /// A blob is read.
+    Open(DigestFunction, Name, Mention),
+    /// A result is stored, under one of a few keys.
+    Put(DigestFunction, u8, Vec<Name>),
+    /// A result is asked for.
+    Get(DigestFunction, u8, Mention),
+    /// A result is taken out of service.
+    Remove(DigestFunction, u8),
+    /// Time passes.
+    Wait(Duration),
+    /// The clock is set back.
+    SetBack(Duration),
+    /// Maintenance runs until it has nothing to do.
+    Maintain,
+    /// One step of maintenance.
+    Step,
+    /// The store is closed and opened again.
+    Reopen,
+    /// The process dies, and the store is opened again.
+    Die,
+}
+
+fn functions() -> impl Strategy<Value = DigestFunction> {
+    prop_oneof![Just(DigestFunction::Blake3), Just(DigestFunction::Sha256)]
+}
+
+fn mentions() -> impl Strategy<Value = Mention> {
+    prop_oneof![Just(Mention::Peek), Just(Mention::Use), Just(Mention::Promise)]
+}
+
+fn waits() -> impl Strategy<Value = Duration> {
+    let hours = |range| (range,).prop_map(|(minutes,): (u64,)| Duration::from_secs(60 * minutes));
+    prop_oneof![hours(0u64..20), hours(0u64..300), hours(0u64..100_000)]
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let name = || 0u8..64;
+    let names = || proptest::collection::vec(0u8..64, 0..6);
+    let key = || 0u8..12;
+    prop_oneof![
+        8 => (functions(), name()).prop_map(|(function, name)| Event::Write(function, name)),
+        4 => (functions(), names()).prop_map(|(function, names)| Event::Insert(function, names)),
+        1 => (functions(), name()).prop_map(|(function, name)| Event::WriteWrong(function, name)),
+        1 => (functions(), name()).prop_map(|(function, name)| Event::Abandon(function, name)),
+        2 => (functions(), name()).prop_map(|(function, name)| Event::Ingest(function, name)),
+        2 => (functions(), name()).prop_map(|(function, name)| Event::Place(function, name)),
+        4 => (functions(), names(), mentions())
+            .prop_map(|(function, names, mention)| Event::Find(function, names, mention)),
+        3 => (functions(), name(), mentions())
+            .prop_map(|(function, name, mention)| Event::Open(function, name, mention)),
+        4 => (functions(), key(), names())
+            .prop_map(|(function, key, names)| Event::Put(function, key, names)),
+        6 => (functions(), key(), mentions())
+            .prop_map(|(function, key, mention)| Event::Get(function, key, mention)),
+        1 => (functions(), key()).prop_map(|(function, key)| Event::Remove(function, key)),
+        6 => waits().prop_map(Event::Wait),
+        1 => (0u64..12 * 60).prop_map(|minutes| Event::SetBack(Duration::from_secs(60 * minutes))),
+        2 => Just(Event::Maintain),
+        3 => Just(Event::Step),
+        1 => Just(Event::Reopen),
+        1 => Just(Event::Die),
+    ]
+}
+
+/// A life of up to so many events.
+pub(crate) fn lives(events_max: usize) -> impl Strategy<Value = Vec<Event>> {
+    proptest::collection::vec(events(), 1..events_max)
+}
