@@ -153,8 +153,9 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 async fn answer(context: &Context, traffic: &Arc<Traffic>, request: Request<Incoming>) -> Response<Body> {
     let open = traffic.request(context.shared.activity.request());
     let admitted = context.peer.admit(request.uri(), request.headers()).await;
-    if let Err(refusal) = &admitted {
-        context.shared.metrics.refused(refusal.label());
+    match &admitted {
+        Ok(_) => traffic.admitted(),
+        Err(refusal) => context.shared.metrics.refused(refusal.label()),
     }
     let admitted = admitted.map(|access| context.with_access(access));
     let response = match (is_grpc(&request), admitted) {

@@ -6,7 +6,7 @@
 //! door's work; this only says that it is time.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ pub(super) struct Traffic {
     begun: Instant,
     requests: AtomicU64,
     open: AtomicU64,
+    /// Whether any request was admitted. Those of strangers earn no patience.
+    is_known: AtomicBool,
     /// When the last request ended, in milliseconds after `begun`.
     ended_ms: AtomicU64,
     untaken: Mutex<HashMap<u64, Instant>>,
@@ -51,6 +53,7 @@ impl Traffic {
             begun: now,
             requests: AtomicU64::new(0),
             open: AtomicU64::new(0),
+            is_known: AtomicBool::new(false),
             ended_ms: AtomicU64::new(0),
             untaken: Mutex::default(),
         })
@@ -63,6 +66,11 @@ impl Traffic {
         OpenRequest { traffic: Arc::clone(self), id, is_watched: false, _in_flight: in_flight }
     }
 
+    /// A request was admitted.
+    pub(super) fn admitted(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection is to be closed, and why.
     pub(super) fn verdict(&self, limits: &Limits, now: Instant) -> Verdict {
         let is_stalled = |since: &Instant| now.saturating_duration_since(*since) > limits.stream_idle_max;
@@ -72,10 +80,8 @@ impl Traffic {
         if self.open.load(Ordering::Relaxed) > 0 {
             return Verdict::Fine;
         }
-        let wait_max = match self.requests.load(Ordering::Relaxed) {
-            0 => limits.header_wait_max,
-            _ => limits.connection_idle_max,
-        };
+        let is_known = self.is_known.load(Ordering::Relaxed);
+        let wait_max = if is_known { limits.connection_idle_max } else { limits.header_wait_max };
         let ended = self.begun + std::time::Duration::from_millis(self.ended_ms.load(Ordering::Relaxed));
         if now.saturating_duration_since(ended) > wait_max { Verdict::Idle } else { Verdict::Fine }
     }
@@ -137,6 +143,8 @@ mod tests {
         let late = now + limits.connection_idle_max + Duration::from_secs(60);
         assert_eq!(traffic.verdict(&limits, late), Verdict::Fine, "a request is open");
         drop(request);
+        assert_eq!(traffic.verdict(&limits, soon), Verdict::Idle, "the request was refused");
+        traffic.admitted();
         assert_eq!(traffic.verdict(&limits, soon), Verdict::Fine);
         assert_eq!(traffic.verdict(&limits, late), Verdict::Idle);
         assert_eq!(activity.count().requests_in_flight, 0);
