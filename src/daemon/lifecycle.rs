@@ -170,6 +170,5 @@ fn opener(settings: &Settings) -> OpenStore {
     let mut store = StoreSettings::new(settings.place.cache_dir());
     store.limit_bytes = settings.max_size_bytes;
     store.reserve_bytes = settings.reserve_bytes;
-    // Until the store on disk is here, what is cached lasts as long as the daemon.
-    Arc::new(move || Ok(Store::in_memory(store.clone())))
+    Arc::new(move || Store::open(store.clone()))
 }
