@@ -7,6 +7,8 @@
 
 #[path = "tidy/edges.rs"]
 mod edges;
+#[path = "tidy/invariants.rs"]
+mod invariants;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/readme.rs"]
@@ -82,7 +84,12 @@ fn no_unwrap_outside_tests() {
 
 #[test]
 fn invariant_ids_are_well_formed() {
-    check(texts::check_invariant_ids);
+    check(invariants::check_ids);
+}
+
+#[test]
+fn every_invariant_has_a_test() {
+    assert_eq!(invariants::unguarded(&invariants::named_in(tree::all())), [""; 0]);
 }
 
 #[test]

@@ -14,10 +14,6 @@ const UNFINISHED: &[&str] =
 const MACHINE_PATHS: &[&str] =
     &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("/mnt/", "c/")];
 
-/// The areas of the invariants, and how many each has.
-const INVARIANTS: &[(&str, u32)] =
-    &[("key", 23), ("cc", 6), ("rst", 12), ("sto", 10), ("net", 7), ("dmn", 7)];
-
 /// A reader opens a file and reads first what it owns and what it refuses to know.
 pub(crate) fn check_module_docs(source: &Source) -> Vec<Complaint> {
     if !source.is_our_rust() || source.text.starts_with("//! ") {
@@ -60,39 +56,6 @@ pub(crate) fn check_unwrap(source: &Source) -> Vec<Complaint> {
         complain(source, source.line_of(at), "`unwrap` outside a test: `expect(\"why this holds\")`")
     })
     .collect()
-}
-
-/// A test that looks as if it were named for an invariant, and names none.
-pub(crate) fn check_invariant_ids(source: &Source) -> Vec<Complaint> {
-    if !source.is_our_rust() {
-        return Vec::new();
-    }
-    let wrong = source.functions().into_iter().filter(|function| {
-        function.is_test && INVARIANTS.iter().any(|(area, _)| looks_like(&function.name, area))
-    });
-    let wrong = wrong.filter(|function| invariant_of(&function.name).is_none());
-    wrong
-        .map(|function| {
-            let text = format!("`{}` names no invariant: `area_NN_what_holds` is expected", function.name);
-            complain(source, function.line, &text)
-        })
-        .collect()
-}
-
-/// Which invariant a test's name begins with, such as `("sto", 3)`.
-pub(crate) fn invariant_of(name: &str) -> Option<(&'static str, u32)> {
-    let (area, rest) = name.split_once('_')?;
-    let (number, what) = rest.split_once('_')?;
-    let (area, count) = INVARIANTS.iter().find(|(known, _)| *known == area)?;
-    let is_number = number.len() == 2 && number.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u32 = number.parse().ok()?;
-    (is_number && (1..=*count).contains(&number) && !what.is_empty()).then_some((*area, number))
-}
-
-/// The area, perhaps an underscore, then a digit.
-fn looks_like(name: &str, area: &str) -> bool {
-    let rest = name.strip_prefix(area).map(|rest| rest.trim_start_matches('_'));
-    rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 fn begins_a_word(text: &str, at: usize) -> bool {
@@ -142,17 +105,5 @@ mod tests {
         assert_eq!(check_unwrap(&rust("fn f() { g().unwrap(); }")).len(), 1);
         assert_eq!(check_unwrap(&rust("#[cfg(test)]\nmod tests { fn f() { g().unwrap(); } }")).len(), 0);
         assert_eq!(check_unwrap(&Source::new("tests/a.rs", "fn f() { g().unwrap(); }")).len(), 0);
-    }
-
-    #[test]
-    fn a_malformed_invariant_id_is_found() {
-        let check = |name: &str| check_invariant_ids(&rust(&format!("#[test]\nfn {name}() {{}}"))).len();
-        for wrong in ["sto_3_x", "sto_11_x", "sto03_x", "key_00_x", "dmn_08_x", "net_007_x", "sto_03"] {
-            assert_eq!(check(wrong), 1, "{wrong}");
-        }
-        for right in ["sto_03_x", "key_23_x", "keys_are_sorted", "stored", "net_is_down"] {
-            assert_eq!(check(right), 0, "{right}");
-        }
-        assert_eq!(invariant_of("dmn_02_x"), Some(("dmn", 2)));
     }
 }

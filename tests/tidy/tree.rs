@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::source::Source;
 
@@ -19,8 +20,13 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("failed to read {path}: {error}"))
 }
 
-/// Every text file, in the order of their paths.
-pub(crate) fn all() -> Vec<Source> {
+/// Every text file, in the order of their paths. Read once, for all rules.
+pub(crate) fn all() -> &'static [Source] {
+    static ALL: LazyLock<Vec<Source>> = LazyLock::new(read_all);
+    &ALL
+}
+
+fn read_all() -> Vec<Source> {
     let mut sources = Vec::new();
     collect(root(), &mut sources);
     sources.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Random, so that the same bytes twice came out of a cache; text that compresses beside
 # what does not, and more than one message of both.
 echo 'this is said on stdout'
