@@ -1,10 +1,10 @@
-//! Bazel with credentials, with wrong ones.
+//! Bazel with credentials, with wrong ones, and with a server that takes nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use crate::bazel_project::{Bazel, assert_built_anew, assert_same};
+use crate::bazel_project::{ACTIONS, Bazel, assert_built_anew, assert_same};
 use crate::server::{Server, Settings};
 use crate::tools::skipped_for_peer;
 
@@ -53,4 +53,25 @@ fn bazel_writes_with_a_password_reads_with_a_token_and_does_neither_without() {
     let writer = format!("--remote_header=authorization=Basic {}", STANDARD.encode("writer:pass word"));
     bazel.build(&[&grpc, "--remote_instance_name=team", &writer]).expect_hits();
     assert_same(&bazel.outputs(), &written);
+}
+
+#[test]
+fn bazel_reads_from_a_read_only_server_and_changes_nothing_there() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&dir.path().join("server"), Settings::default());
+    let bazel = Bazel::new(&dir.path().join("bazel"));
+    let grpc = format!("--remote_cache={}", server.grpc());
+    let http = format!("--remote_cache={}", server.http(""));
+    bazel.build_targets(&["//:large", "//:tree"], &[&grpc]);
+    server.restart_with(Settings { read_only: true, ..Settings::default() });
+
+    // What is there is hit; the rest runs, twice, because nothing of it is kept.
+    for flags in [&[&grpc, "--noremote_upload_local_results"][..], &[&http], &[&http]] {
+        bazel.clean();
+        let build = bazel.build(flags);
+        assert_eq!((build.hits, build.ran), (2, ACTIONS - 2), "hits and runs\n{}", build.output);
+    }
 }

@@ -1,9 +1,60 @@
-//! Bazel when what it was promised is in the way of others.
+//! Bazel when the server dies in the middle of a transfer, and when what it was promised
+//! is in the way of others.
 
-use crate::bazel_project::{Bazel, assert_same};
+use crate::bazel_project::{ACTIONS, Bazel, assert_same};
+use crate::chokepoint::{Chokepoint, Direction};
 use crate::probe::Probe;
 use crate::server::{Server, Settings};
-use crate::tools::skipped_for_peer;
+use crate::tools::{skipped, skipped_for_peer};
+
+/// Into the nine megabytes of the large output, and past everything that is small.
+const MIDDLE_BYTES: usize = 4_000_000;
+
+#[test]
+fn bazel_builds_on_when_the_server_is_killed_and_hits_when_it_is_back() {
+    if skipped() {
+        return;
+    }
+    for protocol in ["grpc", "http"] {
+        kill_during_transfers(protocol);
+    }
+}
+
+fn kill_during_transfers(protocol: &str) {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut server = Server::start(&dir.path().join("server"), Settings::default());
+    let port = if protocol == "grpc" { server.grpc_port() } else { server.http_port() };
+    let chokepoint = Chokepoint::before(port);
+    let bazel = Bazel::new(&dir.path().join("bazel"));
+    let remote = format!("--remote_cache={protocol}://127.0.0.1:{}", chokepoint.port());
+
+    chokepoint.arm(Direction::Upload, MIDDLE_BYTES, server.killer());
+    bazel.build(&[&remote]).expect_cold();
+    assert!(chokepoint.has_sprung(), "{protocol}: the server was to be killed during the upload");
+    let unsaved = bazel.outputs();
+
+    // Whatever had arrived whole may be hit; the large file had not.
+    server.restart();
+    bazel.clean();
+    let build = bazel.build(&[&remote]);
+    assert_eq!(build.hits + build.ran, ACTIONS, "{protocol}: hits and runs\n{}", build.output);
+    let written = bazel.outputs();
+    assert_ne!(written["large.bin"], unsaved["large.bin"], "{protocol}: half an upload was served");
+    bazel.clean();
+    bazel.build(&[&remote]).expect_hits();
+    assert_same(&bazel.outputs(), &written);
+
+    chokepoint.arm(Direction::Download, MIDDLE_BYTES, server.killer());
+    bazel.clean();
+    let build = bazel.build(&[&remote]);
+    assert!(chokepoint.has_sprung(), "{protocol}: the server was to be killed during the download");
+    assert!(build.ran > 0, "{protocol}: the large output cannot have come whole\n{}", build.output);
+
+    server.restart();
+    bazel.clean();
+    bazel.build(&[&remote]).expect_hits();
+    assert_same(&bazel.outputs(), &written);
+}
 
 #[test]
 fn bazel_downloads_later_what_it_was_promised_whatever_else_wants_the_room() {

@@ -3,7 +3,7 @@
 //!
 //! One file a client; what they share is in the files without tests: `tools` finds the
 //! programs (installed by `tests/support/install/*.sh`, which `./x test` runs), `process`
-//! runs them, `server` is the cache under test,
+//! runs them, `server` is the cache under test, `chokepoint` breaks connections,
 //! `bazel_project`, `moon_project` and `probe` are what drives the clients.
 //!
 //! No test here knows kache's code: what it says goes over a socket or comes from a file.
@@ -18,6 +18,7 @@ mod bazel_faults;
 mod bazel_project;
 mod bazel_remote;
 mod casd;
+mod chokepoint;
 mod moon;
 mod moon_project;
 mod probe;

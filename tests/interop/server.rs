@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::process::{Background, command};
 use crate::tools;
 
@@ -52,9 +54,34 @@ impl Server {
         self.running = Some(Background::start(&mut command, &output, || answers(port)));
     }
 
+    /// Starts again with other settings on the same store.
+    pub(crate) fn restart_with(&mut self, settings: Settings) {
+        self.stop();
+        self.settings = settings;
+        self.restart();
+    }
+
+    /// Ends it in an orderly way.
+    pub(crate) fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+
+    /// Something that does `kill -9` later, from any thread.
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + 'static {
+        let pid = self.running.as_ref().expect("the server runs").pid();
+        move || kill(pid, Signal::SIGKILL).expect("our child can be signalled")
+    }
+
     /// The port of gRPC.
     pub(crate) fn grpc_port(&self) -> u16 {
         self.grpc_port
+    }
+
+    /// The port of HTTP.
+    pub(crate) fn http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// Where gRPC clients go.
