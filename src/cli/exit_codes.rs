@@ -41,4 +41,12 @@ mod tests {
             assert_eq!(usize::from(status.code), index);
         }
     }
+
+    #[test]
+    fn codes_are_documented() {
+        let page = include_str!("../../docs/daemon.md");
+        for ExitStatus { code, meaning } in ALL {
+            assert!(page.contains(&format!("| {code} | {meaning} |")), "{code}");
+        }
+    }
 }

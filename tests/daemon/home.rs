@@ -46,7 +46,9 @@ impl Home {
 
     /// Where this home's daemon is.
     pub(crate) fn place(&self) -> Place {
-        Place::new(&self.path().join(".cache/kache"), Some(&self.socket_dir()))
+        let set = self.variables.iter().find(|(name, _)| name == "KACHE_CACHE_DIR");
+        let cache_dir = set.map_or(".cache/kache", |(_, dir)| dir);
+        Place::new(&self.path().join(cache_dir), Some(&self.socket_dir()))
     }
 
     /// A program with this home's environment.

@@ -8,5 +8,6 @@ mod home;
 mod lifecycle;
 mod neighbours;
 mod races;
+mod store;
 mod unwell;
 mod versions;
