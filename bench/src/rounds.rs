@@ -39,6 +39,11 @@ pub(crate) struct Line {
     pub(crate) figures: Vec<(Kind, Figures)>,
 }
 
+/// A round in which every client moves its bytes once takes long if that is more than this;
+/// then a few rounds do.
+const ROUND_BYTES_MAX: u64 = 2 << 30;
+const LONG_ROUNDS: usize = 3;
+
 /// Measures the cell for so many clients.
 pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Programs) -> Result<Line> {
     let scale = Scale { clients, chunk: plan.chunk };
@@ -46,7 +51,8 @@ pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Progra
     let begin = || plan.kinds.iter().map(begin_one).collect::<Result<Vec<Bench>>>();
     let mut benches = begin()?;
     let mut samples = vec![Vec::new(); benches.len()];
-    for round in 0..plan.rounds {
+    let is_long = cell.bytes_per_request().unwrap_or_default() * clients as u64 > ROUND_BYTES_MAX;
+    for round in 0..if is_long { plan.rounds.min(LONG_ROUNDS) } else { plan.rounds } {
         if round > 0 && cell.is_write() {
             // Else dirty pages pile up, and whoever comes later waits for the disk.
             drop(benches);
