@@ -15,19 +15,20 @@ fn bazel_builds_on_when_the_server_is_killed_and_hits_when_it_is_back() {
     if skipped() {
         return;
     }
+    let dir = tempfile::tempdir().unwrap();
+    let bazel = Bazel::new(&dir.path().join("bazel"));
     for protocol in ["grpc", "http"] {
-        kill_during_transfers(protocol);
+        let server = Server::start(&dir.path().join(protocol), Settings::default());
+        kill_during_transfers(&bazel, server, protocol);
     }
 }
 
-fn kill_during_transfers(protocol: &str) {
-    let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut server = Server::start(&dir.path().join("server"), Settings::default());
+fn kill_during_transfers(bazel: &Bazel, mut server: Server, protocol: &str) {
     let port = if protocol == "grpc" { server.grpc_port() } else { server.http_port() };
     let chokepoint = Chokepoint::before(port);
-    let bazel = Bazel::new(&dir.path().join("bazel"));
     let remote = format!("--remote_cache={protocol}://127.0.0.1:{}", chokepoint.port());
 
+    bazel.clean();
     chokepoint.arm(Direction::Upload, MIDDLE_BYTES, server.killer());
     bazel.build(&[&remote]).expect_cold();
     assert!(chokepoint.has_sprung(), "{protocol}: the server was to be killed during the upload");

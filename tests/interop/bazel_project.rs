@@ -133,6 +133,8 @@ impl Bazel {
             .arg(format!("--output_user_root={}", self.dir.join("out").display()))
             // It ends by itself soon after a test that could not end it.
             .args(["--max_idle_secs=60", "--host_jvm_args=-Xmx512m"])
+            // A server that lives for half a minute starts in half the time so.
+            .args(["--host_jvm_args=-XX:TieredStopAtLevel=1", "--host_jvm_args=-XX:+UseSerialGC"])
             .arg(verb);
         command
     }
