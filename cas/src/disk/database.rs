@@ -62,9 +62,9 @@ const BLOCK_BYTES: usize = 4 << 10;
 /// Ten bits a key make one absent key in a hundred cost a read.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// All memtables together, before one is flushed.
-const MEMTABLES_BYTES: usize = 48 << 20;
+const MEMTABLES_BYTES: usize = 32 << 20;
 /// One table's memtable.
-const MEMTABLE_BYTES: usize = 16 << 20;
+const MEMTABLE_BYTES: usize = 8 << 20;
 /// What has to be replayed after a crash: 32 MB take about a third of a second.
 const LOG_BYTES_MAX: u64 = 32 << 20;
 /// Files of this size keep both their number and the cost of one compaction small.

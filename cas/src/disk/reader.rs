@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::database::Table;
 use super::record::{Alias, BlobRecord, Home, answers};
 use super::store::Inner;
-use super::uses::blob_key;
+use super::uses::{Noted, blob_key};
 use super::verify::{Verdict, damaged};
 use super::writer::INLINE_BYTES_MAX;
 use crate::digest::{Digest, DigestFunction, Hash};
@@ -72,12 +72,12 @@ impl Inner {
         if mention == Mention::Peek {
             return true;
         }
-        let stands = self.uses.note(key, Touch::default().mentioned(mention, self.now_ms()));
-        if self.uses.is_full() {
+        let noted = self.uses.note(key, Touch::default().mentioned(mention, self.now_ms()));
+        if noted == Noted::Crowded {
             // The next step of upkeep reports what goes wrong here.
-            let _ = self.uses.flush(&self.database);
+            let _ = self.uses.relieve(&self.database, key);
         }
-        stands
+        noted != Noted::Doomed
     }
 
     /// What the index has for these digests, one answer each.

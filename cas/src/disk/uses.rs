@@ -10,7 +10,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +28,9 @@ const SHARDS: usize = 32;
 /// some 10 MB at most.
 const SHARD_ENTRIES_MAX: usize = 2_048;
 
-/// So many new entries between two flushes are still small, some 30 MB.
-const ADDED_MAX: usize = 200_000;
+/// With so much news a shard is written before its time. It takes about a millisecond, of
+/// one mention in a thousand.
+const SHARD_NEWS_MAX: usize = 1_024;
 
 /// A use this soon after the last one is not news.
 const USE_GRAIN: Duration = Duration::from_secs(60);
@@ -51,8 +51,6 @@ pub(super) fn action_key(key: &[u8]) -> Vec<u8> {
 pub(super) struct Uses {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    /// How many entries came since the last flush.
-    added: AtomicUsize,
     /// Two flushes of one shard at a time could drop what neither has written.
     flushing: Mutex<()>,
 }
@@ -61,6 +59,19 @@ pub(super) struct Uses {
 struct Shard {
     entries: HashMap<Box<[u8]>, Entry>,
     doomed: HashSet<Box<[u8]>>,
+    /// How many entries the database does not know.
+    news: usize,
+}
+
+/// What came of a mention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It was noted.
+    Yes,
+    /// It was noted, and there is so much news by now that it should be written.
+    Crowded,
+    /// The thing is being deleted and may not be used any more.
+    Doomed,
 }
 
 #[derive(Clone, Copy)]
@@ -73,29 +84,36 @@ struct Entry {
 impl Uses {
     pub(super) fn new() -> Uses {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Uses { shards, hasher: RandomState::new(), added: AtomicUsize::new(0), flushing: Mutex::default() }
+        Uses { shards, hasher: RandomState::new(), flushing: Mutex::default() }
     }
 
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("a small number");
-        lock(&self.shards[index])
+        lock(&self.shards[self.index(key)])
     }
 
-    /// Notes a mention. Whether the thing may still be used: not if it is being deleted.
-    pub(super) fn note(&self, key: &[u8], touch: Touch) -> bool {
+    fn index(&self, key: &[u8]) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("a small number")
+    }
+
+    /// Notes a mention.
+    pub(super) fn note(&self, key: &[u8], touch: Touch) -> Noted {
         let mut shard = self.shard(key);
-        if shard.doomed.contains(key) {
-            return false;
+        if !shard.doomed.is_empty() && shard.doomed.contains(key) {
+            return Noted::Doomed;
         }
-        match shard.entries.get_mut(key) {
-            Some(entry) if !is_news(entry.touch, touch) => {}
-            Some(entry) => *entry = Entry { touch: entry.touch.merged(touch), news: true },
+        let was_news = match shard.entries.get_mut(key) {
+            Some(entry) if !is_news(entry.touch, touch) => return Noted::Yes,
+            Some(entry) => {
+                entry.touch = entry.touch.merged(touch);
+                std::mem::replace(&mut entry.news, true)
+            }
             None => {
                 shard.entries.insert(key.into(), Entry { touch, news: true });
-                self.added.fetch_add(1, Ordering::Relaxed);
+                false
             }
-        }
-        true
+        };
+        shard.news += usize::from(!was_news);
+        if shard.news > SHARD_NEWS_MAX { Noted::Crowded } else { Noted::Yes }
     }
 
     /// Keeps everybody from using this any more, if what is known of it `permits` that.
@@ -126,7 +144,9 @@ impl Uses {
 
     /// Forgets a thing that is gone.
     pub(super) fn forget(&self, key: &[u8]) {
-        self.shard(key).entries.remove(key);
+        let mut shard = self.shard(key);
+        let was_news = shard.entries.remove(key).is_some_and(|entry| entry.news);
+        shard.news -= usize::from(was_news);
     }
 
     /// What is known of these, from memory and database.
@@ -146,16 +166,17 @@ impl Uses {
         both.map(|(touch, value)| Ok(touch.merged(decode(value.as_deref())?))).collect()
     }
 
-    /// Whether so much was mentioned that it should be written before the next time it
-    /// would be anyway.
-    pub(super) fn is_full(&self) -> bool {
-        self.added.load(Ordering::Relaxed) > ADDED_MAX
+    /// Writes the news of the shard that this key is in, unless somebody is writing.
+    pub(super) fn relieve(&self, database: &Database, key: &[u8]) -> Result<(), StoreError> {
+        match self.flushing.try_lock() {
+            Ok(_flushing) => flush_shard(&self.shards[self.index(key)], database),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Writes what the database does not know yet.
     pub(super) fn flush(&self, database: &Database) -> Result<(), StoreError> {
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.added.store(0, Ordering::Relaxed);
         self.shards.iter().try_for_each(|shard| flush_shard(shard, database))
     }
 }
@@ -163,18 +184,26 @@ impl Uses {
 fn flush_shard(shard: &Mutex<Shard>, database: &Database) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
     let mut written = Vec::new();
-    for (key, entry) in &mut lock(shard).entries {
-        if std::mem::take(&mut entry.news) {
-            batch.merge_cf(database.table(Table::Uses), key, encode_touch(entry.touch));
-            written.push(key.clone());
+    {
+        let mut shard = lock(shard);
+        if shard.news == 0 {
+            return Ok(());
+        }
+        shard.news = 0;
+        for (key, entry) in &mut shard.entries {
+            if std::mem::take(&mut entry.news) {
+                batch.merge_cf(database.table(Table::Uses), key, encode_touch(entry.touch));
+                written.push(key.clone());
+            }
         }
     }
-    let result = if batch.is_empty() { Ok(()) } else { database.write(batch, "write what was used") };
+    let result = database.write(batch, "write what was used");
     let mut shard = lock(shard);
     if result.is_err() {
         for key in written {
             shard.entries.entry(key).and_modify(|entry| entry.news = true);
         }
+        shard.news = shard.entries.values().filter(|entry| entry.news).count();
     }
     if shard.entries.len() > SHARD_ENTRIES_MAX {
         shard.entries.retain(|_, entry| entry.news);
@@ -226,12 +255,12 @@ mod tests {
     fn sto_04_what_is_leased_cannot_be_doomed_and_the_doomed_cannot_be_leased() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
-        assert!(uses.note(KEY, touch(10, 20)));
+        assert_eq!(uses.note(KEY, touch(10, 20)), Noted::Yes);
         assert!(!uses.doom(&database, KEY, |touch| !touch.is_leased(19)).unwrap());
         assert!(uses.doom(&database, KEY, |touch| !touch.is_leased(20)).unwrap());
-        assert!(!uses.note(KEY, touch(21, 31)));
+        assert_eq!(uses.note(KEY, touch(21, 31)), Noted::Doomed);
         uses.pardon(KEY);
-        assert!(uses.note(KEY, touch(21, 31)));
+        assert_eq!(uses.note(KEY, touch(21, 31)), Noted::Yes);
     }
 
     #[test]
@@ -274,7 +303,9 @@ mod tests {
         let (uses, database) = (Uses::new(), database(&dir));
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         for key in &keys {
-            uses.note(key, touch(7, 8));
+            if uses.note(key, touch(7, 8)) == Noted::Crowded {
+                uses.relieve(&database, key).unwrap();
+            }
         }
         uses.flush(&database).unwrap();
         let kept: usize = uses.shards.iter().map(|shard| lock(shard).entries.len()).sum();
