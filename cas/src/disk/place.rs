@@ -159,17 +159,24 @@ impl Inner {
         };
         let source = self.layout.blob(&blake3);
         let look = || file.metadata().map_err(|error| StoreError::io("look at", &source, error));
-        if !is_made_to_fit(&file, &look()?, placing) {
+        let before = look()?;
+        let is_fitting = fits(&before, placing);
+        // An inode that nobody else has may be made to fit.
+        if !is_fitting && before.nlink() > 1 {
             return Ok(false);
         }
         let Some(record) = self.record(&blake3)? else { return Ok(false) };
-        let before = look()?;
         self.mark_shared(blake3, &record, &before)?;
         let sibling = Sibling::of(path);
         let linked = self.pairs.hardlink(pair, &source, &sibling.path);
         if !linked.map_err(|error| StoreError::io("link", &source, error))? {
             return Ok(false);
         }
+        // Only now that it can be had: elsewhere a copy of the inode as it was is made.
+        if !is_fitting && dress(&file, placing).is_err() {
+            return Ok(false);
+        }
+        let before = look()?;
         sibling.rename(path)?;
         let after = look()?;
         if (after.len(), stamp(&after).modified_ns) == (before.len(), stamp(&before).modified_ns) {
@@ -204,11 +211,6 @@ fn directory_of(path: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
-}
-
-/// Whether an inode is as it should be, now. One that nobody else has may be changed.
-fn is_made_to_fit(file: &File, metadata: &Metadata, placing: &Placing) -> bool {
-    fits(metadata, placing) || metadata.nlink() == 1 && dress(file, placing).is_ok()
 }
 
 /// Whether an inode is already as it should be.
