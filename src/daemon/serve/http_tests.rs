@@ -2,7 +2,7 @@
 //! what nobody should.
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kache_cas::{
@@ -396,6 +396,100 @@ async fn sto_08_failures_are_not_misses() {
             }
         }
     }
+}
+
+/// A store that notes what was said about what was asked for.
+struct Noting {
+    store: Store,
+    mentions: Mutex<Vec<(&'static str, Mention)>>,
+}
+
+impl Noting {
+    fn note(&self, what: &'static str, mention: Mention) {
+        self.mentions.lock().unwrap().push((what, mention));
+    }
+}
+
+impl BlobStore for Noting {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        self.note("find_missing", mention);
+        self.store.blobs().find_missing(digests, mention)
+    }
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.note("open", mention);
+        self.store.blobs().open(digest, mention)
+    }
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.store.blobs().size_of(function, hash)
+    }
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.note("create", Mention::Use);
+        self.store.blobs().create(digest)
+    }
+    fn deletions(&self) -> u64 {
+        self.store.blobs().deletions()
+    }
+}
+
+impl ActionCache for Noting {
+    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+        self.note("get", mention);
+        self.store.actions().get(key, mention)
+    }
+    fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
+        self.store.actions().put(key, result)
+    }
+    fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
+        self.store.actions().remove(key)
+    }
+}
+
+impl Backend for Noting {
+    fn blobs(&self) -> &dyn BlobStore {
+        self
+    }
+    fn actions(&self) -> &dyn ActionCache {
+        self
+    }
+}
+
+#[tokio::test]
+async fn sto_04_what_a_client_was_told_of_is_promised() {
+    let store = Store::in_memory(StoreSettings::new("/nonexistent"));
+    let store = Arc::new(Noting { store, mentions: Mutex::default() });
+    let server = Setup { store: Arc::clone(&store) as Arc<dyn Backend>, ..Setup::default() }.start().await;
+    let blob = noise(100_000);
+    let action = format!("/ac/{}", sha256(b"action"));
+    server.put(&action, &result(&blob).encode_to_vec()).await;
+    for (head, body, expected) in [
+        (
+            format!("PUT {}", cas(&blob)),
+            &blob[..],
+            &[("find_missing", Mention::Promise), ("create", Mention::Use)][..],
+        ),
+        // It is there: the client relies on it, and nothing is written again.
+        (format!("PUT {}", cas(&blob)), &blob, &[("find_missing", Mention::Promise)]),
+        (format!("HEAD {}", cas(&blob)), b"", &[("find_missing", Mention::Promise)]),
+        (format!("GET {}", cas(&blob)), b"", &[("open", Mention::Use)]),
+        (format!("GET {action}"), b"", &[("get", Mention::Promise)]),
+        (format!("HEAD {action}"), b"", &[("get", Mention::Promise)]),
+    ] {
+        store.mentions.lock().unwrap().clear();
+        assert_eq!(server.ask(&head, body).await.status, 200, "{head}");
+        assert_eq!(store.mentions.lock().unwrap()[..], *expected, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_cannot_be_replaced() {
+    let server = Setup::default().start().await;
+    let (blob, other) = (noise(100_000), vec![7; 100_000]);
+    let path = cas(&blob);
+    assert_eq!(server.put(&path, &blob).await.status, 200);
+    // Nobody looks at bytes that nobody needs, but their number must be right.
+    assert_eq!(server.put(&path, &other).await.status, 200);
+    server.put(&path, &other[1..]).await.refuses(400, "do not match");
+    assert!(server.get(&path).await.body == blob);
 }
 
 #[tokio::test]
