@@ -1,10 +1,11 @@
 //! `ByteStream` as its clients see it.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kache_cas::{Digest, DigestFunction};
-use kache_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, WriteRequest};
+use kache_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, ReadResponse, WriteRequest};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -87,7 +88,16 @@ async fn read_zipped(server: &Server, digest: &Digest, offset: i64) -> Result<Ve
 
 #[tokio::test]
 async fn what_was_written_is_read() {
-    let server = Server::new();
+    write_and_read(&Server::new()).await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    write_and_read(&Server::on_disk(dir.path())).await;
+}
+
+async fn write_and_read(server: &Server) {
     for (seed, (size, function)) in
         SIZES.into_iter().flat_map(|size| DigestFunction::ALL.map(|function| (size, function))).enumerate()
     {
@@ -96,10 +106,10 @@ async fn what_was_written_is_read() {
         let digest = Digest::of(function, &bytes);
         let sent = messages(&upload_name(&digest), &bytes, style);
         let size = i64::try_from(size).unwrap();
-        assert_eq!(write(&server, sent).await.unwrap(), size);
+        assert_eq!(write(server, sent).await.unwrap(), size);
         let resource = format!("blobs/{}", name(&digest));
-        assert!(read(&server, &resource, 0, 0).await.unwrap() == bytes, "{size}");
-        assert!(read_zipped(&server, &digest, 0).await.unwrap() == bytes, "{size}");
+        assert!(read(server, &resource, 0, 0).await.unwrap() == bytes, "{size}");
+        assert!(read_zipped(server, &digest, 0).await.unwrap() == bytes, "{size}");
     }
 }
 
@@ -398,4 +408,41 @@ async fn uploads_share_what_memory_there_is() {
     while let Some(upload) = uploads.join_next().await {
         assert_eq!(upload.unwrap().unwrap().into_inner().committed_size, 3_000_000);
     }
+}
+
+/// Takes the names of all blob files away, as eviction does.
+fn unlink_blobs(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let unlink = |path: std::path::PathBuf| match path.is_dir() {
+        true => unlink_blobs(&path),
+        false => std::fs::remove_file(path).map(|()| 1).unwrap(),
+    };
+    entries.map(unlink).sum()
+}
+
+#[tokio::test]
+async fn sto_04_a_download_outlives_its_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::on_disk(dir.path());
+    let bytes = sample(20_000_000, 14);
+    let digest = server.insert(DigestFunction::Blake3, &bytes);
+    let mut downloads = Vec::new();
+    for resource in [format!("blobs/{}", name(&digest)), format!("compressed-blobs/zstd/{}", name(&digest))] {
+        let request = ReadRequest { resource_name: resource, ..ReadRequest::default() };
+        let stream = server.bytestream().await.read(request).await.unwrap().into_inner();
+        downloads.push(stream);
+    }
+    assert!(unlink_blobs(&dir.path().join("blobs")) > 0);
+    let whole = drain(downloads.remove(0)).await;
+    assert!(whole == bytes);
+    let zipped = drain(downloads.remove(0)).await;
+    assert!(zstd::stream::decode_all(zipped.as_slice()).unwrap() == bytes);
+}
+
+async fn drain(mut stream: tonic::Streaming<ReadResponse>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        bytes.extend_from_slice(&response.data);
+    }
+    bytes
 }

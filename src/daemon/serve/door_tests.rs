@@ -125,6 +125,27 @@ async fn draining_finishes_what_is_under_way_and_closes() {
 }
 
 #[tokio::test]
+async fn draining_closes_connections_on_which_nothing_happens() {
+    let server = Server::new();
+    let mut silent = server.connect();
+    let mut plain = server.connect();
+    plain.write_all(b"HEAD /status HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(plain.read(&mut [0; 8 * 1024]).await.unwrap() > 0);
+    let mut http_2 = http_2(&server).await;
+    http_2.ready().await.unwrap();
+    server.drain.begin();
+    let mut rest = Vec::new();
+    tokio::time::timeout(SOON, silent.read_to_end(&mut rest)).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, plain.read_to_end(&mut rest)).await.unwrap().unwrap();
+    let closed = async {
+        while !http_2.is_closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, closed).await.unwrap();
+}
+
+#[tokio::test]
 async fn draining_does_not_wait_for_ever() {
     let limits = Limits { drain_max: Duration::from_millis(200), ..Limits::default() };
     let server = Server::with(memory(), limits);

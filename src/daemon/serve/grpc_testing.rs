@@ -1,6 +1,7 @@
 //! A server in this process and generated clients of it, for the tests of the gRPC services.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,12 @@ impl Server {
     pub(super) fn with(store: Arc<dyn Backend>, limits: Limits) -> Self {
         let shared = Shared::new(store, limits, Arc::new(Activity::default()));
         Server { shared, rules: Arc::new(Rules::this_user()), drain: Drain::default() }
+    }
+
+    /// With a fresh store in this directory.
+    pub(super) fn on_disk(dir: &Path) -> Self {
+        let store = Store::open(StoreSettings::new(dir)).unwrap();
+        Server::with(Arc::new(store), Limits::default())
     }
 
     /// The same store for those who may only read.
