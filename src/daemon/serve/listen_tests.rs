@@ -326,6 +326,9 @@ async fn net_06_logs_and_pages_show_no_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With one dispatcher only, a callsite that another test's thread reaches first would be
+    // off for good, because that thread has none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
     // A test's runtime has one thread, and this holds for it.
     let _guard = tracing::subscriber::set_default(subscriber);
     let files = Files::new();
