@@ -26,6 +26,9 @@ use crate::version::{VERSION, is_older};
 /// doing, and for the new one to answer.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(45);
 
+/// How long to wait before a daemon that lives and does not greet yet is greeted again.
+const GREET_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 /// How much of a failing daemon's last words is read.
 const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
 
@@ -106,17 +109,37 @@ impl Starter {
             LockError::Held { .. } => StartError::Slow,
             other => StartError::Lock(other),
         })?;
-        match self.greet(deadline) {
-            Ok(session) if !is_older(session.daemon_version(), VERSION) => {
-                return Ok((session, Started::AlreadyRunning));
+        let mut started = Started::AlreadyRunning;
+        loop {
+            match self.greet(deadline) {
+                Ok(session) if !is_older(session.daemon_version(), VERSION) => return Ok((session, started)),
+                Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
+                Err(other) => return Err(other.into()),
             }
-            Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
-            Err(other) => return Err(other.into()),
+            if self.is_free(deadline)? {
+                self.spawn(deadline)?;
+                started = if was_replaced { Started::Replaced } else { Started::New };
+            }
         }
-        self.wait_until_gone(deadline)?;
-        self.spawn(deadline)?;
-        let session = self.greet(deadline)?;
-        Ok((session, if was_replaced { Started::Replaced } else { Started::New }))
+    }
+
+    /// Whether no daemon lives, so that one may be started. One that lives and does not greet
+    /// is either leaving or about to listen; it is given a moment.
+    fn is_free(&self, deadline: Instant) -> Result<bool, StartError> {
+        match Lock::take(&self.place.daemon_lock()) {
+            // Let go at once: the one that is started takes it.
+            Ok(_free) if Instant::now() < deadline => Ok(true),
+            Ok(_) => Err(StartError::Slow),
+            Err(LockError::Held { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(GREET_AGAIN_AFTER);
+                Ok(false)
+            }
+            Err(LockError::Held { path }) => {
+                let pid = Lock::read_note(&path).and_then(|note| Some(note.lines().next()?.to_owned()));
+                Err(StartError::StillLeaving(pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()))
+            }
+            Err(other) => Err(StartError::Lock(other)),
+        }
     }
 
     fn greet(&self, deadline: Instant) -> Result<Session, ConnectError> {
@@ -138,18 +161,6 @@ impl Starter {
             Ok(reply::Kind::Stopping(_)) | Err(crate::control::StreamError::Closed) => Ok(None),
             Ok(_) => Ok(Some(session)),
             Err(error) => Err(ConnectError::Garbled(error).into()),
-        }
-    }
-
-    /// Waits until no daemon lives. The lock is let go at once: the next one takes it.
-    fn wait_until_gone(&self, deadline: Instant) -> Result<(), StartError> {
-        match Lock::take_by(&self.place.daemon_lock(), deadline) {
-            Ok(_free) => Ok(()),
-            Err(LockError::Held { path }) => {
-                let pid = Lock::read_note(&path).and_then(|note| Some(note.lines().next()?.to_owned()));
-                Err(StartError::StillLeaving(pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()))
-            }
-            Err(other) => Err(StartError::Lock(other)),
         }
     }
 
