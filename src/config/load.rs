@@ -6,16 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use kache_client::os::is_trusted_owner;
 
-use super::diagnostic::{ConfigError, ConfigErrors, Site, position};
+use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
 use super::environment::{Environment, XdgDirs};
+use super::file::{self, ConfigFile, FileKind};
 use super::key::{Key, Scope};
 use super::layer::{self, Layer, shorten};
 use super::show::DEFAULT_FILE;
@@ -23,9 +21,6 @@ use super::value::{Kind, Value};
 
 /// A project's file, looked for in the current directory and its parents.
 pub const PROJECT_FILE: &str = ".kache.toml";
-
-/// The largest configuration file. What is larger is not one.
-pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +132,7 @@ impl Loading {
     fn project(&mut self, current_dir: &Path) {
         for dir in current_dir.ancestors() {
             let path = dir.join(PROJECT_FILE);
-            match read_file(&path) {
+            match file::read(&path, FileKind::Regular) {
                 Ok(Some(file)) => return self.project_file(&path, &file),
                 Ok(None) => {}
                 Err(error) => return self.errors.push(error),
@@ -170,7 +165,7 @@ impl Loading {
         let named = environment.get(KACHE_CONFIG).map(PathBuf::from);
         let usual = || self.config.dirs.config.as_ref().map(|dir| dir.join("kache/config.toml"));
         let Some(path) = named.clone().or_else(usual) else { return };
-        match read_file(&path) {
+        match file::read(&path, FileKind::Any) {
             Ok(Some(file)) => self.layer(&path, layer::read(&file.text, &path)),
             Ok(None) if named.is_some() => self.errors.push(ConfigError {
                 site: Site::Variable(KACHE_CONFIG.name),
@@ -248,58 +243,4 @@ fn refuse(path: &Path, setting: &layer::Setting) -> ConfigError {
     };
     let what = format!("`{}` {what}", setting.key.name());
     ConfigError { site: Site::File { path: path.to_owned(), line, column }, what, remedy: remedy.to_owned() }
-}
-
-struct ConfigFile {
-    text: String,
-    owner_uid: u32,
-}
-
-/// Whether there is nothing to be read, as far as we are allowed to know.
-fn is_absent(path: &Path, error: &io::Error) -> bool {
-    let is_hidden =
-        || fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
-        io::ErrorKind::PermissionDenied => is_hidden(),
-        _ => false,
-    }
-}
-
-/// The file's text; `None` if it is not there. A directory above that may not be searched
-/// counts as not there: what is not ours to see does not configure us.
-fn read_file(path: &Path) -> Result<Option<ConfigFile>, ConfigError> {
-    let whole = |what: String, remedy: &str| ConfigError {
-        site: Site::WholeFile(path.to_owned()),
-        what,
-        remedy: remedy.to_owned(),
-    };
-    let unreadable = |error: io::Error| {
-        whole(format!("this file cannot be read: {error}"), "correct its permissions, or move it away")
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if is_absent(path, &error) => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let owner_uid = file.metadata().map_err(unreadable)?.uid();
-    let mut bytes = Vec::new();
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        let what = format!("this file is larger than CONFIG_BYTES_MAX ({CONFIG_BYTES_MAX}) allows");
-        return Err(whole(what, "it is hardly a configuration file; move it away"));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(ConfigFile { text, owner_uid })),
-        Err(error) => {
-            let valid_up_to = error.utf8_error().valid_up_to();
-            let (line, column) =
-                position(&String::from_utf8_lossy(&error.as_bytes()[..valid_up_to]), valid_up_to);
-            Err(ConfigError {
-                site: Site::File { path: path.to_owned(), line, column },
-                what: "this is not UTF-8".to_owned(),
-                remedy: "save the file as UTF-8, which TOML asks for".to_owned(),
-            })
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod diagnostic;
 pub mod env_vars;
 mod environment;
+mod file;
 mod key;
 mod layer;
 mod load;
@@ -17,8 +18,9 @@ mod value;
 pub use diagnostic::{ConfigError, ConfigErrors, Site};
 pub use env_vars::Variable;
 pub use environment::{Environment, XdgDirs};
+pub use file::CONFIG_BYTES_MAX;
 pub use key::{Key, Scope};
-pub use load::{CONFIG_BYTES_MAX, Config, Origin, PROJECT_FILE, Resolved, Sources, load};
+pub use load::{Config, Origin, PROJECT_FILE, Resolved, Sources, load};
 pub use reference::page as reference_page;
 pub use settings::{LogSettings, Settings};
 pub use show::{DEFAULT_FILE, list, value_of};

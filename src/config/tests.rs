@@ -171,6 +171,14 @@ fn files_that_are_none_are_named() {
 }
 
 #[test]
+fn a_checkout_cannot_make_us_wait() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.home().join("work/.kache.toml");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(sandbox.error(), "HOME/work/.kache.toml: this is not a file\nhint: move it away");
+}
+
+#[test]
 fn settings_are_checked_against_each_other() {
     let halves = Sandbox::new().user_file("[serve.tls]\ncert = \"/c.pem\"\n");
     assert!(
