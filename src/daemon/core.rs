@@ -75,6 +75,8 @@ pub enum Event {
     Signal,
     /// The sockets are no longer reachable, and why.
     DoorLost(String),
+    /// The store's directory is gone from under it, and how.
+    StoreLost(String),
     /// Some time passed; this is who uses the daemon now.
     Tick(ActivityCount),
     /// The last connection of the served protocols is closed.
@@ -212,6 +214,7 @@ impl Core {
             Event::UpkeepFailed(why) => self.upkeep_failed(now, why),
             Event::Signal => self.signalled(now),
             Event::DoorLost(why) => self.drain(now, &format!("its sockets are gone: {why}")),
+            Event::StoreLost(why) => self.drain(now, &format!("its store is gone: {why}")),
             Event::Tick(count) => self.tick(now, count),
             Event::ServingEnded => self.serving_ended(),
             Event::StoreClosed(trouble) => self.store_closed(trouble),

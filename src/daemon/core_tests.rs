@@ -271,4 +271,5 @@ fn a_flood_meets_the_limit() {
 #[test]
 fn a_door_that_is_lost_means_leaving() {
     assert!(drains(&serving().handle(s(1), Event::DoorLost("removed".into()))));
+    assert!(drains(&serving().handle(s(1), Event::StoreLost("removed".into()))));
 }

@@ -6,9 +6,8 @@
 //! answered while a store opens or a disk is dead.
 
 use std::future::Future;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use super::control::{self, Mailboxes, Signal};
 use super::core::{Core, Effect, Event};
 use super::draining::{Drain, Draining};
 use super::status::{self, Facts};
-use super::upkeep::{self, OpenStore, Opened};
+use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
 
 /// How many events may wait. Whoever brings one more waits: a flood slows itself.
 pub const EVENTS_MAX: usize = 1024;
@@ -41,6 +40,8 @@ pub struct Driver {
     pub(super) first: Vec<Effect>,
     pub(super) facts: Facts,
     pub(super) open_store: OpenStore,
+    /// Where the store lies.
+    pub(super) store_dir: PathBuf,
     pub(super) serve: Option<Serve>,
     /// The sockets' files, removed as soon as nobody is to come any more.
     pub(super) sockets: Vec<PathBuf>,
@@ -50,7 +51,7 @@ pub struct Driver {
 struct Running {
     driver: Driver,
     begun: Instant,
-    store: Option<Arc<Store>>,
+    store: Option<Open>,
     mailboxes: Mailboxes,
     activity: Arc<Activity>,
     drain: Drain,
@@ -64,7 +65,7 @@ impl Driver {
     pub async fn run(self, listener: StdUnixListener) -> std::io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        let door = Door::of(&self.sockets);
+        let door = self.sockets.first().cloned().map(Landmark::of);
         let (signals, mut inbox) = mpsc::channel(EVENTS_MAX);
         let (opened, mut openings) = mpsc::channel(1);
         let (activity, drain) = (Arc::<Activity>::default(), Drain::default());
@@ -119,16 +120,16 @@ impl Running {
 
     fn store_opened(&mut self, opened: Opened) {
         match opened {
-            Ok(store) => {
-                self.store = Some(store);
+            Ok(open) => {
+                self.store = Some(open);
                 self.happened(Event::StoreOpened);
             }
             Err(why) => self.happened(Event::StoreFailed(why)),
         }
     }
 
-    fn tick(&mut self, door: Option<&Door>) {
-        if let Some(why) = door.filter(|_| !self.driver.sockets.is_empty()).and_then(Door::lost) {
+    fn tick(&mut self, door: Option<&Landmark>) {
+        if let Some(why) = door.filter(|_| !self.driver.sockets.is_empty()).and_then(Landmark::lost) {
             self.happened(Event::DoorLost(why));
         }
         self.happened(Event::Tick(self.activity.count()));
@@ -150,15 +151,19 @@ impl Running {
             Effect::Send(id, kind) => self.mailboxes.send(id, kind),
             Effect::SendStatus(id) => {
                 let (facts, core, count) = (&self.driver.facts, &self.driver.core, self.activity.count());
-                let status = status::compose(facts, core, self.store.as_deref(), count, self.begun.elapsed());
+                let store = self.store.as_ref().map(|open| &*open.store);
+                let status = status::compose(facts, core, store, count, self.begun.elapsed());
                 self.mailboxes.send(id, reply::Kind::Status(status));
             }
             Effect::Close(id) => self.mailboxes.close(id),
-            Effect::OpenStore => upkeep::open(Arc::clone(&self.driver.open_store), self.opened.clone()),
+            Effect::OpenStore => {
+                let driver = &self.driver;
+                upkeep::open(Arc::clone(&driver.open_store), driver.store_dir.clone(), self.opened.clone());
+            }
             Effect::Serve => self.serve(),
             Effect::Upkeep => {
-                if let Some(store) = &self.store {
-                    upkeep::step(Arc::clone(store), self.signals.clone());
+                if let Some(open) = &self.store {
+                    upkeep::step(open.clone(), self.signals.clone());
                 }
             }
             Effect::Drain => {
@@ -166,8 +171,8 @@ impl Running {
                 self.drain.begin();
             }
             Effect::CloseStore => {
-                if let Some(store) = self.store.take() {
-                    upkeep::close(store, self.signals.clone());
+                if let Some(open) = self.store.take() {
+                    upkeep::close(open.store, self.signals.clone());
                 }
             }
             Effect::Exit => self.is_over = true,
@@ -176,8 +181,8 @@ impl Running {
     }
 
     fn serve(&mut self) {
-        let (Some(serve), Some(store)) = (self.driver.serve.take(), self.store.clone()) else { return };
-        let serving = serve(store, Arc::clone(&self.activity), self.drain.subscribe());
+        let (Some(serve), Some(open)) = (self.driver.serve.take(), &self.store) else { return };
+        let serving = serve(Arc::clone(&open.store), Arc::clone(&self.activity), self.drain.subscribe());
         let signals = self.signals.clone();
         tokio::spawn(async move {
             serving.await;
@@ -196,29 +201,6 @@ fn remove_sockets(sockets: &mut Vec<PathBuf>) {
             tracing::warn!("failed to remove `{}`: {error}", path.display());
         }
     }
-}
-
-/// The control socket's file, as it was when it was made.
-struct Door {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Door {
-    fn of(sockets: &[PathBuf]) -> Option<Door> {
-        let path = sockets.first()?;
-        Some(Door { path: path.clone(), inode: inode_of(path)? })
-    }
-
-    /// Whether clients no longer find us: a cleaner of `/tmp`, or a session that ended.
-    fn lost(&self) -> Option<String> {
-        (inode_of(&self.path) != Some(self.inode))
-            .then(|| format!("`{}` was removed or replaced", self.path.display()))
-    }
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 /// SIGTERM, SIGINT and SIGHUP all mean to leave. A daemon has no terminal to lose, so the

@@ -83,7 +83,7 @@ pub fn run(settings: &Settings, mode: Mode) -> Result<(), RunError> {
 
 fn run_announced(settings: &Settings, console: Console, announcer: &mut Announcer) -> Result<(), RunError> {
     settings.place.prepare()?;
-    let _alone = be_alone(&settings.place)?;
+    be_alone(&settings.place)?;
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,8 +111,9 @@ fn run_announced(settings: &Settings, console: Console, announcer: &mut Announce
     outcome
 }
 
-/// Holds the lock that makes this the only daemon of its place.
-fn be_alone(place: &Place) -> Result<Lock, RunError> {
+/// Takes the lock that makes this the only daemon of its place, for as long as the process
+/// lives: whoever waits for the lock waits for threads that still write, too.
+fn be_alone(place: &Place) -> Result<(), RunError> {
     let path = place.daemon_lock();
     let mut lock = Lock::take(&path).map_err(|error| match error {
         LockError::Held { path } => RunError::AlreadyRunning { note: Lock::read_note(&path) },
@@ -120,7 +121,8 @@ fn be_alone(place: &Place) -> Result<Lock, RunError> {
     })?;
     let note = format!("{}\nkache {VERSION}\n{}\n", std::process::id(), place.cache_dir().display());
     lock.note(&note).map_err(|source| RunError::Lock(LockError::Io { path, source }))?;
-    Ok(lock)
+    std::mem::forget(lock);
+    Ok(())
 }
 
 /// Listens where a dead daemon may have left its socket. Only the holder of the lock may
@@ -161,6 +163,7 @@ fn assemble(
         first,
         facts,
         open_store: opener(settings),
+        store_dir: settings.place.cache_dir().to_owned(),
         serve: Some(serving::on(tcp, reapi)),
         sockets: vec![control_path, reapi_path],
     }

@@ -16,7 +16,7 @@ fn it_starts_answers_and_stops() {
     let status = home.run(&["daemon"]).expect(0, &[]);
     assert!(status.stdout.contains(&format!("is running (pid {pid})")), "{status:?}");
     home.run(&["daemon", "stop"]).expect(0, &[&format!("daemon stopped (pid {pid})")]);
-    assert!(!is_alive(pid));
+    eventually("ending", || !is_alive(pid));
     let status = home.run(&["daemon", "status"]).expect(3, &[]);
     assert!(status.stdout.starts_with("no daemon is running\n"), "{status:?}");
     home.run(&["daemon", "stop"]).expect(0, &["no daemon is running"]);
@@ -162,6 +162,6 @@ fn the_sockets_directory_may_have_a_path_of_any_length() {
     std::os::unix::net::UnixStream::connect(shown).unwrap();
     assert!(home.place().control_socket().exists(), "the sockets lie where they were meant to");
     home.run(&["daemon", "stop"]).expect(0, &[]);
-    assert!(!is_alive(pid));
+    eventually("ending", || !is_alive(pid));
     fs::remove_file(std::path::Path::new(shown).parent().unwrap()).unwrap();
 }

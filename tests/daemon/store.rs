@@ -106,7 +106,45 @@ fn a_store_that_another_daemon_has_is_named_until_it_is_free() {
     let second = Home::new().with("KACHE_CACHE_DIR", cache.to_str().unwrap());
     second.run(&["daemon", "start"]).expect(4, &["the store at `"]);
     first.run(&["daemon", "stop"]).expect(0, &[]);
-    assert!(!is_alive(pid));
+    eventually("ending", || !is_alive(pid));
     eventually("opening", || second.run(&["daemon", "status"]).code == 0);
     second.run(&["daemon", "stop"]).expect(0, &[]);
+}
+
+#[test]
+fn a_store_that_is_removed_under_it_makes_room_for_a_fresh_one() {
+    let home = Home::new();
+    let pid = home.start();
+    fs::remove_dir_all(home.path().join(".cache/kache")).unwrap();
+    eventually("leaving", || !is_alive(pid));
+    let log = home.run(&["daemon", "log"]).expect(0, &[]).stdout;
+    assert!(log.contains("leaving: its store is gone"), "{log}");
+    assert_ne!(home.start(), pid);
+    home.run(&["daemon", "status"]).expect(0, &[]);
+}
+
+#[test]
+fn a_request_that_is_under_way_is_finished_before_it_leaves() {
+    let home = Home::new().with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
+    let pid = home.start();
+    let (address, blob) = (address(&home), vec![b'z'; 300_000]);
+    let mut upload = TcpStream::connect(&address).unwrap();
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+        cas_path(&blob),
+        blob.len()
+    );
+    upload.write_all(head.as_bytes()).unwrap();
+    upload.write_all(&blob[..100_000]).unwrap();
+    eventually("arriving", || status(&home)["requests_in_flight"] == 1);
+    signal(pid, Signal::SIGTERM);
+    eventually("listening no more", || TcpStream::connect(&address).is_err());
+    assert!(is_alive(pid), "it waits for the rest");
+    upload.write_all(&blob[100_000..]).unwrap();
+    let mut answer = String::new();
+    upload.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    eventually("leaving", || !is_alive(pid));
+    home.start();
+    assert_eq!(status(&home)["store"]["blobs"], 1);
 }
