@@ -61,16 +61,17 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 const BLOCK_BYTES: usize = 4 << 10;
 /// Ten bits a key make one absent key in a hundred cost a read.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
-/// All memtables together, before one is flushed.
-const MEMTABLES_BYTES: usize = 32 << 20;
-/// One table's memtable.
-const MEMTABLE_BYTES: usize = 8 << 20;
-/// What has to be replayed after a crash: 32 MB take about a third of a second.
-const LOG_BYTES_MAX: u64 = 32 << 20;
-/// Files of this size keep both their number and the cost of one compaction small.
-const TABLE_FILE_BYTES: u64 = 32 << 20;
-/// The first sorted level.
-const LEVEL_BASE_BYTES: u64 = 128 << 20;
+/// All memtables together, before one is flushed; so large is the log as well, and what
+/// has to be replayed after a crash: 32 MB take about a third of a second.
+const MEMTABLES_BYTES_MAX: u64 = 32 << 20;
+/// A small store has smaller ones: what is in memory is in the log too, and while it is
+/// flushed it is on the volume twice.
+const MEMTABLES_BYTES_MIN: u64 = 1 << 20;
+/// Which part of the store's limit they may have.
+const MEMTABLES_SHARE: u64 = 64;
+/// Table files are as large as all memtables together, which keeps their number small and
+/// the cost of one compaction too. The first sorted level has this many.
+const LEVEL_BASE_FILES: u64 = 4;
 /// Of the 1,024 descriptors a process usually has, the database takes at most these.
 const OPEN_FILES_MAX: i32 = 256;
 /// Flushes and compactions at a time; a build needs the processors more.
@@ -102,11 +103,12 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens the database; `fresh` says whether one is to be made.
-    pub(super) fn open(path: &Path, fresh: bool) -> Result<Database, OpenError> {
+    pub(super) fn open(path: &Path, fresh: bool, limit_bytes: u64) -> Result<Database, OpenError> {
         let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
-        let families =
-            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(fresh), path, families)
+        let memtables_bytes = (limit_bytes / MEMTABLES_SHARE).clamp(MEMTABLES_BYTES_MIN, MEMTABLES_BYTES_MAX);
+        let options = |table| table_options(table, &cache, memtables_bytes);
+        let families = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), options(table)));
+        let db = DB::open_cf_descriptors(&database_options(fresh, memtables_bytes), path, families)
             .map_err(|error| open_error(path, error))?;
         let mut write_synced = WriteOptions::default();
         write_synced.set_sync(true);
@@ -205,14 +207,14 @@ impl Database {
     }
 }
 
-fn database_options(fresh: bool) -> Options {
+fn database_options(fresh: bool, memtables_bytes: u64) -> Options {
     // Preallocated files occupy what nobody has written: in a store of 200 MB, a sixth of
     // it. A RocksDB that does not know the option is none the worse.
     let mut options = Options::default().get_options_from_string("allow_fallocate=false").unwrap_or_default();
     options.create_if_missing(fresh);
     options.create_missing_column_families(fresh);
-    options.set_db_write_buffer_size(MEMTABLES_BYTES);
-    options.set_max_total_wal_size(LOG_BYTES_MAX);
+    options.set_db_write_buffer_size(size(memtables_bytes));
+    options.set_max_total_wal_size(memtables_bytes);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_skip_stats_update_on_db_open(true);
@@ -226,7 +228,11 @@ fn database_options(fresh: bool) -> Options {
     options
 }
 
-fn table_options(table: Table, cache: &Cache) -> Options {
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a few megabytes")
+}
+
+fn table_options(table: Table, cache: &Cache, memtables_bytes: u64) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(BLOCK_BYTES);
@@ -238,9 +244,10 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     blocks.set_format_version(6);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(MEMTABLE_BYTES);
-    options.set_target_file_size_base(TABLE_FILE_BYTES);
-    options.set_max_bytes_for_level_base(LEVEL_BASE_BYTES);
+    // Several tables fill at the same time.
+    options.set_write_buffer_size(size(memtables_bytes / 4));
+    options.set_target_file_size_base(memtables_bytes);
+    options.set_max_bytes_for_level_base(LEVEL_BASE_FILES * memtables_bytes);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.add_compact_on_deletion_collector_factory(TOMBSTONES.0, TOMBSTONES.1, 0.5);
     match table {
@@ -304,7 +311,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path, fresh: bool) -> Database {
-        match Database::open(path, fresh) {
+        match Database::open(path, fresh, u64::MAX) {
             Ok(database) => database,
             Err(OpenError::Unreadable(why)) => panic!("{why}"),
             Err(OpenError::Failed(error)) => panic!("{error}"),
@@ -347,6 +354,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), true));
         std::fs::remove_file(dir.path().join("CURRENT")).unwrap();
-        assert!(matches!(Database::open(dir.path(), false), Err(OpenError::Unreadable(_))));
+        assert!(matches!(Database::open(dir.path(), false, u64::MAX), Err(OpenError::Unreadable(_))));
     }
 }

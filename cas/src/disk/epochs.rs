@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path, fresh: bool) -> Database {
-        Database::open(dir, fresh).unwrap_or_else(|_| panic!("the database opens"))
+        Database::open(dir, fresh, u64::MAX).unwrap_or_else(|_| panic!("the database opens"))
     }
 
     fn store_one(epochs: &Epochs) -> u64 {

@@ -17,7 +17,7 @@ use super::compact::Compactor;
 use super::database::{Database, OpenError, Table};
 use super::epochs::Epochs;
 use super::format::{self, Found};
-use super::layout::Layout;
+use super::layout::{FAN_OUT, Layout};
 use super::ledger::{Ledger, Limits, Measure};
 use super::link::Pairs;
 use super::locks::HashLocks;
@@ -115,17 +115,21 @@ impl DiskStore {
     pub fn open(settings: DiskSettings) -> Result<DiskStore, StoreError> {
         let layout = Layout::lock(&settings.dir)?;
         let (found, mut trouble) = format::settle(&layout)?;
-        let database = match Database::open(&layout.db(), found == Found::Fresh) {
+        let database = match Database::open(&layout.db(), found == Found::Fresh, settings.limit_bytes) {
             Ok(database) => database,
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Unreadable(why)) => {
                 trouble = Some(format::set_aside(&layout, &why)?);
-                reopen(&layout)?
+                reopen(&layout, settings.limit_bytes)?
             }
         };
         let epochs = Epochs::begin(&database)?;
         let limits = Limits { limit_bytes: settings.limit_bytes, reserve_bytes: settings.reserve_bytes };
-        let volume = Volume { root: layout.root().to_owned(), db: layout.db() };
+        let volume = Volume {
+            root: layout.root().to_owned(),
+            db: layout.db(),
+            fans: (0..FAN_OUT).map(|first| layout.fan(first)).collect(),
+        };
         let ledger = Ledger::new(limits, totals(&database)?, Box::new(volume))?;
         let inner = Inner {
             epoch_began_ms: AtomicU64::new(settings.clock.now_ms()),
@@ -219,8 +223,8 @@ fn describe(error: &StoreError) -> String {
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-fn reopen(layout: &Layout) -> Result<Database, StoreError> {
-    Database::open(&layout.db(), true).map_err(|error| match error {
+fn reopen(layout: &Layout, limit_bytes: u64) -> Result<Database, StoreError> {
+    Database::open(&layout.db(), true, limit_bytes).map_err(|error| match error {
         OpenError::Failed(error) => error,
         OpenError::Unreadable(why) => {
             StoreError::Unusable { path: layout.db(), why: format!("could not be begun anew: {why}") }
@@ -237,12 +241,16 @@ fn totals(database: &Database) -> Result<Totals, StoreError> {
 struct Volume {
     root: PathBuf,
     db: PathBuf,
+    fans: Vec<PathBuf>,
 }
 
 impl Measure for Volume {
     fn database_bytes(&self) -> Result<u64, StoreError> {
         let sum = || {
-            let mut bytes = 0;
+            // Directories occupy something as well, in a large store some 100 MB.
+            let blocks = |path: &PathBuf| Ok(path.metadata()?.blocks());
+            let fans: io::Result<u64> = self.fans.iter().map(blocks).sum();
+            let mut bytes = fans? * 512;
             for entry in self.db.read_dir()? {
                 // RocksDB deletes files while this looks at them.
                 match entry?.metadata() {

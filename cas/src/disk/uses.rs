@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn database(dir: &tempfile::TempDir) -> Database {
-        Database::open(dir.path(), true).unwrap_or_else(|_| panic!("a fresh database opens"))
+        Database::open(dir.path(), true, u64::MAX).unwrap_or_else(|_| panic!("a fresh database opens"))
     }
 
     const KEY: &[u8] = b"bkey";

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 mod files;
+mod killed;
 mod opening;
+mod pressure;
 mod store;
 mod support;

@@ -1,0 +1,117 @@
+//! Writers that want more than there is room for, and readers that must not notice.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use kache_cas::clock::ManualClock;
+use kache_cas::{Digest, Mention, Store, StoreError, StoreSettings};
+
+use crate::support::{BLAKE3, bytes};
+
+const LIMIT_BYTES: u64 = 32 << 20;
+
+fn occupied_bytes(path: &Path) -> u64 {
+    // Files go while they are looked at.
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    metadata.blocks() * 512 + below.map(|entry| occupied_bytes(&entry.path())).sum::<u64>()
+}
+
+fn store_one(store: &Store, seed: u64) -> Result<(Digest, Vec<u8>), StoreError> {
+    let size = [900, 4_000, 40_000, 300_000][(seed % 4) as usize] + (seed / 4 % 97) as usize;
+    let mut bytes = bytes((seed % 251) as u8, size);
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let digest = Digest::of(BLAKE3, &bytes);
+    let mut writer = store.blobs().create(&digest)?;
+    writer.write(&bytes)?;
+    writer.commit()?;
+    Ok((digest, bytes))
+}
+
+#[test]
+fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let settings = StoreSettings {
+        limit_bytes: LIMIT_BYTES,
+        reserve_bytes: 0,
+        clock: clock.clone(),
+        ..StoreSettings::new(dir.path())
+    };
+    let store = Store::open(settings).unwrap();
+    let (stop, most, written_bytes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                most.fetch_max(occupied_bytes(dir.path()), Ordering::Relaxed);
+                store.maintain().unwrap();
+                // Grace and leases end, so that something may go.
+                clock.advance(Duration::from_secs(1_200));
+            }
+        });
+        let writers: Vec<_> = (0..4u64)
+            .map(|writer| {
+                let (store, written_bytes) = (&store, &written_bytes);
+                scope.spawn(move || {
+                    let mut refused = 0;
+                    for number in 0..400 {
+                        match store_one(store, number + writer * 100_000) {
+                            Ok((digest, bytes)) => {
+                                written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                                if let Some(content) = store.blobs().open(&digest, Mention::Use).unwrap() {
+                                    assert_eq!(content.read_all().unwrap(), bytes);
+                                }
+                            }
+                            Err(error) if error.is_no_space() => refused += 1,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        let refused: u32 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().unwrap();
+        assert!(refused < 400, "most find room: {refused} of 1600 were refused");
+    });
+    let (most, written_bytes) = (most.into_inner(), written_bytes.into_inner());
+    assert!(written_bytes > 2 * LIMIT_BYTES, "more was written than fits: {written_bytes}");
+    assert!(most <= LIMIT_BYTES, "{most} bytes were occupied at most, of {LIMIT_BYTES}");
+    assert!(most > LIMIT_BYTES / 2, "and the room was used: {most}");
+    let status = store.status();
+    assert!(status.physical_bytes <= LIMIT_BYTES && status.troubles.is_empty(), "{status:?}");
+    store.close().unwrap();
+}
+
+#[test]
+fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let settings = StoreSettings {
+        limit_bytes: LIMIT_BYTES,
+        reserve_bytes: 0,
+        clock: clock.clone(),
+        ..StoreSettings::new(dir.path())
+    };
+    let store = Store::open(settings).unwrap();
+    let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed).unwrap()).collect();
+    let digests: Vec<Digest> = promised.iter().map(|(digest, _)| *digest).collect();
+    assert_eq!(store.blobs().find_missing(&digests, Mention::Promise).unwrap(), vec![false; 40]);
+    for step in 0..200u64 {
+        clock.advance(Duration::from_secs(50));
+        match store_one(&store, 1_000 + step * 4 + 3) {
+            Err(error) if !error.is_no_space() => panic!("{error}"),
+            _ => {}
+        }
+        store.maintain().unwrap();
+    }
+    for (digest, bytes) in &promised {
+        let content = store.blobs().open(digest, Mention::Peek).unwrap();
+        assert_eq!(content.expect("it is promised").read_all().unwrap(), bytes);
+    }
+    assert!(store.counters().blobs_evicted > 0, "others had to go");
+}
