@@ -1,6 +1,6 @@
 //! A process that is killed in the middle of everything, again and again.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn work(dir: &Path, thread: u8) -> ! {
     let clock = Arc::new(ManualClock::default());
     let settings = DiskSettings { clock: clock.clone(), ..DiskSettings::new(dir.join("store")) };
     let store = Arc::new(DiskStore::open(settings).unwrap());
-    println!("open");
+    writeln!(std::io::stdout(), "open").unwrap();
     let workers = (0..thread).map(|first| {
         let (store, clock, dir) = (store.clone(), clock.clone(), dir.to_owned());
         std::thread::spawn(move || {
@@ -70,7 +70,7 @@ fn one_build(store: &DiskStore, dir: &Path, seed: u8) {
     store.put(&kache_cas::ActionKey { function, ..key(seed) }, &result_naming(&digests)).unwrap();
     evict_some(store, seed);
     store.upkeep().unwrap();
-    if seed % 16 == 0 {
+    if seed.is_multiple_of(16) {
         store.sync().unwrap();
     }
 }
