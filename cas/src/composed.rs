@@ -73,6 +73,11 @@ trait Backend: BlobStore + ActionCache + LocalFiles + Catalog {
     /// What is wrong with it, in words.
     fn troubles(&self) -> Vec<String>;
 
+    /// How many blobs it found damaged and took out of service, also where nobody asked.
+    fn damaged(&self) -> u64 {
+        0
+    }
+
     /// Stops cleanly. Nothing is asked of it afterwards.
     fn close(&self) -> Result<(), StoreError>;
 }
@@ -90,6 +95,11 @@ impl Backend for MemoryStore {
 impl Backend for DiskStore {
     fn troubles(&self) -> Vec<String> {
         DiskStore::troubles(self)
+    }
+
+    fn damaged(&self) -> u64 {
+        let counters = self.counters();
+        counters.damaged + counters.torn
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -201,7 +211,8 @@ impl Store {
 
     /// What happened since it was opened.
     pub fn counters(&self) -> Counters {
-        self.meter.read()
+        let counters = self.meter.read();
+        Counters { damaged: counters.damaged.max(self.backend.damaged()), ..counters }
     }
 
     /// One bounded step of upkeep: eviction where it is due, and the implementation's own.
