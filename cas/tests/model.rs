@@ -24,9 +24,12 @@ fn check(kind: Kind, life: &[model::life::Event]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Failures are printed whole; no file of seeds is kept.
+/// So many lives, or more: `PROPTEST_CASES=2560` makes ten times as many. Failures are
+/// printed whole; no file of seeds is kept.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let usual = ProptestConfig::default();
+    let cases = (cases * usual.cases / 256).max(1);
+    ProptestConfig { cases, failure_persistence: None, ..usual }
 }
 
 proptest! {
@@ -34,5 +37,14 @@ proptest! {
     #[test]
     fn sto_02_03_04_06_the_store_in_memory_keeps_its_promises(life in lives(120)) {
         check(Kind::Memory, &life)?;
+    }
+}
+
+// Few, as each begins with a fresh store and waits for the volume at every epoch's end.
+proptest! {
+    #![proptest_config(config(8))]
+    #[test]
+    fn sto_02_03_04_06_the_store_on_disk_keeps_its_promises(life in lives(70)) {
+        check(Kind::Disk, &life)?;
     }
 }

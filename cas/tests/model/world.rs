@@ -24,6 +24,8 @@ type Outcome = Result<(), TestCaseError>;
 pub(crate) enum Kind {
     /// The one in memory, which forgets nothing and cannot be reopened.
     Memory,
+    /// The one on disk.
+    Disk,
 }
 
 impl Kind {
@@ -31,12 +33,14 @@ impl Kind {
     fn unit_bytes(self) -> usize {
         match self {
             Kind::Memory => 1 << 10,
+            Kind::Disk => 64 << 10,
         }
     }
 
     fn limit_bytes(self) -> u64 {
         match self {
             Kind::Memory => 200 << 10,
+            Kind::Disk => 16 << 20,
         }
     }
 }
@@ -406,6 +410,7 @@ impl World {
 fn open(kind: Kind, settings: &StoreSettings) -> Store {
     match kind {
         Kind::Memory => Store::in_memory(settings.clone()),
+        Kind::Disk => Store::open(settings.clone()).unwrap(),
     }
 }
 
