@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use kache::config::{ConfigErrors, Environment, Kind, Settings, Site, Sources, list, load};
 use kache::daemon::serve::resource_name::{Coding, NAME_BYTES_MAX, ResourceName, check_instance};
-use kache::daemon::serve::{host_guard, http_path, range, tokens};
+use kache::daemon::serve::{auth, host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
 use kache_proto::Message;
 
@@ -53,7 +53,8 @@ fn http_path(input: &[u8]) -> bool {
     true
 }
 
-/// `Range`, against a length in the first 8 bytes, and `Host`, as a loopback listener reads it.
+/// `Range`, against a length in the first 8 bytes, `Host`, as a loopback listener reads it,
+/// and `Authorization`.
 fn http_headers(input: &[u8]) -> bool {
     let Some((len, header)) = input.split_first_chunk::<8>() else { return false };
     let len = u64::from_be_bytes(*len);
@@ -76,7 +77,16 @@ fn http_headers(input: &[u8]) -> bool {
             "{host} was taken for this machine"
         );
     }
-    is_part || is_local
+    is_part || is_local || credentials_header(header)
+}
+
+/// `Authorization`. Whether it was read.
+fn credentials_header(header: &[u8]) -> bool {
+    let presented = auth::read_header(Some(header));
+    if let auth::Presented::Basic { user, .. } = &presented {
+        assert!(!user.contains(':'), "the name ends at the first colon");
+    }
+    !matches!(presented, auth::Presented::Nothing | auth::Presented::Malformed(_))
 }
 
 /// The file of passwords and tokens.

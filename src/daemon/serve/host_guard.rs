@@ -2,8 +2,9 @@
 //!
 //! A page in a browser can send requests to `127.0.0.1`, and by DNS rebinding can even read
 //! the answers, under a `Host` of its own. So a loopback listener without TLS answers only to
-//! names that mean loopback (or that were configured), and no TCP listener answers to a page
-//! of another origin. Pure: header values in, a verdict out. It knows nothing of credentials.
+//! names that mean loopback (or that were configured), one that is open to others without TLS
+//! and credentials to no domain that was not configured, and no TCP listener to a page of
+//! another origin. Pure: header values in, a verdict out. It knows nothing of credentials.
 //!
 //! gRPC's `:authority` is a host like any other.
 
@@ -16,10 +17,21 @@ use thiserror::Error;
 pub struct HostGuard {
     /// The port it listens on.
     port: u16,
-    /// Whether the host must be a loopback name, or one of `names`.
-    loopback_only: bool,
+    hosts: Hosts,
     /// Further names, lower-case, with any port.
     names: Vec<String>,
+}
+
+/// Which hosts are answered besides the names that were configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hosts {
+    /// Loopback names and addresses, with the right port.
+    Loopback,
+    /// Addresses, and names without a dot: nobody on the internet can have one of those
+    /// point here.
+    NoDomains,
+    /// All.
+    Any,
 }
 
 /// What a request says about where it comes from and whom it means.
@@ -44,7 +56,7 @@ pub enum Foreign {
     },
     /// A host that is not this listener.
     #[error(
-        "`{host}` is not a name of this listener; use `localhost:{port}`, or list the name under `serve.hosts`"
+        "`{host}` is not a name of this listener (port {port}); use its address, or list the name under `serve.hosts`"
     )]
     Host {
         /// What was asked for.
@@ -63,17 +75,27 @@ pub enum Foreign {
 impl HostGuard {
     /// For a loopback listener without TLS.
     pub fn loopback(port: u16, names: &[String]) -> Self {
-        HostGuard { port, loopback_only: true, names: names.iter().map(|name| name.to_lowercase()).collect() }
+        HostGuard::new(port, Hosts::Loopback, names)
     }
 
-    /// For any other TCP listener: all hosts, but no foreign pages.
+    /// For a listener that others can reach, and that asks them for nothing.
+    pub fn no_domains(port: u16, names: &[String]) -> Self {
+        HostGuard::new(port, Hosts::NoDomains, names)
+    }
+
+    /// For a listener with TLS or credentials, which no page has: all hosts, but no foreign
+    /// pages.
     pub fn pages_only(port: u16) -> Self {
-        HostGuard { port, loopback_only: false, names: Vec::new() }
+        HostGuard::new(port, Hosts::Any, &[])
+    }
+
+    fn new(port: u16, hosts: Hosts, names: &[String]) -> Self {
+        HostGuard { port, hosts, names: names.iter().map(|name| name.to_lowercase()).collect() }
     }
 
     /// Whether the request may be answered.
     pub fn check(&self, request: Provenance<'_>) -> Result<(), Foreign> {
-        if self.loopback_only {
+        if self.hosts != Hosts::Any {
             let host = request.host.ok_or(Foreign::NoHost { port: self.port })?;
             if !self.is_ours(host) {
                 return Err(Foreign::Host { host: excerpt(host), port: self.port });
@@ -97,7 +119,12 @@ impl HostGuard {
         let Some((name, port)) = split_port(host) else { return false };
         let name = name.to_ascii_lowercase();
         // A configured name may stand for a proxy or a forwarded port.
-        self.names.contains(&name) || (is_loopback(&name) && port.unwrap_or(80) == self.port)
+        let is_ours = match self.hosts {
+            Hosts::Loopback => is_loopback(&name) && port.unwrap_or(80) == self.port,
+            Hosts::NoDomains => is_address(&name) || is_plain_word(&name),
+            Hosts::Any => true,
+        };
+        is_ours || self.names.contains(&name)
     }
 
     /// Whether a page was served by this very listener: its origin is the host it asks.
@@ -134,6 +161,15 @@ fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
 /// Names that no resolver can point elsewhere.
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_address(name: &str) -> bool {
+    name.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// A name that only a local resolver knows.
+fn is_plain_word(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// At most this much of a stranger's header is repeated.
@@ -192,7 +228,8 @@ mod tests {
     #[test]
     fn pages_of_others_are_refused_everywhere() {
         let own = "localhost:9092";
-        for guard in [HostGuard::loopback(9092, &[]), HostGuard::pages_only(9092)] {
+        let open = HostGuard::no_domains(9092, &[]);
+        for guard in [HostGuard::loopback(9092, &[]), open, HostGuard::pages_only(9092)] {
             for (origin, fetch_site, answered) in [
                 (None, None, true),
                 (None, Some("none"), true),
@@ -213,6 +250,36 @@ mod tests {
                 assert_eq!(guard.check(request).is_ok(), answered, "{request:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_open_listener_answers_to_no_domain_that_was_not_listed() {
+        let guard = HostGuard::no_domains(9092, &["Cache.Example".to_owned()]);
+        for good in [
+            "192.168.0.1:9092",
+            "192.168.0.1",
+            "[fd00::1]:9092",
+            "127.0.0.1:1",
+            "localhost:9092",
+            "buildbox:9092",
+            "build-box_2",
+            "cache.example:9092",
+            "CACHE.example",
+        ] {
+            assert_eq!(guard.check(host(good)), Ok(()), "{good}");
+        }
+        for bad in
+            ["evil.example:9092", "evil.example", "buildbox.", "192.168.0.1.evil.example", "", "a b", ":9092"]
+        {
+            assert!(matches!(guard.check(host(bad)), Err(Foreign::Host { .. })), "{bad}");
+        }
+        // A page of a name that was made to point here is its own origin.
+        let rebound = Provenance {
+            host: Some("evil.example:9092"),
+            origin: Some("http://evil.example:9092"),
+            fetch_site: Some("same-origin"),
+        };
+        assert!(matches!(guard.check(rebound), Err(Foreign::Host { .. })));
     }
 
     #[test]

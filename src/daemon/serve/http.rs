@@ -128,7 +128,13 @@ fn method_not_allowed(method: &Method) -> HttpResponse {
 
 fn get(target: &Target, headers: &HeaderMap, context: &Context) -> HttpResponse {
     match target {
-        Target::Action { instance, hash } => get_action(instance, *hash, context),
+        Target::Action { instance, hash } => {
+            let response = get_action(instance, *hash, context);
+            if response.status().is_success() {
+                context.shared.metrics.sent(response.body().size_hint().lower());
+            }
+            response
+        }
         Target::Blob { hash } => get_blob(*hash, headers, context),
         Target::Status => pages::status(context),
         Target::Metrics => pages::metrics(context),
@@ -143,7 +149,9 @@ fn get_headers(target: &Target, context: &Context) -> HttpResponse {
             Ok(None) => blob_miss(*hash),
             Err(error) => reply::of_store_error(&error),
         },
-        _ => get(target, &HeaderMap::new(), context),
+        Target::Action { instance, hash } => get_action(instance, *hash, context),
+        Target::Status => pages::status(context),
+        Target::Metrics => pages::metrics(context),
     }
 }
 
@@ -157,10 +165,7 @@ fn action_key(instance: &str, hash: Hash) -> ActionKey {
 
 fn get_action(instance: &str, hash: Hash, context: &Context) -> HttpResponse {
     match context.actions().get(&action_key(instance, hash), Mention::Promise) {
-        Ok(Some(result)) => {
-            context.shared.metrics.sent(result.encoded.len() as u64);
-            reply::whole(StatusCode::OK, BYTES, result.encoded)
-        }
+        Ok(Some(result)) => reply::whole(StatusCode::OK, BYTES, result.encoded),
         Ok(None) => reply::miss(&format!("no complete action result is known for `{hash}`")),
         Err(error) => reply::of_store_error(&error),
     }

@@ -152,7 +152,7 @@ impl Shared<'_> {
             let failed = |source| ListenError::Bind { address: resolved, source };
             let socket = TcpListener::bind(resolved).await.map_err(failed)?;
             let port = socket.local_addr().map_err(failed)?.port();
-            let rules = Arc::new(self.rules(port, is_loopback, serves));
+            let rules = Arc::new(self.rules(address, port, is_loopback, serves));
             bound.push(Bound { socket, rules, tls: self.tls.clone() });
             if address.port() == 0 {
                 // A second address would get another port, and nobody could tell which.
@@ -162,14 +162,21 @@ impl Shared<'_> {
         Ok(bound)
     }
 
-    fn rules(&self, port: u16, is_loopback: bool, serves: Serves) -> Rules {
-        let hosts = if is_loopback && self.tls.is_none() {
-            HostGuard::loopback(port, &self.settings.hosts)
-        } else {
+    fn rules(&self, address: &ListenAddress, port: u16, is_loopback: bool, serves: Serves) -> Rules {
+        let settings = self.settings;
+        let asks_everybody = has_authentication(settings) && !settings.anonymous_reads;
+        let hosts = if self.tls.is_some() {
             HostGuard::pages_only(port)
+        } else if is_loopback {
+            HostGuard::loopback(port, &settings.hosts)
+        } else if asks_everybody {
+            HostGuard::pages_only(port)
+        } else {
+            let own = address.host().to_owned();
+            HostGuard::no_domains(port, &[&settings.hosts[..], &[own]].concat())
         };
         let credentials = self.credentials.clone();
-        Rules { policy: policy(self.settings), credentials, hosts: Some(hosts), serves, is_private: false }
+        Rules { policy: policy(settings), credentials, hosts: Some(hosts), serves, is_private: false }
     }
 }
 

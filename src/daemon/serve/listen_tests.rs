@@ -210,6 +210,34 @@ async fn web_pages_cannot_reach_a_loopback_listener() {
 }
 
 #[tokio::test]
+async fn web_pages_cannot_reach_an_open_listener_by_a_name_of_their_own() {
+    let open = ServeSettings {
+        listen: address("0.0.0.0:0"),
+        allow_insecure: true,
+        insecure_address: address("0.0.0.0:0"),
+        hosts: vec!["cache.example".to_owned()],
+        ..ServeSettings::default()
+    };
+    let files = Files::new();
+    let with_tokens = ServeSettings { tokens: Some(files.tokens()), ..open.clone() };
+    let reads = ServeSettings { anonymous_reads: true, ..with_tokens.clone() };
+    let alice = "Authorization: Basic YWxpY2U6c2VzYW1l";
+    for (settings, host, credentials, status) in [
+        (&open, "192.168.0.1:9092", "", 200),
+        (&open, "buildbox", "", 200),
+        (&open, "cache.example", "", 200),
+        (&open, "evil.example", "", 403),
+        (&with_tokens, "evil.example", "", 401),
+        (&with_tokens, "any.example", alice, 200),
+        (&reads, "evil.example", "", 403),
+    ] {
+        let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+        let answer = server.ask(&format!("GET /status\nHost: {host}\n{credentials}"), b"").await;
+        assert_eq!(answer.status, status, "{host} {credentials}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_decide_what_may_be_done() {
     let files = Files::new();
     let settings = ServeSettings { tokens: Some(files.tokens()), ..Setup::default().settings };

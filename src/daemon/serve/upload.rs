@@ -82,7 +82,8 @@ where
 {
     /// Takes the body of a request.
     pub fn new(body: B, idle_max: Duration) -> Self {
-        Upload { body, idle_max, received_bytes: 0, is_open: true }
+        let is_open = !body.is_end_stream();
+        Upload { body, idle_max, received_bytes: 0, is_open }
     }
 
     /// How many bytes came so far, as they were sent.
