@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::{Peer, Rules};
+use super::authority::Tamed;
 use super::listen::{Bound, Door};
 use super::metrics::{ServeMetrics, Turned};
 use super::stream::{Duplex, Paced, Patience};
@@ -171,7 +172,7 @@ impl Entrance for OwnSocket {
             let own = nix::unistd::geteuid().as_raw();
             match raw.peer_cred() {
                 Ok(peer) if peer.uid() == own => {
-                    reception.serve(Box::new(raw), Peer::this_user(rules)).await;
+                    reception.serve(Box::new(Tamed::new(raw)), Peer::this_user(rules)).await;
                 }
                 Ok(peer) => tracing::warn!(uid = peer.uid(), "another user on the socket was refused"),
                 Err(error) => tracing::warn!(%error, "failed to tell who is on the socket"),

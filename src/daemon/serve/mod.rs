@@ -4,6 +4,7 @@ pub mod accept;
 mod action_cache;
 pub mod admission;
 pub mod auth;
+mod authority;
 mod bytestream;
 mod bytestream_write;
 mod capabilities;
