@@ -1,4 +1,4 @@
-//! bazel-remote with kache as its gRPC proxy backend: Bazel speaks to bazel-remote, whose
+//! bazel-remote with kache as its proxy backend, by gRPC and by HTTP: Bazel speaks to bazel-remote, whose
 //! own disk is wiped in between.
 
 use std::fs;
@@ -14,16 +14,18 @@ use crate::tools::{skipped, tool};
 /// bazel-remote uploads to its backend after it has answered; so long that may take.
 const UPLOAD_TIME_MAX: Duration = Duration::from_secs(60);
 
-struct BazelRemote {
+/// A bazel-remote with a backend.
+pub(crate) struct BazelRemote {
     dir: PathBuf,
-    backend: String,
+    backend: Vec<String>,
     mode: &'static str,
     grpc_port: u16,
     running: Option<Background>,
 }
 
 impl BazelRemote {
-    fn start(dir: &Path, backend: String, mode: &'static str) -> Self {
+    /// Starts it with an empty disk below `dir`; `backend` are the flags that name it.
+    pub(crate) fn start(dir: &Path, backend: Vec<String>, mode: &'static str) -> Self {
         let mut proxy =
             BazelRemote { dir: dir.to_owned(), backend, mode, grpc_port: free_port(), running: None };
         proxy.restart_empty();
@@ -31,7 +33,7 @@ impl BazelRemote {
     }
 
     /// Starts it again without anything on its disk.
-    fn restart_empty(&mut self) {
+    pub(crate) fn restart_empty(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
             fs::remove_dir_all(self.dir.join("cache")).expect("bazel-remote has made it");
@@ -45,9 +47,14 @@ impl BazelRemote {
             .args(["--max_size", "1", "--storage_mode", self.mode])
             .args(["--http_address".to_owned(), format!("127.0.0.1:{}", free_port())])
             .args(["--grpc_address".to_owned(), format!("127.0.0.1:{}", self.grpc_port)])
-            .args(["--grpc_proxy.url", &self.backend]);
+            .args(&self.backend);
         let port = self.grpc_port;
         self.running = Some(Background::start(&mut command, &self.output(), || answers(port)));
+    }
+
+    /// Where its clients go.
+    pub(crate) fn grpc_port(&self) -> u16 {
+        self.grpc_port
     }
 
     fn output(&self) -> PathBuf {
@@ -59,7 +66,7 @@ impl BazelRemote {
     }
 
     /// Waits until it has handed everything on.
-    fn wait_for_uploads(&self) {
+    pub(crate) fn wait_for_uploads(&self) {
         let end = Instant::now() + UPLOAD_TIME_MAX;
         let (mut said, mut quiet) = (self.said(), 0);
         // It does not say when it is done; a second without a word is the sign.
@@ -79,11 +86,20 @@ fn bazel_remote_wiped_finds_everything_behind_it() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(&dir.path().join("server"), Settings::default());
-    let mut proxy = BazelRemote::start(&dir.path().join("proxy"), server.grpc(), "uncompressed");
     let bazel = Bazel::new(&dir.path().join("bazel"));
+    for protocol in ["grpc", "http"] {
+        let server = Server::start(&dir.path().join(format!("{protocol}-server")), Settings::default());
+        let url = if protocol == "grpc" { server.grpc() } else { server.http("") };
+        let backend = vec![format!("--{protocol}_proxy.url"), url];
+        let proxy = BazelRemote::start(&dir.path().join(protocol), backend, "uncompressed");
+        wipe_and_find(&server, proxy, &bazel, protocol);
+    }
+}
+
+fn wipe_and_find(server: &Server, mut proxy: BazelRemote, bazel: &Bazel, protocol: &str) {
     let remote = format!("--remote_cache=grpc://127.0.0.1:{}", proxy.grpc_port);
 
+    bazel.clean();
     bazel.build(&[&remote]).expect_cold();
     let written = bazel.outputs();
     proxy.wait_for_uploads();
@@ -93,9 +109,9 @@ fn bazel_remote_wiped_finds_everything_behind_it() {
     bazel.build(&[&remote]).expect_hits();
     assert_same(&bazel.outputs(), &written);
     let said = proxy.said();
-    assert!(said.contains("GRPC PROXY GET AC"), "the hits did not come from behind it\n{said}");
-
-    expect_whole(&server, &bazel, &written);
+    let came = if protocol == "grpc" { "GRPC PROXY GET AC" } else { "HTTP DOWNLOAD 200" };
+    assert!(said.contains(came), "the hits did not come from behind it\n{said}");
+    expect_whole(server, bazel, &written);
 }
 
 /// In this mode bazel-remote sends its own files: zstd with a skippable frame in front and a
@@ -109,7 +125,8 @@ fn bazel_remote_hands_on_what_it_keeps_compressed() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("server"), Settings::default());
-    let proxy = BazelRemote::start(&dir.path().join("proxy"), server.grpc(), "zstd");
+    let backend = vec!["--grpc_proxy.url".to_owned(), server.grpc()];
+    let proxy = BazelRemote::start(&dir.path().join("proxy"), backend, "zstd");
     let bazel = Bazel::new(&dir.path().join("bazel"));
     let remote = format!("--remote_cache=grpc://127.0.0.1:{}", proxy.grpc_port);
 

@@ -11,19 +11,19 @@ use crate::moon_project::{Moon, assert_same, is_hit};
 use crate::process::{Background, command};
 use crate::remotetool::{RemoteTool, noise};
 use crate::server::{Server, Settings, answers, free_port};
-use crate::tools::{skipped, tool};
+use crate::tools::{skipped, skipped_for_peer, tool};
 
 /// A casd, which calls itself `p` and kache's instance `behind/it`.
 struct Casd {
     dir: PathBuf,
-    server_port: u16,
+    remote: String,
     port: u16,
     running: Option<Background>,
 }
 
 impl Casd {
-    fn start(dir: &Path, server_port: u16) -> Self {
-        let mut casd = Casd { dir: dir.to_owned(), server_port, port: free_port(), running: None };
+    fn start(dir: &Path, remote: String) -> Self {
+        let mut casd = Casd { dir: dir.to_owned(), remote, port: free_port(), running: None };
         casd.restart_empty();
         casd
     }
@@ -38,7 +38,7 @@ impl Casd {
         fs::create_dir_all(&cache).expect("the test's directory is writable");
         let mut command = command(&tool("buildbox-casd"), &self.dir.join("home"));
         command
-            .args(["--remote".to_owned(), format!("http://127.0.0.1:{}", self.server_port)])
+            .args(["--remote", &self.remote])
             .args(["--bind".to_owned(), format!("127.0.0.1:{}", self.port)])
             .args(["--proxy-instance", "p:behind/it", "--log-level=info"])
             .arg(cache);
@@ -54,18 +54,33 @@ fn casd_forgets_and_finds_blobs_and_results_again() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("server"), Settings::default());
-    let mut casd = Casd::start(&dir.path().join("casd"), server.grpc_port());
+    let remote = format!("http://127.0.0.1:{}", server.grpc_port());
+    write_forget_and_find(dir.path(), &server, remote);
+}
 
-    let remote = RemoteTool::new(dir.path(), casd.port, "p");
+#[test]
+fn casd_reaches_the_unix_socket() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("server"), Settings::default());
+    let remote = format!("unix:{}", server.unix_socket().display());
+    write_forget_and_find(dir.path(), &server, remote);
+}
+
+fn write_forget_and_find(dir: &Path, server: &Server, remote: String) {
+    let mut casd = Casd::start(&dir.join("casd"), remote);
+    let through = RemoteTool::new(dir, casd.port, "p");
     let blobs = [noise(11, 10), noise(12, 300_000), noise(13, 6_000_000)];
-    let digests = blobs.each_ref().map(|bytes| remote.upload(bytes));
-    let moon = Moon::new(&dir.path().join("moon"), casd.port, "none", "p");
+    let digests = blobs.each_ref().map(|bytes| through.upload(bytes));
+    let moon = Moon::new(&dir.join("moon"), casd.port, "none", "p");
     assert!(!is_hit(&moon.make()), "a cold run was a hit");
     let written = moon.outputs();
 
     casd.restart_empty();
     for (digest, bytes) in digests.iter().zip(&blobs) {
-        assert!(remote.download(digest) == *bytes, "{digest} has other bytes");
+        assert!(through.download(digest) == *bytes, "{digest} has other bytes");
     }
     moon.clean();
     let output = moon.make();
@@ -73,7 +88,7 @@ fn casd_forgets_and_finds_blobs_and_results_again() {
     assert_same(&moon.outputs(), &written);
 
     // What went in through casd is there for those who ask kache itself.
-    let direct = RemoteTool::new(dir.path(), server.grpc_port(), "behind/it");
+    let direct = RemoteTool::new(dir, server.grpc_port(), "behind/it");
     for (digest, bytes) in digests.iter().zip(&blobs) {
         assert!(direct.download(digest) == *bytes, "{digest} has other bytes without casd");
     }

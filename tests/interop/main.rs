@@ -25,4 +25,5 @@ mod probe;
 mod process;
 mod remotetool;
 mod server;
+mod tls;
 mod tools;

@@ -22,23 +22,41 @@ const LARGE_BYTES: usize = 6_000_000;
 pub(crate) struct RemoteTool {
     program: PathBuf,
     dir: PathBuf,
-    port: u16,
+    address: String,
+    security: Vec<String>,
     instance: &'static str,
 }
 
 impl RemoteTool {
     /// For a server on this machine. Its home is below `dir`.
     pub(crate) fn new(dir: &Path, port: u16, instance: &'static str) -> Self {
-        RemoteTool { program: tool("remotetool"), dir: dir.to_owned(), port, instance }
+        RemoteTool {
+            program: tool("remotetool"),
+            dir: dir.to_owned(),
+            address: format!("127.0.0.1:{port}"),
+            security: vec!["-service_no_security".to_owned()],
+            instance,
+        }
+    }
+
+    /// The same with the certificates in `dir`; with or without one of its own.
+    pub(crate) fn over_tls(dir: &Path, port: u16, has_certificate: bool) -> Self {
+        let file = |flag: &str, name: &str| format!("-{flag}={}", as_text(&dir.join(name)));
+        let mut security = vec![file("tls_ca_cert", "ca.pem")];
+        if has_certificate {
+            security.push(file("tls_client_auth_cert", "client.pem"));
+            security.push(file("tls_client_auth_key", "client.key"));
+        }
+        RemoteTool { security, ..RemoteTool::new(dir, port, "") }
     }
 
     /// Runs an operation.
     pub(crate) fn try_run(&self, operation: &str, arguments: &[&str]) -> Finished {
         let mut command = command(&self.program, &self.dir.join("home"));
         command
-            .args(["-logtostderr", "-service_no_security", "-use_rpc_credentials=false"])
-            .args(["-service".to_owned(), format!("127.0.0.1:{}", self.port)])
-            .args(["-instance", self.instance, "-operation", operation])
+            .args(["-logtostderr", "-service_no_auth", "-use_rpc_credentials=false"])
+            .args(&self.security)
+            .args(["-service", &self.address, "-instance", self.instance, "-operation", operation])
             .args(arguments);
         run(&mut command)
     }

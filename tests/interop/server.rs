@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) credentials: Option<String>,
     /// Nobody may store anything.
     pub(crate) read_only: bool,
+    /// Where `server.pem`, `server.key` and `ca.pem` are, for TLS with client certificates.
+    pub(crate) tls_dir: Option<PathBuf>,
     /// `KACHE_MAX_SIZE`.
     pub(crate) size_max: Option<&'static str>,
 }
@@ -84,6 +86,13 @@ impl Server {
         self.http_port
     }
 
+    /// The daemon's socket for clients of this user.
+    pub(crate) fn unix_socket(&self) -> PathBuf {
+        let entries = fs::read_dir(self.dir.join("run")).expect("the daemon has made it");
+        let mut sockets = entries.flatten().map(|entry| entry.path().join("reapi.sock"));
+        sockets.find(|socket| socket.exists()).expect("the daemon always has a socket")
+    }
+
     /// Where gRPC clients go.
     pub(crate) fn grpc(&self) -> String {
         format!("grpc://127.0.0.1:{}", self.grpc_port)
@@ -115,6 +124,12 @@ impl Server {
             .env("KACHE_LOG_FILE", "off");
         if let Some(size) = self.settings.size_max {
             command.env("KACHE_MAX_SIZE", size);
+        }
+        if let Some(dir) = &self.settings.tls_dir {
+            command
+                .env("KACHE_SERVE_TLS_CERT", dir.join("server.pem"))
+                .env("KACHE_SERVE_TLS_KEY", dir.join("server.key"))
+                .env("KACHE_SERVE_TLS_CLIENT_CA", dir.join("ca.pem"));
         }
         if let Some(credentials) = &self.settings.credentials {
             command.env("KACHE_SERVE_TOKENS", self.write_private("credentials", credentials));
