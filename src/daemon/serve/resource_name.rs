@@ -157,10 +157,10 @@ fn compressor(name: &str) -> Result<Coding, NameError> {
     }
 }
 
-/// Digits only: `+1` and `01` are not how anybody writes a size.
+/// Digits only: `+1`, `-0` and `01` are not how anybody writes a size.
 fn read_size(text: &str) -> Result<i64, DigestError> {
     let wrong = || DigestError::Size { text: text.chars().take(32).collect() };
-    let is_canonical = text == "0" || !text.starts_with(['0', '+']);
+    let is_canonical = text == "0" || text.starts_with(|first| matches!(first, '1'..='9'));
     text.parse().ok().filter(|_| is_canonical).ok_or_else(wrong)
 }
 
