@@ -33,6 +33,10 @@ pub(super) enum Signal {
     Event(Event),
 }
 
+/// Held by every task that writes to a client; when the last one is dropped, all that was to be
+/// said is said.
+pub(super) type Writing = mpsc::Sender<()>;
+
 /// Where replies to one client go. Dropping it closes the connection after them.
 pub(super) type Mailbox = mpsc::Sender<reply::Kind>;
 
@@ -41,6 +45,7 @@ pub(super) async fn accept_all(
     listener: UnixListener,
     signals: mpsc::Sender<Signal>,
     activity: Arc<Activity>,
+    writing: Writing,
     mut draining: Draining,
 ) {
     let mut next_id: ConnectionId = 0;
@@ -52,7 +57,7 @@ pub(super) async fn accept_all(
         match accepted {
             Ok((stream, _)) => {
                 next_id += 1;
-                admit(stream, next_id, &signals, activity.connection()).await;
+                admit(stream, next_id, &signals, (activity.connection(), writing.clone())).await;
             }
             Err(error) => {
                 tracing::warn!("failed to accept a control connection: {error}");
@@ -62,17 +67,22 @@ pub(super) async fn accept_all(
     }
 }
 
-async fn admit(stream: UnixStream, id: ConnectionId, signals: &mpsc::Sender<Signal>, open: OpenConnection) {
+async fn admit(
+    stream: UnixStream,
+    id: ConnectionId,
+    signals: &mpsc::Sender<Signal>,
+    held: (OpenConnection, Writing),
+) {
     if let Err(error) = require_own_peer(&stream) {
         tracing::warn!("turning a control connection away: {error}");
         return;
     }
-    let (reading, writing) = stream.into_split();
+    let (reading, sending) = stream.into_split();
     let (mailbox, letters) = mpsc::channel(REPLIES_WAITING_MAX);
     // Sent before the reader begins, so that the client is known before its first frame.
     if signals.send(Signal::Connected(id, mailbox)).await.is_ok() {
         let (written, hung_up) = oneshot::channel();
-        tokio::spawn(write_all(writing, letters, open, written));
+        tokio::spawn(write_all(sending, letters, held, written));
         tokio::spawn(read_all(reading, id, signals.clone(), hung_up));
     }
 }
@@ -103,19 +113,19 @@ async fn read_all(
 }
 
 async fn write_all(
-    writing: OwnedWriteHalf,
+    sending: OwnedWriteHalf,
     mut letters: mpsc::Receiver<reply::Kind>,
-    open: OpenConnection,
+    held: (OpenConnection, Writing),
     written: oneshot::Sender<()>,
 ) {
-    let mut frames = outgoing(writing, WRITE_WAIT_MAX);
+    let mut frames = outgoing(sending, WRITE_WAIT_MAX);
     while let Some(letter) = letters.recv().await {
         if !frames.send(letter).await {
             break;
         }
     }
     frames.finish().await;
-    drop((open, written));
+    drop((held, written));
 }
 
 /// The clients that can be written to.

@@ -30,6 +30,9 @@ pub const EVENTS_MAX: usize = 1024;
 /// How often the core is told the time.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long the last replies may take. They fit into the sockets' buffers.
+const LAST_REPLIES_MAX: Duration = Duration::from_secs(1);
+
 /// Serves an open store to other programs until draining is done.
 pub(super) type Serve =
     Box<dyn FnOnce(Arc<Store>, Arc<Activity>, Draining) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -69,9 +72,9 @@ impl Driver {
         let (signals, mut inbox) = mpsc::channel(EVENTS_MAX);
         let (opened, mut openings) = mpsc::channel(1);
         let (activity, drain) = (Arc::<Activity>::default(), Drain::default());
-        let accepting =
-            control::accept_all(listener, signals.clone(), Arc::clone(&activity), drain.subscribe());
-        tokio::spawn(accepting);
+        let (writing, mut all_written) = mpsc::channel(1);
+        let (noted, draining) = (Arc::clone(&activity), drain.subscribe());
+        tokio::spawn(control::accept_all(listener, signals.clone(), noted, writing, draining));
         tokio::spawn(watch_signals(signals.clone())?);
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -95,9 +98,9 @@ impl Driver {
                 _ = ticks.tick() => running.tick(door.as_ref()),
             }
         }
-        // Let the last replies out; whoever does not take them is not waited for.
+        // The last replies go out first: whoever told us to leave is to hear that we do.
         running.mailboxes.close_all();
-        tokio::task::yield_now().await;
+        let _ = tokio::time::timeout(LAST_REPLIES_MAX, all_written.recv()).await;
         Ok(())
     }
 }

@@ -42,7 +42,8 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
     let store_dir = dir.path().join("cache");
     let driver = Driver { core, first, facts, open_store, store_dir, serve: Some(serve), sockets };
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(driver.run(listener)).unwrap();
         runtime.shutdown_background();
     });
@@ -136,4 +137,14 @@ fn it_leaves_when_its_socket_is_removed() {
     daemon.wait_for_state("open");
     std::fs::remove_file(daemon.place.control_socket()).unwrap();
     daemon.thread.take().unwrap().join().unwrap();
+}
+
+/// With nothing to wait for it is over at once, and still says so.
+#[test]
+fn whoever_stops_it_hears_that_it_stops() {
+    for _ in 0..50 {
+        let daemon = start(None, Arc::new(|| Err(unusable(Path::new("/cache")))));
+        daemon.wait_for_state("unusable");
+        daemon.stop();
+    }
 }
