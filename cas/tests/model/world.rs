@@ -33,7 +33,7 @@ impl Kind {
     fn unit_bytes(self) -> usize {
         match self {
             Kind::Memory => 1 << 10,
-            Kind::Disk => 64 << 10,
+            Kind::Disk => 160 << 10,
         }
     }
 
@@ -148,7 +148,7 @@ impl World {
 
     fn bytes(&self, name: Name) -> Bytes {
         let mut bytes = vec![name; usize::from(name % 16) * self.kind.unit_bytes() + usize::from(name)];
-        bytes.iter_mut().zip(0u64..).for_each(|(byte, index)| *byte ^= (index / 97) as u8);
+        bytes.iter_mut().step_by(977).zip((0u8..=250).cycle()).for_each(|(byte, index)| *byte ^= index);
         Bytes::from(bytes)
     }
 
