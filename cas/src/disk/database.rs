@@ -107,7 +107,15 @@ impl Database {
         let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
         let memtables_bytes = (limit_bytes / MEMTABLES_SHARE).clamp(MEMTABLES_BYTES_MIN, MEMTABLES_BYTES_MAX);
         let options = |table| table_options(table, &cache, memtables_bytes);
-        let families = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), options(table)));
+        // RocksDB insists on a family that we do not use. After a full volume it writes again
+        // once the largest memtable's size is free, so this one's must not be the largest.
+        let mut unused = Options::default();
+        unused.set_write_buffer_size(size(MEMTABLES_BYTES_MIN / 4));
+        let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
+        let families = Table::ALL
+            .map(|table| ColumnFamilyDescriptor::new(table.name(), options(table)))
+            .into_iter()
+            .chain([unused]);
         let db = DB::open_cf_descriptors(&database_options(fresh, memtables_bytes), path, families)
             .map_err(|error| open_error(path, error))?;
         let mut write_synced = WriteOptions::default();
@@ -217,7 +225,6 @@ fn database_options(fresh: bool, memtables_bytes: u64) -> Options {
     options.set_max_total_wal_size(memtables_bytes);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS);
-    options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);

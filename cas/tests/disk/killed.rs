@@ -1,8 +1,8 @@
 //! A process that is killed in the middle of everything, again and again.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::support::{SHA256, bytes, files_below, key, open, read, upkeep, write}
 /// How the child is told where to work.
 const DIRECTORY: &str = "KACHE_TEST_KILLED_DIR";
 
-/// How often it is killed, and how long it works in between.
-const ROUNDS: u64 = 12;
-const LIFE_MS: [u64; 4] = [3, 20, 60, 150];
+/// After how many builds it is killed, each round, and how much later.
+const LIVES: [(usize, u64); 10] =
+    [(0, 0), (0, 7), (1, 1), (1, 13), (2, 0), (3, 5), (5, 2), (8, 0), (13, 9), (21, 4)];
 
 fn sizes(seed: u8) -> [usize; 3] {
     [usize::from(seed) * 7, 5_000 + usize::from(seed), 150_000 + usize::from(seed)]
@@ -50,6 +50,7 @@ fn work(dir: &Path, thread: u8) -> ! {
             for seed in (first..).step_by(3).cycle() {
                 clock.advance(Duration::from_secs(30));
                 one_build(&store, &dir, seed);
+                println!("built");
             }
         })
     });
@@ -94,26 +95,33 @@ fn evict_some(store: &DiskStore, seed: u8) {
     }
 }
 
-struct Killed(Child);
+/// A child that is killed when this goes. It may speak until then.
+struct Killed {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
-fn spawn(dir: &Path) -> Killed {
+/// A child that has opened the store and made so many builds.
+fn spawn(dir: &Path, builds: usize) -> Killed {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::the_child_works_until_it_is_killed", "--nocapture"])
         .env(DIRECTORY, dir)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
-    let child = Killed(child);
-    assert!(output.lines().any(|line| line.unwrap().ends_with("open")), "the child opened the store");
-    child
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut killed = Killed { child, lines };
+    let mut lines = killed.lines.by_ref().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.ends_with("open")), "the child opened the store");
+    assert_eq!(lines.filter(|line| line.ends_with("built")).take(builds).count(), builds);
+    killed
 }
 
 #[test]
@@ -128,9 +136,9 @@ fn the_child_works_until_it_is_killed() {
 fn sto_01_a_kill_at_any_moment_leaves_everything_whole() {
     let dir = tempfile::tempdir().unwrap();
     let mut results = 0;
-    for round in 0..ROUNDS {
-        let child = spawn(dir.path());
-        std::thread::sleep(Duration::from_millis(LIFE_MS[round as usize % LIFE_MS.len()]));
+    for (builds, later_ms) in LIVES {
+        let child = spawn(dir.path(), builds);
+        std::thread::sleep(Duration::from_millis(later_ms));
         drop(child);
         results += check(&dir.path().join("store"));
     }

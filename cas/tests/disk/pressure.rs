@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use kache_cas::clock::ManualClock;
@@ -20,13 +20,21 @@ fn occupied_bytes(path: &Path) -> u64 {
     metadata.blocks() * 512 + below.map(|entry| occupied_bytes(&entry.path())).sum::<u64>()
 }
 
-fn store_one(store: &Store, seed: u64) -> Result<(Digest, Vec<u8>), StoreError> {
+/// Stores a blob. While `still` is held by somebody else, it stands still: between its last
+/// byte and its commit, too.
+fn store_one(store: &Store, seed: u64, still: &RwLock<()>) -> Result<(Digest, Vec<u8>), StoreError> {
     let size = [900, 4_000, 40_000, 300_000][(seed % 4) as usize] + (seed / 4 % 97) as usize;
     let mut bytes = bytes((seed % 251) as u8, size);
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let digest = Digest::of(BLAKE3, &bytes);
-    let mut writer = store.blobs().create(&digest)?;
-    writer.write(&bytes)?;
+    let mut writer = {
+        let _moving = still.read().unwrap();
+        let mut writer = store.blobs().create(&digest)?;
+        writer.write(&bytes)?;
+        writer
+    };
+    std::thread::yield_now();
+    let _moving = still.read().unwrap();
     writer.commit()?;
     Ok((digest, bytes))
 }
@@ -42,11 +50,15 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
         ..StoreSettings::new(dir.path())
     };
     let store = Store::open(settings).unwrap();
+    let still = RwLock::new(());
     let (stop, most, written_bytes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                most.fetch_max(occupied_bytes(dir.path()), Ordering::Relaxed);
+                {
+                    let _still = still.write().unwrap();
+                    most.fetch_max(occupied_bytes(dir.path()), Ordering::Relaxed);
+                }
                 store.maintain().unwrap();
                 // Grace and leases end, so that something may go.
                 clock.advance(Duration::from_secs(1_200));
@@ -54,11 +66,11 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
         });
         let writers: Vec<_> = (0..4u64)
             .map(|writer| {
-                let (store, written_bytes) = (&store, &written_bytes);
+                let (store, written_bytes, still) = (&store, &written_bytes, &still);
                 scope.spawn(move || {
                     let mut refused = 0;
                     for number in 0..400 {
-                        match store_one(store, number + writer * 100_000) {
+                        match store_one(store, number + writer * 100_000, still) {
                             Ok((digest, bytes)) => {
                                 written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                                 if let Some(content) = store.blobs().open(&digest, Mention::Use).unwrap() {
@@ -98,12 +110,13 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
         ..StoreSettings::new(dir.path())
     };
     let store = Store::open(settings).unwrap();
-    let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed).unwrap()).collect();
+    let still = RwLock::new(());
+    let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed, &still).unwrap()).collect();
     let digests: Vec<Digest> = promised.iter().map(|(digest, _)| *digest).collect();
     assert_eq!(store.blobs().find_missing(&digests, Mention::Promise).unwrap(), vec![false; 40]);
     for step in 0..200u64 {
         clock.advance(Duration::from_secs(50));
-        match store_one(&store, 1_000 + step * 4 + 3) {
+        match store_one(&store, 1_000 + step * 4 + 3, &still) {
             Err(error) if !error.is_no_space() => panic!("{error}"),
             _ => {}
         }

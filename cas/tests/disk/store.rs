@@ -315,6 +315,19 @@ fn sto_01_orphans_and_drafts_of_the_dead_are_cleared_away() {
 }
 
 #[test]
+fn what_a_store_holds_is_known_as_soon_as_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = open(dir.path());
+        for seed in 0..100 {
+            store.put(&key(seed), &result(1)).unwrap();
+        }
+        store.close().unwrap();
+    }
+    assert_eq!(open(dir.path()).usage().unwrap().action_results, 100);
+}
+
+#[test]
 fn sto_06_totals_are_right_after_an_unclean_stop() {
     let dir = tempfile::tempdir().unwrap();
     let before = {
