@@ -27,7 +27,7 @@ fn store_one(store: &Store, seed: u64, still: &RwLock<()>) -> Result<(Digest, Ve
     let mut bytes = bytes((seed % 251) as u8, size);
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let digest = Digest::of(BLAKE3, &bytes);
-    let mut writer = {
+    let writer = {
         let _moving = still.read().unwrap();
         let mut writer = store.blobs().create(&digest)?;
         writer.write(&bytes)?;
