@@ -1,9 +1,13 @@
 //! moon, the one client at hand that compresses what it sends and asks for what is
 //! compressed.
 
+use crate::chokepoint::{Chokepoint, Direction};
 use crate::moon_project::{Moon, assert_same, is_hit};
 use crate::server::{Server, Settings};
 use crate::tools::skipped;
+
+/// Between what the outputs are when half of them is compressed, and what they are: 12 MB.
+const COMPRESSED_BYTES_MAX: usize = 10_000_000;
 
 #[test]
 fn moon_hits_what_it_wrote_compressed_or_not() {
@@ -14,7 +18,8 @@ fn moon_hits_what_it_wrote_compressed_or_not() {
     let server = Server::start(&dir.path().join("server"), Settings::default());
     for (compression, instance) in [("zstd", ""), ("zstd", "a/b"), ("none", "c")] {
         let name = format!("{compression}-{}", instance.replace('/', "-"));
-        let moon = Moon::new(&dir.path().join(name), server.grpc_port(), compression, instance);
+        let chokepoint = Chokepoint::before(server.grpc_port());
+        let moon = Moon::new(&dir.path().join(name), chokepoint.port(), compression, instance);
         let output = moon.make();
         assert!(!is_hit(&output), "{compression}: a cold run was a hit\n{output}");
         let written = moon.outputs();
@@ -23,5 +28,10 @@ fn moon_hits_what_it_wrote_compressed_or_not() {
         assert!(is_hit(&output), "{compression}, instance `{instance}`: no hit\n{output}");
         assert!(output.contains("this is said on stdout"), "{output}");
         assert_same(&moon.outputs(), &written);
+        for direction in [Direction::Upload, Direction::Download] {
+            let bytes = chokepoint.passed(direction);
+            let is_compressed = bytes < COMPRESSED_BYTES_MAX;
+            assert_eq!(is_compressed, compression == "zstd", "{compression}, {direction:?}: {bytes} bytes");
+        }
     }
 }

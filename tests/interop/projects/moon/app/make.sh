@@ -6,5 +6,5 @@ mkdir -p out/deep
 : > out/empty.bin
 head -c 100 /dev/urandom > out/small.bin
 head -c 5242880 /dev/urandom > out/deep/large.bin
-seq 1 900000 > out/deep/large.txt
+{ head -c 100 /dev/urandom | od; seq 1 900000; } > out/deep/large.txt
 head -c 60000 /dev/urandom | od > out/deep/middle.txt
