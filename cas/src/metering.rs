@@ -180,6 +180,10 @@ impl<S: BlobStore + ?Sized> BlobStore for Metered<S> {
     fn deletions(&self) -> u64 {
         self.inner.deletions()
     }
+
+    fn may_block(&self) -> bool {
+        self.inner.may_block()
+    }
 }
 
 struct MeteredWriter {

@@ -7,6 +7,7 @@
 //! kept there (STO-06): this decides only what to do about it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,12 +37,15 @@ pub struct Room<S: ?Sized> {
     clock: Arc<dyn Clock>,
     evictor: Mutex<Evictor>,
     meter: Arc<Meter>,
+    /// Whether a writer found no room and nothing has looked relaxed since.
+    is_tight: AtomicBool,
 }
 
 impl<S: BlobStore + Catalog> Room<S> {
     /// Of this store.
     pub fn new(store: Arc<S>, clock: Arc<dyn Clock>, limits: Limits, meter: Arc<Meter>) -> Self {
-        Room { store, clock, evictor: Mutex::new(Evictor::new(limits)), meter }
+        let (evictor, is_tight) = (Mutex::new(Evictor::new(limits)), AtomicBool::new(false));
+        Room { store, clock, evictor, meter, is_tight }
     }
 
     /// One step of eviction, if any is due.
@@ -57,6 +61,7 @@ impl<S: BlobStore + Catalog> Room<S> {
     fn step_locked(&self, evictor: &mut Evictor) -> Result<Step, StoreError> {
         let shelf = Shelf { catalog: &*self.store, blobs: &*self.store, clock: &*self.clock };
         let step = evictor.step(&shelf)?;
+        self.is_tight.store(step.more_is_due, Ordering::Relaxed);
         self.meter.actions_evicted.add(step.evicted.actions);
         self.meter.blobs_evicted.add(step.evicted.blobs);
         self.meter.bytes_evicted.add(step.evicted.physical_bytes);
@@ -87,7 +92,9 @@ impl<S: BlobStore + Catalog> Room<S> {
                 Err(StoreError::NoSpace { wanted_bytes, .. }) => wanted_bytes,
                 outcome => return outcome,
             };
-            if since.elapsed() >= MAKE_ROOM_MAX || !self.make(wanted_bytes, since) {
+            let is_enough = since.elapsed() >= MAKE_ROOM_MAX || !self.make(wanted_bytes, since);
+            self.is_tight.store(true, Ordering::Relaxed);
+            if is_enough {
                 break;
             }
         }
@@ -138,6 +145,10 @@ impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for Roomy<S, E> {
 
     fn deletions(&self) -> u64 {
         self.inner.deletions()
+    }
+
+    fn may_block(&self) -> bool {
+        self.inner.may_block() || self.room.is_tight.load(Ordering::Relaxed)
     }
 }
 

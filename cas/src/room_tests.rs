@@ -136,6 +136,19 @@ fn sto_10_reading_evicts_nothing_and_waits_for_no_eviction() {
 }
 
 #[test]
+fn those_who_must_not_block_are_told_while_room_has_to_be_made() {
+    let fixture = Fixture::new();
+    assert!(!fixture.store.may_block());
+    for name in 0..100 {
+        fixture.write(name, 4_000).unwrap();
+        fixture.clock.advance(UPLOAD_GRACE);
+    }
+    assert!(fixture.store.may_block(), "the last writers had to make room");
+    while fixture.room.step().unwrap().more_is_due {}
+    assert!(!fixture.store.may_block());
+}
+
+#[test]
 fn an_error_that_is_not_about_room_is_passed_on_at_once() {
     let fixture = Fixture::new();
     let attempts = AtomicU64::new(0);

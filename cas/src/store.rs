@@ -71,6 +71,13 @@ pub trait BlobStore: Send + Sync {
     /// Counts deletions. While it stands still, whatever was there is still there, so an
     /// action result found complete remains complete.
     fn deletions(&self) -> u64;
+
+    /// Whether calls that are mostly quick may take long just now: after an unclean stop,
+    /// while blobs are still to be hashed before they are trusted, and while writers have to
+    /// make room. Whoever must not block makes them elsewhere meanwhile.
+    fn may_block(&self) -> bool {
+        false
+    }
 }
 
 /// A blob on its way into the store.

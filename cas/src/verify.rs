@@ -147,6 +147,10 @@ impl<S: BlobStore + ?Sized> BlobStore for Verified<S> {
     fn deletions(&self) -> u64 {
         self.inner.deletions()
     }
+
+    fn may_block(&self) -> bool {
+        self.inner.may_block()
+    }
 }
 
 /// Of size zero there is one blob; any other hash with that size names nothing at all.

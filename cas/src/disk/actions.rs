@@ -118,6 +118,10 @@ impl BlobStore for DiskStore {
     fn deletions(&self) -> u64 {
         self.inner.deletions.load(Ordering::SeqCst)
     }
+
+    fn may_block(&self) -> bool {
+        self.inner.epochs.has_suspects()
+    }
 }
 
 impl LocalFiles for DiskStore {

@@ -228,12 +228,22 @@ impl Stream for Download {
     }
 }
 
+/// Whether this blob needs no upload.
+pub(super) async fn is_there(context: &Context, digest: &Digest) -> Result<bool, Status> {
+    if digest.is_empty_blob() {
+        return Ok(true);
+    }
+    let (store, digests) = (Arc::clone(&context.shared.store), [*digest]);
+    let find = move || store.blobs().find_missing(&digests, Mention::Promise);
+    let missing = offload::run(context.blobs().may_block(), find).await?;
+    Ok(missing.map_err(|error| of_store_error(&error))? == [false])
+}
+
 /// `QueryWriteStatus`: an upload is there as a whole or not at all.
 pub(super) async fn query_write_status(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
     let (request, _room) = message::only::<QueryWriteStatusRequest, _>(body, &context.shared).await?;
     let name = ResourceName::for_write(&request.resource_name).map_err(|error| of_name_error(&error))?;
-    let missing = context.blobs().find_missing(&[name.digest], Mention::Promise);
-    let complete = missing.map_err(|error| of_store_error(&error))? == [false];
+    let complete = is_there(context, &name.digest).await?;
     let size = i64::try_from(name.digest.size_bytes).unwrap_or(i64::MAX);
     let committed_size = if complete { size } else { 0 };
     Ok(reply::message(&QueryWriteStatusResponse { committed_size, complete }))

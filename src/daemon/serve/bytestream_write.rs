@@ -16,16 +16,16 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use hyper::body::Incoming;
-use kache_cas::{BlobWriter, Digest, Mention, StoreError};
+use kache_cas::{BlobWriter, Digest, StoreError};
 use kache_proto::bytestream::{WriteRequest, WriteResponse};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use super::bytestream::of_name_error;
+use super::bytestream::{is_there, of_name_error};
 use super::cas::of_unzip_error;
 use super::context::{Backend, Context, Room};
 use super::message::{self, Messages};
-use super::offload::INLINE_BYTES_MAX;
+use super::offload::{self, INLINE_BYTES_MAX};
 use super::reply::{self, Body};
 use super::resource_name::{Coding, ResourceName};
 use super::status::{of_store_error, over_limit};
@@ -48,7 +48,7 @@ pub(super) async fn write(context: &Context, body: Incoming) -> Result<Response<
     let name = ResourceName::for_write(&first.resource_name).map_err(|error| of_name_error(&error))?;
     check_size(context, &name.digest)?;
     let mut progress = Progress::new(first.resource_name.clone(), name);
-    if is_there(context, &name.digest)? {
+    if is_there(context, &name.digest).await? {
         return Ok(committed(progress.committed_early()));
     }
     progress.accept(&first)?;
@@ -79,11 +79,6 @@ fn check_size(context: &Context, digest: &Digest) -> Result<(), Status> {
     }
     let what = format!("a blob of {} bytes", digest.size_bytes);
     Err(over_limit(Code::InvalidArgument, &what, "max_cas_blob_size_bytes", limit))
-}
-
-fn is_there(context: &Context, digest: &Digest) -> Result<bool, Status> {
-    let missing = context.blobs().find_missing(&[*digest], Mention::Promise);
-    Ok(digest.is_empty_blob() || missing.map_err(|error| of_store_error(&error))? == [false])
 }
 
 /// How far an upload is, and whether what the client says of it fits.
@@ -153,7 +148,7 @@ impl Progress {
     }
 }
 
-/// Gathers a small blob and stores it on the spot.
+/// Gathers a small blob and stores it, mostly on the spot.
 async fn store_small(
     context: &Context,
     messages: &mut Messages<'_, Incoming>,
@@ -172,7 +167,8 @@ async fn store_small(
     }
     progress.end()?;
     let bytes = whole.unwrap_or_else(|| joined.freeze());
-    let outcomes = context.blobs().insert(&[(progress.name.digest, bytes)]);
+    let (store, blob) = (Arc::clone(&context.shared.store), [(progress.name.digest, bytes)]);
+    let outcomes = offload::run(context.blobs().may_block(), move || store.blobs().insert(&blob)).await?;
     outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| of_store_error(&error))
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn find_missing(context: &Context, body: Incoming) -> Result<Re
     check_count(context, wire.len())?;
     let digests: Vec<Digest> =
         wire.iter().map(|wire| wire_digest::digest(function, wire)).collect::<Result<_, _>>()?;
-    let is_heavy = digests.len() > INLINE_DIGESTS_MAX;
+    let is_heavy = digests.len() > INLINE_DIGESTS_MAX || context.blobs().may_block();
     let store = context.shared.store.clone();
     let find = move || store.blobs().find_missing(&digests, Mention::Promise);
     let missing = offload::run(is_heavy, find).await?.map_err(|error| of_store_error(&error))?;
@@ -73,6 +73,7 @@ pub(super) async fn batch_update(context: &Context, body: Incoming) -> Result<Re
     let sent_bytes = request.requests.iter().map(|blob| blob.data.len() as u64).sum();
     check_bytes(context, sent_bytes)?;
     let is_zipped = request.requests.iter().any(|blob| blob.compressor == Compressor::Zstd as i32);
+    let is_heavy = is_zipped || sent_bytes > INLINE_BYTES_MAX || context.blobs().may_block();
     let budget = context.limits().batch_decompressed_bytes_max;
     let store = context.shared.store.clone();
     let update = move || {
@@ -80,7 +81,7 @@ pub(super) async fn batch_update(context: &Context, body: Incoming) -> Result<Re
         drop(room);
         responses
     };
-    let responses = offload::run(is_zipped || sent_bytes > INLINE_BYTES_MAX, update).await?;
+    let responses = offload::run(is_heavy, update).await?;
     Ok(reply::message(&BatchUpdateBlobsResponse { responses }))
 }
 

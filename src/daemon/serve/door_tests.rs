@@ -9,13 +9,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::bytestream::{ReadRequest, WriteRequest};
 use kache_proto::health::HealthCheckRequest;
-use kache_proto::reapi::{BatchReadBlobsRequest, FindMissingBlobsRequest, GetCapabilitiesRequest};
+use kache_proto::reapi::{
+    ActionResult, BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest,
+    GetCapabilitiesRequest, UpdateActionResultRequest, batch_update_blobs_request,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use super::grpc_testing::{Server, memory, sample, wire};
+use super::auth::Access;
+use super::grpc_testing::{Failing, Server, memory, sample, wire};
 use super::limits::Limits;
 use super::meters::Method;
 
@@ -71,6 +75,27 @@ async fn an_unknown_method_is_unimplemented_and_counted() {
     );
     assert!(header("grpc-message").contains("Execution/Execute"));
     assert_eq!(server.shared.meters.snapshot(), [(Method::Other, Code::Unimplemented, 1)]);
+}
+
+#[tokio::test]
+async fn those_who_are_not_admitted_reach_no_handler() {
+    let server = Server::new();
+    let digest = server.insert(DigestFunction::Sha256, b"blob");
+    let strangers = server.granting(Access::None);
+    let refused = |status: tonic::Status| {
+        assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+        assert!(status.message().contains("needs credentials"), "{status}");
+    };
+    let mut capabilities = strangers.capabilities().await;
+    refused(capabilities.get_capabilities(GetCapabilitiesRequest::default()).await.unwrap_err());
+    let ask = FindMissingBlobsRequest { blob_digests: vec![wire(&digest)], ..Default::default() };
+    refused(strangers.cas().await.find_missing_blobs(ask).await.unwrap_err());
+    let resource_name = format!("blobs/{}/4", digest.hash);
+    let read = ReadRequest { resource_name, ..ReadRequest::default() };
+    refused(strangers.bytestream().await.read(read).await.unwrap_err());
+    refused(strangers.health().await.check(HealthCheckRequest::default()).await.unwrap_err());
+    let codes: Vec<Code> = server.shared.meters.snapshot().into_iter().map(|(_, code, _)| code).collect();
+    assert_eq!(codes, [Code::Unauthenticated; 4]);
 }
 
 #[tokio::test]
@@ -213,7 +238,7 @@ async fn a_download_that_nobody_takes_is_cut_off() {
 
 #[tokio::test]
 async fn a_download_that_is_taken_slowly_is_not_cut_off() {
-    let limits = Limits { stream_idle_max: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { stream_idle_max: Duration::from_millis(1_500), ..Limits::default() };
     let server = Server::with(memory(), limits);
     let digest = server.insert(DigestFunction::Sha256, &sample(4_000_000, 3));
     let mut client = server.bytestream().await;
@@ -223,7 +248,7 @@ async fn a_download_that_is_taken_slowly_is_not_cut_off() {
     let mut bytes = 0;
     while let Some(response) = stream.message().await.unwrap() {
         bytes += response.data.len();
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
     assert_eq!(bytes, 4_000_000);
 }
@@ -282,6 +307,46 @@ async fn large_messages_wait_for_room_and_then_give_up_by_name() {
     for _ in 0..3 {
         server.cas().await.batch_read_blobs(request()).await.unwrap();
     }
+}
+
+/// On a runtime of one thread, a call that blocks it is noticed by everyone.
+#[tokio::test(flavor = "current_thread")]
+async fn sto_10_nobodys_lookup_waits_for_somebodys_eviction() {
+    let writers_take = Duration::from_secs(2);
+    let server = Server::with(Failing::slow(writers_take), Limits::default());
+    let digest: Digest = Digest::of(DigestFunction::Sha256, b"blob");
+    let (mut batches, mut uploads, mut results) =
+        (server.cas().await, server.bytestream().await, server.actions().await);
+    let begun = std::time::Instant::now();
+    let write = WriteRequest {
+        resource_name: format!("uploads/u/blobs/{}/4", digest.hash),
+        data: Bytes::from_static(b"blob"),
+        finish_write: true,
+        ..WriteRequest::default()
+    };
+    let upload = batch_update_blobs_request::Request {
+        digest: Some(wire(&digest)),
+        data: Bytes::from_static(b"blob"),
+        ..Default::default()
+    };
+    let update = UpdateActionResultRequest {
+        action_digest: Some(wire(&digest)),
+        action_result: Some(ActionResult { exit_code: 1, ..ActionResult::default() }),
+        ..UpdateActionResultRequest::default()
+    };
+    let batch = BatchUpdateBlobsRequest { requests: vec![upload], ..BatchUpdateBlobsRequest::default() };
+    let written = tokio::spawn(async move { uploads.write(tokio_stream::iter([write])).await.is_ok() });
+    let updated = tokio::spawn(async move { batches.batch_update_blobs(batch).await.is_ok() });
+    let kept = tokio::spawn(async move { results.update_action_result(update).await.is_ok() });
+    while server.shared.activity.count().requests_in_flight < 3 {
+        tokio::task::yield_now().await;
+    }
+    let ask = || FindMissingBlobsRequest { blob_digests: vec![wire(&digest)], ..Default::default() };
+    for _ in 0..10 {
+        server.cas().await.find_missing_blobs(ask()).await.unwrap();
+    }
+    assert!(begun.elapsed() < writers_take, "lookups took {:?}", begun.elapsed());
+    assert!(written.await.unwrap() && updated.await.unwrap() && kept.await.unwrap());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
@@ -59,8 +60,12 @@ impl Server {
 
     /// The same store for those who may only read.
     pub(super) fn read_only(&self) -> Self {
-        let policy =
-            Policy { anonymous: Access::ReadOnly, certificate: Access::None, ceiling: Access::ReadOnly };
+        self.granting(Access::ReadOnly)
+    }
+
+    /// The same store for those who may do no more than this.
+    pub(super) fn granting(&self, access: Access) -> Self {
+        let policy = Policy { anonymous: access, certificate: Access::None, ceiling: access };
         let rules = Arc::new(Rules { policy, ..Rules::this_user() });
         Server { shared: Arc::clone(&self.shared), rules, drain: Drain::default() }
     }
@@ -168,16 +173,30 @@ pub(super) fn sample(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A store whose calls fail when they are told to.
+/// A store whose calls fail when they are told to, or whose writers take long.
 pub(super) struct Failing {
     store: Arc<Store>,
     pub(super) is_failing: AtomicBool,
     pub(super) raw_os_error: i32,
+    pub(super) writers_take: Duration,
 }
 
 impl Failing {
     pub(super) fn new(raw_os_error: i32) -> Arc<Self> {
-        Arc::new(Failing { store: memory(), is_failing: AtomicBool::new(false), raw_os_error })
+        let (store, is_failing) = (memory(), AtomicBool::new(false));
+        Arc::new(Failing { store, is_failing, raw_os_error, writers_take: Duration::ZERO })
+    }
+
+    /// Fails never, and lets writers make room for so long.
+    pub(super) fn slow(writers_take: Duration) -> Arc<Self> {
+        let (store, is_failing) = (memory(), AtomicBool::new(false));
+        Arc::new(Failing { store, is_failing, raw_os_error: 0, writers_take })
+    }
+
+    fn dawdle(&self) {
+        if !self.writers_take.is_zero() {
+            std::thread::sleep(self.writers_take);
+        }
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -213,10 +232,14 @@ impl BlobStore for Failing {
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check()?;
+        self.dawdle();
         self.store.blobs().create(digest)
     }
     fn deletions(&self) -> u64 {
         self.store.blobs().deletions()
+    }
+    fn may_block(&self) -> bool {
+        !self.writers_take.is_zero()
     }
 }
 
@@ -227,6 +250,7 @@ impl ActionCache for Failing {
     }
     fn put(&self, key: &ActionKey, result: &reapi::ActionResult) -> Result<StoredResult, StoreError> {
         self.check()?;
+        self.dawdle();
         self.store.actions().put(key, result)
     }
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {

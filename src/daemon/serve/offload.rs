@@ -1,7 +1,9 @@
 //! Which store calls are made on the spot and which on a thread that may block.
 //!
 //! A lookup in the index costs microseconds, less than handing it over; reading, writing or
-//! hashing a lot of bytes would keep a worker from its other requests.
+//! hashing a lot of bytes would keep a worker from its other requests. While the store says
+//! that even small calls may take long (`BlobStore::may_block`), all of them are handed over,
+//! so that nobody's hit waits for somebody's eviction (STO-10).
 
 use tonic::Status;
 
