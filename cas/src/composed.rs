@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::evict::{Catalog, Limits};
 use crate::memory::MemoryStore;
 use crate::metering::{Counters, Meter, Metered};
+use crate::presence::Presence;
 use crate::room::{Room, Roomy};
 use crate::store::{ActionCache, BlobStore, LocalFiles, StoreStatus};
 use crate::verify::Verified;
@@ -158,15 +159,16 @@ impl Store {
         let room = Arc::new(Room::new(Arc::clone(&backend), Arc::clone(&clock), limits, Arc::clone(&meter)));
         let roomy = Arc::new(Roomy::new(Arc::clone(&backend), Arc::clone(&room)));
         let verified = Arc::new(Verified::new(Arc::clone(&roomy), blob_bytes_max));
+        let present = Arc::new(Presence::new(verified, Arc::clone(&clock)));
         let complete = Completeness::new(
             Arc::clone(&roomy),
-            Arc::clone(&verified),
+            Arc::clone(&present),
             clock,
             Arc::new(Trees::default()),
             Arc::clone(&meter),
         );
         Store {
-            blobs: Box::new(Metered::new(verified, Arc::clone(&meter))),
+            blobs: Box::new(Metered::new(present, Arc::clone(&meter))),
             actions: Box::new(Metered::new(Arc::new(complete), Arc::clone(&meter))),
             files: Box::new(Metered::new(roomy, Arc::clone(&meter))),
             room: Box::new(room),

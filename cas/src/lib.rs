@@ -14,6 +14,7 @@ pub mod evict;
 pub mod leases;
 pub mod memory;
 pub mod metering;
+pub mod presence;
 pub mod references;
 pub mod room;
 pub mod single_flight;

@@ -1,0 +1,201 @@
+//! Remembers which blobs are there, so that asking again costs no lookup.
+//!
+//! Clients ask for the same digests build after build, a thousand at a time. The decorator
+//! in front of a store answers for those that it knows and passes on the rest. It remembers
+//! presence only: what is missing may come at any moment.
+//!
+//! Invariant (STO-04): an answer that promises is as good as the store's. A blob is only
+//! vouched for while the store's count of deletions has not moved since the store itself
+//! said that it was there, and a promise only while a recorded one has a whole
+//! [`PROMISE_LEASE`](crate::PROMISE_LEASE) left to run.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+
+use crate::clock::{Clock, duration_ms};
+use crate::digest::{Digest, DigestFunction, Hash};
+use crate::error::StoreError;
+use crate::leases::RENEWAL_SLACK;
+use crate::store::{BlobStore, BlobWriter, Content, Mention};
+
+/// How many blobs are remembered: at about 90 bytes each, 6 MiB.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// What the store said of a blob, and when.
+#[derive(Clone, Copy)]
+struct Present {
+    deletions: u64,
+    used_ms: u64,
+    promised_ms: u64,
+}
+
+impl Present {
+    /// Whether asking the store, with this mention, would change anything.
+    fn still_covers(&self, deletions: u64, mention: Mention, now_ms: u64) -> bool {
+        // A clock that went back makes nothing recent.
+        let recent = |then_ms: u64| {
+            now_ms.checked_sub(then_ms).is_some_and(|age_ms| age_ms < duration_ms(RENEWAL_SLACK) / 2)
+        };
+        let mentioned = match mention {
+            Mention::Peek => true,
+            Mention::Use => recent(self.used_ms),
+            Mention::Promise => recent(self.promised_ms),
+        };
+        mentioned && self.deletions == deletions
+    }
+}
+
+/// The store behind it is asked only for what is not known.
+pub struct Presence<S: ?Sized> {
+    inner: Arc<S>,
+    clock: Arc<dyn Clock>,
+    present: Cache<Digest, Present>,
+}
+
+impl<S: BlobStore + ?Sized> Presence<S> {
+    /// In front of `inner`.
+    pub fn new(inner: Arc<S>, clock: Arc<dyn Clock>) -> Self {
+        Presence { inner, clock, present: Cache::new(REMEMBERED_MAX) }
+    }
+
+    fn remember(&self, digest: &Digest, deletions: u64, mention: Mention, now_ms: u64) {
+        let before = self.present.get(digest).filter(|before| before.deletions == deletions);
+        let mut present = before.unwrap_or(Present { deletions, used_ms: 0, promised_ms: 0 });
+        match mention {
+            Mention::Peek => {}
+            Mention::Use => present.used_ms = now_ms,
+            Mention::Promise => (present.used_ms, present.promised_ms) = (now_ms, now_ms),
+        }
+        self.present.insert(*digest, present);
+    }
+}
+
+impl<S: BlobStore + ?Sized> BlobStore for Presence<S> {
+    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+        let now_ms = self.clock.now_ms();
+        // Read before the store is asked: a deletion in between then shows.
+        let deletions = self.inner.deletions();
+        let is_known = |digest: &Digest| {
+            self.present.get(digest).is_some_and(|present| present.still_covers(deletions, mention, now_ms))
+        };
+        let mut answers = vec![false; digests.len()];
+        let unknown: Vec<usize> = (0..digests.len()).filter(|&at| !is_known(&digests[at])).collect();
+        if unknown.is_empty() {
+            return Ok(answers);
+        }
+        let asked: Vec<Digest> = unknown.iter().map(|&at| digests[at]).collect();
+        let missing = self.inner.find_missing(&asked, mention)?;
+        for (at, is_missing) in unknown.into_iter().zip(missing) {
+            answers[at] = is_missing;
+            if !is_missing {
+                self.remember(&digests[at], deletions, mention, now_ms);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+        self.inner.open(digest, mention)
+    }
+
+    fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
+        self.inner.size_of(function, hash)
+    }
+
+    fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.inner.create(digest)
+    }
+
+    fn insert(&self, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
+        self.inner.insert(blobs)
+    }
+
+    fn deletions(&self) -> u64 {
+        self.inner.deletions()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// Has everything but what is odd in size, and counts what it is asked.
+    #[derive(Default)]
+    struct Fake {
+        asked: AtomicU64,
+        deletions: AtomicU64,
+    }
+
+    impl BlobStore for Fake {
+        fn find_missing(&self, digests: &[Digest], _mention: Mention) -> Result<Vec<bool>, StoreError> {
+            self.asked.fetch_add(digests.len() as u64, Ordering::Relaxed);
+            Ok(digests.iter().map(|digest| digest.size_bytes % 2 == 1).collect())
+        }
+        fn open(&self, _digest: &Digest, _mention: Mention) -> Result<Option<Content>, StoreError> {
+            Ok(None)
+        }
+        fn size_of(&self, _function: DigestFunction, _hash: Hash) -> Result<Option<u64>, StoreError> {
+            Ok(None)
+        }
+        fn create(&self, _digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
+            Err(StoreError::Closing)
+        }
+        fn deletions(&self) -> u64 {
+            self.deletions.load(Ordering::Relaxed)
+        }
+    }
+
+    fn digest(size_bytes: u64) -> Digest {
+        Digest::new(DigestFunction::Sha256, Hash([1; Hash::LEN]), size_bytes)
+    }
+
+    fn setup() -> (Arc<Fake>, Arc<ManualClock>, Presence<Fake>) {
+        let (fake, clock) = (Arc::new(Fake::default()), Arc::new(ManualClock::default()));
+        clock.advance(Duration::from_secs(1_000_000));
+        let presence = Presence::new(Arc::clone(&fake), Arc::clone(&clock) as Arc<dyn Clock>);
+        (fake, clock, presence)
+    }
+
+    /// Asks, and gives how many of the digests the store was asked for.
+    fn ask(presence: &Presence<Fake>, digests: &[Digest], mention: Mention, expected: &[bool]) -> u64 {
+        let before = presence.inner.asked.load(Ordering::Relaxed);
+        assert_eq!(presence.find_missing(digests, mention).unwrap(), expected);
+        presence.inner.asked.load(Ordering::Relaxed) - before
+    }
+
+    #[test]
+    fn what_is_there_is_asked_for_once_and_what_is_missing_again() {
+        let (_fake, _clock, presence) = setup();
+        let digests = [digest(2), digest(3), digest(4)];
+        assert_eq!(ask(&presence, &digests, Mention::Promise, &[false, true, false]), 3);
+        assert_eq!(ask(&presence, &digests, Mention::Promise, &[false, true, false]), 1);
+        assert_eq!(ask(&presence, &[digest(6), digest(2)], Mention::Promise, &[false, false]), 1);
+    }
+
+    #[test]
+    fn sto_04_a_deletion_ends_what_is_remembered() {
+        let (fake, _clock, presence) = setup();
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
+        fake.deletions.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 0);
+    }
+
+    #[test]
+    fn sto_04_a_promise_is_renewed_before_less_than_a_whole_one_is_left() {
+        let (_fake, clock, presence) = setup();
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Use, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Use, &[false]), 0);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1, "a use promises nothing");
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 0);
+        clock.advance(RENEWAL_SLACK);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], Mention::Peek, &[false]), 0);
+    }
+}
