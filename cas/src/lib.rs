@@ -3,6 +3,7 @@
 //! It knows no compiler, no network and no configuration file: limits, clocks and paths
 //! are handed to it. Of our other crates it knows only the wire messages.
 
+mod cached;
 pub mod clock;
 pub mod completeness;
 pub mod composed;
@@ -21,6 +22,7 @@ pub mod single_flight;
 mod store;
 pub mod verify;
 
+pub use cached::read_if_cached;
 pub use composed::{Maintenance, Store, StoreSettings};
 pub use digest::{Digest, DigestError, DigestFunction, Hash, Hasher, Names};
 pub use error::StoreError;

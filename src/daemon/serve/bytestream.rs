@@ -1,8 +1,9 @@
 //! `ByteStream` but for `Write`: downloads of blobs of any size, and how far an upload is.
 //!
-//! A download is read ahead by one chunk on a thread that may block, and each chunk is sent
-//! from the buffer it was read into, behind a prefix that was left room for. What was opened
-//! stays readable whatever is evicted meanwhile (STO-04).
+//! A download is read on the spot as far as the page cache holds it, and beyond that ahead by
+//! one chunk on a thread that may block. Each chunk is sent from the buffer it was read into,
+//! behind a prefix that was left room for. What was opened stays readable whatever is evicted
+//! meanwhile (STO-04).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ use super::zstd_blob::Zip;
 
 /// What one message carries of a blob.
 const CHUNK_BYTES: usize = 512 * 1024;
+
+/// The same where it is read on the spot: it stays in the processor's cache until it is
+/// sent, and no other request waits for long.
+const CACHED_CHUNK_BYTES: usize = 128 * 1024;
 
 /// `ReadResponse.data`: field 10, length-delimited.
 const DATA_TAG: u8 = (10 << 3) | 2;
@@ -60,7 +65,7 @@ pub(super) async fn read(context: &Context, body: Incoming) -> Result<Response<B
     if maker.is_over() {
         return Ok(reply::messages(Box::pin(tokio_stream::iter(first.map(Ok)))));
     }
-    Ok(reply::messages(Box::pin(Download { first, rest: Some(make(maker)) })))
+    Ok(reply::messages(Box::pin(Download { first, rest: Rest::Here(maker) })))
 }
 
 /// Which bytes of the blob are asked for.
@@ -125,6 +130,19 @@ impl Source {
         self.at += len as u64;
         Ok(Some(buffer.freeze()))
     }
+
+    /// The next chunk, if it is in memory.
+    fn next_cached(&mut self) -> Option<Bytes> {
+        let Content::File { file, .. } = &self.content else { return None };
+        let len = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(CACHED_CHUNK_BYTES);
+        let mut buffer = BytesMut::with_capacity(HEAD_BYTES_MAX + len);
+        put_head(&mut buffer, len);
+        if !kache_cas::read_if_cached(file, self.at, len, &mut buffer) {
+            return None;
+        }
+        self.at += len as u64;
+        Some(buffer.freeze())
+    }
 }
 
 /// Everything before the bytes of a `ReadResponse`.
@@ -162,6 +180,14 @@ impl Maker {
         }
     }
 
+    /// The next message, if making it takes neither the disk nor long.
+    fn next_cached(&mut self) -> Option<Bytes> {
+        match self {
+            Maker::Plain(source) => source.next_cached(),
+            Maker::Zipped(..) => None,
+        }
+    }
+
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         match self {
             Maker::Plain(source) => source.next(),
@@ -193,10 +219,21 @@ fn next_zipped(source: &mut Source, zip: &mut Option<Zip>) -> std::io::Result<Op
 /// A maker when it is back, and what it made.
 type Made = (Maker, std::io::Result<Option<Bytes>>);
 
-/// The messages of a download. While one is sent the next is made.
+/// The messages of a download. What is in memory is read when it is to be sent; else the
+/// next is made while one is sent.
 struct Download {
     first: Option<Bytes>,
-    rest: Option<JoinHandle<Made>>,
+    rest: Rest,
+}
+
+/// Where the maker is.
+enum Rest {
+    /// At hand.
+    Here(Maker),
+    /// Where it may block.
+    Away(JoinHandle<Made>),
+    /// Nowhere: all is made.
+    Over,
 }
 
 fn make(mut maker: Maker) -> JoinHandle<Made> {
@@ -213,12 +250,25 @@ impl Stream for Download {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        let Some(handle) = &mut self.rest else { return Poll::Ready(None) };
-        let Poll::Ready(joined) = Pin::new(handle).poll(task) else { return Poll::Pending };
-        self.rest = None;
+        let mut away = match std::mem::replace(&mut self.rest, Rest::Over) {
+            Rest::Over => return Poll::Ready(None),
+            Rest::Away(handle) => handle,
+            Rest::Here(mut maker) => {
+                if let Some(message) = maker.next_cached() {
+                    self.rest = if maker.is_over() { Rest::Over } else { Rest::Here(maker) };
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                make(maker)
+            }
+        };
+        let Poll::Ready(joined) = Pin::new(&mut away).poll(task) else {
+            self.rest = Rest::Away(away);
+            return Poll::Pending;
+        };
         Poll::Ready(match joined {
             Ok((maker, Ok(Some(message)))) => {
-                self.rest = (!maker.is_over()).then(|| make(maker));
+                // The disk was needed and will be again; it may as well work ahead.
+                self.rest = if maker.is_over() { Rest::Over } else { Rest::Away(make(maker)) };
                 Some(Ok(message))
             }
             Ok((_, Ok(None))) => None,
