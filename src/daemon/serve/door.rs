@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{Code, Status};
 
 use super::admission::{Peer, Refusal};
+use super::coalesce::Coalesced;
 use super::context::{Context, Shared};
 use super::limits::Limits;
 use super::listen::{Door, Stream};
@@ -87,7 +88,7 @@ where
         })
     };
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service));
     let mut leave_by = None;
     loop {
         tokio::select! {

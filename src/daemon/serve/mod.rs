@@ -9,6 +9,7 @@ mod bytestream;
 mod bytestream_write;
 mod capabilities;
 mod cas;
+pub mod coalesce;
 pub mod context;
 pub mod credentials;
 pub mod door;
