@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::json;
 
-use super::many;
+use super::{ingest, many};
 use crate::cells::CELLS;
 use crate::options::StoreOptions;
 use crate::report::{self, Figure};
@@ -54,6 +54,9 @@ fn figures(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<Figure>
     if options.wants(many::NAME) {
         programs.check(&[Kind::Kached])?;
         figures.append(&mut many::measure(options.many_results(), &programs)?);
+    }
+    if options.wants(ingest::NAME) {
+        figures.append(&mut ingest::measure(&programs.dir)?);
     }
     if !figures.is_empty() {
         writeln!(table)?;

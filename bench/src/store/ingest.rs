@@ -1,0 +1,98 @@
+//! Files that enter the store where they lie: 1 GiB in 200 files, against hashing them.
+//!
+//! One thread, files in the page cache. Hashing is the least that any ingest must do.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kache_cas::{DigestFunction, Hasher, Link, Names, Sharing, Store, StoreSettings};
+
+use crate::WrongBytes;
+use crate::content::Contents;
+use crate::report::Figure;
+
+pub(crate) const NAME: &str = "ingest";
+
+const FILES: u64 = 200;
+const FILE_BYTES: usize = (1 << 30) / FILES as usize;
+/// Each round hashes and ingests everything once, the latter into a new store.
+const ROUNDS: usize = 5;
+/// As much as a reader takes at once: larger gains nothing.
+const READ_BYTES: usize = 128 * 1024;
+
+const RATIO_MAX: f64 = 1.3;
+
+/// Compares the two.
+pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
+    let dir = tempfile::Builder::new().prefix("ingest").tempdir_in(dir)?;
+    let files = make_files(dir.path())?;
+    let (mut hashing, mut ingesting, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut copies = 0;
+    hash_all(&files)?;
+    for round in 0..ROUNDS {
+        let (names, hash_time) = hash_all(&files)?;
+        let store_dir = dir.path().join(format!("store{round}"));
+        let (stored, ingest_time) = ingest_all(&files, &store_dir)?;
+        std::fs::remove_dir_all(&store_dir)?;
+        let same = names.iter().zip(&stored).all(|(names, (stored, _))| names.blake3 == stored.blake3);
+        ensure!(same, WrongBytes("a file was stored under another name".to_owned()));
+        copies += stored.iter().filter(|(_, link)| *link == Link::Copy).count();
+        hashing.push(hash_time.as_secs_f64());
+        ingesting.push(ingest_time.as_secs_f64());
+        ratios.push(ingest_time.as_secs_f64() / hash_time.as_secs_f64());
+    }
+    let figure = |name, value, unit, limit| Figure { name, value, unit, limit };
+    Ok(vec![
+        figure("hashing 1 GiB in 200 files, BLAKE3", median(hashing), "s", None),
+        figure("ingesting them", median(ingesting), "s", None),
+        figure("ingesting, in times of hashing", median(ratios), "x", Some(RATIO_MAX)),
+        figure("files that were copied, not linked", copies as f64, "", Some(0.0)),
+    ])
+}
+
+fn make_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let contents = Contents::new(FILE_BYTES);
+    let make = |number: u64| {
+        let path = dir.join(format!("file{number}"));
+        let mut file = File::create(&path)?;
+        file.write_all(contents.base())?;
+        file.write_all(&contents.nth(number).tail)?;
+        Ok(path)
+    };
+    (0..FILES).map(make).collect()
+}
+
+fn hash_all(files: &[PathBuf]) -> Result<(Vec<Names>, Duration)> {
+    let started = Instant::now();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut hash = |path: &PathBuf| {
+        let mut file = File::open(path)?;
+        let mut hasher = Hasher::new(DigestFunction::Blake3);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break Ok(hasher.finish()),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    };
+    let names = files.iter().map(&mut hash).collect::<Result<_>>()?;
+    Ok((names, started.elapsed()))
+}
+
+fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(Names, Link)>, Duration)> {
+    let store = Store::open(StoreSettings::new(store)).context("opening a store")?;
+    let started = Instant::now();
+    let ingest = |path: &PathBuf| store.files().ingest(path, DigestFunction::Blake3, Sharing::Hardlink);
+    let names = files.iter().map(ingest).collect::<Result<_, _>>()?;
+    let elapsed = started.elapsed();
+    store.close()?;
+    Ok((names, elapsed))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
