@@ -219,7 +219,8 @@ impl Store {
 
     /// One bounded step of upkeep: eviction where it is due, and the implementation's own.
     /// For a thread of its own: no request waits for it. An error of one does not keep the
-    /// other from its turn.
+    /// other from its turn. After [`StoreError::Stuck`] the store is to be closed and opened
+    /// anew; until then it can be read.
     pub fn maintain(&self) -> Result<Maintenance, StoreError> {
         let evicting = self.room.evict();
         let mut upkeep_at = self.upkeep_at.lock().unwrap_or_else(PoisonError::into_inner);

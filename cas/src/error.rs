@@ -95,6 +95,12 @@ pub enum StoreError {
         /// What is wrong and what to do.
         why: String,
     },
+    /// The database has given up writing, and only opening it anew helps.
+    #[error("the database writes no more until the store is opened anew: {message}")]
+    Stuck {
+        /// What RocksDB said.
+        message: String,
+    },
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,

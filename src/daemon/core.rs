@@ -5,6 +5,9 @@
 //! is handed to it, as what has passed since the start. The driver does what it says and
 //! reports what came of it.
 //!
+//! A store that is to be opened anew takes the whole daemon with it: it leaves, as if told
+//! to, and begins again. That is the way a start already goes, so nothing of it is special.
+//!
 //! Leaving goes one way: `Serving`, `Draining`, `Closing`, gone. Nothing goes back, and each
 //! step ends by a deadline, so a daemon that was told to leave leaves.
 
@@ -71,6 +74,8 @@ pub enum Event {
     UpkeepDone(bool),
     /// A step of upkeep failed, and why.
     UpkeepFailed(String),
+    /// The store is to be opened anew, and why.
+    StoreStuck(String),
     /// Somebody sent a signal to end.
     Signal,
     /// The sockets are no longer reachable, and why.
@@ -163,6 +168,7 @@ pub struct Core {
     clients: BTreeMap<ConnectionId, Client>,
     requests_begun: u64,
     last_use: Duration,
+    begins_again: bool,
 }
 
 impl Core {
@@ -178,6 +184,7 @@ impl Core {
             clients: BTreeMap::new(),
             requests_begun: 0,
             last_use: Duration::ZERO,
+            begins_again: false,
         };
         (core, vec![Effect::OpenStore])
     }
@@ -196,6 +203,11 @@ impl Core {
         unusable.into_iter().chain(self.upkeep_trouble.clone()).collect()
     }
 
+    /// Whether another daemon is to take the place of this one as soon as it is gone.
+    pub fn begins_again(&self) -> bool {
+        self.begins_again
+    }
+
     /// How many control connections are open.
     pub fn clients(&self) -> usize {
         self.clients.len()
@@ -212,6 +224,7 @@ impl Core {
             Event::StoreFailed(why) => self.store_failed(now, why),
             Event::UpkeepDone(more_is_due) => self.upkeep_done(now, more_is_due),
             Event::UpkeepFailed(why) => self.upkeep_failed(now, why),
+            Event::StoreStuck(why) => self.store_stuck(now, why),
             Event::Signal => self.signalled(now),
             Event::DoorLost(why) => self.drain(now, &format!("its sockets are gone: {why}")),
             Event::StoreLost(why) => self.drain(now, &format!("its store is gone: {why}")),
@@ -305,6 +318,7 @@ impl Core {
                 format!("this daemon is kache {version}, which is not older than {if_older_than}"),
             )];
         }
+        self.begins_again = false;
         let stopping = reply::Kind::Stopping(Stopping { pid: self.identity.pid });
         let mut effects = vec![Effect::Send(id, stopping)];
         effects.extend(self.drain(now, "a client asked for it"));
@@ -348,6 +362,12 @@ impl Core {
         vec![note]
     }
 
+    fn store_stuck(&mut self, now: Duration, why: String) -> Vec<Effect> {
+        let effects = self.upkeep_failed(now, why);
+        self.begins_again |= self.phase == Phase::Serving;
+        effects.into_iter().chain(self.drain(now, "to begin again with the store opened anew")).collect()
+    }
+
     fn upkeep_if_due(&mut self, now: Duration) -> Vec<Effect> {
         match self.upkeep {
             Upkeep::Resting { until }
@@ -361,6 +381,7 @@ impl Core {
     }
 
     fn signalled(&mut self, now: Duration) -> Vec<Effect> {
+        self.begins_again = false;
         match self.phase {
             Phase::Serving => self.drain(now, "it was told to by a signal"),
             // Told twice: what is under way is not waited for.

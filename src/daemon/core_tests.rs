@@ -273,3 +273,27 @@ fn a_door_that_is_lost_means_leaving() {
     assert!(drains(&serving().handle(s(1), Event::DoorLost("removed".into()))));
     assert!(drains(&serving().handle(s(1), Event::StoreLost("removed".into()))));
 }
+
+#[test]
+fn sto_07_a_stuck_store_takes_the_daemon_with_it_and_another_begins() {
+    let mut core = serving();
+    assert_eq!(core.handle(s(1), Event::Tick(NOBODY)), [Effect::Upkeep]);
+    let effects = core.handle(s(1), Event::StoreStuck("no log".into()));
+    assert!(effects.contains(&Effect::Drain), "{effects:?}");
+    assert!(core.begins_again());
+    assert_eq!(core.troubles(), ["no log"], "whoever asks meanwhile hears why");
+    core.handle(s(2), Event::ServingEnded);
+    assert_eq!(core.handle(s(3), Event::StoreClosed(None)), [Effect::Exit]);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_leave_does_not_begin_again() {
+    let mut told_by_signal = serving();
+    told_by_signal.handle(s(1), Event::Signal);
+    told_by_signal.handle(s(2), Event::StoreStuck("no log".into()));
+    assert!(!told_by_signal.begins_again());
+    let mut told_while_leaving = serving();
+    told_while_leaving.handle(s(1), Event::StoreStuck("no log".into()));
+    told_while_leaving.handle(s(2), Event::Signal);
+    assert!(!told_while_leaving.begins_again());
+}

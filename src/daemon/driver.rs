@@ -37,6 +37,15 @@ const LAST_REPLIES_MAX: Duration = Duration::from_secs(1);
 pub(super) type Serve =
     Box<dyn FnOnce(Arc<Store>, Arc<Activity>, Draining) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is gone for good.
+    Gone,
+    /// Another one is to take its place at once.
+    ToBeginAgain,
+}
+
 /// The daemon's parts, before they run.
 pub struct Driver {
     pub(super) core: Core,
@@ -65,7 +74,7 @@ struct Running {
 
 impl Driver {
     /// Runs until the core says that it is over.
-    pub async fn run(self, listener: StdUnixListener) -> std::io::Result<()> {
+    pub async fn run(self, listener: StdUnixListener) -> std::io::Result<Ending> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         let door = self.sockets.first().cloned().map(Landmark::of);
@@ -101,7 +110,7 @@ impl Driver {
         // The last replies go out first: whoever told us to leave is to hear that we do.
         running.mailboxes.close_all();
         let _ = tokio::time::timeout(LAST_REPLIES_MAX, all_written.recv()).await;
-        Ok(())
+        Ok(if running.driver.core.begins_again() { Ending::ToBeginAgain } else { Ending::Gone })
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kache_cas::{Store, StoreSettings};
 use kache_client::os::{self, Announcer, DirError, Lock, LockError};
@@ -15,13 +16,16 @@ use kache_client::{PROTOCOL, Place, READY, VERSION};
 use thiserror::Error;
 
 use super::core::{Core, Identity};
-use super::driver::Driver;
+use super::driver::{Driver, Ending};
 use super::log::{self, Console};
 use super::serve::listen::{self, Bound, ListenError};
 use super::serving;
 use super::status::Facts;
 use super::upkeep::{OpenStore, in_full};
 use crate::config::Settings;
+
+/// How long the tasks of one life may take to notice that it is over, before the next one.
+const TASKS_END_MAX: Duration = Duration::from_secs(2);
 
 /// How it runs.
 #[derive(Debug)]
@@ -86,6 +90,19 @@ fn run_announced(settings: &Settings, console: Console, announcer: &mut Announce
     be_alone(&settings.place)?;
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
+    while run_once(settings, log_trouble.clone(), announcer)? == Ending::ToBeginAgain {
+        tracing::info!("beginning again");
+    }
+    tracing::info!("gone");
+    Ok(())
+}
+
+/// One life between listening and leaving; nothing of it is left for the next one.
+fn run_once(
+    settings: &Settings,
+    log_trouble: Option<String>,
+    announcer: &mut Announcer,
+) -> Result<Ending, RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("kached")
@@ -105,9 +122,12 @@ fn run_announced(settings: &Settings, console: Console, announcer: &mut Announce
         announcer.say(READY);
         driver.run(control).await.map_err(RunError::Runtime)
     });
-    // What still runs is past its deadline, or hangs on a dead disk.
-    runtime.shutdown_background();
-    tracing::info!("gone");
+    match outcome {
+        // The next life wants the same addresses, so their listeners must be gone.
+        Ok(Ending::ToBeginAgain) => runtime.shutdown_timeout(TASKS_END_MAX),
+        // What still runs is past its deadline, or hangs on a dead disk.
+        _ => runtime.shutdown_background(),
+    }
     outcome
 }
 

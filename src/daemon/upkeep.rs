@@ -48,6 +48,7 @@ pub(super) fn step(open: Open, signals: mpsc::Sender<Signal>) {
         }
         let event = match open.store.maintain() {
             Ok(done) => Event::UpkeepDone(done.more_is_due),
+            Err(error @ StoreError::Stuck { .. }) => Event::StoreStuck(in_full(&error)),
             Err(error) => Event::UpkeepFailed(in_full(&error)),
         };
         let _ = signals.blocking_send(Signal::Event(event));

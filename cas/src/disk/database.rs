@@ -11,6 +11,7 @@
 //! Invariant: a batch is applied whole or not at all, also across column families.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DataBlockIndexType,
@@ -82,6 +83,9 @@ const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 /// eviction frees is freed on the disk as well.
 const TOMBSTONES: (usize, usize) = (128, 64);
 
+/// Written to see whether writing works; nobody reads it.
+const WRITE_PROBE: &str = "write probe";
+
 /// A key and its value.
 pub(super) type Entry = (Box<[u8]>, Box<[u8]>);
 
@@ -99,6 +103,8 @@ pub(super) struct Database {
     read: ReadOptions,
     write: WriteOptions,
     write_synced: WriteOptions,
+    /// Whether the last write failed.
+    is_in_doubt: AtomicBool,
 }
 
 impl Database {
@@ -120,7 +126,13 @@ impl Database {
             .map_err(|error| open_error(path, error))?;
         let mut write_synced = WriteOptions::default();
         write_synced.set_sync(true);
-        Ok(Database { db, read: ReadOptions::default(), write: WriteOptions::default(), write_synced })
+        Ok(Database {
+            db,
+            read: ReadOptions::default(),
+            write: WriteOptions::default(),
+            write_synced,
+            is_in_doubt: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn table(&self, table: Table) -> &ColumnFamily {
@@ -182,12 +194,41 @@ impl Database {
 
     /// Applies a batch. It survives the process, not yet a loss of power.
     pub(super) fn write(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
-        self.db.write_opt(batch, &self.write).map_err(|error| failed(doing, error))
+        self.write_with(batch, &self.write, doing)
     }
 
     /// Applies a batch that survives a loss of power.
     pub(super) fn write_synced(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
-        self.db.write_opt(batch, &self.write_synced).map_err(|error| failed(doing, error))
+        self.write_with(batch, &self.write_synced, doing)
+    }
+
+    fn write_with(
+        &self,
+        batch: WriteBatch,
+        options: &WriteOptions,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
+        let written = self.db.write_opt(batch, options);
+        // Only set here: a write that succeeds meanwhile may have begun before.
+        if written.is_err() {
+            self.is_in_doubt.store(true, Ordering::Relaxed);
+        }
+        written.map_err(|error| failed(doing, error))
+    }
+
+    /// Fails if the database has given up writing. RocksDB does so for good after an error
+    /// that it takes for lasting, such as one while writing its log; a disk that is well
+    /// again does not help it, opening the database anew does. A full disk is none of these.
+    pub(super) fn check_that_it_writes(&self) -> Result<(), StoreError> {
+        if !self.is_in_doubt.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.table(Table::Meta), WRITE_PROBE, []);
+        match self.write_with(batch, &self.write, "see whether the database still writes") {
+            Err(StoreError::Database { message, .. }) => Err(StoreError::Stuck { message }),
+            outcome => outcome,
+        }
     }
 
     /// Makes everything written so far survive a loss of power.

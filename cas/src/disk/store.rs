@@ -202,6 +202,7 @@ impl Inner {
     }
 
     fn upkeep_parts(&self) -> Result<bool, StoreError> {
+        self.database.check_that_it_writes()?;
         self.uses.flush(&self.database)?;
         self.ledger.measure_now()?;
         let now_ms = self.now_ms();

@@ -1,0 +1,204 @@
+//! Ingest and place on real filesystems: which ones share bytes, and what that costs.
+//!
+//! btrfs and XFS are mounted from image files, which needs root; without it these tests
+//! fail and say so, unless `KACHE_TEST_MOUNTS=skip` is set.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kache_cas::composed::{Store, StoreSettings};
+use kache_cas::digest::DigestFunction;
+use kache_cas::{Link, Placing, Sharing};
+
+const MIB: usize = 1 << 20;
+
+/// A mounted image; dropping it unmounts.
+struct Volume {
+    mountpoint: PathBuf,
+}
+
+impl Volume {
+    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
+    fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
+        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
+            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
+            return None;
+        }
+        let image = dir.join("volume.img");
+        let mountpoint = dir.join("volume");
+        fs::create_dir(&mountpoint).unwrap();
+        fs::File::create(&image).unwrap().set_len(size_mib << 20).unwrap();
+        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
+        Some(Volume { mountpoint })
+    }
+
+    /// Bytes in use on the volume, all buffers written.
+    fn used_bytes(&self) -> u64 {
+        run(Command::new("sync").arg("-f").arg(&self.mountpoint));
+        let output =
+            Command::new("df").args(["-B1", "--output=used"]).arg(&self.mountpoint).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().nth(1).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.mountpoint).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Bytes that no filesystem can compress or deduplicate by itself.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(step).take(len / 8).flatten().collect()
+}
+
+/// A store on the volume, which may fill it: volumes here are smaller than what a store
+/// usually leaves free.
+fn store_on(volume: &Volume) -> Store {
+    let mut settings = StoreSettings::new(volume.mountpoint.join("cache"));
+    settings.reserve_bytes = 0;
+    Store::open(settings).unwrap()
+}
+
+fn placing(sharing: Sharing) -> Placing {
+    Placing { mode: 0o644, modified: None, sharing }
+}
+
+/// Ingests a file and lays it down ten times, all on one volume that can share extents.
+fn ten_worktrees_share_their_bytes(volume: &Volume) {
+    let store = store_on(volume);
+    let built = volume.mountpoint.join("libdemo.rlib");
+    let bytes = noise(24 * MIB);
+    fs::write(&built, &bytes).unwrap();
+    let before = volume.used_bytes();
+
+    let (names, link) = store.files().ingest(&built, DigestFunction::Sha256, Sharing::Private).unwrap();
+    assert_eq!(link, Link::Reflink);
+    let digest = names.digest(DigestFunction::Sha256).unwrap();
+    for worktree in 0..10 {
+        let path = volume.mountpoint.join(format!("worktree-{worktree}.rlib"));
+        let link = store.files().place(&digest, &path, &placing(Sharing::Private)).unwrap();
+        assert_eq!(link, Some(Link::Reflink));
+    }
+    let grown = volume.used_bytes() - before;
+    assert!(grown < 6 * MIB as u64, "eleven more copies of 24 MiB took {grown} bytes");
+
+    // RST-02, RST-03: what is done to one of them reaches nobody else.
+    let spoilt = volume.mountpoint.join("worktree-3.rlib");
+    fs::write(&spoilt, b"spoilt").unwrap();
+    assert!(fs::read(volume.mountpoint.join("worktree-4.rlib")).unwrap() == bytes);
+    let again = volume.mountpoint.join("again.rlib");
+    store.files().place(&digest, &again, &placing(Sharing::Private)).unwrap().unwrap();
+    assert!(fs::read(&again).unwrap() == bytes);
+    store.close().unwrap();
+}
+
+#[test]
+fn rst_02_on_btrfs_ten_worktrees_share_their_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.btrfs", "-q"], 256) else { return };
+    ten_worktrees_share_their_bytes(&volume);
+}
+
+#[test]
+fn rst_02_on_xfs_ten_worktrees_share_their_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.xfs", "-q", "-m", "reflink=1"], 400) else { return };
+    ten_worktrees_share_their_bytes(&volume);
+}
+
+#[test]
+fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 128) else { return };
+    let store = store_on(&volume);
+    let built = volume.mountpoint.join("libdemo.rlib");
+    let bytes = noise(4 * MIB);
+    fs::write(&built, &bytes).unwrap();
+    fs::set_permissions(&built, fs::Permissions::from_mode(0o644)).unwrap();
+    let (names, link) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
+    assert_eq!(link, Link::Hardlink);
+    let digest = names.digest(DigestFunction::Blake3).unwrap();
+
+    let shared = volume.mountpoint.join("shared.rlib");
+    assert_eq!(
+        store.files().place(&digest, &shared, &placing(Sharing::Hardlink)).unwrap(),
+        Some(Link::Hardlink)
+    );
+    assert_eq!(fs::metadata(&shared).unwrap().ino(), fs::metadata(&built).unwrap().ino());
+    let private = volume.mountpoint.join("private.rlib");
+    assert_eq!(store.files().place(&digest, &private, &placing(Sharing::Private)).unwrap(), Some(Link::Copy));
+    assert_ne!(fs::metadata(&private).unwrap().ino(), fs::metadata(&built).unwrap().ino());
+    assert!(fs::read(&private).unwrap() == bytes);
+
+    // RST-03: somebody writes through the shared inode. The store must not serve that.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&shared, b"spoilt").unwrap();
+    let again = volume.mountpoint.join("again.rlib");
+    let placed = store.files().place(&digest, &again, &placing(Sharing::Private));
+    assert!(!matches!(placed, Ok(Some(_))), "a blob changed from outside was served: {placed:?}");
+    assert!(!again.exists());
+    store.close().unwrap();
+}
+
+#[test]
+fn rst_02_between_two_volumes_a_copy_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.btrfs", "-q"], 256) else { return };
+    let store = store_on(&volume);
+    let built = dir.path().join("libdemo.rlib");
+    let bytes = noise(4 * MIB);
+    fs::write(&built, &bytes).unwrap();
+    let (names, link) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
+    assert_eq!(link, Link::Copy);
+    let digest = names.digest(DigestFunction::Blake3).unwrap();
+    // Twice: the second time the pair is remembered, and nothing else changes.
+    for name in ["one.rlib", "two.rlib"] {
+        let path = dir.path().join(name);
+        let link = store.files().place(&digest, &path, &placing(Sharing::Hardlink)).unwrap();
+        assert_eq!(link, Some(Link::Copy));
+        assert!(fs::read(&path).unwrap() == bytes);
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn sto_07_a_store_on_a_read_only_volume_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 64) else { return };
+    run(Command::new("mount").args(["-o", "remount,ro"]).arg(&volume.mountpoint));
+    let cache_dir = volume.mountpoint.join("cache");
+    let error =
+        Store::open(StoreSettings::new(cache_dir.clone())).err().expect("nothing can be written there");
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    assert!(text.contains(cache_dir.to_str().unwrap()), "{text}");
+    assert!(text.to_lowercase().contains("read-only"), "{text}");
+}

@@ -1,0 +1,234 @@
+//! Concurrent gRPC load, and the proof that what a daemon serves is whole.
+//!
+//! Every worker uploads blobs of all the sizes that take different ways into the store,
+//! then an action result that names them. What the daemon acknowledged goes into the
+//! `Ledger`; after a restart the ledger says what must be there.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use kache_cas::digest::{Blob, Digest, DigestFunction};
+use kache_proto::bytestream::byte_stream_client::ByteStreamClient;
+use kache_proto::bytestream::{ReadRequest, WriteRequest};
+use kache_proto::reapi;
+use kache_proto::reapi::action_cache_client::ActionCacheClient;
+use kache_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
+use kache_proto::reapi::digest_function::Value as WireFunction;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Inline, inline's edge, the smallest file, files of one and of several messages.
+const SIZES: [usize; 6] = [1, 700, 4096, 4097, 90_000, 1_300_000];
+/// Blobs from here on are sent by ByteStream.
+const STREAM_FROM: usize = 90_000;
+const CHUNK: usize = 256 * 1024;
+
+/// What the daemon said that it has stored.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    acknowledged: Mutex<BTreeSet<u64>>,
+    attempted: AtomicU64,
+}
+
+impl Ledger {
+    /// The seeds of everything that was acknowledged.
+    pub(crate) fn acknowledged(&self) -> Vec<u64> {
+        self.acknowledged.lock().unwrap().iter().copied().collect()
+    }
+
+    /// The seed of the next upload.
+    pub(crate) fn next(&self) -> u64 {
+        self.attempted.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The daemon said that it has stored this one.
+    pub(crate) fn acknowledge(&self, seed: u64) {
+        self.acknowledged.lock().unwrap().insert(seed);
+    }
+
+    /// How many uploads were begun; seeds are the numbers below.
+    pub(crate) fn attempted(&self) -> u64 {
+        self.attempted.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes that belong to a seed, in a size that belongs to it too.
+fn blob_bytes(seed: u64) -> Bytes {
+    let size = SIZES[(seed % SIZES.len() as u64) as usize];
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    Bytes::from(bytes)
+}
+
+/// Every action has two outputs, neighbours in size, and some of them share one.
+fn output_seeds(seed: u64) -> [u64; 2] {
+    [seed, seed / 2]
+}
+
+fn function_of(seed: u64) -> DigestFunction {
+    if seed.is_multiple_of(3) { DigestFunction::Blake3 } else { DigestFunction::Sha256 }
+}
+
+fn wire_function(function: DigestFunction) -> i32 {
+    match function {
+        DigestFunction::Blake3 => WireFunction::Blake3 as i32,
+        DigestFunction::Sha256 => WireFunction::Sha256 as i32,
+    }
+}
+
+fn wire(digest: &Digest) -> reapi::Digest {
+    reapi::Digest { hash: digest.hash.to_hex(), size_bytes: digest.size_bytes as i64 }
+}
+
+fn action_digest(seed: u64) -> Digest {
+    Digest::of(function_of(seed), format!("action {seed}").as_bytes())
+}
+
+/// Uploads until the daemon goes away; returns the first error that is not its death.
+pub(crate) async fn upload_until_death(channel: Channel, ledger: &Ledger) -> Result<(), Status> {
+    loop {
+        let seed = ledger.next();
+        match upload(channel.clone(), seed).await {
+            Ok(()) => ledger.acknowledge(seed),
+            Err(status) if is_death(&status) => return Ok(()),
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+/// Whether the connection broke, rather than the daemon having answered.
+pub(crate) fn is_death(status: &Status) -> bool {
+    use std::error::Error as _;
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
+        && status.source().is_some()
+}
+
+/// Uploads the outputs of an action, then its result.
+pub(crate) async fn upload(channel: Channel, seed: u64) -> Result<(), Status> {
+    let function = function_of(seed);
+    let mut output_files = Vec::new();
+    for (index, output) in output_seeds(seed).into_iter().enumerate() {
+        let bytes = blob_bytes(output);
+        let digest = Digest::of(function, &bytes);
+        upload_blob(channel.clone(), &digest, bytes).await?;
+        output_files.push(reapi::OutputFile {
+            path: format!("out/{index}"),
+            digest: Some(wire(&digest)),
+            ..Default::default()
+        });
+    }
+    let request = reapi::UpdateActionResultRequest {
+        action_digest: Some(wire(&action_digest(seed))),
+        action_result: Some(reapi::ActionResult { output_files, ..Default::default() }),
+        digest_function: wire_function(function),
+        ..Default::default()
+    };
+    ActionCacheClient::new(channel).update_action_result(request).await.map(drop)
+}
+
+async fn upload_blob(channel: Channel, digest: &Digest, bytes: Bytes) -> Result<(), Status> {
+    if bytes.len() >= STREAM_FROM {
+        return upload_stream(channel, digest, bytes).await;
+    }
+    let request = reapi::BatchUpdateBlobsRequest {
+        requests: vec![reapi::batch_update_blobs_request::Request {
+            digest: Some(wire(digest)),
+            data: bytes,
+            ..Default::default()
+        }],
+        digest_function: wire_function(digest.function),
+        ..Default::default()
+    };
+    let reply = ContentAddressableStorageClient::new(channel).batch_update_blobs(request).await?;
+    let status = reply.into_inner().responses.pop().and_then(|response| response.status).unwrap_or_default();
+    if status.code == 0 { Ok(()) } else { Err(Status::new(Code::from_i32(status.code), status.message)) }
+}
+
+fn function_segment(function: DigestFunction) -> &'static str {
+    match function {
+        DigestFunction::Blake3 => "blake3/",
+        DigestFunction::Sha256 => "",
+    }
+}
+
+async fn upload_stream(channel: Channel, digest: &Digest, bytes: Bytes) -> Result<(), Status> {
+    let resource_name = format!(
+        "uploads/00000000-0000-4000-8000-{:012x}/blobs/{}{}/{}",
+        digest.size_bytes,
+        function_segment(digest.function),
+        digest.hash,
+        digest.size_bytes
+    );
+    let offsets = (0..bytes.len()).step_by(CHUNK);
+    let messages: Vec<WriteRequest> = offsets
+        .map(|offset| {
+            let end = bytes.len().min(offset + CHUNK);
+            WriteRequest {
+                resource_name: if offset == 0 { resource_name.clone() } else { String::new() },
+                write_offset: offset as i64,
+                finish_write: end == bytes.len(),
+                data: bytes.slice(offset..end),
+            }
+        })
+        .collect();
+    let reply = ByteStreamClient::new(channel).write(tokio_stream::iter(messages)).await?;
+    assert_eq!(reply.into_inner().committed_size as u64, digest.size_bytes);
+    Ok(())
+}
+
+/// What a look at one action found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A result whose outputs were all there with the right bytes.
+    Whole,
+    /// No result.
+    Nothing,
+}
+
+/// Asks for an action and for every byte it names. Panics where the daemon serves
+/// something that is not whole; other errors are returned.
+pub(crate) async fn check(channel: Channel, seed: u64) -> Result<Found, Status> {
+    let function = function_of(seed);
+    let request = reapi::GetActionResultRequest {
+        action_digest: Some(wire(&action_digest(seed))),
+        digest_function: wire_function(function),
+        ..Default::default()
+    };
+    let result = match ActionCacheClient::new(channel.clone()).get_action_result(request).await {
+        Ok(reply) => reply.into_inner(),
+        Err(status) if status.code() == Code::NotFound => return Ok(Found::Nothing),
+        Err(status) => return Err(status),
+    };
+    assert_eq!(result.output_files.len(), 2, "the result of action {seed} has lost an output");
+    for (file, output) in result.output_files.iter().zip(output_seeds(seed)) {
+        let expected = blob_bytes(output);
+        let digest: Digest<Blob> = Digest::of(function, &expected);
+        assert_eq!(file.digest, Some(wire(&digest)), "an output of action {seed} has another digest");
+        let bytes = download(channel.clone(), &digest).await.inspect_err(|status| {
+            assert_ne!(status.code(), Code::NotFound, "action {seed} was served but its `{digest}` is gone");
+        })?;
+        assert!(bytes == expected, "`{digest}` of action {seed} has other bytes");
+    }
+    Ok(Found::Whole)
+}
+
+async fn download(channel: Channel, digest: &Digest) -> Result<Vec<u8>, Status> {
+    let resource_name =
+        format!("blobs/{}{}/{}", function_segment(digest.function), digest.hash, digest.size_bytes);
+    let request = ReadRequest { resource_name, ..Default::default() };
+    let mut stream = ByteStreamClient::new(channel).read(request).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(message) = stream.message().await? {
+        bytes.extend_from_slice(&message.data);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,11 @@
+//! What survives: `kill -9` at any moment, a failing disk, a full one, a read-only one.
+//!
+//! Everything here runs the real daemon and talks to it as a client would.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod daemon;
+mod faults;
+mod kill_loop;
+mod load;
+mod volumes;

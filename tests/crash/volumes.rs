@@ -1,0 +1,106 @@
+//! Volumes at their limits: a full one, a read-only one, and those that share extents.
+//!
+//! Real filesystems in image files, mounted through loop devices. Mounting needs root;
+//! without it these tests say so and fail, unless `KACHE_TEST_MOUNTS=skip` is set.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tonic::Code;
+
+use crate::daemon::{Daemon, Home, status_of_daemon_without_store};
+use crate::load::{Found, Ledger, check, upload};
+
+/// A mounted image; dropping it unmounts.
+struct Volume {
+    mountpoint: PathBuf,
+}
+
+impl Volume {
+    /// A fresh filesystem, or `None` where mounting was declined by the environment.
+    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
+    fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
+        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
+            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
+            return None;
+        }
+        let image = dir.join("volume.img");
+        let mountpoint = dir.join("volume");
+        fs::create_dir(&mountpoint).unwrap();
+        fs::File::create(&image).unwrap().set_len(size_mib << 20).unwrap();
+        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
+        Some(Volume { mountpoint })
+    }
+
+    fn remount(&self, options: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.mountpoint));
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.mountpoint).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sto_07_a_full_volume_refuses_and_goes_on_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q", "-m", "0"], 200) else { return };
+    let ballast = volume.mountpoint.join("ballast");
+    fs::write(&ballast, vec![1; 120 << 20]).unwrap();
+    let mut home = Home::new(&dir.path().join("home"), &volume.mountpoint.join("cache"));
+    home.env.push(("KACHE_MAX_SIZE".to_owned(), "10GiB".to_owned()));
+    // Else the store would leave more free than the volume has.
+    home.env.push(("KACHE_RESERVE".to_owned(), "0".to_owned()));
+    let daemon = Daemon::start(&home).await;
+    let ledger = Ledger::default();
+
+    // The store may evict what nobody was promised, but never answers wrongly; sooner or
+    // later, as everything here was just uploaded, it must refuse.
+    let refused = loop {
+        let seed = ledger.next();
+        match upload(daemon.channel.clone(), seed).await {
+            Ok(()) => ledger.acknowledge(seed),
+            Err(status) => break status,
+        }
+        assert!(seed < 4000, "a 200 MiB volume took {seed} uploads");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    for seed in ledger.acknowledged() {
+        let found = check(daemon.channel.clone(), seed).await.expect("reading needs no room");
+        assert_eq!(found, Found::Whole, "action {seed} was lost to a full volume");
+    }
+
+    fs::remove_file(&ballast).unwrap();
+    let seed = ledger.next();
+    upload(daemon.channel.clone(), seed).await.expect("there is room again");
+    assert_eq!(check(daemon.channel.clone(), seed).await.unwrap(), Found::Whole);
+    daemon.kill();
+}
+
+#[test]
+fn sto_07_a_read_only_volume_is_named_as_the_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 64) else { return };
+    volume.remount("ro");
+    let cache_dir = volume.mountpoint.join("cache");
+    let home = Home::new(&dir.path().join("home"), &cache_dir);
+    let status = status_of_daemon_without_store(&home);
+    assert!(
+        status.contains(cache_dir.to_str().unwrap()) && status.to_lowercase().contains("read-only"),
+        "`kache daemon status` does not name the cause:\n{status}"
+    );
+}
