@@ -69,8 +69,8 @@ impl BazelRemote {
     pub(crate) fn wait_for_uploads(&self) {
         let end = Instant::now() + UPLOAD_TIME_MAX;
         let (mut said, mut quiet) = (self.said(), 0);
-        // It does not say when it is done; a second without a word is the sign.
-        while quiet < 10 {
+        // It does not say when it is done; two seconds without a word are the sign.
+        while quiet < 20 {
             assert!(Instant::now() < end, "bazel-remote is still uploading\n{said}");
             thread::sleep(Duration::from_millis(100));
             let now = self.said();
