@@ -10,6 +10,9 @@
 //! | a database that RocksDB calls corrupt | set aside, a fresh one is begun             |
 //! | an I/O error                        | reported; nothing is touched (STO-08)         |
 //!
+//! What was set aside is not counted towards the limit: it is evidence, and the message says
+//! where it is, so that whoever does not want it can delete it.
+//!
 //! History: version 1 is the first. Whoever changes the bytes of a record, a key or a file
 //! name raises `CURRENT`, adds a line here and a fixture under `tests/fixtures`.
 //!

@@ -3,13 +3,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Barrier, RwLock};
 use std::time::Duration;
 
 use kache_cas::clock::ManualClock;
-use kache_cas::{Digest, Mention, Store, StoreError, StoreSettings};
+use kache_cas::disk::{DiskSettings, DiskStore};
+use kache_cas::evict::Catalog;
+use kache_cas::leases::UPLOAD_GRACE;
+use kache_cas::{BlobStore, Digest, Mention, Store, StoreError, StoreSettings};
 
-use crate::support::{BLAKE3, bytes};
+use crate::support::{BLAKE3, SHA256, bytes, read, write};
 
 const LIMIT_BYTES: u64 = 32 << 20;
 
@@ -127,4 +130,38 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
         assert_eq!(content.expect("it is promised").read_all().unwrap(), bytes);
     }
     assert!(store.counters().blobs_evicted > 0, "others had to go");
+}
+
+#[test]
+fn sto_04_of_a_promise_and_a_deletion_at_the_same_time_one_gives_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let store =
+        DiskStore::open(DiskSettings { clock: clock.clone(), ..DiskSettings::new(dir.path()) }).unwrap();
+    let (mut kept, mut deleted) = (0, 0);
+    for round in 0..300u32 {
+        let mut content = bytes(1, [100, 10_000][round as usize % 2]);
+        content[..4].copy_from_slice(&round.to_le_bytes());
+        let digest = write(&store, [SHA256, BLAKE3][round as usize / 2 % 2], &content);
+        clock.advance(UPLOAD_GRACE);
+        let seen = store.blob_entry(&digest).unwrap().unwrap();
+        let barrier = Barrier::new(2);
+        let (is_promised, is_deleted) = std::thread::scope(|scope| {
+            let promise = scope.spawn(|| {
+                barrier.wait();
+                !store.find_missing(&[digest], Mention::Promise).unwrap()[0]
+            });
+            barrier.wait();
+            (0..round % 40).for_each(|_| std::hint::spin_loop());
+            let freed = store.delete_blob(&seen.names.blake3, seen.touch).unwrap();
+            (promise.join().unwrap(), freed.is_some())
+        });
+        assert!(!(is_promised && is_deleted), "round {round}: what was promised was deleted");
+        if is_promised {
+            assert_eq!(read(&store, &digest).unwrap(), content);
+            kept += 1;
+        }
+        deleted += u32::from(is_deleted);
+    }
+    assert!(kept > 0 && deleted > 0, "both happened: {kept} kept, {deleted} deleted");
 }
