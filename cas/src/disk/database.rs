@@ -261,7 +261,8 @@ fn database_options(fresh: bool, memtables_bytes: u64) -> Options {
     // it. A RocksDB that does not know the option is none the worse.
     let mut options = Options::default().get_options_from_string("allow_fallocate=false").unwrap_or_default();
     options.create_if_missing(fresh);
-    options.create_missing_column_families(fresh);
+    // A process that died while it began the store may not have made all of them.
+    options.create_missing_column_families(true);
     options.set_db_write_buffer_size(size(memtables_bytes));
     options.set_max_total_wal_size(memtables_bytes);
     options.set_max_open_files(OPEN_FILES_MAX);

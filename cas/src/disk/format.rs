@@ -14,7 +14,9 @@
 //! where it is, so that whoever does not want it can delete it.
 //!
 //! History: version 1 is the first. Whoever changes the bytes of a record, a key or a file
-//! name raises `CURRENT`, adds a line here and a fixture under `tests/fixtures`.
+//! name raises `CURRENT`, adds a line here and a fixture under `tests/fixtures`. So does
+//! whoever adds a table: RocksDB does not open a database with one it was not told of, and
+//! the older kache would take that for damage.
 //!
 //! Invariant (STO-09): a store is never read by rules other than those it was written by.
 

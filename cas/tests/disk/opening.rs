@@ -99,10 +99,11 @@ fn sto_09_a_newer_store_is_refused_with_what_to_do() {
 #[test]
 fn sto_07_a_corrupt_database_is_set_aside_and_a_fresh_store_begun() {
     type Harm = fn(&Path);
-    let harms: [Harm; 4] = [
+    let harms: [Harm; 5] = [
         |db| fs::write(db.join("CURRENT"), "garbage").unwrap(),
         |db| fs::remove_file(db.join("CURRENT")).unwrap(),
         |db| each(db, "MANIFEST", |path| fs::write(path, [0xff; 4_096]).unwrap()),
+        |db| each(db, "MANIFEST", |path| fs::remove_file(path).unwrap()),
         |db| each(db, "sst", |path| fs::remove_file(path).unwrap()),
     ];
     for (number, harm) in harms.iter().enumerate() {
