@@ -18,8 +18,9 @@ use proptest::prelude::*;
 
 fn check(kind: Kind, life: &[model::life::Event]) -> Result<(), TestCaseError> {
     let mut world = World::new(kind);
-    for event in life {
-        world.live(event)?;
+    for (index, event) in life.iter().enumerate() {
+        let lived = world.live(event);
+        lived.map_err(|error| TestCaseError::fail(format!("event {index}, {event:?}: {error}")))?;
     }
     Ok(())
 }
