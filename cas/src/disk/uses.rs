@@ -20,7 +20,7 @@ use super::record::{decode_touch, encode_touch};
 use crate::clock::duration_ms;
 use crate::digest::Hash;
 use crate::error::StoreError;
-use crate::leases::{RENEWAL_SLACK, Touch};
+use crate::leases::{RENEWAL_SLACK, Touch, UPLOAD_GRACE};
 
 const SHARDS: usize = 32;
 
@@ -218,9 +218,11 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 fn is_news(known: Touch, touch: Touch) -> bool {
     let later_use = known.used_ms.saturating_add(duration_ms(USE_GRAIN));
-    // Leases are recorded longer than they were promised by the slack, so half of it may
-    // pass before one has to be renewed.
-    let later_lease = known.leased_until_ms.saturating_add(duration_ms(RENEWAL_SLACK) / 2);
+    // Promises are recorded longer than they were given by the slack, so half of it may pass
+    // before one has to be renewed. An upload's grace is not.
+    let is_promise = touch.leased_until_ms.saturating_sub(touch.used_ms) > duration_ms(UPLOAD_GRACE);
+    let slack_ms = if is_promise { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
+    let later_lease = known.leased_until_ms.saturating_add(slack_ms);
     touch.used_ms > later_use || touch.leased_until_ms > later_lease || lease_begins(known, touch)
 }
 
@@ -287,6 +289,14 @@ mod tests {
         assert!(!news(&uses));
         uses.note(KEY, touch(1_010_000, 9_500_000));
         assert!(news(&uses));
+    }
+
+    #[test]
+    fn sto_04_an_upload_renews_its_whole_grace() {
+        let uses = Uses::new();
+        uses.note(KEY, Touch::uploaded(1_000_000));
+        uses.note(KEY, Touch::uploaded(1_001_000));
+        assert_eq!(uses.shard(KEY).entries[KEY].touch, Touch::uploaded(1_001_000));
     }
 
     #[test]
