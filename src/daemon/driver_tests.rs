@@ -42,8 +42,7 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
     let store_dir = dir.path().join("cache");
     let driver = Driver { core, first, facts, open_store, store_dir, serve: Some(serve), sockets };
     let thread = std::thread::spawn(move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(driver.run(listener)).unwrap();
         runtime.shutdown_background();
     });
