@@ -17,7 +17,7 @@ use super::{output, starter};
 use crate::config::{self, Environment, Settings, Sources};
 use crate::daemon::{self as engine, Mode};
 
-/// How often a store that is being opened is asked again.
+/// How often a store that is being opened, or a daemon that is leaving, is looked at again.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// How long `start` waits for the store before it says that it is still being opened.
@@ -206,25 +206,34 @@ fn stop() -> Outcome {
     Ok(OK)
 }
 
-/// Asks it to leave and waits until it has; its process id, if there was one.
+/// Asks it to leave and waits until it has; its process id, if there was one. A daemon that
+/// has its lock and does not listen yet is asked as soon as it does.
 fn stop_running(settings: &Settings) -> Result<Option<u32>, Failure> {
-    let pid = match Session::open(&settings.place, Intent::Use, soon()) {
-        Ok(mut session) => {
-            let pid = session.daemon_pid();
-            ask(&mut session, request::Kind::Stop(request::Stop::default()))?;
-            Some(pid)
+    let deadline = starter::deadline();
+    let mut told = None;
+    loop {
+        match Session::open(&settings.place, Intent::Use, soon()) {
+            Ok(mut session) if told.is_none() => {
+                told = Some(session.daemon_pid());
+                ask(&mut session, request::Kind::Stop(request::Stop::default()))?;
+            }
+            // Somebody has started the next one already.
+            Ok(session) if told != Some(session.daemon_pid()) => return Ok(told),
+            Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
+            Err(error) => return Err(error.into()),
         }
-        Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    if !settings.place.check().map_err(ConnectError::Dir)? {
-        return Ok(pid);
-    }
-    match Lock::take_by(&settings.place.daemon_lock(), starter::deadline()) {
-        Ok(_free) => Ok(pid),
-        Err(LockError::Held { .. }) => Err(Failure::new("the daemon was told to leave and is still there")
-            .hint("`kache daemon log` may say what it is waiting for")),
-        Err(error) => Err(Failure::new(error)),
+        if !settings.place.check().map_err(ConnectError::Dir)? {
+            return Ok(told);
+        }
+        match Lock::take(&settings.place.daemon_lock()) {
+            Ok(_free) => return Ok(told),
+            Err(LockError::Held { .. }) if Instant::now() < deadline => std::thread::sleep(POLL_EVERY),
+            Err(LockError::Held { .. }) => {
+                return Err(Failure::new("the daemon was told to leave and is still there")
+                    .hint("`kache daemon log` may say what it is waiting for"));
+            }
+            Err(error) => return Err(Failure::new(error)),
+        }
     }
 }
 

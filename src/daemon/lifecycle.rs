@@ -87,11 +87,17 @@ pub fn run(settings: &Settings, mode: Mode) -> Result<(), RunError> {
 
 fn run_announced(settings: &Settings, console: Console, announcer: &mut Announcer) -> Result<(), RunError> {
     settings.place.prepare()?;
-    be_alone(&settings.place)?;
+    let lock = be_alone(&settings.place)?;
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
-    while run_once(settings, log_trouble.clone(), announcer)? == Ending::ToBeginAgain {
+    // One that never listened lets its lock go before it says so: the next try may follow at once.
+    let mut ending = run_once(settings, log_trouble.clone(), announcer)?;
+    // From here on, whoever waits for the lock waits for threads that may still write, too: only
+    // the end of the process lets it go.
+    std::mem::forget(lock);
+    while ending == Ending::ToBeginAgain {
         tracing::info!("beginning again");
+        ending = run_once(settings, log_trouble.clone(), announcer)?;
     }
     tracing::info!("gone");
     Ok(())
@@ -131,9 +137,8 @@ fn run_once(
     outcome
 }
 
-/// Takes the lock that makes this the only daemon of its place, for as long as the process
-/// lives: whoever waits for the lock waits for threads that still write, too.
-fn be_alone(place: &Place) -> Result<(), RunError> {
+/// Holds the lock that makes this the only daemon of its place.
+fn be_alone(place: &Place) -> Result<Lock, RunError> {
     let path = place.daemon_lock();
     let mut lock = Lock::take(&path).map_err(|error| match error {
         LockError::Held { path } => RunError::AlreadyRunning { note: Lock::read_note(&path) },
@@ -141,8 +146,7 @@ fn be_alone(place: &Place) -> Result<(), RunError> {
     })?;
     let note = format!("{}\nkache {VERSION}\n{}\n", std::process::id(), place.cache_dir().display());
     lock.note(&note).map_err(|source| RunError::Lock(LockError::Io { path, source }))?;
-    std::mem::forget(lock);
-    Ok(())
+    Ok(lock)
 }
 
 /// Listens where a dead daemon may have left its socket. Only the holder of the lock may
