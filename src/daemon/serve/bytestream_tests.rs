@@ -189,9 +189,20 @@ async fn damaged_compression_is_refused() {
     let bomb = zstd::bulk::compress(&vec![0; 50_000_000], 3).unwrap();
     let mut tailed = zipped.clone();
     tailed.extend_from_slice(b"tail");
-    for wrong in
-        [damaged, zipped[..zipped.len() - 1].to_vec(), b"not zstd".to_vec(), bomb, tailed, Vec::new()]
-    {
+    // All the bytes are there, and the end of the frame is not.
+    let mut summed = zstd::bulk::Compressor::new(3).unwrap();
+    summed.include_checksum(true).unwrap();
+    let mut endless = summed.compress(&bytes).unwrap();
+    endless.pop();
+    for wrong in [
+        damaged,
+        zipped[..zipped.len() - 1].to_vec(),
+        b"not zstd".to_vec(),
+        bomb,
+        tailed,
+        endless,
+        Vec::new(),
+    ] {
         let sent = messages(&zip_upload_name(&digest), &wrong, BAZEL);
         let status = write(&server, sent).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
