@@ -338,7 +338,7 @@ async fn sto_10_nobodys_lookup_waits_for_somebodys_eviction() {
     let written = tokio::spawn(async move { uploads.write(tokio_stream::iter([write])).await.is_ok() });
     let updated = tokio::spawn(async move { batches.batch_update_blobs(batch).await.is_ok() });
     let kept = tokio::spawn(async move { results.update_action_result(update).await.is_ok() });
-    while server.shared.activity.count().requests_in_flight < 3 {
+    while server.shared.activity.count().requests_in_flight < 3 && begun.elapsed() < writers_take {
         tokio::task::yield_now().await;
     }
     let ask = || FindMissingBlobsRequest { blob_digests: vec![wire(&digest)], ..Default::default() };
