@@ -71,6 +71,15 @@ impl Touch {
         now_ms < self.leased_until_ms && self.leased_until_ms <= honoured_until_ms
     }
 
+    /// Whether somebody was promised it. The grace of an upload is no promise: it covers the
+    /// time until something names the blob, and what names it is then what keeps it. A
+    /// promise is told from a grace by how far past the last use it reaches; in its last
+    /// quarter of an hour, which is [`RENEWAL_SLACK`] and owed to nobody, it may look like one.
+    pub fn is_promised(&self, now_ms: u64) -> bool {
+        self.is_leased(now_ms)
+            && self.leased_until_ms.saturating_sub(self.used_ms) > duration_ms(UPLOAD_GRACE)
+    }
+
     /// How long ago it was last used; nothing, where the clock has gone back since.
     pub fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.used_ms)
@@ -108,6 +117,17 @@ mod tests {
         let wrong = Touch::default().mentioned(Mention::Promise, NOW_MS + year_ms);
         assert!(!wrong.is_leased(NOW_MS));
         assert!(wrong.is_leased(NOW_MS + year_ms));
+    }
+
+    #[test]
+    fn a_grace_is_no_promise_and_a_promise_is_one_for_its_three_hours() {
+        let uploaded = Touch::uploaded(NOW_MS);
+        assert!(uploaded.is_leased(NOW_MS) && !uploaded.is_promised(NOW_MS));
+        assert!(!uploaded.mentioned(Mention::Use, NOW_MS + 60_000).is_promised(NOW_MS + 60_000));
+        let promised = uploaded.mentioned(Mention::Promise, NOW_MS);
+        let last_ms = NOW_MS + duration_ms(PROMISE_LEASE) - 1;
+        assert!(promised.is_promised(last_ms));
+        assert!(promised.mentioned(Mention::Use, last_ms).is_promised(last_ms));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Catalog for DiskStore {
         let (used_key, now_ms) = (blob_key(blake3), self.inner.now_ms());
         let permits = |touch: Touch| {
             let touch = touch.merged(Touch::uploaded(record.created_ms));
-            touch == seen && !touch.is_leased(now_ms)
+            touch == seen && !touch.is_promised(now_ms)
         };
         if !self.inner.uses.doom(&self.inner.database, &used_key, permits)? {
             return Ok(None);

@@ -105,9 +105,14 @@ pub(super) struct Inner {
     reaper: Mutex<Reaper>,
     compactor: Mutex<Compactor>,
     epoch_began_ms: AtomicU64,
+    /// How often in a row the database found no room where there was some.
+    full_in_vain: AtomicU64,
     trouble_at_start: Option<String>,
     trouble: Mutex<Option<String>>,
 }
+
+/// So many turns of upkeep the database may find no room where there is some.
+const FULL_IN_VAIN_MAX: u64 = 1;
 
 impl DiskStore {
     /// Opens the store, or begins one. Counts nothing and reads no blob, so it takes the
@@ -146,6 +151,7 @@ impl DiskStore {
             deletions: AtomicU64::new(0),
             reaper: Mutex::new(Reaper::new()),
             compactor: Mutex::default(),
+            full_in_vain: AtomicU64::new(0),
             trouble_at_start: trouble,
             trouble: Mutex::new(None),
         };
@@ -201,10 +207,24 @@ impl Inner {
         result
     }
 
+    /// RocksDB goes on by itself once a full volume has room again, but not after everything
+    /// that it may have met meanwhile. It is given some turns.
+    fn check_that_it_writes(&self) -> Result<(), StoreError> {
+        let checked = self.database.check_that_it_writes();
+        let (Err(StoreError::NoSpace { why, .. }), Ok(_)) = (&checked, self.ledger.reserve(1)) else {
+            self.full_in_vain.store(0, Ordering::Relaxed);
+            return checked;
+        };
+        if self.full_in_vain.fetch_add(1, Ordering::Relaxed) < FULL_IN_VAIN_MAX {
+            return checked;
+        }
+        Err(StoreError::Stuck { message: why.clone() })
+    }
+
     fn upkeep_parts(&self) -> Result<bool, StoreError> {
-        self.database.check_that_it_writes()?;
-        self.uses.flush(&self.database)?;
         self.ledger.measure_now()?;
+        self.check_that_it_writes()?;
+        self.uses.flush(&self.database)?;
         let now_ms = self.now_ms();
         let began_ms = self.epoch_began_ms.load(Ordering::Relaxed);
         // A clock that went back must not keep an epoch from ending.

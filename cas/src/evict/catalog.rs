@@ -79,8 +79,9 @@ pub trait Catalog: Send + Sync {
     fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError>;
 
     /// Deletes the blob with this BLAKE3, under all of its names, unless it was mentioned
-    /// since `seen`, is leased or is pinned. How many physical bytes that freed; `None`
-    /// where it was spared or was not there.
+    /// since `seen`, is promised or is pinned; whether an upload's grace counts is for the
+    /// caller to know. How many physical bytes that freed; `None` where it was spared or was
+    /// not there.
     fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError>;
 
     /// One bounded step of the implementation's own upkeep (writing out buffered uses,

@@ -52,6 +52,14 @@ const RECORD_BYTES: u64 = 128;
 /// A use dated later than this from now was dated by a clock that was wrong.
 const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
+/// Whether the grace of an upload keeps a blob. It does so until a result names it; a store
+/// that is filled within that time could otherwise drop results and free nothing.
+#[derive(Clone, Copy)]
+enum Grace {
+    Holds,
+    Over,
+}
+
 /// What eviction works on.
 pub struct Shelf<'a> {
     /// The store, to be looked through and thinned out.
@@ -319,7 +327,7 @@ impl Round {
     ) -> Result<Option<Phase>, StoreError> {
         for _ in 0..DELETIONS_PER_STEP {
             if let Some(digest) = doomed.pop_front() {
-                self.delete_blob(shelf, &digest)?;
+                self.delete_blob(shelf, &digest, Grace::Over)?;
                 continue;
             }
             if self.evicted.physical_bytes >= self.goal_bytes {
@@ -327,7 +335,9 @@ impl Round {
             }
             match candidates.next() {
                 None => return Ok(None),
-                Some(Candidate { what: What::Orphan(digest), .. }) => self.delete_blob(shelf, &digest)?,
+                Some(Candidate { what: What::Orphan(digest), .. }) => {
+                    self.delete_blob(shelf, &digest, Grace::Holds)?;
+                }
                 Some(Candidate { what: What::Action(key), .. }) => {
                     doomed.extend(self.delete_action(shelf, &key)?);
                 }
@@ -356,9 +366,14 @@ impl Round {
     }
 
     /// Deletes a blob if no result names it and nobody used it meanwhile.
-    fn delete_blob(&mut self, shelf: &Shelf<'_>, digest: &Digest) -> Result<(), StoreError> {
+    fn delete_blob(&mut self, shelf: &Shelf<'_>, digest: &Digest, grace: Grace) -> Result<(), StoreError> {
         let Some(entry) = shelf.catalog.blob_entry(digest)? else { return Ok(()) };
-        if self.is_named(&entry) || self.is_spared(entry.touch, shelf.clock.now_ms()) {
+        let now_ms = shelf.clock.now_ms();
+        let is_kept = match grace {
+            Grace::Holds => entry.touch.is_leased(now_ms),
+            Grace::Over => entry.touch.is_promised(now_ms),
+        };
+        if is_kept || self.is_named(&entry) || self.was_used_lately(entry.touch, now_ms) {
             return Ok(());
         }
         if let Some(freed_bytes) = shelf.catalog.delete_blob(&entry.names.blake3, entry.touch)? {
@@ -376,8 +391,12 @@ impl Round {
 
     /// Leased, or used since the round began.
     fn is_spared(&self, touch: Touch, now_ms: u64) -> bool {
-        let used_lately = self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS);
-        touch.is_leased(now_ms) || used_lately.contains(&touch.used_ms)
+        touch.is_leased(now_ms) || self.was_used_lately(touch, now_ms)
+    }
+
+    /// Used since the round began.
+    fn was_used_lately(&self, touch: Touch, now_ms: u64) -> bool {
+        (self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS)).contains(&touch.used_ms)
     }
 
     /// What a result names, as far as can be told. What cannot be read protects nothing.

@@ -222,6 +222,18 @@ fn sto_04_what_is_promised_or_newly_uploaded_stays() {
 }
 
 #[test]
+fn sto_06_what_a_result_names_makes_room_also_within_the_grace_of_its_upload() {
+    let mut fixture = Fixture::new(100);
+    let named = fixture.blob(SHA256, 1, 60);
+    let key = fixture.action(1, 1, &[named]);
+    let unnamed = fixture.blob(SHA256, 2, 60);
+    fixture.clock.advance(crate::leases::UPLOAD_GRACE / 3);
+    fixture.run();
+    assert!(!fixture.has_action(&key) && !fixture.has(&named), "dropping a result must free something");
+    assert!(fixture.has(&unnamed), "its result may be on its way");
+}
+
+#[test]
 fn sto_04_a_promised_result_stays_with_all_it_names() {
     let mut fixture = Fixture::new(100);
     let kept = fixture.blob(SHA256, 1, 40);
