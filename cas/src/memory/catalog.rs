@@ -57,7 +57,7 @@ impl Catalog for MemoryStore {
         let order = order(key);
         let mut state = self.state();
         let may_go =
-            state.actions.get(&order).is_some_and(|record| record.touch == seen && !seen.is_promised(now_ms));
+            state.actions.get(&order).is_some_and(|record| record.touch == seen && !seen.is_leased(now_ms));
         Ok(may_go && state.remove_action(&order).is_some())
     }
 
@@ -65,7 +65,7 @@ impl Catalog for MemoryStore {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let may_go =
-            state.blobs.get(blake3).is_some_and(|record| record.touch == seen && !seen.is_leased(now_ms));
+            state.blobs.get(blake3).is_some_and(|record| record.touch == seen && !seen.is_promised(now_ms));
         Ok(if may_go { state.remove_blob(blake3) } else { None })
     }
 }
