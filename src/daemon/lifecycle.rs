@@ -90,6 +90,7 @@ fn run_announced(settings: &Settings, console: Console, announcer: &mut Announce
     let lock = be_alone(&settings.place)?;
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
+    os::bound_heaps();
     // One that never listened lets its lock go before it says so: the next try may follow at once.
     let mut ending = run_once(settings, log_trouble.clone(), announcer)?;
     // From here on, whoever waits for the lock waits for threads that may still write, too: only

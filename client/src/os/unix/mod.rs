@@ -10,4 +10,4 @@ pub use detach::{Announcer, detach};
 pub use lock::{Lock, LockError};
 pub use private_dir::{DirError, check_private_dir, ensure_private_dir};
 pub use socket::{PeerError, connect, listen, peer_pid, peer_uid, reachable, require_own_peer};
-pub use user::{home_dir, is_trusted_owner, own_uid, raise_open_files_limit};
+pub use user::{bound_heaps, home_dir, is_trusted_owner, own_uid, raise_open_files_limit};

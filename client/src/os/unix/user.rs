@@ -38,3 +38,18 @@ pub fn raise_open_files_limit() {
 
 /// Descriptors for the largest store and the most connections, with room to spare.
 const OPEN_FILES_WANTED: libc::rlim_t = 65_536;
+
+/// Keeps the heap's unused memory small. glibc gives every thread that contends a heap of its
+/// own, up to eight a processor, and each keeps what it once needed: with a million results
+/// and 16 threads reading, 296 MB instead of 159. Elsewhere it does nothing.
+pub fn bound_heaps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call takes two numbers and may be made at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS_MAX);
+    }
+}
+
+/// Two of them are enough for what the daemon allocates at a time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS_MAX: libc::c_int = 2;
