@@ -4,4 +4,4 @@ mod kinds;
 mod process;
 
 pub(crate) use kinds::{Kind, Programs, Storage};
-pub(crate) use process::Server;
+pub(crate) use process::{Server, processor_time};

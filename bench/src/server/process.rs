@@ -104,12 +104,7 @@ impl Server {
         if unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } != 0 {
             bail!("the server has no processor clock");
         }
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is valid for writing.
-        if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-            bail!("the server's processor clock cannot be read");
-        }
-        Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
+        processor_time(clock)
     }
 
     /// What it holds of the machine's memory: all of it, and its private part.
@@ -136,6 +131,16 @@ impl Server {
         }
         Ok(started.elapsed())
     }
+}
+
+/// What a processor clock shows.
+pub(crate) fn processor_time(clock: libc::clockid_t) -> Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for writing.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        bail!("a processor clock cannot be read");
+    }
+    Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
 }
 
 impl Drop for Server {

@@ -54,6 +54,8 @@ pub(crate) fn measure(results: u64, programs: &Programs) -> Result<Vec<Figure>> 
     let busy = server.memory()?;
     let p99_ms = percentile(&run.latencies_ns, 99) as f64 / 1e6;
     let start_s = server.start.as_secs_f64();
+    // A client that neither reads nor leaves would be waited for.
+    drop(session);
     let stop = server.stop()?;
     let figure = |name, value, unit, limit| Figure { name, value, unit, limit };
     Ok(vec![
