@@ -104,6 +104,8 @@ pub enum Effect {
     OpenStore,
     /// Serve the store to other programs.
     Serve,
+    /// Until then, send away whoever comes for it.
+    TurnAway,
     /// Do one step of upkeep, somewhere else.
     Upkeep,
     /// Listen no more, and tell all tasks to finish.
@@ -345,7 +347,7 @@ impl Core {
             !matches!(&self.store, StoreState::Unusable { trouble: before, .. } if *before == trouble);
         let note = is_news.then(|| Effect::Note(format!("the store cannot be used: {trouble}")));
         self.store = StoreState::Unusable { trouble, retry_at: now + STORE_RETRY_EVERY };
-        note.into_iter().collect()
+        note.into_iter().chain(is_news.then_some(Effect::TurnAway)).collect()
     }
 
     fn upkeep_done(&mut self, now: Duration, more_is_due: bool) -> Vec<Effect> {

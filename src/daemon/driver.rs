@@ -22,6 +22,7 @@ use super::control::{self, Mailboxes, Signal};
 use super::core::{Core, Effect, Event};
 use super::draining::{Drain, Draining};
 use super::status::{self, Facts};
+use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
 
 /// How many events may wait. Whoever brings one more waits: a flood slows itself.
@@ -55,6 +56,8 @@ pub struct Driver {
     /// Where the store lies.
     pub(super) store_dir: PathBuf,
     pub(super) serve: Option<Serve>,
+    /// Gone once the store is served.
+    pub(super) turning_away: Option<TurningAway>,
     /// The sockets' files, removed as soon as nobody is to come any more.
     pub(super) sockets: Vec<PathBuf>,
 }
@@ -173,6 +176,11 @@ impl Running {
                 upkeep::open(Arc::clone(&driver.open_store), driver.store_dir.clone(), self.opened.clone());
             }
             Effect::Serve => self.serve(),
+            Effect::TurnAway => {
+                if let Some(turning_away) = &mut self.driver.turning_away {
+                    turning_away.begin();
+                }
+            }
             Effect::Upkeep => {
                 if let Some(open) = &self.store {
                     upkeep::step(open.clone(), self.signals.clone());
@@ -194,6 +202,7 @@ impl Running {
 
     fn serve(&mut self) {
         let (Some(serve), Some(open)) = (self.driver.serve.take(), &self.store) else { return };
+        self.driver.turning_away = None;
         let serving = serve(Arc::clone(&open.store), Arc::clone(&self.activity), self.drain.subscribe());
         let signals = self.signals.clone();
         tokio::spawn(async move {

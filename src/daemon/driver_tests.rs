@@ -40,7 +40,8 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
     let serve: super::driver::Serve =
         Box::new(|_, _, mut draining| Box::pin(async move { draining.begun().await }));
     let store_dir = dir.path().join("cache");
-    let driver = Driver { core, first, facts, open_store, store_dir, serve: Some(serve), sockets };
+    let driver =
+        Driver { core, first, facts, open_store, store_dir, serve: Some(serve), turning_away: None, sockets };
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(driver.run(listener)).unwrap();

@@ -21,6 +21,7 @@ use super::log::{self, Console};
 use super::serve::listen::{self, Bound, ListenError};
 use super::serving;
 use super::status::Facts;
+use super::turning_away::TurningAway;
 use super::upkeep::{OpenStore, in_full};
 use crate::config::Settings;
 
@@ -183,6 +184,8 @@ fn assemble(
         troubles: log_trouble.into_iter().collect(),
         limit_bytes: settings.max_size_bytes,
     };
+    // Without it clients may wait while the store cannot be used; that is all.
+    let turning_away = TurningAway::from(&tcp, &reapi).inspect_err(|error| tracing::warn!("{error}")).ok();
     Driver {
         core,
         first,
@@ -190,6 +193,7 @@ fn assemble(
         open_store: opener(settings),
         store_dir: settings.place.cache_dir().to_owned(),
         serve: Some(serving::on(tcp, reapi)),
+        turning_away,
         sockets: vec![control_path, reapi_path],
     }
 }

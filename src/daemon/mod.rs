@@ -14,6 +14,7 @@ mod log;
 pub mod serve;
 mod serving;
 mod status;
+mod turning_away;
 mod upkeep;
 
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};

@@ -1,8 +1,9 @@
 //! The daemon and its store: what lasts, and what is said when it cannot be opened (STO-07).
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sha2::Digest as _;
@@ -69,6 +70,25 @@ fn sto_01_what_was_stored_before_a_crash_is_whole_or_absent() {
     home.start();
     let (code, body) = http(&address(&home), "GET", &cas_path(&blob), b"");
     assert!(code == 404 || (code, &body) == (200, &blob), "{code} {}", body.len());
+}
+
+#[test]
+fn sto_07_nobody_waits_for_a_store_that_cannot_be() {
+    let home = Home::new();
+    fs::write(home.path().join("file"), "").unwrap();
+    let home = home.with("KACHE_CACHE_DIR", "file/cache").with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
+    home.run(&["daemon", "start"]).expect(4, &[]);
+    let shown = home.run(&["daemon", "status", "--json"]).stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let mut stream = TcpStream::connect(shown["listening"][1].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let answer = stream.read(&mut [0; 1]);
+    let is_closed = match &answer {
+        Ok(0) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        Ok(_) => false,
+    };
+    assert!(is_closed, "the connection is neither served nor closed: {answer:?}");
 }
 
 #[test]
