@@ -4,14 +4,14 @@
 //! 4 KiB is read in one lookup; a larger one is an open file. Never deletes anything but
 //! what `verify` condemns, and never takes an error for absence (STO-08).
 //!
-//! Invariant (STO-04): an answer that promises a blob has leased it before it is given.
-//! The index is read, then the lease is taken, and if anything was deleted in between the
-//! index is read again.
+//! Invariant (STO-04): an answer that promises a blob has leased it before it is given, and
+//! no deletion that began before the lease has taken the blob.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use bytes::Bytes;
 
@@ -25,6 +25,10 @@ use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::leases::Touch;
 use crate::store::{Content, Mention};
+
+/// How often what is being deleted is looked for again before it counts as gone. A deletion
+/// takes longer than all of these together; one that is called off takes less.
+const LEASE_TRIES_MAX: u32 = 16;
 
 /// What was found for one digest.
 #[derive(Clone, Copy)]
@@ -40,19 +44,7 @@ impl Inner {
         digests: &[Digest],
         mention: Mention,
     ) -> Result<Vec<bool>, StoreError> {
-        let deletions = self.deletions.load(Ordering::SeqCst);
-        let mut located = self.locate(digests)?;
-        let mut all_stand = true;
-        for found in located.iter().flatten() {
-            all_stand &= self.mention(found, mention);
-        }
-        if !all_stand || self.deletions.load(Ordering::SeqCst) != deletions {
-            // What is leased now and still there will stay.
-            let again = self.locate(digests)?;
-            for (found, again) in located.iter_mut().zip(again) {
-                *found = found.and(again).filter(|found| self.mention(found, mention));
-            }
-        }
+        let located = self.locate_and_mention(digests, mention)?;
         let answers = digests.iter().zip(&located);
         answers
             .map(|(digest, found)| match found {
@@ -62,6 +54,42 @@ impl Inner {
                 found => Ok(found.is_none() && !digest.is_empty_blob()),
             })
             .collect()
+    }
+
+    /// What the index has for these digests, all of it leased as the mention says.
+    ///
+    /// A lease that was taken is respected by every deletion that begins after it. One that
+    /// began before it makes the lease fail for as long as it lasts, and has moved
+    /// `deletions` once it is over. So when all leases were taken and something was deleted
+    /// meanwhile, what the index has now will stay; and when one was not taken, everything is
+    /// asked again.
+    fn locate_and_mention(
+        &self,
+        digests: &[Digest],
+        mention: Mention,
+    ) -> Result<Vec<Option<Located>>, StoreError> {
+        let mut tries_left = LEASE_TRIES_MAX;
+        loop {
+            tries_left -= 1;
+            let deletions = self.deletions.load(Ordering::SeqCst);
+            let mut located = self.locate(digests)?;
+            let mut all_leased = true;
+            for found in &mut located {
+                if found.is_some_and(|found| !self.mention(&found, mention)) {
+                    all_leased = false;
+                    *found = None;
+                }
+            }
+            if !all_leased && tries_left > 0 {
+                thread::yield_now();
+                continue;
+            }
+            if self.deletions.load(Ordering::SeqCst) != deletions {
+                let again = self.locate(digests)?;
+                located.iter_mut().zip(again).for_each(|(found, again)| *found = found.and(again));
+            }
+            return Ok(located);
+        }
     }
 
     /// Notes a mention. Whether the blob may still be used.

@@ -139,7 +139,7 @@ fn sto_04_of_a_promise_and_a_deletion_at_the_same_time_one_gives_way() {
     let store =
         DiskStore::open(DiskSettings { clock: clock.clone(), ..DiskSettings::new(dir.path()) }).unwrap();
     let (mut kept, mut deleted) = (0, 0);
-    for round in 0..300u32 {
+    for round in 0..1_000u32 {
         let mut content = bytes(1, [100, 10_000][round as usize % 2]);
         content[..4].copy_from_slice(&round.to_le_bytes());
         let digest = write(&store, [SHA256, BLAKE3][round as usize / 2 % 2], &content);
