@@ -325,7 +325,7 @@ fn key_05_a_file_that_changes_while_it_is_ingested_is_not_stored_under_a_wrong_n
             }
         });
         let mut changed = 0;
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let until = std::time::Instant::now() + Duration::from_secs(20);
         let mut rounds = 0;
         // On a busy machine the writer may have its turn late.
         while rounds < 40 || (changed == 0 && std::time::Instant::now() < until) {
