@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
 use crate::daemon::{Daemon, Home};
-use crate::kill_loop::assert_blob_files_are_their_names;
+use crate::kill_loop::blob_files_that_are_their_names;
 use crate::load::{Found, Ledger, check, is_death, upload};
 
 const KIND_ENOSPC: u32 = 1;
@@ -119,7 +119,7 @@ async fn run_under(kinds: u32, one_in: u32) {
     daemon.kill();
     home.env.clear();
     check_all(&Daemon::start(&home).await, &ledger).await;
-    assert_blob_files_are_their_names(&cache_dir);
+    assert!(blob_files_that_are_their_names(&cache_dir) > 0, "the layout has changed");
 }
 
 /// The disk is well again, so uploads of every size must soon succeed, in the same process.
