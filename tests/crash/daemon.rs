@@ -116,7 +116,9 @@ pub(crate) fn status_of_daemon_without_store(home: &Home) -> String {
         let status = home.command(env!("CARGO_BIN_EXE_kache"), &address).args(["daemon", "status"]).output();
         let status = status.expect("kache was built with this test");
         let gone = child.try_wait().expect("the daemon is our child");
-        if status.status.success() || gone.is_some() || Instant::now() > deadline {
+        // It answers while the store is still being opened, and does not know the cause yet.
+        let opening = String::from_utf8_lossy(&status.stdout).contains("(opening)");
+        if (status.status.success() && !opening) || gone.is_some() || Instant::now() > deadline {
             break status;
         }
         std::thread::sleep(Duration::from_millis(20));
