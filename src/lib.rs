@@ -1,6 +1,15 @@
 //! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
 
+pub mod action;
 pub mod cli;
+pub mod compile;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod events;
+pub mod inputs;
+pub mod invocation;
+pub mod lookup;
+pub mod publish;
+pub mod restore;
+pub mod roles;

@@ -305,7 +305,7 @@ impl Core {
         match request.kind {
             Some(request::Kind::Status(_)) => vec![Effect::SendStatus(id)],
             Some(request::Kind::Stop(stop)) => self.asked_to_stop(now, id, &stop.if_older_than),
-            None => {
+            _ => {
                 let message = format!("kache {} does not know this request", self.identity.version);
                 vec![fail(id, message)]
             }

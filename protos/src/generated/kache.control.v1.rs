@@ -12,9 +12,9 @@ pub struct Hello {
     #[prost(bool, tag = "3")]
     pub only_looking: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -28,22 +28,28 @@ pub mod request {
         #[prost(string, tag = "1")]
         pub if_older_than: ::prost::alloc::string::String,
     }
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Status(Status),
         #[prost(message, tag = "2")]
         Stop(Stop),
+        #[prost(message, tag = "3")]
+        Compile(super::Compile),
+        #[prost(message, tag = "4")]
+        Ran(super::Ran),
+        #[prost(message, tag = "5")]
+        Began(super::Began),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<reply::Kind>,
 }
 /// Nested message and enum types in `Reply`.
 pub mod reply {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -55,6 +61,14 @@ pub mod reply {
         Stopping(super::Stopping),
         #[prost(message, tag = "5")]
         Failed(super::Failed),
+        #[prost(message, tag = "6")]
+        Done(super::Done),
+        #[prost(message, tag = "7")]
+        Run(super::Run),
+        #[prost(message, tag = "8")]
+        PassOn(super::PassOn),
+        #[prost(message, tag = "9")]
+        Noted(super::Noted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -130,3 +144,148 @@ pub struct StoreStatus {
     #[prost(string, repeated, tag = "6")]
     pub troubles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// A compiler call, as it was made. Answered by `Done`, `Run` or `PassOn`, when there is an
+/// answer: a call that waits for another one's compile is answered when that is over.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compile {
+    /// The program first, as it was named.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The directory, absolute.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub cwd: ::prost::bytes::Bytes,
+    /// `NAME=value`, one each.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(uint32, tag = "4")]
+    pub umask: u32,
+    /// What `/proc/self/ns/mnt` links to; empty where the system has no such thing.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub mount_namespace: ::prost::bytes::Bytes,
+    /// What is on standard input, sent only where the call reads it.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub stdin: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Part of what a compiler says, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Said {
+    #[prost(enumeration = "said::Stream", tag = "1")]
+    pub stream: i32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub bytes: ::prost::bytes::Bytes,
+}
+/// Nested message and enum types in `Said`.
+pub mod said {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Stream {
+        Stdout = 0,
+        Stderr = 1,
+    }
+    impl Stream {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Stdout => "STDOUT",
+                Self::Stderr => "STDERR",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STDOUT" => Some(Self::Stdout),
+                "STDERR" => Some(Self::Stderr),
+                _ => None,
+            }
+        }
+    }
+}
+/// The outputs are where they belong. Say this and exit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Done {
+    #[prost(message, repeated, tag = "1")]
+    pub said: ::prost::alloc::vec::Vec<Said>,
+    #[prost(int32, tag = "2")]
+    pub exit_code: i32,
+}
+/// Run this compiler, let through what it says, and report with `Ran`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Run {
+    /// The program first.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Variables to set, `NAME=value`, and to take away.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub env_set: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub env_unset: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Existing outputs to unlink first: some tools write them in place (RST-11).
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub unlink: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// What to put in place of what in each line that is let through, so that it names this
+    /// checkout's paths. What is reported in `Ran` stays as the compiler said it.
+    #[prost(message, repeated, tag = "5")]
+    pub replacements: ::prost::alloc::vec::Vec<Replacement>,
+    /// What was sent as `stdin` is the compiler's standard input.
+    #[prost(bool, tag = "6")]
+    pub feed_stdin: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replacement {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub from: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub to: ::prost::bytes::Bytes,
+}
+/// Run the compiler as if kache were not there; nothing is reported.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PassOn {
+    /// The program first. Not always what the call said: `-C incremental` is taken out, and
+    /// another wrapper may stand in front.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// For the log and for `KACHE_LOG`.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The compiler that `Run` asked for has been started.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Began {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+}
+/// The compiler that `Run` asked for has ended. Answered by `Noted`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Ran {
+    /// Set if it ended by itself.
+    #[prost(int32, optional, tag = "1")]
+    pub exit_code: ::core::option::Option<i32>,
+    /// Else the signal that ended it.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
+    #[prost(message, repeated, tag = "3")]
+    pub said: ::prost::alloc::vec::Vec<Said>,
+    #[prost(uint64, tag = "4")]
+    pub wall_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub cpu_us: u64,
+    /// When it was started, since the Unix epoch.
+    #[prost(uint64, tag = "6")]
+    pub started_us: u64,
+}
+/// What the call did is on record. The client may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Noted {}

@@ -1,0 +1,5 @@
+//! How a compile that had to run went.
+
+mod captured;
+
+pub use captured::{Captured, Exit, Piece, Stream};

@@ -1,0 +1,47 @@
+//! A compiler call as it was made: argv, directory, environment, umask.
+//!
+//! Everything that a call may depend on besides the file system is in here; the daemon's own
+//! environment and directory never are (DMN-01).
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+/// A compiler call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// The program first, as it was named.
+    pub argv: Vec<OsString>,
+    /// The directory it was made in, absolute.
+    pub cwd: PathBuf,
+    /// Its environment.
+    pub env: Environment,
+    /// The umask that its files get.
+    pub umask: u32,
+    /// What is on standard input, where the call reads it.
+    pub stdin: Option<Bytes>,
+}
+
+/// An environment, in order of the names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// A variable's value; unset and empty are two things (KEY-06).
+    pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+        self.0.get(name.as_ref()).map(OsString::as_os_str)
+    }
+
+    /// All variables, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+}
+
+impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        Environment(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}

@@ -1,0 +1,1 @@
+//! From a finished compile to a stored result.

@@ -1,0 +1,1 @@
+//! From a result to files and messages of this checkout.
