@@ -51,6 +51,11 @@ mod generated {
                 include!("generated/kache.control.v1.rs");
             }
         }
+        pub mod events {
+            pub mod v1 {
+                include!("generated/kache.events.v1.rs");
+            }
+        }
     }
 }
 
@@ -63,6 +68,7 @@ pub use generated::google::{bytestream, rpc};
 #[cfg(feature = "reapi")]
 pub use generated::grpc::health::v1 as health;
 pub use generated::kache::control::v1 as control;
+pub use generated::kache::events::v1 as events;
 pub use prost::Message;
 #[cfg(feature = "reapi")]
 pub use prost_types as well_known;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::change::Change;
+
 /// What one call did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -45,6 +47,57 @@ pub struct Event {
     pub cwd: String,
     /// The workspace or target directory, which tells worktrees apart.
     pub root: String,
+    /// How the nearest earlier call of the same query differs; only for misses.
+    pub changes: Vec<Change>,
+    /// The action that these changes count from, as hexadecimal; empty where there is none.
+    pub nearest: String,
+    /// Why a compile's result was not stored; empty where it was, or where none ran.
+    pub not_stored: String,
+}
+
+impl Event {
+    /// A call of which nothing else is known. New fields come with an empty value here, so
+    /// that whoever records needs to name only what it knows.
+    pub fn new(at: SystemTime, crate_name: impl Into<String>, outcome: Outcome) -> Event {
+        Event {
+            at,
+            crate_name: crate_name.into(),
+            version: String::new(),
+            kind: String::new(),
+            outcome,
+            reason: String::new(),
+            detail: String::new(),
+            elapsed: Duration::ZERO,
+            phases: Vec::new(),
+            compile_time: Duration::ZERO,
+            restored_bytes: 0,
+            shared_bytes: 0,
+            stored_bytes: 0,
+            compiler_runs: 0,
+            preprocessor_runs: 0,
+            probe_runs: 0,
+            query: String::new(),
+            action: String::new(),
+            cwd: String::new(),
+            root: String::new(),
+            changes: Vec::new(),
+            nearest: String::new(),
+            not_stored: String::new(),
+        }
+    }
+}
+
+/// What became of a call after it was answered: publishing waits for nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amendment {
+    /// The action's digest as hexadecimal; empty where none was made.
+    pub action: String,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+    /// What storing took.
+    pub publish_time: Duration,
+    /// Why nothing was stored; empty where something was.
+    pub not_stored: String,
 }
 
 macro_rules! names {

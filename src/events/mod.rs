@@ -1,5 +1,16 @@
 //! What wrapper calls did: recorded by the daemon, read by whoever reports.
+//!
+//! The log is files of records under `<cache dir>/events`. One process writes, anybody
+//! reads, and neither asks the other (DMN-06). It knows no store and no settings.
 
+mod change;
 mod event;
+mod history;
+mod log;
+mod record;
+mod segment;
 
-pub use event::{Event, Outcome, Phase};
+pub use change::Change;
+pub use event::{Amendment, Event, Outcome, Phase};
+pub use history::{History, Unread, read};
+pub use log::{CallId, Log};

@@ -9,8 +9,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Every file that is compiled; imports are found from these.
-const FILES: &[&str] =
-    &["reapi/remote_execution.proto", "reapi/bytestream.proto", "reapi/health.proto", "kache/control.proto"];
+const FILES: &[&str] = &[
+    "reapi/remote_execution.proto",
+    "reapi/bytestream.proto",
+    "reapi/health.proto",
+    "kache/control.proto",
+    "kache/events.proto",
+];
 
 fn main() -> Result<()> {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"))
