@@ -4,7 +4,8 @@
 //! else names a variable: the programs take one snapshot of their environment, and it holds
 //! these and no others.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::key::Key;
 
@@ -42,6 +43,38 @@ variables! {
     KACHE_MAX_SIZE => CacheMaxSize;
     /// How much of the volume the store leaves free, such as `1GiB`.
     KACHE_RESERVE => CacheReserve;
+    /// `1`: kache stands aside. Compilers run as if it were not there, except that they do not
+    /// compile incrementally, so that switching back and forth rebuilds nothing.
+    KACHE_DISABLED => CacheDisabled;
+    /// `false`: what a linker makes (programs, tests, libraries for loading) is compiled every
+    /// time.
+    KACHE_CACHE_EXECUTABLES => CacheExecutables;
+    /// `false`: incremental directories that kache makes useless are left where they are.
+    KACHE_CLEAN_INCREMENTAL => CacheCleanIncremental;
+    /// Globs for source files that kache passes by, separated by commas.
+    KACHE_EXCLUDE => CacheExclude;
+    /// Globs for names of crates that kache passes by, separated by commas.
+    KACHE_BYPASS_CRATES => CacheBypassCrates;
+    /// Globs for arguments of calls that kache passes by, separated by commas.
+    KACHE_BYPASS_ARGV => CacheBypassArgv;
+    /// Variables, `NAME` or `NAME=GLOB`, whose being set makes kache pass by, separated by
+    /// commas.
+    KACHE_BYPASS_ENV => CacheBypassEnv;
+    /// A text that goes into every key: another text is another cache.
+    KACHE_KEY_SALT => CacheKeySalt;
+    /// Variables that go into every key, separated by commas; a `*` may end a name.
+    KACHE_KEY_ENV_VARS => CacheKeyEnvVars;
+    /// One in how many hits is compiled again in the background and compared; `0` means none.
+    KACHE_VERIFY_SAMPLE => CacheVerifySample;
+    /// Another wrapper, such as `sccache`, that is called for what kache passes by. Once, the
+    /// daemon's log says if it is missing.
+    KACHE_FALLBACK => CacheFallback;
+    /// `0`: sources are compiled with the paths they have, and results are found again at the
+    /// same place only.
+    KACHE_RUSTC_PATH_NORMALIZE => PathsNormalize;
+    /// More directories in which only what is below counts and not where they lie, separated by
+    /// colons.
+    KACHE_BASE_DIR => PathsBaseDirs;
     /// After how long without a request the daemon leaves: seconds, or such as `10m`. `0`
     /// means never.
     KACHE_DAEMON_IDLE_TIMEOUT => DaemonIdleTimeout;
@@ -55,6 +88,9 @@ variables! {
     KACHE_LOG_FILE => LogFileLevel;
     /// Where the daemon's log file lies. It is rotated at 5 MB.
     KACHE_LOG_FILE_PATH => LogFile;
+    /// Whether a line is written for each crate, to the standard error of cargo: `always`,
+    /// `never`, or `auto`, which means where that is no terminal and `CI` is set.
+    KACHE_PROGRESS => LogProgress;
     /// The TCP address to serve the Bazel remote cache protocol on, such as `127.0.0.1:9092`.
     KACHE_SERVE_LISTEN => ServeListen;
     /// One more TCP address for the HTTP cache protocol.
@@ -82,6 +118,8 @@ variables! {
     /// The user's configuration file, in place of `$XDG_CONFIG_HOME/kache/config.toml`. It must
     /// exist.
     KACHE_CONFIG;
+    /// `never`: no daemon is asked or started by compiler calls, which then run the compiler.
+    KACHE_DAEMON;
     /// The home directory, for what the `XDG_` variables leave open.
     HOME;
     /// Where configuration files lie; `~/.config` if it is not set.
@@ -94,6 +132,18 @@ variables! {
 
 /// What all variables of ours begin with.
 pub(super) const PREFIX: &str = "KACHE_";
+
+/// Whether a variable can say anything to us, without looking through all of them: a call
+/// brings some hundred.
+pub(super) fn may_matter(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    match name.first() {
+        Some(b'K') => name.starts_with(PREFIX.as_bytes()),
+        Some(b'H') => name == HOME.name.as_bytes(),
+        Some(b'X') => name.starts_with(b"XDG_"),
+        _ => false,
+    }
+}
 
 /// All variables of this process.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
@@ -111,6 +161,14 @@ pub(super) fn of_key(key: Key) -> Variable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_matter_is_never_left_out() {
+        for variable in ALL {
+            assert!(may_matter(OsStr::new(variable.name)), "{}", variable.name);
+        }
+        assert!(may_matter(OsStr::new("KACHE_TYPO")) && !may_matter(OsStr::new("PATH")));
+    }
 
     #[test]
     fn every_key_has_one_variable_of_ours() {

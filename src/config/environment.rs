@@ -24,6 +24,16 @@ impl Environment {
         Environment { home_of_user: kache_client::os::home_dir(), ..Environment::new(env_vars::of_process()) }
     }
 
+    /// A compiler call's environment. The user is this process's, which is the caller's too
+    /// (DMN-02).
+    pub(super) fn of_call(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Environment::new(pairs);
+        if environment.get(HOME).is_none() {
+            environment.home_of_user = kache_client::os::home_dir();
+        }
+        environment
+    }
+
     /// These variables. One that is empty counts as not set.
     pub fn new<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut environment = Environment::default();

@@ -16,8 +16,18 @@ pub enum Scope {
     User,
 }
 
+/// Whom a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The daemon, which is handed it when it starts, and the commands.
+    Daemon,
+    /// One compiler call: it is read for each, from that call's environment and directory
+    /// (DMN-01), and the daemon is never handed it.
+    Call,
+}
+
 macro_rules! keys {
-    ($($name:literal $variant:ident $kind:ident $scope:ident;)+) => {
+    ($($name:literal $variant:ident $kind:ident $scope:ident $audience:ident;)+) => {
         /// A configuration key.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Key {
@@ -42,31 +52,50 @@ macro_rules! keys {
             pub fn scope(self) -> Scope {
                 match self { $(Key::$variant => Scope::$scope),+ }
             }
+
+            /// Whom it is for.
+            pub fn audience(self) -> Audience {
+                match self { $(Key::$variant => Audience::$audience),+ }
+            }
         }
     };
 }
 
 keys! {
-    "cache.dir" CacheDir Path Project;
-    "cache.max_size" CacheMaxSize Size ProjectWithDir;
-    "cache.reserve" CacheReserve Size ProjectWithDir;
-    "daemon.idle_timeout" DaemonIdleTimeout Duration User;
-    "daemon.socket_dir" DaemonSocketDir Path User;
-    "log.level" LogLevel Level User;
-    "log.file_level" LogFileLevel Level User;
-    "log.file" LogFile Path User;
-    "serve.listen" ServeListen Address User;
-    "serve.http_listen" ServeHttpListen Address User;
-    "serve.metrics" ServeMetrics Metrics User;
-    "serve.hosts" ServeHosts Names User;
-    "serve.read_only" ServeReadOnly Bool User;
-    "serve.tokens" ServeTokens Path User;
-    "serve.anonymous_reads" ServeAnonymousReads Bool User;
-    "serve.allow_insecure" ServeAllowInsecure Bool User;
-    "serve.insecure_address" ServeInsecureAddress Address User;
-    "serve.tls.cert" ServeTlsCert Path User;
-    "serve.tls.key" ServeTlsKey Path User;
-    "serve.tls.client_ca" ServeTlsClientCa Path User;
+    "cache.dir" CacheDir Path Project Daemon;
+    "cache.max_size" CacheMaxSize Size ProjectWithDir Daemon;
+    "cache.reserve" CacheReserve Size ProjectWithDir Daemon;
+    "cache.disabled" CacheDisabled Bool Project Call;
+    "cache.cache_executables" CacheExecutables Bool Project Call;
+    "cache.clean_incremental" CacheCleanIncremental Bool User Call;
+    "cache.exclude" CacheExclude PathGlobs Project Call;
+    "cache.bypass_crates" CacheBypassCrates Patterns Project Call;
+    "cache.bypass_argv" CacheBypassArgv Patterns Project Call;
+    "cache.bypass_env" CacheBypassEnv Patterns Project Call;
+    "cache.key_salt" CacheKeySalt Text Project Call;
+    "cache.key_env_vars" CacheKeyEnvVars VariableNames Project Call;
+    "cache.verify_sample" CacheVerifySample Count User Call;
+    "cache.fallback" CacheFallback Program User Call;
+    "paths.normalize" PathsNormalize Bool Project Call;
+    "paths.base_dirs" PathsBaseDirs Paths Project Call;
+    "daemon.idle_timeout" DaemonIdleTimeout Duration User Daemon;
+    "daemon.socket_dir" DaemonSocketDir Path User Daemon;
+    "log.level" LogLevel Level User Daemon;
+    "log.file_level" LogFileLevel Level User Daemon;
+    "log.file" LogFile Path User Daemon;
+    "log.progress" LogProgress Progress User Call;
+    "serve.listen" ServeListen Address User Daemon;
+    "serve.http_listen" ServeHttpListen Address User Daemon;
+    "serve.metrics" ServeMetrics Metrics User Daemon;
+    "serve.hosts" ServeHosts Names User Daemon;
+    "serve.read_only" ServeReadOnly Bool User Daemon;
+    "serve.tokens" ServeTokens Path User Daemon;
+    "serve.anonymous_reads" ServeAnonymousReads Bool User Daemon;
+    "serve.allow_insecure" ServeAllowInsecure Bool User Daemon;
+    "serve.insecure_address" ServeInsecureAddress Address User Daemon;
+    "serve.tls.cert" ServeTlsCert Path User Daemon;
+    "serve.tls.key" ServeTlsKey Path User Daemon;
+    "serve.tls.client_ca" ServeTlsClientCa Path User Daemon;
 }
 
 /// The most letters by which a name may be off and still be recognised.
@@ -88,6 +117,16 @@ impl Key {
         let by_distance = |key: &Key| distance(name, key.name());
         let nearest = Key::ALL.iter().copied().min_by_key(by_distance)?;
         (by_distance(&nearest) <= TYPO_DISTANCE_MAX).then_some(nearest)
+    }
+
+    /// Whether what several places say adds up, in place of the first one winning. So it is
+    /// for everything that can only make kache more careful: a project's file cannot take
+    /// away what the user's says (KEY-20, KEY-21).
+    pub fn is_additive(self) -> bool {
+        matches!(
+            self.kind(),
+            Kind::PathGlobs | Kind::Patterns | Kind::VariableNames | Kind::Paths | Kind::Text
+        )
     }
 
     /// The variable that sets it.

@@ -113,16 +113,17 @@ fn interpret(key: Key, value: &DeValue<'_>) -> Option<Value> {
     let kind = key.kind();
     match (value, kind) {
         (DeValue::Boolean(yes), super::Kind::Bool) => Some(Value::Bool(*yes)),
-        // In a file a yes or no is written without quotes, and a list with brackets.
-        (DeValue::String(_), super::Kind::Bool | super::Kind::Names) => None,
+        // In a file a yes or no and a number are written without quotes, and a list with
+        // brackets.
+        (DeValue::String(_), super::Kind::Bool | super::Kind::Count) => None,
+        (DeValue::String(_), _) if kind.takes_lists() => None,
         (DeValue::String(text), _) => kind.read(text),
         (DeValue::Integer(number), _) if kind.takes_numbers() && number.radix() == 10 => {
             kind.read(number.as_str())
         }
-        (DeValue::Array(items), super::Kind::Names) => {
-            let names = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            let names: Vec<String> = names.collect::<Option<_>>()?;
-            if names.is_empty() { Some(Value::Names(names)) } else { kind.read(&names.join(",")) }
+        (DeValue::Array(items), _) => {
+            let texts: Vec<&str> = items.iter().map(|item| item.get_ref().as_str()).collect::<Option<_>>()?;
+            kind.read_list(texts)
         }
         _ => None,
     }

@@ -1,12 +1,12 @@
 //! All layers, put together: environment, the project's file, the user's file, defaults.
 //!
-//! Each key takes its value from the first layer that sets it, and remembers which. It reads
-//! files and nothing else; variables are handed to it, and so is the directory it starts
+//! Each key takes its value from the first layer that sets it, and remembers which; a few
+//! take what all of them say. It reads files and nothing else; variables are handed to it, and so is the directory it starts
 //! from. What the values are good for is `settings`' business.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kache_client::os::is_trusted_owner;
 
@@ -14,6 +14,7 @@ use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
 use super::environment::{Environment, XdgDirs};
 use super::file::{self, ConfigFile, FileKind};
+use super::glob::{self, PathGlob};
 use super::key::{Key, Scope};
 use super::layer::{self, Layer, shorten};
 use super::show::DEFAULT_FILE;
@@ -45,6 +46,8 @@ pub struct Resolved {
     pub value: Value,
     /// Where it came from.
     pub origin: Origin,
+    /// Where more of it came from: some keys add up.
+    pub more: Vec<Origin>,
 }
 
 /// What is read, and from where.
@@ -82,7 +85,16 @@ impl Config {
     }
 
     fn set_if_open(&mut self, key: Key, value: Value, origin: Origin) {
-        self.values.entry(key).or_insert(Resolved { value, origin });
+        match self.values.get_mut(&key) {
+            None => {
+                self.values.insert(key, Resolved { value, origin, more: Vec::new() });
+            }
+            Some(resolved) if key.is_additive() && origin != Origin::Default => {
+                resolved.value.add(value);
+                resolved.more.push(origin);
+            }
+            Some(_) => {}
+        }
     }
 }
 
@@ -96,9 +108,19 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
     if let Some(current_dir) = &sources.current_dir {
         loading.project(current_dir);
     }
-    loading.user(&sources.environment);
+    loading.user(&sources.environment, sources.current_dir.as_deref());
     loading.defaults();
     if loading.errors.is_empty() { Ok(loading.config) } else { Err(ConfigErrors(loading.errors)) }
+}
+
+/// Where the user's file is, or would be. A relative path counts from the directory that the
+/// question is asked in.
+pub fn user_file(environment: &Environment, current_dir: Option<&Path>) -> Option<PathBuf> {
+    let named = environment.get(KACHE_CONFIG).map(|path| match current_dir {
+        Some(dir) => dir.join(path),
+        None => PathBuf::from(path),
+    });
+    named.or_else(|| Some(environment.xdg_dirs().config?.join("kache/config.toml")))
 }
 
 struct Loading {
@@ -114,13 +136,15 @@ impl Loading {
             let value = match (key.kind(), text.to_str()) {
                 // A path need not be text.
                 (Kind::Path, _) => Some(Value::Path(text.into())),
+                (Kind::Program, _) => Some(Value::Program(text.into())),
                 (kind, Some(text)) => kind.read(text),
                 (_, None) => None,
             };
             let site = Site::Variable(variable.name);
             match value {
                 Some(value) => {
-                    let value = self.anchored(value, current_dir, &site);
+                    let base = Base { dir: current_dir, is_project: false };
+                    let value = self.anchored(value, key.kind(), &base, &site);
                     self.config.set_if_open(*key, value, Origin::Variable(variable.name));
                 }
                 None => self.errors.push(wrong_variable(*key, site, &text.to_string_lossy())),
@@ -158,16 +182,15 @@ impl Loading {
                 Scope::User => false,
             });
         self.errors.extend(refused.iter().map(|setting| refuse(path, setting)));
-        self.layer(path, Layer { settings: allowed, errors: layer.errors });
+        self.layer(path, true, Layer { settings: allowed, errors: layer.errors });
     }
 
-    fn user(&mut self, environment: &Environment) {
-        let named = environment.get(KACHE_CONFIG).map(PathBuf::from);
-        let usual = || self.config.dirs.config.as_ref().map(|dir| dir.join("kache/config.toml"));
-        let Some(path) = named.clone().or_else(usual) else { return };
+    fn user(&mut self, environment: &Environment, current_dir: Option<&Path>) {
+        let is_named = environment.get(KACHE_CONFIG).is_some();
+        let Some(path) = user_file(environment, current_dir) else { return };
         match file::read(&path, FileKind::Any) {
-            Ok(Some(file)) => self.layer(&path, layer::read(&file.text, &path)),
-            Ok(None) if named.is_some() => self.errors.push(ConfigError {
+            Ok(Some(file)) => self.layer(&path, false, layer::read(&file.text, &path)),
+            Ok(None) if is_named => self.errors.push(ConfigError {
                 site: Site::Variable(KACHE_CONFIG.name),
                 what: format!("there is no file `{}`", path.display()),
                 remedy: "create it, for instance with `kache config default`, or unset the variable"
@@ -178,12 +201,13 @@ impl Loading {
         }
     }
 
-    fn layer(&mut self, path: &Path, layer: Layer) {
+    fn layer(&mut self, path: &Path, is_project: bool, layer: Layer) {
         self.errors.extend(layer.errors);
+        let base = Base { dir: path.parent(), is_project };
         for setting in layer.settings {
             let (line, column) = (setting.line, setting.column);
             let site = Site::File { path: path.to_owned(), line, column };
-            let value = self.anchored(setting.value, path.parent(), &site);
+            let value = self.anchored(setting.value, setting.key.kind(), &base, &site);
             self.config.set_if_open(setting.key, value, Origin::File { path: path.to_owned(), line });
         }
     }
@@ -198,11 +222,32 @@ impl Loading {
             let dir = cache.join("kache");
             self.config.set_if_open(Key::CacheDir, Value::Path(dir), Origin::Default);
         }
+        // What a linker makes is identified as KEY-15 asks on Linux only.
+        let links = Value::Bool(cfg!(target_os = "linux"));
+        self.config.set_if_open(Key::CacheExecutables, links, Origin::Default);
     }
 
-    /// Makes a path absolute: `~` is the home directory, anything else counts from `base`.
-    fn anchored(&mut self, value: Value, base: Option<&Path>, site: &Site) -> Value {
-        let Value::Path(path) = value else { return value };
+    /// Makes everything that holds a path independent of where it was said.
+    fn anchored(&mut self, value: Value, kind: Kind, base: &Base<'_>, site: &Site) -> Value {
+        match value {
+            Value::Path(path) => Value::Path(self.absolute(path, base.dir, site)),
+            // A bare name is looked up in the `PATH` of whoever calls.
+            Value::Program(path) if path.components().nth(1).is_some() || path.is_absolute() => {
+                Value::Program(self.absolute(path, base.dir, site))
+            }
+            Value::Paths(paths) => {
+                let paths = paths.into_iter().map(|path| self.absolute(path, base.dir, site));
+                Value::Paths(paths.map(|path| normalise(&path)).collect())
+            }
+            Value::Names(globs) if kind == Kind::PathGlobs => {
+                Value::Names(globs.into_iter().map(|glob| self.absolute_glob(glob, base, site)).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// `~` is the home directory, anything else counts from `base`.
+    fn absolute(&mut self, path: PathBuf, base: Option<&Path>, site: &Site) -> PathBuf {
         let anchor =
             |rest: &Path, base: Option<&Path>| Some(base.filter(|base| base.is_absolute())?.join(rest));
         let absolute = match path.strip_prefix("~") {
@@ -210,16 +255,57 @@ impl Loading {
             Err(_) if path.is_absolute() => Some(path.clone()),
             Err(_) => anchor(&path, base),
         };
+        absolute.unwrap_or_else(|| {
+            let what = format!("it is not known what `{}` counts from", path.display());
+            let remedy = "write a path that begins with `/`".to_owned();
+            self.errors.push(ConfigError { site: site.clone(), what, remedy });
+            path
+        })
+    }
+
+    /// In a project's file a glob counts from the file. In a variable and in the user's file,
+    /// which are for all projects, it counts from anywhere.
+    fn absolute_glob(&mut self, text: String, base: &Base<'_>, site: &Site) -> String {
+        let absolute = match (text.strip_prefix("~/"), base) {
+            (Some(rest), _) => self.config.dirs.home.as_deref().and_then(|home| glob::anchor(rest, home)),
+            (None, Base { is_project: true, dir: Some(dir) }) => glob::anchor(&text, dir),
+            (None, _) if text.starts_with('/') || text.starts_with("..") => {
+                glob::anchor(&text, Path::new("/"))
+            }
+            (None, _) => Some(format!("/**/{text}")),
+        };
         match absolute {
-            Some(absolute) => Value::Path(absolute),
-            None => {
-                let what = format!("it is not known what `{}` counts from", path.display());
-                let remedy = "write a path that begins with `/`".to_owned();
+            Some(absolute) if PathGlob::new(&absolute).is_some() => absolute,
+            _ => {
+                let what = format!("it is not known what `{}` counts from", shorten(&text));
+                let remedy = "write a glob that begins with `/` or `**/`".to_owned();
                 self.errors.push(ConfigError { site: site.clone(), what, remedy });
-                Value::Path(path)
+                text
             }
         }
     }
+}
+
+/// What relative paths count from.
+struct Base<'a> {
+    dir: Option<&'a Path>,
+    is_project: bool,
+}
+
+/// Without `.`, `..` and doubled slashes, by name: compilers write paths down as they were
+/// given.
+fn normalise(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    normal
 }
 
 fn wrong_variable(key: Key, site: Site, text: &str) -> ConfigError {

@@ -11,7 +11,7 @@ use kache_client::Place;
 
 use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
-use super::key::Key;
+use super::key::{Audience, Key};
 use super::load::{Config, Origin};
 use super::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
 use super::value::{Level, Value};
@@ -107,7 +107,8 @@ fn usual_log_file(config: &Config, place: &Place) -> Option<PathBuf> {
     Some(config.dirs.state.as_ref()?.join(format!("kache/kached-{name}.log")))
 }
 
-/// Every key that has a value, and no files besides.
+/// Every key of the daemon's that has a value, and no files besides. What a call may set, the
+/// call itself brings (DMN-01).
 fn variables(
     config: &Config,
     place: &Place,
@@ -124,8 +125,8 @@ fn variables(
             .map(|resolved| resolved.value.clone())
             .filter(|value| *value != Value::Names(vec![])),
     };
-    let pairs =
-        Key::ALL.iter().filter_map(|key| Some((key.variable().name.into(), value(*key)?.to_variable())));
+    let keys = Key::ALL.iter().filter(|key| key.audience() == Audience::Daemon);
+    let pairs = keys.filter_map(|key| Some((key.variable().name.into(), value(*key)?.to_variable())));
     pairs.chain([(KACHE_CONFIG.name.into(), "/dev/null".into())]).collect()
 }
 

@@ -19,7 +19,9 @@ pub fn list(config: &Config) -> String {
 fn line(config: &Config, key: Key) -> (String, String) {
     match config.get(key) {
         Some(resolved) => {
-            (format!("{} = {}", key.name(), resolved.value.to_toml()), resolved.origin.to_string())
+            let origins = std::iter::once(&resolved.origin).chain(&resolved.more).map(ToString::to_string);
+            let origins: Vec<String> = origins.collect();
+            (format!("{} = {}", key.name(), resolved.value.to_toml()), origins.join(", "))
         }
         None => (format!("# {}", key.name()), "not set".to_owned()),
     }

@@ -3,11 +3,13 @@
 //! Pure. Every value has one canonical text, and reading that text gives the value again:
 //! a daemon is handed its settings in that form.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::glob::{PathGlob, Pattern};
 use super::serve::{ListenAddress, MetricsDoor};
 
 /// What belongs into a key.
@@ -29,6 +31,48 @@ pub enum Kind {
     Level,
     /// A list of names.
     Names,
+    /// A text.
+    Text,
+    /// A number.
+    Count,
+    /// A program, by its name or its path.
+    Program,
+    /// A list of paths.
+    Paths,
+    /// A list of globs for paths.
+    PathGlobs,
+    /// A list of globs for words.
+    Patterns,
+    /// A list of names of variables; a `*` may end one.
+    VariableNames,
+    /// Whether a line is written for each crate.
+    Progress,
+}
+
+/// Whether a line is written for each crate, to the terminal or log of the build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Where the build's standard error is a log that people read: no terminal, and `CI` is
+    /// set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Progress {
+    const ALL: [Progress; 3] = [Progress::Auto, Progress::Always, Progress::Never];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Progress::Auto => "auto",
+            Progress::Always => "always",
+            Progress::Never => "never",
+        }
+    }
 }
 
 /// How much is logged.
@@ -81,8 +125,18 @@ pub enum Value {
     Metrics(MetricsDoor),
     /// How much is logged.
     Level(Level),
-    /// Names.
+    /// Names, globs or patterns.
     Names(Vec<String>),
+    /// A text.
+    Text(String),
+    /// A number.
+    Count(u64),
+    /// A program: a bare name, or an absolute path once it is loaded.
+    Program(PathBuf),
+    /// Paths; absolute once they are loaded.
+    Paths(Vec<PathBuf>),
+    /// Whether a line is written for each crate.
+    Progress(Progress),
 }
 
 impl Kind {
@@ -99,26 +153,73 @@ impl Kind {
             Kind::Metrics => "\"shared\", \"off\", or an address such as \"127.0.0.1:9093\"",
             Kind::Level => "one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
             Kind::Names => "a list of names, such as [\"cache.example\"]",
+            Kind::Text => "a text in quotes",
+            Kind::Count => "a number, such as 100",
+            Kind::Program => "a program in quotes, such as \"sccache\" or \"/usr/bin/sccache\"",
+            Kind::Paths => "a list of paths, such as [\"/srv/sources\", \"..\"]",
+            Kind::PathGlobs => "a list of globs for paths, such as [\"vendor/**\", \"/opt/**/*.rs\"]",
+            Kind::Patterns => "a list of words, in which `*` stands for anything, such as [\"my_*\"]",
+            Kind::VariableNames => "a list of names of variables, such as [\"MY_FLAG\", \"MY_APP_*\"]",
+            Kind::Progress => "one of \"auto\", \"always\", \"never\"",
         }
     }
 
     /// Reads a text; `None` if it is not of this kind.
     pub fn read(self, text: &str) -> Option<Value> {
         match self {
-            Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| Value::Path(text.into())),
+            Kind::Path => is_path(text).then(|| Value::Path(text.into())),
             Kind::Size => read_size(text).map(Value::Size),
             Kind::Duration => read_duration(text).map(Value::Duration),
             Kind::Bool => read_bool(text).map(Value::Bool),
             Kind::Address => text.parse().ok().map(Value::Address),
             Kind::Metrics => read_metrics(text).map(Value::Metrics),
             Kind::Level => Level::ALL.into_iter().find(|level| level.name() == text).map(Value::Level),
-            Kind::Names => read_names(text).map(Value::Names),
+            Kind::Text => Some(Value::Text(text.to_owned())),
+            Kind::Count => text.parse().ok().map(Value::Count),
+            Kind::Program => is_path(text).then(|| Value::Program(text.into())),
+            Kind::Paths => self.read_list(text.split(':')),
+            Kind::Names | Kind::PathGlobs | Kind::Patterns | Kind::VariableNames => {
+                self.read_list(text.split(','))
+            }
+            Kind::Progress => {
+                Progress::ALL.into_iter().find(|progress| progress.name() == text).map(Value::Progress)
+            }
         }
+    }
+
+    /// Reads a list; `None` if one of these is none of this kind.
+    pub fn read_list<'a>(self, items: impl IntoIterator<Item = &'a str>) -> Option<Value> {
+        let is_right = |item: &str| match self {
+            Kind::Names => is_name(item),
+            Kind::Paths => is_path(item),
+            Kind::PathGlobs => PathGlob::new(item).is_some(),
+            Kind::Patterns => Pattern::new(item).is_some(),
+            Kind::VariableNames => is_variable_name(item),
+            _ => false,
+        };
+        let items: Vec<&str> = items.into_iter().map(str::trim).collect();
+        if !self.takes_lists() || !items.iter().all(|item| is_right(item)) {
+            return None;
+        }
+        Some(match self {
+            Kind::Paths => Value::Paths(items.into_iter().map(PathBuf::from).collect()),
+            _ => Value::Names(items.into_iter().map(str::to_owned).collect()),
+        })
     }
 
     /// Whether a whole number without quotes is welcome.
     pub fn takes_numbers(self) -> bool {
-        matches!(self, Kind::Size | Kind::Duration)
+        matches!(self, Kind::Size | Kind::Duration | Kind::Count)
+    }
+
+    /// Whether it is a list, which a file writes with brackets.
+    pub fn takes_lists(self) -> bool {
+        matches!(self, Kind::Names | Kind::Paths | Kind::PathGlobs | Kind::Patterns | Kind::VariableNames)
+    }
+
+    /// Whether a variable may say it with bytes that are no text.
+    pub fn takes_bytes(self) -> bool {
+        matches!(self, Kind::Path | Kind::Program)
     }
 }
 
@@ -197,13 +298,19 @@ fn read_metrics(text: &str) -> Option<MetricsDoor> {
     }
 }
 
-fn read_names(text: &str) -> Option<Vec<String>> {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
-    };
-    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    names.iter().all(|name| is_name(name)).then_some(names)
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains('\0')
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
+}
+
+/// A name that a program would give a variable, or the beginning of such names and a `*`.
+/// The `*` alone would key on the whole environment, and nothing would ever be found again.
+fn is_variable_name(name: &str) -> bool {
+    let name = name.strip_suffix('*').unwrap_or(name);
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '=' | '*' | ','))
 }
 
 /// The largest unit that leaves a whole number.
@@ -219,10 +326,33 @@ fn write_size(bytes: u64) -> String {
 }
 
 impl Value {
+    /// Adds what another place says: lists become longer, texts stand on lines of their own.
+    /// Anything else stays as it is.
+    pub fn add(&mut self, other: Value) {
+        match (self, other) {
+            (Value::Names(names), Value::Names(more)) => {
+                names.extend(more);
+                let mut seen = BTreeSet::new();
+                names.retain(|name| seen.insert(name.clone()));
+            }
+            (Value::Paths(paths), Value::Paths(more)) => {
+                paths.extend(more);
+                let mut seen = BTreeSet::new();
+                paths.retain(|path| seen.insert(path.clone()));
+            }
+            (Value::Text(text), Value::Text(more)) if text.is_empty() => *text = more,
+            (Value::Text(text), Value::Text(more)) if !more.is_empty() => {
+                text.push('\n');
+                text.push_str(&more);
+            }
+            _ => {}
+        }
+    }
+
     /// The text for an environment variable. Paths keep bytes that are no text.
     pub fn to_variable(&self) -> OsString {
         match self {
-            Value::Path(path) => path.clone().into_os_string(),
+            Value::Path(path) | Value::Program(path) => path.clone().into_os_string(),
             other => other.to_string().into(),
         }
     }
@@ -231,7 +361,12 @@ impl Value {
     pub fn to_toml(&self) -> String {
         match self {
             Value::Bool(yes) => yes.to_string(),
+            Value::Count(number) => number.to_string(),
             Value::Names(names) => toml::Value::from(names.clone()).to_string(),
+            Value::Paths(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                toml::Value::from(paths).to_string()
+            }
             other => toml::Value::from(other.to_string()).to_string(),
         }
     }
@@ -240,7 +375,14 @@ impl Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Path(path) => write!(f, "{}", path.display()),
+            Value::Path(path) | Value::Program(path) => write!(f, "{}", path.display()),
+            Value::Paths(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&paths.join(":"))
+            }
+            Value::Text(text) => f.write_str(text),
+            Value::Count(number) => write!(f, "{number}"),
+            Value::Progress(progress) => f.write_str(progress.name()),
             Value::Size(bytes) => f.write_str(&write_size(*bytes)),
             Value::Duration(time) if time.is_zero() => f.write_str("never"),
             Value::Duration(time) => write!(f, "{}s", time.as_secs()),
@@ -315,12 +457,30 @@ mod tests {
 
     #[test]
     fn names_and_metrics() {
-        assert_eq!(read_names("a.example, b:1"), Some(vec!["a.example".into(), "b:1".into()]));
+        let names = |text| Kind::Names.read(text);
+        assert_eq!(names("a.example, b:1"), Some(Value::Names(vec!["a.example".into(), "b:1".into()])));
         for text in ["", "a,,b", "a b", "http://a/"] {
-            assert_eq!(read_names(text), None, "{text}");
+            assert_eq!(names(text), None, "{text}");
         }
         assert_eq!(read_metrics("off"), Some(MetricsDoor::Off));
         assert_eq!(read_metrics("elsewhere"), None);
+    }
+
+    #[test]
+    fn lists_are_checked_one_by_one() {
+        for (kind, text) in [
+            (Kind::VariableNames, "*"),
+            (Kind::VariableNames, "A=1"),
+            (Kind::VariableNames, "A,,B"),
+            (Kind::VariableNames, "MY*VAR"),
+            (Kind::PathGlobs, "src/[a"),
+            (Kind::Patterns, ""),
+            (Kind::Paths, "/a::/b"),
+            (Kind::Count, "-1"),
+            (Kind::Progress, "sometimes"),
+        ] {
+            assert_eq!(kind.read(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -334,6 +494,14 @@ mod tests {
             (Kind::Metrics, &["shared", "off", "127.0.0.1:9"]),
             (Kind::Level, &["off", "error", "warn", "info", "debug", "trace"]),
             (Kind::Names, &["a", "a,b"]),
+            (Kind::Text, &["", "a b"]),
+            (Kind::Count, &["0", "100"]),
+            (Kind::Program, &["sccache", "/usr/bin/sccache"]),
+            (Kind::Paths, &["/a", "/a:b"]),
+            (Kind::PathGlobs, &["vendor/**", "/a/*.rs,b"]),
+            (Kind::Patterns, &["my_*", "NAME=value,--cfg"]),
+            (Kind::VariableNames, &["A", "A,MY_*"]),
+            (Kind::Progress, &["auto", "always", "never"]),
         ] {
             for text in texts {
                 let value = kind.read(text).unwrap();

@@ -77,6 +77,8 @@ reasons! {
     Excluded "excluded";
     /// The crate is being edited: it is compiled incrementally for now.
     Editing "editing";
+    /// The configuration has mistakes; `kache doctor` names them.
+    Configuration "configuration";
     /// kache is switched off (`KACHE_DISABLED`).
     Disabled "disabled";
     /// The store cannot be used just now.

@@ -1,0 +1,193 @@
+//! What holds for a call, against real files: scopes, what adds up, and what is remembered.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+/// A home with a project in it.
+struct Home {
+    dir: tempfile::TempDir,
+    variables: Vec<(OsString, OsString)>,
+    known: CallConfigs,
+}
+
+impl Home {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(".config/kache")).unwrap();
+        fs::create_dir_all(dir.path().join("work/member")).unwrap();
+        let home = dir.path().as_os_str().to_owned();
+        Home { dir, variables: vec![("HOME".into(), home)], known: CallConfigs::new() }
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.dir.path().join(rest)
+    }
+
+    fn user(self, text: &str) -> Self {
+        fs::write(self.path(".config/kache/config.toml"), text).unwrap();
+        self
+    }
+
+    fn project(self, text: &str) -> Self {
+        fs::write(self.path("work/.kache.toml"), text).unwrap();
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    fn ask(&self) -> Result<Arc<CompileSettings>, String> {
+        let environment = self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        self.known.settings(environment, &self.path("work/member")).map_err(|errors| errors.to_string())
+    }
+
+    fn settings(&self) -> Arc<CompileSettings> {
+        self.ask().unwrap()
+    }
+
+    fn rule(&self, crate_name: &str, source: &str, argv: &[&str]) -> Option<String> {
+        let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+        let find = |name: &str| {
+            let found = self.variables.iter().find(|(other, _)| other == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let source = self.path(source);
+        let facts = Facts { crate_name, source: Some(&source), argv: &argv, variable: &find };
+        self.settings().rule_against(&facts)
+    }
+}
+
+/// Makes a file old enough to be remembered.
+fn age(path: &Path) {
+    let past = SystemTime::now() - Duration::from_secs(60);
+    fs::File::options().write(true).open(path).unwrap().set_modified(past).unwrap();
+}
+
+#[test]
+fn without_configuration_everything_is_cached() {
+    let settings = Home::new().settings();
+    assert!(!settings.disabled && settings.clean_incremental && settings.roots.normalize);
+    assert_eq!(settings.cache_executables, cfg!(target_os = "linux"));
+    assert_eq!(settings.key, KeySettings::default());
+    assert_eq!((settings.verify_sample, &settings.fallback), (None, &None));
+    assert_eq!(settings.progress, Progress::Auto);
+}
+
+#[test]
+fn key_20_a_salt_that_is_empty_is_none_and_those_of_all_places_count() {
+    assert_eq!(Home::new().variable("KACHE_KEY_SALT", "").settings().key, KeySettings::default());
+    assert_eq!(Home::new().user("cache.key_salt = \"\"").settings().key, KeySettings::default());
+    let both = Home::new().user("cache.key_salt = \"mine\"").project("cache.key_salt = \"ours\"");
+    assert_eq!(both.settings().key.salt, b"ours\nmine");
+    assert_eq!(both.variable("KACHE_KEY_SALT", "now").settings().key.salt, b"now\nours\nmine");
+}
+
+#[test]
+fn key_21_a_project_cannot_take_back_what_the_user_makes_count() {
+    let home = Home::new()
+        .user("cache.key_env_vars = [\"MINE\", \"BOTH\"]\n")
+        .project("cache.key_env_vars = [\"BOTH\", \"OURS_*\"]\n");
+    let environment = [("OURS_1", "x"), ("BOTH", ""), ("OTHER", "y")];
+    let found = home
+        .settings()
+        .key
+        .variables(environment.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value))));
+    let expected = [
+        ("BOTH".to_owned(), Some(Vec::new())),
+        ("MINE".to_owned(), None),
+        ("OURS_1".to_owned(), Some(b"x".to_vec())),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn rules_of_all_places_hold() {
+    let home = Home::new()
+        .user("cache.exclude = [\"vendor/**\"]\ncache.bypass_crates = [\"my-*\"]\n")
+        .project("cache.exclude = [\"gen/*.rs\"]\ncache.bypass_argv = [\"--cfg=slow\"]\ncache.bypass_env = [\"A=1*\", \"B\"]\n");
+    for (source, is_excluded) in [
+        ("work/gen/a.rs", true),
+        ("work/member/gen/a.rs", false),
+        ("anywhere/vendor/x/lib.rs", true),
+        ("work/src/lib.rs", false),
+    ] {
+        assert_eq!(home.rule("x", source, &[]).is_some(), is_excluded, "{source}");
+    }
+    let crates = home.rule("my_lib", "work/src/lib.rs", &[]);
+    assert_eq!(crates.as_deref(), Some("`cache.bypass_crates` has \"my-*\""));
+    assert!(home.rule("x", "work/src/lib.rs", &["--cfg=slow"]).is_some());
+    assert!(home.rule("x", "work/src/lib.rs", &["--cfg=slower"]).is_none());
+    let home = home.variable("A", "2");
+    assert!(home.rule("x", "work/src/lib.rs", &[]).is_none());
+    let home = home.variable("B", "");
+    assert_eq!(home.rule("x", "work/src/lib.rs", &[]).as_deref(), Some("`cache.bypass_env` has \"B\""));
+}
+
+#[test]
+fn a_checkout_runs_removes_and_writes_nothing() {
+    for text in [
+        "cache.fallback = \"/evil\"",
+        "cache.clean_incremental = true",
+        "cache.verify_sample = 1",
+        "log.progress = \"always\"",
+    ] {
+        let error = Home::new().project(text).ask().unwrap_err();
+        assert!(error.contains("is the user's to set, not a project's"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn paths_and_programs_count_from_where_they_are_said() {
+    let home = Home::new()
+        .project("paths.base_dirs = [\"../shared\", \"/abs/x/..\"]\n")
+        .user("cache.fallback = \"bin/other\"\n");
+    let settings = home.settings();
+    assert_eq!(settings.roots.base_dirs, [home.path("shared"), PathBuf::from("/abs")]);
+    assert_eq!(settings.fallback, Some(home.path(".config/kache/bin/other")));
+    let settings = Home::new().variable("KACHE_FALLBACK", "sccache").settings();
+    assert_eq!(settings.fallback, Some(PathBuf::from("sccache")), "a name is looked up by who calls");
+}
+
+#[test]
+fn dmn_01_nothing_of_the_daemon_decides() {
+    // The daemon has neither these variables nor this directory.
+    let home = Home::new().variable("KACHE_DISABLED", "1").variable("KACHE_CONFIG", "mine.toml");
+    fs::write(home.path("work/member/mine.toml"), "paths.normalize = false\n").unwrap();
+    let settings = home.settings();
+    assert!(settings.disabled && !settings.roots.normalize);
+}
+
+#[test]
+fn a_mistake_is_an_answer_and_goes_away_with_its_cause() {
+    let home = Home::new().project("cache.exlude = []\n");
+    assert!(home.ask().unwrap_err().contains("did you mean `cache.exclude`?"));
+    let home = home.project("cache.exclude = []\n");
+    home.settings();
+}
+
+#[test]
+fn key_05_what_is_remembered_follows_the_files() {
+    let home = Home::new().user("cache.key_salt = \"1\"\n");
+    let file = home.path(".config/kache/config.toml");
+    assert_eq!(home.settings().key.salt, b"1");
+    // The change time cannot be set, so a young file is never remembered, whatever it says.
+    age(&file);
+    let home = home.user("cache.key_salt = \"2\"\n");
+    age(&file);
+    assert_eq!(home.settings().key.salt, b"2");
+    // A file that appears where there was none counts at once.
+    let plain = Home::new();
+    let first = plain.settings();
+    assert!(Arc::ptr_eq(&first, &plain.settings()), "what nothing has changed is remembered");
+    fs::write(plain.path("work/member/.kache.toml"), "cache.disabled = true\n").unwrap();
+    assert!(plain.settings().disabled);
+    fs::remove_file(plain.path("work/member/.kache.toml")).unwrap();
+    assert!(!plain.settings().disabled);
+}
