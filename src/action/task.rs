@@ -91,8 +91,16 @@ pub enum OutputKind {
     Executable,
     /// Debugging information beside a linked output.
     Debug,
-    /// Anything else that was asked for.
-    Other,
+    /// `.s`
+    Assembly,
+    /// `.bc`
+    Bitcode,
+    /// `.ll`
+    LlvmIr,
+    /// `.mir`
+    Mir,
+    /// `.o`
+    Object,
 }
 
 impl OutputKind {
@@ -101,8 +109,22 @@ impl OutputKind {
         match self {
             OutputKind::DepInfo => "dep-info",
             OutputKind::Metadata => "metadata",
-            _ => "link",
+            OutputKind::Assembly => "asm",
+            OutputKind::Bitcode => "llvm-bc",
+            OutputKind::LlvmIr => "llvm-ir",
+            OutputKind::Mir => "mir",
+            OutputKind::Object => "obj",
+            OutputKind::Rlib
+            | OutputKind::StaticLibrary
+            | OutputKind::SharedLibrary
+            | OutputKind::Executable
+            | OutputKind::Debug => "link",
         }
+    }
+
+    /// Whether the compiler announces it. Debugging information comes without a word.
+    pub fn is_announced(self) -> bool {
+        self != OutputKind::Debug
     }
 
     /// Whether it is executed or loaded, so that it needs execute permission.

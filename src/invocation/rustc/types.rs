@@ -76,9 +76,103 @@ pub struct Rustc {
     pub incremental: Option<PathBuf>,
     /// `-C split-debuginfo`, last one wins.
     pub split_debuginfo: Option<String>,
+    /// Every file that it writes, in the order in which it announces them.
+    pub made: Vec<Made>,
     /// Every argument after the program, argument files expanded, in order, by what it does
     /// to the key.
     pub words: Vec<Word>,
+}
+
+impl Rustc {
+    /// A compile of which nothing is known but its programs.
+    pub(super) fn nothing(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> Rustc {
+        Rustc {
+            driver_kind,
+            driver,
+            rustc,
+            crate_name: String::new(),
+            crate_types: Vec::new(),
+            is_test: false,
+            source: Source::Stdin,
+            emit: Vec::new(),
+            out_dir: None,
+            output: None,
+            extra_filename: String::new(),
+            externs: Vec::new(),
+            searches: Vec::new(),
+            native_libraries: Vec::new(),
+            linker: None,
+            link_args: Vec::new(),
+            files: Vec::new(),
+            target: None,
+            sysroot: None,
+            keeps_paths: false,
+            presentation: Presentation::default(),
+            incremental: None,
+            split_debuginfo: None,
+            made: Vec::new(),
+            words: Vec::new(),
+        }
+    }
+
+    /// Whether this kind of output was asked for.
+    pub fn emits(&self, kind: EmitKind) -> bool {
+        self.emit.iter().any(|emit| emit.kind == kind)
+    }
+
+    /// Whether a linker runs (KEY-14, KEY-15).
+    pub fn is_linked(&self) -> bool {
+        self.emits(EmitKind::Link)
+            && (self.is_test || self.crate_types.iter().any(|crate_type| crate_type.is_linked()))
+    }
+
+    /// The arguments that the compiler gets: those of the call, argument files expanded,
+    /// without what is stripped.
+    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+        arguments(&self.words)
+    }
+}
+
+impl Probe {
+    /// As [`Rustc::arguments`].
+    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+        arguments(&self.words)
+    }
+}
+
+fn arguments(words: &[Word]) -> impl Iterator<Item = OsString> {
+    words.iter().filter_map(|word| match word {
+        Word::Stripped(_) => None,
+        Word::Plain(text) | Word::Text(text) | Word::Presentation(text) | Word::Ignored(text) => {
+            Some(text.clone())
+        }
+        Word::Path { before, path } => {
+            let mut whole = before.clone();
+            whole.push(path);
+            Some(whole)
+        }
+    })
+}
+
+/// A file that a compile writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What it is.
+    pub kind: MadeKind,
+    /// Where it goes, as rustc names it.
+    pub path: PathBuf,
+}
+
+/// What a written file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MadeKind {
+    /// What `--emit` names, other than `link`.
+    Emitted(EmitKind),
+    /// What `--emit link` makes of this type of crate; a test harness is a bin.
+    Linked(CrateType),
+    /// Debugging information beside a linked output (`.dwp`). It is not announced, and not
+    /// written where there is none.
+    Debug,
 }
 
 /// Where the source is.
@@ -95,7 +189,8 @@ pub enum Source {
 pub struct Probe {
     /// The program that runs.
     pub driver: PathBuf,
-    /// A trial compile, or `None` for a question.
+    /// A trial compile, or `None` for a question. A trial's failure is an answer too, if all
+    /// that it read is known (RST-10).
     pub compile: Option<Box<Rustc>>,
     /// As in [`Rustc::words`].
     pub words: Vec<Word>,
@@ -116,6 +211,9 @@ pub enum Word {
         /// The path.
         path: PathBuf,
     },
+    /// It counts, with stand-ins for the roots that it names: `-C link-arg=-T/…/memory.x`.
+    /// What of it reaches an output is found there, and binds the result to its place.
+    Text(OsString),
     /// It decides how messages look (KEY-13, RST-07); also in [`Presentation`].
     Presentation(OsString),
     /// It does not count, and the compiler gets it.
@@ -148,6 +246,21 @@ impl CrateType {
     }
 }
 
+impl CrateType {
+    /// The type that `--crate-type` calls so.
+    pub fn from_name(name: &str) -> Option<CrateType> {
+        match name {
+            "bin" => Some(CrateType::Bin),
+            "lib" | "rlib" => Some(CrateType::Rlib),
+            "dylib" => Some(CrateType::Dylib),
+            "cdylib" => Some(CrateType::Cdylib),
+            "staticlib" => Some(CrateType::Staticlib),
+            "proc-macro" => Some(CrateType::ProcMacro),
+            _ => None,
+        }
+    }
+}
+
 /// One kind of output that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emit {
@@ -157,25 +270,58 @@ pub struct Emit {
     pub path: Option<PathBuf>,
 }
 
-/// A kind of output.
+/// A kind of output, in the order in which rustc announces them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EmitKind {
     /// `dep-info`
     DepInfo,
+    /// `mir`
+    Mir,
     /// `metadata`
     Metadata,
-    /// `link`
-    Link,
-    /// `asm`
-    Asm,
+    /// `obj`
+    Obj,
     /// `llvm-bc`
     LlvmBc,
     /// `llvm-ir`
     LlvmIr,
-    /// `mir`
-    Mir,
-    /// `obj`
-    Obj,
+    /// `asm`
+    Asm,
+    /// `link`
+    Link,
+}
+
+impl EmitKind {
+    /// All of them.
+    pub const ALL: &[EmitKind] = &[
+        EmitKind::DepInfo,
+        EmitKind::Mir,
+        EmitKind::Metadata,
+        EmitKind::Obj,
+        EmitKind::LlvmBc,
+        EmitKind::LlvmIr,
+        EmitKind::Asm,
+        EmitKind::Link,
+    ];
+
+    /// As `--emit` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            EmitKind::DepInfo => "dep-info",
+            EmitKind::Mir => "mir",
+            EmitKind::Metadata => "metadata",
+            EmitKind::Obj => "obj",
+            EmitKind::LlvmBc => "llvm-bc",
+            EmitKind::LlvmIr => "llvm-ir",
+            EmitKind::Asm => "asm",
+            EmitKind::Link => "link",
+        }
+    }
+
+    /// The kind that `--emit` calls so.
+    pub fn from_name(name: &str) -> Option<EmitKind> {
+        EmitKind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
 }
 
 /// `--extern`.

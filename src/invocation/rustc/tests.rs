@@ -1,0 +1,299 @@
+//! Command lines as cargo, clippy, people and build scripts write them.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::invocation::{Call, Reason};
+
+const LIB: &str = "--crate-name util --edition=2021 util/src/lib.rs --error-format=json \
+    --json=diagnostic-rendered-ansi,artifacts,future-incompat --diagnostic-width=80 --crate-type lib \
+    --emit=dep-info,metadata,link -C embed-bitcode=no -C debuginfo=2 --cfg feature=\"a\" \
+    --check-cfg cfg(docsrs,test) -C metadata=0011 -C extra-filename=-0011 --out-dir /a/target/debug/deps \
+    -C incremental=/a/target/debug/incremental -L dependency=/a/target/debug/deps \
+    --extern x=/a/target/debug/deps/libx-1.rmeta --extern proc_macro --cap-lints allow \
+    -L native=/a/target/debug/build/y/out -l static:+whole-archive=z:w";
+
+fn call(line: &str) -> Call {
+    let argv = std::iter::once("/t/bin/rustc").chain(line.split_whitespace()).map(OsString::from).collect();
+    Call { argv, cwd: PathBuf::from("/a"), ..Call::default() }
+}
+
+fn parse_with(call: &Call, files: &[(&str, &str)]) -> Parsed {
+    let files: HashMap<PathBuf, Vec<u8>> =
+        files.iter().map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec())).collect();
+    parse(call, &|path: &Path| files.get(path).cloned().ok_or_else(|| io::Error::other("not there")))
+}
+
+fn compile(line: &str) -> Rustc {
+    match parse_with(&call(line), &[]) {
+        Parsed::Compile(rustc) => *rustc,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn bypass(line: &str) -> (Reason, String) {
+    match parse_with(&call(line), &[]) {
+        Parsed::Bypass(bypass) => (bypass.reason, bypass.detail),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn names(rustc: &Rustc) -> Vec<String> {
+    rustc.made.iter().map(|made| made.path.display().to_string()).collect()
+}
+
+#[test]
+fn key_10_a_library_as_cargo_compiles_it() {
+    let rustc = compile(LIB);
+    assert_eq!(rustc.crate_name, "util");
+    assert_eq!(rustc.crate_types, [CrateType::Rlib]);
+    assert_eq!(rustc.source, Source::File("util/src/lib.rs".into()));
+    assert_eq!(rustc.incremental, Some("/a/target/debug/incremental".into()));
+    assert!(rustc.presentation.is_json && rustc.presentation.announces_artifacts);
+    assert_eq!(rustc.presentation.options.len(), 3);
+    assert_eq!(rustc.externs[0].path, Some("/a/target/debug/deps/libx-1.rmeta".into()));
+    assert_eq!((rustc.externs[1].name.as_str(), &rustc.externs[1].path), ("proc_macro", &None));
+    assert_eq!(
+        rustc.searches[1],
+        Search { kind: SearchKind::Native, path: "/a/target/debug/build/y/out".into() }
+    );
+    let library = &rustc.native_libraries[0];
+    assert_eq!(library.kind.as_deref(), Some("static"));
+    assert_eq!((library.modifiers.as_str(), library.name.as_str()), ("+whole-archive", "z"));
+    assert_eq!(
+        names(&rustc),
+        [
+            "/a/target/debug/deps/util-0011.d",
+            "/a/target/debug/deps/libutil-0011.rmeta",
+            "/a/target/debug/deps/libutil-0011.rlib"
+        ]
+    );
+}
+
+#[test]
+fn incremental_is_taken_out_and_nothing_else() {
+    let given: Vec<String> = compile(LIB).arguments().map(|word| word.into_string().unwrap()).collect();
+    let expected = LIB.replace("-C incremental=/a/target/debug/incremental ", "");
+    let expected: Vec<&str> = expected.split_whitespace().collect();
+    assert_eq!(given, expected);
+}
+
+#[test]
+fn key_08_outputs_are_named_as_rustc_names_them() {
+    let out = "--crate-name n s.rs --out-dir o -C extra-filename=-1";
+    for (line, expected) in [
+        ("--crate-type bin --emit=dep-info,link", &["o/n-1.d", "o/n-1"][..]),
+        ("--crate-type lib --emit=dep-info,metadata", &["o/n-1.d", "o/libn-1.rmeta"]),
+        ("--crate-type bin --emit=dep-info,metadata", &["o/n-1.d", "o/libn-1.rmeta"]),
+        ("--crate-type proc-macro --emit=dep-info,link", &["o/n-1.d", "o/libn-1.so"]),
+        ("--crate-type dylib --crate-type rlib --emit=link", &["o/libn-1.so", "o/libn-1.rlib"]),
+        ("--crate-type cdylib,staticlib", &["o/libn-1.so", "o/libn-1.a"]),
+        ("--test --emit=dep-info,link", &["o/n-1.d", "o/n-1"]),
+        ("--test --crate-type lib --emit=link", &["o/n-1"]),
+        ("--crate-type lib --emit=link --emit asm,mir", &["o/n-1.mir", "o/n-1.s", "o/libn-1.rlib"]),
+        ("--crate-type lib --emit=llvm-ir,llvm-bc,obj", &["o/n-1.o", "o/n-1.bc", "o/n-1.ll"]),
+        ("--crate-type lib --emit=metadata=/x/m,link=y.rlib", &["/x/m", "y.rlib"]),
+        ("--crate-type bin --target wasm32-unknown-unknown", &["o/n-1.wasm"]),
+        ("--crate-type cdylib --target wasm32-unknown-unknown", &["o/n-1.wasm"]),
+        ("--crate-type bin --target x86_64-pc-windows-gnu", &["o/n-1.exe"]),
+        ("--crate-type lib --target x86_64-pc-windows-msvc", &["o/libn-1.rlib"]),
+        ("--crate-type lib --target nvptx64-nvidia-cuda", &["o/libn-1.rlib"]),
+    ] {
+        assert_eq!(names(&compile(&format!("{out} {line}"))), expected, "{line}");
+    }
+    if cfg!(target_os = "linux") {
+        let packed = compile(&format!("{out} --crate-type bin -C split-debuginfo=packed"));
+        assert_eq!(names(&packed), ["o/n-1", "o/n-1.dwp"]);
+        assert_eq!(packed.made[1].kind, MadeKind::Debug);
+    }
+    assert_eq!(names(&compile("--crate-name n s.rs --crate-type bin -o x/y")), ["x/y"]);
+    assert_eq!(names(&compile("--crate-name n s.rs --crate-type bin")), ["n"]);
+}
+
+#[test]
+fn key_08_what_writes_other_files_is_refused_by_name() {
+    let out = "--crate-name n s.rs --out-dir o --crate-type lib";
+    for (line, detail) in [
+        ("-C save-temps", "save-temps"),
+        ("-C split-debuginfo=unpacked", "split-debuginfo=unpacked"),
+        ("--emit=asm -C codegen-units=4", "an output for each codegen unit"),
+        ("--crate-type dylib --crate-type cdylib", "two outputs of one name"),
+        ("--emit=link=-", "output on standard output"),
+        ("-o x", "`-o` with several outputs"),
+        ("-C passes=insert-gcov-profiling", "-C passes"),
+        ("-C llvm-args=-load=/x/y.so", "llvm-args=-load=/x/y.so"),
+        ("-C rpath", "rpath"),
+    ] {
+        assert_eq!(
+            bypass(&format!("{out} {line}")),
+            (Reason::UncacheableOption, detail.to_owned()),
+            "{line}"
+        );
+    }
+    for line in [
+        "--crate-type dylib --target x86_64-pc-windows-gnu",
+        "--crate-type bin --target x86_64-pc-windows-msvc",
+    ] {
+        assert_eq!(bypass(&format!("{out} {line}")).0, Reason::CrateType, "{line}");
+    }
+    compile(&format!("{out} -C save-temps=no -C llvm-args=--inline-threshold=5 -C rpath=off"));
+    compile(&format!("{out} --emit=metadata -C split-debuginfo=unpacked"));
+}
+
+#[test]
+fn key_10_what_is_unknown_is_passed_on_by_name() {
+    for (line, reason, detail) in [
+        ("--crate-name n s.rs --frobnicate=3", Reason::UnknownOption, "--frobnicate"),
+        ("--crate-name n s.rs -C frob=1", Reason::UnknownOption, "-C frob"),
+        ("--crate-name n s.rs -Zself-profile", Reason::UnknownOption, "-Z self-profile"),
+        ("--crate-name n s.rs -Q", Reason::UnknownOption, "-Q"),
+        ("--crate-name n s.rs --test=yes", Reason::UnknownOption, "--test=yes"),
+        ("--crate-name n a.rs b.rs", Reason::UnknownOption, "b.rs"),
+        ("--crate-name n s.rs --emit=thin-link-bitcode", Reason::UnknownEmit, "--emit thin-link-bitcode"),
+        ("--crate-name n s.rs --crate-type sdylib", Reason::CrateType, "--crate-type sdylib"),
+        ("--crate-name n s.rs", Reason::CrateType, "no `--crate-type`"),
+        ("s.rs --crate-type lib", Reason::UncacheableOption, "no `--crate-name`"),
+        ("--crate-name n s.rs --json=timings --crate-type lib", Reason::UnknownOption, "--json timings"),
+        ("--crate-name n - --crate-type lib", Reason::Stdin, "n"),
+        ("@missing", Reason::ArgFile, "`missing`: not there"),
+        ("--crate-name", Reason::UnknownOption, "--crate-name"),
+    ] {
+        assert_eq!(bypass(line), (reason, detail.to_owned()), "{line}");
+    }
+    let mut other = call(LIB);
+    other.argv[0] = "/usr/bin/mrustc".into();
+    let Parsed::Bypass(bypass) = parse_with(&other, &[]) else { panic!("mrustc") };
+    assert_eq!(bypass.reason, Reason::UnknownCompiler);
+}
+
+#[test]
+fn key_09_the_processor_of_this_machine_is_not_a_key() {
+    for flags in
+        ["-C target-cpu=native", "-Ctarget_cpu=native", "--codegen=target-cpu=native", "-Ztune-cpu=native"]
+    {
+        let (reason, _) = bypass(&format!("--crate-name n s.rs --crate-type lib {flags}"));
+        assert_eq!(reason, Reason::UncacheableOption, "{flags}");
+    }
+    compile("--crate-name n s.rs --crate-type lib -C target-cpu=x86-64-v3");
+}
+
+#[test]
+fn key_11_argument_files_are_expanded_line_by_line() {
+    let lines = "--crate-name\nn\n--cfg\nfeature=\"a b\"\ns.rs\n--crate-type=lib\n";
+    let parsed = parse_with(&call("@args"), &[("/a/args", lines)]);
+    let Parsed::Compile(rustc) = parsed else { panic!("{parsed:?}") };
+    assert!(rustc.words.contains(&Word::Plain("feature=\"a b\"".into())));
+    for (lines, why) in [("@more\n", "has the argument file"), ("--frob\n", "--frob")] {
+        let Parsed::Bypass(bypass) = parse_with(&call("@args"), &[("/a/args", lines)]) else {
+            panic!("{lines}")
+        };
+        assert!(bypass.detail.contains(why), "{bypass}");
+    }
+}
+
+#[test]
+fn key_18_options_that_keep_paths_are_seen() {
+    let line = "--crate-name n s.rs --crate-type lib";
+    for (flags, keeps) in [
+        ("", false),
+        ("-C instrument-coverage", true),
+        ("-C instrument-coverage=all", true),
+        ("-C instrument-coverage -C instrument-coverage=off", false),
+        ("--remap-path-scope=all", false),
+        ("--remap-path-scope=macro,debuginfo", true),
+    ] {
+        assert_eq!(compile(&format!("{line} {flags}")).keeps_paths, keeps, "{flags}");
+    }
+}
+
+#[test]
+fn clippy_is_called_with_the_rustc_that_cargo_names() {
+    let mut clippy =
+        call("/t/bin/rustc --crate-name n s.rs --crate-type lib --emit=dep-info,metadata -Wclippy::all");
+    clippy.argv[0] = "/t/bin/clippy-driver".into();
+    let Parsed::Compile(rustc) = parse_with(&clippy, &[]) else { panic!("clippy") };
+    assert_eq!(rustc.driver_kind, DriverKind::Clippy);
+    assert_eq!(
+        (rustc.driver.to_str(), rustc.rustc.to_str()),
+        (Some("/t/bin/clippy-driver"), Some("/t/bin/rustc"))
+    );
+    assert_eq!(rustc.arguments().next(), Some("/t/bin/rustc".into()));
+}
+
+#[test]
+fn questions_are_told_from_compiles() {
+    for line in [
+        "-vV",
+        "--version --verbose",
+        "--print=sysroot",
+        "- --crate-name ___ --print=file-names --crate-type bin --crate-type rlib --print=sysroot --print=cfg -Wwarnings",
+    ] {
+        let Parsed::Probe(probe) = parse_with(&call(line), &[]) else { panic!("{line}") };
+        assert_eq!(probe.compile, None, "{line}");
+    }
+    for line in
+        ["--help", "--explain E0308", "--print target-cpus", "-C help", "-W help", "", "--print cfg s.rs"]
+    {
+        assert_eq!(bypass(line).0, Reason::Query, "{line}");
+    }
+    assert_eq!(bypass("--print cfg -Ctarget-cpu=native").0, Reason::Query);
+    compile("--crate-name n s.rs --crate-type staticlib --print native-static-libs");
+}
+
+fn script(mut call: Call) -> Call {
+    call.env = [("OUT_DIR", "/a/target/debug/build/x/out")].into_iter().collect();
+    call
+}
+
+#[test]
+fn rst_10_trials_of_build_scripts_are_recognised() {
+    let autocfg = "--crate-name autocfg_0123456789abcdef_0 --crate-type=lib --out-dir /a/target/debug/build/x/out --emit=llvm-ir -";
+    let mut stdin = script(call(autocfg));
+    stdin.stdin = Some("pub fn f() { let _ = u8::MAX; }".into());
+    let Parsed::Probe(probe) = parse_with(&stdin, &[]) else { panic!("autocfg") };
+    assert_eq!(probe.random_name.as_deref(), Some("autocfg_0123456789abcdef_0"));
+
+    let anyhow = "--edition=2018 --crate-name=anyhow --crate-type=lib --emit=dep-info,metadata --cap-lints=allow \
+        --out-dir /a/target/debug/build/x/out/probe --cfg=anyhow_build_probe src/nightly.rs";
+    for (source, is_probe) in [
+        (
+            "// A file: include this.\nuse std::path::PathBuf;\nmod x { }\nconst _: Option<&str> = option_env!(\"RUSTC_BOOTSTRAP\");",
+            true,
+        ),
+        ("mod other;", false),
+        ("pub mod r#other ;", false),
+        ("include!(\"x.rs\");", false),
+        ("const _: &str = env!(\"HOME\");", false),
+        ("#[path = \"x.rs\"] pub mod x { }", false),
+    ] {
+        let parsed = parse_with(&script(call(anyhow)), &[("/a/src/nightly.rs", source)]);
+        assert_eq!(matches!(parsed, Parsed::Probe(_)), is_probe, "{source}: {parsed:?}");
+    }
+    let parsed = parse_with(&call(anyhow), &[("/a/src/nightly.rs", "")]);
+    assert!(matches!(parsed, Parsed::Compile(_)), "cargo's own: {parsed:?}");
+}
+
+#[test]
+fn every_option_of_this_rustc_is_in_the_tables() {
+    // The lists that `rustc --help -v` and `rustc -C help` of 1.95 print.
+    let codegen = "ar code-model codegen-units collapse-macro-debuginfo control-flow-guard debug-assertions \
+        debuginfo default-linker-libraries dlltool dwarf-version embed-bitcode extra-filename \
+        force-frame-pointers force-unwind-tables help incremental inline-threshold instrument-coverage \
+        jump-tables link-arg link-args link-dead-code link-self-contained linker linker-features linker-flavor \
+        linker-plugin-lto llvm-args lto metadata no-prepopulate-passes no-redzone no-stack-check \
+        no-vectorize-loops no-vectorize-slp opt-level overflow-checks panic passes prefer-dynamic \
+        profile-generate profile-use relocation-model relro-level remark rpath save-temps soft-float \
+        split-debuginfo strip symbol-mangling-version target-cpu target-feature unsafe-allow-abi-mismatch";
+    let known: Vec<&str> = CODEGEN.iter().map(|option| option.name).collect();
+    assert_eq!(known, codegen.split_whitespace().collect::<Vec<_>>());
+    let options = "help cfg check-cfg L l crate-type crate-name edition emit print g O o out-dir explain test \
+        target allow warn force-warn deny forbid cap-lints codegen version verbose extern sysroot error-format \
+        json color diagnostic-width remap-path-prefix remap-path-scope";
+    for name in options.split_whitespace() {
+        let is_named = |option: &&CompilerOption| option.long == name || option.short.to_string() == name;
+        assert!(OPTIONS.iter().any(|option| is_named(&option)), "{name}");
+    }
+}
