@@ -63,6 +63,8 @@ fn help_pages() {
         &["config", "get"],
         &["config", "default"],
         &["config", "docs"],
+        &["report"],
+        &["stats"],
     ] {
         let args = [page, &["--help"]].concat();
         let name = format!("help_{}", page.join("_"));

@@ -1,6 +1,10 @@
 //! The arguments as they are written. Parsing checks their form and does nothing else.
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Kind, Value};
 
 /// A build cache for rustc and C/C++ compilers, and a server of the Bazel remote cache protocol
 #[derive(Debug, Parser)]
@@ -17,6 +21,10 @@ pub(super) enum Command {
     Daemon(DaemonArgs),
     /// Show what kache is told, and by whom
     Config(ConfigArgs),
+    /// Show what compiler calls did. Starts nothing and changes nothing
+    Report(ReportArgs),
+    /// Show what the cache is worth, what it occupies and what goes past it
+    Stats(StatsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -89,6 +97,53 @@ pub(super) enum ConfigCommand {
 pub(super) struct GetArgs {
     /// A key, such as `cache.max_size`
     pub(super) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReportArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub(super) format: ReportFormat,
+    /// Only calls of so long ago and later, such as `90s`, `15m`, `2h` or `7d`
+    #[arg(long, value_name = "DURATION", value_parser = since)]
+    pub(super) since: Option<Duration>,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For a terminal: the latest calls, then what all of them add up to
+    Text,
+    /// Everything, as docs/report.schema.json says
+    Json,
+    /// For a pull request or a job summary
+    Markdown,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatsArgs {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = StatsFormat::Text)]
+    pub(super) format: StatsFormat,
+    /// Only calls of so long ago and later, such as `90s`, `15m`, `2h` or `7d`
+    #[arg(long, value_name = "DURATION", value_parser = since)]
+    pub(super) since: Option<Duration>,
+}
+
+/// How numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StatsFormat {
+    /// For a terminal
+    Text,
+    /// For programs
+    Json,
+}
+
+fn since(text: &str) -> Result<Duration, String> {
+    match Kind::Duration.read(text) {
+        Some(Value::Duration(time)) => Ok(time),
+        _ => Err(format!("expected {}", Kind::Duration.expected())),
+    }
 }
 
 /// The whole command line, for help pages and completions.

@@ -5,9 +5,12 @@ mod config;
 mod daemon;
 mod exit_codes;
 mod failure;
+mod moment;
 mod output;
+mod report;
 mod run;
 mod starter;
+mod stats;
 
 pub use args::command;
 pub use exit_codes::{ALL as EXIT_CODES, ExitStatus};

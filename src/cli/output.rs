@@ -47,6 +47,12 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// `1 call`, `2 calls`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
-use super::{config, daemon, output};
+use super::{config, daemon, output, report, stats};
 
 /// The whole of the engine's command line.
 pub fn main() -> ExitCode {
@@ -22,6 +22,8 @@ fn dispatch(cli: Cli) -> Result<ExitStatus, Failure> {
     match cli.command {
         Command::Daemon(args) => daemon::run(args),
         Command::Config(args) => config::run(args),
+        Command::Report(args) => report::run(&args),
+        Command::Stats(args) => stats::run(&args),
     }
 }
 

@@ -21,6 +21,19 @@ pub struct Change {
 /// Stands for a state that could not be found out, which is not absence (STO-08).
 const UNKNOWN: &str = "unknown";
 
+/// Stands for a value that is nobody's business (NET-06).
+const HIDDEN: &str = "(hidden)";
+
+/// Parts of names of variables whose values are not written down.
+const SECRET_WORDS: &[&str] =
+    &["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY", "APIKEY", "AUTH"];
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    // Cargo's own hold no secrets, and `CARGO_PKG_AUTHORS` has such a part.
+    !name.starts_with("CARGO_PKG_") && SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
 impl From<&Difference> for Change {
     fn from(difference: &Difference) -> Change {
         let (kind, name, before) = described(&difference.before);
@@ -43,7 +56,10 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
         Observation::File { path, digest } => ("file", path.to_string(), Some(digest.to_string())),
         Observation::Absent { path } => ("file", path.to_string(), None),
         Observation::Listing { path, digest } => ("listing", path.to_string(), Some(digest.to_string())),
-        Observation::Env { name, value } => ("env", name.clone(), value.as_deref().map(text)),
+        Observation::Env { name, value } => {
+            let shown = |value: &[u8]| if is_secret(name) { HIDDEN.to_owned() } else { text(value) };
+            ("env", name.clone(), value.as_deref().map(shown))
+        }
         Observation::Root { role, path } => ("root", role.dir_name(), Some(text(path))),
         Observation::Presentation { options } => {
             ("presentation", "message format".to_owned(), Some(text(options)))
@@ -68,6 +84,22 @@ mod tests {
 
     fn env(value: Option<&str>) -> Observation {
         Observation::Env { name: "X".to_owned(), value: value.map(|value| value.as_bytes().to_vec()) }
+    }
+
+    #[test]
+    fn net_06_values_that_may_be_secret_are_not_written_down() {
+        for (name, is_hidden) in [
+            ("GITHUB_TOKEN", true),
+            ("db_password", true),
+            ("AWS_ACCESS_KEY_ID", true),
+            ("CARGO_PKG_AUTHORS", false),
+            ("APP_MODE", false),
+        ] {
+            let env = |value: &str| Observation::Env { name: name.to_owned(), value: Some(value.into()) };
+            let change = Change::from(&Difference { before: env("one"), now: Some(env("two")) });
+            assert_eq!(change.before != Some("one".to_owned()), is_hidden, "{name}");
+            assert_eq!(change.now != Some("two".to_owned()), is_hidden, "{name}");
+        }
     }
 
     #[test]

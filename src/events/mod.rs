@@ -9,8 +9,10 @@ mod history;
 mod log;
 mod record;
 mod segment;
+mod summary;
 
 pub use change::Change;
 pub use event::{Amendment, Event, Outcome, Phase};
 pub use history::{History, Unread, read};
 pub use log::{CallId, Log};
+pub use summary::{PROBE, Summary, by_frequency};

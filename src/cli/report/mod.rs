@@ -1,0 +1,11 @@
+//! `kache report`: what compiler calls did. It reads the event log and asks nobody, so it
+//! starts nothing and changes nothing (DMN-06).
+
+mod command;
+mod document;
+mod markdown;
+mod text;
+
+pub(super) use command::{history, run, warn_of_unread};
+pub(super) use document::{SummaryEntry, summary_entry};
+pub(super) use text::{percent, seconds, shown};

@@ -1,0 +1,301 @@
+//! `kache stats`: what the cache is worth, what it occupies, and what goes past it.
+//!
+//! The numbers of calls are read from the event log. Those of the store are asked of the
+//! daemon that runs; where none does, none is started and the database stays closed: the
+//! store's files are measured, and that is what is said (DMN-06).
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use kache_client::control::{StoreStatus, reply, request};
+use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session};
+use serde::Serialize;
+
+use super::args::{StatsArgs, StatsFormat};
+use super::config::load_here;
+use super::exit_codes::OK;
+use super::failure::Outcome;
+use super::{moment, output, report};
+use crate::config::Settings;
+use crate::events::{self, Event, Summary, by_frequency};
+
+/// A walk through the store's files ends here: some seconds on a cold disk.
+const FILES_MEASURED_MAX: u64 = 1_000_000;
+
+/// What of a store's directory is content.
+const CONTENT: &[&str] = &["blobs", "db", "tmp"];
+
+/// Raised when a field goes or changes its meaning.
+const SCHEMA_VERSION: u32 = 1;
+
+pub(super) fn run(args: &StatsArgs) -> Outcome {
+    let settings = Settings::new(&load_here()?)?;
+    let since = args.since.map(|time| SystemTime::now().checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH));
+    let history = report::history(&settings, since)?;
+    report::warn_of_unread(&history);
+    let summary = Summary::of(&history.events);
+    let store = Store::look(&settings);
+    let bypasses = bypasses(&history.events);
+    output::data(&match args.format {
+        StatsFormat::Text => text(&settings, since, &summary, &store, &bypasses),
+        StatsFormat::Json => json(&settings, since, &summary, &store, &bypasses),
+    })?;
+    Ok(OK)
+}
+
+/// What is known of the store.
+enum Store {
+    /// What the daemon says.
+    Daemon(StoreStatus),
+    /// No daemon runs; what its files occupy.
+    Files { physical_bytes: u64, is_whole: bool },
+    /// There is none yet.
+    Missing,
+    /// It could not be looked at.
+    Unknown(String),
+}
+
+impl Store {
+    fn look(settings: &Settings) -> Store {
+        match ask_daemon(settings) {
+            Ok(Some(status)) => Store::Daemon(status),
+            Ok(None) => measure(settings.place.cache_dir()),
+            Err(why) => Store::Unknown(why),
+        }
+    }
+}
+
+/// `None` where no daemon runs.
+fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
+    let soon = || Instant::now() + HELLO_WAIT_MAX;
+    let mut session = match Session::open(&settings.place, Intent::Look, soon()) {
+        Ok(session) => session,
+        Err(ConnectError::NotRunning) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    match session.ask(request::Kind::Status(request::Status {}), soon()) {
+        Ok(reply::Kind::Status(status)) if status.store_state == "open" => {
+            Ok(Some(status.store.unwrap_or_default()))
+        }
+        Ok(reply::Kind::Status(status)) => {
+            let troubles = status.store.unwrap_or_default().troubles.join("; ");
+            let separator = if troubles.is_empty() { "" } else { ": " };
+            Err(format!("the daemon's store is {}{separator}{troubles}", status.store_state))
+        }
+        Ok(_) => Err("the daemon answered something else".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn measure(cache_dir: &Path) -> Store {
+    if !cache_dir.join(CONTENT[0]).exists() {
+        return Store::Missing;
+    }
+    let mut walk = Walk::default();
+    for part in CONTENT {
+        if let Err(error) = walk.add(cache_dir.join(part)) {
+            return Store::Unknown(error.to_string());
+        }
+    }
+    Store::Files { physical_bytes: walk.bytes, is_whole: walk.files <= FILES_MEASURED_MAX }
+}
+
+/// Bytes on disk, each inode once.
+#[derive(Default)]
+struct Walk {
+    files: u64,
+    bytes: u64,
+    linked: HashSet<u64>,
+}
+
+impl Walk {
+    fn add(&mut self, top: PathBuf) -> io::Result<()> {
+        let mut waiting = vec![top];
+        while let Some(directory) = waiting.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                // A store that is being written changes under a look.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let Ok(found) = entry.metadata() else { continue };
+                if found.is_dir() {
+                    waiting.push(entry.path());
+                } else if found.nlink() == 1 || self.linked.insert(found.ino()) {
+                    // `st_blocks` counts 512 bytes, whatever the volume's blocks are.
+                    self.bytes += found.blocks() * 512;
+                }
+                self.files += 1;
+                if self.files > FILES_MEASURED_MAX {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why some calls were passed on.
+#[derive(Serialize)]
+struct Bypass<'a> {
+    reason: &'a str,
+    count: u64,
+    /// What was said of the last of them.
+    example: Option<&'a str>,
+    /// The crate or program of the last of them.
+    example_crate: &'a str,
+}
+
+fn bypasses(events: &[Event]) -> Vec<Bypass<'_>> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last: BTreeMap<&str, &Event> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.outcome == events::Outcome::Passthrough) {
+        *counts.entry(event.reason.clone()).or_default() += 1;
+        last.insert(&event.reason, event);
+    }
+    let bypass = |(reason, count): (&str, u64)| {
+        let event = last[reason];
+        let example = Some(&*event.detail).filter(|detail| !detail.is_empty());
+        Bypass { reason: &event.reason, count, example, example_crate: &event.crate_name }
+    };
+    by_frequency(&counts).into_iter().map(bypass).collect()
+}
+
+fn text(
+    settings: &Settings,
+    since: Option<SystemTime>,
+    summary: &Summary,
+    store: &Store,
+    bypasses: &[Bypass<'_>],
+) -> String {
+    let mut text = match since {
+        Some(since) => format!("kache since {}\n", moment::for_people(since)),
+        None => "kache, all calls on record\n".to_owned(),
+    };
+    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<10} {value}\n"));
+    if summary.rated() == 0 {
+        line("hit rate", "- (no crate was asked for)");
+    } else {
+        let counts = format!("({} of {})", summary.hits(), output::counted(summary.rated(), "crate"));
+        line("by count", &format!("{} hits {counts}", report::percent(summary.hit_rate_pct())));
+        line("by time", &format!("{} of compile time", report::percent(summary.hit_rate_time_pct())));
+        let spent = report::seconds(summary.compiled);
+        line("saved", &format!("{} of compiling; {spent} were compiled", report::seconds(summary.saved)));
+    }
+    line("store", &settings.place.cache_dir().display().to_string());
+    for (label, value) in store_lines(store) {
+        line(label, &value);
+    }
+    line("bypassed", &output::counted(summary.count_of(events::Outcome::Passthrough), "call"));
+    for bypass in bypasses {
+        let reason = if bypass.reason.is_empty() { "-" } else { bypass.reason };
+        let example = bypass.example.map(|example| format!(", such as: {example}")).unwrap_or_default();
+        line("", &report::shown(&format!("{:>6}  {reason}{example}", bypass.count)));
+    }
+    text
+}
+
+fn store_lines(store: &Store) -> Vec<(&'static str, String)> {
+    match store {
+        Store::Daemon(status) => {
+            let limit = output::size(status.limit_bytes);
+            let logical = output::size(status.logical_bytes);
+            let results = format!("about {} action results", status.action_results);
+            let mut lines = vec![
+                ("physical", format!("{} of {limit}", output::size(status.physical_bytes))),
+                ("logical", format!("{logical} in {} blobs, {results}", status.blobs)),
+            ];
+            lines.extend(status.troubles.iter().map(|trouble| ("trouble", trouble.clone())));
+            lines
+        }
+        Store::Files { physical_bytes, is_whole } => {
+            let at_least = if *is_whole { "" } else { "more than " };
+            let size = output::size(*physical_bytes);
+            vec![
+                ("physical", format!("{at_least}{size} (its files, measured: no daemon is running)")),
+                ("logical", "unknown until a daemon runs; `kache daemon start`".to_owned()),
+            ]
+        }
+        Store::Missing => vec![("physical", "nothing yet".to_owned())],
+        Store::Unknown(why) => vec![("physical", format!("unknown: {why}"))],
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    since: Option<String>,
+    cache_dir: String,
+    summary: report::SummaryEntry<'a>,
+    bypasses: &'a [Bypass<'a>],
+    store: StoreEntry<'a>,
+}
+
+#[derive(Serialize)]
+struct StoreEntry<'a> {
+    /// `daemon`, `files`, `none` or `unknown`.
+    source: &'static str,
+    physical_bytes: Option<u64>,
+    logical_bytes: Option<u64>,
+    limit_bytes: Option<u64>,
+    blobs: Option<u64>,
+    action_results: Option<u64>,
+    troubles: Vec<&'a str>,
+}
+
+impl<'a> StoreEntry<'a> {
+    fn empty(source: &'static str) -> Self {
+        StoreEntry {
+            source,
+            physical_bytes: None,
+            logical_bytes: None,
+            limit_bytes: None,
+            blobs: None,
+            action_results: None,
+            troubles: Vec::new(),
+        }
+    }
+
+    fn of(store: &'a Store) -> Self {
+        match store {
+            Store::Daemon(status) => StoreEntry {
+                source: "daemon",
+                physical_bytes: Some(status.physical_bytes),
+                logical_bytes: Some(status.logical_bytes),
+                limit_bytes: Some(status.limit_bytes),
+                blobs: Some(status.blobs),
+                action_results: Some(status.action_results),
+                troubles: status.troubles.iter().map(|trouble| &**trouble).collect(),
+            },
+            Store::Files { physical_bytes, .. } => {
+                StoreEntry { physical_bytes: Some(*physical_bytes), ..StoreEntry::empty("files") }
+            }
+            Store::Missing => StoreEntry { physical_bytes: Some(0), ..StoreEntry::empty("none") },
+            Store::Unknown(why) => StoreEntry { troubles: vec![why], ..StoreEntry::empty("unknown") },
+        }
+    }
+}
+
+fn json(
+    settings: &Settings,
+    since: Option<SystemTime>,
+    summary: &Summary,
+    store: &Store,
+    bypasses: &[Bypass<'_>],
+) -> String {
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        since: since.map(moment::rfc3339),
+        cache_dir: settings.place.cache_dir().to_string_lossy().into_owned(),
+        summary: report::summary_entry(summary),
+        bypasses,
+        store: StoreEntry::of(store),
+    };
+    serde_json::to_string_pretty(&document).expect("every key is a text") + "\n"
+}

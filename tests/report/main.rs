@@ -1,0 +1,13 @@
+//! The commands that show what calls did, as a person and a program meet them: the real
+//! program, a log that was written by the library, a hermetic home.
+//!
+//! To accept a changed page: `INSTA_UPDATE=always cargo test --test report`, then read the
+//! diff.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
+mod calls;
+mod home;
+mod pages;
+mod schema;
+mod validator;
