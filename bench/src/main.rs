@@ -1,17 +1,20 @@
-//! The benchmark of the store: `./x bench store`.
+//! The benchmarks, `./x bench store` and `./x bench rust`, and `./x demo`.
 //!
-//! It measures ratios in one run on one machine, against bazel-remote and against plain
-//! hashing; absolute figures are printed because they explain the ratios. It judges the
-//! figures in words and never by its exit code: only wrong bytes make it fail.
+//! They measure ratios in one run on one machine: the store against bazel-remote and plain
+//! hashing, whole builds against plain cargo, an oracle and other wrappers. Absolute figures
+//! are printed because they explain the ratios. Figures are judged in words and never by the
+//! exit code: only wrong bytes and builds that fail make it fail.
 
 mod cells;
 mod content;
+mod demo;
 mod http2;
 mod load;
 mod options;
 mod report;
 mod requests;
 mod rounds;
+mod rust;
 mod server;
 mod store;
 mod wire;
@@ -32,6 +35,8 @@ impl std::error::Error for WrongBytes {}
 
 fn main() -> anyhow::Result<()> {
     match options::Options::parse().command {
+        options::Command::Demo(options) => demo::run(&options),
+        options::Command::Rust(options) => rust::run(&options),
         options::Command::Store(options) => store::run(&options),
     }
 }

@@ -22,6 +22,78 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// The store and its server against bazel-remote, in one table.
     Store(StoreOptions),
+    /// Whole builds with cargo, through kache, an oracle and other wrappers, in one table.
+    Rust(RustOptions),
+    /// What kache does for a real project, in minutes and for people.
+    Demo(DemoOptions),
+}
+
+/// What can be said about the benchmark of whole builds.
+#[derive(Args, Debug)]
+pub(crate) struct RustOptions {
+    /// How many rounds, each with empty caches; figures are their medians.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// A single round: a look, not a measurement.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Only rows whose name contains this; may be given several times.
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Only this project, `demo` or `large`.
+    #[arg(long)]
+    project: Option<String>,
+    /// Where the builds and caches lie; by default beside this program.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where the other wrappers are; by default where `bench/install/peers.sh` puts them.
+    #[arg(long)]
+    peers: Option<PathBuf>,
+    /// The checkout that holds the projects.
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl RustOptions {
+    /// Whether a row is asked for.
+    pub(crate) fn wants_row(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
+    }
+
+    /// Whether a project is.
+    pub(crate) fn wants_project(&self, name: &str) -> bool {
+        self.project.as_deref().is_none_or(|wanted| wanted == name)
+    }
+
+    /// An existing directory for the builds.
+    pub(crate) fn dir(&self) -> Result<PathBuf> {
+        let here = std::env::current_exe()?.parent().context("this program has no directory")?.to_owned();
+        let dir = self.dir.clone().unwrap_or_else(|| here.join("bench-rust"));
+        std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
+        Ok(std::path::absolute(dir)?)
+    }
+
+    /// The directory of the other wrappers.
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.peers.clone().unwrap_or_else(|| tools().join("peers"))
+    }
+}
+
+/// What can be said about the demonstration.
+#[derive(Args, Debug)]
+pub(crate) struct DemoOptions {
+    /// An existing directory for the builds and the cache.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// The checkout that holds the project.
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: PathBuf,
+    /// Leave everything in the directory, and say how to look at it.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// What can be said about the store's benchmark.
@@ -105,17 +177,17 @@ impl StoreOptions {
         std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
         Ok(Programs {
             kached: self.kached.clone().unwrap_or_else(|| here.join("kached")),
-            bazel_remote: self.bazel_remote.clone().unwrap_or_else(installed),
+            bazel_remote: self.bazel_remote.clone().unwrap_or_else(|| tools().join("bin/bazel-remote")),
             storage: self.storage,
             dir,
         })
     }
 }
 
-/// Where `tests/support/install` puts programs.
+/// Where recipes for other people's programs put them.
 #[expect(clippy::disallowed_methods, reason = "the recipes obey this variable, and no compile depends on it")]
-fn installed() -> PathBuf {
+fn tools() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::home_dir().unwrap_or_default().join(".cache");
-    cache.unwrap_or_else(home).join("kache-build/tools/bin/bazel-remote")
+    cache.unwrap_or_else(home).join("kache-build/tools")
 }

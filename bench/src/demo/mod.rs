@@ -1,0 +1,7 @@
+//! `kache-bench demo`: what `./x demo` shows.
+
+mod report;
+mod run;
+mod screen;
+
+pub(crate) use run::run;

@@ -1,0 +1,71 @@
+//! What the demonstration writes: its table, and what to do next.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::report::Calls;
+
+const MB: f64 = 1e6;
+
+/// One build of the demonstration.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) what: &'static str,
+    pub(crate) time: Duration,
+    /// None without kache.
+    pub(crate) calls: Option<Calls>,
+    /// On the disk after it.
+    pub(crate) bytes: u64,
+    /// What these bytes are of.
+    pub(crate) bytes_of: &'static str,
+}
+
+/// The table.
+pub(crate) fn print_table(out: &mut impl Write, lines: &[Line]) -> io::Result<()> {
+    writeln!(out, "\n{:<34} {:>8} {:>9} {:>7} {:>9}   on disk", "build", "seconds", "faster", "hits", "MB")?;
+    let plain = lines.first().map_or(Duration::ZERO, |line| line.time);
+    for line in lines {
+        let seconds = line.time.as_secs_f64();
+        let faster = format!("{:.1}x", plain.as_secs_f64() / seconds);
+        let hits = line.calls.and_then(Calls::hit_rate_pct);
+        let hits = hits.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0} %"));
+        let megabytes = line.bytes as f64 / MB;
+        writeln!(
+            out,
+            "{:<34} {seconds:>8.2} {faster:>9} {hits:>7} {megabytes:>9.0}   {}",
+            line.what, line.bytes_of
+        )?;
+    }
+    Ok(())
+}
+
+/// How to do the same with another project.
+pub(crate) fn print_next(out: &mut impl Write, programs: &Path) -> io::Result<()> {
+    let programs = programs.display();
+    writeln!(
+        out,
+        "
+Your own project, with the programs that were just built:
+
+    RUSTC_WRAPPER={programs}/kache cargo build
+
+That is all: it starts its daemon by itself, and keeps its cache in ~/.cache/kache.
+`{programs}/kache init` writes this setting to cargo's configuration, shows it first, and
+`kache init --remove` takes it back. `kache report` and `kache stats` say what it did."
+    )
+}
+
+/// Where everything was left, and how to look at it.
+pub(crate) fn print_kept(
+    out: &mut impl Write,
+    dir: &Path,
+    env: &[(&'static str, OsString)],
+) -> io::Result<()> {
+    writeln!(out, "\nEverything is still in {}. To look at this cache:\n", dir.display())?;
+    for (name, value) in env {
+        writeln!(out, "    export {name}='{}'", value.to_string_lossy())?;
+    }
+    writeln!(out, "    kache stats")
+}

@@ -1,0 +1,16 @@
+//! `kache-bench rust`: whole builds with cargo, through one wrapper after the other.
+
+mod build;
+mod disk;
+mod project;
+mod round;
+mod run;
+mod table;
+mod wrapper;
+
+pub(crate) use build::{Cargo, Checkout};
+pub(crate) use disk::bytes_on_disk;
+pub(crate) use project::Project;
+pub(crate) use round::SETTLE;
+pub(crate) use run::{beside_this, progress, run};
+pub(crate) use wrapper::{Wrapper, Wrapping};
