@@ -65,6 +65,7 @@ fn help_pages() {
         &["config", "docs"],
         &["report"],
         &["stats"],
+        &["init"],
     ] {
         let args = [page, &["--help"]].concat();
         let name = format!("help_{}", page.join("_"));

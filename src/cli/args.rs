@@ -25,6 +25,8 @@ pub(super) enum Command {
     Report(ReportArgs),
     /// Show what the cache is worth, what it occupies and what goes past it
     Stats(StatsArgs),
+    /// Have cargo call kache, by one line in cargo's own configuration
+    Init(InitArgs),
 }
 
 #[derive(Args, Debug)]
@@ -144,6 +146,19 @@ fn since(text: &str) -> Result<Duration, String> {
         Some(Value::Duration(time)) => Ok(time),
         _ => Err(format!("expected {}", Kind::Duration.expected())),
     }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InitArgs {
+    /// Change it without asking
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Only show what would change; exit with 1 if anything would
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) check: bool,
+    /// Undo it
+    #[arg(long)]
+    pub(super) remove: bool,
 }
 
 /// The whole command line, for help pages and completions.

@@ -1,10 +1,12 @@
 //! The command line: one file a command.
 
 mod args;
+mod cargo_config;
 mod config;
 mod daemon;
 mod exit_codes;
 mod failure;
+mod init;
 mod moment;
 mod output;
 mod report;

@@ -120,6 +120,19 @@ variables! {
     KACHE_CONFIG;
     /// `never`: no daemon is asked or started by compiler calls, which then run the compiler.
     KACHE_DAEMON;
+    /// Cargo's home, whose `config.toml` `kache init` changes; `~/.cargo` if it is not set.
+    CARGO_HOME;
+    /// The wrapper that cargo calls, whatever its configuration says; `kache init` and
+    /// `kache doctor` look at it.
+    RUSTC_WRAPPER;
+    /// The same in the place of `build.rustc-wrapper`.
+    CARGO_BUILD_RUSTC_WRAPPER;
+    /// Whether cargo compiles incrementally; `kache doctor` looks at it.
+    CARGO_INCREMENTAL;
+    /// Set where builds run unattended; `KACHE_PROGRESS=auto` looks at it.
+    CI;
+    /// Where `kache init` looks whether `kache` is found by its name alone.
+    PATH;
     /// The home directory, for what the `XDG_` variables leave open.
     HOME;
     /// Where configuration files lie; `~/.config` if it is not set.
@@ -133,8 +146,8 @@ variables! {
 /// What all variables of ours begin with.
 pub(super) const PREFIX: &str = "KACHE_";
 
-/// Whether a variable can say anything to us, without looking through all of them: a call
-/// brings some hundred.
+/// Whether a variable can decide what holds for a call, without looking through all of them:
+/// a call brings some hundred.
 pub(super) fn may_matter(name: &OsStr) -> bool {
     let name = name.as_bytes();
     match name.first() {
@@ -164,8 +177,15 @@ mod tests {
 
     #[test]
     fn what_may_matter_is_never_left_out() {
+        // These are for the commands alone, and `CI` is asked for where it matters.
+        let others = [CARGO_HOME, RUSTC_WRAPPER, CARGO_BUILD_RUSTC_WRAPPER, CARGO_INCREMENTAL, CI, PATH];
         for variable in ALL {
-            assert!(may_matter(OsStr::new(variable.name)), "{}", variable.name);
+            assert_eq!(
+                may_matter(OsStr::new(variable.name)),
+                !others.contains(variable),
+                "{}",
+                variable.name
+            );
         }
         assert!(may_matter(OsStr::new("KACHE_TYPO")) && !may_matter(OsStr::new("PATH")));
     }

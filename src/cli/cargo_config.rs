@@ -1,0 +1,253 @@
+//! Cargo's configuration, as far as it says which wrapper is called.
+//!
+//! Finding and reading follow cargo: a variable first, then `.cargo/config.toml` from the
+//! current directory upwards, then the one in cargo's home. Changing is a function over a
+//! file's text, and keeps every comment, space and key that it does not have to touch.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, TableLike, TomlError, value};
+
+use crate::config::{Environment, Variable, env_vars};
+
+/// Where the wrapper that cargo calls is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Variable(&'static str),
+    File(PathBuf),
+}
+
+/// The wrapper that cargo calls, and where that is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrapper {
+    pub(super) program: PathBuf,
+    pub(super) said_in: Place,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Variable(name) => f.write_str(name),
+            Place::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Variables that say it, the stronger first.
+const VARIABLES: [Variable; 2] = [env_vars::RUSTC_WRAPPER, env_vars::CARGO_BUILD_RUSTC_WRAPPER];
+
+/// Cargo's home.
+pub(super) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
+    let named = environment.get(env_vars::CARGO_HOME).map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(environment.xdg_dirs().home?.join(".cargo")))
+}
+
+/// The configuration file of this directory: cargo still prefers its old name.
+pub(super) fn file_in(dir: &Path) -> PathBuf {
+    let old = dir.join("config");
+    if old.is_file() { old } else { dir.join("config.toml") }
+}
+
+/// Everything that says which wrapper is called, strongest first. What cannot be read says
+/// nothing here; cargo itself complains of it.
+pub(super) fn wrappers(environment: &Environment, current_dir: Option<&Path>) -> Vec<Wrapper> {
+    let by_variable = VARIABLES.iter().filter_map(|variable| {
+        let program = PathBuf::from(environment.get(*variable)?);
+        Some(Wrapper { program, said_in: Place::Variable(variable.name) })
+    });
+    let home = cargo_home(environment);
+    let above = current_dir.map(|dir| dir.ancestors().map(|dir| dir.join(".cargo")).collect::<Vec<_>>());
+    let mut dirs = above.unwrap_or_default();
+    dirs.retain(|dir| Some(dir) != home.as_ref());
+    dirs.extend(home);
+    let by_file = dirs.iter().filter_map(|dir| {
+        let path = file_in(dir);
+        let program = wrapper_of(&fs::read_to_string(&path).ok()?).ok()??;
+        Some(Wrapper { program: anchored(&program, dir), said_in: Place::File(path) })
+    });
+    by_variable.chain(by_file).filter(|wrapper| !wrapper.program.as_os_str().is_empty()).collect()
+}
+
+/// A path counts from the directory that holds `.cargo`; a bare name is looked up.
+fn anchored(program: &str, dir: &Path) -> PathBuf {
+    let program = Path::new(program);
+    match dir.parent() {
+        Some(base) if program.components().nth(1).is_some() => base.join(program),
+        _ => program.to_owned(),
+    }
+}
+
+/// `build.rustc-wrapper` of a file's text.
+pub(super) fn wrapper_of(text: &str) -> Result<Option<String>, TomlError> {
+    let document: DocumentMut = text.parse()?;
+    let wrapper = document.get("build").and_then(Item::as_table_like).and_then(|build| build.get(KEY));
+    Ok(wrapper.and_then(Item::as_str).map(str::to_owned))
+}
+
+const KEY: &str = "rustc-wrapper";
+
+/// The text with the wrapper set to this. `None` if `build` is something that it cannot be
+/// set in.
+pub(super) fn with_wrapper(text: &str, program: &str) -> Result<Option<String>, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    let is_new = !document.contains_key("build");
+    if is_new {
+        let mut table = toml_edit::Table::new();
+        if !text.trim().is_empty() {
+            table.decor_mut().set_prefix("\n");
+        }
+        document.insert("build", Item::Table(table));
+    }
+    let Some(build) = document.get_mut("build").and_then(Item::as_table_like_mut) else { return Ok(None) };
+    set(build, program);
+    Ok(Some(document.to_string()))
+}
+
+/// In the place of what is there, with the comment behind it, or at the end.
+fn set(build: &mut dyn TableLike, program: &str) {
+    match build.get_mut(KEY).and_then(Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = program.into();
+            *old.decor_mut() = decor;
+        }
+        None => {
+            build.insert(KEY, value(program));
+        }
+    }
+}
+
+/// The text without the wrapper, and without a `[build]` that held nothing else.
+pub(super) fn without_wrapper(text: &str) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    let Some(build) = document.get_mut("build").and_then(Item::as_table_like_mut) else {
+        return Ok(text.to_owned());
+    };
+    if build.remove(KEY).is_none() {
+        return Ok(text.to_owned());
+    }
+    let is_bare = build.is_empty()
+        && document
+            .get("build")
+            .and_then(Item::as_table)
+            .and_then(|table| table.decor().prefix()?.as_str())
+            .is_none_or(|prefix| prefix.trim().is_empty());
+    if is_bare {
+        document.remove("build");
+    }
+    Ok(document.to_string())
+}
+
+/// Whether this wrapper is the program at `client`: by its name, found in `search`, or by its
+/// path.
+pub(super) fn is_client(wrapper: &Path, client: &Path, search: Option<&OsStr>) -> bool {
+    let same = |path: &Path| matches!((path.canonicalize(), client.canonicalize()), (Ok(left), Ok(right)) if left == right);
+    if wrapper.components().nth(1).is_some() {
+        same(wrapper)
+    } else {
+        found(wrapper, search).is_some_and(|path| same(&path))
+    }
+}
+
+/// Whether it goes by our name, wherever it lies.
+pub(super) fn is_named_kache(wrapper: &Path) -> bool {
+    wrapper.file_name() == Some(OsStr::new("kache"))
+}
+
+/// The program of this name that a shell would run.
+pub(super) fn found(name: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let is_program = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(search?).map(|dir| dir.join(name)).find(is_program)
+}
+
+/// The text of a file; empty if there is none.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMENTED: &str = "# mine\n[build] # b\njobs = 4 # few\n\n# net\n[net]\nretry = 2\n";
+
+    #[test]
+    fn setting_keeps_everything_else() {
+        for (before, after) in [
+            ("", "[build]\nrustc-wrapper = \"kache\"\n"),
+            ("[net]\nretry = 2\n", "[net]\nretry = 2\n\n[build]\nrustc-wrapper = \"kache\"\n"),
+            (
+                COMMENTED,
+                "# mine\n[build] # b\njobs = 4 # few\nrustc-wrapper = \"kache\"\n\n# net\n[net]\nretry = 2\n",
+            ),
+            ("build.jobs = 4\n", "build.jobs = 4\nbuild.rustc-wrapper = \"kache\"\n"),
+            ("build = { jobs = 4 }\n", "build = { jobs = 4 , rustc-wrapper = \"kache\" }\n"),
+            ("[build]\nrustc-wrapper = 'x' # why\n", "[build]\nrustc-wrapper = \"kache\" # why\n"),
+        ] {
+            assert_eq!(with_wrapper(before, "kache").unwrap().unwrap(), after, "{before}");
+            assert_eq!(wrapper_of(after).unwrap().as_deref(), Some("kache"));
+        }
+        assert_eq!(with_wrapper("build = 3", "kache").unwrap(), None);
+        assert!(with_wrapper("[build", "kache").is_err());
+    }
+
+    #[test]
+    fn removing_is_the_reverse_of_setting() {
+        for text in ["", "[net]\nretry = 2\n", COMMENTED, "build.jobs = 4\n", "[build]\njobs = 1\n"] {
+            let set = with_wrapper(text, "kache").unwrap().unwrap();
+            assert_eq!(without_wrapper(&set).unwrap(), text);
+            assert_eq!(without_wrapper(text).unwrap(), text, "what is not there is not removed");
+        }
+        let kept = "# why I build so\n[build]\nrustc-wrapper = \"kache\"\n";
+        assert_eq!(without_wrapper(kept).unwrap(), "# why I build so\n[build]\n");
+    }
+
+    #[test]
+    fn the_strongest_says_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |rest: &str| dir.path().join(rest);
+        for (file, wrapper) in [("home/.cargo/config.toml", "kache"), ("work/.cargo/config", "bin/own")] {
+            fs::create_dir_all(path(file).parent().unwrap()).unwrap();
+            let text = with_wrapper("", wrapper).unwrap().unwrap();
+            fs::write(path(file), text).unwrap();
+        }
+        fs::create_dir_all(path("work/member")).unwrap();
+        let home = path("home").into_os_string();
+        let environment = Environment::new([("HOME", home.clone()), ("RUSTC_WRAPPER", "sccache".into())]);
+        let found = wrappers(&environment, Some(&path("work/member")));
+        let programs: Vec<&Path> = found.iter().map(|wrapper| &*wrapper.program).collect();
+        assert_eq!(programs, [Path::new("sccache"), &path("work/bin/own"), Path::new("kache")]);
+        assert_eq!(found[0].said_in.to_string(), "RUSTC_WRAPPER");
+        let environment = Environment::new([("HOME", home)]);
+        assert_eq!(
+            wrappers(&environment, Some(&path("home")))[0].said_in,
+            Place::File(path("home/.cargo/config.toml"))
+        );
+    }
+
+    #[test]
+    fn a_name_is_found_as_a_shell_would() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        for (name, mode) in [("a/kache", 0o644), ("b/kache", 0o755)] {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), "").unwrap();
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let search = std::env::join_paths([dir.path().join("a"), dir.path().join("b")]).unwrap();
+        let client = dir.path().join("b/kache");
+        assert_eq!(found(Path::new("kache"), Some(&search)), Some(client.clone()));
+        assert!(is_client(Path::new("kache"), &client, Some(&search)));
+        assert!(is_client(&client, &client, None) && !is_client(Path::new("kache"), &client, None));
+        assert!(!is_client(&dir.path().join("a/kache"), &client, Some(&search)));
+    }
+}

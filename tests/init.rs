@@ -1,0 +1,148 @@
+//! `kache init` as a person meets it: it shows, asks, changes one line, and takes it back.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// An empty home.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    fn with_config(text: &str) -> Self {
+        let home = Home::new();
+        fs::create_dir_all(home.0.path().join(".cargo")).unwrap();
+        fs::write(home.config(), text).unwrap();
+        home
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.path().join(".cargo/config.toml")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.config()).unwrap()
+    }
+
+    /// What it says, with paths as names, and its exit code.
+    fn init(&self, args: &[&str], variables: &[(&str, &str)]) -> (String, i32) {
+        let client = env!("CARGO_BIN_EXE_kache");
+        let output = Command::new(client)
+            .arg("init")
+            .args(args)
+            .env_clear()
+            .env("HOME", self.0.path())
+            .envs(variables.iter().copied())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let name = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).replace(client, "CLIENT");
+            text.replace(&*self.0.path().to_string_lossy(), "HOME")
+        };
+        let (shown, said) = (name(&output.stdout), name(&output.stderr));
+        (format!("{shown}--- stderr\n{said}"), output.status.code().unwrap())
+    }
+}
+
+fn search() -> String {
+    PathBuf::from(env!("CARGO_BIN_EXE_kache")).parent().unwrap().display().to_string()
+}
+
+#[test]
+fn it_shows_what_it_changes_and_does_it_once() {
+    let home = Home::with_config("# mine\n[build]\njobs = 4 # few\n\n[net]\nretry = 2\n");
+    let before = home.text();
+    let (said, code) = home.init(&["-y"], &[]);
+    insta::assert_snapshot!(said, @r#"
+    HOME/.cargo/config.toml
+      [build]
+      jobs = 4 # few
+    + rustc-wrapper = "CLIENT"
+
+      [net]
+    --- stderr
+    kache: cargo now calls kache; `kache doctor --probe` tries it, `kache init --remove` undoes it
+    "#);
+    assert_eq!(code, 0);
+    let after = home.text();
+    let (said, code) = home.init(&["-y"], &[]);
+    assert!(said.contains("nothing to do") && code == 0, "{said}");
+    assert_eq!(home.text(), after);
+
+    assert_eq!(home.init(&["--check"], &[]).1, 0, "there is nothing to change");
+    assert_eq!(home.init(&["--remove", "--check"], &[]).1, 1, "there is something to take back");
+    assert_eq!(home.init(&["--remove", "-y"], &[]).1, 0);
+    assert_eq!(home.text(), before);
+}
+
+#[test]
+fn nobody_is_surprised() {
+    let home = Home::new();
+    let (said, code) = home.init(&[], &[]);
+    insta::assert_snapshot!(said, @r#"
+    HOME/.cargo/config.toml
+    + [build]
+    + rustc-wrapper = "CLIENT"
+    --- stderr
+    kache: nobody is there to be asked
+    hint: `kache init -y` does it without asking
+    "#);
+    assert_eq!(code, 2);
+    assert_eq!(home.init(&["--check"], &[]).1, 1);
+    assert!(!home.config().exists());
+}
+
+#[test]
+fn a_name_that_finds_us_is_written_since_it_outlives_an_upgrade() {
+    let home = Home::new();
+    assert_eq!(home.init(&["-y"], &[("PATH", &search())]).1, 0);
+    assert_eq!(home.text(), "[build]\nrustc-wrapper = \"kache\"\n");
+    // Who does not find it gets the path, since cargo would not find it either.
+    let (said, _) = home.init(&["--check"], &[]);
+    assert!(said.contains("- rustc-wrapper = \"kache\"\n+ rustc-wrapper = \"CLIENT\""), "{said}");
+    assert_eq!(home.init(&["--remove", "-y"], &[]).1, 0);
+    assert!(!home.config().exists(), "a file that we made goes");
+}
+
+#[test]
+fn another_wrapper_stays() {
+    let text = "[build]\nrustc-wrapper = \"sccache\"\n";
+    let home = Home::with_config(text);
+    for args in [&["-y"][..], &["--remove", "-y"]] {
+        home.init(args, &[]);
+        assert_eq!(home.text(), text);
+    }
+    let (said, code) = home.init(&["-y"], &[]);
+    assert!(said.contains("has cargo call another wrapper, `sccache`") && said.contains("KACHE_FALLBACK"));
+    assert_eq!(code, 1);
+    let home = Home::new();
+    let (said, code) = home.init(&["-y"], &[("RUSTC_WRAPPER", "sccache")]);
+    assert!(said.contains("warning: here RUSTC_WRAPPER has cargo call `sccache` all the same"), "{said}");
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_file_that_is_no_toml_stays() {
+    let home = Home::with_config("[build\n");
+    let (said, code) = home.init(&["-y"], &[]);
+    assert!(said.contains("correct it first") && code == 1, "{said}");
+    assert_eq!(home.text(), "[build\n");
+}
+
+#[test]
+fn a_link_stays_a_link() {
+    let home = Home::with_config("");
+    let real = home.0.path().join("dotfiles.toml");
+    fs::rename(home.config(), &real).unwrap();
+    std::os::unix::fs::symlink(&real, home.config()).unwrap();
+    assert_eq!(home.init(&["-y"], &[]).1, 0);
+    assert!(home.config().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains("rustc-wrapper"));
+}
