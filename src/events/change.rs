@@ -2,6 +2,8 @@
 //!
 //! A lookup finds the differences while it compares; here they only get their names.
 
+use std::fmt;
+
 use crate::action::Observation;
 use crate::lookup::Difference;
 
@@ -67,6 +69,58 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
     }
 }
 
+/// One sentence without its stop: what it is, and what it was.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = printable(&self.name);
+        let [before, now] = [&self.before, &self.now].map(|value| value.as_deref().map(short));
+        match (&*self.kind, before, now) {
+            ("more", ..) => write!(f, "{name}"),
+            ("file" | "toolchain" | "listing", Some(before), Some(now)) => {
+                let what = if self.kind == "listing" { "the names in " } else { "" };
+                write!(f, "{what}`{name}` changed: was {before}, is {now}")
+            }
+            ("file" | "toolchain", None, Some(_)) => {
+                write!(f, "`{name}` is there, and was looked for in vain or not used before")
+            }
+            ("file" | "toolchain", Some(_), None) => {
+                write!(f, "`{name}` is no longer there or no longer used")
+            }
+            ("argument", None, Some(now)) if now.is_empty() => write!(f, "`{name}` is passed, and was not"),
+            ("argument", Some(before), None) if before.is_empty() => {
+                write!(f, "`{name}` is not passed, and was")
+            }
+            ("root", Some(before), Some(now)) => {
+                write!(f, "the {name} directory is `{now}`, and the outputs name it as `{before}`")
+            }
+            ("presentation", ..) => write!(f, "messages are asked for in another form"),
+            (_, None, Some(now)) => write!(f, "`{name}` is `{now}`, and was not set"),
+            (_, Some(before), None) => write!(f, "`{name}` is not set, and was `{before}`"),
+            (_, Some(before), Some(now)) => write!(f, "`{name}` is `{now}`, and was `{before}`"),
+            (_, None, None) => write!(f, "`{name}` changed"),
+        }
+    }
+}
+
+/// Without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// How many digits of a hash are enough to tell two apart.
+const HASH_DIGITS_SHOWN: usize = 12;
+
+/// A digest by its first digits and its size; anything else as it is.
+fn short(value: &str) -> String {
+    let bare = value.strip_prefix("blake3/").unwrap_or(value);
+    match bare.split_once('/') {
+        Some((hash, size)) if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            format!("{} ({size} bytes)", &hash[..HASH_DIGITS_SHOWN])
+        }
+        _ => printable(value),
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -84,6 +138,45 @@ mod tests {
 
     fn env(value: Option<&str>) -> Observation {
         Observation::Env { name: "X".to_owned(), value: value.map(|value| value.as_bytes().to_vec()) }
+    }
+
+    #[test]
+    fn a_change_is_a_sentence() {
+        let change = |kind: &str, name: &str, before: Option<&str>, now: Option<&str>| {
+            let [before, now] = [before, now].map(|value| value.map(str::to_owned));
+            Change { kind: kind.to_owned(), name: name.to_owned(), before, now }.to_string()
+        };
+        let [old, new] = ["a", "b"].map(|digit| format!("blake3/{}/7", digit.repeat(64)));
+        let [old, new] = [Some(&*old), Some(&*new)];
+        for (said, expected) in [
+            (
+                change("file", "ws/a.rs", old, new),
+                "`ws/a.rs` changed: was aaaaaaaaaaaa (7 bytes), is bbbbbbbbbbbb (7 bytes)",
+            ),
+            (
+                change("file", "ws/a.rs", None, new),
+                "`ws/a.rs` is there, and was looked for in vain or not used before",
+            ),
+            (change("file", "ws/a.rs", old, None), "`ws/a.rs` is no longer there or no longer used"),
+            (
+                change("listing", "ws/m", old, new),
+                "the names in `ws/m` changed: was aaaaaaaaaaaa (7 bytes), is bbbbbbbbbbbb (7 bytes)",
+            ),
+            (change("env", "X", Some("1"), Some("2")), "`X` is `2`, and was `1`"),
+            (change("env", "X", None, Some("")), "`X` is ``, and was not set"),
+            (change("env", "X", Some("1"), None), "`X` is not set, and was `1`"),
+            (change("env", "X\x1b[2J", Some("1"), None), "`X\u{fffd}[2J` is not set, and was `1`"),
+            (
+                change("root", "ws", Some("/a"), Some("/b")),
+                "the ws directory is `/b`, and the outputs name it as `/a`",
+            ),
+            (change("argument", "--cfg fast", None, Some("")), "`--cfg fast` is passed, and was not"),
+            (change("argument", "--cfg fast", Some(""), None), "`--cfg fast` is not passed, and was"),
+            (change("argument", "-C opt-level", Some("0"), Some("3")), "`-C opt-level` is `3`, and was `0`"),
+            (change("more", "9 more", None, None), "9 more"),
+        ] {
+            assert_eq!(said, expected);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod change;
 mod event;
 mod history;
 mod log;
+pub mod miss;
 mod record;
 mod segment;
 mod summary;
