@@ -244,6 +244,10 @@ impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
         }
         Ok(link)
     }
+
+    fn shares(&self, directory: &Path) -> Result<Link, StoreError> {
+        self.meter.watch(self.inner.shares(directory))
+    }
 }
 
 #[cfg(test)]

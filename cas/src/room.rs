@@ -179,6 +179,10 @@ impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> 
     fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
         self.inner.place(digest, path, placing)
     }
+
+    fn shares(&self, directory: &Path) -> Result<Link, StoreError> {
+        self.inner.shares(directory)
+    }
 }
 
 #[cfg(test)]

@@ -228,6 +228,12 @@ pub trait LocalFiles: Send + Sync {
     /// Lays the blob down at `path`, atomically, replacing what is there. `None` if the
     /// blob is not in the store; then `path` is as it was.
     fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError>;
+
+    /// The best that a file in this directory and one in the store can share, as far as the
+    /// filesystems are concerned. Found out by trying, once for each pair of them: a caller
+    /// decides by it which modes and dates its files can have, and a single file may still
+    /// turn out to be a copy.
+    fn shares(&self, directory: &Path) -> Result<Link, StoreError>;
 }
 
 /// What the store holds, for reports.

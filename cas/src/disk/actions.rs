@@ -137,4 +137,8 @@ impl LocalFiles for DiskStore {
     fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
         self.inner.place_blob(digest, path, placing)
     }
+
+    fn shares(&self, directory: &Path) -> Result<Link, StoreError> {
+        self.inner.best_link(directory)
+    }
 }

@@ -25,19 +25,24 @@ impl Pair {
     pub(super) fn new(from: &fs::Metadata, to: &fs::Metadata) -> Pair {
         Pair { from: from.dev(), to: to.dev() }
     }
+
+    pub(super) fn is_one_device(self) -> bool {
+        self.from == self.to
+    }
 }
 
-/// What is known not to work between a pair.
+/// What is known not to work between a pair; and that a reflink does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Refused {
-    reflink: bool,
-    hardlink: bool,
+struct Known {
+    reflink_refused: bool,
+    reflink_proven: bool,
+    hardlink_refused: bool,
 }
 
 /// What was learnt about pairs of filesystems.
 #[derive(Default)]
 pub(super) struct Pairs {
-    refused: RwLock<HashMap<Pair, Refused>>,
+    known: RwLock<HashMap<Pair, Known>>,
 }
 
 /// How many pairs are remembered; device numbers are reused, and some filesystems have
@@ -45,39 +50,49 @@ pub(super) struct Pairs {
 const PAIRS_MAX: usize = 256;
 
 impl Pairs {
-    fn refused(&self, pair: Pair) -> Refused {
-        let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
-        refused.get(&pair).copied().unwrap_or_default()
+    fn known(&self, pair: Pair) -> Known {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&pair).copied().unwrap_or_default()
     }
 
-    fn remember(&self, pair: Pair, change: impl FnOnce(&mut Refused)) {
-        let mut refused = self.refused.write().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() >= PAIRS_MAX {
-            refused.clear();
+    fn remember(&self, pair: Pair, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= PAIRS_MAX {
+            known.clear();
         }
-        change(refused.entry(pair).or_default());
+        change(known.entry(pair).or_default());
     }
 
     /// Whether a reflink may work here.
     pub(super) fn may_reflink(&self, pair: Pair) -> bool {
-        !self.refused(pair).reflink
+        !self.known(pair).reflink_refused
+    }
+
+    /// Whether a reflink has worked here.
+    pub(super) fn is_reflink_proven(&self, pair: Pair) -> bool {
+        self.known(pair).reflink_proven
     }
 
     /// Whether a hardlink may work here.
     pub(super) fn may_hardlink(&self, pair: Pair) -> bool {
-        !self.refused(pair).hardlink
+        !self.known(pair).hardlink_refused
     }
 
     /// Makes `to`, which is empty, share the extents of `from`. Whether it does.
     pub(super) fn reflink(&self, pair: Pair, from: &File, to: &File) -> bool {
-        if self.refused(pair).reflink {
+        if self.known(pair).reflink_refused {
             return false;
         }
         match clone_file(from, to) {
-            Ok(()) => true,
+            Ok(()) => {
+                if !self.known(pair).reflink_proven {
+                    self.remember(pair, |known| known.reflink_proven = true);
+                }
+                true
+            }
             Err(error) => {
                 if is_for_good(&error) {
-                    self.remember(pair, |refused| refused.reflink = true);
+                    self.remember(pair, |known| known.reflink_refused = true);
                 }
                 false
             }
@@ -86,7 +101,7 @@ impl Pairs {
 
     /// Makes `to` another name of `from`. Whether it is; a missing `from` is an error.
     pub(super) fn hardlink(&self, pair: Pair, from: &Path, to: &Path) -> io::Result<bool> {
-        if self.refused(pair).hardlink {
+        if self.known(pair).hardlink_refused {
             return Ok(false);
         }
         match fs::hard_link(from, to) {
@@ -94,7 +109,7 @@ impl Pairs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(error) => {
                 if is_for_good(&error) {
-                    self.remember(pair, |refused| refused.hardlink = true);
+                    self.remember(pair, |known| known.hardlink_refused = true);
                 }
                 Ok(false)
             }
@@ -145,7 +160,10 @@ mod tests {
         assert!(!pairs.hardlink(pair, &from, &to).unwrap());
         let (source, target) = (File::open(&from).unwrap(), File::create(&to).unwrap());
         assert!(!pairs.reflink(pair, &source, &target));
-        assert_eq!(pairs.refused(pair), Refused { reflink: true, hardlink: true });
+        assert_eq!(
+            pairs.known(pair),
+            Known { reflink_refused: true, hardlink_refused: true, ..Known::default() }
+        );
         assert_eq!(copy(&source, &target).unwrap(), 1);
         assert_eq!(fs::read(&to).unwrap(), b"x");
     }
@@ -158,7 +176,7 @@ mod tests {
         fs::write(&to, "in the way").unwrap();
         let pairs = Pairs::default();
         assert!(!pairs.hardlink(pair(), &from, &to).unwrap());
-        assert_eq!(pairs.refused(pair()), Refused::default());
+        assert_eq!(pairs.known(pair()), Known::default());
         fs::remove_file(&to).unwrap();
         assert!(pairs.hardlink(pair(), &from, &to).unwrap());
         assert!(pairs.hardlink(pair(), &dir.path().join("absent"), &to).is_err());

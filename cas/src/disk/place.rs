@@ -32,6 +32,10 @@ use crate::store::{Content, Link, Mention, Placing, Sharing};
 /// The bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
 
+/// How large a file is that is only cloned to see whether that works: one block, because an
+/// empty file has nothing to share.
+const PROBE_BYTES: usize = 4096;
+
 /// A file beside its destination, which goes with this value unless it was renamed.
 struct Sibling {
     path: PathBuf,
@@ -100,6 +104,31 @@ impl Inner {
         }
         self.place_copy(blake3, &file, &before, path, placing)?;
         Ok(Some(Link::Copy))
+    }
+
+    /// What this directory and the store can share.
+    pub(super) fn best_link(&self, directory: &Path) -> Result<Link, StoreError> {
+        let tmp = self.layout.tmp();
+        let look = |path: &Path| fs::metadata(path).map_err(|error| StoreError::io("look at", path, error));
+        let pair = Pair::new(&look(&tmp)?, &look(directory)?);
+        if self.pairs.is_reflink_proven(pair) || self.try_reflink(pair, directory)? {
+            return Ok(Link::Reflink);
+        }
+        let may_hardlink = pair.is_one_device() && self.pairs.may_hardlink(pair);
+        Ok(if may_hardlink { Link::Hardlink } else { Link::Copy })
+    }
+
+    /// Whether a file of the store can be cloned into this directory.
+    fn try_reflink(&self, pair: Pair, directory: &Path) -> Result<bool, StoreError> {
+        if !self.pairs.may_reflink(pair) {
+            return Ok(false);
+        }
+        let draft = self.draft()?;
+        let written = draft.file().write_all(&[0; PROBE_BYTES]);
+        written.map_err(|error| StoreError::io("write to", draft.path(), error))?;
+        let sibling = Sibling::of(&directory.join("probe"));
+        let copy = sibling.create()?;
+        Ok(self.pairs.reflink(pair, draft.file(), &copy))
     }
 
     fn place_reflink(

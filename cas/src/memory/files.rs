@@ -66,6 +66,10 @@ impl LocalFiles for MemoryStore {
         }
         written.map(|()| Some(Link::Copy))
     }
+
+    fn shares(&self, _directory: &Path) -> Result<Link, StoreError> {
+        Ok(Link::Copy)
+    }
 }
 
 fn draft_path(path: &Path) -> PathBuf {
