@@ -1,5 +1,16 @@
 //! From a query to a result: trail, observation sets, action cache.
 
+mod error;
+mod find;
+mod key;
 mod outcome;
+mod quarantine;
+mod trail_code;
+mod trails;
 
+pub use error::LookupError;
+pub use find::{Env, find};
+pub use key::{action_key, record_key};
 pub use outcome::{Difference, Found, Miss};
+pub use quarantine::{Disagreement, is_quarantined, quarantine, release};
+pub use trails::{learn, read_trail};

@@ -1,1 +1,12 @@
 //! From a finished compile to a stored result.
+
+mod compare;
+mod lexer;
+mod locator;
+mod observe;
+mod refusal;
+mod run;
+mod scan;
+
+pub use refusal::Refusal;
+pub use run::{FullAction, Publication, PublishError, Published, Stored, Stores, publish};

@@ -1,1 +1,15 @@
 //! From a result to files and messages of this checkout.
+
+mod build_script;
+pub mod dates;
+pub mod dep_info;
+mod error;
+pub mod messages;
+mod run;
+pub mod text;
+mod write_file;
+
+pub use dates::is_rebuild;
+pub use error::RestoreError;
+pub use run::{Restored, restore};
+pub use write_file::write_file;

@@ -1,0 +1,162 @@
+//! Finding the result of a compile: its query's trail, the set that agrees with the world,
+//! the result of the action that this set names.
+//!
+//! Starts no process and deletes nothing. A set agrees only as a whole; anything that cannot
+//! be told is an error, never agreement (STO-08).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
+
+use kache_cas::Digest;
+use kache_cas::{ActionCache, Mention};
+
+use super::error::LookupError;
+use super::key::action_key;
+use super::outcome::{Difference, Found, Miss};
+use super::quarantine::is_quarantined;
+use super::trails::{learn, read_trail};
+use crate::action::{Observation, ObservationSet, SETS_MAX, Task};
+use crate::inputs::{FileState, World};
+use crate::restore::text::{self, Notation};
+use crate::roles::RolePath;
+
+/// The variables of a call, by name.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
+/// A set this far back is taken to the front when it is used, so that it is not dropped
+/// next. Those before it stay where they are: a hit should not have to write.
+const PROMOTED_FROM: usize = SETS_MAX / 2;
+
+/// Looks for a result.
+pub fn find(
+    task: &Task,
+    env: Env<'_>,
+    world: &dyn World,
+    actions: &dyn ActionCache,
+) -> Result<Found, LookupError> {
+    let Some(trail) = read_trail(actions, &task.query, Mention::Use)? else {
+        return Ok(Found::Miss(Miss::NewQuery));
+    };
+    let view = View { task, env, world, files: RefCell::default(), listings: RefCell::default() };
+    let mut nearest: Option<Vec<Difference>> = None;
+    for (place, set) in trail.sets.iter().enumerate() {
+        let most = nearest.as_ref().map_or(usize::MAX, Vec::len);
+        let Some(differences) = view.differences(set, most)? else { continue };
+        if !differences.is_empty() {
+            nearest = Some(differences);
+            continue;
+        }
+        let found = fetch(set, actions)?;
+        if place >= PROMOTED_FROM && matches!(found, Found::Hit { .. }) {
+            learn(actions, &task.query, set.clone())?;
+        }
+        return Ok(found);
+    }
+    Ok(Found::Miss(nearest.map_or(Miss::NewQuery, Miss::Changed)))
+}
+
+fn fetch(set: &ObservationSet, actions: &dyn ActionCache) -> Result<Found, LookupError> {
+    let action = set.action;
+    if let Some(stored) = actions.get(&action_key(&action), Mention::Use)? {
+        return Ok(Found::Hit { action, result: Box::new(stored.decode()?) });
+    }
+    Ok(Found::Miss(match is_quarantined(actions, &action)? {
+        Some(_) => Miss::Quarantined(action),
+        None => Miss::Evicted(action),
+    }))
+}
+
+/// The world as one call sees it. What was looked at once is remembered: sets of one trail
+/// mostly name the same files.
+struct View<'a> {
+    task: &'a Task,
+    env: Env<'a>,
+    world: &'a dyn World,
+    files: RefCell<HashMap<RolePath, Option<FileState>>>,
+    listings: RefCell<HashMap<RolePath, Option<Digest>>>,
+}
+
+impl View<'_> {
+    /// How the world differs from this set, or `None` when that is in `most` ways or more.
+    fn differences(&self, set: &ObservationSet, most: usize) -> Result<Option<Vec<Difference>>, LookupError> {
+        let mut differences = Vec::new();
+        for before in &set.observations {
+            let now = self.observe_again(before)?;
+            if now.as_ref() == Some(before) {
+                continue;
+            }
+            differences.push(Difference { before: before.clone(), now });
+            if differences.len() >= most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(differences))
+    }
+
+    /// The same observation, made now. `None` where it cannot be made here.
+    fn observe_again(&self, before: &Observation) -> Result<Option<Observation>, LookupError> {
+        Ok(match before {
+            Observation::File { path, .. } | Observation::Absent { path } => self.file(path)?,
+            Observation::Listing { path, .. } => self.listing(path)?,
+            Observation::Env { name, value } => Some(self.variable(name, value.as_deref())),
+            Observation::Root { role, .. } => self
+                .task
+                .roots
+                .dir(*role)
+                .map(|dir| Observation::Root { role: *role, path: dir.as_os_str().as_bytes().to_vec() }),
+            Observation::Presentation { .. } => {
+                Some(Observation::Presentation { options: self.task.presentation.clone() })
+            }
+        })
+    }
+
+    fn file(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
+        let known = self.files.borrow().get(path).copied();
+        let state = match known {
+            Some(state) => state,
+            None => {
+                let state = match self.task.roots.locate(path) {
+                    Some(place) => Some(self.world.state(&place)?),
+                    None => None,
+                };
+                self.files.borrow_mut().insert(path.clone(), state);
+                state
+            }
+        };
+        Ok(match state {
+            Some(FileState::File { digest, .. }) => Some(Observation::File { path: path.clone(), digest }),
+            Some(FileState::Absent) => Some(Observation::Absent { path: path.clone() }),
+            // Neither the file that was read nor the nothing that was found.
+            Some(FileState::Directory) | None => None,
+        })
+    }
+
+    fn listing(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
+        let known = self.listings.borrow().get(path).copied();
+        let digest = match known {
+            Some(digest) => digest,
+            None => {
+                let digest = match self.task.roots.locate(path) {
+                    Some(place) => self.world.listing(&place)?,
+                    None => None,
+                };
+                self.listings.borrow_mut().insert(path.clone(), digest);
+                digest
+            }
+        };
+        Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
+    }
+
+    /// A variable's value as it would be noted now. Where a mere locator was noted, with
+    /// stand-ins, a value that has become the same is one again (KEY-07).
+    fn variable(&self, name: &str, before: Option<&[u8]>) -> Observation {
+        let value = (self.env)(name);
+        let has_stand_in = before.is_some_and(text::has_stand_in);
+        let value = value.map(|value| match has_stand_in {
+            true => text::generalise(&self.task.roots, Notation::Plain, &value),
+            false => value,
+        });
+        Observation::Env { name: name.to_owned(), value }
+    }
+}

@@ -1,0 +1,59 @@
+//! Actions that are out of service because two runs of them disagreed (KEY-23).
+//!
+//! The record stands beside the action, not in its place: the result is taken away, and
+//! whoever finds none, or has a new one to store, asks here. So a hit pays nothing for it.
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{ActionCache, Mention};
+use kache_cas::{Digest, StoreError};
+use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
+
+use super::key::{action_key, record_key};
+
+/// What record this is, and the version of its form.
+const PURPOSE: &str = "kache quarantine 1";
+
+/// Where two results of one action part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The output, by its path in the result.
+    pub output: String,
+    /// The first byte that differs; none where only one of the two has this output.
+    pub offset: Option<u64>,
+}
+
+/// Takes an action out of service. The record first, so that no moment is without either.
+pub fn quarantine(
+    actions: &dyn ActionCache,
+    action: &Digest<ActionMessage>,
+    disagreement: &Disagreement,
+) -> Result<(), StoreError> {
+    let offset = disagreement.offset.map(|offset| offset.to_string()).unwrap_or_default();
+    let text = format!("{offset} {}", disagreement.output);
+    let metadata = ExecutedActionMetadata { worker: PURPOSE.to_owned(), ..Default::default() };
+    let record = ActionResult {
+        stdout_raw: text.into_bytes().into(),
+        execution_metadata: Some(metadata),
+        ..Default::default()
+    };
+    actions.put(&record_key(PURPOSE, action), &record)?;
+    actions.remove(&action_key(action)).map(drop)
+}
+
+/// Why an action is out of service; `None` if it is not.
+pub fn is_quarantined(
+    actions: &dyn ActionCache,
+    action: &Digest<ActionMessage>,
+) -> Result<Option<Disagreement>, StoreError> {
+    let Some(stored) = actions.get(&record_key(PURPOSE, action), Mention::Use)? else { return Ok(None) };
+    let text = stored.decode()?.stdout_raw;
+    let text = String::from_utf8_lossy(&text);
+    // A record that cannot be read is one all the same.
+    let (offset, output) = text.split_once(' ').unwrap_or(("", &text));
+    Ok(Some(Disagreement { output: output.to_owned(), offset: offset.parse().ok() }))
+}
+
+/// Puts an action back into service, for when whoever caused the disagreement is mended.
+pub fn release(actions: &dyn ActionCache, action: &Digest<ActionMessage>) -> Result<bool, StoreError> {
+    actions.remove(&record_key(PURPOSE, action))
+}

@@ -1,0 +1,169 @@
+//! What a compile saw, from what the compiler says of it.
+//!
+//! The dep-info is the source. For each module it names, the other place where the compiler
+//! looked for it is noted as empty (KEY-03). All of it is looked at again after the compile:
+//! what changed since the compiler was started makes the whole of it worthless (KEY-05).
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::locator;
+use super::refusal::Refusal;
+use crate::action::{Observation, Task};
+use crate::inputs::{FileState, Input, World, WorldError};
+use crate::restore::dep_info::DepInfo;
+use crate::restore::text::{self, Notation};
+use crate::roles::{Role, RolePath};
+
+/// Why there are no observations.
+pub(super) enum Trouble {
+    Refused(Refusal),
+    World(WorldError),
+}
+
+impl From<WorldError> for Trouble {
+    fn from(error: WorldError) -> Self {
+        Trouble::World(error)
+    }
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Trouble::Refused(refusal)
+    }
+}
+
+/// What the dep-info says was read.
+pub(super) fn observe(
+    task: &Task,
+    info: &DepInfo,
+    started: SystemTime,
+    world: &dyn World,
+) -> Result<Vec<Observation>, Trouble> {
+    let mut observations = Vec::new();
+    let mut sources = Vec::new();
+    for name in &info.files {
+        let place = task.cwd.join(std::ffi::OsStr::from_bytes(name));
+        observations.push(observe_file(task, &place, started, world)?);
+        observations.extend(observe_other_place(task, &place, world)?);
+        sources.push(place);
+    }
+    for (name, value) in &info.env {
+        observations.push(observe_variable(task, name, value.as_deref(), &sources)?);
+    }
+    observations.sort();
+    observations.dedup();
+    Ok(observations)
+}
+
+fn observe_file(
+    task: &Task,
+    place: &Path,
+    started: SystemTime,
+    world: &dyn World,
+) -> Result<Observation, Trouble> {
+    let path = task.roots.role_path(&task.cwd, place);
+    check_stand_in(task, &path, place)?;
+    let FileState::File { digest, .. } = world.state(place)? else {
+        return Err(Refusal::Changed(place.to_owned()).into());
+    };
+    // Looked at after it was read: a change before that shows here, and one after it has not
+    // been read.
+    if changed_since(place, started) {
+        return Err(Refusal::Changed(place.to_owned()).into());
+    }
+    Ok(Observation::File { path, digest })
+}
+
+/// Whether a file was written, replaced or touched since then. The compiler needs longer to
+/// start than the clocks of filesystems are coarse, so what was written before it looked is
+/// what it read.
+fn changed_since(place: &Path, started: SystemTime) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(metadata) = fs::metadata(place) else { return true };
+    let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let started = (i64::try_from(started.as_secs()).unwrap_or(i64::MAX), i64::from(started.subsec_nanos()));
+    (metadata.mtime(), metadata.mtime_nsec()) > started || (metadata.ctime(), metadata.ctime_nsec()) > started
+}
+
+/// `foo.rs` and `foo/mod.rs` are the same module, and the compiler looked at both places.
+fn observe_other_place(task: &Task, place: &Path, world: &dyn World) -> Result<Option<Observation>, Trouble> {
+    let Some(other) = other_place(place) else { return Ok(None) };
+    Ok(match world.state(&other)? {
+        FileState::Absent => Some(Observation::Absent { path: task.roots.role_path(&task.cwd, &other) }),
+        // Then it was no module that was looked for.
+        FileState::File { .. } | FileState::Directory => None,
+    })
+}
+
+fn other_place(place: &Path) -> Option<PathBuf> {
+    let stem = place.file_name()?.to_str()?.strip_suffix(".rs")?;
+    let directory = place.parent()?;
+    match stem {
+        "mod" => Some(directory.with_file_name(format!("{}.rs", directory.file_name()?.to_str()?))),
+        "lib" | "main" | "build" => None,
+        stem => Some(directory.join(stem).join("mod.rs")),
+    }
+}
+
+/// A path that looks as if it were below a root of ours, and is not.
+fn check_stand_in(task: &Task, path: &RolePath, place: &Path) -> Result<(), Refusal> {
+    let general = text::generalise_path(&task.roots, place.as_os_str().as_bytes());
+    if path.role() == Role::Absolute && text::has_stand_in(&general) {
+        return Err(Refusal::Unspeakable(format!("`{}`", place.display())));
+    }
+    Ok(())
+}
+
+fn observe_variable(
+    task: &Task,
+    name: &[u8],
+    value: Option<&[u8]>,
+    sources: &[PathBuf],
+) -> Result<Observation, Refusal> {
+    let Ok(name) = String::from_utf8(name.to_vec()) else {
+        return Err(Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()));
+    };
+    let Some(value) = value else { return Ok(Observation::Env { name, value: None }) };
+    if text::has_stand_in(value) {
+        return Err(Refusal::Unspeakable(format!("the value of `{name}`")));
+    }
+    let general = text::generalise(&task.roots, Notation::Plain, value);
+    let is_locator = general != value && locator::is_mere_locator(&name, sources);
+    Ok(Observation::Env { name, value: Some(if is_locator { general } else { value.to_vec() }) })
+}
+
+/// Makes sure that the inputs which entered the key are what they were (KEY-05).
+pub(super) fn recheck(task: &Task, inputs: &[Input], world: &dyn World) -> Result<(), Trouble> {
+    for input in inputs {
+        let Some(place) = task.roots.locate(&input.path) else { continue };
+        let is_same = matches!(
+            world.state(&place)?,
+            FileState::File { digest, is_executable }
+                if digest == input.digest && is_executable == input.is_executable
+        );
+        if !is_same {
+            return Err(Refusal::Changed(place).into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_03_a_module_has_two_places() {
+        for (place, other) in [
+            ("src/foo.rs", Some("src/foo/mod.rs")),
+            ("src/foo/mod.rs", Some("src/foo.rs")),
+            ("src/lib.rs", None),
+            ("data.txt", None),
+        ] {
+            assert_eq!(other_place(Path::new(place)).as_deref(), other.map(Path::new), "{place}");
+        }
+    }
+}

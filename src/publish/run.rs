@@ -1,0 +1,394 @@
+//! Storing a finished compile: observations, re-check, scan, action, outputs, result, trail.
+//!
+//! Runs after the call has been answered. What is not certain is not stored, and nothing of
+//! it is visible before the trail is written, which is last.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kache_cas::digest::ActionMessage;
+use kache_cas::encoding::wire_digest;
+use kache_cas::{ActionCache, BlobStore, Digest, DigestFunction, LocalFiles, Mention, Sharing, StoreError};
+use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
+use kache_proto::well_known::Timestamp;
+use thiserror::Error;
+
+use super::compare::disagreement;
+use super::observe::{Trouble, observe, recheck};
+use super::refusal::Refusal;
+use super::scan::Scanner;
+use crate::action::{Observation, ObservationSet, Output, OutputKind, Task};
+use crate::compile::{Captured, Exit, Stream};
+use crate::inputs::{Input, World, WorldError};
+use crate::lookup::{action_key, is_quarantined, learn, quarantine};
+use crate::restore::dates::{self, Dating, place_of};
+use crate::restore::dep_info::DepInfo;
+use crate::restore::messages::{self, Kept};
+use crate::restore::text;
+
+/// Messages above this are blobs of their own, so that a result remains small.
+const RAW_BYTES_MAX: usize = 64 << 10;
+
+/// Who made a result, as its metadata says.
+const WORKER: &str = "kache";
+
+/// A compile that is over.
+pub struct Publication<'a> {
+    /// What was asked for.
+    pub task: &'a Task,
+    /// The inputs that entered the key.
+    pub inputs: &'a [Input],
+    /// How it went.
+    pub captured: &'a Captured,
+    /// Whether the unit had been made in this target directory before the compiler ran
+    /// ([`crate::restore::is_rebuild`], asked then).
+    pub is_rebuild: bool,
+    /// Whether a failure is kept too (RST-10).
+    pub keeps_failures: bool,
+    /// Makes the full action of what was observed.
+    pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, String>,
+}
+
+/// A full action as it is stored: its name, and the messages that it is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullAction {
+    /// Its name.
+    pub digest: Digest<ActionMessage>,
+    /// Action, command, directories: whoever has them can run it.
+    pub messages: Vec<(Digest, Bytes)>,
+}
+
+/// Where things are stored.
+#[derive(Clone, Copy)]
+pub struct Stores<'a> {
+    /// Files.
+    pub files: &'a dyn LocalFiles,
+    /// Blobs.
+    pub blobs: &'a dyn BlobStore,
+    /// Results.
+    pub actions: &'a dyn ActionCache,
+}
+
+/// What became of a compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored.
+    Stored(Stored),
+    /// It is not, for this reason.
+    Refused(Refusal),
+}
+
+/// A compile that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its full action.
+    pub action: Digest<ActionMessage>,
+    /// The bytes of its outputs.
+    pub bytes: u64,
+    /// Outputs by content, so that nobody has to read them to know.
+    pub outputs: Vec<(PathBuf, Digest)>,
+}
+
+/// A compile that could not be stored.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The store failed.
+    #[error("failed to store a result: {0}")]
+    Store(#[from] StoreError),
+    /// The state of a file could not be told.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// An output could not be read.
+    #[error("failed to read `{}`: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The action could not be made.
+    #[error("failed to make the action: {0}")]
+    Action(String),
+}
+
+/// Why it ends early.
+enum Stop {
+    Refused(Refusal),
+    Failed(PublishError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+impl<E: Into<PublishError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Failed(error.into())
+    }
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(refusal) => Stop::Refused(refusal),
+            Trouble::World(error) => Stop::Failed(PublishError::World(error)),
+        }
+    }
+}
+
+/// Stores a compile.
+pub fn publish(
+    publication: &Publication<'_>,
+    world: &dyn World,
+    stores: Stores<'_>,
+) -> Result<Published, PublishError> {
+    let publisher = Publisher { publication, task: publication.task, world, stores };
+    match publisher.run() {
+        Ok(stored) => Ok(Published::Stored(stored)),
+        Err(Stop::Refused(refusal)) => Ok(Published::Refused(refusal)),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// An output that is there.
+struct Made<'a> {
+    output: &'a Output,
+    place: PathBuf,
+    path: String,
+}
+
+struct Publisher<'a> {
+    publication: &'a Publication<'a>,
+    task: &'a Task,
+    world: &'a dyn World,
+    stores: Stores<'a>,
+}
+
+impl<'a> Publisher<'a> {
+    fn run(&self) -> Result<Stored, Stop> {
+        let exit_code = self.exit_code()?;
+        let made = self.made(exit_code)?;
+        let dep_info = self.dep_info(&made, exit_code)?;
+        let captured = self.publication.captured;
+        let (stdout, stderr) = (captured.said(Stream::Stdout), captured.said(Stream::Stderr));
+        let kept = messages::keep(&self.task.roots, &stdout, &stderr);
+        let observations = self.observations(dep_info.as_ref(), &made, &kept)?;
+        recheck(self.task, self.publication.inputs, self.world)?;
+        let action = (self.publication.complete)(&observations).map_err(PublishError::Action)?;
+        if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
+            return Err(Refusal::Quarantined(disagreement).into());
+        }
+        let (files, outputs) = self.ingest(&made, dep_info.as_ref())?;
+        let bytes = outputs.iter().map(|(_, digest)| digest.size_bytes).sum();
+        let result = self.result(files, &kept, exit_code)?;
+        self.check_agreement(&action.digest, &result, &made)?;
+        self.insert(&action.messages)?;
+        self.stores.actions.put(&action_key(&action.digest), &result)?;
+        learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
+        Ok(Stored { action: action.digest, bytes, outputs })
+    }
+
+    fn exit_code(&self) -> Result<i32, Refusal> {
+        match self.publication.captured.exit {
+            Exit::Code(0) => Ok(0),
+            Exit::Code(code) if self.publication.keeps_failures => Ok(code),
+            Exit::Code(_) | Exit::Signal(_) => Err(Refusal::Failed),
+        }
+    }
+
+    /// The outputs that this compile has made.
+    fn made(&self, exit_code: i32) -> Result<Vec<Made<'a>>, Refusal> {
+        let mut made = Vec::new();
+        for output in &self.task.outputs {
+            let place = place_of(self.task, output);
+            let is_there = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file());
+            if !is_there && output.is_required && exit_code == 0 {
+                return Err(Refusal::NoOutput(place));
+            }
+            // What nobody asked for may be a leftover.
+            if is_there && (output.is_required || self.is_new(&place)) {
+                let path = String::from_utf8(output.name.in_input_root())
+                    .map_err(|_| Refusal::Unspeakable(format!("`{}`", place.display())))?;
+                made.push(Made { output, place, path });
+            }
+        }
+        Ok(made)
+    }
+
+    fn is_new(&self, place: &Path) -> bool {
+        /// How coarse the clocks of filesystems are, at most.
+        const GRAIN: Duration = Duration::from_secs(2);
+        let modified = fs::metadata(place).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified + GRAIN >= self.publication.captured.started)
+    }
+
+    fn dep_info(&self, made: &[Made<'_>], exit_code: i32) -> Result<Option<DepInfo>, Stop> {
+        let Some(found) = made.iter().find(|made| made.output.kind == OutputKind::DepInfo) else {
+            if exit_code != 0 {
+                // Whoever keeps failures knows all that such a compile reads.
+                return Ok(None);
+            }
+            return Err(Refusal::UnknownInputs("there is no dep-info".to_owned()).into());
+        };
+        let text = fs::read(&found.place).map_err(|error| failed(&found.place, error))?;
+        match DepInfo::parse(&text) {
+            Ok(info) => Ok(Some(info)),
+            Err(error) => Err(Refusal::UnknownInputs(error.to_string()).into()),
+        }
+    }
+
+    /// Everything this run saw, sorted.
+    fn observations(
+        &self,
+        dep_info: Option<&DepInfo>,
+        made: &[Made<'_>],
+        kept: &Kept,
+    ) -> Result<Vec<Observation>, Stop> {
+        let started = self.publication.captured.started;
+        let mut observations = match dep_info {
+            Some(info) => observe(self.task, info, started, self.world)?,
+            None => Vec::new(),
+        };
+        let mut scanner = Scanner::new(&self.task.roots);
+        for made in made.iter().filter(|made| made.output.kind != OutputKind::DepInfo) {
+            scanner.scan(&made.place).map_err(|error| failed(&made.place, error))?;
+        }
+        // A path that could not be replaced in a message binds as well.
+        scanner.look(&kept.stdout);
+        scanner.look(&kept.stderr);
+        for role in scanner.found() {
+            let dir = self.task.roots.dir(role).expect("it was found by its directory");
+            observations.push(Observation::Root { role, path: dir.as_os_str().as_bytes().to_vec() });
+        }
+        if kept.has_messages() {
+            observations.push(Observation::Presentation { options: self.task.presentation.clone() });
+        }
+        observations.sort();
+        observations.dedup();
+        Ok(observations)
+    }
+
+    /// Stores the outputs' bytes, and dates those that the store and this checkout share.
+    fn ingest(
+        &self,
+        made: &[Made<'_>],
+        dep_info: Option<&DepInfo>,
+    ) -> Result<(Vec<OutputFile>, Vec<(PathBuf, Digest)>), Stop> {
+        let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild);
+        let (mut files, mut outputs) = (Vec::new(), Vec::new());
+        for made in made {
+            let digest = match (made.output.kind, dep_info) {
+                (OutputKind::DepInfo, Some(info)) => self.insert_dep_info(info)?,
+                _ => self.ingest_one(made, dating)?,
+            };
+            if made.output.kind != OutputKind::DepInfo {
+                outputs.push((made.place.clone(), digest));
+            }
+            files.push(OutputFile {
+                path: made.path.clone(),
+                digest: Some(wire_digest(&digest)),
+                is_executable: made.output.kind.is_executable(),
+                ..Default::default()
+            });
+        }
+        Ok((files, outputs))
+    }
+
+    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<Digest, Stop> {
+        let placing = dates::placing(self.task, made.output, dating);
+        let function = self.task.query.function;
+        if placing.sharing == Sharing::Hardlink {
+            // Before it is shared: afterwards its date must not change (RST-02).
+            dates::dress(&made.place, &placing).map_err(|error| failed(&made.place, error))?;
+        }
+        let (names, _) = self.stores.files.ingest(&made.place, function, placing.sharing)?;
+        let hash = match function {
+            DigestFunction::Blake3 => names.blake3,
+            DigestFunction::Sha256 => names.sha256.expect("it was asked for"),
+        };
+        Ok(Digest::new(function, hash, names.size_bytes))
+    }
+
+    /// The dep-info for any checkout.
+    fn insert_dep_info(&self, info: &DepInfo) -> Result<Digest, Stop> {
+        let roots = &self.task.roots;
+        let general = info.map(
+            |path| text::generalise_path(roots, path),
+            |value| text::generalise(roots, text::Notation::Plain, value),
+        );
+        let bytes = Bytes::from(general.render());
+        let digest = Digest::of(self.task.query.function, &bytes);
+        self.insert(&[(digest, bytes)])?;
+        Ok(digest)
+    }
+
+    fn insert(&self, blobs: &[(Digest, Bytes)]) -> Result<(), StoreError> {
+        self.stores.blobs.insert(blobs).into_iter().collect()
+    }
+
+    fn result(&self, files: Vec<OutputFile>, kept: &Kept, exit_code: i32) -> Result<ActionResult, Stop> {
+        let captured = self.publication.captured;
+        let metadata = ExecutedActionMetadata {
+            worker: WORKER.to_owned(),
+            execution_start_timestamp: timestamp(captured.started),
+            execution_completed_timestamp: timestamp(captured.started + captured.wall),
+            ..Default::default()
+        };
+        let mut result = ActionResult {
+            output_files: files,
+            exit_code,
+            execution_metadata: Some(metadata),
+            ..Default::default()
+        };
+        for (said, raw, digest) in [
+            (&kept.stdout, &mut result.stdout_raw, &mut result.stdout_digest),
+            (&kept.stderr, &mut result.stderr_raw, &mut result.stderr_digest),
+        ] {
+            let bytes = Bytes::from(said.clone());
+            if bytes.len() <= RAW_BYTES_MAX {
+                *raw = bytes;
+                continue;
+            }
+            let name = Digest::of(self.task.query.function, &bytes);
+            *digest = Some(wire_digest(&name));
+            self.insert(&[(name, bytes)])?;
+        }
+        Ok(result)
+    }
+
+    /// Takes the action out of service if there is another result of it.
+    fn check_agreement(
+        &self,
+        action: &Digest<ActionMessage>,
+        result: &ActionResult,
+        made: &[Made<'_>],
+    ) -> Result<(), Stop> {
+        let Some(before) = self.stores.actions.get(&action_key(action), Mention::Peek)? else {
+            return Ok(());
+        };
+        let dep_infos = made.iter().filter(|made| made.output.kind == OutputKind::DepInfo);
+        let but: Vec<String> = dep_infos.map(|made| made.path.clone()).collect();
+        let found = disagreement(action.function, &before.decode()?, result, &but, self.stores.blobs)?;
+        let Some(found) = found else { return Ok(()) };
+        quarantine(self.stores.actions, action, &found)?;
+        Err(Refusal::Disagrees(found).into())
+    }
+}
+
+fn failed(path: &Path, source: std::io::Error) -> PublishError {
+    PublishError::Io { path: path.to_owned(), source }
+}
+
+fn timestamp(time: SystemTime) -> Option<Timestamp> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp {
+        seconds: i64::try_from(since.as_secs()).ok()?,
+        nanos: i32::try_from(since.subsec_nanos()).ok()?,
+    })
+}

@@ -1,0 +1,146 @@
+//! Which files of a compile may be the store's own inodes, and which dates they bear.
+//!
+//! An inode has one date for all checkouts that share it, so it must be one that is right in
+//! all of them and never changes: a constant in the past (RST-02, RST-12). Cargo takes a
+//! unit for stale when something it depends on is newer than its newest output. So a file
+//! with the constant date only ever stands on others with the constant date, or beside an
+//! output that is dated now.
+//!
+//! - Where blocks can be shared (reflink), every file is a checkout's own, dated now.
+//! - Else libraries are shared whose metadata, dated now, speaks for the unit.
+//! - Else, for packages that cargo takes for immutable, everything is, if all that it stands
+//!   on bears the constant date: its externs, and the `output` file of its build script,
+//!   which is dated for the purpose. Cargo only compares that date with its neighbours',
+//!   because it looks at no date below `$CARGO_HOME/registry` and `git`.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use kache_cas::{Link, LocalFiles, Placing, Sharing};
+
+use super::build_script;
+use crate::action::{Origin, Output, OutputKind, Task};
+
+/// The one date, in seconds since the Unix epoch: in September 2001, before any compile.
+pub const CONSTANT_DATE_S: u64 = 1_000_000_000;
+
+/// The one date.
+pub fn constant_date() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(CONSTANT_DATE_S)
+}
+
+/// How the files of one compile are dated and shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dating {
+    /// Every file is this checkout's own, dated now.
+    Own,
+    /// Libraries are shared; what speaks for the unit's age is this checkout's own.
+    Libraries,
+    /// Everything but the dep-info is shared.
+    Everything,
+}
+
+/// Decides, and dates the build script's `output` where that is part of it.
+pub fn decide(task: &Task, files: &dyn LocalFiles, is_rebuild: bool) -> Dating {
+    let Some(directory) = output_directory(task) else { return Dating::Own };
+    // Trouble with telling is no trouble: what is a checkout's own is right everywhere.
+    if !matches!(files.shares(&directory), Ok(Link::Hardlink)) {
+        return Dating::Own;
+    }
+    let has = |kind| task.outputs.iter().any(|output| output.kind == kind);
+    if task.origin == Origin::Immutable && !is_rebuild && is_one_date_possible(task) {
+        return Dating::Everything;
+    }
+    if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { Dating::Own }
+}
+
+/// Whether this unit was made in this target directory before. Then what depends on it may
+/// still be as it was, and must see that this is newer.
+pub fn is_rebuild(task: &Task) -> bool {
+    let dep_info = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo);
+    // `.d` stays when cargo removes the rest. What cannot be looked at counts as there.
+    dep_info.is_none_or(|output| match fs::symlink_metadata(place_of(task, output)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    })
+}
+
+/// Where an output lies.
+pub fn place_of(task: &Task, output: &Output) -> PathBuf {
+    task.cwd.join(&output.path)
+}
+
+fn output_directory(task: &Task) -> Option<PathBuf> {
+    let first = task.outputs.iter().find(|output| output.kind != OutputKind::DepInfo)?;
+    place_of(task, first).parent().map(Path::to_owned)
+}
+
+fn is_one_date_possible(task: &Task) -> bool {
+    let kinds = || task.outputs.iter().map(|output| output.kind);
+    let is_known = |kind| {
+        matches!(
+            kind,
+            OutputKind::DepInfo
+                | OutputKind::Metadata
+                | OutputKind::Rlib
+                | OutputKind::SharedLibrary
+                | OutputKind::Executable
+                | OutputKind::Debug
+        )
+    };
+    let is_linked =
+        |kind| matches!(kind, OutputKind::Rlib | OutputKind::SharedLibrary | OutputKind::Executable);
+    // Metadata alone is `cargo check`'s, which dates it itself, through whatever inode.
+    kinds().all(is_known)
+        && kinds().any(is_linked)
+        && task.depends_on.iter().all(|path| is_dated(&task.cwd.join(path)))
+        && task.build_script_output.as_ref().is_none_or(|output| build_script::date(task, output))
+}
+
+/// Whether a dependency bears the constant date: the file itself, and the metadata beside a
+/// library, because cargo goes by the newest output of a unit.
+fn is_dated(path: &Path) -> bool {
+    let is_library = path.extension().is_some_and(|extension| extension == "rlib");
+    has_constant_date(path) == Some(true)
+        && (!is_library || has_constant_date(&path.with_extension("rmeta")) != Some(false))
+}
+
+/// `None` where there is no file, or none that can be looked at.
+pub(super) fn has_constant_date(path: &Path) -> Option<bool> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(metadata.modified().ok()? == constant_date())
+}
+
+/// Gives a file the constant date.
+pub(super) fn set_constant_date(path: &Path) -> io::Result<()> {
+    File::open(path)?.set_times(FileTimes::new().set_modified(constant_date()))
+}
+
+/// Gives a file the mode and date that it is to be shared with.
+pub fn dress(path: &Path, placing: &Placing) -> io::Result<()> {
+    let file = File::open(path)?;
+    if let Some(modified) = placing.modified {
+        file.set_times(FileTimes::new().set_modified(modified))?;
+    }
+    file.set_permissions(Permissions::from_mode(placing.mode))
+}
+
+/// How one output is laid down. The mode is what the compiler would have given under the
+/// caller's umask (RST-04), but for shared libraries of crates, which nobody writes to: they
+/// are read-only, so that nobody does.
+pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing {
+    let mode = if output.kind.is_executable() { 0o777 } else { 0o666 } & !task.umask;
+    let is_shared = match (dating, output.kind) {
+        (_, OutputKind::DepInfo | OutputKind::Debug) | (Dating::Own, _) => false,
+        (Dating::Libraries, kind) => kind == OutputKind::Rlib,
+        (Dating::Everything, _) => true,
+    };
+    if !is_shared {
+        return Placing { mode, modified: None, sharing: Sharing::Private };
+    }
+    let mode = if output.kind == OutputKind::Rlib { mode & !0o222 } else { mode };
+    Placing { mode, modified: Some(constant_date()), sharing: Sharing::Hardlink }
+}

@@ -1,0 +1,288 @@
+//! The `.d` file: which files and variables a compile read.
+//!
+//! Pure. Parsed rather than patched: a name with a space is written in two ways in one file
+//! (escaped among the prerequisites, as it is among the targets), so text replacement would
+//! get one of them wrong. Only what is written back byte for byte counts as understood
+//! (KEY-04); everything else is refused.
+//!
+//! Invariant (RST-06): what is rendered parses back to the same.
+
+use thiserror::Error;
+
+/// A dep-info file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DepInfo {
+    /// What was made, the `.d` file first.
+    pub targets: Vec<Vec<u8>>,
+    /// What was read, in the compiler's order.
+    pub files: Vec<Vec<u8>>,
+    /// Variables that were asked for; no value is unset (KEY-06).
+    pub env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// Why a dep-info file is not understood.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DepInfoError {
+    /// A line is none that the compiler is known to write.
+    #[error("line {line} of the dep-info is not understood")]
+    Line {
+        /// Which, from 1.
+        line: usize,
+    },
+    /// The same facts would have been written differently.
+    #[error("the dep-info is not in the compiler's own form")]
+    Form,
+}
+
+const ENV_PREFIX: &[u8] = b"# env-dep:";
+
+impl DepInfo {
+    /// Reads one.
+    pub fn parse(text: &[u8]) -> Result<DepInfo, DepInfoError> {
+        let mut info = DepInfo::default();
+        let mut phony = Vec::new();
+        for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
+            info.take_line(line, &mut phony).ok_or(DepInfoError::Line { line: number + 1 })?;
+        }
+        if info.render() == text { Ok(info) } else { Err(DepInfoError::Form) }
+    }
+
+    fn take_line(&mut self, line: &[u8], phony: &mut Vec<Vec<u8>>) -> Option<()> {
+        if let Some(variable) = line.strip_prefix(ENV_PREFIX) {
+            self.env.push(parse_variable(variable)?);
+        } else if let Some(at) = rule_separator(line) {
+            self.targets.push(line[..at].to_vec());
+            let files = split_names(&line[at + 2..]);
+            if self.targets.len() == 1 {
+                self.files = files;
+            } else if self.files != files {
+                // Something else than the compiler wrote this.
+                return None;
+            }
+        } else if let Some(name) = line.strip_suffix(b":") {
+            phony.push(unescape_name(name));
+        } else if !line.is_empty() {
+            return None;
+        }
+        Some(())
+    }
+
+    /// Writes it as the compiler does.
+    pub fn render(&self) -> Vec<u8> {
+        let names: Vec<Vec<u8>> = self.files.iter().map(|name| escape_name(name)).collect();
+        let line = names.join(&b' ');
+        let mut text = Vec::new();
+        for target in &self.targets {
+            text.extend_from_slice(target);
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(&line);
+            text.extend_from_slice(b"\n\n");
+        }
+        for name in &names {
+            text.extend_from_slice(name);
+            text.extend_from_slice(b":\n");
+        }
+        if !self.env.is_empty() {
+            text.push(b'\n');
+        }
+        for (name, value) in &self.env {
+            text.extend_from_slice(ENV_PREFIX);
+            escape_variable(name, &mut text);
+            if let Some(value) = value {
+                text.push(b'=');
+                escape_variable(value, &mut text);
+            }
+            text.push(b'\n');
+        }
+        text
+    }
+
+    /// The same with every path replaced by what this makes of it. Values of variables are
+    /// handed to `map_value`.
+    pub fn map(
+        &self,
+        mut map_path: impl FnMut(&[u8]) -> Vec<u8>,
+        mut map_value: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> DepInfo {
+        DepInfo {
+            targets: self.targets.iter().map(|path| map_path(path)).collect(),
+            files: self.files.iter().map(|path| map_path(path)).collect(),
+            env: self
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_ref().map(|value| map_value(value))))
+                .collect(),
+        }
+    }
+
+    /// Adds a file, unless it is there.
+    pub fn add_file(&mut self, path: &[u8]) {
+        if self.files.iter().all(|file| file != path) {
+            self.files.push(path.to_vec());
+        }
+    }
+}
+
+/// Where a rule's target ends: at the last `: `, because a target's spaces are not escaped
+/// and a prerequisite's are.
+fn rule_separator(line: &[u8]) -> Option<usize> {
+    line.windows(2).rposition(|pair| pair == b": ")
+}
+
+/// Prerequisites, unescaped.
+fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut name = Vec::new();
+    let mut bytes = list.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if bytes.peek() == Some(&b' ') => {
+                bytes.next();
+                name.push(b' ');
+            }
+            b' ' => names.push(std::mem::take(&mut name)),
+            other => name.push(other),
+        }
+    }
+    if !name.is_empty() || !names.is_empty() {
+        names.push(name);
+    }
+    names
+}
+
+fn unescape_name(name: &[u8]) -> Vec<u8> {
+    split_names(name).join(&b' ')
+}
+
+fn escape_name(name: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(name.len());
+    for &byte in name {
+        if byte == b' ' {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    escaped
+}
+
+fn parse_variable(text: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    match text.iter().position(|&byte| byte == b'=') {
+        Some(at) => Some((unescape_variable(&text[..at])?, Some(unescape_variable(&text[at + 1..])?))),
+        None => Some((unescape_variable(text)?, None)),
+    }
+}
+
+fn unescape_variable(text: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(&byte) = bytes.next() {
+        plain.push(match byte {
+            b'\\' => match bytes.next()? {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b'\\' => b'\\',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(plain)
+}
+
+fn escape_variable(plain: &[u8], text: &mut Vec<u8>) {
+    for &byte in plain {
+        match byte {
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\r' => text.extend_from_slice(b"\\r"),
+            b'\\' => text.extend_from_slice(b"\\\\"),
+            other => text.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What rustc 1.95 wrote for a crate in a directory `a b/c: d`.
+    const REAL: &[u8] = b"/a b/c: d/x.d: /a\\ b/c:\\ d/l\\ b.rs /a\\ b/c:\\ d/x\\ y.txt
+
+/a b/c: d/libx.rlib: /a\\ b/c:\\ d/l\\ b.rs /a\\ b/c:\\ d/x\\ y.txt
+
+/a\\ b/c:\\ d/l\\ b.rs:
+/a\\ b/c:\\ d/x\\ y.txt:
+
+# env-dep:BAR
+# env-dep:EMPTY=
+# env-dep:FOO=a\\nb\\\\c\\r d
+";
+
+    #[test]
+    fn rst_06_what_the_compiler_writes_is_understood() {
+        let info = DepInfo::parse(REAL).unwrap();
+        assert_eq!(info.targets, [&b"/a b/c: d/x.d"[..], b"/a b/c: d/libx.rlib"]);
+        assert_eq!(info.files, [&b"/a b/c: d/l b.rs"[..], b"/a b/c: d/x y.txt"]);
+        assert_eq!(
+            info.env,
+            [
+                (b"BAR".to_vec(), None),
+                (b"EMPTY".to_vec(), Some(Vec::new())),
+                (b"FOO".to_vec(), Some(b"a\nb\\c\r d".to_vec())),
+            ]
+        );
+        assert_eq!(info.render(), REAL);
+    }
+
+    #[test]
+    fn key_04_what_is_odd_is_refused() {
+        for text in [
+            &b"x.d: a.rs\n\ny.rmeta: b.rs\n\na.rs:\n"[..], // Two rules that differ.
+            b"x.d: a.rs\n\n",                              // A file without its own rule.
+            b"x.d: a.rs\n\na.rs:",                         // Cut off.
+            b"x.d: a.rs\n\na.rs:\n\n# checksum:blake3=00 file_len:1 a.rs\n",
+            b"x.d: a.rs\n\na.rs:\n\n# env-dep:A=\\q\n",
+            b"x.d: a.rs \\\n  b.rs\n",
+            b"nonsense",
+        ] {
+            assert!(DepInfo::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn an_added_file_is_there_once() {
+        let mut info = DepInfo::parse(b"x.d: a.rs\n\na.rs:\n").unwrap();
+        info.add_file(b"e f");
+        info.add_file(b"e f");
+        assert_eq!(info.render(), b"x.d: a.rs e\\ f\n\na.rs:\ne\\ f:\n");
+    }
+
+    fn names() -> impl Strategy<Value = Vec<u8>> {
+        "[a-z/][a-z ./:\"=#]{0,6}[a-z]".prop_map(String::into_bytes)
+    }
+
+    /// Anything may be in a variable.
+    fn variables() -> impl Strategy<Value = (Vec<u8>, Option<Vec<u8>>)> {
+        ("[A-Z_]{1,4}".prop_map(String::into_bytes), proptest::option::of(any::<Vec<u8>>()))
+    }
+
+    proptest! {
+        #[test]
+        fn rst_06_what_is_rendered_parses_back(
+            targets in proptest::collection::vec(names(), 1..4),
+            files in proptest::collection::vec(names(), 1..5),
+            env in proptest::collection::vec(variables(), 0..4),
+        ) {
+            let info = DepInfo { targets, files, env };
+            prop_assert_eq!(DepInfo::parse(&info.render()).unwrap(), info);
+        }
+
+        #[test]
+        fn nothing_is_misread(text: Vec<u8>) {
+            if let Ok(info) = DepInfo::parse(&text) {
+                prop_assert_eq!(info.render(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Laying down a result: files first, then what the call is to say.
+//!
+//! Everything that can be known to be wrong is found out before the first file is touched.
+//! What fails after that is undone: files that were laid down go, and the compiler makes all
+//! of them (RST-05). The metadata is laid down first, because it is what others wait for.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kache_cas::{BlobStore, Link, LocalFiles, Mention};
+use kache_cas::{Digest, DigestFunction};
+use kache_proto::reapi::{ActionResult, Digest as WireDigest};
+
+use super::dates::{self, Dating, place_of};
+use super::dep_info::DepInfo;
+use super::error::RestoreError;
+use super::write_file::write_file;
+use super::{messages, text};
+use crate::action::{Output, OutputKind, Task};
+use crate::compile::{Piece, Stream};
+use crate::roles::Roots;
+
+/// The largest dep-info or message that is read into memory: a thousand times the usual.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+
+/// A result that was laid down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// What the call is to say, in order.
+    pub said: Vec<Piece>,
+    /// What it is to exit with.
+    pub exit_code: i32,
+    /// Bytes laid down.
+    pub bytes: u64,
+    /// Of these, bytes that take no room of their own.
+    pub shared_bytes: u64,
+    /// What lies where now, so that nobody has to read it to know.
+    pub placed: Vec<(PathBuf, Digest)>,
+    /// What the compile took when it ran.
+    pub compile_time: Duration,
+}
+
+/// Lays down a result.
+pub fn restore(
+    task: &Task,
+    result: &ActionResult,
+    files: &dyn LocalFiles,
+    blobs: &dyn BlobStore,
+) -> Result<Restored, RestoreError> {
+    let mut plan = plan(task, result)?;
+    // A stable sort: what the metadata overtakes keeps its order.
+    plan.sort_by_key(|(output, _)| output.kind != OutputKind::Metadata);
+    let function = task.query.function;
+    let stdout = said(blobs, function, &result.stdout_raw, result.stdout_digest.as_ref())?;
+    let stderr = said(blobs, function, &result.stderr_raw, result.stderr_digest.as_ref())?;
+    let dep_infos = plan.iter().filter(|(output, _)| output.kind == OutputKind::DepInfo);
+    let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
+        .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))
+        .collect::<Result<_, RestoreError>>()?;
+    let dating = dates::decide(task, files, dates::is_rebuild(task));
+    let mut laid =
+        Laid { task, files, dating, undo: Vec::new(), bytes: 0, shared_bytes: 0, placed: Vec::new() };
+    for (output, digest) in &plan {
+        if output.kind != OutputKind::DepInfo {
+            laid.place(output, digest)?;
+        }
+    }
+    for (output, text) in &dep_infos {
+        laid.write(output, text)?;
+    }
+    let exit_code = result.exit_code;
+    let stderr =
+        if exit_code == 0 { messages::stderr(task, &stderr) } else { messages::stdout(task, &stderr) };
+    let said = [(Stream::Stdout, messages::stdout(task, &stdout)), (Stream::Stderr, stderr)];
+    let said = said.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+    Ok(Restored {
+        said: said.map(|(stream, bytes)| Piece { stream, bytes: Bytes::from(bytes) }).collect(),
+        exit_code,
+        compile_time: compile_time(result),
+        ..laid.done()
+    })
+}
+
+/// Which blob goes to which output. Every output that the compile has to make is there, and
+/// none that it was not asked for.
+fn plan<'a>(task: &'a Task, result: &ActionResult) -> Result<Vec<(&'a Output, Digest)>, RestoreError> {
+    let mut named: HashMap<Vec<u8>, Digest> = HashMap::new();
+    for file in &result.output_files {
+        let digest =
+            file.digest.as_ref().ok_or(RestoreError::Malformed { what: "a file without a digest" })?;
+        named.insert(file.path.clone().into_bytes(), parse(task.query.function, digest)?);
+    }
+    let mut plan = Vec::new();
+    for output in &task.outputs {
+        match named.remove(&output.name.in_input_root()) {
+            Some(digest) => plan.push((output, digest)),
+            None if output.is_required && result.exit_code == 0 => {
+                return Err(RestoreError::Lacking { path: output.path.clone() });
+            }
+            None => {}
+        }
+    }
+    match named.into_keys().next() {
+        Some(path) => Err(RestoreError::Unexpected { path: String::from_utf8_lossy(&path).into_owned() }),
+        None => Ok(plan),
+    }
+}
+
+fn parse(function: DigestFunction, digest: &WireDigest) -> Result<Digest, RestoreError> {
+    Digest::parse(function, &digest.hash, digest.size_bytes)
+        .map_err(|_| RestoreError::Malformed { what: "a digest" })
+}
+
+fn read(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, RestoreError> {
+    if digest.size_bytes > TEXT_BYTES_MAX {
+        return Err(RestoreError::Malformed { what: "a text of unreasonable size" });
+    }
+    let content = blobs.open(digest, Mention::Use)?.ok_or(RestoreError::Gone { digest: *digest })?;
+    content.read_all().map_err(|source| RestoreError::Io { path: digest.to_string().into(), source })
+}
+
+fn said(
+    blobs: &dyn BlobStore,
+    function: DigestFunction,
+    raw: &Bytes,
+    digest: Option<&WireDigest>,
+) -> Result<Bytes, RestoreError> {
+    match digest {
+        Some(digest) if raw.is_empty() => read(blobs, &parse(function, digest)?),
+        _ => Ok(raw.clone()),
+    }
+}
+
+/// A stored dep-info in this checkout's paths, with the files that cargo is to watch too.
+fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
+    let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
+    for path in &task.extra_dep_info {
+        info.add_file(path.as_os_str().as_bytes());
+    }
+    Ok(info.render())
+}
+
+fn localise(roots: &Roots, info: &DepInfo) -> Result<DepInfo, RestoreError> {
+    let mut all_known = true;
+    let local = info.map(
+        |path| {
+            text::localise_path(roots, path).unwrap_or_else(|| {
+                all_known = false;
+                Vec::new()
+            })
+        },
+        |value| text::localise(roots, text::Notation::Plain, value),
+    );
+    if all_known { Ok(local) } else { Err(RestoreError::Malformed { what: "a path below an unknown root" }) }
+}
+
+fn compile_time(result: &ActionResult) -> Duration {
+    let metadata = result.execution_metadata.as_ref();
+    let time = |of: fn(
+        &kache_proto::reapi::ExecutedActionMetadata,
+    ) -> &Option<kache_proto::well_known::Timestamp>| {
+        let stamp = of(metadata?).as_ref()?;
+        Some(Duration::new(u64::try_from(stamp.seconds).ok()?, u32::try_from(stamp.nanos).ok()?))
+    };
+    let start = time(|metadata| &metadata.execution_start_timestamp);
+    let end = time(|metadata| &metadata.execution_completed_timestamp);
+    start.zip(end).map(|(start, end)| end.saturating_sub(start)).unwrap_or_default()
+}
+
+/// Files that were laid down. They go with this value unless it is done.
+struct Laid<'a> {
+    task: &'a Task,
+    files: &'a dyn LocalFiles,
+    dating: Dating,
+    undo: Vec<PathBuf>,
+    bytes: u64,
+    shared_bytes: u64,
+    placed: Vec<(PathBuf, Digest)>,
+}
+
+impl Laid<'_> {
+    fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
+        let path = place_of(self.task, output);
+        let placing = dates::placing(self.task, output, self.dating);
+        let link =
+            self.files.place(digest, &path, &placing)?.ok_or(RestoreError::Gone { digest: *digest })?;
+        self.undo.push(path.clone());
+        self.placed.push((path, *digest));
+        self.bytes += digest.size_bytes;
+        if link != Link::Copy {
+            self.shared_bytes += digest.size_bytes;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, output: &Output, text: &[u8]) -> Result<(), RestoreError> {
+        let path = place_of(self.task, output);
+        let mode = dates::placing(self.task, output, self.dating).mode;
+        write_file(&path, text, mode).map_err(|source| RestoreError::Io { path: path.clone(), source })?;
+        self.undo.push(path);
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn done(mut self) -> Restored {
+        self.undo.clear();
+        Restored {
+            said: Vec::new(),
+            exit_code: 0,
+            bytes: self.bytes,
+            shared_bytes: self.shared_bytes,
+            placed: std::mem::take(&mut self.placed),
+            compile_time: Duration::ZERO,
+        }
+    }
+}
+
+impl Drop for Laid<'_> {
+    fn drop(&mut self) {
+        for path in &self.undo {
+            // What cannot be removed is overwritten by the compiler, which runs next.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

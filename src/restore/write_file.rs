@@ -1,0 +1,25 @@
+//! Writing a small file whole: elsewhere, then renamed. Whoever looks sees the old one or
+//! the new one, and an inode that others share is never written to (RST-02).
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Writes a file with exactly this mode.
+pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+    let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_file_name(format!(".kache-{}-text-{number}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        fs::rename(&draft, path)
+    };
+    write().inspect_err(|_| {
+        // The draft is ours alone; that it may not exist is no trouble.
+        let _ = fs::remove_file(&draft);
+    })
+}
