@@ -1,8 +1,34 @@
 //! What a compile reads, found out before it runs. Reads the world; everything it finds
 //! arrives at the key as an [`Inputs`].
 
+mod bytes;
+mod crates;
+mod disk_world;
+mod env;
+mod facts;
+mod find_roots;
+mod gather;
+mod memos;
+mod process;
+mod proxy;
+mod reachable;
+mod snapshot;
+mod stamp;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod toolchain;
 mod types;
 mod world;
 
-pub use types::{Input, InputKind, Inputs, Toolchain};
+pub use crates::CRATES_MAX;
+pub use disk_world::DiskWorld;
+pub use facts::FACTS_MAX;
+pub use find_roots::{RootSettings, roots};
+pub use gather::{GatherSettings, gather};
+pub use memos::MEMOS_MAX;
+pub use stamp::{CLOCK_GRAIN, Inode, Stamp};
+pub use toolchain::toolchain;
+pub use types::{Input, InputKind, Inputs, Toolchain, Variables};
 pub use world::{FileState, World, WorldError};

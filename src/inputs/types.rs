@@ -14,12 +14,15 @@ pub struct Inputs {
     pub toolchain: Toolchain,
     /// Files, in order of their paths, each once.
     pub files: Vec<Input>,
-    /// Variables that count whatever the compiler reports, in order of their names. Values
-    /// hold stand-ins for roots.
-    pub env: Vec<(String, Option<Vec<u8>>)>,
+    /// Variables that count whatever the compiler reports.
+    pub env: Variables,
     /// `cache.key_salt`; empty is none (KEY-20).
     pub salt: Vec<u8>,
 }
+
+/// Variables in order of their names, with their values if they are set. Values hold
+/// stand-ins for roots.
+pub type Variables = Vec<(String, Option<Vec<u8>>)>;
 
 /// A compiler, by content (KEY-12).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,102 @@
+//! Length-framed bytes, for what is kept between two runs of the daemon and for questions
+//! that are made of several parts. Fixed little-endian integers; reading never panics.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use kache_cas::{Digest, DigestFunction, Hash};
+
+use super::stamp::{Inode, Stamp};
+
+/// Appends.
+#[derive(Debug, Default)]
+pub(super) struct Writer(pub(super) Vec<u8>);
+
+impl Writer {
+    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    pub(super) fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    pub(super) fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        self.u64(bytes.len() as u64).0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn path(&mut self, path: &Path) -> &mut Self {
+        self.bytes(path.as_os_str().as_bytes())
+    }
+
+    pub(super) fn optional(&mut self, bytes: Option<impl AsRef<[u8]>>) -> &mut Self {
+        match bytes {
+            None => self.u32(0),
+            Some(bytes) => self.u32(1).bytes(bytes),
+        }
+    }
+
+    /// Only BLAKE3 is ever computed for an input.
+    pub(super) fn digest<K>(&mut self, digest: &Digest<K>) -> &mut Self {
+        self.0.extend_from_slice(&digest.hash.0);
+        self.u64(digest.size_bytes)
+    }
+
+    pub(super) fn stamp(&mut self, stamp: &Stamp) -> &mut Self {
+        self.u64(stamp.inode.device).u64(stamp.inode.number).u64(stamp.size_bytes);
+        self.u64(stamp.mtime_ns.cast_unsigned()).u64(stamp.ctime_ns.cast_unsigned()).u32(stamp.mode)
+    }
+}
+
+/// Takes off the front; `None` where there is too little.
+#[derive(Debug)]
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.u64()?).ok()?;
+        self.take(len)
+    }
+
+    pub(super) fn path(&mut self) -> Option<PathBuf> {
+        self.bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        self.bytes().and_then(|bytes| String::from_utf8(bytes.to_owned()).ok())
+    }
+
+    pub(super) fn digest<K>(&mut self) -> Option<Digest<K>> {
+        let hash = Hash(self.take(Hash::LEN)?.try_into().ok()?);
+        Some(Digest::new(DigestFunction::Blake3, hash, self.u64()?))
+    }
+
+    pub(super) fn stamp(&mut self) -> Option<Stamp> {
+        Some(Stamp {
+            inode: Inode { device: self.u64()?, number: self.u64()? },
+            size_bytes: self.u64()?,
+            mtime_ns: self.u64()?.cast_signed(),
+            ctime_ns: self.u64()?.cast_signed(),
+            mode: self.u32()?,
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Which crates a crate uses, remembered for each crate that passed by.
+//!
+//! A linked output contains crates that its command line does not name: the dependencies of
+//! its dependencies (KEY-14). Each compile names its own, so they are known for every crate
+//! whose compile kache has seen. They are kept under the digest of what that compile made,
+//! and, until that is there, under the place where it will be. Only direct uses are kept:
+//! what a crate reaches is found by walking, which needs the files' digests anyway.
+//!
+//! It reads no file. For a crate that nobody has seen it has no answer, and then the caller
+//! takes everything that could be meant.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kache_cas::Digest;
+
+use super::bytes::{Reader, Writer};
+
+/// How many crates are remembered by digest.
+pub const CRATES_MAX: usize = 50_000;
+
+/// How many compiles are remembered by place. Those of one build are far fewer.
+const PLACES_MAX: usize = 20_000;
+
+/// What a crate uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Uses {
+    /// File names of crates as they are linked, such as `libserde-0123456789abcdef.rlib`.
+    pub(super) crates: Vec<String>,
+    /// Native libraries, as `-l` names them.
+    pub(super) natives: Vec<String>,
+}
+
+/// What the crate in this file is called where it is linked: the compiler may have been given
+/// its metadata only.
+pub(super) fn linked_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".rmeta");
+    Some(stem.map_or_else(|| name.to_owned(), |stem| format!("{stem}.rlib")))
+}
+
+impl Uses {
+    pub(super) fn write(&self, writer: &mut Writer) {
+        for list in [&self.crates, &self.natives] {
+            writer.u64(list.len() as u64);
+            list.iter().for_each(|name| {
+                writer.bytes(name);
+            });
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Uses> {
+        let mut list = || {
+            let mut names = Vec::new();
+            for _ in 0..reader.u64()? {
+                names.push(reader.text()?);
+            }
+            Some(names)
+        };
+        Some(Uses { crates: list()?, natives: list()? })
+    }
+}
+
+/// What every crate uses.
+#[derive(Debug, Default)]
+pub(super) struct Crates {
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_digest: HashMap<Digest, Arc<Uses>>,
+    by_place: HashMap<PathBuf, Arc<Uses>>,
+}
+
+impl Crates {
+    /// What the crate in this file uses.
+    pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<Uses>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let found = known.by_digest.get(digest);
+        found.or_else(|| known.by_place.get(&path.with_extension(""))).cloned()
+    }
+
+    /// A compile begins that will make `lib….rlib` and its like at this place; `place` has no
+    /// extension.
+    pub(super) fn begin(&self, place: PathBuf, uses: Arc<Uses>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.by_place.len() >= PLACES_MAX {
+            known.by_place.clear();
+        }
+        known.by_place.insert(place, uses);
+    }
+
+    /// A file with this content now lies there.
+    pub(super) fn note(&self, path: &Path, digest: &Digest) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(uses) = known.by_place.get(&path.with_extension("")).cloned() else { return };
+        if known.by_digest.len() >= CRATES_MAX {
+            known.by_digest.clear();
+        }
+        known.by_digest.insert(*digest, uses);
+    }
+
+    /// Takes up what was kept.
+    pub(super) fn load(&self, kept: Vec<(Digest, Arc<Uses>)>) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).by_digest.extend(kept);
+    }
+
+    /// A copy of what is known by digest.
+    pub(super) fn all(&self) -> Vec<(Digest, Arc<Uses>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! The world as it is on disk, hashed once.
+//!
+//! Everything it says is true of the moment it is asked: a memo or a fact is only used after
+//! a `stat` has confirmed it. A file younger than the filesystem clock's grain is hashed
+//! again every time (KEY-05), except where kache itself has just written it.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use kache_cas::{Digest, DigestFunction, Hasher};
+
+use super::bytes::Writer;
+use super::crates::{Crates, Uses};
+use super::facts::{Fact, Facts};
+use super::memos::Memos;
+use super::snapshot::Snapshot;
+use super::stamp::{Stamp, is_absence};
+use super::world::{FileState, World, WorldError};
+
+/// What is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How often a file that changes while it is read is read again before it counts as
+/// unreadable.
+const READS_MAX: u32 = 3;
+
+/// The function that names inputs: the store's own.
+pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
+
+/// Files, directories and what was found out about them.
+#[derive(Debug, Default)]
+pub struct DiskWorld {
+    memos: Memos,
+    facts: Facts,
+    crates: Crates,
+    snapshot: Option<PathBuf>,
+    is_changed: AtomicBool,
+}
+
+impl DiskWorld {
+    /// A world that is forgotten when it goes.
+    pub fn new() -> DiskWorld {
+        DiskWorld::default()
+    }
+
+    /// With what an earlier one has saved in this file.
+    pub fn open(snapshot: impl Into<PathBuf>) -> DiskWorld {
+        let path = snapshot.into();
+        let kept = Snapshot::load(&path);
+        let world = DiskWorld { snapshot: Some(path), ..DiskWorld::default() };
+        kept.memos.iter().for_each(|memo| world.memos.put(memo.stamp, memo.digest));
+        kept.facts.into_iter().for_each(|(question, fact)| world.facts.put(question, fact));
+        world.crates.load(kept.crates);
+        world
+    }
+
+    /// Saves what is known, if there is anything new and a file for it.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(path) = &self.snapshot else { return Ok(()) };
+        if !self.is_changed.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let kept = Snapshot { memos: self.memos.all(), facts: self.facts.all(), crates: self.crates.all() };
+        kept.save(path).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
+    }
+
+    /// This file was just laid down by kache, or taken into the store as it is: its content
+    /// is known by construction, however young it is.
+    pub fn note_placed(&self, path: &Path, digest: Digest) {
+        if let Ok(Some(stamp)) = Stamp::of(path)
+            && stamp.is_file()
+            && stamp.size_bytes == digest.size_bytes
+        {
+            self.memos.put(stamp, digest);
+            self.crates.note(path, &digest);
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What the crate in this file uses, if its compile was seen.
+    pub(super) fn uses(&self, path: &Path, digest: &Digest) -> Option<Arc<Uses>> {
+        self.crates.get(path, digest)
+    }
+
+    /// A compile begins whose crate will lie at this place, extension left out.
+    pub(super) fn begin_crate(&self, place: PathBuf, uses: Arc<Uses>) {
+        self.crates.begin(place, uses);
+    }
+
+    /// The answer to a question: from memory while nothing that it was made of has changed,
+    /// else found by `find`, which also says which paths it depends on.
+    pub(super) fn fact<E>(
+        &self,
+        question: Writer,
+        find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
+    ) -> Result<Arc<Fact>, E> {
+        let question = question.0;
+        if let Some(fact) = self.facts.get(&question) {
+            return Ok(fact);
+        }
+        let begun = SystemTime::now();
+        let (value, paths) = find()?;
+        let stamped: io::Result<Vec<_>> =
+            paths.into_iter().map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect();
+        let Ok(depends_on) = stamped else {
+            return Ok(Arc::new(Fact { value, depends_on: Vec::new() }));
+        };
+        let is_settled = depends_on.iter().flat_map(|(_, stamp)| stamp).all(|stamp| stamp.is_settled(begun));
+        let fact = Arc::new(Fact { value, depends_on });
+        if is_settled {
+            self.facts.put(question, fact.clone());
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
+        Ok(fact)
+    }
+
+    /// The names in a directory, in order; `None` if there is no directory.
+    pub(super) fn names(&self, path: &Path) -> Result<Option<Vec<Vec<u8>>>, WorldError> {
+        names(path).map_err(|source| WorldError { path: path.to_owned(), source })
+    }
+
+    fn digest(&self, path: &Path, stamp: &Stamp) -> io::Result<(Stamp, Digest)> {
+        if let Some(digest) = self.memos.get(stamp) {
+            return Ok((*stamp, digest));
+        }
+        for _ in 0..READS_MAX {
+            let begun = SystemTime::now();
+            let Some((stamp, digest)) = hash(path)? else { continue };
+            if stamp.is_settled(begun) {
+                self.memos.put(stamp, digest);
+                self.is_changed.store(true, Ordering::Relaxed);
+            }
+            return Ok((stamp, digest));
+        }
+        Err(io::Error::other("it changes while it is read"))
+    }
+
+    fn state_of(&self, path: &Path) -> io::Result<FileState> {
+        let Some(stamp) = Stamp::of(path)? else { return Ok(FileState::Absent) };
+        if stamp.is_directory() {
+            return Ok(FileState::Directory);
+        }
+        if !stamp.is_file() {
+            return Err(io::Error::other("it is neither a file nor a directory"));
+        }
+        let (stamp, digest) = self.digest(path, &stamp)?;
+        Ok(FileState::File { digest, is_executable: stamp.is_executable() })
+    }
+
+    fn listing_of(&self, path: &Path) -> io::Result<Option<Digest>> {
+        let Some(stamp) = Stamp::of(path)?.filter(Stamp::is_directory) else { return Ok(None) };
+        if let Some(digest) = self.memos.get(&stamp) {
+            return Ok(Some(digest));
+        }
+        let begun = SystemTime::now();
+        let Some(names) = names(path)? else { return Ok(None) };
+        let mut framed = Writer::default();
+        names.iter().for_each(|name| {
+            framed.bytes(name);
+        });
+        let digest = Digest::of(FUNCTION, &framed.0);
+        if stamp.is_settled(begun) && Stamp::of(path)? == Some(stamp) {
+            self.memos.put(stamp, digest);
+        }
+        Ok(Some(digest))
+    }
+}
+
+impl World for DiskWorld {
+    fn state(&self, path: &Path) -> Result<FileState, WorldError> {
+        match self.state_of(path) {
+            // It went away between two calls.
+            Err(error) if is_absence(&error) => Ok(FileState::Absent),
+            other => other.map_err(|source| WorldError { path: path.to_owned(), source }),
+        }
+    }
+
+    fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError> {
+        self.listing_of(path).map_err(|source| WorldError { path: path.to_owned(), source })
+    }
+}
+
+/// Reads a file to its end; `None` if it changed meanwhile.
+fn hash(path: &Path) -> io::Result<Option<(Stamp, Digest)>> {
+    let mut file = File::open(path)?;
+    let before = Stamp::from_metadata(&file.metadata()?);
+    let mut hasher = Hasher::new(FUNCTION);
+    let room = usize::try_from(before.size_bytes).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
+    let mut buffer = vec![0; room];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => hasher.update(&buffer[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let after = Stamp::from_metadata(&file.metadata()?);
+    let digest = hasher.finish().digest(FUNCTION).expect("it was computed in this function");
+    let is_whole = before == after && digest.size_bytes == after.size_bytes;
+    Ok(is_whole.then_some((after, digest)))
+}
+
+fn names(path: &Path) -> io::Result<Option<Vec<Vec<u8>>>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if is_absence(&error) => return Ok(None),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().as_bytes().to_owned());
+    }
+    names.sort_unstable();
+    Ok(Some(names))
+}

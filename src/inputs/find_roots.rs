@@ -1,0 +1,109 @@
+//! Where the roles' directories lie for one call.
+//!
+//! Reads nothing but which marker files exist above the output directory. The answer must
+//! not depend on what was built before: cargo makes its lock file before it calls a
+//! compiler for the first time, and everything else that marks a target directory may come
+//! later, or never.
+
+use std::path::{Path, PathBuf};
+
+use crate::invocation::Call;
+use crate::invocation::rustc::{Rustc, Source, TargetArgument};
+use crate::roles::{Role, Root, Roots};
+
+/// What the configuration and the toolchain say about roots.
+#[derive(Clone, Debug, Default)]
+pub struct RootSettings {
+    /// `paths.base_dirs`, absolute.
+    pub base_dirs: Vec<PathBuf>,
+    /// The toolchain's directory, where it is known.
+    pub sysroot: Option<PathBuf>,
+}
+
+/// In every profile's directory while cargo builds in it.
+const PROFILE_MARKERS: &[&str] = &[".cargo-lock", ".cargo-build-lock"];
+
+/// In a target directory that cargo made.
+const TARGET_MARKERS: &[&str] = &["CACHEDIR.TAG", ".rustc_info.json"];
+
+/// How far above an output directory cargo's own layout reaches:
+/// `<target>/<triple>/<profile>/build/<package>/<hash>/out`, and some room.
+const LAYOUT_DEPTH_MAX: usize = 9;
+
+/// The roots of this call.
+pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
+    let cargo = cargo_home(call);
+    let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
+    let workspace = workspace(rustc, call, cargo.as_deref(), target.as_deref());
+    let root = |role| move |dir: PathBuf| Root { role, dir: lexical(&dir) };
+    let bases = settings.base_dirs.iter().cloned().zip(0..).map(|(dir, index)| root(Role::Base(index))(dir));
+    let mut found = Vec::new();
+    found.extend(workspace.map(root(Role::Workspace)));
+    found.extend(target.map(root(Role::Target)));
+    found.extend(cargo.map(root(Role::Cargo)));
+    found.extend(settings.sysroot.clone().map(root(Role::Sysroot)));
+    found.extend(bases);
+    Roots::new(found.into_iter().filter(|root| root.dir.components().count() > 1))
+}
+
+/// `$CARGO_HOME`, else `$HOME/.cargo`.
+fn cargo_home(call: &Call) -> Option<PathBuf> {
+    let set = |name| call.env.get(name).filter(|value| !value.is_empty());
+    let home = || set("HOME").map(|home| Path::new(home).join(".cargo"));
+    set("CARGO_HOME").map(PathBuf::from).or_else(home).map(|dir| call.cwd.join(dir))
+}
+
+/// Cargo calls what belongs to the workspace from the workspace's root, by relative paths,
+/// and everything else from the package's own directory, by absolute ones.
+fn workspace(rustc: &Rustc, call: &Call, cargo: Option<&Path>, target: Option<&Path>) -> Option<PathBuf> {
+    let is_foreign = cargo.is_some_and(|cargo| {
+        [cargo.join("registry"), cargo.join("git")].iter().any(|dir| call.cwd.starts_with(dir))
+    });
+    let is_relative = match &rustc.source {
+        Source::File(path) => path.is_relative(),
+        Source::Stdin => true,
+    };
+    if is_relative && !is_foreign {
+        return Some(call.cwd.clone());
+    }
+    let holder = target?.parent()?;
+    exists(&holder.join("Cargo.toml")).then(|| holder.to_owned())
+}
+
+/// The target directory, or the output directory itself where it is none of cargo's.
+fn target_dir(out_dir: &Path, rustc: &Rustc) -> PathBuf {
+    let out_dir = lexical(out_dir);
+    let above = || out_dir.ancestors().take(LAYOUT_DEPTH_MAX);
+    let holds = |dir: &Path, markers: &[&str]| markers.iter().any(|marker| exists(&dir.join(marker)));
+    let by_profile = above().find(|dir| holds(dir, PROFILE_MARKERS)).and_then(Path::parent);
+    let found = by_profile.or_else(|| above().find(|dir| holds(dir, TARGET_MARKERS)));
+    let Some(found) = found else { return out_dir };
+    // What is built for a named target has a directory of its own below the target directory.
+    let triple = match &rustc.target {
+        Some(TargetArgument::Triple(triple)) => Some(triple.as_ref()),
+        Some(TargetArgument::Spec(path)) => path.file_stem(),
+        None => None,
+    };
+    let above_triple = found.parent().filter(|_| triple.is_some() && found.file_name() == triple);
+    above_triple.unwrap_or(found).to_owned()
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Without `.`, `..` and doubled slashes.
+pub(super) fn lexical(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    normal
+}

@@ -1,0 +1,101 @@
+//! What the tests of this stage share: calls, files, the real toolchain.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use kache_cas::{Digest, DigestFunction};
+
+use super::types::Toolchain;
+use crate::invocation::rustc::{CrateType, DriverKind, Emit, EmitKind, Presentation, Rustc, Source};
+use crate::invocation::{Call, Environment};
+
+/// A call from this directory.
+pub(super) fn call(cwd: &Path) -> Call {
+    let cwd = cwd.to_owned();
+    Call { argv: Vec::new(), cwd, env: Environment::default(), umask: 0o022, stdin: None }
+}
+
+/// An environment.
+pub(super) fn environment<'a, V: Into<OsString>>(
+    pairs: impl IntoIterator<Item = (&'a str, V)>,
+) -> Environment {
+    pairs.into_iter().collect()
+}
+
+/// A library with this source and nothing else.
+pub(super) fn compile(source: &str) -> Rustc {
+    let emit = [EmitKind::DepInfo, EmitKind::Metadata, EmitKind::Link];
+    Rustc {
+        driver_kind: DriverKind::Rustc,
+        driver: "rustc".into(),
+        rustc: "rustc".into(),
+        crate_name: "x".to_owned(),
+        crate_types: vec![CrateType::Rlib],
+        is_test: false,
+        source: Source::File(source.into()),
+        emit: emit.map(|kind| Emit { kind, path: None }).into(),
+        out_dir: None,
+        output: None,
+        extra_filename: String::new(),
+        externs: Vec::new(),
+        searches: Vec::new(),
+        native_libraries: Vec::new(),
+        linker: None,
+        link_args: Vec::new(),
+        files: Vec::new(),
+        target: None,
+        sysroot: None,
+        keeps_paths: false,
+        presentation: Presentation::default(),
+        incremental: None,
+        split_debuginfo: None,
+        words: Vec::new(),
+    }
+}
+
+/// A file with its directories.
+pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    use std::io::Write as _;
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::File::create(&path).unwrap().write_all(bytes).unwrap();
+    path
+}
+
+/// Gives a file an old date of modification.
+pub(super) fn age(path: &Path) {
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+}
+
+/// Waits until the dates of these files would show a change.
+pub(super) fn settle(paths: &[&Path]) {
+    let is_settled = |path: &&Path| {
+        let stamp = super::Stamp::of(path).unwrap().unwrap();
+        stamp.is_settled(SystemTime::now())
+    };
+    while !paths.iter().all(is_settled) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The directory of the toolchain that these tests are compiled by.
+pub(super) fn real_sysroot() -> PathBuf {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}
+
+/// A toolchain for tests that do not care.
+pub(super) fn made_up_toolchain() -> Toolchain {
+    Toolchain {
+        tree: Digest::empty(DigestFunction::Blake3),
+        sysroot: "/toolchain".into(),
+        driver: "/toolchain/bin/rustc".into(),
+        banner: "rustc".to_owned(),
+        commit_hash: String::new(),
+        host: "x86_64-unknown-linux-gnu".to_owned(),
+    }
+}

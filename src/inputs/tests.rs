@@ -1,0 +1,441 @@
+//! The world on disk, roots and toolchains, with real files and the real compiler.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use kache_cas::{Digest, DigestFunction};
+use tempfile::TempDir;
+
+use super::testing::{age, call, compile, environment, real_sysroot, write};
+use super::*;
+use crate::invocation::Reason;
+use crate::invocation::rustc::{DriverKind, Extern, Source, TargetArgument};
+use crate::roles::Role;
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::of(DigestFunction::Blake3, bytes)
+}
+
+fn file_digest(world: &DiskWorld, path: &Path) -> Digest {
+    match world.state(path).unwrap() {
+        FileState::File { digest, .. } => digest,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn key_05_a_young_file_is_hashed_again() {
+    let dir = TempDir::new().unwrap();
+    let path = write(dir.path(), "a", b"one");
+    let world = DiskWorld::new();
+    assert_eq!(file_digest(&world, &path), digest_of(b"one"));
+    // Rewritten within the clock's grain, and every date that can be set is set back.
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    write(dir.path(), "a", b"two");
+    fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+    assert_eq!(file_digest(&world, &path), digest_of(b"two"));
+}
+
+#[test]
+fn key_05_a_settled_file_is_hashed_once_and_again_when_it_changes() {
+    let dir = TempDir::new().unwrap();
+    let path = write(dir.path(), "a", b"one");
+    let stamp = Stamp::of(&path).unwrap().unwrap();
+    let now = SystemTime::now();
+    assert!(!stamp.is_settled(now));
+    assert!(!stamp.is_settled(now + CLOCK_GRAIN - Duration::from_secs(1)));
+    assert!(stamp.is_settled(now + CLOCK_GRAIN + Duration::from_secs(1)));
+    assert!(!stamp.is_settled(now - Duration::from_secs(3600)), "a clock that jumped back trusts nothing");
+}
+
+#[test]
+fn what_kache_placed_is_known_at_once_and_only_as_long_as_it_stays() {
+    let dir = TempDir::new().unwrap();
+    let path = write(dir.path(), "a", b"one");
+    let world = DiskWorld::new();
+    let claimed = digest_of(b"two");
+    world.note_placed(&path, claimed);
+    assert_eq!(file_digest(&world, &path), claimed, "it is not read again");
+    // The same inode under another name is the same content.
+    let other = dir.path().join("b");
+    fs::hard_link(&path, &other).unwrap();
+    world.note_placed(&other, claimed);
+    assert_eq!(file_digest(&world, &path), claimed);
+    write(dir.path(), "a", b"new");
+    assert_eq!(file_digest(&world, &path), digest_of(b"new"));
+    world.note_placed(&path, digest_of(b"longer than it is"));
+    assert_eq!(file_digest(&world, &path), digest_of(b"new"));
+}
+
+#[test]
+fn sto_08_trouble_is_not_absence() {
+    let dir = TempDir::new().unwrap();
+    let world = DiskWorld::new();
+    let state = |path: &Path| world.state(path);
+    assert_eq!(state(&dir.path().join("none")).unwrap(), FileState::Absent);
+    let file = write(dir.path(), "file", b"");
+    assert_eq!(state(&file.join("below")).unwrap(), FileState::Absent);
+    assert_eq!(state(dir.path()).unwrap(), FileState::Directory);
+    let circle = dir.path().join("circle");
+    symlink(&circle, &circle).unwrap();
+    assert_eq!(state(&circle).unwrap_err().path, circle);
+    assert!(state(Path::new("/dev/null")).is_err());
+}
+
+#[test]
+fn key_22_a_listing_has_no_order_and_frames_its_names() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let world = DiskWorld::new();
+    assert_eq!(world.listing(&one.path().join("none")).unwrap(), None);
+    for (name, other) in [("ab", "c"), ("c", "ab")] {
+        write(one.path(), name, b"");
+        write(two.path(), other, b"other");
+    }
+    assert_eq!(world.listing(one.path()).unwrap(), world.listing(two.path()).unwrap());
+    let before = world.listing(one.path()).unwrap();
+    fs::rename(one.path().join("ab"), one.path().join("a")).unwrap();
+    fs::rename(one.path().join("c"), one.path().join("bc")).unwrap();
+    assert_ne!(world.listing(one.path()).unwrap(), before);
+}
+
+#[test]
+fn sto_09_a_snapshot_is_read_back_or_set_aside() {
+    let dir = TempDir::new().unwrap();
+    let snapshot = dir.path().join("memos");
+    let path = write(dir.path(), "a", b"one");
+    let claimed = digest_of(b"two");
+    let world = DiskWorld::open(&snapshot);
+    world.note_placed(&path, claimed);
+    world.save().unwrap();
+    assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), claimed);
+
+    let whole = fs::read(&snapshot).unwrap();
+    let version_at = b"kache memos\n".len();
+    let mut damaged = vec![whole[..whole.len() - 1].to_vec(), Vec::new(), whole.clone(), whole.clone()];
+    *damaged[2].last_mut().unwrap() ^= 1;
+    damaged[3][version_at] += 1;
+    for bytes in damaged {
+        write(dir.path(), "memos", &bytes);
+        assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), digest_of(b"one"));
+    }
+}
+
+/// A target directory as cargo makes it.
+fn cargo_layout(profile_dir: &Path) {
+    fs::create_dir_all(profile_dir.join("deps")).unwrap();
+    write(profile_dir, ".cargo-lock", b"");
+}
+
+#[test]
+fn key_17_roots_are_found_from_the_call() {
+    let home = TempDir::new().unwrap();
+    let workspace = home.path().join("ws");
+    cargo_layout(&workspace.join("target/debug"));
+    cargo_layout(&workspace.join("target/wasm32-unknown-unknown/debug"));
+    write(&workspace, "Cargo.toml", b"");
+    let mut call = call(&workspace);
+    call.env = environment([("HOME", home.path().as_os_str())]);
+    let mut rustc = compile("src/lib.rs");
+    rustc.out_dir = Some(workspace.join("target/debug/deps"));
+    let settings = RootSettings { base_dirs: vec!["/base".into()], sysroot: Some("/toolchain".into()) };
+    let found = roots(&rustc, &call, &settings);
+    for (role, dir) in [
+        (Role::Workspace, workspace.clone()),
+        (Role::Target, workspace.join("target")),
+        (Role::Cargo, home.path().join(".cargo")),
+        (Role::Sysroot, "/toolchain".into()),
+        (Role::Base(0), "/base".into()),
+    ] {
+        assert_eq!(found.dir(role), Some(&*dir));
+    }
+    // What is built for a target that is named has the same target directory.
+    rustc.target = Some(TargetArgument::Triple("wasm32-unknown-unknown".to_owned()));
+    rustc.out_dir = Some(workspace.join("target/wasm32-unknown-unknown/debug/deps"));
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*workspace.join("target")));
+    // A package of the registry has no directory of its own, but knows the workspace.
+    let package = home.path().join(".cargo/registry/src/index/itoa-1.0.0");
+    rustc.source = Source::File(package.join("src/lib.rs"));
+    call.cwd = package;
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), Some(&*workspace));
+    // And where the target directory lies elsewhere, it knows none.
+    let elsewhere = home.path().join("elsewhere/t");
+    cargo_layout(&elsewhere.join("debug"));
+    rustc.out_dir = Some(elsewhere.join("debug/deps"));
+    rustc.target = None;
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), None);
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*elsewhere));
+    // `$CARGO_HOME` goes before `$HOME`, and an empty one counts as none.
+    let home_at = |cargo_home: &str| {
+        let mut call = call.clone();
+        call.env = environment([("HOME", OsString::from("/h")), ("CARGO_HOME", cargo_home.into())]);
+        roots(&rustc, &call, &settings).dir(Role::Cargo).map(Path::to_owned)
+    };
+    assert_eq!(home_at("/c"), Some("/c".into()));
+    assert_eq!(home_at(""), Some("/h/.cargo".into()));
+}
+
+/// The real toolchain under another name. What says where it lies is copied; the rest is
+/// symbolic links, for the dates of the real one are not ours to change.
+fn clone_toolchain(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let is_copied = entry.file_name().to_string_lossy().starts_with("librustc_driver");
+        match entry.file_type().unwrap().is_dir() {
+            true if from.ends_with("share") || from.ends_with("lib/rustlib/src") => {}
+            true => clone_toolchain(&from, &to),
+            false if is_copied || from.ends_with("bin/rustc") => drop(fs::copy(&from, &to).unwrap()),
+            false => symlink(&from, &to).unwrap(),
+        }
+    }
+}
+
+fn some_file(dir: &Path, start: &str, end: &str) -> PathBuf {
+    let mut paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_meant = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(start) && name.ends_with(end)
+    };
+    paths.find(is_meant).unwrap()
+}
+
+#[test]
+fn key_12_a_patched_toolchain_is_another_one() {
+    let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
+    clone_toolchain(&sysroot, dir.path());
+    let world = DiskWorld::new();
+    let mut rustc = compile("src/lib.rs");
+    rustc.rustc = dir.path().join("bin/rustc");
+    rustc.driver = rustc.rustc.clone();
+    let call = call(Path::new("/"));
+    let found = toolchain(&rustc, &call, &world).unwrap();
+    assert!(found.banner.starts_with("rustc "), "{}", found.banner);
+    assert_eq!(found.sysroot, dir.path().canonicalize().unwrap());
+    let library = dir.path().join(format!("lib/rustlib/{}/lib", found.host));
+    // One byte of a library, the size and the date as before.
+    let patched = some_file(&library, "libcfg_if-", ".rlib");
+    let (mut bytes, metadata) = (fs::read(&patched).unwrap(), fs::metadata(&patched).unwrap());
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::remove_file(&patched).unwrap();
+    write(&library, patched.file_name().unwrap().to_str().unwrap(), &bytes);
+    let file = fs::File::options().write(true).open(&patched).unwrap();
+    file.set_modified(metadata.modified().unwrap()).unwrap();
+    let other = toolchain(&rustc, &call, &world).unwrap();
+    assert_eq!((&other.banner, &other.sysroot), (&found.banner, &found.sysroot));
+    assert_ne!(other.tree, found.tree);
+    // An additional file counts too.
+    write(&library, "libextra-0.rlib", b"");
+    assert_ne!(toolchain(&rustc, &call, &world).unwrap().tree, other.tree);
+}
+
+#[test]
+fn key_12_the_same_toolchain_elsewhere_is_the_same() {
+    let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
+    clone_toolchain(&sysroot, dir.path());
+    let world = DiskWorld::new();
+    let of = |dir: &Path| {
+        let mut rustc = compile("src/lib.rs");
+        rustc.rustc = dir.join("bin/rustc");
+        rustc.driver = rustc.rustc.clone();
+        toolchain(&rustc, &call(Path::new("/")), &world).unwrap().tree
+    };
+    assert_eq!(of(dir.path()), of(&sysroot));
+}
+
+#[test]
+fn key_12_a_toolchain_is_hashed_and_asked_once_even_by_two_daemons() {
+    let dir = TempDir::new().unwrap();
+    let mut rustc = compile("src/lib.rs");
+    rustc.rustc = real_sysroot().join("bin/rustc");
+    rustc.driver = rustc.rustc.clone();
+    let call = call(Path::new("/"));
+    let world = DiskWorld::open(dir.path().join("memos"));
+    let found = toolchain(&rustc, &call, &world).unwrap();
+    world.save().unwrap();
+    let asked = process::asked();
+    assert!(asked > 0);
+    assert_eq!(toolchain(&rustc, &call, &DiskWorld::open(dir.path().join("memos"))).unwrap(), found);
+    assert_eq!(process::asked(), asked);
+}
+
+#[test]
+fn key_12_a_script_is_no_compiler() {
+    let dir = TempDir::new().unwrap();
+    let script = write(dir.path(), "rustc", b"#!/bin/sh\nexec rustc \"$@\"\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut rustc = compile("src/lib.rs");
+    rustc.rustc = script.clone();
+    rustc.driver = script;
+    let refused = toolchain(&rustc, &call(Path::new("/")), &DiskWorld::new()).unwrap_err();
+    assert_eq!(refused.reason, Reason::UnknownCompiler);
+}
+
+/// A `rustup` that answers `which`, and counts how often.
+fn fake_rustup(dir: &Path, real: &Path) -> PathBuf {
+    let log = dir.join("log");
+    let text = format!("#!/bin/sh\necho x >> {}\necho {}/$2\n", log.display(), real.display());
+    let rustup = write(dir, "rustup", text.as_bytes());
+    fs::set_permissions(&rustup, fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("rustup", dir.join("rustc")).unwrap();
+    age(&rustup);
+    log
+}
+
+#[test]
+fn key_12_a_proxy_is_resolved_once_for_each_toolchain_that_is_chosen() {
+    let dir = TempDir::new().unwrap();
+    let bin = real_sysroot().join("bin");
+    let log = fake_rustup(dir.path(), &bin);
+    let home = dir.path().join("home");
+    let settings = write(&home.join(".rustup"), "settings.toml", b"[overrides]\n");
+    let world = DiskWorld::new();
+    let mut call = call(dir.path());
+    call.env = environment([("HOME", home.as_os_str()), ("PATH", dir.path().as_os_str())]);
+    testing::settle(&[&dir.path().join("rustup"), &settings]);
+    let resolve = |call: &_| proxy::resolve(Path::new("rustc"), call, &world).unwrap();
+    for _ in 0..3 {
+        assert_eq!(resolve(&call), bin.join("rustc"));
+    }
+    let asked = || fs::read_to_string(&log).unwrap().lines().count();
+    assert_eq!(asked(), 1);
+    // A directory that chooses nothing of its own shares the answer.
+    call.cwd = home.clone();
+    resolve(&call);
+    assert_eq!(asked(), 1);
+    write(&home, "rust-toolchain.toml", b"[toolchain]\n");
+    resolve(&call);
+    assert_eq!(asked(), 2);
+}
+
+#[test]
+fn key_14_inputs_count_by_place_and_content() {
+    let dir = TempDir::new().unwrap();
+    let call = call(dir.path());
+    let world = DiskWorld::new();
+    let one = write(dir.path(), "target/debug/deps/libone-1.rmeta", b"one");
+    let two = write(dir.path(), "target/debug/deps/libtwo-2.rmeta", b"two");
+    write(dir.path(), "src/lib.rs", b"");
+    let mut rustc = compile("src/lib.rs");
+    rustc.driver = real_sysroot().join("bin/rustc");
+    rustc.rustc = rustc.driver.clone();
+    let named = |name: &str, path: &Path| Extern {
+        options: String::new(),
+        name: name.to_owned(),
+        path: Some(path.to_owned()),
+    };
+    rustc.externs = vec![named("two", &two), named("one", &one)];
+    let toolchain = toolchain(&rustc, &call, &world).unwrap();
+    let roots = roots(&rustc, &call, &RootSettings::default());
+    let files = || {
+        let inputs = gather(&rustc, &call, &roots, toolchain.clone(), &world, &GatherSettings::default());
+        inputs.map(|inputs| inputs.files)
+    };
+    let before = files().unwrap();
+    let places: Vec<_> = before.iter().map(|input| input.path.to_string()).collect();
+    assert_eq!(places.len(), 3);
+    assert!(
+        places.is_sorted() && places.contains(&"ws/target/debug/deps/libone-1.rmeta".to_owned()),
+        "{places:?}"
+    );
+    // KEY-02: the same two contents the other way round are something else.
+    write(dir.path(), "target/debug/deps/libone-1.rmeta", b"two");
+    write(dir.path(), "target/debug/deps/libtwo-2.rmeta", b"one");
+    assert_ne!(files().unwrap(), before);
+    // KEY-04: what is missing makes it uncacheable.
+    fs::remove_file(&two).unwrap();
+    assert_eq!(files().unwrap_err().reason, Reason::UnknownInput);
+}
+
+#[test]
+fn key_13_only_what_is_read_counts() {
+    let roots = roots(&compile("src/lib.rs"), &call(Path::new("/home/a/ws")), &RootSettings::default());
+    let keyed = |rustc: &crate::invocation::rustc::Rustc, pairs: &[(&str, &str)], declared: &[&str]| {
+        let mut call = call(Path::new("/home/a/ws"));
+        call.env = environment(pairs.iter().copied());
+        let declared: Vec<_> = declared.iter().map(|&name| name.to_owned()).collect();
+        let found = env::keyed(rustc, &call, &roots, &declared, false).unwrap();
+        let text = |value: Option<Vec<u8>>| value.map(|value| String::from_utf8(value).unwrap());
+        found.into_iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>()
+    };
+    let own = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+    let plain = compile("src/lib.rs");
+    let noise = [("PATH", "/bin"), ("MAKEFLAGS", "-j"), ("CARGO_PKG_NAME", "x"), ("TERM", "dumb")];
+    assert_eq!(keyed(&plain, &noise, &[]), []);
+    assert_eq!(keyed(&plain, &[("RUSTC_BOOTSTRAP", "")], &[]), [own("RUSTC_BOOTSTRAP", Some(""))]);
+    // KEY-21: what is declared is added, set or not.
+    let declared = keyed(&plain, &[("MINE", "1")], &["MINE", "NOT_SET"]);
+    assert_eq!(declared, [own("MINE", Some("1")), own("NOT_SET", None)]);
+    // KEY-23: a procedural macro may read what cargo says of the package.
+    let mut user = compile("src/lib.rs");
+    let path = Some("/home/a/ws/target/debug/deps/libpm-1.so".into());
+    user.externs = vec![Extern { options: String::new(), name: "pm".to_owned(), path }];
+    let package = [("CARGO_MANIFEST_DIR", "/home/a/ws/app"), ("CARGO_PKG_NAME", "x:/home/a/ws2")];
+    let expected =
+        [own("CARGO_MANIFEST_DIR", Some("/kache/ws/app")), own("CARGO_PKG_NAME", Some("x:/home/a/ws2"))];
+    assert_eq!(keyed(&user, &package, &[]), expected);
+    user.driver_kind = DriverKind::Clippy;
+    assert_eq!(keyed(&user, &[("CLIPPY_ARGS", "-D")], &[]), [own("CLIPPY_ARGS", Some("-D"))]);
+}
+
+#[test]
+fn key_23_what_a_build_script_sets_counts() {
+    let dir = TempDir::new().unwrap();
+    let package = dir.path().join("build/p-1");
+    write(&package, "output", b"cargo:rerun-if-changed=x\ncargo::rustc-env=NEW=1\ncargo:rustc-env=OLD=a=b\n");
+    let mut call = call(dir.path());
+    let out_dir = package.join("out");
+    call.env =
+        environment([("OUT_DIR", out_dir.as_os_str()), ("NEW", "1".as_ref()), ("OLD", "a=b".as_ref())]);
+    let mut rustc = compile("src/lib.rs");
+    rustc.externs =
+        vec![Extern { options: String::new(), name: "x".to_owned(), path: Some("x.rmeta".into()) }];
+    let roots = roots(&rustc, &call, &RootSettings::default());
+    let found = env::keyed(&rustc, &call, &roots, &[], false).unwrap();
+    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["NEW", "OLD", "OUT_DIR"]);
+}
+
+#[test]
+fn key_16_the_settings_of_clippy_count() {
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "ws/app/src/lib.rs", b"");
+    let mut call = call(&dir.path().join("ws"));
+    call.env = environment([("CARGO_MANIFEST_DIR", dir.path().join("ws/app"))]);
+    let mut rustc = compile("app/src/lib.rs");
+    rustc.driver_kind = DriverKind::Clippy;
+    let roots = roots(&rustc, &call, &RootSettings::default());
+    let toolchain = testing::made_up_toolchain();
+    let world = DiskWorld::new();
+    let files = || {
+        let found = gather(&rustc, &call, &roots, toolchain.clone(), &world, &GatherSettings::default());
+        found.unwrap().files.into_iter().map(|input| input.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(files(), ["ws/app/src/lib.rs"]);
+    write(dir.path(), "ws/clippy.toml", b"");
+    assert_eq!(files(), ["ws/app/src/lib.rs", "ws/clippy.toml"]);
+    // The nearest one is taken, and no other.
+    write(dir.path(), "ws/app/.clippy.toml", b"");
+    assert_eq!(files(), ["ws/app/.clippy.toml", "ws/app/src/lib.rs"]);
+}
+
+#[test]
+fn key_21_declared_inputs_count_whole() {
+    let dir = TempDir::new().unwrap();
+    write(dir.path(), "src/lib.rs", b"");
+    write(dir.path(), "sql/deep/b.sql", b"");
+    write(dir.path(), "sql/a.sql", b"");
+    let call = call(dir.path());
+    let rustc = compile("src/lib.rs");
+    let roots = roots(&rustc, &call, &RootSettings::default());
+    let extra_inputs = vec![dir.path().join("sql"), dir.path().join("none")];
+    let settings = GatherSettings { extra_inputs, ..Default::default() };
+    let toolchain = testing::made_up_toolchain();
+    let found = gather(&rustc, &call, &roots, toolchain, &DiskWorld::new(), &settings).unwrap();
+    let paths: Vec<_> = found.files.iter().map(|input| input.path.to_string()).collect();
+    assert_eq!(paths, ["ws/sql/a.sql", "ws/sql/deep/b.sql", "ws/src/lib.rs"]);
+}
