@@ -16,7 +16,7 @@ use super::find_roots::lexical;
 use super::reachable::take_reachable;
 use super::types::{Input, InputKind, Inputs, Toolchain};
 use super::world::{FileState, World as _};
-use crate::invocation::rustc::{CrateType, DriverKind, EmitKind, Rustc, Source, TargetArgument};
+use crate::invocation::rustc::{CrateType, DriverKind, Rustc, Source, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{RolePath, Roots};
 
@@ -63,7 +63,7 @@ pub fn gather(
     for path in &settings.extra_inputs {
         gathered.declared(path, 0)?;
     }
-    let is_linked = is_linked(rustc);
+    let is_linked = rustc.is_linked();
     if is_linked {
         return Err(Bypass::new(Reason::UnknownLinkInput, "the link toolchain"));
     }
@@ -76,12 +76,6 @@ pub fn gather(
     }
     let files = gathered.files.into_values().collect();
     Ok(Inputs { toolchain, files, env, salt: settings.salt.clone() })
-}
-
-/// Whether a linker runs (KEY-15).
-fn is_linked(rustc: &Rustc) -> bool {
-    let links = rustc.emit.iter().any(|emit| emit.kind == EmitKind::Link);
-    links && (rustc.is_test || rustc.crate_types.iter().any(|kind| kind.is_linked()))
 }
 
 /// Where the crate will lie, without extension, if others can use it.

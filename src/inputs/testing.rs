@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use kache_cas::{Digest, DigestFunction};
 
 use super::types::Toolchain;
-use crate::invocation::rustc::{CrateType, DriverKind, Emit, EmitKind, Presentation, Rustc, Source};
+use crate::invocation::rustc::{Parsed, Rustc};
 use crate::invocation::{Call, Environment};
 
 /// A call from this directory.
@@ -27,32 +27,16 @@ pub(super) fn environment<'a, V: Into<OsString>>(
 
 /// A library with this source and nothing else.
 pub(super) fn compile(source: &str) -> Rustc {
-    let emit = [EmitKind::DepInfo, EmitKind::Metadata, EmitKind::Link];
-    Rustc {
-        driver_kind: DriverKind::Rustc,
-        driver: "rustc".into(),
-        rustc: "rustc".into(),
-        crate_name: "x".to_owned(),
-        crate_types: vec![CrateType::Rlib],
-        is_test: false,
-        source: Source::File(source.into()),
-        emit: emit.map(|kind| Emit { kind, path: None }).into(),
-        out_dir: None,
-        output: None,
-        extra_filename: String::new(),
-        externs: Vec::new(),
-        searches: Vec::new(),
-        native_libraries: Vec::new(),
-        linker: None,
-        link_args: Vec::new(),
-        files: Vec::new(),
-        target: None,
-        sysroot: None,
-        keeps_paths: false,
-        presentation: Presentation::default(),
-        incremental: None,
-        split_debuginfo: None,
-        words: Vec::new(),
+    parse(&["rustc", "--crate-name=x", "--crate-type=lib", "--emit=dep-info,metadata,link", source])
+}
+
+/// What the parser makes of a command line.
+pub(super) fn parse(argv: &[&str]) -> Rustc {
+    let mut call = call(Path::new("/"));
+    call.argv = argv.iter().map(OsString::from).collect();
+    match crate::invocation::rustc::parse(&call, &|path| fs::read(path)) {
+        Parsed::Compile(rustc) => *rustc,
+        other => panic!("{other:?}"),
     }
 }
 
