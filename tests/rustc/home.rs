@@ -1,0 +1,211 @@
+//! A home for one test: a cleared environment, its own `$CARGO_HOME`, its own store and
+//! sockets, and a daemon that ends with it.
+//!
+//! Cargo and rustc are the real ones, those that this test was built with. Nothing here
+//! knows what a cache should answer; that is the tests' business.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::report::{Call, calls_in};
+use crate::step::Step;
+use crate::tree::Tree;
+
+/// How long anything here may take. Only what is broken comes near it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The wrapper under test.
+pub(crate) const KACHE: &str = env!("CARGO_BIN_EXE_kache");
+
+/// A home.
+pub(crate) struct Home {
+    dir: tempfile::TempDir,
+    /// Where worktrees lie; on the same volume as the store.
+    base: PathBuf,
+    variables: Vec<(String, String)>,
+    calls_seen: Cell<usize>,
+}
+
+impl Home {
+    /// With a daemon that is ready, so that no call is passed on because one is starting.
+    pub(crate) fn new() -> Self {
+        let home = Home::without_daemon();
+        home.start();
+        home
+    }
+
+    pub(crate) fn without_daemon() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().to_owned();
+        Home::at(dir, base)
+    }
+
+    /// The same with everything but the sockets on another volume.
+    pub(crate) fn on_volume(mountpoint: &Path) -> Self {
+        let home = Home::at(tempfile::tempdir().unwrap(), mountpoint.to_owned());
+        let home = home.with("KACHE_RESERVE", "0");
+        home.start();
+        home
+    }
+
+    fn at(dir: tempfile::TempDir, base: PathBuf) -> Self {
+        let variables = Vec::new();
+        let home = Home { dir, base, variables, calls_seen: Cell::new(0) };
+        let (sockets, cache) = (home.dir.path().join("s"), home.base.join("cache"));
+        home.with("KACHE_SOCKET_DIR", sockets.to_str().unwrap())
+            .with("KACHE_CACHE_DIR", cache.to_str().unwrap())
+            // A daemon that a failing test leaves behind ends by itself.
+            .with("KACHE_DAEMON_IDLE_TIMEOUT", "120")
+            .of_user("user")
+    }
+
+    /// Another user of the same daemon: `$HOME` and `$CARGO_HOME` lie elsewhere from now on.
+    pub(crate) fn of_user(self, name: &str) -> Self {
+        let home = self.base.join(name);
+        fs::create_dir_all(home.join("cargo")).unwrap();
+        let registry = self.base.join("registry");
+        if !registry.exists() {
+            crate::registry::write(&registry);
+        }
+        fs::write(home.join("cargo/config.toml"), crate::registry::cargo_config(&registry)).unwrap();
+        let cargo_home = home.join("cargo");
+        self.with("HOME", home.to_str().unwrap()).with("CARGO_HOME", cargo_home.to_str().unwrap())
+    }
+
+    /// Sets a variable for everything that is started here.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.retain(|(set, _)| set != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> PathBuf {
+        PathBuf::from(&self.variables.iter().find(|(set, _)| set == name).unwrap().1)
+    }
+
+    /// Where worktrees and the store lie.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// An empty directory for a worktree.
+    pub(crate) fn tree(&self, name: &str) -> Tree {
+        Tree::new(self.base.join(name))
+    }
+
+    /// A program in this home's environment.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", toolchain_bin().display());
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("CARGO_TERM_COLOR", "never")
+            .env("CARGO_NET_OFFLINE", "true");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).current_dir(&self.base);
+        command
+    }
+
+    /// Cargo in a worktree, with kache as its wrapper.
+    pub(crate) fn cargo(&self, tree: &Tree, args: &[&str]) -> Step<'_> {
+        self.plain_cargo(tree, args).env("RUSTC_WRAPPER", KACHE)
+    }
+
+    /// Cargo in a worktree, as if there were no kache.
+    pub(crate) fn plain_cargo(&self, tree: &Tree, args: &[&str]) -> Step<'_> {
+        let mut command = self.command(toolchain_bin().join("cargo"));
+        command.args(args).current_dir(tree.path());
+        Step::new(self, command)
+    }
+
+    /// `kache rustc …`, as cargo would call it.
+    pub(crate) fn rustc(&self, tree: &Tree, args: &[&str]) -> Step<'_> {
+        let mut command = self.command(KACHE);
+        command.arg(rustc()).args(args).current_dir(tree.path());
+        Step::new(self, command)
+    }
+
+    /// A command of `kache` itself.
+    pub(crate) fn kache(&self, args: &[&str]) -> Step<'_> {
+        let mut command = self.command(KACHE);
+        command.args(args);
+        Step::new(self, command)
+    }
+
+    /// What wrapper calls did since the last time this was asked.
+    pub(crate) fn new_calls(&self) -> Vec<Call> {
+        let report = self.command(KACHE).args(["report", "--format", "json"]).output().unwrap();
+        assert!(report.status.success(), "{report:?}");
+        let calls = calls_in(&report.stdout);
+        let seen = self.calls_seen.replace(calls.len());
+        calls.into_iter().skip(seen).collect()
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn start(&self) {
+        let output = self.command(KACHE).args(["daemon", "start"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Stops the daemon in good order.
+    pub(crate) fn stop(&self) {
+        let output = self.command(KACHE).args(["daemon", "stop"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// The daemon's process id, by the note in its lock.
+    pub(crate) fn daemon_pid(&self) -> Option<Pid> {
+        let sockets = self.variable("KACHE_SOCKET_DIR");
+        let place = kache_client::Place::new(&self.variable("KACHE_CACHE_DIR"), Some(&sockets));
+        let note = fs::read_to_string(place.daemon_lock()).ok()?;
+        let pid: i32 = note.lines().next()?.parse().ok()?;
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let is_ours = String::from_utf8_lossy(&environment).contains(sockets.to_str().unwrap());
+        is_ours.then_some(Pid::from_raw(pid))
+    }
+
+    /// Ends the daemon as a crash would.
+    pub(crate) fn kill_daemon(&self) {
+        if let Some(pid) = self.daemon_pid() {
+            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+            eventually("the daemon's end", || self.daemon_pid().is_none());
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(pid) = self.daemon_pid() {
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            // Its files are removed next.
+            eventually("the daemon's end", || self.daemon_pid().is_none());
+        }
+    }
+}
+
+/// Where the real programs are: beside the cargo that built this test.
+pub(crate) fn toolchain_bin() -> &'static Path {
+    Path::new(env!("CARGO")).parent().expect("a program lies in a directory")
+}
+
+pub(crate) fn rustc() -> PathBuf {
+    toolchain_bin().join("rustc")
+}
+
+/// Waits for something to become true.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,180 @@
+//! What a compile reads: KEY-01 to KEY-05.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::home::{Home, eventually};
+use crate::tree::Tree;
+use crate::unit::Unit;
+
+#[test]
+fn key_01_every_file_that_is_read_counts() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let out_dir = tree.join("target/debug/build/all-1/out");
+    let inputs: &[(&str, &str, &str)] = &[
+        ("src/plain.rs", "pub const P: &str = \"0\";", "pub const P: &str = \"1\";"),
+        ("src/dir/mod.rs", "pub const D: &str = \"0\";", "pub const D: &str = \"1\";"),
+        ("other place/odd.rs", "pub const O: &str = \"0\";", "pub const O: &str = \"1\";"),
+        ("src/included.rs", "const I: &str = \"0\";", "const I: &str = \"1\";"),
+        ("src/text.txt", "0", "1"),
+        ("src/bytes.bin", "0", "1"),
+        ("target/debug/build/all-1/out/made.rs", "const M: &str = \"0\";", "const M: &str = \"1\";"),
+        ("src/doc.md", "//! nothing", "//! something"),
+        ("src/all.rs", "println!(\"{P}", "println!(\"0{P}"),
+    ];
+    tree.write(
+        "src/all.rs",
+        r#"#![doc = include_str!("doc.md")]
+mod plain; mod dir;
+#[path = "../other place/odd.rs"] mod odd;
+use plain::P; use dir::D; use odd::O;
+include!("included.rs");
+const T: &str = include_str!("text.txt");
+const B: &[u8] = include_bytes!("bytes.bin");
+include!(concat!(env!("OUT_DIR"), "/made.rs"));
+fn main() { println!("{P}{D}{O}{I}{T}{}{M}", B[0] as char) }
+"#,
+    );
+    for (path, before, _) in &inputs[..inputs.len() - 1] {
+        tree.write(path, before);
+    }
+    let unit = Unit::bin(&home, &tree, "all").env("OUT_DIR", out_dir.to_str().unwrap());
+    assert_eq!(unit.misses(), "0000000");
+    for (path, before, after) in inputs {
+        tree.edit(path, before, after);
+        let changed = unit.misses();
+        assert!(changed != "0000000" || *path == "src/doc.md", "{path}");
+        tree.edit(path, after, before);
+        assert_eq!(unit.hits(), "0000000", "{path} is as it was");
+    }
+}
+
+#[test]
+fn key_02_two_inputs_that_change_places_are_another_action() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write_all(&[
+        ("src/two.rs", "fn main() { println!(\"{}{}\", include_str!(\"a.txt\"), include_str!(\"b.txt\")) }"),
+        ("src/a.txt", "1"),
+        ("src/b.txt", "2"),
+    ]);
+    let unit = Unit::bin(&home, &tree, "two");
+    assert_eq!(unit.misses(), "12");
+    tree.rename("src/a.txt", "src/c.txt").rename("src/b.txt", "src/a.txt").rename("src/c.txt", "src/b.txt");
+    assert_eq!(unit.misses(), "21");
+    tree.write("src/b.txt", "2");
+    assert_eq!(unit.misses(), "22");
+}
+
+#[test]
+fn key_03_a_file_that_appears_counts() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write_all(&[
+        ("src/lone.rs", "mod foo; fn main() { println!(\"{}\", foo::F) }"),
+        ("src/foo/mod.rs", "pub const F: u32 = 1;"),
+    ]);
+    let unit = Unit::bin(&home, &tree, "lone");
+    assert_eq!(unit.misses(), "1");
+    // rustc looked for it, did not find it, and does not say so in the dep-info.
+    tree.write("src/foo.rs", "pub const F: u32 = 2;");
+    assert!(unit.fails().contains("E0761"));
+    tree.remove("src/foo/mod.rs");
+    assert_eq!(unit.misses(), "2");
+    tree.write("src/foo/mod.rs", "pub const F: u32 = 1;");
+    assert!(unit.fails().contains("E0761"));
+    tree.remove("src/foo.rs");
+    assert_eq!(unit.hits(), "1");
+}
+
+#[test]
+fn key_04_what_is_not_wholly_known_is_not_stored() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    // No dep-info is asked for, so nobody says what was read.
+    tree.write_all(&[
+        ("src/blind.rs", "mod m; fn main() { println!(\"{}\", m::M) }"),
+        ("src/m.rs", "pub const M: u32 = 1;"),
+    ]);
+    let unit = Unit::bin(&home, &tree, "blind").emit("link");
+    for value in [1, 2, 1] {
+        tree.write("src/m.rs", format!("pub const M: u32 = {value};"));
+        let (_, outcome) = unit.compare();
+        assert!(format!("{outcome:?}").contains(&format!("\"{value}\"")), "{outcome:?}");
+    }
+    // A dep-info in which nobody can tell where one name ends and the next begins.
+    tree.write("src/odd.rs", "fn main() { println!(\"{}\", include_str!(\"a\\nb.txt\")) }");
+    let unit = Unit::bin(&home, &tree, "odd");
+    for value in ["1", "2", "1"] {
+        tree.write("src/a\nb.txt", value);
+        let (_, outcome) = unit.compare();
+        assert!(format!("{outcome:?}").contains(&format!("Some(\"{value}\")")), "{outcome:?}");
+    }
+}
+
+/// A proc macro that waits in the middle of a compile, and says when it does.
+const WAITING: &str = r#"use proc_macro::TokenStream;
+#[proc_macro]
+pub fn wait(_: TokenStream) -> TokenStream {
+    if let Some(dir) = std::env::var_os("WAIT_IN") {
+        let dir = std::path::PathBuf::from(dir);
+        std::fs::write(dir.join("waits"), "").unwrap();
+        while !dir.join("go").exists() { std::thread::sleep(std::time::Duration::from_millis(2)); }
+    }
+    TokenStream::new()
+}
+"#;
+
+#[test]
+fn key_05_what_changes_during_the_compile_is_not_stored() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write_all(&[
+        ("src/pm.rs", WAITING),
+        (
+            "src/slow.rs",
+            "const A: &str = include_str!(\"a.txt\"); pm::wait!(); fn main() { println!(\"{A}\") }",
+        ),
+        ("src/a.txt", "before"),
+    ]);
+    assert_eq!(Unit::proc_macro(&home, &tree, "pm").misses(), "");
+    let unit = Unit::bin(&home, &tree, "slow").uses("pm", "libpm-01234567.so");
+    age(&tree, "src/a.txt");
+    let child = unit.kache().env("WAIT_IN", tree.text()).spawn();
+    eventually("the compiler's waiting", || tree.join("waits").exists());
+    tree.write("src/a.txt", "after!").write("go", "");
+    assert!(child.wait_with_output().unwrap().status.success());
+    home.new_calls();
+    // What was read is not what is there now; nor can anybody tell what was read.
+    assert_eq!(unit.misses(), "after!");
+    tree.write("src/a.txt", "before");
+    assert_eq!(unit.misses(), "before");
+    assert_eq!(unit.hits(), "before");
+}
+
+#[test]
+fn key_05_quick_changes_of_the_same_length_are_seen() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write_all(&[
+        ("src/quick.rs", "fn main() { println!(\"{}\", include_str!(\"n.txt\")) }"),
+        ("src/n.txt", "0"),
+    ]);
+    let unit = Unit::bin(&home, &tree, "quick");
+    let when = SystemTime::now() - Duration::from_secs(1000);
+    for value in ["1", "2", "3", "1", "2", "3"] {
+        // With the date of before, as some tools leave it.
+        tree.write("src/n.txt", value);
+        fs::File::options().write(true).open(tree.join("src/n.txt")).unwrap().set_modified(when).unwrap();
+        assert_eq!(unit.compare().1.prints(), value);
+    }
+}
+
+/// Makes a file older than any filesystem's clock is coarse.
+fn age(tree: &Tree, path: &str) {
+    assert!(
+        Command::new("touch").args(["-d", "2001-01-01"]).arg(tree.join(path)).status().unwrap().success()
+    );
+}

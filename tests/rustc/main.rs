@@ -1,0 +1,30 @@
+//! Real builds through kache, against real builds without it.
+//!
+//! Every test is named for the invariant that it guards. Most are differential: something is
+//! built, changed or moved, built again, and what programs print, what is said, and what
+//! cargo takes for fresh is compared with what a build without kache gives.
+
+// Inodes, modes and signals are compared.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
+mod files;
+mod flags;
+mod fresh;
+mod home;
+mod inputs;
+mod linked;
+mod places;
+mod project;
+mod registry;
+mod report;
+mod running;
+mod settings;
+mod step;
+mod texts;
+mod toolchain;
+mod tree;
+mod trouble;
+mod unit;
+mod values;
+mod volumes;

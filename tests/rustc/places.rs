@@ -1,0 +1,140 @@
+//! Where a checkout lies: KEY-17 to KEY-19.
+
+use crate::home::Home;
+use crate::project::{self, PRINTS};
+use crate::tree::{Tree, different};
+use crate::unit::Unit;
+
+/// The flags with which plain rustc makes the bytes that kache makes.
+fn remaps(home: &Home, tree: &Tree) -> String {
+    let cargo = home.variable("CARGO_HOME");
+    let remap = |from: &str, to: &str| format!("--remap-path-prefix={from}={to}");
+    // Separated as paths with spaces in them demand.
+    [remap(cargo.to_str().unwrap(), "/kache/cargo"), remap(tree.text(), ".")].join("\x1f")
+}
+
+#[test]
+fn key_17_checkouts_and_homes_share_every_byte() {
+    let home = Home::new();
+    let near = project::mini(&home, "a");
+    // So that plain cargo, which would compile members incrementally, makes the same.
+    let build = |home: &Home, tree: &Tree| {
+        home.cargo(tree, &["build", "--workspace", "--all-targets"]).env("CARGO_INCREMENTAL", "0").ok()
+    };
+    build(&home, &near);
+    let home = home.of_user("another user");
+    let far = project::mini_far_away(&home);
+    build(&home, &far).expect_all_hits();
+    assert_eq!(far.prints("target/debug/app"), PRINTS);
+    let shared = far.artifacts("target");
+    assert_eq!(different(&shared, &near.artifacts("target")), [""; 0]);
+
+    far.rename("target", "restored");
+    home.plain_cargo(&far, &["build", "--workspace", "--all-targets"])
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_ENCODED_RUSTFLAGS", &remaps(&home, &far))
+        .ok();
+    let plain = far.artifacts("target");
+    assert!(plain.len() > 20, "{plain:#?}");
+    assert_eq!(different(&shared, &plain), [""; 0], "with kache, and without");
+}
+
+#[test]
+fn key_17_a_target_directory_may_lie_anywhere() {
+    let home = Home::new();
+    for (checkout, target) in [("a", "target of a"), ("b/longer", "elsewhere/t")] {
+        let tree = project::mini(&home, checkout);
+        let target = home.base().join(target);
+        let step = || home.cargo(&tree, &["build"]).env("CARGO_TARGET_DIR", target.to_str().unwrap());
+        let built = step().ok();
+        if checkout != "a" {
+            built.expect_all_hits();
+        }
+        step().ok().expect_silent();
+        assert_eq!(tree.prints(target.join("debug/app").to_str().unwrap()), PRINTS);
+    }
+}
+
+#[test]
+fn key_17_panics_and_backtraces_name_files_as_without() {
+    let home = Home::new();
+    let tree = project::mini(&home, "a");
+    let panics = |tree: &Tree, program: &str| {
+        let mut command = home.command(tree.join(program));
+        let output = command.env("RUST_BACKTRACE", "1").current_dir(tree.path()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let lines = text.lines().filter(|line| line.contains(".rs") && !line.contains("/rustc/"));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    home.plain_cargo(&tree, &["build", "--example", "ex"]).ok();
+    let without = panics(&tree, "target/debug/examples/ex");
+    tree.remove("target");
+    home.cargo(&tree, &["build", "--example", "ex"]).ok();
+    assert_eq!(panics(&tree, "target/debug/examples/ex"), without);
+    let other = project::mini_far_away(&home);
+    home.cargo(&other, &["build", "--example", "ex"]).ok().expect_all_hits();
+    assert_eq!(panics(&other, "target/debug/examples/ex"), without);
+    assert!(without.iter().any(|line| line.contains("kcore/src/lib.rs")), "{without:?}");
+}
+
+/// A program that says where it thinks its source lies.
+const PLACE: &str =
+    "include!(concat!(env!(\"OUT_DIR\"), \"/place.rs\")); fn main() { println!(\"{}\", place()) }";
+
+fn placed<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
+    let out_dir = tree.join("target/debug/build/place-1/out");
+    tree.write("target/debug/build/place-1/out/place.rs", "fn place() -> &'static str { file!() }");
+    tree.write("src/place.rs", PLACE);
+    Unit::bin(home, tree, "place").env("OUT_DIR", out_dir.to_str().unwrap())
+}
+
+#[test]
+fn key_18_without_remapping_a_result_belongs_to_its_place() {
+    let home = Home::new().with("KACHE_RUSTC_PATH_NORMALIZE", "0");
+    for checkout in ["one", "another which is longer"] {
+        let tree = home.tree(checkout);
+        let unit = placed(&home, &tree);
+        let own = tree.join("target/debug/build/place-1/out/place.rs");
+        assert_eq!(unit.misses(), own.to_str().unwrap(), "as without kache");
+        assert_eq!(unit.hits(), own.to_str().unwrap());
+    }
+    let home = home.with("KACHE_RUSTC_PATH_NORMALIZE", "1");
+    let tree = home.tree("one");
+    // Where remapping is on the program says what is right in every checkout.
+    let built = placed(&home, &tree).kache().ok();
+    assert_eq!(built.only_call().result, "miss");
+    assert_eq!(tree.prints("target/debug/deps/place-01234567"), "./target/debug/build/place-1/out/place.rs");
+}
+
+#[test]
+fn key_18_coverage_keeps_its_paths() {
+    let home = Home::new();
+    for checkout in ["one", "another which is longer"] {
+        let tree = home.tree(checkout);
+        tree.write("src/cover.rs", "fn main() { println!(\"covered\") }");
+        let unit = Unit::lib(&home, &tree, "cover").with(&["-C", "instrument-coverage"]);
+        unit.plain().ok_unwatched();
+        let plain = std::fs::read(unit.output(".rlib")).unwrap();
+        let built = unit.kache().ok();
+        assert_eq!(built.only_call().result, "miss", "{built:?}");
+        assert!(std::fs::read(unit.output(".rlib")).unwrap() == plain, "the paths in it are this checkout's");
+        unit.kache().ok().expect_all_hits();
+        assert!(std::fs::read(unit.output(".rlib")).unwrap() == plain);
+    }
+}
+
+#[test]
+fn key_19_a_users_own_remapping_keeps_its_meaning() {
+    let home = Home::new();
+    for checkout in ["one", "another which is longer"] {
+        let tree = home.tree(checkout);
+        let unit = placed(&home, &tree);
+        let root = format!("--remap-path-prefix={}=/mine", tree.text());
+        let target = format!("--remap-path-prefix={}/target=/built", tree.text());
+        let tail = "debug/build/place-1/out/place.rs";
+        // The last one that matches counts.
+        assert_eq!(unit.clone().with(&[&root]).compare().1.prints(), format!("/mine/target/{tail}"));
+        assert_eq!(unit.clone().with(&[&root, &target]).compare().1.prints(), format!("/built/{tail}"));
+        assert_eq!(unit.clone().with(&[&target, &root]).compare().1.prints(), format!("/mine/target/{tail}"));
+    }
+}

@@ -1,0 +1,166 @@
+//! The compiler and the files that options name: KEY-12 and KEY-16.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use crate::home::{Home, rustc, toolchain_bin};
+use crate::project;
+use crate::tree::Tree;
+use crate::unit::Unit;
+
+/// A rustc that is a script before the real one, always of one length and one date.
+fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
+    let path = tree.join("toolchain/rustc");
+    let real = rustc();
+    let text = format!("exec '{}' --cfg 'patched=\"{value}\"' --cap-lints=allow \"$@\"", real.display());
+    tree.script("toolchain/rustc", &text);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000)).unwrap();
+    path
+}
+
+#[test]
+fn key_12_a_patched_compiler_with_the_same_banner_is_another() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let main = "fn main() { println!(\"{}\", if cfg!(patched = \"1\") { 1 } else { 2 }) }";
+    for (step, value) in [1, 2, 1].into_iter().enumerate() {
+        let compiler = patched_rustc(&tree, value);
+        let project = project::program(&home, &format!("p{step}"), main);
+        home.cargo(&project, &["build"]).env("RUSTC", compiler.to_str().unwrap()).ok();
+        assert_eq!(project.prints("target/debug/prog"), value.to_string());
+    }
+}
+
+/// A sysroot that is the real one, but for one more library in it.
+fn sysroot(tree: &Tree) -> PathBuf {
+    let real = toolchain_bin().parent().unwrap();
+    let top = tree.join("sysroot");
+    let mut rest = PathBuf::new();
+    // Directories on the way to the libraries are real, all beside them links.
+    for name in ["lib", "rustlib", host(), "lib"] {
+        rest.push(name);
+        fs::create_dir_all(top.join(&rest)).unwrap();
+        for entry in fs::read_dir(real.join(&rest)).unwrap() {
+            let link = top.join(&rest).join(entry.as_ref().unwrap().file_name());
+            let is_on_the_way = ["rustlib", host(), "lib"].iter().any(|name| link.ends_with(name));
+            if !is_on_the_way {
+                symlink(entry.unwrap().path(), link).unwrap();
+            }
+        }
+    }
+    top
+}
+
+/// The triple that the compiler runs on.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let output = Command::new(rustc()).arg("-vV").output().unwrap();
+        let banner = String::from_utf8(output.stdout).unwrap();
+        let line = banner.lines().find_map(|line| line.strip_prefix("host: "));
+        line.expect("rustc says what it runs on").to_owned()
+    })
+}
+
+#[test]
+fn key_12_the_targets_libraries_count() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let sysroot = sysroot(&tree);
+    let add = |number: u32| {
+        tree.write("extra.rs", format!("pub fn extra() -> u32 {{ {number} }}"));
+        let mut compile = Command::new(rustc());
+        compile.args(["--crate-name=extra", "--crate-type=rlib", "--edition=2021", "extra.rs", "--out-dir"]);
+        compile.arg(sysroot.join("lib/rustlib").join(host()).join("lib")).current_dir(tree.path());
+        assert!(compile.status().unwrap().success());
+    };
+    tree.write("src/sys.rs", "extern crate extra; fn main() { println!(\"{}\", extra::extra()) }");
+    let argument = format!("--sysroot={}", sysroot.display());
+    let unit = Unit::bin(&home, &tree, "sys").with(&[&argument]);
+    for number in [1, 2, 1] {
+        add(number);
+        assert_eq!(unit.compare().1.prints(), number.to_string());
+    }
+}
+
+#[test]
+fn key_12_a_proxy_is_not_the_compiler() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    // As rustup's: one program for all toolchains, and a variable that says which.
+    let real = rustc();
+    let proxy = tree.join("bin/rustc");
+    let cfg = r#"toolchain=\"$RUSTUP_TOOLCHAIN\""#;
+    tree.script("bin/rustc", &format!("exec '{}' --cap-lints=allow --cfg \"{cfg}\" \"$@\"", real.display()));
+    tree.write("src/which.rs", "fn main() { println!(\"{}\", cfg!(toolchain = \"one\")) }");
+    for (toolchain, expected) in [("one", "true"), ("two", "false"), ("one", "true")] {
+        let unit = Unit::bin(&home, &tree, "which").env("RUSTUP_TOOLCHAIN", toolchain).compiler(&proxy);
+        assert_eq!(unit.compare().1.prints(), expected, "{toolchain}");
+    }
+}
+
+#[test]
+fn key_16_clippys_settings_count() {
+    let home = Home::new();
+    let checkout = |name: &str, settings: Option<&str>| {
+        let tree = project::program(&home, name, "fn f(_: u8, _: u8, _: u8) {}\nfn main() { f(1, 2, 3) }\n");
+        if let Some(settings) = settings {
+            tree.write("clippy.toml", settings);
+        }
+        tree
+    };
+    let complains = |tree: &Tree, step: &[&str]| {
+        let with = home.cargo(tree, &["clippy"]).args(step).ok();
+        tree.remove("target");
+        let without = home.plain_cargo(tree, &["clippy"]).args(step).run_unwatched();
+        let lines = |text: &str| {
+            text.lines().filter(|line| !line.contains("Finished")).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(lines(&with.stderr), lines(&without.stderr));
+        (with.stderr.contains("too many arguments"), with)
+    };
+    assert!(!complains(&checkout("none", None), &[]).0);
+    assert!(complains(&checkout("two", Some("too-many-arguments-threshold = 2\n")), &[]).0);
+    assert!(!complains(&checkout("three", Some("too-many-arguments-threshold = 3\n")), &[]).0);
+    let (complained, again) =
+        complains(&checkout("again/two", Some("too-many-arguments-threshold = 2\n")), &[]);
+    assert!(complained);
+    again.expect_all_hits();
+    // A file that was not there appears.
+    let none = checkout("none again", None);
+    assert!(!complains(&none, &[]).0);
+    none.write(".clippy.toml", "too-many-arguments-threshold = 2\n");
+    none.remove("target");
+    assert!(complains(&none, &[]).0);
+    let denied = home.cargo(&checkout("denied", None), &["clippy", "--", "-D", "clippy::no_effect"]).ok();
+    assert_eq!(denied.code, Some(0));
+}
+
+#[test]
+fn key_16_a_target_description_counts() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/spec.rs", "#![feature(no_core)] #![no_core] #![no_std] #[cfg(target_vendor = \"bad\")] compile_error!(\"bad vendor\");");
+    let describe = |vendor: &str| {
+        let print = ["-Zunstable-options", "--print=target-spec-json", "--target", host()];
+        let output = Command::new(rustc()).env("RUSTC_BOOTSTRAP", "1").args(print).output().unwrap();
+        let mut spec: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        spec["vendor"] = vendor.into();
+        spec.as_object_mut().unwrap().remove("is-builtin");
+        tree.write("my-target.json", spec.to_string());
+    };
+    let unit = Unit::lib(&home, &tree, "spec").emit("dep-info,metadata").env("RUSTC_BOOTSTRAP", "1");
+    let unit = unit.with(&["-Zunstable-options", "--target", "my-target.json"]);
+    describe("good");
+    unit.compare();
+    describe("bad");
+    let (_, outcome) = unit.compare();
+    assert!(format!("{outcome:?}").contains("bad vendor"), "{outcome:?}");
+    describe("good");
+    unit.compare();
+}

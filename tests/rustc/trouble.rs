@@ -1,0 +1,173 @@
+//! Processes that die in the middle of a build, and several builds at once: DMN-03, NET-03,
+//! STO-01.
+
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::home::{Home, eventually};
+use crate::project::{self, PRINTS};
+use crate::tree::Tree;
+
+fn start(home: &Home, tree: &Tree) -> Child {
+    home.cargo(tree, &["build", "--workspace"]).spawn()
+}
+
+/// Builds to the end and holds what was built against what plain cargo builds.
+#[track_caller]
+fn finish_and_compare(home: &Home, tree: &Tree) {
+    let built = home.cargo(tree, &["build", "--workspace"]).run_unwatched();
+    assert_eq!(built.code, Some(0), "{built:#?}");
+    assert_eq!(tree.prints("target/debug/app"), PRINTS);
+    home.cargo(tree, &["build", "--workspace"]).ok_unwatched();
+}
+
+/// The processes that run this program with this home's sockets.
+fn processes(home: &Home, name: &str) -> Vec<Pid> {
+    let sockets = home.variable("KACHE_SOCKET_DIR");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let is_named = fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if is_named && String::from_utf8_lossy(&environment).contains(sockets.to_str().unwrap()) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    found
+}
+
+#[test]
+fn dmn_03_a_daemon_killed_in_the_middle_of_a_build() {
+    let home = Home::new();
+    for (round, delay_ms) in [50, 200, 500, 900].into_iter().enumerate() {
+        let tree = project::mini(&home, &format!("t{round}"));
+        tree.edit("util/src/lib.rs", "hello", "hello").write("kcore/src/round.rs", format!("{round}"));
+        let child = start(&home, &tree);
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        home.kill_daemon();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(tree.prints("target/debug/app"), PRINTS);
+        finish_and_compare(&home, &tree);
+    }
+    // What was stored in between is right.
+    let last = project::mini(&home, "last");
+    finish_and_compare(&home, &last);
+}
+
+#[test]
+fn dmn_03_a_daemon_that_hangs_costs_its_budget_once() {
+    let home = Home::new();
+    let tree = project::mini(&home, "a");
+    let pid = home.daemon_pid().unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let built = home.cargo(&tree, &["build"]).run_unwatched();
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(built.code, Some(0), "{built:#?}");
+    assert_eq!(tree.prints("target/debug/app"), PRINTS);
+    finish_and_compare(&home, &tree);
+}
+
+#[test]
+fn sto_01_compilers_and_wrappers_killed_in_the_middle_of_a_build() {
+    for victim in ["rustc", "kache"] {
+        let home = Home::new();
+        let tree = project::mini(&home, "a");
+        for _ in 0..3 {
+            let child = start(&home, &tree);
+            let mut killed = false;
+            for _ in 0..200 {
+                // Not the first, which is asked for its version.
+                if let [pid, ..] = processes(&home, victim)[..] {
+                    killed |= kill(pid, Signal::SIGKILL).is_ok();
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let output = child.wait_with_output().unwrap();
+            assert!(
+                !killed || !output.status.success() || tree.join("target/debug/app").exists(),
+                "{output:?}"
+            );
+        }
+        finish_and_compare(&home, &tree);
+        let second = project::mini(&home, "b");
+        finish_and_compare(&home, &second);
+    }
+}
+
+#[test]
+fn sto_01_cargo_killed_in_the_middle_of_a_build() {
+    let home = Home::new();
+    let tree = project::mini(&home, "a");
+    for delay_ms in [150, 400, 700] {
+        let mut child = start(&home, &tree);
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    eventually("the wrappers' end", || processes(&home, "kache").is_empty());
+    finish_and_compare(&home, &tree);
+    finish_and_compare(&home, &project::mini(&home, "b"));
+}
+
+#[test]
+fn net_03_two_builds_compile_each_action_once() {
+    let home = Home::new();
+    let trees = [project::mini(&home, "a"), project::mini_far_away(&home), project::mini(&home, "c")];
+    let children: Vec<_> = trees.iter().map(|tree| start(&home, tree)).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let calls = crate::report::Calls(home.new_calls());
+    let mut runs = std::collections::BTreeMap::<_, u64>::new();
+    for call in calls.compiles() {
+        *runs.entry((&call.crate_name, &call.action)).or_default() += call.compiler_runs;
+    }
+    assert!(runs.len() >= 10 && runs.values().all(|runs| *runs == 1), "{runs:#?}");
+    for tree in &trees {
+        assert_eq!(tree.prints("target/debug/app"), PRINTS);
+        home.cargo(tree, &["build", "--workspace"]).ok().expect_silent();
+    }
+}
+
+#[test]
+fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let go = tree.join("go");
+    let compiler = tree.script(
+        "toolchain/rustc",
+        &format!(
+            "case \" $* \" in *\" --crate-name \"*) echo $$ >>started; while [ ! -e '{}' ]; do sleep 0.01; done;; esac\nexec '{}' \"$@\"",
+            go.display(),
+            crate::home::rustc().display()
+        ),
+    );
+    tree.write("src/shared.rs", "fn main() { println!(\"shared\") }");
+    let unit = || crate::unit::Unit::bin(&home, &tree, "shared").compiler(&compiler).kache_over_it();
+    let mut leader = unit().spawn();
+    let started = || fs::read_to_string(tree.join("started")).map_or(0, |text| text.lines().count());
+    eventually("the leader's compile", || started() == 1);
+    let waiters = [unit().spawn(), unit().spawn()];
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(started(), 1, "the others wait");
+    leader.kill().unwrap();
+    leader.wait().unwrap();
+    eventually("another's compile", || started() == 2);
+    tree.write("go", "");
+    for waiter in waiters {
+        let output = waiter.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(started(), 2, "one of the two was enough");
+    let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
+    assert!(results.contains(&"dup".to_owned()) && results.contains(&"miss".to_owned()), "{results:?}");
+}

@@ -1,0 +1,220 @@
+//! Variables and paths that are read as values: KEY-06, KEY-07, KEY-13, KEY-23.
+
+use crate::home::Home;
+use crate::project;
+use crate::unit::Unit;
+
+#[test]
+fn key_06_unset_empty_and_set_are_three_things() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/opt.rs", "fn main() { println!(\"{:?}\", option_env!(\"SOME\")) }");
+    let unit = Unit::bin(&home, &tree, "opt");
+    let (empty, set) = (unit.clone().env("SOME", ""), unit.clone().env("SOME", "x"));
+    assert_eq!(unit.misses(), "None");
+    assert_eq!(empty.misses(), "Some(\"\")");
+    assert_eq!(set.misses(), "Some(\"x\")");
+    assert_eq!(set.clone().env("SOME", "a\\b\nc").misses(), r#"Some("a\\b\nc")"#);
+    assert_eq!(unit.hits(), "None");
+    assert_eq!(empty.hits(), "Some(\"\")");
+    assert_eq!(set.hits(), "Some(\"x\")");
+    assert_eq!(set.env("SOME", "a\\b\nc").hits(), r#"Some("a\\b\nc")"#);
+    // What nobody reads does not count.
+    assert_eq!(unit.env("OTHER", "1").hits(), "None");
+}
+
+#[test]
+fn key_07_a_path_that_is_read_as_a_value_is_this_checkouts() {
+    let home = Home::new();
+    // Printed, measured, hidden in a macro, joined to another: none is a mere locator. Only
+    // the first of them stands in the program for everyone to find.
+    for (index, value) in [
+        "env!(\"CARGO_MANIFEST_DIR\")",
+        "env!(\"CARGO_MANIFEST_DIR\").len()",
+        "env!(\"OUT_DIR\").len()",
+        "concat!(env!(\"OUT_DIR\"), \"/x\").len()",
+        "hidden!(\"OUT_DIR\").len()",
+        "option_env!(\"OUT_DIR\").unwrap().len()",
+        "include_str!(concat!(env!(\"OUT_DIR\"), \"/t.txt\")).len() + env!(\"OUT_DIR\").len()",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("v{index}");
+        let main = format!(
+            "macro_rules! hidden {{ ($name:expr) => {{ env!($name) }} }}\nfn main() {{ if false {{ hidden!(\"OUT_DIR\"); }} println!(\"{{}}\", {value}) }}"
+        );
+        for checkout in ["one", "another which is longer"] {
+            let tree = home.tree(&format!("{name}/{checkout}"));
+            let out_dir = tree.join("target/debug/build/v-1/out");
+            tree.write(&format!("src/{name}.rs"), &main).write("target/debug/build/v-1/out/t.txt", "t");
+            let unit = Unit::bin(&home, &tree, &name)
+                .env("CARGO_MANIFEST_DIR", tree.text())
+                .env("OUT_DIR", out_dir.to_str().unwrap());
+            // `compare` is what counts: it prints what plain rustc's program prints.
+            let first = unit.compare().1;
+            assert_eq!(unit.hits(), first.prints(), "{value} in {checkout}");
+        }
+    }
+}
+
+#[test]
+fn key_07_out_dir_in_a_pure_include_is_a_locator() {
+    let home = Home::new();
+    let mut results = Vec::new();
+    for checkout in ["one", "another which is longer"] {
+        let tree = home.tree(checkout);
+        let out_dir = tree.join("target/debug/build/v-1/out");
+        tree.write(
+            "src/inc.rs",
+            "include!(concat!(env!(\"OUT_DIR\"), \"/m.rs\")); fn main() { println!(\"{M}\") }",
+        );
+        tree.write("target/debug/build/v-1/out/m.rs", "const M: u32 = 5;");
+        let unit = Unit::bin(&home, &tree, "inc").env("OUT_DIR", out_dir.to_str().unwrap());
+        results.push(if results.is_empty() { unit.misses() } else { unit.hits() });
+    }
+    assert_eq!(results, ["5", "5"]);
+}
+
+#[test]
+fn key_13_what_the_compiler_reads_counts() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write(
+        "src/boot.rs",
+        "#![feature(never_type)] #![allow(internal_features)] fn main() { println!(\"ran\") }",
+    );
+    let unit = Unit::bin(&home, &tree, "boot");
+    assert!(unit.fails().contains("E0554"));
+    let allowed = unit.clone().env("RUSTC_BOOTSTRAP", "1");
+    assert_eq!(allowed.misses(), "ran");
+    assert_eq!(allowed.hits(), "ran");
+    assert!(unit.fails().contains("E0554"));
+    assert!(unit.env("RUSTC_BOOTSTRAP", "other").fails().contains("E0554"));
+
+    tree.write("src/plain.rs", "fn main() { println!(\"plain\") }");
+    let unit = Unit::bin(&home, &tree, "plain");
+    unit.misses();
+    unit.clone().env("RUSTC_FORCE_RUSTC_VERSION", "1.0.0").misses();
+    unit.hits();
+}
+
+#[test]
+fn key_13_what_the_compiler_does_not_read_does_not_count() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/calm.rs", "pub fn calm() {}");
+    let unit = Unit::lib(&home, &tree, "calm");
+    unit.misses();
+    for (name, value) in [
+        ("TERM", "xterm-256color"),
+        ("MAKEFLAGS", "-j7"),
+        ("CARGO_MAKEFLAGS", "-j --jobserver-fds=98,99 --jobserver-auth=98,99"),
+        ("PATH", "/usr/bin:/bin:/nowhere"),
+        ("LD_LIBRARY_PATH", "/nowhere"),
+        ("CARGO_PKG_VERSION", "9.9.9"),
+        ("CARGO_PRIMARY_PACKAGE", "1"),
+        ("PWD", "/nowhere"),
+        ("CI", "true"),
+    ] {
+        unit.clone().env(name, value).hits();
+    }
+    unit.clone().with(&["--diagnostic-width=80"]).hits();
+    unit.with(&["--color=never"]).hits();
+}
+
+/// A proc macro that reads whatever it likes: variables, and a file.
+const READING: &str = r#"use proc_macro::TokenStream;
+#[proc_macro]
+pub fn variable(name: TokenStream) -> TokenStream {
+    format!("{:?}", std::env::var(name.to_string()).unwrap_or_default()).parse().unwrap()
+}
+#[proc_macro]
+pub fn secret(_: TokenStream) -> TokenStream {
+    format!("{:?}", std::fs::read_to_string("secret.txt").unwrap()).parse().unwrap()
+}
+"#;
+
+#[test]
+fn key_23_variables_that_cargo_sets_count_where_macros_run() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/pm.rs", READING);
+    tree.write("src/uses.rs", "fn main() { println!(\"{}\", pm::variable!(CARGO_PKG_VERSION)) }");
+    Unit::proc_macro(&home, &tree, "pm").misses();
+    let unit = Unit::bin(&home, &tree, "uses").uses("pm", "libpm-01234567.so");
+    let version = |version| unit.clone().env("CARGO_PKG_VERSION", version);
+    assert_eq!(version("1.0.0").misses(), "1.0.0");
+    assert_eq!(version("2.0.0").misses(), "2.0.0");
+    assert_eq!(version("1.0.0").hits(), "1.0.0");
+}
+
+#[test]
+fn key_23_a_path_that_a_macro_reads_is_this_checkouts() {
+    let home = Home::new();
+    for checkout in ["one", "another which is longer"] {
+        let tree = home.tree(checkout);
+        tree.write("src/pm.rs", READING);
+        tree.write("src/uses.rs", "fn main() { println!(\"{}\", pm::variable!(CARGO_MANIFEST_DIR)) }");
+        Unit::proc_macro(&home, &tree, "pm").compare();
+        let unit = Unit::bin(&home, &tree, "uses").uses("pm", "libpm-01234567.so");
+        let unit = unit.env("CARGO_MANIFEST_DIR", tree.text());
+        assert_eq!(unit.misses(), tree.text());
+        assert_eq!(unit.hits(), tree.text());
+    }
+}
+
+#[test]
+fn key_23_what_a_build_script_tells_a_macro_counts() {
+    let home = Home::new();
+    let build = |checkout: &str, value: &str| {
+        let tree = project::program(&home, checkout, "fn main() { println!(\"{}\", pm::variable!(TOLD)) }");
+        tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
+        tree.write(
+            "pm/Cargo.toml",
+            "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
+        );
+        tree.write("pm/src/lib.rs", READING);
+        tree.write("told.txt", value);
+        tree.write(
+            "build.rs",
+            "fn main() { println!(\"cargo:rerun-if-changed=told.txt\\ncargo:rustc-env=TOLD={}\", std::fs::read_to_string(\"told.txt\").unwrap()) }",
+        );
+        home.cargo(&tree, &["build"]).ok();
+        tree.prints("target/debug/prog")
+    };
+    assert_eq!(build("a", "first"), "first");
+    assert_eq!(build("b", "second"), "second");
+    assert_eq!(build("c/c", "first"), "first");
+}
+
+#[test]
+fn key_23_a_file_that_a_macro_reads_can_be_declared() {
+    let home = Home::new();
+    let checkout = |name: &str, secret: &str| {
+        let tree = project::program(&home, name, "fn main() { println!(\"{}\", pm::secret!()) }");
+        tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
+        tree.write(
+            "pm/Cargo.toml",
+            "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
+        );
+        tree.write("pm/src/lib.rs", READING).write("secret.txt", secret);
+        tree.write("kache.toml", "extra_inputs = [\"secret.txt\"]\n");
+        tree
+    };
+    let first = checkout("a", "first");
+    home.cargo(&first, &["build"]).ok();
+    assert_eq!(first.prints("target/debug/prog"), "first");
+    let second = checkout("b", "second");
+    home.cargo(&second, &["build"]).ok();
+    assert_eq!(second.prints("target/debug/prog"), "second");
+    // Cargo itself notices, since the dep-info names it (KEY-21).
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    first.write("secret.txt", "third");
+    home.cargo(&first, &["build"]).ok();
+    assert_eq!(first.prints("target/debug/prog"), "third");
+    first.write("secret.txt", "first");
+    let again = home.cargo(&first, &["build"]).ok();
+    assert_eq!(first.prints("target/debug/prog"), "first");
+    again.expect_all_hits();
+}
