@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, TableLike, TomlError, value};
 
+use crate::compile::find_program;
 use crate::config::{Environment, Variable, env_vars};
 
 /// Where the wrapper that cargo calls is said.
@@ -148,22 +149,13 @@ pub(super) fn is_client(wrapper: &Path, client: &Path, search: Option<&OsStr>) -
     if wrapper.components().nth(1).is_some() {
         same(wrapper)
     } else {
-        found(wrapper, search).is_some_and(|path| same(&path))
+        find_program(wrapper, search).is_some_and(|path| same(&path))
     }
 }
 
 /// Whether it goes by our name, wherever it lies.
 pub(super) fn is_named_kache(wrapper: &Path) -> bool {
     wrapper.file_name() == Some(OsStr::new("kache"))
-}
-
-/// The program of this name that a shell would run.
-pub(super) fn found(name: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let is_program = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(search?).map(|dir| dir.join(name)).find(is_program)
 }
 
 /// The text of a file; empty if there is none.
@@ -245,7 +237,7 @@ mod tests {
         }
         let search = std::env::join_paths([dir.path().join("a"), dir.path().join("b")]).unwrap();
         let client = dir.path().join("b/kache");
-        assert_eq!(found(Path::new("kache"), Some(&search)), Some(client.clone()));
+        assert_eq!(find_program(Path::new("kache"), Some(&search)), Some(client.clone()));
         assert!(is_client(Path::new("kache"), &client, Some(&search)));
         assert!(is_client(&client, &client, None) && !is_client(Path::new("kache"), &client, None));
         assert!(!is_client(&dir.path().join("a/kache"), &client, Some(&search)));
