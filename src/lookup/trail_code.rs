@@ -196,3 +196,59 @@ impl<'a> Fields<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn paths() -> impl Strategy<Value = RolePath> {
+        let roles = prop_oneof![Just(Role::Workspace), Just(Role::Base(7)), Just(Role::Absolute)];
+        (roles, "(|[ab]{1,2}(/[cd]{1,2}){0,2})")
+            .prop_map(|(role, rest)| RolePath::new(role, rest).expect("it is in normal form"))
+    }
+
+    fn digests() -> impl Strategy<Value = Digest> {
+        any::<(bool, [u8; 32], u64)>().prop_map(|(blake3, hash, size_bytes)| {
+            let function = if blake3 { DigestFunction::Blake3 } else { DigestFunction::Sha256 };
+            Digest::new(function, Hash(hash), size_bytes)
+        })
+    }
+
+    fn observations() -> impl Strategy<Value = Observation> {
+        let value = proptest::option::of(any::<Vec<u8>>());
+        prop_oneof![
+            (paths(), digests()).prop_map(|(path, digest)| Observation::File { path, digest }),
+            paths().prop_map(|path| Observation::Absent { path }),
+            (paths(), digests()).prop_map(|(path, digest)| Observation::Listing { path, digest }),
+            ("[A-Z]{0,3}", value).prop_map(|(name, value)| Observation::Env { name, value }),
+            any::<Vec<u8>>().prop_map(|path| Observation::Root { role: Role::Target, path }),
+            any::<Vec<u8>>().prop_map(|options| Observation::Presentation { options }),
+        ]
+    }
+
+    fn trails() -> impl Strategy<Value = Trail> {
+        let set = (proptest::collection::vec(observations(), 0..6), digests())
+            .prop_map(|(observations, action)| ObservationSet { observations, action: action.coerce() });
+        proptest::collection::vec(set, 0..4).prop_map(|sets| Trail { sets })
+    }
+
+    proptest! {
+        #[test]
+        fn sto_09_a_trail_is_read_as_written_and_never_misread(trail in trails(), cut: prop::sample::Index) {
+            let encoded = encode(&trail);
+            prop_assert_eq!(decode(&encoded), Some(trail));
+            prop_assert_eq!(decode(&encoded[..cut.index(encoded.len())]), None);
+            prop_assert_eq!(decode(&[&encoded[..], &[0]].concat()), None);
+            let newer = [&[VERSION + 1], &encoded[1..]].concat();
+            prop_assert_eq!(decode(&newer), None);
+        }
+
+        #[test]
+        fn sto_09_no_bytes_make_a_trail_panic(mut bytes: Vec<u8>) {
+            bytes.insert(0, VERSION);
+            let _ = decode(&bytes);
+        }
+    }
+}

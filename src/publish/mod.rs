@@ -10,3 +10,8 @@ mod scan;
 
 pub use refusal::Refusal;
 pub use run::{FullAction, Publication, PublishError, Published, Stored, Stores, publish};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! A compile without a compiler: checkouts on the real filesystem, one store, and the stages
+//! from the query on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
+use tempfile::TempDir;
+
+use super::{FullAction, Publication, PublishError, Published, Stores, publish};
+use crate::action::{Label, Observation, Origin, Output, OutputKind, Task};
+use crate::compile::{Captured, Exit, Piece, Stream};
+use crate::inputs::{FileState, Input, World, WorldError};
+use crate::lookup::{Found, find};
+use crate::restore::{RestoreError, Restored, restore};
+use crate::roles::{Role, Root, Roots};
+
+pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
+
+/// Larger than what the store keeps in its database, so that files are shared.
+pub(crate) const BLOB_BYTES: usize = 10_000;
+
+/// The filesystem, read anew each time.
+pub(crate) struct Disk;
+
+impl World for Disk {
+    fn state(&self, path: &Path) -> Result<FileState, WorldError> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Ok(FileState::Directory),
+            Ok(metadata) => Ok(FileState::File {
+                digest: Digest::of(BLAKE3, &fs::read(path).unwrap()),
+                is_executable: metadata.mode() & 0o111 != 0,
+            }),
+            Err(_) => Ok(FileState::Absent),
+        }
+    }
+
+    fn listing(&self, _path: &Path) -> Result<Option<Digest>, WorldError> {
+        Ok(None)
+    }
+}
+
+/// A directory with a store in it.
+pub(crate) struct House {
+    pub(crate) dir: TempDir,
+    pub(crate) store: Store,
+}
+
+impl House {
+    /// On the filesystem that the checkout of these tests is on.
+    pub(crate) fn new() -> House {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(StoreSettings::new(dir.path().join("store"))).unwrap();
+        House { dir, store }
+    }
+
+    pub(crate) fn stores(&self) -> Stores<'_> {
+        Stores { files: self.store.files(), blobs: self.store.blobs(), actions: self.store.actions() }
+    }
+
+    /// A checkout with a source file, its own cargo home, and an empty target directory.
+    pub(crate) fn checkout(&self, name: &str) -> Checkout<'_> {
+        let home = self.dir.path().join(name);
+        let checkout = Checkout {
+            house: self,
+            ws: home.join("ws"),
+            cargo: home.join("cargo"),
+            umask: 0o022,
+            origin: Origin::Path,
+            kinds: vec![OutputKind::DepInfo, OutputKind::Metadata, OutputKind::Rlib],
+            depends_on: Vec::new(),
+            build_script_output: None,
+            env: BTreeMap::new(),
+            presentation: b"json".to_vec(),
+            stderr: String::new(),
+            extra_dep_info: Vec::new(),
+        };
+        write(&checkout.ws.join("src/lib.rs"), b"mod a;");
+        write(&checkout.ws.join("src/a.rs"), b"");
+        fs::create_dir_all(checkout.deps()).unwrap();
+        fs::create_dir_all(&checkout.cargo).unwrap();
+        checkout
+    }
+}
+
+pub(crate) struct Checkout<'h> {
+    pub(crate) house: &'h House,
+    pub(crate) ws: PathBuf,
+    pub(crate) cargo: PathBuf,
+    pub(crate) umask: u32,
+    pub(crate) origin: Origin,
+    pub(crate) kinds: Vec<OutputKind>,
+    pub(crate) depends_on: Vec<PathBuf>,
+    pub(crate) build_script_output: Option<PathBuf>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) presentation: Vec<u8>,
+    pub(crate) stderr: String,
+    pub(crate) extra_dep_info: Vec<PathBuf>,
+}
+
+impl Checkout<'_> {
+    pub(crate) fn deps(&self) -> PathBuf {
+        self.ws.join("target/debug/deps")
+    }
+
+    pub(crate) fn output(&self, kind: OutputKind) -> PathBuf {
+        self.deps().join(match kind {
+            OutputKind::DepInfo => "x-1.d",
+            OutputKind::Metadata => "libx-1.rmeta",
+            OutputKind::Rlib => "libx-1.rlib",
+            OutputKind::SharedLibrary => "libx-1.so",
+            OutputKind::Executable => "x-1",
+            OutputKind::Debug => "x-1.dwp",
+            _ => "x-1.other",
+        })
+    }
+
+    pub(crate) fn task(&self) -> Task {
+        let root = |role, dir: &Path| Root { role, dir: dir.to_owned() };
+        let roots = Roots::new([
+            root(Role::Workspace, &self.ws),
+            root(Role::Target, &self.ws.join("target")),
+            root(Role::Cargo, &self.cargo),
+        ]);
+        let output = |&kind: &OutputKind| {
+            let path = self.output(kind);
+            let name = roots.role_path(&self.ws, &path);
+            Output { kind, path, name, is_required: kind != OutputKind::Debug }
+        };
+        Task {
+            label: Label::default(),
+            cwd: self.ws.clone(),
+            umask: self.umask,
+            query: Digest::of(BLAKE3, format!("query of {:?}", self.kinds).as_bytes()),
+            outputs: self.kinds.iter().map(output).collect(),
+            presentation: self.presentation.clone(),
+            announces_artifacts: true,
+            origin: self.origin,
+            depends_on: self.depends_on.clone(),
+            build_script_output: self.build_script_output.clone(),
+            extra_dep_info: self.extra_dep_info.clone(),
+            runs_proc_macros: false,
+            roots,
+        }
+    }
+
+    /// What a compiler would have written, with this in its library.
+    pub(crate) fn compile(&self, seed: &[u8]) -> Captured {
+        let started = SystemTime::now();
+        let mut notices = String::new();
+        for kind in &self.kinds {
+            let (path, emit) = (self.output(*kind), kind.emit_name());
+            let mut bytes = seed.repeat(BLOB_BYTES / seed.len() + 1);
+            bytes.extend_from_slice(emit.as_bytes());
+            match kind {
+                OutputKind::DepInfo => write(&path, self.dep_info().as_bytes()),
+                _ => write(&path, &bytes),
+            }
+            let mode = if kind.is_executable() { 0o777 } else { 0o666 } & !self.umask;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let path = path.display();
+            notices +=
+                &format!("{{\"$message_type\":\"artifact\",\"artifact\":\"{path}\",\"emit\":\"{emit}\"}}\n");
+        }
+        let stderr = Bytes::from(format!("{}{notices}", self.stderr));
+        Captured {
+            exit: Exit::Code(0),
+            output: vec![Piece { stream: Stream::Stderr, bytes: stderr }],
+            started,
+            wall: Duration::from_millis(1_500),
+            cpu: Duration::from_millis(1_000),
+        }
+    }
+
+    fn dep_info(&self) -> String {
+        let names: Vec<_> = self.kinds.iter().map(|kind| self.output(*kind)).collect();
+        let rules = names.iter().map(|name| format!("{}: src/lib.rs src/a.rs\n\n", name.display()));
+        let env = self.env.iter().map(|(name, value)| format!("# env-dep:{name}={value}\n"));
+        let env: String = env.collect();
+        let gap = if env.is_empty() { "" } else { "\n" };
+        format!("{}src/lib.rs:\nsrc/a.rs:\n{gap}{env}", rules.collect::<String>())
+    }
+
+    pub(crate) fn publish_with(
+        &self,
+        captured: &Captured,
+        change: impl FnOnce(&mut Publication<'_>),
+    ) -> Result<Published, PublishError> {
+        let task = self.task();
+        let complete = |observations: &[Observation]| {
+            let bytes = Bytes::from(format!("{:?}{observations:?}", task.query));
+            let digest: Digest = Digest::of(BLAKE3, &bytes);
+            Ok(FullAction { digest: digest.coerce::<ActionMessage>(), messages: vec![(digest, bytes)] })
+        };
+        let mut publication = Publication {
+            task: &task,
+            inputs: &[],
+            captured,
+            is_rebuild: false,
+            keeps_failures: false,
+            complete: &complete,
+        };
+        change(&mut publication);
+        publish(&publication, &Disk, self.house.stores())
+    }
+
+    pub(crate) fn publish(&self, captured: &Captured) -> Published {
+        self.publish_with(captured, |_| {}).unwrap()
+    }
+
+    pub(crate) fn publish_inputs(&self, captured: &Captured, inputs: &[Input]) -> Published {
+        // The closure's lifetime is the publication's, which is why this is no argument above.
+        let task = self.task();
+        let complete = |_: &[Observation]| {
+            Ok(FullAction { digest: Digest::of(BLAKE3, b"action"), messages: Vec::new() })
+        };
+        let publication = Publication {
+            task: &task,
+            inputs,
+            captured,
+            is_rebuild: false,
+            keeps_failures: false,
+            complete: &complete,
+        };
+        publish(&publication, &Disk, self.house.stores()).unwrap()
+    }
+
+    pub(crate) fn find(&self) -> Found {
+        let env = |name: &str| self.env.get(name).map(|value| value.clone().into_bytes());
+        find(&self.task(), &env, &Disk, self.house.store.actions()).unwrap()
+    }
+
+    pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {
+        let Found::Hit { result, .. } = self.find() else { panic!("there is no result") };
+        restore(&self.task(), &result, self.house.store.files(), self.house.store.blobs())
+    }
+}
+
+pub(crate) fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = fs::remove_file(path);
+    fs::File::create(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// Inode, mode, and modification time in seconds.
+pub(crate) fn look(path: &Path) -> (u64, u32, i64) {
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.ino(), metadata.mode() & 0o7777, metadata.mtime())
+}
+
+/// Whether hardlinks are how this filesystem shares: these tests are about that.
+pub(crate) fn shares_inodes(house: &House) -> bool {
+    house.store.files().shares(house.dir.path()).unwrap() == kache_cas::Link::Hardlink
+}

@@ -1,0 +1,550 @@
+//! The stages after the digest, together: a store, several checkouts, real files.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kache_cas::Digest;
+use kache_proto::reapi::ActionResult;
+
+use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, look, shares_inodes, write};
+use super::{Published, Refusal};
+use crate::action::{Observation, Origin, OutputKind};
+use crate::compile::{Captured, Exit, Piece, Stream};
+use crate::inputs::{FileState, Input, InputKind, World as _};
+use crate::lookup::{Disagreement, Found, Miss, action_key, find, release};
+use crate::restore::dates::CONSTANT_DATE_S;
+use crate::restore::{RestoreError, restore};
+use crate::roles::{Role, RolePath};
+
+const ONE_DATE: i64 = CONSTANT_DATE_S as i64;
+
+fn stored(published: Published) -> super::Stored {
+    match published {
+        Published::Stored(stored) => stored,
+        Published::Refused(refusal) => panic!("{refusal}"),
+    }
+}
+
+fn refusal(published: Published) -> Refusal {
+    match published {
+        Published::Refused(refusal) => refusal,
+        Published::Stored(_) => panic!("it was stored"),
+    }
+}
+
+fn compile_and_publish(checkout: &Checkout<'_>, seed: &[u8]) {
+    stored(checkout.publish(&checkout.compile(seed)));
+}
+
+#[test]
+fn key_17_what_one_checkout_made_another_gets() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    assert_eq!(b.find(), Found::Miss(Miss::NewQuery));
+    let stored = stored(a.publish(&a.compile(b"seed")));
+    assert_eq!(stored.outputs.len(), 2, "the dep-info is each checkout's own");
+    let restored = b.restore().unwrap();
+    for kind in [OutputKind::Metadata, OutputKind::Rlib] {
+        assert_eq!(fs::read(a.output(kind)).unwrap(), fs::read(b.output(kind)).unwrap());
+    }
+    let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    assert_eq!(said, b.compile(b"seed").said(Stream::Stderr), "the notices are this checkout's");
+    assert_eq!(restored.compile_time, Duration::from_millis(1_500));
+    assert_eq!(restored.exit_code, 0);
+    for (path, digest) in &restored.placed {
+        assert_eq!(*digest, Digest::of(BLAKE3, &fs::read(path).unwrap()));
+    }
+}
+
+#[test]
+fn rst_06_dep_info_names_this_checkouts_paths() {
+    let house = House::new();
+    let (mut a, mut b) = (house.checkout("a b"), house.checkout("c"));
+    for checkout in [&mut a, &mut b] {
+        let gen_dir = checkout.ws.join("target/debug/build/x-2/out").display().to_string();
+        write(&checkout.ws.join("src/lib.rs"), b"include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));");
+        checkout.env = [("OUT_DIR".to_owned(), gen_dir)].into();
+    }
+    compile_and_publish(&a, b"seed");
+    b.restore().unwrap();
+    let restored = fs::read_to_string(b.output(OutputKind::DepInfo)).unwrap();
+    b.compile(b"seed");
+    assert_eq!(restored, fs::read_to_string(b.output(OutputKind::DepInfo)).unwrap());
+    assert!(restored.contains(&*b.ws.to_string_lossy()) && !restored.contains("/kache/"));
+
+    b.extra_dep_info = vec!["declared file".into()];
+    b.restore().unwrap();
+    let restored = fs::read_to_string(b.output(OutputKind::DepInfo)).unwrap();
+    assert!(restored.contains("src/a.rs declared\\ file\n"), "{restored}");
+}
+
+#[test]
+fn key_01_every_file_that_was_read_counts() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    compile_and_publish(&checkout, b"seed");
+    assert!(matches!(checkout.find(), Found::Hit { .. }));
+    write(&checkout.ws.join("src/a.rs"), b"// changed");
+    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("it has changed") };
+    let path = RolePath::new(Role::Workspace, "src/a.rs").unwrap();
+    let file = |bytes: &[u8]| Observation::File { path: path.clone(), digest: Digest::of(BLAKE3, bytes) };
+    assert_eq!(differences.len(), 1);
+    assert_eq!(differences[0].before, file(b""));
+    assert_eq!(differences[0].now, Some(file(b"// changed")));
+}
+
+#[test]
+fn key_02_a_file_counts_where_it_stands() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    compile_and_publish(&checkout, b"seed");
+    write(&checkout.ws.join("src/a.rs"), b"mod a;");
+    write(&checkout.ws.join("src/lib.rs"), b"");
+    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("they were swapped") };
+    assert_eq!(differences.len(), 2);
+}
+
+#[test]
+fn key_03_a_file_that_appears_counts() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    compile_and_publish(&checkout, b"seed");
+    write(&checkout.ws.join("src/a/mod.rs"), b"");
+    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("it has changed") };
+    let path = RolePath::new(Role::Workspace, "src/a/mod.rs").unwrap();
+    assert_eq!(differences[0].before, Observation::Absent { path });
+}
+
+#[test]
+fn key_04_without_a_whole_dep_info_nothing_is_stored() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    let captured = checkout.compile(b"seed");
+    let dep_info = checkout.output(OutputKind::DepInfo);
+    let whole = fs::read(&dep_info).unwrap();
+    write(&dep_info, &whole[..whole.len() - 3]);
+    assert!(matches!(refusal(checkout.publish(&captured)), Refusal::UnknownInputs(_)));
+    fs::remove_file(&dep_info).unwrap();
+    assert!(matches!(refusal(checkout.publish(&captured)), Refusal::NoOutput(_)));
+    checkout.kinds.remove(0);
+    assert!(matches!(refusal(checkout.publish(&captured)), Refusal::UnknownInputs(_)));
+    assert_eq!(checkout.find(), Found::Miss(Miss::NewQuery));
+}
+
+#[test]
+fn key_05_an_input_that_changes_meanwhile_is_not_stored() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    let source = checkout.ws.join("src/a.rs");
+    // Written, put back to its old date, replaced by an older file, removed.
+    let set_back = |path: &Path| {
+        let file = fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(5)).unwrap();
+    };
+    let changes: [&dyn Fn(); 4] = [
+        &|| fs::File::options().append(true).open(&source).unwrap().write_all(b"//").unwrap(),
+        &|| {
+            write(&source, b"// other");
+            set_back(&source);
+        },
+        &|| {
+            let other = checkout.ws.join("other.rs");
+            write(&other, b"// another");
+            set_back(&other);
+            fs::rename(&other, &source).unwrap();
+        },
+        &|| fs::remove_file(&source).unwrap(),
+    ];
+    for change in changes {
+        let captured = checkout.compile(b"seed");
+        // Further than the clock of the filesystem is coarse.
+        std::thread::sleep(Duration::from_millis(30));
+        change();
+        assert_eq!(refusal(checkout.publish(&captured)), Refusal::Changed(source.clone()));
+        write(&source, b"");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(checkout.find(), Found::Miss(Miss::NewQuery));
+    compile_and_publish(&checkout, b"seed");
+}
+
+#[test]
+fn key_05_an_input_of_the_key_is_looked_at_again() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    let path = checkout.ws.join("target/debug/deps/libdep-2.rmeta");
+    write(&path, b"before");
+    let FileState::File { digest, is_executable } = Disk.state(&path).unwrap() else { panic!("a file") };
+    let name = RolePath::new(Role::Target, "debug/deps/libdep-2.rmeta").unwrap();
+    let input = Input { path: name, digest, is_executable, kind: InputKind::Extern };
+    let captured = checkout.compile(b"seed");
+    write(&path, b"after");
+    let published = checkout.publish_inputs(&captured, std::slice::from_ref(&input));
+    assert_eq!(refusal(published), Refusal::Changed(path.clone()));
+    write(&path, b"before");
+    stored(checkout.publish_inputs(&captured, &[input]));
+}
+
+#[test]
+fn key_06_unset_empty_and_set_are_three_things() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    let name = || "FEATURE".to_owned();
+    for value in ["", "on"] {
+        checkout.env = [(name(), value.to_owned())].into();
+        compile_and_publish(&checkout, value.as_bytes().get(..1).unwrap_or(b"e"));
+    }
+    for (value, is_hit) in [(Some(""), true), (Some("on"), true), (Some("off"), false), (None, false)] {
+        checkout.env = value.into_iter().map(|value| (name(), value.to_owned())).collect();
+        assert_eq!(matches!(checkout.find(), Found::Hit { .. }), is_hit, "{value:?}");
+    }
+}
+
+#[test]
+fn key_07_a_path_that_is_read_as_a_value_keys_as_it_is() {
+    let house = House::new();
+    let (mut a, mut b) = (house.checkout("a"), house.checkout("b"));
+    for (source, is_shared) in [
+        ("const A: &str = env!(\"OUT_DIR\");", false),
+        ("include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));", true),
+    ] {
+        for checkout in [&mut a, &mut b] {
+            write(&checkout.ws.join("src/lib.rs"), source.as_bytes());
+            let value = checkout.ws.join("target/debug/build/x-2/out").display().to_string();
+            checkout.env = [("OUT_DIR".to_owned(), value)].into();
+        }
+        compile_and_publish(&a, source.as_bytes());
+        assert!(matches!(a.find(), Found::Hit { .. }));
+        assert_eq!(matches!(b.find(), Found::Hit { .. }), is_shared, "{source}");
+    }
+}
+
+#[test]
+fn key_07_a_path_in_an_output_binds_the_result_to_it() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    let seed = format!("…{}/src/lib.rs", a.ws.display());
+    compile_and_publish(&a, seed.as_bytes());
+    assert!(matches!(a.find(), Found::Hit { .. }));
+    let Found::Miss(Miss::Changed(differences)) = b.find() else { panic!("it is another place") };
+    let path = a.ws.as_os_str().as_encoded_bytes().to_vec();
+    assert_eq!(differences[0].before, Observation::Root { role: Role::Workspace, path });
+}
+
+#[test]
+fn key_07_a_stand_in_that_somebody_wrote_is_not_taken_for_ours() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    checkout.env = [("DATA".to_owned(), "/kache/ws/data".to_owned())].into();
+    let captured = checkout.compile(b"seed");
+    assert!(matches!(refusal(checkout.publish(&captured)), Refusal::Unspeakable(_)));
+}
+
+#[test]
+fn key_23_two_results_of_one_action_take_it_out_of_service() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    let action = stored(checkout.publish(&checkout.compile(b"seed"))).action;
+    stored(checkout.publish(&checkout.compile(b"seed")));
+    let captured = checkout.compile(b"seed");
+    let rlib = checkout.output(OutputKind::Rlib);
+    let mut bytes = fs::read(&rlib).unwrap();
+    bytes[7_000] ^= 1;
+    write(&rlib, &bytes);
+    let at = Disagreement { output: "out/debug/deps/libx-1.rlib".to_owned(), offset: Some(7_000) };
+    assert_eq!(refusal(checkout.publish(&captured)), Refusal::Disagrees(at.clone()));
+    assert_eq!(checkout.find(), Found::Miss(Miss::Quarantined(action)));
+    // Not even by a third run that agrees with one of them.
+    let again = checkout.compile(b"seed");
+    assert_eq!(refusal(checkout.publish(&again)), Refusal::Quarantined(at));
+    assert!(release(house.store.actions(), &action).unwrap());
+    stored(checkout.publish(&again));
+    assert!(matches!(checkout.find(), Found::Hit { .. }));
+}
+
+#[test]
+fn what_is_evicted_is_named() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    let action = stored(checkout.publish(&checkout.compile(b"seed"))).action;
+    house.store.actions().remove(&action_key(&action)).unwrap();
+    assert_eq!(checkout.find(), Found::Miss(Miss::Evicted(action)));
+}
+
+#[test]
+fn a_trail_keeps_what_others_learnt() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    for round in [&b"1"[..], b"2", b"3"] {
+        write(&checkout.ws.join("src/a.rs"), round);
+        compile_and_publish(&checkout, round);
+    }
+    for round in [&b"2"[..], b"1", b"3"] {
+        write(&checkout.ws.join("src/a.rs"), round);
+        checkout.restore().unwrap();
+        assert!(fs::read(checkout.output(OutputKind::Rlib)).unwrap().starts_with(round));
+    }
+}
+
+#[test]
+fn rst_02_sharing_changes_nothing_in_another_checkout() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    let before: Vec<_> = a.kinds.iter().map(|kind| look(&a.output(*kind))).collect();
+    let restored = b.restore().unwrap();
+    let after: Vec<_> = a.kinds.iter().map(|kind| look(&a.output(*kind))).collect();
+    assert_eq!(before, after);
+    if shares_inodes(&house) {
+        let (rlib, rmeta) = (OutputKind::Rlib, OutputKind::Metadata);
+        assert_eq!(look(&a.output(rlib)), look(&b.output(rlib)));
+        assert_eq!((look(&b.output(rlib)).1, look(&b.output(rlib)).2), (0o444, ONE_DATE));
+        assert_ne!(look(&a.output(rmeta)).0, look(&b.output(rmeta)).0);
+        assert!(look(&b.output(rmeta)).2 > ONE_DATE, "it speaks for the unit");
+        assert_eq!(restored.shared_bytes, BLOB_BYTES as u64 / 4 * 4 + 4 + 4);
+    }
+}
+
+#[test]
+fn rst_03_what_a_tool_does_to_a_shared_file_is_never_served() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    let rlib = a.output(OutputKind::Rlib);
+    let original = fs::read(&rlib).unwrap();
+    fs::set_permissions(&rlib, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::File::options().write(true).open(&rlib).unwrap().write_all(b"TOOL").unwrap();
+    match b.restore() {
+        Ok(_) => assert_eq!(fs::read(b.output(OutputKind::Rlib)).unwrap(), original),
+        Err(_) => b.kinds.iter().for_each(|kind| assert!(!b.output(*kind).exists())),
+    }
+}
+
+#[test]
+fn rst_04_modes_follow_the_callers_umask() {
+    let house = House::new();
+    let kinds = vec![OutputKind::DepInfo, OutputKind::SharedLibrary, OutputKind::Executable];
+    let mut a = house.checkout("a");
+    a.kinds = kinds.clone();
+    compile_and_publish(&a, b"seed");
+    for umask in [0o022, 0o002, 0o077] {
+        let mut b = house.checkout(&format!("umask {umask:o}"));
+        (b.kinds, b.umask) = (kinds.clone(), umask);
+        b.restore().unwrap();
+        assert_eq!(look(&b.output(OutputKind::DepInfo)).1, 0o666 & !umask);
+        assert_eq!(look(&b.output(OutputKind::SharedLibrary)).1, 0o777 & !umask);
+        assert_eq!(look(&b.output(OutputKind::Executable)).1, 0o777 & !umask);
+    }
+}
+
+#[test]
+fn rst_05_a_restore_is_all_or_nothing() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    let Found::Hit { result, .. } = b.find() else { panic!("it was stored") };
+    let nothing_is_left = || {
+        let left: Vec<_> = fs::read_dir(b.deps()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [] as [std::path::PathBuf; 0]);
+    };
+    let lay = |result: &ActionResult| restore(&b.task(), result, house.store.files(), house.store.blobs());
+
+    // The last blob is gone.
+    let mut gone = result.clone();
+    let missing: Digest = Digest::of(BLAKE3, &[7; BLOB_BYTES]);
+    gone.output_files[2].digest = Some(kache_cas::encoding::wire_digest(&missing));
+    assert!(matches!(lay(&gone), Err(RestoreError::Gone { .. })));
+    nothing_is_left();
+    // One file more than was asked for, then one less.
+    let mut more = result.clone();
+    more.output_files.push(more.output_files[0].clone());
+    more.output_files[3].path = "ws/src/lib.rs".to_owned();
+    assert!(matches!(lay(&more), Err(RestoreError::Unexpected { .. })));
+    let mut less = result.clone();
+    less.output_files.remove(1);
+    assert!(matches!(lay(&less), Err(RestoreError::Lacking { .. })));
+    nothing_is_left();
+    // Something stands where the last file goes.
+    fs::create_dir(b.output(OutputKind::DepInfo)).unwrap();
+    assert!(matches!(lay(&result), Err(RestoreError::Io { .. })));
+    fs::remove_dir(b.output(OutputKind::DepInfo)).unwrap();
+    nothing_is_left();
+    lay(&result).unwrap();
+}
+
+#[test]
+fn rst_07_messages_are_said_for_this_checkout_in_this_form() {
+    let house = House::new();
+    let (mut a, mut b) = (house.checkout("a"), house.checkout("b"));
+    for checkout in [&mut a, &mut b] {
+        let path = checkout.ws.join("target/gen.rs").display().to_string();
+        checkout.stderr = format!("{{\"rendered\":\"warning\\n --> {path}:1:1\"}}\n");
+    }
+    compile_and_publish(&a, b"seed");
+    let restored = b.restore().unwrap();
+    let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    assert_eq!(String::from_utf8(said).unwrap().as_bytes(), b.compile(b"seed").said(Stream::Stderr));
+    b.presentation = b"short".to_vec();
+    assert!(matches!(b.find(), Found::Miss(Miss::Changed(_))), "there are messages, and they look otherwise");
+}
+
+#[test]
+fn rst_07_who_hears_nothing_hears_it_in_any_form() {
+    let house = House::new();
+    let (a, mut b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    b.presentation = b"short".to_vec();
+    assert!(matches!(b.find(), Found::Hit { .. }));
+}
+
+#[test]
+fn rst_10_failures_are_not_stored_unless_asked_for() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    checkout.kinds = vec![OutputKind::Metadata];
+    let stderr = Bytes::from_static(b"error: no such feature\n");
+    let captured = Captured {
+        exit: Exit::Code(1),
+        output: vec![Piece { stream: Stream::Stderr, bytes: stderr.clone() }],
+        started: SystemTime::now(),
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+    };
+    assert_eq!(refusal(checkout.publish(&captured)), Refusal::Failed);
+    stored(checkout.publish_with(&captured, |publication| publication.keeps_failures = true).unwrap());
+    let restored = checkout.restore().unwrap();
+    assert_eq!((restored.exit_code, restored.said[0].bytes.clone()), (1, stderr));
+    let killed = Captured { exit: Exit::Signal(9), ..captured };
+    let published = checkout.publish_with(&killed, |publication| publication.keeps_failures = true);
+    assert_eq!(refusal(published.unwrap()), Refusal::Failed);
+}
+
+#[test]
+fn rst_12_nothing_is_dated_in_the_future() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    b.restore().unwrap();
+    for kind in &b.kinds {
+        let modified = fs::metadata(b.output(*kind)).unwrap().modified().unwrap();
+        assert!(modified <= SystemTime::now());
+    }
+}
+
+/// An immutable package with a build script, as cargo lays it out.
+fn with_build_script<'h>(house: &'h House, name: &str, output: &str) -> Checkout<'h> {
+    let mut checkout = house.checkout(name);
+    checkout.origin = Origin::Immutable;
+    let build = checkout.ws.join("target/debug/build");
+    let executable = build.join("x-1111111111111111/build-script-build");
+    write(&executable, b"executable");
+    date(&executable);
+    let instructions = output.replace("{cargo}", &checkout.cargo.display().to_string());
+    write(&build.join("x-2222222222222222/output"), instructions.as_bytes());
+    checkout.build_script_output = Some(build.join("x-2222222222222222/output"));
+    checkout
+}
+
+fn date(path: &Path) {
+    let one_date = SystemTime::UNIX_EPOCH + Duration::from_secs(CONSTANT_DATE_S);
+    fs::File::options().append(true).open(path).unwrap().set_modified(one_date).unwrap();
+}
+
+#[test]
+fn rst_01_rst_02_one_date_for_everything_immutable() {
+    let house = House::new();
+    if !shares_inodes(&house) {
+        return;
+    }
+    let harmless = "cargo:rerun-if-changed=build.rs\ncargo::rerun-if-changed={cargo}/registry/src/x\n";
+    let (a, b) = (with_build_script(&house, "a", harmless), with_build_script(&house, "b", harmless));
+    compile_and_publish(&a, b"seed");
+    b.restore().unwrap();
+    for kind in [OutputKind::Metadata, OutputKind::Rlib] {
+        assert_eq!(look(&a.output(kind)), look(&b.output(kind)));
+        assert_eq!(look(&b.output(kind)).2, ONE_DATE);
+    }
+    assert_eq!(look(&b.output(OutputKind::Metadata)).1, 0o644, "rustc refuses to replace it otherwise");
+    assert_eq!(look(b.build_script_output.as_ref().unwrap()).2, ONE_DATE);
+    assert_ne!(look(&a.output(OutputKind::DepInfo)).0, look(&b.output(OutputKind::DepInfo)).0);
+}
+
+#[test]
+fn rst_01_what_stands_on_something_younger_is_dated_now() {
+    let house = House::new();
+    if !shares_inodes(&house) {
+        return;
+    }
+    let a = with_build_script(&house, "a", "");
+    compile_and_publish(&a, b"seed");
+    let is_dated_now = |checkout: &Checkout<'_>, why: &str| {
+        checkout.restore().unwrap();
+        assert!(look(&checkout.output(OutputKind::Metadata)).2 > ONE_DATE, "{why}");
+        checkout.kinds.iter().for_each(|kind| fs::remove_file(checkout.output(*kind)).unwrap());
+    };
+    for (number, outside) in ["/usr/include/zlib.h", "../../../x", "{cargo}/../x"].iter().enumerate() {
+        let instructions = format!("cargo:rerun-if-changed={outside}");
+        let b = with_build_script(&house, &format!("outside {number}"), &instructions);
+        is_dated_now(&b, outside);
+        assert!(look(b.build_script_output.as_ref().unwrap()).2 > ONE_DATE);
+    }
+    let mut b = with_build_script(&house, "b", "");
+    let executable = b.ws.join("target/debug/build/x-1111111111111111/build-script-build");
+    write(&executable, b"recompiled");
+    is_dated_now(&b, "the build script is younger");
+    date(&executable);
+
+    let dependency = b.ws.join("target/debug/deps/liby-1.rlib");
+    write(&dependency, b"y");
+    b.depends_on = vec![dependency.clone()];
+    is_dated_now(&b, "an extern is younger");
+    date(&dependency);
+    write(&dependency.with_extension("rmeta"), b"y");
+    is_dated_now(&b, "the metadata beside an extern is younger");
+    date(&dependency.with_extension("rmeta"));
+
+    write(&b.output(OutputKind::DepInfo), b"");
+    is_dated_now(&b, "the unit was made here before, perhaps differently");
+
+    b.restore().unwrap();
+    assert_eq!(look(&b.output(OutputKind::Metadata)).2, ONE_DATE);
+}
+
+#[test]
+fn rst_01_metadata_alone_is_cargos_to_date() {
+    let house = House::new();
+    let mut checkouts = [house.checkout("a"), house.checkout("b")];
+    for checkout in &mut checkouts {
+        checkout.origin = Origin::Immutable;
+        checkout.kinds = vec![OutputKind::DepInfo, OutputKind::Metadata];
+    }
+    let [a, b] = checkouts;
+    compile_and_publish(&a, b"seed");
+    b.restore().unwrap();
+    let inodes = [&a, &b].map(|checkout| look(&checkout.output(OutputKind::Metadata)).0);
+    assert_ne!(inodes[0], inodes[1]);
+}
+
+#[test]
+fn sto_08_what_cannot_be_told_is_no_agreement() {
+    struct Blind;
+    impl crate::inputs::World for Blind {
+        fn state(&self, path: &Path) -> Result<FileState, crate::inputs::WorldError> {
+            let source = std::io::Error::other("no answer");
+            Err(crate::inputs::WorldError { path: path.to_owned(), source })
+        }
+        fn listing(&self, _path: &Path) -> Result<Option<Digest>, crate::inputs::WorldError> {
+            Ok(None)
+        }
+    }
+    let house = House::new();
+    let checkout = house.checkout("a");
+    compile_and_publish(&checkout, b"seed");
+    let found = find(&checkout.task(), &|_| None, &Blind, house.store.actions());
+    assert!(found.is_err());
+    assert!(matches!(checkout.find(), Found::Hit { .. }), "nothing was deleted");
+}
