@@ -163,6 +163,15 @@ struct Made<'a> {
     path: String,
 }
 
+/// Outputs whose bytes are in the store.
+#[derive(Default)]
+struct Ingested {
+    /// As a result names them.
+    files: Vec<OutputFile>,
+    /// Where they lie here; without the dep-info.
+    outputs: Vec<(PathBuf, Digest)>,
+}
+
 struct Publisher<'a> {
     publication: &'a Publication<'a>,
     task: &'a Task,
@@ -184,7 +193,7 @@ impl<'a> Publisher<'a> {
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
             return Err(Refusal::Quarantined(disagreement).into());
         }
-        let (files, outputs) = self.ingest(&made, dep_info.as_ref())?;
+        let Ingested { files, outputs } = self.ingest(&made, dep_info.as_ref())?;
         let bytes = outputs.iter().map(|(_, digest)| digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
         self.check_agreement(&action.digest, &result, &made)?;
@@ -275,13 +284,9 @@ impl<'a> Publisher<'a> {
     }
 
     /// Stores the outputs' bytes, and dates those that the store and this checkout share.
-    fn ingest(
-        &self,
-        made: &[Made<'_>],
-        dep_info: Option<&DepInfo>,
-    ) -> Result<(Vec<OutputFile>, Vec<(PathBuf, Digest)>), Stop> {
+    fn ingest(&self, made: &[Made<'_>], dep_info: Option<&DepInfo>) -> Result<Ingested, Stop> {
         let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild);
-        let (mut files, mut outputs) = (Vec::new(), Vec::new());
+        let Ingested { mut files, mut outputs } = Ingested::default();
         for made in made {
             let digest = match (made.output.kind, dep_info) {
                 (OutputKind::DepInfo, Some(info)) => self.insert_dep_info(info)?,
@@ -297,7 +302,7 @@ impl<'a> Publisher<'a> {
                 ..Default::default()
             });
         }
-        Ok((files, outputs))
+        Ok(Ingested { files, outputs })
     }
 
     fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<Digest, Stop> {
