@@ -1,0 +1,313 @@
+//! From a command line and its inputs to the query, the first of the two keys.
+//!
+//! It decides in which form each argument counts. Absolute paths become paths through the
+//! input root (`../out/debug/deps`), so that they are the same for every checkout (KEY-17);
+//! relative ones stay, because a compiler writes them down as they were given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kache_cas::Digest;
+use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
+use kache_cas::encoding::Encoded;
+
+use super::encoder::{Encoder, FUNCTION};
+use super::error::ActionError;
+use super::explain::{Entry, Explainer};
+use super::material::{Leaf, Material, Step, leaf_path, root_property, walk};
+use super::observation::Observation;
+use super::text::{path_text, text};
+use crate::inputs::Inputs;
+use crate::invocation::Call;
+use crate::invocation::rustc::{Made, Probe, Rustc, Source, TargetArgument, Word};
+use crate::roles::{Form, Role, RolePath, Roots};
+
+/// What a crate with a random name is called in a key, and in what is kept of it (RST-10).
+pub const CONSTANT_NAME: &str = "kache_trial";
+
+/// What becomes of paths in outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// They are remapped, so an action is the same in every place (KEY-17).
+    Remapped,
+    /// They are kept, so an action is bound to its place (KEY-18).
+    Kept,
+}
+
+/// What is to be keyed: a compile, or a question.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub(super) driver: &'a Path,
+    pub(super) words: &'a [Word],
+    pub(super) rustc: Option<&'a Rustc>,
+    pub(super) random_name: Option<&'a str>,
+}
+
+impl<'a> From<&'a Rustc> for Subject<'a> {
+    fn from(rustc: &'a Rustc) -> Self {
+        Subject { driver: &rustc.driver, words: &rustc.words, rustc: Some(rustc), random_name: None }
+    }
+}
+
+impl<'a> From<&'a Probe> for Subject<'a> {
+    fn from(probe: &'a Probe) -> Self {
+        Subject {
+            driver: &probe.driver,
+            words: &probe.words,
+            rustc: probe.compile.as_deref(),
+            random_name: probe.random_name.as_deref(),
+        }
+    }
+}
+
+impl Subject<'_> {
+    pub(super) fn made(&self) -> &[Made] {
+        self.rustc.map_or(&[], |rustc| &rustc.made)
+    }
+}
+
+/// The first of the two keys, and what it was made of.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Its digest: a trail is stored under it.
+    pub digest: Digest<ActionMessage>,
+    material: Arc<Material>,
+}
+
+/// The second key: an action, well-formed, with everything it refers to that is made here.
+#[derive(Clone, Debug)]
+pub struct FullAction {
+    /// The key: a result is stored under it.
+    pub digest: Digest<ActionMessage>,
+    /// The action.
+    pub action: Encoded<ActionMessage>,
+    /// Its command.
+    pub command: Encoded<CommandMessage>,
+    /// The directories of its input root, children before their parents. The toolchain's
+    /// tree is not among them.
+    pub directories: Vec<Encoded<DirectoryMessage>>,
+    /// Files of the input root that are made here.
+    pub files: Vec<(Digest, Bytes)>,
+}
+
+impl FullAction {
+    /// Every message and file of it, with its name, to be stored so that it can be explained.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, Bytes)> {
+        let action = (self.action.digest().coerce(), self.action.bytes().clone());
+        let command = (self.command.digest().coerce(), self.command.bytes().clone());
+        let directories = self.directories.iter().map(|one| (one.digest().coerce(), one.bytes().clone()));
+        [action, command].into_iter().chain(directories).chain(self.files.iter().cloned())
+    }
+}
+
+/// Makes the query of a compile or a question. `roots` are the call's.
+pub fn compose<'a>(
+    subject: impl Into<Subject<'a>>,
+    call: &Call,
+    roots: &Roots,
+    inputs: &Inputs,
+    paths: Paths,
+) -> Result<Query, ActionError> {
+    let subject = subject.into();
+    let material = Material {
+        arguments: Arguments::new(&subject, call, roots, paths).all(&inputs.toolchain.commit_hash)?,
+        variables: variables(inputs),
+        outputs: subject.made().iter().map(|made| output(&subject, call, roots, &made.path)).collect(),
+        platform: platform(&subject, call, roots, inputs, paths),
+        key_salt: inputs.salt.clone(),
+        toolchain: inputs.toolchain.tree,
+        leaves: leaves(&subject, call, inputs),
+    };
+    let mut encoder = Encoder::default();
+    walk(&material, Step::Query, &[], &mut encoder);
+    let digest = encoder.finish()?.action.digest();
+    Ok(Query { digest, material: Arc::new(material) })
+}
+
+/// Makes the full action of a query and what a run of it observed.
+pub fn complete(query: &Query, seen: &[Observation]) -> Result<FullAction, ActionError> {
+    let mut encoder = Encoder::default();
+    walk(&query.material, Step::Full, seen, &mut encoder);
+    let messages = encoder.finish()?;
+    Ok(FullAction {
+        digest: messages.action.digest(),
+        action: messages.action,
+        command: messages.command,
+        directories: messages.directories,
+        files: messages.files,
+    })
+}
+
+/// What the full action of a query and observations is made of. The same walk as
+/// [`complete`]'s.
+pub fn explain(query: &Query, seen: &[Observation]) -> Vec<Entry> {
+    let mut explainer = Explainer::default();
+    walk(&query.material, Step::Full, seen, &mut explainer);
+    explainer.finish()
+}
+
+/// Arguments on their way into a key.
+struct Arguments<'a> {
+    subject: &'a Subject<'a>,
+    call: &'a Call,
+    roots: &'a Roots,
+    paths: Paths,
+    cwd: RolePath,
+    /// The way from the directory of the call to the input root.
+    up: String,
+}
+
+impl<'a> Arguments<'a> {
+    fn new(subject: &'a Subject<'a>, call: &'a Call, roots: &'a Roots, paths: Paths) -> Self {
+        let cwd = roots.role_path(&call.cwd, Path::new(""));
+        let depth = cwd.in_input_root().split(|byte| *byte == b'/').count();
+        Arguments { subject, call, roots, paths, cwd, up: "../".repeat(depth) }
+    }
+
+    fn all(&self, commit_hash: &str) -> Result<Vec<String>, ActionError> {
+        let mut all = Vec::with_capacity(self.subject.words.len() + 12);
+        all.extend(["env".to_owned(), "-C".to_owned(), path_text(&self.cwd.in_input_root())]);
+        all.push(self.absolute(self.subject.driver));
+        if self.paths == Paths::Remapped {
+            self.remaps(commit_hash, &mut all);
+        }
+        for word in self.subject.words {
+            match word {
+                Word::Plain(plain) => all.push(self.named(text(plain.as_encoded_bytes()))),
+                Word::Text(given) => all.push(self.named(self.generalised(given.as_encoded_bytes())?)),
+                Word::Path { before, path } => {
+                    let before = text(before.as_encoded_bytes());
+                    all.push(self.named(format!("{before}{}", self.path(path))));
+                }
+                Word::Presentation(_) | Word::Ignored(_) | Word::Stripped(_) => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// What is remapped, by role. Which options that takes depends on where the roots lie; what
+    /// comes of it does not, so they count in this form. The workspace counts for its own
+    /// packages only: a package of the registry is the same for every workspace.
+    fn remaps(&self, commit_hash: &str, all: &mut Vec<String>) {
+        let mut roles: Vec<Role> = self.roots.iter().map(|root| root.role).collect();
+        roles.retain(|role| *role != Role::Workspace || self.cwd.role() == Role::Workspace);
+        roles.sort();
+        for role in roles {
+            if let Some(to) = role.remapped_to() {
+                all.push(format!("--remap-path-prefix=/kache/{}={to}", role.dir_name()));
+            }
+        }
+        if !commit_hash.is_empty() {
+            let sources = "/kache/sysroot/lib/rustlib/src/rust";
+            all.push(format!("--remap-path-prefix={sources}=/rustc/{commit_hash}"));
+        }
+    }
+
+    fn path(&self, path: &Path) -> String {
+        let given = path.as_os_str().as_encoded_bytes();
+        if path.is_absolute() {
+            return self.absolute(path);
+        }
+        let found = self.roots.role_path(&self.call.cwd, path);
+        if found.role() == self.cwd.role() {
+            return path_text(given);
+        }
+        // Through a parent to another root: `./` tells it from the same path given absolutely.
+        format!("./{}{}", self.up, path_text(&found.in_input_root()))
+    }
+
+    fn absolute(&self, path: &Path) -> String {
+        let found = self.roots.role_path(&self.call.cwd, path);
+        format!("{}{}", self.up, path_text(&found.in_input_root()))
+    }
+
+    fn generalised(&self, given: &[u8]) -> Result<String, ActionError> {
+        let found = self.roots.generalise(given, Form::Value);
+        let found = found.ok_or_else(|| ActionError::StandIn { text: text(given) })?;
+        Ok(text(&found))
+    }
+
+    /// With a constant name in place of a random one.
+    fn named(&self, argument: String) -> String {
+        match self.subject.random_name {
+            Some(name) if argument.contains(name) => argument.replace(name, CONSTANT_NAME),
+            _ => argument,
+        }
+    }
+}
+
+fn variables(inputs: &Inputs) -> Vec<(String, String)> {
+    // An unset variable is one that is not there (KEY-06).
+    let set = |(name, value): &(String, Option<Vec<u8>>)| Some((name.clone(), text(value.as_deref()?)));
+    let mut variables: Vec<(String, String)> = inputs.env.iter().filter_map(set).collect();
+    variables.sort();
+    variables
+}
+
+fn output(subject: &Subject<'_>, call: &Call, roots: &Roots, path: &Path) -> String {
+    let path = path_text(&roots.role_path(&call.cwd, path).in_input_root());
+    match subject.random_name {
+        Some(name) => path.replace(name, CONSTANT_NAME),
+        None => path,
+    }
+}
+
+fn platform(
+    subject: &Subject<'_>,
+    call: &Call,
+    roots: &Roots,
+    inputs: &Inputs,
+    paths: Paths,
+) -> Vec<(String, String)> {
+    let host = &inputs.toolchain.host;
+    let target = match subject.rustc.and_then(|rustc| rustc.target.as_ref()) {
+        None => host.clone(),
+        Some(TargetArgument::Triple(triple)) => triple.clone(),
+        // Its content counts as a file.
+        Some(TargetArgument::Spec(_)) => "custom".to_owned(),
+    };
+    let mut platform = vec![
+        ("ISA".to_owned(), isa(host).to_owned()),
+        ("OSFamily".to_owned(), os_family(host).to_owned()),
+        ("host".to_owned(), host.clone()),
+        ("target".to_owned(), target),
+    ];
+    if paths == Paths::Kept {
+        for root in roots.iter() {
+            platform.push((root_property(root.role), text(root.dir.as_os_str().as_encoded_bytes())));
+        }
+        platform.push(("kache-directory".to_owned(), text(call.cwd.as_os_str().as_encoded_bytes())));
+    }
+    platform
+}
+
+fn isa(host: &str) -> &str {
+    match host.split('-').next().unwrap_or_default() {
+        "x86_64" => "x86-64",
+        "aarch64" => "arm-a64",
+        "i686" | "i586" => "x86-32",
+        other => other,
+    }
+}
+
+fn os_family(host: &str) -> &'static str {
+    let families = [("linux", "linux"), ("darwin", "macos"), ("windows", "windows"), ("freebsd", "freebsd")];
+    families.iter().find(|(part, _)| host.contains(part)).map_or("other", |(_, family)| family)
+}
+
+fn leaves(subject: &Subject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
+    let leaf = |input: &crate::inputs::Input| Leaf {
+        path: leaf_path(&input.path.in_input_root()),
+        digest: input.digest,
+        is_executable: input.is_executable,
+        kind: Some(input.kind),
+    };
+    let mut leaves: Vec<Leaf> = inputs.files.iter().map(leaf).collect();
+    let reads_stdin = subject.rustc.is_some_and(|rustc| rustc.source == Source::Stdin);
+    if let Some(stdin) = call.stdin.as_ref().filter(|_| reads_stdin) {
+        let digest = Digest::of(FUNCTION, stdin);
+        leaves.push(Leaf { path: "stdin".to_owned(), digest, is_executable: false, kind: None });
+    }
+    leaves
+}

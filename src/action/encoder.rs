@@ -1,0 +1,164 @@
+//! The visitor that makes REAPI messages of a key (KEY-22).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+
+use bytes::Bytes;
+use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
+use kache_cas::encoding::{Encoded, encode_action, encode_command, encode_directory, wire_digest};
+use kache_cas::{Digest, DigestFunction};
+use kache_proto::reapi::command::EnvironmentVariable;
+use kache_proto::reapi::platform::Property;
+use kache_proto::reapi::{Action, Command, Directory, DirectoryNode, FileNode, Platform};
+
+use super::error::ActionError;
+use super::material::{Leaf, Visitor};
+
+/// What the store digests with.
+pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
+
+/// Messages, encoded.
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    pub(super) action: Encoded<ActionMessage>,
+    pub(super) command: Encoded<CommandMessage>,
+    pub(super) directories: Vec<Encoded<DirectoryMessage>>,
+    /// Files that are made here.
+    pub(super) files: Vec<(Digest, Bytes)>,
+}
+
+/// Collects what it is shown.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    salt: Vec<u8>,
+    command: Command,
+    properties: Vec<Property>,
+    toolchain: Option<Digest<DirectoryMessage>>,
+    leaves: Vec<(String, Digest, bool)>,
+    files: Vec<(Digest, Bytes)>,
+}
+
+impl Visitor for Encoder {
+    fn salt(&mut self, salt: &[u8]) {
+        self.salt = salt.to_vec();
+    }
+
+    fn argument(&mut self, argument: &str) {
+        self.command.arguments.push(argument.to_owned());
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        let variable = EnvironmentVariable { name: name.to_owned(), value: value.to_owned() };
+        self.command.environment_variables.push(variable);
+    }
+
+    fn output(&mut self, path: &str) {
+        self.command.output_paths.push(path.to_owned());
+    }
+
+    fn property(&mut self, name: &str, value: &str) {
+        self.properties.push(Property { name: name.to_owned(), value: value.to_owned() });
+    }
+
+    fn toolchain(&mut self, tree: Digest<DirectoryMessage>) {
+        self.toolchain = Some(tree);
+    }
+
+    fn file(&mut self, leaf: &Leaf) {
+        self.leaves.push((leaf.path.clone(), leaf.digest, leaf.is_executable));
+    }
+
+    fn lines(&mut self, path: &str, lines: &[String]) {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        let digest = Digest::of(FUNCTION, text.as_bytes());
+        self.files.push((digest, Bytes::from(text)));
+        self.leaves.push((path.to_owned(), digest, false));
+    }
+}
+
+impl Encoder {
+    /// The messages of everything it was shown.
+    pub(super) fn finish(mut self) -> Result<Messages, ActionError> {
+        let leaves = distinct(std::mem::take(&mut self.leaves))?;
+        let mut directories = Vec::new();
+        let root = directory(&leaves, 0, self.toolchain, &mut directories)?;
+        let command = encode_command(FUNCTION, self.command)?;
+        let action = encode_action(
+            FUNCTION,
+            Action {
+                command_digest: Some(wire_digest(&command.digest())),
+                input_root_digest: Some(wire_digest(&root)),
+                salt: self.salt.into(),
+                platform: Some(Platform { properties: self.properties }),
+                ..Action::default()
+            },
+        )?;
+        Ok(Messages { action, command, directories, files: self.files })
+    }
+}
+
+type Flat = (String, Digest, bool);
+
+/// Each path once, in order. A path that comes twice must have the same content twice; it is
+/// executable if one of them says so.
+fn distinct(leaves: Vec<Flat>) -> Result<Vec<Flat>, ActionError> {
+    let mut known: HashMap<String, (Digest, bool)> = HashMap::with_capacity(leaves.len());
+    for (path, digest, is_executable) in leaves {
+        match known.entry(path) {
+            MapEntry::Vacant(free) => {
+                free.insert((digest, is_executable));
+            }
+            MapEntry::Occupied(mut taken) if taken.get().0 == digest => taken.get_mut().1 |= is_executable,
+            MapEntry::Occupied(taken) => {
+                return Err(ActionError::Conflict { path: taken.key().clone() });
+            }
+        }
+    }
+    let mut leaves: Vec<Flat> =
+        known.into_iter().map(|(path, (digest, is_executable))| (path, digest, is_executable)).collect();
+    leaves.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(leaves)
+}
+
+/// Encodes the directory that holds these files, which all share their first `depth` bytes:
+/// that directory's path. In byte order, all paths below one directory stand together.
+fn directory(
+    leaves: &[Flat],
+    depth: usize,
+    toolchain: Option<Digest<DirectoryMessage>>,
+    encoded: &mut Vec<Encoded<DirectoryMessage>>,
+) -> Result<Digest<DirectoryMessage>, ActionError> {
+    let mut directory = Directory::default();
+    let node = |name: &str, digest: &Digest<DirectoryMessage>| DirectoryNode {
+        name: name.to_owned(),
+        digest: Some(wire_digest(digest)),
+    };
+    directory.directories.extend(toolchain.map(|tree| node("sysroot", &tree)));
+    let mut at = 0;
+    while let Some((path, digest, is_executable)) = leaves.get(at) {
+        let rest = &path[depth..];
+        match rest.find('/') {
+            None => {
+                directory.files.push(FileNode {
+                    name: rest.to_owned(),
+                    digest: Some(wire_digest(digest)),
+                    is_executable: *is_executable,
+                    ..FileNode::default()
+                });
+                at += 1;
+            }
+            Some(slash) => {
+                let prefix = &path[..=depth + slash];
+                let below = leaves[at..].iter().take_while(|leaf| leaf.0.starts_with(prefix)).count();
+                let child = self::directory(&leaves[at..at + below], prefix.len(), None, encoded)?;
+                directory.directories.push(node(&rest[..slash], &child));
+                at += below;
+            }
+        }
+    }
+    let directory = encode_directory(FUNCTION, directory)?;
+    let digest = directory.digest();
+    encoded.push(directory);
+    Ok(digest)
+}

@@ -1,0 +1,258 @@
+//! The visitor that tells people what a key is made of, and the same told by an action that
+//! is stored.
+//!
+//! Invariant: what is read back from an action's messages is what the walk says that made
+//! them. A test compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kache_cas::Digest;
+use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
+use kache_proto::reapi::{Action, Command, Digest as WireDigest, Directory};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::encoder::FUNCTION;
+use super::material::{Leaf, Visitor};
+
+/// What part of a key something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// The key's version and `key_salt`.
+    Salt,
+    /// The platform, and what binds an action to a place.
+    Platform,
+    /// An argument.
+    Argument,
+    /// A variable.
+    Variable,
+    /// A file that is made.
+    Output,
+    /// The compiler.
+    Toolchain,
+    /// A file that is read.
+    Input,
+    /// What was looked for and not found, and what else was seen.
+    Observed,
+}
+
+impl Section {
+    /// As `explain` shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Section::Salt => "salt",
+            Section::Platform => "platform",
+            Section::Argument => "argument",
+            Section::Variable => "variable",
+            Section::Output => "output",
+            Section::Toolchain => "toolchain",
+            Section::Input => "input",
+            Section::Observed => "observed",
+        }
+    }
+}
+
+/// One thing that a key is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Entry {
+    /// What part of it.
+    pub section: Section,
+    /// Its name: a path, a variable, an argument's place.
+    pub name: String,
+    /// Its value: a digest, a text; may be empty.
+    pub value: String,
+}
+
+/// Collects entries.
+#[derive(Debug, Default)]
+pub(super) struct Explainer {
+    entries: Vec<Entry>,
+    arguments: usize,
+}
+
+impl Explainer {
+    fn push(&mut self, section: Section, name: impl Into<String>, value: impl Into<String>) {
+        self.entries.push(Entry { section, name: name.into(), value: value.into() });
+    }
+
+    /// Sorted, as digests do not tell the order in which things came.
+    pub(super) fn finish(mut self) -> Vec<Entry> {
+        self.entries.sort();
+        self.entries.dedup();
+        self.entries
+    }
+}
+
+impl Visitor for Explainer {
+    fn salt(&mut self, salt: &[u8]) {
+        self.push(Section::Salt, "", String::from_utf8_lossy(salt));
+    }
+
+    fn argument(&mut self, argument: &str) {
+        // Wide enough that text sorts as numbers do.
+        let name = format!("{:06}", self.arguments);
+        self.arguments += 1;
+        self.push(Section::Argument, name, argument);
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        self.push(Section::Variable, name, value);
+    }
+
+    fn output(&mut self, path: &str) {
+        self.push(Section::Output, path, "");
+    }
+
+    fn property(&mut self, name: &str, value: &str) {
+        self.push(Section::Platform, name, value);
+    }
+
+    fn toolchain(&mut self, tree: Digest<DirectoryMessage>) {
+        self.push(Section::Toolchain, "sysroot", tree.to_string());
+    }
+
+    fn file(&mut self, leaf: &Leaf) {
+        self.push(Section::Input, &*leaf.path, leaf.digest.to_string());
+    }
+
+    fn lines(&mut self, _path: &str, lines: &[String]) {
+        for line in lines {
+            let (what, value) = line.split_once(' ').unwrap_or((line, ""));
+            self.push(Section::Observed, what, value);
+        }
+    }
+}
+
+/// Why a stored action cannot be explained.
+#[derive(Debug, Error)]
+pub enum ExplainError {
+    /// Part of it is not stored any more.
+    #[error("`{digest}` is not stored")]
+    Missing {
+        /// What.
+        digest: String,
+    },
+    /// Part of it is something else.
+    #[error("`{digest}` is no such message: {why}")]
+    Malformed {
+        /// What.
+        digest: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// How stored bytes are got.
+pub type Fetch<'a> = &'a mut dyn FnMut(Digest) -> Option<Bytes>;
+
+/// How deep an input root may be before it is taken for a bad one.
+const DEPTH_MAX: usize = 256;
+
+/// What a stored action is made of, from its messages.
+pub fn explain_stored(action: Digest<ActionMessage>, fetch: Fetch<'_>) -> Result<Vec<Entry>, ExplainError> {
+    let action: Action = decode(action.coerce(), fetch)?;
+    let command = digest::<CommandMessage>(action.command_digest.as_ref())?;
+    let command: Command = decode(command.coerce(), fetch)?;
+    let root = digest::<DirectoryMessage>(action.input_root_digest.as_ref())?;
+    let mut explainer = Explainer::default();
+    explainer.salt(&action.salt);
+    for property in action.platform.iter().flat_map(|platform| &platform.properties) {
+        explainer.property(&property.name, &property.value);
+    }
+    command.arguments.iter().for_each(|argument| explainer.argument(argument));
+    for variable in &command.environment_variables {
+        explainer.variable(&variable.name, &variable.value);
+    }
+    command.output_paths.iter().for_each(|path| explainer.output(path));
+    directory(root, "", fetch, &mut explainer, 0)?;
+    Ok(explainer.finish())
+}
+
+fn directory(
+    at: Digest<DirectoryMessage>,
+    path: &str,
+    fetch: Fetch<'_>,
+    explainer: &mut Explainer,
+    depth: usize,
+) -> Result<(), ExplainError> {
+    if depth > DEPTH_MAX {
+        return Err(ExplainError::Malformed { digest: at.to_string(), why: "too deep".to_owned() });
+    }
+    let found: Directory = decode(at.coerce(), fetch)?;
+    for file in &found.files {
+        let content = digest::<kache_cas::digest::Blob>(file.digest.as_ref())?;
+        if path.is_empty() && file.name == super::material::OBSERVED {
+            let text = fetch(content).ok_or_else(|| missing(&content))?;
+            let lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+            explainer.lines(&file.name, &lines);
+        } else {
+            explainer.push(Section::Input, format!("{path}{}", file.name), content.to_string());
+        }
+    }
+    for child in &found.directories {
+        let below = digest::<DirectoryMessage>(child.digest.as_ref())?;
+        if path.is_empty() && child.name == "sysroot" {
+            explainer.toolchain(below);
+        } else {
+            directory(below, &format!("{path}{}/", child.name), fetch, explainer, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(digest: &Digest) -> ExplainError {
+    ExplainError::Missing { digest: digest.to_string() }
+}
+
+fn decode<M: kache_proto::Message + Default>(digest: Digest, fetch: Fetch<'_>) -> Result<M, ExplainError> {
+    let bytes = fetch(digest).ok_or_else(|| missing(&digest))?;
+    M::decode(bytes)
+        .map_err(|error| ExplainError::Malformed { digest: digest.to_string(), why: error.to_string() })
+}
+
+fn digest<K>(wire: Option<&WireDigest>) -> Result<Digest<K>, ExplainError> {
+    let malformed = |why: String| ExplainError::Malformed { digest: format!("{wire:?}"), why };
+    let wire = wire.ok_or_else(|| malformed("no digest".to_owned()))?;
+    Digest::parse(FUNCTION, &wire.hash, wire.size_bytes).map_err(|error| malformed(error.to_string()))
+}
+
+/// How one entry differs between two keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryDifference {
+    /// What part of the key.
+    pub section: Section,
+    /// Its name.
+    pub name: String,
+    /// As it was in the first; none if it was not there.
+    pub before: Option<String>,
+    /// As it is in the second.
+    pub after: Option<String>,
+}
+
+/// Everything in which two keys differ, in order.
+pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<EntryDifference> {
+    let mut pairs: BTreeMap<(Section, &str), (BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
+    for entry in before {
+        pairs.entry((entry.section, &entry.name)).or_default().0.insert(&entry.value);
+    }
+    for entry in after {
+        pairs.entry((entry.section, &entry.name)).or_default().1.insert(&entry.value);
+    }
+    let mut found = Vec::new();
+    for ((section, name), (before, after)) in pairs {
+        let mut gone = before.difference(&after);
+        let mut come = after.difference(&before);
+        loop {
+            let (before, after) = (gone.next(), come.next());
+            if before.is_none() && after.is_none() {
+                break;
+            }
+            let owned = |value: Option<&&str>| value.map(|value| (*value).to_owned());
+            let (before, after) = (owned(before), owned(after));
+            found.push(EntryDifference { section, name: name.to_owned(), before, after });
+        }
+    }
+    found
+}

@@ -1,0 +1,470 @@
+//! The key, by what must and what must not change it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use kache_cas::{Digest, DigestFunction};
+use proptest::prelude::*;
+
+use super::*;
+use crate::inputs::{Input, InputKind, Inputs, Toolchain};
+use crate::invocation::Call;
+use crate::invocation::rustc::{Parsed, Probe, Rustc, parse};
+use crate::roles::{Role, RolePath, Root, Roots};
+
+fn digest<K>(text: &str) -> Digest<K> {
+    Digest::of(DigestFunction::Blake3, text.as_bytes())
+}
+
+/// A checkout at some place.
+struct Checkout {
+    home: &'static str,
+    target: String,
+    arguments: String,
+    env: Vec<(String, Option<Vec<u8>>)>,
+    salt: Vec<u8>,
+    extern_content: &'static str,
+    toolchain: &'static str,
+    paths: Paths,
+}
+
+const ARGUMENTS: &str = "--crate-name util --edition=2021 util/src/lib.rs --error-format=json \
+    --json=diagnostic-rendered-ansi,artifacts --crate-type lib --emit=dep-info,metadata,link \
+    -C opt-level=0 -C opt-level=3 --cfg a --cfg b -C metadata=00 -C extra-filename=-00 \
+    --out-dir TARGET/debug/deps -L dependency=TARGET/debug/deps --extern x=TARGET/debug/deps/libx.rmeta \
+    -C link-arg=-THOME/ws/memory.x --cap-lints allow";
+
+impl Checkout {
+    fn at(home: &'static str) -> Self {
+        Checkout {
+            home,
+            target: format!("{home}/ws/target"),
+            arguments: ARGUMENTS.to_owned(),
+            env: vec![("SOURCE_DATE_EPOCH".to_owned(), None)],
+            salt: Vec::new(),
+            extern_content: "x",
+            toolchain: "1.95",
+            paths: Paths::Remapped,
+        }
+    }
+
+    fn with(home: &'static str, change: impl FnOnce(&mut Self)) -> Self {
+        let mut checkout = Self::at(home);
+        change(&mut checkout);
+        checkout
+    }
+
+    fn call(&self) -> Call {
+        let line = self.arguments.replace("TARGET", &self.target).replace("HOME", self.home);
+        let argv =
+            std::iter::once("/t/bin/rustc").chain(line.split_whitespace()).map(OsString::from).collect();
+        let cwd = PathBuf::from(self.home).join("ws");
+        let env = [("OUT_DIR", format!("{}/debug/build/x/out", self.target))].into_iter().collect();
+        Call { argv, cwd, env, umask: 0o22, stdin: None }
+    }
+
+    fn roots(&self) -> Roots {
+        let root = |role, dir: String| Root { role, dir: PathBuf::from(dir) };
+        Roots::new([
+            root(Role::Workspace, format!("{}/ws", self.home)),
+            root(Role::Target, self.target.clone()),
+            root(Role::Cargo, format!("{}/.cargo", self.home)),
+            root(Role::Sysroot, "/t".to_owned()),
+        ])
+    }
+
+    fn inputs(&self) -> Inputs {
+        let library = self
+            .roots()
+            .role_path(Path::new("/"), Path::new(&format!("{}/debug/deps/libx.rmeta", self.target)));
+        Inputs {
+            toolchain: Toolchain {
+                tree: digest(self.toolchain),
+                sysroot: "/t".into(),
+                driver: "/t/bin/rustc".into(),
+                banner: "rustc 1.95.0".to_owned(),
+                commit_hash: "abc".to_owned(),
+                host: "x86_64-unknown-linux-gnu".to_owned(),
+            },
+            files: vec![Input {
+                path: library,
+                digest: digest(self.extern_content),
+                is_executable: false,
+                kind: InputKind::Extern,
+            }],
+            env: self.env.clone(),
+            salt: self.salt.clone(),
+        }
+    }
+
+    fn query(&self) -> Query {
+        let rustc = rustc(&self.call());
+        compose(&rustc, &self.call(), &self.roots(), &self.inputs(), self.paths).unwrap()
+    }
+}
+
+fn rustc(call: &Call) -> Rustc {
+    match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
+        Parsed::Compile(rustc) => *rustc,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn probe(call: &Call) -> Probe {
+    match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
+        Parsed::Probe(probe) => *probe,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn same(change: impl FnOnce(&mut Checkout)) -> bool {
+    Checkout::at("/home/a").query().digest == Checkout::with("/home/a", change).query().digest
+}
+
+fn replaced(from: &'static str, to: &'static str) -> impl FnOnce(&mut Checkout) {
+    move |checkout| {
+        assert!(checkout.arguments.contains(from), "{from}");
+        checkout.arguments = checkout.arguments.replace(from, to);
+    }
+}
+
+fn path(text: &str) -> RolePath {
+    RolePath::from_input_root(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn key_17_the_place_of_a_checkout_does_not_count() {
+    let (a, b) = (Checkout::at("/home/a"), Checkout::at("/srv/builds/b/much/longer"));
+    assert_eq!(a.query().digest, b.query().digest);
+    let elsewhere = Checkout::with("/home/a", |checkout| checkout.target = "/tmp/other".to_owned());
+    assert_eq!(a.query().digest, elsewhere.query().digest);
+}
+
+#[test]
+fn key_18_where_paths_are_kept_the_place_counts() {
+    let kept = |home| Checkout::with(home, |checkout| checkout.paths = Paths::Kept).query().digest;
+    assert_ne!(kept("/home/a"), kept("/home/b"));
+    assert_ne!(kept("/home/a"), Checkout::at("/home/a").query().digest);
+    assert_eq!(kept("/home/a"), kept("/home/a"));
+}
+
+#[test]
+fn key_08_what_is_written_counts() {
+    assert!(!same(replaced("--emit=dep-info,metadata,link", "--emit=dep-info,metadata")));
+    assert!(!same(replaced("extra-filename=-00", "extra-filename=-01")));
+    assert!(!same(replaced("--crate-type lib", "--crate-type staticlib")));
+    assert!(!same(replaced("--out-dir TARGET/debug/deps", "--out-dir TARGET/release/deps")));
+}
+
+#[test]
+fn key_09_flags_count_in_their_order() {
+    assert!(!same(replaced("-C opt-level=0 -C opt-level=3", "-C opt-level=3 -C opt-level=0")));
+    assert!(!same(replaced("--cfg a --cfg b", "--cfg b --cfg a")));
+    assert!(!same(replaced("--cap-lints allow", "--cap-lints warn")));
+    assert!(!same(replaced("--cap-lints allow", "-Dwarnings")));
+}
+
+#[test]
+fn key_11_arguments_are_never_joined() {
+    assert!(!same(replaced("--cfg a --cfg b", "--cfg=a --cfg=b")));
+}
+
+#[test]
+fn key_12_the_toolchain_counts_by_content() {
+    assert!(!same(|checkout| checkout.toolchain = "1.95, patched"));
+}
+
+#[test]
+fn key_13_how_messages_look_does_not_count_in_the_query() {
+    assert!(same(replaced(
+        "--error-format=json",
+        "--error-format=short --diagnostic-width=80 --color=never"
+    )));
+    assert!(same(replaced("--cap-lints allow", "--cap-lints allow -C incremental=TARGET/debug/incremental")));
+    assert!(same(replaced(",artifacts", ",artifacts,future-incompat")));
+}
+
+#[test]
+fn key_06_unset_and_empty_are_two_things() {
+    let set = |value: Option<&str>| {
+        let value = value.map(|value| value.as_bytes().to_vec());
+        Checkout::with("/h", |checkout| checkout.env[0].1 = value).query().digest
+    };
+    assert_ne!(set(None), set(Some("")));
+    assert_ne!(set(Some("")), set(Some("1")));
+}
+
+#[test]
+fn key_14_externs_count_by_content() {
+    assert!(!same(|checkout| checkout.extern_content = "y"));
+}
+
+#[test]
+fn key_19_remaps_of_the_user_count_by_role_and_in_order() {
+    let remap = "--cap-lints allow --remap-path-prefix=HOME/ws=/w --remap-path-prefix=/x=/y";
+    let with =
+        |home, flags: &'static str| Checkout::with(home, replaced("--cap-lints allow", flags)).query().digest;
+    assert_eq!(with("/home/a", remap), with("/home/b", remap));
+    assert_ne!(
+        with("/home/a", remap),
+        with("/home/a", "--cap-lints allow --remap-path-prefix=/x=/y --remap-path-prefix=HOME/ws=/w")
+    );
+}
+
+#[test]
+fn key_20_a_salt_makes_everything_another_key() {
+    assert!(!same(|checkout| checkout.salt = b"team".to_vec()));
+    assert!(same(|checkout| checkout.salt = Vec::new()));
+    let salted = Checkout::with("/h", |checkout| checkout.salt = b"team".to_vec());
+    let full = complete(&salted.query(), &[]).unwrap();
+    let action =
+        <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
+    assert_eq!(action.salt, Bytes::from_static(b"kache 1\0team"));
+}
+
+#[test]
+fn key_02_swapped_inputs_are_another_action() {
+    let query = Checkout::at("/home/a").query();
+    let seen = |one: &str, two: &str| {
+        let file =
+            |path_: &str, content: &str| Observation::File { path: path(path_), digest: digest(content) };
+        complete(&query, &[file("ws/a.rs", one), file("ws/b.rs", two)]).unwrap().digest
+    };
+    assert_ne!(seen("1", "2"), seen("2", "1"));
+}
+
+fn sample() -> Vec<Observation> {
+    vec![
+        Observation::File { path: path("ws/util/src/lib.rs"), digest: digest("lib") },
+        Observation::File { path: path("ws/util/src-gen.rs"), digest: digest("gen") },
+        Observation::File { path: path("ws/util/src/a/b.rs"), digest: digest("b") },
+        Observation::File { path: path("sysroot/lib/rustlib/src/rust/x.rs"), digest: digest("std") },
+        Observation::Absent { path: path("ws/util/src/a.rs") },
+        Observation::Absent { path: path("ws/util/src/b.rs") },
+        Observation::Listing { path: path("ws/migrations"), digest: digest("m") },
+        Observation::Env { name: "A".to_owned(), value: Some(b"1\xff".to_vec()) },
+        Observation::Env { name: "B".to_owned(), value: None },
+        Observation::Root { role: Role::Workspace, path: b"/home/a/ws".to_vec() },
+        Observation::Presentation { options: b"--color=always".to_vec() },
+    ]
+}
+
+#[test]
+fn key_01_every_observation_counts() {
+    let query = Checkout::at("/home/a").query();
+    let whole = complete(&query, &sample()).unwrap().digest;
+    assert_ne!(whole, query.digest);
+    assert_ne!(complete(&query, &[]).unwrap().digest, query.digest, "a query is no action");
+    for left_out in 0..sample().len() {
+        let mut fewer = sample();
+        let gone = fewer.remove(left_out);
+        assert_ne!(complete(&query, &fewer).unwrap().digest, whole, "{gone:?}");
+    }
+}
+
+#[test]
+fn key_03_what_was_not_there_counts() {
+    let query = Checkout::at("/home/a").query();
+    let absent = |paths: &[&str]| {
+        let seen: Vec<_> = paths.iter().map(|one| Observation::Absent { path: path(one) }).collect();
+        complete(&query, &seen).unwrap().digest
+    };
+    assert_ne!(absent(&["ws/a.rs"]), absent(&["ws/b.rs"]));
+    assert_ne!(absent(&["ws/a.rs"]), absent(&["ws/a.rs", "ws/b.rs"]));
+}
+
+#[test]
+fn key_05_a_file_with_two_contents_has_no_key() {
+    let query = Checkout::at("/home/a").query();
+    let seen = [Observation::File { path: path("out/debug/deps/libx.rmeta"), digest: digest("other") }];
+    assert!(matches!(complete(&query, &seen), Err(ActionError::Conflict { .. })));
+    let seen = [Observation::File { path: path("out/debug/deps/libx.rmeta"), digest: digest("x") }];
+    assert_eq!(complete(&query, &seen).unwrap().digest, complete(&query, &[]).unwrap().digest);
+}
+
+#[test]
+fn key_22_a_stored_action_explains_itself_as_its_walk_does() {
+    let query = Checkout::at("/home/a").query();
+    let full = complete(&query, &sample()).unwrap();
+    let blobs: std::collections::HashMap<Digest, Bytes> = full.blobs().collect();
+    for (digest, bytes) in &blobs {
+        assert_eq!(*digest, Digest::of(DigestFunction::Blake3, bytes));
+    }
+    let stored = explain_stored(full.digest, &mut |digest| blobs.get(&digest).cloned()).unwrap();
+    assert_eq!(stored, explain(&query, &sample()));
+    assert!(stored.len() > 40, "{}", stored.len());
+    let error = explain_stored(full.digest, &mut |_| None).unwrap_err();
+    assert!(error.to_string().contains("is not stored"), "{error}");
+}
+
+#[test]
+fn differences_name_what_changed_with_old_and_new() {
+    let query = Checkout::at("/home/a").query();
+    let mut after = sample();
+    after[0] = Observation::File { path: path("ws/util/src/lib.rs"), digest: digest("new") };
+    after.remove(4);
+    let found = differences(&explain(&query, &sample()), &explain(&query, &after));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found[0].section, found[0].name.as_str()), (Section::Input, "ws/util/src/lib.rs"));
+    assert_eq!(found[0].after, Some(digest::<kache_cas::digest::Blob>("new").to_string()));
+    assert_eq!((found[1].section, found[1].before.as_deref()), (Section::Observed, Some("ws/util/src/a.rs")));
+    assert_eq!(found[1].after, None);
+}
+
+#[test]
+fn an_action_is_well_formed_and_names_no_place() {
+    let query = Checkout::at("/home/a").query();
+    let entries = explain(&query, &[]);
+    let arguments: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.section == Section::Argument)
+        .map(|entry| entry.value.as_str())
+        .collect();
+    assert_eq!(arguments[..4], ["env", "-C", "ws", "../sysroot/bin/rustc"]);
+    assert!(arguments.contains(&"util/src/lib.rs"));
+    assert!(arguments.contains(&"../out/debug/deps"));
+    assert!(arguments.contains(&"link-arg=-T/kache/ws/memory.x"));
+    assert!(arguments.contains(&"x=../out/debug/deps/libx.rmeta"));
+    assert!(entries.iter().all(|entry| !entry.value.contains("/home/a")), "{entries:#?}");
+}
+
+#[test]
+fn a_source_named_absolutely_is_another_action() {
+    // rustc writes it down as it was given.
+    assert!(!same(replaced("util/src/lib.rs", "HOME/ws/util/src/lib.rs")));
+}
+
+#[test]
+fn rst_10_a_random_name_does_not_count() {
+    let trial = |name: &str, source: &'static str| {
+        let checkout = Checkout::with("/home/a", |checkout| {
+            checkout.arguments = format!(
+                "--crate-name {name} --crate-type=lib --out-dir TARGET/debug/build/x/out --emit=llvm-ir -"
+            );
+        });
+        let call = Call { stdin: Some(Bytes::from_static(source.as_bytes())), ..checkout.call() };
+        let probe = probe(&call);
+        let query = compose(&probe, &call, &checkout.roots(), &checkout.inputs(), Paths::Remapped).unwrap();
+        (query.digest, task(&probe, &call, &checkout.roots(), &query, Vec::new()))
+    };
+    let (one, task) = trial("autocfg_0123456789abcdef_0", "pub fn f() {}");
+    assert_eq!(one, trial("autocfg_fedcba9876543210_1", "pub fn f() {}").0);
+    assert_ne!(one, trial("autocfg_0123456789abcdef_0", "pub fn g() {}").0);
+    assert_eq!(task.outputs[0].name.to_string(), format!("out/debug/build/x/out/{CONSTANT_NAME}.ll"));
+    assert!(task.outputs[0].path.ends_with("autocfg_0123456789abcdef_0.ll"));
+}
+
+#[test]
+fn a_question_has_a_key_and_no_outputs() {
+    let checkout = Checkout::with("/home/a", |checkout| checkout.arguments = "-vV".to_owned());
+    let call = checkout.call();
+    let probe = probe(&call);
+    let query = compose(&probe, &call, &checkout.roots(), &checkout.inputs(), Paths::Remapped).unwrap();
+    assert_eq!(task(&probe, &call, &checkout.roots(), &query, Vec::new()).outputs, []);
+    let other = Checkout::with("/home/a", |checkout| checkout.toolchain = "other");
+    let again = compose(&probe, &call, &checkout.roots(), &other.inputs(), Paths::Remapped).unwrap();
+    assert_ne!(query.digest, again.digest);
+}
+
+#[test]
+fn a_task_knows_its_outputs_and_origin() {
+    let checkout = Checkout::at("/home/a");
+    let call = checkout.call();
+    let rustc = rustc(&call);
+    let query = checkout.query();
+    let task = task(&rustc, &call, &checkout.roots(), &query, Vec::new());
+    let outputs: Vec<(OutputKind, String)> =
+        task.outputs.iter().map(|output| (output.kind, output.name.to_string())).collect();
+    assert_eq!(
+        outputs,
+        [
+            (OutputKind::DepInfo, "out/debug/deps/util-00.d".to_owned()),
+            (OutputKind::Metadata, "out/debug/deps/libutil-00.rmeta".to_owned()),
+            (OutputKind::Rlib, "out/debug/deps/libutil-00.rlib".to_owned()),
+        ]
+    );
+    assert_eq!(task.origin, Origin::Path);
+    assert!(task.announces_artifacts);
+    assert_eq!(task.build_script_output, Some("/home/a/ws/target/debug/build/x/output".into()));
+    assert_eq!(task.depends_on, [PathBuf::from("/home/a/ws/target/debug/deps/libx.rmeta")]);
+    assert_eq!((task.label.crate_name.as_str(), task.label.kind.as_str()), ("util", "lib"));
+}
+
+fn role_path() -> impl Strategy<Value = RolePath> {
+    let role = prop_oneof![
+        Just(Role::Workspace),
+        Just(Role::Target),
+        Just(Role::Cargo),
+        Just(Role::Sysroot),
+        Just(Role::Absolute),
+        any::<u8>().prop_map(Role::Base)
+    ];
+    (role, "[a-c]{1,3}(/[a-c]{1,3}){0,3}").prop_map(|(role, rest)| RolePath::new(role, rest).unwrap())
+}
+
+fn observation() -> impl Strategy<Value = Observation> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..6);
+    prop_oneof![
+        (role_path(), any::<u64>()).prop_map(|(path, size)| {
+            let digest =
+                Digest::new(DigestFunction::Blake3, digest::<kache_cas::digest::Blob>("x").hash, size);
+            Observation::File { path, digest }
+        }),
+        role_path().prop_map(|path| Observation::Absent { path }),
+        role_path().prop_map(|path| Observation::Listing { path, digest: digest("l") }),
+        ("[A-Z]{1,4}", proptest::option::of(bytes()))
+            .prop_map(|(name, value)| Observation::Env { name, value }),
+        bytes().prop_map(|path| Observation::Root { role: Role::Cargo, path }),
+        bytes().prop_map(|options| Observation::Presentation { options }),
+    ]
+}
+
+fn set() -> impl Strategy<Value = ObservationSet> {
+    (proptest::collection::btree_set(observation(), 0..12), any::<u64>()).prop_map(|(seen, number)| {
+        ObservationSet { observations: seen.into_iter().collect(), action: digest(&number.to_string()) }
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_trail_is_read_as_it_was_written(sets in proptest::collection::vec(set(), 0..SETS_MAX)) {
+        let trail = Trail { sets };
+        prop_assert_eq!(Trail::decode(&trail.encode()), Ok(trail.clone()));
+        prop_assert_eq!(Trail::from_result(&trail.to_result()), Ok(trail));
+    }
+
+    #[test]
+    fn sto_09_bytes_that_are_no_trail_are_refused(
+        sets in proptest::collection::vec(set(), 1..3),
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+        noise in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let mut bytes = Trail { sets }.encode();
+        let _ = Trail::decode(&noise);
+        prop_assert!(Trail::decode(&bytes[..bytes.len() - 1]).is_err());
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = Trail::decode(&bytes);
+        bytes[0] = TRAIL_VERSION + 1;
+        prop_assert_eq!(Trail::decode(&bytes), Err(TrailError::Version(TRAIL_VERSION + 1)));
+    }
+
+    #[test]
+    fn key_22_the_order_of_observations_does_not_count(
+        seen in proptest::collection::btree_set(observation(), 0..12),
+        seed in any::<u64>(),
+    ) {
+        let query = Checkout::at("/home/a").query();
+        let sorted: Vec<Observation> = seen.into_iter().collect();
+        let mut mixed = sorted.clone();
+        let mut state = seed;
+        for at in (1..mixed.len()).rev() {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            mixed.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        let digest = |seen: &[Observation]| complete(&query, seen).map(|full| full.digest).map_err(|_| ());
+        prop_assert_eq!(digest(&sorted), digest(&mixed));
+    }
+}

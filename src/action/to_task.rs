@@ -1,0 +1,153 @@
+//! From a command line to the [`Task`] that the later stages get: what it makes and where,
+//! and no more of the compiler than that.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::compose::{CONSTANT_NAME, Query, Subject};
+use super::task::{Label, Origin, Output, OutputKind, Task};
+use crate::invocation::Call;
+use crate::invocation::rustc::{CrateType, DriverKind, EmitKind, MadeKind, Rustc, Source};
+use crate::roles::{Role, RolePath, Roots};
+
+/// Makes the task of a compile or a question. `extra_dep_info` are declared inputs that cargo
+/// is to notice itself.
+pub fn task<'a>(
+    subject: impl Into<Subject<'a>>,
+    call: &Call,
+    roots: &Roots,
+    query: &Query,
+    extra_dep_info: Vec<PathBuf>,
+) -> Task {
+    let subject = subject.into();
+    let rustc = subject.rustc;
+    let in_cwd = |path: &PathBuf| call.cwd.join(path);
+    let externs = rustc.iter().flat_map(|rustc| &rustc.externs);
+    let depends_on: Vec<PathBuf> =
+        externs.filter_map(|external| external.path.as_ref()).map(in_cwd).collect();
+    Task {
+        label: label(&subject, call),
+        roots: roots.clone(),
+        cwd: call.cwd.clone(),
+        umask: call.umask,
+        query: query.digest,
+        outputs: outputs(&subject, call, roots),
+        presentation: rustc.map(presentation).unwrap_or_default(),
+        announces_artifacts: rustc
+            .is_some_and(|rustc| rustc.presentation.is_json && rustc.presentation.announces_artifacts),
+        origin: origin(rustc, call, roots),
+        // A library may hand on the macros of its own dependencies, so any extern may bring
+        // some. Which do is known only to whoever reads their metadata.
+        runs_proc_macros: !depends_on.is_empty(),
+        depends_on,
+        build_script_output: build_script_output(call),
+        extra_dep_info,
+    }
+}
+
+fn label(subject: &Subject<'_>, call: &Call) -> Label {
+    let version = call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned());
+    let (crate_name, kind) = match subject.rustc {
+        None => ("rustc".to_owned(), "probe"),
+        Some(rustc) if subject.random_name.is_some() => {
+            (rustc.crate_name.split('_').next().unwrap_or_default().to_owned(), "probe")
+        }
+        Some(rustc) => (rustc.crate_name.clone(), kind(rustc)),
+    };
+    Label { crate_name, version: version.unwrap_or_default(), kind: kind.to_owned() }
+}
+
+fn kind(rustc: &Rustc) -> &'static str {
+    if rustc.driver_kind == DriverKind::Clippy {
+        return "clippy";
+    }
+    if rustc.crate_name.starts_with("build_script_") {
+        return "build-script";
+    }
+    if rustc.is_test {
+        return "test";
+    }
+    if !rustc.emits(EmitKind::Link) {
+        return "check";
+    }
+    match rustc.crate_types.first() {
+        Some(CrateType::Bin) | None => "bin",
+        Some(CrateType::Rlib) => "lib",
+        Some(CrateType::Dylib) => "dylib",
+        Some(CrateType::Cdylib) => "cdylib",
+        Some(CrateType::Staticlib) => "staticlib",
+        Some(CrateType::ProcMacro) => "proc-macro",
+    }
+}
+
+fn outputs(subject: &Subject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
+    let output = |made: &crate::invocation::rustc::Made| {
+        let name = roots.role_path(&call.cwd, &made.path);
+        Output {
+            kind: output_kind(made.kind),
+            path: call.cwd.join(&made.path),
+            name: constant(name, subject.random_name),
+            is_required: made.kind != MadeKind::Debug,
+        }
+    };
+    subject.made().iter().map(output).collect()
+}
+
+/// A result's output with a random name is kept under a constant one.
+fn constant(name: RolePath, random: Option<&str>) -> RolePath {
+    let Some(random) = random else { return name };
+    let Ok(rest) = std::str::from_utf8(name.rest()) else { return name };
+    RolePath::new(name.role(), rest.replace(random, CONSTANT_NAME)).unwrap_or(name)
+}
+
+fn output_kind(kind: MadeKind) -> OutputKind {
+    match kind {
+        MadeKind::Emitted(EmitKind::DepInfo) => OutputKind::DepInfo,
+        MadeKind::Emitted(EmitKind::Mir) => OutputKind::Mir,
+        MadeKind::Emitted(EmitKind::Metadata) => OutputKind::Metadata,
+        MadeKind::Emitted(EmitKind::Obj) => OutputKind::Object,
+        MadeKind::Emitted(EmitKind::LlvmBc) => OutputKind::Bitcode,
+        MadeKind::Emitted(EmitKind::LlvmIr) => OutputKind::LlvmIr,
+        MadeKind::Emitted(EmitKind::Asm) => OutputKind::Assembly,
+        MadeKind::Linked(CrateType::Rlib) => OutputKind::Rlib,
+        MadeKind::Linked(CrateType::Staticlib) => OutputKind::StaticLibrary,
+        MadeKind::Emitted(EmitKind::Link) | MadeKind::Linked(CrateType::Bin) => OutputKind::Executable,
+        MadeKind::Linked(CrateType::Dylib | CrateType::Cdylib | CrateType::ProcMacro) => {
+            OutputKind::SharedLibrary
+        }
+        MadeKind::Debug => OutputKind::Debug,
+    }
+}
+
+/// The options that decide how messages look, each behind its length. Whether outputs are
+/// announced is not among them: notices are made anew for every call.
+fn presentation(rustc: &Rustc) -> Vec<u8> {
+    let mut framed = Vec::new();
+    for option in &rustc.presentation.options {
+        let option = option.to_string_lossy();
+        let words: Vec<&str> = match option.strip_prefix("--json=") {
+            Some(words) => words.split(',').filter(|word| *word != "artifacts").collect(),
+            None => vec![&option],
+        };
+        let option = words.join(",");
+        framed.extend_from_slice(&(option.len() as u32).to_le_bytes());
+        framed.extend_from_slice(option.as_bytes());
+    }
+    framed
+}
+
+fn origin(rustc: Option<&Rustc>, call: &Call, roots: &Roots) -> Origin {
+    let Some(Source::File(source)) = rustc.map(|rustc| &rustc.source) else { return Origin::Path };
+    let source = roots.role_path(&call.cwd, source);
+    let is_immutable = source.role() == Role::Cargo
+        && [&b"registry/"[..], b"git/"].iter().any(|dir| source.rest().starts_with(dir));
+    if is_immutable { Origin::Immutable } else { Origin::Path }
+}
+
+/// Cargo keeps what a build script said in a file beside its `OUT_DIR`.
+fn build_script_output(call: &Call) -> Option<PathBuf> {
+    let out_dir = call.env.get("OUT_DIR").filter(|value| !value.is_empty())?;
+    let out_dir = Path::new(OsStr::from_bytes(out_dir.as_bytes()));
+    Some(out_dir.parent()?.join("output"))
+}

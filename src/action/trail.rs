@@ -1,0 +1,234 @@
+//! A trail as bytes, and as the action result that carries it.
+//!
+//! The sets of one trail say mostly the same, so every observation is written once, sorted,
+//! and a path only with what it does not share with the one before; a set is a list of
+//! numbers. Format, after the version byte:
+//!
+//! ```text
+//! count, observations: kind, fields     (paths: role, shared length, rest)
+//! count, sets: action, count, numbers   (each as the distance from the one before)
+//! ```
+//!
+//! Bytes may come from a remote: whatever does not decode is an error, never a panic.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, DigestFunction, Hash};
+use kache_proto::reapi::ActionResult;
+use thiserror::Error;
+
+use super::observation::{Observation, ObservationSet, SETS_MAX, Trail};
+use super::varint::{Reader, Writer};
+use crate::roles::{Role, RolePath};
+
+/// The version of this format. Older and newer ones are not read: the query is then new.
+pub const TRAIL_VERSION: u8 = 1;
+
+/// More observations than a trail may have together. The largest build known here has
+/// compiles with 6,000 files.
+const OBSERVATIONS_MAX: usize = 1 << 20;
+
+/// Why bytes are no trail.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum TrailError {
+    /// They are of another version.
+    #[error("the trail has version {0}")]
+    Version(u8),
+    /// They say nothing sensible.
+    #[error("the trail is malformed")]
+    Malformed,
+}
+
+impl Trail {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let observations: BTreeSet<&Observation> =
+            self.sets.iter().flat_map(|set| &set.observations).collect();
+        let table: Vec<&Observation> = observations.into_iter().collect();
+        let mut writer = Writer::default();
+        writer.bytes.push(TRAIL_VERSION);
+        writer.count(table.len());
+        let mut before = Vec::new();
+        table.iter().for_each(|observation| write_observation(&mut writer, observation, &mut before));
+        writer.count(self.sets.len());
+        for set in &self.sets {
+            write_digest(&mut writer, &set.action);
+            writer.count(set.observations.len());
+            let mut numbers: Vec<usize> = set
+                .observations
+                .iter()
+                .map(|one| table.binary_search(&one).expect("the table has every observation"))
+                .collect();
+            numbers.sort_unstable();
+            let mut last = 0;
+            for number in numbers {
+                writer.count(number - last);
+                last = number;
+            }
+        }
+        writer.bytes
+    }
+
+    /// From bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Trail, TrailError> {
+        let (version, rest) = bytes.split_first().ok_or(TrailError::Malformed)?;
+        if *version != TRAIL_VERSION {
+            return Err(TrailError::Version(*version));
+        }
+        read_trail(&mut Reader::new(rest)).ok_or(TrailError::Malformed)
+    }
+
+    /// As a result, to be stored under the query's digest.
+    pub fn to_result(&self) -> ActionResult {
+        ActionResult { stdout_raw: Bytes::from(self.encode()), ..ActionResult::default() }
+    }
+
+    /// From such a result.
+    pub fn from_result(result: &ActionResult) -> Result<Trail, TrailError> {
+        Trail::decode(&result.stdout_raw)
+    }
+
+    /// Two trails of one query, as when two machines have stored one each: all sets of this
+    /// one, then what only the other has. Losing the last of them is a miss, nothing worse.
+    pub fn merge(&mut self, other: Trail) {
+        for set in other.sets {
+            if self.sets.iter().all(|known| known.observations != set.observations) {
+                self.sets.push(set);
+            }
+        }
+        self.sets.truncate(SETS_MAX);
+    }
+}
+
+fn write_observation(writer: &mut Writer, observation: &Observation, before: &mut Vec<u8>) {
+    match observation {
+        Observation::File { path, digest } => {
+            writer.bytes.push(0);
+            write_path(writer, path, before);
+            write_digest(writer, digest);
+        }
+        Observation::Absent { path } => {
+            writer.bytes.push(1);
+            write_path(writer, path, before);
+        }
+        Observation::Listing { path, digest } => {
+            writer.bytes.push(2);
+            write_path(writer, path, before);
+            write_digest(writer, digest);
+        }
+        Observation::Env { name, value } => {
+            writer.bytes.push(if value.is_some() { 4 } else { 3 });
+            writer.string(name.as_bytes());
+            value.iter().for_each(|value| writer.string(value));
+        }
+        Observation::Root { role, path } => {
+            writer.bytes.push(5);
+            write_role(writer, *role);
+            writer.string(path);
+        }
+        Observation::Presentation { options } => {
+            writer.bytes.push(6);
+            writer.string(options);
+        }
+    }
+}
+
+fn write_role(writer: &mut Writer, role: Role) {
+    match role {
+        Role::Workspace => writer.bytes.push(0),
+        Role::Target => writer.bytes.push(1),
+        Role::Cargo => writer.bytes.push(2),
+        Role::Sysroot => writer.bytes.push(3),
+        Role::Absolute => writer.bytes.push(4),
+        Role::Base(index) => writer.bytes.extend([5, index]),
+    }
+}
+
+fn write_path(writer: &mut Writer, path: &RolePath, before: &mut Vec<u8>) {
+    write_role(writer, path.role());
+    let shared = before.iter().zip(path.rest()).take_while(|(a, b)| a == b).count();
+    writer.count(shared);
+    writer.string(&path.rest()[shared..]);
+    before.clear();
+    before.extend_from_slice(path.rest());
+}
+
+fn write_digest<K>(writer: &mut Writer, digest: &Digest<K>) {
+    writer.bytes.push(match digest.function {
+        DigestFunction::Sha256 => 0,
+        DigestFunction::Blake3 => 1,
+    });
+    writer.bytes.extend_from_slice(&digest.hash.0);
+    writer.number(digest.size_bytes);
+}
+
+fn read_trail(reader: &mut Reader<'_>) -> Option<Trail> {
+    let count = reader.count().filter(|count| *count <= OBSERVATIONS_MAX)?;
+    let mut before = Vec::new();
+    let table =
+        (0..count).map(|_| read_observation(reader, &mut before)).collect::<Option<Vec<Observation>>>()?;
+    let sets = reader.count().filter(|count| *count <= SETS_MAX)?;
+    let sets = (0..sets).map(|_| read_set(reader, &table)).collect::<Option<_>>()?;
+    reader.is_at_end().then_some(Trail { sets })
+}
+
+fn read_set(reader: &mut Reader<'_>, table: &[Observation]) -> Option<ObservationSet> {
+    let action: Digest<ActionMessage> = read_digest(reader)?;
+    let count = reader.count().filter(|count| *count <= table.len())?;
+    let mut at = 0;
+    let mut observations = Vec::with_capacity(count);
+    for _ in 0..count {
+        at = usize::try_from(reader.number()?).ok()?.checked_add(at)?;
+        observations.push(table.get(at)?.clone());
+    }
+    Some(ObservationSet { observations, action })
+}
+
+fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Observation> {
+    let name = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(match reader.byte()? {
+        0 => Observation::File { path: read_path(reader, before)?, digest: read_digest(reader)? },
+        1 => Observation::Absent { path: read_path(reader, before)? },
+        2 => Observation::Listing { path: read_path(reader, before)?, digest: read_digest(reader)? },
+        3 => Observation::Env { name: name(reader.string()?)?, value: None },
+        4 => Observation::Env { name: name(reader.string()?)?, value: Some(reader.string()?.to_vec()) },
+        5 => Observation::Root { role: read_role(reader)?, path: reader.string()?.to_vec() },
+        6 => Observation::Presentation { options: reader.string()?.to_vec() },
+        _ => return None,
+    })
+}
+
+fn read_role(reader: &mut Reader<'_>) -> Option<Role> {
+    Some(match reader.byte()? {
+        0 => Role::Workspace,
+        1 => Role::Target,
+        2 => Role::Cargo,
+        3 => Role::Sysroot,
+        4 => Role::Absolute,
+        5 => Role::Base(reader.byte()?),
+        _ => return None,
+    })
+}
+
+fn read_path(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<RolePath> {
+    let role = read_role(reader)?;
+    let shared = usize::try_from(reader.number()?).ok()?;
+    if shared > before.len() {
+        return None;
+    }
+    before.truncate(shared);
+    before.extend_from_slice(reader.string()?);
+    RolePath::new(role, before.clone())
+}
+
+fn read_digest<K>(reader: &mut Reader<'_>) -> Option<Digest<K>> {
+    let function = match reader.byte()? {
+        0 => DigestFunction::Sha256,
+        1 => DigestFunction::Blake3,
+        _ => return None,
+    };
+    let hash = Hash(reader.take(Hash::LEN)?.try_into().ok()?);
+    Some(Digest::new(function, hash, reader.number()?))
+}
