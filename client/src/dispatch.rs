@@ -1,17 +1,19 @@
 //! What `kache` was called for: to stand before a compiler, or to do something itself.
 //!
-//! Deciding is pure and takes microseconds. A compiler call is, in this version, passed on
-//! unchanged: the compiler replaces this process, with its arguments, environment, terminal
-//! and exit code. Everything else is the engine's.
+//! Deciding is pure and takes microseconds. A compiler that the daemon knows is wrapped; any
+//! other one replaces this process, with its arguments, environment, terminal and exit code.
+//! Everything else is the engine's.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use crate::compile;
 use crate::engine::{EngineError, engine_path};
+use crate::shim;
 
 /// The compilers that are known without a directory in front. No command of ours has any
 /// of these names.
@@ -45,14 +47,22 @@ fn is_program(first: &OsStr) -> bool {
     first.as_bytes().contains(&b'/') || COMPILERS.iter().any(|name| first == Path::new(name))
 }
 
-/// The whole of `kache`. It only returns when something could not be executed.
+/// The whole of `kache`. It only returns when a compiler has ended, or something could not be
+/// executed.
 pub fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut words = std::env::args_os();
+    let own_name = words.next();
+    let args: Vec<OsString> = words.collect();
+    if let Some(program) = shim::meant(own_name.as_deref(), |name| compile::is_for_the_daemon(name, &[])) {
+        return compile::wrap(&program, &args);
+    }
     match recognise(&args) {
+        Call::Compiler(program, args) if compile::is_for_the_daemon(program, args) => {
+            compile::wrap(program, args)
+        }
         Call::Compiler(program, args) => {
             let source = Command::new(program).args(args).exec();
-            complain(&format!("failed to execute `{}`: {source}", program.display()));
-            ExitCode::from(EXIT_CANNOT_EXECUTE)
+            cannot_execute(program, &source)
         }
         Call::Engine(args) => {
             let error = run_engine(args);
@@ -60,6 +70,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// What a compiler's caller hears when there is no such compiler.
+pub(crate) fn cannot_execute(program: &OsStr, source: &io::Error) -> ExitCode {
+    complain(&format!("failed to execute `{}`: {source}", program.display()));
+    ExitCode::from(EXIT_CANNOT_EXECUTE)
 }
 
 fn run_engine(args: &[OsString]) -> EngineError {
@@ -74,7 +90,7 @@ fn run_engine(args: &[OsString]) -> EngineError {
 
 /// A closed standard error is no reason to panic.
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "kache: {message}");
+    let _ = writeln!(io::stderr(), "kache: {message}");
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@
 //! It knows where a daemon's sockets are, how to greet and to start one, and whether argv is
 //! a compiler call. It reads no configuration file and stores nothing.
 
+mod compile;
 pub mod control;
 mod dispatch;
 mod engine;
 pub mod os;
 mod place;
 mod session;
+mod shim;
 mod start;
+pub mod variables;
 mod version;
 
 pub use dispatch::{Call, main, recognise};

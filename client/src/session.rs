@@ -79,21 +79,7 @@ fn the_process(pid: Option<i32>) -> String {
 impl Session {
     /// Connects and greets.
     pub fn open(place: &Place, intent: Intent, deadline: Instant) -> Result<Session, ConnectError> {
-        if !place.check()? {
-            return Err(ConnectError::NotRunning);
-        }
-        let path = place.control_socket();
-        if !path.exists() {
-            return Err(ConnectError::NotRunning);
-        }
-        let stream = os::connect(&os::reachable(&path)?, deadline).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning,
-            io::ErrorKind::TimedOut => ConnectError::Hung { pid: None },
-            _ => ConnectError::Io(error),
-        })?;
-        os::require_own_peer(&stream)?;
-        let pid = os::peer_pid(&stream);
-        let mut frames = FrameStream::new(stream);
+        let (mut frames, pid) = connect(place, deadline)?;
         let reply = greet(&mut frames, intent, deadline).map_err(|error| match error {
             StreamError::Late => ConnectError::Hung { pid },
             // It was accepted by a daemon that is just leaving.
@@ -127,6 +113,26 @@ impl Session {
         self.frames.send(&Request { kind: Some(kind) }, deadline)?;
         answer(&mut self.frames, deadline)
     }
+}
+
+/// A connection to whoever listens, before anything is said. Which process that is, too,
+/// where the system says.
+pub(crate) fn connect(place: &Place, deadline: Instant) -> Result<(FrameStream, Option<i32>), ConnectError> {
+    if !place.check()? {
+        return Err(ConnectError::NotRunning);
+    }
+    let path = place.control_socket();
+    if !path.exists() {
+        return Err(ConnectError::NotRunning);
+    }
+    let stream = os::connect(&os::reachable(&path)?, deadline).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning,
+        io::ErrorKind::TimedOut => ConnectError::Hung { pid: None },
+        _ => ConnectError::Io(error),
+    })?;
+    os::require_own_peer(&stream)?;
+    let pid = os::peer_pid(&stream);
+    Ok((FrameStream::new(stream), pid))
 }
 
 fn greet(frames: &mut FrameStream, intent: Intent, deadline: Instant) -> Result<reply::Kind, StreamError> {

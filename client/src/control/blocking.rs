@@ -47,8 +47,12 @@ impl FrameStream {
 
     /// Sends one message.
     pub fn send<M: Message>(&mut self, message: &M, deadline: Instant) -> Result<(), StreamError> {
-        let frame = frame::encode(message)?;
-        let mut rest = &frame[..];
+        self.send_encoded(&frame::encode(message)?, deadline)
+    }
+
+    /// Sends frames that are encoded already, several at once if need be.
+    pub fn send_encoded(&mut self, frames: &[u8], deadline: Instant) -> Result<(), StreamError> {
+        let mut rest = frames;
         while !rest.is_empty() {
             self.stream.set_write_timeout(Some(left(deadline)?)).map_err(StreamError::Io)?;
             match self.stream.write(rest) {

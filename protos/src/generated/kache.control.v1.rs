@@ -285,6 +285,9 @@ pub struct Ran {
     /// When it was started, since the Unix epoch.
     #[prost(uint64, tag = "6")]
     pub started_us: u64,
+    /// It said more than fits here, so `said` is not all of it.
+    #[prost(bool, tag = "7")]
+    pub said_is_cut: bool,
 }
 /// What the call did is on record. The client may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,11 +1,13 @@
 //! Unix: Linux and macOS.
 
+mod child;
 mod detach;
 mod lock;
 mod private_dir;
 mod socket;
 mod user;
 
+pub use child::{HandingOn, children_cpu_time, die_with_parent, hand_signals_on_to, wait_unreaped};
 pub use detach::{Announcer, detach};
 pub use lock::{Lock, LockError};
 pub use private_dir::{DirError, check_private_dir, ensure_private_dir};

@@ -1,0 +1,21 @@
+//! A compiler call from argv to its exit code: ask the daemon, obey, or do without.
+//!
+//! Invariant (DMN-03): whatever is wrong with the daemon, its store or the way to it, the
+//! compiler runs, at most a named wait later. (RST-07): nothing is said that the compiler did
+//! not say. This module knows how a rustc is recognised and that `-C incremental` is taken
+//! out; what any other option means is the daemon's business.
+
+mod asking;
+mod autostart;
+mod exit;
+mod grievance;
+mod incremental;
+mod lines;
+mod locate;
+mod passing;
+mod request;
+mod running;
+mod stdin;
+mod wrapper;
+
+pub(crate) use wrapper::{is_for_the_daemon, wrap};

@@ -1,0 +1,108 @@
+//! One call of a compiler that the daemon knows, from beginning to end.
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use kache_proto::control::{Done, Ran, Reply, Request, Run, request};
+
+use super::asking::{self, Answer};
+use super::exit;
+use super::locate;
+use super::passing;
+use super::request::{from_bytes, of_call};
+use super::running::{self, Ended, is_named, say};
+use super::stdin::Stdin;
+use crate::control::FrameStream;
+use crate::variables;
+
+/// How long the daemon may take to note what was reported; it writes one line to a file.
+const NOTING_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The drivers that the daemon knows.
+const DRIVERS: [&str; 2] = ["rustc", "clippy-driver"];
+
+/// Whether the daemon might know this call. A wrapper for workspace members stands before the
+/// compiler that it wraps.
+pub(crate) fn is_for_the_daemon(program: &OsStr, args: &[OsString]) -> bool {
+    let is_driver = |word: &OsStr| DRIVERS.iter().any(|name| is_named(word, name));
+    is_driver(program) || args.first().is_some_and(|first| is_driver(first))
+}
+
+/// Makes the call. It returns with the compiler's code, or does not return.
+pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
+    if is_switched_off() {
+        return passing::without_kache(program, args, Stdin::Untouched);
+    }
+    let stdin = Stdin::of_call(args);
+    match answer(program, args, &stdin) {
+        Answer::Done(done) => finish(&done),
+        Answer::Run(run, frames) => obey(&run, frames, program, args, stdin),
+        Answer::PassOn(pass_on) => {
+            let argv: Vec<OsString> = pass_on.argv.iter().map(from_bytes).collect();
+            passing::instead(&argv, program, args, stdin)
+        }
+        Answer::Nothing => passing::without_kache(program, args, stdin),
+    }
+}
+
+fn is_switched_off() -> bool {
+    variables::is_on(variables::get(variables::DISABLED).as_deref())
+        || variables::get(variables::DAEMON).is_some_and(|value| value == "never")
+}
+
+fn answer(program: &OsStr, args: &[OsString], stdin: &Stdin) -> Answer {
+    let Ok(cwd) = std::env::current_dir() else { return Answer::Nothing };
+    let Some(place) = locate::place(&cwd) else { return Answer::Nothing };
+    asking::ask(&place, of_call(program, args, &cwd, stdin))
+}
+
+fn finish(done: &Done) -> ExitCode {
+    for one in &done.said {
+        say(one.stream(), &one.bytes);
+    }
+    exit::by_code(done.exit_code)
+}
+
+fn obey(run: &Run, frames: FrameStream, program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+    match running::run(run, &stdin) {
+        Ok(Ended { status, ran }) => {
+            report(ran, frames);
+            exit::like(status)
+        }
+        // What cannot be started is tried as it was asked for, and fails in its own words.
+        Err(_) => {
+            drop(frames);
+            passing::without_kache(program, args, stdin)
+        }
+    }
+}
+
+/// Reports, and waits until it is noted (DMN-07). A daemon that does not listen is not waited
+/// for.
+fn report(ran: Ran, mut frames: FrameStream) {
+    let by = Instant::now() + NOTING_WAIT_MAX;
+    if frames.send(&Request { kind: Some(request::Kind::Ran(ran)) }, by).is_ok() {
+        let _ = frames.receive::<Reply>(by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_daemon_might_know() {
+        for (call, expected) in [
+            (&["rustc", "-vV"][..], true),
+            (&["/toolchain/bin/rustc", "x.rs"], true),
+            (&["/bin/clippy-driver", "/bin/rustc", "x.rs"], true),
+            (&["/my/wrapper", "/bin/rustc", "x.rs"], true),
+            (&["/usr/bin/cc", "-c", "x.c"], false),
+            (&["/bin/rustc-not"], false),
+        ] {
+            let words: Vec<OsString> = call.iter().map(OsString::from).collect();
+            assert_eq!(is_for_the_daemon(&words[0], &words[1..]), expected, "{call:?}");
+        }
+    }
+}
