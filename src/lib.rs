@@ -10,6 +10,7 @@ pub mod events;
 pub mod inputs;
 pub mod invocation;
 pub mod lookup;
+pub mod pipeline;
 pub mod progress;
 pub mod publish;
 pub mod restore;

@@ -146,6 +146,11 @@ impl Mailboxes {
         }
     }
 
+    /// A way to this client that keeps nothing open.
+    pub(super) fn replies(&self, id: ConnectionId) -> Option<mpsc::WeakSender<reply::Kind>> {
+        self.0.get(&id).map(Mailbox::downgrade)
+    }
+
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.0.remove(&id);
     }

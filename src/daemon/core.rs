@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kache_client::control::{self, Hello, Refused, Request, Stopping, Welcome, reply, request};
+use kache_client::control::{self, Compile, Hello, Ran, Refused, Request, Stopping, Welcome, reply, request};
 use kache_client::is_older;
 
 use super::activity::ActivityCount;
@@ -108,6 +108,12 @@ pub enum Effect {
     TurnAway,
     /// Do one step of upkeep, somewhere else.
     Upkeep,
+    /// A client makes a compiler call.
+    Compile(ConnectionId, Box<Compile>),
+    /// Its compiler has ended.
+    Ran(ConnectionId, Box<Ran>),
+    /// It is gone: nothing more comes of its call.
+    Forget(ConnectionId),
     /// Listen no more, and tell all tasks to finish.
     Drain,
     /// Close the store, somewhere else.
@@ -154,8 +160,15 @@ enum Upkeep {
 enum Client {
     /// It has not greeted yet.
     Silent { since: Duration },
-    /// It has; whether it only looks.
-    Greeted { is_looking: bool },
+    /// It has; whether it only looks, and whether it has made a compiler call. One connection
+    /// is one call.
+    Greeted { is_looking: bool, has_called: bool },
+}
+
+impl Client {
+    fn has_called(&self) -> bool {
+        matches!(self, Client::Greeted { has_called: true, .. })
+    }
 }
 
 /// The daemon's state.
@@ -249,10 +262,11 @@ impl Core {
     }
 
     fn disconnected(&mut self, now: Duration, id: ConnectionId) -> Vec<Effect> {
-        if let Some(Client::Greeted { is_looking: false }) = self.clients.remove(&id) {
+        let client = self.clients.remove(&id);
+        if let Some(Client::Greeted { is_looking: false, .. }) = client {
             self.last_use = now;
         }
-        Vec::new()
+        client.filter(Client::has_called).map(|_| Effect::Forget(id)).into_iter().collect()
     }
 
     fn frame(&mut self, now: Duration, id: ConnectionId, frame: &[u8]) -> Vec<Effect> {
@@ -263,7 +277,7 @@ impl Core {
                 Ok(hello) => self.greeted(now, id, &hello),
                 Err(error) => self.dismiss(id, error.to_string()),
             },
-            Some(Client::Greeted { is_looking }) => {
+            Some(Client::Greeted { is_looking, .. }) => {
                 if !is_looking {
                     self.last_use = now;
                 }
@@ -279,7 +293,7 @@ impl Core {
         let Identity { protocol, version, pid } = self.identity.clone();
         let is_leaving = self.phase != Phase::Serving;
         if hello.protocol == protocol && !is_leaving {
-            self.clients.insert(id, Client::Greeted { is_looking: hello.only_looking });
+            self.clients.insert(id, Client::Greeted { is_looking: hello.only_looking, has_called: false });
             if !hello.only_looking {
                 self.last_use = now;
             }
@@ -305,10 +319,33 @@ impl Core {
         match request.kind {
             Some(request::Kind::Status(_)) => vec![Effect::SendStatus(id)],
             Some(request::Kind::Stop(stop)) => self.asked_to_stop(now, id, &stop.if_older_than),
+            Some(request::Kind::Compile(compile)) => self.called(id, compile),
+            Some(request::Kind::Ran(ran)) => self.has_run(id, ran),
+            // It is good to know in a core dump, and nothing follows from it.
+            Some(request::Kind::Began(_)) => Vec::new(),
             _ => {
                 let message = format!("kache {} does not know this request", self.identity.version);
                 vec![fail(id, message)]
             }
+        }
+    }
+
+    fn called(&mut self, id: ConnectionId, compile: Compile) -> Vec<Effect> {
+        match self.clients.get_mut(&id) {
+            // Closing it tells it to go on without us, or with our successor.
+            _ if self.phase != Phase::Serving => self.dismiss(id, "the daemon is leaving".to_owned()),
+            Some(Client::Greeted { has_called, .. }) if !*has_called => {
+                *has_called = true;
+                vec![Effect::Compile(id, Box::new(compile))]
+            }
+            _ => self.dismiss(id, "one connection is one call".to_owned()),
+        }
+    }
+
+    fn has_run(&mut self, id: ConnectionId, ran: Ran) -> Vec<Effect> {
+        match self.clients.get(&id) {
+            Some(client) if client.has_called() => vec![Effect::Ran(id, Box::new(ran))],
+            _ => self.dismiss(id, "nothing was to be run".to_owned()),
         }
     }
 
@@ -329,8 +366,10 @@ impl Core {
 
     /// Says why and closes.
     fn dismiss(&mut self, id: ConnectionId, why: String) -> Vec<Effect> {
-        self.clients.remove(&id);
-        vec![Effect::Note(format!("dismissing a client: {why}")), fail(id, why), Effect::Close(id)]
+        let client = self.clients.remove(&id);
+        let forget = client.filter(Client::has_called).map(|_| Effect::Forget(id));
+        let note = Effect::Note(format!("dismissing a client: {why}"));
+        [note, fail(id, why), Effect::Close(id)].into_iter().chain(forget).collect()
     }
 
     fn store_opened(&mut self) -> Vec<Effect> {
@@ -437,7 +476,7 @@ impl Core {
     /// does not (DMN-06).
     fn is_idle_since(&self, now: Duration, timeout: Duration) -> bool {
         let is_used =
-            self.clients.values().any(|client| matches!(client, Client::Greeted { is_looking: false }));
+            self.clients.values().any(|client| matches!(client, Client::Greeted { is_looking: false, .. }));
         !is_used && now.saturating_sub(self.last_use) >= timeout
     }
 

@@ -15,15 +15,17 @@ use std::time::{Duration, Instant};
 use kache_cas::Store;
 use kache_client::control::reply;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::activity::Activity;
+use super::calls::{Calls, Word};
 use super::control::{self, Mailboxes, Signal};
 use super::core::{Core, Effect, Event};
 use super::draining::{Drain, Draining};
 use super::status::{self, Facts};
 use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
+use crate::pipeline::{Pipeline, StoreSlot};
 
 /// How many events may wait. Whoever brings one more waits: a flood slows itself.
 pub const EVENTS_MAX: usize = 1024;
@@ -68,6 +70,9 @@ struct Running {
     begun: Instant,
     store: Option<Open>,
     mailboxes: Mailboxes,
+    calls: Calls,
+    /// The store as calls see it.
+    slot: watch::Sender<StoreSlot>,
     activity: Arc<Activity>,
     drain: Drain,
     signals: mpsc::Sender<Signal>,
@@ -90,11 +95,16 @@ impl Driver {
         tokio::spawn(watch_signals(signals.clone())?);
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (slot, seen) = watch::channel(StoreSlot::Opening);
+        let pipeline = Arc::new(Pipeline::new(self.store_dir.clone(), seen.clone()));
+        let calls = Calls::new(pipeline, seen, Arc::clone(&activity));
         let mut running = Running {
             driver: self,
             begun: Instant::now(),
             store: None,
             mailboxes: Mailboxes::default(),
+            calls,
+            slot,
             activity,
             drain,
             signals,
@@ -136,10 +146,14 @@ impl Running {
     fn store_opened(&mut self, opened: Opened) {
         match opened {
             Ok(open) => {
+                self.slot.send_replace(StoreSlot::Open(Arc::clone(&open.store)));
                 self.store = Some(open);
                 self.happened(Event::StoreOpened);
             }
-            Err(why) => self.happened(Event::StoreFailed(why)),
+            Err(why) => {
+                self.slot.send_replace(StoreSlot::Unusable(why.clone()));
+                self.happened(Event::StoreFailed(why));
+            }
         }
     }
 
@@ -186,11 +200,20 @@ impl Running {
                     upkeep::step(open.clone(), self.signals.clone());
                 }
             }
+            Effect::Compile(id, compile) => {
+                if let Some(replies) = self.mailboxes.replies(id) {
+                    self.calls.begin(id, &compile, replies);
+                }
+            }
+            Effect::Ran(id, ran) => self.calls.hear(id, Word::Ran(*ran)),
+            Effect::Forget(id) => self.calls.forget(id),
             Effect::Drain => {
                 remove_sockets(&mut self.driver.sockets);
                 self.drain.begin();
+                self.calls.end();
             }
             Effect::CloseStore => {
+                self.slot.send_replace(StoreSlot::Unusable("it is being closed".to_owned()));
                 if let Some(open) = self.store.take() {
                     upkeep::close(open.store, self.signals.clone());
                 }
@@ -205,8 +228,13 @@ impl Running {
         self.driver.turning_away = None;
         let serving = serve(Arc::clone(&open.store), Arc::clone(&self.activity), self.drain.subscribe());
         let signals = self.signals.clone();
+        let unused = self.calls.unused();
         tokio::spawn(async move {
             serving.await;
+            // What was compiled is stored before the store is closed.
+            if let Some(mut unused) = unused {
+                let _ = unused.recv().await;
+            }
             let _ = signals.send(Signal::Event(Event::ServingEnded)).await;
         });
     }

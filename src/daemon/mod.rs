@@ -1,6 +1,7 @@
 //! The daemon: the one process that opens the store, and the doors to it.
 
 mod activity;
+mod calls;
 mod control;
 pub mod core;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod serving;
 mod status;
 mod turning_away;
 mod upkeep;
+mod wire;
 
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};

@@ -1,0 +1,209 @@
+//! Compiler calls under way: one task each, between a client and the pipeline.
+//!
+//! What blocks runs on the runtime's threads for that; a call that waits holds none. A
+//! pipeline that does not come back in time costs its call [`BEGIN_MAX`], and while it has not
+//! come back other calls are passed on at once: a dead disk costs a build one wait (DMN-03).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use kache_client::control::{Compile, Noted, Ran, reply};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use super::activity::{Activity, InFlight};
+use super::core::ConnectionId;
+use super::wire;
+use crate::invocation::{Bypass, Call, Reason};
+use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
+
+/// How long finding an answer may take before the call goes on without one. A hit takes a
+/// thousandth of it.
+pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
+
+/// How long after the daemon's start calls wait for the store to be open.
+pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
+
+/// How many words of one client may wait: it says two.
+const WORDS_MAX: usize = 4;
+
+/// What a client says about its compile.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// It ended.
+    Ran(Ran),
+}
+
+/// Where a client's replies go; it keeps no connection open.
+pub(super) type Replies = mpsc::WeakSender<reply::Kind>;
+
+/// All calls under way.
+pub(super) struct Calls {
+    desk: Arc<Desk>,
+    clients: HashMap<ConnectionId, mpsc::Sender<Word>>,
+    /// Cloned into every task that uses the store; when the last is gone, so is all use.
+    using: Option<mpsc::Sender<()>>,
+    unused: Option<mpsc::Receiver<()>>,
+}
+
+/// What all tasks share.
+struct Desk {
+    pipeline: Arc<Pipeline>,
+    store: watch::Receiver<StoreSlot>,
+    activity: Arc<Activity>,
+    begun: Instant,
+    /// Calls whose pipeline did not come back in time, and has not yet.
+    overdue: AtomicUsize,
+}
+
+impl Calls {
+    pub(super) fn new(
+        pipeline: Arc<Pipeline>,
+        store: watch::Receiver<StoreSlot>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        let desk = Desk { pipeline, store, activity, begun: Instant::now(), overdue: AtomicUsize::new(0) };
+        let (using, unused) = mpsc::channel(1);
+        Calls { desk: Arc::new(desk), clients: HashMap::new(), using: Some(using), unused: Some(unused) }
+    }
+
+    /// A client makes a call.
+    pub(super) fn begin(&mut self, id: ConnectionId, compile: &Compile, replies: Replies) {
+        let Some(using) = self.using.clone() else { return };
+        let (words, said) = mpsc::channel(WORDS_MAX);
+        self.clients.insert(id, words);
+        let course = Course {
+            desk: Arc::clone(&self.desk),
+            replies,
+            said,
+            _using: using,
+            _in_flight: self.desk.activity.request(),
+        };
+        tokio::spawn(course.run(Arc::new(wire::call(compile))));
+    }
+
+    /// It says how its compile went.
+    pub(super) fn hear(&mut self, id: ConnectionId, word: Word) {
+        if let Some(words) = self.clients.get(&id) {
+            // One that says more than it has to say is not listened to.
+            let _ = words.try_send(word);
+        }
+    }
+
+    /// It is gone.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        self.clients.remove(&id);
+    }
+
+    /// No more calls; those that wait or compile go on without us.
+    pub(super) fn end(&mut self) {
+        self.using = None;
+        self.clients.clear();
+    }
+
+    /// What is closed once calls have ended and the last use of the store is over. There is
+    /// one of it.
+    pub(super) fn unused(&mut self) -> Option<mpsc::Receiver<()>> {
+        self.unused.take()
+    }
+}
+
+/// One call.
+struct Course {
+    desk: Arc<Desk>,
+    replies: Replies,
+    said: mpsc::Receiver<Word>,
+    _using: mpsc::Sender<()>,
+    _in_flight: InFlight,
+}
+
+impl Course {
+    async fn run(mut self, call: Arc<Call>) {
+        let mut begun = self.desk.begin(&call).await;
+        loop {
+            match begun {
+                Begun::Answer(reply) => return self.say(wire::reply(reply)),
+                Begun::Run(run, ticket) => {
+                    self.say(wire::run(run));
+                    return self.compiled(ticket).await;
+                }
+                Begun::Wait(follower, pending) => {
+                    let landing = tokio::select! {
+                        landing = follower.landed() => landing,
+                        // Whoever waited is gone.
+                        None = self.said.recv() => return,
+                    };
+                    let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
+                    begun = self.desk.in_time(&call, work).await;
+                }
+            }
+        }
+    }
+
+    fn say(&self, kind: reply::Kind) {
+        if let Some(mailbox) = self.replies.upgrade() {
+            let _ = mailbox.try_send(kind);
+        }
+    }
+
+    /// The ticket is dropped where the client is gone: whoever waits takes over.
+    async fn compiled(mut self, ticket: Box<Ticket>) {
+        let Some(Word::Ran(ran)) = self.said.recv().await else { return };
+        let (captured, is_whole) = wire::captured(ran);
+        let pipeline = Arc::clone(&self.desk.pipeline);
+        let finished = spawn_blocking(move || pipeline.finish(ticket, captured, is_whole)).await;
+        self.say(reply::Kind::Noted(Noted {}));
+        // A panic is logged by the hook, and ends this call alone.
+        if let Ok(publishing) = finished {
+            let pipeline = Arc::clone(&self.desk.pipeline);
+            let _ = spawn_blocking(move || pipeline.publish(publishing)).await;
+        }
+    }
+}
+
+impl Desk {
+    async fn begin(self: &Arc<Self>, call: &Arc<Call>) -> Begun {
+        if self.overdue.load(Ordering::Relaxed) > 0 {
+            return refused(call, "the store does not answer");
+        }
+        let mut store = self.store.clone();
+        let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
+        let left = STORE_OPENING_MAX.saturating_sub(self.begun.elapsed());
+        let _ = tokio::time::timeout(left, store.wait_for(is_settled)).await;
+        let owned = Arc::clone(call);
+        self.in_time(call, move |pipeline| pipeline.begin(owned)).await
+    }
+
+    /// Does this where blocking is allowed, and goes on without it if it takes too long.
+    async fn in_time(
+        self: &Arc<Self>,
+        call: &Call,
+        work: impl FnOnce(&Pipeline) -> Begun + Send + 'static,
+    ) -> Begun {
+        let pipeline = Arc::clone(&self.pipeline);
+        let mut working = spawn_blocking(move || work(&pipeline));
+        match tokio::time::timeout(BEGIN_MAX, &mut working).await {
+            Ok(Ok(begun)) => begun,
+            // The hook has logged it.
+            Ok(Err(_panic)) => refused(call, "a bug in kache, which its log shows"),
+            Err(_) => {
+                self.overdue.fetch_add(1, Ordering::Relaxed);
+                let desk = Arc::clone(self);
+                tokio::spawn(async move {
+                    // Whatever it brings comes too late, and a right to compile is given back.
+                    drop(working.await);
+                    desk.overdue.fetch_sub(1, Ordering::Relaxed);
+                });
+                refused(call, "the store does not answer in time")
+            }
+        }
+    }
+}
+
+/// Passed on without a word in the log of calls: it lies on the disk that does not answer.
+fn refused(call: &Call, why: &str) -> Begun {
+    tracing::warn!("a call is passed on: {why}");
+    Begun::Answer(pipeline::unrecorded(call, Bypass::new(Reason::StoreUnusable, why)))
+}

@@ -1,0 +1,22 @@
+//! One call from its request to its answer, and its result into the store.
+//!
+//! The only part of the house that knows all stages. It blocks: whoever runs it gives it
+//! threads. Invariant: every call ends in exactly one event, written before it is answered
+//! (DMN-07), and whatever goes wrong here ends in the compiler being run.
+
+mod answer;
+mod begin;
+mod finish;
+mod flights;
+mod pending;
+mod phases;
+mod recorder;
+mod run;
+mod slot;
+
+pub use answer::{Begun, Reply, Run};
+pub use begin::{Pipeline, unrecorded};
+pub use finish::Publishing;
+pub use flights::{Follower, Landing};
+pub use pending::{Pending, Ticket};
+pub use slot::StoreSlot;
