@@ -1,7 +1,7 @@
 //! Compiler calls between the control protocol and the pipeline's types, in one place.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -97,6 +97,8 @@ fn said_of(piece: Piece) -> Said {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
