@@ -18,8 +18,7 @@ use super::quarantine::is_quarantined;
 use super::trails::{learn, read_trail};
 use crate::action::{Observation, ObservationSet, SETS_MAX, Task};
 use crate::inputs::{FileState, World};
-use crate::restore::text::{self, Notation};
-use crate::roles::RolePath;
+use crate::roles::{Form, RolePath};
 
 /// The variables of a call, by name.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
@@ -152,10 +151,10 @@ impl View<'_> {
     /// stand-ins, a value that has become the same is one again (KEY-07).
     fn variable(&self, name: &str, before: Option<&[u8]>) -> Observation {
         let value = (self.env)(name);
-        let has_stand_in = before.is_some_and(text::has_stand_in);
-        let value = value.map(|value| match has_stand_in {
-            true => text::generalise(&self.task.roots, Notation::Plain, &value),
-            false => value,
+        let general = |value: &Vec<u8>| self.task.roots.generalise(value, Form::Value);
+        let value = value.map(|value| match (before, general(&value)) {
+            (Some(before), Some(general)) if before == general => general,
+            _ => value,
         });
         Observation::Env { name: name.to_owned(), value }
     }

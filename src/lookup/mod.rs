@@ -5,7 +5,6 @@ mod find;
 mod key;
 mod outcome;
 mod quarantine;
-mod trail_code;
 mod trails;
 
 pub use error::LookupError;

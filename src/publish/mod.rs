@@ -9,7 +9,7 @@ mod run;
 mod scan;
 
 pub use refusal::Refusal;
-pub use run::{FullAction, Publication, PublishError, Published, Stored, Stores, publish};
+pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
 
 #[cfg(test)]
 mod testing;

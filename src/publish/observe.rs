@@ -14,8 +14,7 @@ use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::restore::dep_info::DepInfo;
-use crate::restore::text::{self, Notation};
-use crate::roles::{Role, RolePath};
+use crate::roles::Form;
 
 /// Why there are no observations.
 pub(super) enum Trouble {
@@ -65,7 +64,6 @@ fn observe_file(
     world: &dyn World,
 ) -> Result<Observation, Trouble> {
     let path = task.roots.role_path(&task.cwd, place);
-    check_stand_in(task, &path, place)?;
     let FileState::File { digest, .. } = world.state(place)? else {
         return Err(Refusal::Changed(place.to_owned()).into());
     };
@@ -108,15 +106,6 @@ fn other_place(place: &Path) -> Option<PathBuf> {
     }
 }
 
-/// A path that looks as if it were below a root of ours, and is not.
-fn check_stand_in(task: &Task, path: &RolePath, place: &Path) -> Result<(), Refusal> {
-    let general = text::generalise_path(&task.roots, place.as_os_str().as_bytes());
-    if path.role() == Role::Absolute && text::has_stand_in(&general) {
-        return Err(Refusal::Unspeakable(format!("`{}`", place.display())));
-    }
-    Ok(())
-}
-
 fn observe_variable(
     task: &Task,
     name: &[u8],
@@ -127,10 +116,9 @@ fn observe_variable(
         return Err(Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()));
     };
     let Some(value) = value else { return Ok(Observation::Env { name, value: None }) };
-    if text::has_stand_in(value) {
+    let Some(general) = task.roots.generalise(value, Form::Value) else {
         return Err(Refusal::Unspeakable(format!("the value of `{name}`")));
-    }
-    let general = text::generalise(&task.roots, Notation::Plain, value);
+    };
     let is_locator = general != value && locator::is_mere_locator(&name, sources);
     Ok(Observation::Env { name, value: Some(if is_locator { general } else { value.to_vec() }) })
 }

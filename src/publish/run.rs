@@ -20,14 +20,15 @@ use super::compare::disagreement;
 use super::observe::{Trouble, observe, recheck};
 use super::refusal::Refusal;
 use super::scan::Scanner;
-use crate::action::{Observation, ObservationSet, Output, OutputKind, Task};
+use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Stream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
 use crate::restore::dates::{self, Dating, place_of};
 use crate::restore::dep_info::DepInfo;
 use crate::restore::messages::{self, Kept};
-use crate::restore::text;
+use crate::restore::paths;
+use crate::roles::Form;
 
 /// Messages above this are blobs of their own, so that a result remains small.
 const RAW_BYTES_MAX: usize = 64 << 10;
@@ -49,16 +50,7 @@ pub struct Publication<'a> {
     /// Whether a failure is kept too (RST-10).
     pub keeps_failures: bool,
     /// Makes the full action of what was observed.
-    pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, String>,
-}
-
-/// A full action as it is stored: its name, and the messages that it is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FullAction {
-    /// Its name.
-    pub digest: Digest<ActionMessage>,
-    /// Action, command, directories: whoever has them can run it.
-    pub messages: Vec<(Digest, Bytes)>,
+    pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, ActionError>,
 }
 
 /// Where things are stored.
@@ -112,7 +104,7 @@ pub enum PublishError {
     },
     /// The action could not be made.
     #[error("failed to make the action: {0}")]
-    Action(String),
+    Action(#[from] ActionError),
 }
 
 /// Why it ends early.
@@ -186,18 +178,20 @@ impl<'a> Publisher<'a> {
         let dep_info = self.dep_info(&made, exit_code)?;
         let captured = self.publication.captured;
         let (stdout, stderr) = (captured.said(Stream::Stdout), captured.said(Stream::Stderr));
-        let kept = messages::keep(&self.task.roots, &stdout, &stderr);
+        let kept = messages::keep(&self.task.roots, &stdout, &stderr)
+            .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
+        let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
         let observations = self.observations(dep_info.as_ref(), &made, &kept)?;
         recheck(self.task, self.publication.inputs, self.world)?;
-        let action = (self.publication.complete)(&observations).map_err(PublishError::Action)?;
+        let action = (self.publication.complete)(&observations)?;
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
             return Err(Refusal::Quarantined(disagreement).into());
         }
-        let Ingested { files, outputs } = self.ingest(&made, dep_info.as_ref())?;
+        let Ingested { files, outputs } = self.ingest(&made, general.as_ref())?;
         let bytes = outputs.iter().map(|(_, digest)| digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
         self.check_agreement(&action.digest, &result, &made)?;
-        self.insert(&action.messages)?;
+        self.insert(&action.blobs().collect::<Vec<_>>())?;
         self.stores.actions.put(&action_key(&action.digest), &result)?;
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
         Ok(Stored { action: action.digest, bytes, outputs })
@@ -321,13 +315,14 @@ impl<'a> Publisher<'a> {
     }
 
     /// The dep-info for any checkout.
-    fn insert_dep_info(&self, info: &DepInfo) -> Result<Digest, Stop> {
+    fn generalised(&self, info: &DepInfo) -> Result<DepInfo, Refusal> {
         let roots = &self.task.roots;
-        let general = info.map(
-            |path| text::generalise_path(roots, path),
-            |value| text::generalise(roots, text::Notation::Plain, value),
-        );
-        let bytes = Bytes::from(general.render());
+        info.map(|path| paths::generalise_path(roots, path), |value| roots.generalise(value, Form::Value))
+            .ok_or_else(|| Refusal::Unspeakable("the dep-info".to_owned()))
+    }
+
+    fn insert_dep_info(&self, info: &DepInfo) -> Result<Digest, Stop> {
+        let bytes = Bytes::from(info.render());
         let digest = Digest::of(self.task.query.function, &bytes);
         self.insert(&[(digest, bytes)])?;
         Ok(digest)

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kache_cas::digest::ActionMessage;
+use kache_cas::encoding::{encode_action, encode_command, wire_digest};
 use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
+use kache_proto::reapi::{Action, Command};
 use tempfile::TempDir;
 
-use super::{FullAction, Publication, PublishError, Published, Stores, publish};
-use crate::action::{Label, Observation, Origin, Output, OutputKind, Task};
+use super::{Publication, PublishError, Published, Stores, publish};
+use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, find};
@@ -193,11 +194,8 @@ impl Checkout<'_> {
         change: impl FnOnce(&mut Publication<'_>),
     ) -> Result<Published, PublishError> {
         let task = self.task();
-        let complete = |observations: &[Observation]| {
-            let bytes = Bytes::from(format!("{:?}{observations:?}", task.query));
-            let digest: Digest = Digest::of(BLAKE3, &bytes);
-            Ok(FullAction { digest: digest.coerce::<ActionMessage>(), messages: vec![(digest, bytes)] })
-        };
+        let complete =
+            |observations: &[Observation]| full_action(format!("{:?}{observations:?}", task.query));
         let mut publication = Publication {
             task: &task,
             inputs: &[],
@@ -217,9 +215,7 @@ impl Checkout<'_> {
     pub(crate) fn publish_inputs(&self, captured: &Captured, inputs: &[Input]) -> Published {
         // The closure's lifetime is the publication's, which is why this is no argument above.
         let task = self.task();
-        let complete = |_: &[Observation]| {
-            Ok(FullAction { digest: Digest::of(BLAKE3, b"action"), messages: Vec::new() })
-        };
+        let complete = |_: &[Observation]| full_action("action".to_owned());
         let publication = Publication {
             task: &task,
             inputs,
@@ -240,6 +236,18 @@ impl Checkout<'_> {
         let Found::Hit { result, .. } = self.find() else { panic!("there is no result") };
         restore(&self.task(), &result, self.house.store.files(), self.house.store.blobs())
     }
+}
+
+/// A well-formed action that is the same for the same text.
+fn full_action(text: String) -> Result<FullAction, ActionError> {
+    let command = encode_command(BLAKE3, Command { arguments: vec![text], ..Default::default() })?;
+    let action = Action {
+        command_digest: Some(wire_digest(&command.digest())),
+        input_root_digest: Some(wire_digest(&Digest::<()>::empty(BLAKE3))),
+        ..Default::default()
+    };
+    let action = encode_action(BLAKE3, action)?;
+    Ok(FullAction { digest: action.digest(), action, command, directories: Vec::new(), files: Vec::new() })
 }
 
 pub(crate) fn write(path: &Path, bytes: &[u8]) {

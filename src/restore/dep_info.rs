@@ -97,22 +97,24 @@ impl DepInfo {
         text
     }
 
-    /// The same with every path replaced by what this makes of it. Values of variables are
-    /// handed to `map_value`.
+    /// The same with every path and every variable's value replaced; `None` where one of them
+    /// cannot be.
     pub fn map(
         &self,
-        mut map_path: impl FnMut(&[u8]) -> Vec<u8>,
-        mut map_value: impl FnMut(&[u8]) -> Vec<u8>,
-    ) -> DepInfo {
-        DepInfo {
-            targets: self.targets.iter().map(|path| map_path(path)).collect(),
-            files: self.files.iter().map(|path| map_path(path)).collect(),
-            env: self
-                .env
-                .iter()
-                .map(|(name, value)| (name.clone(), value.as_ref().map(|value| map_value(value))))
-                .collect(),
-        }
+        map_path: impl Fn(&[u8]) -> Option<Vec<u8>>,
+        map_value: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Option<DepInfo> {
+        let paths =
+            |paths: &[Vec<u8>]| -> Option<Vec<Vec<u8>>> { paths.iter().map(|path| map_path(path)).collect() };
+        let value = |(name, value): &(Vec<u8>, Option<Vec<u8>>)| match value {
+            Some(value) => Some((name.clone(), Some(map_value(value)?))),
+            None => Some((name.clone(), None)),
+        };
+        Some(DepInfo {
+            targets: paths(&self.targets)?,
+            files: paths(&self.files)?,
+            env: self.env.iter().map(value).collect::<Option<_>>()?,
+        })
     }
 
     /// Adds a file, unless it is there.

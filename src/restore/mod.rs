@@ -5,8 +5,8 @@ pub mod dates;
 pub mod dep_info;
 mod error;
 pub mod messages;
+pub mod paths;
 mod run;
-pub mod text;
 mod write_file;
 
 pub use dates::is_rebuild;

@@ -19,10 +19,10 @@ use super::dates::{self, Dating, place_of};
 use super::dep_info::DepInfo;
 use super::error::RestoreError;
 use super::write_file::write_file;
-use super::{messages, text};
+use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
 use crate::compile::{Piece, Stream};
-use crate::roles::Roots;
+use crate::roles::{Form, Roots};
 
 /// The largest dep-info or message that is read into memory: a thousand times the usual.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -54,9 +54,7 @@ pub fn restore(
     let mut plan = plan(task, result)?;
     // A stable sort: what the metadata overtakes keeps its order.
     plan.sort_by_key(|(output, _)| output.kind != OutputKind::Metadata);
-    let function = task.query.function;
-    let stdout = said(blobs, function, &result.stdout_raw, result.stdout_digest.as_ref())?;
-    let stderr = said(blobs, function, &result.stderr_raw, result.stderr_digest.as_ref())?;
+    let said = said(task, result, blobs)?;
     let dep_infos = plan.iter().filter(|(output, _)| output.kind == OutputKind::DepInfo);
     let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
         .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))
@@ -72,17 +70,7 @@ pub fn restore(
     for (output, text) in &dep_infos {
         laid.write(output, text)?;
     }
-    let exit_code = result.exit_code;
-    let stderr =
-        if exit_code == 0 { messages::stderr(task, &stderr) } else { messages::stdout(task, &stderr) };
-    let said = [(Stream::Stdout, messages::stdout(task, &stdout)), (Stream::Stderr, stderr)];
-    let said = said.into_iter().filter(|(_, bytes)| !bytes.is_empty());
-    Ok(Restored {
-        said: said.map(|(stream, bytes)| Piece { stream, bytes: Bytes::from(bytes) }).collect(),
-        exit_code,
-        compile_time: compile_time(result),
-        ..laid.done()
-    })
+    Ok(Restored { said, exit_code: result.exit_code, compile_time: compile_time(result), ..laid.done() })
 }
 
 /// Which blob goes to which output. Every output that the compile has to make is there, and
@@ -123,16 +111,23 @@ fn read(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, RestoreError> {
     content.read_all().map_err(|source| RestoreError::Io { path: digest.to_string().into(), source })
 }
 
-fn said(
-    blobs: &dyn BlobStore,
-    function: DigestFunction,
-    raw: &Bytes,
-    digest: Option<&WireDigest>,
-) -> Result<Bytes, RestoreError> {
-    match digest {
-        Some(digest) if raw.is_empty() => read(blobs, &parse(function, digest)?),
+/// What the call is to say.
+fn said(task: &Task, result: &ActionResult, blobs: &dyn BlobStore) -> Result<Vec<Piece>, RestoreError> {
+    let kept = |raw: &Bytes, digest: Option<&WireDigest>| match digest {
+        Some(digest) if raw.is_empty() => read(blobs, &parse(task.query.function, digest)?),
         _ => Ok(raw.clone()),
-    }
+    };
+    let stdout = kept(&result.stdout_raw, result.stdout_digest.as_ref())?;
+    let stderr = kept(&result.stderr_raw, result.stderr_digest.as_ref())?;
+    let stderr = match result.exit_code {
+        0 => messages::stderr(task, &stderr),
+        _ => messages::localise(task, &stderr),
+    };
+    let unknown = || RestoreError::Malformed { what: "a message about an unknown root" };
+    let stdout = messages::localise(task, &stdout).ok_or_else(unknown)?;
+    let said = [(Stream::Stdout, stdout), (Stream::Stderr, stderr.ok_or_else(unknown)?)];
+    let said = said.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+    Ok(said.map(|(stream, bytes)| Piece { stream, bytes: Bytes::from(bytes) }).collect())
 }
 
 /// A stored dep-info in this checkout's paths, with the files that cargo is to watch too.
@@ -145,17 +140,8 @@ fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
 }
 
 fn localise(roots: &Roots, info: &DepInfo) -> Result<DepInfo, RestoreError> {
-    let mut all_known = true;
-    let local = info.map(
-        |path| {
-            text::localise_path(roots, path).unwrap_or_else(|| {
-                all_known = false;
-                Vec::new()
-            })
-        },
-        |value| text::localise(roots, text::Notation::Plain, value),
-    );
-    if all_known { Ok(local) } else { Err(RestoreError::Malformed { what: "a path below an unknown root" }) }
+    info.map(|path| paths::localise_path(roots, path), |value| roots.localise(value, Form::Value))
+        .ok_or(RestoreError::Malformed { what: "a path below an unknown root" })
 }
 
 fn compile_time(result: &ActionResult) -> Duration {
