@@ -1,46 +1,63 @@
 //! From a call to its answer.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use kache_cas::Store;
+use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
 use super::answer::{Begun, Reply};
 use super::flights::{Boarding, Flights, Landing};
-use super::pending::{Pending, Ticket};
+use super::pending::{FlightKey, Pending, Ticket};
 use super::phases::Phases;
+use super::prepare::Prepared;
 use super::recorder::Recorder;
 use super::run;
 use super::slot::StoreSlot;
-use crate::config::CallConfigs;
+use crate::compile::Fallbacks;
+use crate::config::{CallConfigs, CompileSettings};
 use crate::events::{Event, Outcome, Phase};
+use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
+use crate::lookup::{self, Found};
+use crate::restore;
+use crate::roles::Role;
+
+/// The file that what is known of files is kept in between two daemons.
+const MEMOS: &str = "memos";
 
 /// What runs calls.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) recorder: Recorder,
     pub(super) configs: CallConfigs,
-    pub(super) flights: Flights<String>,
-    pub(super) store: watch::Receiver<StoreSlot>,
+    pub(super) flights: Flights<FlightKey>,
+    fallbacks: Fallbacks,
+    store: watch::Receiver<StoreSlot>,
+    cache_dir: PathBuf,
+    world: OnceLock<DiskWorld>,
 }
 
 impl Pipeline {
     /// For the store in this directory.
     pub fn new(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         Pipeline {
-            recorder: Recorder::new(cache_dir),
+            recorder: Recorder::new(cache_dir.clone()),
             configs: CallConfigs::new(),
             flights: Flights::default(),
+            fallbacks: Fallbacks::new(),
             store,
+            cache_dir,
+            world: OnceLock::new(),
         }
     }
 
     /// Begins a call.
     pub fn begin(&self, call: Arc<Call>) -> Begun {
-        let phases = Phases::begin();
-        self.go_on(Pending { call, phases }, None)
+        self.go_on(Pending { call, phases: Phases::begin() }, None)
     }
 
     /// Goes on with a call whose leader has landed.
@@ -49,31 +66,175 @@ impl Pipeline {
         self.go_on(pending, Some(landing))
     }
 
-    fn pass(&self, call: &Call, mut event: Event, why: Bypass) -> Reply {
-        event.reason = why.reason.name().to_owned();
-        event.detail.clone_from(&why.detail);
-        event.compiler_runs = 1;
-        self.recorder.record(&event);
-        Reply::PassOn { argv: run::without_incremental(&call.argv), why }
+    /// Puts a call on record that is passed on for a reason outside of it.
+    pub fn stand_aside(&self, call: &Call, why: Bypass) -> Reply {
+        let settings = self.settings(call).ok();
+        self.pass(call, settings.as_deref(), Phases::begin(), why)
     }
 
-    fn go_on(&self, pending: Pending, _landing: Option<Landing>) -> Begun {
-        let Pending { call, mut phases } = pending;
-        phases.end(Phase::Parse);
-        let mut event = Event::new(SystemTime::now(), name_of(&call), Outcome::Miss);
-        event.cwd = call.cwd.display().to_string();
-        if !call.argv.iter().any(|word| word == "--crate-name") || call.argv.iter().any(|word| word == "-") {
-            event.outcome = Outcome::Passthrough;
-            return Begun::Answer(self.pass(&call, event, Bypass::new(Reason::Query, "")));
+    /// Saves what is known of files.
+    pub fn save(&self) {
+        if let Some(world) = self.world.get()
+            && let Err(error) = world.save()
+        {
+            tracing::warn!("failed to save what is known of files: {error}");
         }
-        let lead = match self.flights.board(&format!("{:?}{:?}", call.argv, call.cwd)) {
-            Boarding::Lead(lead) => lead,
-            Boarding::Follow(follower) => {
-                return Begun::Wait(follower, Box::new(Pending { call, phases }));
-            }
+    }
+
+    pub(super) fn world(&self) -> &DiskWorld {
+        self.world.get_or_init(|| DiskWorld::open(self.cache_dir.join(MEMOS)))
+    }
+
+    /// The store, while it can be used.
+    pub(super) fn store(&self) -> Result<Arc<Store>, Bypass> {
+        let why = match &*self.store.borrow() {
+            StoreSlot::Open(store) => return Ok(Arc::clone(store)),
+            StoreSlot::Opening => "it is still being opened".to_owned(),
+            StoreSlot::Unusable(why) => why.clone(),
         };
-        let run = run::as_called(&call);
-        Begun::Run(run, Box::new(Ticket { call, phases, event, lead: Some(lead) }))
+        Err(Bypass::new(Reason::StoreUnusable, why))
+    }
+
+    fn go_on(&self, pending: Pending, landing: Option<Landing>) -> Begun {
+        let Pending { call, mut phases } = pending;
+        let settings = match self.settings(&call) {
+            Ok(settings) => settings,
+            Err(why) => return Begun::Answer(self.pass(&call, None, phases, why)),
+        };
+        let prepared =
+            self.store().and_then(|store| Ok((store, self.prepare(&call, &settings, &mut phases)?)));
+        match prepared {
+            Ok((store, prepared)) => {
+                let asked = Asked { call, settings, prepared, phases };
+                self.look(&store, asked, landing)
+            }
+            Err(why) => Begun::Answer(self.pass(&call, Some(&settings), phases, why)),
+        }
+    }
+
+    fn look(&self, store: &Store, mut asked: Asked, landing: Option<Landing>) -> Begun {
+        let variable = |name: &str| asked.call.env.get(name).map(|value| value.as_bytes().to_vec());
+        let found = lookup::find(&asked.prepared.task, &variable, self.world(), store.actions());
+        asked.phases.end(Phase::Lookup);
+        let mut event = asked.event(Outcome::Miss);
+        match found {
+            Ok(Found::Hit { action, result }) => {
+                event.action = action.hash.to_hex();
+                event.outcome = if landing.is_some() { Outcome::Dup } else { Outcome::LocalHit };
+                match self.hit(store, &mut asked, &mut event, &result) {
+                    Ok(reply) => return Begun::Answer(reply),
+                    Err(error) => {
+                        event.outcome = Outcome::Error;
+                        event.reason = "restore".to_owned();
+                        event.detail = error.to_string();
+                    }
+                }
+            }
+            Ok(Found::Miss(miss)) => event.note_miss(&miss),
+            Err(error) => {
+                event.outcome = Outcome::Error;
+                event.reason = "lookup".to_owned();
+                event.detail = error.to_string();
+            }
+        }
+        self.board(asked, event, landing)
+    }
+
+    fn hit(
+        &self,
+        store: &Store,
+        asked: &mut Asked,
+        event: &mut Event,
+        result: &ActionResult,
+    ) -> Result<Reply, restore::RestoreError> {
+        let restored = restore::restore(&asked.prepared.task, result, store.files(), store.blobs());
+        asked.phases.end(Phase::Restore);
+        let restored = restored?;
+        for (path, digest) in &restored.placed {
+            self.world().note_placed(path, *digest);
+        }
+        event.restored_bytes = restored.bytes;
+        event.shared_bytes = restored.shared_bytes;
+        event.compile_time = restored.compile_time;
+        asked.close(event);
+        self.recorder.record(event);
+        Ok(Reply::Done { said: restored.said, exit_code: restored.exit_code })
+    }
+
+    /// A miss: compile, or wait for the one who does.
+    fn board(&self, asked: Asked, event: Event, landing: Option<Landing>) -> Begun {
+        let key = event.query.clone();
+        // Whoever waited for a compile that came to nothing does not queue for another.
+        let lead = match landing {
+            Some(Landing::NotStored) => None,
+            _ => match self.flights.board(&key) {
+                Boarding::Lead(lead) => Some(lead),
+                Boarding::Follow(follower) => {
+                    let Asked { call, phases, .. } = asked;
+                    return Begun::Wait(follower, Box::new(Pending { call, phases }));
+                }
+            },
+        };
+        let Asked { call, settings, prepared, phases } = asked;
+        let run = run::on_a_miss(&call, &prepared);
+        let is_rebuild = restore::is_rebuild(&prepared.task);
+        Begun::Run(run, Box::new(Ticket { call, settings, phases, event, prepared, is_rebuild, lead }))
+    }
+
+    fn pass(&self, call: &Call, settings: Option<&CompileSettings>, phases: Phases, why: Bypass) -> Reply {
+        let outcome = match why.reason {
+            Reason::Trouble => Outcome::Error,
+            _ => Outcome::Passthrough,
+        };
+        let mut event = Event::new(SystemTime::now(), name_of(call), outcome);
+        event.version = version_of(call);
+        why.reason.name().clone_into(&mut event.reason);
+        event.detail.clone_from(&why.detail);
+        if why.reason == Reason::Query {
+            "probe".clone_into(&mut event.kind);
+            event.probe_runs = 1;
+        } else {
+            event.compiler_runs = 1;
+        }
+        event.cwd = call.cwd.display().to_string();
+        event.elapsed = phases.elapsed();
+        event.phases = phases.into_done();
+        self.recorder.record(&event);
+        let argv = run::without_incremental(&call.argv);
+        let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
+            Some(wrapper) => self.fallbacks.before(argv, wrapper, call.env.get("PATH")),
+            None => argv,
+        };
+        Reply::PassOn { argv, why }
+    }
+}
+
+/// A call whose key is known.
+struct Asked {
+    call: Arc<Call>,
+    settings: Arc<CompileSettings>,
+    prepared: Prepared,
+    phases: Phases,
+}
+
+impl Asked {
+    fn event(&self, outcome: Outcome) -> Event {
+        let task = &self.prepared.task;
+        let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
+        event.version.clone_from(&task.label.version);
+        event.kind.clone_from(&task.label.kind);
+        event.query = task.query.hash.to_hex();
+        event.cwd = self.call.cwd.display().to_string();
+        let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
+        event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();
+        event
+    }
+
+    /// The times, when the call is about to be answered.
+    fn close(&self, event: &mut Event) {
+        event.at = SystemTime::now();
+        event.elapsed = self.phases.elapsed();
+        event.phases = self.phases.clone().into_done();
     }
 }
 
@@ -83,9 +244,13 @@ pub fn unrecorded(call: &Call, why: Bypass) -> Reply {
 }
 
 /// What a call is shown as where nothing better is known: the crate, or the program.
-pub(super) fn name_of(call: &Call) -> String {
+fn name_of(call: &Call) -> String {
     let mut words = call.argv.iter();
     let named = words.by_ref().find(|word| *word == "--crate-name").and_then(|_| words.next());
     let program = || call.argv.first().map(PathBuf::from)?.file_name().map(ToOwned::to_owned);
     named.cloned().or_else(program).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn version_of(call: &Call) -> String {
+    call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -1,12 +1,14 @@
 //! After the compiler: the call is put on record, and its result goes into the store.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::begin::Pipeline;
 use super::flights::Landing;
 use super::pending::Ticket;
+use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
+use crate::publish::{self, FullAction, Publication, Published, Stored, Stores};
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Pipeline {
         event.phases = ticket.phases.clone().into_done();
         event.compile_time = captured.wall;
         event.compiler_runs += 1;
-        if captured.exit != Exit::Code(0) && ticket.outcome() == Outcome::Miss {
+        if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss {
             event.outcome = Outcome::Skipped;
         }
         let call = self.recorder.record(&event);
@@ -37,15 +39,57 @@ impl Pipeline {
 
     /// Stores what can be stored. It takes its time: nobody waits but other calls of the same
     /// action.
-    pub fn publish(&self, publishing: Publishing) {
-        let Publishing { mut ticket, call, captured, is_whole: _ } = publishing;
-        let landing = Landing::NotStored;
-        let amendment = Amendment { not_stored: "nothing is stored yet".to_owned(), ..Amendment::default() };
-        if let Some(call) = call.filter(|_| captured.exit == Exit::Code(0)) {
-            self.recorder.amend(call, &amendment);
+    pub fn publish(&self, mut publishing: Publishing) {
+        let begun = Instant::now();
+        let outcome = self.store_result(&publishing);
+        let lead = publishing.ticket.lead.take();
+        let (landing, amendment) = match outcome {
+            Ok(stored) => {
+                let action = stored.action.hash.to_hex();
+                (Landing::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })
+            }
+            Err(why) => (Landing::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
+        };
+        if let Some(call) = publishing.call {
+            self.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });
         }
-        if let Some(lead) = ticket.lead.take() {
+        if let Some(lead) = lead {
             lead.land(landing);
+        }
+    }
+
+    fn store_result(&self, publishing: &Publishing) -> Result<Stored, String> {
+        let Publishing { ticket, captured, is_whole, .. } = publishing;
+        if !is_whole {
+            return Err("it said more than is kept".to_owned());
+        }
+        let store = self.store().map_err(|why| why.to_string())?;
+        let query = &ticket.prepared.query;
+        let complete = |observations: &[action::Observation]| {
+            let full = action::complete(query, observations).map_err(|error| error.to_string())?;
+            Ok(FullAction { digest: full.digest, messages: full.blobs().collect() })
+        };
+        let publication = Publication {
+            task: &ticket.prepared.task,
+            inputs: &ticket.prepared.inputs.files,
+            captured,
+            is_rebuild: ticket.is_rebuild,
+            keeps_failures: false,
+            complete: &complete,
+        };
+        let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };
+        match publish::publish(&publication, self.world(), stores) {
+            Ok(Published::Stored(stored)) => {
+                for (path, digest) in &stored.outputs {
+                    self.world().note_placed(path, *digest);
+                }
+                Ok(stored)
+            }
+            Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
+            Err(error) => {
+                tracing::warn!("failed to store `{}`: {error}", ticket.prepared.task.label.crate_name);
+                Err(error.to_string())
+            }
         }
     }
 }

@@ -6,10 +6,12 @@
 
 mod answer;
 mod begin;
+mod declared;
 mod finish;
 mod flights;
 mod pending;
 mod phases;
+mod prepare;
 mod recorder;
 mod run;
 mod slot;

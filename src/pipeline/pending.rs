@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::events::{Event, Outcome};
-use crate::invocation::Call;
-
 use super::flights::Lead;
 use super::phases::Phases;
+use super::prepare::Prepared;
+use crate::config::CompileSettings;
+use crate::events::Event;
+use crate::invocation::Call;
 
-/// A call that waits for another one's compile.
+/// The name of a flight: the query's digest.
+pub(super) type FlightKey = String;
+
+/// A call that waits for another one's compile. Its inputs are looked at again afterwards:
+/// that may take long.
 #[derive(Debug)]
 pub struct Pending {
     pub(super) call: Arc<Call>,
@@ -19,15 +24,13 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) call: Arc<Call>,
+    pub(super) settings: Arc<CompileSettings>,
     pub(super) phases: Phases,
     pub(super) event: Event,
-    /// Held until the result is in the store.
-    pub(super) lead: Option<Lead<String>>,
-}
-
-impl Ticket {
-    /// How the call went, as far as it is known before the compiler has run.
-    pub(super) fn outcome(&self) -> Outcome {
-        self.event.outcome
-    }
+    pub(super) prepared: Prepared,
+    /// Whether the unit had been made here before the compiler ran.
+    pub(super) is_rebuild: bool,
+    /// Held until the result is in the store; none for whoever compiles what another one has
+    /// just compiled in vain.
+    pub(super) lead: Option<Lead<FlightKey>>,
 }

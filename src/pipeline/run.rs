@@ -2,13 +2,50 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use super::answer::Run;
+use super::prepare::Prepared;
 use crate::invocation::Call;
+use crate::restore::dates::place_of;
+use crate::roles::Role;
 
-/// The call as it was made, without `-C incremental`.
-pub(super) fn as_called(call: &Call) -> Run {
-    Run { argv: without_incremental(&call.argv), feed_stdin: call.stdin.is_some(), ..Run::default() }
+/// The compiler with our remapping options in front of the call's own: the last one that
+/// matches wins, so the user's keep their meaning (KEY-19).
+pub(super) fn on_a_miss(call: &Call, prepared: &Prepared) -> Run {
+    let remaps = prepared.remaps.iter().map(|remap| remap.argument());
+    let mut argv: Vec<OsString> = vec![prepared.rustc.driver.clone().into_os_string()];
+    let mut arguments = prepared.rustc.arguments().peekable();
+    // `clippy-driver rustc …`: what it stands for comes first.
+    if prepared.rustc.driver != prepared.rustc.rustc
+        && arguments.peek().is_some_and(|first| *first == *prepared.rustc.rustc.as_os_str())
+    {
+        argv.extend(arguments.next());
+    }
+    argv.extend(remaps);
+    argv.extend(arguments);
+    let task = &prepared.task;
+    Run {
+        argv,
+        unlink: task.outputs.iter().map(|output| place_of(task, output)).collect(),
+        replacements: replacements(prepared),
+        feed_stdin: call.stdin.is_some(),
+    }
+}
+
+/// Remapped paths that lead nowhere are named as they are in what people read. What is
+/// relative to the workspace is right as it is.
+fn replacements(prepared: &Prepared) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let is_foreign = |role| matches!(role, Role::Cargo | Role::Base(_));
+    let foreign = prepared.remaps.iter().filter(|remap| is_foreign(remap.role));
+    let slashed = |mut path: Vec<u8>| {
+        path.push(b'/');
+        path
+    };
+    let pair = |from: PathBuf, to: &str| {
+        (slashed(to.as_bytes().to_vec()), slashed(from.as_os_str().as_bytes().to_vec()))
+    };
+    foreign.map(|remap| pair(remap.from.clone(), &remap.to)).collect()
 }
 
 /// A command line without `-C incremental`, in every way of writing it. The client does the

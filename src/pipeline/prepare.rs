@@ -1,0 +1,125 @@
+//! A call up to its key: settings, command line, roots, inputs, query, task.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::begin::Pipeline;
+use super::declared;
+use super::phases::Phases;
+use crate::action::{self, Paths, Query, Task};
+use crate::config::{CompileSettings, Facts};
+use crate::events::Phase;
+use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
+use crate::invocation::rustc::{Parsed, Rustc, Source, parse};
+use crate::invocation::{Bypass, Call, Reason};
+use crate::roles::{Remap, Roots};
+
+/// A compile whose key is known.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) rustc: Rustc,
+    pub(super) inputs: Inputs,
+    pub(super) query: Query,
+    pub(super) task: Task,
+    /// What is put before the call's own remapping options, in this order.
+    pub(super) remaps: Vec<Remap>,
+}
+
+impl Pipeline {
+    /// Everything before the lookup; what stands against it is a reason to pass the call on.
+    pub(super) fn prepare(
+        &self,
+        call: &Call,
+        settings: &CompileSettings,
+        phases: &mut Phases,
+    ) -> Result<Prepared, Bypass> {
+        let parsed = parse(call, &read);
+        phases.end(Phase::Parse);
+        let rustc = match parsed {
+            Parsed::Compile(rustc) => *rustc,
+            Parsed::Probe(_) => return Err(Bypass::new(Reason::Query, "")),
+            Parsed::Bypass(bypass) => return Err(bypass),
+        };
+        judge(&rustc, call, settings)?;
+        let world = self.world();
+        let toolchain = inputs::toolchain(&rustc, call, world)?;
+        let roots = inputs::roots(&rustc, call, &root_settings(settings, &toolchain));
+        let declared = declared::read(&rustc, call)?;
+        let gather_settings = gather_settings(call, settings, &declared);
+        let remaps = remaps(&rustc, settings, &roots, &toolchain);
+        let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
+        phases.end(Phase::Inputs);
+        let paths = if is_remapped(&rustc, settings) { Paths::Remapped } else { Paths::Kept };
+        let query = action::compose(&rustc, call, &roots, &inputs, paths)
+            .map_err(|error| Bypass::new(Reason::Trouble, error.to_string()))?;
+        let task = action::task(&rustc, call, &roots, &query, declared.files);
+        phases.end(Phase::Key);
+        Ok(Prepared { rustc, inputs, query, task, remaps })
+    }
+
+    /// What holds for a call.
+    pub(super) fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
+        let settings = self.configs.settings(call.env.iter(), &call.cwd);
+        settings.map_err(|errors| Bypass::new(Reason::Trouble, first_line(&errors.to_string())))
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path)
+}
+
+/// What the configuration says against caching this call.
+fn judge(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
+    if settings.disabled {
+        return Err(Bypass::new(Reason::Disabled, ""));
+    }
+    if rustc.is_linked() && !settings.cache_executables {
+        return Err(Bypass::new(Reason::Executable, ""));
+    }
+    let source = match &rustc.source {
+        Source::File(path) => Some(call.cwd.join(path)),
+        Source::Stdin => None,
+    };
+    let variable = |name: &str| call.env.get(name).map(ToOwned::to_owned);
+    let facts = Facts {
+        crate_name: &rustc.crate_name,
+        source: source.as_deref(),
+        argv: &call.argv,
+        variable: &variable,
+    };
+    match settings.rule_against(&facts) {
+        Some(rule) => Err(Bypass::new(Reason::Excluded, rule)),
+        None => Ok(()),
+    }
+}
+
+fn root_settings(settings: &CompileSettings, toolchain: &Toolchain) -> RootSettings {
+    RootSettings { base_dirs: settings.roots.base_dirs.clone(), sysroot: Some(toolchain.sysroot.clone()) }
+}
+
+fn gather_settings(call: &Call, settings: &CompileSettings, declared: &declared::Found) -> GatherSettings {
+    let named = settings.key.variables(call.env.iter()).into_iter().map(|(name, _)| name);
+    GatherSettings {
+        salt: settings.key.salt.clone(),
+        key_env_vars: named.chain(declared.variables.iter().cloned()).collect(),
+        extra_inputs: declared.files.clone(),
+    }
+}
+
+fn is_remapped(rustc: &Rustc, settings: &CompileSettings) -> bool {
+    settings.roots.normalize && !rustc.keeps_paths
+}
+
+fn remaps(rustc: &Rustc, settings: &CompileSettings, roots: &Roots, toolchain: &Toolchain) -> Vec<Remap> {
+    if !is_remapped(rustc, settings) {
+        return Vec::new();
+    }
+    let sources: PathBuf = toolchain.sysroot.join("lib/rustlib/src/rust");
+    let has_sources = !toolchain.commit_hash.is_empty() && sources.join("library/std/src/lib.rs").exists();
+    roots.remaps(has_sources.then_some((&*sources, &*toolchain.commit_hash)))
+}
