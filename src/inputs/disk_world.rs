@@ -104,7 +104,9 @@ impl DiskWorld {
             return Ok(fact);
         }
         let begun = SystemTime::now();
-        let (value, paths) = find()?;
+        let (value, mut paths) = find()?;
+        paths.sort_unstable();
+        paths.dedup();
         let stamped: io::Result<Vec<_>> =
             paths.into_iter().map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect();
         let Ok(depends_on) = stamped else {

@@ -13,9 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::stamp::Stamp;
 
-/// How many are kept. A fact belongs to a toolchain, a linker or a directory of libraries,
-/// of which a machine has tens.
-pub const FACTS_MAX: usize = 1_000;
+/// How many are kept. A machine has tens of toolchains and linkers, and a checkout has tens of
+/// native libraries with their directories.
+pub const FACTS_MAX: usize = 20_000;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use super::crates::{Uses, linked_name};
 use super::disk_world::DiskWorld;
 use super::env;
 use super::find_roots::lexical;
-use super::reachable::take_reachable;
+use super::linked::{passed_on, take_linked};
 use super::types::{Input, InputKind, Inputs, Toolchain};
 use super::world::{FileState, World as _};
 use crate::invocation::rustc::{CrateType, DriverKind, Rustc, Source, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
-use crate::roles::{RolePath, Roots};
+use crate::roles::{Role, RolePath, Roots};
 
 /// What the configuration adds to a key.
 #[derive(Clone, Debug, Default)]
@@ -64,12 +64,7 @@ pub fn gather(
         gathered.declared(path, 0)?;
     }
     let is_linked = rustc.is_linked();
-    if is_linked {
-        return Err(Bypass::new(Reason::UnknownLinkInput, "the link toolchain"));
-    }
-    if rustc.crate_types.contains(&CrateType::Staticlib) {
-        take_reachable(&mut gathered, rustc)?;
-    }
+    take_linked(&mut gathered, rustc, &toolchain)?;
     let env = env::keyed(rustc, call, roots, &settings.key_env_vars, is_linked)?;
     if let Some(place) = crate_place(rustc, call) {
         world.begin_crate(place, Arc::new(uses(rustc)));
@@ -95,7 +90,7 @@ fn uses(rustc: &Rustc) -> Uses {
     }
     let paths = rustc.externs.iter().filter_map(|one| one.path.as_deref());
     let mut crates: Vec<_> = paths.filter_map(linked_name).collect();
-    let mut natives: Vec<_> = rustc.native_libraries.iter().map(|library| library.name.clone()).collect();
+    let mut natives = passed_on(rustc);
     for list in [&mut crates, &mut natives] {
         list.sort_unstable();
         list.dedup();
@@ -113,7 +108,7 @@ pub(super) struct Gathered<'a> {
 
 impl Gathered<'_> {
     /// Takes a file that must be there.
-    fn require(&mut self, path: &Path, kind: InputKind) -> Result<Digest, Bypass> {
+    pub(super) fn require(&mut self, path: &Path, kind: InputKind) -> Result<Digest, Bypass> {
         self.take(path, kind)?.ok_or_else(|| unknown(path, "there is no such file"))
     }
 
@@ -124,14 +119,24 @@ impl Gathered<'_> {
         let state = self.world.state(&path);
         match state.map_err(|error| Bypass::new(Reason::UnknownInput, error.to_string()))? {
             FileState::File { digest, is_executable } => {
-                let role_path = self.roots.role_path(&self.call.cwd, &path);
-                let input = Input { path: role_path.clone(), digest, is_executable, kind };
-                self.files.entry(role_path).or_insert(input);
+                self.known(&path, digest, is_executable, kind);
                 Ok(Some(digest))
             }
             FileState::Directory => Err(unknown(&path, "it is a directory")),
             FileState::Absent => Ok(None),
         }
+    }
+
+    /// Takes a file whose content is known.
+    pub(super) fn known(&mut self, path: &Path, digest: Digest, is_executable: bool, kind: InputKind) {
+        let path = self.roots.role_path(&self.call.cwd, path);
+        let input = Input { path: path.clone(), digest, is_executable, kind };
+        self.files.entry(path).or_insert(input);
+    }
+
+    /// What a directory is.
+    pub(super) fn role_of(&self, dir: &Path) -> Role {
+        self.roots.role_path(&self.call.cwd, dir).role()
     }
 
     /// Clippy takes the first of its files that it finds, from the directory of the manifest

@@ -8,7 +8,13 @@ mod env;
 mod facts;
 mod find_roots;
 mod gather;
+mod link_args;
+mod linked;
+#[cfg(test)]
+mod linked_tests;
+mod linker;
 mod memos;
+mod natives;
 mod process;
 mod proxy;
 mod reachable;

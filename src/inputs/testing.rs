@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use kache_cas::{Digest, DigestFunction};
 
+use super::DiskWorld;
 use super::types::Toolchain;
 use crate::invocation::rustc::{Parsed, Rustc};
 use crate::invocation::{Call, Environment};
@@ -70,6 +71,14 @@ pub(super) fn settle(paths: &[&Path]) {
 pub(super) fn real_sysroot() -> PathBuf {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}
+
+/// The real toolchain.
+pub(super) fn real_toolchain(world: &DiskWorld) -> Toolchain {
+    let mut rustc = compile("src/lib.rs");
+    rustc.driver = real_sysroot().join("bin/rustc");
+    rustc.rustc = rustc.driver.clone();
+    super::toolchain(&rustc, &call(Path::new("/")), world).unwrap()
 }
 
 /// A toolchain for tests that do not care.
