@@ -8,7 +8,7 @@ use super::pending::Ticket;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
-use crate::publish::{self, FullAction, Publication, Published, Stored, Stores};
+use crate::publish::{self, Publication, Published, Stored, Stores};
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -65,10 +65,7 @@ impl Pipeline {
         }
         let store = self.store().map_err(|why| why.to_string())?;
         let query = &ticket.prepared.query;
-        let complete = |observations: &[action::Observation]| {
-            let full = action::complete(query, observations).map_err(|error| error.to_string())?;
-            Ok(FullAction { digest: full.digest, messages: full.blobs().collect() })
-        };
+        let complete = |seen: &[action::Observation]| action::complete(query, seen);
         let publication = Publication {
             task: &ticket.prepared.task,
             inputs: &ticket.prepared.inputs.files,
