@@ -66,6 +66,7 @@ fn help_pages() {
         &["report"],
         &["stats"],
         &["init"],
+        &["doctor"],
     ] {
         let args = [page, &["--help"]].concat();
         let name = format!("help_{}", page.join("_"));

@@ -27,6 +27,8 @@ pub(super) enum Command {
     Stats(StatsArgs),
     /// Have cargo call kache, by one line in cargo's own configuration
     Init(InitArgs),
+    /// Find out what is wrong, if anything is
+    Doctor(DoctorArgs),
 }
 
 #[derive(Args, Debug)]
@@ -159,6 +161,16 @@ pub(super) struct InitArgs {
     /// Undo it
     #[arg(long)]
     pub(super) remove: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// Put right what can do no harm: make directories, start the daemon
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Compile a small crate twice, and see that the second time is a hit
+    #[arg(long)]
+    pub(super) probe: bool,
 }
 
 /// The whole command line, for help pages and completions.

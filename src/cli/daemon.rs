@@ -187,7 +187,7 @@ fn start() -> Outcome {
     Ok(if troubles(&status).is_empty() { OK } else { TROUBLE })
 }
 
-fn wait_for_store(session: &mut Session) -> Result<DaemonStatus, Failure> {
+pub(super) fn wait_for_store(session: &mut Session) -> Result<DaemonStatus, Failure> {
     let give_up = Instant::now() + STORE_WAIT_MAX;
     loop {
         let status = ask_status(session)?;

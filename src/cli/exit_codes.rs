@@ -28,8 +28,12 @@ pub(super) const TROUBLE: ExitStatus =
 /// The configuration is wrong.
 pub(super) const CONFIGURATION: ExitStatus = ExitStatus { code: 5, meaning: "the configuration is wrong" };
 
+/// `kache doctor` has found something.
+pub(super) const UNWELL: ExitStatus =
+    ExitStatus { code: 6, meaning: "`kache doctor` found something that is wrong" };
+
 /// All of them.
-pub const ALL: &[ExitStatus] = &[OK, FAILURE, USAGE, NOT_RUNNING, TROUBLE, CONFIGURATION];
+pub const ALL: &[ExitStatus] = &[OK, FAILURE, USAGE, NOT_RUNNING, TROUBLE, CONFIGURATION, UNWELL];
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ mod args;
 mod cargo_config;
 mod config;
 mod daemon;
+mod doctor;
 mod exit_codes;
 mod failure;
 mod init;

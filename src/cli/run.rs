@@ -7,7 +7,7 @@ use clap::Parser as _;
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
-use super::{config, daemon, init, output, report, stats};
+use super::{config, daemon, doctor, init, output, report, stats};
 
 /// The whole of the engine's command line.
 pub fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn dispatch(cli: Cli) -> Result<ExitStatus, Failure> {
         Command::Report(args) => report::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Init(args) => init::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Taken once, at the edge; everything inside is handed it. That is how the daemon cannot
 //! come to depend on its starter's environment by accident (DMN-01).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -13,6 +13,8 @@ use super::env_vars::{self, ALL, HOME, PREFIX, Variable, XDG_CACHE_HOME, XDG_CON
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     set: BTreeMap<&'static str, OsString>,
+    /// Those that are set to nothing.
+    emptied: BTreeSet<&'static str>,
     unknown: Vec<String>,
     /// The home directory by the user database, for where `HOME` is not set.
     home_of_user: Option<PathBuf>,
@@ -43,7 +45,9 @@ impl Environment {
                 Some(variable) if !value.is_empty() => {
                     environment.set.insert(variable.name, value);
                 }
-                Some(_) => {}
+                Some(variable) => {
+                    environment.emptied.insert(variable.name);
+                }
                 None if name.starts_with(PREFIX) => environment.unknown.push(name.into_owned()),
                 None => {}
             }
@@ -55,6 +59,12 @@ impl Environment {
     /// What a variable says.
     pub fn get(&self, variable: Variable) -> Option<&OsStr> {
         self.set.get(variable.name).map(OsString::as_os_str)
+    }
+
+    /// Whether a variable is set to nothing. To kache that is as if it were not set; cargo
+    /// makes a difference with some.
+    pub fn is_emptied(&self, variable: Variable) -> bool {
+        self.emptied.contains(variable.name)
     }
 
     /// Variables that begin like ours and mean nothing.

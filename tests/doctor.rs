@@ -1,0 +1,161 @@
+//! `kache doctor` as a person meets it: what is wrong is named, with what to do, and only what
+//! can do no harm is mended.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// An empty home with sockets of its own.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.0.path().join(rest)
+    }
+
+    fn kache(&self, args: &[&str], variables: &[(&str, &str)]) -> (String, i32) {
+        let output = Command::new(env!("CARGO_BIN_EXE_kache"))
+            .args(args)
+            .env_clear()
+            .env("HOME", self.0.path())
+            .env("KACHE_SOCKET_DIR", self.path("sockets"))
+            .envs(variables.iter().copied())
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let shown =
+            String::from_utf8_lossy(&output.stdout).replace(&*self.0.path().to_string_lossy(), "HOME");
+        (shown, output.status.code().unwrap())
+    }
+
+    fn doctor(&self, args: &[&str], variables: &[(&str, &str)]) -> (String, i32) {
+        self.kache(&[&["doctor"], args].concat(), variables)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.kache(&["daemon", "stop"], &[]);
+    }
+}
+
+#[track_caller]
+fn assert_line(text: &str, words: &[&str]) {
+    let has = |line: &str| words.iter().all(|word| line.contains(word));
+    assert!(text.lines().any(has), "no line with {words:?} in:\n{text}");
+}
+
+#[test]
+fn it_looks_and_changes_nothing() {
+    let home = Home::new();
+    let (said, code) = home.doctor(&[], &[]);
+    assert_line(&said, &["ok", "configuration", "there are no mistakes in it"]);
+    assert_line(&said, &["ok", "programs", "kache"]);
+    assert_line(&said, &["warning", "toolchain", "failed to run `rustc`"]);
+    assert_line(&said, &["warning", "wrapper", "nothing has cargo call kache"]);
+    assert_line(&said, &["note", "daemon", "none runs"]);
+    assert_line(&said, &["disk", "are free for the store"]);
+    assert_line(&said, &["ok", "clock"]);
+    assert!(said.ends_with("\nnothing is wrong, and there are 2 warnings\n"), "{said}");
+    assert_eq!(code, 0);
+    assert_eq!(fs::read_dir(home.0.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_broken_configuration_is_named_with_its_place() {
+    let home = Home::new();
+    fs::write(home.path(".kache.toml"), "[cache]\nexlude = []\n").unwrap();
+    fs::write(home.path("kache.toml"), "extra_inputs = 1\n").unwrap();
+    let (said, code) = home.doctor(&[], &[("KACHE_TYPO", "1"), ("KACHE_DAEMON", "never")]);
+    assert_line(&said, &["WRONG", "HOME/.kache.toml:2:1: there is no key `cache.exlude`"]);
+    assert_line(&said, &["hint: did you mean `cache.exclude`?"]);
+    assert_line(&said, &["WRONG", "HOME/kache.toml:1:16: `extra_inputs` is no list"]);
+    assert_line(&said, &["warning", "there is no variable `KACHE_TYPO`"]);
+    assert_line(&said, &["warning", "KACHE_DAEMON=never"]);
+    assert!(said.ends_with("\n2 things are wrong, and there are 4 warnings\n"), "{said}");
+    assert_eq!(code, 6);
+}
+
+#[test]
+fn the_wrapper_that_cargo_really_calls_is_told() {
+    let home = Home::new();
+    let client = env!("CARGO_BIN_EXE_kache");
+    for (variables, words) in [
+        (vec![("RUSTC_WRAPPER", client)], ["ok", "wrapper", "(RUSTC_WRAPPER)"]),
+        (vec![("RUSTC_WRAPPER", "")], ["warning", "wrapper", "cargo calls no wrapper"]),
+        (vec![("RUSTC_WRAPPER", "/gone/kache")], ["WRONG", "wrapper", "there is no such program"]),
+        (vec![("CARGO_BUILD_RUSTC_WRAPPER", "sccache")], ["warning", "wrapper", "`sccache`"]),
+    ] {
+        assert_line(&home.doctor(&[], &variables).0, &words);
+    }
+    assert_eq!(home.kache(&["init", "-y"], &[]).1, 0);
+    assert_line(&home.doctor(&[], &[]).0, &["ok", "wrapper", "HOME/.cargo/config.toml"]);
+}
+
+#[test]
+fn dmn_02_sockets_that_others_could_reach_are_named() {
+    let home = Home::new();
+    fs::create_dir(home.path("sockets")).unwrap();
+    fs::set_permissions(home.path("sockets"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (said, code) = home.doctor(&["--fix"], &[]);
+    assert_line(&said, &["WRONG", "daemon", "HOME/sockets"]);
+    assert_line(&said, &["hint: remove it or make it yours"]);
+    assert_eq!(code, 6);
+    let mode = fs::metadata(home.path("sockets")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o777, "what others may have touched is not ours to mend");
+}
+
+#[test]
+fn what_can_do_no_harm_is_mended() {
+    let home = Home::new();
+    let (said, code) = home.doctor(&["--fix"], &[]);
+    assert_line(&said, &["mended", "store", "made `HOME/.cache/kache`"]);
+    assert_line(&said, &["mended", "daemon", "started it"]);
+    assert_line(&said, &["ok", "daemon", "answers"]);
+    assert_line(&said, &["ok", "store", "is open"]);
+    assert_eq!(code, 0, "{said}");
+    let (said, _) = home.doctor(&["--fix"], &[]);
+    assert!(!said.contains("mended"), "{said}");
+}
+
+#[test]
+fn a_cache_directory_that_is_a_file_is_named() {
+    let home = Home::new();
+    fs::write(home.path("file"), "").unwrap();
+    let file = home.path("file").display().to_string();
+    let (said, code) = home.doctor(&["--fix"], &[("KACHE_CACHE_DIR", &file)]);
+    assert_line(&said, &["WRONG", "store", "`HOME/file` is not a directory"]);
+    assert_eq!(code, 6);
+    home.kache(&["daemon", "stop"], &[("KACHE_CACHE_DIR", &file)]);
+}
+
+#[test]
+fn sto_07_no_room_is_named() {
+    let home = Home::new();
+    let (said, code) = home.doctor(&[], &[("KACHE_RESERVE", "900TiB")]);
+    assert_line(&said, &["WRONG", "disk", "`cache.reserve` leaves 900.0 TiB alone"]);
+    assert_eq!(code, 6);
+}
+
+#[test]
+fn dmn_03_a_daemon_that_hangs_is_named() {
+    let home = Home::new();
+    home.doctor(&["--fix"], &[]);
+    let (status, _) = home.kache(&["daemon", "status", "--json"], &[]);
+    let pid = status.split("\"pid\": ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    signal("-STOP");
+    let (said, code) = home.doctor(&[], &[]);
+    signal("-CONT");
+    assert_line(&said, &["WRONG", "daemon", &format!("(pid {pid}) does not answer")]);
+    assert_line(&said, &["hint:", &format!("`kill -9 {pid}`")]);
+    assert_eq!(code, 6);
+}
