@@ -13,7 +13,7 @@ use std::path::Path;
 use super::types::Variables;
 use crate::invocation::rustc::{DriverKind, Rustc};
 use crate::invocation::{Bypass, Call, Reason};
-use crate::roles::Roots;
+use crate::roles::{Form, Roots};
 
 /// What rustc reads in every compile.
 const OF_RUSTC: &[&str] = &[
@@ -79,16 +79,20 @@ pub(super) fn keyed(
         names.extend(set.filter(of_package).map(str::to_owned));
         names.extend(of_build_script(call)?);
     }
-    let standing_in = |value: &OsStr| stand_in(roots, value.as_bytes());
+    let standing_in = |value: &OsStr| {
+        let general = roots.generalise(value.as_bytes(), Form::Value);
+        let why = || format!("a variable's value holds a stand-in: {}", value.display());
+        general.ok_or_else(|| Bypass::new(Reason::UnknownInput, why()))
+    };
     let mut keyed: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
     for name in names {
         if let Some(value) = call.env.get(&name) {
-            keyed.insert(name, Some(standing_in(value)));
+            keyed.insert(name, Some(standing_in(value)?));
         }
     }
     // That a declared variable is not set is worth saying.
     for name in declared {
-        keyed.insert(name.clone(), call.env.get(name).map(standing_in));
+        keyed.insert(name.clone(), call.env.get(name).map(standing_in).transpose()?);
     }
     Ok(keyed.into_iter().collect())
 }
@@ -119,32 +123,4 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(SCRIPT_OUTPUT_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The value with `/kache/ws` and its like where it names a root.
-fn stand_in(roots: &Roots, value: &[u8]) -> Vec<u8> {
-    let continues = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let mut out = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let Some(&first) = rest.first() {
-        let begins = first == b'/' && !out.last().is_some_and(|&byte| continues(byte) || byte == b'/');
-        let names_root = |dir: &[u8]| {
-            rest.strip_prefix(dir).filter(|after| !after.first().is_some_and(|&byte| continues(byte)))
-        };
-        let hit = roots.iter().filter(|_| begins).find_map(|root| {
-            names_root(root.dir.as_os_str().as_bytes()).map(|after| (root.role.dir_name(), after))
-        });
-        match hit {
-            Some((name, after)) => {
-                out.extend_from_slice(b"/kache/");
-                out.extend_from_slice(name.as_bytes());
-                rest = after;
-            }
-            None => {
-                out.push(first);
-                rest = &rest[1..];
-            }
-        }
-    }
-    out
 }

@@ -35,13 +35,10 @@ impl Role {
 }
 
 impl Roots {
-    /// Text with stand-ins for roots; `None` if it already holds something like one. Remapped
-    /// paths ([`Role::remapped_to`]) in a compiler's messages are stand-ins already; a value
-    /// cannot have come by one honestly.
+    /// Text with stand-ins for roots; `None` if it already holds one. Remapped paths
+    /// ([`Role::remapped_to`]) in a compiler's messages are stand-ins already; a value cannot
+    /// have come by one honestly. A directory that is called `kache` is no stand-in.
     pub fn generalise(&self, bytes: &[u8], form: Form) -> Option<Vec<u8>> {
-        if memmem::find_iter(bytes, START).any(|at| form == Form::Value || !is_remapped(&bytes[at..])) {
-            return None;
-        }
         let needles: Vec<(Vec<u8>, Vec<u8>)> = self.needles(form);
         let mut found = Vec::with_capacity(bytes.len());
         let mut done = 0;
@@ -55,6 +52,9 @@ impl Roots {
                 found.extend_from_slice(&bytes[done..slash]);
                 found.extend_from_slice(stand_in);
                 done = slash + path.len();
+            } else if stand_in_at(bytes, slash, form).is_some() && (form == Form::Value || !is_remapped(here))
+            {
+                return None;
             }
         }
         found.extend_from_slice(&bytes[done..]);
@@ -66,13 +66,11 @@ impl Roots {
         let mut found = Vec::with_capacity(bytes.len());
         let mut done = 0;
         for at in memmem::find_iter(bytes, START) {
-            let name = &bytes[at + START.len()..];
-            let length = name.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(name.len());
-            let role = std::str::from_utf8(&name[..length]).ok().and_then(Role::from_dir_name)?;
+            let Some((role, length)) = stand_in_at(bytes, at, form) else { continue };
             let dir = self.dir(role)?.as_os_str().as_bytes();
             found.extend_from_slice(&bytes[done..at]);
             found.extend_from_slice(&written(dir, form)?);
-            done = at + START.len() + length;
+            done = at + length;
         }
         found.extend_from_slice(&bytes[done..]);
         Some(found)
@@ -94,6 +92,15 @@ impl Roots {
         };
         self.iter().filter_map(needle).collect()
     }
+}
+
+/// The stand-in that is here, and how long it is.
+fn stand_in_at(bytes: &[u8], at: usize, form: Form) -> Option<(Role, usize)> {
+    let name = bytes[at..].strip_prefix(START)?;
+    let length = name.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(name.len());
+    let role = std::str::from_utf8(&name[..length]).ok().and_then(Role::from_dir_name)?;
+    let is_whole = role != Role::Absolute && ends(&name[length..]) && may_start(bytes, at, form);
+    is_whole.then_some((role, START.len() + length))
 }
 
 /// Whether a compiler may have written this because paths are remapped.
@@ -194,12 +201,36 @@ mod tests {
     #[test]
     fn rst_07_what_looks_like_a_stand_in_is_not_kept() {
         for (text, form) in
-            [("/kache/ws/x", Form::Text), ("/kache/cargo2", Form::Text), ("/kache/cargo", Form::Value)]
+            [("/kache/ws/x", Form::Text), ("-L/kache/out", Form::Value), ("/kache/cargo", Form::Value)]
         {
             assert_eq!(generalised(text, form), None, "{text}");
         }
         assert_eq!(roots("b").localise(b"/kache/base3/x", Form::Text), None);
-        assert_eq!(roots("b").localise(b"/kache/nothing", Form::Text), None);
+        assert_eq!(roots("b").localise(b"/kache/nothing", Form::Text).unwrap(), b"/kache/nothing");
+    }
+
+    #[test]
+    fn key_17_a_directory_called_kache_is_no_stand_in() {
+        for (text, expected) in [
+            ("/home/a/ws/crates/kache/ws/lib.rs", "/kache/ws/crates/kache/ws/lib.rs"),
+            ("crates/kache/src/lib.rs", "crates/kache/src/lib.rs"),
+            ("/mnt/kache/demo", "/mnt/kache/demo"),
+        ] {
+            let kept = generalised(text, Form::Text).unwrap();
+            assert_eq!(kept, expected);
+            assert_eq!(
+                roots("home/b").localise(kept.as_bytes(), Form::Text).unwrap(),
+                text.replace("/a/", "/b/").as_bytes()
+            );
+        }
+        // The checkout itself may be called so.
+        let own = Root { role: Role::Workspace, dir: PathBuf::from("/home/kache/ws") };
+        let own = Roots::new([own]);
+        for form in [Form::Value, Form::Text] {
+            let kept = own.generalise(b"/home/kache/ws/src", form).unwrap();
+            assert_eq!(kept, b"/kache/ws/src");
+            assert_eq!(own.localise(&kept, form).unwrap(), b"/home/kache/ws/src");
+        }
     }
 
     #[test]
@@ -224,7 +255,7 @@ mod tests {
         #[test]
         fn rst_07_what_is_generalised_is_found_again(
             parts in proptest::collection::vec(
-                prop_oneof!["[ a-z/:.]{0,6}", Just("/home/a/ws".to_owned()), Just("/home/a/ws/target/x".to_owned()),
+                prop_oneof!["[ a-z/:.]{0,6}", Just("/kache/ws".to_owned()), Just("/home/a/ws".to_owned()), Just("/home/a/ws/target/x".to_owned()),
                     Just("/home/a/.cargo".to_owned()), Just("/t".to_owned())],
                 0..8,
             ),
