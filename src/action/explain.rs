@@ -233,15 +233,15 @@ pub struct EntryDifference {
 
 /// Everything in which two keys differ, in order.
 pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<EntryDifference> {
-    let mut pairs: BTreeMap<(Section, &str), (BTreeSet<&str>, BTreeSet<&str>)> = BTreeMap::new();
+    let mut pairs: BTreeMap<(Section, &str), [BTreeSet<&str>; 2]> = BTreeMap::new();
     for entry in before {
-        pairs.entry((entry.section, &entry.name)).or_default().0.insert(&entry.value);
+        pairs.entry((entry.section, &entry.name)).or_default()[0].insert(&entry.value);
     }
     for entry in after {
-        pairs.entry((entry.section, &entry.name)).or_default().1.insert(&entry.value);
+        pairs.entry((entry.section, &entry.name)).or_default()[1].insert(&entry.value);
     }
     let mut found = Vec::new();
-    for ((section, name), (before, after)) in pairs {
+    for ((section, name), [before, after]) in pairs {
         let mut gone = before.difference(&after);
         let mut come = after.difference(&before);
         loop {

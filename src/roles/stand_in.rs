@@ -120,7 +120,7 @@ fn written(path: &[u8], form: Form) -> Option<Vec<u8>> {
         return Some(path.to_vec());
     }
     let text = serde_json::to_string(std::str::from_utf8(path).ok()?).ok()?;
-    Some(text[1..text.len() - 1].as_bytes().to_vec())
+    Some(text.as_bytes()[1..text.len() - 1].to_vec())
 }
 
 /// Whether a name ends before these bytes.
