@@ -147,6 +147,13 @@ pub fn explain(query: &Query, seen: &[Observation]) -> Vec<Entry> {
     explainer.finish()
 }
 
+/// What the query itself is made of.
+pub fn explain_query(query: &Query) -> Vec<Entry> {
+    let mut explainer = Explainer::default();
+    walk(&query.material, Step::Query, &[], &mut explainer);
+    explainer.finish()
+}
+
 /// Arguments on their way into a key.
 struct Arguments<'a> {
     subject: &'a Subject<'a>,

@@ -39,6 +39,18 @@ pub enum Section {
 }
 
 impl Section {
+    /// All of them.
+    pub const ALL: &[Section] = &[
+        Section::Salt,
+        Section::Platform,
+        Section::Argument,
+        Section::Variable,
+        Section::Output,
+        Section::Toolchain,
+        Section::Input,
+        Section::Observed,
+    ];
+
     /// As `explain` shows it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,12 @@
 //! One compile as one REAPI action. Pure: an invocation and its inputs go in, messages and
 //! digests come out.
+//!
+//! What enters a key is told once, by the walk in `material`; `encoder` makes digests of it and
+//! `explain` text. The table of all of it, with the reasons, is [`PARTS`], printed as
+//! `docs/cache-key.md`; tests hold table, walk and page against one another.
+//!
+//! Invariants: equal keys mean equal compiles (KEY-01 to KEY-16, KEY-18); the place of a
+//! checkout is in no key that need not have it (KEY-17); order of reading is in none (KEY-22).
 
 mod compose;
 mod encoder;
@@ -7,6 +14,7 @@ mod error;
 mod explain;
 mod material;
 mod observation;
+mod reference;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -15,11 +23,14 @@ mod to_task;
 mod trail;
 mod varint;
 
-pub use compose::{CONSTANT_NAME, FullAction, Paths, Query, Subject, complete, compose, explain};
+pub use compose::{
+    CONSTANT_NAME, FullAction, Paths, Query, Subject, complete, compose, explain, explain_query,
+};
 pub use error::ActionError;
 pub use explain::{Entry, EntryDifference, ExplainError, Fetch, Section, differences, explain_stored};
 pub use material::KEY_VERSION;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
+pub use reference::{PARTS, Part, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
 pub use to_task::task;
 pub use trail::{TRAIL_VERSION, TrailError};

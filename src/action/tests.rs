@@ -391,6 +391,30 @@ fn a_task_knows_its_outputs_and_origin() {
     assert_eq!((task.label.crate_name.as_str(), task.label.kind.as_str()), ("util", "lib"));
 }
 
+#[test]
+fn key_01_the_table_of_the_key_and_the_walk_agree() {
+    let checkout = Checkout::with("/home/a", |checkout| checkout.env[0].1 = Some(b"1".to_vec()));
+    let query = checkout.query();
+    let (before, whole) = (explain_query(&query), explain(&query, &sample()));
+    for section in Section::ALL {
+        let said =
+            |wanted: bool| PARTS.iter().any(|part| part.section == *section && part.in_query == wanted);
+        let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.section == *section).count();
+        assert_eq!(said(true), count(&before) > 0, "{section:?} in the query");
+        assert_eq!(said(false), count(&whole) > count(&before), "{section:?} in the action");
+    }
+}
+
+#[test]
+fn the_page_of_the_key_is_up_to_date() {
+    let committed = include_str!("../../docs/cache-key.md");
+    if committed != page() {
+        let place = std::env::temp_dir().join("cache-key.md");
+        std::fs::write(&place, page()).unwrap();
+        panic!("docs/cache-key.md is out of date; the new one is `{}`", place.display());
+    }
+}
+
 fn role_path() -> impl Strategy<Value = RolePath> {
     let role = prop_oneof![
         Just(Role::Workspace),

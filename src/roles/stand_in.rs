@@ -123,9 +123,14 @@ fn written(path: &[u8], form: Form) -> Option<Vec<u8>> {
     Some(text.as_bytes()[1..text.len() - 1].to_vec())
 }
 
-/// Whether a name ends before these bytes.
+/// Whether a name ends before these bytes. The end of a sentence is no part of a name; the
+/// end of `ws.old` is one.
 fn ends(after: &[u8]) -> bool {
-    after.first().is_none_or(|byte| !continues_name(*byte))
+    match after {
+        [] | [b'.'] => true,
+        [b'.', next, ..] => !continues_name(*next),
+        [byte, ..] => !continues_name(*byte),
+    }
 }
 
 fn continues_name(byte: u8) -> bool {
@@ -184,6 +189,7 @@ mod tests {
             ("/home/a/ws/src/lib.rs:1", "/kache/ws/src/lib.rs:1"),
             ("in /home/a/ws: /home/a/ws/target/x", "in /kache/ws: /kache/out/x"),
             ("/home/a/ws2/x /home/a/ws.old", "/home/a/ws2/x /home/a/ws.old"),
+            ("in /home/a/ws. In /home/a/.cargo.", "in /kache/ws. In /kache/cargo."),
             ("/mnt/home/a/ws", "/mnt/home/a/ws"),
             ("\x1b[0m\x1b[1;34m/home/a/ws/x", "\x1b[0m\x1b[1;34m/kache/ws/x"),
             ("x/t/y /t/y", "x/t/y /kache/sysroot/y"),

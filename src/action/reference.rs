@@ -1,0 +1,186 @@
+//! The table of everything that a key is made of, and the page `docs/cache-key.md`, which is
+//! printed from it and from the tables of rustc's options.
+//!
+//! A test holds the table against the walk: a section that is missing here, or that enters a
+//! key in which the table does not have it, fails. Another holds the page against the table.
+
+use std::fmt::Write as _;
+
+use super::explain::Section;
+use super::material::KEY_VERSION;
+use crate::invocation::rustc::{CODEGEN, OPTIONS, UNSTABLE};
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which part of a key.
+    pub section: Section,
+    /// What is in it.
+    pub what: &'static str,
+    /// Whether it is in the query.
+    pub in_query: bool,
+    /// Why, and what to mind.
+    pub why: &'static str,
+}
+
+const fn part(section: Section, in_query: bool, what: &'static str, why: &'static str) -> Part {
+    Part { section, what, in_query, why }
+}
+
+/// The table. Everything in it is in the full action.
+pub const PARTS: &[Part] = &[
+    part(
+        Section::Salt,
+        true,
+        "the version of the key, `cache.key_salt`",
+        "a query and an action of the same contents must differ: their results are different things",
+    ),
+    part(
+        Section::Platform,
+        true,
+        "system and processor family, host and target triple",
+        "a result is good for a platform",
+    ),
+    part(
+        Section::Platform,
+        true,
+        "where paths are not remapped: every root and the directory",
+        "they are in the outputs, and in coverage maps no scan finds them",
+    ),
+    part(
+        Section::Platform,
+        false,
+        "`kache-root-…`: a root whose path was found in an output",
+        "the result is good for that place only",
+    ),
+    part(
+        Section::Platform,
+        false,
+        "`kache-presentation`: format, colours and width of messages",
+        "only where there were messages; most compiles say nothing",
+    ),
+    part(
+        Section::Argument,
+        true,
+        "directory by role, compiler, remaps by role, then the arguments as the tables below say",
+        "each by itself and in order, never joined",
+    ),
+    part(
+        Section::Variable,
+        true,
+        "variables that rustc reads itself, `cache.key_env_vars`; for crates that use others also those of the package and its build script",
+        "a proc-macro may read them and never say so; paths of roots have stand-ins",
+    ),
+    part(
+        Section::Variable,
+        false,
+        "`env!` and `option_env!`, as the dep-info says",
+        "known when the compiler has run",
+    ),
+    part(
+        Section::Output,
+        true,
+        "every file that is made, by role",
+        "a result of `cargo check` is none of `cargo build`",
+    ),
+    part(
+        Section::Toolchain,
+        true,
+        "the toolchain's tree: driver, libraries, the target's standard library",
+        "by content, never by banner",
+    ),
+    part(
+        Section::Input,
+        true,
+        "the crate's root source, externs, files that options name, `extra_inputs`; for what is linked also reachable crates, native libraries, the link toolchain",
+        "known before the compiler runs",
+    ),
+    part(Section::Input, false, "every other file in the dep-info", "known when the compiler has run"),
+    part(
+        Section::Observed,
+        false,
+        "places where a file was looked for and not found, listings of directories, variables that are not set",
+        "what appears there makes another compile of it; they stand in the file `observed` of the input root",
+    ),
+];
+
+const INTRODUCTION: &str = "\
+# The cache key
+
+<!-- This page is written by a test of `src/action/reference.rs`, which fails when it is out of date. -->
+
+A compile has two keys, both Remote Execution API actions. The *query* holds what is known before
+anything runs. Its trail names up to 16 *full actions*: the same with what a run of the compiler
+turned out to read. `kache explain DIGEST` prints an action, part by part, in the names of this
+page; `kache diff` compares two.
+
+Paths count by role: `ws` is the workspace, `out` the target directory, `cargo` the cargo home,
+`sysroot` the toolchain, `base0` and on what `paths.base_dirs` names, `abs` anything else. They are
+the directories of an action's input root.
+";
+
+const CONSIDERATIONS: &str = "
+## Before anything is added or left out
+
+- What decides an output, a message or success counts. Lint levels and `--cap-lints` change no
+  byte of an output; they decide what is said and whether it fails.
+- What is different for every call must not count, or nothing is ever found: the terminal's
+  width, colours, the numbers in `CARGO_MAKEFLAGS`, a random crate name in a build script's trial.
+- A path counts by role, or as it is, never both ways at once: a relative path and the same path
+  given absolutely are two things, because rustc writes them down as given.
+- Arguments that may hold a path inside (`-C link-arg`, `--remap-path-prefix`) count with
+  stand-ins for roots. Should the path get into an output, the scan of outputs finds it there.
+- Remaps count by role and not as given: which options it takes depends on where the roots lie,
+  and what comes of them does not.
+- Anything new in here is a new version of the key and a line in the changelog.
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let _ = write!(
+        page,
+        "\n## Parts of a key, version {KEY_VERSION}\n\n| part | what | query | action | why |\n| --- | --- | --- | --- | --- |\n"
+    );
+    for part in PARTS {
+        let query = if part.in_query { "yes" } else { "" };
+        let _ = writeln!(page, "| {} | {} | {query} | yes | {} |", part.section.name(), part.what, part.why);
+    }
+    page.push_str(CONSIDERATIONS);
+    options(&mut page);
+    page
+}
+
+fn options(page: &mut String) {
+    page.push_str("\n## rustc's options\n\nOne that is not listed makes the call pass by, with its name in the report.\n\n");
+    page.push_str("| option | what it does to the key |\n| --- | --- |\n");
+    for option in OPTIONS {
+        let short = (option.short != '\0').then(|| format!("`-{}`", option.short));
+        let long = (!option.long.is_empty()).then(|| format!("`--{}`", option.long));
+        let names: Vec<String> = short.into_iter().chain(long).collect();
+        let effect = match (option.short, option.long) {
+            ('C' | 'Z', _) => "see below",
+            (_, "error-format" | "json") => {
+                "counts where there are messages; says whether outputs are announced"
+            }
+            _ => option.effect.explanation(),
+        };
+        let _ = writeln!(page, "| {} | {effect} |", names.join(", "));
+    }
+    for (flag, table) in [("-C", CODEGEN), ("-Z", UNSTABLE)] {
+        let _ = write!(page, "\n| `{flag}` | what it does to the key |\n| --- | --- |\n");
+        for option in table {
+            let _ = writeln!(page, "| `{}` | {} |", option.name, option.effect.explanation());
+        }
+    }
+    page.push_str(REFUSALS);
+}
+
+const REFUSALS: &str = "
+Some values make a call pass by: `target-cpu=native` and `tune-cpu=native`, whose meaning is this
+machine's; `save-temps`, `split-debuginfo=unpacked` and several codegen units with `--emit asm` and
+its like, which write files of other names; `rpath`, which writes how to get from the output to the
+toolchain; `linker-plugin-lto` with a plugin; `llvm-args` other than those known to steer passes;
+`--print` other than `native-static-libs` within a compile; outputs that come with others on the
+target (`.pdb`, `.dSYM`, import libraries).
+";
