@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kache_client::control::{Compile, Noted, Ran, reply};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
 use super::core::ConnectionId;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
+use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Ticket};
 
 /// How long finding an answer may take before the call goes on without one. A hit takes a
 /// thousandth of it.
@@ -25,6 +26,9 @@ pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
 
 /// How long after the daemon's start calls wait for the store to be open.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
+
+/// How many results are stored at once.
+const PUBLISHERS_MAX: usize = 2;
 
 /// How many words of one client may wait: it says two.
 const WORDS_MAX: usize = 4;
@@ -56,6 +60,10 @@ struct Desk {
     begun: Instant,
     /// Calls whose pipeline did not come back in time, and has not yet.
     overdue: AtomicUsize,
+    /// Held while a result is stored.
+    publishers: Semaphore,
+    /// What this process's mount namespace is called.
+    namespace: Bytes,
 }
 
 impl Calls {
@@ -64,24 +72,39 @@ impl Calls {
         store: watch::Receiver<StoreSlot>,
         activity: Arc<Activity>,
     ) -> Self {
-        let desk = Desk { pipeline, store, activity, begun: Instant::now(), overdue: AtomicUsize::new(0) };
+        let desk = Desk {
+            pipeline,
+            store,
+            activity,
+            begun: Instant::now(),
+            overdue: AtomicUsize::new(0),
+            publishers: Semaphore::new(PUBLISHERS_MAX),
+            namespace: wire::own_namespace(),
+        };
         let (using, unused) = mpsc::channel(1);
         Calls { desk: Arc::new(desk), clients: HashMap::new(), using: Some(using), unused: Some(unused) }
     }
 
     /// A client makes a call.
-    pub(super) fn begin(&mut self, id: ConnectionId, compile: &Compile, replies: Replies) {
+    pub(super) fn begin(
+        &mut self,
+        id: ConnectionId,
+        compile: &Compile,
+        (replies, client): (Replies, Client),
+    ) {
         let Some(using) = self.using.clone() else { return };
         let (words, said) = mpsc::channel(WORDS_MAX);
         self.clients.insert(id, words);
         let course = Course {
             desk: Arc::clone(&self.desk),
             replies,
+            client,
             said,
             _using: using,
             _in_flight: self.desk.activity.request(),
         };
-        tokio::spawn(course.run(Arc::new(wire::call(compile))));
+        let namespace = compile.mount_namespace.clone();
+        tokio::spawn(course.run(Arc::new(wire::call(compile)), namespace));
     }
 
     /// It says how its compile went.
@@ -103,6 +126,11 @@ impl Calls {
         self.clients.clear();
     }
 
+    /// What runs them.
+    pub(super) fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::clone(&self.desk.pipeline)
+    }
+
     /// What is closed once calls have ended and the last use of the store is over. There is
     /// one of it.
     pub(super) fn unused(&mut self) -> Option<mpsc::Receiver<()>> {
@@ -114,14 +142,15 @@ impl Calls {
 struct Course {
     desk: Arc<Desk>,
     replies: Replies,
+    client: Client,
     said: mpsc::Receiver<Word>,
     _using: mpsc::Sender<()>,
     _in_flight: InFlight,
 }
 
 impl Course {
-    async fn run(mut self, call: Arc<Call>) {
-        let mut begun = self.desk.begin(&call).await;
+    async fn run(mut self, call: Arc<Call>, namespace: Bytes) {
+        let mut begun = self.desk.begin(&call, self.client, &namespace).await;
         loop {
             match begun {
                 Begun::Answer(reply) => return self.say(wire::reply(reply)),
@@ -157,14 +186,13 @@ impl Course {
         self.say(reply::Kind::Noted(Noted {}));
         // A panic is logged by the hook, and ends this call alone.
         if let Ok(publishing) = finished {
-            let pipeline = Arc::clone(&self.desk.pipeline);
-            let _ = spawn_blocking(move || pipeline.publish(publishing)).await;
+            self.desk.publish(publishing).await;
         }
     }
 }
 
 impl Desk {
-    async fn begin(self: &Arc<Self>, call: &Arc<Call>) -> Begun {
+    async fn begin(self: &Arc<Self>, call: &Arc<Call>, client: Client, namespace: &Bytes) -> Begun {
         if self.overdue.load(Ordering::Relaxed) > 0 {
             return refused(call, "the store does not answer");
         }
@@ -173,7 +201,26 @@ impl Desk {
         let left = STORE_OPENING_MAX.saturating_sub(self.begun.elapsed());
         let _ = tokio::time::timeout(left, store.wait_for(is_settled)).await;
         let owned = Arc::clone(call);
-        self.in_time(call, move |pipeline| pipeline.begin(owned)).await
+        // Where either is unknown, the client could not have met us through a socket file of
+        // another namespace's.
+        if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
+            let why = Bypass::new(Reason::ForeignNamespace, "");
+            return self
+                .in_time(call, move |pipeline| Begun::Answer(pipeline.stand_aside(&owned, why)))
+                .await;
+        }
+        self.in_time(call, move |pipeline| pipeline.begin(owned, client)).await
+    }
+
+    /// In its turn: after what it depends on, and not with too many at once, since those who
+    /// compile need the processors.
+    async fn publish(&self, mut publishing: Publishing) {
+        for follower in self.pipeline.awaited(&mut publishing) {
+            follower.landed().await;
+        }
+        let _permit = self.publishers.acquire().await;
+        let pipeline = Arc::clone(&self.pipeline);
+        let _ = spawn_blocking(move || pipeline.publish(publishing)).await;
     }
 
     /// Does this where blocking is allowed, and goes on without it if it takes too long.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kache_client::control::reply;
-use kache_client::os::require_own_peer;
+use kache_client::os::{peer_pid, require_own_peer};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +27,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// What the driver is told by the tasks here.
 #[derive(Debug)]
 pub(super) enum Signal {
-    /// A client connected; this is its mailbox.
-    Connected(ConnectionId, Mailbox),
+    /// A client connected; this is its mailbox, and its process where the system says.
+    Connected(ConnectionId, Mailbox, Option<i32>),
     /// Something happened on a connection.
     Event(Event),
 }
@@ -77,10 +77,11 @@ async fn admit(
         tracing::warn!("turning a control connection away: {error}");
         return;
     }
+    let process = peer_pid(&stream);
     let (reading, sending) = stream.into_split();
     let (mailbox, letters) = mpsc::channel(REPLIES_WAITING_MAX);
     // Sent before the reader begins, so that the client is known before its first frame.
-    if signals.send(Signal::Connected(id, mailbox)).await.is_ok() {
+    if signals.send(Signal::Connected(id, mailbox, process)).await.is_ok() {
         let (written, hung_up) = oneshot::channel();
         tokio::spawn(write_all(sending, letters, held, written));
         tokio::spawn(read_all(reading, id, signals.clone(), hung_up));
@@ -130,25 +131,25 @@ async fn write_all(
 
 /// The clients that can be written to.
 #[derive(Debug, Default)]
-pub(super) struct Mailboxes(HashMap<ConnectionId, Mailbox>);
+pub(super) struct Mailboxes(HashMap<ConnectionId, (Mailbox, Option<i32>)>);
 
 impl Mailboxes {
-    pub(super) fn add(&mut self, id: ConnectionId, mailbox: Mailbox) {
-        self.0.insert(id, mailbox);
+    pub(super) fn add(&mut self, id: ConnectionId, mailbox: Mailbox, process: Option<i32>) {
+        self.0.insert(id, (mailbox, process));
     }
 
     /// Sends without waiting. A client that has let so many replies lie gets no more.
     pub(super) fn send(&mut self, id: ConnectionId, kind: reply::Kind) {
-        if let Some(mailbox) = self.0.get(&id)
+        if let Some((mailbox, _)) = self.0.get(&id)
             && mailbox.try_send(kind).is_err()
         {
             self.0.remove(&id);
         }
     }
 
-    /// A way to this client that keeps nothing open.
-    pub(super) fn replies(&self, id: ConnectionId) -> Option<mpsc::WeakSender<reply::Kind>> {
-        self.0.get(&id).map(Mailbox::downgrade)
+    /// A way to this client that keeps nothing open, and its process.
+    pub(super) fn replies(&self, id: ConnectionId) -> Option<(mpsc::WeakSender<reply::Kind>, Option<i32>)> {
+        self.0.get(&id).map(|(mailbox, process)| (mailbox.downgrade(), *process))
     }
 
     pub(super) fn close(&mut self, id: ConnectionId) {

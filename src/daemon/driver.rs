@@ -130,8 +130,8 @@ impl Driver {
 impl Running {
     fn hear(&mut self, signal: Signal) {
         match signal {
-            Signal::Connected(id, mailbox) => {
-                self.mailboxes.add(id, mailbox);
+            Signal::Connected(id, mailbox, process) => {
+                self.mailboxes.add(id, mailbox, process);
                 self.happened(Event::Connected(id));
             }
             Signal::Event(event) => {
@@ -228,13 +228,14 @@ impl Running {
         self.driver.turning_away = None;
         let serving = serve(Arc::clone(&open.store), Arc::clone(&self.activity), self.drain.subscribe());
         let signals = self.signals.clone();
-        let unused = self.calls.unused();
+        let (unused, pipeline) = (self.calls.unused(), self.calls.pipeline());
         tokio::spawn(async move {
             serving.await;
             // What was compiled is stored before the store is closed.
             if let Some(mut unused) = unused {
                 let _ = unused.recv().await;
             }
+            let _ = tokio::task::spawn_blocking(move || pipeline.save()).await;
             let _ = signals.send(Signal::Event(Event::ServingEnded)).await;
         });
     }

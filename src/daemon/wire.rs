@@ -33,6 +33,15 @@ fn pair(pair: &Bytes) -> (OsString, OsString) {
     (OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(value.to_vec()))
 }
 
+/// Where a process's mount namespace is named.
+const MOUNT_NAMESPACE: &str = "/proc/self/ns/mnt";
+
+/// What this process's is called, as clients say theirs.
+pub(super) fn own_namespace() -> Bytes {
+    let link = std::fs::read_link(MOUNT_NAMESPACE).unwrap_or_default();
+    bytes(link.into_os_string())
+}
+
 /// What a compile came to, and whether that is all of what it said.
 pub(super) fn captured(ran: Ran) -> (Captured, bool) {
     let exit = match ran.exit_code {

@@ -11,18 +11,21 @@ use tokio::sync::watch;
 
 use super::answer::{Begun, Reply};
 use super::flights::{Boarding, Flights, Landing};
-use super::pending::{FlightKey, Pending, Ticket};
+use super::outputs::Outputs;
+use super::pending::{Client, FlightKey, Pending, Ticket};
 use super::phases::Phases;
 use super::prepare::Prepared;
 use super::recorder::Recorder;
 use super::run;
 use super::slot::StoreSlot;
+use super::tidying;
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
 use crate::events::{Event, Outcome, Phase};
 use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found};
+use crate::progress;
 use crate::restore;
 use crate::roles::Role;
 
@@ -35,6 +38,7 @@ pub struct Pipeline {
     pub(super) recorder: Recorder,
     pub(super) configs: CallConfigs,
     pub(super) flights: Flights<FlightKey>,
+    pub(super) outputs: Outputs,
     fallbacks: Fallbacks,
     store: watch::Receiver<StoreSlot>,
     cache_dir: PathBuf,
@@ -48,6 +52,7 @@ impl Pipeline {
             recorder: Recorder::new(cache_dir.clone()),
             configs: CallConfigs::new(),
             flights: Flights::default(),
+            outputs: Outputs::default(),
             fallbacks: Fallbacks::new(),
             store,
             cache_dir,
@@ -56,8 +61,8 @@ impl Pipeline {
     }
 
     /// Begins a call.
-    pub fn begin(&self, call: Arc<Call>) -> Begun {
-        self.go_on(Pending { call, phases: Phases::begin() }, None)
+    pub fn begin(&self, call: Arc<Call>, client: Client) -> Begun {
+        self.go_on(Pending { call, client, phases: Phases::begin() }, None)
     }
 
     /// Goes on with a call whose leader has landed.
@@ -96,7 +101,7 @@ impl Pipeline {
     }
 
     fn go_on(&self, pending: Pending, landing: Option<Landing>) -> Begun {
-        let Pending { call, mut phases } = pending;
+        let Pending { call, client, mut phases } = pending;
         let settings = match self.settings(&call) {
             Ok(settings) => settings,
             Err(why) => return Begun::Answer(self.pass(&call, None, phases, why)),
@@ -105,7 +110,7 @@ impl Pipeline {
             self.store().and_then(|store| Ok((store, self.prepare(&call, &settings, &mut phases)?)));
         match prepared {
             Ok((store, prepared)) => {
-                let asked = Asked { call, settings, prepared, phases };
+                let asked = Asked { call, client, settings, prepared, phases };
                 self.look(&store, asked, landing)
             }
             Err(why) => Begun::Answer(self.pass(&call, Some(&settings), phases, why)),
@@ -158,6 +163,10 @@ impl Pipeline {
         event.compile_time = restored.compile_time;
         asked.close(event);
         self.recorder.record(event);
+        self.tell(&asked.call, asked.client, &asked.settings, event);
+        if asked.settings.clean_incremental {
+            tidying::tidy(&asked.call, &asked.prepared.rustc);
+        }
         Ok(Reply::Done { said: restored.said, exit_code: restored.exit_code })
     }
 
@@ -170,15 +179,24 @@ impl Pipeline {
             _ => match self.flights.board(&key) {
                 Boarding::Lead(lead) => Some(lead),
                 Boarding::Follow(follower) => {
-                    let Asked { call, phases, .. } = asked;
-                    return Begun::Wait(follower, Box::new(Pending { call, phases }));
+                    let Asked { call, client, phases, .. } = asked;
+                    return Begun::Wait(follower, Box::new(Pending { call, client, phases }));
                 }
             },
         };
-        let Asked { call, settings, prepared, phases } = asked;
+        let Asked { call, client, settings, prepared, phases } = asked;
         let run = run::on_a_miss(&call, &prepared);
         let is_rebuild = restore::is_rebuild(&prepared.task);
-        Begun::Run(run, Box::new(Ticket { call, settings, phases, event, prepared, is_rebuild, lead }))
+        let making = self.outputs.make(&prepared.task);
+        let ticket = Ticket { call, client, settings, phases, event, prepared, is_rebuild, making, lead };
+        Begun::Run(run, Box::new(ticket))
+    }
+
+    /// A line for people, if they want one.
+    pub(super) fn tell(&self, call: &Call, client: Client, settings: &CompileSettings, event: &Event) {
+        if let Some(client) = client.filter(|_| progress::wanted(settings.progress, call.env.get("CI"))) {
+            progress::tell(settings.progress, client, event);
+        }
     }
 
     fn pass(&self, call: &Call, settings: Option<&CompileSettings>, phases: Phases, why: Bypass) -> Reply {
@@ -212,6 +230,7 @@ impl Pipeline {
 /// A call whose key is known.
 struct Asked {
     call: Arc<Call>,
+    client: Client,
     settings: Arc<CompileSettings>,
     prepared: Prepared,
     phases: Phases,

@@ -3,8 +3,9 @@
 use std::time::{Instant, SystemTime};
 
 use super::begin::Pipeline;
-use super::flights::Landing;
+use super::flights::{Follower, Landing};
 use super::pending::Ticket;
+use super::tidying;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
@@ -34,7 +35,14 @@ impl Pipeline {
             event.outcome = Outcome::Skipped;
         }
         let call = self.recorder.record(&event);
+        self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
         Publishing { ticket, call, captured, is_whole }
+    }
+
+    /// Whom this result waits for: those that it depends on are stored first.
+    pub fn awaited(&self, publishing: &mut Publishing) -> Vec<Follower> {
+        let Ticket { prepared, making, .. } = &mut *publishing.ticket;
+        self.outputs.awaited(&prepared.task, making)
     }
 
     /// Stores what can be stored. It takes its time: nobody waits but other calls of the same
@@ -55,6 +63,10 @@ impl Pipeline {
         }
         if let Some(lead) = lead {
             lead.land(landing);
+        }
+        let Ticket { call, settings, prepared, .. } = &*publishing.ticket;
+        if settings.clean_incremental {
+            tidying::tidy(call, &prepared.rustc);
         }
     }
 

@@ -67,6 +67,12 @@ impl<K: Clone + Eq + Hash> Flights<K> {
         table.insert(key.clone(), signal);
         Boarding::Lead(Lead { key: Some(key.clone()), table: Arc::clone(&self.table), landed })
     }
+
+    /// Follows whoever leads, if anybody does.
+    pub(super) fn follow(&self, key: &K) -> Option<Follower> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(key).map(|signal| Follower(signal.clone()))
+    }
 }
 
 impl<K: Eq + Hash> Lead<K> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::flights::Lead;
+use super::outputs::Making;
 use super::phases::Phases;
 use super::prepare::Prepared;
 use crate::config::CompileSettings;
@@ -12,11 +13,15 @@ use crate::invocation::Call;
 /// The name of a flight: the query's digest.
 pub(super) type FlightKey = String;
 
+/// Whose call it is: the process, where the system says.
+pub type Client = Option<i32>;
+
 /// A call that waits for another one's compile. Its inputs are looked at again afterwards:
 /// that may take long.
 #[derive(Debug)]
 pub struct Pending {
     pub(super) call: Arc<Call>,
+    pub(super) client: Client,
     pub(super) phases: Phases,
 }
 
@@ -24,13 +29,16 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) call: Arc<Call>,
+    pub(super) client: Client,
     pub(super) settings: Arc<CompileSettings>,
     pub(super) phases: Phases,
     pub(super) event: Event,
     pub(super) prepared: Prepared,
     /// Whether the unit had been made here before the compiler ran.
     pub(super) is_rebuild: bool,
-    /// Held until the result is in the store; none for whoever compiles what another one has
+    /// Held until the result is in the store.
+    pub(super) making: Making,
+    /// The same for the action; none for whoever compiles what another one has
     /// just compiled in vain.
     pub(super) lead: Option<Lead<FlightKey>>,
 }
