@@ -38,24 +38,24 @@ pub enum Paths {
 /// What is to be keyed: a compile, or a question.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    pub(super) driver: &'a Path,
-    pub(super) words: &'a [Word],
-    pub(super) rustc: Option<&'a Rustc>,
+    pub(super) rustc: &'a Rustc,
+    pub(super) is_probe: bool,
+    pub(super) is_question: bool,
     pub(super) random_name: Option<&'a str>,
 }
 
 impl<'a> From<&'a Rustc> for Subject<'a> {
     fn from(rustc: &'a Rustc) -> Self {
-        Subject { driver: &rustc.driver, words: &rustc.words, rustc: Some(rustc), random_name: None }
+        Subject { rustc, is_probe: false, is_question: false, random_name: None }
     }
 }
 
 impl<'a> From<&'a Probe> for Subject<'a> {
     fn from(probe: &'a Probe) -> Self {
         Subject {
-            driver: &probe.driver,
-            words: &probe.words,
-            rustc: probe.compile.as_deref(),
+            rustc: &probe.rustc,
+            is_probe: true,
+            is_question: probe.is_question,
             random_name: probe.random_name.as_deref(),
         }
     }
@@ -63,7 +63,7 @@ impl<'a> From<&'a Probe> for Subject<'a> {
 
 impl Subject<'_> {
     pub(super) fn made(&self) -> &[Made] {
-        self.rustc.map_or(&[], |rustc| &rustc.made)
+        &self.rustc.made
     }
 }
 
@@ -173,13 +173,13 @@ impl<'a> Arguments<'a> {
     }
 
     fn all(&self, commit_hash: &str) -> Result<Vec<String>, ActionError> {
-        let mut all = Vec::with_capacity(self.subject.words.len() + 12);
+        let mut all = Vec::with_capacity(self.subject.rustc.words.len() + 12);
         all.extend(["env".to_owned(), "-C".to_owned(), path_text(&self.cwd.in_input_root())]);
-        all.push(self.absolute(self.subject.driver));
+        all.push(self.absolute(&self.subject.rustc.driver));
         if self.paths == Paths::Remapped {
             self.remaps(commit_hash, &mut all);
         }
-        for word in self.subject.words {
+        for word in &self.subject.rustc.words {
             match word {
                 Word::Plain(plain) => all.push(self.named(text(plain.as_encoded_bytes()))),
                 Word::Text(given) => all.push(self.named(self.generalised(given.as_encoded_bytes())?)),
@@ -268,7 +268,7 @@ fn platform(
     paths: Paths,
 ) -> Vec<(String, String)> {
     let host = &inputs.toolchain.host;
-    let target = match subject.rustc.and_then(|rustc| rustc.target.as_ref()) {
+    let target = match &subject.rustc.target {
         None => host.clone(),
         Some(TargetArgument::Triple(triple)) => triple.clone(),
         // Its content counts as a file.
@@ -311,7 +311,7 @@ fn leaves(subject: &Subject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
         kind: Some(input.kind),
     };
     let mut leaves: Vec<Leaf> = inputs.files.iter().map(leaf).collect();
-    let reads_stdin = subject.rustc.is_some_and(|rustc| rustc.source == Source::Stdin);
+    let reads_stdin = !subject.is_question && subject.rustc.source == Source::Stdin;
     if let Some(stdin) = call.stdin.as_ref().filter(|_| reads_stdin) {
         let digest = Digest::of(FUNCTION, stdin);
         leaves.push(Leaf { path: "stdin".to_owned(), digest, is_executable: false, kind: None });

@@ -23,9 +23,8 @@ pub fn task<'a>(
     let subject = subject.into();
     let rustc = subject.rustc;
     let in_cwd = |path: &PathBuf| call.cwd.join(path);
-    let externs = rustc.iter().flat_map(|rustc| &rustc.externs);
     let depends_on: Vec<PathBuf> =
-        externs.filter_map(|external| external.path.as_ref()).map(in_cwd).collect();
+        rustc.externs.iter().filter_map(|external| external.path.as_ref()).map(in_cwd).collect();
     Task {
         label: label(&subject, call),
         roots: roots.clone(),
@@ -33,9 +32,8 @@ pub fn task<'a>(
         umask: call.umask,
         query: query.digest,
         outputs: outputs(&subject, call, roots),
-        presentation: rustc.map(presentation).unwrap_or_default(),
-        announces_artifacts: rustc
-            .is_some_and(|rustc| rustc.presentation.is_json && rustc.presentation.announces_artifacts),
+        presentation: presentation(rustc),
+        announces_artifacts: rustc.presentation.is_json && rustc.presentation.announces_artifacts,
         origin: origin(rustc, call, roots),
         // A library may hand on the macros of its own dependencies, so any extern may bring
         // some. Which do is known only to whoever reads their metadata.
@@ -48,13 +46,13 @@ pub fn task<'a>(
 
 fn label(subject: &Subject<'_>, call: &Call) -> Label {
     let version = call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned());
-    let (crate_name, kind) = match subject.rustc {
-        None => ("rustc".to_owned(), "probe"),
-        Some(rustc) if subject.random_name.is_some() => {
-            (rustc.crate_name.split('_').next().unwrap_or_default().to_owned(), "probe")
-        }
-        Some(rustc) => (rustc.crate_name.clone(), kind(rustc)),
+    let name = &subject.rustc.crate_name;
+    let crate_name = match subject.random_name {
+        _ if subject.is_question => "rustc".to_owned(),
+        Some(_) => name.split('_').next().unwrap_or_default().to_owned(),
+        None => name.clone(),
     };
+    let kind = if subject.is_probe { "probe" } else { kind(subject.rustc) };
     Label { crate_name, version: version.unwrap_or_default(), kind: kind.to_owned() }
 }
 
@@ -137,8 +135,8 @@ fn presentation(rustc: &Rustc) -> Vec<u8> {
     framed
 }
 
-fn origin(rustc: Option<&Rustc>, call: &Call, roots: &Roots) -> Origin {
-    let Some(Source::File(source)) = rustc.map(|rustc| &rustc.source) else { return Origin::Path };
+fn origin(rustc: &Rustc, call: &Call, roots: &Roots) -> Origin {
+    let Source::File(source) = &rustc.source else { return Origin::Path };
     let source = roots.role_path(&call.cwd, source);
     let is_immutable = source.role() == Role::Cargo
         && [&b"registry/"[..], b"git/"].iter().any(|dir| source.rest().starts_with(dir));

@@ -30,8 +30,10 @@ impl Pipeline {
         event.elapsed = ticket.phases.elapsed();
         event.phases = ticket.phases.clone().into_done();
         event.compile_time = captured.wall;
-        event.compiler_runs += 1;
-        if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss {
+        let is_probe = ticket.prepared.is_probe;
+        event.compiler_runs += u32::from(!is_probe);
+        event.probe_runs += u32::from(is_probe);
+        if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
             event.outcome = Outcome::Skipped;
         }
         let call = self.recorder.record(&event);
@@ -83,7 +85,7 @@ impl Pipeline {
             inputs: &ticket.prepared.inputs.files,
             captured,
             is_rebuild: ticket.is_rebuild,
-            keeps_failures: false,
+            keeps_failures: ticket.prepared.is_probe,
             complete: &complete,
         };
         let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };

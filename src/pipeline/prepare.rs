@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::begin::Pipeline;
 use super::declared;
 use super::phases::Phases;
-use crate::action::{self, Paths, Query, Task};
+use crate::action::{self, Paths, Query, Subject, Task};
 use crate::config::{CompileSettings, Facts};
 use crate::events::Phase;
 use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
@@ -19,6 +19,9 @@ use crate::roles::{Remap, Roots};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) rustc: Rustc,
+    /// Whether it is a question or a trial: all that it reads is known, and its failure is an
+    /// answer (RST-10).
+    pub(super) is_probe: bool,
     pub(super) inputs: Inputs,
     pub(super) query: Query,
     pub(super) task: Task,
@@ -36,11 +39,12 @@ impl Pipeline {
     ) -> Result<Prepared, Bypass> {
         let parsed = parse(call, &read);
         phases.end(Phase::Parse);
-        let rustc = match parsed {
-            Parsed::Compile(rustc) => *rustc,
-            Parsed::Probe(_) => return Err(Bypass::new(Reason::Query, "")),
+        let (rustc, probe) = match parsed {
+            Parsed::Compile(rustc) => (*rustc, None),
+            Parsed::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
             Parsed::Bypass(bypass) => return Err(bypass),
         };
+        let subject = probe.as_ref().map_or_else(|| Subject::from(&rustc), Subject::from);
         judge(&rustc, call, settings)?;
         let world = self.world();
         let toolchain = inputs::toolchain(&rustc, call, world)?;
@@ -51,11 +55,12 @@ impl Pipeline {
         let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
         phases.end(Phase::Inputs);
         let paths = if is_remapped(&rustc, settings) { Paths::Remapped } else { Paths::Kept };
-        let query = action::compose(&rustc, call, &roots, &inputs, paths)
+        let query = action::compose(subject, call, &roots, &inputs, paths)
             .map_err(|error| Bypass::new(Reason::Trouble, error.to_string()))?;
-        let task = action::task(&rustc, call, &roots, &query, declared.files);
+        let task = action::task(subject, call, &roots, &query, declared.files);
         phases.end(Phase::Key);
-        Ok(Prepared { rustc, inputs, query, task, remaps })
+        let is_probe = probe.is_some();
+        Ok(Prepared { rustc, is_probe, inputs, query, task, remaps })
     }
 
     /// What holds for a call.

@@ -47,7 +47,8 @@ pub struct Publication<'a> {
     /// Whether the unit had been made in this target directory before the compiler ran
     /// ([`crate::restore::is_rebuild`], asked then).
     pub is_rebuild: bool,
-    /// Whether a failure is kept too (RST-10).
+    /// Whether all that it reads was known before, so that it needs no dep-info, and its
+    /// failure is kept too (RST-10).
     pub keeps_failures: bool,
     /// Makes the full action of what was observed.
     pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, ActionError>,
@@ -200,9 +201,16 @@ impl<'a> Publisher<'a> {
     fn exit_code(&self) -> Result<i32, Refusal> {
         match self.publication.captured.exit {
             Exit::Code(0) => Ok(0),
-            Exit::Code(code) if self.publication.keeps_failures => Ok(code),
+            Exit::Code(1) if self.publication.keeps_failures && self.is_verdict() => Ok(1),
             Exit::Code(_) | Exit::Signal(_) => Err(Refusal::Failed),
         }
+    }
+
+    /// Whether a failure is the compiler's opinion of the source. It has a number then; a full
+    /// disk or a directory that is not there has none, and the next try may go well.
+    fn is_verdict(&self) -> bool {
+        let said = self.publication.captured.said(Stream::Stderr);
+        memchr::memmem::find(&said, b"error[E").is_some()
     }
 
     /// The outputs that this compile has made.
@@ -233,8 +241,8 @@ impl<'a> Publisher<'a> {
 
     fn dep_info(&self, made: &[Made<'_>], exit_code: i32) -> Result<Option<DepInfo>, Stop> {
         let Some(found) = made.iter().find(|made| made.output.kind == OutputKind::DepInfo) else {
-            if exit_code != 0 {
-                // Whoever keeps failures knows all that such a compile reads.
+            // All of it was known before, or nothing of it is kept.
+            if exit_code != 0 || self.publication.keeps_failures {
                 return Ok(None);
             }
             return Err(Refusal::UnknownInputs("there is no dep-info".to_owned()).into());

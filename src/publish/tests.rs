@@ -406,7 +406,7 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     checkout.kinds = vec![OutputKind::Metadata];
-    let stderr = Bytes::from_static(b"error: no such feature\n");
+    let stderr = Bytes::from_static(b"error[E0554]: no such feature\n");
     let captured = Captured {
         exit: Exit::Code(1),
         output: vec![Piece { stream: Stream::Stderr, bytes: stderr.clone() }],
@@ -418,9 +418,13 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     stored(checkout.publish_with(&captured, |publication| publication.keeps_failures = true).unwrap());
     let restored = checkout.restore().unwrap();
     assert_eq!((restored.exit_code, restored.said[0].bytes.clone()), (1, stderr));
-    let killed = Captured { exit: Exit::Signal(9), ..captured };
-    let published = checkout.publish_with(&killed, |publication| publication.keeps_failures = true);
-    assert_eq!(refusal(published.unwrap()), Refusal::Failed);
+    let killed = Captured { exit: Exit::Signal(9), ..captured.clone() };
+    let full = Piece { stream: Stream::Stderr, bytes: Bytes::from_static(b"error: no space left\n") };
+    let no_verdict = Captured { output: vec![full], ..captured };
+    for captured in [killed, no_verdict] {
+        let published = checkout.publish_with(&captured, |publication| publication.keeps_failures = true);
+        assert_eq!(refusal(published.unwrap()), Refusal::Failed);
+    }
 }
 
 #[test]

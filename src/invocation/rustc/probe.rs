@@ -53,21 +53,14 @@ pub(super) fn question(rustc: Rustc, question: &Question, refused: Option<&Bypas
     if !question.is_asked || question.is_open || !reads_nothing || !rustc.files.is_empty() {
         return bypass(&question.what);
     }
-    let Rustc { driver, words, .. } = rustc;
-    Parsed::Probe(Box::new(Probe { driver, compile: None, words, random_name: None }))
+    Parsed::Probe(Box::new(Probe { rustc, is_question: true, random_name: None }))
 }
 
 /// Tells a build script's trial from a compile of cargo's.
 pub(super) fn sort(rustc: Rustc, call: &Call, read: Read<'_>) -> Result<Parsed, Bypass> {
     if is_trial(&rustc, call, read) {
         let random_name = is_random(&rustc.crate_name).then(|| rustc.crate_name.clone());
-        let (driver, words) = (rustc.driver.clone(), rustc.words.clone());
-        return Ok(Parsed::Probe(Box::new(Probe {
-            driver,
-            compile: Some(Box::new(rustc)),
-            words,
-            random_name,
-        })));
+        return Ok(Parsed::Probe(Box::new(Probe { rustc, is_question: false, random_name })));
     }
     match rustc.source {
         Source::Stdin => Err(Bypass::new(Reason::Stdin, rustc.crate_name)),

@@ -232,7 +232,7 @@ fn questions_are_told_from_compiles() {
         "- --crate-name ___ --print=file-names --crate-type bin --crate-type rlib --print=sysroot --print=cfg -Wwarnings",
     ] {
         let Parsed::Probe(probe) = parse_with(&call(line), &[]) else { panic!("{line}") };
-        assert_eq!(probe.compile, None, "{line}");
+        assert!(probe.is_question && probe.rustc.made.is_empty(), "{line}");
     }
     for line in
         ["--help", "--explain E0308", "--print target-cpus", "-C help", "-W help", "", "--print cfg s.rs"]
@@ -254,6 +254,7 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
     let mut stdin = script(call(autocfg));
     stdin.stdin = Some("pub fn f() { let _ = u8::MAX; }".into());
     let Parsed::Probe(probe) = parse_with(&stdin, &[]) else { panic!("autocfg") };
+    assert!(!probe.is_question);
     assert_eq!(probe.random_name.as_deref(), Some("autocfg_0123456789abcdef_0"));
 
     let anyhow = "--edition=2018 --crate-name=anyhow --crate-type=lib --emit=dep-info,metadata --cap-lints=allow \

@@ -133,13 +133,6 @@ impl Rustc {
     }
 }
 
-impl Probe {
-    /// As [`Rustc::arguments`].
-    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
-        arguments(&self.words)
-    }
-}
-
 fn arguments(words: &[Word]) -> impl Iterator<Item = OsString> {
     words.iter().filter_map(|word| match word {
         Word::Stripped(_) => None,
@@ -187,13 +180,11 @@ pub enum Source {
 /// A question or a trial compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The program that runs.
-    pub driver: PathBuf,
-    /// A trial compile, or `None` for a question. A trial's failure is an answer too, if all
-    /// that it read is known (RST-10).
-    pub compile: Option<Box<Rustc>>,
-    /// As in [`Rustc::words`].
-    pub words: Vec<Word>,
+    /// Its command line. A question has no source and makes nothing.
+    pub rustc: Rustc,
+    /// Whether it asks. If not, it tries, and its failure is an answer too, as all that it
+    /// reads is known (RST-10).
+    pub is_question: bool,
     /// A name that is different every time (autocfg's), to be replaced by a constant one in
     /// the key and in what is kept.
     pub random_name: Option<String>,
