@@ -10,6 +10,9 @@ use anyhow::{Result, ensure};
 
 use super::build::{self, Cargo};
 
+/// The configuration of all that have one, in their own directories.
+const CONFIG: &str = "config.toml";
+
 /// The rows of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapper {
@@ -85,6 +88,8 @@ impl Wrapping {
             ensure!(program.exists(), "`{}` does not exist; `./x bench rust` provides it", program.display());
         }
         std::fs::create_dir_all(&dir)?;
+        // A configuration that is named must exist; an empty one keeps everybody's own out.
+        std::fs::write(dir.join(CONFIG), "")?;
         Ok(Wrapping { wrapper, program: program.unwrap_or_default(), dir, sockets })
     }
 
@@ -125,7 +130,7 @@ impl Wrapping {
             Wrapper::Oracle => vec![("ORACLE_STORE", cache)],
             Wrapper::Kache => vec![
                 ("KACHE_CACHE_DIR", cache),
-                ("KACHE_CONFIG", self.dir.join("kache.toml").into()),
+                ("KACHE_CONFIG", self.dir.join(CONFIG).into()),
                 // Should nobody be left to stop it, it does not stay long.
                 ("KACHE_DAEMON_IDLE_TIMEOUT", "60".into()),
                 ("KACHE_LOG_FILE_PATH", self.dir.join("kached.log").into()),
@@ -133,14 +138,14 @@ impl Wrapping {
             ],
             Wrapper::Sccache => vec![
                 ("SCCACHE_DIR", cache),
-                ("SCCACHE_CONF", self.dir.join("sccache.toml").into()),
+                ("SCCACHE_CONF", self.dir.join(CONFIG).into()),
                 ("SCCACHE_SERVER_UDS", self.sockets.join("sccache").into()),
                 // What its documentation asks for: it caches no incremental compile.
                 ("CARGO_INCREMENTAL", "0".into()),
             ],
             Wrapper::Kache2 => vec![
                 ("KACHE_CACHE_DIR", cache),
-                ("KACHE_CONFIG", self.dir.join("kache.toml").into()),
+                ("KACHE_CONFIG", self.dir.join(CONFIG).into()),
                 ("KACHE_RUNTIME_DIR", self.sockets.clone().into()),
             ],
             Wrapper::Mbx => vec![("MBX_CACHE_DIR", cache)],
