@@ -104,7 +104,7 @@ mod tests {
         ");
         assert_eq!(summary(&findings[..1]), "\nnothing is wrong\n");
         let warning = Finding::new(State::Warning, "clock", "late");
-        assert_eq!(summary(&[warning.clone()]), "\nnothing is wrong, and there is 1 warning\n");
+        assert_eq!(summary(std::slice::from_ref(&warning)), "\nnothing is wrong, and there is 1 warning\n");
         assert!(summary(&[warning.clone(), warning]).ends_with(", and there are 2 warnings\n"));
     }
 }

@@ -126,7 +126,7 @@ const NETWORK: &[&str] = &["nfs", "cifs", "smb", "9p"];
 #[cfg(target_os = "linux")]
 fn filesystem(path: &Path) -> Option<String> {
     // From linux/magic.h and the filesystems' own headers.
-    const NAMES: &[(i64, &str)] = &[
+    const NAMES: &[(i128, &str)] = &[
         (0xef53, "ext4"),
         (0x9123_683e, "btrfs"),
         (0x5846_5342, "xfs"),
@@ -141,7 +141,8 @@ fn filesystem(path: &Path) -> Option<String> {
         (0x0102_1997, "9p"),
     ];
     let found = nix::sys::statfs::statfs(path).ok()?.filesystem_type();
-    let magic = i64::try_from(found.0).ok()? & 0xffff_ffff;
+    // Its type differs between machines, and its sign.
+    let magic = i128::from(found.0) & 0xffff_ffff;
     NAMES.iter().find(|(known, _)| *known == magic).map(|(_, name)| (*name).to_owned())
 }
 
