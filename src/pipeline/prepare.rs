@@ -66,7 +66,7 @@ impl Pipeline {
     /// What holds for a call.
     pub(super) fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
         let settings = self.configs.settings(call.env.iter(), &call.cwd);
-        settings.map_err(|errors| Bypass::new(Reason::Trouble, first_line(&errors.to_string())))
+        settings.map_err(|errors| Bypass::new(Reason::Configuration, first_line(&errors.to_string())))
     }
 }
 

@@ -18,6 +18,7 @@ mod places;
 mod project;
 mod registry;
 mod report;
+mod rules;
 mod running;
 mod settings;
 mod step;

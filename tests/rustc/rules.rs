@@ -1,0 +1,141 @@
+//! What the configuration says of calls: rules, mistakes, another wrapper, lines of progress,
+//! and what the doctor makes of it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::home::{Home, KACHE, eventually, toolchain_bin};
+use crate::project;
+use crate::unit::Unit;
+
+#[test]
+fn rules_of_the_project_and_of_the_call_pass_by() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/gen.rs", "pub fn f() {}").write("src/own.rs", "pub fn f() {}");
+    let (generated, own) = (Unit::lib(&home, &tree, "gen"), Unit::lib(&home, &tree, "own"));
+    tree.write(".kache.toml", "cache.exclude = [\"src/g*.rs\"]\n");
+    generated.passes("excluded");
+    own.misses();
+    for (name, value) in [
+        ("KACHE_BYPASS_CRATES", "o*"),
+        ("KACHE_BYPASS_ARGV", "metadata=0*"),
+        ("KACHE_BYPASS_ENV", "CHANNEL=night*"),
+        ("KACHE_EXCLUDE", "**/own.rs"),
+    ] {
+        own.clone().env(name, value).env("CHANNEL", "nightly").passes("excluded");
+    }
+    own.clone().env("KACHE_BYPASS_ENV", "CHANNEL=night*").env("CHANNEL", "stable").hits();
+    tree.write(".kache.toml", "cache.disabled = true\n");
+    own.passes("disabled");
+    tree.remove(".kache.toml");
+    own.hits();
+}
+
+#[test]
+fn linked_outputs_are_cached_unless_they_are_not_to_be() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/tool.rs", "fn main() { println!(\"tool\") }");
+    let unit = Unit::bin(&home, &tree, "tool");
+    unit.clone().env("KACHE_CACHE_EXECUTABLES", "0").passes("executables_off");
+    assert_eq!(unit.misses(), "tool");
+    assert_eq!(unit.hits(), "tool");
+}
+
+#[test]
+fn dmn_03_a_mistake_in_the_configuration_passes_by_and_the_doctor_names_it() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/x.rs", "pub fn f() {}").write(".kache.toml", "cache.exlude = []\n");
+    let unit = Unit::lib(&home, &tree, "x");
+    unit.passes("configuration");
+    let mut doctor = home.command(KACHE);
+    let said = doctor.arg("doctor").current_dir(tree.path()).output().unwrap();
+    assert_eq!(said.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("did you mean `cache.exclude`?"));
+    unit.clone().env("KACHE_KEY_ENV_VARS", "*").passes("configuration");
+    tree.remove(".kache.toml");
+    unit.misses();
+}
+
+/// A wrapper that leaves a note.
+fn other_wrapper(dir: &Path) -> String {
+    let path = dir.join("other");
+    let text = format!("#!/bin/sh\necho \"$@\" >> {}/notes\nexec \"$@\"\n", dir.display());
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn another_wrapper_gets_what_is_passed_by_and_one_that_is_missing_costs_nothing() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/x.rs", "pub fn f() {}");
+    let wrapper = other_wrapper(home.base());
+    let unit = Unit::lib(&home, &tree, "x").env("KACHE_FALLBACK", &wrapper);
+    let notes = || fs::read_to_string(home.base().join("notes")).unwrap_or_default();
+    unit.misses();
+    assert_eq!(notes(), "", "what is cached is none of its business");
+    unit.clone().env("KACHE_BYPASS_CRATES", "x").passes("excluded");
+    assert!(notes().contains("--crate-name x"), "{}", notes());
+    for missing in ["/gone/sccache", "kache-none", KACHE] {
+        Unit::lib(&home, &tree, "x")
+            .env("KACHE_BYPASS_CRATES", "x")
+            .env("KACHE_FALLBACK", missing)
+            .passes("excluded");
+    }
+}
+
+#[test]
+fn rst_07_lines_of_progress_are_cargos_and_are_never_repeated() {
+    let home = Home::new();
+    let tree = project::mini(&home, "a");
+    let lines = |said: &str| said.lines().filter(|line| line.starts_with("kache: ")).count();
+    let build = |progress: &str, ci: &str| {
+        let step = home.cargo(&tree, &["build"]).env("KACHE_PROGRESS", progress);
+        if ci.is_empty() { step.ok() } else { step.env("CI", ci).ok() }
+    };
+    let first = build("always", "");
+    let compiles = first.calls.compiles().count();
+    assert_eq!(lines(&first.stderr), compiles, "{}", first.stderr);
+    assert!(first.stderr.contains("kache: miss: app 0.1.0 ("), "{}", first.stderr);
+    let second = build("always", "");
+    second.expect_silent();
+    assert_eq!(lines(&second.stderr), 0, "cargo has stored none of them: {}", second.stderr);
+    for (progress, ci, expected) in [("auto", "true", true), ("auto", "", false), ("never", "true", false)] {
+        fs::remove_dir_all(tree.join("target")).unwrap();
+        let built = build(progress, ci);
+        assert_eq!(lines(&built.stderr) > 0, expected, "{progress} {ci}: {}", built.stderr);
+    }
+}
+
+#[test]
+fn what_incremental_builds_left_goes_unless_it_is_to_stay() {
+    let home = Home::new();
+    let tree = project::mini(&home, "a");
+    home.plain_cargo(&tree, &["build"]).ok_unwatched();
+    let left = || fs::read_dir(tree.join("target/debug/incremental")).map_or(0, Iterator::count);
+    let before = left();
+    assert!(before > 0);
+    let touch = |text: &str| tree.write("touched.txt", text);
+    touch("1");
+    let edit = |from: &str, to: &str| tree.edit("app/src/main.rs", from, to);
+    edit("fn main() {", "fn main() { // 1\n");
+    home.cargo(&tree, &["build"]).env("KACHE_CLEAN_INCREMENTAL", "0").ok();
+    assert_eq!(left(), before);
+    edit("// 1\n", "// 2\n");
+    home.cargo(&tree, &["build"]).ok();
+    eventually("the removal of what is useless", || left() < before);
+}
+
+#[test]
+fn the_doctor_tries_it() {
+    let home = Home::new();
+    let path = format!("{}:/usr/bin:/bin", toolchain_bin().display());
+    let said = home.kache(&["doctor", "--probe"]).env("PATH", &path).run_unwatched();
+    assert!(said.stdout.contains("compiled a crate in"), "{}", said.stdout);
+    assert_eq!(said.code, Some(0), "{}", said.stdout);
+}
