@@ -19,7 +19,7 @@ use super::crates::{Crates, Uses};
 use super::facts::{Fact, Facts};
 use super::memos::Memos;
 use super::snapshot::Snapshot;
-use super::stamp::{Stamp, is_absence};
+use super::stamp::{OpenDir, Stamp, is_absence};
 use super::world::{FileState, World, WorldError};
 
 /// What is read at once.
@@ -110,10 +110,10 @@ impl DiskWorld {
         let stamped: io::Result<Vec<_>> =
             paths.into_iter().map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect();
         let Ok(depends_on) = stamped else {
-            return Ok(Arc::new(Fact { value, depends_on: Vec::new() }));
+            return Ok(Arc::new(Fact::new(value, Vec::new())));
         };
         let is_settled = depends_on.iter().flat_map(|(_, stamp)| stamp).all(|stamp| stamp.is_settled(begun));
-        let fact = Arc::new(Fact { value, depends_on });
+        let fact = Arc::new(Fact::new(value, depends_on));
         if is_settled {
             self.facts.put(question, fact.clone());
             self.is_changed.store(true, Ordering::Relaxed);
@@ -142,8 +142,22 @@ impl DiskWorld {
         Err(io::Error::other("it changes while it is read"))
     }
 
-    fn state_of(&self, path: &Path) -> io::Result<FileState> {
-        let Some(stamp) = Stamp::of(path)? else { return Ok(FileState::Absent) };
+    /// As [`World::state`], of an entry of a directory that is open.
+    pub(super) fn state_in(&self, dir: &OpenDir, path: &Path) -> Result<FileState, WorldError> {
+        let stamp = dir.stamp(path.file_name().unwrap_or_default());
+        self.state_or_error(path, stamp)
+    }
+
+    fn state_or_error(&self, path: &Path, stamp: io::Result<Option<Stamp>>) -> Result<FileState, WorldError> {
+        match stamp.and_then(|stamp| self.state_of(path, stamp)) {
+            // It went away between two calls.
+            Err(error) if is_absence(&error) => Ok(FileState::Absent),
+            other => other.map_err(|source| WorldError { path: path.to_owned(), source }),
+        }
+    }
+
+    fn state_of(&self, path: &Path, stamp: Option<Stamp>) -> io::Result<FileState> {
+        let Some(stamp) = stamp else { return Ok(FileState::Absent) };
         if stamp.is_directory() {
             return Ok(FileState::Directory);
         }
@@ -175,11 +189,7 @@ impl DiskWorld {
 
 impl World for DiskWorld {
     fn state(&self, path: &Path) -> Result<FileState, WorldError> {
-        match self.state_of(path) {
-            // It went away between two calls.
-            Err(error) if is_absence(&error) => Ok(FileState::Absent),
-            other => other.map_err(|source| WorldError { path: path.to_owned(), source }),
-        }
+        self.state_or_error(path, Stamp::of(path))
     }
 
     fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError> {

@@ -7,29 +7,79 @@
 //!
 //! It does not know what the answers mean.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::stamp::Stamp;
+use super::stamp::{OpenDir, Stamp};
 
 /// How many are kept. A machine has tens of toolchains and linkers, and a checkout has tens of
 /// native libraries with their directories.
 pub const FACTS_MAX: usize = 20_000;
+
+/// From so many entries of one directory on, it is opened to be asked for them.
+const OPENED_MIN: usize = 3;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
     /// The answer, as whoever asked has encoded it.
     pub(super) value: Vec<u8>,
-    /// What it was made of.
-    pub(super) depends_on: Vec<(PathBuf, Option<Stamp>)>,
+    /// What it was made of, by directory.
+    pub(super) depends_on: Vec<Group>,
+}
+
+/// Entries of one directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The directory.
+    pub(super) dir: PathBuf,
+    /// What was there; a name of `.` is the directory itself.
+    pub(super) entries: Vec<(OsString, Option<Stamp>)>,
 }
 
 impl Fact {
+    /// An answer that was made of these files and directories.
+    pub(super) fn new(value: Vec<u8>, depends_on: Vec<(PathBuf, Option<Stamp>)>) -> Fact {
+        let mut groups: BTreeMap<PathBuf, Vec<(OsString, Option<Stamp>)>> = BTreeMap::new();
+        for (path, stamp) in depends_on {
+            let (dir, name) = match (path.parent(), path.file_name()) {
+                (Some(dir), Some(name)) => (dir.to_owned(), name.to_owned()),
+                _ => (path, OsString::from(".")),
+            };
+            groups.entry(dir).or_default().push((name, stamp));
+        }
+        let depends_on = groups.into_iter().map(|(dir, entries)| Group { dir, entries }).collect();
+        Fact { value, depends_on }
+    }
+
     /// Whether nothing has changed.
     fn holds(&self) -> bool {
-        self.depends_on.iter().all(|(path, stamp)| Stamp::of(path).is_ok_and(|now| now == *stamp))
+        self.depends_on.iter().all(|group| group.holds().unwrap_or(false))
+    }
+}
+
+impl Group {
+    fn holds(&self) -> io::Result<bool> {
+        if self.entries.len() < OPENED_MIN {
+            for (name, stamp) in &self.entries {
+                if Stamp::of(&self.dir.join(name))? != *stamp {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let Some(dir) = OpenDir::open(&self.dir)? else {
+            return Ok(self.entries.iter().all(|(_, stamp)| stamp.is_none()));
+        };
+        for (name, stamp) in &self.entries {
+            if dir.stamp(name)? != *stamp {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

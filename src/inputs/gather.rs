@@ -14,8 +14,9 @@ use super::disk_world::DiskWorld;
 use super::env;
 use super::find_roots::lexical;
 use super::linked::{passed_on, take_linked};
+use super::stamp::OpenDir;
 use super::types::{Input, InputKind, Inputs, Toolchain};
-use super::world::{FileState, World as _};
+use super::world::{FileState, World as _, WorldError};
 use crate::invocation::rustc::{CrateType, DriverKind, Rustc, Source, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Role, RolePath, Roots};
@@ -117,12 +118,32 @@ impl Gathered<'_> {
     pub(super) fn take(&mut self, path: &Path, kind: InputKind) -> Result<Option<Digest>, Bypass> {
         let path = self.call.cwd.join(path);
         let state = self.world.state(&path);
+        self.take_state(&path, state, kind)
+    }
+
+    /// As [`Gathered::take`], of an entry of a directory that is open.
+    pub(super) fn take_from(
+        &mut self,
+        dir: &OpenDir,
+        path: &Path,
+        kind: InputKind,
+    ) -> Result<Option<Digest>, Bypass> {
+        let state = self.world.state_in(dir, path);
+        self.take_state(path, state, kind)
+    }
+
+    fn take_state(
+        &mut self,
+        path: &Path,
+        state: Result<FileState, WorldError>,
+        kind: InputKind,
+    ) -> Result<Option<Digest>, Bypass> {
         match state.map_err(|error| Bypass::new(Reason::UnknownInput, error.to_string()))? {
             FileState::File { digest, is_executable } => {
-                self.known(&path, digest, is_executable, kind);
+                self.known(path, digest, is_executable, kind);
                 Ok(Some(digest))
             }
-            FileState::Directory => Err(unknown(&path, "it is a directory")),
+            FileState::Directory => Err(unknown(path, "it is a directory")),
             FileState::Absent => Ok(None),
         }
     }

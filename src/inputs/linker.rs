@@ -17,9 +17,11 @@ use kache_cas::Digest;
 
 use super::bytes::{Reader, Writer};
 use super::disk_world::DiskWorld;
+use super::find_roots::lexical;
 use super::link_args::{LinkArgs, named_by_library};
 use super::process::ask;
 use super::proxy::on_path;
+use super::stamp::Stamp;
 use super::types::Toolchain;
 use super::world::{FileState, World as _};
 use crate::invocation::rustc::{Rustc, TargetArgument, Word};
@@ -259,7 +261,11 @@ impl Finder<'_> {
         let places = list("programs:").zip(list("libraries:"));
         let (programs, libraries) = places
             .ok_or_else(|| unknown(&format!("`{}` does not say where it looks", self.driver.display())))?;
-        let absolute = |dirs: Vec<PathBuf>| dirs.iter().map(|dir| self.call.cwd.join(dir)).collect();
+        let absolute = |dirs: Vec<PathBuf>| {
+            let mut seen = BTreeSet::new();
+            let plain = dirs.iter().map(|dir| plain(&self.call.cwd.join(dir)));
+            plain.filter(|dir| seen.insert(dir.clone())).collect()
+        };
         Ok(Places { programs: absolute(programs), libraries: absolute(libraries) })
     }
 
@@ -314,6 +320,13 @@ fn first(dirs: &[PathBuf], name: &str) -> Option<PathBuf> {
     // have one name. Only the directory is resolved: the name says what it is linked as.
     let dir = found.parent()?.canonicalize().ok()?;
     Some(dir.join(name))
+}
+
+/// Without going up and down again, where that leads to the same directory.
+fn plain(dir: &Path) -> PathBuf {
+    let short = lexical(dir);
+    let is_same = Stamp::of(&short).ok() == Stamp::of(dir).ok();
+    if is_same { short } else { dir.to_owned() }
 }
 
 /// Those that exist, each once, under their real names.

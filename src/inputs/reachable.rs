@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::crates::{Uses, linked_name};
 use super::gather::Gathered;
+use super::stamp::OpenDir;
 use super::types::InputKind;
 use crate::invocation::rustc::{Rustc, SearchKind};
 use crate::invocation::{Bypass, Reason};
@@ -44,6 +45,8 @@ pub(super) fn take_reachable(gathered: &mut Gathered<'_>, rustc: &Rustc) -> Resu
 
 struct Walk {
     dirs: Vec<PathBuf>,
+    /// The same, open, as long as they are few.
+    open_dirs: Vec<Option<OpenDir>>,
     /// Where each name is, if there are many directories.
     listed: Option<BTreeMap<Vec<u8>, Vec<PathBuf>>>,
     seen: BTreeSet<String>,
@@ -64,7 +67,22 @@ impl Walk {
             }
             listed = Some(places);
         }
-        Ok(Walk { dirs, listed, seen: BTreeSet::new(), open: Vec::new(), natives: BTreeSet::new() })
+        let mut open_dirs = Vec::new();
+        if listed.is_none() {
+            for dir in &dirs {
+                open_dirs.push(OpenDir::open(dir).map_err(|error| {
+                    Bypass::new(Reason::UnknownLinkInput, format!("`{}`: {error}", dir.display()))
+                })?);
+            }
+        }
+        Ok(Walk {
+            dirs,
+            open_dirs,
+            listed,
+            seen: BTreeSet::new(),
+            open: Vec::new(),
+            natives: BTreeSet::new(),
+        })
     }
 
     /// Whether every crate on the way was known.
@@ -73,9 +91,13 @@ impl Walk {
             // An extern that was given as metadata is linked as the library beside it. A name
             // that a crate was given and did not use may have no file.
             let linked = linked_name(&path).map(|name| path.with_file_name(name));
-            let Some(digest) = gathered.take(&linked.unwrap_or(path.clone()), InputKind::Reachable)? else {
-                continue;
+            let linked = linked.as_deref().unwrap_or(&path);
+            let place = self.dirs.iter().position(|dir| Some(&**dir) == linked.parent());
+            let digest = match place.and_then(|place| self.open_dirs.get(place)?.as_ref()) {
+                Some(dir) => gathered.take_from(dir, linked, InputKind::Reachable)?,
+                None => gathered.take(linked, InputKind::Reachable)?,
             };
+            let Some(digest) = digest else { continue };
             let Some(uses) = gathered.world.uses(&path, &digest) else { return Ok(false) };
             let Uses { crates, natives } = &*uses;
             self.natives.extend(natives.iter().cloned());

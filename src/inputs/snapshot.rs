@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use kache_cas::{Digest, DigestFunction, Hash};
 
 use super::bytes::{Reader, Writer};
 use super::crates::Uses;
-use super::facts::Fact;
+use super::facts::{Fact, Group};
 use super::memos::Memo;
 
 const MAGIC: &[u8] = b"kache memos\n";
@@ -61,12 +62,15 @@ impl Snapshot {
         body.u64(self.facts.len() as u64);
         for (question, fact) in &self.facts {
             body.bytes(question).bytes(&fact.value).u64(fact.depends_on.len() as u64);
-            for (path, stamp) in &fact.depends_on {
-                body.path(path);
-                match stamp {
-                    None => body.u32(0),
-                    Some(stamp) => body.u32(1).stamp(stamp),
-                };
+            for group in &fact.depends_on {
+                body.path(&group.dir).u64(group.entries.len() as u64);
+                for (name, stamp) in &group.entries {
+                    body.bytes(name.as_bytes());
+                    match stamp {
+                        None => body.u32(0),
+                        Some(stamp) => body.u32(1).stamp(stamp),
+                    };
+                }
             }
         }
         body.u64(self.crates.len() as u64);
@@ -105,9 +109,13 @@ fn decode(bytes: &[u8]) -> Option<Snapshot> {
         let (question, value) = (reader.bytes()?.to_owned(), reader.bytes()?.to_owned());
         let mut depends_on = Vec::new();
         for _ in 0..reader.u64()? {
-            let path = reader.path()?;
-            let stamp = if reader.u32()? == 0 { None } else { Some(reader.stamp()?) };
-            depends_on.push((path, stamp));
+            let mut group = Group { dir: reader.path()?, entries: Vec::new() };
+            for _ in 0..reader.u64()? {
+                let name = reader.path()?.into_os_string();
+                let stamp = if reader.u32()? == 0 { None } else { Some(reader.stamp()?) };
+                group.entries.push((name, stamp));
+            }
+            depends_on.push(group);
         }
         snapshot.facts.push((question, Arc::new(Fact { value, depends_on })));
     }

@@ -3,11 +3,15 @@
 //! Taken by one `stat`, links followed. Two equal stamps mean equal content as far as the
 //! filesystem's clock can tell; [`Stamp::is_settled`] says when it can (KEY-05).
 
-use std::fs::Metadata;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 
 /// Below this age a file may be written again without its dates showing it: the coarsest
 /// clock of a filesystem in use counts in steps of two seconds.
@@ -80,6 +84,38 @@ impl Stamp {
         let limit = since_epoch.saturating_sub(CLOCK_GRAIN);
         let limit_ns = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
         self.mtime_ns < limit_ns && self.ctime_ns < limit_ns
+    }
+}
+
+/// A directory that is asked for several of its entries: the way to it is walked once, which
+/// is most of what a `stat` of a deep path costs.
+#[derive(Debug)]
+pub(super) struct OpenDir(File);
+
+impl OpenDir {
+    /// `None` if there is no such directory.
+    pub(super) fn open(path: &Path) -> io::Result<Option<OpenDir>> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(dir) => Ok(Some(OpenDir(dir))),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Stamp::of`].
+    pub(super) fn stamp(&self, name: &OsStr) -> io::Result<Option<Stamp>> {
+        match fstatat(&self.0, name, AtFlags::empty()).map_err(io::Error::from) {
+            Ok(status) => Ok(Some(Stamp {
+                inode: Inode { device: status.st_dev, number: status.st_ino },
+                size_bytes: u64::try_from(status.st_size).unwrap_or_default(),
+                mtime_ns: nanoseconds(status.st_mtime, status.st_mtime_nsec),
+                ctime_ns: nanoseconds(status.st_ctime, status.st_ctime_nsec),
+                mode: status.st_mode,
+            })),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -53,6 +53,16 @@ fn key_05_a_settled_file_is_hashed_once_and_again_when_it_changes() {
 }
 
 #[test]
+fn an_open_directory_says_the_same_as_a_path() {
+    let dir = TempDir::new().unwrap();
+    let path = write(dir.path(), "a", b"one");
+    let open = stamp::OpenDir::open(dir.path()).unwrap().unwrap();
+    assert_eq!(open.stamp("a".as_ref()).unwrap(), Stamp::of(&path).unwrap());
+    assert_eq!(open.stamp("b".as_ref()).unwrap(), None);
+    assert!(stamp::OpenDir::open(&path).unwrap().is_none());
+}
+
+#[test]
 fn what_kache_placed_is_known_at_once_and_only_as_long_as_it_stays() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
