@@ -91,7 +91,6 @@ pub enum Event {
 }
 
 /// What is to be done.
-#[expect(clippy::large_enum_variant, reason = "a handful exist at a time, for microseconds")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Send this.
@@ -108,6 +107,8 @@ pub enum Effect {
     TurnAway,
     /// Do one step of upkeep, somewhere else.
     Upkeep,
+    /// Send this blob, read somewhere else.
+    Fetch(ConnectionId, control::Fetch),
     /// A client makes a compiler call.
     Compile(ConnectionId, Box<Compile>),
     /// Its compiler has ended.
@@ -321,6 +322,7 @@ impl Core {
             Some(request::Kind::Stop(stop)) => self.asked_to_stop(now, id, &stop.if_older_than),
             Some(request::Kind::Compile(compile)) => self.called(id, compile),
             Some(request::Kind::Ran(ran)) => self.has_run(id, ran),
+            Some(request::Kind::Fetch(fetch)) => vec![Effect::Fetch(id, fetch)],
             // It is good to know in a core dump, and nothing follows from it.
             Some(request::Kind::Began(_)) => Vec::new(),
             _ => {

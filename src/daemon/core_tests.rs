@@ -69,6 +69,16 @@ fn a_client_is_welcomed_and_answered() {
 }
 
 #[test]
+fn dmn_06_who_asks_for_a_blob_does_not_keep_the_daemon() {
+    let mut core = serving();
+    client(&mut core, s(1), 1, true);
+    let fetch = kache_client::control::Fetch { hash: vec![7; 32].into() };
+    let asked = core.handle(s(500), Event::Frame(1, ask(request::Kind::Fetch(fetch.clone()))));
+    assert_eq!(asked, [Effect::Fetch(1, fetch)]);
+    assert!(drains(&core.handle(IDLE_TIMEOUT, Event::Tick(NOBODY))));
+}
+
+#[test]
 fn dmn_03_versions_that_do_not_understand_one_another_part() {
     for (protocol, version, only_looking, leaves) in [
         (6, "1.6.0", false, true),

@@ -22,6 +22,7 @@ use super::calls::{Calls, Word};
 use super::control::{self, Mailboxes, Signal};
 use super::core::{Core, Effect, Event};
 use super::draining::{Drain, Draining};
+use super::fetch::Fetches;
 use super::status::{self, Facts};
 use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
@@ -70,6 +71,7 @@ struct Running {
     begun: Instant,
     store: Option<Open>,
     mailboxes: Mailboxes,
+    fetches: Fetches,
     calls: Calls,
     /// The store as calls see it.
     slot: watch::Sender<StoreSlot>,
@@ -103,6 +105,7 @@ impl Driver {
             begun: Instant::now(),
             store: None,
             mailboxes: Mailboxes::default(),
+            fetches: Fetches::default(),
             calls,
             slot,
             activity,
@@ -198,6 +201,11 @@ impl Running {
             Effect::Upkeep => {
                 if let Some(open) = &self.store {
                     upkeep::step(open.clone(), self.signals.clone());
+                }
+            }
+            Effect::Fetch(id, fetch) => {
+                if let Some((replies, _)) = self.mailboxes.replies(id) {
+                    self.fetches.begin(self.store.as_ref().map(|open| &open.store), &fetch.hash, replies);
                 }
             }
             Effect::Compile(id, compile) => {

@@ -10,6 +10,7 @@ mod draining;
 mod driver;
 #[cfg(test)]
 mod driver_tests;
+mod fetch;
 mod lifecycle;
 mod log;
 pub mod serve;
@@ -22,5 +23,6 @@ mod wire;
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};
 pub use driver::{Driver, EVENTS_MAX, TICK_EVERY};
+pub use fetch::{FETCH_BYTES_MAX, fetch};
 pub use lifecycle::{Mode, RunError, run};
 pub use log::{LOG_BYTES_MAX, rotated};

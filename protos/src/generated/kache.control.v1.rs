@@ -14,7 +14,7 @@ pub struct Hello {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -40,11 +40,13 @@ pub mod request {
         Ran(super::Ran),
         #[prost(message, tag = "5")]
         Began(super::Began),
+        #[prost(message, tag = "6")]
+        Fetch(super::Fetch),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: ::core::option::Option<reply::Kind>,
 }
 /// Nested message and enum types in `Reply`.
@@ -69,6 +71,8 @@ pub mod reply {
         PassOn(super::PassOn),
         #[prost(message, tag = "9")]
         Noted(super::Noted),
+        #[prost(message, tag = "10")]
+        Fetched(super::Fetched),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -292,3 +296,16 @@ pub struct Ran {
 /// What the call did is on record. The client may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Noted {}
+/// A small blob, such as an action, by its hash alone: people know no sizes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetch {
+    /// 32 bytes, of either function.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetched {
+    /// Absent: it is not in the store.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub content: ::core::option::Option<::prost::bytes::Bytes>,
+}
