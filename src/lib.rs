@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod events;
+pub mod explain;
 pub mod inputs;
 pub mod invocation;
 pub mod lookup;

@@ -65,6 +65,9 @@ fn help_pages() {
         &["config", "docs"],
         &["report"],
         &["stats"],
+        &["why-miss"],
+        &["explain"],
+        &["diff"],
         &["init"],
         &["doctor"],
     ] {

@@ -25,6 +25,12 @@ pub(super) enum Command {
     Report(ReportArgs),
     /// Show what the cache is worth, what it occupies and what goes past it
     Stats(StatsArgs),
+    /// Say why a crate was compiled: what changed, old and new
+    WhyMiss(WhyMissArgs),
+    /// Print an action: what it runs, and its tree of inputs
+    Explain(ExplainArgs),
+    /// Print how two actions differ
+    Diff(DiffArgs),
     /// Have cargo call kache, by one line in cargo's own configuration
     Init(InitArgs),
     /// Find out what is wrong, if anything is
@@ -141,6 +147,30 @@ pub(super) enum StatsFormat {
     Text,
     /// For programs
     Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WhyMissArgs {
+    /// The crate, as `--crate-name` or the package says it
+    #[arg(value_name = "CRATE")]
+    pub(super) name: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// The action's digest, or the beginning of one that is on record
+    #[arg(value_name = "DIGEST")]
+    pub(super) digest: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArgs {
+    /// The earlier action's digest, or the beginning of one that is on record
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: String,
+    /// The later one's
+    #[arg(value_name = "NOW")]
+    pub(super) now: String,
 }
 
 fn since(text: &str) -> Result<Duration, String> {

@@ -1,11 +1,14 @@
 //! The command line: one file a command.
 
 mod args;
+mod blobs;
 mod cargo_config;
 mod config;
 mod daemon;
+mod diff;
 mod doctor;
 mod exit_codes;
+mod explain;
 mod failure;
 mod init;
 mod moment;
@@ -14,6 +17,7 @@ mod report;
 mod run;
 mod starter;
 mod stats;
+mod why_miss;
 
 pub use args::command;
 pub use exit_codes::{ALL as EXIT_CODES, ExitStatus};

@@ -86,6 +86,12 @@ impl fmt::Display for Change {
             ("file" | "toolchain", Some(_), None) => {
                 write!(f, "`{name}` is no longer there or no longer used")
             }
+            ("absent" | "unset", None, _) => {
+                write!(f, "`{name}` was looked for in vain, and was not looked for before")
+            }
+            ("absent" | "unset", Some(_), None) => write!(f, "`{name}` is no longer looked for"),
+            ("output", None, _) => write!(f, "`{name}` is made, and was not"),
+            ("output", Some(_), None) => write!(f, "`{name}` is not made, and was"),
             ("argument", None, Some(now)) if now.is_empty() => write!(f, "`{name}` is passed, and was not"),
             ("argument", Some(before), None) if before.is_empty() => {
                 write!(f, "`{name}` is not passed, and was")
@@ -94,12 +100,19 @@ impl fmt::Display for Change {
                 write!(f, "the {name} directory is `{now}`, and the outputs name it as `{before}`")
             }
             ("presentation", ..) => write!(f, "messages are asked for in another form"),
-            (_, None, Some(now)) => write!(f, "`{name}` is `{now}`, and was not set"),
-            (_, Some(before), None) => write!(f, "`{name}` is not set, and was `{before}`"),
-            (_, Some(before), Some(now)) => write!(f, "`{name}` is `{now}`, and was `{before}`"),
-            (_, None, None) => write!(f, "`{name}` changed"),
+            (_, None, Some(now)) => write!(f, "`{name}` is {}, and was not set", quoted(&now)),
+            (_, Some(before), None) => write!(f, "`{name}` is not set, and was {}", quoted(&before)),
+            (_, Some(before), Some(now)) => {
+                write!(f, "`{name}` is {}, and was {}", quoted(&now), quoted(&before))
+            }
+            (_, None, None) => write!(f, "{name} changed"),
         }
     }
+}
+
+/// Unset and empty are different things (KEY-06).
+fn quoted(value: &str) -> String {
+    if value.is_empty() { "empty".to_owned() } else { format!("`{value}`") }
 }
 
 /// Without what would move a terminal's cursor.
@@ -163,7 +176,7 @@ mod tests {
                 "the names in `ws/m` changed: was aaaaaaaaaaaa (7 bytes), is bbbbbbbbbbbb (7 bytes)",
             ),
             (change("env", "X", Some("1"), Some("2")), "`X` is `2`, and was `1`"),
-            (change("env", "X", None, Some("")), "`X` is ``, and was not set"),
+            (change("env", "X", None, Some("")), "`X` is empty, and was not set"),
             (change("env", "X", Some("1"), None), "`X` is not set, and was `1`"),
             (change("env", "X\x1b[2J", Some("1"), None), "`X\u{fffd}[2J` is not set, and was `1`"),
             (

@@ -41,9 +41,18 @@ impl Home {
             .env("COLUMNS", "100")
             .env("KACHE_CACHE_DIR", self.cache_dir())
             .env("KACHE_SOCKET_DIR", self.path().join("sockets"))
+            // A daemon that a failing test leaves behind ends by itself.
+            .env("KACHE_DAEMON_IDLE_TIMEOUT", "60")
             .current_dir(self.path())
             .output()
             .unwrap()
+    }
+
+    /// A daemon, until the returned value is dropped.
+    pub(crate) fn start_daemon(&self) -> Daemon<'_> {
+        let started = self.run(&["daemon", "start"]);
+        assert!(started.status.success(), "{started:?}");
+        Daemon(self)
     }
 
     /// What it says, with names for what differs between runs.
@@ -61,6 +70,15 @@ impl Home {
             Some(0) => shown,
             code => format!("{shown}--- exit code {}\n", code.unwrap_or(-1)),
         }
+    }
+}
+
+/// Stops the daemon of a home.
+pub(crate) struct Daemon<'a>(&'a Home);
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["daemon", "stop"]);
     }
 }
 

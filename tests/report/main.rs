@@ -6,7 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
+mod actions;
 mod calls;
+mod explaining;
 mod home;
 mod pages;
 mod schema;

@@ -69,7 +69,14 @@ const EDGES: &[Edge] = &[
         why: "messages know nothing of who sends them",
     },
     Edge {
-        from: &["src/invocation", "src/action", "src/daemon/core", "src/tui/state", "cas/src/evict/plan"],
+        from: &[
+            "src/invocation",
+            "src/action",
+            "src/explain",
+            "src/daemon/core",
+            "src/tui/state",
+            "cas/src/evict/plan",
+        ],
         never: WORLD,
         but: &[],
         why: "this is a function over values: files, environment, clock and network arrive as arguments",

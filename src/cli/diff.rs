@@ -1,0 +1,42 @@
+//! `kache diff`: how two actions differ, with all that is known of each difference.
+
+use super::args::DiffArgs;
+use super::blobs::{Source, resolve};
+use super::config::load_here;
+use super::exit_codes::{FAILURE, OK};
+use super::explain::explained;
+use super::failure::Outcome;
+use super::{output, report};
+use crate::config::Settings;
+use crate::events::Change;
+use crate::explain::compare;
+
+/// Exits with 0 if they are equal and with 1 if they differ, as `diff` does.
+pub(super) fn run(args: &DiffArgs) -> Outcome {
+    let settings = Settings::new(&load_here()?)?;
+    let history = report::history(&settings, None)?;
+    let [before, now] = [&args.before, &args.now].map(|text| resolve(text, &history.events));
+    let (before, now) = (before?, now?);
+    let source = Source::open(&settings)?;
+    let (before, now) = (explained(&source, before)?, explained(&source, now)?);
+    let changes = compare(&before, &now);
+    if changes.is_empty() {
+        return Ok(OK);
+    }
+    output::data(&format!("--- {}\n+++ {}\n{}", before.hash, now.hash, listed(&changes)))?;
+    Ok(FAILURE)
+}
+
+/// One difference after the other: what it is, then old and new in full.
+pub(super) fn listed(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        text.push_str(&format!("{:<12} {}\n", change.kind, report::shown(&change.name)));
+        for (mark, value) in [('-', &change.before), ('+', &change.now)] {
+            if let Some(value) = value.as_deref().filter(|value| !value.is_empty() || change.kind == "env") {
+                text.push_str(&format!("  {mark} {}\n", report::shown(value)));
+            }
+        }
+    }
+    text
+}
