@@ -183,9 +183,14 @@ impl Course {
         let (captured, is_whole) = wire::captured(ran);
         let pipeline = Arc::clone(&self.desk.pipeline);
         let finished = spawn_blocking(move || pipeline.finish(ticket, captured, is_whole)).await;
-        self.say(reply::Kind::Noted(Noted {}));
         // A panic is logged by the hook, and ends this call alone.
-        if let Ok(publishing) = finished {
+        let Ok(publishing) = finished else { return self.say(reply::Kind::Noted(Noted {})) };
+        // A build script removes what its trial has made as soon as that returns.
+        if publishing.is_urgent() {
+            self.desk.publish(publishing).await;
+            self.say(reply::Kind::Noted(Noted {}));
+        } else {
+            self.say(reply::Kind::Noted(Noted {}));
             self.desk.publish(publishing).await;
         }
     }

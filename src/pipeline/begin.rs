@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::Store;
 use kache_proto::reapi::ActionResult;
@@ -32,6 +32,10 @@ use crate::roles::Role;
 /// The file that what is known of files is kept in between two daemons.
 const MEMOS: &str = "memos";
 
+/// How often that is saved while results are stored. What a killed daemon has not saved is
+/// hashed again.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
 /// What runs calls.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -43,6 +47,7 @@ pub struct Pipeline {
     store: watch::Receiver<StoreSlot>,
     cache_dir: PathBuf,
     world: OnceLock<DiskWorld>,
+    saved_at: Mutex<Instant>,
 }
 
 impl Pipeline {
@@ -57,6 +62,7 @@ impl Pipeline {
             store,
             cache_dir,
             world: OnceLock::new(),
+            saved_at: Mutex::new(Instant::now()),
         }
     }
 
@@ -75,6 +81,16 @@ impl Pipeline {
     pub fn stand_aside(&self, call: &Call, why: Bypass) -> Reply {
         let settings = self.settings(call).ok();
         self.pass(call, settings.as_deref(), Phases::begin(), why)
+    }
+
+    /// Saves what is known of files, if that was not done for a while.
+    pub(super) fn save_if_due(&self) {
+        let mut saved_at = self.saved_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved_at.elapsed() >= SAVE_EVERY {
+            *saved_at = Instant::now();
+            drop(saved_at);
+            self.save();
+        }
     }
 
     /// Saves what is known of files.

@@ -21,6 +21,14 @@ pub struct Publishing {
     is_whole: bool,
 }
 
+impl Publishing {
+    /// Whether it is to be stored before the call returns: what a trial has made does not
+    /// stay, and is small.
+    pub fn is_urgent(&self) -> bool {
+        self.ticket.prepared.is_probe
+    }
+}
+
 impl Pipeline {
     /// Puts the call on record. What is returned is to be handed to [`Pipeline::publish`].
     pub fn finish(&self, mut ticket: Box<Ticket>, captured: Captured, is_whole: bool) -> Publishing {
@@ -66,6 +74,7 @@ impl Pipeline {
         if let Some(lead) = lead {
             lead.land(landing);
         }
+        self.save_if_due();
         let Ticket { call, settings, prepared, .. } = &*publishing.ticket;
         if settings.clean_incremental {
             tidying::tidy(call, &prepared.rustc);

@@ -115,7 +115,7 @@ fn rst_10_a_build_scripts_trials_are_answered() {
     // some trials that are meant to fail.
     let script = r##"use std::io::Write as _;
 fn trial(source: &str) -> bool {
-    let name = format!("probe_{:08x}_0", std::process::id());
+    let name = format!("autocfg_{:016x}_0", std::process::id());
     let wrapper = std::env::var_os("RUSTC_WRAPPER").filter(|w| !w.is_empty());
     let rustc = std::env::var_os("RUSTC").unwrap();
     let mut command = match wrapper { Some(w) => { let mut c = std::process::Command::new(w); c.arg(rustc); c } None => std::process::Command::new(rustc) };
@@ -138,7 +138,7 @@ fn main() {
         let built = home.cargo(&tree, &["build"]).ok();
         assert_eq!(tree.prints("target/debug/prog"), "true false");
         let trials: Vec<_> =
-            built.calls.0.iter().filter(|call| call.crate_name.starts_with("probe")).collect();
+            built.calls.0.iter().filter(|call| call.crate_name.starts_with("autocfg")).collect();
         let runs: u64 = trials.iter().map(|call| call.compiler_runs + call.probe_runs).sum();
         assert_eq!(runs, if checkout == "a" { 2 } else { 0 }, "{built:#?}");
     }
