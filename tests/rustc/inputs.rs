@@ -155,6 +155,34 @@ fn key_05_what_changes_during_the_compile_is_not_stored() {
 }
 
 #[test]
+fn key_05_outputs_that_are_replaced_at_once_are_not_stored() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    for round in 0..6 {
+        // Something else writes the same files as soon as the wrapper has returned: a compile
+        // without kache, or a tool that writes into them.
+        let main = |value: &str| format!("fn main() {{ println!(\"{value} {round}\") }}");
+        tree.write("src/race.rs", main("right")).write("src/other.rs", main("wrong"));
+        let unit = Unit::bin(&home, &tree, "race").with(&["-C", "debuginfo=2"]);
+        let (program, wrong) = (unit.output(""), tree.join("wrong"));
+        let mut compile = home.command(crate::home::rustc());
+        compile
+            .args(["--crate-name=race", "--edition=2021", "-o"])
+            .arg(&wrong)
+            .arg(tree.join("src/other.rs"));
+        assert!(compile.status().unwrap().success());
+        unit.kache().ok_unwatched();
+        if round % 2 == 0 {
+            fs::rename(&wrong, &program).unwrap();
+        } else {
+            fs::copy(&wrong, &program).unwrap();
+        }
+        unit.kache().ok_unwatched();
+        assert_eq!(tree.prints(program.to_str().unwrap()), format!("right {round}"));
+    }
+}
+
+#[test]
 fn key_05_quick_changes_of_the_same_length_are_seen() {
     let home = Home::new();
     let tree = home.tree("ws");
