@@ -21,6 +21,9 @@ use crate::tree::Tree;
 /// How long anything here may take. Only what is broken comes near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long storing may take. A daemon that was killed does not come back to it.
+const SETTLING: Duration = Duration::from_secs(10);
+
 /// The wrapper under test.
 pub(crate) const KACHE: &str = env!("CARGO_BIN_EXE_kache");
 
@@ -140,13 +143,24 @@ impl Home {
         Step::new(self, command)
     }
 
-    /// What wrapper calls did since the last time this was asked.
+    /// What wrapper calls did since the last time this was asked. Waits for what was compiled
+    /// to be stored, or not to be: that happens after the wrapper has returned.
     pub(crate) fn new_calls(&self) -> Vec<Call> {
-        let report = self.command(KACHE).args(["report", "--format", "json"]).output().unwrap();
-        assert!(report.status.success(), "{report:?}");
-        let calls = calls_in(&report.stdout);
+        let mut calls = self.calls();
+        let deadline = Instant::now() + SETTLING;
+        while !calls.iter().all(Call::is_settled) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            calls = self.calls();
+        }
         let seen = self.calls_seen.replace(calls.len());
         calls.into_iter().skip(seen).collect()
+    }
+
+    /// All wrapper calls, the oldest first.
+    fn calls(&self) -> Vec<Call> {
+        let report = self.command(KACHE).args(["report", "--format", "json"]).output().unwrap();
+        assert!(report.status.success(), "{report:?}");
+        calls_in(&report.stdout)
     }
 
     /// Starts the daemon.

@@ -13,11 +13,18 @@ pub(crate) struct Call {
     pub(crate) probe_runs: u64,
     pub(crate) query: String,
     pub(crate) action: String,
+    pub(crate) why: String,
+    pub(crate) not_stored: String,
 }
 
 impl Call {
     pub(crate) fn is_hit(&self) -> bool {
         matches!(self.result.as_str(), "local_hit" | "dup")
+    }
+
+    /// Whether it is known what came of it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.result != "miss" || !self.action.is_empty() || !self.not_stored.is_empty()
     }
 
     /// Whether it was a compile of cargo's own, not a question nor a build script's trial.
@@ -60,6 +67,8 @@ pub(crate) fn calls_in(report: &[u8]) -> Vec<Call> {
         probe_runs: number(event, "probe_runs"),
         query: text(event, "query"),
         action: text(event, "action"),
+        why: text(event, "detail"),
+        not_stored: text(event, "not_stored"),
     };
     events.iter().map(call).collect()
 }

@@ -191,6 +191,7 @@ impl<'a> Unit<'a> {
         let built = self.kache().run();
         let call = built.only_call().clone();
         let outcome = self.outcome(built);
+        assert_eq!(outcome.dep_info, plain.dep_info, "with kache, and without: {call:?}");
         assert_eq!(outcome, plain, "with kache, and without: {call:?}");
         (call, outcome)
     }

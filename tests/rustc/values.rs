@@ -109,7 +109,6 @@ fn key_13_what_the_compiler_does_not_read_does_not_count() {
     for (name, value) in [
         ("TERM", "xterm-256color"),
         ("MAKEFLAGS", "-j7"),
-        ("CARGO_MAKEFLAGS", "-j --jobserver-fds=98,99 --jobserver-auth=98,99"),
         ("PATH", "/usr/bin:/bin:/nowhere"),
         ("LD_LIBRARY_PATH", "/nowhere"),
         ("CARGO_PKG_VERSION", "9.9.9"),
