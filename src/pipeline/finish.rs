@@ -9,7 +9,8 @@ use super::tidying;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
-use crate::publish::{self, Publication, Published, Stored, Stores};
+use crate::publish::{self, Publication, Published, Stamps, Stored, Stores};
+use crate::restore;
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Publishing {
     ticket: Box<Ticket>,
     call: Option<CallId>,
     captured: Captured,
+    /// The outputs as they were when the client still waited.
+    stamps: Stamps,
     /// Whether that is all it said.
     is_whole: bool,
 }
@@ -46,7 +49,14 @@ impl Pipeline {
         }
         let call = self.recorder.record(&event);
         self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
-        Publishing { ticket, call, captured, is_whole }
+        // Before the client leaves: then cargo reads it.
+        if captured.exit == Exit::Code(0)
+            && let Err(error) = restore::watch_declared(&ticket.prepared.task)
+        {
+            tracing::warn!("declared inputs of `{}` go unwatched: {error}", event.crate_name);
+        }
+        let stamps = Stamps::take(&ticket.prepared.task);
+        Publishing { ticket, call, captured, stamps, is_whole }
     }
 
     /// Whom this result waits for: those that it depends on are stored first.
@@ -93,6 +103,7 @@ impl Pipeline {
             task: &ticket.prepared.task,
             inputs: &ticket.prepared.inputs.files,
             captured,
+            stamps: &publishing.stamps,
             is_rebuild: ticket.is_rebuild,
             keeps_failures: ticket.prepared.is_probe,
             complete: &complete,

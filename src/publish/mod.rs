@@ -7,9 +7,11 @@ mod observe;
 mod refusal;
 mod run;
 mod scan;
+mod stamps;
 
 pub use refusal::Refusal;
 pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
+pub use stamps::Stamps;
 
 #[cfg(test)]
 mod testing;

@@ -16,6 +16,8 @@ pub enum Refusal {
     UnknownInputs(String),
     /// An input changed while the compiler ran (KEY-05).
     Changed(PathBuf),
+    /// An output is no longer what the compiler made.
+    Replaced(PathBuf),
     /// A path or a text cannot be said for any checkout.
     Unspeakable(String),
     /// The action is out of service.
@@ -32,6 +34,7 @@ impl Refusal {
             Refusal::NoOutput(_) => "no_output",
             Refusal::UnknownInputs(_) => "unknown_inputs",
             Refusal::Changed(_) => "input_changed",
+            Refusal::Replaced(_) => "output_replaced",
             Refusal::Unspeakable(_) => "unspeakable_path",
             Refusal::Quarantined(_) => "quarantined",
             Refusal::Disagrees(_) => "results_disagree",
@@ -46,6 +49,7 @@ impl fmt::Display for Refusal {
             Refusal::NoOutput(path) => write!(f, "the compiler made no `{}`", path.display()),
             Refusal::UnknownInputs(why) => write!(f, "what the compiler read is not known: {why}"),
             Refusal::Changed(path) => write!(f, "`{}` changed while the compiler ran", path.display()),
+            Refusal::Replaced(path) => write!(f, "`{}` is no longer what was compiled", path.display()),
             Refusal::Unspeakable(what) => write!(f, "{what} is not good for another checkout"),
             Refusal::Quarantined(at) => write!(f, "two runs disagreed before: {}", place(at)),
             Refusal::Disagrees(at) => write!(f, "this run disagrees with an earlier one: {}", place(at)),

@@ -20,6 +20,7 @@ use super::compare::disagreement;
 use super::observe::{Trouble, observe, recheck};
 use super::refusal::Refusal;
 use super::scan::Scanner;
+use super::stamps::Stamps;
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Stream};
 use crate::inputs::{Input, World, WorldError};
@@ -44,6 +45,8 @@ pub struct Publication<'a> {
     pub inputs: &'a [Input],
     /// How it went.
     pub captured: &'a Captured,
+    /// What its outputs looked like when the compiler had ended.
+    pub stamps: &'a Stamps,
     /// Whether the unit had been made in this target directory before the compiler ran
     /// ([`crate::restore::is_rebuild`], asked then).
     pub is_rebuild: bool,
@@ -188,7 +191,10 @@ impl<'a> Publisher<'a> {
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
             return Err(Refusal::Quarantined(disagreement).into());
         }
+        // Before anything is dated or shared, and after all of it was read.
+        self.check_stamps(&made)?;
         let Ingested { files, outputs } = self.ingest(&made, general.as_ref())?;
+        self.check_stamps(&made)?;
         let bytes = outputs.iter().map(|(_, digest)| digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
         self.check_agreement(&action.digest, &result, &made)?;
@@ -230,6 +236,12 @@ impl<'a> Publisher<'a> {
             }
         }
         Ok(made)
+    }
+
+    /// Whether the outputs are still those of this compile.
+    fn check_stamps(&self, made: &[Made<'_>]) -> Result<(), Refusal> {
+        let replaced = made.iter().find(|made| !self.publication.stamps.still_hold(self.task, &made.place));
+        replaced.map_or(Ok(()), |made| Err(Refusal::Replaced(made.place.clone())))
     }
 
     fn is_new(&self, place: &Path) -> bool {

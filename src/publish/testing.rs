@@ -14,7 +14,7 @@ use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
 use kache_proto::reapi::{Action, Command};
 use tempfile::TempDir;
 
-use super::{Publication, PublishError, Published, Stores, publish};
+use super::{Publication, PublishError, Published, Stamps, Stores, publish};
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
@@ -200,6 +200,7 @@ impl Checkout<'_> {
             task: &task,
             inputs: &[],
             captured,
+            stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
             complete: &complete,
@@ -220,6 +221,7 @@ impl Checkout<'_> {
             task: &task,
             inputs,
             captured,
+            stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
             complete: &complete,

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use crate::acting::{acting, waiting};
 use crate::home::{Home, eventually};
 use crate::tree::Tree;
 use crate::unit::Unit;
@@ -114,39 +115,23 @@ fn key_04_what_is_not_wholly_known_is_not_stored() {
     }
 }
 
-/// A proc macro that waits in the middle of a compile, and says when it does.
-const WAITING: &str = r#"use proc_macro::TokenStream;
-#[proc_macro]
-pub fn wait(_: TokenStream) -> TokenStream {
-    if let Some(dir) = std::env::var_os("WAIT_IN") {
-        let dir = std::path::PathBuf::from(dir);
-        std::fs::write(dir.join("waits"), "").unwrap();
-        while !dir.join("go").exists() { std::thread::sleep(std::time::Duration::from_millis(2)); }
-    }
-    TokenStream::new()
-}
-"#;
-
 #[test]
 fn key_05_what_changes_during_the_compile_is_not_stored() {
     let home = Home::new();
     let tree = home.tree("ws");
-    tree.write_all(&[
-        ("src/pm.rs", WAITING),
-        (
-            "src/slow.rs",
-            "const A: &str = include_str!(\"a.txt\"); pm::wait!(); fn main() { println!(\"{A}\") }",
-        ),
-        ("src/a.txt", "before"),
-    ]);
-    assert_eq!(Unit::proc_macro(&home, &tree, "pm").misses(), "");
-    let unit = Unit::bin(&home, &tree, "slow").uses("pm", "libpm-01234567.so");
+    let unit = acting(&home, &tree);
+    tree.write(
+        "src/acts.rs",
+        "const A: &str = include_str!(\"a.txt\"); pm::act!(); fn main() { println!(\"{A}\") }",
+    );
+    tree.write("src/a.txt", "before");
     age(&tree, "src/a.txt");
-    let child = unit.kache().env("WAIT_IN", tree.text()).spawn();
-    eventually("the compiler's waiting", || tree.join("waits").exists());
+    let child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
+    eventually("the compiler's waiting", || !waiting(&tree).is_empty());
     tree.write("src/a.txt", "after!").write("go", "");
     assert!(child.wait_with_output().unwrap().status.success());
-    home.new_calls();
+    let calls = home.new_calls();
+    assert!(!calls[0].not_stored.is_empty(), "{calls:?}");
     // What was read is not what is there now; nor can anybody tell what was read.
     assert_eq!(unit.misses(), "after!");
     tree.write("src/a.txt", "before");

@@ -64,7 +64,7 @@ fn key_17_panics_and_backtraces_name_files_as_without() {
         let output = command.env("RUST_BACKTRACE", "1").current_dir(tree.path()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         let lines = text.lines().filter(|line| line.contains(".rs") && !line.contains("/rustc/"));
-        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+        lines.map(|line| line.rsplit(" at ").next().unwrap().trim().to_owned()).collect::<Vec<_>>()
     };
     home.plain_cargo(&tree, &["build", "--example", "ex"]).ok();
     let without = panics(&tree, "target/debug/examples/ex");

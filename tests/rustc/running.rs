@@ -2,41 +2,28 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::home::{Home, eventually, rustc};
+use crate::acting::{acting, waiting};
+use crate::home::{Home, eventually};
 use crate::project;
-use crate::tree::Tree;
 use crate::unit::Unit;
-
-/// A rustc that does something before the real one compiles; questions are answered as ever.
-fn rustc_that(tree: &Tree, does: &str) -> PathBuf {
-    let text =
-        format!("case \" $* \" in *\" --crate-name \"*) {does};; esac\nexec '{}' \"$@\"", rustc().display());
-    tree.script("toolchain/rustc", &text)
-}
 
 #[test]
 fn rst_08_lines_pass_through_as_they_are_written() {
     let home = Home::new();
     let tree = home.tree("ws");
-    tree.write("src/slow.rs", "pub fn slow() {}");
-    let go = tree.join("go");
-    let does = format!(
-        "echo '{{\"$message_type\":\"artifact\",\"artifact\":\"x.rmeta\",\"emit\":\"metadata\"}}' >&2; n=0; while [ ! -e '{}' ] && [ $n -lt 3000 ]; do sleep 0.01; n=$((n+1)); done",
-        go.display()
-    );
-    let compiler = rustc_that(&tree, &does);
-    let mut child = Unit::lib(&home, &tree, "slow").compiler(&compiler).kache().spawn();
+    let unit = acting(&home, &tree);
+    let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
-    assert!(first.contains("x.rmeta"), "{first}");
+    assert!(first.contains("early.rmeta"), "{first}");
     assert!(child.try_wait().unwrap().is_none(), "the compiler still waits");
     tree.write("go", "");
     assert!(child.wait().unwrap().success());
+    assert_eq!(home.new_calls()[0].result, "miss");
 }
 
 #[test]
@@ -55,43 +42,48 @@ fn rst_08_cargo_pipelines_hits_and_misses() {
 fn rst_09_exit_codes_and_signals_are_the_compilers() {
     let home = Home::new();
     let tree = home.tree("ws");
-    tree.write("src/dies.rs", "pub fn dies() {}");
-    for (does, code, signal) in [
+    let unit = acting(&home, &tree);
+    for (act, code, signal) in [
         ("exit 101", Some(101), None),
         ("exit 3", Some(3), None),
-        ("kill -SEGV $$", None, Some(11)),
-        ("kill -KILL $$", None, Some(9)),
+        ("signal -ABRT", None, Some(6)),
+        ("signal -KILL", None, Some(9)),
+        ("signal -TERM", None, Some(15)),
     ] {
-        let compiler = rustc_that(&tree, does);
         for _ in 0..2 {
-            let mut child = Unit::lib(&home, &tree, "dies").compiler(&compiler).kache().spawn();
-            let status = child.wait().unwrap();
-            assert_eq!((status.code(), status.signal()), (code, signal), "{does}");
+            let status = unit.kache().env("ACT", act).spawn().wait().unwrap();
+            assert_eq!((status.code(), status.signal()), (code, signal), "{act}");
         }
-        assert!(home.new_calls().iter().all(|call| !call.is_hit()), "{does}");
+        let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
+        assert_eq!(results, ["skipped", "skipped"], "{act}");
     }
-    // A compiler that ends well stores its result, after all of this.
-    let compiler = rustc_that(&tree, "true");
-    let unit = Unit::lib(&home, &tree, "dies").compiler(&compiler);
-    unit.misses();
-    unit.hits();
+    // A compile that ends well is stored, after all of this.
+    assert_eq!(unit.misses(), "acted");
+    assert_eq!(unit.hits(), "acted");
 }
 
 #[test]
 fn rst_09_killing_the_wrapper_kills_the_compiler() {
     let home = Home::new();
     let tree = home.tree("ws");
-    tree.write("src/long.rs", "pub fn long() {}");
-    let compiler = rustc_that(&tree, "echo $$ >pid.new; mv pid.new pid; exec sleep 600");
+    let unit = acting(&home, &tree);
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
-        let mut child = Unit::lib(&home, &tree, "long").compiler(&compiler).kache().spawn();
-        eventually("the compiler's start", || tree.join("pid").exists());
-        let pid: i32 = tree.read("pid").trim().parse().unwrap();
+        let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
+        eventually("the compiler's start", || !waiting(&tree).is_empty());
+        let pid = waiting(&tree)[0];
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-        child.wait().unwrap();
-        eventually("the compiler's end", || kill(Pid::from_raw(pid), None).is_err());
-        tree.remove("pid");
+        assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
+        eventually("the compiler's end", || !is_running(pid));
+        tree.remove(&format!("waiting.{pid}"));
     }
+    // Nothing of them was stored.
+    assert_eq!(unit.misses(), "acted");
+}
+
+/// Whether the process is there and not a zombie.
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
 #[test]

@@ -5,21 +5,27 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::SystemTime;
 
 use crate::home::{Home, rustc, toolchain_bin};
 use crate::project;
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// A rustc that is a script before the real one, always of one length and one date.
+/// A rustc that adds a `cfg` before the real one compiles, always of one length and one date.
 fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
     let path = tree.join("toolchain/rustc");
-    let real = rustc();
-    let text = format!("exec '{}' --cfg 'patched=\"{value}\"' --cap-lints=allow \"$@\"", real.display());
-    tree.script("toolchain/rustc", &text);
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000)).unwrap();
+    let source = format!(
+        "#include <unistd.h>\nint main(int n, char **given) {{ char *all[9000]; all[0] = {real:?}; all[1] = \"--cfg\"; \
+         all[2] = \"patched=\\\"{value}\\\"\"; all[3] = \"--cap-lints=allow\"; \
+         for (int i = 1; i <= n; i++) all[i + 3] = given[i]; return execv(all[0], all); }}\n",
+        real = rustc().to_str().unwrap(),
+    );
+    tree.write("toolchain/rustc.c", source);
+    let _ = fs::remove_file(&path);
+    let made = Command::new("cc").arg(tree.join("toolchain/rustc.c")).arg("-o").arg(&path).status();
+    assert!(made.unwrap().success());
+    let date = Command::new("touch").args(["-d", "2017-07-14"]).arg(&path).status();
+    assert!(date.unwrap().success());
     path
 }
 

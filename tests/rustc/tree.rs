@@ -149,6 +149,15 @@ fn is_artifact(name: &str, mode: u32) -> bool {
     (is_compiled || is_program) && !name.contains(".fingerprint/") && !name.contains("incremental/")
 }
 
+/// Nothing was done to any file.
+#[track_caller]
+pub(crate) fn assert_untouched(now: &BTreeMap<String, Stamp>, before: &BTreeMap<String, Stamp>) {
+    let names: std::collections::BTreeSet<_> = now.keys().chain(before.keys()).collect();
+    let touched: Vec<_> = names.into_iter().filter(|name| now.get(*name) != before.get(*name)).collect();
+    let show = |name: &&String| (before.get(*name), now.get(*name));
+    assert!(touched.is_empty(), "{touched:#?}\n{:#?}", touched.iter().map(show).collect::<Vec<_>>());
+}
+
 /// The files that are not alike in content, or not in both.
 pub(crate) fn different(one: &BTreeMap<String, Stamp>, other: &BTreeMap<String, Stamp>) -> Vec<String> {
     let content = |files: &BTreeMap<String, Stamp>, name: &String| files.get(name).map(|stamp| stamp.content);

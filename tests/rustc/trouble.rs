@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::acting::{acting, waiting};
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
 use crate::tree::Tree;
@@ -142,32 +143,23 @@ fn net_03_two_builds_compile_each_action_once() {
 fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
     let home = Home::new();
     let tree = home.tree("ws");
-    let go = tree.join("go");
-    let compiler = tree.script(
-        "toolchain/rustc",
-        &format!(
-            "case \" $* \" in *\" --crate-name \"*) echo $$ >>started; while [ ! -e '{}' ]; do sleep 0.01; done;; esac\nexec '{}' \"$@\"",
-            go.display(),
-            crate::home::rustc().display()
-        ),
-    );
-    tree.write("src/shared.rs", "fn main() { println!(\"shared\") }");
-    let unit = || crate::unit::Unit::bin(&home, &tree, "shared").compiler(&compiler).kache_over_it();
-    let mut leader = unit().spawn();
-    let started = || fs::read_to_string(tree.join("started")).map_or(0, |text| text.lines().count());
-    eventually("the leader's compile", || started() == 1);
-    let waiters = [unit().spawn(), unit().spawn()];
+    let unit = acting(&home, &tree);
+    let start = || unit.kache_over_it().env("ACT", &format!("wait {}", tree.text())).spawn();
+    let mut leader = start();
+    eventually("the leader's compile", || waiting(&tree).len() == 1);
+    let waiters = [start(), start()];
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(started(), 1, "the others wait");
+    assert_eq!(waiting(&tree).len(), 1, "the others wait");
     leader.kill().unwrap();
     leader.wait().unwrap();
-    eventually("another's compile", || started() == 2);
+    eventually("another's compile", || waiting(&tree).len() == 2);
     tree.write("go", "");
     for waiter in waiters {
         let output = waiter.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
-    assert_eq!(started(), 2, "one of the two was enough");
+    assert_eq!(waiting(&tree).len(), 2, "one of the two was enough");
+    assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "acted");
     let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
     assert!(results.contains(&"dup".to_owned()) && results.contains(&"miss".to_owned()), "{results:?}");
 }

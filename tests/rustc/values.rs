@@ -118,8 +118,7 @@ fn key_13_what_the_compiler_does_not_read_does_not_count() {
     ] {
         unit.clone().env(name, value).hits();
     }
-    unit.clone().with(&["--diagnostic-width=80"]).hits();
-    unit.with(&["--color=never"]).hits();
+    unit.with(&["--diagnostic-width=80"]).hits();
 }
 
 /// A proc macro that reads whatever it likes: variables, and a file.
