@@ -93,6 +93,7 @@ fn ten_worktrees_share_their_bytes(volume: &Volume) {
     let built = volume.mountpoint.join("libdemo.rlib");
     let bytes = noise(24 * MIB);
     fs::write(&built, &bytes).unwrap();
+    assert_eq!(store.files().shares(&volume.mountpoint).unwrap(), Link::Reflink);
     let before = volume.used_bytes();
 
     let (names, link) = store.files().ingest(&built, DigestFunction::Sha256, Sharing::Private).unwrap();
@@ -143,6 +144,10 @@ fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
     assert_eq!(link, Link::Hardlink);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
 
+    // Twice: the second time it is known.
+    for _ in 0..2 {
+        assert_eq!(store.files().shares(&volume.mountpoint).unwrap(), Link::Hardlink);
+    }
     let shared = volume.mountpoint.join("shared.rlib");
     assert_eq!(
         store.files().place(&digest, &shared, &placing(Sharing::Hardlink)).unwrap(),
@@ -174,6 +179,7 @@ fn rst_02_between_two_volumes_a_copy_is_made() {
     fs::write(&built, &bytes).unwrap();
     let (names, link) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
     assert_eq!(link, Link::Copy);
+    assert_eq!(store.files().shares(dir.path()).unwrap(), Link::Copy);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
     // Twice: the second time the pair is remembered, and nothing else changes.
     for name in ["one.rlib", "two.rlib"] {

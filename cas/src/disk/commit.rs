@@ -20,6 +20,7 @@ use super::ledger::Reservation;
 use super::record::{Alias, BlobRecord, Home, Stamp, Totals};
 use super::store::{Inner, TOTALS};
 use super::uses::blob_key;
+use super::verify::stamp;
 use crate::digest::{Hash, Names};
 use crate::error::StoreError;
 use crate::leases::Touch;
@@ -93,6 +94,8 @@ impl Inner {
             self.write_blobs(batch)?;
             return Ok(false);
         }
+        let path = self.layout.blob(&names.blake3);
+        fs::rename(draft.path(), &path).map_err(|error| StoreError::io("rename to", &path, error))?;
         let record = BlobRecord {
             size_bytes: names.size_bytes,
             physical_bytes: metadata.blocks() * 512,
@@ -101,11 +104,9 @@ impl Inner {
             home: Home::File,
             damaged: false,
             sha256: names.sha256.or(known.and_then(|known| known.sha256)),
-            stamp,
+            stamp: stamp.map(|seen| renamed(seen, &path)),
         };
         let difference = self.put(&mut batch, &names.blake3, &record, known.as_ref());
-        let path = self.layout.blob(&names.blake3);
-        fs::rename(draft.path(), &path).map_err(|error| StoreError::io("rename to", &path, error))?;
         if let Err(error) = self.write_blobs(batch) {
             if known.is_none() {
                 // Nobody knows of it; if it stays, it is cleared away as an orphan.
@@ -209,5 +210,15 @@ impl Inner {
             return Ok(());
         }
         self.database.write(batch, "record a blob")
+    }
+}
+
+/// How a shared file looks after it was given its name here, which itself counts as a change
+/// of it. Where anything else about it has changed it keeps its old stamp, and is hashed
+/// before it is served.
+fn renamed(seen: Stamp, path: &Path) -> Stamp {
+    match fs::symlink_metadata(path).map(|metadata| stamp(&metadata)) {
+        Ok(now) if (now.inode, now.modified_ns) == (seen.inode, seen.modified_ns) => now,
+        _ => seen,
     }
 }
