@@ -47,6 +47,11 @@ impl Pipeline {
         if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
             event.outcome = Outcome::Skipped;
         }
+        if captured.exit == Exit::Code(0)
+            && let Err(error) = publish::amend_dep_info(&ticket.prepared.task)
+        {
+            tracing::warn!("failed to add declared inputs to a dep-info: {error}");
+        }
         let call = self.recorder.record(&event);
         self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
         // Before the client leaves: then cargo reads it.

@@ -1,5 +1,6 @@
 //! From a finished compile to a stored result.
 
+mod amend;
 mod compare;
 mod lexer;
 mod locator;
@@ -9,6 +10,7 @@ mod run;
 mod scan;
 mod stamps;
 
+pub use amend::amend_dep_info;
 pub use refusal::Refusal;
 pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
 pub use stamps::Stamps;

@@ -11,7 +11,7 @@ use kache_cas::Digest;
 use kache_proto::reapi::ActionResult;
 
 use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, look, shares_inodes, write};
-use super::{Published, Refusal};
+use super::{Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
@@ -80,6 +80,26 @@ fn rst_06_dep_info_names_this_checkouts_paths() {
     b.restore().unwrap();
     let restored = fs::read_to_string(b.output(OutputKind::DepInfo)).unwrap();
     assert!(restored.contains("src/a.rs declared\\ file\n"), "{restored}");
+}
+
+#[test]
+fn key_21_cargo_hears_of_declared_inputs_from_a_compile_too() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    let captured = checkout.compile(b"seed");
+    let path = checkout.output(OutputKind::DepInfo);
+    let before = fs::read(&path).unwrap();
+    amend_dep_info(&checkout.task()).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    write(&checkout.ws.join("queries.sql"), b"select");
+    checkout.extra_dep_info = vec![checkout.ws.join("queries.sql")];
+    amend_dep_info(&checkout.task()).unwrap();
+    let declared = checkout.ws.join("queries.sql").display().to_string();
+    assert!(fs::read_to_string(&path).unwrap().contains(&format!("src/a.rs {declared}\n")));
+    assert_eq!(look(&path).1, 0o644);
+    stored(checkout.publish(&captured));
+    checkout.restore().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap().matches(&declared).count(), 4, "each once a rule");
 }
 
 #[test]

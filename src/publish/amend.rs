@@ -1,0 +1,29 @@
+//! Files that a compiler's own dep-info is to name besides those it read: what a package
+//! declares (`extra_inputs`), so that cargo notices when it changes. A restored dep-info has
+//! them already.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::action::{OutputKind, Task};
+use crate::restore::dates::place_of;
+use crate::restore::dep_info::DepInfo;
+use crate::restore::write_file;
+
+/// Adds them. To be done after the compiler and before cargo reads the file. A dep-info that
+/// is not understood is left alone: the compile is not stored either.
+pub fn amend_dep_info(task: &Task) -> io::Result<()> {
+    if task.extra_dep_info.is_empty() {
+        return Ok(());
+    }
+    let Some(output) = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo) else {
+        return Ok(());
+    };
+    let path = place_of(task, output);
+    let Ok(mut info) = DepInfo::parse(&fs::read(&path)?) else { return Ok(()) };
+    for file in &task.extra_dep_info {
+        info.add_file(file.as_os_str().as_bytes());
+    }
+    write_file(&path, &info.render(), 0o666 & !task.umask)
+}
