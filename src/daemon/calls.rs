@@ -211,7 +211,7 @@ impl Desk {
         if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
             let why = Bypass::new(Reason::ForeignNamespace, "");
             return self
-                .in_time(call, move |pipeline| Begun::Answer(pipeline.stand_aside(&owned, why)))
+                .in_time(call, move |pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why)))
                 .await;
         }
         self.in_time(call, move |pipeline| pipeline.begin(owned, client)).await

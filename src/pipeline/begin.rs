@@ -78,9 +78,9 @@ impl Pipeline {
     }
 
     /// Puts a call on record that is passed on for a reason outside of it.
-    pub fn stand_aside(&self, call: &Call, why: Bypass) -> Reply {
-        let settings = self.settings(call).ok();
-        self.pass(call, settings.as_deref(), Phases::begin(), why)
+    pub fn stand_aside(&self, call: Arc<Call>, client: Client, why: Bypass) -> Reply {
+        let settings = self.settings(&call).ok();
+        self.pass(Pending { call, client, phases: Phases::begin() }, settings.as_deref(), why)
     }
 
     /// Saves what is known of files, if that was not done for a while.
@@ -120,7 +120,7 @@ impl Pipeline {
         let Pending { call, client, mut phases } = pending;
         let settings = match self.settings(&call) {
             Ok(settings) => settings,
-            Err(why) => return Begun::Answer(self.pass(&call, None, phases, why)),
+            Err(why) => return Begun::Answer(self.pass(Pending { call, client, phases }, None, why)),
         };
         let prepared =
             self.store().and_then(|store| Ok((store, self.prepare(&call, &settings, &mut phases)?)));
@@ -129,7 +129,7 @@ impl Pipeline {
                 let asked = Asked { call, client, settings, prepared, phases };
                 self.look(&store, asked, landing)
             }
-            Err(why) => Begun::Answer(self.pass(&call, Some(&settings), phases, why)),
+            Err(why) => Begun::Answer(self.pass(Pending { call, client, phases }, Some(&settings), why)),
         }
     }
 
@@ -215,13 +215,16 @@ impl Pipeline {
         }
     }
 
-    fn pass(&self, call: &Call, settings: Option<&CompileSettings>, phases: Phases, why: Bypass) -> Reply {
+    /// Without settings, because there is a mistake in them, no line and no other wrapper was
+    /// asked for.
+    fn pass(&self, passed: Pending, settings: Option<&CompileSettings>, why: Bypass) -> Reply {
+        let Pending { call, client, phases } = passed;
         let outcome = match why.reason {
             Reason::Trouble => Outcome::Error,
             _ => Outcome::Passthrough,
         };
-        let mut event = Event::new(SystemTime::now(), name_of(call), outcome);
-        event.version = version_of(call);
+        let mut event = Event::new(SystemTime::now(), name_of(&call), outcome);
+        event.version = version_of(&call);
         why.reason.name().clone_into(&mut event.reason);
         event.detail.clone_from(&why.detail);
         if why.reason == Reason::Query {
@@ -234,6 +237,9 @@ impl Pipeline {
         event.elapsed = phases.elapsed();
         event.phases = phases.into_done();
         self.recorder.record(&event);
+        if let Some(settings) = settings {
+            self.tell(&call, client, settings, &event);
+        }
         let argv = run::without_incremental(&call.argv);
         let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
             Some(wrapper) => self.fallbacks.before(argv, wrapper, call.env.get("PATH")),
