@@ -4,8 +4,6 @@
 //! Invariant: what is read back from an action's messages is what the walk says that made
 //! them. A test compares.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use kache_cas::Digest;
 use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
@@ -228,43 +226,4 @@ fn digest<K>(wire: Option<&WireDigest>) -> Result<Digest<K>, ExplainError> {
     let malformed = |why: String| ExplainError::Malformed { digest: format!("{wire:?}"), why };
     let wire = wire.ok_or_else(|| malformed("no digest".to_owned()))?;
     Digest::parse(FUNCTION, &wire.hash, wire.size_bytes).map_err(|error| malformed(error.to_string()))
-}
-
-/// How one entry differs between two keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EntryDifference {
-    /// What part of the key.
-    pub section: Section,
-    /// Its name.
-    pub name: String,
-    /// As it was in the first; none if it was not there.
-    pub before: Option<String>,
-    /// As it is in the second.
-    pub after: Option<String>,
-}
-
-/// Everything in which two keys differ, in order.
-pub fn differences(before: &[Entry], after: &[Entry]) -> Vec<EntryDifference> {
-    let mut pairs: BTreeMap<(Section, &str), [BTreeSet<&str>; 2]> = BTreeMap::new();
-    for entry in before {
-        pairs.entry((entry.section, &entry.name)).or_default()[0].insert(&entry.value);
-    }
-    for entry in after {
-        pairs.entry((entry.section, &entry.name)).or_default()[1].insert(&entry.value);
-    }
-    let mut found = Vec::new();
-    for ((section, name), [before, after]) in pairs {
-        let mut gone = before.difference(&after);
-        let mut come = after.difference(&before);
-        loop {
-            let (before, after) = (gone.next(), come.next());
-            if before.is_none() && after.is_none() {
-                break;
-            }
-            let owned = |value: Option<&&str>| value.map(|value| (*value).to_owned());
-            let (before, after) = (owned(before), owned(after));
-            found.push(EntryDifference { section, name: name.to_owned(), before, after });
-        }
-    }
-    found
 }

@@ -27,7 +27,7 @@ pub use compose::{
     CONSTANT_NAME, FullAction, Paths, Query, Subject, complete, compose, explain, explain_query,
 };
 pub use error::ActionError;
-pub use explain::{Entry, EntryDifference, ExplainError, Fetch, Section, differences, explain_stored};
+pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
 pub use reference::{PARTS, Part, page};

@@ -299,20 +299,6 @@ fn key_22_a_stored_action_explains_itself_as_its_walk_does() {
 }
 
 #[test]
-fn differences_name_what_changed_with_old_and_new() {
-    let query = Checkout::at("/home/a").query();
-    let mut after = sample();
-    after[0] = Observation::File { path: path("ws/util/src/lib.rs"), digest: digest("new") };
-    after.remove(4);
-    let found = differences(&explain(&query, &sample()), &explain(&query, &after));
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert_eq!((found[0].section, found[0].name.as_str()), (Section::Input, "ws/util/src/lib.rs"));
-    assert_eq!(found[0].after, Some(digest::<kache_cas::digest::Blob>("new").to_string()));
-    assert_eq!((found[1].section, found[1].before.as_deref()), (Section::Observed, Some("ws/util/src/a.rs")));
-    assert_eq!(found[1].after, None);
-}
-
-#[test]
 fn an_action_is_well_formed_and_names_no_place() {
     let query = Checkout::at("/home/a").query();
     let entries = explain(&query, &[]);

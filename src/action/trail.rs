@@ -89,17 +89,6 @@ impl Trail {
     pub fn from_result(result: &ActionResult) -> Result<Trail, TrailError> {
         Trail::decode(&result.stdout_raw)
     }
-
-    /// Two trails of one query, as when two machines have stored one each: all sets of this
-    /// one, then what only the other has. Losing the last of them is a miss, nothing worse.
-    pub fn merge(&mut self, other: Trail) {
-        for set in other.sets {
-            if self.sets.iter().all(|known| known.observations != set.observations) {
-                self.sets.push(set);
-            }
-        }
-        self.sets.truncate(SETS_MAX);
-    }
 }
 
 fn write_observation(writer: &mut Writer, observation: &Observation, before: &mut Vec<u8>) {

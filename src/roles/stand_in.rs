@@ -76,14 +76,6 @@ impl Roots {
         Some(found)
     }
 
-    /// The roles whose roots' paths occur in these bytes, in any place: in a program, strings
-    /// follow one another without anything between them. For the roots' sake outputs are
-    /// scanned with this (KEY-07); what they hold is good in this place only.
-    pub fn found_in(&self, bytes: &[u8]) -> Vec<Role> {
-        let occurs = |root: &&Root| memmem::find(bytes, root.dir.as_os_str().as_bytes()).is_some();
-        self.iter().filter(occurs).map(|root| root.role).collect()
-    }
-
     /// Roots' paths as they are written in this form, deepest first, each with its stand-in.
     fn needles(&self, form: Form) -> Vec<(Vec<u8>, Vec<u8>)> {
         let needle = |root: &Root| {
@@ -246,15 +238,6 @@ mod tests {
         let kept = odd.generalise(text.as_bytes(), Form::Json).unwrap();
         assert_eq!(kept, br#""see /kache/ws/x\nand /kache/cargo""#);
         assert_eq!(odd.localise(&kept, Form::Json).unwrap(), text.as_bytes());
-    }
-
-    #[test]
-    fn key_07_roots_are_found_anywhere_in_an_output() {
-        let output = b"abc\0str/home/a/ws2/more";
-        assert_eq!(roots("home/a").found_in(output), [Role::Workspace]);
-        assert_eq!(roots("home/b").found_in(output), []);
-        let whole = Roots::new([Root { role: Role::Workspace, dir: PathBuf::from("/") }]);
-        assert_eq!(whole.found_in(b"a/b"), [Role::Workspace]);
     }
 
     proptest! {
