@@ -191,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_obeys_is_documented() {
+        for name in kache_client::variables::ALL {
+            assert!(ALL.iter().any(|variable| variable.name == *name), "{name}");
+        }
+    }
+
+    #[test]
     fn every_key_has_one_variable_of_ours() {
         for key in Key::ALL {
             let variables: Vec<_> = ALL.iter().filter(|variable| variable.key == Some(*key)).collect();
