@@ -107,12 +107,10 @@ impl Calls {
         tokio::spawn(course.run(Arc::new(wire::call(compile)), namespace));
     }
 
-    /// It says how its compile went.
-    pub(super) fn hear(&mut self, id: ConnectionId, word: Word) {
-        if let Some(words) = self.clients.get(&id) {
-            // One that says more than it has to say is not listened to.
-            let _ = words.try_send(word);
-        }
+    /// It says how its compile went. Whether anybody heard it: after the end nobody does, and
+    /// one that says more than it has to say is not listened to.
+    pub(super) fn hear(&mut self, id: ConnectionId, word: Word) -> bool {
+        self.clients.get(&id).is_some_and(|words| words.try_send(word).is_ok())
     }
 
     /// It is gone.
@@ -161,8 +159,11 @@ impl Course {
                 Begun::Wait(follower, pending) => {
                     let landing = tokio::select! {
                         landing = follower.landed() => landing,
-                        // Whoever waited is gone.
-                        None = self.said.recv() => return,
+                        // Whoever waited is gone, or the daemon leaves: then this is an answer.
+                        None = self.said.recv() => {
+                            let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
+                            return self.say(wire::reply(pipeline::unrecorded(&call, why)));
+                        }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
                     begun = self.desk.in_time(&call, work).await;

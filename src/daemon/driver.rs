@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kache_cas::Store;
-use kache_client::control::reply;
+use kache_client::control::{Noted, reply};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
@@ -213,7 +213,12 @@ impl Running {
                     self.calls.begin(id, &compile, replies);
                 }
             }
-            Effect::Ran(id, ran) => self.calls.hear(id, Word::Ran(*ran)),
+            Effect::Ran(id, ran) => {
+                // Nothing comes of it, and nobody is to wait for that.
+                if !self.calls.hear(id, Word::Ran(*ran)) {
+                    self.mailboxes.send(id, reply::Kind::Noted(Noted {}));
+                }
+            }
             Effect::Forget(id) => self.calls.forget(id),
             Effect::Drain => {
                 remove_sockets(&mut self.driver.sockets);
