@@ -31,7 +31,13 @@ pub(super) fn run(args: &DiffArgs) -> Outcome {
 pub(super) fn listed(changes: &[Change]) -> String {
     let mut text = String::new();
     for change in changes {
-        text.push_str(&format!("{:<12} {}\n", change.kind, report::shown(&change.name)));
+        // Where all that changed is whether it is there, the name says it.
+        let mark = match (change.before.as_deref(), change.now.as_deref()) {
+            (Some(""), None) if change.kind != "env" => "- ",
+            (None, Some("")) if change.kind != "env" => "+ ",
+            _ => "",
+        };
+        text.push_str(&format!("{:<12} {mark}{}\n", change.kind, report::shown(&change.name)));
         for (mark, value) in [('-', &change.before), ('+', &change.now)] {
             if let Some(value) = value.as_deref().filter(|value| !value.is_empty() || change.kind == "env") {
                 text.push_str(&format!("  {mark} {}\n", report::shown(value)));

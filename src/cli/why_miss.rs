@@ -12,7 +12,7 @@ use super::failure::{Failure, Outcome};
 use super::{diff, moment, output, report};
 use crate::config::Settings;
 use crate::events::{Change, Event};
-use crate::explain::{Case, case, compare, load, sentence, similar};
+use crate::explain::{Case, Explained, case, compare, load, sentence, similar};
 
 /// So many differences are listed; `kache diff` has them all.
 const CHANGES_SHOWN_MAX: usize = 20;
@@ -21,10 +21,10 @@ pub(super) fn run(args: &WhyMissArgs) -> Outcome {
     let settings = Settings::new(&load_here()?)?;
     let history = report::history(&settings, None)?;
     report::warn_of_unread(&history);
-    let Some(case) = case(&history.events, &args.name) else {
+    let Some(mut case) = case(&history.events, &args.name) else {
         return nothing_to_explain(&history.events, &args.name);
     };
-    let known = differences(&settings, &case);
+    let known = differences(&settings, &mut case);
     output::data(&page(&case, &known))?;
     Ok(OK)
 }
@@ -56,14 +56,15 @@ fn nothing_to_explain(events: &[Event], name: &str) -> Outcome {
     })
 }
 
-fn differences(settings: &Settings, case: &Case<'_>) -> Known {
+/// Takes the record's comparison, or compares with what is stored; then the nearest call is
+/// the one with the fewest differences.
+fn differences(settings: &Settings, case: &mut Case<'_>) -> Known {
     if !case.event.changes.is_empty() {
         return Known::Changes(case.event.changes.clone());
     }
-    let Some(nearest) = case.nearest else { return Known::Nothing(None) };
-    let (Ok(before), Ok(now)) = (nearest.action.parse(), case.event.action.parse()) else {
-        return Known::Nothing(Some("no action of this call is on record".to_owned()));
-    };
+    if case.same.is_some() || case.others.is_empty() {
+        return Known::Nothing(None);
+    }
     let source = match Source::of_daemon(settings) {
         Ok(Some(source)) => source,
         Ok(None) => {
@@ -71,10 +72,31 @@ fn differences(settings: &Settings, case: &Case<'_>) -> Known {
         }
         Err(failure) => return Known::Nothing(Some(failure.message)),
     };
-    match (load(&source, before), load(&source, now)) {
-        (Ok(before), Ok(now)) => Known::Changes(compare(&before, &now)),
-        (Err(error), _) | (_, Err(error)) => Known::Nothing(Some(error.to_string())),
+    let now = match stored(&source, case.event) {
+        Ok(now) => now,
+        Err(why) => return Known::Nothing(Some(why)),
+    };
+    let mut fewest: Option<(&Event, Vec<Change>)> = None;
+    let mut why = None;
+    for other in &case.others {
+        match stored(&source, other) {
+            Ok(before) => {
+                let changes = compare(&before, &now);
+                if fewest.as_ref().is_none_or(|(_, known)| changes.len() < known.len()) {
+                    fewest = Some((other, changes));
+                }
+            }
+            Err(missing) => why = why.or(Some(missing)),
+        }
     }
+    let Some((nearest, changes)) = fewest else { return Known::Nothing(why) };
+    case.nearest = Some(nearest);
+    Known::Changes(changes)
+}
+
+fn stored(source: &Source, event: &Event) -> Result<Explained, String> {
+    let hash = event.action.parse().map_err(|_| "no action of this call is on record".to_owned())?;
+    load(source, hash).map_err(|error| error.to_string())
 }
 
 fn page(case: &Case<'_>, known: &Known) -> String {

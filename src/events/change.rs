@@ -77,7 +77,11 @@ impl fmt::Display for Change {
         match (&*self.kind, before, now) {
             ("more", ..) => write!(f, "{name}"),
             ("file" | "toolchain" | "listing", Some(before), Some(now)) => {
-                let what = if self.kind == "listing" { "the names in " } else { "" };
+                let what = match &*self.kind {
+                    "listing" => "the names in ",
+                    _ if is_made_by_the_build(&self.name) => "the dependency ",
+                    _ => "",
+                };
                 write!(f, "{what}`{name}` changed: was {before}, is {now}")
             }
             ("file" | "toolchain", None, Some(_)) => {
@@ -108,6 +112,11 @@ impl fmt::Display for Change {
             (_, None, None) => write!(f, "{name} changed"),
         }
     }
+}
+
+/// Crates that this one is built on lie where cargo puts what it has built.
+fn is_made_by_the_build(name: &str) -> bool {
+    name.starts_with("out/") && name.contains("/deps/")
 }
 
 /// Unset and empty are different things (KEY-06).
@@ -165,6 +174,11 @@ mod tests {
             (
                 change("file", "ws/a.rs", old, new),
                 "`ws/a.rs` changed: was aaaaaaaaaaaa (7 bytes), is bbbbbbbbbbbb (7 bytes)",
+            ),
+            (
+                change("file", "out/debug/deps/libx-1.rmeta", old, new),
+                "the dependency `out/debug/deps/libx-1.rmeta` changed: was aaaaaaaaaaaa (7 bytes), is \
+                 bbbbbbbbbbbb (7 bytes)",
             ),
             (
                 change("file", "ws/a.rs", None, new),

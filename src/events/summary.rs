@@ -152,8 +152,8 @@ impl Summary {
 
     /// So many percent of the hits took no longer. None where there were no hits.
     pub fn hit_percentile(&self, percent: usize) -> Option<Duration> {
-        let last = self.hits.len().checked_sub(1)?;
-        Some(self.hits[last * percent.min(100) / 100])
+        let needed = (self.hits.len() * percent.min(100)).div_ceil(100).max(1);
+        self.hits.get(needed - 1).copied()
     }
 }
 
@@ -206,6 +206,8 @@ mod tests {
         assert!((summary.hit_rate_time_pct() - 100.0 * 700.0 / 850.0).abs() < 1e-9);
         assert_eq!(summary.saved, Duration::from_millis(299 + 297 + 10));
         assert_eq!(summary.hit_percentile(50), Some(Duration::from_millis(1)));
+        assert_eq!(summary.hit_percentile(0), Some(Duration::from_millis(1)));
+        assert_eq!(summary.hit_percentile(51), Some(Duration::from_millis(3)));
         assert_eq!(summary.hit_percentile(100), Some(Duration::from_millis(3)));
         assert_eq!(summary.compiler_runs, 2);
     }

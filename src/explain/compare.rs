@@ -26,7 +26,20 @@ pub fn compare(before: &Explained, now: &Explained) -> Vec<Change> {
     if !has_compared_arguments {
         arguments(&old.arguments, &new.arguments, &mut changes);
     }
+    changes.sort_by_key(follows);
     changes
+}
+
+/// Options that say where things go and what they are called. Cargo makes them of what it
+/// decided, so they differ because something else does.
+const CONSEQUENCES: &[&str] = &["--out-dir", "-L", "-C metadata", "-C extra-filename"];
+
+fn follows(change: &Change) -> bool {
+    let is_option = |option: &&str| {
+        change.name.strip_prefix(*option).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    change.kind == "output"
+        || (change.kind == "argument" && CONSEQUENCES.iter().any(|option| is_option(&option)))
 }
 
 /// Where arguments stand among the rest.
@@ -265,6 +278,19 @@ mod tests {
                 "listing the names in `ws/m` changed: was d1, is d2",
             ]
         );
+    }
+
+    #[test]
+    fn what_follows_from_something_else_comes_last() {
+        let with = |args: &'static [&'static str]| Made { args, ..BASE };
+        let shelf = Shelf::default();
+        let [before, now] = [
+            with(&["rustc", "--out-dir", "a", "-C", "metadata=1", "-C", "opt-level=0"]),
+            with(&["rustc", "--out-dir", "b", "-C", "metadata=2", "-C", "opt-level=3"]),
+        ]
+        .map(|made| load(&shelf, shelf.put(&made)).unwrap());
+        let names: Vec<_> = compare(&before, &now).into_iter().map(|change| change.name).collect();
+        assert_eq!(names, ["-C opt-level", "--out-dir", "-C metadata"]);
     }
 
     #[test]

@@ -8,13 +8,18 @@ use crate::events::{Change, Event, Outcome, miss};
 pub struct Case<'a> {
     /// The call.
     pub event: &'a Event,
-    /// The nearest earlier call that left an action behind.
+    /// The nearest earlier call that left an action behind, as far as the record tells.
     pub nearest: Option<&'a Event>,
-    /// An earlier call of the same query that should have left a result and did not.
-    pub lost: Option<&'a Event>,
+    /// Others that may be nearer: one of each action, the latest first.
+    pub others: Vec<&'a Event>,
+    /// The last compile of the same query, whose result a lookup should have found.
+    pub same: Option<&'a Event>,
     /// A later call of the same crate and kind that was a hit.
     pub hit_since: Option<&'a Event>,
 }
+
+/// So many earlier actions are worth a comparison: profiles, features and targets of one crate.
+const OTHERS_MAX: usize = 8;
 
 /// Crates are called by either name.
 fn is_named(event: &Event, name: &str) -> bool {
@@ -46,13 +51,19 @@ pub fn case<'a>(events: &'a [Event], name: &str) -> Option<Case<'a>> {
         .or_else(by_place)
         .or_else(by_version)
         .or_else(|| earlier().find(has_action));
-    let is_lost = |other: &&Event| {
-        !event.query.is_empty() && other.query == event.query && !other.not_stored.is_empty()
-    };
+    let is_same =
+        |other: &&Event| !event.query.is_empty() && other.query == event.query && other.compiler_runs > 0;
+    let mut others: Vec<&Event> = Vec::new();
+    for other in earlier().filter(has_action) {
+        if others.len() < OTHERS_MAX && others.iter().all(|known| known.action != other.action) {
+            others.push(other);
+        }
+    }
     Some(Case {
         event,
         nearest,
-        lost: earlier().find(is_lost).filter(|_| event.reason == miss::NEW),
+        others,
+        same: earlier().find(is_same).filter(|_| event.reason == miss::NEW),
         hit_since: events[place..].iter().rfind(|other| is_like(other) && other.outcome.is_hit()),
     })
 }
@@ -98,8 +109,11 @@ pub fn sentence(case: &Case<'_>, changes: Option<&[Change]>) -> String {
 }
 
 fn differences(case: &Case<'_>, changes: Option<&[Change]>) -> String {
-    if let Some(lost) = case.lost {
-        return format!("the result of its last compile was not stored: {}", lost.not_stored);
+    if let Some(same) = case.same {
+        return match &*same.not_stored {
+            "" => "the result of the same compile, a moment before, was not stored yet".to_owned(),
+            why => format!("the result of its last compile was not stored: {why}"),
+        };
     }
     match changes {
         Some([only]) => only.to_string(),
@@ -204,11 +218,23 @@ mod tests {
             "`x` was compiled because `A` is `2`, and was `1`; and 2 more"
         );
         assert!(said(&both, None).contains("are not those of any earlier compile"));
-        let lost = Event { not_stored: "inputs changed".to_owned(), ..call("x", Outcome::Miss, "q2", "") };
-        assert_eq!(
-            said(&[lost, again], None),
-            "`x` was compiled because the result of its last compile was not stored: inputs changed"
-        );
+        for (not_stored, expected) in [
+            (
+                "inputs changed",
+                "`x` was compiled because the result of its last compile was not stored: inputs changed",
+            ),
+            (
+                "",
+                "`x` was compiled because the result of the same compile, a moment before, was not stored yet",
+            ),
+        ] {
+            let same = Event {
+                not_stored: not_stored.to_owned(),
+                compiler_runs: 1,
+                ..call("x", Outcome::Miss, "q2", "")
+            };
+            assert_eq!(said(&[same, again.clone()], None), expected);
+        }
         let with = |outcome, reason: &str, detail: &str| Event {
             reason: reason.to_owned(),
             detail: detail.to_owned(),
