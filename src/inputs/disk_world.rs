@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use kache_cas::{Digest, DigestFunction, Hasher};
@@ -40,6 +40,7 @@ pub struct DiskWorld {
     crates: Crates,
     snapshot: Option<PathBuf>,
     is_changed: AtomicBool,
+    saving: Mutex<()>,
 }
 
 impl DiskWorld {
@@ -62,6 +63,8 @@ impl DiskWorld {
     /// Saves what is known, if there is anything new and a file for it.
     pub fn save(&self) -> io::Result<()> {
         let Some(path) = &self.snapshot else { return Ok(()) };
+        // Two writers at once would spoil each other's file.
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
