@@ -5,6 +5,7 @@ mod compare;
 mod lexer;
 mod locator;
 mod observe;
+mod own;
 mod refusal;
 mod run;
 mod scan;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::compare::disagreement;
 use super::observe::{Trouble, observe, recheck};
+use super::own::{is_own, is_untouched};
 use super::refusal::Refusal;
 use super::scan::Scanner;
 use super::stamps::Stamps;
@@ -230,6 +231,11 @@ impl<'a> Publisher<'a> {
             }
             // What nobody asked for may be a leftover.
             if is_there && (output.is_required || self.is_new(&place)) {
+                if !is_own(self.task, output.kind, &place, self.ended())
+                    || !is_untouched(output.kind, &place, self.ended())
+                {
+                    return Err(Refusal::Changed(place));
+                }
                 let path = String::from_utf8(output.name.in_input_root())
                     .map_err(|_| Refusal::Unspeakable(format!("`{}`", place.display())))?;
                 made.push(Made { output, place, path });
@@ -242,6 +248,12 @@ impl<'a> Publisher<'a> {
     fn check_stamps(&self, made: &[Made<'_>]) -> Result<(), Refusal> {
         let replaced = made.iter().find(|made| !self.publication.stamps.still_hold(self.task, &made.place));
         replaced.map_or(Ok(()), |made| Err(Refusal::Replaced(made.place.clone())))
+    }
+
+    /// When the compiler had ended.
+    fn ended(&self) -> SystemTime {
+        let captured = self.publication.captured;
+        captured.started + captured.wall
     }
 
     fn is_new(&self, place: &Path) -> bool {
@@ -326,7 +338,17 @@ impl<'a> Publisher<'a> {
             // Before it is shared: afterwards its date must not change (RST-02).
             dates::dress(&made.place, &placing).map_err(|error| failed(&made.place, error))?;
         }
-        let (names, _) = self.stores.files.ingest(&made.place, function, placing.sharing)?;
+        let ingest = || self.stores.files.ingest(&made.place, function, placing.sharing);
+        // Cargo may be giving it another date just now.
+        let ingested = match ingest() {
+            Err(StoreError::Changed { .. }) => ingest(),
+            ingested => ingested,
+        };
+        let (names, _) = ingested?;
+        // Looked at after it was read, so it is what was read.
+        if !is_own(self.task, made.output.kind, &made.place, self.ended()) {
+            return Err(Refusal::Changed(made.place.clone()).into());
+        }
         let hash = match function {
             DigestFunction::Blake3 => names.blake3,
             DigestFunction::Sha256 => names.sha256.expect("it was asked for"),

@@ -174,7 +174,7 @@ impl Checkout<'_> {
             exit: Exit::Code(0),
             output: vec![Piece { stream: Stream::Stderr, bytes: stderr }],
             started,
-            wall: Duration::from_millis(1_500),
+            wall: Duration::from_secs(60),
             cpu: Duration::from_millis(1_000),
         }
     }
