@@ -38,8 +38,7 @@ fn follows(change: &Change) -> bool {
     let is_option = |option: &&str| {
         change.name.strip_prefix(*option).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
-    change.kind == "output"
-        || (change.kind == "argument" && CONSEQUENCES.iter().any(|option| is_option(&option)))
+    change.kind == "output" || (change.kind == "argument" && CONSEQUENCES.iter().any(is_option))
 }
 
 /// Where arguments stand among the rest.
