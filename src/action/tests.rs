@@ -284,6 +284,22 @@ fn key_05_a_file_with_two_contents_has_no_key() {
 }
 
 #[test]
+fn key_22_the_order_in_which_files_are_found_does_not_count() {
+    let query = Checkout::at("/home/a").query();
+    let file = |number: usize| {
+        let place = format!("ws/{}/{}{}.rs", number % 3, "a/".repeat(number % 4), number);
+        Observation::File { path: path(&place), digest: digest(&number.to_string()) }
+    };
+    let mut seen: Vec<Observation> = (0..60).map(file).collect();
+    let expected = complete(&query, &seen).unwrap().digest;
+    for turn in 0..20 {
+        seen.rotate_left(7);
+        seen.swap(turn, 59 - turn);
+        assert_eq!(complete(&query, &seen).unwrap().digest, expected);
+    }
+}
+
+#[test]
 fn key_22_a_stored_action_explains_itself_as_its_walk_does() {
     let query = Checkout::at("/home/a").query();
     let full = complete(&query, &sample()).unwrap();
