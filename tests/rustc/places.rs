@@ -1,16 +1,20 @@
 //! Where a checkout lies: KEY-17 to KEY-19.
 
+use std::path::PathBuf;
+
 use crate::home::Home;
 use crate::project::{self, PRINTS};
 use crate::tree::{Tree, different};
 use crate::unit::Unit;
 
-/// The flags with which plain rustc makes the bytes that kache makes.
-fn remaps(home: &Home, tree: &Tree) -> String {
+/// A wrapper that adds the flags with which plain rustc makes the bytes that kache makes.
+/// `RUSTFLAGS` would change the names of all files.
+fn remapping(home: &Home, tree: &Tree) -> PathBuf {
     let cargo = home.variable("CARGO_HOME");
-    let remap = |from: &str, to: &str| format!("--remap-path-prefix={from}={to}");
-    // Separated as paths with spaces in them demand.
-    [remap(cargo.to_str().unwrap(), "/kache/cargo"), remap(tree.text(), ".")].join("\x1f")
+    let (cargo, root) = (cargo.display(), tree.text());
+    let remaps = format!("'--remap-path-prefix={cargo}=/kache/cargo' '--remap-path-prefix={root}=.'");
+    let rustc = "rustc=$1; shift; case \" $* \" in *incremental*) exit 9;; esac";
+    home.tree("tools").script("remapping", &format!("{rustc}; exec \"$rustc\" {remaps} \"$@\""))
 }
 
 #[test]
@@ -32,7 +36,7 @@ fn key_17_checkouts_and_homes_share_every_byte() {
     far.rename("target", "restored");
     home.plain_cargo(&far, &["build", "--workspace", "--all-targets"])
         .env("CARGO_INCREMENTAL", "0")
-        .env("CARGO_ENCODED_RUSTFLAGS", &remaps(&home, &far))
+        .env("RUSTC_WRAPPER", remapping(&home, &far).to_str().unwrap())
         .ok();
     let plain = far.artifacts("target");
     assert!(plain.len() > 20, "{plain:#?}");

@@ -82,6 +82,7 @@ fn rst_09_killing_the_wrapper_kills_the_compiler() {
         tree.remove(&format!("waiting.{pid}"));
     }
     // Nothing of them was stored.
+    assert!(home.new_calls().iter().all(|call| call.result == "skipped"));
     assert_eq!(unit.misses(), "acted");
 }
 
