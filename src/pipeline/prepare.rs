@@ -22,6 +22,8 @@ pub(super) struct Prepared {
     /// Whether it is a question or a trial: all that it reads is known, and its failure is an
     /// answer (RST-10).
     pub(super) is_probe: bool,
+    /// Whether it is a question: nothing is compiled.
+    pub(super) is_question: bool,
     pub(super) inputs: Inputs,
     pub(super) query: Query,
     pub(super) task: Task,
@@ -60,7 +62,8 @@ impl Pipeline {
         let task = action::task(subject, call, &roots, &query, declared.files);
         phases.end(Phase::Key);
         let is_probe = probe.is_some();
-        Ok(Prepared { rustc, is_probe, inputs, query, task, remaps })
+        let is_question = probe.is_some_and(|probe| probe.is_question);
+        Ok(Prepared { rustc, is_probe, is_question, inputs, query, task, remaps })
     }
 
     /// What holds for a call.

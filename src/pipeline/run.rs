@@ -13,6 +13,11 @@ use crate::roles::Role;
 /// The compiler with our remapping options in front of the call's own: the last one that
 /// matches wins, so the user's keep their meaning (KEY-19).
 pub(super) fn on_a_miss(call: &Call, prepared: &Prepared) -> Run {
+    if prepared.is_question {
+        // Exactly as it was asked: `clippy-driver rustc -vV` is answered as rustc, and
+        // `clippy-driver rustc -v -V`, which means the same, as clippy.
+        return Run { argv: call.argv.clone(), feed_stdin: call.stdin.is_some(), ..Run::default() };
+    }
     let remaps = prepared.remaps.iter().map(|remap| remap.argument());
     let mut argv: Vec<OsString> = vec![prepared.rustc.driver.clone().into_os_string()];
     let mut arguments = prepared.rustc.arguments().peekable();
