@@ -114,7 +114,8 @@ fn rst_02_on_ext4_immutable_files_are_shared() {
         let is_registrys = ["leaf", "twig", "regpm"].iter().any(|package| name.contains(package));
         // One without metadata beside it has nothing else that could be newer than it.
         let is_library = name.ends_with(".rlib") && name.contains("deps/") && !name.contains("cdyl");
-        if is_registrys || is_library {
+        // Smaller ones lie in the store's database.
+        if stamp.len > 4096 && (is_registrys || is_library) {
             let shared = [&second[name], &third[name]].map(|other| other.ino == stamp.ino);
             assert_eq!(shared, [true, true], "{name}");
         }
