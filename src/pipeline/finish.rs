@@ -10,7 +10,6 @@ use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
 use crate::publish::{self, Publication, Published, Stamps, Stored, Stores};
-use crate::restore;
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -54,12 +53,6 @@ impl Pipeline {
         }
         let call = self.recorder.record(&event);
         self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
-        // Before the client leaves: then cargo reads it.
-        if captured.exit == Exit::Code(0)
-            && let Err(error) = restore::watch_declared(&ticket.prepared.task)
-        {
-            tracing::warn!("declared inputs of `{}` go unwatched: {error}", event.crate_name);
-        }
         let stamps = Stamps::take(&ticket.prepared.task);
         Publishing { ticket, call, captured, stamps, is_whole }
     }

@@ -11,5 +11,5 @@ mod write_file;
 
 pub use dates::is_rebuild;
 pub use error::RestoreError;
-pub use run::{Restored, restore, watch_declared};
+pub use run::{Restored, restore};
 pub use write_file::write_file;

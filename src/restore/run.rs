@@ -133,26 +133,10 @@ fn said(task: &Task, result: &ActionResult, blobs: &dyn BlobStore) -> Result<Vec
 /// A stored dep-info in this checkout's paths, with the files that cargo is to watch too.
 fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
     let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
-    watch(task, &mut info);
-    Ok(info.render())
-}
-
-/// Adds the files that cargo is to watch too to a dep-info that the compiler has just written.
-pub fn watch_declared(task: &Task) -> Result<(), RestoreError> {
-    let written = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo);
-    let Some(output) = written.filter(|_| !task.extra_dep_info.is_empty()) else { return Ok(()) };
-    let path = place_of(task, output);
-    let failed = |source| RestoreError::Io { path: path.clone(), source };
-    let mut info = DepInfo::parse(&fs::read(&path).map_err(failed)?)?;
-    watch(task, &mut info);
-    let mode = dates::placing(task, output, Dating::Own).mode;
-    write_file(&path, &info.render(), mode).map_err(failed)
-}
-
-fn watch(task: &Task, info: &mut DepInfo) {
     for path in &task.extra_dep_info {
         info.add_file(path.as_os_str().as_bytes());
     }
+    Ok(info.render())
 }
 
 fn localise(roots: &Roots, info: &DepInfo) -> Result<DepInfo, RestoreError> {

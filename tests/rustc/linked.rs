@@ -109,9 +109,9 @@ fn key_14_a_build_script_that_links_a_library() {
     assert_eq!(prints, "1");
 }
 
-/// A linker that is a script, as a project may have one.
+/// A linker that is a program of the project's own, before the system's.
 fn linker(tree: &Tree, path: &str, build_id: &str) {
-    tree.script(path, &format!("exec cc \"$@\" -Wl,--build-id=0x{build_id}"));
+    crate::toolchain::before(tree, path, "/usr/bin/cc", &[&format!("-Wl,--build-id=0x{build_id}")]);
 }
 
 fn has_build_id(unit: &Unit<'_>, id: &[u8]) -> bool {
@@ -124,14 +124,16 @@ fn key_15_the_linker_counts() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/linked.rs", "fn main() {}");
-    linker(&tree, "bin/my-cc", "aa55aa55aa55aa5501");
+    let id = |last| [0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55, last];
     let program = tree.join("bin/my-cc");
     let unit = Unit::bin(&home, &tree, "linked").with(&["-C", &format!("linker={}", program.display())]);
-    unit.compare();
-    assert!(has_build_id(&unit, b"\xaa\x55\xaa\x55\xaa\x55\xaa\x55\x01"));
-    linker(&tree, "bin/my-cc", "aa55aa55aa55aa5502");
-    unit.compare();
-    assert!(has_build_id(&unit, b"\xaa\x55\xaa\x55\xaa\x55\xaa\x55\x02"));
+    for last in [1, 2] {
+        linker(&tree, "bin/my-cc", &format!("aa55aa55aa55aa550{last}"));
+        unit.misses();
+        assert!(has_build_id(&unit, &id(last)));
+        unit.hits();
+        assert!(has_build_id(&unit, &id(last)));
+    }
 
     // Found by its name, through this call's `PATH`.
     linker(&tree, "one/my-cc", "aa55aa55aa55aa5503");
@@ -140,8 +142,12 @@ fn key_15_the_linker_counts() {
         let path = format!("{}:/usr/bin:/bin", tree.join(dir).display());
         let unit = Unit::bin(&home, &tree, "linked").with(&["-C", "linker=my-cc"]).env("PATH", &path);
         unit.compare();
-        assert!(has_build_id(&unit, &[0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55, last]), "{dir}");
+        assert!(has_build_id(&unit, &id(last)), "{dir}");
     }
+    // A script may run whatever it likes, so it is not known what is linked.
+    tree.script("bin/my-cc", "exec cc \"$@\" -Wl,--build-id=0xaa55aa55aa55aa5505");
+    unit.passes("unknown_link_input");
+    assert!(has_build_id(&unit, &id(5)));
 }
 
 #[test]

@@ -11,22 +11,30 @@ use crate::project;
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// A rustc that adds a `cfg` before the real one compiles, always of one length and one date.
-fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
-    let path = tree.join("toolchain/rustc");
+/// A program that runs another one with more arguments in front: always of one date.
+pub(crate) fn before(tree: &Tree, path: &str, program: &str, arguments: &[&str]) -> PathBuf {
+    let more: Vec<_> = arguments.iter().map(|argument| format!("{argument:?}, ")).collect();
+    let (more, count) = (more.concat(), arguments.len());
     let source = format!(
-        "#include <unistd.h>\nint main(int n, char **given) {{ char *all[9000]; all[0] = {real:?}; all[1] = \"--cfg\"; \
-         all[2] = \"patched=\\\"{value}\\\"\"; all[3] = \"--cap-lints=allow\"; \
-         for (int i = 1; i <= n; i++) all[i + 3] = given[i]; return execv(all[0], all); }}\n",
-        real = rustc().to_str().unwrap(),
+        "#include <unistd.h>\nint main(int n, char **given) {{ char *all[9000] = {{ {program:?}, {more} }}; \
+         for (int i = 1; i <= n; i++) all[i + {count}] = given[i]; return execv(all[0], all); }}\n"
     );
-    tree.write("toolchain/rustc.c", source);
-    let _ = fs::remove_file(&path);
-    let made = Command::new("cc").arg(tree.join("toolchain/rustc.c")).arg("-o").arg(&path).status();
-    assert!(made.unwrap().success());
-    let date = Command::new("touch").args(["-d", "2017-07-14"]).arg(&path).status();
-    assert!(date.unwrap().success());
-    path
+    let (from, to) = (tree.join(&format!("{path}.c")), tree.join(path));
+    tree.write(&format!("{path}.c"), source);
+    let _ = fs::remove_file(&to);
+    for command in [
+        Command::new("cc").arg(&from).arg("-o").arg(&to),
+        Command::new("touch").args(["-d", "2017-07-14"]).arg(&to),
+    ] {
+        assert!(command.status().unwrap().success());
+    }
+    to
+}
+
+/// A rustc that adds a `cfg` before the real one compiles, always of one length.
+fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
+    let cfg = format!("patched=\"{value}\"");
+    before(tree, "toolchain/rustc", rustc().to_str().unwrap(), &["--cfg", &cfg, "--cap-lints=allow"])
 }
 
 #[test]
@@ -37,7 +45,12 @@ fn key_12_a_patched_compiler_with_the_same_banner_is_another() {
     for (step, value) in [1, 2, 1].into_iter().enumerate() {
         let compiler = patched_rustc(&tree, value);
         let project = project::program(&home, &format!("p{step}"), main);
-        home.cargo(&project, &["build"]).env("RUSTC", compiler.to_str().unwrap()).ok();
+        let built = home.cargo(&project, &["build"]).env("RUSTC", compiler.to_str().unwrap()).ok();
+        if step < 2 {
+            built.expect_all_misses()
+        } else {
+            built.expect_all_hits()
+        }
         assert_eq!(project.prints("target/debug/prog"), value.to_string());
     }
 }
