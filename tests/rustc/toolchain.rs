@@ -47,9 +47,9 @@ fn key_12_a_patched_compiler_with_the_same_banner_is_another() {
         let project = project::program(&home, &format!("p{step}"), main);
         let built = home.cargo(&project, &["build"]).env("RUSTC", compiler.to_str().unwrap()).ok();
         if step < 2 {
-            built.expect_all_misses()
+            built.expect_all_misses();
         } else {
-            built.expect_all_hits()
+            built.expect_all_hits();
         }
         assert_eq!(project.prints("target/debug/prog"), value.to_string());
     }
