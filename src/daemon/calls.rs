@@ -18,7 +18,7 @@ use super::activity::{Activity, InFlight};
 use super::core::ConnectionId;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Ticket};
+use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Ticket, Verification};
 
 /// How long finding an answer may take before the call goes on without one. A hit takes a
 /// thousandth of it.
@@ -29,6 +29,12 @@ pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
 
 /// How many results are stored at once.
 const PUBLISHERS_MAX: usize = 2;
+
+/// How many hits are compiled once more at a time: it is the build's processors that it takes.
+const VERIFIERS_MAX: usize = 1;
+
+/// How many wait for that: a build's worth, each some kilobytes.
+const TO_VERIFY_MAX: usize = 256;
 
 /// How many words of one client may wait: it says two.
 const WORDS_MAX: usize = 4;
@@ -62,6 +68,10 @@ struct Desk {
     overdue: AtomicUsize,
     /// Held while a result is stored.
     publishers: Semaphore,
+    /// Held while a hit is compiled once more.
+    verifiers: Semaphore,
+    /// Held by those and by whoever waits for it.
+    to_verify: Semaphore,
     /// What this process's mount namespace is called.
     namespace: Bytes,
 }
@@ -79,6 +89,8 @@ impl Calls {
             begun: Instant::now(),
             overdue: AtomicUsize::new(0),
             publishers: Semaphore::new(PUBLISHERS_MAX),
+            verifiers: Semaphore::new(VERIFIERS_MAX),
+            to_verify: Semaphore::new(TO_VERIFY_MAX),
             namespace: wire::own_namespace(),
         };
         let (using, unused) = mpsc::channel(1);
@@ -152,6 +164,10 @@ impl Course {
         loop {
             match begun {
                 Begun::Answer(reply) => return self.say(wire::reply(reply)),
+                Begun::Verify(reply, verification) => {
+                    self.say(wire::reply(reply));
+                    return self.verify(verification).await;
+                }
                 Begun::Run(run, ticket) => {
                     self.say(wire::run(run));
                     return self.compiled(ticket).await;
@@ -176,6 +192,17 @@ impl Course {
         if let Some(mailbox) = self.replies.upgrade() {
             let _ = mailbox.try_send(kind);
         }
+    }
+
+    /// Nothing waits for this, not even a daemon that leaves: then its comparison finds no
+    /// store. When too many wait for their turn, others are let go.
+    async fn verify(self, verification: Box<Verification>) {
+        let desk = Arc::clone(&self.desk);
+        drop(self);
+        let Ok(_place) = desk.to_verify.try_acquire() else { return };
+        let _permit = desk.verifiers.acquire().await;
+        let pipeline = Arc::clone(&desk.pipeline);
+        let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
     }
 
     /// The ticket is dropped where the client is gone: whoever waits takes over.

@@ -8,12 +8,15 @@ use crate::invocation::Bypass;
 
 use super::flights::Follower;
 use super::pending::{Pending, Ticket};
+use super::verify::Verification;
 
 /// How a call began.
 #[derive(Debug)]
 pub enum Begun {
     /// It is over, for kache.
     Answer(Reply),
+    /// It is over, and the result is to be made once more and compared, when there is time.
+    Verify(Reply, Box<Verification>),
     /// The compiler is to be run, and the ticket handed back with what came of it.
     Run(Run, Box<Ticket>),
     /// Another call compiles the same: when that is over, go on with this.

@@ -1,11 +1,12 @@
 //! From a call to its answer.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use kache_cas::Store;
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, Store};
 use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
@@ -19,12 +20,13 @@ use super::recorder::Recorder;
 use super::run;
 use super::slot::StoreSlot;
 use super::tidying;
+use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
 use crate::events::{Event, Outcome, Phase};
 use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, Found};
+use crate::lookup::{self, Found, LookupError};
 use crate::progress;
 use crate::restore;
 use crate::roles::Role;
@@ -43,6 +45,7 @@ pub struct Pipeline {
     pub(super) configs: CallConfigs,
     pub(super) flights: Flights<FlightKey>,
     pub(super) outputs: Outputs,
+    sampler: Sampler,
     fallbacks: Fallbacks,
     store: watch::Receiver<StoreSlot>,
     cache_dir: PathBuf,
@@ -58,6 +61,7 @@ impl Pipeline {
             configs: CallConfigs::new(),
             flights: Flights::default(),
             outputs: Outputs::default(),
+            sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             store,
             cache_dir,
@@ -102,6 +106,10 @@ impl Pipeline {
         }
     }
 
+    pub(super) fn cache_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+
     pub(super) fn world(&self) -> &DiskWorld {
         self.world.get_or_init(|| DiskWorld::open(self.cache_dir.join(MEMOS)))
     }
@@ -134,8 +142,7 @@ impl Pipeline {
     }
 
     fn look(&self, store: &Store, mut asked: Asked, landing: Option<Landing>) -> Begun {
-        let variable = |name: &str| asked.call.env.get(name).map(|value| value.as_bytes().to_vec());
-        let found = lookup::find(&asked.prepared.task, &variable, self.world(), store.actions());
+        let found = self.find(&asked.call, &asked.prepared, store);
         asked.phases.end(Phase::Lookup);
         let mut event = asked.event(Outcome::Miss);
         match found {
@@ -143,7 +150,7 @@ impl Pipeline {
                 event.action = action.hash.to_hex();
                 event.outcome = if landing.is_some() { Outcome::Dup } else { Outcome::LocalHit };
                 match self.hit(store, &mut asked, &mut event, &result) {
-                    Ok(reply) => return Begun::Answer(reply),
+                    Ok(reply) => return self.answered(reply, asked, action, result),
                     Err(error) => {
                         event.outcome = Outcome::Error;
                         event.reason = "restore".to_owned();
@@ -159,6 +166,28 @@ impl Pipeline {
             }
         }
         self.board(asked, event, landing)
+    }
+
+    /// What an earlier run of this left, if the world is still as that one saw it.
+    pub(super) fn find(&self, call: &Call, prepared: &Prepared, store: &Store) -> Result<Found, LookupError> {
+        let variable = |name: &str| call.env.get(name).map(|value| value.as_bytes().to_vec());
+        lookup::find(&prepared.task, &variable, self.world(), store.actions())
+    }
+
+    /// A hit's answer; one in so many is looked into afterwards.
+    fn answered(
+        &self,
+        reply: Reply,
+        asked: Asked,
+        action: Digest<ActionMessage>,
+        result: Box<ActionResult>,
+    ) -> Begun {
+        let one_in = asked.settings.verify_sample;
+        if !asked.prepared.is_probe && one_in.is_some_and(|one_in| self.sampler.takes(one_in.get())) {
+            let Asked { call, prepared, .. } = asked;
+            return Begun::Verify(reply, Box::new(Verification { call, prepared, action, result }));
+        }
+        Begun::Answer(reply)
     }
 
     fn hit(

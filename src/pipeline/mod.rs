@@ -17,6 +17,7 @@ mod recorder;
 mod run;
 mod slot;
 mod tidying;
+mod verify;
 
 pub use answer::{Begun, Reply, Run};
 pub use begin::{Pipeline, unrecorded};
@@ -24,3 +25,4 @@ pub use finish::Publishing;
 pub use flights::{Follower, Landing};
 pub use pending::{Client, Pending, Ticket};
 pub use slot::StoreSlot;
+pub use verify::Verification;

@@ -14,7 +14,7 @@ use crate::lookup::Disagreement;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// The first output that differs, not looking at these.
-pub(super) fn disagreement(
+pub fn disagreement(
     function: DigestFunction,
     before: &ActionResult,
     now: &ActionResult,

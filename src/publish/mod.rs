@@ -12,6 +12,7 @@ mod scan;
 mod stamps;
 
 pub use amend::amend_dep_info;
+pub use compare::disagreement;
 pub use refusal::Refusal;
 pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
 pub use stamps::Stamps;

@@ -214,3 +214,31 @@ fn key_23_a_file_that_a_macro_reads_can_be_declared() {
     assert_eq!(first.prints("target/debug/prog"), "first");
     again.expect_all_hits();
 }
+
+#[test]
+fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
+    let home = Home::new().with("KACHE_VERIFY_SAMPLE", "1");
+    let checkout = |name: &str, secret: &str| {
+        let tree = project::program(&home, name, "fn main() { println!(\"{}\", pm::secret!()) }");
+        tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
+        tree.write(
+            "pm/Cargo.toml",
+            "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
+        );
+        tree.write("pm/src/lib.rs", READING).write("secret.txt", secret);
+        tree
+    };
+    let first = checkout("a", "first");
+    home.cargo(&first, &["build"]).ok();
+    let second = checkout("b", "second");
+    // The file was declared nowhere: this is the mistake that sampling finds.
+    home.cargo(&second, &["build"]).ok();
+    assert_eq!(second.prints("target/debug/prog"), "first");
+    crate::home::eventually("the mistake is found", || {
+        // The compiler that runs once more reads the target directory, too.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::fs::remove_dir_all(second.join("target")).unwrap();
+        home.cargo(&second, &["build"]).ok();
+        second.prints("target/debug/prog") == "second"
+    });
+}

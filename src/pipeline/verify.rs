@@ -1,0 +1,187 @@
+//! Compiling a hit once more, in the background, to see whether it comes out the same
+//! (`cache.verify_sample`).
+//!
+//! What a compile reads unseen, such as a file that a proc macro opens, makes two results of
+//! one action (KEY-23). Whoever samples hits finds out: the action is taken out of service.
+//! The build is not touched: the compiler writes elsewhere, and nobody waits for it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, Sharing, Store};
+use kache_proto::reapi::{ActionResult, OutputFile};
+
+use super::begin::Pipeline;
+use super::prepare::Prepared;
+use super::run;
+use crate::action::OutputKind;
+use crate::invocation::Call;
+use crate::lookup::{self, Disagreement, Found};
+use crate::publish;
+use crate::restore::dates::place_of;
+
+/// What lies here belongs to a verification under way, or to one that was killed.
+const DIRECTORY: &str = "verify";
+
+/// A hit that is to be compiled again.
+#[derive(Debug)]
+pub struct Verification {
+    pub(super) call: Arc<Call>,
+    pub(super) prepared: Prepared,
+    pub(super) action: Digest<ActionMessage>,
+    pub(super) result: Box<ActionResult>,
+}
+
+/// Counts hits, to take one in so many.
+#[derive(Debug, Default)]
+pub(super) struct Sampler(AtomicU64);
+
+impl Sampler {
+    /// Whether it is this one's turn.
+    pub(super) fn takes(&self, one_in: u64) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in)
+    }
+}
+
+impl Pipeline {
+    /// Compiles it again and compares. It takes as long as the compile does; one at a time.
+    pub fn verify(&self, verification: &Verification) {
+        let directory = self.cache_dir().join(DIRECTORY);
+        match self.disagreement(verification, &directory) {
+            Ok(None) => {}
+            Ok(Some(found)) => tracing::error!(
+                "two runs of action {} of `{}` disagree about `{}`: it is out of service",
+                verification.action.hash.to_hex(),
+                verification.prepared.task.label.crate_name,
+                found.output,
+            ),
+            Err(error) => tracing::warn!("failed to verify a hit: {error}"),
+        }
+        let _ = fs::remove_dir_all(&directory);
+    }
+
+    fn disagreement(
+        &self,
+        verification: &Verification,
+        directory: &Path,
+    ) -> anyhow::Result<Option<Disagreement>> {
+        let Verification { call, prepared, action, result } = verification;
+        let Some(argv) = argv_into(&run::on_a_miss(call, prepared).argv, directory) else { return Ok(None) };
+        let _ = fs::remove_dir_all(directory);
+        fs::create_dir_all(directory)?;
+        // One that fails where the first succeeded has read something else, too; but so it does
+        // where the machine is out of memory. That is no evidence.
+        if !compile(&argv, call)? {
+            return Ok(None);
+        }
+        let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
+        let (now, but) = outputs(prepared, directory, &store)?;
+        let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
+        let found = publish::disagreement(prepared.task.query.function, &before, &now, &but, store.blobs())?;
+        let Some(found) = found else { return Ok(None) };
+        // Whatever was edited meanwhile is no disagreement.
+        match self.find(call, prepared, &store)? {
+            Found::Hit { action: still, .. } if still == *action => {
+                lookup::quarantine(store.actions(), action, &found)?;
+                Ok(Some(found))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The command line with another `--out-dir`; `None` where outputs are named otherwise.
+fn argv_into(argv: &[OsString], directory: &Path) -> Option<Vec<OsString>> {
+    let joined = |word: &OsStr| word.as_bytes().starts_with(b"--out-dir=");
+    let mut found = false;
+    let mut replaced = Vec::with_capacity(argv.len());
+    let mut words = argv.iter();
+    while let Some(word) = words.next() {
+        if word == "--out-dir" {
+            words.next()?;
+            found = true;
+            replaced.extend([word.clone(), directory.as_os_str().to_owned()]);
+        } else if joined(word) {
+            found = true;
+            let path = directory.as_os_str().as_bytes();
+            replaced.push(OsString::from_vec([b"--out-dir=", path].concat()));
+        } else {
+            replaced.push(word.clone());
+        }
+    }
+    found.then_some(replaced)
+}
+
+/// Runs it in the call's environment, without cargo's jobserver, whose descriptors only its
+/// children have. Whether it succeeded.
+fn compile(argv: &[OsString], call: &Call) -> io::Result<bool> {
+    let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let is_jobserver = |name: &OsStr| name == "CARGO_MAKEFLAGS" || name == "MAKEFLAGS" || name == "MFLAGS";
+    let status = Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(call.env.iter().filter(|(name, _)| !is_jobserver(name)))
+        .current_dir(&call.cwd)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(status.success())
+}
+
+/// What was made, as a result, and the outputs that are not compared: dep-info names paths,
+/// and what was asked for by a path of its own was not made here.
+fn outputs(
+    prepared: &Prepared,
+    directory: &Path,
+    store: &Store,
+) -> anyhow::Result<(ActionResult, Vec<String>)> {
+    let (mut now, mut but) = (ActionResult::default(), Vec::new());
+    for output in &prepared.task.outputs {
+        let name = String::from_utf8_lossy(&output.name.in_input_root()).into_owned();
+        let place = place_of(&prepared.task, output);
+        let made: Option<PathBuf> = place.file_name().map(|file| directory.join(file));
+        match made {
+            Some(made) if output.kind != OutputKind::DepInfo && made.exists() => {
+                let function = prepared.task.query.function;
+                let (names, _) = store.files().ingest(&made, function, Sharing::Private)?;
+                let digest = names.digest(function).expect("it was asked for in this function");
+                let digest = Some(kache_cas::encoding::wire_digest(&digest));
+                now.output_files.push(OutputFile { path: name, digest, ..OutputFile::default() });
+            }
+            _ => but.push(name),
+        }
+    }
+    Ok((now, but))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_place_of_the_outputs_changes() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let into = |argv: &[&str]| argv_into(&words(argv), Path::new("/v"));
+        assert_eq!(
+            into(&["rustc", "--out-dir", "/a", "x.rs"]),
+            Some(words(&["rustc", "--out-dir", "/v", "x.rs"]))
+        );
+        assert_eq!(into(&["rustc", "--out-dir=/a"]), Some(words(&["rustc", "--out-dir=/v"])));
+        assert_eq!(into(&["rustc", "-o", "/a/x"]), None);
+    }
+
+    #[test]
+    fn one_in_so_many_is_taken() {
+        let sampler = Sampler::default();
+        assert_eq!((0..9).filter(|_| sampler.takes(3)).count(), 3);
+        assert!(sampler.takes(1) && sampler.takes(1));
+    }
+}
