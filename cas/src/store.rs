@@ -187,6 +187,10 @@ pub trait ActionCache: Send + Sync {
 pub enum Sharing {
     /// Never: reflink, else copy.
     Private,
+    /// A hardlink, where a reflink cannot be had, of an inode that nobody else has: the file
+    /// outside and the store's are then one, and it may bear whatever mode and date it
+    /// likes. Else a copy.
+    Exclusive,
     /// A hardlink is welcome where a reflink cannot be had.
     Hardlink,
 }

@@ -12,6 +12,9 @@
 //!   on bears the constant date: its externs, and the `output` file of its build script,
 //!   which is dated for the purpose. Cargo only compares that date with its neighbours',
 //!   because it looks at no date below `$CARGO_HOME/registry` and `git`.
+//! - What no two checkouts may share, the store and one of them do, for as long as no other
+//!   name of the inode exists: a program is on the disk once for each checkout, and not once
+//!   more for the store.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
@@ -133,14 +136,16 @@ pub fn dress(path: &Path, placing: &Placing) -> io::Result<()> {
 /// are read-only, so that nobody does.
 pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing {
     let mode = if output.kind.is_executable() { 0o777 } else { 0o666 } & !task.umask;
-    let is_shared = match (dating, output.kind) {
-        (_, OutputKind::DepInfo | OutputKind::Debug) | (Dating::Own, _) => false,
-        (Dating::Libraries, kind) => kind == OutputKind::Rlib,
-        (Dating::Everything, _) => true,
+    let sharing = match (dating, output.kind) {
+        // Compilers write it in place.
+        (_, OutputKind::DepInfo) => Sharing::Private,
+        (Dating::Everything, kind) if kind != OutputKind::Debug => Sharing::Hardlink,
+        (Dating::Libraries, OutputKind::Rlib) => Sharing::Hardlink,
+        _ => Sharing::Exclusive,
     };
-    if !is_shared {
-        return Placing { mode, modified: None, sharing: Sharing::Private };
+    if sharing != Sharing::Hardlink {
+        return Placing { mode, modified: None, sharing };
     }
     let mode = if output.kind == OutputKind::Rlib { mode & !0o222 } else { mode };
-    Placing { mode, modified: Some(constant_date()), sharing: Sharing::Hardlink }
+    Placing { mode, modified: Some(constant_date()), sharing }
 }

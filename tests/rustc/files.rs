@@ -46,6 +46,41 @@ fn rst_03_what_is_done_to_restored_files_is_never_served() {
     }
 }
 
+/// The store's inode is one checkout's at a time: no checkout shares its program with another,
+/// and none costs its room twice.
+#[test]
+fn rst_02_a_program_is_on_the_disk_once_for_each_checkout() {
+    let home = Home::new();
+    let trees = ["a", "b"].map(|name| project::mini(&home, name));
+    let program = |tree: &Tree| tree.files("target/debug")["app"].clone();
+    let inodes = || {
+        let blobs = large_files(&home.variable("KACHE_CACHE_DIR").join("blobs"));
+        let blobs = blobs.into_iter().filter(|(path, _)| {
+            trees.iter().any(|tree| fs::read(path).ok() == fs::read(tree.join("target/debug/app")).ok())
+        });
+        let stored = blobs.map(|(path, _)| fs::metadata(path).unwrap().ino());
+        let built = trees.iter().map(|tree| program(tree).ino);
+        stored.chain(built).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    for tree in &trees {
+        home.cargo(tree, &["build"]).ok();
+    }
+    if home.has_reflinks() {
+        return; // Then everybody has an inode, and all of them the same blocks.
+    }
+    assert_eq!(inodes(), 2);
+    let (one, two) = (program(&trees[0]), program(&trees[1]));
+    // Whoever builds again while nobody has the store's inode gets that, dated anew.
+    trees[0].remove("target");
+    home.cargo(&trees[0], &["build"]).ok().expect_all_hits();
+    home.cargo(&trees[0], &["build"]).ok().expect_silent();
+    assert_eq!(inodes(), 2);
+    assert_eq!(program(&trees[0]).ino, one.ino);
+    assert!(program(&trees[0]).mtime > one.mtime);
+    assert_eq!(program(&trees[1]), two);
+    home.cargo(&trees[1], &["build"]).ok().expect_silent();
+}
+
 #[test]
 fn rst_03_strip_reaches_no_other_tree() {
     let home = Home::new();

@@ -175,6 +175,14 @@ impl Home {
         assert!(output.status.success(), "{output:?}");
     }
 
+    /// Whether files of this home can share blocks.
+    pub(crate) fn has_reflinks(&self) -> bool {
+        let [from, to] = ["from", "to"].map(|name| self.base().join(name));
+        fs::write(&from, [1; 5000]).unwrap();
+        let cp = Command::new("cp").arg("--reflink=always").args([from, to]).stderr(Stdio::null()).status();
+        cp.is_ok_and(|status| status.success())
+    }
+
     /// The daemon's process id, by the note in its lock.
     pub(crate) fn daemon_pid(&self) -> Option<Pid> {
         let sockets = self.variable("KACHE_SOCKET_DIR");

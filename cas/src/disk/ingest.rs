@@ -128,7 +128,7 @@ impl Inner {
                 return Ok((names, draft, None, Link::Reflink));
             }
         }
-        if sharing == Sharing::Hardlink && self.pairs.may_hardlink(pair) {
+        if sharing != Sharing::Private && self.pairs.may_hardlink(pair) {
             let names = hash_file(&source.file, function).map_err(|error| source.failed(error))?;
             source.confirm(&names)?;
             if let Some((draft, seen)) = self.second_name(source, pair)? {

@@ -15,6 +15,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
 use rocksdb::WriteBatch;
 
 use super::database::Table;
@@ -96,7 +98,7 @@ impl Inner {
         if self.place_reflink(pair, &file, path, placing)? {
             return Ok(Some(Link::Reflink));
         }
-        if placing.sharing == Sharing::Hardlink
+        if placing.sharing != Sharing::Private
             && self.pairs.may_hardlink(pair)
             && self.place_hardlink(pair, blake3, digest, path, placing)?
         {
@@ -189,8 +191,8 @@ impl Inner {
         let source = self.layout.blob(&blake3);
         let look = || file.metadata().map_err(|error| StoreError::io("look at", &source, error));
         let before = look()?;
-        let is_fitting = fits(&before, placing);
         // An inode that nobody else has may be made to fit.
+        let is_fitting = placing.sharing == Sharing::Hardlink && fits(&before, placing);
         if !is_fitting && before.nlink() > 1 {
             return Ok(false);
         }
@@ -202,7 +204,7 @@ impl Inner {
             return Ok(false);
         }
         // Only now that it can be had: elsewhere a copy of the inode as it was is made.
-        if !is_fitting && dress(&file, placing).is_err() {
+        if !is_fitting && dress_anew(&file, placing).is_err() {
             return Ok(false);
         }
         let before = look()?;
@@ -246,6 +248,17 @@ fn directory_of(path: &Path) -> &Path {
 fn fits(metadata: &Metadata, placing: &Placing) -> bool {
     let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
     metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS && placing.modified.is_none_or(dated)
+}
+
+/// Dresses an inode that is not new as if it were. Without a date it gets the filesystem's own
+/// idea of now, which is also what files written just before and after it bear: the system's
+/// clock is finer and would date it after them.
+fn dress_anew(file: &File, placing: &Placing) -> io::Result<()> {
+    dress(file, placing)?;
+    match placing.modified {
+        Some(_) => Ok(()),
+        None => Ok(futimens(file, &TimeSpec::UTIME_OMIT, &TimeSpec::UTIME_NOW)?),
+    }
 }
 
 fn dress(file: &File, placing: &Placing) -> io::Result<()> {

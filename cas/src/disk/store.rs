@@ -65,8 +65,10 @@ impl DiskSettings {
 /// What happened in the store since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskCounters {
-    /// Blobs taken out of service because their bytes had changed.
+    /// Blobs taken out of service because their bytes had changed, which nobody may change.
     pub damaged: u64,
+    /// The same of blobs whose inode others have, and have written to.
+    pub overwritten: u64,
     /// Blobs that an unclean stop had torn or lost.
     pub torn: u64,
     /// Suspects that turned out to be whole.
@@ -78,6 +80,7 @@ pub struct DiskCounters {
 #[derive(Default)]
 pub(super) struct Counted {
     pub(super) damaged: AtomicU64,
+    pub(super) overwritten: AtomicU64,
     pub(super) torn: AtomicU64,
     pub(super) verified: AtomicU64,
     pub(super) reaped: AtomicU64,
@@ -163,6 +166,7 @@ impl DiskStore {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DiskCounters {
             damaged: read(&self.inner.counted.damaged),
+            overwritten: read(&self.inner.counted.overwritten),
             torn: read(&self.inner.counted.torn),
             verified: read(&self.inner.counted.verified),
             reaped: read(&self.inner.counted.reaped),

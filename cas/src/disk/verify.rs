@@ -126,8 +126,15 @@ impl Inner {
     /// Takes a blob out of service. A file that is not there is forgotten; one that is
     /// remains as evidence until it is evicted or stored anew.
     fn condemn(&self, hash: Hash, record: &BlobRecord, is_gone: bool) -> Result<Verdict, StoreError> {
-        let expected = self.epochs.is_suspect(record.epoch);
-        let counter = if expected { &self.counted.torn } else { &self.counted.damaged };
+        let is_suspect = self.epochs.is_suspect(record.epoch);
+        // Somebody who has the inode too may write to it, and that is no fault of the disk.
+        let is_shared = record.stamp.is_some();
+        let expected = is_suspect || is_shared;
+        let counter = match (is_suspect, is_shared) {
+            (true, _) => &self.counted.torn,
+            (false, true) => &self.counted.overwritten,
+            (false, false) => &self.counted.damaged,
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(blob = %hash, is_gone, expected, "a blob is not what it was; it is out of service");
         let entered = self.epochs.enter()?;
