@@ -190,6 +190,11 @@ impl<'a> Arguments<'a> {
                 Word::Presentation(_) | Word::Ignored(_) | Word::Stripped(_) => {}
             }
         }
+        let hashed = self.subject.rustc.presentation.hashed();
+        if !hashed.is_empty() {
+            // The one may not be given without the other.
+            all.extend(["--error-format=json".to_owned(), format!("--json={}", hashed.join(","))]);
+        }
         Ok(all)
     }
 

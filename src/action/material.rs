@@ -14,7 +14,7 @@ use crate::roles::Role;
 
 /// The version of the key's contents. A change of what enters a key, or of how, is a new
 /// version and a line in the changelog: old entries are then not found any more.
-pub const KEY_VERSION: &str = "1";
+pub const KEY_VERSION: &str = "2";
 
 /// Which of the two keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +117,12 @@ fn observe(
             }
         }
         Observation::Root { role, path } => visitor.property(&root_property(*role), &text(path)),
-        Observation::Presentation { options } => visitor.property("kache-presentation", &text(options)),
+        Observation::Presentation { options } => visitor.property(PRESENTATION, &text(options)),
     }
 }
+
+/// The property that says how messages look.
+pub(super) const PRESENTATION: &str = "kache-presentation";
 
 /// The property that binds an action to a root's place.
 pub(super) fn root_property(role: Role) -> String {

@@ -160,8 +160,10 @@ fn options(page: &mut String) {
         let names: Vec<String> = short.into_iter().chain(long).collect();
         let effect = match (option.short, option.long) {
             ('C' | 'Z', _) => "see below",
-            (_, "error-format" | "json") => {
-                "counts where there are messages; says whether outputs are announced"
+            (_, "error-format") => "counts where there are messages",
+            (_, "json") => {
+                "counts where there are messages; `artifacts` and `future-incompat` always, \
+                 since rustc makes them part of a crate's hash"
             }
             _ => option.effect.explanation(),
         };

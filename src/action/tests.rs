@@ -182,7 +182,18 @@ fn key_13_how_messages_look_does_not_count_in_the_query() {
         "--error-format=short --diagnostic-width=80 --color=never"
     )));
     assert!(same(replaced("--cap-lints allow", "--cap-lints allow -C incremental=TARGET/debug/incremental")));
-    assert!(same(replaced(",artifacts", ",artifacts,future-incompat")));
+    assert!(same(replaced("--json=diagnostic-rendered-ansi,artifacts", "--json=artifacts,diagnostic-short")));
+}
+
+#[test]
+fn key_08_what_of_the_messages_is_in_the_outputs_counts() {
+    // rustc hashes these two words with the crate.
+    assert!(!same(replaced(",artifacts", ",artifacts,future-incompat")));
+    assert!(!same(replaced(",artifacts", "")));
+    assert!(same(replaced(
+        "--json=diagnostic-rendered-ansi,artifacts",
+        "--json=artifacts --json=diagnostic-rendered-ansi,artifacts"
+    )));
 }
 
 #[test]
@@ -220,7 +231,7 @@ fn key_20_a_salt_makes_everything_another_key() {
     let full = complete(&salted.query(), &[]).unwrap();
     let action =
         <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
-    assert_eq!(action.salt, Bytes::from_static(b"kache 1\0team"));
+    assert_eq!(action.salt, Bytes::from_static(b"kache 2\0team"));
 }
 
 #[test]

@@ -256,7 +256,8 @@ impl Reader {
         for word in value.split(',') {
             match word {
                 "artifacts" => self.rustc.presentation.announces_artifacts = true,
-                "diagnostic-short" | "diagnostic-rendered-ansi" | "future-incompat" => {}
+                "future-incompat" => self.rustc.presentation.reports_future_incompat = true,
+                "diagnostic-short" | "diagnostic-rendered-ansi" => {}
                 "unused-externs" | "unused-externs-silent" | "diagnostic-unicode" => {}
                 // `timings` says something else every time.
                 other => self.refuse(Reason::UnknownOption, format!("--json {other}")),

@@ -388,4 +388,16 @@ pub struct Presentation {
     pub is_json: bool,
     /// Whether the compiler is to announce each output it has written.
     pub announces_artifacts: bool,
+    /// Whether it is to report what a later compiler will refuse.
+    pub reports_future_incompat: bool,
+}
+
+impl Presentation {
+    /// What of `--json` rustc (1.95) makes part of a crate's hash, so that it is in the outputs
+    /// whether anything was said or not.
+    pub fn hashed(&self) -> Vec<&'static str> {
+        let artifacts = self.announces_artifacts.then_some("artifacts");
+        let future = self.reports_future_incompat.then_some("future-incompat");
+        artifacts.into_iter().chain(future).collect()
+    }
 }
