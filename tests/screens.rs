@@ -68,6 +68,7 @@ fn help_pages() {
         &["why-miss"],
         &["explain"],
         &["diff"],
+        &["verify"],
         &["init"],
         &["doctor"],
     ] {

@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod material;
 mod observation;
+mod recall;
 mod reference;
 mod task;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
+pub use recall::{Recalled, recall};
 pub use reference::{PARTS, Part, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
 pub use to_task::task;

@@ -295,6 +295,40 @@ fn key_05_a_file_with_two_contents_has_no_key() {
 }
 
 #[test]
+fn key_17_a_call_is_told_from_its_action_for_any_checkout() {
+    let more = "--cap-lints allow --remap-path-prefix=HOME/ws=/w -L native=HOME/.cargo/lib -L/opt/lib \
+        -L ../../elsewhere/lib --extern=y=HOME/ws/y.rlib -C linker=/usr/bin/cc -C incremental=inc \
+        --color always";
+    let env = |checkout: &mut Checkout| {
+        checkout.env[0] = ("OUT_DIR".to_owned(), Some(b"/kache/out/debug/build/x/out".to_vec()));
+    };
+    let change = |checkout: &mut Checkout| {
+        checkout.arguments = checkout.arguments.replace("--cap-lints allow", more);
+        env(checkout);
+    };
+    let (a, b) = (Checkout::with("/home/a", change), Checkout::with("/srv/b/longer", change));
+    let looks = task(&rustc(&a.call()), &a.call(), &a.roots(), &a.query(), Vec::new()).presentation;
+    let seen = [Observation::Presentation { options: looks.clone() }];
+    let recalled = recall(&explain(&a.query(), &seen), &b.roots()).unwrap();
+    assert_eq!(recalled.cwd, Path::new("/srv/b/longer/ws"));
+    let out_dir = OsString::from("/srv/b/longer/ws/target/debug/build/x/out");
+    assert_eq!(recalled.env, [(OsString::from("OUT_DIR"), out_dir)]);
+    let call = Call { argv: recalled.argv, ..b.call() };
+    let again = compose(&rustc(&call), &call, &b.roots(), &b.inputs(), b.paths).unwrap();
+    assert_eq!(again.digest, a.query().digest, "{:?}", call.argv);
+    let task = task(&rustc(&call), &call, &b.roots(), &again, Vec::new());
+    assert_eq!(task.presentation, looks, "{:?}", call.argv);
+    // By its bare name, as cargo calls it.
+    let bare = Call { argv: [&["rustc".into()], &a.call().argv[1..]].concat(), ..a.call() };
+    let query = compose(&rustc(&bare), &bare, &a.roots(), &a.inputs(), a.paths).unwrap();
+    assert_eq!(recall(&explain(&query, &[]), &b.roots()).unwrap().argv[0], "rustc");
+    // A root that this checkout has not.
+    let fewer = Roots::new(b.roots().iter().filter(|root| root.role != Role::Cargo).cloned());
+    assert_eq!(recall(&explain(&a.query(), &[]), &fewer), None);
+    assert_eq!(recall(&[], &b.roots()), None);
+}
+
+#[test]
 fn key_22_the_order_in_which_files_are_found_does_not_count() {
     let query = Checkout::at("/home/a").query();
     let file = |number: usize| {

@@ -4,7 +4,7 @@
 //! hexadecimal behind a mark, and so is what begins with that mark, so that two different
 //! values are never one text (KEY-02).
 
-const MARK: &str = "hex:";
+pub(super) const MARK: &str = "hex:";
 
 /// Bytes as text.
 pub(super) fn text(bytes: &[u8]) -> String {
@@ -12,6 +12,14 @@ pub(super) fn text(bytes: &[u8]) -> String {
         Ok(text) if !text.starts_with(MARK) => text.to_owned(),
         _ => hexadecimal(bytes),
     }
+}
+
+/// The reverse of [`text`]; `None` for what that never makes.
+pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let Some(digits) = text.strip_prefix(MARK) else { return Some(text.as_bytes().to_vec()) };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 /// Bytes as text without an end of line.
@@ -53,5 +61,13 @@ mod tests {
         assert_eq!(line(b"a\nb"), "hex:610a62");
         assert_eq!(path_text(b"ws/\xff/a"), "ws/hex:ff/a");
         assert_eq!(path_text(b"ws/hex:a/b"), "ws/hex:6865783a61/b");
+    }
+
+    #[test]
+    fn bytes_are_found_again() {
+        for bytes in [&b"a b"[..], b"\xff\x00", b"hex:ff", b""] {
+            assert_eq!(bytes_of(&text(bytes)).as_deref(), Some(bytes));
+        }
+        assert_eq!((bytes_of("hex:f"), bytes_of("hex:0x")), (None, None));
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Print how two actions differ
     Diff(DiffArgs),
+    /// Compile stored actions once more, and see that they come out the same
+    Verify(VerifyArgs),
     /// Have cargo call kache, by one line in cargo's own configuration
     Init(InitArgs),
     /// Find out what is wrong, if anything is
@@ -171,6 +173,34 @@ pub(super) struct DiffArgs {
     /// The later one's
     #[arg(value_name = "NOW")]
     pub(super) now: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// So many of those that are on record, chosen at random; the default, with 10
+    #[arg(long, value_name = "N", conflicts_with_all = ["name", "all"])]
+    pub(super) sample: Option<usize>,
+    /// Those of one crate
+    #[arg(long = "crate", value_name = "CRATE", conflicts_with = "all")]
+    pub(super) name: Option<String>,
+    /// Every one that is on record
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Choose as an earlier sample did, which printed this number
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["name", "all"])]
+    pub(super) seed: Option<u64>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = VerifyFormat::Text)]
+    pub(super) format: VerifyFormat,
+}
+
+/// How a verification is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum VerifyFormat {
+    /// For a terminal: each disagreement, then what it comes to
+    Text,
+    /// For programs
+    Json,
 }
 
 fn since(text: &str) -> Result<Duration, String> {

@@ -32,8 +32,13 @@ pub(super) const CONFIGURATION: ExitStatus = ExitStatus { code: 5, meaning: "the
 pub(super) const UNWELL: ExitStatus =
     ExitStatus { code: 6, meaning: "`kache doctor` found something that is wrong" };
 
+/// `kache verify` has found two results of one action.
+pub(super) const DISAGREEMENT: ExitStatus =
+    ExitStatus { code: 7, meaning: "`kache verify` found two results of one action" };
+
 /// All of them.
-pub const ALL: &[ExitStatus] = &[OK, FAILURE, USAGE, NOT_RUNNING, TROUBLE, CONFIGURATION, UNWELL];
+pub const ALL: &[ExitStatus] =
+    &[OK, FAILURE, USAGE, NOT_RUNNING, TROUBLE, CONFIGURATION, UNWELL, DISAGREEMENT];
 
 #[cfg(test)]
 mod tests {

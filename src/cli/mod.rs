@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod starter;
 mod stats;
+mod verify;
 mod why_miss;
 
 pub use args::command;

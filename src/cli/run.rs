@@ -7,7 +7,7 @@ use clap::Parser as _;
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
-use super::{config, daemon, diff, doctor, explain, init, output, report, stats, why_miss};
+use super::{config, daemon, diff, doctor, explain, init, output, report, stats, verify, why_miss};
 
 /// The whole of the engine's command line.
 pub fn main() -> ExitCode {
@@ -27,6 +27,7 @@ fn dispatch(cli: Cli) -> Result<ExitStatus, Failure> {
         Command::WhyMiss(args) => why_miss::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -160,7 +160,7 @@ pub(super) fn may_matter(name: &OsStr) -> bool {
 
 /// All variables of this process.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
-pub(super) fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
+pub fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 

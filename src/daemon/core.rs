@@ -109,6 +109,8 @@ pub enum Effect {
     Upkeep,
     /// Send this blob, read somewhere else.
     Fetch(ConnectionId, control::Fetch),
+    /// Say about this action what to run, or what came of it, found out somewhere else.
+    Verify(ConnectionId, Box<control::Verify>),
     /// A client makes a compiler call.
     Compile(ConnectionId, Box<Compile>),
     /// Its compiler has ended.
@@ -323,6 +325,7 @@ impl Core {
             Some(request::Kind::Compile(compile)) => self.called(id, compile),
             Some(request::Kind::Ran(ran)) => self.has_run(id, ran),
             Some(request::Kind::Fetch(fetch)) => vec![Effect::Fetch(id, fetch)],
+            Some(request::Kind::Verify(verify)) => vec![Effect::Verify(id, Box::new(verify))],
             // It is good to know in a core dump, and nothing follows from it.
             Some(request::Kind::Began(_)) => Vec::new(),
             _ => {

@@ -79,6 +79,18 @@ fn dmn_06_who_asks_for_a_blob_does_not_keep_the_daemon() {
 }
 
 #[test]
+fn who_asks_what_to_compile_once_more_hears_it_from_elsewhere() {
+    let mut core = serving();
+    client(&mut core, s(1), 1, false);
+    let verify = kache_client::control::Verify { action: vec![7; 32].into(), ..Default::default() };
+    for is_made in [false, true] {
+        let verify = kache_client::control::Verify { is_made, ..verify.clone() };
+        let asked = core.handle(s(2), Event::Frame(1, ask(request::Kind::Verify(verify.clone()))));
+        assert_eq!(asked, [Effect::Verify(1, Box::new(verify))]);
+    }
+}
+
+#[test]
 fn dmn_03_versions_that_do_not_understand_one_another_part() {
     for (protocol, version, only_looking, leaves) in [
         (6, "1.6.0", false, true),

@@ -26,6 +26,7 @@ use super::fetch::Fetches;
 use super::status::{self, Facts};
 use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
+use super::verifying::Verifying;
 use crate::pipeline::{Pipeline, StoreSlot};
 
 /// How many events may wait. Whoever brings one more waits: a flood slows itself.
@@ -72,6 +73,7 @@ struct Running {
     store: Option<Open>,
     mailboxes: Mailboxes,
     fetches: Fetches,
+    verifying: Verifying,
     calls: Calls,
     /// The store as calls see it.
     slot: watch::Sender<StoreSlot>,
@@ -106,6 +108,7 @@ impl Driver {
             store: None,
             mailboxes: Mailboxes::default(),
             fetches: Fetches::default(),
+            verifying: Verifying::default(),
             calls,
             slot,
             activity,
@@ -206,6 +209,11 @@ impl Running {
             Effect::Fetch(id, fetch) => {
                 if let Some((replies, _)) = self.mailboxes.replies(id) {
                     self.fetches.begin(self.store.as_ref().map(|open| &open.store), &fetch.hash, replies);
+                }
+            }
+            Effect::Verify(id, verify) => {
+                if let Some((replies, _)) = self.mailboxes.replies(id) {
+                    self.verifying.begin(self.calls.pipeline(), &verify, replies);
                 }
             }
             Effect::Compile(id, compile) => {

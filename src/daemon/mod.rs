@@ -18,6 +18,7 @@ mod serving;
 mod status;
 mod turning_away;
 mod upkeep;
+mod verifying;
 mod wire;
 
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};

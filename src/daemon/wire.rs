@@ -23,11 +23,11 @@ pub(super) fn call(compile: &Compile) -> Call {
     }
 }
 
-fn text(bytes: &Bytes) -> OsString {
+pub(super) fn text(bytes: &Bytes) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-fn pair(pair: &Bytes) -> (OsString, OsString) {
+pub(super) fn pair(pair: &Bytes) -> (OsString, OsString) {
     let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
     let value = pair.get(at + 1..).unwrap_or_default();
     (OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(value.to_vec()))
@@ -92,7 +92,7 @@ pub(super) fn run(run: pipeline::Run) -> reply::Kind {
     })
 }
 
-fn bytes(text: OsString) -> Bytes {
+pub(super) fn bytes(text: OsString) -> Bytes {
     Bytes::from(text.into_vec())
 }
 

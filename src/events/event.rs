@@ -47,6 +47,8 @@ pub struct Event {
     pub cwd: String,
     /// The workspace or target directory, which tells worktrees apart.
     pub root: String,
+    /// Where the checkout lies: the directories of its roots, by their names in an input root.
+    pub roots: Vec<(String, String)>,
     /// How the nearest earlier call of the same query differs; only for misses.
     pub changes: Vec<Change>,
     /// The action that these changes count from, as hexadecimal; empty where there is none.
@@ -80,6 +82,7 @@ impl Event {
             action: String::new(),
             cwd: String::new(),
             root: String::new(),
+            roots: Vec::new(),
             changes: Vec::new(),
             nearest: String::new(),
             not_stored: String::new(),

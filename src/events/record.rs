@@ -22,6 +22,12 @@ const CHANGE_TEXT_BYTES_MAX: usize = 1024;
 /// How many changes are kept. Who changed more wants the first few, and their number.
 pub(super) const CHANGES_MAX: usize = 16;
 
+/// How many roots are kept: those that every call has, and some that are named by the user.
+const ROOTS_MAX: usize = 12;
+
+/// Their names have a few letters.
+const ROLE_BYTES_MAX: usize = 64;
+
 /// The kind of the change that stands for those beyond [`CHANGES_MAX`].
 const MORE: &str = "more";
 
@@ -153,7 +159,12 @@ fn call_message(id: u64, event: &Event) -> wire::Call {
         changes: change_messages(&event.changes),
         nearest: text(&event.nearest),
         not_stored: text(&event.not_stored),
+        roots: event.roots.iter().take(ROOTS_MAX).map(root_message).collect(),
     }
+}
+
+fn root_message((role, dir): &(String, String)) -> wire::Root {
+    wire::Root { role: cut(role, ROLE_BYTES_MAX), dir: cut(dir, CHANGE_TEXT_BYTES_MAX) }
 }
 
 fn phase_message((phase, took): &(Phase, Duration)) -> wire::Phase {
@@ -210,6 +221,7 @@ fn event(call: wire::Call) -> Option<Event> {
         changes: call.changes.into_iter().map(change).collect(),
         nearest: call.nearest,
         not_stored: call.not_stored,
+        roots: call.roots.into_iter().map(|root| (root.role, root.dir)).collect(),
     })
 }
 
@@ -252,6 +264,7 @@ pub(super) fn full_event() -> Event {
         action: text("bb"),
         cwd: text("/w"),
         root: text("/w/target"),
+        roots: vec![(text("out"), text("/w/target"))],
         changes: vec![Change { kind: text("env"), name: text("X"), before: None, now: Some(String::new()) }],
         nearest: text("cc"),
         not_stored: text("inputs-changed: `src/lib.rs`"),
@@ -341,6 +354,7 @@ mod tests {
             nearest: long.clone(),
             not_stored: long.clone(),
             phases: vec![(Phase::Parse, Duration::MAX); 1000],
+            roots: vec![(long.clone(), long.clone()); 1000],
             changes: vec![change; 1000],
             ..Event::new(SystemTime::now(), &*long, Outcome::Miss)
         };

@@ -11,5 +11,5 @@ pub use error::LookupError;
 pub use find::{Env, find};
 pub use key::{action_key, record_key};
 pub use outcome::{Difference, Found, Miss};
-pub use quarantine::{Disagreement, is_quarantined, quarantine, release};
+pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};
 pub use trails::{learn, read_trail};

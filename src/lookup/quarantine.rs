@@ -18,8 +18,17 @@ const PURPOSE: &str = "kache quarantine 1";
 pub struct Disagreement {
     /// The output, by its path in the result.
     pub output: String,
-    /// The first byte that differs; none where only one of the two has this output.
-    pub offset: Option<u64>,
+    /// How its bytes differ; none where only one of the two has this output.
+    pub bytes: Option<DifferentBytes>,
+}
+
+/// How the bytes of two files differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DifferentBytes {
+    /// The first that does.
+    pub offset: u64,
+    /// How many do, in place; what only the longer file has counts too.
+    pub count: u64,
 }
 
 /// Takes an action out of service. The record first, so that no moment is without either.
@@ -28,8 +37,8 @@ pub fn quarantine(
     action: &Digest<ActionMessage>,
     disagreement: &Disagreement,
 ) -> Result<(), StoreError> {
-    let offset = disagreement.offset.map(|offset| offset.to_string()).unwrap_or_default();
-    let text = format!("{offset} {}", disagreement.output);
+    let bytes = disagreement.bytes.map(|bytes| format!("{}/{}", bytes.offset, bytes.count));
+    let text = format!("{} {}", bytes.unwrap_or_default(), disagreement.output);
     let metadata = ExecutedActionMetadata { worker: PURPOSE.to_owned(), ..Default::default() };
     let record = ActionResult {
         stdout_raw: text.into_bytes().into(),
@@ -49,8 +58,13 @@ pub fn is_quarantined(
     let text = stored.decode()?.stdout_raw;
     let text = String::from_utf8_lossy(&text);
     // A record that cannot be read is one all the same.
-    let (offset, output) = text.split_once(' ').unwrap_or(("", &text));
-    Ok(Some(Disagreement { output: output.to_owned(), offset: offset.parse().ok() }))
+    let (bytes, output) = text.split_once(' ').unwrap_or(("", &text));
+    Ok(Some(Disagreement { output: output.to_owned(), bytes: different_bytes(bytes) }))
+}
+
+fn different_bytes(text: &str) -> Option<DifferentBytes> {
+    let (offset, count) = text.split_once('/')?;
+    Some(DifferentBytes { offset: offset.parse().ok()?, count: count.parse().ok()? })
 }
 
 /// Puts an action back into service, for when whoever caused the disagreement is mended.

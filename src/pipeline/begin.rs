@@ -297,6 +297,8 @@ impl Asked {
         event.cwd = self.call.cwd.display().to_string();
         let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
         event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();
+        event.roots =
+            task.roots.iter().map(|root| (root.role.dir_name(), root.dir.display().to_string())).collect();
         event
     }
 

@@ -1,9 +1,9 @@
-//! Compiling a hit once more, in the background, to see whether it comes out the same
-//! (`cache.verify_sample`).
+//! Compiling what is stored once more, to see whether it comes out the same: a hit in the
+//! background (`cache.verify_sample`), or what a command asks for.
 //!
 //! What a compile reads unseen, such as a file that a proc macro opens, makes two results of
-//! one action (KEY-23). Whoever samples hits finds out: the action is taken out of service.
-//! The build is not touched: the compiler writes elsewhere, and nobody waits for it.
+//! one action (KEY-23). Whoever looks finds out: the action is taken out of service. The
+//! checkout is not touched: the compiler writes elsewhere.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -21,16 +21,20 @@ use kache_proto::reapi::{ActionResult, OutputFile};
 use super::begin::Pipeline;
 use super::prepare::Prepared;
 use super::run;
-use crate::action::OutputKind;
+use crate::action::{Output, OutputKind};
 use crate::invocation::Call;
 use crate::lookup::{self, Disagreement, Found};
 use crate::publish;
 use crate::restore::dates::place_of;
 
-/// What lies here belongs to a verification under way, or to one that was killed.
-const DIRECTORY: &str = "verify";
+/// Where outputs of verifications go, in the cache directory. What lies here belongs to one
+/// that is under way, or that was killed.
+pub const VERIFY_DIRECTORY: &str = "verify";
 
-/// A hit that is to be compiled again.
+/// Those in the background have this of it.
+const BACKGROUND: &str = "background";
+
+/// A result that is to be made again.
 #[derive(Debug)]
 pub struct Verification {
     pub(super) call: Arc<Call>,
@@ -53,47 +57,74 @@ impl Sampler {
 impl Pipeline {
     /// Compiles it again and compares. It takes as long as the compile does; one at a time.
     pub fn verify(&self, verification: &Verification) {
-        let directory = self.cache_dir().join(DIRECTORY);
-        match self.disagreement(verification, &directory) {
+        let directory = self.cache_dir().join(VERIFY_DIRECTORY).join(BACKGROUND);
+        match self.verify_in(verification, &directory) {
             Ok(None) => {}
-            Ok(Some(found)) => tracing::error!(
-                "two runs of action {} of `{}` disagree about `{}`: it is out of service",
-                verification.action.hash.to_hex(),
-                verification.prepared.task.label.crate_name,
-                found.output,
-            ),
+            Ok(Some(found)) => verification.complain(&found),
             Err(error) => tracing::warn!("failed to verify a hit: {error}"),
         }
         let _ = fs::remove_dir_all(&directory);
     }
 
-    fn disagreement(
+    fn verify_in(
         &self,
         verification: &Verification,
         directory: &Path,
     ) -> anyhow::Result<Option<Disagreement>> {
-        let Verification { call, prepared, action, result } = verification;
-        let Some(argv) = argv_into(&run::on_a_miss(call, prepared).argv, directory) else { return Ok(None) };
+        let Some(argv) = verification.argv_into(directory) else { return Ok(None) };
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory)?;
         // One that fails where the first succeeded has read something else, too; but so it does
         // where the machine is out of memory. That is no evidence.
-        if !compile(&argv, call)? {
+        if !compile(&argv, &verification.call)? {
             return Ok(None);
         }
         let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
-        let (now, but) = outputs(prepared, directory, &store)?;
+        self.compare(verification, directory, &store)
+    }
+
+    /// Holds what was made in this directory against what is stored. Two results of one action
+    /// take it out of service.
+    pub(super) fn compare(
+        &self,
+        verification: &Verification,
+        directory: &Path,
+        store: &Store,
+    ) -> anyhow::Result<Option<Disagreement>> {
+        let Verification { call, prepared, action, result } = verification;
+        let (now, but) = outputs(prepared, directory, store)?;
         let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
         let found = publish::disagreement(prepared.task.query.function, &before, &now, &but, store.blobs())?;
         let Some(found) = found else { return Ok(None) };
         // Whatever was edited meanwhile is no disagreement.
-        match self.find(call, prepared, &store)? {
+        match self.find(call, prepared, store)? {
             Found::Hit { action: still, .. } if still == *action => {
                 lookup::quarantine(store.actions(), action, &found)?;
                 Ok(Some(found))
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl Verification {
+    /// The compiler's command line with its outputs in this directory. `None` where it names
+    /// one of them by a path of its own.
+    pub(super) fn argv_into(&self, directory: &Path) -> Option<Vec<OsString>> {
+        let Verification { call, prepared, .. } = self;
+        let out_dir = call.cwd.join(prepared.rustc.out_dir.as_deref()?);
+        let stays = |output: &Output| output.path.parent() == Some(&*out_dir);
+        let argv = || argv_into(&run::on_a_miss(call, prepared).argv, directory);
+        prepared.task.outputs.iter().all(stays).then(argv).flatten()
+    }
+
+    pub(super) fn complain(&self, found: &Disagreement) {
+        tracing::error!(
+            "two runs of action {} of `{}` disagree about `{}`: it is out of service",
+            self.action.hash.to_hex(),
+            self.prepared.task.label.crate_name,
+            found.output,
+        );
     }
 }
 

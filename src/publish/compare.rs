@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kache_cas::{BlobStore, Content, Digest, DigestFunction, Mention, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
 
-use crate::lookup::Disagreement;
+use crate::lookup::{DifferentBytes, Disagreement};
 
 /// What is read of two blobs at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -28,23 +28,23 @@ pub fn disagreement(
     let (before, mut now) = (by_path(before), by_path(now));
     for (path, one) in before {
         let Some(other) = now.remove(&path) else {
-            return Ok(Some(Disagreement { output: path, offset: None }));
+            return Ok(Some(Disagreement { output: path, bytes: None }));
         };
         if one.digest != other.digest {
-            let offset = first_difference(function, &one, &other, blobs)?;
-            return Ok(Some(Disagreement { output: path, offset }));
+            let bytes = different_bytes(function, &one, &other, blobs)?;
+            return Ok(Some(Disagreement { output: path, bytes }));
         }
     }
-    Ok(now.into_keys().next().map(|output| Disagreement { output, offset: None }))
+    Ok(now.into_keys().next().map(|output| Disagreement { output, bytes: None }))
 }
 
-/// The first byte that differs; `None` where one of the two cannot be read any more.
-fn first_difference(
+/// How their bytes differ; `None` where one of the two cannot be read any more.
+fn different_bytes(
     function: DigestFunction,
     one: &OutputFile,
     other: &OutputFile,
     blobs: &dyn BlobStore,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<DifferentBytes>, StoreError> {
     let open = |file: &OutputFile| -> Result<Option<Content>, StoreError> {
         let Some(digest) = &file.digest else { return Ok(None) };
         let digest: Digest = Digest::parse(function, &digest.hash, digest.size_bytes)?;
@@ -54,15 +54,21 @@ fn first_difference(
         }
     };
     let (Some(one), Some(other)) = (open(one)?, open(other)?) else { return Ok(None) };
-    let mut offset = 0;
+    let mut at = 0;
+    let mut different: Option<DifferentBytes> = None;
     loop {
-        let (Ok(a), Ok(b)) = (one.read_at(offset, PIECE_BYTES), other.read_at(offset, PIECE_BYTES)) else {
+        let (Ok(a), Ok(b)) = (one.read_at(at, PIECE_BYTES), other.read_at(at, PIECE_BYTES)) else {
             return Ok(None);
         };
-        let equal = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-        offset += equal as u64;
-        if equal < a.len() || equal < b.len() || a.is_empty() {
-            return Ok(Some(offset));
+        let length = a.len().max(b.len());
+        let differs = |place: &usize| a.get(*place) != b.get(*place);
+        for place in (0..length).filter(differs) {
+            let first = DifferentBytes { offset: at + place as u64, count: 0 };
+            different.get_or_insert(first).count += 1;
         }
+        if length == 0 {
+            return Ok(different);
+        }
+        at += length as u64;
     }
 }

@@ -58,8 +58,8 @@ impl fmt::Display for Refusal {
 }
 
 fn place(at: &Disagreement) -> String {
-    match at.offset {
-        Some(offset) => format!("`{}` from byte {offset}", at.output),
+    match at.bytes {
+        Some(bytes) => format!("`{}` from byte {}, in {} bytes", at.output, bytes.offset, bytes.count),
         None => format!("`{}` is in one of them only", at.output),
     }
 }

@@ -15,7 +15,7 @@ use super::{Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
-use crate::lookup::{Disagreement, Found, Miss, action_key, find, release};
+use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
 use crate::restore::{RestoreError, restore};
 use crate::roles::{Role, RolePath};
@@ -299,8 +299,11 @@ fn key_23_two_results_of_one_action_take_it_out_of_service() {
     let rlib = checkout.output(OutputKind::Rlib);
     let mut bytes = fs::read(&rlib).unwrap();
     bytes[7_000] ^= 1;
+    bytes[7_002] ^= 1;
+    bytes.push(0);
     write(&rlib, &bytes);
-    let at = Disagreement { output: "out/debug/deps/libx-1.rlib".to_owned(), offset: Some(7_000) };
+    let different = DifferentBytes { offset: 7_000, count: 3 };
+    let at = Disagreement { output: "out/debug/deps/libx-1.rlib".to_owned(), bytes: Some(different) };
     assert_eq!(refusal(checkout.publish(&captured)), Refusal::Disagrees(at.clone()));
     assert_eq!(checkout.find(), Found::Miss(Miss::Quarantined(action)));
     // Not even by a third run that agrees with one of them.

@@ -29,4 +29,5 @@ mod tree;
 mod trouble;
 mod unit;
 mod values;
+mod verify;
 mod volumes;

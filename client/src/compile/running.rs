@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -78,9 +78,7 @@ fn start(run: &Run, stdin: &Stdin) -> io::Result<Child> {
     for name in &run.env_unset {
         command.env_remove(from_bytes(name));
     }
-    let parent = std::process::id();
-    // SAFETY: the hook makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(move || os::die_with_parent(parent)) };
+    os::bind_to_this_process(&mut command);
     command.spawn()
 }
 

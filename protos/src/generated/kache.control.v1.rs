@@ -14,7 +14,7 @@ pub struct Hello {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -42,11 +42,13 @@ pub mod request {
         Began(super::Began),
         #[prost(message, tag = "6")]
         Fetch(super::Fetch),
+        #[prost(message, tag = "7")]
+        Verify(super::Verify),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: ::core::option::Option<reply::Kind>,
 }
 /// Nested message and enum types in `Reply`.
@@ -73,6 +75,8 @@ pub mod reply {
         Noted(super::Noted),
         #[prost(message, tag = "10")]
         Fetched(super::Fetched),
+        #[prost(message, tag = "11")]
+        Verdict(super::Verdict),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -308,4 +312,85 @@ pub struct Fetched {
     /// Absent: it is not in the store.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// A stored result that is to be compiled once more. Asked twice: before the compile, where the
+/// answer is what to run, and after it, with the same and `is_made`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Verify {
+    /// The action's hash, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub action: ::prost::bytes::Bytes,
+    /// Where a checkout lies that this action is known of.
+    #[prost(message, repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<Root>,
+    /// Variables of the caller that no key counts, `NAME=value`.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The directory that outputs go to; nobody else's.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub into: ::prost::bytes::Bytes,
+    /// The compiler has run, and the outputs are there.
+    #[prost(bool, tag = "5")]
+    pub is_made: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Root {
+    /// Its name in an input root, such as `ws`.
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub dir: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Verdict {
+    #[prost(oneof = "verdict::Kind", tags = "1, 2, 3, 4")]
+    pub kind: ::core::option::Option<verdict::Kind>,
+}
+/// Nested message and enum types in `Verdict`.
+pub mod verdict {
+    /// Run this, with this environment and no other.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Rerun {
+        /// The program first.
+        #[prost(bytes = "bytes", repeated, tag = "1")]
+        pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub cwd: ::prost::bytes::Bytes,
+        /// `NAME=value`, one each.
+        #[prost(bytes = "bytes", repeated, tag = "3")]
+        pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    }
+    /// It cannot be compared, and why.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Skipped {
+        #[prost(string, tag = "1")]
+        pub reason: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub detail: ::prost::alloc::string::String,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Agreed {}
+    /// It is out of service.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Disagreed {
+        /// The output, by its path in the result.
+        #[prost(string, tag = "1")]
+        pub output: ::prost::alloc::string::String,
+        /// The first byte that differs, and how many do; absent where one of the two is not there.
+        #[prost(uint64, optional, tag = "2")]
+        pub offset: ::core::option::Option<u64>,
+        #[prost(uint64, optional, tag = "3")]
+        pub differing_bytes: ::core::option::Option<u64>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Rerun(Rerun),
+        #[prost(message, tag = "2")]
+        Skipped(Skipped),
+        #[prost(message, tag = "3")]
+        Agreed(Agreed),
+        #[prost(message, tag = "4")]
+        Disagreed(Disagreed),
+    }
 }

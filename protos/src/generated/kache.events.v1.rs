@@ -71,6 +71,17 @@ pub struct Call {
     /// Why nothing was stored.
     #[prost(string, tag = "24")]
     pub not_stored: ::prost::alloc::string::String,
+    /// Where the call's checkout lies, so that its action can be compiled there once more.
+    #[prost(message, repeated, tag = "25")]
+    pub roots: ::prost::alloc::vec::Vec<Root>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Root {
+    /// Its name in an input root, such as `ws`.
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub dir: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Phase {

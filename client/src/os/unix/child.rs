@@ -1,6 +1,8 @@
 //! A child that is not to outlive this process, and signals that are its own.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -66,7 +68,7 @@ pub fn wait_unreaped(child: u32) -> io::Result<()> {
 
 /// For the child, before it becomes another program: the kernel ends it when `parent` ends.
 #[cfg(target_os = "linux")]
-pub fn die_with_parent(parent: u32) -> io::Result<()> {
+fn die_with_parent(parent: u32) -> io::Result<()> {
     // SAFETY: both calls take numbers and touch no memory.
     unsafe {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -80,9 +82,16 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Whatever ends this process ends the command's, once it is started.
+pub fn bind_to_this_process(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: the hook makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(move || die_with_parent(parent)) };
+}
+
 /// There is no such thing here.
 #[cfg(not(target_os = "linux"))]
-pub fn die_with_parent(_parent: u32) -> io::Result<()> {
+fn die_with_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 

@@ -7,7 +7,7 @@ mod private_dir;
 mod socket;
 mod user;
 
-pub use child::{HandingOn, children_cpu_time, die_with_parent, hand_signals_on_to, wait_unreaped};
+pub use child::{HandingOn, bind_to_this_process, children_cpu_time, hand_signals_on_to, wait_unreaped};
 pub use detach::{Announcer, detach};
 pub use lock::{Lock, LockError};
 pub use private_dir::{DirError, check_private_dir, ensure_private_dir};

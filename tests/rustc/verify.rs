@@ -1,0 +1,117 @@
+//! `kache verify`: what is stored is compiled once more, and nothing but that is done.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::project::{self, mini};
+use crate::step::Built;
+use crate::tree::{Tree, assert_untouched};
+
+/// A macro of which no two runs are alike, and nothing that it reads is to blame.
+const CLOCK: &str = r#"use proc_macro::TokenStream;
+#[proc_macro]
+pub fn now(_: TokenStream) -> TokenStream {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("{}u64", now.as_nanos() as u64).parse().unwrap()
+}
+"#;
+
+/// Verifies; what it found, and how it ended.
+fn verify(home: &Home, args: &[&str]) -> (Value, Built) {
+    let built = home.kache(&[&["verify", "--format", "json"], args].concat()).run();
+    let document = serde_json::from_str(&built.stdout).unwrap_or_else(|error| panic!("{error}: {built:#?}"));
+    (document, built)
+}
+
+/// A program that prints when it was compiled.
+fn clock(home: &Home, name: &str) -> Tree {
+    let tree = project::program(home, name, "fn main() { println!(\"{}\", pm::now!()) }");
+    tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
+    tree.write(
+        "pm/Cargo.toml",
+        "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
+    );
+    tree.write("pm/src/lib.rs", CLOCK);
+    tree
+}
+
+#[test]
+fn key_23_a_sound_build_is_verified_without_touching_it() {
+    let home = Home::new();
+    let tree = mini(&home, "ws");
+    home.cargo(&tree, &["build", "--all-targets"]).ok();
+    home.cargo(&tree, &["check"]).ok();
+    home.cargo(&tree, &["clippy"]).ok();
+    home.cargo(&tree, &["build", "--release", "-p", "app"]).ok();
+    let before = tree.files("");
+    let (found, built) = verify(&home, &["--all"]);
+    assert_eq!(built.code, Some(0), "{built:#?}");
+    assert!(found["verified"].as_u64().unwrap() > 20, "{built:#?}");
+    assert_eq!(found["agreed"], found["verified"], "{built:#?}");
+    assert_eq!(found["skipped"], serde_json::json!({}), "{built:#?}");
+    assert_eq!(built.calls.0, [], "what is verified is no wrapper's call");
+    assert_untouched(&tree.files(""), &before);
+    let left = fs::read_dir(home.variable("KACHE_CACHE_DIR").join("verify")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["command.lock"]);
+    home.cargo(&tree, &["build", "--all-targets"]).ok().expect_silent();
+}
+
+#[test]
+fn key_23_two_results_of_one_action_are_found_and_named() {
+    let home = Home::new();
+    let tree = clock(&home, "a");
+    home.cargo(&tree, &["build"]).ok();
+    let first = tree.prints("target/debug/prog");
+    let (found, built) = verify(&home, &["--crate", "prog"]);
+    assert_eq!(built.code, Some(7), "{built:#?}");
+    assert_eq!((&found["verified"], &found["disagreed"]), (&1.into(), &1.into()), "{built:#?}");
+    let one = &found["disagreements"][0];
+    assert_eq!(one["crate_name"], "prog");
+    assert!(one["output"].as_str().unwrap().starts_with("out/debug/deps/prog-"), "{one}");
+    assert!(one["offset"].as_u64().unwrap() > 0 && one["differing_bytes"].as_u64().unwrap() > 0, "{one}");
+    // It is so from now on.
+    let (found, _) = verify(&home, &["--all"]);
+    assert_eq!(found["skipped"]["out_of_service"], 1, "{found:#}");
+    assert_eq!(found["agreed"], 1, "the macro itself is sound: {found:#}");
+    // What is out of service is compiled, and is right.
+    tree.remove("target");
+    let again = home.cargo(&tree, &["build"]).ok();
+    let call = again.calls.compiles().find(|call| call.crate_name == "prog").unwrap();
+    assert_eq!((&*call.result, call.compiler_runs), ("miss", 1), "{again:#?}");
+    assert_ne!(tree.prints("target/debug/prog"), first);
+}
+
+#[test]
+fn key_23_what_was_edited_or_removed_is_no_disagreement() {
+    let home = Home::new();
+    let tree = clock(&home, "a");
+    home.cargo(&tree, &["build"]).ok();
+    tree.write("src/main.rs", "fn main() { println!(\"{}\", pm::now!() + 1) }");
+    let (found, built) = verify(&home, &["--crate", "prog"]);
+    assert_eq!((built.code, &found["skipped"]["inputs_changed"]), (Some(0), &1.into()), "{built:#?}");
+    tree.write("src/main.rs", "fn main() { println!(\"{}\", pm::now!()) }");
+    fs::rename(tree.path(), tree.path().with_extension("moved")).unwrap();
+    let (found, built) = verify(&home, &["--all"]);
+    assert_eq!((built.code, &found["skipped"]["checkout_gone"]), (Some(0), &2.into()), "{built:#?}");
+    assert_eq!(found["verified"], 0, "{built:#?}");
+}
+
+#[test]
+fn key_23_a_sample_can_be_taken_again() {
+    let home = Home::new();
+    let tree = mini(&home, "ws");
+    home.cargo(&tree, &["check"]).ok();
+    let sample = |seed: &str| {
+        let built = home.kache(&["verify", "--sample", "3", "--seed", seed]).ok();
+        assert!(built.stdout.starts_with("verified 3 actions in"), "{built:#?}");
+        assert!(built.stderr.starts_with(&format!("kache: sample 3 with --seed {seed}\n")), "{built:#?}");
+        built.stderr.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(sample("1"), sample("1"));
+    let unknown = home.kache(&["verify", "--crate", "nothing"]).run();
+    assert_eq!(unknown.code, Some(1), "{unknown:#?}");
+    assert!(unknown.stderr.contains("no stored action of a crate `nothing` is on record"), "{unknown:#?}");
+}
