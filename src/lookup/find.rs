@@ -37,7 +37,7 @@ pub fn find(
     let Some(trail) = read_trail(actions, &task.query, Mention::Use)? else {
         return Ok(Found::Miss(Miss::NewQuery));
     };
-    let view = View { task, env, world, files: RefCell::default(), listings: RefCell::default() };
+    let view = View::new(task, env, world);
     let mut nearest: Option<Vec<Difference>> = None;
     for (place, set) in trail.sets.iter().enumerate() {
         let most = nearest.as_ref().map_or(usize::MAX, Vec::len);
@@ -53,6 +53,36 @@ pub fn find(
         return Ok(found);
     }
     Ok(Found::Miss(nearest.map_or(Miss::NewQuery, Miss::Changed)))
+}
+
+/// What the newest run of this query saw, as it is now. A call for which this differs compiles
+/// something else.
+pub fn outlook(
+    task: &Task,
+    env: Env<'_>,
+    world: &dyn World,
+    actions: &dyn ActionCache,
+) -> Result<Vec<Observation>, LookupError> {
+    let Some(trail) = read_trail(actions, &task.query, Mention::Peek)? else { return Ok(Vec::new()) };
+    let view = View::new(task, env, world);
+    let newest = trail.sets.first().map(|set| &*set.observations).unwrap_or_default();
+    newest.iter().filter_map(|before| view.observe_again(before).transpose()).collect()
+}
+
+/// Whether another call's outlook is this one's too.
+pub fn shares_outlook(
+    task: &Task,
+    env: Env<'_>,
+    world: &dyn World,
+    outlook: &[Observation],
+) -> Result<bool, LookupError> {
+    let view = View::new(task, env, world);
+    for seen in outlook {
+        if view.observe_again(seen)?.as_ref() != Some(seen) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn fetch(set: &ObservationSet, actions: &dyn ActionCache) -> Result<Found, LookupError> {
@@ -76,7 +106,11 @@ struct View<'a> {
     listings: RefCell<HashMap<RolePath, Option<Digest>>>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn new(task: &'a Task, env: Env<'a>, world: &'a dyn World) -> View<'a> {
+        View { task, env, world, files: RefCell::default(), listings: RefCell::default() }
+    }
+
     /// How the world differs from this set, or `None` when that is in `most` ways or more.
     fn differences(&self, set: &ObservationSet, most: usize) -> Result<Option<Vec<Difference>>, LookupError> {
         let mut differences = Vec::new();

@@ -8,7 +8,7 @@ mod quarantine;
 mod trails;
 
 pub use error::LookupError;
-pub use find::{Env, find};
+pub use find::{Env, find, outlook, shares_outlook};
 pub use key::{action_key, record_key};
 pub use outcome::{Difference, Found, Miss};
 pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};

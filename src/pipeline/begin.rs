@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::answer::{Begun, Reply};
 use super::flights::{Boarding, Flights, Landing};
 use super::outputs::Outputs;
-use super::pending::{Client, FlightKey, Pending, Ticket};
+use super::pending::{Client, FlightKey, Outlook, Pending, Ticket};
 use super::phases::Phases;
 use super::prepare::Prepared;
 use super::recorder::Recorder;
@@ -43,7 +43,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 pub struct Pipeline {
     pub(super) recorder: Recorder,
     pub(super) configs: CallConfigs,
-    pub(super) flights: Flights<FlightKey>,
+    pub(super) flights: Flights<FlightKey, Outlook>,
     pub(super) outputs: Outputs,
     sampler: Sampler,
     fallbacks: Fallbacks,
@@ -165,7 +165,7 @@ impl Pipeline {
                 event.detail = error.to_string();
             }
         }
-        self.board(asked, event, landing)
+        self.board(store, asked, event, landing)
     }
 
     /// What an earlier run of this left, if the world is still as that one saw it.
@@ -216,12 +216,12 @@ impl Pipeline {
     }
 
     /// A miss: compile, or wait for the one who does.
-    fn board(&self, asked: Asked, event: Event, landing: Option<Landing>) -> Begun {
+    fn board(&self, store: &Store, asked: Asked, event: Event, landing: Option<Landing>) -> Begun {
         let key = event.query.clone();
         // Whoever waited for a compile that came to nothing does not queue for another.
         let lead = match landing {
             Some(Landing::NotStored) => None,
-            _ => match self.flights.board(&key) {
+            _ => match self.flight(store, &asked, &key) {
                 Boarding::Lead(lead) => Some(lead),
                 Boarding::Follow(follower) => {
                     let Asked { call, client, phases, .. } = asked;
@@ -235,6 +235,19 @@ impl Pipeline {
         let making = self.outputs.make(&prepared.task);
         let ticket = Ticket { call, client, settings, phases, event, prepared, is_rebuild, making, lead };
         Begun::Run(run, Box::new(ticket))
+    }
+
+    /// Leads, or follows a call that compiles the same as far as can be told before: one whose
+    /// modules are others has nothing to wait for.
+    fn flight(&self, store: &Store, asked: &Asked, key: &FlightKey) -> Boarding<FlightKey, Outlook> {
+        let task = &asked.prepared.task;
+        let variable = |name: &str| asked.call.env.get(name).map(|value| value.as_bytes().to_vec());
+        let (world, actions) = (self.world(), store.actions());
+        // What cannot be told makes it wait: it looks again afterwards.
+        let outlook = lookup::outlook(task, &variable, world, actions).unwrap_or_default();
+        self.flights.board_if(key, Arc::new(outlook), |leader| {
+            lookup::shares_outlook(task, &variable, world, leader).unwrap_or(true)
+        })
     }
 
     /// A line for people, if they want one.

@@ -3,10 +3,14 @@
 //! Whoever comes first leads; the others follow, hold no thread and poll nothing. A leader
 //! that is gone, by whatever path, has landed: its guard sees to that, and the first follower
 //! to look again leads in its place.
+//!
+//! Several may lead under one key: calls whose arguments are the same and whose sources are
+//! not, as far as the leader knows. Whoever comes judges by what each leader says of itself
+//! whether to follow it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -23,26 +27,43 @@ pub enum Landing {
 
 type Signal = watch::Receiver<Option<Landing>>;
 
+/// One of those under way.
+#[derive(Clone, Debug)]
+struct Flight<T> {
+    /// Counts up: a later one has a higher number.
+    number: u64,
+    /// What its leader says of itself.
+    about: T,
+    signal: Signal,
+}
+
+#[derive(Debug)]
+struct Table<K, T> {
+    flights: HashMap<K, Vec<Flight<T>>>,
+    last: u64,
+}
+
 /// The flights, by key.
 #[derive(Debug)]
-pub(super) struct Flights<K: Eq + Hash> {
-    table: Arc<Mutex<HashMap<K, Signal>>>,
+pub(super) struct Flights<K, T = ()> {
+    table: Arc<Mutex<Table<K, T>>>,
 }
 
 /// What a call is to do about a key.
 #[derive(Debug)]
-pub(super) enum Boarding<K: Eq + Hash> {
+pub(super) enum Boarding<K: Eq + Hash, T = ()> {
     /// Compile.
-    Lead(Lead<K>),
+    Lead(Lead<K, T>),
     /// Wait for the one who does.
     Follow(Follower),
 }
 
 /// The right and the duty to compile. Dropping it lands as [`Landing::Gone`].
 #[derive(Debug)]
-pub(super) struct Lead<K: Eq + Hash> {
+pub(super) struct Lead<K: Eq + Hash, T = ()> {
     key: Option<K>,
-    table: Arc<Mutex<HashMap<K, Signal>>>,
+    number: u64,
+    table: Arc<Mutex<Table<K, T>>>,
     landed: watch::Sender<Option<Landing>>,
 }
 
@@ -50,32 +71,59 @@ pub(super) struct Lead<K: Eq + Hash> {
 #[derive(Debug)]
 pub struct Follower(Signal);
 
-impl<K: Eq + Hash> Default for Flights<K> {
+impl<K, T> Default for Flights<K, T> {
     fn default() -> Self {
-        Flights { table: Arc::default() }
+        Flights { table: Arc::new(Mutex::new(Table { flights: HashMap::new(), last: 0 })) }
     }
 }
 
 impl<K: Clone + Eq + Hash> Flights<K> {
     /// Leads if nobody does.
     pub(super) fn board(&self, key: &K) -> Boarding<K> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signal) = table.get(key) {
-            return Boarding::Follow(Follower(signal.clone()));
-        }
-        let (landed, signal) = watch::channel(None);
-        table.insert(key.clone(), signal);
-        Boarding::Lead(Lead { key: Some(key.clone()), table: Arc::clone(&self.table), landed })
+        self.board_if(key, (), |()| true)
     }
 
     /// Follows whoever leads, if anybody does.
     pub(super) fn follow(&self, key: &K) -> Option<Follower> {
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(key).map(|signal| Follower(signal.clone()))
+        let table = lock(&self.table);
+        table.flights.get(key)?.first().map(|flight| Follower(flight.signal.clone()))
     }
 }
 
-impl<K: Eq + Hash> Lead<K> {
+impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
+    /// Follows the first leader that `is_same` recognises, else leads. The judgement may take
+    /// its time: nobody waits for it, and whoever has boarded meanwhile is judged as well.
+    pub(super) fn board_if(&self, key: &K, about: T, mut is_same: impl FnMut(&T) -> bool) -> Boarding<K, T> {
+        let mut judged = 0;
+        loop {
+            let unjudged: Vec<Flight<T>> = {
+                let mut table = lock(&self.table);
+                let of_key = table.flights.get(key).into_iter().flatten();
+                let unjudged: Vec<_> = of_key.filter(|flight| flight.number > judged).cloned().collect();
+                if unjudged.is_empty() {
+                    return Boarding::Lead(self.lead(&mut table, key, about));
+                }
+                unjudged
+            };
+            for flight in unjudged {
+                if is_same(&flight.about) {
+                    return Boarding::Follow(Follower(flight.signal));
+                }
+                judged = flight.number;
+            }
+        }
+    }
+
+    fn lead(&self, table: &mut Table<K, T>, key: &K, about: T) -> Lead<K, T> {
+        let (landed, signal) = watch::channel(None);
+        table.last += 1;
+        let number = table.last;
+        table.flights.entry(key.clone()).or_default().push(Flight { number, about, signal });
+        Lead { key: Some(key.clone()), number, table: Arc::clone(&self.table), landed }
+    }
+}
+
+impl<K: Eq + Hash, T> Lead<K, T> {
     /// It is over.
     pub(super) fn land(mut self, landing: Landing) {
         self.leave(landing);
@@ -83,17 +131,29 @@ impl<K: Eq + Hash> Lead<K> {
 
     /// Out of the table first: a follower that wakes and looks again must not find this one.
     fn leave(&mut self, landing: Landing) {
-        if let Some(key) = self.key.take() {
-            self.table.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            self.landed.send_replace(Some(landing));
+        let Some(key) = self.key.take() else { return };
+        {
+            let mut table = lock(&self.table);
+            if let Some(flights) = table.flights.get_mut(&key) {
+                flights.retain(|flight| flight.number != self.number);
+                if flights.is_empty() {
+                    table.flights.remove(&key);
+                }
+            }
         }
+        self.landed.send_replace(Some(landing));
     }
 }
 
-impl<K: Eq + Hash> Drop for Lead<K> {
+impl<K: Eq + Hash, T> Drop for Lead<K, T> {
     fn drop(&mut self) {
         self.leave(Landing::Gone);
     }
+}
+
+/// Entries are whole at any moment; a panic elsewhere does not spoil them.
+fn lock<K, T>(table: &Mutex<Table<K, T>>) -> MutexGuard<'_, Table<K, T>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Follower {
@@ -149,5 +209,35 @@ mod tests {
         let third = follow(&flights, 1);
         heir.land(Landing::Stored);
         assert_eq!(third.landed().await, Landing::Stored);
+    }
+
+    #[tokio::test]
+    async fn net_03_those_who_differ_from_a_leader_lead_themselves() {
+        let flights = Flights::<u8, &str>::default();
+        let board = |about: &'static str| flights.board_if(&1, about, |leader| *leader == about);
+        let (Boarding::Lead(one), Boarding::Lead(two)) = (board("one"), board("two")) else {
+            panic!("nobody waits for something else")
+        };
+        let (Boarding::Follow(of_one), Boarding::Follow(of_two)) = (board("one"), board("two")) else {
+            panic!("somebody leads")
+        };
+        two.land(Landing::Stored);
+        assert_eq!(of_two.landed().await, Landing::Stored);
+        let Boarding::Follow(again) = board("one") else { panic!("the first one still leads") };
+        drop(one);
+        assert_eq!((of_one.landed().await, again.landed().await), (Landing::Gone, Landing::Gone));
+        assert!(matches!(board("one"), Boarding::Lead(_)));
+    }
+
+    #[test]
+    fn net_03_whoever_boards_during_a_judgement_is_judged() {
+        let flights = Flights::<u8, &str>::default();
+        let _first = flights.board_if(&1, "first", |_| false);
+        let mut second = None;
+        let boarding = flights.board_if(&1, "third", |leader| {
+            second.get_or_insert_with(|| flights.board_if(&1, "second", |_| false));
+            *leader == "second"
+        });
+        assert!(matches!(boarding, Boarding::Follow(_)));
     }
 }

@@ -6,12 +6,17 @@ use super::flights::Lead;
 use super::outputs::Making;
 use super::phases::Phases;
 use super::prepare::Prepared;
+use crate::action::Observation;
 use crate::config::CompileSettings;
 use crate::events::Event;
 use crate::invocation::Call;
 
 /// The name of a flight: the query's digest.
 pub(super) type FlightKey = String;
+
+/// What tells flights of one query apart: what the newest run of it saw, as it is for the
+/// leader. Nothing, where there was none: then everybody follows.
+pub(super) type Outlook = Arc<Vec<Observation>>;
 
 /// Whose call it is: the process, where the system says.
 pub type Client = Option<i32>;
@@ -40,5 +45,5 @@ pub struct Ticket {
     pub(super) making: Making,
     /// The same for the action; none for whoever compiles what another one has
     /// just compiled in vain.
-    pub(super) lead: Option<Lead<FlightKey>>,
+    pub(super) lead: Option<Lead<FlightKey, Outlook>>,
 }

@@ -35,7 +35,7 @@ pub fn act(_: TokenStream) -> TokenStream {
 pub(crate) fn acting<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
     tree.write("src/pm.rs", MACRO);
     tree.write("src/acts.rs", "pm::act!(); fn main() { println!(\"acted\") }");
-    Unit::proc_macro(home, tree, "pm").misses();
+    Unit::proc_macro(home, tree, "pm").kache().ok();
     Unit::bin(home, tree, "acts").uses("pm", "libpm-01234567.so")
 }
 

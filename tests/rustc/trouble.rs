@@ -163,3 +163,36 @@ fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
     let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
     assert!(results.contains(&"dup".to_owned()) && results.contains(&"miss".to_owned()), "{results:?}");
 }
+
+/// Two worktrees in which the same crate is edited, at the same time.
+#[test]
+fn net_03_nobody_waits_for_a_compile_of_something_else() {
+    let home = Home::new();
+    let (one, two) = (home.tree("one"), home.tree("two"));
+    let units = [&one, &two].map(|tree| {
+        let unit = acting(&home, tree);
+        tree.write("src/acts.rs", "mod part; pm::act!(); fn main() { println!(\"{}\", part::PART) }");
+        tree.write("src/part.rs", "pub const PART: &str = \"before\";");
+        unit
+    });
+    units[0].misses();
+    units[1].hits();
+    for (tree, text) in [(&one, "one"), (&two, "two")] {
+        tree.edit("src/part.rs", "before", text);
+    }
+    let start = |index: usize, tree: &Tree| {
+        units[index].kache_over_it().env("ACT", &format!("wait {}", tree.text())).spawn()
+    };
+    let leader = start(0, &one);
+    eventually("the first compile", || waiting(&one).len() == 1);
+    let other = start(1, &two);
+    eventually("the other's compile, meanwhile", || waiting(&two).len() == 1);
+    for (tree, child) in [(&two, other), (&one, leader)] {
+        tree.write("go", "");
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    for (unit, text) in units.iter().zip(["one", "two"]) {
+        assert_eq!(one.prints(unit.output("").to_str().unwrap()), text);
+    }
+}
