@@ -15,6 +15,7 @@ mod fresh;
 mod home;
 mod inputs;
 mod linked;
+mod model;
 mod places;
 mod project;
 mod registry;

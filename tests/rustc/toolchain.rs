@@ -32,7 +32,7 @@ pub(crate) fn before(tree: &Tree, path: &str, program: &str, arguments: &[&str])
 }
 
 /// A rustc that adds a `cfg` before the real one compiles, always of one length.
-fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
+pub(crate) fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
     let cfg = format!("patched=\"{value}\"");
     before(tree, "toolchain/rustc", rustc().to_str().unwrap(), &["--cfg", &cfg, "--cap-lints=allow"])
 }
