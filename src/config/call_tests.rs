@@ -74,6 +74,7 @@ fn age(path: &Path) {
 fn without_configuration_everything_is_cached() {
     let settings = Home::new().settings();
     assert!(!settings.disabled && settings.clean_incremental && settings.roots.normalize);
+    assert!(settings.incremental_edits);
     assert_eq!(settings.cache_executables, cfg!(target_os = "linux"));
     assert_eq!(settings.key, KeySettings::default());
     assert_eq!((settings.verify_sample, &settings.fallback), (None, &None));

@@ -26,6 +26,8 @@ pub struct CompileSettings {
     pub roots: RootSettings,
     /// What a linker makes is cached.
     pub cache_executables: bool,
+    /// What is being edited is compiled incrementally, and not stored.
+    pub incremental_edits: bool,
     /// Incremental directories that have become useless are removed.
     pub clean_incremental: bool,
     /// One in how many hits is compiled again and compared; `None`: none.
@@ -162,6 +164,7 @@ impl CompileSettings {
             key: KeySettings { salt, env_vars },
             roots: RootSettings { normalize: flag(config, Key::PathsNormalize), base_dirs },
             cache_executables: flag(config, Key::CacheExecutables),
+            incremental_edits: flag(config, Key::CacheIncrementalEdits),
             clean_incremental: flag(config, Key::CacheCleanIncremental),
             verify_sample,
             fallback,

@@ -49,6 +49,8 @@ variables! {
     /// `false`: what a linker makes (programs, tests, libraries for loading) is compiled every
     /// time.
     KACHE_CACHE_EXECUTABLES => CacheExecutables;
+    /// `false`: a crate that is being edited is compiled as a whole and stored each time.
+    KACHE_INCREMENTAL_EDITS => CacheIncrementalEdits;
     /// `false`: incremental directories that kache makes useless are left where they are.
     KACHE_CLEAN_INCREMENTAL => CacheCleanIncremental;
     /// Globs for source files that kache passes by, separated by commas.

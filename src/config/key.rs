@@ -67,6 +67,7 @@ keys! {
     "cache.reserve" CacheReserve Size ProjectWithDir Daemon;
     "cache.disabled" CacheDisabled Bool Project Call;
     "cache.cache_executables" CacheExecutables Bool Project Call;
+    "cache.incremental_edits" CacheIncrementalEdits Bool Project Call;
     "cache.clean_incremental" CacheCleanIncremental Bool User Call;
     "cache.exclude" CacheExclude PathGlobs Project Call;
     "cache.bypass_crates" CacheBypassCrates Patterns Project Call;

@@ -11,7 +11,9 @@ use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
 use super::answer::{Begun, Reply};
-use super::flights::{Boarding, Flights, Landing};
+use super::editing::Course;
+use super::edits::Edits;
+use super::flights::{Boarding, Flights, Landing, Lead};
 use super::outputs::Outputs;
 use super::pending::{Client, FlightKey, Outlook, Pending, Ticket};
 use super::phases::Phases;
@@ -19,7 +21,6 @@ use super::prepare::Prepared;
 use super::recorder::Recorder;
 use super::run;
 use super::slot::StoreSlot;
-use super::tidying;
 use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
@@ -45,6 +46,7 @@ pub struct Pipeline {
     pub(super) configs: CallConfigs,
     pub(super) flights: Flights<FlightKey, Outlook>,
     pub(super) outputs: Outputs,
+    pub(super) edits: Edits,
     sampler: Sampler,
     fallbacks: Fallbacks,
     store: watch::Receiver<StoreSlot>,
@@ -61,6 +63,7 @@ impl Pipeline {
             configs: CallConfigs::new(),
             flights: Flights::default(),
             outputs: Outputs::default(),
+            edits: Edits::default(),
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             store,
@@ -165,7 +168,10 @@ impl Pipeline {
                 event.detail = error.to_string();
             }
         }
-        self.board(store, asked, event, landing)
+        match self.edits.course(&asked.prepared, &asked.settings) {
+            Course::Shared => self.board(store, asked, event, landing),
+            course => self.run(asked, event, &course, None),
+        }
     }
 
     /// What an earlier run of this left, if the world is still as that one saw it.
@@ -209,9 +215,7 @@ impl Pipeline {
         asked.close(event);
         self.recorder.record(event);
         self.tell(&asked.call, asked.client, &asked.settings, event);
-        if asked.settings.clean_incremental {
-            tidying::tidy(&asked.call, &asked.prepared.rustc);
-        }
+        self.edits.found(&asked.call, &asked.prepared, &asked.settings);
         Ok(Reply::Done { said: restored.said, exit_code: restored.exit_code })
     }
 
@@ -229,11 +233,33 @@ impl Pipeline {
                 }
             },
         };
+        self.run(asked, event, &Course::Shared, lead)
+    }
+
+    /// The compiler is to be run. A crate that is being edited is nobody's flight: whoever
+    /// waited would get nothing.
+    fn run(
+        &self,
+        asked: Asked,
+        mut event: Event,
+        course: &Course,
+        lead: Option<Lead<FlightKey, Outlook>>,
+    ) -> Begun {
         let Asked { call, client, settings, prepared, phases } = asked;
-        let run = run::on_a_miss(&call, &prepared);
+        if let Course::Own { why, .. } = course
+            && event.outcome == Outcome::Miss
+        {
+            event.outcome = Outcome::Passthrough;
+            Reason::Editing.name().clone_into(&mut event.reason);
+            event.detail.clone_from(why);
+        }
+        let is_incremental = matches!(course, Course::Own { is_incremental: true, .. });
+        let run = run::on_a_miss(&call, &prepared, is_incremental);
         let is_rebuild = restore::is_rebuild(&prepared.task);
         let making = self.outputs.make(&prepared.task);
-        let ticket = Ticket { call, client, settings, phases, event, prepared, is_rebuild, making, lead };
+        let undertaking = self.edits.begin(&call, &prepared, course);
+        let ticket =
+            Ticket { call, client, settings, phases, event, prepared, is_rebuild, undertaking, making, lead };
         Begun::Run(run, Box::new(ticket))
     }
 

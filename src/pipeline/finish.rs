@@ -5,7 +5,6 @@ use std::time::{Instant, SystemTime};
 use super::begin::Pipeline;
 use super::flights::{Follower, Landing};
 use super::pending::Ticket;
-use super::tidying;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
@@ -28,6 +27,11 @@ impl Publishing {
     /// stay, and is small.
     pub fn is_urgent(&self) -> bool {
         self.ticket.prepared.is_probe
+    }
+
+    /// Whether there is anything to be stored.
+    fn is_shared(&self) -> bool {
+        self.ticket.undertaking.is_shared
     }
 }
 
@@ -53,12 +57,16 @@ impl Pipeline {
         }
         let call = self.recorder.record(&event);
         self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
+        ticket.undertaking.leave_directory();
         let stamps = Stamps::take(&ticket.prepared.task);
         Publishing { ticket, call, captured, stamps, is_whole }
     }
 
     /// Whom this result waits for: those that it depends on are stored first.
     pub fn awaited(&self, publishing: &mut Publishing) -> Vec<Follower> {
+        if !publishing.is_shared() {
+            return Vec::new();
+        }
         let Ticket { prepared, making, .. } = &mut *publishing.ticket;
         self.outputs.awaited(&prepared.task, making)
     }
@@ -66,6 +74,9 @@ impl Pipeline {
     /// Stores what can be stored. It takes its time: nobody waits but other calls of the same
     /// action.
     pub fn publish(&self, mut publishing: Publishing) {
+        if !publishing.is_shared() {
+            return;
+        }
         let begun = Instant::now();
         let outcome = self.store_result(&publishing);
         let lead = publishing.ticket.lead.take();
@@ -83,10 +94,8 @@ impl Pipeline {
             lead.land(landing);
         }
         self.save_if_due();
-        let Ticket { call, settings, prepared, .. } = &*publishing.ticket;
-        if settings.clean_incremental {
-            tidying::tidy(call, &prepared.rustc);
-        }
+        let Ticket { call, settings, prepared, undertaking, .. } = &*publishing.ticket;
+        self.edits.stored(call, prepared, settings, undertaking);
     }
 
     fn store_result(&self, publishing: &Publishing) -> Result<Stored, String> {

@@ -7,6 +7,9 @@
 mod answer;
 mod begin;
 mod declared;
+mod edit;
+mod editing;
+mod edits;
 mod finish;
 mod flights;
 mod outputs;

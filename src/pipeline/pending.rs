@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::edits::Undertaking;
 use super::flights::Lead;
 use super::outputs::Making;
 use super::phases::Phases;
@@ -41,6 +42,8 @@ pub struct Ticket {
     pub(super) prepared: Prepared,
     /// Whether the unit had been made here before the compiler ran.
     pub(super) is_rebuild: bool,
+    /// Whom the result is for.
+    pub(super) undertaking: Undertaking,
     /// Held until the result is in the store.
     pub(super) making: Making,
     /// The same for the action; none for whoever compiles what another one has

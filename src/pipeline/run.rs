@@ -1,18 +1,23 @@
 //! What is run on a miss.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use super::answer::Run;
 use super::prepare::Prepared;
+use crate::action::{Output, OutputKind, Task};
 use crate::invocation::Call;
 use crate::restore::dates::place_of;
 use crate::roles::Role;
 
 /// The compiler with our remapping options in front of the call's own: the last one that
-/// matches wins, so the user's keep their meaning (KEY-19).
-pub(super) fn on_a_miss(call: &Call, prepared: &Prepared) -> Run {
+/// matches wins, so the user's keep their meaning (KEY-19). They hold the workspace's path, and
+/// rustc takes no incremental state that was made under other ones: where two checkouts have
+/// one target directory, neither gets the other's.
+pub(super) fn on_a_miss(call: &Call, prepared: &Prepared, is_incremental: bool) -> Run {
     if prepared.is_question {
         // Exactly as it was asked: `clippy-driver rustc -vV` is answered as rustc, and
         // `clippy-driver rustc -v -V`, which means the same, as clippy.
@@ -20,7 +25,11 @@ pub(super) fn on_a_miss(call: &Call, prepared: &Prepared) -> Run {
     }
     let remaps = prepared.remaps.iter().map(|remap| remap.argument());
     let mut argv: Vec<OsString> = vec![prepared.rustc.driver.clone().into_os_string()];
-    let mut arguments = prepared.rustc.arguments().peekable();
+    let arguments: Vec<OsString> = match is_incremental {
+        true => prepared.rustc.all_arguments().collect(),
+        false => prepared.rustc.arguments().collect(),
+    };
+    let mut arguments = arguments.into_iter().peekable();
     // `clippy-driver rustc …`: what it stands for comes first.
     if prepared.rustc.driver != prepared.rustc.rustc
         && arguments.peek().is_some_and(|first| *first == *prepared.rustc.rustc.as_os_str())
@@ -32,10 +41,23 @@ pub(super) fn on_a_miss(call: &Call, prepared: &Prepared) -> Run {
     let task = &prepared.task;
     Run {
         argv,
-        unlink: task.outputs.iter().map(|output| place_of(task, output)).collect(),
+        unlink: unlinked(task, is_incremental),
         replacements: replacements(prepared),
         feed_stdin: call.stdin.is_some(),
     }
+}
+
+/// The outputs that are removed first (RST-11). By the dep-info of its last compile it is known
+/// that a crate is being edited, also where the next one fails before it writes another; it is
+/// only kept where no other name leads to it.
+fn unlinked(task: &Task, is_incremental: bool) -> Vec<PathBuf> {
+    let is_kept = |output: &Output, place: &Path| {
+        let is_alone =
+            || fs::symlink_metadata(place).is_ok_and(|found| found.is_file() && found.nlink() == 1);
+        is_incremental && output.kind == OutputKind::DepInfo && is_alone()
+    };
+    let places = task.outputs.iter().map(|output| (output, place_of(task, output)));
+    places.filter(|(output, place)| !is_kept(output, place)).map(|(_, place)| place).collect()
 }
 
 /// Remapped paths that lead nowhere are named as they are in what people read. What is

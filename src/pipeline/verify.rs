@@ -114,7 +114,7 @@ impl Verification {
         let Verification { call, prepared, .. } = self;
         let out_dir = call.cwd.join(prepared.rustc.out_dir.as_deref()?);
         let stays = |output: &Output| output.path.parent() == Some(&*out_dir);
-        let argv = || argv_into(&run::on_a_miss(call, prepared).argv, directory);
+        let argv = || argv_into(&run::on_a_miss(call, prepared, false).argv, directory);
         prepared.task.outputs.iter().all(stays).then(argv).flatten()
     }
 

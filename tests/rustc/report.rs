@@ -15,6 +15,8 @@ pub(crate) struct Call {
     pub(crate) action: String,
     pub(crate) why: String,
     pub(crate) not_stored: String,
+    /// Whether it waited for another call's compile.
+    pub(crate) has_waited: bool,
 }
 
 impl Call {
@@ -69,6 +71,7 @@ pub(crate) fn calls_in(report: &[u8]) -> Vec<Call> {
         action: text(event, "action"),
         why: text(event, "detail"),
         not_stored: text(event, "not_stored"),
+        has_waited: !event["phases_ms"]["wait"].is_null(),
     };
     events.iter().map(call).collect()
 }

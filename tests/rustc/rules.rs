@@ -118,7 +118,7 @@ fn rst_07_lines_of_progress_are_cargos_and_are_never_repeated() {
 
 #[test]
 fn what_incremental_builds_left_goes_unless_it_is_to_stay() {
-    let home = Home::new();
+    let home = Home::new().with("KACHE_INCREMENTAL_EDITS", "0");
     let tree = project::mini(&home, "a");
     home.plain_cargo(&tree, &["build"]).ok_unwatched();
     let left = || fs::read_dir(tree.join("target/debug/incremental")).map_or(0, Iterator::count);

@@ -13,7 +13,7 @@ pub(super) fn look(environment: &Environment, current_dir: Option<&Path>) -> Vec
     let mut findings = vec![programs(), toolchain(), wrapper(environment, current_dir)];
     if let Some(value) = environment.get(env_vars::CARGO_INCREMENTAL).filter(|value| *value != "0") {
         let what = format!(
-            "CARGO_INCREMENTAL={} is set; kache has compilers build without it all the same",
+            "CARGO_INCREMENTAL={} is set; kache only has what is being edited compiled so",
             value.display()
         );
         findings.push(Finding::new(State::Note, "incremental", what));

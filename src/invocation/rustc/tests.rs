@@ -79,6 +79,8 @@ fn incremental_is_taken_out_and_nothing_else() {
     let expected = LIB.replace("-C incremental=/a/target/debug/incremental ", "");
     let expected: Vec<&str> = expected.split_whitespace().collect();
     assert_eq!(given, expected);
+    let all: Vec<String> = compile(LIB).all_arguments().map(|word| word.into_string().unwrap()).collect();
+    assert_eq!(all, LIB.split_whitespace().collect::<Vec<_>>());
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub struct Rustc {
     pub keeps_paths: bool,
     /// How messages are to look.
     pub presentation: Presentation,
-    /// `-C incremental`. It is never handed to the compiler.
+    /// `-C incremental`. Only a compile whose result is not stored is handed it.
     pub incremental: Option<PathBuf>,
     /// `-C split-debuginfo`, last one wins.
     pub split_debuginfo: Option<String>,
@@ -129,22 +129,13 @@ impl Rustc {
     /// The arguments that the compiler gets: those of the call, argument files expanded,
     /// without what is stripped.
     pub fn arguments(&self) -> impl Iterator<Item = OsString> {
-        arguments(&self.words)
+        self.words.iter().filter(|word| !matches!(word, Word::Stripped(_))).map(Word::argument)
     }
-}
 
-fn arguments(words: &[Word]) -> impl Iterator<Item = OsString> {
-    words.iter().filter_map(|word| match word {
-        Word::Stripped(_) => None,
-        Word::Plain(text) | Word::Text(text) | Word::Presentation(text) | Word::Ignored(text) => {
-            Some(text.clone())
-        }
-        Word::Path { before, path } => {
-            let mut whole = before.clone();
-            whole.push(path);
-            Some(whole)
-        }
-    })
+    /// The same with what is otherwise stripped, `-C incremental`.
+    pub fn all_arguments(&self) -> impl Iterator<Item = OsString> {
+        self.words.iter().map(Word::argument)
+    }
 }
 
 /// A file that a compile writes.
@@ -209,8 +200,27 @@ pub enum Word {
     Presentation(OsString),
     /// It does not count, and the compiler gets it.
     Ignored(OsString),
-    /// It does not count, and the compiler does not get it either.
+    /// It does not count, and the compiler does not get it either, unless nobody else gets
+    /// what comes out.
     Stripped(OsString),
+}
+
+impl Word {
+    /// As it stood on the command line.
+    fn argument(&self) -> OsString {
+        match self {
+            Word::Plain(text)
+            | Word::Text(text)
+            | Word::Presentation(text)
+            | Word::Ignored(text)
+            | Word::Stripped(text) => text.clone(),
+            Word::Path { before, path } => {
+                let mut whole = before.clone();
+                whole.push(path);
+                whole
+            }
+        }
+    }
 }
 
 /// A crate type.
