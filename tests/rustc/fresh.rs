@@ -1,11 +1,13 @@
 //! What cargo makes of restored files: RST-01, RST-02, RST-12, and what is shared (KEY-17).
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::home::Home;
 use crate::project::{self, PRINTS};
-use crate::step::Built;
-use crate::tree::{Tree, assert_untouched};
+use crate::step::{Built, Step};
+use crate::toolchain::host;
+use crate::tree::{Stamp, Tree, assert_untouched};
 
 /// Builds once, then twice more; then cargo has nothing to do. What the first did.
 #[track_caller]
@@ -17,59 +19,162 @@ fn build(home: &Home, tree: &Tree, args: &[&str]) -> Built {
     first
 }
 
-/// Builds in one worktree, then in two more; nothing is compiled again, nowhere is anything
-/// left to do, and no worktree feels what is done in another.
-fn in_three_worktrees(args: &[&str], prints: bool) {
-    let home = Home::new();
-    let trees = [project::mini(&home, "a"), project::mini_far_away(&home), project::mini(&home, "c")];
-    let mut before: Vec<_> = Vec::new();
-    for (index, tree) in trees.iter().enumerate() {
-        let first = build(&home, tree, args);
-        if index == 0 {
-            first.expect_all_misses();
-        } else {
-            first.expect_all_hits();
-        }
-        if prints {
-            assert_eq!(tree.prints("target/debug/app"), PRINTS);
-        }
-        no_file_is_from_the_future(tree);
-        for (earlier, files) in trees.iter().zip(&before) {
-            assert_untouched(&earlier.files("target"), files);
-        }
-        before.push(tree.files("target"));
+/// A way to build the small project, or another.
+pub(crate) struct Way<'a> {
+    pub(crate) args: &'a [&'a str],
+    pub(crate) env: &'a [(&'a str, &'a str)],
+    /// Where the program then lies, if one is made.
+    pub(crate) program: Option<&'a str>,
+}
+
+impl Way<'_> {
+    fn step<'h>(&self, home: &'h Home, tree: &Tree) -> Step<'h> {
+        let step = home.cargo(tree, self.args);
+        self.env.iter().fold(step, |step, (name, value)| step.env(name, value))
     }
-    for tree in &trees {
-        home.cargo(tree, args).ok().expect_silent();
+
+    /// Builds once, then twice more; then cargo has nothing to do. What the first did.
+    #[track_caller]
+    fn build(&self, home: &Home, tree: &Tree) -> Built {
+        let first = self.step(home, tree).ok();
+        for _ in 0..2 {
+            self.step(home, tree).ok().expect_silent();
+        }
+        if let Some(program) = self.program {
+            assert_eq!(tree.prints(program), PRINTS);
+        }
+        first
+    }
+
+    /// Builds in one worktree, then in two more; nothing is compiled again, nowhere is
+    /// anything left to do, and no worktree feels what is done in another.
+    #[track_caller]
+    pub(crate) fn in_three_worktrees(&self, home: &Home, lay: impl Fn(&Home, &str) -> Tree) {
+        let names = ["a/ws", "some where/much/longer than the first/ws", "c/ws"];
+        let trees = names.map(|name| lay(home, name));
+        // What is built may lie beside a worktree.
+        let holders = names.map(|name| home.tree(name.strip_suffix("/ws").unwrap()));
+        let mut before: Vec<_> = Vec::new();
+        for (index, tree) in trees.iter().enumerate() {
+            let first = self.build(home, tree);
+            if index == 0 {
+                first.expect_each_compiled_once();
+            } else {
+                first.expect_all_hits();
+            }
+            for (earlier, files) in holders.iter().zip(&before) {
+                assert_untouched(&earlier.files(""), files);
+            }
+            before.push(holders[index].files(""));
+            nothing_is_from_the_future(&before[index]);
+        }
+        for tree in &trees {
+            self.step(home, tree).ok().expect_silent();
+        }
     }
 }
 
+fn in_three_worktrees(args: &[&str], program: Option<&str>) {
+    Way { args, env: &[], program }.in_three_worktrees(&Home::new(), project::mini);
+}
+
 /// RST-12.
-fn no_file_is_from_the_future(tree: &Tree) {
+fn nothing_is_from_the_future(files: &BTreeMap<String, Stamp>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    for (name, stamp) in tree.files("target") {
+    for (name, stamp) in files {
         assert!(stamp.mtime.0 <= now.cast_signed(), "{name}: {stamp:?}");
     }
 }
 
 #[test]
 fn rst_01_after_build_nothing_is_left_to_do() {
-    in_three_worktrees(&["build", "--workspace"], true);
+    in_three_worktrees(&["build", "--workspace"], Some("target/debug/app"));
 }
 
 #[test]
 fn rst_01_after_check_nothing_is_left_to_do() {
-    in_three_worktrees(&["check", "--workspace", "--all-targets"], false);
+    in_three_worktrees(&["check", "--workspace", "--all-targets"], None);
 }
 
 #[test]
 fn rst_01_after_test_nothing_is_left_to_do() {
-    in_three_worktrees(&["test", "--workspace", "--no-run"], true);
+    // It runs the tests, too, those in the documentation included.
+    in_three_worktrees(&["test", "--workspace"], Some("target/debug/app"));
 }
 
 #[test]
 fn rst_01_after_clippy_nothing_is_left_to_do() {
-    in_three_worktrees(&["clippy", "--workspace"], false);
+    in_three_worktrees(&["clippy", "--workspace"], None);
+}
+
+#[test]
+fn rst_01_after_doc_nothing_is_left_to_do() {
+    // rustdoc is not called through the wrapper, but what it reads of other crates is made by it.
+    in_three_worktrees(&["doc", "--workspace"], None);
+}
+
+#[test]
+fn rst_01_after_a_release_build_nothing_is_left_to_do() {
+    in_three_worktrees(&["build", "--workspace", "--release"], Some("target/release/app"));
+}
+
+#[test]
+fn rst_01_after_a_build_by_a_profile_of_ones_own_nothing_is_left_to_do() {
+    in_three_worktrees(&["build", "--workspace", "--profile", "quick"], Some("target/quick/app"));
+}
+
+#[test]
+fn rst_01_after_examples_and_benches_nothing_is_left_to_do() {
+    in_three_worktrees(&["build", "--workspace", "--examples"], None);
+    in_three_worktrees(&["bench", "--workspace", "--no-run"], Some("target/release/app"));
+}
+
+#[test]
+fn rst_01_after_a_build_for_a_named_target_nothing_is_left_to_do() {
+    let program = format!("target/{}/debug/app", host());
+    in_three_worktrees(&["build", "--workspace", "--target", host()], Some(&program));
+}
+
+#[test]
+fn rst_01_after_a_build_that_programs_read_nothing_is_left_to_do() {
+    in_three_worktrees(
+        &["build", "--workspace", "--message-format", "json-render-diagnostics"],
+        Some("target/debug/app"),
+    );
+}
+
+#[test]
+fn rst_01_features_by_turns_leave_nothing_to_do() {
+    let home = Home::new();
+    let turns: [&[&str]; 4] = [&["build", "-p", "a"], &["build", "-p", "b"], &["build"], &["check"]];
+    // What one and the other say when built alone, and when built together.
+    let said = |turn: usize, tree: &Tree| {
+        let prints = |name| tree.prints(&format!("target/debug/{name}"));
+        match turn {
+            0 => assert_eq!(prints("a"), "x=true y=false"),
+            1 => assert_eq!(prints("b"), "x=false y=true"),
+            2 => assert_eq!([prints("a"), prints("b")], ["x=true y=true"; 2]),
+            _ => {}
+        }
+    };
+    for (name, order) in
+        [("one", [0, 1, 2, 3]), ("another which is longer", [2, 3, 1, 0]), ("c", [3, 0, 2, 1])]
+    {
+        let tree = project::features(&home, name);
+        for turn in order {
+            let first = build(&home, &tree, turns[turn]);
+            if name == "one" {
+                first.expect_each_compiled_once();
+            } else {
+                first.expect_all_hits();
+            }
+            said(turn, &tree);
+        }
+        for turn in [2, 0, 1, 0, 3, 2] {
+            home.cargo(&tree, turns[turn]).ok().expect_silent();
+            said(turn, &tree);
+        }
+    }
 }
 
 #[test]
@@ -158,7 +263,7 @@ fn rst_12_nothing_is_dated_later_than_now() {
             file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1_000_000)).unwrap();
         }
         home.cargo(tree, &["build"]).ok();
-        no_file_is_from_the_future(tree);
+        nothing_is_from_the_future(&tree.files("target"));
         assert_eq!(tree.prints("target/debug/app"), PRINTS);
     }
 }

@@ -16,6 +16,9 @@ members = ["util", "kcore", "pm", "app", "cdyl"]
 resolver = "2"
 [profile.dev]
 debug = "line-tables-only"
+[profile.quick]
+inherits = "release"
+opt-level = 1
 "#,
     ),
     (
@@ -79,6 +82,7 @@ pub fn hello(_: TokenStream) -> TokenStream { "fn hello() {}".parse().unwrap() }
     ),
     ("app/src/main.rs", "pm::hello!();\nfn main() { hello(); println!(\"{}\", kcore::all()); }\n"),
     ("app/tests/it.rs", "#[test]\nfn it() { assert_eq!(1 + 1, 2); }\n"),
+    ("app/benches/be.rs", "#[test]\nfn be() { assert_eq!(kcore::DATA, \"data\"); }\n"),
     ("app/examples/ex.rs", "fn main() { println!(\"{}\", kcore::all()); kcore::panics() }\n"),
     (
         "cdyl/Cargo.toml",
@@ -97,6 +101,35 @@ pub(crate) fn mini(home: &Home, name: &str) -> Tree {
 /// A worktree whose path is longer, by a name with a space in it, two levels down.
 pub(crate) fn mini_far_away(home: &Home) -> Tree {
     mini(home, "some where/much/longer than the first")
+}
+
+const FEATURES: &[(&str, &str)] = &[
+    ("Cargo.toml", "[workspace]\nmembers = [\"shared\", \"a\", \"b\"]\nresolver = \"2\"\n"),
+    (
+        "shared/Cargo.toml",
+        "[package]\nname = \"shared\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[features]\nx = []\ny = []\n[dependencies]\ntwig = \"1\"\n",
+    ),
+    (
+        "shared/src/lib.rs",
+        r#"pub fn say() { println!("x={} y={}", cfg!(feature = "x"), cfg!(feature = "y")) }"#,
+    ),
+    (
+        "a/Cargo.toml",
+        "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nshared = { path = \"../shared\", features = [\"x\"] }\n",
+    ),
+    ("a/src/main.rs", "fn main() { shared::say() }\n"),
+    (
+        "b/Cargo.toml",
+        "[package]\nname = \"b\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nshared = { path = \"../shared\", features = [\"y\"] }\n",
+    ),
+    ("b/src/main.rs", "fn main() { shared::say() }\n"),
+];
+
+/// Two programs that want other features of one crate each.
+pub(crate) fn features(home: &Home, name: &str) -> Tree {
+    let tree = home.tree(name);
+    tree.write_all(FEATURES);
+    tree
 }
 
 /// A package of one program.

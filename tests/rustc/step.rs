@@ -1,5 +1,6 @@
 //! One program that is run, and what came of it.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
 
 use crate::home::Home;
@@ -127,6 +128,23 @@ impl Built {
         }
     }
 
+    /// What was compiled was compiled once: of two calls that ask for the same, the second is
+    /// a hit.
+    #[track_caller]
+    pub(crate) fn expect_each_compiled_once(&self) {
+        let compiles: Vec<_> = self.calls.compiles().collect();
+        assert!(!compiles.is_empty(), "nothing was asked for: {self:#?}");
+        let mut compiled = BTreeSet::new();
+        for call in compiles {
+            let is_once = match call.compiler_runs {
+                0 => call.is_hit(),
+                1 => call.result == "miss" && compiled.insert(&call.action),
+                _ => false,
+            };
+            assert!(is_once, "{call:?} in {self:#?}");
+        }
+    }
+
     /// The one compile that there was.
     #[track_caller]
     pub(crate) fn only_call(&self) -> &Call {
@@ -138,5 +156,5 @@ impl Built {
 /// What cargo says when it has nothing to do; warnings of members are replayed each time.
 fn is_quiet(line: &str) -> bool {
     let word = line.trim_start().split(' ').next().unwrap_or_default();
-    !matches!(word, "Compiling" | "Checking" | "Dirty" | "error:")
+    !matches!(word, "Compiling" | "Checking" | "Documenting" | "Dirty" | "error:")
 }

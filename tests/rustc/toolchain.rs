@@ -76,7 +76,7 @@ fn sysroot(tree: &Tree) -> PathBuf {
 }
 
 /// The triple that the compiler runs on.
-fn host() -> &'static str {
+pub(crate) fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
         let output = Command::new(rustc()).arg("-vV").output().unwrap();

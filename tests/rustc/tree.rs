@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use kache_cas::{DigestFunction, Hash};
 
 /// A worktree.
 pub(crate) struct Tree {
@@ -123,21 +124,18 @@ pub(crate) struct Stamp {
     pub(crate) mode: u32,
     pub(crate) mtime: (i64, i64),
     pub(crate) len: u64,
-    pub(crate) content: u64,
+    pub(crate) content: Hash,
 }
 
 impl Stamp {
     fn of(path: &Path, metadata: &fs::Metadata) -> Self {
-        let mut hasher = DefaultHasher::new();
-        if metadata.is_file() {
-            fs::read(path).unwrap().hash(&mut hasher);
-        }
+        let bytes = if metadata.is_file() { fs::read(path).unwrap() } else { Vec::new() };
         Stamp {
             ino: metadata.ino(),
             mode: metadata.mode() & 0o7777,
             mtime: (metadata.mtime(), metadata.mtime_nsec()),
             len: metadata.len(),
-            content: hasher.finish(),
+            content: DigestFunction::Blake3.hash(&bytes),
         }
     }
 }
