@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kache_cas::Digest;
 
 use super::bytes::{Reader, Writer};
+use super::find_roots::lexical;
 
 /// How many crates are remembered by digest.
 pub const CRATES_MAX: usize = 50_000;
@@ -62,6 +63,11 @@ impl Uses {
     }
 }
 
+/// By which a crate is known until its bytes are: however its directory is written.
+fn place(path: &Path) -> PathBuf {
+    lexical(&path.with_extension(""))
+}
+
 /// What every crate uses.
 #[derive(Debug, Default)]
 pub(super) struct Crates {
@@ -79,23 +85,23 @@ impl Crates {
     pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<Uses>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let found = known.by_digest.get(digest);
-        found.or_else(|| known.by_place.get(&path.with_extension(""))).cloned()
+        found.or_else(|| known.by_place.get(&place(path))).cloned()
     }
 
     /// A compile begins that will make `lib….rlib` and its like at this place; `place` has no
     /// extension.
-    pub(super) fn begin(&self, place: PathBuf, uses: Arc<Uses>) {
+    pub(super) fn begin(&self, place: &Path, uses: Arc<Uses>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.by_place.len() >= PLACES_MAX {
             known.by_place.clear();
         }
-        known.by_place.insert(place, uses);
+        known.by_place.insert(lexical(place), uses);
     }
 
     /// A file with this content now lies there.
     pub(super) fn note(&self, path: &Path, digest: &Digest) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(uses) = known.by_place.get(&path.with_extension("")).cloned() else { return };
+        let Some(uses) = known.by_place.get(&place(path)).cloned() else { return };
         if known.by_digest.len() >= CRATES_MAX {
             known.by_digest.clear();
         }
@@ -111,5 +117,25 @@ impl Crates {
     pub(super) fn all(&self) -> Vec<(Digest, Arc<Uses>)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_cas::DigestFunction;
+
+    use super::*;
+
+    #[test]
+    fn key_14_a_crate_is_known_however_its_directory_is_written() {
+        let crates = Crates::default();
+        let uses = Uses { crates: vec!["libb-2.rlib".to_owned()], natives: Vec::new() };
+        crates.begin(Path::new("/ws/../t/./deps/liba-1"), Arc::new(uses.clone()));
+        let digest = Digest::of(DigestFunction::Blake3, b"a");
+        for path in ["/t/deps/liba-1.rmeta", "/ws/../t/deps/liba-1.rlib"] {
+            assert_eq!(crates.get(Path::new(path), &digest).as_deref(), Some(&uses), "{path}");
+        }
+        crates.note(Path::new("/t/deps/liba-1.rlib"), &digest);
+        assert_eq!(crates.get(Path::new("/elsewhere/liba-1.rlib"), &digest).as_deref(), Some(&uses));
     }
 }

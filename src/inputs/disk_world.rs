@@ -91,7 +91,7 @@ impl DiskWorld {
     }
 
     /// A compile begins whose crate will lie at this place, extension left out.
-    pub(super) fn begin_crate(&self, place: PathBuf, uses: Arc<Uses>) {
+    pub(super) fn begin_crate(&self, place: &Path, uses: Arc<Uses>) {
         self.crates.begin(place, uses);
     }
 

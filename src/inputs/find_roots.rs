@@ -35,7 +35,7 @@ pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
     let cargo = cargo_home(call);
     let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
     let workspace = workspace(rustc, call, cargo.as_deref(), target.as_deref());
-    let root = |role| move |dir: PathBuf| Root { role, dir: lexical(&dir) };
+    let root = |role| move |dir: PathBuf| Root { role, dir };
     let bases = settings.base_dirs.iter().cloned().zip(0..).map(|(dir, index)| root(Role::Base(index))(dir));
     let mut found = Vec::new();
     found.extend(workspace.map(root(Role::Workspace)));
@@ -72,12 +72,11 @@ fn workspace(rustc: &Rustc, call: &Call, cargo: Option<&Path>, target: Option<&P
 
 /// The target directory, or the output directory itself where it is none of cargo's.
 fn target_dir(out_dir: &Path, rustc: &Rustc) -> PathBuf {
-    let out_dir = lexical(out_dir);
     let above = || out_dir.ancestors().take(LAYOUT_DEPTH_MAX);
     let holds = |dir: &Path, markers: &[&str]| markers.iter().any(|marker| exists(&dir.join(marker)));
     let by_profile = above().find(|dir| holds(dir, PROFILE_MARKERS)).and_then(Path::parent);
     let found = by_profile.or_else(|| above().find(|dir| holds(dir, TARGET_MARKERS)));
-    let Some(found) = found else { return out_dir };
+    let Some(found) = found else { return out_dir.to_owned() };
     // What is built for a named target has a directory of its own below the target directory.
     let triple = match &rustc.target {
         Some(TargetArgument::Triple(triple)) => Some(triple.as_ref()),

@@ -68,7 +68,7 @@ pub fn gather(
     take_linked(&mut gathered, rustc, &toolchain)?;
     let env = env::keyed(rustc, call, roots, &settings.key_env_vars, is_linked)?;
     if let Some(place) = crate_place(rustc, call) {
-        world.begin_crate(place, Arc::new(uses(rustc)));
+        world.begin_crate(&place, Arc::new(uses(rustc)));
     }
     let files = gathered.files.into_values().collect();
     Ok(Inputs { toolchain, files, env, salt: settings.salt.clone() })
@@ -80,7 +80,7 @@ fn crate_place(rustc: &Rustc, call: &Call) -> Option<PathBuf> {
         |kind: &CrateType| matches!(kind, CrateType::Rlib | CrateType::Dylib | CrateType::ProcMacro);
     let out_dir = rustc.out_dir.as_ref().filter(|_| rustc.crate_types.iter().any(is_used))?;
     let name = format!("lib{}{}", rustc.crate_name, rustc.extra_filename);
-    Some(lexical(&call.cwd.join(out_dir)).join(name))
+    Some(call.cwd.join(out_dir).join(name))
 }
 
 /// What the command line says of other crates and libraries. A procedural macro is loaded,

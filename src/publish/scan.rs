@@ -26,7 +26,7 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(roots: &'a Roots) -> Self {
-        let dirs = roots.iter().map(|root| (root.role, root.dir.as_os_str().as_bytes()));
+        let dirs = roots.spellings().map(|(role, dir)| (role, dir.as_os_str().as_bytes()));
         let finders: Vec<_> = dirs.map(|(role, dir)| (role, Finder::new(dir))).collect();
         let longest = finders.iter().map(|(_, finder)| finder.needle().len()).max().unwrap_or(0);
         Scanner { finders, found: Vec::new(), longest, buffer: Vec::new() }
@@ -71,6 +71,7 @@ impl<'a> Scanner<'a> {
     /// The roots that were found.
     pub(super) fn found(mut self) -> Vec<Role> {
         self.found.sort_unstable();
+        self.found.dedup();
         self.found
     }
 }

@@ -15,6 +15,7 @@ mod flags;
 mod fresh;
 mod home;
 mod inputs;
+mod layouts;
 mod linked;
 mod model;
 mod places;
