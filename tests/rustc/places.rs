@@ -9,7 +9,7 @@ use crate::unit::Unit;
 
 /// A wrapper that adds the flags with which plain rustc makes the bytes that kache makes.
 /// `RUSTFLAGS` would change the names of all files.
-fn remapping(home: &Home, tree: &Tree) -> PathBuf {
+pub(crate) fn remapping(home: &Home, tree: &Tree) -> PathBuf {
     let cargo = home.variable("CARGO_HOME");
     let (cargo, root) = (cargo.display(), tree.text());
     let remaps = format!("'--remap-path-prefix={cargo}=/kache/cargo' '--remap-path-prefix={root}=.'");
