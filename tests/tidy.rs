@@ -15,6 +15,8 @@ mod paths;
 mod readme;
 #[path = "tidy/sizes.rs"]
 mod sizes;
+#[path = "tidy/soundness.rs"]
+mod soundness;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/texts.rs"]
@@ -90,6 +92,11 @@ fn invariant_ids_are_well_formed() {
 #[test]
 fn every_invariant_has_a_test() {
     assert_eq!(invariants::unguarded(&invariants::named_in(tree::all())), [""; 0]);
+}
+
+#[test]
+fn the_page_on_soundness_names_tests() {
+    assert_eq!(soundness::check_names(&tree::read("docs/soundness.md"), tree::all()), [""; 0]);
 }
 
 #[test]
