@@ -1,4 +1,4 @@
-//! The benchmarks, `./x bench store` and `./x bench rust`, and `./x demo`.
+//! The benchmarks, `./x bench store`, `./x bench rust` and `./x bench edit`, and `./x demo`.
 //!
 //! They measure ratios in one run on one machine: the store against bazel-remote and plain
 //! hashing, whole builds against plain cargo, an oracle and other wrappers. Absolute figures
@@ -8,6 +8,7 @@
 mod cells;
 mod content;
 mod demo;
+mod edit;
 mod http2;
 mod load;
 mod options;
@@ -36,6 +37,7 @@ impl std::error::Error for WrongBytes {}
 fn main() -> anyhow::Result<()> {
     match options::Options::parse().command {
         options::Command::Demo(options) => demo::run(&options),
+        options::Command::Edit(options) => edit::run(&options),
         options::Command::Rust(options) => rust::run(&options),
         options::Command::Store(options) => store::run(&options),
     }

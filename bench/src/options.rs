@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Store(StoreOptions),
     /// Whole builds with cargo, through kache, an oracle and other wrappers, in one table.
     Rust(RustOptions),
+    /// A crate of one's own that is edited, without and with kache.
+    Edit(EditOptions),
     /// What kache does for a real project, in minutes and for people.
     Demo(DemoOptions),
 }
@@ -70,16 +72,42 @@ impl RustOptions {
 
     /// An existing directory for the builds.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
-        let here = std::env::current_exe()?.parent().context("this program has no directory")?.to_owned();
-        let dir = self.dir.clone().unwrap_or_else(|| here.join("bench-rust"));
-        std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
-        Ok(std::path::absolute(dir)?)
+        existing(self.dir.as_ref(), "bench-rust")
     }
 
     /// The directory of the other wrappers.
     pub(crate) fn peers(&self) -> PathBuf {
         self.peers.clone().unwrap_or_else(|| tools().join("peers"))
     }
+}
+
+/// What can be said about the benchmark of edits.
+#[derive(Args, Debug)]
+pub(crate) struct EditOptions {
+    /// How many edits after the first one; the figure is their median.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) edits: u32,
+    /// Where the builds and caches lie; by default beside this program.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The checkout that holds the demonstration, whose lock file names the crate.
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: PathBuf,
+}
+
+impl EditOptions {
+    /// An existing directory for the builds.
+    pub(crate) fn dir(&self) -> Result<PathBuf> {
+        existing(self.dir.as_ref(), "bench-edit")
+    }
+}
+
+/// A directory that was named, or else one of this name beside this program.
+fn existing(named: Option<&PathBuf>, name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe()?.parent().context("this program has no directory")?.to_owned();
+    let dir = named.cloned().unwrap_or_else(|| here.join(name));
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
+    Ok(std::path::absolute(dir)?)
 }
 
 /// What can be said about the demonstration.

@@ -10,7 +10,8 @@ mod wrapper;
 
 pub(crate) use build::{Cargo, Checkout};
 pub(crate) use disk::bytes_on_disk;
-pub(crate) use project::Project;
+pub(crate) use project::{Project, copy};
 pub(crate) use round::SETTLE;
 pub(crate) use run::{beside_this, progress, run};
+pub(crate) use table::median;
 pub(crate) use wrapper::{Wrapper, Wrapping};
