@@ -10,6 +10,7 @@
 
 mod acting;
 mod crates;
+mod crowd;
 mod editing;
 mod files;
 mod flags;
