@@ -1,7 +1,9 @@
 //! The compiler while it runs, and how it ends: RST-08, RST-09, RST-10, DMN-07.
 
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -62,6 +64,45 @@ fn rst_09_exit_codes_and_signals_are_the_compilers() {
     assert_eq!(unit.hits(), "acted");
 }
 
+/// Programs that left a core in this directory, which is then cleared of them.
+fn cores(directory: &Path) -> Vec<&'static str> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let cores =
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("core")));
+    let of = |core: fs::DirEntry| {
+        let mut head = Vec::new();
+        fs::File::open(core.path()).unwrap().take(64 << 10).read_to_end(&mut head).unwrap();
+        fs::remove_file(core.path()).unwrap();
+        let names = |name: &str| memchr::memmem::find(&head, format!("{name}\0").as_bytes()).is_some();
+        if names("rustc") { "rustc" } else { "another" }
+    };
+    cores.map(of).collect()
+}
+
+#[test]
+fn rst_09_a_core_is_the_compilers() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let unit = acting(&home, &tree);
+    let dies = |step: crate::step::Step<'_>| {
+        let mut command = step.env("ACT", "signal -ABRT").command();
+        let allow = || {
+            let any = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the call is given a valid `rlimit` that outlives it. Where it is refused,
+            // nobody leaves a core.
+            unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const any) };
+            Ok(())
+        };
+        // SAFETY: `setrlimit` may be called between fork and exec.
+        unsafe { command.pre_exec(allow) };
+        assert_eq!(command.status().unwrap().signal(), Some(6));
+        cores(tree.path())
+    };
+    // Where a system hands cores to a program of its own there is none to see, either way.
+    let without = dies(unit.plain());
+    assert_eq!(dies(unit.kache()), without, "a core of the wrapper would replace the compiler's");
+}
+
 #[test]
 fn rst_09_killing_the_wrapper_kills_the_compiler() {
     let home = Home::new();
@@ -88,7 +129,7 @@ fn rst_09_killing_the_wrapper_kills_the_compiler() {
 
 /// Whether the process is there and not a zombie.
 fn is_running(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
