@@ -115,3 +115,16 @@ fn key_23_a_sample_can_be_taken_again() {
     assert_eq!(unknown.code, Some(1), "{unknown:#?}");
     assert!(unknown.stderr.contains("no stored action of a crate `nothing` is on record"), "{unknown:#?}");
 }
+
+#[test]
+fn key_23_an_action_is_held_against_its_own_result_only() {
+    let home = Home::new();
+    let (first, second) = (mini(&home, "a"), mini(&home, "b"));
+    home.cargo(&first, &["check", "-p", "kcore"]).ok();
+    second.write("kcore/src/a.rs", "pub const A: &str = \"other\";\n");
+    home.cargo(&second, &["check", "-p", "kcore"]).ok();
+    // From now on the first checkout makes the second one's action.
+    first.write("kcore/src/a.rs", "pub const A: &str = \"other\";\n");
+    let (found, built) = verify(&home, &["--crate", "kcore"]);
+    assert_eq!((&found["agreed"], &found["skipped"]["inputs_changed"]), (&1.into(), &1.into()), "{built:#?}");
+}
