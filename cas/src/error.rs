@@ -95,6 +95,12 @@ pub enum StoreError {
         /// What is wrong and what to do.
         why: String,
     },
+    /// Another process has it open.
+    #[error("the store at `{}` is in use by another process; only one may have it open at a time", path.display())]
+    InUse {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The database has given up writing, and only opening it anew helps.
     #[error("the database writes no more until the store is opened anew: {message}")]
     Stuck {

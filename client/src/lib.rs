@@ -22,6 +22,7 @@ mod start;
 pub mod variables;
 mod version;
 
+pub use compile::{EMBEDDED, Engine, wrap_with};
 pub use dispatch::{Call, main, recognise};
 pub use engine::{EngineError, engine_path};
 pub use place::{KEY_LEN, Place, canonical};

@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod diff;
 mod doctor;
+mod embedded;
 mod exit_codes;
 mod explain;
 mod failure;

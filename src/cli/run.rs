@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kache_client::EMBEDDED;
 
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
-use super::{config, daemon, diff, doctor, explain, init, output, report, stats, verify, why_miss};
+use super::{config, daemon, diff, doctor, embedded, explain, init, output, report, stats, verify, why_miss};
 
 /// The whole of the engine's command line.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == EMBEDDED) {
+        return embedded::run(&words.collect::<Vec<_>>());
+    }
     let status = match Cli::try_parse() {
         Ok(cli) => dispatch(cli).unwrap_or_else(|failure| complain(&failure)),
         Err(error) => print_help(&error),

@@ -10,6 +10,7 @@ mod draining;
 mod driver;
 #[cfg(test)]
 mod driver_tests;
+mod embedded;
 mod fetch;
 mod lifecycle;
 mod log;
@@ -24,6 +25,7 @@ mod wire;
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};
 pub use driver::{Driver, EVENTS_MAX, TICK_EVERY};
+pub use embedded::Embedded;
 pub use fetch::{FETCH_BYTES_MAX, fetch};
 pub use lifecycle::{Mode, RunError, run};
 pub use log::{LOG_BYTES_MAX, rotated};

@@ -51,13 +51,18 @@ impl DiskWorld {
 
     /// With what an earlier one has saved in this file.
     pub fn open(snapshot: impl Into<PathBuf>) -> DiskWorld {
-        let path = snapshot.into();
-        let kept = Snapshot::load(&path);
-        let world = DiskWorld { snapshot: Some(path), ..DiskWorld::default() };
-        kept.memos.iter().for_each(|memo| world.memos.put(memo.stamp, memo.digest));
-        kept.facts.into_iter().for_each(|(question, fact)| world.facts.put(question, fact));
-        world.crates.load(kept.crates);
+        let world = DiskWorld { snapshot: Some(snapshot.into()), ..DiskWorld::default() };
+        world.learn_from_others();
         world
+    }
+
+    /// Takes in what was saved by whoever saved last, on top of what is known here.
+    pub fn learn_from_others(&self) {
+        let Some(path) = &self.snapshot else { return };
+        let kept = Snapshot::load(path);
+        kept.memos.iter().for_each(|memo| self.memos.put(memo.stamp, memo.digest));
+        kept.facts.into_iter().for_each(|(question, fact)| self.facts.put(question, fact));
+        self.crates.load(kept.crates);
     }
 
     /// Saves what is known, if there is anything new and a file for it.

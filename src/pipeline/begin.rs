@@ -73,6 +73,11 @@ impl Pipeline {
         }
     }
 
+    /// For a process that makes one call.
+    pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
+        Pipeline { edits: Edits::shared(), ..Pipeline::new(cache_dir, store) }
+    }
+
     /// Begins a call.
     pub fn begin(&self, call: Arc<Call>, client: Client) -> Begun {
         self.go_on(Pending { call, client, phases: Phases::begin() }, None)
@@ -107,6 +112,27 @@ impl Pipeline {
         {
             tracing::warn!("failed to save what is known of files: {error}");
         }
+    }
+
+    /// Looks at everything that a call's key is made of, so that it is known by the time that
+    /// the store is open.
+    pub fn look_ahead(&self, call: &Call) {
+        if let Ok(settings) = self.settings(call) {
+            let _ = self.prepare(call, &settings, &mut Phases::begin());
+        }
+    }
+
+    /// Learns what other processes have come to know of files since this one began.
+    pub fn resume_after_others(&self) {
+        if let Some(world) = self.world.get() {
+            world.learn_from_others();
+        }
+    }
+
+    /// Lets go of the log, and saves what is known of files.
+    pub fn rest(&self) {
+        self.recorder.rest();
+        self.save();
     }
 
     pub(super) fn cache_dir(&self) -> &Path {

@@ -17,6 +17,8 @@ use crate::restore::dates::place_of;
 #[derive(Debug, Default)]
 pub(super) struct Edits {
     editing: Arc<Mutex<Editing>>,
+    /// Whether edits are compiled like anything else.
+    are_shared: bool,
 }
 
 /// A compile that was begun, as far as edits go.
@@ -45,9 +47,14 @@ struct InDirectory {
 }
 
 impl Edits {
+    /// For a process that makes one call, and remembers nothing for the next.
+    pub(super) fn shared() -> Self {
+        Edits { are_shared: true, ..Edits::default() }
+    }
+
     /// How a compile goes that was not answered.
     pub(super) fn course(&self, prepared: &Prepared, settings: &CompileSettings) -> Course {
-        if prepared.is_probe {
+        if prepared.is_probe || self.are_shared {
             return Course::Shared;
         }
         let Prepared { rustc, task, .. } = prepared;

@@ -36,6 +36,11 @@ impl Recorder {
         self.judge(amended);
     }
 
+    /// Lets go of the log's file, so that another process can go on with it.
+    pub(super) fn rest(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn log(&self) -> std::io::Result<std::sync::Arc<Log>> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = &*log {

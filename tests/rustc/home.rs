@@ -44,6 +44,16 @@ impl Home {
         home
     }
 
+    /// One of each: with a daemon, and with calls that open the store for themselves.
+    pub(crate) fn of_both_kinds() -> [Self; 2] {
+        [Home::new(), Home::alone()]
+    }
+
+    /// Where no daemon may be.
+    pub(crate) fn alone() -> Self {
+        Home::without_daemon().with("KACHE_DAEMON", "never")
+    }
+
     pub(crate) fn without_daemon() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().to_owned();

@@ -12,6 +12,7 @@ mod acting;
 mod crates;
 mod crowd;
 mod editing;
+mod embedded;
 mod files;
 mod flags;
 mod fresh;

@@ -15,17 +15,18 @@ use crate::unit::Unit;
 
 #[test]
 fn rst_08_lines_pass_through_as_they_are_written() {
-    let home = Home::new();
-    let tree = home.tree("ws");
-    let unit = acting(&home, &tree);
-    let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
-    assert!(first.contains("early.rmeta"), "{first}");
-    assert!(child.try_wait().unwrap().is_none(), "the compiler still waits");
-    tree.write("go", "");
-    assert!(child.wait().unwrap().success());
-    assert_eq!(home.new_calls()[0].result, "miss");
+    for home in Home::of_both_kinds() {
+        let tree = home.tree("ws");
+        let unit = acting(&home, &tree);
+        let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        assert!(first.contains("early.rmeta"), "{first}");
+        assert!(child.try_wait().unwrap().is_none(), "the compiler still waits");
+        tree.write("go", "");
+        assert!(child.wait().unwrap().success());
+        assert_eq!(home.new_calls()[0].result, "miss");
+    }
 }
 
 #[test]
@@ -42,26 +43,27 @@ fn rst_08_cargo_pipelines_hits_and_misses() {
 
 #[test]
 fn rst_09_exit_codes_and_signals_are_the_compilers() {
-    let home = Home::new();
-    let tree = home.tree("ws");
-    let unit = acting(&home, &tree);
-    for (act, code, signal) in [
-        ("exit 101", Some(101), None),
-        ("exit 3", Some(3), None),
-        ("signal -ABRT", None, Some(6)),
-        ("signal -KILL", None, Some(9)),
-        ("signal -TERM", None, Some(15)),
-    ] {
-        for _ in 0..2 {
-            let status = unit.kache().env("ACT", act).spawn().wait().unwrap();
-            assert_eq!((status.code(), status.signal()), (code, signal), "{act}");
+    for home in Home::of_both_kinds() {
+        let tree = home.tree("ws");
+        let unit = acting(&home, &tree);
+        for (act, code, signal) in [
+            ("exit 101", Some(101), None),
+            ("exit 3", Some(3), None),
+            ("signal -ABRT", None, Some(6)),
+            ("signal -KILL", None, Some(9)),
+            ("signal -TERM", None, Some(15)),
+        ] {
+            for _ in 0..2 {
+                let status = unit.kache().env("ACT", act).spawn().wait().unwrap();
+                assert_eq!((status.code(), status.signal()), (code, signal), "{act}");
+            }
+            let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
+            assert_eq!(results, ["skipped", "skipped"], "{act}");
         }
-        let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
-        assert_eq!(results, ["skipped", "skipped"], "{act}");
+        // A compile that ends well is stored, after all of this.
+        assert_eq!(unit.misses(), "acted");
+        assert_eq!(unit.hits(), "acted");
     }
-    // A compile that ends well is stored, after all of this.
-    assert_eq!(unit.misses(), "acted");
-    assert_eq!(unit.hits(), "acted");
 }
 
 /// Programs that left a core in this directory, which is then cleared of them.
@@ -105,26 +107,27 @@ fn rst_09_a_core_is_the_compilers() {
 
 #[test]
 fn rst_09_killing_the_wrapper_kills_the_compiler() {
-    let home = Home::new();
-    let tree = home.tree("ws");
-    let unit = acting(&home, &tree);
-    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
-        let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
-        eventually("the compiler's start", || !waiting(&tree).is_empty());
-        let pid = waiting(&tree)[0];
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-        let status = child.wait().unwrap();
-        // rustc makes an exit code of an interrupt, and so does its wrapper then.
-        assert!(
-            !status.success() && (signal == Signal::SIGINT || status.signal() == Some(signal as i32)),
-            "{status:?}"
-        );
-        eventually("the compiler's end", || !is_running(pid));
-        tree.remove(&format!("waiting.{pid}"));
+    for home in Home::of_both_kinds() {
+        let tree = home.tree("ws");
+        let unit = acting(&home, &tree);
+        for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
+            let mut child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
+            eventually("the compiler's start", || !waiting(&tree).is_empty());
+            let pid = waiting(&tree)[0];
+            kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+            let status = child.wait().unwrap();
+            // rustc makes an exit code of an interrupt, and so does its wrapper then.
+            assert!(
+                !status.success() && (signal == Signal::SIGINT || status.signal() == Some(signal as i32)),
+                "{status:?}"
+            );
+            eventually("the compiler's end", || !is_running(pid));
+            tree.remove(&format!("waiting.{pid}"));
+        }
+        // Nothing of them was stored.
+        assert!(home.new_calls().iter().all(|call| call.result == "skipped"));
+        assert_eq!(unit.misses(), "acted");
     }
-    // Nothing of them was stored.
-    assert!(home.new_calls().iter().all(|call| call.result == "skipped"));
-    assert_eq!(unit.misses(), "acted");
 }
 
 /// Whether the process is there and not a zombie.
@@ -135,21 +138,22 @@ fn is_running(pid: i32) -> bool {
 
 #[test]
 fn rst_10_a_failed_compile_is_not_stored() {
-    let home = Home::new();
-    let tree = home.tree("ws");
-    tree.write("src/bad.rs", "pub fn bad() -> u32 { \"no number\" }");
-    let unit = Unit::lib(&home, &tree, "bad");
-    for _ in 0..2 {
-        assert!(unit.fails().contains("E0308"));
+    for home in Home::of_both_kinds() {
+        let tree = home.tree("ws");
+        tree.write("src/bad.rs", "pub fn bad() -> u32 { \"no number\" }");
+        let unit = Unit::lib(&home, &tree, "bad");
+        for _ in 0..2 {
+            assert!(unit.fails().contains("E0308"));
+        }
+        tree.write("src/bad.rs", "pub fn bad() -> u32 { 1 }");
+        unit.misses();
+        unit.hits();
     }
-    tree.write("src/bad.rs", "pub fn bad() -> u32 { 1 }");
-    unit.misses();
-    unit.hits();
 }
 
 #[test]
 fn rst_10_a_build_scripts_trials_are_answered() {
-    let home = Home::new();
+    let [with, without] = Home::of_both_kinds();
     // As autocfg does: the source on standard input, a name that is different every time, and
     // some trials that are meant to fail.
     let script = r##"use std::io::Write as _;
@@ -170,9 +174,9 @@ fn main() {
     if trial("#![feature(never_type)] pub fn f() -> ! { loop {} }") { println!("cargo:rustc-cfg=bad"); }
 }
 "##;
-    for checkout in ["a", "b longer"] {
+    for (home, checkout) in [(&with, "a"), (&with, "b longer"), (&without, "a"), (&without, "b longer")] {
         let tree =
-            project::program(&home, checkout, "fn main() { println!(\"{} {}\", cfg!(good), cfg!(bad)) }");
+            project::program(home, checkout, "fn main() { println!(\"{} {}\", cfg!(good), cfg!(bad)) }");
         tree.write("build.rs", script);
         let built = home.cargo(&tree, &["build"]).ok();
         assert_eq!(tree.prints("target/debug/prog"), "true false");

@@ -57,7 +57,7 @@ impl Layout {
             .map_err(|error| StoreError::io("open", &path, error))?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(in_use(root)),
+            Err((_, Errno::EWOULDBLOCK)) => return Err(StoreError::InUse { path: root.to_owned() }),
             Err((_, errno)) => return Err(StoreError::io("lock", &path, errno.into())),
         };
         let session = format!("{}-{}", std::process::id(), SystemClock.now_ms());
@@ -131,11 +131,6 @@ pub(super) fn sibling(path: &Path) -> PathBuf {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     path.with_file_name(format!(".kache-{}-{number}", std::process::id()))
-}
-
-fn in_use(root: &Path) -> StoreError {
-    let why = "is in use by another process; only one may have it open at a time".to_owned();
-    StoreError::Unusable { path: root.to_owned(), why }
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {

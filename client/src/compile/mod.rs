@@ -7,6 +7,7 @@
 
 mod asking;
 mod autostart;
+mod embedded;
 mod exit;
 mod grievance;
 mod incremental;
@@ -18,4 +19,6 @@ mod running;
 mod stdin;
 mod wrapper;
 
+pub use embedded::{EMBEDDED, Engine};
+pub use wrapper::wrap_with;
 pub(crate) use wrapper::{is_for_the_daemon, wrap};

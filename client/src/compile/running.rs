@@ -44,6 +44,7 @@ pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
         let _ = std::fs::remove_file(Path::new(&from_bytes(path)));
     }
     let (begun, started) = (Instant::now(), SystemTime::now());
+    let others_cpu = os::children_cpu_time();
     let mut child = start(run, stdin)?;
     let handing_on = os::hand_signals_on_to(child.id());
     let mut tee = Tee::new(&run.replacements);
@@ -59,7 +60,7 @@ pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
         signal: status.signal().unwrap_or_default(),
         said: tee.said,
         wall_us: micros(begun.elapsed()),
-        cpu_us: micros(os::children_cpu_time()),
+        cpu_us: micros(os::children_cpu_time().saturating_sub(others_cpu)),
         started_us: micros(started.duration_since(UNIX_EPOCH).unwrap_or_default()),
         said_is_cut: tee.is_cut,
     };

@@ -4,9 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kache_proto::control::{Done, Ran, Reply, Request, Run, request};
+use kache_proto::control::{Done, PassOn, Ran, Reply, Request, Run, reply, request};
 
 use super::asking::{self, Answer};
+use super::embedded::{self, Engine};
 use super::exit;
 use super::locate;
 use super::passing;
@@ -31,24 +32,33 @@ pub(crate) fn is_for_the_daemon(program: &OsStr, args: &[OsString]) -> bool {
 
 /// Makes the call. It returns with the compiler's code, or does not return.
 pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
-    if is_switched_off() {
+    if variables::is_on(variables::get(variables::DISABLED).as_deref()) {
         return passing::without_kache(program, args, Stdin::Untouched);
+    }
+    if variables::get(variables::DAEMON).is_some_and(|value| value == "never") {
+        return embedded::in_place_of_this(program, args);
     }
     let stdin = Stdin::of_call(args);
     match answer(program, args, &stdin) {
         Answer::Done(done) => finish(&done),
-        Answer::Run(run, frames) => obey(&run, frames, program, args, stdin),
-        Answer::PassOn(pass_on) => {
-            let argv: Vec<OsString> = pass_on.argv.iter().map(from_bytes).collect();
-            passing::instead(&argv, program, args, stdin)
-        }
+        Answer::Run(run, frames) => obey(&run, |ran| report(ran, frames), program, args, stdin),
+        Answer::PassOn(pass_on) => pass(&pass_on, program, args, stdin),
         Answer::Nothing => passing::without_kache(program, args, stdin),
     }
 }
 
-fn is_switched_off() -> bool {
-    variables::is_on(variables::get(variables::DISABLED).as_deref())
-        || variables::get(variables::DAEMON).is_some_and(|value| value == "never")
+/// Makes the call with an engine in this very process in the daemon's place. It returns with
+/// the compiler's code, or does not return.
+pub fn wrap_with(engine: &mut dyn Engine, program: &OsStr, args: &[OsString]) -> ExitCode {
+    let stdin = Stdin::of_call(args);
+    let cwd = std::env::current_dir();
+    let answer = cwd.ok().and_then(|cwd| engine.ask(of_call(program, args, &cwd, &stdin)));
+    match answer {
+        Some(reply::Kind::Done(done)) => finish(&done),
+        Some(reply::Kind::Run(run)) => obey(&run, |ran| engine.report(ran), program, args, stdin),
+        Some(reply::Kind::PassOn(pass_on)) => pass(&pass_on, program, args, stdin),
+        _ => passing::without_kache(program, args, stdin),
+    }
 }
 
 fn answer(program: &OsStr, args: &[OsString], stdin: &Stdin) -> Answer {
@@ -64,15 +74,20 @@ fn finish(done: &Done) -> ExitCode {
     exit::by_code(done.exit_code)
 }
 
-fn obey(run: &Run, frames: FrameStream, program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+fn pass(pass_on: &PassOn, program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+    let argv: Vec<OsString> = pass_on.argv.iter().map(from_bytes).collect();
+    passing::instead(&argv, program, args, stdin)
+}
+
+fn obey(run: &Run, report: impl FnOnce(Ran), program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
     match running::run(run, &stdin) {
         Ok(Ended { status, ran }) => {
-            report(ran, frames);
+            report(ran);
             exit::like(status)
         }
         // What cannot be started is tried as it was asked for, and fails in its own words.
         Err(_) => {
-            drop(frames);
+            drop(report);
             passing::without_kache(program, args, stdin)
         }
     }

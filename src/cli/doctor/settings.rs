@@ -28,7 +28,7 @@ pub(super) fn look(
     }));
     findings.extend(config.ok().iter().flat_map(standing_aside));
     if environment.get(env_vars::KACHE_DAEMON).is_some_and(|value| value == "never") {
-        let what = "KACHE_DAEMON=never: compilers run without the cache";
+        let what = "KACHE_DAEMON=never: every compile opens the store for itself, which takes longer";
         findings.push(Finding::new(State::Warning, SUBJECT, what));
     }
     findings.extend(current_dir.and_then(declarations));
