@@ -11,6 +11,7 @@ pub mod explain;
 pub mod inputs;
 pub mod invocation;
 pub mod lookup;
+pub mod observer;
 pub mod pipeline;
 pub mod progress;
 pub mod publish;

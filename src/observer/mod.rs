@@ -1,0 +1,18 @@
+//! Watching a compiler: which files and variables it, and what it starts, ask for.
+//!
+//! A library that `build.rs` has compiled (`observer/preload.rs`) is loaded into the compiler
+//! and notes what it is asked; here it is laid down, given a file to note in, and read. What
+//! the notes mean is `publish`'s business. Invariant: where anything is in doubt, nothing is
+//! loaded and the compiler runs as ever.
+
+mod library;
+mod record;
+mod system;
+mod watch;
+
+pub use library::Unavailable;
+pub use record::{Damage, Kind, Note, Outcome, RECORD_BYTES_MAX, parse};
+pub use watch::{Observer, Watch, check, is_own_variable};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The library in real programs, and what it leaves.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// What `sh -c script` asked for, with what it printed, in a directory of its own.
+fn observed(dir: &Path, script: &str) -> (Vec<Note>, String) {
+    let watch = Observer::new(dir).watch(None).unwrap();
+    let said = run(dir, script, &watch);
+    (parse(&watch.read().unwrap()).unwrap(), said)
+}
+
+fn run(dir: &Path, script: &str, watch: &Watch) -> String {
+    let output = Command::new("/bin/sh")
+        .args(["-c", script])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .envs(watch.variables())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+fn has(notes: &[Note], kind: Kind, outcome: Outcome, path: &Path) -> bool {
+    let path = path.to_str().unwrap().as_bytes();
+    notes.iter().any(|note| (note.kind, note.outcome, &*note.name) == (kind, outcome, path))
+}
+
+#[test]
+fn key_23_programs_and_their_children_are_observed() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().canonicalize().unwrap();
+    fs::write(dir.join("read"), "content").unwrap();
+    fs::create_dir(dir.join("list")).unwrap();
+    let (notes, said) =
+        observed(&dir, "cat read; cat none; ls list; test -e asked; echo x > written; cd list; cat ../read");
+    assert!(said.starts_with("contentcontent") && said.contains("none: No such file"), "{said}");
+    let place = |name: &str| dir.join(name);
+    assert!(has(&notes, Kind::Read, Outcome::There, &place("read")), "{notes:?}");
+    assert!(has(&notes, Kind::Read, Outcome::Absent, &place("none")), "{notes:?}");
+    assert!(has(&notes, Kind::Listed, Outcome::There, &place("list")), "{notes:?}");
+    assert!(has(&notes, Kind::Looked, Outcome::Absent, &place("asked")), "{notes:?}");
+    assert!(has(&notes, Kind::Written, Outcome::There, &place("written")), "{notes:?}");
+    // As it was named from the directory that was the current one then.
+    assert!(has(&notes, Kind::Read, Outcome::There, &place("list/../read")), "{notes:?}");
+    let started: Vec<_> = notes.iter().filter(|note| note.kind == Kind::Started).collect();
+    assert!(started.len() >= 4, "sh, cat, ls: {started:?}");
+    assert!(
+        notes.iter().any(|note| note.kind == Kind::Loaded && note.name.ends_with(b"libc.so.6")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn key_06_variables_are_observed_with_their_values() {
+    let home = tempfile::tempdir().unwrap();
+    // `ls` asks for the first with `getenv`, and for the second, which is not set.
+    let (notes, _) = observed(home.path(), "QUOTING_STYLE=literal ls");
+    let value = |name: &str| {
+        let note =
+            notes.iter().find(|note| note.kind == Kind::Variable && note.name == name.as_bytes()).unwrap();
+        (note.outcome, String::from_utf8(note.value.clone()).unwrap())
+    };
+    assert_eq!(value("QUOTING_STYLE"), (Outcome::There, "literal".to_owned()));
+    assert_eq!(value("LS_BLOCK_SIZE"), (Outcome::Absent, String::new()));
+}
+
+#[test]
+fn a_program_sees_what_it_would_see_without_it() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    let script =
+        "cat none; ls file/none; ls -d /dev/null ''; readlink none; mkdir file; env | sort | grep -v _KACHE";
+    let (notes, said) = observed(home.path(), script);
+    let output = Command::new("/bin/sh")
+        .args(["-c", &format!("{script} | grep -v LD_PRELOAD")])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let plain = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let without_preload: Vec<_> = said.lines().filter(|line| !line.starts_with("LD_PRELOAD")).collect();
+    assert_eq!(without_preload, plain.lines().collect::<Vec<_>>());
+    assert!(!notes.is_empty());
+}
+
+#[test]
+fn without_a_record_nothing_happens() {
+    let home = tempfile::tempdir().unwrap();
+    let watch = Observer::new(home.path()).watch(None).unwrap();
+    let preload = watch.variables().swap_remove(0);
+    for record in [None, Some("/nowhere/at/all"), Some("/dev/null"), Some("/bin/sh")] {
+        let mut command = Command::new("/bin/cat");
+        command.arg("/dev/null").env(&preload.0, &preload.1);
+        record.map(|record| command.env("__KACHE_RECORD", record));
+        let output = command.output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{record:?}: {output:?}");
+    }
+    assert_eq!(parse(&watch.read().unwrap()), Ok(Vec::new()));
+}
+
+#[test]
+fn key_04_a_record_that_is_full_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let watch = Observer::new(home.path()).watch(None).unwrap();
+    // Each round looks for a path of 4,000 bytes.
+    let long = "x/".repeat(2000);
+    let script = format!("i=0; while [ $i -lt 2300 ]; do [ -e {long} ]; i=$((i+1)); done; echo done");
+    assert_eq!(run(home.path(), &script, &watch), "done\n");
+    assert_eq!(parse(&watch.read().unwrap()), Err(Damage::Full));
+}
+
+#[test]
+fn the_users_own_libraries_stay_and_records_go() {
+    let home = tempfile::tempdir().unwrap();
+    let observer = Observer::new(home.path());
+    let files = || fs::read_dir(home.path().join("observer")).unwrap().count();
+    {
+        let watch = observer.watch(Some("/their/own.so:/other.so".as_ref())).unwrap();
+        let (name, value) = watch.variables().swap_remove(0);
+        assert_eq!(name, "LD_PRELOAD");
+        assert!(value.to_str().unwrap().ends_with(".so:/their/own.so:/other.so"), "{value:?}");
+        assert_eq!(files(), 2);
+    }
+    assert_eq!(files(), 1, "the library");
+    std::mem::forget(observer.watch(None));
+    assert_eq!(files(), 2, "a daemon was killed");
+    let _ = Observer::new(home.path()).watch(None).unwrap();
+    assert_eq!(files(), 1);
+    // One that was damaged is laid down anew.
+    let library = fs::read_dir(home.path().join("observer")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&library, "damaged").unwrap();
+    let (notes, said) = observed(home.path(), "true");
+    assert!(!notes.is_empty() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn a_place_that_the_dynamic_linker_cannot_be_told_of_is_not_used() {
+    let home = tempfile::tempdir().unwrap();
+    for name in ["a b", "a:b"] {
+        assert!(Observer::new(&home.path().join(name)).watch(None).is_none());
+    }
+}

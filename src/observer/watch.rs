@@ -1,0 +1,127 @@
+//! One compiler under observation: what is added to its environment, and what is read
+//! afterwards.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::library::{self, Unavailable, install};
+use super::record;
+
+/// The dynamic linker's list of libraries to load before all others.
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// Names the record. It is none of kache's settings and does not look like one: a build that a
+/// macro starts reads those.
+const RECORD: &str = "__KACHE_RECORD";
+
+/// The directory for all of it, in the cache's.
+const DIRECTORY: &str = "observer";
+
+/// Whether a variable is there because of the observation alone.
+pub fn is_own_variable(name: &str) -> bool {
+    matches!(name, PRELOAD | RECORD)
+}
+
+/// Whether compilers can be observed with this directory for the cache. Changes nothing.
+pub fn check(cache_dir: &Path) -> Result<(), Unavailable> {
+    library::check(&cache_dir.join(DIRECTORY))
+}
+
+/// What watches compilers.
+#[derive(Debug)]
+pub struct Observer {
+    dir: PathBuf,
+    swept: OnceLock<()>,
+    is_said: AtomicBool,
+    next: AtomicU64,
+}
+
+impl Observer {
+    /// With its files in a directory of their own in this one, which is made when it is needed.
+    pub fn new(cache_dir: &Path) -> Self {
+        Observer {
+            dir: cache_dir.join(DIRECTORY),
+            swept: OnceLock::new(),
+            is_said: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Where its files lie.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Begins to watch a compiler that has these libraries loaded already. `None` where that
+    /// cannot be done; it is logged once.
+    pub fn watch(&self, preloaded: Option<&OsStr>) -> Option<Watch> {
+        match self.try_watch(preloaded) {
+            Ok(watch) => Some(watch),
+            Err(why) => {
+                if !self.is_said.swap(true, Ordering::Relaxed) {
+                    tracing::info!("compilers are not observed: {why}");
+                }
+                None
+            }
+        }
+    }
+
+    fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
+        let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
+        fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
+        // What a daemon that was killed has left.
+        self.swept.get_or_init(|| sweep(&self.dir));
+        // Looked at each time: one that is missing makes every program say so.
+        let library = install(&self.dir)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let record = self.dir.join(format!("record-{}-{number}", std::process::id()));
+        let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record };
+        record::create(&watch.record).map_err(|error| failed(&watch.record, error))?;
+        Ok(watch)
+    }
+}
+
+fn sweep(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_record = |name: &OsStr| name.to_string_lossy().starts_with("record-");
+    for entry in entries.filter(|entry| is_record(&entry.file_name())) {
+        // Whatever cannot be removed takes room and does no harm.
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
+/// A compiler under observation. Its record goes when this does.
+#[derive(Debug)]
+pub struct Watch {
+    library: PathBuf,
+    preloaded: Option<OsString>,
+    record: PathBuf,
+}
+
+impl Watch {
+    /// What is to be set for the compiler alone. Libraries of the user's own stay.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        let mut libraries = self.library.clone().into_os_string();
+        if let Some(preloaded) = self.preloaded.as_ref().filter(|list| !list.is_empty()) {
+            libraries.push(":");
+            libraries.push(preloaded);
+        }
+        vec![(PRELOAD.into(), libraries), (RECORD.into(), self.record.clone().into_os_string())]
+    }
+
+    /// What was noted, as bytes.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        record::read(&self.record)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // As for the sweep.
+        let _ = fs::remove_file(&self.record);
+    }
+}
