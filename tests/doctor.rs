@@ -64,9 +64,19 @@ fn it_looks_and_changes_nothing() {
     assert_line(&said, &["note", "daemon", "none runs"]);
     assert_line(&said, &["disk", "are free for the store"]);
     assert_line(&said, &["ok", "clock"]);
+    assert_line(&said, &["ok", "observer", "proc macros"]);
     assert!(said.ends_with("\nnothing is wrong, and there are 2 warnings\n"), "{said}");
     assert_eq!(code, 0);
     assert_eq!(fs::read_dir(home.0.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn key_23_where_nothing_can_be_observed_it_says_so() {
+    let home = Home::new();
+    let cache = home.path("a cache");
+    let (said, _) = home.doctor(&[], &[("KACHE_CACHE_DIR", cache.to_str().unwrap())]);
+    assert_line(&said, &["note", "observer", "are not seen", "has a space or a colon"]);
+    assert_line(&said, &["hint: name them in a `kache.toml`"]);
 }
 
 #[test]

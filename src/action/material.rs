@@ -14,7 +14,7 @@ use crate::roles::Role;
 
 /// The version of the key's contents. A change of what enters a key, or of how, is a new
 /// version and a line in the changelog: old entries are then not found any more.
-pub const KEY_VERSION: &str = "2";
+pub const KEY_VERSION: &str = "3";
 
 /// Which of the two keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,7 @@ fn observe(
         Observation::Listing { path, digest } => {
             lines.push(format!("listing {digest} {}", line(&path.in_input_root())));
         }
+        Observation::Directory { path } => lines.push(format!("directory {}", line(&path.in_input_root()))),
         Observation::Env { name, value: None } => lines.push(format!("unset {}", line(name.as_bytes()))),
         Observation::Env { name, value: Some(value) } => {
             let value = text(value);

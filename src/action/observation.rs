@@ -33,6 +33,11 @@ pub enum Observation {
         /// The digest of the names.
         digest: Digest,
     },
+    /// A directory, whatever is in it, that was looked for and found (KEY-03).
+    Directory {
+        /// Where.
+        path: RolePath,
+    },
     /// A variable (KEY-06). Its value holds stand-ins for roots where it is a mere locator
     /// (KEY-07).
     Env {

@@ -74,7 +74,7 @@ pub const PARTS: &[Part] = &[
     part(
         Section::Variable,
         false,
-        "`env!` and `option_env!`, as the dep-info says",
+        "`env!` and `option_env!`, as the dep-info says; variables that were seen to be asked for",
         "known when the compiler has run",
     ),
     part(
@@ -95,11 +95,16 @@ pub const PARTS: &[Part] = &[
         "the crate's root source, externs, files that options name, `extra_inputs`; for what is linked also reachable crates, native libraries, the link toolchain",
         "known before the compiler runs",
     ),
-    part(Section::Input, false, "every other file in the dep-info", "known when the compiler has run"),
+    part(
+        Section::Input,
+        false,
+        "every other file in the dep-info, and files that were seen to be read (`docs/observed.md`)",
+        "known when the compiler has run",
+    ),
     part(
         Section::Observed,
         false,
-        "places where a file was looked for and not found, listings of directories, variables that are not set",
+        "places where a file was looked for and not found, directories that were, listings of directories, variables that are not set",
         "what appears there makes another compile of it; they stand in the file `observed` of the input root",
     ),
 ];

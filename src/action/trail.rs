@@ -24,7 +24,7 @@ use super::varint::{Reader, Writer};
 use crate::roles::{Role, RolePath};
 
 /// The version of this format. Older and newer ones are not read: the query is then new.
-pub const TRAIL_VERSION: u8 = 1;
+pub const TRAIL_VERSION: u8 = 2;
 
 /// More observations than a trail may have together. The largest build known here has
 /// compiles with 6,000 files.
@@ -107,6 +107,10 @@ fn write_observation(writer: &mut Writer, observation: &Observation, before: &mu
             write_path(writer, path, before);
             write_digest(writer, digest);
         }
+        Observation::Directory { path } => {
+            writer.bytes.push(7);
+            write_path(writer, path, before);
+        }
         Observation::Env { name, value } => {
             writer.bytes.push(if value.is_some() { 4 } else { 3 });
             writer.string(name.as_bytes());
@@ -185,6 +189,7 @@ fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Obs
         4 => Observation::Env { name: name(reader.string()?)?, value: Some(reader.string()?.to_vec()) },
         5 => Observation::Root { role: read_role(reader)?, path: reader.string()?.to_vec() },
         6 => Observation::Presentation { options: reader.string()?.to_vec() },
+        7 => Observation::Directory { path: read_path(reader, before)? },
         _ => return None,
     })
 }

@@ -81,10 +81,15 @@ pub(super) fn reply(reply: Reply) -> reply::Kind {
 
 /// What a client is to run.
 pub(super) fn run(run: pipeline::Run) -> reply::Kind {
+    let assignment = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        bytes(name)
+    };
     let replacement = |(from, to): (Vec<u8>, Vec<u8>)| Replacement { from: from.into(), to: to.into() };
     reply::Kind::Run(Run {
         argv: run.argv.into_iter().map(bytes).collect(),
-        env_set: Vec::new(),
+        env_set: run.variables.into_iter().map(assignment).collect(),
         env_unset: Vec::new(),
         unlink: run.unlink.into_iter().map(|path| bytes(path.into_os_string())).collect(),
         replacements: run.replacements.into_iter().map(replacement).collect(),

@@ -58,6 +58,7 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
         Observation::File { path, digest } => ("file", path.to_string(), Some(digest.to_string())),
         Observation::Absent { path } => ("file", path.to_string(), None),
         Observation::Listing { path, digest } => ("listing", path.to_string(), Some(digest.to_string())),
+        Observation::Directory { path } => ("file", path.to_string(), Some("a directory".to_owned())),
         Observation::Env { name, value } => {
             let shown = |value: &[u8]| if is_secret(name) { HIDDEN.to_owned() } else { text(value) };
             ("env", name.clone(), value.as_deref().map(shown))

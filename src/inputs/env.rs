@@ -97,6 +97,17 @@ pub(super) fn keyed(
     Ok(keyed.into_iter().collect())
 }
 
+/// Whether a variable that counts in this key would count in any that is otherwise the same,
+/// set or not: whoever asks for it learns nothing that the key does not say.
+pub fn is_keyed(name: &str, keyed: &Variables, runs_macros: bool) -> bool {
+    let is_of_package =
+        || OF_PACKAGES.contains(&name) || OF_PACKAGES_PREFIXES.iter().any(|start| name.starts_with(start));
+    OF_RUSTC.contains(&name)
+        || OF_APPLE.contains(&name)
+        || runs_macros && is_of_package()
+        || keyed.iter().any(|(known, _)| known == name)
+}
+
 /// Names that the package's build script has given values to. Cargo keeps what the script
 /// said beside its `OUT_DIR`.
 fn of_build_script(call: &Call) -> Result<Vec<String>, Bypass> {

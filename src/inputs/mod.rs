@@ -30,6 +30,7 @@ mod world;
 
 pub use crates::CRATES_MAX;
 pub use disk_world::DiskWorld;
+pub use env::is_keyed;
 pub use facts::FACTS_MAX;
 pub use find_roots::{RootSettings, roots};
 pub use gather::{GatherSettings, gather};

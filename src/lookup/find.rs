@@ -130,7 +130,9 @@ impl<'a> View<'a> {
     /// The same observation, made now. `None` where it cannot be made here.
     fn observe_again(&self, before: &Observation) -> Result<Option<Observation>, LookupError> {
         Ok(match before {
-            Observation::File { path, .. } | Observation::Absent { path } => self.file(path)?,
+            Observation::File { path, .. }
+            | Observation::Absent { path }
+            | Observation::Directory { path } => self.file(path)?,
             Observation::Listing { path, .. } => self.listing(path)?,
             Observation::Env { name, value } => Some(self.variable(name, value.as_deref())),
             Observation::Root { role, .. } => self
@@ -160,8 +162,8 @@ impl<'a> View<'a> {
         Ok(match state {
             Some(FileState::File { digest, .. }) => Some(Observation::File { path: path.clone(), digest }),
             Some(FileState::Absent) => Some(Observation::Absent { path: path.clone() }),
-            // Neither the file that was read nor the nothing that was found.
-            Some(FileState::Directory) | None => None,
+            Some(FileState::Directory) => Some(Observation::Directory { path: path.clone() }),
+            None => None,
         })
     }
 

@@ -47,6 +47,8 @@ pub enum Reply {
 pub struct Run {
     /// The command line, the program first.
     pub argv: Vec<OsString>,
+    /// Variables to be set for it alone.
+    pub variables: Vec<(OsString, OsString)>,
     /// Outputs to be removed first (RST-11).
     pub unlink: Vec<PathBuf>,
     /// What to put in place of what in the lines that are let through.

@@ -28,6 +28,7 @@ use crate::events::{Event, Outcome, Phase};
 use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError};
+use crate::observer::{Observer, Watch};
 use crate::progress;
 use crate::restore;
 use crate::roles::Role;
@@ -49,6 +50,7 @@ pub struct Pipeline {
     pub(super) edits: Edits,
     sampler: Sampler,
     fallbacks: Fallbacks,
+    pub(super) observer: Observer,
     store: watch::Receiver<StoreSlot>,
     cache_dir: PathBuf,
     world: OnceLock<DiskWorld>,
@@ -66,6 +68,7 @@ impl Pipeline {
             edits: Edits::default(),
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
+            observer: Observer::new(&cache_dir),
             store,
             cache_dir,
             world: OnceLock::new(),
@@ -280,13 +283,32 @@ impl Pipeline {
             event.detail.clone_from(why);
         }
         let is_incremental = matches!(course, Course::Own { is_incremental: true, .. });
-        let run = run::on_a_miss(&call, &prepared, is_incremental);
+        let mut run = run::on_a_miss(&call, &prepared, is_incremental);
+        let watch = self.watch(&call, &prepared, course);
+        run.variables = watch.as_ref().map(Watch::variables).unwrap_or_default();
         let is_rebuild = restore::is_rebuild(&prepared.task);
         let making = self.outputs.make(&prepared.task);
         let undertaking = self.edits.begin(&call, &prepared, course);
-        let ticket =
-            Ticket { call, client, settings, phases, event, prepared, is_rebuild, undertaking, making, lead };
+        let ticket = Ticket {
+            call,
+            client,
+            settings,
+            phases,
+            event,
+            prepared,
+            is_rebuild,
+            undertaking,
+            watch,
+            making,
+            lead,
+        };
         Begun::Run(run, Box::new(ticket))
+    }
+
+    /// Observes what may be stored. Of a question or a trial all that it reads is known.
+    fn watch(&self, call: &Call, prepared: &Prepared, course: &Course) -> Option<Watch> {
+        let is_asked = matches!(course, Course::Shared) && !prepared.is_probe;
+        is_asked.then(|| self.observer.watch(call.env.get("LD_PRELOAD"))).flatten()
     }
 
     /// Leads, or follows a call that compiles the same as far as can be told before: one whose

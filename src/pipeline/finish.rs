@@ -1,14 +1,19 @@
 //! After the compiler: the call is put on record, and its result goes into the store.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use super::begin::Pipeline;
 use super::flights::{Follower, Landing};
 use super::pending::Ticket;
+use super::prepare::Prepared;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
-use crate::publish::{self, Publication, Published, Stamps, Stored, Stores};
+use crate::inputs::is_keyed;
+use crate::observer::Watch;
+use crate::publish::{self, Publication, Published, Stamps, Stored, Stores, Watched};
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -104,15 +109,33 @@ impl Pipeline {
             return Err("it said more than is kept".to_owned());
         }
         let store = self.store().map_err(|why| why.to_string())?;
-        let query = &ticket.prepared.query;
+        let Prepared { query, inputs, task, rustc, .. } = &ticket.prepared;
+        let record = ticket.watch.as_ref().map(Watch::read).transpose();
+        let record = record.map_err(|error| format!("failed to read what it asked for: {error}"))?;
+        let in_cwd = |path: &PathBuf| ticket.call.cwd.join(path);
+        let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
+        let variable = |name: &str| ticket.call.env.get(name).map(|value| value.as_bytes().to_vec());
+        let temp_dir = ticket.call.env.get("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp".as_ref());
+        let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
+        let watched = record.as_ref().map(|record| Watched {
+            record,
+            compiler: &inputs.toolchain.driver,
+            sysroot: &inputs.toolchain.sysroot,
+            crate_dirs: &crate_dirs,
+            observer: self.observer.dir(),
+            temp_dir: Path::new(temp_dir),
+            is_keyed: &is_keyed,
+            variable: &variable,
+        });
         let complete = |seen: &[action::Observation]| action::complete(query, seen);
         let publication = Publication {
-            task: &ticket.prepared.task,
-            inputs: &ticket.prepared.inputs.files,
+            task,
+            inputs: &inputs.files,
             captured,
             stamps: &publishing.stamps,
             is_rebuild: ticket.is_rebuild,
             keeps_failures: ticket.prepared.is_probe,
+            watched,
             complete: &complete,
         };
         let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };

@@ -41,6 +41,7 @@ pub(super) fn on_a_miss(call: &Call, prepared: &Prepared, is_incremental: bool) 
     let task = &prepared.task;
     Run {
         argv,
+        variables: Vec::new(),
         unlink: unlinked(task, is_incremental),
         replacements: replacements(prepared),
         feed_stdin: call.stdin.is_some(),

@@ -57,7 +57,7 @@ pub(super) fn observe(
     Ok(observations)
 }
 
-fn observe_file(
+pub(super) fn observe_file(
     task: &Task,
     place: &Path,
     started: SystemTime,
@@ -78,7 +78,7 @@ fn observe_file(
 /// Whether a file was written, replaced or touched since then. The compiler needs longer to
 /// start than the clocks of filesystems are coarse, so what was written before it looked is
 /// what it read.
-fn changed_since(place: &Path, started: SystemTime) -> bool {
+pub(super) fn changed_since(place: &Path, started: SystemTime) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(metadata) = fs::metadata(place) else { return true };
     let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

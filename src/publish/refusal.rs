@@ -18,6 +18,8 @@ pub enum Refusal {
     Changed(PathBuf),
     /// An output is no longer what the compiler made.
     Replaced(PathBuf),
+    /// It made something that a hit would not make.
+    Writes(PathBuf),
     /// A path or a text cannot be said for any checkout.
     Unspeakable(String),
     /// The action is out of service.
@@ -35,6 +37,7 @@ impl Refusal {
             Refusal::UnknownInputs(_) => "unknown_inputs",
             Refusal::Changed(_) => "input_changed",
             Refusal::Replaced(_) => "output_replaced",
+            Refusal::Writes(_) => "writes_elsewhere",
             Refusal::Unspeakable(_) => "unspeakable_path",
             Refusal::Quarantined(_) => "quarantined",
             Refusal::Disagrees(_) => "results_disagree",
@@ -50,6 +53,7 @@ impl fmt::Display for Refusal {
             Refusal::UnknownInputs(why) => write!(f, "what the compiler read is not known: {why}"),
             Refusal::Changed(path) => write!(f, "`{}` changed while the compiler ran", path.display()),
             Refusal::Replaced(path) => write!(f, "`{}` is no longer what was compiled", path.display()),
+            Refusal::Writes(path) => write!(f, "it also makes `{}`", path.display()),
             Refusal::Unspeakable(what) => write!(f, "{what} is not good for another checkout"),
             Refusal::Quarantined(at) => write!(f, "two runs disagreed before: {}", place(at)),
             Refusal::Disagrees(at) => write!(f, "this run disagrees with an earlier one: {}", place(at)),

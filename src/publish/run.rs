@@ -3,6 +3,7 @@
 //! Runs after the call has been answered. What is not certain is not stored, and nothing of
 //! it is visible before the trail is written, which is last.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use super::own::{is_own, is_untouched};
 use super::refusal::Refusal;
 use super::scan::Scanner;
 use super::stamps::Stamps;
+use super::watched::{Named, Watched, observe_watched};
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Stream};
 use crate::inputs::{Input, World, WorldError};
@@ -54,6 +56,8 @@ pub struct Publication<'a> {
     /// Whether all that it reads was known before, so that it needs no dep-info, and its
     /// failure is kept too (RST-10).
     pub keeps_failures: bool,
+    /// What it asked for, where that was observed.
+    pub watched: Option<Watched<'a>>,
     /// Makes the full action of what was observed.
     pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, ActionError>,
 }
@@ -290,6 +294,12 @@ impl<'a> Publisher<'a> {
             Some(info) => observe(self.task, info, started, self.world)?,
             None => Vec::new(),
         };
+        if let Some(watched) = &self.publication.watched {
+            let inputs = self.publication.inputs;
+            let named = dep_info.map(|info| self.named(info)).unwrap_or_default();
+            let seen = observe_watched(self.task, watched, inputs, &named, started, self.world)?;
+            observations.extend(seen);
+        }
         let mut scanner = Scanner::new(&self.task.roots);
         for made in made.iter().filter(|made| made.output.kind != OutputKind::DepInfo) {
             scanner.scan(&made.place).map_err(|error| failed(&made.place, error))?;
@@ -307,6 +317,14 @@ impl<'a> Publisher<'a> {
         observations.sort();
         observations.dedup();
         Ok(observations)
+    }
+
+    fn named(&self, info: &DepInfo) -> Named {
+        let file = |name: &Vec<u8>| self.task.cwd.join(OsStr::from_bytes(name));
+        Named {
+            files: info.files.iter().map(file).collect(),
+            variables: info.env.iter().map(|(name, _)| name.clone()).collect(),
+        }
     }
 
     /// Stores the outputs' bytes, and dates those that the store and this checkout share.

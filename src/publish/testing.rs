@@ -203,6 +203,7 @@ impl Checkout<'_> {
             stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
+            watched: None,
             complete: &complete,
         };
         change(&mut publication);
@@ -224,6 +225,7 @@ impl Checkout<'_> {
             stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
+            watched: None,
             complete: &complete,
         };
         publish(&publication, &Disk, self.house.stores()).unwrap()

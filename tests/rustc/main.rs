@@ -21,6 +21,7 @@ mod inputs;
 mod layouts;
 mod linked;
 mod model;
+mod observed;
 mod places;
 mod project;
 mod registry;

@@ -2,6 +2,7 @@
 
 use crate::home::Home;
 use crate::project;
+use crate::tree::Tree;
 use crate::unit::Unit;
 
 #[test]
@@ -218,27 +219,32 @@ fn key_23_a_file_that_a_macro_reads_can_be_declared() {
 #[test]
 fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
     let home = Home::new().with("KACHE_VERIFY_SAMPLE", "1");
-    let checkout = |name: &str, secret: &str| {
+    // Whoever walks through all variables asks nobody for one, so nobody can see it.
+    let unseen = "use proc_macro::TokenStream;\n#[proc_macro]\npub fn secret(_: TokenStream) -> TokenStream {\n\
+                  let secret = std::env::vars().find(|(name, _)| name == \"SECRET\").unwrap().1;\n\
+                  format!(\"{secret:?}\").parse().unwrap()\n}\n";
+    let checkout = |name: &str| {
         let tree = project::program(&home, name, "fn main() { println!(\"{}\", pm::secret!()) }");
         tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
         tree.write(
             "pm/Cargo.toml",
             "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
         );
-        tree.write("pm/src/lib.rs", READING).write("secret.txt", secret);
+        tree.write("pm/src/lib.rs", unseen);
         tree
     };
-    let first = checkout("a", "first");
-    home.cargo(&first, &["build"]).ok();
-    let second = checkout("b", "second");
-    // The file was declared nowhere: this is the mistake that sampling finds.
-    home.cargo(&second, &["build"]).ok();
+    let build = |tree: &Tree, secret: &str| home.cargo(tree, &["build"]).env("SECRET", secret).ok();
+    let first = checkout("a");
+    build(&first, "first");
+    let second = checkout("b");
+    // The variable was declared nowhere: this is the mistake that sampling finds.
+    build(&second, "second");
     assert_eq!(second.prints("target/debug/prog"), "first");
     crate::home::eventually("the mistake is found", || {
         // The compiler that runs once more reads the target directory, too.
         std::thread::sleep(std::time::Duration::from_millis(500));
         std::fs::remove_dir_all(second.join("target")).unwrap();
-        home.cargo(&second, &["build"]).ok();
+        build(&second, "second");
         second.prints("target/debug/prog") == "second"
     });
 }

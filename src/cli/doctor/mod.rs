@@ -8,6 +8,7 @@ mod cargo;
 mod daemon;
 mod finding;
 mod mend;
+mod observer;
 mod probe;
 mod run;
 mod settings;

@@ -84,6 +84,14 @@ pub struct Rustc {
 }
 
 impl Rustc {
+    /// Directories in which it looks for crates.
+    pub fn crate_dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        let has_crates = |search: &&Search| {
+            matches!(search.kind, SearchKind::Dependency | SearchKind::Crate | SearchKind::All)
+        };
+        self.searches.iter().filter(has_crates).map(|search| &search.path)
+    }
+
     /// A compile of which nothing is known but its programs.
     pub(super) fn nothing(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> Rustc {
         Rustc {

@@ -1,0 +1,223 @@
+//! Notes as an observer leaves them, and what remains of them.
+
+use std::path::{Path, PathBuf};
+
+use super::asked::{Asked, Known, LEFT_OUT, asked};
+use super::refusal::Refusal;
+use crate::observer::{Kind, Note, Outcome};
+
+const COMPILER: &str = "/sysroot/bin/rustc";
+const CC: &str = "/usr/bin/gcc";
+
+/// A note, as `kind outcome name=value`, with the process in front if it is not the compiler's.
+fn note(text: &str) -> Note {
+    let mut words = text.split(' ');
+    let mut word = || words.next().unwrap_or_else(|| panic!("{text}"));
+    let mut kind = word();
+    let mut process = 1;
+    if let Ok(number) = kind.parse() {
+        (process, kind) = (number, word());
+    }
+    let kind = match kind {
+        "start" => Kind::Started,
+        "load" => Kind::Loaded,
+        "read" => Kind::Read,
+        "write" => Kind::Written,
+        "look" => Kind::Looked,
+        "list" => Kind::Listed,
+        "env" => Kind::Variable,
+        other => panic!("{other}"),
+    };
+    let outcome = match word() {
+        "+" => Outcome::There,
+        "-" => Outcome::Absent,
+        _ => Outcome::Failed,
+    };
+    let (name, value) = word().split_once('=').unwrap_or((text.rsplit(' ').next().unwrap(), ""));
+    Note { process, kind, outcome, name: name.into(), value: value.into() }
+}
+
+fn all(notes: &[&str]) -> Result<Option<Vec<Asked>>, Refusal> {
+    let notes: Vec<Note> = notes.iter().map(|text| note(text)).collect();
+    let known = Known {
+        compiler: Path::new(COMPILER),
+        sysroot: Path::new("/sysroot"),
+        crate_dirs: &[PathBuf::from("/ws/target/deps")],
+        observer: Path::new("/cache/observer"),
+        temp_dir: Path::new("/tmp"),
+        is_temporary: &|path| path.starts_with("/tmp"),
+        outputs: &[PathBuf::from("/ws/target/deps/libx-1.rlib"), PathBuf::from("/ws/target/deps/x-1.d")],
+        is_input: &|path| [Path::new("/ws/src/lib.rs"), Path::new("/usr/lib/crt1.o")].contains(&path),
+        is_linker: &|path| path == Path::new(CC),
+        is_keyed: &|name| name.starts_with("CARGO_PKG_"),
+        variable: &|name| (name == "SET").then(|| b"value".to_vec()),
+    };
+    asked(&notes, &known).map(|asked| asked.map(|asked| asked.into_iter().collect()))
+}
+
+/// What remains of these notes of a compiler.
+#[track_caller]
+fn check(notes: &[&str], expected: &[Asked]) {
+    let start = format!("start + {COMPILER}");
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(all(&[&[&*start], notes].concat()).unwrap().unwrap(), expected, "{notes:?}");
+}
+
+fn place(path: &str) -> Asked {
+    Asked::Place(path.into())
+}
+
+fn absence(path: &str) -> Asked {
+    Asked::Absence(path.into())
+}
+
+fn variable(name: &str, value: Option<&str>) -> Asked {
+    Asked::Variable(name.to_owned(), value.map(Into::into))
+}
+
+#[test]
+fn key_23_what_nothing_else_tells_of_remains() {
+    check(&["read + /ws/secret.txt"], &[place("/ws/secret.txt")]);
+    check(&["look + /ws/a/../secret.txt"], &[place("/ws/secret.txt")]);
+    check(&["read - /ws/none"], &[absence("/ws/none")]);
+    check(&["look - /ws/none", "read + /ws/some"], &[absence("/ws/none"), place("/ws/some")]);
+    check(&["list + /ws/migrations"], &[Asked::Listing("/ws/migrations".into())]);
+    check(&["list - /ws/migrations"], &[absence("/ws/migrations")]);
+    // It may not be read, but it is there.
+    check(&["read ! /ws/forbidden"], &[place("/ws/forbidden")]);
+    check(&["env + SET=value", "env - UNSET"], &[variable("SET", Some("value")), variable("UNSET", None)]);
+    check(&["write + /ws/log.txt"], &[Asked::Made("/ws/log.txt".into())]);
+    // It could not be written, so it is as it was.
+    check(&["write ! /ws/log.txt", "write - /none/log.txt"], &[]);
+    // Once, however often it was asked for.
+    check(&["read + /ws/secret.txt", "look + /ws/secret.txt"], &[place("/ws/secret.txt")]);
+}
+
+#[test]
+fn key_23_what_is_known_anyway_is_left_out() {
+    let cases: &[&[&str]] = &[
+        &["read + /sysroot/lib/rustlib/x/lib/libstd.rlib", "list + /sysroot/lib", "look - /sysroot/lib64"],
+        &["read + /ws/src/lib.rs", "look + /ws/./src/lib.rs"],
+        &[
+            "list + /ws/target/deps",
+            "read + /ws/target/deps/libother-2.rmeta",
+            "look - /ws/target/deps/libother-2.so",
+        ],
+        &[
+            "look + /ws/target/deps/libx-1.rmeta",
+            "look - /ws/target/deps/x-1.d",
+            "write + /ws/target/deps/libx-1.rlib",
+        ],
+        &["look + /tmp", "write + /tmp/x", "read + /tmp/x"],
+        &["write + /ws/target/x.profraw"],
+        &["read + /proc/cpuinfo", "list + /sys/fs", "look + /dev/null"],
+        &["read - /rustc/0123/library/core/src/lib.rs"],
+        &["load + /cache/observer/observer-0.so", "look + /cache/observer/observer-0.so"],
+        &[
+            "read + /usr/lib/locale/C/LC_ALL",
+            "read + /usr/lib/x/gconv/gconv-modules",
+            "look - /etc/malloc.conf",
+        ],
+        &["load + /lib/libc.so.6"],
+        &["env + RUST_BACKTRACE=1", "env - RUSTC_LOG_LINES", "env - CI"],
+        &["env - CARGO_PKG_NAME"],
+        &["env - TERM", "env - KACHE_LOG", "env - LD_PRELOAD"],
+        // Set by the program itself, or taken away.
+        &["env + OWN=1", "env + SET=other", "env - SET"],
+    ];
+    for notes in cases {
+        check(notes, &[]);
+    }
+    // Whether that is still there is for others to see.
+    let own = "/ws/target/deps/rmetaX";
+    let notes = [format!("write + {own}"), format!("read + {own}/lib.rmeta"), format!("list + {own}")];
+    check(&notes.each_ref().map(|note| &**note), &[Asked::Made(own.into())]);
+    assert!(LEFT_OUT.iter().all(|rule| !rule.what.is_empty() && !rule.why.is_empty()));
+}
+
+#[test]
+fn key_23_names_that_only_look_known_remain() {
+    check(&["read + /sysroot2/x"], &[place("/sysroot2/x")]);
+    check(&["read + /ws/target/deps/data.json"], &[place("/ws/target/deps/data.json")]);
+    check(&["read + /ws/target/deps/sub/liby.rlib"], &[place("/ws/target/deps/sub/liby.rlib")]);
+    check(&["read + /tmp/left.by.others"], &[place("/tmp/left.by.others")]);
+    check(&["write + /ws/target/deps/x-1.log"], &[Asked::Made("/ws/target/deps/x-1.log".into())]);
+    check(&["env - CARGO_PKGX"], &[variable("CARGO_PKGX", None)]);
+    check(&["read + /ws/src/lib.rs.orig"], &[place("/ws/src/lib.rs.orig")]);
+}
+
+#[test]
+fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
+    let of_usr = |path: &str| {
+        let known = Known {
+            compiler: Path::new("/usr/bin/rustc"),
+            sysroot: Path::new("/usr"),
+            crate_dirs: &[],
+            observer: Path::new("/cache/observer"),
+            temp_dir: Path::new("/tmp"),
+            is_temporary: &|_| false,
+            outputs: &[],
+            is_input: &|_| false,
+            is_linker: &|_| false,
+            is_keyed: &|_| false,
+            variable: &|_| None,
+        };
+        let notes = [note("start + /usr/bin/rustc"), note(&format!("read + {path}"))];
+        asked(&notes, &known).unwrap().unwrap().len()
+    };
+    assert_eq!(of_usr("/usr/lib/rustlib/x/lib/libstd.rlib"), 0);
+    assert_eq!(of_usr("/usr/share/dict/words"), 1);
+}
+
+#[test]
+fn key_04_without_the_compilers_own_notes_nothing_is_known() {
+    assert_eq!(all(&[]), Ok(None));
+    assert_eq!(all(&["start + /home/.cargo/bin/rustup", "read + /home/.rustup/settings.toml"]), Ok(None));
+    // A proxy that becomes the compiler.
+    let start = format!("start + {COMPILER}");
+    let notes =
+        ["start + /home/.cargo/bin/rustup", "read + /home/.rustup/settings.toml", &start, "read + /ws/a"];
+    assert_eq!(all(&notes), Ok(Some(vec![place("/ws/a")])));
+    assert!(all(&[&*start, "env - \u{e9}"]).is_ok());
+}
+
+#[test]
+fn key_23_what_a_macro_starts_counts_and_is_observed() {
+    check(
+        &["2 start + /usr/bin/git", "2 load + /lib/libc.so.6", "2 read + /ws/.git/HEAD", "2 env - GIT_DIR"],
+        &[place("/usr/bin/git"), place("/lib/libc.so.6"), place("/ws/.git/HEAD"), variable("GIT_DIR", None)],
+    );
+}
+
+#[test]
+fn key_14_key_15_of_a_linker_what_it_reads_counts() {
+    let cc = format!("2 start + {CC}");
+    check(
+        &[
+            &cc,
+            "2 load + /usr/lib/libbfd.so",
+            "2 read + /usr/lib/crt1.o",
+            "2 look - /usr/lib/gcc/x",
+            "2 env - PATH",
+            "2 env - LPATH",
+        ],
+        &[place(CC), place("/usr/lib/libbfd.so")],
+    );
+    // The toolchain's own.
+    check(
+        &["2 start + /sysroot/lib/rustlib/bin/rust-lld", "2 look - /usr/lib/x", "2 env - LLD_VERSION"],
+        &[],
+    );
+    // Where a library that it found unexpectedly might have been instead.
+    check(
+        &[
+            "2 start + /sysroot/lib/rustlib/bin/rust-lld",
+            "2 look - /one/libz.so",
+            "2 read - /one/libz.a",
+            "2 look - /one/libc.so",
+            "2 read + /two/libz.so.1",
+        ],
+        &[absence("/one/libz.so"), absence("/one/libz.a"), place("/two/libz.so.1")],
+    );
+}

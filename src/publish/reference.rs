@@ -1,0 +1,82 @@
+//! The page `docs/observed.md`, which is printed from the table of what is left out. A test
+//! holds the page against it.
+
+use std::fmt::Write as _;
+
+use super::asked::LEFT_OUT;
+
+const INTRODUCTION: &str = "\
+# What is observed of a compile
+
+<!-- This page is written by a test of `src/publish/reference.rs`, which fails when it is out of date. -->
+
+A compiler says in its dep-info which sources it read. A proc macro may read any file and ask for any
+variable, and says so to nobody. So kache watches: on Linux (glibc, x86-64 and aarch64) a small library
+is loaded into the compiler and into what it starts, by `LD_PRELOAD`, for that process only. It stands in
+front of the C library's functions for files and variables, and notes what was asked and whether there
+was anything.
+
+| what was asked for | what counts from then on |
+| --- | --- |
+| a file that is there | its content |
+| a file or directory that is not there | that it is not |
+| a directory that is there | that it is |
+| a directory's entries | their names |
+| a variable | its value; unset, empty and set are three things |
+| a program that is started, and its libraries | their content |
+| a library that a linker finds where nobody expected it | its content, and the places before it |
+
+A compile that leaves a file behind which a hit would not make is not stored, and the report names the
+file: `it also makes …`. One that asks for more than 8 MiB of notes hold is not stored either. What was
+asked for is not added to the `.d` file: cargo decides as it would without kache.
+
+## What is left out
+
+A compiler asks for some hundreds of files and variables each time. Most of them are in the key already,
+or cannot make a difference:
+
+| what | why a hit need not look at it |
+| --- | --- |
+";
+
+const UNSEEN: &str = "
+## What cannot be seen
+
+- A macro that walks through all variables (`std::env::vars`) asks nobody for one. Name them in
+  `key_env_vars`.
+- Requests to the kernel that do not go through the C library, and programs that are linked statically
+  or started with an empty environment. Name the files in `extra_inputs`.
+- The clock, random numbers, the network, another program that answers.
+- Dates and permissions of files that are looked at: a file counts by content.
+- A variable that rustc itself asks for in every compile, such as `CI` or `RUST_BACKTRACE`.
+- Anything, where there is no such library: on other systems, and where the cache's directory has a space
+  or a colon in its name, or is on a volume whose files must not be executed. `kache doctor` says so.
+
+`cache.verify_sample` finds what remains: one in so many hits is compiled once more, and two results of
+one action take it out of service.
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for rule in LEFT_OUT {
+        let _ = writeln!(page, "| {} | {} |", rule.what, rule.why);
+    }
+    page.push_str(UNSEEN);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let committed = include_str!("../../docs/observed.md");
+        if committed != page() {
+            let place = std::env::temp_dir().join("observed.md");
+            std::fs::write(&place, page()).unwrap();
+            panic!("docs/observed.md is out of date; the new one is `{}`", place.display());
+        }
+    }
+}

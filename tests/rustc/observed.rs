@@ -1,0 +1,276 @@
+//! What a proc macro asks for and the compiler never reports: KEY-23.
+//!
+//! Every program here is built by cargo, with kache and in the end without: they have to print
+//! the same, in every checkout, after every change.
+
+use std::fs;
+
+use crate::home::Home;
+use crate::project;
+use crate::step::Step;
+use crate::tree::Tree;
+
+/// A program that prints what a macro has found out in the directory `dir` of its package.
+struct Asking<'h> {
+    home: &'h Home,
+    tree: Tree,
+    variable: Option<(&'static str, &'static str)>,
+}
+
+impl<'h> Asking<'h> {
+    /// `body` makes a `String`.
+    fn new(home: &'h Home, name: &str, body: &str) -> Self {
+        let tree = project::program(home, name, "fn main() { println!(\"{}\", pm::ask!()) }");
+        tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
+        tree.write(
+            "pm/Cargo.toml",
+            "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
+        );
+        let source = format!(
+            "use proc_macro::TokenStream;\n\
+             #[allow(unused)] use std::{{env, fs, path::PathBuf, process::Command}};\n\
+             #[allow(unused)] fn found(dir: PathBuf) -> String {{ {body} }}\n\
+             #[proc_macro] pub fn ask(_: TokenStream) -> TokenStream {{\n\
+             format!(\"{{:?}}\", found(env::var_os(\"CARGO_MANIFEST_DIR\").unwrap().into())).parse().unwrap()\n}}\n"
+        );
+        tree.write("pm/src/lib.rs", source);
+        Asking { home, tree, variable: None }
+    }
+
+    fn set(&mut self, name: &'static str, value: &'static str) {
+        self.variable = Some((name, value));
+    }
+
+    fn step(&self, step: Step<'h>) -> Step<'h> {
+        self.variable.iter().fold(step, |step, (name, value)| step.env(name, value))
+    }
+
+    /// Builds it from nothing, when cargo does not ask what has changed; the program prints what
+    /// it prints without kache. Says what became of the compile that ran the macro.
+    #[track_caller]
+    fn build(&self, expected: &str) -> crate::report::Call {
+        let _ = fs::remove_dir_all(self.tree.join("target"));
+        let built = self.step(self.home.cargo(&self.tree, &["build"])).ok();
+        assert_eq!(self.tree.prints("target/debug/prog"), expected);
+        built.calls.compiles().find(|call| call.crate_name == "prog").unwrap().clone()
+    }
+
+    #[track_caller]
+    fn misses(&self, expected: &str) {
+        let call = self.build(expected);
+        assert!(call.result == "miss" && call.not_stored.is_empty(), "{call:?}");
+        let plain = self.step(self.home.plain_cargo(&self.tree, &["run", "-q", "--target-dir", "plain"]));
+        assert_eq!(plain.ok_unwatched().stdout.trim_end(), expected, "without kache");
+        let _ = fs::remove_dir_all(self.tree.join("plain"));
+    }
+
+    #[track_caller]
+    fn hits(&self, expected: &str) {
+        let call = self.build(expected);
+        assert!(call.is_hit(), "{call:?}");
+    }
+}
+
+#[test]
+fn key_23_a_file_that_a_macro_reads_counts() {
+    const BODY: &str = "fs::read_to_string(dir.join(\"data/secret.txt\")).unwrap()";
+    let home = Home::new();
+    let (a, b) = (Asking::new(&home, "a", BODY), Asking::new(&home, "b", BODY));
+    a.tree.write("data/secret.txt", "first");
+    b.tree.write("data/secret.txt", "second");
+    a.misses("first");
+    b.misses("second");
+    a.hits("first");
+    // What the other checkout found out is good here, too (KEY-17).
+    a.tree.write("data/secret.txt", "second");
+    a.hits("second");
+    a.tree.write("data/secret.txt", "third");
+    a.misses("third");
+}
+
+#[test]
+fn key_23_a_file_that_a_macro_looks_for_in_vain_counts() {
+    const BODY: &str = "fs::read_to_string(dir.join(\"local.txt\")).unwrap_or(\"none\".to_string())";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("none");
+    a.hits("none");
+    a.tree.write("local.txt", "local");
+    a.misses("local");
+    a.tree.remove("local.txt");
+    a.hits("none");
+}
+
+#[test]
+fn key_23_whether_there_is_a_directory_counts() {
+    const BODY: &str = "dir.join(\"migrations\").is_dir().to_string()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("false");
+    a.tree.write("migrations/1.sql", "");
+    a.misses("true");
+    // What is in it was not asked for.
+    a.tree.write("migrations/2.sql", "");
+    a.hits("true");
+    fs::remove_dir_all(a.tree.join("migrations")).unwrap();
+    a.hits("false");
+}
+
+#[test]
+fn key_23_a_directory_that_a_macro_lists_counts() {
+    const BODY: &str = "let mut names: Vec<_> = fs::read_dir(dir.join(\"migrations\")).unwrap() \
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect(); names.sort(); names.join(\" \")";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.tree.write("migrations/1.sql", "x");
+    a.misses("1.sql");
+    a.tree.write("migrations/2.sql", "x");
+    a.misses("1.sql 2.sql");
+    a.tree.write("migrations/2.sql", "another content");
+    a.hits("1.sql 2.sql");
+    a.tree.remove("migrations/2.sql");
+    a.hits("1.sql");
+}
+
+#[test]
+fn key_23_a_variable_that_a_macro_asks_for_counts() {
+    const BODY: &str = "format!(\"{:?}\", env::var(\"DATABASE\").ok())";
+    let home = Home::new();
+    let mut a = Asking::new(&home, "a", BODY);
+    a.misses("None");
+    for (value, expected) in [("", "Some(\"\")"), ("x", "Some(\"x\")"), ("y", "Some(\"y\")")] {
+        a.set("DATABASE", value);
+        a.misses(expected);
+        a.hits(expected);
+    }
+    a.set("OTHER", "nobody asks for it");
+    a.hits("None");
+}
+
+#[test]
+fn key_23_a_program_that_a_macro_starts_is_observed() {
+    const BODY: &str = "let out = Command::new(\"/bin/sh\").args([\"-c\", \"cat data.txt; echo $(cat more.txt)\"]) \
+        .current_dir(dir).output().unwrap(); String::from_utf8(out.stdout).unwrap().trim().to_string()";
+    let home = Home::new();
+    let (a, b) = (Asking::new(&home, "a", BODY), Asking::new(&home, "b", BODY));
+    a.tree.write("data.txt", "1").write("more.txt", "2");
+    b.tree.write("data.txt", "1").write("more.txt", "3");
+    a.misses("12");
+    b.misses("13");
+    a.hits("12");
+    b.tree.write("more.txt", "2");
+    b.hits("12");
+}
+
+#[test]
+fn key_23_a_program_that_a_macro_starts_counts_itself() {
+    const BODY: &str = "let out = Command::new(dir.join(\"tool\")).output().unwrap(); \
+        String::from_utf8(out.stdout).unwrap().trim().to_string()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    let tool = |message: &str| {
+        // A script would be read; this has to be known by its having been started.
+        a.tree.write(
+            "tool.c",
+            format!("#include <stdio.h>\nint main(void) {{ puts(\"{message}\"); return 0; }}\n"),
+        );
+        let cc = home.command("cc").args(["-o", "tool", "tool.c"]).current_dir(a.tree.path()).status();
+        assert!(cc.unwrap().success());
+        a.tree.remove("tool.c");
+    };
+    tool("one");
+    a.misses("one");
+    tool("two");
+    a.misses("two");
+}
+
+#[test]
+fn key_23_what_a_macro_leaves_behind_is_not_made_by_a_hit() {
+    const BODY: &str = "fs::write(dir.join(\"log.txt\"), \"ran\").unwrap(); \
+        let own = env::temp_dir().join(format!(\"kache-test-{}\", std::process::id())); \
+        fs::write(&own, \"x\").unwrap(); let read = fs::read_to_string(&own).unwrap(); \
+        fs::remove_file(own).unwrap(); read";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    for _ in 0..2 {
+        let call = a.build("x");
+        assert_eq!(call.result, "miss", "{call:?}");
+        assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("log.txt"), "{call:?}");
+        a.tree.remove("log.txt");
+    }
+    // One that needs a file for a moment only is like any other.
+    let b = Asking::new(
+        &home,
+        "b",
+        &BODY.replace("; let own", "; fs::remove_file(dir.join(\"log.txt\")).unwrap(); let own"),
+    );
+    b.misses("x");
+    b.hits("x");
+}
+
+#[test]
+fn key_05_what_changes_while_a_macro_reads_it_is_not_stored() {
+    const BODY: &str = "let text = fs::read_to_string(dir.join(\"data.txt\")).unwrap(); \
+        fs::write(dir.join(\"reading\"), \"\").unwrap(); \
+        while dir.join(\"reading\").exists() { std::thread::sleep(std::time::Duration::from_millis(5)) } text";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.tree.write("data.txt", "before");
+    let child = a.home.cargo(&a.tree, &["build"]).spawn();
+    crate::home::eventually("the macro reads", || a.tree.join("reading").exists());
+    a.tree.write("data.txt", "after").remove("reading");
+    assert!(child.wait_with_output().unwrap().status.success());
+    let calls = home.new_calls();
+    let call = calls.iter().find(|call| call.crate_name == "prog").unwrap();
+    assert!(call.not_stored.contains("data.txt` changed"), "{call:?}");
+}
+
+#[test]
+fn key_17_a_path_that_a_macro_asks_for_is_shared_by_what_is_found_there() {
+    // The variable names a place in the checkout: it is another one in each.
+    const BODY: &str =
+        "fs::read_to_string(PathBuf::from(env::var(\"DATA\").unwrap()).join(\"data.txt\")).unwrap()";
+    let home = Home::new();
+    for (index, name) in ["a", "another which is longer"].into_iter().enumerate() {
+        let asking = Asking::new(&home, name, BODY);
+        asking.tree.write("data.txt", "data");
+        asking.tree.write(".cargo/config.toml", "[env]\nDATA = { value = \"\", relative = true }\n");
+        if index == 0 { asking.misses("data") } else { asking.hits("data") }
+    }
+}
+
+#[test]
+fn key_14_a_library_that_only_the_linker_finds_counts() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let library = |directory: &str, value: u32| {
+        tree.write("native.c", format!("int native(void) {{ return {value}; }}\n"));
+        fs::create_dir_all(tree.join(directory)).unwrap();
+        for (program, args) in [
+            ("cc", &["-c", "-o", "native.o", "native.c"][..]),
+            ("ar", &["crs", &format!("{directory}/libnative.a"), "native.o"]),
+        ] {
+            assert!(home.command(program).args(args).current_dir(tree.path()).status().unwrap().success());
+        }
+        tree.remove("native.c").remove("native.o");
+    };
+    tree.write(
+        "src/links.rs",
+        "#[link(name = \"native\", kind = \"dylib\")] extern \"C\" { fn native() -> i32; }\n\
+         fn main() { println!(\"{}\", unsafe { native() }) }",
+    );
+    library("one", 1);
+    fs::create_dir(tree.join("zero")).unwrap();
+    // The linker is told of the directories by a variable that nobody here resolves.
+    let paths = format!("{}:{}", tree.join("zero").display(), tree.join("one").display());
+    let unit = crate::unit::Unit::bin(&home, &tree, "links").env("LIBRARY_PATH", &paths);
+    assert_eq!(unit.misses(), "1");
+    assert_eq!(unit.hits(), "1");
+    library("one", 2);
+    assert_eq!(unit.misses(), "2");
+    // One that comes earlier.
+    library("zero", 3);
+    assert_eq!(unit.misses(), "3");
+    tree.remove("zero/libnative.a");
+    assert_eq!(unit.hits(), "2");
+}
