@@ -129,10 +129,15 @@ fn the_users_own_libraries_stay_and_records_go() {
         assert_eq!(files(), 2);
     }
     assert_eq!(files(), 1, "the library");
-    std::mem::forget(observer.watch(None));
-    assert_eq!(files(), 2, "a daemon was killed");
-    let _ = Observer::new(home.path()).watch(None).unwrap();
-    assert_eq!(files(), 1);
+    let others = observer.watch(None).unwrap();
+    let mut died = Command::new("true").spawn().unwrap();
+    died.wait().unwrap();
+    fs::write(home.path().join(format!("observer/record-{}-0", died.id())), "").unwrap();
+    assert_eq!(files(), 3, "a daemon was killed, and another process lives");
+    drop(Observer::new(home.path()).watch(None).unwrap());
+    assert_eq!(files(), 2, "what the one has left is gone, what the other has is there");
+    assert!(others.read().is_ok());
+    drop(others);
     // One that was damaged is laid down anew.
     let library = fs::read_dir(home.path().join("observer")).unwrap().next().unwrap().unwrap().path();
     fs::write(&library, "damaged").unwrap();

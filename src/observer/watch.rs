@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use super::library::{self, Unavailable, install};
 use super::record;
 
@@ -73,25 +77,34 @@ impl Observer {
     fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
         let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
         fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        // What a daemon that was killed has left.
         self.swept.get_or_init(|| sweep(&self.dir));
         // Looked at each time: one that is missing makes every program say so.
         let library = install(&self.dir)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = self.dir.join(format!("record-{}-{number}", std::process::id()));
         let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record };
+        // Another process of this number may have died and left one.
+        let _ = fs::remove_file(&watch.record);
         record::create(&watch.record).map_err(|error| failed(&watch.record, error))?;
         Ok(watch)
     }
 }
 
+/// Removes records whose makers have died. Several may work in one directory: a call that has no
+/// daemon is its own.
 fn sweep(dir: &Path) {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let is_record = |name: &OsStr| name.to_string_lossy().starts_with("record-");
-    for entry in entries.filter(|entry| is_record(&entry.file_name())) {
-        // Whatever cannot be removed takes room and does no harm.
-        let _ = fs::remove_file(entry.path());
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if maker(&entry.file_name()).is_some_and(|maker| kill(maker, None) == Err(Errno::ESRCH)) {
+            // Whatever cannot be removed takes room and does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
     }
+}
+
+/// Whose record has this name.
+fn maker(name: &OsStr) -> Option<Pid> {
+    let (process, _number) = name.to_str()?.strip_prefix("record-")?.split_once('-')?;
+    Some(Pid::from_raw(process.parse().ok()?))
 }
 
 /// A compiler under observation. Its record goes when this does.
