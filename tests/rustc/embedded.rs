@@ -4,7 +4,8 @@ use std::fs::{self, File};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::home::Home;
+use crate::acting::{acting, waiting};
+use crate::home::{Home, eventually};
 use crate::project::{PRINTS, mini, mini_far_away};
 use crate::report::Call;
 use crate::step::Built;
@@ -81,6 +82,24 @@ fn dmn_03_without_a_daemon_two_builds_at_once_share_the_store() {
     assert!(again.calls.compiles().any(Call::is_hit), "{again:#?}");
     assert_eq!(third.prints("target/debug/app"), PRINTS);
     assert_alone(&home);
+}
+
+#[test]
+fn dmn_03_nobody_has_the_store_while_a_compiler_runs() {
+    let home = Home::alone();
+    let tree = home.tree("ws");
+    let unit = acting(&home, &tree);
+    let child = unit.kache().env("ACT", &format!("wait {}", tree.text())).spawn();
+    eventually("the compiler's waiting", || !waiting(&tree).is_empty());
+    tree.write("src/other.rs", "pub fn other() {}");
+    let other = Unit::lib(&home, &tree, "other");
+    other.misses();
+    other.hits();
+    tree.write("go", "");
+    assert!(child.wait_with_output().unwrap().status.success());
+    let calls = home.new_calls();
+    assert_eq!(calls[0].result, "miss", "{calls:#?}");
+    assert!(!calls[0].not_stored.contains("failed to read"), "what it asked for is still there: {calls:#?}");
 }
 
 #[test]
