@@ -1,4 +1,4 @@
-//! The benchmarks, `./x bench store`, `./x bench rust` and `./x bench edit`, and `./x demo`.
+//! The benchmarks, `./x bench store`, `./x bench rust`, `./x bench edit` and `./x bench scale`, and `./x demo`.
 //!
 //! They measure ratios in one run on one machine: the store against bazel-remote and plain
 //! hashing, whole builds against plain cargo, an oracle and other wrappers. Absolute figures
@@ -16,6 +16,7 @@ mod report;
 mod requests;
 mod rounds;
 mod rust;
+mod scale;
 mod server;
 mod store;
 mod wire;
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         options::Command::Demo(options) => demo::run(&options),
         options::Command::Edit(options) => edit::run(&options),
         options::Command::Rust(options) => rust::run(&options),
+        options::Command::Scale(options) => scale::run(&options),
         options::Command::Store(options) => store::run(&options),
     }
 }

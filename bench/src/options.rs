@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Rust(RustOptions),
     /// A crate of one's own that is edited, without and with kache.
     Edit(EditOptions),
+    /// What a hit costs as a workspace grows.
+    Scale(ScaleOptions),
     /// What kache does for a real project, in minutes and for people.
     Demo(DemoOptions),
 }
@@ -99,6 +101,21 @@ impl EditOptions {
     /// An existing directory for the builds.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "bench-edit")
+    }
+}
+
+/// What can be said about the benchmark of sizes.
+#[derive(Args, Debug)]
+pub(crate) struct ScaleOptions {
+    /// Where the builds and caches lie; by default beside this program.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+impl ScaleOptions {
+    /// An existing directory for the builds.
+    pub(crate) fn dir(&self) -> Result<PathBuf> {
+        existing(self.dir.as_ref(), "bench-scale")
     }
 }
 

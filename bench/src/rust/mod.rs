@@ -1,6 +1,6 @@
 //! `kache-bench rust`: whole builds with cargo, through one wrapper after the other.
 
-mod build;
+pub(crate) mod build;
 mod disk;
 mod project;
 mod round;

@@ -1,0 +1,33 @@
+//! What `kache` says of its calls and of its daemon.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::rust::{Cargo, Wrapping};
+
+/// What the daemon took for each compile that was a hit, in milliseconds, the oldest first.
+pub(crate) fn hits_ms(cargo: &Cargo, wrapping: &Wrapping) -> Result<Vec<f64>> {
+    let report = ask(cargo, wrapping, &["report", "--format", "json"])?;
+    let events = report["all_events"].as_array().context("`kache report` has no events")?;
+    let hits = events.iter().filter(|event| event["result"] == "local_hit" && event["kind"] != "probe");
+    hits.map(|event| event["elapsed_ms"].as_f64().context("an event without a time")).collect()
+}
+
+/// The memory that the daemon holds, in MB.
+pub(crate) fn daemon_mb(cargo: &Cargo, wrapping: &Wrapping) -> Result<f64> {
+    let status = ask(cargo, wrapping, &["daemon", "status", "--json"])?;
+    let pid = status["pid"].as_u64().context("`kache daemon status` names no process")?;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("no `VmRSS` of the daemon")?;
+    Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
+}
+
+fn ask(cargo: &Cargo, wrapping: &Wrapping, args: &[&str]) -> Result<Value> {
+    let said = wrapping.own(cargo).args(args).stdin(Stdio::null()).output()?;
+    ensure!(said.status.success(), "`kache {}` failed: {said:?}", args.join(" "));
+    serde_json::from_slice(&said.stdout)
+        .with_context(|| format!("`kache {}` printed no JSON", args.join(" ")))
+}

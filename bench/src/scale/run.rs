@@ -1,0 +1,153 @@
+//! The sizes, and what is made of them.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::calls::{daemon_mb, hits_ms};
+use super::project::{Size, check_out};
+use crate::options::ScaleOptions;
+use crate::report::{Figure, print_figure, print_shortfalls};
+use crate::rust::{Cargo, Checkout, SETTLE, Wrapper, Wrapping, beside_this, build, median, progress};
+
+/// How many crates, of one file each.
+const CRATES: [usize; 3] = [50, 500, 2000];
+
+/// The files of one crate where files are what is counted.
+const FILES: usize = 100;
+
+/// How many such crates make a workspace of 10,000 files.
+const MANY: usize = 100;
+
+/// How often one hit is asked for, to tell the client's share.
+const ASKED: usize = 200;
+
+/// How much more a hit may cost in a large workspace than in a small one.
+const GROWTH_MAX: f64 = 1.25;
+
+/// What was measured of one workspace.
+struct Measured {
+    /// The median hit.
+    hit_ms: f64,
+    /// All of cargo's time, for each crate.
+    build_ms: f64,
+    daemon_mb: f64,
+}
+
+/// Runs what was asked for.
+pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
+    let dir = options.dir()?;
+    let small = Size { crates: 1, files_per_crate: FILES };
+    let mut figures = Vec::new();
+    let by_crates = CRATES.map(|crates| Size { crates, files_per_crate: 1 });
+    let by_crates = by_crates.into_iter().map(|size| measure(&dir, size)).collect::<Result<Vec<_>>>()?;
+    let names = [
+        ["hit, 50 crates", "hit, 500 crates", "hit, 2,000 crates"],
+        ["build by crate, 50 crates", "build by crate, 500 crates", "build by crate, 2,000 crates"],
+    ];
+    for (index, measured) in by_crates.iter().enumerate() {
+        figures.push(figure(names[0][index], measured.hit_ms, "ms", None));
+        figures.push(figure(names[1][index], measured.build_ms, "ms", None));
+    }
+    let (few, many) = (&by_crates[0], &by_crates[CRATES.len() - 1]);
+    figures.push(figure("hit, 2,000 crates to 50", many.hit_ms / few.hit_ms, "x", Some(GROWTH_MAX)));
+    figures.push(figure("build by crate, the same", many.build_ms / few.build_ms, "x", Some(GROWTH_MAX)));
+    let (one, client_ms) = measure_alone(&dir, small)?;
+    let many = measure(&dir, Size { crates: MANY, files_per_crate: FILES })?;
+    figures.push(figure("hit, a crate of 100 files", one.hit_ms, "ms", Some(1.5)));
+    figures.push(figure("hit, the same among 10,000 files", many.hit_ms, "ms", Some(1.5)));
+    figures.push(figure("one to the other", many.hit_ms / one.hit_ms, "x", Some(GROWTH_MAX)));
+    figures.push(figure("the client's own share", client_ms, "ms", Some(1.0)));
+    figures.push(figure("the daemon's memory, 2,000 crates", by_crates[2].daemon_mb, "MB", Some(150.0)));
+    figures.push(figure("the daemon's memory, 10,000 files", many.daemon_mb, "MB", Some(150.0)));
+    let mut out = io::stdout().lock();
+    figures.iter().try_for_each(|figure| print_figure(&mut out, figure))?;
+    let shortfalls: Vec<_> = figures.iter().filter_map(Figure::shortfall).collect();
+    Ok(print_shortfalls(&mut out, &shortfalls)?)
+}
+
+fn figure(name: &'static str, value: f64, unit: &'static str, limit: Option<f64>) -> Figure {
+    Figure { name, value, unit, limit }
+}
+
+/// A workspace, checked cold and then again without its target directory.
+fn measure(dir: &Path, size: Size) -> Result<Measured> {
+    Ok(in_workspace(dir, size, |_, _, _| Ok(()))?.0)
+}
+
+/// The same of one crate, and what a call takes besides the daemon's time.
+fn measure_alone(dir: &Path, size: Size) -> Result<(Measured, f64)> {
+    in_workspace(dir, size, client_ms)
+}
+
+fn in_workspace<T>(
+    dir: &Path,
+    size: Size,
+    then: impl FnOnce(&Cargo, &Wrapping, &Checkout) -> Result<T>,
+) -> Result<(Measured, T)> {
+    progress(&format!("{} crates of {} files", size.crates, size.files_per_crate))?;
+    let row = tempfile::Builder::new().prefix("scale").tempdir_in(dir)?;
+    let sockets = tempfile::Builder::new().prefix("kb").tempdir()?;
+    let cargo = Cargo::with_home(&row.path().join("home"))?;
+    let program = Wrapper::Kache.program(&beside_this()?, dir);
+    let place = row.path().join("wrapper");
+    let wrapping = Wrapping::new(Wrapper::Kache, program, place, sockets.path().to_owned())?;
+    let checkout = Checkout::at(row.path().join("tree"));
+    check_out(&checkout, size)?;
+    let measured = check_twice(&cargo, &wrapping, &checkout, size)
+        .and_then(|measured| Ok((measured, then(&cargo, &wrapping, &checkout)?)));
+    wrapping.stop(&cargo);
+    measured
+}
+
+fn check_twice(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, size: Size) -> Result<Measured> {
+    let check = || -> Result<Duration> {
+        let mut command = wrapping.cargo(cargo, &checkout.root);
+        command.args(["check", "--offline", "--workspace"]).current_dir(&checkout.root);
+        let begin = Instant::now();
+        build::run(&mut command, &checkout.root.with_extension("log"))?;
+        Ok(begin.elapsed())
+    };
+    check()?;
+    thread::sleep(SETTLE);
+    // Once for what is only slow the first time.
+    checkout.remove_target(cargo, wrapping)?;
+    check()?;
+    thread::sleep(SETTLE);
+    checkout.remove_target(cargo, wrapping)?;
+    let time = check()?;
+    let hits = hits_ms(cargo, wrapping)?;
+    let last = hits.len().checked_sub(size.crates).context("some crates were no hits")?;
+    Ok(Measured {
+        hit_ms: median(hits[last..].to_vec()).context("a workspace has crates")?,
+        build_ms: time.as_secs_f64() * 1e3 / size.crates as f64,
+        daemon_mb: daemon_mb(cargo, wrapping)?,
+    })
+}
+
+/// One compile is asked for again and again: what it takes, less what the daemon takes.
+fn client_ms(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<f64> {
+    std::fs::create_dir_all(checkout.root.join("alone"))?;
+    let ask = || -> Result<f64> {
+        let mut command = wrapping.own(cargo);
+        command.args(["rustc", "--crate-name=c0", "--edition=2024", "--crate-type=lib", "c0/src/lib.rs"]);
+        command.args(["--emit=dep-info,metadata", "-Cmetadata=0", "--out-dir=alone"]);
+        command.current_dir(&checkout.root).stdin(Stdio::null());
+        let begin = Instant::now();
+        let output = command.output()?;
+        ensure!(output.status.success(), "a compile failed: {output:?}");
+        Ok(begin.elapsed().as_secs_f64() * 1e3)
+    };
+    ask()?;
+    thread::sleep(SETTLE);
+    let before = hits_ms(cargo, wrapping)?.len();
+    let all = (0..ASKED).map(|_| ask()).collect::<Result<Vec<_>>>()?;
+    let of_daemon = hits_ms(cargo, wrapping)?;
+    ensure!(of_daemon.len() == before + ASKED, "not all of them were hits");
+    let of_daemon = median(of_daemon[before..].to_vec()).context("it was asked")?;
+    Ok(median(all).context("it was asked")? - of_daemon)
+}
