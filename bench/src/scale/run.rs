@@ -119,11 +119,12 @@ fn check_twice(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, size: Si
     check()?;
     thread::sleep(SETTLE);
     checkout.remove_target(cargo, wrapping)?;
+    let before = hits_ms(cargo, wrapping)?.len();
     let time = check()?;
     let hits = hits_ms(cargo, wrapping)?;
-    let last = hits.len().checked_sub(size.crates).context("some crates were no hits")?;
+    ensure!(hits.len() == before + size.crates, "{} of {} were hits", hits.len() - before, size.crates);
     Ok(Measured {
-        hit_ms: median(hits[last..].to_vec()).context("a workspace has crates")?,
+        hit_ms: median(hits[before..].to_vec()).context("a workspace has crates")?,
         build_ms: time.as_secs_f64() * 1e3 / size.crates as f64,
         daemon_mb: daemon_mb(cargo, wrapping)?,
     })
