@@ -8,6 +8,7 @@
 mod library;
 mod record;
 mod system;
+mod trial;
 mod watch;
 
 pub use library::Unavailable;

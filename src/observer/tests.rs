@@ -1,10 +1,11 @@
 //! The library in real programs, and what it leaves.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::invocation::Environment;
 
 /// What `sh -c script` asked for, with what it printed, in a directory of its own.
 fn observed(dir: &Path, script: &str) -> (Vec<Note>, String) {
@@ -151,4 +152,35 @@ fn a_place_that_the_dynamic_linker_cannot_be_told_of_is_not_used() {
     for name in ["a b", "a:b"] {
         assert!(Observer::new(&home.path().join(name)).watch(None).is_none());
     }
+}
+
+/// A program that ends where anything is loaded into it, as one does whose C library is older.
+#[test]
+fn dmn_03_what_does_not_bear_the_library_is_not_observed() {
+    let home = tempfile::tempdir().unwrap();
+    let script = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        fs::write(home.path().join("text"), format!("#!/bin/sh\n{text}\n")).unwrap();
+        // Another process writes it: a file that is open for writing cannot be executed.
+        let mut install = Command::new("install");
+        assert!(
+            install.args(["-m", "755"]).arg(home.path().join("text")).arg(&path).status().unwrap().success()
+        );
+        path
+    };
+    let quiet = script("quiet", "echo 1.0");
+    let ends = script("ends", "echo 1.0; test -z \"$LD_PRELOAD\"");
+    let says = script("says", "echo 1.0; test -z \"$LD_PRELOAD\" || echo no >&2");
+    let observer = Observer::new(home.path());
+    let env: Environment = [("PATH", "/usr/bin:/bin")].into_iter().collect();
+    let is_watched = |programs: &[&PathBuf]| {
+        let programs: Vec<PathBuf> = programs.iter().map(|path| (*path).clone()).collect();
+        observer.watch_programs(&programs, &env).is_some()
+    };
+    assert!(is_watched(&[&quiet]) && is_watched(&[&quiet]));
+    assert!(!is_watched(&[&quiet, &ends]) && !is_watched(&[&says]) && !is_watched(&[&ends]));
+    assert!(!is_watched(&[&home.path().join("none")]));
+    // What the trials asked for is in no record.
+    let watch = observer.watch_programs(&[quiet], &env).unwrap();
+    assert_eq!(parse(&watch.read().unwrap()).unwrap(), []);
 }

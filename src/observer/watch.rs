@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 
 use super::library::{self, Unavailable, install};
 use super::record;
+use super::trial::Trials;
+use crate::invocation::Environment;
 
 /// The dynamic linker's list of libraries to load before all others.
 const PRELOAD: &str = "LD_PRELOAD";
@@ -42,6 +44,7 @@ pub struct Observer {
     swept: OnceLock<()>,
     is_said: AtomicBool,
     next: AtomicU64,
+    trials: Trials,
 }
 
 impl Observer {
@@ -52,6 +55,7 @@ impl Observer {
             swept: OnceLock::new(),
             is_said: AtomicBool::new(false),
             next: AtomicU64::new(0),
+            trials: Trials::default(),
         }
     }
 
@@ -72,6 +76,13 @@ impl Observer {
                 None
             }
         }
+    }
+
+    /// The same for a compile that starts these programs, each of which has to bear it.
+    pub fn watch_programs(&self, programs: &[PathBuf], env: &Environment) -> Option<Watch> {
+        // A trial has a record of its own: what it asks for is none of the compile's business.
+        let watch = || self.watch(env.get(PRELOAD));
+        if programs.iter().all(|program| self.trials.bears(program, env, &watch)) { watch() } else { None }
     }
 
     fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {

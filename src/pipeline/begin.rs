@@ -25,7 +25,7 @@ use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
 use crate::events::{Event, Outcome, Phase};
-use crate::inputs::DiskWorld;
+use crate::inputs::{DiskWorld, InputKind};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError};
 use crate::observer::{Observer, Watch};
@@ -307,8 +307,18 @@ impl Pipeline {
 
     /// Observes what may be stored. Of a question or a trial all that it reads is known.
     fn watch(&self, call: &Call, prepared: &Prepared, course: &Course) -> Option<Watch> {
-        let is_asked = matches!(course, Course::Shared) && !prepared.is_probe;
-        is_asked.then(|| self.observer.watch(call.env.get("LD_PRELOAD"))).flatten()
+        if !matches!(course, Course::Shared) || prepared.is_probe {
+            return None;
+        }
+        let Prepared { inputs, task, .. } = prepared;
+        let linkers = inputs.files.iter().filter(|input| input.kind == InputKind::LinkToolchain);
+        // Some systems let libraries be executed; whatever that would do, a linker does not.
+        let is_program = |path: &PathBuf| !path.as_os_str().as_bytes().windows(3).any(|part| part == b".so");
+        let linkers = linkers.filter(|input| input.is_executable);
+        let linkers = linkers.filter_map(|input| task.roots.locate(&input.path)).filter(is_program);
+        let programs: Vec<PathBuf> =
+            std::iter::once(inputs.toolchain.driver.clone()).chain(linkers).collect();
+        self.observer.watch_programs(&programs, &call.env)
     }
 
     /// Leads, or follows a call that compiles the same as far as can be told before: one whose

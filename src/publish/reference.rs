@@ -51,6 +51,9 @@ const UNSEEN: &str = "
 - A variable that rustc itself asks for in every compile, such as `CI` or `RUST_BACKTRACE`.
 - Anything, where there is no such library: on other systems, and where the cache's directory has a space
   or a colon in its name, or is on a volume whose files must not be executed. `kache doctor` says so.
+- What a compiler or a linker does that does not bear the library, such as one that brings an older C
+  library. Each is asked for its version with and without it first, once for each daemon, and where that
+  makes a difference the compile is not observed; the daemon's log says so.
 
 `cache.verify_sample` finds what remains: one in so many hits is compiled once more, and two results of
 one action take it out of service.
