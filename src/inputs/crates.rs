@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kache_cas::Digest;
 
 use super::bytes::{Reader, Writer};
-use super::find_roots::lexical;
+use crate::roles::normalise;
 
 /// How many crates are remembered by digest.
 pub const CRATES_MAX: usize = 50_000;
@@ -65,7 +65,7 @@ impl Uses {
 
 /// By which a crate is known until its bytes are: however its directory is written.
 fn place(path: &Path) -> PathBuf {
-    lexical(&path.with_extension(""))
+    normalise(&path.with_extension(""))
 }
 
 /// What every crate uses.
@@ -95,7 +95,7 @@ impl Crates {
         if known.by_place.len() >= PLACES_MAX {
             known.by_place.clear();
         }
-        known.by_place.insert(lexical(place), uses);
+        known.by_place.insert(normalise(place), uses);
     }
 
     /// A file with this content now lies there.

@@ -90,19 +90,3 @@ fn target_dir(out_dir: &Path, rustc: &Rustc) -> PathBuf {
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
-
-/// Without `.`, `..` and doubled slashes.
-pub(super) fn lexical(path: &Path) -> PathBuf {
-    use std::path::Component;
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            other => normal.push(other),
-        }
-    }
-    normal
-}

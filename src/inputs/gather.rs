@@ -12,14 +12,13 @@ use kache_cas::Digest;
 use super::crates::{Uses, linked_name};
 use super::disk_world::DiskWorld;
 use super::env;
-use super::find_roots::lexical;
 use super::linked::{passed_on, take_linked};
 use super::stamp::OpenDir;
 use super::types::{Input, InputKind, Inputs, Toolchain};
 use super::world::{FileState, World as _, WorldError};
 use crate::invocation::rustc::{CrateType, DriverKind, Rustc, Source, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
-use crate::roles::{Role, RolePath, Roots};
+use crate::roles::{Role, RolePath, Roots, normalise};
 
 /// What the configuration adds to a key.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +165,7 @@ impl Gathered<'_> {
         let set = |name| self.call.env.get(name).filter(|value| !value.is_empty());
         let start = set("CLIPPY_CONF_DIR").or_else(|| set("CARGO_MANIFEST_DIR"));
         let start = self.call.cwd.join(start.map(Path::new).unwrap_or(Path::new(".")));
-        for dir in lexical(&start).ancestors() {
+        for dir in normalise(&start).ancestors() {
             let mut is_found = false;
             for name in [".clippy.toml", "clippy.toml"] {
                 is_found |= self.take(&dir.join(name), InputKind::Option)?.is_some();

@@ -17,7 +17,6 @@ use kache_cas::Digest;
 
 use super::bytes::{Reader, Writer};
 use super::disk_world::DiskWorld;
-use super::find_roots::lexical;
 use super::link_args::{LinkArgs, named_by_library};
 use super::process::ask;
 use super::proxy::on_path;
@@ -26,6 +25,7 @@ use super::types::Toolchain;
 use super::world::{FileState, World as _};
 use crate::invocation::rustc::{Rustc, TargetArgument, Word};
 use crate::invocation::{Bypass, Call, Reason};
+use crate::roles::normalise;
 
 /// What decides where a compiler driver looks.
 const VARIABLES: &[&str] = &["COMPILER_PATH", "GCC_EXEC_PREFIX", "HOME", "LIBRARY_PATH", "PATH"];
@@ -324,7 +324,7 @@ fn first(dirs: &[PathBuf], name: &str) -> Option<PathBuf> {
 
 /// Without going up and down again, where that leads to the same directory.
 fn plain(dir: &Path) -> PathBuf {
-    let short = lexical(dir);
+    let short = normalise(dir);
     let is_same = Stamp::of(&short).ok() == Stamp::of(dir).ok();
     if is_same { short } else { dir.to_owned() }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::refusal::Refusal;
 use crate::observer::{Kind, Note, Outcome};
+use crate::roles::normalise;
 
 /// Something that was asked for and that nothing else tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -307,7 +308,7 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     let own: HashSet<PathBuf> = notes
         .iter()
         .filter(|note| note.kind == Kind::Written && note.outcome == Outcome::There)
-        .map(|note| normal(&note.name))
+        .map(|note| normalise(Path::new(OsStr::from_bytes(&note.name))))
         .collect();
     let mut programs = Programs::default();
     let mut asked = BTreeSet::new();
@@ -350,7 +351,7 @@ struct Programs {
 impl Programs {
     fn of(&mut self, note: &Note, known: &Known<'_>) -> Program {
         if note.kind == Kind::Started {
-            let path = normal(&note.name);
+            let path = normalise(Path::new(OsStr::from_bytes(&note.name)));
             let program = if path == known.compiler {
                 self.has_compiler = true;
                 Program::Compiler
@@ -379,7 +380,7 @@ fn seen<'a>(note: &'a Note, program: Program, own: &HashSet<PathBuf>) -> Result<
             .map_err(|_| Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()))?;
         seen.value = (outcome == Outcome::There).then_some(&*note.value);
     } else {
-        seen.path = normal(&note.name);
+        seen.path = normalise(Path::new(OsStr::from_bytes(&note.name)));
         seen.is_own = seen.path.ancestors().any(|above| own.contains(above));
     }
     Ok(seen)
@@ -396,20 +397,4 @@ fn question(seen: Seen<'_>) -> Option<Asked> {
         // What fails otherwise is there: a link that is none, a file that may not be read.
         _ => Asked::Place(seen.path),
     })
-}
-
-/// Without `.`, `..` and doubled slashes, taken back by name as everywhere.
-fn normal(path: &[u8]) -> PathBuf {
-    use std::path::Component;
-    let mut normal = PathBuf::new();
-    for component in Path::new(OsStr::from_bytes(path)).components() {
-        match component {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            other => normal.push(other),
-        }
-    }
-    normal
 }

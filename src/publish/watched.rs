@@ -13,7 +13,7 @@ use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, InputKind, World};
 use crate::observer;
 use crate::restore::dates::place_of;
-use crate::roles::Form;
+use crate::roles::{Form, normalise};
 
 /// More than this is not kept of one compile: a hit has to look at all of it.
 const OBSERVATIONS_MAX: usize = 20_000;
@@ -59,17 +59,21 @@ pub(super) fn observe_watched(
 ) -> Result<Vec<Observation>, Trouble> {
     let notes =
         observer::parse(watched.record).map_err(|damage| Refusal::UnknownInputs(damage.to_string()))?;
-    let outputs: Vec<PathBuf> = task.outputs.iter().map(|output| place_of(task, output)).collect();
+    // Notes are judged in normal form; a call may name a directory by way of `..`.
+    let outputs: Vec<PathBuf> =
+        task.outputs.iter().map(|output| normalise(&place_of(task, output))).collect();
+    let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
+    let [sysroot, observer, temp_dir] = [watched.sysroot, watched.observer, watched.temp_dir].map(normalise);
     let files = Files::new(task, inputs, &named.files);
     // What `env!` asks for is known from the dep-info, and there whether it only locates (KEY-07).
     let is_named = |name: &str| named.variables.iter().any(|known| known == name.as_bytes());
     let known = Known {
         compiler: &real(watched.compiler),
-        sysroot: watched.sysroot,
-        crate_dirs: watched.crate_dirs,
-        observer: watched.observer,
-        temp_dir: watched.temp_dir,
-        is_temporary: &|path| is_temporary(task, watched.temp_dir, path),
+        sysroot: &sysroot,
+        crate_dirs: &crate_dirs,
+        observer: &observer,
+        temp_dir: &temp_dir,
+        is_temporary: &|path| is_temporary(task, &temp_dir, path),
         outputs: &outputs,
         is_input: &|path| files.all.contains(path) || files.all.contains(&real(path)),
         is_linker: &|path| files.linkers.contains(path),
@@ -81,14 +85,14 @@ pub(super) fn observe_watched(
         let why = format!("{} files and variables were asked for beside the known ones", asked.len());
         return Err(Refusal::UnknownInputs(why).into());
     }
-    let looker = Looker { task, started, world, temp_dir: watched.temp_dir };
+    let looker = Looker { task, started, world, temp_dir: &temp_dir };
     looker.look(asked)
 }
 
 /// Whether a file lies with the temporary ones, and in no root that lies there itself.
 fn is_temporary(task: &Task, temp_dir: &Path, path: &Path) -> bool {
-    let mut inner =
-        task.roots.iter().map(|root| &*root.dir).filter(|dir| *dir != temp_dir && dir.starts_with(temp_dir));
+    let dirs = task.roots.iter().map(|root| normalise(&root.dir));
+    let mut inner = dirs.filter(|dir| dir != temp_dir && dir.starts_with(temp_dir));
     path.starts_with(temp_dir) && !inner.any(|dir| path.starts_with(dir))
 }
 
@@ -156,7 +160,7 @@ impl Looker<'_> {
     /// Whether no compile like this one can happen without the directory.
     fn is_there_anyway(&self, directory: &Path) -> bool {
         let roots = self.task.roots.iter().map(|root| &*root.dir);
-        roots.chain([&*self.task.cwd]).any(|dir| dir.starts_with(directory))
+        roots.chain([&*self.task.cwd]).any(|dir| normalise(dir).starts_with(directory))
     }
 
     fn absence(&self, path: PathBuf) -> Result<Observation, Trouble> {

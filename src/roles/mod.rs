@@ -7,5 +7,5 @@ mod stand_in;
 
 pub use path::{Role, RolePath};
 pub use remap::Remap;
-pub use roots::{Root, Roots};
+pub use roots::{Root, Roots, normalise};
 pub use stand_in::Form;

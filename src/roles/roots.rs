@@ -87,7 +87,7 @@ impl Roots {
 
 /// Without `.`, `..` and doubled slashes. `..` is taken back by name, as compilers do when
 /// they print paths; what goes above the root stays at the root.
-fn normalise(path: &Path) -> PathBuf {
+pub fn normalise(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut normal = PathBuf::new();
     for component in path.components() {
