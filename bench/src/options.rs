@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cells::CELLS;
 use crate::rounds::Plan;
+use crate::rust::{Filesystem, WRAPPERS};
 use crate::server::{Kind, Programs, Storage};
 
 /// Measures kache.
@@ -41,16 +42,20 @@ pub(crate) struct RustOptions {
     /// A single round: a look, not a measurement.
     #[arg(long)]
     pub(crate) once: bool,
-    /// Only rows whose name contains this; may be given several times.
+    /// Only rows whose name is this or, if none is, contains it; may be given several times.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
+    /// Build on a filesystem of this kind, in an image that is mounted for it as root. Bytes are
+    /// then what that volume has less of, so that extents which files share count once.
+    #[arg(long, value_enum)]
+    pub(crate) volume: Option<Filesystem>,
     /// Only this project, `demo` or `large`.
     #[arg(long)]
     project: Option<String>,
     /// Where the builds and caches lie; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the other wrappers are; by default where `bench/install/peers.sh` puts them.
+    /// Where the other wrappers are; by default where `bench/install/wrappers.sh` puts them.
     #[arg(long)]
     peers: Option<PathBuf>,
     /// The checkout that holds the projects.
@@ -64,7 +69,9 @@ pub(crate) struct RustOptions {
 impl RustOptions {
     /// Whether a row is asked for.
     pub(crate) fn wants_row(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
+        let is_name = |part: &str| WRAPPERS.iter().any(|wrapper| wrapper.name() == part);
+        let names = |part: &String| if is_name(part) { name == part } else { name.contains(part) };
+        self.only.is_empty() || self.only.iter().any(names)
     }
 
     /// Whether a project is.

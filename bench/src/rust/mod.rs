@@ -6,6 +6,7 @@ mod project;
 mod round;
 mod run;
 mod table;
+mod volume;
 mod wrapper;
 
 pub(crate) use build::{Cargo, Checkout};
@@ -14,4 +15,5 @@ pub(crate) use project::{Project, copy};
 pub(crate) use round::SETTLE;
 pub(crate) use run::{beside_this, progress, run};
 pub(crate) use table::median;
-pub(crate) use wrapper::{Wrapper, Wrapping};
+pub(crate) use volume::Filesystem;
+pub(crate) use wrapper::{WRAPPERS, Wrapper, Wrapping};

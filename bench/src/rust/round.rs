@@ -10,11 +10,21 @@ use anyhow::{Context, Result};
 use super::build::{Cargo, Checkout};
 use super::disk::bytes_on_disk;
 use super::project::Project;
+use super::volume::used_bytes;
 use super::wrapper::{Wrapper, Wrapping};
 
 /// Between two builds, so that a wrapper which stores behind the build's back has stored. A
 /// person's next build comes later than this.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
+
+/// How bytes are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// As `du` does.
+    Files,
+    /// As the volume has fewer of them, which is for these builds alone.
+    Volume,
+}
 
 /// What one round measured.
 #[derive(Clone, Debug, Default)]
@@ -39,12 +49,13 @@ pub(crate) fn measure(
     program: Option<PathBuf>,
     project: &Project,
     dir: &Path,
+    space: Space,
 ) -> Result<Sample> {
     let row = tempfile::Builder::new().prefix("row").tempdir_in(dir)?;
     let sockets = tempfile::Builder::new().prefix("kb").tempdir()?;
     let cargo = Cargo::with_home(&row.path().join("home"))?;
     let wrapping = Wrapping::new(wrapper, program, row.path().join("wrapper"), sockets.path().to_owned())?;
-    let measured = builds(&cargo, &wrapping, wrapper, project, row.path());
+    let measured = builds(&cargo, &wrapping, wrapper, project, row.path(), space);
     wrapping.stop(&cargo);
     measured.with_context(|| format!("`{}` with {}", project.name, wrapper.name()))
 }
@@ -55,6 +66,7 @@ fn builds(
     wrapper: Wrapper,
     project: &Project,
     row: &Path,
+    space: Space,
 ) -> Result<Sample> {
     // Places of different lengths: what depends on the path's length would show.
     let [one, two, three] =
@@ -63,7 +75,7 @@ fn builds(
     cargo.fetch(&one)?;
     let mut sample = Sample { cold: one.build(cargo, wrapping)?.time, ..Sample::default() };
     if wrapper == Wrapper::Plain {
-        sample.bytes = bytes_on_disk(&[one.target()])?;
+        sample.bytes = occupied(&[one.target()], space)?;
         return Ok(sample);
     }
     thread::sleep(SETTLE);
@@ -81,7 +93,22 @@ fn builds(
     thread::sleep(SETTLE);
     wrapping.stop(cargo);
     let targets = [one, two, three].map(|checkout| checkout.target());
-    sample.bytes = bytes_on_disk(&[targets.as_slice(), &[wrapping.dir.clone(), row.join("home")]].concat())?;
+    sample.bytes =
+        occupied(&[targets.as_slice(), &[wrapping.dir.clone(), row.join("home")]].concat(), space)?;
     fs::remove_dir_all(row.join("trees")).context("failed to remove the checkouts")?;
     Ok(sample)
+}
+
+/// How many bytes these take, which nobody needs any more.
+fn occupied(dirs: &[PathBuf], space: Space) -> Result<u64> {
+    if space == Space::Files {
+        return bytes_on_disk(dirs);
+    }
+    let mut parents = dirs.iter().filter_map(|dir| dir.parent());
+    let volume = parents.next().context("there is nothing to measure")?;
+    let before = used_bytes(volume)?;
+    for dir in dirs.iter().filter(|dir| dir.exists()) {
+        fs::remove_dir_all(dir).with_context(|| format!("failed to remove `{}`", dir.display()))?;
+    }
+    Ok(before.saturating_sub(used_bytes(volume)?))
 }

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::project::Project;
-use super::round::{self, Sample};
+use super::round::{self, Sample, Space};
 use super::table::{self, Row};
+use super::volume::Volume;
 use super::wrapper::{WRAPPERS, Wrapper};
 use crate::options::RustOptions;
 
@@ -21,7 +22,10 @@ pub(crate) fn run(options: &RustOptions) -> Result<()> {
         options.rounds >= ROUNDS_MIN || options.once,
         "a median needs {ROUNDS_MIN} rounds; --once runs a single one"
     );
-    let dir = options.dir()?;
+    let beside = options.dir()?;
+    let volume = options.volume.map(|filesystem| Volume::mount(filesystem, &beside)).transpose()?;
+    let dir = volume.as_ref().map_or(&*beside, Volume::dir);
+    let bytes_max = if volume.is_some() { table::VOLUME_BYTES_MAX } else { table::BYTES_MAX };
     let mut tables = Vec::new();
     let mut shortfalls = Vec::new();
     let mut out: Box<dyn Write> =
@@ -29,10 +33,10 @@ pub(crate) fn run(options: &RustOptions) -> Result<()> {
     for project in
         Project::all(&options.repository).into_iter().filter(|project| options.wants_project(project.name))
     {
-        let rows = measure(options, &project, &dir)?;
+        let rows = measure(options, &project, dir)?;
         table::print_head(&mut out, project.name)?;
         rows.iter().try_for_each(|row| table::print_row(&mut out, row))?;
-        shortfalls.append(&mut table::shortfalls(project.name, &rows));
+        shortfalls.append(&mut table::shortfalls(project.name, &rows, bytes_max));
         tables
             .push(json!({ "project": project.name, "rows": rows.iter().map(Row::json).collect::<Vec<_>>() }));
     }
@@ -51,7 +55,8 @@ pub(crate) fn run(options: &RustOptions) -> Result<()> {
 const LEGEND: &str =
     "cold: nothing cached. warm: the same checkout, its target directory removed. second: a checkout
 never built before. later: that one with its target directory removed. MB: three checkouts' target
-directories and the cache, of plain cargo one target directory; a file with several names once.
+directories and the cache, of plain cargo one target directory; a file with several names once, and
+on a volume of its own, extents that files share.
 again: crates that cargo compiled in a second build right after the first, which should be none.";
 
 /// All rounds of one project. Rounds are the outer loop and each begins with another row, so
@@ -62,6 +67,7 @@ fn measure(options: &RustOptions, project: &Project, dir: &Path) -> Result<Vec<R
     ensure!(!wrappers.is_empty(), "no row has such a name");
     let ours = beside_this()?;
     let rounds = if options.once { 1 } else { options.rounds };
+    let space = if options.volume.is_some() { Space::Volume } else { Space::Files };
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); wrappers.len()];
     for round in 0..rounds {
         for turn in 0..wrappers.len() {
@@ -69,7 +75,7 @@ fn measure(options: &RustOptions, project: &Project, dir: &Path) -> Result<Vec<R
             let wrapper = wrappers[index];
             progress(&format!("{}: round {} of {rounds}, {}", project.name, round + 1, wrapper.name()))?;
             let program = wrapper.program(&ours, &options.peers());
-            samples[index].push(round::measure(wrapper, program, project, dir)?);
+            samples[index].push(round::measure(wrapper, program, project, dir, space)?);
         }
     }
     Ok(wrappers.iter().zip(&samples).map(|(wrapper, samples)| Row::new(*wrapper, samples)).collect())
