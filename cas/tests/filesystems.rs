@@ -5,63 +5,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
-use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kache_cas::composed::{Store, StoreSettings};
 use kache_cas::digest::DigestFunction;
 use kache_cas::{Link, Placing, Sharing};
 
+use self::volume::Volume;
+
+#[path = "../../tests/support/volume.rs"]
+mod volume;
+
 const MIB: usize = 1 << 20;
-
-/// A mounted image; dropping it unmounts.
-struct Volume {
-    mountpoint: PathBuf,
-}
-
-impl Volume {
-    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
-    fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
-        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
-            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
-            return None;
-        }
-        let image = dir.join("volume.img");
-        let mountpoint = dir.join("volume");
-        fs::create_dir(&mountpoint).unwrap();
-        fs::File::create(&image).unwrap().set_len(size_mib << 20).unwrap();
-        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
-        Some(Volume { mountpoint })
-    }
-
-    /// Bytes in use on the volume, all buffers written.
-    fn used_bytes(&self) -> u64 {
-        run(Command::new("sync").arg("-f").arg(&self.mountpoint));
-        let output =
-            Command::new("df").args(["-B1", "--output=used"]).arg(&self.mountpoint).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().nth(1).unwrap().trim().parse().unwrap()
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.mountpoint).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 /// Bytes that no filesystem can compress or deduplicate by itself.
 fn noise(len: usize) -> Vec<u8> {
@@ -195,7 +151,7 @@ fn rst_02_between_two_volumes_a_copy_is_made() {
 fn sto_07_a_store_on_a_read_only_volume_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 64) else { return };
-    run(Command::new("mount").args(["-o", "remount,ro"]).arg(&volume.mountpoint));
+    volume.remount("ro");
     let cache_dir = volume.mountpoint.join("cache");
     let error =
         Store::open(StoreSettings::new(cache_dir.clone())).err().expect("nothing can be written there");

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use kache_client::os::is_trusted_owner;
 
@@ -19,6 +19,7 @@ use super::key::{Key, Scope};
 use super::layer::{self, Layer, shorten};
 use super::show::DEFAULT_FILE;
 use super::value::{Kind, Value};
+use crate::roles::normalise;
 
 /// A project's file, looked for in the current directory and its parents.
 pub const PROJECT_FILE: &str = ".kache.toml";
@@ -290,22 +291,6 @@ impl Loading {
 struct Base<'a> {
     dir: Option<&'a Path>,
     is_project: bool,
-}
-
-/// Without `.`, `..` and doubled slashes, by name: compilers write paths down as they were
-/// given.
-fn normalise(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            other => normal.push(other),
-        }
-    }
-    normal
 }
 
 fn wrong_variable(key: Key, site: Site, text: &str) -> ConfigError {

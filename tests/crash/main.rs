@@ -8,4 +8,7 @@ mod daemon;
 mod faults;
 mod kill_loop;
 mod load;
+#[expect(dead_code, reason = "nothing is measured here")]
+#[path = "../support/volume.rs"]
+mod volume;
 mod volumes;

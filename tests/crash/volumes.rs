@@ -3,62 +3,18 @@
 //! Real filesystems in image files, mounted through loop devices. Mounting needs root;
 //! without it these tests say so and fail, unless `KACHE_TEST_MOUNTS=skip` is set.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tonic::Code;
 
 use crate::daemon::{Daemon, Home, status_of_daemon_without_store};
 use crate::load::{Found, Ledger, check, upload};
+use crate::volume::Volume;
 
 /// What somebody else has on the volume. The store keeps 64 MB of it free for its database.
 const BALLAST_BYTES: usize = 60 << 20;
 /// About 240 KB each.
 const UPLOADS: u32 = 900;
-
-/// A mounted image; dropping it unmounts.
-struct Volume {
-    mountpoint: PathBuf,
-}
-
-impl Volume {
-    /// A fresh filesystem, or `None` where mounting was declined by the environment.
-    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
-    fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
-        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
-            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
-            return None;
-        }
-        let image = dir.join("volume.img");
-        let mountpoint = dir.join("volume");
-        fs::create_dir(&mountpoint).unwrap();
-        fs::File::create(&image).unwrap().set_len(size_mib << 20).unwrap();
-        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
-        Some(Volume { mountpoint })
-    }
-
-    fn remount(&self, options: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.mountpoint));
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.mountpoint).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sto_07_a_full_volume_refuses_and_goes_on_serving() {

@@ -37,4 +37,7 @@ mod trouble;
 mod unit;
 mod values;
 mod verify;
+#[expect(dead_code, reason = "nothing is remounted here")]
+#[path = "../support/volume.rs"]
+mod volume;
 mod volumes;

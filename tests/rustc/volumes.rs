@@ -3,60 +3,10 @@
 //! They are mounted from image files, which needs root; without it these tests fail and say
 //! so, unless `KACHE_TEST_MOUNTS=skip` is set.
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use crate::home::Home;
 use crate::project::{self, PRINTS};
 use crate::tree::assert_untouched;
-
-/// A mounted image; dropping it unmounts.
-struct Volume {
-    mountpoint: PathBuf,
-}
-
-impl Volume {
-    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
-    fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
-        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
-            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
-            return None;
-        }
-        let image = dir.join("volume.img");
-        let mountpoint = dir.join("volume");
-        fs::create_dir(&mountpoint).unwrap();
-        fs::File::create(&image).unwrap().set_len(size_mib << 20).unwrap();
-        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).args([&image, &mountpoint]));
-        Some(Volume { mountpoint })
-    }
-
-    /// Bytes in use on the volume, all buffers written.
-    fn used_bytes(&self) -> u64 {
-        run(Command::new("sync").arg("-f").arg(&self.mountpoint));
-        let output =
-            Command::new("df").args(["-B1", "--output=used"]).arg(&self.mountpoint).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().nth(1).unwrap().trim().parse().unwrap()
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.mountpoint).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+use crate::volume::Volume;
 
 /// Builds in three worktrees. How many bytes the artifacts of one are, and how many more the
 /// second and third took.
