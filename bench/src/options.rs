@@ -114,6 +114,10 @@ impl EditOptions {
 /// What can be said about the benchmark of sizes.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleOptions {
+    /// Instead, compile so many small crates, one by one, and say what memory the daemon holds
+    /// then; 50,000 take half an hour on two cores.
+    #[arg(long)]
+    pub(crate) entries: Option<usize>,
     /// Where the builds and caches lie; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,

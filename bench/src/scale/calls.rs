@@ -15,6 +15,12 @@ pub(crate) fn hits_ms(cargo: &Cargo, wrapping: &Wrapping) -> Result<Vec<f64>> {
     hits.map(|event| event["elapsed_ms"].as_f64().context("an event without a time")).collect()
 }
 
+/// How many calls were compiled.
+pub(crate) fn misses(cargo: &Cargo, wrapping: &Wrapping) -> Result<u64> {
+    let report = ask(cargo, wrapping, &["report", "--format", "json"])?;
+    report["summary"]["misses"].as_u64().context("`kache report` has no `misses`")
+}
+
 /// The memory that the daemon holds, in MB.
 pub(crate) fn daemon_mb(cargo: &Cargo, wrapping: &Wrapping) -> Result<f64> {
     let status = ask(cargo, wrapping, &["daemon", "status", "--json"])?;

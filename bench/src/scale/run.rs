@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::calls::{daemon_mb, hits_ms};
+use super::calls::{daemon_mb, hits_ms, misses};
 use super::project::{Size, check_out};
 use crate::options::ScaleOptions;
 use crate::report::{Figure, print_figure, print_shortfalls};
@@ -26,6 +26,9 @@ const MANY: usize = 100;
 /// How often one hit is asked for, to tell the client's share.
 const ASKED: usize = 200;
 
+/// How often whoever waits is told.
+const PROGRESS_EVERY: usize = 5_000;
+
 /// How much more a hit may cost in a large workspace than in a small one.
 const GROWTH_MAX: f64 = 1.25;
 
@@ -41,6 +44,9 @@ struct Measured {
 /// Runs what was asked for.
 pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let dir = options.dir()?;
+    if let Some(entries) = options.entries {
+        return many_entries(&dir, entries);
+    }
     let small = Size { crates: 1, files_per_crate: FILES };
     let mut figures = Vec::new();
     let by_crates = CRATES.map(|crates| Size { crates, files_per_crate: 1 });
@@ -72,6 +78,41 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
 
 fn figure(name: &'static str, value: f64, unit: &'static str, limit: Option<f64>) -> Figure {
     Figure { name, value, unit, limit }
+}
+
+/// The daemon's memory once so many compiles are stored, each with a key of its own.
+fn many_entries(dir: &Path, entries: usize) -> Result<()> {
+    let lone = Size { crates: 1, files_per_crate: 1 };
+    let (_, (stored, memory_mb)) = in_workspace(dir, lone, |cargo, wrapping, checkout| {
+        fill(cargo, wrapping, checkout, entries)?;
+        thread::sleep(SETTLE);
+        Ok((misses(cargo, wrapping)?, daemon_mb(cargo, wrapping)?))
+    })?;
+    let figures = [
+        figure("compiles in the store", stored as f64, "", None),
+        figure("the daemon's memory with them", memory_mb, "MB", Some(150.0)),
+    ];
+    let mut out = io::stdout().lock();
+    figures.iter().try_for_each(|figure| print_figure(&mut out, figure))?;
+    let shortfalls: Vec<_> = figures.iter().filter_map(Figure::shortfall).collect();
+    Ok(print_shortfalls(&mut out, &shortfalls)?)
+}
+
+/// As many compilers at once as there are processors.
+fn fill(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, entries: usize) -> Result<()> {
+    std::fs::create_dir_all(checkout.root.join("alone"))?;
+    let threads = thread::available_parallelism()?.get();
+    let compile = |number: usize| -> Result<()> {
+        if number.is_multiple_of(PROGRESS_EVERY) {
+            progress(&format!("{number} of {entries} compiles"))?;
+        }
+        compile_alone(cargo, wrapping, checkout, number)
+    };
+    let share = |first: usize| (first..entries).step_by(threads).try_for_each(compile);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(move || share(first))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().expect("no compile panics"))
+    })
 }
 
 /// A workspace, checked cold and then again without its target directory.
@@ -134,13 +175,8 @@ fn check_twice(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, size: Si
 fn client_ms(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<f64> {
     std::fs::create_dir_all(checkout.root.join("alone"))?;
     let ask = || -> Result<f64> {
-        let mut command = wrapping.own(cargo);
-        command.args(["rustc", "--crate-name=c0", "--edition=2024", "--crate-type=lib", "c0/src/lib.rs"]);
-        command.args(["--emit=dep-info,metadata", "-Cmetadata=0", "--out-dir=alone"]);
-        command.current_dir(&checkout.root).stdin(Stdio::null());
         let begin = Instant::now();
-        let output = command.output()?;
-        ensure!(output.status.success(), "a compile failed: {output:?}");
+        compile_alone(cargo, wrapping, checkout, 0)?;
         Ok(begin.elapsed().as_secs_f64() * 1e3)
     };
     ask()?;
@@ -151,4 +187,16 @@ fn client_ms(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<
     ensure!(of_daemon.len() == before + ASKED, "not all of them were hits");
     let of_daemon = median(of_daemon[before..].to_vec()).context("it was asked")?;
     Ok(median(all).context("it was asked")? - of_daemon)
+}
+
+/// The first crate of a workspace, by itself; the number is part of its key and of its outputs' names.
+fn compile_alone(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, number: usize) -> Result<()> {
+    let mut command = wrapping.own(cargo);
+    command.args(["rustc", "--crate-name=c0", "--edition=2024", "--crate-type=lib", "c0/src/lib.rs"]);
+    command.args(["--emit=dep-info,metadata", "--out-dir=alone"]);
+    command.args([format!("-Cmetadata={number}"), format!("-Cextra-filename=-{number}")]);
+    command.current_dir(&checkout.root).stdin(Stdio::null());
+    let output = command.output()?;
+    ensure!(output.status.success(), "a compile failed: {output:?}");
+    Ok(())
 }
