@@ -12,8 +12,9 @@ use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
 use crate::inputs::is_keyed;
+use crate::invocation::rustc::{CrateType, Rustc};
 use crate::observer::Watch;
-use crate::publish::{self, Publication, Published, Stamps, Stored, Stores, Watched};
+use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
 
 /// A result on its way into the store, after the client has gone.
 #[derive(Debug)]
@@ -135,6 +136,7 @@ impl Pipeline {
             stamps: &publishing.stamps,
             is_rebuild: ticket.is_rebuild,
             keeps_failures: ticket.prepared.is_probe,
+            macros: macros(rustc),
             watched,
             complete: &complete,
         };
@@ -152,5 +154,16 @@ impl Pipeline {
                 Err(error.to_string())
             }
         }
+    }
+}
+
+/// What the command line says of macros.
+fn macros(rustc: &Rustc) -> Macros {
+    /// Crates of the toolchain, which count with it and ask for no variable.
+    const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];
+    let mut unplaced = rustc.externs.iter().filter(|external| external.path.is_none());
+    Macros {
+        is_proc_macro: rustc.crate_types.contains(&CrateType::ProcMacro),
+        uses_unknown: unplaced.any(|external| !TOOLCHAIN.contains(&&*external.name)),
     }
 }

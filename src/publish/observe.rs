@@ -9,7 +9,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::locator;
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, World, WorldError};
@@ -34,23 +33,23 @@ impl From<Refusal> for Trouble {
     }
 }
 
-/// What the dep-info says was read.
+/// What the dep-info says was read. `is_locator` says whether the value of a variable that holds
+/// a path of this checkout serves to find files only (KEY-07).
 pub(super) fn observe(
     task: &Task,
     info: &DepInfo,
     started: SystemTime,
+    is_locator: &dyn Fn(&str) -> bool,
     world: &dyn World,
 ) -> Result<Vec<Observation>, Trouble> {
     let mut observations = Vec::new();
-    let mut sources = Vec::new();
     for name in &info.files {
         let place = task.cwd.join(std::ffi::OsStr::from_bytes(name));
         observations.push(observe_file(task, &place, started, world)?);
         observations.extend(observe_other_place(task, &place, world)?);
-        sources.push(place);
     }
     for (name, value) in &info.env {
-        observations.push(observe_variable(task, name, value.as_deref(), &sources)?);
+        observations.push(observe_variable(task, name, value.as_deref(), is_locator)?);
     }
     observations.sort();
     observations.dedup();
@@ -110,7 +109,7 @@ fn observe_variable(
     task: &Task,
     name: &[u8],
     value: Option<&[u8]>,
-    sources: &[PathBuf],
+    is_locator: &dyn Fn(&str) -> bool,
 ) -> Result<Observation, Refusal> {
     let Ok(name) = String::from_utf8(name.to_vec()) else {
         return Err(Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()));
@@ -119,7 +118,7 @@ fn observe_variable(
     let Some(general) = task.roots.generalise(value, Form::Value) else {
         return Err(Refusal::Unspeakable(format!("the value of `{name}`")));
     };
-    let is_locator = general != value && locator::is_mere_locator(&name, sources);
+    let is_locator = general != value && is_locator(&name);
     Ok(Observation::Env { name, value: Some(if is_locator { general } else { value.to_vec() }) })
 }
 

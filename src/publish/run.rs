@@ -18,6 +18,7 @@ use kache_proto::well_known::Timestamp;
 use thiserror::Error;
 
 use super::compare::disagreement;
+use super::notes::{Askers, Macros};
 use super::observe::{Trouble, observe, recheck};
 use super::own::{is_own, is_untouched};
 use super::refusal::Refusal;
@@ -56,6 +57,8 @@ pub struct Publication<'a> {
     /// Whether all that it reads was known before, so that it needs no dep-info, and its
     /// failure is kept too (RST-10).
     pub keeps_failures: bool,
+    /// What its command line says of macros.
+    pub macros: Macros,
     /// What it asked for, where that was observed.
     pub watched: Option<Watched<'a>>,
     /// Makes the full action of what was observed.
@@ -190,7 +193,8 @@ impl<'a> Publisher<'a> {
         let kept = messages::keep(&self.task.roots, &stdout, &stderr)
             .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
-        let observations = self.observations(dep_info.as_ref(), &made, &kept)?;
+        let askers = dep_info.as_ref().map(|info| self.askers(info)).transpose()?.flatten();
+        let observations = self.observations(dep_info.as_ref(), askers.as_ref(), &made, &kept)?;
         recheck(self.task, self.publication.inputs, self.world)?;
         let action = (self.publication.complete)(&observations)?;
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
@@ -205,6 +209,11 @@ impl<'a> Publisher<'a> {
         self.check_agreement(&action.digest, &result, &made)?;
         self.insert(&action.blobs().collect::<Vec<_>>())?;
         self.stores.actions.put(&action_key(&action.digest), &result)?;
+        if let Some(askers) = &askers {
+            let kinds = made.iter().map(|made| made.output.kind).filter(|kind| *kind != OutputKind::DepInfo);
+            let digests = outputs.iter().map(|(_, digest)| digest);
+            askers.keep(kinds.zip(digests), self.stores.actions)?;
+        }
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
         Ok(Stored { action: action.digest, bytes, outputs })
     }
@@ -282,16 +291,23 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    fn askers(&self, info: &DepInfo) -> Result<Option<Askers>, StoreError> {
+        let Publication { task, inputs, macros, .. } = self.publication;
+        Askers::read(task, info, inputs, *macros, self.stores.actions)
+    }
+
     /// Everything this run saw, sorted.
     fn observations(
         &self,
         dep_info: Option<&DepInfo>,
+        askers: Option<&Askers>,
         made: &[Made<'_>],
         kept: &Kept,
     ) -> Result<Vec<Observation>, Stop> {
         let started = self.publication.captured.started;
+        let is_locator = |name: &str| askers.is_some_and(|askers| askers.is_locator(name));
         let mut observations = match dep_info {
-            Some(info) => observe(self.task, info, started, self.world)?,
+            Some(info) => observe(self.task, info, started, &is_locator, self.world)?,
             None => Vec::new(),
         };
         if let Some(watched) = &self.publication.watched {

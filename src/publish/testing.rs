@@ -14,7 +14,7 @@ use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
 use kache_proto::reapi::{Action, Command};
 use tempfile::TempDir;
 
-use super::{Publication, PublishError, Published, Stamps, Stores, publish};
+use super::{Macros, Publication, PublishError, Published, Stamps, Stores, publish};
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
@@ -203,6 +203,7 @@ impl Checkout<'_> {
             stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
+            macros: Macros::default(),
             watched: None,
             complete: &complete,
         };
@@ -225,6 +226,7 @@ impl Checkout<'_> {
             stamps: &Stamps::take(&task),
             is_rebuild: false,
             keeps_failures: false,
+            macros: Macros::default(),
             watched: None,
             complete: &complete,
         };

@@ -11,7 +11,7 @@ use kache_cas::Digest;
 use kache_proto::reapi::ActionResult;
 
 use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, look, shares_inodes, write};
-use super::{Published, Refusal, amend_dep_info};
+use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
@@ -266,6 +266,66 @@ fn key_07_a_path_that_is_read_as_a_value_keys_as_it_is() {
         assert!(matches!(a.find(), Found::Hit { .. }));
         assert_eq!(matches!(b.find(), Found::Hit { .. }), is_shared, "{source}");
     }
+}
+
+#[test]
+fn key_07_what_an_extern_may_ask_for_is_looked_up_by_its_content() {
+    let locating = "macro_rules! gen { () => { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } }";
+    let value = "macro_rules! dir { () => { env!(\"OUT_DIR\") } }";
+    let including = "include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));";
+    for (uses, source, is_shared) in [
+        (Some(locating), "gen::gen!();", true),
+        (Some(value), "gen::dir!();", false),
+        (Some("fn silent() {}"), "gen::gen!();", false),
+        (None, "gen::gen!();", false),
+        (Some(value), including, false),
+        (Some("fn silent() {}"), including, true),
+        (None, including, false),
+    ] {
+        let house = House::new();
+        let used = house.checkout("used");
+        write(&used.ws.join("src/lib.rs"), uses.unwrap_or_default().as_bytes());
+        let captured = used.compile(b"used");
+        if uses.is_some() {
+            stored(used.publish(&captured));
+        }
+        let (mut a, mut b) = (house.checkout("a"), house.checkout("b"));
+        for checkout in [&mut a, &mut b] {
+            write(&checkout.ws.join("src/lib.rs"), source.as_bytes());
+            let value = checkout.ws.join("target/debug/build/x-2/out").display().to_string();
+            checkout.env = [("OUT_DIR".to_owned(), value)].into();
+        }
+        let place = used.output(OutputKind::Metadata);
+        let input = Input {
+            path: a.task().roots.role_path(&a.ws, &place),
+            digest: Digest::of(BLAKE3, &fs::read(&place).unwrap()),
+            is_executable: false,
+            kind: InputKind::Extern,
+        };
+        stored(a.publish_inputs(&a.compile(b"seed"), &[input]));
+        assert!(matches!(a.find(), Found::Hit { .. }));
+        assert_eq!(matches!(b.find(), Found::Hit { .. }), is_shared, "{uses:?}, {source}");
+    }
+}
+
+#[test]
+fn key_07_a_crate_that_uses_an_unknown_one_says_nothing_of_macros() {
+    let house = House::new();
+    let (used, mut a, mut b) = (house.checkout("used"), house.checkout("a"), house.checkout("b"));
+    let captured = used.compile(b"used");
+    let unknown = |publication: &mut Publication<'_>| publication.macros.uses_unknown = true;
+    stored(used.publish_with(&captured, unknown).unwrap());
+    for checkout in [&mut a, &mut b] {
+        let source = b"include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));";
+        write(&checkout.ws.join("src/lib.rs"), source);
+        let value = checkout.ws.join("target/debug/build/x-2/out").display().to_string();
+        checkout.env = [("OUT_DIR".to_owned(), value)].into();
+    }
+    let captured = a.compile(b"seed");
+    stored(a.publish_with(&captured, unknown).unwrap());
+    assert!(matches!(b.find(), Found::Miss(Miss::Changed(_))));
+    stored(a.publish(&captured));
+    assert!(matches!(b.find(), Found::Hit { .. }));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod embedded;
 mod files;
 mod flags;
 mod fresh;
+mod generated;
 mod home;
 mod inputs;
 mod layouts;
