@@ -128,7 +128,10 @@ fn run_once(
             driver.facts.listening.join(", ")
         );
         announcer.say(READY);
-        driver.run(control).await.map_err(RunError::Runtime)
+        // Among the tasks that bring it events, not on this thread: one thread that wakes another
+        // for each of them costs a call more than what is done about them.
+        let ended = tokio::spawn(driver.run(control)).await;
+        ended.map_err(io::Error::from).flatten().map_err(RunError::Runtime)
     });
     match outcome {
         // The next life wants the same addresses, so their listeners must be gone.
