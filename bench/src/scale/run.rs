@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use super::calls::{daemon_mb, hits_ms, misses};
 use super::project::{Size, check_out};
@@ -26,6 +27,9 @@ const MANY: usize = 100;
 /// How often one hit is asked for, to tell the client's share.
 const ASKED: usize = 200;
 
+/// A program that does nothing: what any wrapper costs at least.
+const EMPTY_PROGRAM: &str = "true";
+
 /// How often whoever waits is told.
 const PROGRESS_EVERY: usize = 5_000;
 
@@ -41,6 +45,14 @@ struct Measured {
     daemon_mb: f64,
 }
 
+/// What one call takes by itself.
+struct Alone {
+    /// From its start to its end, less what the daemon takes.
+    call_ms: f64,
+    /// The same of a program that does nothing.
+    empty_ms: f64,
+}
+
 /// Runs what was asked for.
 pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let dir = options.dir()?;
@@ -50,7 +62,9 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let small = Size { crates: 1, files_per_crate: FILES };
     let mut figures = Vec::new();
     let by_crates = CRATES.map(|crates| Size { crates, files_per_crate: 1 });
-    let by_crates = by_crates.into_iter().map(|size| measure(&dir, size)).collect::<Result<Vec<_>>>()?;
+    let mut kept = Vec::new();
+    let by_crates = by_crates.into_iter().map(|size| measure(&dir, size, &mut kept));
+    let by_crates = by_crates.collect::<Result<Vec<_>>>()?;
     let names = [
         ["hit, 50 crates", "hit, 500 crates", "hit, 2,000 crates"],
         ["build by crate, 50 crates", "build by crate, 500 crates", "build by crate, 2,000 crates"],
@@ -62,12 +76,14 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let (few, many) = (&by_crates[0], &by_crates[CRATES.len() - 1]);
     figures.push(figure("hit, 2,000 crates to 50", many.hit_ms / few.hit_ms, "x", Some(GROWTH_MAX)));
     figures.push(figure("build by crate, the same", many.build_ms / few.build_ms, "x", Some(GROWTH_MAX)));
-    let (one, client_ms) = measure_alone(&dir, small)?;
-    let many = measure(&dir, Size { crates: MANY, files_per_crate: FILES })?;
+    let (one, alone) = measure_alone(&dir, small, &mut kept)?;
+    let many = measure(&dir, Size { crates: MANY, files_per_crate: FILES }, &mut kept)?;
     figures.push(figure("hit, a crate of 100 files", one.hit_ms, "ms", Some(1.5)));
     figures.push(figure("hit, the same among 10,000 files", many.hit_ms, "ms", Some(1.5)));
     figures.push(figure("one to the other", many.hit_ms / one.hit_ms, "x", Some(GROWTH_MAX)));
-    figures.push(figure("the client's own share", client_ms, "ms", Some(1.0)));
+    figures.push(figure("a call less the daemon's time", alone.call_ms, "ms", None));
+    figures.push(figure("a program that does nothing", alone.empty_ms, "ms", None));
+    figures.push(figure("the client's own share", alone.call_ms - alone.empty_ms, "ms", Some(1.0)));
     figures.push(figure("the daemon's memory, 2,000 crates", by_crates[2].daemon_mb, "MB", Some(150.0)));
     figures.push(figure("the daemon's memory, 10,000 files", many.daemon_mb, "MB", Some(150.0)));
     let mut out = io::stdout().lock();
@@ -83,7 +99,8 @@ fn figure(name: &'static str, value: f64, unit: &'static str, limit: Option<f64>
 /// The daemon's memory once so many compiles are stored, each with a key of its own.
 fn many_entries(dir: &Path, entries: usize) -> Result<()> {
     let lone = Size { crates: 1, files_per_crate: 1 };
-    let (_, (stored, memory_mb)) = in_workspace(dir, lone, |cargo, wrapping, checkout| {
+    let mut kept = Vec::new();
+    let (stored, memory_mb) = in_workspace(dir, lone, &mut kept, |cargo, wrapping, [checkout, ..]| {
         fill(cargo, wrapping, checkout, entries)?;
         thread::sleep(SETTLE);
         Ok((misses(cargo, wrapping)?, daemon_mb(cargo, wrapping)?))
@@ -115,21 +132,29 @@ fn fill(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, entries: usize)
     })
 }
 
-/// A workspace, checked cold and then again without its target directory.
-fn measure(dir: &Path, size: Size) -> Result<Measured> {
-    Ok(in_workspace(dir, size, |_, _, _| Ok(()))?.0)
+/// A workspace, checked in one checkout and then in others.
+fn measure(dir: &Path, size: Size, kept: &mut Vec<TempDir>) -> Result<Measured> {
+    in_workspace(dir, size, kept, |cargo, wrapping, checkouts| {
+        check_everywhere(cargo, wrapping, checkouts, size)
+    })
 }
 
 /// The same of one crate, and what a call takes besides the daemon's time.
-fn measure_alone(dir: &Path, size: Size) -> Result<(Measured, f64)> {
-    in_workspace(dir, size, client_ms)
+fn measure_alone(dir: &Path, size: Size, kept: &mut Vec<TempDir>) -> Result<(Measured, Alone)> {
+    in_workspace(dir, size, kept, |cargo, wrapping, checkouts| {
+        let measured = check_everywhere(cargo, wrapping, checkouts, size)?;
+        Ok((measured, alone(cargo, wrapping, &checkouts[0])?))
+    })
 }
 
+/// With its checkouts, and a cache of its own. The directory is kept: for a minute after many
+/// files were deleted, ext4 takes longer to make new ones.
 fn in_workspace<T>(
     dir: &Path,
     size: Size,
-    then: impl FnOnce(&Cargo, &Wrapping, &Checkout) -> Result<T>,
-) -> Result<(Measured, T)> {
+    kept: &mut Vec<TempDir>,
+    then: impl FnOnce(&Cargo, &Wrapping, &[Checkout; 3]) -> Result<T>,
+) -> Result<T> {
     progress(&format!("{} crates of {} files", size.crates, size.files_per_crate))?;
     let row = tempfile::Builder::new().prefix("scale").tempdir_in(dir)?;
     let sockets = tempfile::Builder::new().prefix("kb").tempdir()?;
@@ -137,31 +162,35 @@ fn in_workspace<T>(
     let program = Wrapper::Kache.program(&beside_this()?, dir);
     let place = row.path().join("wrapper");
     let wrapping = Wrapping::new(Wrapper::Kache, program, place, sockets.path().to_owned())?;
-    let checkout = Checkout::at(row.path().join("tree"));
-    check_out(&checkout, size)?;
-    let measured = check_twice(&cargo, &wrapping, &checkout, size)
-        .and_then(|measured| Ok((measured, then(&cargo, &wrapping, &checkout)?)));
+    let checkouts = ["one", "the-second", "third"].map(|name| Checkout::at(row.path().join(name)));
+    checkouts.iter().try_for_each(|checkout| check_out(checkout, size))?;
+    let done = then(&cargo, &wrapping, &checkouts);
     wrapping.stop(&cargo);
-    measured
+    kept.push(row);
+    done
 }
 
-fn check_twice(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, size: Size) -> Result<Measured> {
-    let check = || -> Result<Duration> {
+/// Cold in the first checkout; in the second for what is only slow the first time; the third
+/// counts.
+fn check_everywhere(
+    cargo: &Cargo,
+    wrapping: &Wrapping,
+    [cold, second, third]: &[Checkout; 3],
+    size: Size,
+) -> Result<Measured> {
+    let check = |checkout: &Checkout| -> Result<Duration> {
         let mut command = wrapping.cargo(cargo, &checkout.root);
         command.args(["check", "--offline", "--workspace"]).current_dir(&checkout.root);
         let begin = Instant::now();
         build::run(&mut command, &checkout.root.with_extension("log"))?;
-        Ok(begin.elapsed())
+        let time = begin.elapsed();
+        thread::sleep(SETTLE);
+        Ok(time)
     };
-    check()?;
-    thread::sleep(SETTLE);
-    // Once for what is only slow the first time.
-    checkout.remove_target(cargo, wrapping)?;
-    check()?;
-    thread::sleep(SETTLE);
-    checkout.remove_target(cargo, wrapping)?;
+    check(cold)?;
+    check(second)?;
     let before = hits_ms(cargo, wrapping)?.len();
-    let time = check()?;
+    let time = check(third)?;
     let hits = hits_ms(cargo, wrapping)?;
     ensure!(hits.len() == before + size.crates, "{} of {} were hits", hits.len() - before, size.crates);
     Ok(Measured {
@@ -171,22 +200,30 @@ fn check_twice(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, size: Si
     })
 }
 
-/// One compile is asked for again and again: what it takes, less what the daemon takes.
-fn client_ms(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<f64> {
+/// One compile is asked for again and again: what a call takes, less what the daemon takes.
+fn alone(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<Alone> {
     std::fs::create_dir_all(checkout.root.join("alone"))?;
-    let ask = || -> Result<f64> {
-        let begin = Instant::now();
-        compile_alone(cargo, wrapping, checkout, 0)?;
-        Ok(begin.elapsed().as_secs_f64() * 1e3)
-    };
+    let ask = || compile_alone(cargo, wrapping, checkout, 0);
     ask()?;
     thread::sleep(SETTLE);
     let before = hits_ms(cargo, wrapping)?.len();
-    let all = (0..ASKED).map(|_| ask()).collect::<Result<Vec<_>>>()?;
+    let calls = (0..ASKED).map(|_| timed_ms(ask)).collect::<Result<Vec<_>>>()?;
     let of_daemon = hits_ms(cargo, wrapping)?;
     ensure!(of_daemon.len() == before + ASKED, "not all of them were hits");
-    let of_daemon = median(of_daemon[before..].to_vec()).context("it was asked")?;
-    Ok(median(all).context("it was asked")? - of_daemon)
+    let empty = || {
+        let mut command = cargo.command(Path::new(EMPTY_PROGRAM));
+        ensure!(command.stdin(Stdio::null()).output()?.status.success(), "`{EMPTY_PROGRAM}` failed");
+        Ok(())
+    };
+    let empties = (0..ASKED).map(|_| timed_ms(empty)).collect::<Result<Vec<_>>>()?;
+    let middle = |times: Vec<f64>| median(times).context("it was asked");
+    Ok(Alone { call_ms: middle(calls)? - middle(of_daemon[before..].to_vec())?, empty_ms: middle(empties)? })
+}
+
+fn timed_ms(act: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let begin = Instant::now();
+    act()?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
 /// The first crate of a workspace, by itself; the number is part of its key and of its outputs' names.
