@@ -198,6 +198,9 @@ fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
     assert_eq!(linked(&[&one, &two], "dylib=x").unwrap(), ["one/libx.a"]);
     assert_eq!(linked(&[&two], "x").unwrap(), ["two/libx.a", "two/libx.so"]);
     assert_eq!(linked(&[&two], "static:+verbatim=odd.name").unwrap(), ["two/odd.name"]);
+    assert_eq!(linked(&[&two], "static=y:x").unwrap(), ["two/libx.a", "two/libx.so"]);
+    assert_eq!(linked(&[&two], "static:+verbatim=x:odd.name").unwrap(), ["two/odd.name"]);
+    assert_eq!(linked(&[&one], "x:y").unwrap_err().reason, Reason::UnknownLinkInput);
     assert_eq!(linked(&[&one], "y").unwrap_err().reason, Reason::UnknownLinkInput);
     // The system's are looked for last.
     assert!(linked(&[&one], "dylib=m").is_ok());
@@ -222,6 +225,10 @@ fn key_14_a_library_swallows_its_static_libraries() {
     own.call.env = environment([("OUT_DIR", dir.as_str())]);
     let inputs = own.gather(&library("dep-info,metadata,link")).unwrap();
     assert_eq!(names_of(&inputs, InputKind::Native), ["libasked_for_by_source.a", "libx.a"]);
+    let renamed = ["-L", &search, "-l", "static=x:asked_for_by_source"];
+    let rustc = checkout.compile("p", "1", "lib", "dep-info,metadata,link", "src/lib.rs", &[], &renamed);
+    let inputs = checkout.gather(&rustc).unwrap();
+    assert_eq!(names_of(&inputs, InputKind::Native), ["libasked_for_by_source.a"]);
     fs::remove_file(checkout.path("target/debug/build/p-1/out/libx.a")).unwrap();
     assert!(checkout.refusal(&library("dep-info,link")).contains('x'));
 }

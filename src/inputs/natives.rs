@@ -37,8 +37,8 @@ pub(super) fn is_passed_on(library: &NativeLibrary) -> bool {
 /// As [`super::crates::Uses`] keeps it: a verbatim name is a file name.
 pub(super) fn passed_name(library: &NativeLibrary) -> String {
     match library.modifiers.contains("+verbatim") {
-        true => format!(":{}", library.name),
-        false => library.name.clone(),
+        true => format!(":{}", library.file_name()),
+        false => library.file_name().to_owned(),
     }
 }
 
@@ -75,13 +75,14 @@ impl Natives {
             if !is_static && library.kind.is_some() {
                 continue;
             }
+            let name = library.file_name();
             let file = match library.modifiers.contains("+verbatim") {
-                true => library.name.clone(),
-                false => format!("lib{}.a", library.name),
+                true => name.to_owned(),
+                false => format!("lib{name}.a"),
             };
             let is_found = self.take_first(gathered, &[&file], &self.given)?;
             if !is_found && is_static && !in_toolchain(toolchain, &file) {
-                return Err(unknown(&library.name, "it was not found"));
+                return Err(unknown(name, "it was not found"));
             }
         }
         let own = gathered.call.env.get("OUT_DIR").map(|dir| gathered.call.cwd.join(dir));

@@ -87,6 +87,38 @@ fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
 }
 
 #[test]
+fn key_14_a_native_library_counts_that_is_linked_under_another_name() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let source = |name: &str, main: &str| {
+        let text = format!("#[link(name = \"asked\")] extern \"C\" {{ fn native() -> u32; }} {main}");
+        tree.write(&format!("src/{name}.rs"), text);
+    };
+    source("ren", "fn main() { println!(\"{}\", unsafe { native() }) }");
+    source("low", "pub fn low() -> u32 { unsafe { native() } }");
+    tree.write("src/top.rs", "fn main() { println!(\"{}\", low::low()) }");
+    fn renamed<'h>(unit: Unit<'h>, name: &str) -> Unit<'h> {
+        unit.with(&["-L", "native=lib", "-l", &format!("static=asked:{name}")])
+    }
+    native(&tree, "lib", 1);
+    fs::copy(tree.join("lib/libnative.a"), tree.join("lib/libother.a")).unwrap();
+    let program = renamed(Unit::bin(&home, &tree, "ren"), "native");
+    let low = renamed(Unit::lib(&home, &tree, "low"), "native");
+    let top = Unit::bin(&home, &tree, "top").uses("low", "liblow-01234567.rlib");
+    assert_eq!(program.misses(), "1");
+    low.misses();
+    assert_eq!(top.misses(), "1");
+    assert_eq!(program.hits(), "1");
+    low.hits();
+    // Another library of the same content is another command line.
+    renamed(Unit::lib(&home, &tree, "low"), "other").misses();
+    native(&tree, "lib", 2);
+    assert_eq!(program.misses(), "2");
+    low.misses();
+    assert_eq!(top.misses(), "2");
+}
+
+#[test]
 fn key_14_a_build_script_that_links_a_library() {
     let home = Home::new();
     let build = |checkout: &str, number: u32| {

@@ -346,6 +346,9 @@ fn native_library(value: &str) -> NativeLibrary {
         }
         None => (None, String::new()),
     };
-    let name = name.split_once(':').map_or(name, |(name, _)| name).to_owned();
-    NativeLibrary { kind, modifiers, name }
+    let (name, rename) = match name.split_once(':') {
+        Some((name, rename)) => (name.to_owned(), Some(rename.to_owned())),
+        None => (name.to_owned(), None),
+    };
+    NativeLibrary { kind, modifiers, name, rename }
 }

@@ -74,6 +74,27 @@ fn key_10_a_library_as_cargo_compiles_it() {
 }
 
 #[test]
+fn key_14_a_native_library_may_be_looked_for_by_another_name() {
+    for (given, kind, modifiers, name, rename) in [
+        ("z", None, "", "z", None),
+        ("z:y", None, "", "z", Some("y")),
+        ("static=z:y", Some("static"), "", "z", Some("y")),
+        ("static:+whole-archive,-bundle=z:y", Some("static"), "+whole-archive,-bundle", "z", Some("y")),
+        ("static:+verbatim=z:liby.lib", Some("static"), "+verbatim", "z", Some("liby.lib")),
+    ] {
+        let rustc = compile(&format!("--crate-name n --crate-type lib --emit=link s.rs -l {given}"));
+        let library = &rustc.native_libraries[0];
+        assert_eq!((library.kind.as_deref(), &*library.modifiers), (kind, modifiers), "{given}");
+        assert_eq!((&*library.name, library.rename.as_deref()), (name, rename), "{given}");
+        assert_eq!(library.file_name(), rename.unwrap_or(name), "{given}");
+        // The compiler gets it as it was given, and so does the key.
+        let words: Vec<_> = rustc.arguments().map(|word| word.into_string().unwrap()).collect();
+        assert!(words.ends_with(&["-l".to_owned(), given.to_owned()]), "{words:?}");
+        assert!(rustc.words.contains(&Word::Plain(given.into())), "{given}");
+    }
+}
+
+#[test]
 fn incremental_is_taken_out_and_nothing_else() {
     let given: Vec<String> = compile(LIB).arguments().map(|word| word.into_string().unwrap()).collect();
     let expected = LIB.replace("-C incremental=/a/target/debug/incremental ", "");

@@ -375,8 +375,17 @@ pub struct NativeLibrary {
     pub kind: Option<String>,
     /// `+whole-archive`, `-bundle`, `+verbatim` and their like, as given.
     pub modifiers: String,
-    /// The name without a rename.
+    /// The name by which the crate's source knows it.
     pub name: String,
+    /// `name:rename`: what is looked for in its place.
+    pub rename: Option<String>,
+}
+
+impl NativeLibrary {
+    /// The name by which it is looked for.
+    pub fn file_name(&self) -> &str {
+        self.rename.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A file that an option names.
