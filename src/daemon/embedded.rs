@@ -1,4 +1,4 @@
-//! A daemon's work for one call, in the call's own process.
+//! A daemon's work for one call, or for `kache verify`, in the caller's own process.
 //!
 //! Only one process opens the store at a time, and cargo starts many: it is open while an
 //! answer is found and while a result is stored, and never while the compiler runs. Whoever
@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::{Store, StoreError, StoreSettings};
-use kache_client::control::{Compile, Ran, reply};
+use kache_client::control::{Compile, Ran, Verify, reply};
 use kache_client::{Engine, Intent, Place, Session};
 use tokio::sync::watch;
 
-use super::wire;
+use super::{verifying, wire};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
 use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
@@ -59,6 +59,11 @@ impl Embedded {
             ..StoreSettings::new(cache_dir)
         };
         Embedded { place: settings.place.clone(), settings: settings_of_store, pipeline, slot, ticket: None }
+    }
+
+    /// What a daemon would say of an action that is to be compiled once more.
+    pub fn verify(&self, verify: &Verify) -> reply::Kind {
+        self.with_store(|pipeline| verifying::answer_here(pipeline, verify))
     }
 
     /// Does this with the store open, or with the reason why it is not.

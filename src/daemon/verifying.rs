@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::Hash;
-use kache_client::control::verdict::{self, Agreed, Disagreed, Rerun as WireRerun, Skipped as WireSkipped};
+use kache_client::control::verdict::{
+    self, Agreed, Differing as WireDiffering, Disagreed, Rerun as WireRerun, Skipped as WireSkipped,
+};
 use kache_client::control::{Failed, Verdict as WireVerdict, Verify, reply};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::wire::{bytes, pair, text};
 use crate::pipeline::{Pipeline, Rerun, Verdict};
+use crate::publish::Differing;
 use crate::roles::{Role, Root, Roots};
 
 /// So many questions are answered at once. Each looks at every file that a compile read.
@@ -43,16 +46,25 @@ impl Verifying {
             return send(&replies, failed(why.to_owned()));
         };
         tokio::task::spawn_blocking(move || {
-            let answered = pipeline.rerun(&rerun);
+            let reply = answered(&pipeline, &rerun);
             drop((pipeline, permit));
-            send(
-                &replies,
-                match answered {
-                    Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(answer(verdict)) }),
-                    Err(error) => failed(format!("{error:#}")),
-                },
-            );
+            send(&replies, reply);
         });
+    }
+}
+
+/// The answer, for whoever may block and has nobody else to serve.
+pub(super) fn answer_here(pipeline: &Pipeline, verify: &Verify) -> reply::Kind {
+    match question(verify) {
+        Some(rerun) => answered(pipeline, &rerun),
+        None => failed("that is no action".to_owned()),
+    }
+}
+
+fn answered(pipeline: &Pipeline, rerun: &Rerun) -> reply::Kind {
+    match pipeline.rerun(rerun) {
+        Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(answer(verdict)) }),
+        Err(error) => failed(format!("{error:#}")),
     }
 }
 
@@ -78,14 +90,28 @@ fn answer(verdict: Verdict) -> verdict::Kind {
             env: run.env.into_iter().map(joined).collect(),
         }),
         Verdict::Agreed => verdict::Kind::Agreed(Agreed {}),
-        Verdict::Disagreed(found) => verdict::Kind::Disagreed(Disagreed {
-            output: found.output,
-            offset: found.bytes.map(|bytes| bytes.offset),
-            differing_bytes: found.bytes.map(|bytes| bytes.count),
-        }),
+        Verdict::Disagreed(found) => verdict::Kind::Disagreed(disagreed(found)),
         Verdict::Skipped(why, detail) => {
             verdict::Kind::Skipped(WireSkipped { reason: why.name().to_owned(), detail })
         }
+    }
+}
+
+/// An older client reads of the first output only.
+fn disagreed(found: Vec<Differing>) -> Disagreed {
+    let outputs: Vec<WireDiffering> = found.into_iter().map(differing).collect();
+    let first = outputs.first().cloned().unwrap_or_default();
+    let WireDiffering { output, offset, differing_bytes, .. } = first;
+    Disagreed { output, offset, differing_bytes, outputs }
+}
+
+fn differing(found: Differing) -> WireDiffering {
+    WireDiffering {
+        output: found.at.output,
+        offset: found.at.bytes.map(|bytes| bytes.offset),
+        differing_bytes: found.at.bytes.map(|bytes| bytes.count),
+        stored_bytes: found.before_bytes,
+        made_bytes: found.now_bytes,
     }
 }
 

@@ -18,7 +18,8 @@ use super::verify::Verification;
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, Disagreement, Found, Miss};
+use crate::lookup::{self, Found, Miss};
+use crate::publish::Differing;
 use crate::roles::{Role, Roots};
 
 /// What is asked for.
@@ -54,8 +55,8 @@ pub enum Verdict {
     Run(Rerunning),
     /// Both runs have one result.
     Agreed,
-    /// They have not: the action is out of service.
-    Disagreed(Disagreement),
+    /// They have not, and these outputs differ: the action is out of service.
+    Disagreed(Vec<Differing>),
     /// There is nothing to compare, and more about why.
     Skipped(Skipped, String),
 }
@@ -161,13 +162,9 @@ impl Pipeline {
             let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             return Ok(Verdict::Run(Rerunning { argv, cwd: cwd.clone(), env }));
         }
-        Ok(match self.compare(&verification, &asked.into, &store)? {
-            None => Verdict::Agreed,
-            Some(found) => {
-                verification.complain(&found);
-                Verdict::Disagreed(found)
-            }
-        })
+        let found = self.compare(&verification, &asked.into, &store)?;
+        verification.complain(&found);
+        Ok(if found.is_empty() { Verdict::Agreed } else { Verdict::Disagreed(found) })
     }
 
     /// The call, if it still makes the action that was asked for.

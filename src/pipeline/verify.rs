@@ -23,8 +23,8 @@ use super::prepare::Prepared;
 use super::run;
 use crate::action::{Output, OutputKind};
 use crate::invocation::Call;
-use crate::lookup::{self, Disagreement, Found};
-use crate::publish;
+use crate::lookup::{self, Found};
+use crate::publish::{self, Differing};
 use crate::restore::dates::place_of;
 
 /// Where outputs of verifications go, in the cache directory. What lies here belongs to one
@@ -59,50 +59,45 @@ impl Pipeline {
     pub fn verify(&self, verification: &Verification) {
         let directory = self.cache_dir().join(VERIFY_DIRECTORY).join(BACKGROUND);
         match self.verify_in(verification, &directory) {
-            Ok(None) => {}
-            Ok(Some(found)) => verification.complain(&found),
+            Ok(found) => verification.complain(&found),
             Err(error) => tracing::warn!("failed to verify a hit: {error}"),
         }
         let _ = fs::remove_dir_all(&directory);
     }
 
-    fn verify_in(
-        &self,
-        verification: &Verification,
-        directory: &Path,
-    ) -> anyhow::Result<Option<Disagreement>> {
-        let Some(argv) = verification.argv_into(directory) else { return Ok(None) };
+    fn verify_in(&self, verification: &Verification, directory: &Path) -> anyhow::Result<Vec<Differing>> {
+        let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory)?;
         // One that fails where the first succeeded has read something else, too; but so it does
         // where the machine is out of memory. That is no evidence.
         if !compile(&argv, &verification.call)? {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
         self.compare(verification, directory, &store)
     }
 
-    /// Holds what was made in this directory against what is stored. Two results of one action
-    /// take it out of service.
+    /// Holds what was made in this directory against what is stored: the outputs that differ. Two
+    /// results of one action take it out of service.
     pub(super) fn compare(
         &self,
         verification: &Verification,
         directory: &Path,
         store: &Store,
-    ) -> anyhow::Result<Option<Disagreement>> {
+    ) -> anyhow::Result<Vec<Differing>> {
         let Verification { call, prepared, action, result } = verification;
         let (now, but) = outputs(prepared, directory, store)?;
         let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
-        let found = publish::disagreement(prepared.task.query.function, &before, &now, &but, store.blobs())?;
-        let Some(found) = found else { return Ok(None) };
+        let found = publish::differing(prepared.task.query.function, &before, &now, &but, store.blobs())?;
+        let Some(first) = found.first() else { return Ok(found) };
         // Whatever was edited meanwhile is no disagreement.
         match self.find(call, prepared, store)? {
             Found::Hit { action: still, .. } if still == *action => {
-                lookup::quarantine(store.actions(), action, &found)?;
-                Ok(Some(found))
+                lookup::quarantine(store.actions(), action, &first.at)?;
+                Ok(found)
             }
-            _ => Ok(None),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -118,12 +113,17 @@ impl Verification {
         prepared.task.outputs.iter().all(stays).then(argv).flatten()
     }
 
-    pub(super) fn complain(&self, found: &Disagreement) {
+    /// Says which outputs differ, if any do.
+    pub(super) fn complain(&self, found: &[Differing]) {
+        if found.is_empty() {
+            return;
+        }
+        let outputs: Vec<String> = found.iter().map(|one| format!("`{}`", one.at.output)).collect();
         tracing::error!(
-            "two runs of action {} of `{}` disagree about `{}`: it is out of service",
+            "two runs of action {} of `{}` disagree about {}: it is out of service",
             self.action.hash.to_hex(),
             self.prepared.task.label.crate_name,
-            found.output,
+            outputs.join(", "),
         );
     }
 }

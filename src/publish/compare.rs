@@ -1,9 +1,9 @@
-//! Where two results of one action part (KEY-23).
+//! Where two results of one action part (KEY-23), all outputs of them.
 //!
 //! Only outputs are compared. Messages and dep-info may name the same things in another
 //! order from run to run, which makes no program different.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kache_cas::{BlobStore, Content, Digest, DigestFunction, Mention, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
@@ -13,29 +13,45 @@ use crate::lookup::{DifferentBytes, Disagreement};
 /// What is read of two blobs at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// The first output that differs, not looking at these.
-pub fn disagreement(
+/// An output of which two results differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// Which, and how.
+    pub at: Disagreement,
+    /// Its size in the earlier result; none where it is not in it.
+    pub before_bytes: Option<u64>,
+    /// And in the later one.
+    pub now_bytes: Option<u64>,
+}
+
+/// The outputs that differ, in order of their paths, not looking at these.
+pub fn differing(
     function: DigestFunction,
     before: &ActionResult,
     now: &ActionResult,
     but: &[String],
     blobs: &dyn BlobStore,
-) -> Result<Option<Disagreement>, StoreError> {
+) -> Result<Vec<Differing>, StoreError> {
     let by_path = |result: &ActionResult| -> BTreeMap<String, OutputFile> {
         let files = result.output_files.iter().filter(|file| !but.contains(&file.path));
         files.map(|file| (file.path.clone(), file.clone())).collect()
     };
-    let (before, mut now) = (by_path(before), by_path(now));
-    for (path, one) in before {
-        let Some(other) = now.remove(&path) else {
-            return Ok(Some(Disagreement { output: path, bytes: None }));
+    let (before, now) = (by_path(before), by_path(now));
+    let size = |file: Option<&OutputFile>| {
+        file.and_then(|file| u64::try_from(file.digest.as_ref()?.size_bytes).ok())
+    };
+    let mut found = Vec::new();
+    for path in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+        let (one, other) = (before.get(path), now.get(path));
+        let bytes = match (one, other) {
+            (Some(one), Some(other)) if one.digest == other.digest => continue,
+            (Some(one), Some(other)) => different_bytes(function, one, other, blobs)?,
+            _ => None,
         };
-        if one.digest != other.digest {
-            let bytes = different_bytes(function, &one, &other, blobs)?;
-            return Ok(Some(Disagreement { output: path, bytes }));
-        }
+        let at = Disagreement { output: path.clone(), bytes };
+        found.push(Differing { at, before_bytes: size(one), now_bytes: size(other) });
     }
-    Ok(now.into_keys().next().map(|output| Disagreement { output, bytes: None }))
+    Ok(found)
 }
 
 /// How their bytes differ; `None` where one of the two cannot be read any more.

@@ -18,7 +18,7 @@ mod watched;
 
 pub use amend::amend_dep_info;
 pub use asked::{LEFT_OUT, Rule};
-pub use compare::disagreement;
+pub use compare::{Differing, differing};
 pub use notes::Macros;
 pub use reference::page as reference_page;
 pub use refusal::Refusal;

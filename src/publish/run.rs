@@ -17,7 +17,7 @@ use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
 use thiserror::Error;
 
-use super::compare::disagreement;
+use super::compare::differing;
 use super::notes::{Askers, Macros};
 use super::observe::{Trouble, observe, recheck};
 use super::own::{is_own, is_untouched};
@@ -450,8 +450,8 @@ impl<'a> Publisher<'a> {
         };
         let dep_infos = made.iter().filter(|made| made.output.kind == OutputKind::DepInfo);
         let but: Vec<String> = dep_infos.map(|made| made.path.clone()).collect();
-        let found = disagreement(action.function, &before.decode()?, result, &but, self.stores.blobs)?;
-        let Some(found) = found else { return Ok(()) };
+        let found = differing(action.function, &before.decode()?, result, &but, self.stores.blobs)?;
+        let Some(found) = found.into_iter().next().map(|first| first.at) else { return Ok(()) };
         quarantine(self.stores.actions, action, &found)?;
         Err(Refusal::Disagrees(found).into())
     }

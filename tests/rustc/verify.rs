@@ -85,6 +85,61 @@ fn key_23_two_results_of_one_action_are_found_and_named() {
 }
 
 #[test]
+fn key_23_every_output_that_differs_is_named() {
+    for home in Home::of_both_kinds() {
+        let tree = clock(&home, "a");
+        tree.remove("src/main.rs").write("src/lib.rs", "pub const NOW: u64 = pm::now!();");
+        home.cargo(&tree, &["build"]).ok();
+        let text = home.kache(&["verify", "--crate", "prog"]).run();
+        assert_eq!(text.code, Some(7), "{text:#?}");
+        let lines: Vec<_> = text.stdout.lines().filter(|line| line.starts_with("prog: action ")).collect();
+        let [rlib, rmeta] = lines[..] else { panic!("{text:#?}") };
+        for (line, end, says) in
+            [(rlib, ".rlib` differs", "is out of service:"), (rmeta, ".rmeta` differs", "also:")]
+        {
+            assert!(line.contains(end) && line.contains(says) && line.contains(" from byte "), "{line}");
+        }
+        // The same of another checkout, whose one result is known to nobody yet.
+        let tree = clock(&home, "b");
+        tree.remove("src/main.rs").write("src/lib.rs", "pub const NOW: u64 = pm::now!() + 1;");
+        home.cargo(&tree, &["build"]).ok();
+        let (found, _) = verify(&home, &["--crate", "prog"]);
+        let one = &found["disagreements"][0];
+        let outputs = one["outputs"].as_array().unwrap();
+        assert_eq!(outputs.len(), 2, "{found:#}");
+        for output in outputs {
+            for number in ["offset", "differing_bytes", "stored_bytes", "made_bytes"] {
+                assert!(output[number].as_u64().unwrap() > 0, "{number} in {output}");
+            }
+            assert!(output["offset"].as_u64() < output["stored_bytes"].as_u64(), "{output}");
+        }
+        assert_eq!(one["output"], outputs[0]["output"]);
+    }
+}
+
+#[test]
+fn key_23_without_a_daemon_what_is_stored_is_verified_all_the_same() {
+    let home = Home::alone();
+    let tree = mini(&home, "ws");
+    home.cargo(&tree, &["check", "-p", "kcore"]).ok();
+    let (found, built) = verify(&home, &["--all"]);
+    assert_eq!(built.code, Some(0), "{built:#?}");
+    assert!(found["verified"].as_u64().unwrap() > 3, "{built:#?}");
+    assert_eq!(found["agreed"], found["verified"], "{built:#?}");
+    assert!(home.daemon_pid().is_none(), "nobody was to start one");
+    // A daemon has the store for itself.
+    let with_daemon = home.with("KACHE_DAEMON", "");
+    with_daemon.start();
+    let refused = with_daemon.kache(&["verify", "--all"]).env("KACHE_DAEMON", "never").run();
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("a daemon has it") && refused.stderr.contains("KACHE_DAEMON=never"),
+        "{refused:#?}"
+    );
+    assert!(with_daemon.daemon_pid().is_some());
+}
+
+#[test]
 fn key_23_what_was_edited_or_removed_is_no_disagreement() {
     let home = Home::new();
     let tree = clock(&home, "a");

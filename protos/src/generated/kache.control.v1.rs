@@ -341,7 +341,7 @@ pub struct Root {
     #[prost(bytes = "bytes", tag = "2")]
     pub dir: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Verdict {
     #[prost(oneof = "verdict::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<verdict::Kind>,
@@ -371,9 +371,9 @@ pub mod verdict {
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Agreed {}
     /// It is out of service.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Disagreed {
-        /// The output, by its path in the result.
+        /// The first output that differs, by its path in the result.
         #[prost(string, tag = "1")]
         pub output: ::prost::alloc::string::String,
         /// The first byte that differs, and how many do; absent where one of the two is not there.
@@ -381,8 +381,28 @@ pub mod verdict {
         pub offset: ::core::option::Option<u64>,
         #[prost(uint64, optional, tag = "3")]
         pub differing_bytes: ::core::option::Option<u64>,
+        /// Every output that differs, in order of their paths.
+        #[prost(message, repeated, tag = "4")]
+        pub outputs: ::prost::alloc::vec::Vec<Differing>,
     }
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    /// An output that differs.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Differing {
+        /// Its path in the result.
+        #[prost(string, tag = "1")]
+        pub output: ::prost::alloc::string::String,
+        /// The first byte that differs, and how many do; absent where they cannot be compared.
+        #[prost(uint64, optional, tag = "2")]
+        pub offset: ::core::option::Option<u64>,
+        #[prost(uint64, optional, tag = "3")]
+        pub differing_bytes: ::core::option::Option<u64>,
+        /// How large it is; absent where it was not made.
+        #[prost(uint64, optional, tag = "4")]
+        pub stored_bytes: ::core::option::Option<u64>,
+        #[prost(uint64, optional, tag = "5")]
+        pub made_bytes: ::core::option::Option<u64>,
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Rerun(Rerun),

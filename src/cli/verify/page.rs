@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::choose::Candidate;
-use super::verifier::{Disagreement, Finding};
+use super::verifier::{Differing, Finding};
 use crate::cli::output::counted;
 use crate::cli::report::shown;
 use crate::pipeline::Skipped;
@@ -18,7 +18,7 @@ const SCHEMA_VERSION: u32 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     agreed: u64,
-    disagreed: Vec<(String, String, Disagreement)>,
+    disagreed: Vec<(String, String, Vec<Differing>)>,
     skipped: BTreeMap<Skipped, u64>,
 }
 
@@ -37,11 +37,15 @@ impl Tally {
         !self.disagreed.is_empty()
     }
 
-    /// A line for each disagreement, then what it comes to.
+    /// A line for each output that differs, then what it comes to.
     pub(super) fn text(&self, took: Duration) -> String {
         let mut text = String::new();
         for (name, action, found) in &self.disagreed {
-            text.push_str(&format!("{}: action {action} is out of service: {}\n", shown(name), place(found)));
+            let name = shown(name);
+            for (number, one) in found.iter().enumerate() {
+                let what = if number == 0 { "is out of service:" } else { "also:" };
+                text.push_str(&format!("{name}: action {action} {what} {}\n", place(one)));
+            }
         }
         let disagreed = self.disagreed.len() as u64;
         text.push_str(&format!(
@@ -59,13 +63,24 @@ impl Tally {
     pub(super) fn json(&self, took: Duration, seed: Option<u64>) -> String {
         let skipped: BTreeMap<&str, u64> =
             self.skipped.iter().map(|(why, count)| (why.name(), *count)).collect();
-        let disagreement = |(name, action, found): &(String, String, Disagreement)| {
+        let output = |one: &Differing| {
+            json!({
+                "output": one.output,
+                "offset": one.offset,
+                "differing_bytes": one.differing_bytes,
+                "stored_bytes": one.stored_bytes,
+                "made_bytes": one.made_bytes,
+            })
+        };
+        let disagreement = |(name, action, found): &(String, String, Vec<Differing>)| {
+            let first = found.first();
             json!({
                 "crate_name": name,
                 "action": action,
-                "output": found.output,
-                "offset": found.offset,
-                "differing_bytes": found.differing_bytes,
+                "output": first.map(|one| &one.output),
+                "offset": first.and_then(|one| one.offset),
+                "differing_bytes": first.and_then(|one| one.differing_bytes),
+                "outputs": found.iter().map(output).collect::<Vec<_>>(),
             })
         };
         let disagreed = self.disagreed.len() as u64;
@@ -87,19 +102,36 @@ impl Tally {
 pub(super) fn brief(finding: &Finding) -> String {
     match finding {
         Finding::Agreed => "agrees".to_owned(),
-        Finding::Disagreed(found) => format!("disagrees: {}", place(found)),
+        Finding::Disagreed(found) => {
+            let first = found.first().map(place).unwrap_or_default();
+            match found.len() as u64 {
+                0 | 1 => format!("disagrees: {first}"),
+                all => format!("disagrees: {first}, and {} more", counted(all - 1, "output")),
+            }
+        }
         Finding::Skipped(why, detail) if detail.is_empty() => format!("skipped: {}", why.explanation()),
         Finding::Skipped(why, detail) => format!("skipped: {} ({})", why.explanation(), shown(detail)),
     }
 }
 
-fn place(found: &Disagreement) -> String {
+fn place(found: &Differing) -> String {
     let output = shown(&found.output);
-    match (found.offset, found.differing_bytes) {
+    let differs = match (found.offset, found.differing_bytes) {
         (Some(offset), Some(count)) => {
             format!("`{output}` differs from byte {offset} on, in {}", counted(count, "byte"))
         }
         _ => format!("`{output}` is in one of two results only"),
+    };
+    match (found.stored_bytes, found.made_bytes) {
+        (Some(stored), Some(made)) if stored == made => format!("{differs} of {made}"),
+        (Some(stored), Some(made)) => format!("{differs}, and has {made} in place of {stored}"),
+        (Some(stored), None) => {
+            format!("`{output}` is stored, with {}, and was not made", counted(stored, "byte"))
+        }
+        (None, Some(made)) => {
+            format!("`{output}` was made, with {}, and is not stored", counted(made, "byte"))
+        }
+        (None, None) => differs,
     }
 }
 
@@ -114,13 +146,26 @@ mod tests {
             crate_name: name.to_owned(),
             places: Vec::new(),
         };
-        let differs = |offset, differing_bytes| {
-            let output = "out/debug/deps/libapp.rlib".to_owned();
-            Finding::Disagreed(Disagreement { output, offset, differing_bytes })
+        let differs = |name: &str, bytes: Option<(u64, u64)>, stored_bytes, made_bytes| Differing {
+            output: format!("out/debug/deps/lib{name}"),
+            offset: bytes.map(|(offset, _)| offset),
+            differing_bytes: bytes.map(|(_, count)| count),
+            stored_bytes,
+            made_bytes,
         };
         tally.add(&candidate("serde"), Finding::Agreed);
-        tally.add(&candidate("app"), differs(Some(77), Some(1)));
-        tally.add(&candidate("other"), differs(None, None));
+        let app = vec![
+            differs("app.rlib", Some((77, 1)), Some(9_000), Some(9_000)),
+            differs("app.rmeta", Some((8, 30)), Some(100), Some(120)),
+        ];
+        assert!(brief(&Finding::Disagreed(app.clone())).ends_with("in 1 byte of 9000, and 1 output more"));
+        tally.add(&candidate("app"), Finding::Disagreed(app));
+        let other = vec![differs("other.dwp", None, None, Some(1)), differs("other.so", None, Some(5), None)];
+        tally.add(&candidate("other"), Finding::Disagreed(other));
+        tally.add(
+            &candidate("older-daemon"),
+            Finding::Disagreed(vec![differs("z.rlib", Some((1, 2)), None, None)]),
+        );
         tally.add(&candidate("old"), Finding::Skipped(Skipped::InputsChanged, String::new()));
         tally.add(&candidate("older"), Finding::Skipped(Skipped::InputsChanged, String::new()));
         tally.add(&candidate("gone"), Finding::Skipped(Skipped::CheckoutGone, String::new()));

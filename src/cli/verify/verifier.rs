@@ -19,7 +19,8 @@ use super::choose::{Candidate, Place};
 use crate::cli::daemon::wait_for_store;
 use crate::cli::failure::Failure;
 use crate::cli::starter;
-use crate::config::{Settings, env_vars};
+use crate::config::{Environment, Settings, env_vars};
+use crate::daemon::Embedded;
 use crate::pipeline::{Skipped, VERIFY_DIRECTORY};
 
 /// How long the daemon may take to look at everything that a compile read, and to compare.
@@ -44,26 +45,38 @@ const OF_CALLER: &[&str] = &[
 pub(super) enum Finding {
     /// It came out the same.
     Agreed,
-    /// It did not.
-    Disagreed(Disagreement),
+    /// It did not: these differ, in order.
+    Disagreed(Vec<Differing>),
     /// It could not be compared, and what is known of why.
     Skipped(Skipped, String),
 }
 
-/// Where two results part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Disagreement {
+/// An output of which two results differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Differing {
     /// The output.
     pub(super) output: String,
-    /// The first byte that differs; none where only one of the two has this output.
+    /// The first byte that differs; none where they cannot be compared.
     pub(super) offset: Option<u64>,
     /// How many do.
     pub(super) differing_bytes: Option<u64>,
+    /// How large the stored one is; none if there is none.
+    pub(super) stored_bytes: Option<u64>,
+    /// How large the one is that was made now.
+    pub(super) made_bytes: Option<u64>,
 }
 
-/// Asks a daemon, and runs compilers.
+/// Who knows what is stored.
+enum Knower {
+    /// A daemon.
+    Daemon(Session),
+    /// This process, where no daemon may be.
+    Here(Box<Embedded>),
+}
+
+/// Asks, and runs compilers.
 pub(super) struct Verifier {
-    session: Session,
+    knower: Knower,
     env: Vec<Bytes>,
     /// Where compilers write to; emptied before each, and gone in the end.
     directory: PathBuf,
@@ -71,10 +84,16 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// With the daemon of these settings, which is started if none runs.
+    /// With the daemon of these settings, which is started if none runs and one may be.
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let (mut session, _) = starter::starter(settings)?.ensure(starter::deadline())?;
-        wait_for_store(&mut session)?;
+        let knower = match may_have_daemon() {
+            true => {
+                let (mut session, _) = starter::starter(settings)?.ensure(starter::deadline())?;
+                wait_for_store(&mut session)?;
+                Knower::Daemon(session)
+            }
+            false => Knower::Here(Box::new(Embedded::new(settings))),
+        };
         let parent = settings.place.cache_dir().join(VERIFY_DIRECTORY);
         fs::create_dir_all(&parent)?;
         let alone = Lock::take(&parent.join("command.lock")).map_err(|error| match error {
@@ -82,7 +101,7 @@ impl Verifier {
             other => Failure::new(other),
         })?;
         let env = env_vars::of_process().filter(|(name, _)| is_of_caller(name)).map(joined).collect();
-        Ok(Verifier { session, env, directory: parent.join("command"), _alone: alone })
+        Ok(Verifier { knower, env, directory: parent.join("command"), _alone: alone })
     }
 
     /// In the latest checkout that is still as it was.
@@ -126,9 +145,18 @@ impl Verifier {
 
     fn ask(&mut self, question: &Verify) -> Result<verdict::Kind, Failure> {
         let deadline = Instant::now() + ANSWER_MAX;
-        match self.session.ask(request::Kind::Verify(question.clone()), deadline) {
+        let answer = match &mut self.knower {
+            Knower::Daemon(session) => session.ask(request::Kind::Verify(question.clone()), deadline),
+            Knower::Here(embedded) => Ok(embedded.verify(question)),
+        };
+        match answer {
             Ok(reply::Kind::Verdict(verdict)) => verdict.kind.ok_or_else(garbled),
-            Ok(reply::Kind::Failed(failed)) => Err(Failure::new(failed.message)),
+            Ok(reply::Kind::Failed(failed)) => Err(match &self.knower {
+                Knower::Daemon(_) => Failure::new(failed.message),
+                Knower::Here(_) => Failure::new(failed.message).hint(
+                    "`KACHE_DAEMON=never` is set, so the store is opened here, and no other process may have it",
+                ),
+            }),
             Ok(_) => Err(garbled()),
             Err(StreamError::Late) => Err(Failure::new("the daemon does not answer")),
             Err(error) => Err(Failure::new(error)),
@@ -184,17 +212,34 @@ fn run(rerun: &Rerun) -> bool {
 fn finding(verdict: verdict::Kind) -> Result<Finding, Failure> {
     match verdict {
         verdict::Kind::Agreed(_) => Ok(Finding::Agreed),
-        verdict::Kind::Disagreed(found) => Ok(Finding::Disagreed(Disagreement {
-            output: found.output,
-            offset: found.offset,
-            differing_bytes: found.differing_bytes,
-        })),
+        verdict::Kind::Disagreed(found) => Ok(Finding::Disagreed(differing(found))),
         verdict::Kind::Skipped(skipped) => {
             let why = Skipped::from_name(&skipped.reason).ok_or_else(garbled)?;
             Ok(Finding::Skipped(why, skipped.detail))
         }
         verdict::Kind::Rerun(_) => Err(garbled()),
     }
+}
+
+/// An older daemon names the first output only, and no sizes.
+fn differing(found: verdict::Disagreed) -> Vec<Differing> {
+    if found.outputs.is_empty() {
+        let verdict::Disagreed { output, offset, differing_bytes, .. } = found;
+        return vec![Differing { output, offset, differing_bytes, ..Differing::default() }];
+    }
+    let one = |one: verdict::Differing| Differing {
+        output: one.output,
+        offset: one.offset,
+        differing_bytes: one.differing_bytes,
+        stored_bytes: one.stored_bytes,
+        made_bytes: one.made_bytes,
+    };
+    found.outputs.into_iter().map(one).collect()
+}
+
+/// Whether a daemon may be asked or started, as for compiler calls.
+fn may_have_daemon() -> bool {
+    Environment::of_process().get(env_vars::KACHE_DAEMON).is_none_or(|value| value != "never")
 }
 
 fn garbled() -> Failure {
