@@ -168,6 +168,51 @@ fn key_05_outputs_that_are_replaced_at_once_are_not_stored() {
 }
 
 #[test]
+fn key_05_what_is_dated_later_than_now_is_compiled_and_not_stored() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let text = |value: u32| format!("pub const N: &str = \"{value}\";");
+    for path in ["src/root.rs", "src/module.rs", "src/n.txt"] {
+        let write = |value: u32, is_dated_later: bool| {
+            let main = format!(
+                "mod module; const R: u32 = {value}; fn main() {{ println!(\"{{R}}{{}}{{}}\", module::N, include_str!(\"n.txt\")) }}"
+            );
+            tree.write_all(&[
+                ("src/root.rs", &main),
+                ("src/module.rs", &text(value)),
+                ("src/n.txt", &value.to_string()),
+            ]);
+            for file in ["src/root.rs", "src/module.rs", "src/n.txt"] {
+                age(&tree, file);
+            }
+            if is_dated_later {
+                let file = fs::File::options().write(true).open(tree.join(path)).unwrap();
+                file.set_modified(later).unwrap();
+            }
+            format!("{value}{value}{value}")
+        };
+        let unit = Unit::bin(&home, &tree, "root").with(&["--cfg", &format!("of=\"{path}\"")]);
+        for value in [1, 2, 1] {
+            let expected = write(value, true);
+            let (call, outcome) = unit.compare();
+            assert_eq!((&*call.result, call.compiler_runs), ("miss", 1), "{path}: {call:?}");
+            assert!(call.not_stored.contains(path) && call.action.is_empty(), "{path}: {call:?}");
+            assert_eq!(outcome.prints(), expected, "{path}");
+        }
+        // Its date was all that stood against it.
+        let expected = write(1, false);
+        assert_eq!(unit.misses(), expected, "{path}");
+        assert_eq!(unit.hits(), expected, "{path}");
+        // What is stored is what it says, so a date that is wrong again takes nothing away.
+        write(1, true);
+        assert_eq!(unit.compare().1.prints(), expected, "{path}");
+        let expected = write(2, true);
+        assert_eq!(unit.misses(), expected, "{path}");
+    }
+}
+
+#[test]
 fn key_05_quick_changes_of_the_same_length_are_seen() {
     let home = Home::new();
     let tree = home.tree("ws");

@@ -1,5 +1,6 @@
 //! The compiler and the files that options name: KEY-12 and KEY-16.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -121,6 +122,97 @@ fn key_12_a_proxy_is_not_the_compiler() {
         let unit = Unit::bin(&home, &tree, "which").env("RUSTUP_TOOLCHAIN", toolchain).compiler(&proxy);
         assert_eq!(unit.compare().1.prints(), expected, "{toolchain}");
     }
+}
+
+/// Rustup's proxy of rustc, and where its toolchains are.
+#[expect(clippy::disallowed_methods, reason = "whoever runs the tests may have rustup")]
+fn rustup() -> Option<(PathBuf, PathBuf)> {
+    let home = || std::env::var_os("HOME").map(PathBuf::from);
+    let set = |name| std::env::var_os(name).map(PathBuf::from);
+    let bin = set("CARGO_HOME").or_else(|| Some(home()?.join(".cargo")))?.join("bin");
+    let toolchains = set("RUSTUP_HOME").or_else(|| Some(home()?.join(".rustup")))?;
+    let is_there = bin.join("rustup").exists() && toolchains.join("toolchains").is_dir();
+    is_there.then(|| (bin.join("rustc"), toolchains))
+}
+
+#[test]
+fn key_12_behind_rustups_own_proxy_the_compiler_counts() {
+    let Some((proxy, rustup_home)) = rustup() else {
+        return println!("skipped: this machine has no rustup");
+    };
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/which.rs", "fn main() { println!(\"ran\") }");
+    let unit = Unit::bin(&home, &tree, "which").compiler(&proxy);
+    let proxied = unit.env("RUSTUP_HOME", rustup_home.to_str().unwrap());
+    let mut banners = BTreeSet::new();
+    for toolchain in fs::read_dir(rustup_home.join("toolchains")).unwrap() {
+        let toolchain = toolchain.unwrap().path();
+        let compiler = toolchain.join("bin/rustc");
+        let Ok(banner) = Command::new(&compiler).arg("-vV").output() else { continue };
+        let name = toolchain.file_name().unwrap().to_str().unwrap();
+        let named = proxied.clone().env("RUSTUP_TOOLCHAIN", name);
+        // Two names may mean one compiler.
+        if banners.insert(banner.stdout) {
+            assert_eq!(named.misses(), "ran", "{name}");
+        }
+        assert_eq!(named.hits(), "ran", "{name}");
+        // Chosen by a file, beside the call or above it.
+        let channel = name.strip_suffix(host()).map_or(name, |name| name.trim_end_matches('-'));
+        tree.write("../rust-toolchain", channel);
+        assert_eq!(proxied.hits(), "ran", "{name}");
+    }
+    if banners.len() < 2 {
+        println!("rustup has one compiler here, so no two were told apart");
+    }
+}
+
+#[test]
+fn key_16_a_profile_counts_by_content() {
+    let home = Home::new();
+    let (tree, far) = (home.tree("ws"), home.tree("far/away/ws"));
+    let write = |tree: &Tree, profile: &[u8]| {
+        tree.write("src/pgo.rs", "fn main() { println!(\"ran\") }").write("pgo/merged.profdata", profile);
+    };
+    let unit = |tree| {
+        Unit::bin(&home, tree, "pgo").with(&["-C", "opt-level=2", "-C", "profile-use=pgo/merged.profdata"])
+    };
+    // What is none counts by content all the same.
+    let [first, second] = profiles(&tree).unwrap_or_else(|| {
+        println!("there is no `llvm-profdata` here, so these are no profiles");
+        ["no profile: 5", "no profile: 500000"].map(|text| text.as_bytes().to_vec())
+    });
+    write(&tree, &first);
+    assert_eq!(unit(&tree).misses(), "ran");
+    assert_eq!(unit(&tree).hits(), "ran");
+    write(&tree, &second);
+    assert_eq!(unit(&tree).misses(), "ran");
+    write(&tree, &first);
+    assert_eq!(unit(&tree).hits(), "ran");
+    // Wherever the checkout lies.
+    write(&far, &second);
+    assert_eq!(unit(&far).hits(), "ran");
+    // rustc says that this is none, and compiles without.
+    write(&tree, b"no profile");
+    assert_eq!(unit(&tree).misses(), "ran");
+    assert_eq!(unit(&tree).hits(), "ran");
+    // One that is not there is the compiler's to complain of.
+    tree.remove("pgo/merged.profdata");
+    let (call, outcome) = unit(&tree).compare();
+    assert!(call.result != "local_hit" && format!("{outcome:?}").contains("merged.profdata"), "{call:?}");
+}
+
+/// Two profiles, if there is a tool that makes them.
+fn profiles(tree: &Tree) -> Option<[Vec<u8>; 2]> {
+    let profile = |count: &str| {
+        tree.write("counts.txt", format!(":ir\nhot\n1\n1\n{count}\n\n"));
+        let merge = Command::new("llvm-profdata")
+            .args(["merge", "counts.txt", "-o", "merged"])
+            .current_dir(tree.path())
+            .status();
+        merge.is_ok_and(|status| status.success()).then(|| fs::read(tree.join("merged")).unwrap())
+    };
+    Some([profile("5")?, profile("500000")?])
 }
 
 #[test]
