@@ -117,6 +117,28 @@ fn key_11_argument_files_count_by_what_they_say() {
 }
 
 #[test]
+fn key_11_more_arguments_than_a_process_may_have() {
+    let arguments = |last: &str| {
+        let many =
+            (0..40_000).map(|number| format!("--cfg\nof_a_feature_with_a_rather_long_name_{number:020}\n"));
+        many.collect::<String>() + "--cfg\n" + last + "\n"
+    };
+    assert!(arguments("one").len() > 2 << 20, "Linux gives a process no more");
+    for home in Home::of_both_kinds() {
+        let tree = home.tree("ws");
+        tree.write("src/many.rs", "fn main() { println!(\"{}{}\", cfg!(one), cfg!(two)) }");
+        let unit = Unit::bin(&home, &tree, "many").with(&["--cap-lints=allow", "@many.args"]);
+        tree.write("many.args", arguments("one"));
+        assert_eq!(unit.misses(), "truefalse");
+        assert_eq!(unit.hits(), "truefalse");
+        tree.write("many.args", arguments("two"));
+        assert_eq!(unit.misses(), "falsetrue");
+        tree.write("many.args", arguments("one"));
+        assert_eq!(unit.hits(), "truefalse");
+    }
+}
+
+#[test]
 fn key_11_arguments_are_not_joined() {
     let home = Home::new();
     let tree = home.tree("ws");

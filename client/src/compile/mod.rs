@@ -5,6 +5,7 @@
 //! not say. This module knows how a rustc is recognised and that `-C incremental` is taken
 //! out; what any other option means is the daemon's business.
 
+mod argument_file;
 mod asking;
 mod autostart;
 mod embedded;

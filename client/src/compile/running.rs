@@ -5,7 +5,7 @@
 //! terminal. Whatever ends this process ends the compiler (RST-09): a signal that can be
 //! caught is handed on, and the kernel sees to the others.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kache_proto::control::{Ran, Replacement, Run, Said, said};
 
+use super::argument_file::ArgumentFile;
 use super::lines::{Lines, replaced};
 use super::request::from_bytes;
 use super::stdin::Stdin;
@@ -45,7 +46,7 @@ pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
     }
     let (begun, started) = (Instant::now(), SystemTime::now());
     let others_cpu = os::children_cpu_time();
-    let mut child = start(run, stdin)?;
+    let (mut child, arguments) = start(run, stdin)?;
     let handing_on = os::hand_signals_on_to(child.id());
     let mut tee = Tee::new(&run.replacements);
     let pipes = (child.stdout.take(), child.stderr.take());
@@ -55,6 +56,7 @@ pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
     os::wait_unreaped(child.id())?;
     drop(handing_on);
     let status = child.wait()?;
+    drop(arguments);
     let ran = Ran {
         exit_code: status.code(),
         signal: status.signal().unwrap_or_default(),
@@ -67,9 +69,20 @@ pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
     Ok(Ended { status, ran })
 }
 
-fn start(run: &Run, stdin: &Stdin) -> io::Result<Child> {
+/// Starts it; by way of a file where its arguments are too many for a process.
+fn start(run: &Run, stdin: &Stdin) -> io::Result<(Child, Option<ArgumentFile>)> {
     let argv: Vec<OsString> = run.argv.iter().map(from_bytes).collect();
     let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    match start_with(run, program, args, stdin) {
+        Err(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => {
+            let (file, args) = ArgumentFile::shorten(args, &std::env::temp_dir())?;
+            Ok((start_with(run, program, &args, stdin)?, Some(file)))
+        }
+        started => Ok((started?, None)),
+    }
+}
+
+fn start_with(run: &Run, program: &OsStr, args: &[OsString], stdin: &Stdin) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(args).stdin(stdin.for_child()?).stdout(Stdio::piped()).stderr(Stdio::piped());
     for pair in &run.env_set {
@@ -175,6 +188,6 @@ fn readable(open: [Option<RawFd>; 2]) -> io::Result<[bool; 2]> {
 }
 
 /// Whether a path names a file whose name is this.
-pub(crate) fn is_named(path: &std::ffi::OsStr, name: &str) -> bool {
+pub(crate) fn is_named(path: &OsStr, name: &str) -> bool {
     Path::new(path).file_name().is_some_and(|file| file.as_bytes() == name.as_bytes())
 }

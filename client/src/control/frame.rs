@@ -8,8 +8,9 @@ use kache_proto::Message;
 use thiserror::Error;
 
 /// The longest message. Linux gives a program's arguments and environment 2 MiB together at
-/// its usual stack limit, and a request carries both.
-pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// its usual stack limit, and a request carries both; what comes of argument files, which is all
+/// said in one answer, may be 8 MiB.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The length in front.
 const HEADER_BYTES: usize = 4;

@@ -209,7 +209,17 @@ fn key_11_argument_files_are_expanded_line_by_line() {
     let parsed = parse_with(&call("@args"), &[("/a/args", lines)]);
     let Parsed::Compile(rustc) = parsed else { panic!("{parsed:?}") };
     assert!(rustc.words.contains(&Word::Plain("feature=\"a b\"".into())));
-    for (lines, why) in [("@more\n", "has the argument file"), ("--frob\n", "--frob")] {
+    let cfg = |bytes: usize| format!("--cfg\n{}\n", "a".repeat(bytes));
+    let long = format!("{lines}{}", cfg(8 << 20));
+    assert!(matches!(
+        parse_with(&call("@args"), &[("/a/args", &format!("{lines}{}", cfg(7 << 20)))]),
+        Parsed::Compile(_)
+    ));
+    for (lines, why) in [
+        ("@more\n", "has the argument file"),
+        ("--frob\n", "--frob"),
+        (&*long, "more than 8 MiB of arguments"),
+    ] {
         let Parsed::Bypass(bypass) = parse_with(&call("@args"), &[("/a/args", lines)]) else {
             panic!("{lines}")
         };
