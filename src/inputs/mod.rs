@@ -35,6 +35,7 @@ pub use facts::FACTS_MAX;
 pub use find_roots::{RootSettings, roots};
 pub use gather::{GatherSettings, gather};
 pub use memos::MEMOS_MAX;
+pub use process::{Answer, answer};
 pub use stamp::{CLOCK_GRAIN, Inode, Stamp};
 pub use toolchain::toolchain;
 pub use types::{Input, InputKind, Inputs, Toolchain, Variables};

@@ -7,24 +7,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::watch::Watch;
+use crate::inputs::answer;
 use crate::invocation::Environment;
 
 /// How long a program has for its version.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether the program is done.
-const ANSWER_POLL: Duration = Duration::from_millis(1);
-
-/// What fits in a pipe that nobody empties meanwhile.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// How many programs are remembered; a machine has a dozen.
 const PROGRAMS_MAX: usize = 1024;
@@ -79,31 +73,7 @@ fn is_the_same(program: &Path, env: &Environment, watch: &Watch) -> bool {
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(env.iter());
         command.envs(watch.map(Watch::variables).unwrap_or_default());
-        answer(&mut command)
+        answer(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
     };
     matches!((ask(None), ask(Some(watch))), (Ok(without), Ok(with)) if without == with)
-}
-
-/// How it ended and all that it said.
-fn answer(command: &mut Command) -> io::Result<(Option<i32>, [Vec<u8>; 2])> {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > ANSWER_WAIT_MAX {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        std::thread::sleep(ANSWER_POLL);
-    };
-    let mut said = [Vec::new(), Vec::new()];
-    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut said[0])?;
-        stderr.take(ANSWER_BYTES_MAX).read_to_end(&mut said[1])?;
-    }
-    Ok((status.code(), said))
 }
