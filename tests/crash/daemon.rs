@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kache_client::Place;
 use kache_proto::reapi::GetCapabilitiesRequest;
 use kache_proto::reapi::capabilities_client::CapabilitiesClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tonic::transport::Channel;
 
 /// How long any single call may take: a daemon that hangs must not hang the test.
@@ -33,6 +36,15 @@ impl Home {
         Home { dir: dir.to_owned(), cache_dir: cache_dir.to_owned(), env: Vec::new() }
     }
 
+    /// Where clients find the daemon.
+    pub(crate) fn place(&self) -> Place {
+        Place::new(&self.cache_dir, Some(&self.socket_dir()))
+    }
+
+    fn socket_dir(&self) -> PathBuf {
+        self.dir.join("s")
+    }
+
     fn command(&self, program: &str, address: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -40,6 +52,7 @@ impl Home {
             .env("HOME", &self.dir)
             .env("XDG_RUNTIME_DIR", &self.dir)
             .env("KACHE_CACHE_DIR", &self.cache_dir)
+            .env("KACHE_SOCKET_DIR", self.socket_dir())
             .env("KACHE_SERVE_LISTEN", address)
             .env("KACHE_DAEMON_IDLE_TIMEOUT", "0")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -100,6 +113,18 @@ impl Daemon {
         self.child.wait().expect("the daemon is our child");
     }
 
+    /// Tells it to leave, and waits until it has closed its store.
+    pub(crate) fn stop(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id fits"));
+        kill(pid, Signal::SIGTERM).expect("the daemon is our child");
+        self.child.wait().expect("the daemon is our child");
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is still there.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the daemon is our child").is_none()
@@ -148,7 +173,7 @@ async fn connect(address: &str, child: &mut Child) -> Option<Channel> {
                 return Some(channel);
             }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(3)).await;
     }
     None
 }

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
 use crate::daemon::{Daemon, Home};
-use crate::kill_loop::blob_files_that_are_their_names;
 use crate::load::{Found, Ledger, check, is_death, upload};
+use crate::tree::blob_files_that_are_their_names;
 
 const KIND_ENOSPC: u32 = 1;
 const KIND_EIO_WRITE: u32 = 2;

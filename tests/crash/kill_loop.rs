@@ -1,102 +1,274 @@
-//! `kill -9` of the daemon at any moment, hundreds of times, under concurrent load.
+//! `kill -9` of the daemon at any moment, hundreds of times, under concurrent load: uploads by
+//! gRPC, and compiles whose outputs the daemon takes into its store by itself.
 //!
 //! After each: what had been acknowledged is there, whatever is served is complete and
-//! has the right bytes, every file in the store is what its name says.
+//! has the right bytes, every file in the store is what its name says, and there is nothing else.
+//! Now and then the machine loses its power as well, and some of what was not synced: what was
+//! torn is not served.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use kache_cas::digest::DigestFunction;
+use tokio::task::JoinHandle;
 
+use crate::compiles::{Client, Life, Stage};
 use crate::daemon::{Daemon, Home};
-use crate::load::{Found, Ledger, check, upload_until_death};
+use crate::load::{Found, Ledger, check, file_bytes, missing, upload_until_death};
+use crate::tree::{Tree, Which};
 
 const KILLS: u64 = 300;
-const WORKERS: usize = 6;
+const UPLOADERS: usize = 6;
+const COMPILERS: u64 = 4;
 /// A daemon lives between nothing and this long before it is killed.
 const LIFE_MS_MAX: u64 = 160;
-/// How many actions are looked at after each kill: the latest, which were in flight or
-/// just stored, and some old ones.
-const CHECK_LATEST: u64 = 24;
+/// How long it may take until the first compile begins, and until what a daemon before has left
+/// is cleared away.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How many actions are looked at after each kill: some old ones, and of those of the last life,
+/// which were in flight or just stored, so many at most.
 const CHECK_OLD: u64 = 8;
+const CHECK_LATEST_MAX: u64 = 64;
+/// So many of them at a time.
+const CHECKERS: usize = 4;
+/// The same for each client that compiles, which has one in flight.
+const COMPILES_LATEST: u64 = 2;
+/// How often all blobs are hashed, and not only those that were written since.
+const ALL_EVERY: u64 = 20;
+/// How often it is not the process that dies but the machine.
+const CUT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sto_01_nothing_but_work_in_flight_is_lost_to_300_kills() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::new(&dir.path().join("home"), &dir.path().join("cache"));
-    let ledger = Arc::new(Ledger::default());
-    let mut whole = 0;
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut under_test = UnderTest::new(&home, &[dir.path(), elsewhere.path()]).await;
     for round in 0..KILLS {
         let daemon = Daemon::start(&home).await;
-        whole += check_some(&daemon, &ledger, round).await;
-        load_then_kill(daemon, &ledger, life(round)).await;
-        if round % 20 == 0 {
-            blob_files_that_are_their_names(&home.cache_dir);
+        under_test.check_some(&daemon, round).await;
+        under_test.await_tidiness(&daemon).await;
+        under_test.load_then_kill(daemon, round).await;
+        let which = if round % ALL_EVERY == 0 { Which::All } else { Which::Touched };
+        under_test.tree.check_blobs(which);
+        under_test.tree.check_names();
+        if round % CUT_EVERY == 1 {
+            under_test.cut_power(round);
         }
     }
     let mut daemon = Daemon::start(&home).await;
-    for seed in ledger.acknowledged() {
-        assert_eq!(
-            check(daemon.channel.clone(), seed).await.unwrap(),
-            Found::Whole,
-            "action {seed} was lost"
-        );
-    }
+    under_test.check_all(&daemon).await;
     assert!(daemon.is_running());
-    assert!(blob_files_that_are_their_names(&home.cache_dir) > 0, "the layout has changed");
-    assert!(ledger.acknowledged().len() as u64 > KILLS, "hardly anything was stored: this proves nothing");
-    assert!(whole > KILLS * CHECK_LATEST / 2, "hardly anything was checked: this proves nothing");
+    daemon.kill();
+    under_test.check_proof(has_reflinks(dir.path()));
+}
+
+/// Everything that outlives a daemon.
+struct UnderTest {
+    ledger: Arc<Ledger>,
+    clients: Vec<Arc<Mutex<Client>>>,
+    tree: Tree,
+    /// How many actions there were when they were last looked at.
+    checked: u64,
+    seen: Seen,
+}
+
+/// What happened: without it, nothing was proven.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Actions that were looked at and whole.
+    whole: u64,
+    /// Compiles that were made again and came from the store.
+    hits: u64,
+    /// Daemons that died while a compiler was at work for them.
+    died_compiling: u64,
+    /// Daemons that died while they took outputs into the store.
+    died_storing: u64,
+    /// Files on their way into the store when a daemon died.
+    left: usize,
+    /// Blobs of which a part was not on the disk.
+    torn: u64,
+}
+
+impl UnderTest {
+    /// The daemon is stopped in good order once, so that later ones know the toolchain.
+    async fn new(home: &Home, dirs: &[&Path]) -> UnderTest {
+        let daemon = Daemon::start(home).await;
+        let clients = (0..COMPILERS).map(|number| {
+            // Some outputs lie on another volume than the store, which has to copy those.
+            let dir = dirs[usize::from(number == COMPILERS - 1)].join(format!("worktree-{number}"));
+            Arc::new(Mutex::new(Client::new(home.place(), dir, &home.dir, number)))
+        });
+        let clients = clients.collect();
+        daemon.stop();
+        let (ledger, checked, seen) = Default::default();
+        UnderTest { ledger, clients, tree: Tree::new(&home.cache_dir), checked, seen }
+    }
+
+    /// Looks at the latest and some old actions; those acknowledged must be there.
+    async fn check_some(&mut self, daemon: &Daemon, round: u64) {
+        let compiles = self.on_clients(move |client| client.check(COMPILES_LATEST, round));
+        let attempted = self.ledger.attempted();
+        let checked = std::mem::replace(&mut self.checked, attempted);
+        let latest = checked.max(attempted.saturating_sub(CHECK_LATEST_MAX))..attempted;
+        let old = (0..CHECK_OLD.min(attempted)).map(|i| (round * 7919 + i * 104_729) % attempted);
+        let seeds = latest.chain(old).collect();
+        self.seen.whole += check_these(daemon, &self.ledger, seeds, round).await;
+        self.seen.hits += join(compiles).await.iter().sum::<u64>();
+    }
+
+    /// Looks at everything that may not be lost.
+    async fn check_all(&mut self, daemon: &Daemon) {
+        let compiles = self.on_clients(Client::check_all);
+        let acknowledged = self.ledger.acknowledged();
+        self.seen.whole += check_these(daemon, &self.ledger, acknowledged, KILLS).await;
+        self.seen.hits += join(compiles).await.iter().sum::<u64>();
+    }
+
+    /// Waits until the daemon has cleared away what the one before has left, and knows of every
+    /// blob that there is a file of.
+    async fn await_tidiness(&mut self, daemon: &Daemon) {
+        // Notes about compiles go when another one begins.
+        if !self.tree.records_of_others(daemon.pid()).is_empty() {
+            join(self.on_clients(Client::compile_another)).await;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut untidy = self.untidy(daemon).await;
+        while !untidy.is_empty() {
+            assert!(Instant::now() < deadline, "it is still there: {untidy:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            untidy = self.untidy(daemon).await;
+        }
+        self.tree.is_asked();
+    }
+
+    /// What is there and should not be.
+    async fn untidy(&self, daemon: &Daemon) -> BTreeSet<String> {
+        let on_their_way = self.tree.on_their_way().into_iter();
+        let records = self.tree.records_of_others(daemon.pid()).into_iter();
+        let paths = on_their_way.chain(records).map(|path| path.display().to_string());
+        let unknown = missing(daemon.channel.clone(), &self.tree.unasked()).await.expect("it answers");
+        let unknown = unknown.iter().filter(|blob| self.tree.has_blob(blob)).map(ToString::to_string);
+        paths.chain(unknown).collect()
+    }
+
+    async fn load_then_kill(&mut self, daemon: Daemon, round: u64) {
+        let life = Arc::new(Life::default());
+        let uploaders = (0..UPLOADERS).map(|_| {
+            let (channel, ledger) = (daemon.channel.clone(), Arc::clone(&self.ledger));
+            tokio::spawn(async move { upload_until_death(channel, &ledger).await })
+        });
+        let uploaders = uploaders.collect();
+        let of_compilers = Arc::clone(&life);
+        let compilers = self.on_clients(move |client| client.compile_until_death(&of_compilers));
+        // Before the first compile of a life the compiler is tried, which outlasts many a life.
+        if round % 2 == 1 {
+            life.await_a_compile(PATIENCE).await;
+        }
+        tokio::time::sleep(length(round)).await;
+        daemon.kill();
+        life.end();
+        for uploaded in join(uploaders).await {
+            uploaded.expect("the daemon refused an upload");
+        }
+        let stages = join(compilers).await;
+        self.seen.died_compiling += u64::from(stages.contains(&Stage::Compiling));
+        self.seen.died_storing += u64::from(stages.contains(&Stage::Storing));
+        self.seen.left += self.tree.on_their_way().len();
+    }
+
+    /// Of an upload and of a compile that were stored in the last life, some never got to the
+    /// disk: who asks for them gets nothing of it. Of a blob that is whole, its record did not.
+    fn cut_power(&mut self, round: u64) {
+        let since = self.checked;
+        let stored = self.ledger.acknowledged().into_iter().rev().take_while(|seed| *seed >= since);
+        let upload = stored.filter_map(|seed| Some((seed, file_bytes(seed)?))).next();
+        if let Some((seed, bytes)) = upload {
+            self.ledger.forget_output(seed);
+            self.seen.torn += u64::from(self.tree.tear(&bytes));
+        }
+        self.tree.leave_unknown(format!("{round:5000}").as_bytes());
+        let at = (round / CUT_EVERY) as usize % self.clients.len();
+        let library = self.clients[at].lock().unwrap().lose_the_latest();
+        self.seen.torn += u64::from(library.is_some_and(|bytes| self.tree.tear(&bytes)));
+    }
+
+    /// Does this with every client at the same time.
+    fn on_clients<R: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Client) -> R + Clone + Send + 'static,
+    ) -> Vec<JoinHandle<R>> {
+        let one = |client: &Arc<Mutex<Client>>| {
+            let (client, work) = (Arc::clone(client), work.clone());
+            tokio::task::spawn_blocking(move || work(&mut client.lock().unwrap()))
+        };
+        self.clients.iter().map(one).collect()
+    }
+
+    fn check_proof(&mut self, has_reflinks: bool) {
+        let compiled: usize = self.clients.iter().map(|client| client.lock().unwrap().stored()).sum();
+        let uploaded = self.ledger.acknowledged().len();
+        let blobs = self.tree.check_blobs(Which::All);
+        let Seen { whole, hits, died_compiling, died_storing, left, torn } = self.seen;
+        eprintln!("{blobs} blobs, {uploaded} uploads, {compiled} compiles: {:?}", self.seen);
+        let kills = KILLS as usize;
+        assert!(blobs > 0, "the layout has changed");
+        assert!(uploaded > kills && compiled > kills, "hardly anything was stored: this proves nothing");
+        assert!(
+            whole > KILLS * CHECK_OLD && hits > KILLS * COMPILERS,
+            "hardly anything was checked: this proves nothing"
+        );
+        assert!(
+            died_storing > KILLS / 4 && died_compiling > 0 && left > 0 && torn > KILLS / CUT_EVERY,
+            "hardly anything was in flight: this proves nothing"
+        );
+        assert!(has_reflinks || self.tree.shared > kills, "no output is shared with the store");
+    }
 }
 
 /// Pseudo-random, so that kills fall everywhere between the first byte and a busy store.
-fn life(round: u64) -> Duration {
+fn length(round: u64) -> Duration {
     Duration::from_millis((round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % LIFE_MS_MAX)
 }
 
-async fn load_then_kill(daemon: Daemon, ledger: &Arc<Ledger>, life: Duration) {
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|_| {
-            let (channel, ledger) = (daemon.channel.clone(), Arc::clone(ledger));
-            tokio::spawn(async move { upload_until_death(channel, &ledger).await })
+/// Looks at these actions, of which those acknowledged must be there. How many were.
+async fn check_these(daemon: &Daemon, ledger: &Ledger, seeds: Vec<u64>, round: u64) -> u64 {
+    let acknowledged = Arc::new(ledger.acknowledged());
+    let checkers = seeds.chunks(seeds.len().div_ceil(CHECKERS).max(1)).map(|some| {
+        let (channel, some, acknowledged) =
+            (daemon.channel.clone(), some.to_vec(), Arc::clone(&acknowledged));
+        tokio::spawn(async move {
+            let mut whole = 0;
+            for seed in some {
+                let found = check(channel.clone(), seed).await.expect("a fresh daemon answers");
+                let owed = acknowledged.binary_search(&seed).is_ok();
+                assert!(
+                    found == Found::Whole || !owed,
+                    "action {seed} was acknowledged and lost in round {round}"
+                );
+                whole += u64::from(found == Found::Whole);
+            }
+            whole
         })
-        .collect();
-    tokio::time::sleep(life).await;
-    daemon.kill();
-    for worker in workers {
-        worker.await.expect("a worker found something wrong").expect("the daemon refused an upload");
-    }
+    });
+    join(checkers.collect()).await.iter().sum()
 }
 
-/// Looks at the latest and some old actions; those acknowledged must be there.
-async fn check_some(daemon: &Daemon, ledger: &Ledger, round: u64) -> u64 {
-    let acknowledged = ledger.acknowledged();
-    let attempted = ledger.attempted();
-    let latest = attempted.saturating_sub(CHECK_LATEST)..attempted;
-    let old = (0..CHECK_OLD.min(attempted)).map(|i| (round * 7919 + i * 104_729) % attempted);
-    let mut whole = 0;
-    for seed in latest.chain(old) {
-        let found = check(daemon.channel.clone(), seed).await.expect("a fresh daemon answers");
-        let owed = acknowledged.binary_search(&seed).is_ok();
-        assert!(found == Found::Whole || !owed, "action {seed} was acknowledged and lost in round {round}");
-        whole += u64::from(found == Found::Whole);
+async fn join<R>(tasks: Vec<JoinHandle<R>>) -> Vec<R> {
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.expect("a client found something wrong"));
     }
-    whole
+    results
 }
 
-/// How many files are below `blobs/`. Panics unless each is named by the BLAKE3 of its bytes.
-pub(crate) fn blob_files_that_are_their_names(cache_dir: &Path) -> usize {
-    let store = fs::read_dir(cache_dir).unwrap().flatten().map(|entry| entry.path());
-    let roots: Vec<_> = store.chain([cache_dir.to_owned()]).map(|path| path.join("blobs")).collect();
-    let mut files = 0;
-    for file in roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten() {
-        for blob in fs::read_dir(file.path()).into_iter().flatten().flatten() {
-            let bytes = fs::read(blob.path()).unwrap();
-            let name = blob.file_name().into_string().unwrap();
-            assert_eq!(DigestFunction::Blake3.hash(&bytes).to_hex(), name, "a blob file is not its name");
-            files += 1;
-        }
-    }
-    files
+/// Whether files here can share blocks; then nobody shares whole files.
+fn has_reflinks(dir: &Path) -> bool {
+    let [from, to] = ["from", "to"].map(|name| dir.join(name));
+    fs::write(&from, [1; 5000]).unwrap();
+    let cp = Command::new("cp").arg("--reflink=always").args([from, to]).stderr(Stdio::null()).status();
+    cp.is_ok_and(|status| status.success())
 }

@@ -5,8 +5,8 @@
 //! `Ledger`; after a restart the ledger says what must be there.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 use bytes::Bytes;
 use kache_cas::digest::{Blob, Digest, DigestFunction};
@@ -20,7 +20,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// Inline, inline's edge, the smallest file, files of one and of several messages.
-const SIZES: [usize; 6] = [1, 700, 4096, 4097, 90_000, 1_300_000];
+const SIZES: [usize; 6] = [1, 700, 4096, 4097, 90_000, 600_000];
+/// Blobs up to this size are no files in the store.
+pub(crate) const INLINE_BYTES_MAX: usize = 4096;
 /// Blobs from here on are sent by ByteStream.
 const STREAM_FROM: usize = 90_000;
 const CHUNK: usize = 256 * 1024;
@@ -48,25 +50,52 @@ impl Ledger {
         self.acknowledged.lock().unwrap().insert(seed);
     }
 
+    /// The output of this seed was torn by what no store can help: actions that name it may be
+    /// gone.
+    pub(crate) fn forget_output(&self, seed: u64) {
+        let mut acknowledged = self.acknowledged.lock().unwrap();
+        acknowledged.retain(|action| !output_seeds(*action).contains(&seed));
+    }
+
     /// How many uploads were begun; seeds are the numbers below.
     pub(crate) fn attempted(&self) -> u64 {
         self.attempted.load(Ordering::Relaxed)
     }
 }
 
-/// The bytes that belong to a seed, in a size that belongs to it too.
+/// The bytes of a seed's output, if they are a file in the store.
+pub(crate) fn file_bytes(seed: u64) -> Option<Bytes> {
+    Some(blob_bytes(seed)).filter(|bytes| bytes.len() > INLINE_BYTES_MAX)
+}
+
+/// The bytes that belong to a seed, in a size that belongs to it too: the seed's own first, then
+/// noise from a place that is its own, too. Noise is made once, because it takes a test that is
+/// not optimised longer than all that the daemon does with it.
 fn blob_bytes(seed: u64) -> Bytes {
+    static NOISE: LazyLock<Vec<u8>> = LazyLock::new(noise);
     let size = SIZES[(seed % SIZES.len() as u64) as usize];
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let own = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let from = (own >> 32) as usize % NOISE_PLACES;
     let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
+    bytes.extend_from_slice(&own.to_le_bytes());
+    bytes.extend_from_slice(&NOISE[from..from + size]);
+    bytes.truncate(size);
+    Bytes::from(bytes)
+}
+
+/// From so many places noise is taken.
+const NOISE_PLACES: usize = 1 << 16;
+
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    Bytes::from(bytes)
+        state.to_le_bytes()
+    };
+    let largest = SIZES.into_iter().max().expect("there are sizes");
+    (0..(largest + NOISE_PLACES).div_ceil(8)).flat_map(|_| next()).collect()
 }
 
 /// Every action has two outputs, neighbours in size, and some of them share one.
@@ -219,6 +248,18 @@ pub(crate) async fn check(channel: Channel, seed: u64) -> Result<Found, Status> 
         assert!(bytes == expected, "`{digest}` of action {seed} has other bytes");
     }
     Ok(Found::Whole)
+}
+
+/// Which of these the daemon does not have.
+pub(crate) async fn missing(channel: Channel, blobs: &[Digest]) -> Result<Vec<Digest>, Status> {
+    let request = reapi::FindMissingBlobsRequest {
+        blob_digests: blobs.iter().map(wire).collect(),
+        digest_function: WireFunction::Blake3 as i32,
+        ..Default::default()
+    };
+    let reply = ContentAddressableStorageClient::new(channel).find_missing_blobs(request).await?.into_inner();
+    let is_missing = |digest: &&Digest| reply.missing_blob_digests.contains(&wire(digest));
+    Ok(blobs.iter().filter(is_missing).copied().collect())
 }
 
 async fn download(channel: Channel, digest: &Digest) -> Result<Vec<u8>, Status> {

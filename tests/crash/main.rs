@@ -4,11 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod compiles;
 mod daemon;
 mod faults;
 mod kill_loop;
 mod load;
+mod tree;
 #[expect(dead_code, reason = "nothing is measured here")]
 #[path = "../support/volume.rs"]
 mod volume;
 mod volumes;
+mod worktree;

@@ -1,0 +1,305 @@
+//! Clients that compile, as the wrapper does: `Compile`, then what the daemon says, then `Ran`.
+//!
+//! They speak to the control socket and obey, so what is stored is stored by the daemon's own
+//! pipeline from files that lie in a worktree; only rustc is not started (see `worktree`). A
+//! call that was told `Noted` is not stored yet. It is once its observer's record is gone, which
+//! the daemon removes last: from then on nothing may take the result away, and until then its
+//! storing is under way, as can be told of a daemon that is dead as well.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kache_client::control::{
+    Compile, FrameStream, Hello, Ran, Reply, Request, Run, Said, StreamError, encode, reply, request,
+};
+use kache_client::{PROTOCOL, Place, VERSION, os};
+
+use crate::worktree::{Unit, Worktree, record};
+
+/// How long any answer may take: a daemon that hangs must not hang the test.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a result is stored.
+const STORED_POLL: Duration = Duration::from_micros(300);
+/// A compiler that is not run takes no time, so one of so many is slept for, and daemons die then too.
+const SLEEP_EVERY: u64 = 4;
+/// How long.
+const COMPILE_TIME: Duration = Duration::from_millis(8);
+/// Every so many calls of a client are for something that was compiled before.
+const REPEAT_EVERY: u64 = 4;
+/// So many units before the latest stay in their worktree.
+const KEPT: u64 = 4;
+
+/// The daemon is not there any more.
+#[derive(Debug)]
+struct Gone;
+
+/// Where a call was when the daemon died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It had no answer.
+    Asking,
+    /// Its compiler was at work.
+    Compiling,
+    /// Its compiler had ended, and the result was on its way into the store.
+    Storing,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The outputs came from the store.
+    Hit,
+    /// The compiler has made them, and they are in the store.
+    Stored,
+    /// The daemon died.
+    Died(Stage),
+}
+
+/// A daemon's life, as its clients see it.
+#[derive(Default)]
+pub(crate) struct Life {
+    /// It was killed.
+    is_over: AtomicBool,
+    /// A client was told to compile.
+    has_compile: AtomicBool,
+}
+
+impl Life {
+    /// The daemon was killed.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the first compile has begun.
+    pub(crate) async fn await_a_compile(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while !self.has_compile.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "nobody is told to compile");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// One client with its worktree, and what became of its calls.
+pub(crate) struct Client {
+    place: Place,
+    worktree: Worktree,
+    /// Tells its units from those of others.
+    number: u64,
+    /// Whether each unit, in their order, is known to be stored.
+    stored: Vec<bool>,
+}
+
+impl Client {
+    /// Compiles the first unit for good, by rustc.
+    pub(crate) fn new(place: Place, dir: PathBuf, home: &Path, number: u64) -> Client {
+        let mut client =
+            Client { place, worktree: Worktree::new(dir, home, number), number, stored: Vec::new() };
+        let ended = client.call(client.worktree.first, &Life::default());
+        assert_eq!(ended, Ended::Stored, "rustc was not run");
+        client
+    }
+
+    fn unit(&self, index: u64) -> Unit {
+        Unit(self.number << 48 | index)
+    }
+
+    /// How many units it has begun.
+    fn begun(&self) -> u64 {
+        self.stored.len() as u64
+    }
+
+    /// How many of them are known to be stored.
+    pub(crate) fn stored(&self) -> usize {
+        self.stored.iter().filter(|stored| **stored).count()
+    }
+
+    /// The library of the latest unit that is stored, whose blob is about to be torn.
+    pub(crate) fn lose_the_latest(&mut self) -> Option<Vec<u8>> {
+        let index = self.stored.iter().rposition(|stored| *stored)?;
+        self.stored[index] = false;
+        Some(self.worktree.library(self.unit(index as u64)))
+    }
+
+    /// Compiles one unit after another until the daemon dies, and says where that met it.
+    pub(crate) fn compile_until_death(&mut self, life: &Life) -> Stage {
+        loop {
+            let index = self.begun();
+            let ended = match index % REPEAT_EVERY {
+                0 if index > 0 => self.repeat(index * 7919 % index, life),
+                _ => Ended::Stored,
+            };
+            if let Ended::Died(stage) = ended {
+                return stage;
+            }
+            if let Ended::Died(stage) = self.compile_next(life) {
+                return stage;
+            }
+        }
+    }
+
+    /// Compiles one more unit for a daemon that lives.
+    pub(crate) fn compile_another(&mut self) {
+        assert_eq!(self.compile_next(&Life::default()), Ended::Stored);
+    }
+
+    fn compile_next(&mut self, life: &Life) -> Ended {
+        let index = self.begun();
+        self.stored.push(false);
+        if let Some(old) = index.checked_sub(KEPT) {
+            self.worktree.clean(self.unit(old));
+        }
+        let ended = self.call(self.unit(index), life);
+        assert_ne!(ended, Ended::Hit, "unit {index} came from the store before it was there");
+        self.stored[index as usize] = ended == Ended::Stored;
+        ended
+    }
+
+    /// Makes a call again. What is known to be stored must come from the store, and what comes
+    /// from there must be whole.
+    fn repeat(&mut self, index: u64, life: &Life) -> Ended {
+        let unit = self.unit(index);
+        // Half of them find their outputs of before in their place.
+        if index.is_multiple_of(2) {
+            self.worktree.clean(unit);
+        }
+        let ended = self.call(unit, life);
+        let is_owed = self.stored[index as usize];
+        assert!(ended != Ended::Stored || !is_owed, "unit {index} of {} was stored and lost", self.number);
+        self.stored[index as usize] |= ended == Ended::Stored || ended == Ended::Hit;
+        ended
+    }
+
+    /// Repeats the latest `latest` calls, which were in flight or just stored, and one old one,
+    /// of a daemon that lives. How many came from the store.
+    pub(crate) fn check(&mut self, latest: u64, round: u64) -> u64 {
+        let begun = self.begun();
+        let old = (begun > latest).then(|| round * 104_729 % (begun - latest));
+        let indices: Vec<u64> = old.into_iter().chain(begun.saturating_sub(latest)..begun).collect();
+        self.check_these(&indices)
+    }
+
+    /// Repeats every call.
+    pub(crate) fn check_all(&mut self) -> u64 {
+        let indices: Vec<u64> = (0..self.begun()).collect();
+        self.check_these(&indices)
+    }
+
+    fn check_these(&mut self, indices: &[u64]) -> u64 {
+        let mut hits = 0;
+        for &index in indices {
+            let ended = self.repeat(index, &Life::default());
+            assert!(
+                !matches!(ended, Ended::Died(_)),
+                "the daemon died of a call for unit {index}: {ended:?}"
+            );
+            hits += u64::from(ended == Ended::Hit);
+            if index + KEPT < self.begun() {
+                self.worktree.clean(self.unit(index));
+            }
+        }
+        hits
+    }
+
+    /// Makes a call, and waits until its result is stored.
+    fn call(&mut self, unit: Unit, life: &Life) -> Ended {
+        let Ok((answer, mut frames)) = ask(&self.place, self.worktree.call(unit)) else {
+            return Ended::Died(Stage::Asking);
+        };
+        let run = match answer {
+            Answer::Done(told) => {
+                self.worktree.check(unit, &told);
+                return Ended::Hit;
+            }
+            Answer::Run(run) => run,
+        };
+        life.has_compile.store(true, Ordering::SeqCst);
+        let (begun, started) = (Instant::now(), SystemTime::now());
+        let said = self.worktree.run(unit, &run);
+        if unit.0 % SLEEP_EVERY == 1 {
+            std::thread::sleep(COMPILE_TIME);
+        }
+        let ran = Ran {
+            exit_code: Some(0),
+            said,
+            wall_us: micros(begun.elapsed()),
+            started_us: micros(started.duration_since(UNIX_EPOCH).unwrap()),
+            ..Ran::default()
+        };
+        let record = record(&run).expect("rustc is observed, or nobody knows when its result is stored");
+        if send(&mut frames, request::Kind::Ran(ran)).is_err() {
+            return Ended::Died(Stage::Compiling);
+        }
+        // It may have died with the answer on its lips.
+        let _ = receive(&mut frames);
+        let deadline = Instant::now() + ANSWER_WAIT_MAX;
+        while record.exists() {
+            if life.is_over.load(Ordering::SeqCst) {
+                return Ended::Died(Stage::Storing);
+            }
+            assert!(Instant::now() < deadline, "the result of {unit:?} is still not stored");
+            std::thread::sleep(STORED_POLL);
+        }
+        Ended::Stored
+    }
+}
+
+/// What the daemon wants.
+enum Answer {
+    Done(Vec<Said>),
+    Run(Box<Run>),
+}
+
+/// Greets and asks in one write, as the wrapper does.
+fn ask(place: &Place, compile: Compile) -> Result<(Answer, FrameStream), Gone> {
+    let socket = os::reachable(&place.control_socket()).expect("the directory is ours");
+    let stream =
+        os::connect(&socket, Instant::now() + ANSWER_WAIT_MAX).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                Gone
+            }
+            _ => panic!("failed to connect: {error}"),
+        })?;
+    let mut frames = FrameStream::new(stream);
+    let hello = Hello { protocol: PROTOCOL, client_version: VERSION.to_owned(), only_looking: false };
+    let mut question = encode(&hello).unwrap();
+    question.extend(encode(&Request { kind: Some(request::Kind::Compile(compile)) }).unwrap());
+    frames.send_encoded(&question, Instant::now() + ANSWER_WAIT_MAX).map_err(|error| gone(&error))?;
+    match receive(&mut frames)? {
+        reply::Kind::Welcome(_) => {}
+        other => panic!("the daemon greets with {other:?}"),
+    }
+    match receive(&mut frames)? {
+        reply::Kind::Done(done) => {
+            assert_eq!(done.exit_code, 0);
+            Ok((Answer::Done(done.said), frames))
+        }
+        reply::Kind::Run(run) => Ok((Answer::Run(Box::new(run)), frames)),
+        other => panic!("the daemon does not do its work: {other:?}"),
+    }
+}
+
+fn send(frames: &mut FrameStream, kind: request::Kind) -> Result<(), Gone> {
+    let request = Request { kind: Some(kind) };
+    frames.send(&request, Instant::now() + ANSWER_WAIT_MAX).map_err(|error| gone(&error))
+}
+
+fn receive(frames: &mut FrameStream) -> Result<reply::Kind, Gone> {
+    let reply = frames.receive::<Reply>(Instant::now() + ANSWER_WAIT_MAX).map_err(|error| gone(&error))?;
+    Ok(reply.kind.expect("the daemon says what this version knows"))
+}
+
+/// A frame that is cut short is what a killed daemon leaves; one that makes no sense is not.
+fn gone(error: &StreamError) -> Gone {
+    use kache_client::control::FrameError;
+    match error {
+        StreamError::Closed | StreamError::Frame(FrameError::Cut { .. }) => Gone,
+        other => panic!("the daemon did not answer: {other}"),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap()
+}
