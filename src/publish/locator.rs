@@ -28,6 +28,8 @@ pub(super) enum Verdict {
     Silent,
     /// As a locator, and not otherwise.
     Locator,
+    /// Only if somebody else names it: by `env!($name)`, or by code that is put together.
+    Indirect,
     /// It cannot be told.
     Unknown,
     /// As a value.
@@ -35,8 +37,13 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    const LETTERS: &[(Verdict, &str)] =
-        &[(Verdict::Silent, "s"), (Verdict::Locator, "l"), (Verdict::Unknown, "u"), (Verdict::Value, "v")];
+    const LETTERS: &[(Verdict, &str)] = &[
+        (Verdict::Silent, "s"),
+        (Verdict::Locator, "l"),
+        (Verdict::Indirect, "i"),
+        (Verdict::Unknown, "u"),
+        (Verdict::Value, "v"),
+    ];
 
     pub(super) fn letter(self) -> &'static str {
         Verdict::LETTERS.iter().find(|(verdict, _)| *verdict == self).expect("it lists all of them").1
@@ -50,12 +57,13 @@ impl Verdict {
 /// Whether the value only locates files, by the crate's own tokens and the notes of the crates
 /// that it uses; `None` where one of them has none.
 ///
-/// Where its own tokens say who asked, another crate is taken to ask for the value as well only
-/// if its tokens say that. Where they do not, somebody else asked, and all have to be cleared.
+/// Where its own tokens say who asked, another crate's macro that asks for what it is told to is
+/// no matter: these tokens tell it nothing. Where they do not name the variable, somebody else
+/// asked, and all have to be cleared.
 pub(super) fn is_mere_locator(own: Verdict, used: Option<Verdict>) -> bool {
     match (own, used) {
-        (Verdict::Unknown | Verdict::Value, _) | (_, None) => false,
-        (Verdict::Locator, Some(used)) => used < Verdict::Value,
+        (Verdict::Indirect | Verdict::Unknown | Verdict::Value, _) | (_, None) => false,
+        (Verdict::Locator, Some(used)) => used <= Verdict::Indirect,
         (Verdict::Silent, Some(used)) => used == Verdict::Locator,
     }
 }
@@ -307,15 +315,17 @@ mod tests {
 
     #[test]
     fn key_07_who_is_silent_needs_all_others_cleared() {
-        use Verdict::{Locator, Silent, Unknown, Value};
+        use Verdict::{Indirect, Locator, Silent, Unknown, Value};
         for (own, used, expected) in [
             (Locator, Some(Silent), true),
             (Locator, Some(Locator), true),
-            (Locator, Some(Unknown), true),
+            (Locator, Some(Indirect), true),
+            (Locator, Some(Unknown), false),
             (Locator, Some(Value), false),
             (Locator, None, false),
             (Silent, Some(Locator), true),
             (Silent, Some(Silent), false),
+            (Silent, Some(Indirect), false),
             (Silent, Some(Unknown), false),
             (Silent, None, false),
             (Unknown, Some(Locator), false),

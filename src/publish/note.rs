@@ -142,8 +142,12 @@ impl Note {
     /// How its macros may ask for this variable.
     pub(super) fn verdict(&self, name: &str) -> Verdict {
         let asked = self.asked.get(name).copied().unwrap_or(Verdict::Silent);
-        let is_unknown = self.is_unclear || (self.is_indirect && name != OUT_DIR);
-        if is_unknown { asked.max(Verdict::Unknown) } else { asked }
+        let least = match self {
+            Note { is_unclear: true, .. } => Verdict::Unknown,
+            Note { is_indirect: true, .. } if name != OUT_DIR => Verdict::Indirect,
+            _ => Verdict::Silent,
+        };
+        asked.max(least)
     }
 
     /// As bytes: a line of letters for what holds, then a line for each name.
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn key_07_what_macros_ask_for_is_told_from_their_tokens() {
-        use Verdict::{Locator, Silent, Unknown, Value};
+        use Verdict::{Indirect, Locator, Silent, Unknown, Value};
         for (text, of_out_dir, of_others) in [
             ("fn main() {}", Silent, Silent),
             (GEN, Locator, Silent),
@@ -243,8 +247,8 @@ mod tests {
             ("macro_rules! m { () => { $crate::ask!(\"X_DIR\") } }", Silent, Value),
             ("macro_rules! m { () => { env!(\"OUT_DIR\") } }", Value, Silent),
             ("macro_rules! m { () => { $crate::ask!(1, \"OUT_DIR\") } }", Value, Silent),
-            ("macro_rules! m { ($n:tt) => { env!($n) } }", Silent, Unknown),
-            ("use std::env as e;", Silent, Unknown),
+            ("macro_rules! m { ($n:tt) => { env!($n) } }", Silent, Indirect),
+            ("use std::env as e;", Silent, Indirect),
             ("macro_rules! m { () => { env!(concat!(\"OUT\", \"_DIR\")) } }", Unknown, Unknown),
             ("#[macro_export]\n#[doc = \"x\"] macro_rules! concat { () => {} }", Unknown, Unknown),
             ("pub macro concat() {}", Unknown, Unknown),
@@ -296,7 +300,7 @@ mod tests {
         let writing = note("fn f() { Ident::new(\"env\", span) }").into_proc_macros();
         assert_eq!(
             (writing.verdict("OUT_DIR"), writing.verdict("X_DIR")),
-            (Verdict::Silent, Verdict::Unknown)
+            (Verdict::Silent, Verdict::Indirect)
         );
     }
 

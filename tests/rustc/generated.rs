@@ -144,14 +144,21 @@ fn key_07_a_path_that_another_crates_macro_reads_is_this_checkouts() {
 
 #[test]
 fn key_07_what_a_proc_macro_may_have_written_is_not_taken_for_a_locator() {
+    // Whether another crate's macro finds the file or the crate itself.
+    for includes in ["gen::include_gen!(\"made\");", "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));"] {
+        written_by_a_proc_macro(includes);
+    }
+}
+
+fn written_by_a_proc_macro(includes: &str) {
     let home = Home::new();
-    let main = "gen::include_gen!(\"made\");\n\
-                const L: usize = pm::dir!().len(); fn main() { let _ = MADE; println!(\"{L}\") }";
+    let main = includes.to_owned()
+        + "\nconst L: usize = pm::dir!().len(); fn main() { let _ = MADE; println!(\"{L}\") }";
     let written = "extern crate proc_macro;\n#[proc_macro]\n\
                    pub fn dir(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n\
-                   format!(\"env!({:?})\", \"OUT_DIR\").parse().unwrap()\n}\n";
+                   \"env!(\\\"OUT_DIR\\\")\".parse().unwrap()\n}\n";
     let with_macro = |place: &str| {
-        let tree = workspace(&home, place, LOCATING, main);
+        let tree = workspace(&home, place, LOCATING, &main);
         package(&tree, "pm", "[lib]\nproc-macro = true\n", written);
         let text = tree.read("prog/Cargo.toml");
         tree.write("prog/Cargo.toml", text + "pm = { path = \"../pm\" }\n");
