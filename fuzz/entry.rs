@@ -8,7 +8,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use kache::config::{ConfigErrors, Environment, Kind, Settings, Site, Sources, list, load};
 use kache::daemon::serve::resource_name::{Coding, NAME_BYTES_MAX, ResourceName, check_instance};
@@ -204,10 +203,15 @@ fn config(input: &[u8]) -> bool {
 }
 
 fn settings_of_file(text: &[u8]) -> Result<Settings, ConfigErrors> {
-    static FILE: LazyLock<PathBuf> =
-        LazyLock::new(|| std::env::temp_dir().join(format!("kache-fuzz-{}.toml", std::process::id())));
-    fs::write(&*FILE, text).expect("there is a temporary directory");
-    let file = FILE.to_string_lossy().into_owned();
+    // One each for tests that run at the same time.
+    thread_local! {
+        static FILE: PathBuf = {
+            let name = format!("kache-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
+            std::env::temp_dir().join(name)
+        };
+    }
+    let file = FILE.with(|file| file.to_string_lossy().into_owned());
+    fs::write(&file, text).expect("there is a temporary directory");
     settings_of(Environment::new([("KACHE_CONFIG", file.as_str()), ("HOME", "/nonexistent")]))
 }
 
