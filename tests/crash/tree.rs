@@ -31,14 +31,17 @@ pub(crate) struct Tree {
     /// Blobs whose files were torn from outside. They stay, as evidence, until they are stored
     /// anew.
     torn: BTreeSet<String>,
+    /// All that ever were. A daemon that dies when it has just put a whole file in the place of a
+    /// torn one has not written down that it is whole.
+    once_torn: BTreeSet<String>,
     /// How many blobs had another name outside the store, each time that they were looked at.
     pub(crate) shared: usize,
 }
 
 impl Tree {
     pub(crate) fn new(cache_dir: &Path) -> Tree {
-        let (seen, unasked, torn) = Default::default();
-        Tree { cache_dir: cache_dir.to_owned(), seen, unasked, torn, shared: 0 }
+        let (seen, unasked, torn, once_torn) = Default::default();
+        Tree { cache_dir: cache_dir.to_owned(), seen, unasked, torn, once_torn, shared: 0 }
     }
 
     /// Hashes every blob that is new or was written to since the last time, or each. Panics
@@ -86,10 +89,10 @@ impl Tree {
         self.unasked.clear();
     }
 
-    /// Whether there is still a file of this blob, other than one that was torn.
+    /// Whether there is still a file of this blob that the daemon has no reason not to know.
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         let hex = digest.hash.to_hex();
-        !self.torn.contains(&hex) && self.place(&hex).exists()
+        !self.once_torn.contains(&hex) && self.place(&hex).exists()
     }
 
     fn place(&self, hex: &str) -> PathBuf {
@@ -117,6 +120,7 @@ impl Tree {
         let file = File::options().write(true).open(&path).unwrap();
         let half = bytes.len() / 2;
         file.write_all_at(&vec![0; bytes.len() - half], half as u64).unwrap();
+        self.once_torn.insert(hex.clone());
         self.torn.insert(hex);
         true
     }
