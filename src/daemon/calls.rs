@@ -1,17 +1,17 @@
 //! Compiler calls under way: one task each, between a client and the pipeline.
 //!
 //! What blocks runs on the runtime's threads for that; a call that waits holds none. A
-//! pipeline that does not come back in time costs its call [`BEGIN_MAX`], and while it has not
-//! come back other calls are passed on at once: a dead disk costs a build one wait (DMN-03).
+//! pipeline that does not come back in time costs its call a named wait, and while it has not
+//! come back other calls are passed on at once, those that wait for another one's compile too:
+//! a disk that hangs costs a build one wait (DMN-03).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kache_client::control::{Compile, Noted, Ran, reply};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
@@ -23,6 +23,14 @@ use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Tick
 /// How long finding an answer may take before the call goes on without one. A hit takes a
 /// thousandth of it.
 pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
+
+/// How long it may take to note how a compile went, which is one line in a file. The client
+/// waits as long.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+
+/// How long storing a result may take, with nobody but other calls of the same action waiting.
+/// A gigabyte takes a second or two.
+const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
 /// How long after the daemon's start calls wait for the store to be open.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
@@ -64,10 +72,10 @@ struct Desk {
     store: watch::Receiver<StoreSlot>,
     activity: Arc<Activity>,
     begun: Instant,
-    /// Calls whose pipeline did not come back in time, and has not yet.
-    overdue: AtomicUsize,
+    /// How many times the pipeline did not come back in time, and has not yet.
+    overdue: watch::Sender<usize>,
     /// Held while a result is stored.
-    publishers: Semaphore,
+    publishers: Arc<Semaphore>,
     /// Held while a hit is compiled once more.
     verifiers: Semaphore,
     /// Held by those and by whoever waits for it.
@@ -87,8 +95,8 @@ impl Calls {
             store,
             activity,
             begun: Instant::now(),
-            overdue: AtomicUsize::new(0),
-            publishers: Semaphore::new(PUBLISHERS_MAX),
+            overdue: watch::Sender::new(0),
+            publishers: Arc::new(Semaphore::new(PUBLISHERS_MAX)),
             verifiers: Semaphore::new(VERIFIERS_MAX),
             to_verify: Semaphore::new(TO_VERIFY_MAX),
             namespace: wire::own_namespace(),
@@ -141,6 +149,13 @@ impl Calls {
         Arc::clone(&self.desk.pipeline)
     }
 
+    /// What stands in the way of all calls, for people.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let overdue = *self.desk.overdue.borrow();
+        let said = || format!("its disk does not answer: compiles go on without it ({overdue} wait)");
+        (overdue > 0).then(said)
+    }
+
     /// What is closed once calls have ended and the last use of the store is over. There is
     /// one of it.
     pub(super) fn unused(&mut self) -> Option<mpsc::Receiver<()>> {
@@ -180,9 +195,14 @@ impl Course {
                             let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
                             return self.say(wire::reply(pipeline::unrecorded(&call, why)));
                         }
+                        // Whoever is waited for may be what does not come back.
+                        () = self.desk.stuck() => {
+                            begun = refused(&call, DISK_HANGS);
+                            continue;
+                        }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
-                    begun = self.desk.in_time(&call, work).await;
+                    begun = self.desk.answer_in_time(&call, work).await;
                 }
             }
         }
@@ -209,10 +229,10 @@ impl Course {
     async fn compiled(mut self, ticket: Box<Ticket>) {
         let Some(Word::Ran(ran)) = self.said.recv().await else { return };
         let (captured, is_whole) = wire::captured(ran);
-        let pipeline = Arc::clone(&self.desk.pipeline);
-        let finished = spawn_blocking(move || pipeline.finish(ticket, captured, is_whole)).await;
-        // A panic is logged by the hook, and ends this call alone.
-        let Ok(publishing) = finished else { return self.say(reply::Kind::Noted(Noted {})) };
+        let finish = move |pipeline: &Pipeline| pipeline.finish(ticket, captured, is_whole);
+        let Ok(publishing) = self.desk.in_time(FINISH_MAX, finish).await else {
+            return self.say(reply::Kind::Noted(Noted {}));
+        };
         // A build script removes what its trial has made as soon as that returns.
         if publishing.is_urgent() {
             self.desk.publish(publishing).await;
@@ -226,8 +246,8 @@ impl Course {
 
 impl Desk {
     async fn begin(self: &Arc<Self>, call: &Arc<Call>, client: Client, namespace: &Bytes) -> Begun {
-        if self.overdue.load(Ordering::Relaxed) > 0 {
-            return refused(call, "the store does not answer");
+        if *self.overdue.borrow() > 0 {
+            return refused(call, DISK_HANGS);
         }
         let mut store = self.store.clone();
         let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
@@ -238,49 +258,75 @@ impl Desk {
         // another namespace's.
         if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
             let why = Bypass::new(Reason::ForeignNamespace, "");
-            return self
-                .in_time(call, move |pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why)))
-                .await;
+            let stand_aside =
+                move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
+            return self.answer_in_time(call, stand_aside).await;
         }
-        self.in_time(call, move |pipeline| pipeline.begin(owned, client)).await
+        self.answer_in_time(call, move |pipeline| pipeline.begin(owned, client)).await
     }
 
     /// In its turn: after what it depends on, and not with too many at once, since those who
     /// compile need the processors.
-    async fn publish(&self, mut publishing: Publishing) {
+    async fn publish(self: &Arc<Self>, mut publishing: Publishing) {
         for follower in self.pipeline.awaited(&mut publishing) {
             follower.landed().await;
         }
-        let _permit = self.publishers.acquire().await;
-        let pipeline = Arc::clone(&self.pipeline);
-        let _ = spawn_blocking(move || pipeline.publish(publishing)).await;
+        let Ok(permit) = Arc::clone(&self.publishers).acquire_owned().await else { return };
+        // Held for as long as it takes, not only for as long as it is waited for.
+        let publish = move |pipeline: &Pipeline, _: OwnedSemaphorePermit| pipeline.publish(publishing);
+        let _ = self.in_time(PUBLISH_MAX, move |pipeline| publish(pipeline, permit)).await;
     }
 
-    /// Does this where blocking is allowed, and goes on without it if it takes too long.
-    async fn in_time(
+    /// An answer, or that there is none.
+    async fn answer_in_time(
         self: &Arc<Self>,
         call: &Call,
         work: impl FnOnce(&Pipeline) -> Begun + Send + 'static,
     ) -> Begun {
-        let pipeline = Arc::clone(&self.pipeline);
-        let mut working = spawn_blocking(move || work(&pipeline));
-        match tokio::time::timeout(BEGIN_MAX, &mut working).await {
-            Ok(Ok(begun)) => begun,
-            // The hook has logged it.
-            Ok(Err(_panic)) => refused(call, "a bug in kache, which its log shows"),
-            Err(_) => {
-                self.overdue.fetch_add(1, Ordering::Relaxed);
-                let desk = Arc::clone(self);
-                tokio::spawn(async move {
-                    // Whatever it brings comes too late, and a right to compile is given back.
-                    drop(working.await);
-                    desk.overdue.fetch_sub(1, Ordering::Relaxed);
-                });
-                refused(call, "the store does not answer in time")
-            }
+        match self.in_time(BEGIN_MAX, work).await {
+            Ok(begun) => begun,
+            Err(Absent::Panicked) => refused(call, "a bug in kache, which its log shows"),
+            Err(Absent::Late) => refused(call, DISK_HANGS),
         }
     }
+
+    /// Does this where blocking is allowed, and goes on without it if it takes too long.
+    async fn in_time<T: Send + 'static>(
+        self: &Arc<Self>,
+        limit: Duration,
+        work: impl FnOnce(&Pipeline) -> T + Send + 'static,
+    ) -> Result<T, Absent> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let mut working = spawn_blocking(move || work(&pipeline));
+        if let Ok(ended) = tokio::time::timeout(limit, &mut working).await {
+            // The hook has logged it.
+            return ended.map_err(|_panic| Absent::Panicked);
+        }
+        self.overdue.send_modify(|overdue| *overdue += 1);
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            // Whatever it brings comes too late, and a right to compile is given back.
+            drop(working.await);
+            desk.overdue.send_modify(|overdue| *overdue -= 1);
+        });
+        Err(Absent::Late)
+    }
+
+    /// Returns when something does not come back in time.
+    async fn stuck(&self) {
+        // It fails when the sender is gone, which is here.
+        let _ = self.overdue.subscribe().wait_for(|overdue| *overdue > 0).await;
+    }
 }
+
+/// Why the pipeline brings nothing.
+enum Absent {
+    Panicked,
+    Late,
+}
+
+/// What a call is passed on for while the pipeline does not come back.
+const DISK_HANGS: &str = "the store does not answer in time";
 
 /// Passed on without a word in the log of calls: it lies on the disk that does not answer.
 fn refused(call: &Call, why: &str) -> Begun {

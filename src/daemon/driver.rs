@@ -187,7 +187,8 @@ impl Running {
             Effect::SendStatus(id) => {
                 let (facts, core, count) = (&self.driver.facts, &self.driver.core, self.activity.count());
                 let store = self.store.as_ref().map(|open| &*open.store);
-                let status = status::compose(facts, core, store, count, self.begun.elapsed());
+                let mut status = status::compose(facts, core, store, count, self.begun.elapsed());
+                status.store.get_or_insert_default().troubles.extend(self.calls.trouble());
                 self.mailboxes.send(id, reply::Kind::Status(status));
             }
             Effect::Close(id) => self.mailboxes.close(id),

@@ -3,7 +3,10 @@
 //! They are mounted from image files, which needs root; without it these tests fail and say
 //! so, unless `KACHE_TEST_MOUNTS=skip` is set.
 
-use crate::home::Home;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::home::{Home, KACHE, eventually};
 use crate::project::{self, PRINTS};
 use crate::tree::assert_untouched;
 use crate::volume::Volume;
@@ -70,4 +73,71 @@ fn rst_02_on_ext4_immutable_files_are_shared() {
             assert_eq!(shared, [true, true], "{name}");
         }
     }
+}
+
+/// A filesystem on which whoever writes waits; it goes on with this value's end.
+struct Frozen<'a>(&'a Volume);
+
+impl<'a> Frozen<'a> {
+    fn new(volume: &'a Volume) -> Self {
+        Frozen::ask("--freeze", volume);
+        Frozen(volume)
+    }
+
+    fn ask(what: &str, volume: &Volume) {
+        let status = Command::new("fsfreeze").arg(what).arg(&volume.mountpoint).status().unwrap();
+        assert!(status.success(), "`fsfreeze {what}` failed");
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        Frozen::ask("--unfreeze", self.0);
+    }
+}
+
+/// What a disk that hangs may cost a build, once: a second until a compile is noted, five until
+/// an answer is given up.
+const HANGING_MAX: Duration = Duration::from_secs(6);
+
+/// What another machine load may add to a build of seconds.
+const NOISE: Duration = Duration::from_secs(8);
+
+#[test]
+fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+    let cache = volume.mountpoint.join("cache");
+    let home = Home::without_daemon().with("KACHE_RESERVE", "0");
+    let home = home.with("KACHE_CACHE_DIR", cache.to_str().unwrap());
+    home.start();
+    let build = ["build", "--workspace"];
+    home.cargo(&project::mini(&home, "known"), &build).ok();
+    let timed = |step: crate::step::Step<'_>| {
+        let begun = Instant::now();
+        step.ok_unwatched();
+        begun.elapsed()
+    };
+    let usual = timed(home.plain_cargo(&project::mini(&home, "plain"), &build));
+    let doctor = || String::from_utf8(home.command(KACHE).arg("doctor").output().unwrap().stdout).unwrap();
+    // A salt makes misses of what would be hits: it is compilers then that nobody can note.
+    for salt in ["", "new"] {
+        let frozen = Frozen::new(&volume);
+        let trees = ["first", "second"].map(|name| project::mini(&home, &format!("{name}{salt}")));
+        let [first, second] = trees.each_ref().map(|tree| {
+            let time = timed(home.cargo(tree, &build).env("KACHE_KEY_SALT", salt));
+            assert_eq!(tree.prints("target/debug/app"), PRINTS);
+            time
+        });
+        assert!(first < usual + HANGING_MAX + NOISE, "{first:?}, usually {usual:?}");
+        assert!(second < usual + NOISE, "{second:?}, usually {usual:?}");
+        let begun = Instant::now();
+        let said = doctor();
+        assert!(said.contains("its disk does not answer"), "{said}");
+        assert!(begun.elapsed() < NOISE, "the doctor waited too");
+        drop(frozen);
+        // It is used again as soon as it answers.
+        eventually("the disk answers", || !doctor().contains("its disk"));
+    }
+    home.cargo(&project::mini(&home, "last"), &build).ok_unwatched();
 }
