@@ -152,7 +152,8 @@ impl Calls {
     /// What stands in the way of all calls, for people.
     pub(super) fn trouble(&self) -> Option<String> {
         let overdue = *self.desk.overdue.borrow();
-        let said = || format!("its disk does not answer: compiles go on without it ({overdue} wait)");
+        let said =
+            || format!("its disk does not answer: compiles go on without it ({overdue} of its tasks wait)");
         (overdue > 0).then(said)
     }
 

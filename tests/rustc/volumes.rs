@@ -3,8 +3,12 @@
 //! They are mounted from image files, which needs root; without it these tests fail and say
 //! so, unless `KACHE_TEST_MOUNTS=skip` is set.
 
+use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use nix::libc;
 
 use crate::home::{Home, KACHE, eventually};
 use crate::project::{self, PRINTS};
@@ -103,14 +107,24 @@ const HANGING_MAX: Duration = Duration::from_secs(6);
 /// What another machine load may add to a build of seconds.
 const NOISE: Duration = Duration::from_secs(8);
 
-#[test]
-fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+/// The store alone lies on the volume.
+fn with_store_on(volume: &Volume) -> Home {
     let cache = volume.mountpoint.join("cache");
     let home = Home::without_daemon().with("KACHE_RESERVE", "0");
     let home = home.with("KACHE_CACHE_DIR", cache.to_str().unwrap());
     home.start();
+    home
+}
+
+fn doctor(home: &Home) -> String {
+    String::from_utf8(home.command(KACHE).arg("doctor").output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+    let home = with_store_on(&volume);
     let build = ["build", "--workspace"];
     home.cargo(&project::mini(&home, "known"), &build).ok();
     let timed = |step: crate::step::Step<'_>| {
@@ -119,7 +133,7 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
         begun.elapsed()
     };
     let usual = timed(home.plain_cargo(&project::mini(&home, "plain"), &build));
-    let doctor = || String::from_utf8(home.command(KACHE).arg("doctor").output().unwrap().stdout).unwrap();
+    let doctor = || doctor(&home);
     // A salt makes misses of what would be hits: it is compilers then that nobody can note.
     for salt in ["", "new"] {
         let frozen = Frozen::new(&volume);
@@ -140,4 +154,38 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
         eventually("the disk answers", || !doctor().contains("its disk"));
     }
     home.cargo(&project::mini(&home, "last"), &build).ok_unwatched();
+}
+
+/// From now on everything fails on it, reading too, as on a disk that was pulled.
+fn pull(volume: &Volume) {
+    /// `EXT4_IOC_SHUTDOWN`, and the way that writes nothing more.
+    const SHUTDOWN: libc::c_ulong = 0x8004_587d;
+    const WITHOUT_FLUSHING: u32 = 2;
+    let root = fs::File::open(&volume.mountpoint).unwrap();
+    // SAFETY: the descriptor is open, and the request reads the word that it is given.
+    let outcome = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &WITHOUT_FLUSHING) };
+    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn sto_07_a_disk_that_is_dead_costs_nothing_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+    let home = with_store_on(&volume);
+    let build = ["build", "--workspace"];
+    let tree = project::mini(&home, "a");
+    home.cargo(&tree, &build).ok();
+    pull(&volume);
+    for name in ["b", "c"] {
+        let tree = project::mini(&home, name);
+        home.cargo(&tree, &build).ok_unwatched();
+        assert_eq!(tree.prints("target/debug/app"), PRINTS);
+    }
+    let said = doctor(&home);
+    assert!(said.contains("WRONG") && said.contains("Input/output error"), "{said}");
+    // Nor does a daemon that only then begins, and cannot open the store.
+    home.kill_daemon();
+    home.cargo(&project::mini(&home, "d"), &build).ok_unwatched();
+    let said = doctor(&home);
+    assert!(said.contains("WRONG") && said.contains("Input/output error"), "{said}");
 }
