@@ -60,6 +60,25 @@ fn dmn_03_a_mistake_in_the_configuration_passes_by_and_the_doctor_names_it() {
     unit.misses();
 }
 
+#[test]
+fn key_04_an_input_that_cannot_be_read_passes_by_and_the_doctor_names_it() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/x.rs", "pub fn f() {}").write("kache.toml", "extra_inputs = [\"round\"]\n");
+    std::os::unix::fs::symlink("round", tree.path().join("round")).unwrap();
+    let unit = Unit::lib(&home, &tree, "x").env("CARGO_MANIFEST_DIR", tree.text());
+    let doctor = || {
+        let said = home.command(KACHE).arg("doctor").current_dir(tree.path()).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    unit.passes("unknown_input");
+    let said = doctor();
+    assert!(said.contains("1 crate was passed on") && said.contains("ws/round`"), "{said}");
+    tree.remove("round").write("round", "");
+    assert_eq!(unit.kache().ok().only_call().result, "miss");
+    assert!(!doctor().contains("passed on"), "it is cached again");
+}
+
 /// A wrapper that leaves a note.
 fn other_wrapper(dir: &Path) -> String {
     let path = dir.join("other");

@@ -4,6 +4,7 @@
 //! directories and starts the daemon, which clears away what a dead one left. `--probe`
 //! compiles a crate of its own twice.
 
+mod calls;
 mod cargo;
 mod daemon;
 mod finding;

@@ -1,7 +1,7 @@
 //! The order in which things are looked at, and what becomes of it.
 
 use super::finding::{Finding, State, text};
-use super::{cargo, daemon, mend, observer, probe, settings, volume};
+use super::{calls, cargo, daemon, mend, observer, probe, settings, volume};
 use crate::cli::args::DoctorArgs;
 use crate::cli::exit_codes::{OK, UNWELL};
 use crate::cli::failure::Outcome;
@@ -24,6 +24,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs) -> Outcome {
         findings.extend(daemon::look(settings));
         findings.extend(volume::look(settings, current_dir.as_deref()));
         findings.push(observer::look(settings));
+        findings.extend(calls::look(settings));
         if args.probe {
             findings.extend(probe::probe(settings, current_dir.as_deref()));
         }
