@@ -115,7 +115,7 @@ impl EditOptions {
 #[derive(Args, Debug)]
 pub(crate) struct ScaleOptions {
     /// Instead, compile so many small crates, one by one, and say what memory the daemon holds
-    /// then; 50,000 take half an hour on two cores.
+    /// then.
     #[arg(long)]
     pub(crate) entries: Option<usize>,
     /// Where the builds and caches lie; by default beside this program.

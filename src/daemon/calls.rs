@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kache_client::control::{Compile, Noted, Ran, reply};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
@@ -29,7 +29,6 @@ pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
 /// How long storing a result may take, with nobody but other calls of the same action waiting.
-/// A gigabyte takes a second or two.
 const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
 /// How long after the daemon's start calls wait for the store to be open.
@@ -273,9 +272,12 @@ impl Desk {
             follower.landed().await;
         }
         let Ok(permit) = Arc::clone(&self.publishers).acquire_owned().await else { return };
-        // Held for as long as it takes, not only for as long as it is waited for.
-        let publish = move |pipeline: &Pipeline, _: OwnedSemaphorePermit| pipeline.publish(publishing);
-        let _ = self.in_time(PUBLISH_MAX, move |pipeline| publish(pipeline, permit)).await;
+        let publish = move |pipeline: &Pipeline| {
+            // Held for as long as it takes, not only for as long as it is waited for.
+            let _permit = permit;
+            pipeline.publish(publishing);
+        };
+        let _ = self.in_time(PUBLISH_MAX, publish).await;
     }
 
     /// An answer, or that there is none.

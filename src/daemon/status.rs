@@ -31,9 +31,12 @@ pub(super) fn compose(
 ) -> DaemonStatus {
     let held = store.map(Store::status).unwrap_or_default();
     let mut troubles: Vec<_> = core.troubles().into_iter().chain(facts.troubles.clone()).collect();
-    // What upkeep met, the store may have noted too.
-    let others = held.troubles.into_iter().filter(|trouble| !troubles.contains(trouble)).collect::<Vec<_>>();
-    troubles.extend(others);
+    for trouble in held.troubles {
+        // What upkeep met, the store may have noted too.
+        if !troubles.contains(&trouble) {
+            troubles.push(trouble);
+        }
+    }
     let limit_bytes = if store.is_some() { held.limit_bytes } else { facts.limit_bytes };
     DaemonStatus {
         pid: facts.identity.pid,

@@ -57,6 +57,10 @@ impl Askers {
         let place = |name: &Vec<u8>| task.cwd.join(OsStr::from_bytes(name));
         let sources: Vec<PathBuf> = info.files.iter().map(place).collect();
         let used = if macros.uses_unknown { None } else { of_used(actions, inputs)? };
+        // Then there is nothing to be told and nothing to be kept.
+        if names.is_empty() && used.is_none() {
+            return Ok(None);
+        }
         let own = Sources::read(&sources, &names);
         Ok(Some(Askers { own, used, is_proc_macro: macros.is_proc_macro }))
     }

@@ -104,8 +104,7 @@ fn occupied(dirs: &[PathBuf], space: Space) -> Result<u64> {
     if space == Space::Files {
         return bytes_on_disk(dirs);
     }
-    let mut parents = dirs.iter().filter_map(|dir| dir.parent());
-    let volume = parents.next().context("there is nothing to measure")?;
+    let volume = dirs.first().and_then(|dir| dir.parent()).context("there is nothing to measure")?;
     let before = used_bytes(volume)?;
     for dir in dirs.iter().filter(|dir| dir.exists()) {
         fs::remove_dir_all(dir).with_context(|| format!("failed to remove `{}`", dir.display()))?;
