@@ -120,7 +120,8 @@ variables! {
     /// The user's configuration file, in place of `$XDG_CONFIG_HOME/kache/config.toml`. It must
     /// exist.
     KACHE_CONFIG;
-    /// `never`: no daemon is asked or started by compiler calls and `kache verify`; each opens the store for itself.
+    /// `never`: no daemon is asked or started by compiler calls and `kache verify`; each opens the
+    /// store for itself.
     KACHE_DAEMON;
     /// Cargo's home, whose `config.toml` `kache init` changes; `~/.cargo` if it is not set.
     CARGO_HOME;

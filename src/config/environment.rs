@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::env_vars::{self, ALL, HOME, PREFIX, Variable, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME};
+use super::env_vars::{
+    self, ALL, HOME, KACHE_DAEMON, PREFIX, Variable, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME,
+};
 
 /// The documented variables that are set, and the names of those that look like ours.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,11 @@ impl Environment {
     /// makes a difference with some.
     pub fn is_emptied(&self, variable: Variable) -> bool {
         self.emptied.contains(variable.name)
+    }
+
+    /// Whether a daemon may be asked and started for a compile.
+    pub fn may_have_daemon(&self) -> bool {
+        self.get(KACHE_DAEMON).is_none_or(|value| value != "never")
     }
 
     /// Variables that begin like ours and mean nothing.

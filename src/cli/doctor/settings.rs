@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, State};
 use crate::config::{
-    Config, ConfigErrors, DECLARATION_FILE, Declared, Environment, Key, Settings, Sources, Value, env_vars,
-    load,
+    Config, ConfigErrors, DECLARATION_FILE, Declared, Environment, Key, Settings, Sources, Value, load,
 };
 
 const SUBJECT: &str = "configuration";
@@ -27,7 +26,7 @@ pub(super) fn look(
         Finding::new(State::Warning, SUBJECT, what).hint("docs/configuration.md lists them all")
     }));
     findings.extend(config.ok().iter().flat_map(standing_aside));
-    if environment.get(env_vars::KACHE_DAEMON).is_some_and(|value| value == "never") {
+    if !environment.may_have_daemon() {
         let what = "KACHE_DAEMON=never: every compile opens the store for itself, which takes longer";
         findings.push(Finding::new(State::Warning, SUBJECT, what));
     }

@@ -86,7 +86,7 @@ pub(super) struct Verifier {
 impl Verifier {
     /// With the daemon of these settings, which is started if none runs and one may be.
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let knower = match may_have_daemon() {
+        let knower = match Environment::of_process().may_have_daemon() {
             true => {
                 let (mut session, _) = starter::starter(settings)?.ensure(starter::deadline())?;
                 wait_for_store(&mut session)?;
@@ -235,11 +235,6 @@ fn differing(found: verdict::Disagreed) -> Vec<Differing> {
         made_bytes: one.made_bytes,
     };
     found.outputs.into_iter().map(one).collect()
-}
-
-/// Whether a daemon may be asked or started, as for compiler calls.
-fn may_have_daemon() -> bool {
-    Environment::of_process().get(env_vars::KACHE_DAEMON).is_none_or(|value| value != "never")
 }
 
 fn garbled() -> Failure {
