@@ -71,6 +71,28 @@ fn it_looks_and_changes_nothing() {
 }
 
 #[test]
+fn where_no_daemon_may_be_none_is_started() {
+    let home = Home::new();
+    let (said, code) = home.doctor(&["--fix"], &[("KACHE_DAEMON", "never")]);
+    assert_line(&said, &["mended", "store", "made"]);
+    assert_line(&said, &["note", "daemon", "none runs, and no compile may start one"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!home.path("sockets").exists());
+}
+
+#[test]
+fn sto_07_a_disk_that_does_not_answer_is_not_waited_for() {
+    let home = Home::new();
+    let cache = home.path("cache");
+    fs::create_dir(&cache).unwrap();
+    // Whoever opens this waits for somebody who writes.
+    nix::unistd::mkfifo(&cache.join("VERSION"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (said, code) = home.doctor(&["--probe"], &[("KACHE_CACHE_DIR", cache.to_str().unwrap())]);
+    assert_line(&said, &["WRONG", "store", "HOME/cache` cannot be read: its disk does not answer"]);
+    assert_eq!(code, 6, "{said}");
+}
+
+#[test]
 fn key_23_where_nothing_can_be_observed_it_says_so() {
     let home = Home::new();
     let cache = home.path("a cache");

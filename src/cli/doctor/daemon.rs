@@ -14,10 +14,13 @@ use crate::config::Settings;
 const SUBJECT: &str = "daemon";
 const STORE: &str = "store";
 
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) fn look(settings: &Settings, may_have_one: bool) -> Vec<Finding> {
     let session = Session::open(&settings.place, Intent::Look, Instant::now() + HELLO_WAIT_MAX);
     let mut session = match session {
         Ok(session) => session,
+        Err(ConnectError::NotRunning) if !may_have_one => {
+            return vec![Finding::new(State::Note, SUBJECT, "none runs, and no compile may start one")];
+        }
         Err(ConnectError::NotRunning) => return vec![absent(settings)],
         Err(error) => return vec![unreachable(error)],
     };

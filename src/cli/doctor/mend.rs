@@ -12,7 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::starter;
 use crate::config::Settings;
 
-pub(super) fn mend(settings: &Settings) -> Vec<Finding> {
+pub(super) fn mend(settings: &Settings, may_have_daemon: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let cache_dir = settings.place.cache_dir();
     if !cache_dir.exists() {
@@ -23,6 +23,9 @@ pub(super) fn mend(settings: &Settings) -> Vec<Finding> {
                 Finding::new(State::Wrong, "store", what)
             }
         });
+    }
+    if !may_have_daemon {
+        return findings;
     }
     let started = starter::starter(settings)
         .and_then(|starter| starter.ensure(starter::deadline()).map_err(Failure::from));

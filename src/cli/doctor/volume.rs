@@ -1,9 +1,11 @@
 //! The disk: whether the store can be written, has room, lies well, and whether the clock
 //! fits the files.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -19,10 +21,36 @@ const AHEAD_MAX: Duration = Duration::from_secs(60);
 /// No clock that is right says an earlier moment: kache was written later. 2026-01-01.
 const EARLIEST: Duration = Duration::from_secs(1_767_225_600);
 
+/// How long a disk may take to say how a file of the store begins.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Files that every store has. The names on a disk that was pulled may still be known, what is in
+/// them is not.
+const ALWAYS_THERE: [&str; 2] = ["lock", "VERSION"];
+
+/// What helps where it is somebody else's.
+const OWNERSHIP: &str = "correct its owner or permissions, or set `cache.dir`";
+
+/// What helps where the disk is at fault.
+const ANOTHER_DISK: &str =
+    "the system's log may say what is wrong with the disk; `cache.dir` chooses another";
+
+/// That the store's disk does not answer, if it does not: whoever looked further would wait, too.
+pub(super) fn silence(cache_dir: &Path) -> Option<Finding> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let dir = cache_dir.to_owned();
+    // It waits for as long as the disk does, or until this process ends.
+    std::thread::spawn(move || sender.send(read(&dir).is_ok()));
+    receiver.recv_timeout(ANSWER_WAIT_MAX).err()?;
+    let what = format!("`{}` cannot be read: its disk does not answer", cache_dir.display());
+    Some(Finding::new(State::Wrong, "store", what).hint(ANOTHER_DISK))
+}
+
 pub(super) fn look(settings: &Settings, current_dir: Option<&Path>) -> Vec<Finding> {
     let cache_dir = settings.place.cache_dir();
     let there = nearest(cache_dir);
-    let mut findings: Vec<Finding> = writable(cache_dir, &there).into_iter().collect();
+    let unusable = writable(cache_dir, &there).or_else(|| unreadable(cache_dir));
+    let mut findings: Vec<Finding> = unusable.into_iter().collect();
     findings.push(room(settings, &there));
     findings.extend(current_dir.and_then(|dir| sharing(&there, dir)));
     findings.push(clock(cache_dir, current_dir, SystemTime::now()));
@@ -43,7 +71,30 @@ fn writable(cache_dir: &Path, there: &Path) -> Option<Finding> {
     let may = access(there, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK);
     let error = may.err()?;
     let what = format!("`{}` cannot be written: {}", there.display(), error.desc());
-    wrong(what, "correct its owner or permissions, or set `cache.dir`")
+    wrong(what, OWNERSHIP)
+}
+
+fn unreadable(cache_dir: &Path) -> Option<Finding> {
+    let (path, error) = read(cache_dir).err()?;
+    let hint = if error.kind() == ErrorKind::PermissionDenied { OWNERSHIP } else { ANOTHER_DISK };
+    let what = format!("`{}` cannot be read: {error}", path.display());
+    Some(Finding::new(State::Wrong, "store", what).hint(hint))
+}
+
+/// Reads a little of what every store has. What is not there yet is no error.
+fn read(cache_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let listed = fs::read_dir(cache_dir).and_then(|mut entries| entries.next().transpose().map(drop));
+    let files = ALWAYS_THERE.map(|name| cache_dir.join(name));
+    let begins = |path: &PathBuf| File::open(path).and_then(|mut file| file.read(&mut [0]).map(drop));
+    let tried = files.iter().map(|path| (path.clone(), begins(path)));
+    let tried = std::iter::once((cache_dir.to_owned(), listed)).chain(tried);
+    for (path, outcome) in tried {
+        match outcome {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err((path, error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn room(settings: &Settings, there: &Path) -> Finding {
@@ -200,6 +251,28 @@ mod tests {
         assert!(writable(&file, &nearest(&file)).unwrap().what.ends_with("is not a directory"));
         assert_eq!(writable(&dir.path().join("new"), dir.path()), None);
         assert_eq!(nearest(&dir.path().join("a/b/c")), dir.path());
+    }
+
+    #[test]
+    fn sto_07_a_disk_that_cannot_be_read_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        assert_eq!((silence(&cache), unreadable(&cache)), (None, None));
+        fs::create_dir(&cache).unwrap();
+        fs::write(cache.join("lock"), "").unwrap();
+        assert_eq!((silence(&cache), unreadable(&cache)), (None, None));
+        // It can be opened, and fails when it is read.
+        fs::create_dir(cache.join("VERSION")).unwrap();
+        assert_eq!(silence(&cache), None);
+        let found = unreadable(&cache).unwrap();
+        assert!(found.what.contains("VERSION` cannot be read: Is a directory"), "{found:?}");
+        // Whoever opens this waits for somebody who writes.
+        fs::remove_dir(cache.join("VERSION")).unwrap();
+        nix::unistd::mkfifo(&cache.join("VERSION"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let begun = std::time::Instant::now();
+        let found = silence(&cache).unwrap();
+        assert!(found.what.ends_with("its disk does not answer"), "{found:?}");
+        assert!(begun.elapsed() < 10 * ANSWER_WAIT_MAX);
     }
 
     #[test]
