@@ -24,9 +24,9 @@ use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Tick
 /// thousandth of it.
 pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
 
-/// How long it may take to note how a compile went, which is one line in a file. The client
-/// waits as long.
-const FINISH_MAX: Duration = Duration::from_secs(1);
+/// How long it may take to note how a compile went, which is one line in a file. The client waits
+/// for a second of it: a result that is given up is lost, and a disk may stall for longer.
+const FINISH_MAX: Duration = Duration::from_secs(5);
 
 /// How long storing a result may take, with nobody but other calls of the same action waiting.
 const PUBLISH_MAX: Duration = Duration::from_secs(10);

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
+use crate::acting::{acting, waiting};
 use crate::home::{Home, KACHE, eventually};
 use crate::project::{self, PRINTS};
+use crate::report::Call;
 use crate::tree::assert_untouched;
 use crate::volume::Volume;
 
@@ -100,8 +102,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// What a disk that hangs may cost a build, once: a second until a compile is noted, five until
-/// an answer is given up.
+/// What a disk that hangs may cost a build, once: a second for the note of a compile, and five until
+/// an answer or a note is given up.
 const HANGING_MAX: Duration = Duration::from_secs(6);
 
 /// What another machine load may add to a build of seconds.
@@ -109,7 +111,11 @@ const NOISE: Duration = Duration::from_secs(8);
 
 /// The store alone lies on the volume.
 fn with_store_on(volume: &Volume) -> Home {
-    let cache = volume.mountpoint.join("cache");
+    with_store_in(volume, "cache")
+}
+
+fn with_store_in(volume: &Volume, name: &str) -> Home {
+    let cache = volume.mountpoint.join(name);
     let home = Home::without_daemon().with("KACHE_RESERVE", "0");
     let home = home.with("KACHE_CACHE_DIR", cache.to_str().unwrap());
     home.start();
@@ -154,6 +160,27 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
         eventually("the disk answers", || !doctor().contains("its disk"));
     }
     home.cargo(&project::mini(&home, "last"), &build).ok_unwatched();
+}
+
+#[test]
+fn dmn_03_a_disk_that_stalls_for_a_moment_costs_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+    // What a compiler asks for is not noted in a directory of such a name, so that it does not wait
+    // for the disk itself.
+    let home = with_store_in(&volume, "a cache");
+    let tree = home.tree("ws");
+    let unit = acting(&home, &tree).env("ACT", &format!("wait {}", tree.text()));
+    let child = unit.kache().spawn();
+    eventually("the compiler's waiting", || !waiting(&tree).is_empty());
+    let frozen = Frozen::new(&volume);
+    tree.write("go", "");
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(!doctor(&home).contains("its disk"), "it was given up within a moment");
+    drop(frozen);
+    let stored = |call: &Call| call.result == "miss" && !call.action.is_empty();
+    eventually("the miss is on record", || home.new_calls().iter().any(stored));
+    assert!(unit.kache().ok().only_call().is_hit());
 }
 
 /// From now on everything fails on it, reading too, as on a disk that was pulled.
