@@ -18,7 +18,7 @@ use super::explain::{Entry, Explainer};
 use super::material::{Leaf, Material, Step, leaf_path, root_property, walk};
 use super::observation::Observation;
 use super::text::{path_text, text};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Toolchain};
 use crate::invocation::Call;
 use crate::invocation::rustc::{Made, Probe, Rustc, Source, TargetArgument, Word};
 use crate::roles::{Form, Role, RolePath, Roots};
@@ -111,7 +111,7 @@ pub fn compose<'a>(
 ) -> Result<Query, ActionError> {
     let subject = subject.into();
     let material = Material {
-        arguments: Arguments::new(&subject, call, roots, paths).all(&inputs.toolchain.commit_hash)?,
+        arguments: Arguments::new(&subject, call, roots, paths).all(&inputs.toolchain)?,
         variables: variables(inputs),
         outputs: subject.made().iter().map(|made| output(&subject, call, roots, &made.path)).collect(),
         platform: platform(&subject, call, roots, inputs, paths),
@@ -172,12 +172,12 @@ impl<'a> Arguments<'a> {
         Arguments { subject, call, roots, paths, cwd, up: "../".repeat(depth) }
     }
 
-    fn all(&self, commit_hash: &str) -> Result<Vec<String>, ActionError> {
+    fn all(&self, toolchain: &Toolchain) -> Result<Vec<String>, ActionError> {
         let mut all = Vec::with_capacity(self.subject.rustc.words.len() + 12);
         all.extend(["env".to_owned(), "-C".to_owned(), path_text(&self.cwd.in_input_root())]);
-        all.push(self.absolute(&self.subject.rustc.driver));
+        all.push(self.absolute(&toolchain.called));
         if self.paths == Paths::Remapped {
-            self.remaps(commit_hash, &mut all);
+            self.remaps(&toolchain.commit_hash, &mut all);
         }
         for word in &self.subject.rustc.words {
             match word {

@@ -40,7 +40,7 @@ pub fn recall(entries: &[Entry], roots: &Roots) -> Option<Recalled> {
         ([rest @ .., "--error-format=json", json], Some(entry)) => (rest, presentation(entry, json)?),
         (rest, Some(entry)) => (rest, presentation(entry, "")?),
     };
-    let mut argv = vec![by_name(reader.argument(program)?, &cwd)];
+    let mut argv = vec![reader.argument(program)?];
     for argument in rest.iter().skip_while(|argument| is_remap_of_ours(argument)) {
         argv.push(reader.argument(argument)?);
     }
@@ -52,16 +52,6 @@ pub fn recall(entries: &[Entry], roots: &Roots) -> Option<Recalled> {
 
 fn of(entries: &[Entry], section: Section) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(move |entry| entry.section == section)
-}
-
-/// A program that was called by its bare name is keyed as if it lay in the directory of the
-/// call.
-fn by_name(program: OsString, cwd: &Path) -> OsString {
-    let path = Path::new(&program);
-    match path.file_name() {
-        Some(name) if path.parent() == Some(cwd) => name.to_owned(),
-        _ => program,
-    }
 }
 
 /// What is remapped by role stands right behind the program. It follows from the roots, so

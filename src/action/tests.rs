@@ -83,6 +83,7 @@ impl Checkout {
                 tree: digest(self.toolchain),
                 sysroot: "/t".into(),
                 driver: "/t/bin/rustc".into(),
+                called: "/t/bin/rustc".into(),
                 banner: "rustc 1.95.0".to_owned(),
                 commit_hash: "abc".to_owned(),
                 host: "x86_64-unknown-linux-gnu".to_owned(),
@@ -318,10 +319,11 @@ fn key_17_a_call_is_told_from_its_action_for_any_checkout() {
     assert_eq!(again.digest, a.query().digest, "{:?}", call.argv);
     let task = task(&rustc(&call), &call, &b.roots(), &again, Vec::new());
     assert_eq!(task.presentation, looks, "{:?}", call.argv);
-    // By its bare name, as cargo calls it.
+    // By its bare name, as cargo calls it: it is the same program.
     let bare = Call { argv: [&["rustc".into()], &a.call().argv[1..]].concat(), ..a.call() };
     let query = compose(&rustc(&bare), &bare, &a.roots(), &a.inputs(), a.paths).unwrap();
-    assert_eq!(recall(&explain(&query, &[]), &b.roots()).unwrap().argv[0], "rustc");
+    assert_eq!(query.digest, a.query().digest);
+    assert_eq!(recall(&explain(&query, &[]), &b.roots()).unwrap().argv[0], "/t/bin/rustc");
     // A root that this checkout has not.
     let fewer = Roots::new(b.roots().iter().filter(|root| root.role != Role::Cargo).cloned());
     assert_eq!(recall(&explain(&a.query(), &[]), &fewer), None);

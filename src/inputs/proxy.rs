@@ -21,13 +21,15 @@ const TOOLCHAIN_FILES: &[&str] = &["rust-toolchain", "rust-toolchain.toml"];
 /// What rustup is told of the call's environment.
 const VARIABLES: &[&str] = &["HOME", "PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 
-/// The file that a program's name means, and the file that runs in the end.
-pub(super) fn resolve(program: &Path, call: &Call, world: &DiskWorld) -> Result<PathBuf, Bypass> {
+/// The file that a program's name means, and the file that runs in the end: the same one, unless
+/// the first is a proxy.
+pub(super) fn resolve(program: &Path, call: &Call, world: &DiskWorld) -> Result<(PathBuf, PathBuf), Bypass> {
     let found = on_path(program, call).ok_or_else(|| unknown(program, "there is no such program"))?;
-    match is_proxy(&found) {
-        false => Ok(found),
-        true => behind_proxy(&found, call, world),
-    }
+    let real = match is_proxy(&found) {
+        false => found.clone(),
+        true => behind_proxy(&found, call, world)?,
+    };
+    Ok((found, real))
 }
 
 /// As `execvp` finds it.

@@ -87,6 +87,7 @@ pub(super) fn made_up_toolchain() -> Toolchain {
         tree: Digest::empty(DigestFunction::Blake3),
         sysroot: "/toolchain".into(),
         driver: "/toolchain/bin/rustc".into(),
+        called: "/toolchain/bin/rustc".into(),
         banner: "rustc".to_owned(),
         commit_hash: String::new(),
         host: "x86_64-unknown-linux-gnu".to_owned(),

@@ -307,7 +307,7 @@ fn key_12_a_proxy_is_resolved_once_for_each_toolchain_that_is_chosen() {
     let mut call = call(dir.path());
     call.env = environment([("HOME", home.as_os_str()), ("PATH", dir.path().as_os_str())]);
     testing::settle(&[&dir.path().join("rustup"), &settings]);
-    let resolve = |call: &_| proxy::resolve(Path::new("rustc"), call, &world).unwrap();
+    let resolve = |call: &_| proxy::resolve(Path::new("rustc"), call, &world).unwrap().1;
     for _ in 0..3 {
         assert_eq!(resolve(&call), bin.join("rustc"));
     }

@@ -41,9 +41,9 @@ const DRIVER_LIBRARY: &str = "librustc_driver";
 
 /// The toolchain that this call asks.
 pub fn toolchain(rustc: &Rustc, call: &Call, world: &DiskWorld) -> Result<Toolchain, Bypass> {
-    let driver = resolve(&rustc.driver, call, world)?;
+    let (called, driver) = resolve(&rustc.driver, call, world)?;
     let named =
-        if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)? };
+        if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)?.1 };
     let sysroot = sysroot_argument(rustc, call);
     let target = match &rustc.target {
         Some(TargetArgument::Triple(triple)) => Some(OsString::from(triple)),
@@ -57,7 +57,18 @@ pub fn toolchain(rustc: &Rustc, call: &Call, world: &DiskWorld) -> Result<Toolch
     let fact = world.fact(question, || {
         Finder { world, driver: &driver, rustc: &named, call }.find(sysroot.as_deref(), target.as_deref())
     })?;
-    decode(&fact.value, driver).ok_or_else(|| unknown(&named, "what is known of it is damaged"))
+    let mut found =
+        decode(&fact.value, driver).ok_or_else(|| unknown(&named, "what is known of it is damaged"))?;
+    found.called = if called == found.driver { in_its_place(&found) } else { called };
+    Ok(found)
+}
+
+/// A toolchain by another name, as a link gives it, is the same toolchain.
+fn in_its_place(Toolchain { driver, sysroot, .. }: &Toolchain) -> PathBuf {
+    let is_below = |path: &Path| path.starts_with(sysroot);
+    let is_it = |real: &PathBuf| is_below(real) && real.file_name() == driver.file_name();
+    let real = if is_below(driver) { None } else { driver.canonicalize().ok().filter(is_it) };
+    real.unwrap_or_else(|| driver.clone())
 }
 
 /// `--sysroot`, or what stands for it with clippy.
@@ -266,6 +277,7 @@ fn decode(value: &[u8], driver: PathBuf) -> Option<Toolchain> {
     Some(Toolchain {
         tree: reader.digest()?,
         sysroot: reader.path()?,
+        called: driver.clone(),
         driver,
         banner: reader.text()?,
         commit_hash: reader.text()?,

@@ -33,6 +33,9 @@ pub struct Toolchain {
     pub sysroot: PathBuf,
     /// The program that runs, below the sysroot or elsewhere.
     pub driver: PathBuf,
+    /// What stands for it in a key, whatever name or link it was called by: itself, or rustup's
+    /// proxy, since that sets variables which a compiler without it does not see.
+    pub called: PathBuf,
     /// `rustc 1.95.0 (…)`, for people.
     pub banner: String,
     /// The commit it was built from; empty if it does not say.

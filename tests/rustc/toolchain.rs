@@ -168,6 +168,34 @@ fn key_12_behind_rustups_own_proxy_the_compiler_counts() {
 }
 
 #[test]
+fn key_17_a_compiler_is_the_same_by_whatever_name() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/which.rs", "fn main() { println!(\"ran\") }");
+    let unit = Unit::bin(&home, &tree, "which");
+    assert_eq!(unit.misses(), "ran");
+    assert_eq!(unit.clone().compiler("rustc".as_ref()).hits(), "ran");
+    // A file that a name on `PATH` does not mean.
+    tree.write("rustc", "");
+    assert_eq!(unit.compiler("rustc".as_ref()).hits(), "ran");
+}
+
+#[test]
+fn key_06_what_rustups_proxy_sets_is_there_behind_it_only() {
+    let Some((proxy, rustup_home)) = rustup() else {
+        return println!("skipped: this machine has no rustup");
+    };
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/which.rs", "fn main() { println!(\"{:?}\", option_env!(\"RUSTUP_TOOLCHAIN\")) }");
+    let unit = Unit::bin(&home, &tree, "which").env("RUSTUP_HOME", rustup_home.to_str().unwrap());
+    for compiler in [&proxy, &rustc(), &proxy, &rustc()] {
+        unit.clone().compiler(compiler).compare();
+    }
+    assert_eq!(unit.hits(), "None");
+}
+
+#[test]
 fn key_16_a_profile_counts_by_content() {
     let home = Home::new();
     let (tree, far) = (home.tree("ws"), home.tree("far/away/ws"));
