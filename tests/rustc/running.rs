@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use crate::acting::{acting, waiting};
 use crate::home::{Home, eventually};
 use crate::project;
+use crate::report::Call;
 use crate::unit::Unit;
 
 #[test]
@@ -155,23 +156,26 @@ fn rst_10_a_failed_compile_is_not_stored() {
 fn rst_10_a_build_scripts_trials_are_answered() {
     let [with, without] = Home::of_both_kinds();
     // As autocfg does: the source on standard input, a name that is different every time, and
-    // some trials that are meant to fail.
+    // some trials that are meant to fail. And as rustix does: without a name.
     let script = r##"use std::io::Write as _;
-fn trial(source: &str) -> bool {
+fn trial(source: &str, is_named: bool) -> bool {
     let name = format!("autocfg_{:016x}_0", std::process::id());
     let wrapper = std::env::var_os("RUSTC_WRAPPER").filter(|w| !w.is_empty());
     let rustc = std::env::var_os("RUSTC").unwrap();
     let mut command = match wrapper { Some(w) => { let mut c = std::process::Command::new(w); c.arg(rustc); c } None => std::process::Command::new(rustc) };
-    command.args(["--crate-name", &name, "--crate-type=lib", "--emit=metadata", "-"]);
-    command.arg("--out-dir").arg(std::env::var_os("OUT_DIR").unwrap());
+    let out_dir = std::path::PathBuf::from(std::env::var_os("OUT_DIR").unwrap());
+    if is_named { command.args(["--crate-name", &name]).arg("--out-dir").arg(&out_dir); }
+    else { command.arg("-o").arg(out_dir.join("trial")); }
+    command.args(["--crate-type=lib", "--emit=metadata", "-"]);
     let mut child = command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
     child.wait().unwrap().success()
 }
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(good)\ncargo:rustc-check-cfg=cfg(bad)");
-    if trial("pub fn f() {}") { println!("cargo:rustc-cfg=good"); }
-    if trial("#![feature(never_type)] pub fn f() -> ! { loop {} }") { println!("cargo:rustc-cfg=bad"); }
+    let all = |source: &str| [true, false].map(|is_named| trial(source, is_named)) == [true; 2];
+    if all("pub fn f() {}") { println!("cargo:rustc-cfg=good"); }
+    if all("#![feature(never_type)] pub fn f() -> ! { loop {} }") { println!("cargo:rustc-cfg=bad"); }
 }
 "##;
     for (home, checkout) in [(&with, "a"), (&with, "b longer"), (&without, "a"), (&without, "b longer")] {
@@ -180,10 +184,10 @@ fn main() {
         tree.write("build.rs", script);
         let built = home.cargo(&tree, &["build"]).ok();
         assert_eq!(tree.prints("target/debug/prog"), "true false");
-        let trials: Vec<_> =
-            built.calls.0.iter().filter(|call| call.crate_name.starts_with("autocfg")).collect();
+        let is_trial = |call: &&Call| ["autocfg", "rust_out"].contains(&&*call.crate_name);
+        let trials: Vec<_> = built.calls.0.iter().filter(is_trial).collect();
         let runs: u64 = trials.iter().map(|call| call.compiler_runs + call.probe_runs).sum();
-        assert_eq!(runs, if checkout == "a" { 2 } else { 0 }, "{trials:#?}");
+        assert_eq!((trials.len(), runs), (4, if checkout == "a" { 4 } else { 0 }), "{trials:#?}");
     }
 }
 

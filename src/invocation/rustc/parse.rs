@@ -292,8 +292,11 @@ impl Reader {
         let refuse = |detail: &str| Err(Bypass::new(Reason::UncacheableOption, detail));
         let rustc = &mut self.rustc;
         if rustc.crate_name.is_empty() {
-            // The name may stand in the source.
-            return refuse("no `--crate-name`");
+            // The name may stand in the source, or be that of its file.
+            match probe::unnamed(&rustc.source, call) {
+                Some(name) => name.clone_into(&mut rustc.crate_name),
+                None => return refuse("no `--crate-name`"),
+            }
         }
         if matches!(&rustc.target, Some(TargetArgument::Triple(_)))
             && call.env.get("RUST_TARGET_PATH").is_some_and(|value| !value.is_empty())

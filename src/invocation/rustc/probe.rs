@@ -11,6 +11,9 @@ use crate::invocation::{Bypass, Call, Reason};
 /// What autocfg calls its trials, before something random.
 const RANDOM_NAME_START: &str = "autocfg_";
 
+/// What rustc calls a crate that has no name and comes from standard input, as rustix's trials do.
+const NAME_OF_UNNAMED: &str = "rust_out";
+
 /// The longest source of a trial that is looked at. The largest known has 5 KB.
 const TRIAL_BYTES_MAX: usize = 256 << 10;
 
@@ -66,6 +69,13 @@ pub(super) fn sort(rustc: Rustc, call: &Call, read: Read<'_>) -> Result<Parsed, 
         Source::Stdin => Err(Bypass::new(Reason::Stdin, rustc.crate_name)),
         Source::File(_) => Ok(Parsed::Compile(Box::new(rustc))),
     }
+}
+
+/// The name of a crate that is given none, if its source gives it none either.
+pub(super) fn unnamed(source: &Source, call: &Call) -> Option<&'static str> {
+    let text = call.stdin.as_ref().filter(|_| *source == Source::Stdin)?;
+    let is_named = std::str::from_utf8(text).is_ok_and(|text| text.contains("crate_name"));
+    (!is_named).then_some(NAME_OF_UNNAMED)
 }
 
 fn is_trial(rustc: &Rustc, call: &Call, read: Read<'_>) -> bool {

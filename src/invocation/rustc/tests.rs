@@ -290,6 +290,15 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
     assert!(!probe.is_question);
     assert_eq!(probe.random_name.as_deref(), Some("autocfg_0123456789abcdef_0"));
 
+    let mut rustix =
+        script(call("--crate-type=rlib --emit=metadata -o /a/target/debug/build/x/out/rustix_test -"));
+    for (source, name) in [("fn f() {}", Some("rust_out")), ("#![crate_name = \"x\"] fn f() {}", None)] {
+        rustix.stdin = Some(source.into());
+        let parsed = parse_with(&rustix, &[]);
+        let found = if let Parsed::Probe(probe) = &parsed { Some(&*probe.rustc.crate_name) } else { None };
+        assert_eq!(found, name, "{parsed:?}");
+    }
+
     let anyhow = "--edition=2018 --crate-name=anyhow --crate-type=lib --emit=dep-info,metadata --cap-lints=allow \
         --out-dir /a/target/debug/build/x/out/probe --cfg=anyhow_build_probe src/nightly.rs";
     for (source, is_probe) in [
