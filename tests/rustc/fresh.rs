@@ -1,6 +1,7 @@
 //! What cargo makes of restored files: RST-01, RST-02, RST-12, and what is shared (KEY-17).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::home::Home;
@@ -127,6 +128,30 @@ fn rst_01_after_a_build_by_a_profile_of_ones_own_nothing_is_left_to_do() {
 fn rst_01_after_examples_and_benches_nothing_is_left_to_do() {
     in_three_worktrees(&["build", "--workspace", "--examples"], None);
     in_three_worktrees(&["bench", "--workspace", "--no-run"], Some("target/release/app"));
+}
+
+#[test]
+fn rst_01_tests_and_benches_without_a_harness_are_found_again() {
+    let home = Home::new();
+    for place in ["a", "longer/b"] {
+        let tree = project::program(&home, place, "fn main() {}");
+        let target = |kind: &str| format!("[[{kind}]]\nname = \"own_{kind}\"\nharness = false\n");
+        let manifest = fs::read_to_string(tree.join("Cargo.toml")).unwrap();
+        tree.write("Cargo.toml", [manifest, target("test"), target("bench")].concat());
+        for path in ["tests/own_test.rs", "benches/own_bench.rs"] {
+            tree.write(path, "fn main() { println!(\"ran {}\", cfg!(test)) }");
+        }
+        for line in [&["test"][..], &["bench"]] {
+            let built = home.cargo(&tree, line).ok();
+            assert!(built.stdout.contains("ran true"), "{built:#?}");
+            if place == "a" {
+                built.expect_all_misses();
+            } else {
+                built.expect_all_hits();
+            };
+            home.cargo(&tree, &[line, &["--no-run"]].concat()).ok().expect_silent();
+        }
+    }
 }
 
 #[test]
@@ -259,7 +284,7 @@ fn rst_12_nothing_is_dated_later_than_now() {
     for tree in [&one, &two] {
         // A checkout from a machine whose clock is wrong.
         for path in ["util/src/lib.rs", "kcore/src/data.txt", "Cargo.toml"] {
-            let file = std::fs::File::options().append(true).open(tree.join(path)).unwrap();
+            let file = fs::File::options().append(true).open(tree.join(path)).unwrap();
             file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1_000_000)).unwrap();
         }
         home.cargo(tree, &["build"]).ok();

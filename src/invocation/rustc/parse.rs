@@ -273,7 +273,7 @@ impl Reader {
         if let Some(refused) = self.refused.take() {
             return Err(refused);
         }
-        self.settle(call)?;
+        self.settle(call, read)?;
         made(&mut self, call, read)?;
         probe::sort(self.rustc, call, read)
     }
@@ -288,7 +288,7 @@ impl Reader {
         Ok(())
     }
 
-    fn settle(&mut self, call: &Call) -> Result<(), Bypass> {
+    fn settle(&mut self, call: &Call, read: Read<'_>) -> Result<(), Bypass> {
         let refuse = |detail: &str| Err(Bypass::new(Reason::UncacheableOption, detail));
         let rustc = &mut self.rustc;
         if rustc.crate_name.is_empty() {
@@ -309,13 +309,25 @@ impl Reader {
         rustc.emit.sort_by_key(|emit| emit.kind);
         if rustc.crate_types.is_empty() {
             let may_be_named_in_source = !rustc.is_test && rustc.emits(EmitKind::Link);
-            if may_be_named_in_source && !self.has_crate_type {
+            // Cargo names none for tests and benches without a harness.
+            if may_be_named_in_source
+                && !self.has_crate_type
+                && !names_no_crate_type(&rustc.source, call, read)
+            {
                 return Err(Bypass::new(Reason::CrateType, "no `--crate-type`"));
             }
             rustc.crate_types.push(CrateType::Bin);
         }
         Ok(())
     }
+}
+
+/// Whether a source can be read and does not say of which type its crate is. It counts by content,
+/// so what is found in it holds for all that is found by it.
+fn names_no_crate_type(source: &Source, call: &Call, read: Read<'_>) -> bool {
+    let Source::File(path) = source else { return false };
+    let text = read(&call.cwd.join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| !text.contains("crate_type"))
 }
 
 /// Which program is called, and what follows it.

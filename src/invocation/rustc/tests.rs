@@ -193,6 +193,24 @@ fn key_10_what_is_unknown_is_passed_on_by_name() {
 }
 
 #[test]
+fn key_08_without_a_crate_type_the_source_decides() {
+    let line = "--crate-name n s.rs --cfg test -C extra-filename=-0011 --out-dir /o";
+    for (source, is_program) in [
+        ("fn main() {}", true),
+        ("#![crate_type = \"lib\"]", false),
+        ("#![cfg_attr(test, crate_type = \"lib\")] fn main() {}", false),
+    ] {
+        match parse_with(&call(line), &[("/a/s.rs", source)]) {
+            Parsed::Compile(rustc) => {
+                assert_eq!((names(&rustc), is_program), (vec!["/o/n-0011".into()], true));
+            }
+            Parsed::Bypass(bypass) => assert_eq!((bypass.reason, is_program), (Reason::CrateType, false)),
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn key_09_the_processor_of_this_machine_is_not_a_key() {
     for flags in
         ["-C target-cpu=native", "-Ctarget_cpu=native", "--codegen=target-cpu=native", "-Ztune-cpu=native"]
