@@ -71,6 +71,16 @@ fn it_looks_and_changes_nothing() {
 }
 
 #[test]
+fn a_fallback_that_is_not_there_is_named() {
+    let home = Home::new();
+    let (said, code) = home.doctor(&[], &[("KACHE_FALLBACK", "other-wrapper"), ("PATH", "/usr/bin:/bin")]);
+    assert_line(&said, &["warning", "there is no program `other-wrapper`", "(KACHE_FALLBACK)"]);
+    assert_eq!(code, 0, "{said}");
+    let (said, _) = home.doctor(&[], &[("KACHE_FALLBACK", "env"), ("PATH", "/usr/bin:/bin")]);
+    assert!(!said.contains("cache.fallback"), "{said}");
+}
+
+#[test]
 fn where_no_daemon_may_be_none_is_started() {
     let home = Home::new();
     let (said, code) = home.doctor(&["--fix"], &[("KACHE_DAEMON", "never")]);

@@ -34,7 +34,7 @@ pub(super) fn read(_rustc: &Rustc, call: &Call) -> Result<Found, Bypass> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
         Err(error) => return Err(unknown(&path, &error.to_string())),
     };
-    let declared = Declared::read(&text, &path).map_err(|errors| unknown(&path, &errors.to_string()))?;
+    let declared = Declared::read(&text, &path).map_err(|errors| mistaken(&errors.to_string()))?;
     let mut found = Found { files: vec![path], variables: Vec::new() };
     for glob in &declared.extra_inputs {
         walk(&dir, Path::new(""), glob, 0, &mut found.files)?;
@@ -46,8 +46,12 @@ pub(super) fn read(_rustc: &Rustc, call: &Call) -> Result<Found, Bypass> {
 }
 
 fn unknown(path: &Path, why: &str) -> Bypass {
-    let why = why.lines().next().unwrap_or_default();
-    Bypass::new(Reason::UnknownInput, format!("{}: {why}", path.display()))
+    mistaken(&format!("{}: {why}", path.display()))
+}
+
+/// What is wrong, in words that name the place; hints follow on lines of their own.
+fn mistaken(what: &str) -> Bypass {
+    Bypass::new(Reason::UnknownInput, what.lines().next().unwrap_or_default())
 }
 
 /// Whatever cannot be looked at makes the package uncacheable (KEY-04).

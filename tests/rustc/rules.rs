@@ -75,6 +75,12 @@ fn key_04_an_input_that_cannot_be_read_passes_by_and_the_doctor_names_it() {
     let said = doctor();
     assert!(said.contains("1 crate was passed on") && said.contains("ws/round`"), "{said}");
     tree.remove("round").write("round", "");
+    tree.write("kache.toml", "extra_inputs = [");
+    unit.passes("unknown_input");
+    let said = doctor();
+    assert!(said.contains(&format!(": {}/kache.toml:1:", tree.text())), "{said}");
+    assert!(!said.contains("kache.toml: "), "the place is named once: {said}");
+    tree.write("kache.toml", "extra_inputs = [\"round\"]\n");
     assert_eq!(unit.kache().ok().only_call().result, "miss");
     assert!(!doctor().contains("passed on"), "it is cached again");
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::finding::{Finding, State};
+use crate::compile::find_program;
 use crate::config::{
-    Config, ConfigErrors, DECLARATION_FILE, Declared, Environment, Key, Settings, Sources, Value, load,
+    Config, ConfigErrors, DECLARATION_FILE, Declared, Environment, Key, Settings, Sources, Value, env_vars,
+    load,
 };
 
 const SUBJECT: &str = "configuration";
@@ -25,7 +27,8 @@ pub(super) fn look(
         let what = format!("there is no variable `{name}`");
         Finding::new(State::Warning, SUBJECT, what).hint("docs/configuration.md lists them all")
     }));
-    findings.extend(config.ok().iter().flat_map(standing_aside));
+    findings.extend(config.iter().flat_map(standing_aside));
+    findings.extend(config.iter().filter_map(|config| fallback(config, environment)));
     if !environment.may_have_daemon() {
         let what = "KACHE_DAEMON=never: every compile opens the store for itself, which takes longer";
         findings.push(Finding::new(State::Warning, SUBJECT, what));
@@ -56,6 +59,23 @@ fn standing_aside(config: &Config) -> Vec<Finding> {
         findings.push(Finding::new(State::Note, SUBJECT, what));
     }
     findings
+}
+
+/// Another wrapper that cannot be called. Builds go on without it and only the log says so, since
+/// a wrapper adds nothing to what its compiler says.
+fn fallback(config: &Config, environment: &Environment) -> Option<Finding> {
+    let named = config.get(Key::CacheFallback)?;
+    let Value::Program(program) = &named.value else { return None };
+    if find_program(program, environment.get(env_vars::PATH)).is_some() {
+        return None;
+    }
+    let what = format!(
+        "there is no program `{}`, and `cache.fallback` names it ({})",
+        program.display(),
+        named.origin
+    );
+    let hint = "install it, or unset `cache.fallback`: compilers are called without it";
+    Some(Finding::new(State::Warning, SUBJECT, what).hint(hint))
 }
 
 /// The declarations of the package here. A mistake in them makes it uncacheable.
