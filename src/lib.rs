@@ -1,6 +1,7 @@
 //! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
 
 pub mod action;
+pub mod cargo;
 pub mod cli;
 pub mod compile;
 pub mod config;
@@ -17,3 +18,4 @@ pub mod progress;
 pub mod publish;
 pub mod restore;
 pub mod roles;
+pub mod seeds;

@@ -56,6 +56,11 @@ mod generated {
                 include!("generated/kache.events.v1.rs");
             }
         }
+        pub mod seeds {
+            pub mod v1 {
+                include!("generated/kache.seeds.v1.rs");
+            }
+        }
     }
 }
 
@@ -69,6 +74,7 @@ pub use generated::google::{bytestream, rpc};
 pub use generated::grpc::health::v1 as health;
 pub use generated::kache::control::v1 as control;
 pub use generated::kache::events::v1 as events;
+pub use generated::kache::seeds::v1 as seeds;
 pub use prost::Message;
 #[cfg(feature = "reapi")]
 pub use prost_types as well_known;

@@ -30,6 +30,8 @@ pub struct CompileSettings {
     pub incremental_edits: bool,
     /// Incremental directories that have become useless are removed.
     pub clean_incremental: bool,
+    /// What cargo would ask for is laid down before it does.
+    pub seed: bool,
     /// One in how many hits is compiled again and compared; `None`: none.
     pub verify_sample: Option<NonZeroU64>,
     /// Another wrapper, for what is passed by: a bare name, or an absolute path.
@@ -166,6 +168,7 @@ impl CompileSettings {
             cache_executables: flag(config, Key::CacheExecutables),
             incremental_edits: flag(config, Key::CacheIncrementalEdits),
             clean_incremental: flag(config, Key::CacheCleanIncremental),
+            seed: flag(config, Key::CacheSeed),
             verify_sample,
             fallback,
             progress,

@@ -53,6 +53,8 @@ variables! {
     KACHE_INCREMENTAL_EDITS => CacheIncrementalEdits;
     /// `false`: incremental directories that kache makes useless are left where they are.
     KACHE_CLEAN_INCREMENTAL => CacheCleanIncremental;
+    /// `false`: nothing is laid down in an empty target directory before cargo asks for it.
+    KACHE_SEED => CacheSeed;
     /// Globs for source files that kache passes by, separated by commas.
     KACHE_EXCLUDE => CacheExclude;
     /// Globs for names of crates that kache passes by, separated by commas.

@@ -18,7 +18,9 @@ use super::activity::{Activity, InFlight};
 use super::core::ConnectionId;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::pipeline::{self, Begun, Client, Pipeline, Publishing, StoreSlot, Ticket, Verification};
+use crate::pipeline::{
+    self, Begun, Pipeline, Publishing, SEEDING_MAX, Seeding, Session, StoreSlot, Ticket, Verification,
+};
 
 /// How long finding an answer may take before the call goes on without one. A hit takes a
 /// thousandth of it.
@@ -33,6 +35,9 @@ const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
 /// How long after the daemon's start calls wait for the store to be open.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether a cargo has ended. Whoever wants what it leaves looks, too.
+const LOOK_AFTER_CARGO_EVERY: Duration = Duration::from_millis(200);
 
 /// How many results are stored at once.
 const PUBLISHERS_MAX: usize = 2;
@@ -109,7 +114,7 @@ impl Calls {
         &mut self,
         id: ConnectionId,
         compile: &Compile,
-        (replies, client): (Replies, Client),
+        (replies, client): (Replies, Option<i32>),
     ) {
         let Some(using) = self.using.clone() else { return };
         let (words, said) = mpsc::channel(WORDS_MAX);
@@ -137,9 +142,16 @@ impl Calls {
         self.clients.remove(&id);
     }
 
-    /// No more calls; those that wait or compile go on without us.
+    /// No more calls; those that wait or compile go on without us. What builds leave to others
+    /// is kept before the store is let go of.
     pub(super) fn end(&mut self) {
-        self.using = None;
+        if let Some(using) = self.using.take() {
+            let pipeline = self.pipeline();
+            spawn_blocking(move || {
+                pipeline.harvest();
+                drop(using);
+            });
+        }
         self.clients.clear();
     }
 
@@ -167,7 +179,7 @@ impl Calls {
 struct Course {
     desk: Arc<Desk>,
     replies: Replies,
-    client: Client,
+    client: Option<i32>,
     said: mpsc::Receiver<Word>,
     _using: mpsc::Sender<()>,
     _in_flight: InFlight,
@@ -182,6 +194,10 @@ impl Course {
                 Begun::Verify(reply, verification) => {
                     self.say(wire::reply(reply));
                     return self.verify(verification).await;
+                }
+                Begun::Seed(reply, seeding) => {
+                    self.say(wire::reply(reply));
+                    return self.seed(seeding).await;
                 }
                 Begun::Run(run, ticket) => {
                     self.say(wire::run(run));
@@ -219,10 +235,19 @@ impl Course {
     async fn verify(self, verification: Box<Verification>) {
         let desk = Arc::clone(&self.desk);
         drop(self);
-        let Ok(_place) = desk.to_verify.try_acquire() else { return };
-        let _permit = desk.verifiers.acquire().await;
-        let pipeline = Arc::clone(&desk.pipeline);
-        let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
+        desk.verify(*verification).await;
+    }
+
+    /// Its cargo waits for this as soon as it asks on.
+    async fn seed(self, seeding: Box<Seeding>) {
+        let over = seeding.over();
+        let laid = self.desk.in_time(SEEDING_MAX, move |pipeline| pipeline.seed(&seeding)).await;
+        over();
+        let desk = Arc::clone(&self.desk);
+        drop(self);
+        for verification in laid.unwrap_or_default() {
+            desk.verify(verification).await;
+        }
     }
 
     /// The ticket is dropped where the client is gone: whoever waits takes over.
@@ -245,7 +270,7 @@ impl Course {
 }
 
 impl Desk {
-    async fn begin(self: &Arc<Self>, call: &Arc<Call>, client: Client, namespace: &Bytes) -> Begun {
+    async fn begin(self: &Arc<Self>, call: &Arc<Call>, client: Option<i32>, namespace: &Bytes) -> Begun {
         if *self.overdue.borrow() > 0 {
             return refused(call, DISK_HANGS);
         }
@@ -262,7 +287,28 @@ impl Desk {
                 move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
             return self.answer_in_time(call, stand_aside).await;
         }
-        self.answer_in_time(call, move |pipeline| pipeline.begin(owned, client)).await
+        let begun = self.answer_in_time(call, move |pipeline| pipeline.begin(owned, client)).await;
+        for cargo in self.pipeline.unattended() {
+            tokio::spawn(Arc::clone(self).attend(cargo));
+        }
+        begun
+    }
+
+    /// Waits for a cargo's end: then what it leaves to others is kept.
+    async fn attend(self: Arc<Self>, cargo: Arc<Session>) {
+        while cargo.is_running() {
+            tokio::time::sleep(LOOK_AFTER_CARGO_EVERY).await;
+        }
+        let pipeline = Arc::clone(&self.pipeline);
+        let _ = spawn_blocking(move || pipeline.harvest()).await;
+    }
+
+    /// When it is its turn, if not too many wait for theirs.
+    async fn verify(&self, verification: Verification) {
+        let Ok(_place) = self.to_verify.try_acquire() else { return };
+        let _permit = self.verifiers.acquire().await;
+        let pipeline = Arc::clone(&self.pipeline);
+        let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
     }
 
     /// In its turn: after what it depends on, and not with too many at once, since those who

@@ -126,8 +126,8 @@ impl Engine for Embedded {
             self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client))
         };
         Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
-            // Nobody stays who could look into a hit.
-            Begun::Answer(reply) | Begun::Verify(reply, _) => wire::reply(reply),
+            // Nobody stays who could look into a hit, or lay down what is asked for next.
+            Begun::Answer(reply) | Begun::Verify(reply, _) | Begun::Seed(reply, _) => wire::reply(reply),
             Begun::Run(run, ticket) => {
                 self.ticket = Some(ticket);
                 wire::run(run)

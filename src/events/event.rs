@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::change::Change;
 
+/// The reason of a hit that no call asked for: it was laid down before cargo could.
+pub const SEEDED: &str = "seeded";
+
 /// What one call did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -17,7 +20,7 @@ pub struct Event {
     pub kind: String,
     /// How it went.
     pub outcome: Outcome,
-    /// Why it was passed on, missed or failed, by name; empty for hits.
+    /// Why it was passed on, missed or failed, by name; empty for hits, or [`SEEDED`].
     pub reason: String,
     /// In words.
     pub detail: String,

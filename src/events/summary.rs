@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Event, Outcome, Phase};
+use super::event::{Event, Outcome, Phase, SEEDED};
 
 /// The kind of a call that asks a compiler something and makes no crate.
 pub const PROBE: &str = "probe";
@@ -20,6 +20,8 @@ pub struct Summary {
     pub crates: u64,
     /// Probes that were not passed on.
     pub probes: u64,
+    /// Of the hits, those that were laid down before anybody asked.
+    pub seeded: u64,
     /// How often each thing happened to a crate; to a probe, for what was passed on.
     pub outcomes: BTreeMap<Outcome, u64>,
     /// Why calls were passed on, and how often.
@@ -112,6 +114,7 @@ impl Summary {
                 if outcome == Outcome::Miss {
                     *self.miss_reasons.entry(event.reason.clone()).or_default() += 1;
                 }
+                self.seeded += u64::from(outcome.is_hit() && event.reason == SEEDED);
                 // Who waited for another's compile says nothing about how fast a hit is.
                 if outcome.is_hit() && outcome != Outcome::Dup {
                     self.hits.push(event.elapsed);

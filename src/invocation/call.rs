@@ -34,6 +34,16 @@ impl Environment {
         self.0.get(name.as_ref()).map(OsString::as_os_str)
     }
 
+    /// Gives a variable a value.
+    pub fn set(&mut self, name: OsString, value: OsString) {
+        self.0.insert(name, value);
+    }
+
+    /// Takes a variable away.
+    pub fn unset(&mut self, name: impl AsRef<OsStr>) {
+        self.0.remove(name.as_ref());
+    }
+
     /// All variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))

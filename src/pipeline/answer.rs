@@ -8,6 +8,7 @@ use crate::invocation::Bypass;
 
 use super::flights::Follower;
 use super::pending::{Pending, Ticket};
+use super::seeding::Seeding;
 use super::verify::Verification;
 
 /// How a call began.
@@ -17,6 +18,8 @@ pub enum Begun {
     Answer(Reply),
     /// It is over, and the result is to be made once more and compared, when there is time.
     Verify(Reply, Box<Verification>),
+    /// It is over, and what cargo would ask for next is to be laid down meanwhile.
+    Seed(Reply, Box<Seeding>),
     /// The compiler is to be run, and the ticket handed back with what came of it.
     Run(Run, Box<Ticket>),
     /// Another call compiles the same: when that is over, go on with this.

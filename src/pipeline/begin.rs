@@ -20,6 +20,7 @@ use super::phases::Phases;
 use super::prepare::Prepared;
 use super::recorder::Recorder;
 use super::run;
+use super::sessions::Sessions;
 use super::slot::StoreSlot;
 use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
@@ -48,6 +49,7 @@ pub struct Pipeline {
     pub(super) flights: Flights<FlightKey, Outlook>,
     pub(super) outputs: Outputs,
     pub(super) edits: Edits,
+    pub(super) sessions: Sessions,
     sampler: Sampler,
     fallbacks: Fallbacks,
     pub(super) observer: Observer,
@@ -66,6 +68,7 @@ impl Pipeline {
             flights: Flights::default(),
             outputs: Outputs::default(),
             edits: Edits::default(),
+            sessions: Sessions::default(),
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             observer: Observer::new(&cache_dir),
@@ -78,12 +81,17 @@ impl Pipeline {
 
     /// For a process that makes one call.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
-        Pipeline { edits: Edits::shared(), ..Pipeline::new(cache_dir, store) }
+        Pipeline { edits: Edits::shared(), sessions: Sessions::none(), ..Pipeline::new(cache_dir, store) }
     }
 
-    /// Begins a call.
-    pub fn begin(&self, call: Arc<Call>, client: Client) -> Begun {
-        self.go_on(Pending { call, client, phases: Phases::begin() }, None)
+    /// Begins a call of this process.
+    pub fn begin(&self, call: Arc<Call>, client: Option<i32>) -> Begun {
+        let (client, seeding) = self.meet(client, &call);
+        let begun = self.go_on(Pending { call, client, phases: Phases::begin() }, None);
+        match (begun, seeding) {
+            (Begun::Answer(reply), Some(seeding)) => Begun::Seed(reply, seeding),
+            (begun, _) => begun,
+        }
     }
 
     /// Goes on with a call whose leader has landed.
@@ -93,8 +101,9 @@ impl Pipeline {
     }
 
     /// Puts a call on record that is passed on for a reason outside of it.
-    pub fn stand_aside(&self, call: Arc<Call>, client: Client, why: Bypass) -> Reply {
+    pub fn stand_aside(&self, call: Arc<Call>, client: Option<i32>, why: Bypass) -> Reply {
         let settings = self.settings(&call).ok();
+        let client = Client { pid: client, session: None };
         self.pass(Pending { call, client, phases: Phases::begin() }, settings.as_deref(), why)
     }
 
@@ -182,7 +191,12 @@ impl Pipeline {
                 event.action = action.hash.to_hex();
                 event.outcome = if landing.is_some() { Outcome::Dup } else { Outcome::LocalHit };
                 match self.hit(store, &mut asked, &mut event, &result) {
-                    Ok(reply) => return self.answered(reply, asked, action, result),
+                    Ok(reply) => {
+                        if let Some(session) = &asked.client.session {
+                            session.note(&asked.call, &asked.prepared, &asked.phases, action.hash);
+                        }
+                        return self.answered(reply, asked, action, result);
+                    }
                     Err(error) => {
                         event.outcome = Outcome::Error;
                         event.reason = "restore".to_owned();
@@ -217,15 +231,19 @@ impl Pipeline {
         action: Digest<ActionMessage>,
         result: Box<ActionResult>,
     ) -> Begun {
-        let one_in = asked.settings.verify_sample;
-        if !asked.prepared.is_probe && one_in.is_some_and(|one_in| self.sampler.takes(one_in.get())) {
+        if !asked.prepared.is_probe && self.is_sampled(&asked.settings) {
             let Asked { call, prepared, .. } = asked;
             return Begun::Verify(reply, Box::new(Verification { call, prepared, action, result }));
         }
         Begun::Answer(reply)
     }
 
-    fn hit(
+    /// Whether it is this hit's turn to be looked into.
+    pub(super) fn is_sampled(&self, settings: &CompileSettings) -> bool {
+        settings.verify_sample.is_some_and(|one_in| self.sampler.takes(one_in.get()))
+    }
+
+    pub(super) fn hit(
         &self,
         store: &Store,
         asked: &mut Asked,
@@ -243,7 +261,7 @@ impl Pipeline {
         event.compile_time = restored.compile_time;
         asked.close(event);
         self.recorder.record(event);
-        self.tell(&asked.call, asked.client, &asked.settings, event);
+        self.tell(&asked.call, &asked.client, &asked.settings, event);
         self.edits.found(&asked.call, &asked.prepared, &asked.settings);
         Ok(Reply::Done { said: restored.said, exit_code: restored.exit_code })
     }
@@ -335,9 +353,16 @@ impl Pipeline {
     }
 
     /// A line for people, if they want one.
-    pub(super) fn tell(&self, call: &Call, client: Client, settings: &CompileSettings, event: &Event) {
-        if let Some(client) = client.filter(|_| progress::wanted(settings.progress, call.env.get("CI"))) {
-            progress::tell(settings.progress, client, event);
+    pub(super) fn tell(&self, call: &Call, client: &Client, settings: &CompileSettings, event: &Event) {
+        if !progress::wanted(settings.progress, call.env.get("CI")) {
+            return;
+        }
+        match client {
+            Client { pid: Some(pid), .. } => progress::tell(settings.progress, *pid, event),
+            Client { session: Some(session), .. } => {
+                progress::tell_cargo(settings.progress, session.pid(), event);
+            }
+            Client { pid: None, session: None } => {}
         }
     }
 
@@ -364,7 +389,7 @@ impl Pipeline {
         event.phases = phases.into_done();
         self.recorder.record(&event);
         if let Some(settings) = settings {
-            self.tell(&call, client, settings, &event);
+            self.tell(&call, &client, settings, &event);
         }
         let argv = run::without_incremental(&call.argv);
         let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
@@ -376,16 +401,16 @@ impl Pipeline {
 }
 
 /// A call whose key is known.
-struct Asked {
-    call: Arc<Call>,
-    client: Client,
-    settings: Arc<CompileSettings>,
-    prepared: Prepared,
-    phases: Phases,
+pub(super) struct Asked {
+    pub(super) call: Arc<Call>,
+    pub(super) client: Client,
+    pub(super) settings: Arc<CompileSettings>,
+    pub(super) prepared: Prepared,
+    pub(super) phases: Phases,
 }
 
 impl Asked {
-    fn event(&self, outcome: Outcome) -> Event {
+    pub(super) fn event(&self, outcome: Outcome) -> Event {
         let task = &self.prepared.task;
         let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
         event.version.clone_from(&task.label.version);

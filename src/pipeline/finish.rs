@@ -62,7 +62,7 @@ impl Pipeline {
             tracing::warn!("failed to add declared inputs to a dep-info: {error}");
         }
         let call = self.recorder.record(&event);
-        self.tell(&ticket.call, ticket.client, &ticket.settings, &event);
+        self.tell(&ticket.call, &ticket.client, &ticket.settings, &event);
         ticket.undertaking.leave_directory();
         let stamps = Stamps::take(&ticket.prepared.task);
         Publishing { ticket, call, captured, stamps, is_whole }
@@ -88,6 +88,10 @@ impl Pipeline {
         let lead = publishing.ticket.lead.take();
         let (landing, amendment) = match outcome {
             Ok(stored) => {
+                let Ticket { call, client, prepared, phases, .. } = &*publishing.ticket;
+                if let Some(session) = &client.session {
+                    session.note(call, prepared, phases, stored.action.hash);
+                }
                 let action = stored.action.hash.to_hex();
                 (Landing::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })
             }

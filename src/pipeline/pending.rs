@@ -7,6 +7,7 @@ use super::flights::Lead;
 use super::outputs::Making;
 use super::phases::Phases;
 use super::prepare::Prepared;
+use super::sessions::Session;
 use crate::action::Observation;
 use crate::config::CompileSettings;
 use crate::events::Event;
@@ -20,8 +21,14 @@ pub(super) type FlightKey = String;
 /// leader. Nothing, where there was none: then everybody follows.
 pub(super) type Outlook = Arc<Vec<Observation>>;
 
-/// Whose call it is: the process, where the system says.
-pub type Client = Option<i32>;
+/// Whose call it is, where the system says.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// The process.
+    pub(super) pid: Option<i32>,
+    /// The cargo that started it.
+    pub(super) session: Option<Arc<Session>>,
+}
 
 /// A call that waits for another one's compile. Its inputs are looked at again afterwards:
 /// that may take long.

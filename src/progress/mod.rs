@@ -9,4 +9,4 @@ mod line;
 mod stderr;
 
 pub use line::line;
-pub use stderr::{tell, wanted};
+pub use stderr::{tell, tell_cargo, wanted};

@@ -12,14 +12,9 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use super::line::line;
+use crate::cargo::cargo_above;
 use crate::config::Progress;
 use crate::events::Event;
-
-/// How far above the client cargo may be: a shell, a script or another wrapper between them.
-const ANCESTORS_MAX: usize = 8;
-
-/// What cargo's processes are called.
-const CARGO: &[u8] = b"cargo";
 
 /// Whether a line is to be written at all, before anything is looked up. `ci` is what `CI`
 /// says in the call's environment.
@@ -34,8 +29,20 @@ pub fn wanted(progress: Progress, ci: Option<&OsStr>) -> bool {
 /// Writes a call's line to the standard error of the cargo that this client works for, if
 /// there is one. `Auto` leaves terminals alone: cargo shows its own progress there.
 pub fn tell(progress: Progress, client_pid: i32, event: &Event) {
+    if let Some(stderr) = cargo_stderr(client_pid) {
+        write_line(progress, stderr, event);
+    }
+}
+
+/// Writes a line about what no client asked for to the standard error of this cargo.
+pub fn tell_cargo(progress: Progress, cargo_pid: i32, event: &Event) {
+    if let Some(stderr) = stderr_of(cargo_pid) {
+        write_line(progress, stderr, event);
+    }
+}
+
+fn write_line(progress: Progress, mut stderr: File, event: &Event) {
     let Some(text) = line(event) else { return };
-    let Some(mut stderr) = cargo_stderr(client_pid) else { return };
     let is_terminal = stderr.is_terminal();
     if is_terminal && progress != Progress::Always {
         return;
@@ -48,11 +55,15 @@ pub fn tell(progress: Progress, client_pid: i32, event: &Event) {
 
 fn cargo_stderr(client_pid: i32) -> Option<File> {
     let cargo = cargo_above(client_pid)?;
-    let path = fd2(cargo);
-    let theirs = fs::read_link(&path).ok()?;
+    let theirs = fs::read_link(fd2(cargo)).ok()?;
     if fs::read_link(fd2(client_pid)).ok()? == theirs {
         return None;
     }
+    stderr_of(cargo)
+}
+
+fn stderr_of(cargo: i32) -> Option<File> {
+    let path = fd2(cargo);
     let kind = fs::metadata(&path).ok()?.file_type();
     if kind.is_file() && !appends(cargo) || kind.is_socket() || kind.is_block_device() {
         return None;
@@ -62,35 +73,6 @@ fn cargo_stderr(client_pid: i32) -> Option<File> {
 
 fn fd2(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd/2"))
-}
-
-/// The nearest cargo above this process.
-fn cargo_above(pid: i32) -> Option<i32> {
-    let mut pid = pid;
-    for _ in 0..ANCESTORS_MAX {
-        let parent = parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.parent;
-        let stat = fs::read(format!("/proc/{parent}/stat")).ok()?;
-        if parse_stat(&stat)?.name == CARGO {
-            return Some(parent);
-        }
-        pid = parent;
-    }
-    None
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Stat<'a> {
-    name: &'a [u8],
-    parent: i32,
-}
-
-/// `pid (name) state ppid …`; the name may hold anything, parentheses too.
-fn parse_stat(text: &[u8]) -> Option<Stat<'_>> {
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-    let parent = rest.split_ascii_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 0)?;
-    Some(Stat { name: text.get(open + 1..close)?, parent })
 }
 
 /// Whether this process appends to its standard error.
@@ -204,13 +186,5 @@ mod tests {
         ] {
             assert_eq!(wanted(progress, ci.map(OsStr::new)), expected);
         }
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let stat = parse_stat(b"12 (a) b) S 7 1 1").unwrap();
-        assert_eq!(stat, Stat { name: b"a) b", parent: 7 });
-        assert_eq!(parse_stat(b"1 (init) S 0 1"), None);
-        assert_eq!(parse_stat(b""), None);
     }
 }

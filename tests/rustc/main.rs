@@ -29,6 +29,7 @@ mod registry;
 mod report;
 mod rules;
 mod running;
+mod seeding;
 mod settings;
 mod step;
 mod texts;

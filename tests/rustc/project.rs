@@ -1,6 +1,9 @@
 //! A workspace with one of everything that a compile may read or make, and small enough to
 //! be built many times.
 
+use std::process::Command;
+use std::sync::OnceLock;
+
 use crate::home::Home;
 use crate::tree::Tree;
 
@@ -93,9 +96,23 @@ pub fn hello(_: TokenStream) -> TokenStream { "fn hello() {}".parse().unwrap() }
 
 /// The workspace in a worktree of this name. All of them have one lock file.
 pub(crate) fn mini(home: &Home, name: &str) -> Tree {
+    static LOCK: OnceLock<String> = OnceLock::new();
     let tree = home.tree(name);
     tree.write_all(FILES);
+    lock(home, &tree, &LOCK);
     tree
+}
+
+/// Locks a workspace as what lies in a repository is: no cargo has been in it.
+pub(crate) fn lock(home: &Home, tree: &Tree, known: &OnceLock<String>) {
+    let lock = known.get_or_init(|| {
+        let copy = home.tree("locked");
+        let copied = Command::new("cp").arg("-rT").args([tree.path(), copy.path()]).status();
+        assert!(copied.unwrap().success());
+        home.plain_cargo(&copy, &["generate-lockfile"]).ok_unwatched();
+        copy.read("Cargo.lock")
+    });
+    tree.write("Cargo.lock", lock);
 }
 
 /// A worktree whose path is longer, by a name with a space in it, two levels down.

@@ -1,4 +1,4 @@
-//! A registry without a network: three packages, in the layout of cargo's local registries.
+//! A registry without a network: some packages, in the layout of cargo's local registries.
 //!
 //! Cargo unpacks them below `$CARGO_HOME/registry`, so that they are to cargo, and to kache,
 //! what packages from crates.io are: immutable.
@@ -45,6 +45,35 @@ const PACKAGES: &[Package] = &[
             r#"use proc_macro::TokenStream;
             #[proc_macro]
             pub fn answer(_: TokenStream) -> TokenStream { "42u32".parse().unwrap() }"#,
+        )],
+    },
+    // What it makes depends on a variable that no dep-info names.
+    Package {
+        name: "spell",
+        depends_on: &[],
+        is_proc_macro: true,
+        files: &[(
+            "src/lib.rs",
+            r#"use proc_macro::TokenStream;
+            #[proc_macro]
+            pub fn spell(_: TokenStream) -> TokenStream {
+                let word = std::env::var("SPELL").unwrap_or_else(|_| "none".to_owned());
+                format!("{word:?}").parse().unwrap()
+            }"#,
+        )],
+    },
+    // Neither it nor anything below it has a build script.
+    Package {
+        name: "buds",
+        depends_on: &["spell"],
+        is_proc_macro: false,
+        files: &[(
+            "src/lib.rs",
+            r#"pub const COUNT: u32 = 1;
+            pub fn buds() -> String {
+                format!("spell={} buds={} checked={} count={COUNT}",
+                    spell::spell!(), option_env!("BUDS").unwrap_or("none"), cfg!(debug_assertions))
+            }"#,
         )],
     },
     Package {

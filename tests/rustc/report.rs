@@ -15,6 +15,8 @@ pub(crate) struct Call {
     pub(crate) action: String,
     pub(crate) why: String,
     pub(crate) not_stored: String,
+    /// Whether nobody asked: it was laid down before cargo could.
+    pub(crate) is_seeded: bool,
     /// Whether it waited for another call's compile.
     pub(crate) has_waited: bool,
 }
@@ -71,6 +73,7 @@ pub(crate) fn calls_in(report: &[u8]) -> Vec<Call> {
         action: text(event, "action"),
         why: text(event, "detail"),
         not_stored: text(event, "not_stored"),
+        is_seeded: event["reason"] == "seeded",
         has_waited: !event["phases_ms"]["wait"].is_null(),
     };
     events.iter().map(call).collect()

@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "reapi/health.proto",
     "kache/control.proto",
     "kache/events.proto",
+    "kache/seeds.proto",
 ];
 
 fn main() -> Result<()> {

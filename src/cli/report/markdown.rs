@@ -29,8 +29,11 @@ fn numbers(summary: &Summary) -> String {
     row("Hit rate, crates", percent(summary.hit_rate_pct()));
     row("Hit rate, compile time", percent(summary.hit_rate_time_pct()));
     row("Crates", summary.crates.to_string());
+    row("Local hits", summary.count_of(Outcome::LocalHit).to_string());
+    if summary.seeded > 0 {
+        row("Of these, seeded", summary.seeded.to_string());
+    }
     for (label, outcome) in [
-        ("Local hits", Outcome::LocalHit),
         ("Prefetch hits", Outcome::PrefetchHit),
         ("Remote hits", Outcome::RemoteHit),
         ("Dups", Outcome::Dup),

@@ -124,6 +124,9 @@ fn answered(summary: &Summary) -> String {
         count(Outcome::RemoteHit, "remote hit"),
         count(Outcome::Dup, "dup"),
     ];
+    if summary.seeded > 0 {
+        parts[0].push_str(&format!(" ({} seeded)", summary.seeded));
+    }
     if summary.probes > 0 {
         parts.push(output::counted(summary.probes, "probe"));
     }

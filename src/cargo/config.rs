@@ -1,0 +1,105 @@
+//! What configuration files tell a cargo in some directory.
+//!
+//! All their text counts: profiles, flags, variables. Only where outputs go is understood, and
+//! what leads to other files is not followed: then nothing is known.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A longer file is not read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What all files together say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Their texts, the strongest first.
+    pub texts: Vec<String>,
+    /// `build.target-dir`, absolute.
+    pub target_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// What a cargo with this directory and home reads; `None` where it cannot be told.
+    pub fn read(directory: &Path, home: &Path) -> Option<Config> {
+        let above = directory.ancestors().map(|dir| dir.join(".cargo"));
+        let mut homes: Vec<PathBuf> = above.filter(|dir| dir != home).collect();
+        homes.push(home.to_owned());
+        let mut found = Config::default();
+        for dir in homes {
+            let Some(text) = text_in(&dir)? else { continue };
+            let document: toml::Table = text.parse().ok()?;
+            let build = document.get("build");
+            let names = |key: &str| build.and_then(|build| build.get(key));
+            if document.contains_key("include") || names("build-dir").is_some() {
+                return None;
+            }
+            if let Some(target_dir) = names("target-dir") {
+                // It counts from where `.cargo` lies.
+                let place = dir.parent()?.join(target_dir.as_str()?);
+                found.target_dir.get_or_insert(place);
+            }
+            found.texts.push(text);
+        }
+        Some(found)
+    }
+}
+
+/// The file's text, if there is one. Cargo prefers its old name.
+fn text_in(dir: &Path) -> Option<Option<String>> {
+    for name in ["config", "config.toml"] {
+        let path = dir.join(name);
+        match fs::metadata(&path) {
+            Ok(found) if found.is_file() && found.len() <= FILE_BYTES_MAX => {
+                return fs::read_to_string(&path).ok().map(Some);
+            }
+            Ok(found) if found.is_file() => return None,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(dir: &Path, text: &str) {
+        fs::create_dir_all(dir).unwrap();
+        let draft = dir.join("draft");
+        fs::File::create(&draft)
+            .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+            .unwrap();
+        fs::rename(draft, dir.join("config.toml")).unwrap();
+    }
+
+    #[test]
+    fn every_text_counts_and_the_nearest_target_directory_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, ws) = (dir.path().join("home/.cargo"), dir.path().join("a/ws"));
+        fs::create_dir_all(&ws).unwrap();
+        assert_eq!(Config::read(&ws, &home).unwrap(), Config::default());
+        written(&home, "[build]\ntarget-dir = \"/everybodys\"\n");
+        written(&dir.path().join("a/.cargo"), "[build]\ntarget-dir = \"t\"\n");
+        written(&ws.join(".cargo"), "[env]\nX = \"1\"\n");
+        let found = Config::read(&ws, &home).unwrap();
+        assert_eq!(found.target_dir.unwrap(), dir.path().join("a/t"));
+        assert_eq!(found.texts.len(), 3);
+        assert!(found.texts[0].contains('X'), "the strongest first");
+        let of_home = Config::read(&home, &home).unwrap();
+        assert_eq!(of_home.texts.len(), 1, "the home is read once");
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_not_told() {
+        for text in
+            ["include = [\"x.toml\"]", "[build]\nbuild-dir = \"b\"", "no toml", "[build]\ntarget-dir = 1"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            written(&dir.path().join(".cargo"), text);
+            assert_eq!(Config::read(dir.path(), Path::new("/nowhere")), None, "{text}");
+        }
+    }
+}

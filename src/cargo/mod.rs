@@ -1,0 +1,17 @@
+//! Cargo, seen from beside: the process behind a call, what it was told, and what it keeps of
+//! a build in a target directory.
+//!
+//! Nothing here is promised by cargo. Whatever does not look as expected is nothing, and
+//! whoever asked goes on without; cargo itself checks all that is laid down for it.
+
+mod build;
+mod config;
+mod fingerprint;
+mod process;
+mod target_dir;
+
+pub use build::{Build, build};
+pub use config::Config;
+pub use fingerprint::{Fingerprint, FingerprintError, Unit};
+pub use process::{Process, cargo_above, parent_of};
+pub use target_dir::TargetDir;

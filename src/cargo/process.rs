@@ -1,0 +1,167 @@
+//! Processes, by what the system tells of them in `/proc`. Where it tells nothing, there are
+//! none.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+/// How far above the client cargo may be: a shell, a script or another wrapper between them.
+const ANCESTORS_MAX: usize = 8;
+
+/// What cargo's processes are called.
+const CARGO: &[u8] = b"cargo";
+
+/// Which of the words behind the name says when a process began.
+const STARTED_AT: usize = 19;
+
+/// One process: its number is given to another one when it has ended, its beginning is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    started: u64,
+}
+
+impl Process {
+    /// The process of this number, if that is a cargo.
+    pub fn cargo(pid: i32) -> Option<Process> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = parse_stat(&text).filter(|stat| stat.name == CARGO)?;
+        Some(Process { pid, started: stat.started })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        let text = fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        parse_stat(&text).is_some_and(|stat| stat.started == self.started && stat.state != b"Z")
+    }
+
+    /// Its words, the program first.
+    pub fn arguments(&self) -> Option<Vec<OsString>> {
+        let text = fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
+        Some(strings(&text))
+    }
+
+    /// The environment it was started with.
+    pub fn environment(&self) -> Option<Vec<(OsString, OsString)>> {
+        let text = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let pair = |variable: OsString| {
+            let mut name = variable.into_vec();
+            let at = name.iter().position(|byte| *byte == b'=')?;
+            let value = name.split_off(at + 1);
+            name.pop();
+            Some((OsString::from_vec(name), OsString::from_vec(value)))
+        };
+        Some(strings(&text).into_iter().filter_map(pair).collect())
+    }
+
+    /// The directory it is in.
+    pub fn directory(&self) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
+    }
+}
+
+/// The process that started this one.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    Some(parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.parent)
+}
+
+/// The nearest cargo above this process.
+pub fn cargo_above(pid: i32) -> Option<i32> {
+    let mut pid = pid;
+    for _ in 0..ANCESTORS_MAX {
+        let parent = parent_of(pid)?;
+        if Process::cargo(parent).is_some() {
+            return Some(parent);
+        }
+        pid = parent;
+    }
+    None
+}
+
+/// What each byte of zero ends.
+fn strings(text: &[u8]) -> Vec<OsString> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if text.is_empty() {
+        return Vec::new();
+    }
+    text.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stat<'a> {
+    name: &'a [u8],
+    state: &'a [u8],
+    parent: i32,
+    started: u64,
+}
+
+/// `pid (name) state ppid …`; the name may hold anything, parentheses too.
+fn parse_stat(text: &[u8]) -> Option<Stat<'_>> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let mut words = rest.split_ascii_whitespace();
+    let state = words.next()?.as_bytes();
+    let parent = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
+    let started = words.nth(STARTED_AT - 2)?.parse().ok()?;
+    Some(Stat { name: text.get(open + 1..close)?, state, parent, started })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_may_be_called_anything() {
+        let rest = "R 41 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 8675309 1 2 3";
+        for name in ["cargo", "a b", ") S 7 (", "R 1 1", "("] {
+            let text = format!("9 ({name}) {rest}");
+            let stat = parse_stat(text.as_bytes()).unwrap();
+            assert_eq!((stat.name, stat.parent, stat.started), (name.as_bytes(), 41, 8_675_309), "{name}");
+        }
+        for text in ["", "9", "9 (x)", "9 (x) R 0 1", "9 (x) R 4 1", ")("] {
+            assert_eq!(parse_stat(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_told_what_it_was_started_with_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let cargo = dir.path().join("cargo");
+        std::os::unix::fs::symlink("/bin/sleep", &cargo).unwrap();
+        let mut child = Command::new(&cargo)
+            .arg("600")
+            .env_clear()
+            .env("A", "1=2")
+            .env("B", "")
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process::cargo(pid).unwrap();
+        assert_eq!(process.arguments().unwrap(), [cargo.into_os_string(), "600".into()]);
+        let environment = process.environment().unwrap();
+        assert_eq!(environment, [("A".into(), "1=2".into()), ("B".into(), "".into())]);
+        assert_eq!(process.directory().unwrap(), dir.path().canonicalize().unwrap());
+        assert!(process.is_running());
+        assert_eq!(parent_of(pid), i32::try_from(std::process::id()).ok());
+        let another = Process { started: process.started + 1, ..process };
+        assert!(!another.is_running(), "its number has been given to another one");
+        child.kill().unwrap();
+        // Before anybody has asked what became of it.
+        while process.is_running() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!process.is_running());
+        assert_eq!(Process::cargo(i32::try_from(std::process::id()).unwrap()), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! Seeding: units are laid down for a cargo before it looks, and kept for the next one when it
+//! has ended.
+//!
+//! What is laid down was looked up as if cargo had called for it: by the call that it would
+//! make, with its own environment, over the files as they are now. Only the very result that
+//! the seed was taken from is taken. Cargo then compares its own record as it always does. So
+//! a unit that is found fresh is one that a call would have answered with the same files.
+
+use std::collections::HashSet;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use kache_cas::Store;
+
+use super::begin::{Asked, Pipeline};
+use super::in_order::in_order;
+use super::pending::Client;
+use super::phases::Phases;
+use super::sessions::{Noted, Session};
+use super::verify::Verification;
+use crate::cargo::{Fingerprint, TargetDir};
+use crate::config::CompileSettings;
+use crate::events::{Outcome, Phase, SEEDED};
+use crate::invocation::{Call, Environment};
+use crate::lookup::Found;
+use crate::roles::{Role, Root, Roots};
+use crate::seeds::{self, Portable, Seed, Seeds};
+
+/// So many seeds that are of no use, and none that is, end it: the whole set is not.
+const USELESS_MAX: usize = 16;
+
+/// On how many threads units are laid down: cargo needs one meanwhile, and a disk does not get
+/// faster.
+const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("it is not zero");
+
+/// A cargo that waits, as soon as it asks on, for what is laid down.
+#[derive(Debug)]
+pub struct Seeding {
+    session: Arc<Session>,
+    /// Its first question.
+    call: Arc<Call>,
+}
+
+impl Seeding {
+    /// What ends it from outside, whatever it waits for.
+    pub fn over(&self) -> impl FnOnce() + Send + use<> {
+        let session = Arc::clone(&self.session);
+        move || session.end_seeding()
+    }
+}
+
+impl Drop for Seeding {
+    fn drop(&mut self) {
+        self.session.end_seeding();
+    }
+}
+
+impl Pipeline {
+    /// The cargo behind this process, and whether it is to be given something.
+    pub(super) fn meet(&self, client: Option<i32>, call: &Arc<Call>) -> (Client, Option<Box<Seeding>>) {
+        let session = client.and_then(|pid| self.sessions.of(pid));
+        let begins = session.as_ref().is_some_and(|session| session.hear(call));
+        let seeding = session
+            .as_ref()
+            .filter(|_| begins)
+            .map(|session| Box::new(Seeding { session: Arc::clone(session), call: Arc::clone(call) }));
+        (Client { pid: client, session }, seeding)
+    }
+
+    /// Cargos whose end nobody waits for yet.
+    pub fn unattended(&self) -> Vec<Arc<Session>> {
+        self.sessions.unattended()
+    }
+
+    /// Keeps what cargos that have ended leave to others.
+    pub fn harvest(&self) {
+        for session in self.sessions.take_ended() {
+            if let Err(error) = self.harvest_from(&session) {
+                tracing::warn!("failed to keep what a build leaves to others: {error:#}");
+            }
+        }
+    }
+
+    /// Lays down what there is for this cargo. Of what was laid down, some is to be made once
+    /// more and compared, as of all hits.
+    pub fn seed(&self, seeding: &Seeding) -> Vec<Verification> {
+        // One that has just ended may be what it wants.
+        self.harvest();
+        let laid = self.lay_down(seeding);
+        laid.unwrap_or_else(|error| {
+            tracing::warn!("failed to lay down what cargo would ask for: {error:#}");
+            Vec::new()
+        })
+    }
+
+    fn harvest_from(&self, session: &Session) -> anyhow::Result<()> {
+        let (noted, Some(asked)) = (session.take_noted(), session.asked()) else { return Ok(()) };
+        let of_units = || noted.iter().find_map(|one| one.workspace.clone());
+        let Some(workspace) = session.workspace().or_else(of_units) else { return Ok(()) };
+        let (Ok(store), Some(name)) = (self.store(), asked.key(&workspace)) else { return Ok(()) };
+        let target_dir = asked.target_dir(&workspace);
+        let roots = roots(&workspace, &target_dir, asked.home());
+        let before = seeds::load(store.actions(), &name)?.unwrap_or_default();
+        let mut hashes: HashSet<String> = before.iter().map(|seed| seed.unit.hash().to_owned()).collect();
+        let mut found = Vec::new();
+        for one in noted.iter().filter(|one| one.target_dir == target_dir) {
+            // What stands on a build script's run cannot be laid down before that has run.
+            if !one.depends_on.iter().all(|hash| hashes.contains(hash)) {
+                continue;
+            }
+            if let Some(seed) = seed_of(one, asked.environment(), &roots) {
+                hashes.insert(seed.unit.hash().to_owned());
+                found.push(seed);
+            }
+        }
+        let mut after = before.clone();
+        after.add(found);
+        after.asks_again |= session.asks_again();
+        if after != before {
+            seeds::save(store.actions(), &name, &after)?;
+        }
+        Ok(())
+    }
+
+    fn lay_down(&self, seeding: &Seeding) -> anyhow::Result<Vec<Verification>> {
+        let Seeding { session, call } = seeding;
+        let nothing = Ok(Vec::new());
+        let Some(asked) = session.asked() else { return nothing };
+        let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
+        let (true, Ok(store)) = (is_wanted, self.store()) else { return nothing };
+        let workspace = &call.cwd;
+        let Some(name) = asked.key(workspace) else { return nothing };
+        let Some(set) = seeds::load(store.actions(), &name)? else { return nothing };
+        let target_dir = asked.target_dir(workspace);
+        let mut profiles: Vec<&Path> = set.iter().map(|seed| &*seed.unit.profile).collect();
+        profiles.sort_unstable();
+        profiles.dedup();
+        let Some(held) = TargetDir::hold(&target_dir, profiles)? else { return nothing };
+        session.hold(held, set.asks_again);
+        let roots = roots(workspace, &target_dir, asked.home());
+        Ok(self.lay_down_all(&set, &store, session, &roots, (&target_dir, call)))
+    }
+
+    fn lay_down_all(
+        &self,
+        set: &Seeds,
+        store: &Store,
+        session: &Arc<Session>,
+        roots: &Roots,
+        (target_dir, question): (&Path, &Call),
+    ) -> Vec<Verification> {
+        let (laid, useless) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let to_verify = Mutex::new(Vec::new());
+        let seeds: Vec<&Seed> = set.iter().collect();
+        let threads = thread::available_parallelism().map_or(NonZeroUsize::MIN, |many| many.min(THREADS_MAX));
+        in_order(&set.dependencies(), threads, |place| {
+            if !session.is_seeding() || useless.load(Ordering::Relaxed) >= USELESS_MAX {
+                return;
+            }
+            let seed = seeds[place];
+            let call = seed.call.call(question, roots).map(Arc::new);
+            let done = call.and_then(|call| self.lay_down_one(seed, call, store, session, target_dir));
+            if let Some((settings, verification)) = done {
+                laid.fetch_add(1, Ordering::Relaxed);
+                if self.is_sampled(&settings) {
+                    to_verify.lock().unwrap_or_else(PoisonError::into_inner).push(verification);
+                }
+            } else if laid.load(Ordering::Relaxed) == 0 {
+                useless.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        tracing::debug!("{laid:?} of {} units were laid down before cargo asked", seeds.len());
+        to_verify.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lay_down_one(
+        &self,
+        seed: &Seed,
+        call: Arc<Call>,
+        store: &Store,
+        session: &Arc<Session>,
+        target_dir: &Path,
+    ) -> Option<(Arc<CompileSettings>, Verification)> {
+        let mut phases = Phases::begin();
+        let settings = self.settings(&call).ok()?;
+        let prepared = self.prepare(&call, &settings, &mut phases).ok()?;
+        let found = self.find(&call, &prepared, store);
+        phases.end(Phase::Lookup);
+        let Ok(Found::Hit { action, result }) = found else { return None };
+        if action.hash != seed.action {
+            return None;
+        }
+        let client = Client { pid: None, session: Some(Arc::clone(session)) };
+        let mut asked = Asked { call, client, settings, prepared, phases };
+        let mut event = asked.event(Outcome::LocalHit);
+        event.action = action.hash.to_hex();
+        SEEDED.clone_into(&mut event.reason);
+        let out_dir = asked.call.cwd.join(asked.prepared.rustc.out_dir.as_deref()?);
+        fs::create_dir_all(out_dir).ok()?;
+        self.hit(store, &mut asked, &mut event, &result).ok()?;
+        if !session.is_seeding() {
+            return None;
+        }
+        // Without it, cargo takes the unit for one that is to be built.
+        seed.fingerprint.write(target_dir, &seed.unit).ok()?;
+        let Asked { call, settings, prepared, .. } = asked;
+        Some((settings, Verification { call, prepared, action, result }))
+    }
+}
+
+/// The seed of a unit, if cargo keeps of it what it wrote for this call.
+fn seed_of(noted: &Noted, cargos: &Environment, roots: &Roots) -> Option<Seed> {
+    let fingerprint = Fingerprint::read(&noted.target_dir, &noted.unit, noted.called);
+    let fingerprint = fingerprint.inspect_err(|why| tracing::debug!("{why}")).ok()?;
+    let dirs = [Role::Workspace, Role::Target].map(|role| roots.dir(role));
+    let call = Portable::of(&noted.call, cargos, roots)?;
+    let is_of_this_place = fingerprint.names_any(&dirs.into_iter().flatten().collect::<Vec<_>>());
+    (!is_of_this_place).then(|| Seed {
+        action: noted.action,
+        unit: noted.unit.clone(),
+        call,
+        fingerprint,
+        depends_on: noted.depends_on.clone(),
+    })
+}
+
+/// What calls of two checkouts may differ in.
+fn roots(workspace: &Path, target_dir: &Path, cargo_home: &Path) -> Roots {
+    let root = |role, dir: &Path| Root { role, dir: dir.to_owned() };
+    Roots::new([
+        root(Role::Workspace, workspace),
+        root(Role::Target, target_dir),
+        root(Role::Cargo, cargo_home),
+    ])
+}

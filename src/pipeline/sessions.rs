@@ -1,0 +1,421 @@
+//! The cargos behind calls: what each was asked, and what was made for it.
+//!
+//! A cargo's first question for the compiler's version may set off seeding: then whatever else
+//! it asks waits until that is over, since what it does next is to look at what is there.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use kache_cas::Hash;
+
+use crate::action::Origin;
+use crate::cargo::{Process, TargetDir, Unit, parent_of};
+use crate::invocation::Call;
+use crate::roles::Role;
+use crate::seeds::Asked;
+
+use super::phases::Phases;
+use super::prepare::Prepared;
+
+/// How long a cargo is held up at most by what is laid down for it. Units take as long each as
+/// if it had called for them.
+pub const SEEDING_MAX: Duration = Duration::from_secs(2);
+
+/// More units of one cargo are not kept in mind.
+const NOTED_MAX: usize = 10_000;
+
+/// Set for whatever belongs to a package that has a build script, but for that itself.
+const OUT_DIR: &str = "OUT_DIR";
+
+/// How many programs a call begins with.
+const PROGRAMS_MAX: usize = 2;
+
+/// Cargo calls a crate so that it asks about and does not compile.
+const NO_CRATE: &str = "___";
+
+/// What a cargo asks before it builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The compiler's version.
+    Version,
+    /// Its directories, and what it compiles for.
+    Properties,
+}
+
+impl Question {
+    /// That this call asks.
+    pub(super) fn of(call: &Call) -> Option<Question> {
+        let is_option = |word: &OsString| word.as_bytes().starts_with(b"-");
+        // `rustc …`, or `clippy-driver rustc …`.
+        let programs = call.argv.iter().take(PROGRAMS_MAX).take_while(|word| !is_option(word)).count();
+        match &call.argv[programs..] {
+            [only] if only == "-vV" => Some(Question::Version),
+            [first, rest @ ..] if first == "-" && rest.iter().any(|word| word == NO_CRATE) => {
+                Some(Question::Properties)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// All that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    /// Whether nobody stays to see their end.
+    are_ignored: bool,
+    by_pid: Mutex<HashMap<i32, Arc<Session>>>,
+    unattended: Mutex<Vec<Arc<Session>>>,
+}
+
+impl Sessions {
+    /// For a process that makes one call.
+    pub(super) fn none() -> Self {
+        Sessions { are_ignored: true, ..Sessions::default() }
+    }
+
+    /// The cargo that made this process, if it was one.
+    pub(super) fn of(&self, client: i32) -> Option<Arc<Session>> {
+        let pid = parent_of(client).filter(|_| !self.are_ignored)?;
+        if let Some(known) = lock(&self.by_pid).get(&pid) {
+            return Some(Arc::clone(known));
+        }
+        let process = Process::cargo(pid)?;
+        let session = Arc::new(Session::new(process));
+        // Where two calls are the first, one of them is.
+        let session = Arc::clone(lock(&self.by_pid).entry(pid).or_insert_with(|| {
+            lock(&self.unattended).push(Arc::clone(&session));
+            session
+        }));
+        Some(session)
+    }
+
+    /// Those that nobody waits for the end of yet. Whoever gets them does.
+    pub(super) fn unattended(&self) -> Vec<Arc<Session>> {
+        std::mem::take(&mut *lock(&self.unattended))
+    }
+
+    /// Those that have ended, and are not known here any more.
+    pub(super) fn take_ended(&self) -> Vec<Arc<Session>> {
+        let mut by_pid = lock(&self.by_pid);
+        by_pid.extract_if(|_, session| !session.process.is_running()).map(|(_, session)| session).collect()
+    }
+}
+
+/// One cargo.
+#[derive(Debug)]
+pub struct Session {
+    process: Process,
+    asked: Option<Asked>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    workspace: Option<PathBuf>,
+    seeding: Seeding,
+    /// Held while cargo is given something. A cargo that waits for it says so, and waits as
+    /// long as it takes: so it is let go of when time is up, whatever hangs.
+    held: Option<TargetDir>,
+    has_asked_properties: bool,
+    asks_again: bool,
+    noted: Vec<Noted>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Seeding {
+    /// Cargo may still be given something.
+    #[default]
+    Possible,
+    /// What it asks meanwhile waits, but for its question about properties where another one
+    /// will follow.
+    UnderWay { asks_again: bool },
+    /// It looks at what is there.
+    Over,
+}
+
+/// A unit that was made for a cargo, and may be laid down for another.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    /// The call.
+    pub(super) call: Arc<Call>,
+    /// When it came.
+    pub(super) called: SystemTime,
+    /// What made it.
+    pub(super) action: Hash,
+    /// Where it stands.
+    pub(super) unit: Unit,
+    /// The hashes in the names of the units that it depends on.
+    pub(super) depends_on: Vec<String>,
+    /// Where it was made.
+    pub(super) target_dir: PathBuf,
+    /// Whose it was, where that can be told.
+    pub(super) workspace: Option<PathBuf>,
+}
+
+impl Session {
+    fn new(process: Process) -> Session {
+        let asked = Asked::of(&process);
+        Session { process, asked, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// What it builds, where that can be told.
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
+    }
+
+    /// Where it asked from.
+    pub(super) fn workspace(&self) -> Option<PathBuf> {
+        lock(&self.state).workspace.clone()
+    }
+
+    /// Whether it asked for the version again.
+    pub(super) fn asks_again(&self) -> bool {
+        lock(&self.state).asks_again
+    }
+
+    /// A call of it: whether seeding begins with it. Waits while seeding is under way.
+    pub(super) fn hear(&self, call: &Call) -> bool {
+        let question = Question::of(call);
+        let mut state = lock(&self.state);
+        match question {
+            Some(Question::Version) => {
+                state.asks_again |= state.has_asked_properties;
+                state.workspace.get_or_insert_with(|| call.cwd.clone());
+            }
+            Some(Question::Properties) => state.has_asked_properties = true,
+            None => {}
+        }
+        if state.seeding == Seeding::Possible {
+            let begins = question == Some(Question::Version) && self.asked.is_some();
+            state.seeding = if begins { Seeding::UnderWay { asks_again: false } } else { Seeding::Over };
+            return begins;
+        }
+        let deadline = Instant::now() + SEEDING_MAX;
+        while is_held_up(state.seeding, question) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(state);
+                self.end_seeding();
+                return false;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    /// Its target directory is held until seeding is over. Whether another question will follow
+    /// that about properties, which then need not wait.
+    pub(super) fn hold(&self, target_dir: TargetDir, asks_another: bool) {
+        let mut state = lock(&self.state);
+        if let Seeding::UnderWay { asks_again } = &mut state.seeding {
+            *asks_again = asks_another;
+            state.held = Some(target_dir);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Whether more may be laid down.
+    pub(super) fn is_seeding(&self) -> bool {
+        matches!(lock(&self.state).seeding, Seeding::UnderWay { .. })
+    }
+
+    /// Nothing more is laid down.
+    pub(super) fn end_seeding(&self) {
+        let mut state = lock(&self.state);
+        state.seeding = Seeding::Over;
+        state.held = None;
+        self.changed.notify_all();
+    }
+
+    /// Keeps in mind what was made for it, if another cargo may be given it: nothing but what
+    /// follows from its inputs, which no one edits and no build script has a part in.
+    pub(super) fn note(&self, call: &Arc<Call>, prepared: &Prepared, phases: &Phases, action: Hash) {
+        let Prepared { rustc, task, is_probe, .. } = prepared;
+        if self.asked.is_none()
+            || *is_probe
+            || task.origin != Origin::Immutable
+            || call.env.get(OUT_DIR).is_some()
+        {
+            return;
+        }
+        let unit = || {
+            let target_dir = task.roots.dir(Role::Target)?;
+            let package = call.env.get("CARGO_PKG_NAME")?.to_str()?;
+            let out_dir = call.cwd.join(rustc.out_dir.as_deref()?);
+            let unit = Unit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
+            let depends_on = task.depends_on.iter().map(|path| hash_of(path)).collect::<Option<_>>()?;
+            Some(Noted {
+                call: Arc::clone(call),
+                called: SystemTime::now().checked_sub(phases.elapsed())?,
+                action,
+                unit,
+                depends_on,
+                target_dir: target_dir.to_owned(),
+                workspace: task.roots.dir(Role::Workspace).map(Path::to_owned),
+            })
+        };
+        if let Some(noted) = unit() {
+            let mut state = lock(&self.state);
+            if state.noted.len() < NOTED_MAX {
+                state.noted.push(noted);
+            }
+        }
+    }
+
+    /// What was noted, each unit once: as it was made last.
+    pub(super) fn take_noted(&self) -> Vec<Noted> {
+        let noted = std::mem::take(&mut lock(&self.state).noted);
+        let last: HashMap<&Unit, usize> = noted.iter().map(|one| &one.unit).zip(0..).collect();
+        let is_last = |place: &usize| last[&noted[*place].unit] == *place;
+        (0..noted.len()).filter(is_last).map(|place| noted[place].clone()).collect()
+    }
+}
+
+fn is_held_up(seeding: Seeding, question: Option<Question>) -> bool {
+    match seeding {
+        Seeding::UnderWay { asks_again } => !(asks_again && question == Some(Question::Properties)),
+        Seeding::Possible | Seeding::Over => false,
+    }
+}
+
+/// The hash in a file's name, `lib<crate>-<hash>.rmeta`.
+fn hash_of(path: &Path) -> Option<String> {
+    let (_, hash) = path.file_stem()?.to_str()?.rsplit_once('-')?;
+    Some(hash.to_owned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+
+    /// Something that the system shows as `cargo build`, as long as nobody reads what it says.
+    struct Cargo {
+        dir: tempfile::TempDir,
+        process: Child,
+    }
+
+    impl Cargo {
+        fn new() -> Cargo {
+            let dir = tempfile::tempdir().unwrap();
+            let cargo = dir.path().join("cargo");
+            std::os::unix::fs::symlink("/usr/bin/yes", &cargo).unwrap();
+            let mut command = Command::new(&cargo);
+            command.arg("build").current_dir(dir.path()).env("HOME", dir.path());
+            let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+            Cargo { dir, process }
+        }
+
+        /// A session that is being given something.
+        fn begun(&self, asks_again: bool) -> Session {
+            let process = Process::cargo(i32::try_from(self.process.id()).unwrap()).unwrap();
+            let session = Session::new(process);
+            assert!(session.hear(&version()), "it begins with the first question");
+            session.hold(self.target_dir().unwrap(), asks_again);
+            session
+        }
+
+        fn target_dir(&self) -> Option<TargetDir> {
+            TargetDir::hold(&self.dir.path().join("target"), [Path::new("debug")]).unwrap()
+        }
+    }
+
+    impl Drop for Cargo {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    fn call(words: &[&str]) -> Call {
+        Call { argv: words.iter().map(OsString::from).collect(), ..Call::default() }
+    }
+
+    fn version() -> Call {
+        call(&["rustc", "-vV"])
+    }
+
+    fn properties() -> Call {
+        call(&["rustc", "-", "--crate-name", "___", "--print=sysroot"])
+    }
+
+    #[test]
+    fn questions_are_known_by_their_words() {
+        for (words, expected) in [
+            (&["rustc", "-vV"][..], Some(Question::Version)),
+            (&["/x/clippy-driver", "/x/rustc", "-vV"], Some(Question::Version)),
+            (&["rustc", "-", "--crate-name", "___", "--print=cfg"], Some(Question::Properties)),
+            (&["rustc", "-", "--crate-name", "probe"], None),
+            (&["rustc", "-vV", "--target=x"], None),
+            (&["rustc", "--crate-name", "___", "src/lib.rs"], None),
+            (&["rustc"], None),
+            (&[], None),
+        ] {
+            assert_eq!(Question::of(&call(words)), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_cargo_asks_on_waits_until_all_is_laid_down() {
+        let cargo = Cargo::new();
+        for (asks_again, question) in
+            [(false, properties()), (true, version()), (true, call(&["rustc", "a.rs"]))]
+        {
+            let session = cargo.begun(asks_again);
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    let begins = session.hear(&question);
+                    (begins, session.is_seeding())
+                });
+                thread::sleep(Duration::from_millis(50));
+                assert!(!waiting.is_finished(), "{question:?}");
+                session.end_seeding();
+                assert_eq!(waiting.join().unwrap(), (false, false));
+            });
+            assert!(cargo.target_dir().is_some(), "it is let go of");
+        }
+        let session = cargo.begun(true);
+        assert!(!session.hear(&properties()), "another question will follow");
+        assert!(session.is_seeding() && cargo.target_dir().is_none());
+    }
+
+    #[test]
+    fn dmn_03_what_hangs_holds_a_cargo_up_for_a_moment() {
+        let cargo = Cargo::new();
+        let session = cargo.begun(false);
+        let begun = Instant::now();
+        assert!(!session.hear(&version()));
+        assert!(begun.elapsed() >= SEEDING_MAX && !session.is_seeding());
+        assert!(cargo.target_dir().is_some(), "nor does it wait for the lock");
+    }
+
+    #[test]
+    fn a_cargo_that_begins_with_a_compile_is_given_nothing() {
+        let cargo = Cargo::new();
+        let process = Process::cargo(i32::try_from(cargo.process.id()).unwrap()).unwrap();
+        let session = Session::new(process);
+        assert!(!session.hear(&call(&["rustc", "a.rs"])));
+        assert!(!session.hear(&version()), "it has looked already");
+    }
+}

@@ -1,0 +1,112 @@
+//! What a cargo was asked to build, as far as that can be seen from beside it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, DigestFunction};
+
+use crate::cargo::{Build, Config, Process, build};
+use crate::invocation::Environment;
+
+/// Variables by which cargo is configured.
+const COUNTED: &[&str] = &[
+    "CARGO_BUILD_",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_INCREMENTAL",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "CARGO_UNSTABLE_",
+    "RUSTC",
+    "RUSTFLAGS",
+    "__CARGO",
+];
+
+/// Of these, some that say where outputs go, or how they are made, and not what.
+const NOT_COUNTED: &[&str] =
+    &["CARGO_BUILD_JOBS", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR", "CARGO_TARGET_TMPDIR"];
+
+/// What a cargo was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    build: Build,
+    config: Config,
+    environment: Environment,
+    directory: PathBuf,
+    home: PathBuf,
+}
+
+impl Asked {
+    /// By this process; `None` where it builds nothing, or where that cannot be told.
+    pub fn of(process: &Process) -> Option<Asked> {
+        let build = build(&process.arguments()?)?;
+        let environment: Environment = process.environment()?.into_iter().collect();
+        let directory = process.directory()?;
+        // Outputs then lie in two places.
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        if set("CARGO_BUILD_BUILD_DIR").is_some() {
+            return None;
+        }
+        let home = set("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(Path::new(set("HOME")?).join(".cargo")))?;
+        let config = Config::read(&directory, &home)?;
+        Some(Asked { build, config, environment, directory, home })
+    }
+
+    /// Where it builds, if this is its workspace.
+    pub fn target_dir(&self, workspace: &Path) -> PathBuf {
+        let set = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(Path::new);
+        let named = self.build.target_dir.as_deref();
+        let named = named.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR"));
+        match (named, &self.config.target_dir) {
+            (Some(named), _) => self.directory.join(named),
+            (None, Some(configured)) => configured.clone(),
+            (None, None) => workspace.join("target"),
+        }
+    }
+
+    /// Cargo's home.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its environment.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The name of its set, for a workspace that is locked as this one is now. `None` where it
+    /// is not.
+    pub fn key(&self, workspace: &Path) -> Option<Digest<ActionMessage>> {
+        const FUNCTION: DigestFunction = DigestFunction::Blake3;
+        let lock = fs::read(workspace.join("Cargo.lock")).ok()?;
+        let material = self.material(&lock);
+        Some(Digest::new(FUNCTION, FUNCTION.hash(&material), material.len() as u64))
+    }
+
+    fn material(&self, lock: &[u8]) -> Vec<u8> {
+        let counts = |name: &OsStr| {
+            let begins = |prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
+            COUNTED.iter().any(|prefix| begins(prefix)) && NOT_COUNTED.iter().all(|other| name != *other)
+        };
+        let variables = self.environment.iter().filter(|(name, _)| counts(name));
+        let variables = variables.flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        let words = self.build.words.iter().map(|word: &OsString| word.as_bytes());
+        let texts = self.config.texts.iter().map(String::as_bytes);
+        let mut material = Vec::with_capacity(lock.len() + 1024);
+        let mut list = |texts: &mut dyn Iterator<Item = &[u8]>| {
+            for text in texts {
+                material.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                material.extend_from_slice(text);
+            }
+            material.extend_from_slice(&u64::MAX.to_le_bytes());
+        };
+        list(&mut { words });
+        list(&mut { variables });
+        list(&mut { texts });
+        material.extend_from_slice(lock);
+        material
+    }
+}

@@ -1,0 +1,381 @@
+//! What is laid down before cargo asks: the same as it would have got by asking, and nothing
+//! where it would have got something else (RST-01, RST-02, KEY-06).
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::home::Home;
+use crate::project;
+use crate::step::{Built, Step};
+use crate::tree::{Tree, assert_untouched};
+
+/// What depends on no run of a build script.
+const SEEDED: [&str; 4] = ["buds", "build_script_build", "regpm", "spell"];
+
+const MAIN: &str =
+    r#"fn main() { println!("{} twig={} loud={}", buds::buds(), twig::twig(), cfg!(feature = "loud")); }"#;
+
+const PRINTS: &str = "spell=none buds=none checked=true count=1 twig=49 loud=false";
+
+/// A program of two packages, one of which stands on the run of a build script. It is locked,
+/// as what lies in a repository is.
+fn garden(home: &Home, name: &str) -> Tree {
+    static LOCK: OnceLock<String> = OnceLock::new();
+    let tree = home.tree(name);
+    tree.write_all(&[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"garden\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[features]\nloud = []\n[dependencies]\nbuds = \"1\"\ntwig = \"1\"\n",
+        ),
+        ("src/main.rs", MAIN),
+    ]);
+    project::lock(home, &tree, &LOCK);
+    tree
+}
+
+/// The crates that were laid down, sorted.
+fn laid(built: &Built) -> Vec<&str> {
+    let seeded = built.calls.compiles().filter(|call| call.is_seeded);
+    let mut names: Vec<&str> = seeded.map(|call| &*call.crate_name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Cargo asked for none of these, and said nothing of them.
+#[track_caller]
+fn expect_laid(built: &Built, expected: &[&str]) {
+    assert_eq!(laid(built), expected, "{built:#?}");
+    let asked = |name: &&&str| {
+        let calls = built.calls.compiles().filter(|call| call.crate_name == ***name);
+        calls.count() > expected.iter().filter(|other| other == name).count()
+    };
+    let twice: Vec<_> = expected.iter().filter(asked).collect();
+    assert!(twice.is_empty(), "cargo called for {twice:?} all the same: {built:#?}");
+}
+
+#[test]
+fn rst_01_what_is_laid_down_before_cargo_asks_stays_fresh() {
+    for (args, expected) in [
+        (&["build"][..], &SEEDED[..]),
+        (&["build", "--release"], &SEEDED),
+        (&["check"], &SEEDED),
+        (&["test", "--no-run"], &SEEDED),
+        (&["clippy"], &SEEDED),
+    ] {
+        let home = Home::new();
+        let [one, two] = ["one", "much/longer/two"].map(|name| garden(&home, name));
+        let first = home.cargo(&one, args).ok();
+        assert_eq!(laid(&first), [""; 0]);
+        let before = one.files("");
+        let second = home.cargo(&two, args).ok();
+        second.expect_all_hits();
+        expect_laid(&second, expected);
+        for name in ["spell", "buds"] {
+            assert!(!second.stderr.contains(&format!(" {name} ")), "cargo says nothing of it: {second:#?}");
+        }
+        assert_untouched(&one.files(""), &before);
+        home.cargo(&two, args).ok().expect_silent();
+        home.cargo(&one, args).ok().expect_silent();
+        // An edit is compiled, and nothing else.
+        two.edit("src/main.rs", "twig=", "twig is ");
+        let edited = home.cargo(&two, args).ok();
+        assert!(edited.calls.compiles().all(|call| call.crate_name == "garden"), "{edited:#?}");
+        home.cargo(&two, args).ok().expect_silent();
+    }
+}
+
+#[test]
+fn key_07_files_are_those_of_a_build_without_kache() {
+    let home = Home::new();
+    let trees = ["one", "two/deeper"].map(|name| garden(&home, name));
+    for tree in &trees {
+        home.cargo(tree, &["build"]).ok();
+    }
+    let asked = garden(&home, "three");
+    let built = home.cargo(&asked, &["build"]).env("KACHE_SEED", "0").ok();
+    assert_eq!(laid(&built), [""; 0]);
+    let [_, seeded] = &trees;
+    let contents = |tree: &Tree| {
+        let files = tree.artifacts("target/debug/deps").into_iter();
+        files.filter(|(name, _)| !name.ends_with(".d")).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (seeded, asked) = (contents(seeded), contents(&asked));
+    assert!(seeded.len() > 8, "{:?}", seeded.keys());
+    assert_eq!(seeded.keys().collect::<Vec<_>>(), asked.keys().collect::<Vec<_>>());
+    for (name, stamp) in &seeded {
+        assert_eq!((stamp.content, stamp.mode), (asked[name].content, asked[name].mode), "{name}");
+    }
+}
+
+/// A way to build that may be another than the first one.
+struct Other {
+    what: &'static str,
+    args: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+    change: fn(&Home, &Tree),
+}
+
+const OTHERS: &[Other] = &[
+    Other { what: "nothing", args: &[], env: &[], change: |_, _| {} },
+    Other {
+        what: "a variable that a crate asks for",
+        args: &[],
+        env: &[("BUDS", "some")],
+        change: |_, _| {},
+    },
+    Other {
+        what: "a variable that a macro asks for",
+        args: &[],
+        env: &[("SPELL", "abra")],
+        change: |_, _| {},
+    },
+    Other { what: "flags", args: &[], env: &[("RUSTFLAGS", "-C debug-assertions=off")], change: |_, _| {} },
+    Other {
+        what: "a profile by variables",
+        args: &[],
+        env: &[("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false")],
+        change: |_, _| {},
+    },
+    Other { what: "a feature", args: &["--features", "loud"], env: &[], change: |_, _| {} },
+    Other {
+        what: "a profile by options",
+        args: &["--config", "profile.dev.debug-assertions=false"],
+        env: &[],
+        change: |_, _| {},
+    },
+    Other {
+        what: "a profile in the manifest",
+        args: &[],
+        env: &[],
+        change: |_, tree| {
+            let manifest = tree.read("Cargo.toml");
+            tree.write("Cargo.toml", manifest + "[profile.dev]\ndebug-assertions = false\n");
+        },
+    },
+    Other {
+        what: "a variable in a configuration file",
+        args: &[],
+        env: &[],
+        change: |_, tree| {
+            tree.write(".cargo/config.toml", "[env]\nSPELL = \"abra\"\nBUDS = \"some\"\n");
+        },
+    },
+    Other {
+        what: "flags in a configuration file",
+        args: &[],
+        env: &[],
+        change: |_, tree| {
+            tree.write(".cargo/config.toml", "[build]\nrustflags = [\"-C\", \"debug-assertions=off\"]\n");
+        },
+    },
+    Other {
+        what: "the sources of a package",
+        args: &[],
+        env: &[],
+        change: |home, _| {
+            let sources = sources_of(home, "buds").join("src/lib.rs");
+            let text = fs::read_to_string(&sources).unwrap().replace("COUNT: u32 = 1", "COUNT: u32 = 2");
+            fs::write(&sources, text).unwrap();
+        },
+    },
+];
+
+fn sources_of(home: &Home, package: &str) -> std::path::PathBuf {
+    let registry = home.variable("CARGO_HOME").join("registry/src");
+    let index = fs::read_dir(registry).unwrap().next().unwrap().unwrap();
+    index.path().join(format!("{package}-1.0.0"))
+}
+
+impl Other {
+    fn step<'h>(&self, step: Step<'h>) -> Step<'h> {
+        self.env.iter().fold(step.args(self.args), |step, (name, value)| step.env(name, value))
+    }
+}
+
+/// Whatever is otherwise in the second checkout, it gets what a build without kache gives.
+#[test]
+fn key_06_cargo_finds_fresh_only_what_a_build_would_give() {
+    for other in OTHERS {
+        let home = Home::new();
+        let [one, two, plain] = ["one", "two", "plain"].map(|name| garden(&home, name));
+        home.cargo(&one, &["build"]).ok();
+        assert_eq!(one.prints("target/debug/garden"), PRINTS);
+        for tree in [&two, &plain] {
+            (other.change)(&home, tree);
+        }
+        let second = other.step(home.cargo(&two, &["build"])).ok();
+        other.step(home.plain_cargo(&plain, &["build"])).ok_unwatched();
+        let [printed, expected] = [&two, &plain].map(|tree| tree.prints("target/debug/garden"));
+        assert_eq!(printed, expected, "with {} changed: {second:#?}", other.what);
+        let is_same = expected == PRINTS;
+        assert_eq!(is_same, other.what == "nothing", "it is seen: {}", other.what);
+        other.step(home.cargo(&two, &["build"])).ok().expect_silent();
+        if is_same {
+            expect_laid(&second, &SEEDED);
+        }
+    }
+}
+
+/// What a configuration file sets holds where the environment sets nothing: the same file means
+/// something else there.
+#[test]
+fn key_06_what_a_file_sets_yields_to_the_environment() {
+    let home = Home::new();
+    let [one, two, three, plain] = ["one", "two", "three", "plain"].map(|name| {
+        let tree = garden(&home, name);
+        tree.write(".cargo/config.toml", "[env]\nSPELL = \"abra\"\n");
+        tree
+    });
+    home.cargo(&one, &["build"]).ok();
+    let same = home.cargo(&two, &["build"]).ok();
+    expect_laid(&same, &SEEDED);
+    assert!(two.prints("target/debug/garden").contains("spell=abra"));
+    home.cargo(&three, &["build"]).env("SPELL", "cadabra").ok();
+    home.plain_cargo(&plain, &["build"]).env("SPELL", "cadabra").ok_unwatched();
+    let [printed, expected] = [&three, &plain].map(|tree| tree.prints("target/debug/garden"));
+    assert_eq!(printed, expected);
+    assert!(expected.contains("spell=cadabra"), "{expected}");
+}
+
+#[test]
+fn key_06_a_set_is_for_those_who_ask_for_the_same() {
+    let home = Home::new();
+    let build = |name: &str, args: &[&str], env: &[(&str, &str)]| {
+        let tree = garden(&home, name);
+        let step = home.cargo(&tree, args);
+        env.iter().fold(step, |step, (name, value)| step.env(name, value)).ok()
+    };
+    build("first", &["build"], &[]);
+    // What does not decide what is compiled is no other command.
+    for (index, args) in [&["build", "-v", "-j", "1"][..], &["b", "--color=never"]].iter().enumerate() {
+        expect_laid(&build(&format!("same{index}"), args, &[]), &SEEDED);
+    }
+    for (index, (args, env)) in [
+        (&["build", "--release"][..], &[][..]),
+        (&["build"], &[("RUSTFLAGS", "--cfg other")]),
+        (&["build"], &[("KACHE_SEED", "false")]),
+        (&["build"], &[("KACHE_DISABLED", "1")]),
+        (&["build"], &[("KACHE_KEY_SALT", "other")]),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let built = build(&format!("other{index}"), args, env);
+        assert_eq!(laid(&built), [""; 0], "{args:?} {env:?}");
+    }
+}
+
+#[test]
+fn rst_01_target_directories_may_lie_anywhere() {
+    type Lay = fn(&Tree) -> Vec<(&'static str, String)>;
+    let ways: [(&[&str], Lay, &str); 5] = [
+        (&["build", "--target-dir", "../elsewhere"], |_| Vec::new(), "../elsewhere/debug/garden"),
+        (&["build"], |tree| vec![("CARGO_TARGET_DIR", format!("{}/t", tree.text()))], "t/debug/garden"),
+        (&["build"], |_| vec![("CARGO_BUILD_TARGET_DIR", "u/v".to_owned())], "u/v/debug/garden"),
+        (
+            &["build"],
+            |tree| {
+                tree.write(".cargo/config.toml", "[build]\ntarget-dir = \"w\"\n");
+                Vec::new()
+            },
+            "w/debug/garden",
+        ),
+        (&["build", "--target", HOST], |_| Vec::new(), "target/x86_64-unknown-linux-gnu/debug/garden"),
+    ];
+    for (args, lay, program) in ways {
+        if args.contains(&HOST) && crate::toolchain::host() != HOST {
+            continue;
+        }
+        let home = Home::new();
+        for name in ["a/one", "b/two"] {
+            let tree = garden(&home, name);
+            let env = lay(&tree);
+            let step =
+                || env.iter().fold(home.cargo(&tree, args), |step, (name, value)| step.env(name, value));
+            let built = step().ok();
+            assert_eq!(tree.prints(program), PRINTS);
+            expect_laid(&built, if name == "a/one" { &[] } else { &SEEDED });
+            step().ok().expect_silent();
+        }
+    }
+}
+
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+#[test]
+fn rst_01_what_builds_nothing_lays_nothing_down() {
+    let home = Home::new();
+    home.cargo(&garden(&home, "one"), &["build"]).ok();
+    for args in [&["metadata", "--format-version=1"][..], &["tree"], &["clean"], &["clean", "-p", "buds"]] {
+        let tree = garden(&home, &format!("for-{}", args.join("-")));
+        let done = home.cargo(&tree, args).ok();
+        assert_eq!(laid(&done), [""; 0], "{args:?}");
+        let files = tree.files("");
+        assert!(!files.keys().any(|name| name.contains("buds")), "{args:?} laid something down: {files:?}");
+    }
+    // One that was built in is nobody's but cargo's.
+    let tree = garden(&home, "two");
+    home.plain_cargo(&tree, &["check"]).ok_unwatched();
+    let built = home.cargo(&tree, &["build"]).ok();
+    assert_eq!(laid(&built), [""; 0], "{built:#?}");
+    assert_eq!(tree.prints("target/debug/garden"), PRINTS);
+}
+
+/// What somebody has written into a shared file is seen before it is laid down again.
+#[test]
+fn rst_03_what_was_overwritten_is_not_laid_down() {
+    let home = Home::new();
+    let [one, two] = ["one", "two"].map(|name| garden(&home, name));
+    home.cargo(&one, &["build"]).ok();
+    for (name, stamp) in one.files("target/debug/deps") {
+        let place = one.join("target/debug/deps").join(&name);
+        if name.contains("libbuds") {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            fs::set_permissions(&place, permissions).unwrap();
+            overwrite(&place);
+            let dated = std::time::UNIX_EPOCH + std::time::Duration::from_secs(stamp.mtime.0.unsigned_abs());
+            fs::File::open(&place).unwrap().set_modified(dated).unwrap();
+        }
+    }
+    let built = home.cargo(&two, &["build"]).ok();
+    assert_eq!(two.prints("target/debug/garden"), PRINTS, "{built:#?}");
+    home.cargo(&two, &["build"]).ok().expect_silent();
+}
+
+/// In place, by as many bytes.
+fn overwrite(path: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"overwritten", 8).unwrap();
+}
+
+/// Of two cargos in one empty target directory one builds at a time, and both are right.
+#[test]
+fn rst_05_two_cargos_in_one_empty_target_directory() {
+    let home = Home::new();
+    home.cargo(&garden(&home, "one"), &["build"]).ok();
+    for round in 0..5 {
+        let tree = garden(&home, &format!("round{round}"));
+        let children: Vec<_> = (0..2).map(|_| home.cargo(&tree, &["build"]).spawn()).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert_eq!(tree.prints("target/debug/garden"), PRINTS);
+        home.cargo(&tree, &["build"]).ok();
+        home.cargo(&tree, &["build"]).ok().expect_silent();
+    }
+}
+
+/// A daemon that leaves right after a build has kept what that leaves to others.
+#[test]
+fn dmn_05_what_a_build_leaves_outlives_the_daemon() {
+    let home = Home::new();
+    home.cargo(&garden(&home, "one"), &["build"]).ok();
+    home.stop();
+    home.start();
+    let tree = garden(&home, "two");
+    let built = home.cargo(&tree, &["build"]).ok();
+    expect_laid(&built, &SEEDED);
+    assert_eq!(tree.prints("target/debug/garden"), PRINTS);
+}
