@@ -4,6 +4,8 @@
 //! now. Where the record holds no comparison, the actions themselves are compared, if a
 //! daemon runs that has them. It starts nothing (DMN-06).
 
+use std::time::{Duration, Instant};
+
 use super::args::WhyMissArgs;
 use super::blobs::Source;
 use super::config::load_here;
@@ -11,15 +13,25 @@ use super::exit_codes::OK;
 use super::failure::{Failure, Outcome};
 use super::{diff, moment, output, report};
 use crate::config::Settings;
-use crate::events::{Change, Event};
+use crate::events::{self, Change, Event, History};
 use crate::explain::{Case, Explained, case, compare, load, sentence, similar};
 
 /// So many differences are listed; `kache diff` has them all.
 const CHANGES_SHOWN_MAX: usize = 20;
 
+/// How long to wait for the result of a call that has just returned: it is stored afterwards, and
+/// only then it is known what it was made of.
+const STORED_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Who is not stored after so long never will be: its daemon has died.
+const STORING_MAX: Duration = Duration::from_secs(30);
+
 pub(super) fn run(args: &WhyMissArgs) -> Outcome {
     let settings = Settings::new(&load_here()?)?;
-    let history = report::history(&settings, None)?;
+    let history = settled(&settings, &args.name)?;
     report::warn_of_unread(&history);
     let Some(mut case) = case(&history.events, &args.name) else {
         return nothing_to_explain(&history.events, &args.name);
@@ -27,6 +39,27 @@ pub(super) fn run(args: &WhyMissArgs) -> Outcome {
     let known = differences(&settings, &mut case);
     output::data(&page(&case, &known))?;
     Ok(OK)
+}
+
+/// The record, once all is in it of the call that is asked about.
+fn settled(settings: &Settings, name: &str) -> Result<History, Failure> {
+    let give_up = Instant::now() + STORED_WAIT_MAX;
+    loop {
+        let history = report::history(settings, None)?;
+        let is_open = case(&history.events, name).is_some_and(|case| is_being_stored(case.event));
+        if !is_open || Instant::now() >= give_up {
+            return Ok(history);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn is_being_stored(event: &Event) -> bool {
+    let is_young = event.at.elapsed().is_ok_and(|age| age < STORING_MAX);
+    event.outcome == events::Outcome::Miss
+        && event.action.is_empty()
+        && event.not_stored.is_empty()
+        && is_young
 }
 
 /// What is known of how a call differs from the nearest earlier one.

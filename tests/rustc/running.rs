@@ -192,6 +192,19 @@ fn main() {
 }
 
 #[test]
+fn why_miss_waits_for_a_result_that_is_being_stored() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/seen.rs", "fn main() {}");
+    let unit = Unit::bin(&home, &tree, "seen");
+    unit.misses();
+    let other = unit.with(&["-C", "opt-level=1"]).kache().spawn();
+    assert!(other.wait_with_output().unwrap().status.success());
+    let said = home.kache(&["why-miss", "seen"]).run_unwatched().stdout;
+    assert!(said.starts_with("`seen` was compiled because `-C opt-level 1` is passed"), "{said}");
+}
+
+#[test]
 fn dmn_07_a_call_is_on_record_when_it_has_returned() {
     let home = Home::new();
     let tree = home.tree("ws");
