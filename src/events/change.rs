@@ -104,6 +104,9 @@ impl fmt::Display for Change {
             ("root", Some(before), Some(now)) => {
                 write!(f, "the {name} directory is `{now}`, and the outputs name it as `{before}`")
             }
+            ("argument", Some(before), Some(now)) if name.starts_with("the ") => {
+                write!(f, "{name} is {}, and was {}", quoted(&now), quoted(&before))
+            }
             ("presentation", ..) => write!(f, "messages are asked for in another form"),
             (_, None, Some(now)) => write!(f, "`{name}` is {}, and was not set", quoted(&now)),
             (_, Some(before), None) => write!(f, "`{name}` is not set, and was {}", quoted(&before)),

@@ -162,6 +162,14 @@ fn values(name: &str, before: &[String], now: &[String], found: &mut Vec<Change>
 fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut words = arguments.iter().peekable();
+    // Every compile begins with `env -C DIRECTORY COMPILER`, and those are no options of rustc's.
+    if let [env, change, directory, compiler, ..] = arguments
+        && (env.as_str(), change.as_str()) == ("env", "-C")
+    {
+        options.insert("the directory".to_owned(), vec![directory.clone()]);
+        options.insert("the compiler".to_owned(), vec![compiler.clone()]);
+        words.nth(3);
+    }
     while let Some(word) = words.next() {
         let value =
             words.next_if(|next| word.starts_with('-') && !word.contains('=') && !next.starts_with('-'));
@@ -220,6 +228,20 @@ mod tests {
     #[test]
     fn an_action_and_itself_do_not_differ() {
         assert_eq!(said(&BASE), [""; 0]);
+    }
+
+    #[test]
+    fn where_it_ran_and_what_ran_are_no_options() {
+        let made = |args| Made { args, ..BASE };
+        let before = made(&["env", "-C", "cargo/git/x/1", "../../../../sysroot/bin/rustc", "-C", "lto"]);
+        let now = made(&["env", "-C", "cargo/git/x/2", "../../../../abs/opt/rustc", "-C", "lto"]);
+        let shelf = Shelf::default();
+        let [before, now] = [before, now].map(|made| load(&shelf, shelf.put(&made)).unwrap());
+        let said: Vec<String> = compare(&before, &now).iter().map(Change::to_string).collect();
+        insta::assert_snapshot!(said.join("\n"), @r"
+        the compiler is `../../../../abs/opt/rustc`, and was `../../../../sysroot/bin/rustc`
+        the directory is `cargo/git/x/2`, and was `cargo/git/x/1`
+        ");
     }
 
     #[test]
