@@ -145,6 +145,11 @@ impl Fingerprint {
         self.files.iter().any(|(_, bytes)| dirs.iter().any(|dir| names(bytes, dir)))
     }
 
+    /// The file of it without which a unit is built.
+    pub fn place(&self, target_dir: &Path, unit: &Unit) -> Option<PathBuf> {
+        self.files.last().map(|(name, _)| unit.directory(target_dir).join(name))
+    }
+
     /// Lays it down as if cargo had just built the unit. The fingerprint itself comes last: a
     /// unit without it is built.
     pub fn write(&self, target_dir: &Path, unit: &Unit) -> io::Result<()> {

@@ -21,6 +21,7 @@ use crate::invocation::{Bypass, Call, Reason};
 use crate::pipeline::{
     self, Begun, Pipeline, Publishing, SEEDING_MAX, Seeding, Session, StoreSlot, Ticket, Verification,
 };
+use crate::restore::Leave;
 
 /// How long finding an answer may take before the call goes on without one. A hit takes a
 /// thousandth of it.
@@ -187,7 +188,8 @@ struct Course {
 
 impl Course {
     async fn run(mut self, call: Arc<Call>, namespace: Bytes) {
-        let mut begun = self.desk.begin(&call, self.client, &namespace).await;
+        let leave = Arc::<Leave>::default();
+        let mut begun = self.desk.begin(&call, self.client, &namespace, &leave).await;
         loop {
             match begun {
                 Begun::Answer(reply) => return self.say(wire::reply(reply)),
@@ -218,7 +220,7 @@ impl Course {
                         }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
-                    begun = self.desk.answer_in_time(&call, work).await;
+                    begun = self.desk.answer_in_time(&call, &leave, work).await;
                 }
             }
         }
@@ -240,9 +242,11 @@ impl Course {
 
     /// Its cargo waits for this as soon as it asks on.
     async fn seed(self, seeding: Box<Seeding>) {
-        let over = seeding.over();
+        let ending = seeding.ending();
         let laid = self.desk.in_time(SEEDING_MAX, move |pipeline| pipeline.seed(&seeding)).await;
-        over();
+        if laid.is_err() {
+            let _ = spawn_blocking(ending).await;
+        }
         let desk = Arc::clone(&self.desk);
         drop(self);
         for verification in laid.unwrap_or_default() {
@@ -270,7 +274,13 @@ impl Course {
 }
 
 impl Desk {
-    async fn begin(self: &Arc<Self>, call: &Arc<Call>, client: Option<i32>, namespace: &Bytes) -> Begun {
+    async fn begin(
+        self: &Arc<Self>,
+        call: &Arc<Call>,
+        client: Option<i32>,
+        namespace: &Bytes,
+        leave: &Arc<Leave>,
+    ) -> Begun {
         if *self.overdue.borrow() > 0 {
             return refused(call, DISK_HANGS);
         }
@@ -285,9 +295,11 @@ impl Desk {
             let why = Bypass::new(Reason::ForeignNamespace, "");
             let stand_aside =
                 move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
-            return self.answer_in_time(call, stand_aside).await;
+            return self.answer_in_time(call, leave, stand_aside).await;
         }
-        let begun = self.answer_in_time(call, move |pipeline| pipeline.begin(owned, client)).await;
+        let given = Arc::clone(leave);
+        let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, given);
+        let begun = self.answer_in_time(call, leave, begin).await;
         for cargo in self.pipeline.unattended() {
             tokio::spawn(Arc::clone(self).attend(cargo));
         }
@@ -326,16 +338,22 @@ impl Desk {
         let _ = self.in_time(PUBLISH_MAX, publish).await;
     }
 
-    /// An answer, or that there is none.
+    /// An answer, or that there is none. Then nothing is laid down any more: whoever asked
+    /// compiles.
     async fn answer_in_time(
         self: &Arc<Self>,
         call: &Call,
+        leave: &Arc<Leave>,
         work: impl FnOnce(&Pipeline) -> Begun + Send + 'static,
     ) -> Begun {
         match self.in_time(BEGIN_MAX, work).await {
             Ok(begun) => begun,
             Err(Absent::Panicked) => refused(call, "a bug in kache, which its log shows"),
-            Err(Absent::Late) => refused(call, DISK_HANGS),
+            Err(Absent::Late) => {
+                let leave = Arc::clone(leave);
+                let _ = spawn_blocking(move || leave.take_back()).await;
+                refused(call, DISK_HANGS)
+            }
         }
     }
 

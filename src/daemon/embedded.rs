@@ -123,7 +123,7 @@ impl Engine for Embedded {
             // A toolchain that nobody has looked at yet takes a second, for which nobody else is
             // to wait.
             self.pipeline.look_ahead(&call);
-            self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client))
+            self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, Arc::default()))
         };
         Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
             // Nobody stays who could look into a hit, or lay down what is asked for next.

@@ -31,7 +31,7 @@ use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError};
 use crate::observer::{Observer, Watch};
 use crate::progress;
-use crate::restore;
+use crate::restore::{self, Leave};
 use crate::roles::Role;
 
 /// The file that what is known of files is kept in between two daemons.
@@ -85,8 +85,8 @@ impl Pipeline {
     }
 
     /// Begins a call of this process.
-    pub fn begin(&self, call: Arc<Call>, client: Option<i32>) -> Begun {
-        let (client, seeding) = self.meet(client, &call);
+    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, leave: Arc<Leave>) -> Begun {
+        let (client, seeding) = self.meet(client, &call, leave);
         let begun = self.go_on(Pending { call, client, phases: Phases::begin() }, None);
         match (begun, seeding) {
             (Begun::Answer(reply), Some(seeding)) => Begun::Seed(reply, seeding),
@@ -103,7 +103,7 @@ impl Pipeline {
     /// Puts a call on record that is passed on for a reason outside of it.
     pub fn stand_aside(&self, call: Arc<Call>, client: Option<i32>, why: Bypass) -> Reply {
         let settings = self.settings(&call).ok();
-        let client = Client { pid: client, session: None };
+        let client = Client { pid: client, ..Client::default() };
         self.pass(Pending { call, client, phases: Phases::begin() }, settings.as_deref(), why)
     }
 
@@ -250,7 +250,8 @@ impl Pipeline {
         event: &mut Event,
         result: &ActionResult,
     ) -> Result<Reply, restore::RestoreError> {
-        let restored = restore::restore(&asked.prepared.task, result, store.files(), store.blobs());
+        let (task, leave) = (&asked.prepared.task, &asked.client.leave);
+        let restored = restore::restore(task, result, store.files(), store.blobs(), leave);
         asked.phases.end(Phase::Restore);
         let restored = restored?;
         for (path, digest) in &restored.placed {
@@ -362,7 +363,7 @@ impl Pipeline {
             Client { session: Some(session), .. } => {
                 progress::tell_cargo(settings.progress, session.pid(), event);
             }
-            Client { pid: None, session: None } => {}
+            Client { pid: None, session: None, .. } => {}
         }
     }
 

@@ -13,6 +13,7 @@ use crate::config::CompileSettings;
 use crate::events::Event;
 use crate::invocation::Call;
 use crate::observer::Watch;
+use crate::restore::Leave;
 
 /// The name of a flight: the query's digest.
 pub(super) type FlightKey = String;
@@ -28,6 +29,8 @@ pub struct Client {
     pub(super) pid: Option<i32>,
     /// The cargo that started it.
     pub(super) session: Option<Arc<Session>>,
+    /// Its leave to get files, which is taken back when it gets them too late.
+    pub(super) leave: Arc<Leave>,
 }
 
 /// A call that waits for another one's compile. Its inputs are looked at again afterwards:

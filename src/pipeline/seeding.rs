@@ -27,6 +27,7 @@ use crate::config::CompileSettings;
 use crate::events::{Outcome, Phase, SEEDED};
 use crate::invocation::{Call, Environment};
 use crate::lookup::Found;
+use crate::restore::{Leave, RestoreError};
 use crate::roles::{Role, Root, Roots};
 use crate::seeds::{self, Portable, Seed, Seeds};
 
@@ -43,13 +44,22 @@ pub struct Seeding {
     session: Arc<Session>,
     /// Its first question.
     call: Arc<Call>,
+    leave: Arc<Leave>,
 }
 
 impl Seeding {
-    /// What ends it from outside, whatever it waits for.
-    pub fn over(&self) -> impl FnOnce() + Send + use<> {
-        let session = Arc::clone(&self.session);
-        move || session.end_seeding()
+    fn new(session: Arc<Session>, call: Arc<Call>) -> Seeding {
+        Seeding { session, call, leave: Arc::default() }
+    }
+
+    /// What ends it from outside when time is up, whatever it waits for. Of units that were laid
+    /// down, nothing stays: which of them are whole, nobody may be there to say.
+    pub fn ending(&self) -> impl FnOnce() + Send + use<> {
+        let (session, leave) = (Arc::clone(&self.session), Arc::clone(&self.leave));
+        move || {
+            leave.take_back();
+            session.end_seeding();
+        }
     }
 }
 
@@ -61,14 +71,19 @@ impl Drop for Seeding {
 
 impl Pipeline {
     /// The cargo behind this process, and whether it is to be given something.
-    pub(super) fn meet(&self, client: Option<i32>, call: &Arc<Call>) -> (Client, Option<Box<Seeding>>) {
+    pub(super) fn meet(
+        &self,
+        client: Option<i32>,
+        call: &Arc<Call>,
+        leave: Arc<Leave>,
+    ) -> (Client, Option<Box<Seeding>>) {
         let session = client.and_then(|pid| self.sessions.of(pid));
         let begins = session.as_ref().is_some_and(|session| session.hear(call));
         let seeding = session
             .as_ref()
             .filter(|_| begins)
-            .map(|session| Box::new(Seeding { session: Arc::clone(session), call: Arc::clone(call) }));
-        (Client { pid: client, session }, seeding)
+            .map(|session| Seeding::new(Arc::clone(session), Arc::clone(call)));
+        (Client { pid: client, session, leave }, seeding.map(Box::new))
     }
 
     /// Cargos whose end nobody waits for yet.
@@ -127,7 +142,7 @@ impl Pipeline {
     }
 
     fn lay_down(&self, seeding: &Seeding) -> anyhow::Result<Vec<Verification>> {
-        let Seeding { session, call } = seeding;
+        let Seeding { session, call, leave } = seeding;
         let nothing = Ok(Vec::new());
         let Some(asked) = session.asked() else { return nothing };
         let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
@@ -142,14 +157,15 @@ impl Pipeline {
         let Some(held) = TargetDir::hold(&target_dir, profiles)? else { return nothing };
         session.hold(held, set.asks_again);
         let roots = roots(workspace, &target_dir, asked.home());
-        Ok(self.lay_down_all(&set, &store, session, &roots, (&target_dir, call)))
+        let client = Client { pid: None, session: Some(Arc::clone(session)), leave: Arc::clone(leave) };
+        Ok(self.lay_down_all(&set, &store, &client, &roots, (&target_dir, call)))
     }
 
     fn lay_down_all(
         &self,
         set: &Seeds,
         store: &Store,
-        session: &Arc<Session>,
+        client: &Client,
         roots: &Roots,
         (target_dir, question): (&Path, &Call),
     ) -> Vec<Verification> {
@@ -158,12 +174,12 @@ impl Pipeline {
         let seeds: Vec<&Seed> = set.iter().collect();
         let threads = thread::available_parallelism().map_or(NonZeroUsize::MIN, |many| many.min(THREADS_MAX));
         in_order(&set.dependencies(), threads, |place| {
-            if !session.is_seeding() || useless.load(Ordering::Relaxed) >= USELESS_MAX {
+            if useless.load(Ordering::Relaxed) >= USELESS_MAX {
                 return;
             }
             let seed = seeds[place];
             let call = seed.call.call(question, roots).map(Arc::new);
-            let done = call.and_then(|call| self.lay_down_one(seed, call, store, session, target_dir));
+            let done = call.and_then(|call| self.lay_down_one(seed, call, store, client, target_dir));
             if let Some((settings, verification)) = done {
                 laid.fetch_add(1, Ordering::Relaxed);
                 if self.is_sampled(&settings) {
@@ -182,7 +198,7 @@ impl Pipeline {
         seed: &Seed,
         call: Arc<Call>,
         store: &Store,
-        session: &Arc<Session>,
+        client: &Client,
         target_dir: &Path,
     ) -> Option<(Arc<CompileSettings>, Verification)> {
         let mut phases = Phases::begin();
@@ -194,19 +210,21 @@ impl Pipeline {
         if action.hash != seed.action {
             return None;
         }
-        let client = Client { pid: None, session: Some(Arc::clone(session)) };
-        let mut asked = Asked { call, client, settings, prepared, phases };
+        let mut asked = Asked { call, client: client.clone(), settings, prepared, phases };
         let mut event = asked.event(Outcome::LocalHit);
         event.action = action.hash.to_hex();
         SEEDED.clone_into(&mut event.reason);
         let out_dir = asked.call.cwd.join(asked.prepared.rustc.out_dir.as_deref()?);
         fs::create_dir_all(out_dir).ok()?;
         self.hit(store, &mut asked, &mut event, &result).ok()?;
-        if !session.is_seeding() {
-            return None;
-        }
         // Without it, cargo takes the unit for one that is to be built.
-        seed.fingerprint.write(target_dir, &seed.unit).ok()?;
+        let Seed { fingerprint, unit, .. } = seed;
+        let place = fingerprint.place(target_dir, unit)?;
+        let lay = || {
+            let written = fingerprint.write(target_dir, unit);
+            written.map_err(|source| RestoreError::Io { path: place.clone(), source })
+        };
+        client.leave.lay(&place, lay).ok()?;
         let Asked { call, settings, prepared, .. } = asked;
         Some((settings, Verification { call, prepared, action, result }))
     }

@@ -25,6 +25,9 @@ use super::prepare::Prepared;
 /// if it had called for them.
 pub const SEEDING_MAX: Duration = Duration::from_secs(2);
 
+/// The same where not even that ends, which it does from outside.
+const HELD_UP_MAX: Duration = Duration::from_secs(4);
+
 /// More units of one cargo are not kept in mind.
 const NOTED_MAX: usize = 10_000;
 
@@ -205,7 +208,7 @@ impl Session {
             state.seeding = if begins { Seeding::UnderWay { asks_again: false } } else { Seeding::Over };
             return begins;
         }
-        let deadline = Instant::now() + SEEDING_MAX;
+        let deadline = Instant::now() + HELD_UP_MAX;
         while is_held_up(state.seeding, question) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -230,8 +233,9 @@ impl Session {
         self.changed.notify_all();
     }
 
-    /// Whether more may be laid down.
-    pub(super) fn is_seeding(&self) -> bool {
+    /// Whether its questions are held up.
+    #[cfg(test)]
+    fn is_seeding(&self) -> bool {
         matches!(lock(&self.state).seeding, Seeding::UnderWay { .. })
     }
 
@@ -406,7 +410,7 @@ mod tests {
         let session = cargo.begun(false);
         let begun = Instant::now();
         assert!(!session.hear(&version()));
-        assert!(begun.elapsed() >= SEEDING_MAX && !session.is_seeding());
+        assert!(begun.elapsed() >= HELD_UP_MAX && !session.is_seeding());
         assert!(cargo.target_dir().is_some(), "nor does it wait for the lock");
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kache_cas::encoding::{encode_action, encode_command, wire_digest};
 use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
-use kache_proto::reapi::{Action, Command};
+use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
 use super::{Macros, Publication, PublishError, Published, Stamps, Stores, publish};
@@ -19,7 +19,7 @@ use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output,
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, find};
-use crate::restore::{RestoreError, Restored, restore};
+use crate::restore::{Leave, RestoreError, Restored, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -239,8 +239,16 @@ impl Checkout<'_> {
     }
 
     pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {
+        self.restore_by(&Leave::default())
+    }
+
+    pub(crate) fn restore_by(&self, leave: &Leave) -> Result<Restored, RestoreError> {
         let Found::Hit { result, .. } = self.find() else { panic!("there is no result") };
-        restore(&self.task(), &result, self.house.store.files(), self.house.store.blobs())
+        self.lay_down(&result, leave)
+    }
+
+    pub(crate) fn lay_down(&self, result: &ActionResult, leave: &Leave) -> Result<Restored, RestoreError> {
+        restore(&self.task(), result, self.house.store.files(), self.house.store.blobs(), leave)
     }
 }
 

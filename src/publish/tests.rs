@@ -17,7 +17,7 @@ use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
 use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
-use crate::restore::{RestoreError, restore};
+use crate::restore::{Leave, RestoreError};
 use crate::roles::{Role, RolePath};
 
 const ONE_DATE: i64 = CONSTANT_DATE_S as i64;
@@ -449,6 +449,24 @@ fn rst_04_modes_follow_the_callers_umask() {
     }
 }
 
+/// Its call is compiled meanwhile: what lies there is the compiler's.
+#[test]
+fn rst_05_a_restore_that_comes_too_late_touches_nothing() {
+    let house = House::new();
+    let (a, b) = (house.checkout("a"), house.checkout("b"));
+    compile_and_publish(&a, b"seed");
+    let leave = Leave::default();
+    b.restore_by(&leave).unwrap();
+    let lying = || fs::read_dir(b.deps()).unwrap().count();
+    assert!(lying() > 0);
+    leave.take_back();
+    assert_eq!(lying(), 0, "what was laid down is gone");
+    let made = b.deps().join("libseed.rlib");
+    fs::File::create(&made).unwrap();
+    assert!(matches!(b.restore_by(&leave), Err(RestoreError::TooLate)));
+    assert_eq!((lying(), made.exists()), (1, true));
+}
+
 #[test]
 fn rst_05_a_restore_is_all_or_nothing() {
     let house = House::new();
@@ -459,7 +477,7 @@ fn rst_05_a_restore_is_all_or_nothing() {
         let left: Vec<_> = fs::read_dir(b.deps()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [] as [std::path::PathBuf; 0]);
     };
-    let lay = |result: &ActionResult| restore(&b.task(), result, house.store.files(), house.store.blobs());
+    let lay = |result: &ActionResult| b.lay_down(result, &Leave::default());
 
     // The last blob is gone.
     let mut gone = result.clone();

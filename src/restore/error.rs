@@ -20,6 +20,9 @@ pub enum RestoreError {
         /// Which.
         digest: Digest,
     },
+    /// Whoever asked has gone on without.
+    #[error("it took too long")]
+    TooLate,
     /// The result names a file that this call did not ask for (NET-02).
     #[error("the result has an output `{path}` that was not asked for")]
     Unexpected {

@@ -5,7 +5,6 @@
 //! of them (RST-05). The metadata is laid down first, because it is what others wait for.
 
 use std::collections::HashMap;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 use super::dates::{self, Dating, place_of};
 use super::dep_info::DepInfo;
 use super::error::RestoreError;
+use super::leave::Leave;
 use super::write_file::write_file;
 use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
@@ -50,6 +50,7 @@ pub fn restore(
     result: &ActionResult,
     files: &dyn LocalFiles,
     blobs: &dyn BlobStore,
+    leave: &Leave,
 ) -> Result<Restored, RestoreError> {
     let mut plan = plan(task, result)?;
     // A stable sort: what the metadata overtakes keeps its order.
@@ -61,7 +62,7 @@ pub fn restore(
         .collect::<Result<_, RestoreError>>()?;
     let dating = dates::decide(task, files, dates::is_rebuild(task));
     let mut laid =
-        Laid { task, files, dating, undo: Vec::new(), bytes: 0, shared_bytes: 0, placed: Vec::new() };
+        Laid { task, files, leave, dating, undo: Vec::new(), bytes: 0, shared_bytes: 0, placed: Vec::new() };
     for (output, digest) in &plan {
         if output.kind != OutputKind::DepInfo {
             laid.place(output, digest)?;
@@ -161,6 +162,7 @@ fn compile_time(result: &ActionResult) -> Duration {
 struct Laid<'a> {
     task: &'a Task,
     files: &'a dyn LocalFiles,
+    leave: &'a Leave,
     dating: Dating,
     undo: Vec<PathBuf>,
     bytes: u64,
@@ -172,8 +174,8 @@ impl Laid<'_> {
     fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
         let placing = dates::placing(self.task, output, self.dating);
-        let link =
-            self.files.place(digest, &path, &placing)?.ok_or(RestoreError::Gone { digest: *digest })?;
+        let lay = || self.files.place(digest, &path, &placing)?.ok_or(RestoreError::Gone { digest: *digest });
+        let link = self.leave.lay(&path, lay)?;
         self.undo.push(path.clone());
         self.placed.push((path, *digest));
         self.bytes += digest.size_bytes;
@@ -186,7 +188,10 @@ impl Laid<'_> {
     fn write(&mut self, output: &Output, text: &[u8]) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
         let mode = dates::placing(self.task, output, self.dating).mode;
-        write_file(&path, text, mode).map_err(|source| RestoreError::Io { path: path.clone(), source })?;
+        let lay = || {
+            write_file(&path, text, mode).map_err(|source| RestoreError::Io { path: path.clone(), source })
+        };
+        self.leave.lay(&path, lay)?;
         self.undo.push(path);
         self.bytes += text.len() as u64;
         Ok(())
@@ -207,9 +212,8 @@ impl Laid<'_> {
 
 impl Drop for Laid<'_> {
     fn drop(&mut self) {
-        for path in &self.undo {
-            // What cannot be removed is overwritten by the compiler, which runs next.
-            let _ = fs::remove_file(path);
+        if !self.undo.is_empty() {
+            self.leave.undo(&self.undo);
         }
     }
 }
