@@ -1,7 +1,7 @@
 //! What a lookup that found nothing leaves in an event.
 
 use super::change::Change;
-use super::event::Event;
+use super::event::{Event, Outcome};
 use crate::lookup::Miss;
 
 /// Nothing with this query was compiled before.
@@ -35,6 +35,18 @@ impl Event {
         self.reason = reason.to_owned();
         self.detail = detail;
     }
+
+    /// Notes that the result of this action was found and could not be used: a file of it is not
+    /// what was stored any more.
+    pub fn note_spoiled(&mut self, action: &str) {
+        self.outcome = Outcome::Miss;
+        self.action = String::new();
+        self.nearest = action.to_owned();
+        self.reason = EVICTED.to_owned();
+        self.detail =
+            "the same was compiled before, and a file of its result was written to or removed since"
+                .to_owned();
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +57,6 @@ mod tests {
 
     use super::*;
     use crate::action::Observation;
-    use crate::events::Outcome;
     use crate::lookup::Difference;
 
     #[test]

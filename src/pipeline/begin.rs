@@ -197,6 +197,8 @@ impl Pipeline {
                         }
                         return self.answered(reply, asked, action, result);
                     }
+                    // The lookup has just seen it: a tool has written to it in a checkout.
+                    Err(restore::RestoreError::Gone { .. }) => event.note_spoiled(&action.hash.to_hex()),
                     Err(error) => {
                         event.outcome = Outcome::Error;
                         event.reason = "restore".to_owned();

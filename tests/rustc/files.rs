@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::home::Home;
 use crate::project::{self, PRINTS};
+use crate::report::Call;
 use crate::tree::{Tree, assert_untouched, different};
 use crate::unit::Unit;
 
@@ -37,7 +38,10 @@ fn rst_03_what_is_done_to_restored_files_is_never_served() {
         maltreat(spoilt);
         let clean =
             project::mini(&home, &format!("clean after {}", spoilt.path().file_name().unwrap().display()));
-        build(&clean);
+        let built = build(&clean);
+        let spoiled = |call: &&Call| call.why.contains("was written to or removed since");
+        assert!(built.calls.compiles().all(|call| call.result != "error"), "{built:#?}");
+        assert!(home.has_reflinks() || built.calls.compiles().any(|call| spoiled(&call)), "{built:#?}");
         assert_eq!(clean.prints("target/debug/app"), PRINTS);
         assert_eq!(different(&clean.artifacts("target"), &made), [""; 0]);
         spoilt.remove("target");
