@@ -3,8 +3,6 @@
 //! A stored result is sent as the bytes it is kept as, unless the client asked for outputs
 //! inside it. That a result is complete (STO-03) is the store's promise, not checked here.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
@@ -13,7 +11,7 @@ use kache_proto::Message as _;
 use kache_proto::reapi::{ActionResult, Digest, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Code, Status};
 
-use super::context::Context;
+use super::context::{Backend, Context};
 use super::reply::{self, Body};
 use super::status::{of_store_error, over_limit};
 use super::{message, offload, wire_digest};
@@ -26,10 +24,10 @@ pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Bo
     let (request, _room) = message::only::<GetActionResultRequest, _>(body, &context.shared).await?;
     let wire = request.action_digest.as_ref();
     let key = wire_digest::action_key(&request.instance_name, request.digest_function, wire)?;
-    let (store, function) = (Arc::clone(&context.shared.store), key.function);
+    let (store, function) = (&context.shared.store, key.function);
     // Whether a result is complete may depend on blobs that are still to be hashed.
-    let get = move || store.actions().get(&key, Mention::Promise);
-    let stored = offload::run(context.blobs().may_block(), get).await?;
+    let get = move |store: &dyn Backend| store.actions().get(&key, Mention::Promise);
+    let stored = offload::run(context.blobs().may_block(), store, get).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     let stored = stored.ok_or_else(|| Status::not_found("there is no complete result of this action"))?;
     if request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty() {
@@ -98,9 +96,8 @@ pub(super) async fn update(context: &Context, body: Incoming) -> Result<Response
     let result =
         request.action_result.ok_or_else(|| Status::invalid_argument("`action_result` is not set"))?;
     check_size(context, &result)?;
-    let store = Arc::clone(&context.shared.store);
-    let put = move || store.actions().put(&key, &result);
-    let stored = offload::run(context.blobs().may_block(), put).await?;
+    let put = move |store: &dyn Backend| store.actions().put(&key, &result);
+    let stored = offload::run(context.blobs().may_block(), &context.shared.store, put).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     Ok(reply::encoded(stored.encoded))
 }

@@ -159,7 +159,8 @@ impl Peer {
         };
         let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let presented = auth::read_header(value);
-        let recognised = credentials.recognise(&presented).await?;
+        // Boxed, so that requests to a cache without credentials do not carry it about.
+        let recognised = Box::pin(credentials.recognise(&presented)).await?;
         self.grant(recognised, &presented)
     }
 

@@ -6,7 +6,6 @@
 //! meanwhile (STO-04).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -53,15 +52,14 @@ pub(super) async fn read(context: &Context, body: Incoming) -> Result<Response<B
     let name = ResourceName::for_read(&request.resource_name).map_err(|error| of_name_error(&error))?;
     let range = range(&request, name)?;
     let is_heavy = name.coding == Coding::Zstd || name.digest.size_bytes > INLINE_BYTES_MAX;
-    let store = Arc::clone(&context.shared.store);
     // Opening a large blob may mean hashing it first (STO-02), so that is not done here, and
     // the first chunk comes along.
-    let begin = move || {
-        let mut maker = Maker::new(open(&*store, &name.digest)?, name.coding, range)?;
+    let begin = move |store: &dyn Backend| {
+        let mut maker = Maker::new(open(store, &name.digest)?, name.coding, range)?;
         let first = maker.next().map_err(|error| failed(&error))?;
         Ok::<_, Status>((maker, first))
     };
-    let (maker, first) = offload::run(is_heavy, begin).await??;
+    let (maker, first) = offload::run(is_heavy, &context.shared.store, begin).await??;
     if maker.is_over() {
         return Ok(reply::messages(Box::pin(tokio_stream::iter(first.map(Ok)))));
     }
@@ -283,9 +281,9 @@ pub(super) async fn is_there(context: &Context, digest: &Digest) -> Result<bool,
     if digest.is_empty_blob() {
         return Ok(true);
     }
-    let (store, digests) = (Arc::clone(&context.shared.store), [*digest]);
-    let find = move || store.blobs().find_missing(&digests, Mention::Promise);
-    let missing = offload::run(context.blobs().may_block(), find).await?;
+    let (store, digests) = (&context.shared.store, [*digest]);
+    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, Mention::Promise);
+    let missing = offload::run(context.blobs().may_block(), store, find).await?;
     Ok(missing.map_err(|error| of_store_error(&error))? == [false])
 }
 

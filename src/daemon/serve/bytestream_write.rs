@@ -167,8 +167,9 @@ async fn store_small(
     }
     progress.end()?;
     let bytes = whole.unwrap_or_else(|| joined.freeze());
-    let (store, blob) = (Arc::clone(&context.shared.store), [(progress.name.digest, bytes)]);
-    let outcomes = offload::run(context.blobs().may_block(), move || store.blobs().insert(&blob)).await?;
+    let (store, blob) = (&context.shared.store, [(progress.name.digest, bytes)]);
+    let insert = move |store: &dyn Backend| store.blobs().insert(&blob);
+    let outcomes = offload::run(context.blobs().may_block(), store, insert).await?;
     outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| of_store_error(&error))
 }
 

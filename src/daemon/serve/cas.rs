@@ -16,7 +16,7 @@ use kache_proto::reapi::{
 };
 use tonic::{Code, Status};
 
-use super::context::Context;
+use super::context::{Backend, Context};
 use super::offload::{self, INLINE_BYTES_MAX, INLINE_DIGESTS_MAX};
 use super::reply::{self, Body};
 use super::status::{of_store_error, over_limit, to_message};
@@ -36,9 +36,9 @@ pub(super) async fn find_missing(context: &Context, body: Incoming) -> Result<Re
     let digests: Vec<Digest> =
         wire.iter().map(|wire| wire_digest::digest(function, wire)).collect::<Result<_, _>>()?;
     let is_heavy = digests.len() > INLINE_DIGESTS_MAX || context.blobs().may_block();
-    let store = context.shared.store.clone();
-    let find = move || store.blobs().find_missing(&digests, Mention::Promise);
-    let missing = offload::run(is_heavy, find).await?.map_err(|error| of_store_error(&error))?;
+    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, Mention::Promise);
+    let missing =
+        offload::run(is_heavy, &context.shared.store, find).await?.map_err(|error| of_store_error(&error))?;
     let mut is_missing = missing.into_iter();
     wire.retain(|_| is_missing.next().unwrap_or(true));
     Ok(reply::message(&FindMissingBlobsResponse { missing_blob_digests: wire }))
@@ -75,13 +75,12 @@ pub(super) async fn batch_update(context: &Context, body: Incoming) -> Result<Re
     let is_zipped = request.requests.iter().any(|blob| blob.compressor == Compressor::Zstd as i32);
     let is_heavy = is_zipped || sent_bytes > INLINE_BYTES_MAX || context.blobs().may_block();
     let budget = context.limits().batch_decompressed_bytes_max;
-    let store = context.shared.store.clone();
-    let update = move || {
+    let update = move |store: &dyn Backend| {
         let responses = update_each(store.blobs(), function, request.requests, budget);
         drop(room);
         responses
     };
-    let responses = offload::run(is_heavy, update).await?;
+    let responses = offload::run(is_heavy, &context.shared.store, update).await?;
     Ok(reply::message(&BatchUpdateBlobsResponse { responses }))
 }
 
@@ -167,12 +166,11 @@ pub(super) async fn batch_read(context: &Context, body: Incoming) -> Result<Resp
     check_bytes(context, bytes)?;
     let room = context.shared.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).await?;
     let may_zip = request.acceptable_compressors.contains(&(Compressor::Zstd as i32));
-    let store = context.shared.store.clone();
-    let read = move || {
+    let read = move |store: &dyn Backend| {
         let read_one = |wire| read_one(store.blobs(), function, wire, may_zip);
         request.digests.into_iter().map(read_one).collect()
     };
-    let responses = offload::run(may_zip || bytes > INLINE_BYTES_MAX, read).await?;
+    let responses = offload::run(may_zip || bytes > INLINE_BYTES_MAX, &context.shared.store, read).await?;
     Ok(reply::roomy(&BatchReadBlobsResponse { responses }, room))
 }
 

@@ -3,6 +3,7 @@
 //! It decides nothing: what a caller may do is decided by [`Peer::admit`] for each request,
 //! because credentials come with requests and not with connections.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use kache_cas::{ActionCache, BlobStore, Counters, Store, StoreStatus};
@@ -106,29 +107,44 @@ impl Shared {
 #[derive(Debug)]
 pub struct Room(#[expect(dead_code, reason = "held for what dropping it does")] Option<OwnedSemaphorePermit>);
 
-/// What a handler is given. Cheap to clone.
-#[derive(Clone)]
-pub struct Context {
+/// A connection, as far as a handler needs to know it.
+pub struct Connection {
     /// What every connection shares.
     pub shared: Arc<Shared>,
     /// Who is at the other end.
     pub peer: Peer,
-    /// What this request's sender may do; for a connection that has not asked for anything
-    /// yet, nothing.
-    pub access: Access,
     /// Whether the daemon wants to leave.
     pub draining: Draining,
+}
+
+/// What a handler is given: its connection, and what this request's sender may do. Cheap to
+/// clone: processors that count up and down together what all connections share wait for each
+/// other.
+#[derive(Clone)]
+pub struct Context {
+    connection: Arc<Connection>,
+    /// For a connection that has not asked for anything yet, nothing.
+    pub access: Access,
+}
+
+impl Deref for Context {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
 }
 
 impl Context {
     /// For a connection from this peer: nothing is granted before a request was admitted.
     pub fn new(shared: Arc<Shared>, peer: Peer, draining: Draining) -> Self {
-        Context { shared, peer, access: Access::None, draining }
+        let connection = Arc::new(Connection { shared, peer, draining });
+        Context { connection, access: Access::None }
     }
 
     /// The same with what a request was granted.
-    pub fn with_access(&self, access: Access) -> Self {
-        Context { access, ..self.clone() }
+    pub fn with_access(self, access: Access) -> Self {
+        Context { access, ..self }
     }
 
     /// Bytes by digest.

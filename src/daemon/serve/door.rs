@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use http::{Method as HttpMethod, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{Code, Status};
@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use super::admission::{Peer, Refusal};
 use super::coalesce::Coalesced;
 use super::context::{Context, Shared};
+use super::inline::InPlace;
 use super::limits::Limits;
 use super::listen::{Door, Stream};
 use super::meters::Method;
@@ -84,7 +85,7 @@ where
         let (context, traffic) = (context.clone(), Arc::clone(&traffic));
         service_fn(move |request| {
             let (context, traffic) = (context.clone(), Arc::clone(&traffic));
-            async move { Ok::<_, Infallible>(answer(&context, &traffic, request).await) }
+            async move { Ok::<_, Infallible>(answer(context, &traffic, request).await) }
         })
     };
     let builder = builder(&limits);
@@ -128,8 +129,8 @@ fn reason_to_close(traffic: &Traffic, limits: &Limits, leave_by: Option<Instant>
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits) -> auto::Builder<InPlace> {
+    let mut builder = auto::Builder::new(InPlace);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -151,18 +152,24 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 /// Answers one request, whatever its protocol.
-async fn answer(context: &Context, traffic: &Arc<Traffic>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(context: Context, traffic: &Arc<Traffic>, request: Request<Incoming>) -> Response<Body> {
     let open = traffic.request(context.shared.activity.request());
     let admitted = context.peer.admit(request.uri(), request.headers()).await;
     match &admitted {
         Ok(_) => traffic.admitted(),
         Err(refusal) => context.shared.metrics.refused(refusal.label()),
     }
-    let admitted = admitted.map(|access| context.with_access(access));
+    // What is boxed is seldom or takes long: its size would be moved about with every lookup.
     let response = match (is_grpc(&request), admitted) {
-        (true, admitted) => grpc(context, admitted, request).await,
-        (false, Ok(admitted)) => super::http::handle(request, &admitted).await.map(Body::plain),
-        (false, Err(refusal)) => super::http::refuse(request, &refusal, context).await.map(Body::plain),
+        (true, Ok(access)) => grpc(Ok(()), &context.with_access(access), request).await,
+        (true, Err(refusal)) => grpc(Err(refusal), &context, request).await,
+        (false, Ok(access)) => {
+            let context = context.with_access(access);
+            Box::pin(super::http::handle(request, &context)).await.map(Body::plain)
+        }
+        (false, Err(refusal)) => {
+            Box::pin(super::http::refuse(request, &refusal, &context)).await.map(Body::plain)
+        }
     };
     response.map(|body| body.of_request(open))
 }
@@ -175,8 +182,8 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 async fn grpc(
+    admitted: Result<(), Refusal>,
     context: &Context,
-    admitted: Result<Context, Refusal>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
@@ -184,7 +191,7 @@ async fn grpc(
     let path = head.uri.path();
     let method = method(path);
     let outcome = match admitted {
-        Ok(admitted) => dispatch(&admitted, method, path, body).await,
+        Ok(()) => dispatch(context, method, path, body).await,
         Err(refusal) => Err(of_refusal(&refusal)),
     };
     let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -241,16 +248,16 @@ async fn dispatch(
     match method {
         Method::GetCapabilities => capabilities::get(context, body).await,
         Method::GetActionResult => action_cache::get(context, body).await,
-        Method::UpdateActionResult => action_cache::update(context, body).await,
+        Method::UpdateActionResult => Box::pin(action_cache::update(context, body)).await,
         Method::FindMissingBlobs => cas::find_missing(context, body).await,
-        Method::BatchUpdateBlobs => cas::batch_update(context, body).await,
+        Method::BatchUpdateBlobs => Box::pin(cas::batch_update(context, body)).await,
         Method::BatchReadBlobs => cas::batch_read(context, body).await,
-        Method::GetTree => tree::get(context, body).await,
+        Method::GetTree => Box::pin(tree::get(context, body)).await,
         Method::Read => bytestream::read(context, body).await,
-        Method::Write => bytestream_write::write(context, body).await,
+        Method::Write => Box::pin(bytestream_write::write(context, body)).await,
         Method::QueryWriteStatus => bytestream::query_write_status(context, body).await,
         Method::HealthCheck => health::check(context, body).await,
-        Method::HealthWatch => health::watch(context, body).await,
+        Method::HealthWatch => Box::pin(health::watch(context, body)).await,
         Method::Other => {
             let path: String = path.chars().take(120).collect();
             Err(Status::unimplemented(format!("`{path}` is not offered by this cache")))

@@ -8,10 +8,13 @@
 //! Invariant: memory is only taken for a message whose length is within the limits.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use kache_proto::Message;
 use tonic::{Code, Status};
@@ -103,10 +106,8 @@ where
 
     /// Takes one more frame in; whether there was one.
     async fn fill(&mut self) -> Result<bool, Status> {
-        let idle_max = self.shared.limits.stream_idle_max;
         loop {
-            let frame = tokio::time::timeout(idle_max, self.body.frame()).await;
-            match frame.map_err(|_| stalled(idle_max))? {
+            match self.frame().await? {
                 None => return Ok(false),
                 Some(Err(error)) => return Err(Status::cancelled(format!("the upload broke off: {error}"))),
                 Some(Ok(frame)) => {
@@ -120,6 +121,17 @@ where
                 }
             }
         }
+    }
+
+    /// The next frame, waited for as long as a client is. Most often it is there already, and
+    /// a timer would cost more than taking it.
+    async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Status> {
+        let mut frame = self.body.frame();
+        if let Poll::Ready(frame) = poll_fn(|task| Poll::Ready(Pin::new(&mut frame).poll(task))).await {
+            return Ok(frame);
+        }
+        let idle_max = self.shared.limits.stream_idle_max;
+        tokio::time::timeout(idle_max, frame).await.map_err(|_| stalled(idle_max))
     }
 
     /// The next `len` bytes, which are there.

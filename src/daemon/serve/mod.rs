@@ -21,6 +21,7 @@ pub mod host_guard;
 pub mod http;
 pub mod http_path;
 pub mod http_reply;
+mod inline;
 pub mod latency;
 pub mod limits;
 pub mod listen;

@@ -110,7 +110,7 @@ async fn step(
     mut walk: Walk,
     page_directories: Option<usize>,
 ) -> Result<(Walk, Option<GetTreeResponse>), Status> {
-    offload::run(true, move || walk.page(page_directories).map(|page| (walk, page))).await?
+    offload::elsewhere(move || walk.page(page_directories).map(|page| (walk, page))).await?
 }
 
 struct Walk {
