@@ -12,6 +12,7 @@ use super::driver::Serve;
 use super::serve::accept::{self, Reception};
 use super::serve::context::Shared;
 use super::serve::door::BothProtocols;
+use super::serve::lanes::Lanes;
 use super::serve::limits::Limits;
 use super::serve::listen::Bound;
 
@@ -41,6 +42,7 @@ async fn serve(
         activity,
         draining,
         limits: accept::Limits::default(),
+        lanes: Lanes::default(),
     };
     reception.run(tcp, unix).await;
 }

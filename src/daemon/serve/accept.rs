@@ -5,6 +5,8 @@
 //! connection is the [`Door`]'s business.
 
 use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admission::{Peer, Rules};
 use super::authority::Tamed;
+use super::lanes::{Lanes, Place};
 use super::listen::{Bound, Door};
 use super::metrics::{ServeMetrics, Turned};
 use super::stream::{Duplex, Paced, Patience};
@@ -76,6 +79,8 @@ pub struct Reception<D> {
     pub draining: Draining,
     /// How many, and for how long.
     pub limits: Limits,
+    /// Where.
+    pub lanes: Lanes,
 }
 
 impl<D: Door> Reception<D> {
@@ -105,6 +110,7 @@ impl<D: Door> Reception<D> {
 
 /// A listener of either kind.
 trait Entrance: Send + Sync + 'static {
+    /// A stream that is no runtime's yet: where it is served is where it is waited for.
     type Raw: Send + 'static;
 
     /// The next connection, and what its other end is called.
@@ -120,23 +126,24 @@ trait Entrance: Send + Sync + 'static {
 }
 
 impl Entrance for Bound {
-    type Raw = TcpStream;
+    type Raw = StdTcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, String)> {
+    async fn accept(&self) -> io::Result<(StdTcpStream, String)> {
         let (stream, address) = TcpListener::accept(&self.socket).await?;
         // Answers are small and awaited; collecting them for 40 ms helps nobody.
         stream.set_nodelay(true)?;
-        Ok((stream, address.to_string()))
+        Ok((stream.into_std()?, address.to_string()))
     }
 
     fn welcome<D: Door>(
         &self,
         reception: Arc<Reception<D>>,
-        raw: TcpStream,
+        raw: StdTcpStream,
         name: String,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rules, tls) = (Arc::clone(&self.rules), self.tls.clone());
         async move {
+            let Some(raw) = at_home(TcpStream::from_std(raw)) else { return };
             let peer = Peer { name: Arc::from(name), certificate: None, rules };
             match tls {
                 None => reception.serve(Box::new(raw), peer).await,
@@ -153,21 +160,22 @@ struct OwnSocket {
 }
 
 impl Entrance for OwnSocket {
-    type Raw = UnixStream;
+    type Raw = StdUnixStream;
 
-    async fn accept(&self) -> io::Result<(UnixStream, String)> {
+    async fn accept(&self) -> io::Result<(StdUnixStream, String)> {
         let (stream, _) = self.socket.accept().await?;
-        Ok((stream, "unix".to_owned()))
+        Ok((stream.into_std()?, "unix".to_owned()))
     }
 
     fn welcome<D: Door>(
         &self,
         reception: Arc<Reception<D>>,
-        raw: UnixStream,
+        raw: StdUnixStream,
         _name: String,
     ) -> impl Future<Output = ()> + Send + 'static {
         let rules = Arc::clone(&self.rules);
         async move {
+            let Some(raw) = at_home(UnixStream::from_std(raw)) else { return };
             // The directory is private already; this holds where it was opened by mistake.
             let own = nix::unistd::geteuid().as_raw();
             match raw.peer_cred() {
@@ -179,6 +187,11 @@ impl Entrance for OwnSocket {
             }
         }
     }
+}
+
+/// The stream, now that the runtime that serves it knows it.
+fn at_home<S>(stream: io::Result<S>) -> Option<S> {
+    stream.inspect_err(|error| tracing::warn!(%error, "failed to wait for what a connection says")).ok()
 }
 
 /// Shakes hands and notes whose certificate was verified.
@@ -222,7 +235,10 @@ async fn accept_all<D: Door, E: Entrance>(reception: Arc<Reception<D>>, entrance
                 match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => {
                         let welcome = entrance.welcome(Arc::clone(&reception), raw, name);
-                        connections.spawn(counted(Arc::clone(&reception), slot, welcome));
+                        let place = reception.lanes.place();
+                        let handle = place.handle.clone();
+                        let connection = counted(Arc::clone(&reception), (slot, place), welcome);
+                        connections.spawn_on(connection, &handle);
                     }
                     Err(_) => turn_away(&reception, &mut complaints, &name),
                 }
@@ -247,7 +263,7 @@ fn turn_away<D>(reception: &Reception<D>, complaints: &mut Complaints, name: &st
 
 async fn counted<D: Door>(
     reception: Arc<Reception<D>>,
-    slot: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, Place),
     connection: impl Future<Output = ()>,
 ) {
     struct Open<'a>(&'a ServeMetrics);
@@ -257,7 +273,7 @@ async fn counted<D: Door>(
         }
     }
     reception.metrics.connection_opened();
-    let open = (Open(&reception.metrics), reception.activity.connection(), slot);
+    let open = (Open(&reception.metrics), reception.activity.connection(), held);
     connection.await;
     drop(open);
 }
@@ -347,6 +363,7 @@ mod tests {
             activity: Arc::default(),
             draining: drain.subscribe(),
             limits: Limits::default(),
+            lanes: Lanes::default(),
         };
         let entrance =
             Failing { errors: Mutex::new(errors.iter().copied().collect()), asked: Arc::default() };

@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::accept;
 use super::credentials::BCRYPTS_AT_ONCE_MAX;
+use super::lanes::Lanes;
 use super::limits::Limits;
 use super::listen::{self, ListenError};
 use super::metrics::Turned;
@@ -517,7 +518,12 @@ async fn metrics_are_answered_where_they_are_configured() {
 
 #[tokio::test]
 async fn draining_ends_what_is_under_way_and_takes_nothing_new() {
-    let server = Setup::default().start().await;
+    for lanes in [0, 2] {
+        drain_under_way(Setup { lanes: Lanes::at_most(lanes), ..Setup::default() }.start().await).await;
+    }
+}
+
+async fn drain_under_way(server: Server) {
     let blob = noise(100_000);
     let path = format!("/cas/{}", sha256(&blob));
     let mut idle = server.connect().await;

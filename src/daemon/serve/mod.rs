@@ -22,6 +22,7 @@ pub mod http;
 pub mod http_path;
 pub mod http_reply;
 mod inline;
+pub mod lanes;
 pub mod latency;
 pub mod limits;
 pub mod listen;

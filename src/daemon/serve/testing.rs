@@ -16,6 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::accept::{self, Reception};
 use super::context::{Backend, Shared};
 use super::door::BothProtocols;
+use super::lanes::Lanes;
 use super::limits::Limits;
 use super::listen;
 use super::metrics::ServeMetrics;
@@ -29,6 +30,7 @@ pub(super) struct Setup {
     pub(super) accept: accept::Limits,
     pub(super) store: Arc<dyn Backend>,
     pub(super) unix: Option<UnixListener>,
+    pub(super) lanes: Lanes,
 }
 
 impl Default for Setup {
@@ -42,6 +44,8 @@ impl Default for Setup {
             accept: accept::Limits::default(),
             store: Arc::new(Store::in_memory(StoreSettings::new("/nonexistent"))),
             unix: None,
+            // What a client sees, the server has then counted, too.
+            lanes: Lanes::at_most(0),
         }
     }
 }
@@ -68,6 +72,7 @@ impl Setup {
             activity,
             draining: drain.subscribe(),
             limits: self.accept,
+            lanes: self.lanes,
         };
         let running = tokio::spawn(reception.run(bound, self.unix));
         Server { addresses, metrics, drain, running }
