@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{Code, Status};
 
 use super::admission::{Peer, Refusal};
+use super::attentive::Attentive;
 use super::coalesce::Coalesced;
 use super::context::{Context, Shared};
 use super::inline::InPlace;
@@ -89,7 +90,8 @@ where
         })
     };
     let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(Coalesced::new(Attentive::new(stream))), service));
     let mut leave_by = None;
     loop {
         tokio::select! {

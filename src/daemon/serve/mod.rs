@@ -3,6 +3,7 @@
 pub mod accept;
 mod action_cache;
 pub mod admission;
+pub mod attentive;
 pub mod auth;
 mod authority;
 mod bytestream;
