@@ -147,6 +147,10 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let process = Process::cargo(pid).unwrap();
+        // It has its name before it has its words.
+        while process.environment().is_none_or(|environment| environment.is_empty()) {
+            std::thread::yield_now();
+        }
         assert_eq!(process.arguments().unwrap(), [cargo.into_os_string(), "600".into()]);
         let environment = process.environment().unwrap();
         assert_eq!(environment, [("A".into(), "1=2".into()), ("B".into(), "".into())]);

@@ -259,6 +259,9 @@ impl Pipeline {
         for (path, digest) in &restored.placed {
             self.world().note_placed(path, *digest);
         }
+        if let Some(session) = &asked.client.session {
+            session.note_programs(&asked.prepared.task, &restored.placed);
+        }
         event.restored_bytes = restored.bytes;
         event.shared_bytes = restored.shared_bytes;
         event.compile_time = restored.compile_time;

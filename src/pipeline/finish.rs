@@ -91,6 +91,7 @@ impl Pipeline {
                 let Ticket { call, client, prepared, phases, .. } = &*publishing.ticket;
                 if let Some(session) = &client.session {
                     session.note(call, prepared, phases, stored.action.hash);
+                    session.note_programs(&prepared.task, &stored.outputs);
                 }
                 let action = stored.action.hash.to_hex();
                 (Landing::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })

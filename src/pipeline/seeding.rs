@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use kache_cas::Store;
+use kache_cas::{Digest, Mention, Store};
 
 use super::begin::{Asked, Pipeline};
 use super::in_order::in_order;
@@ -94,6 +94,7 @@ impl Pipeline {
     /// Keeps what cargos that have ended leave to others.
     pub fn harvest(&self) {
         for session in self.sessions.take_ended() {
+            self.look_again(&session.take_programs());
             if let Err(error) = self.harvest_from(&session) {
                 tracing::warn!("failed to keep what a build leaves to others: {error:#}");
             }
@@ -110,6 +111,16 @@ impl Pipeline {
             tracing::warn!("failed to lay down what cargo would ask for: {error:#}");
             Vec::new()
         })
+    }
+
+    /// Hashes anew, while nobody waits for it, what cargo's second names have put into doubt.
+    fn look_again(&self, programs: &[Digest]) {
+        let Ok(store) = self.store() else { return };
+        for digest in programs {
+            if let Err(error) = store.blobs().open(digest, Mention::Peek) {
+                tracing::debug!("failed to look at `{digest}` again: {error}");
+            }
+        }
     }
 
     fn harvest_from(&self, session: &Session) -> anyhow::Result<()> {

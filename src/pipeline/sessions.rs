@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use kache_cas::Hash;
+use kache_cas::{Digest, Hash};
 
-use crate::action::Origin;
+use crate::action::{Origin, OutputKind, Task};
 use crate::cargo::{Process, TargetDir, Unit, parent_of};
 use crate::invocation::Call;
+use crate::restore::dates::place_of;
 use crate::roles::Role;
 use crate::seeds::Asked;
 
@@ -127,6 +128,7 @@ struct State {
     has_asked_properties: bool,
     asks_again: bool,
     noted: Vec<Noted>,
+    programs: Vec<Digest>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -282,6 +284,24 @@ impl Session {
         }
     }
 
+    /// Keeps in mind which programs it was given: cargo gives each a second name, which changes
+    /// how the inode looks that it shares with the store.
+    pub(super) fn note_programs(&self, task: &Task, outputs: &[(PathBuf, Digest)]) {
+        let is_program = |path: &Path| {
+            let mut programs = task.outputs.iter().filter(|output| output.kind == OutputKind::Executable);
+            programs.any(|output| place_of(task, output) == path)
+        };
+        let programs = outputs.iter().filter(|(path, _)| is_program(path));
+        let mut state = lock(&self.state);
+        let room = NOTED_MAX.saturating_sub(state.programs.len());
+        state.programs.extend(programs.map(|(_, digest)| *digest).take(room));
+    }
+
+    /// The programs that it was given.
+    pub(super) fn take_programs(&self) -> Vec<Digest> {
+        std::mem::take(&mut lock(&self.state).programs)
+    }
+
     /// What was noted, each unit once: as it was made last.
     pub(super) fn take_noted(&self) -> Vec<Noted> {
         let noted = std::mem::take(&mut lock(&self.state).noted);
@@ -328,13 +348,21 @@ mod tests {
             let mut command = Command::new(&cargo);
             command.arg("build").current_dir(dir.path()).env("HOME", dir.path());
             let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-            Cargo { dir, process }
+            let cargo = Cargo { dir, process };
+            // It has its name before it has its words.
+            while cargo.seen().environment().is_none_or(|environment| environment.is_empty()) {
+                thread::yield_now();
+            }
+            cargo
+        }
+
+        fn seen(&self) -> Process {
+            Process::cargo(i32::try_from(self.process.id()).unwrap()).unwrap()
         }
 
         /// A session that is being given something.
         fn begun(&self, asks_again: bool) -> Session {
-            let process = Process::cargo(i32::try_from(self.process.id()).unwrap()).unwrap();
-            let session = Session::new(process);
+            let session = Session::new(self.seen());
             assert!(session.hear(&version()), "it begins with the first question");
             session.hold(self.target_dir().unwrap(), asks_again);
             session
@@ -417,8 +445,7 @@ mod tests {
     #[test]
     fn a_cargo_that_begins_with_a_compile_is_given_nothing() {
         let cargo = Cargo::new();
-        let process = Process::cargo(i32::try_from(cargo.process.id()).unwrap()).unwrap();
-        let session = Session::new(process);
+        let session = Session::new(cargo.seen());
         assert!(!session.hear(&call(&["rustc", "a.rs"])));
         assert!(!session.hear(&version()), "it has looked already");
     }
