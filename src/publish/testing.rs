@@ -216,9 +216,19 @@ impl Checkout<'_> {
     }
 
     pub(crate) fn publish_inputs(&self, captured: &Captured, inputs: &[Input]) -> Published {
+        self.publish_as("action", captured, inputs).unwrap()
+    }
+
+    /// Its full action is made of this text.
+    pub(crate) fn publish_as(
+        &self,
+        action: &str,
+        captured: &Captured,
+        inputs: &[Input],
+    ) -> Result<Published, PublishError> {
         // The closure's lifetime is the publication's, which is why this is no argument above.
         let task = self.task();
-        let complete = |_: &[Observation]| full_action("action".to_owned());
+        let complete = |_: &[Observation]| full_action(action.to_owned());
         let publication = Publication {
             task: &task,
             inputs,
@@ -230,7 +240,7 @@ impl Checkout<'_> {
             watched: None,
             complete: &complete,
         };
-        publish(&publication, &Disk, self.house.stores()).unwrap()
+        publish(&publication, &Disk, self.house.stores())
     }
 
     pub(crate) fn find(&self) -> Found {
@@ -253,7 +263,7 @@ impl Checkout<'_> {
 }
 
 /// A well-formed action that is the same for the same text.
-fn full_action(text: String) -> Result<FullAction, ActionError> {
+pub(crate) fn full_action(text: String) -> Result<FullAction, ActionError> {
     let command = encode_command(BLAKE3, Command { arguments: vec![text], ..Default::default() })?;
     let action = Action {
         command_digest: Some(wire_digest(&command.digest())),

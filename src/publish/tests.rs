@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kache_cas::Digest;
+use kache_cas::{Digest, Mention};
 use kache_proto::reapi::ActionResult;
 
-use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, look, shares_inodes, write};
+use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, full_action, look, shares_inodes, write};
 use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, Piece, Stream};
@@ -372,6 +372,27 @@ fn key_23_two_results_of_one_action_take_it_out_of_service() {
     assert!(release(house.store.actions(), &action).unwrap());
     stored(checkout.publish(&again));
     assert!(matches!(checkout.find(), Found::Hit { .. }));
+}
+
+/// Something is where the largest blob of the action would be, so that it cannot be stored.
+#[test]
+fn sto_03_a_result_is_stored_after_the_action_that_tells_of_it() {
+    let house = House::new();
+    let checkout = house.checkout("a");
+    let captured = checkout.compile(b"seed");
+    let text = "action".repeat(2_000);
+    let action = full_action(text.clone()).unwrap();
+    let (_, bytes) = action.blobs().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let name = BLAKE3.hash(&bytes).to_hex();
+    let in_the_way = house.dir.path().join("store/blobs").join(&name[..2]).join(&name);
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(checkout.publish_as(&text, &captured, &[]).is_err());
+    let key = action_key(&action.digest);
+    assert_eq!(house.store.actions().get(&key, Mention::Peek).unwrap(), None);
+
+    fs::remove_dir(&in_the_way).unwrap();
+    stored(checkout.publish_as(&text, &captured, &[]).unwrap());
+    assert!(house.store.actions().get(&key, Mention::Peek).unwrap().is_some());
 }
 
 #[test]

@@ -93,6 +93,30 @@ fn sto_02_wrong_bytes_leave_nothing_behind() {
     assert_eq!(store.usage().unwrap().blobs, 0);
 }
 
+/// No kill between the two steps shows their order: an unclean stop makes such a blob a suspect,
+/// and a suspect without a file is absent. Here the first step fails, and the second must not have been.
+#[test]
+fn sto_03_a_blob_is_known_only_once_its_file_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let bytes = bytes(1, 100_000);
+    let in_the_way = blob_path(dir.path(), &bytes);
+    fs::create_dir(&in_the_way).unwrap();
+    for function in DigestFunction::ALL {
+        let digest = Digest::of(function, &bytes);
+        let mut writer = store.create(&digest).unwrap();
+        writer.write(&bytes).unwrap();
+        assert!(writer.commit().is_err());
+        assert!(is_missing(&store, &digest));
+        assert_eq!(read(&store, &digest), None);
+    }
+    assert_eq!(files_below(&dir.path().join("tmp")), 0);
+
+    fs::remove_dir(&in_the_way).unwrap();
+    let digest = write(&store, SHA256, &bytes);
+    assert_eq!(read(&store, &digest).unwrap(), bytes);
+}
+
 #[test]
 fn a_known_hash_with_another_size_is_missing() {
     let dir = tempfile::tempdir().unwrap();
