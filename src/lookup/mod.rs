@@ -5,11 +5,13 @@ mod find;
 mod key;
 mod outcome;
 mod quarantine;
+mod records;
 mod trails;
 
 pub use error::LookupError;
 pub use find::{Env, find, outlook, shares_outlook};
-pub use key::{action_key, record_key};
+pub use key::action_key;
 pub use outcome::{Difference, Found, Miss};
 pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};
+pub use records::{read_record, remove_record, write_record};
 pub use trails::{learn, read_trail};

@@ -4,11 +4,10 @@
 //! whoever finds none, or has a new one to store, asks here. So a hit pays nothing for it.
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionCache, Mention};
-use kache_cas::{Digest, StoreError};
-use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
+use kache_cas::{ActionCache, Digest, StoreError};
 
-use super::key::{action_key, record_key};
+use super::key::action_key;
+use super::records::{read_record, remove_record, write_record};
 
 /// What record this is, and the version of its form.
 const PURPOSE: &str = "kache quarantine 1";
@@ -39,13 +38,7 @@ pub fn quarantine(
 ) -> Result<(), StoreError> {
     let bytes = disagreement.bytes.map(|bytes| format!("{}/{}", bytes.offset, bytes.count));
     let text = format!("{} {}", bytes.unwrap_or_default(), disagreement.output);
-    let metadata = ExecutedActionMetadata { worker: PURPOSE.to_owned(), ..Default::default() };
-    let record = ActionResult {
-        stdout_raw: text.into_bytes().into(),
-        execution_metadata: Some(metadata),
-        ..Default::default()
-    };
-    actions.put(&record_key(PURPOSE, action), &record)?;
+    write_record(actions, PURPOSE, action, text)?;
     actions.remove(&action_key(action)).map(drop)
 }
 
@@ -54,8 +47,7 @@ pub fn is_quarantined(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,
 ) -> Result<Option<Disagreement>, StoreError> {
-    let Some(stored) = actions.get(&record_key(PURPOSE, action), Mention::Use)? else { return Ok(None) };
-    let text = stored.decode()?.stdout_raw;
+    let Some(text) = read_record(actions, PURPOSE, action)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
     // A record that cannot be read is one all the same.
     let (bytes, output) = text.split_once(' ').unwrap_or(("", &text));
@@ -69,5 +61,5 @@ fn different_bytes(text: &str) -> Option<DifferentBytes> {
 
 /// Puts an action back into service, for when whoever caused the disagreement is mended.
 pub fn release(actions: &dyn ActionCache, action: &Digest<ActionMessage>) -> Result<bool, StoreError> {
-    actions.remove(&record_key(PURPOSE, action))
+    remove_record(actions, PURPOSE, action)
 }

@@ -8,14 +8,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use kache_cas::{ActionCache, Digest, Mention, StoreError};
-use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
+use kache_cas::{ActionCache, Digest, StoreError};
 
 use super::locator::{Sources, is_mere_locator};
 use super::note::Note;
 use crate::action::{OutputKind, Task};
 use crate::inputs::{Input, InputKind};
-use crate::lookup::record_key;
+use crate::lookup::{read_record, write_record};
 use crate::restore::dep_info::DepInfo;
 use crate::roles::Form;
 
@@ -107,18 +106,11 @@ fn of_used(actions: &dyn ActionCache, inputs: &[Input]) -> Result<Option<Note>, 
 }
 
 fn get(actions: &dyn ActionCache, crate_file: &Digest) -> Result<Option<Note>, StoreError> {
-    let key = record_key(PURPOSE, &crate_file.coerce());
-    let Some(stored) = actions.get(&key, Mention::Use)? else { return Ok(None) };
-    Ok(Note::decode(&stored.decode()?.stdout_raw))
+    let kept = read_record(actions, PURPOSE, &crate_file.coerce())?;
+    Ok(kept.and_then(|bytes| Note::decode(&bytes)))
 }
 
 /// Keeps the note of a crate whose file has this content.
 fn put(actions: &dyn ActionCache, crate_file: &Digest, note: &Note) -> Result<(), StoreError> {
-    let metadata = ExecutedActionMetadata { worker: PURPOSE.to_owned(), ..Default::default() };
-    let record = ActionResult {
-        stdout_raw: note.encode().into(),
-        execution_metadata: Some(metadata),
-        ..Default::default()
-    };
-    actions.put(&record_key(PURPOSE, &crate_file.coerce()), &record).map(drop)
+    write_record(actions, PURPOSE, &crate_file.coerce(), note.encode())
 }

@@ -1,7 +1,6 @@
 //! Sets of seeds in the store.
 //!
-//! A set lies, as a result that names no outputs, under a key of its own making. One that
-//! cannot be read is none.
+//! A set is a record of its own kind. One that cannot be read is none.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -10,14 +9,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionCache, Digest, Hash, Mention, StoreError};
+use kache_cas::{ActionCache, Digest, Hash, StoreError};
 use kache_proto::Message as _;
-use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
 use kache_proto::seeds as wire;
 
 use super::portable::{Changed, Portable};
 use crate::cargo::{Fingerprint, Unit};
-use crate::lookup::record_key;
+use crate::lookup::{read_record, write_record};
 
 /// What record this is, and the version of its form.
 const PURPOSE: &str = "kache seeds 1";
@@ -95,20 +93,13 @@ impl Seeds {
 
 /// The set of this name.
 pub fn load(actions: &dyn ActionCache, name: &Digest<ActionMessage>) -> Result<Option<Seeds>, StoreError> {
-    let Some(stored) = actions.get(&record_key(PURPOSE, name), Mention::Use)? else { return Ok(None) };
-    Ok(Seeds::decode(&stored.decode()?.stdout_raw))
+    let kept = read_record(actions, PURPOSE, name)?;
+    Ok(kept.and_then(|bytes| Seeds::decode(&bytes)))
 }
 
 /// Keeps it under this name.
 pub fn save(actions: &dyn ActionCache, name: &Digest<ActionMessage>, seeds: &Seeds) -> anyhow::Result<()> {
-    let metadata = ExecutedActionMetadata { worker: PURPOSE.to_owned(), ..Default::default() };
-    let record = ActionResult {
-        stdout_raw: seeds.encode()?.into(),
-        execution_metadata: Some(metadata),
-        ..Default::default()
-    };
-    actions.put(&record_key(PURPOSE, name), &record)?;
-    Ok(())
+    Ok(write_record(actions, PURPOSE, name, seeds.encode()?)?)
 }
 
 fn message(seed: &Seed) -> wire::Seed {
