@@ -1,4 +1,4 @@
-//! What configuration files tell a cargo in some directory.
+//! Cargo's home, its configuration files, and what they tell a cargo in some directory.
 //!
 //! All their text counts: profiles, flags, variables. Only where outputs go is understood, and
 //! what leads to other files is not followed: then nothing is known.
@@ -6,6 +6,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::invocation::Environment;
 
 /// A longer file is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -22,11 +24,8 @@ pub struct Config {
 impl Config {
     /// What a cargo with this directory and home reads; `None` where it cannot be told.
     pub fn read(directory: &Path, home: &Path) -> Option<Config> {
-        let above = directory.ancestors().map(|dir| dir.join(".cargo"));
-        let mut homes: Vec<PathBuf> = above.filter(|dir| dir != home).collect();
-        homes.push(home.to_owned());
         let mut found = Config::default();
-        for dir in homes {
+        for dir in dirs(Some(directory), Some(home)) {
             let Some(text) = text_in(&dir)? else { continue };
             let document: toml::Table = text.parse().ok()?;
             let build = document.get("build");
@@ -45,21 +44,40 @@ impl Config {
     }
 }
 
-/// The file's text, if there is one. Cargo prefers its old name.
+/// `$CARGO_HOME`, else `$HOME/.cargo`, for whoever is in this directory.
+pub fn home(environment: &Environment, directory: &Path) -> Option<PathBuf> {
+    let set = |name| environment.get(name).filter(|value| !value.is_empty()).map(Path::new);
+    let default = || set("HOME").map(|home| home.join(".cargo"));
+    set("CARGO_HOME").map(Path::to_owned).or_else(default).map(|home| directory.join(home))
+}
+
+/// Where configuration files may lie for a cargo in this directory with this home, the strongest
+/// first.
+pub fn dirs(directory: Option<&Path>, home: Option<&Path>) -> Vec<PathBuf> {
+    let above = directory.into_iter().flat_map(Path::ancestors).map(|dir| dir.join(".cargo"));
+    above.filter(|dir| Some(&**dir) != home).chain(home.map(Path::to_owned)).collect()
+}
+
+/// The configuration file of such a directory: cargo still prefers its old name.
+pub fn file_in(dir: &Path) -> PathBuf {
+    let old = dir.join("config");
+    if old.is_file() { old } else { dir.join("config.toml") }
+}
+
+/// The file's text, if there is one.
 fn text_in(dir: &Path) -> Option<Option<String>> {
-    for name in ["config", "config.toml"] {
-        let path = dir.join(name);
-        match fs::metadata(&path) {
-            Ok(found) if found.is_file() && found.len() <= FILE_BYTES_MAX => {
-                return fs::read_to_string(&path).ok().map(Some);
-            }
-            Ok(found) if found.is_file() => return None,
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(_) => return None,
+    let path = file_in(dir);
+    match fs::metadata(&path) {
+        Ok(found) if found.is_file() && found.len() <= FILE_BYTES_MAX => {
+            fs::read_to_string(&path).ok().map(Some)
         }
+        Ok(found) if found.is_file() => None,
+        Ok(_) => Some(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Some(None)
+        }
+        Err(_) => None,
     }
-    Some(None)
 }
 
 #[cfg(test)]

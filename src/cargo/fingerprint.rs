@@ -57,12 +57,21 @@ impl Unit {
 
     /// The hash in its name.
     pub fn hash(&self) -> &str {
-        self.name.rsplit_once('-').map_or("", |(_, hash)| hash)
+        hash_in(&self.name).unwrap_or_default()
+    }
+
+    /// The same, by the name of a file that it made: `lib<crate>-<hash>.rmeta`.
+    pub fn hash_of(output: &Path) -> Option<String> {
+        hash_in(output.file_stem()?.to_str()?).map(str::to_owned)
     }
 
     fn directory(&self, target_dir: &Path) -> PathBuf {
         target_dir.join(&self.profile).join(FINGERPRINTS).join(&self.name)
     }
+}
+
+fn hash_in(name: &str) -> Option<&str> {
+    name.rsplit_once('-').map(|(_, hash)| hash)
 }
 
 /// Files by name, the fingerprint itself last.

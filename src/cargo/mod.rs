@@ -5,7 +5,7 @@
 //! whoever asked goes on without; cargo itself checks all that is laid down for it.
 
 mod build;
-mod config;
+pub mod config;
 mod fingerprint;
 mod process;
 mod target_dir;

@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
+use crate::invocation::{Environment, variable};
+
 /// How far above the client cargo may be: a shell, a script or another wrapper between them.
 const ANCESTORS_MAX: usize = 8;
 
@@ -44,20 +46,13 @@ impl Process {
     /// Its words, the program first.
     pub fn arguments(&self) -> Option<Vec<OsString>> {
         let text = fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
-        Some(strings(&text))
+        Some(strings(&text).map(|word| OsString::from_vec(word.to_vec())).collect())
     }
 
-    /// The environment it was started with.
-    pub fn environment(&self) -> Option<Vec<(OsString, OsString)>> {
+    /// The environment it was started with; none while the system has not been told yet.
+    pub fn environment(&self) -> Option<Environment> {
         let text = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
-        let pair = |variable: OsString| {
-            let mut name = variable.into_vec();
-            let at = name.iter().position(|byte| *byte == b'=')?;
-            let value = name.split_off(at + 1);
-            name.pop();
-            Some((OsString::from_vec(name), OsString::from_vec(value)))
-        };
-        Some(strings(&text).into_iter().filter_map(pair).collect())
+        (!text.is_empty()).then(|| strings(&text).map(variable).collect())
     }
 
     /// The directory it is in.
@@ -85,12 +80,8 @@ pub fn cargo_above(pid: i32) -> Option<i32> {
 }
 
 /// What each byte of zero ends.
-fn strings(text: &[u8]) -> Vec<OsString> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    if text.is_empty() {
-        return Vec::new();
-    }
-    text.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
+fn strings(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|byte| *byte == 0).map(|word| word.strip_suffix(b"\0").unwrap_or(word))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -148,12 +139,12 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         let process = Process::cargo(pid).unwrap();
         // It has its name before it has its words.
-        while process.environment().is_none_or(|environment| environment.is_empty()) {
+        while process.environment().is_none() {
             std::thread::yield_now();
         }
         assert_eq!(process.arguments().unwrap(), [cargo.into_os_string(), "600".into()]);
-        let environment = process.environment().unwrap();
-        assert_eq!(environment, [("A".into(), "1=2".into()), ("B".into(), "".into())]);
+        let expected: Environment = [("A", "1=2"), ("B", "")].into_iter().collect();
+        assert_eq!(process.environment().unwrap(), expected);
         assert_eq!(process.directory().unwrap(), dir.path().canonicalize().unwrap());
         assert!(process.is_running());
         assert_eq!(parent_of(pid), i32::try_from(std::process::id()).ok());

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, TableLike, TomlError, value};
 
+use crate::cargo::config;
 use crate::compile::find_program;
 use crate::config::{Environment, Variable, env_vars};
 
@@ -46,12 +47,6 @@ pub(super) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
     named.or_else(|| Some(environment.xdg_dirs().home?.join(".cargo")))
 }
 
-/// The configuration file of this directory: cargo still prefers its old name.
-pub(super) fn file_in(dir: &Path) -> PathBuf {
-    let old = dir.join("config");
-    if old.is_file() { old } else { dir.join("config.toml") }
-}
-
 /// Everything that says which wrapper is called, strongest first. What cannot be read says
 /// nothing here; cargo itself complains of it.
 pub(super) fn wrappers(environment: &Environment, current_dir: Option<&Path>) -> Vec<Wrapper> {
@@ -60,12 +55,9 @@ pub(super) fn wrappers(environment: &Environment, current_dir: Option<&Path>) ->
         Some(Wrapper { program, said_in: Place::Variable(variable.name) })
     });
     let home = cargo_home(environment);
-    let above = current_dir.map(|dir| dir.ancestors().map(|dir| dir.join(".cargo")).collect::<Vec<_>>());
-    let mut dirs = above.unwrap_or_default();
-    dirs.retain(|dir| Some(dir) != home.as_ref());
-    dirs.extend(home);
+    let dirs = config::dirs(current_dir, home.as_deref());
     let by_file = dirs.iter().filter_map(|dir| {
-        let path = file_in(dir);
+        let path = config::file_in(dir);
         let program = wrapper_of(&fs::read_to_string(&path).ok()?).ok()??;
         Some(Wrapper { program: anchored(&program, dir), said_in: Place::File(path) })
     });

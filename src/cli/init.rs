@@ -16,6 +16,7 @@ use super::cargo_config::{self as cargo, Place};
 use super::exit_codes::{FAILURE, OK, USAGE};
 use super::failure::{Failure, Outcome};
 use super::output;
+use crate::cargo::config::file_in;
 use crate::config::{Environment, env_vars};
 
 pub(super) fn run(args: &InitArgs) -> Outcome {
@@ -65,7 +66,7 @@ impl Setup {
     fn find(environment: &Environment) -> Result<Setup, Failure> {
         let home = cargo::cargo_home(environment)
             .ok_or_else(|| Failure::new("cargo's home is not known").hint("set HOME or CARGO_HOME"))?;
-        let file = cargo::file_in(&home);
+        let file = file_in(&home);
         // Configuration files are often links into a repository: the link stays.
         let file = file.canonicalize().unwrap_or(file);
         let text = cargo::read(&file)

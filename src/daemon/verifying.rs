@@ -12,7 +12,8 @@ use kache_client::control::verdict::{
 use kache_client::control::{Failed, Verdict as WireVerdict, Verify, reply};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::wire::{bytes, pair, text};
+use super::wire::{bytes, text};
+use crate::invocation::variable;
 use crate::pipeline::{Pipeline, Rerun, Verdict};
 use crate::publish::Differing;
 use crate::roles::{Role, Root, Roots};
@@ -76,7 +77,7 @@ fn question(verify: &Verify) -> Option<Rerun> {
     Some(Rerun {
         action: Hash(<[u8; Hash::LEN]>::try_from(&verify.action[..]).ok()?),
         roots: Roots::new(verify.roots.iter().map(root).collect::<Option<Vec<_>>>()?),
-        env: verify.env.iter().map(pair).collect(),
+        env: verify.env.iter().map(|pair| variable(pair)).collect(),
         into: PathBuf::from(text(&verify.into)),
         is_made: verify.is_made,
     })

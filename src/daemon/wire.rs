@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kache_client::control::{Compile, Done, PassOn, Ran, Replacement, Run, Said, reply, said};
 
 use crate::compile::{Captured, Exit, Piece, Stream};
-use crate::invocation::{Call, Environment};
+use crate::invocation::{Call, Environment, variable};
 use crate::pipeline::{self, Reply};
 
 /// A call, as its client sent it.
@@ -17,7 +17,7 @@ pub(super) fn call(compile: &Compile) -> Call {
     Call {
         argv: compile.argv.iter().map(text).collect(),
         cwd: PathBuf::from(text(&compile.cwd)),
-        env: compile.env.iter().map(pair).collect::<Environment>(),
+        env: compile.env.iter().map(|pair| variable(pair)).collect::<Environment>(),
         umask: compile.umask,
         stdin: compile.stdin.clone(),
     }
@@ -25,12 +25,6 @@ pub(super) fn call(compile: &Compile) -> Call {
 
 pub(super) fn text(bytes: &Bytes) -> OsString {
     OsString::from_vec(bytes.to_vec())
-}
-
-pub(super) fn pair(pair: &Bytes) -> (OsString, OsString) {
-    let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-    let value = pair.get(at + 1..).unwrap_or_default();
-    (OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(value.to_vec()))
 }
 
 /// Where a process's mount namespace is named.

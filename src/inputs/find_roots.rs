@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cargo;
 use crate::invocation::Call;
 use crate::invocation::rustc::{Rustc, Source, TargetArgument};
 use crate::roles::{Role, Root, Roots};
@@ -32,7 +33,7 @@ const LAYOUT_DEPTH_MAX: usize = 9;
 
 /// The roots of this call.
 pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
-    let cargo = cargo_home(call);
+    let cargo = cargo::config::home(&call.env, &call.cwd);
     let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
     let workspace = workspace(rustc, call, cargo.as_deref(), target.as_deref());
     let root = |role| move |dir: PathBuf| Root { role, dir };
@@ -44,13 +45,6 @@ pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
     found.extend(settings.sysroot.clone().map(root(Role::Sysroot)));
     found.extend(bases);
     Roots::new(found.into_iter().filter(|root| root.dir.components().count() > 1))
-}
-
-/// `$CARGO_HOME`, else `$HOME/.cargo`.
-fn cargo_home(call: &Call) -> Option<PathBuf> {
-    let set = |name| call.env.get(name).filter(|value| !value.is_empty());
-    let home = || set("HOME").map(|home| Path::new(home).join(".cargo"));
-    set("CARGO_HOME").map(PathBuf::from).or_else(home).map(|dir| call.cwd.join(dir))
 }
 
 /// Cargo calls what belongs to the workspace from the workspace's root, by relative paths,

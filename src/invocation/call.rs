@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -22,6 +23,13 @@ pub struct Call {
     pub umask: u32,
     /// What is on standard input, where the call reads it.
     pub stdin: Option<Bytes>,
+}
+
+/// A variable from `NAME=value`. One without `=` is empty, which is not unset.
+pub fn variable(assignment: &[u8]) -> (OsString, OsString) {
+    let at = assignment.iter().position(|byte| *byte == b'=').unwrap_or(assignment.len());
+    let value = assignment.get(at + 1..).unwrap_or_default();
+    (OsString::from_vec(assignment[..at].to_vec()), OsString::from_vec(value.to_vec()))
 }
 
 /// An environment, in order of the names.

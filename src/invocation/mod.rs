@@ -6,4 +6,4 @@ mod call;
 pub mod rustc;
 
 pub use bypass::{Bypass, Reason};
-pub use call::{Call, Environment};
+pub use call::{Call, Environment, variable};

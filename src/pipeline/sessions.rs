@@ -121,7 +121,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     workspace: Option<PathBuf>,
-    seeding: Seeding,
+    stage: Stage,
     /// Held while cargo is given something. A cargo that waits for it says so, and waits as
     /// long as it takes: so it is let go of when time is up, whatever hangs.
     held: Option<TargetDir>,
@@ -132,13 +132,13 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Seeding {
+enum Stage {
     /// Cargo may still be given something.
     #[default]
     Possible,
     /// What it asks meanwhile waits, but for its question about properties where another one
     /// will follow.
-    UnderWay { asks_again: bool },
+    Seeding { asks_again: bool },
     /// It looks at what is there.
     Over,
 }
@@ -205,13 +205,13 @@ impl Session {
             Some(Question::Properties) => state.has_asked_properties = true,
             None => {}
         }
-        if state.seeding == Seeding::Possible {
+        if state.stage == Stage::Possible {
             let begins = question == Some(Question::Version) && self.asked.is_some();
-            state.seeding = if begins { Seeding::UnderWay { asks_again: false } } else { Seeding::Over };
+            state.stage = if begins { Stage::Seeding { asks_again: false } } else { Stage::Over };
             return begins;
         }
         let deadline = Instant::now() + HELD_UP_MAX;
-        while is_held_up(state.seeding, question) {
+        while is_held_up(state.stage, question) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(state);
@@ -228,7 +228,7 @@ impl Session {
     /// that about properties, which then need not wait.
     pub(super) fn hold(&self, target_dir: TargetDir, asks_another: bool) {
         let mut state = lock(&self.state);
-        if let Seeding::UnderWay { asks_again } = &mut state.seeding {
+        if let Stage::Seeding { asks_again } = &mut state.stage {
             *asks_again = asks_another;
             state.held = Some(target_dir);
         }
@@ -238,13 +238,13 @@ impl Session {
     /// Whether its questions are held up.
     #[cfg(test)]
     fn is_seeding(&self) -> bool {
-        matches!(lock(&self.state).seeding, Seeding::UnderWay { .. })
+        matches!(lock(&self.state).stage, Stage::Seeding { .. })
     }
 
     /// Nothing more is laid down.
     pub(super) fn end_seeding(&self) {
         let mut state = lock(&self.state);
-        state.seeding = Seeding::Over;
+        state.stage = Stage::Over;
         state.held = None;
         self.changed.notify_all();
     }
@@ -265,7 +265,7 @@ impl Session {
             let package = call.env.get("CARGO_PKG_NAME")?.to_str()?;
             let out_dir = call.cwd.join(rustc.out_dir.as_deref()?);
             let unit = Unit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
-            let depends_on = task.depends_on.iter().map(|path| hash_of(path)).collect::<Option<_>>()?;
+            let depends_on = task.depends_on.iter().map(|path| Unit::hash_of(path)).collect::<Option<_>>()?;
             Some(Noted {
                 call: Arc::clone(call),
                 called: SystemTime::now().checked_sub(phases.elapsed())?,
@@ -311,17 +311,11 @@ impl Session {
     }
 }
 
-fn is_held_up(seeding: Seeding, question: Option<Question>) -> bool {
-    match seeding {
-        Seeding::UnderWay { asks_again } => !(asks_again && question == Some(Question::Properties)),
-        Seeding::Possible | Seeding::Over => false,
+fn is_held_up(stage: Stage, question: Option<Question>) -> bool {
+    match stage {
+        Stage::Seeding { asks_again } => !(asks_again && question == Some(Question::Properties)),
+        Stage::Possible | Stage::Over => false,
     }
-}
-
-/// The hash in a file's name, `lib<crate>-<hash>.rmeta`.
-fn hash_of(path: &Path) -> Option<String> {
-    let (_, hash) = path.file_stem()?.to_str()?.rsplit_once('-')?;
-    Some(hash.to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -350,7 +344,7 @@ mod tests {
             let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
             let cargo = Cargo { dir, process };
             // It has its name before it has its words.
-            while cargo.seen().environment().is_none_or(|environment| environment.is_empty()) {
+            while cargo.seen().environment().is_none() {
                 thread::yield_now();
             }
             cargo

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, DigestFunction};
 
-use crate::cargo::{Build, Config, Process, build};
+use crate::cargo::{self, Build, Config, Process, build};
 use crate::invocation::Environment;
 
 /// Variables by which cargo is configured.
@@ -42,15 +42,13 @@ impl Asked {
     /// By this process; `None` where it builds nothing, or where that cannot be told.
     pub fn of(process: &Process) -> Option<Asked> {
         let build = build(&process.arguments()?)?;
-        let environment: Environment = process.environment()?.into_iter().collect();
+        let environment = process.environment()?;
         let directory = process.directory()?;
         // Outputs then lie in two places.
-        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        if set("CARGO_BUILD_BUILD_DIR").is_some() {
+        if environment.get("CARGO_BUILD_BUILD_DIR").is_some_and(|value| !value.is_empty()) {
             return None;
         }
-        let home = set("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(Path::new(set("HOME")?).join(".cargo")))?;
+        let home = cargo::config::home(&environment, &directory)?;
         let config = Config::read(&directory, &home)?;
         Some(Asked { build, config, environment, directory, home })
     }
