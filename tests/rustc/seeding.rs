@@ -339,6 +339,8 @@ fn rst_03_what_was_overwritten_is_not_laid_down() {
         }
     }
     let built = home.cargo(&two, &["build"]).ok();
+    // Where blocks are shared and not inodes, nobody has written to the store's.
+    assert_eq!(laid(&built).contains(&"buds"), home.has_reflinks(), "{built:#?}");
     assert_eq!(two.prints("target/debug/garden"), PRINTS, "{built:#?}");
     home.cargo(&two, &["build"]).ok().expect_silent();
 }
