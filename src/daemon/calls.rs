@@ -149,7 +149,7 @@ impl Calls {
         if let Some(using) = self.using.take() {
             let pipeline = self.pipeline();
             spawn_blocking(move || {
-                pipeline.harvest();
+                pipeline.harvest_all();
                 drop(using);
             });
         }
@@ -308,7 +308,7 @@ impl Desk {
 
     /// Waits for a cargo's end: then what it leaves to others is kept.
     async fn attend(self: Arc<Self>, cargo: Arc<Session>) {
-        while cargo.is_running() {
+        while cargo.is_under_way() {
             tokio::time::sleep(LOOK_AFTER_CARGO_EVERY).await;
         }
         let pipeline = Arc::clone(&self.pipeline);

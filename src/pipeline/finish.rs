@@ -8,6 +8,7 @@ use super::begin::Pipeline;
 use super::flights::{Follower, Landing};
 use super::pending::Ticket;
 use super::prepare::Prepared;
+use super::sessions::{Session, Storing};
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
@@ -26,6 +27,8 @@ pub struct Publishing {
     stamps: Stamps,
     /// Whether that is all it said.
     is_whole: bool,
+    /// Its cargo has not ended before this has.
+    _storing: Option<Storing>,
 }
 
 impl Publishing {
@@ -65,7 +68,8 @@ impl Pipeline {
         self.tell(&ticket.call, &ticket.client, &ticket.settings, &event);
         ticket.undertaking.leave_directory();
         let stamps = Stamps::take(&ticket.prepared.task);
-        Publishing { ticket, call, captured, stamps, is_whole }
+        let storing = ticket.client.session.as_ref().map(Session::store);
+        Publishing { ticket, call, captured, stamps, is_whole, _storing: storing }
     }
 
     /// Whom this result waits for: those that it depends on are stored first.

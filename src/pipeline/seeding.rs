@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kache_cas::{Digest, Mention, Store};
 
@@ -33,6 +34,9 @@ use crate::seeds::{self, Portable, Seed, Seeds};
 
 /// So many seeds that are of no use, and none that is, end it: the whole set is not.
 const USELESS_MAX: usize = 16;
+
+/// How long what is still being stored is waited for.
+const STORING_MAX: Duration = Duration::from_secs(1);
 
 /// On how many threads units are laid down: cargo needs one meanwhile, and a disk does not get
 /// faster.
@@ -93,19 +97,32 @@ impl Pipeline {
 
     /// Keeps what cargos that have ended leave to others.
     pub fn harvest(&self) {
-        for session in self.sessions.take_ended() {
+        self.sessions.harvest(|session| {
             self.look_again(&session.take_programs());
-            if let Err(error) = self.harvest_from(&session) {
+            if let Err(error) = self.harvest_from(session) {
                 tracing::warn!("failed to keep what a build leaves to others: {error:#}");
             }
+        });
+    }
+
+    /// The same, also of those of which something is still being stored.
+    pub fn harvest_all(&self) {
+        self.harvest_when_stored(|_| true);
+    }
+
+    fn harvest_when_stored(&self, is_wanted: impl Fn(&Session) -> bool) {
+        let deadline = Instant::now() + STORING_MAX;
+        for session in self.sessions.ending() {
+            if session.is_under_way() && is_wanted(&session) {
+                session.stored(deadline);
+            }
         }
+        self.harvest();
     }
 
     /// Lays down what there is for this cargo. Of what was laid down, some is to be made once
     /// more and compared, as of all hits.
     pub fn seed(&self, seeding: &Seeding) -> Vec<Verification> {
-        // One that has just ended may be what it wants.
-        self.harvest();
         let laid = self.lay_down(seeding);
         laid.unwrap_or_else(|error| {
             tracing::warn!("failed to lay down what cargo would ask for: {error:#}");
@@ -124,9 +141,8 @@ impl Pipeline {
     }
 
     fn harvest_from(&self, session: &Session) -> anyhow::Result<()> {
-        let (noted, Some(asked)) = (session.take_noted(), session.asked()) else { return Ok(()) };
-        let of_units = || noted.iter().find_map(|one| one.workspace.clone());
-        let Some(workspace) = session.workspace().or_else(of_units) else { return Ok(()) };
+        let Some((asked, workspace)) = session.asked().zip(session.workspace()) else { return Ok(()) };
+        let noted = session.take_noted();
         let (Ok(store), Some(name)) = (self.store(), asked.key(&workspace)) else { return Ok(()) };
         let target_dir = asked.target_dir(&workspace);
         let roots = roots(&workspace, &target_dir, asked.home());
@@ -160,6 +176,8 @@ impl Pipeline {
         let (true, Ok(store)) = (is_wanted, self.store()) else { return nothing };
         let workspace = &call.cwd;
         let Some(name) = asked.key(workspace) else { return nothing };
+        // One that has just ended may be what it wants. Its calls would wait for the same.
+        self.harvest_when_stored(|session| session.set().as_ref() == Some(&name));
         let Some(set) = seeds::load(store.actions(), &name)? else { return nothing };
         let target_dir = asked.target_dir(workspace);
         let mut profiles: Vec<&Path> = set.iter().map(|seed| &*seed.unit.profile).collect();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash};
 
 use crate::action::{Origin, OutputKind, Task};
@@ -73,6 +74,7 @@ pub(super) struct Sessions {
     are_ignored: bool,
     by_pid: Mutex<HashMap<i32, Arc<Session>>>,
     unattended: Mutex<Vec<Arc<Session>>>,
+    harvest: Mutex<()>,
 }
 
 impl Sessions {
@@ -102,10 +104,19 @@ impl Sessions {
         std::mem::take(&mut *lock(&self.unattended))
     }
 
-    /// Those that have ended, and are not known here any more.
-    pub(super) fn take_ended(&self) -> Vec<Arc<Session>> {
-        let mut by_pid = lock(&self.by_pid);
-        by_pid.extract_if(|_, session| !session.process.is_running()).map(|(_, session)| session).collect()
+    /// Those that have ended but for what is still being stored.
+    pub(super) fn ending(&self) -> Vec<Arc<Session>> {
+        lock(&self.by_pid).values().filter(|session| !session.process.is_running()).cloned().collect()
+    }
+
+    /// Does this with those that have ended, which are not known here any more. Whoever comes
+    /// while another one does it waits: what is to be kept of them is kept afterwards.
+    pub(super) fn harvest(&self, mut keep: impl FnMut(&Session)) {
+        let _one_at_a_time = lock(&self.harvest);
+        let ended: Vec<_> = lock(&self.by_pid).extract_if(|_, session| !session.is_under_way()).collect();
+        for (_, session) in ended {
+            keep(&session);
+        }
     }
 }
 
@@ -127,6 +138,8 @@ struct State {
     held: Option<TargetDir>,
     has_asked_properties: bool,
     asks_again: bool,
+    /// How many results are on their way into the store.
+    storing: usize,
     noted: Vec<Noted>,
     programs: Vec<Digest>,
 }
@@ -168,9 +181,22 @@ impl Session {
         Session { process, asked, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Whether it has not ended.
-    pub fn is_running(&self) -> bool {
-        self.process.is_running()
+    /// Whether it has not ended, or something that was made for it is not yet stored.
+    pub fn is_under_way(&self) -> bool {
+        self.process.is_running() || lock(&self.state).storing > 0
+    }
+
+    /// Something that was made for it is being stored, until this is dropped.
+    pub(super) fn store(self: &Arc<Self>) -> Storing {
+        lock(&self.state).storing += 1;
+        Storing(Arc::clone(self))
+    }
+
+    /// Waits until everything that was made for it is stored, or time is up.
+    pub(super) fn stored(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(lock(&self.state), left, |state| state.storing > 0);
+        drop(waited);
     }
 
     /// Its number.
@@ -183,9 +209,16 @@ impl Session {
         self.asked.as_ref()
     }
 
-    /// Where it asked from.
+    /// Where it asked from, or else whose units were made for it.
     pub(super) fn workspace(&self) -> Option<PathBuf> {
-        lock(&self.state).workspace.clone()
+        let state = lock(&self.state);
+        let of_units = || state.noted.iter().find_map(|one| one.workspace.as_ref());
+        state.workspace.as_ref().or_else(of_units).cloned()
+    }
+
+    /// The name of the set that it leaves something to.
+    pub(super) fn set(&self) -> Option<Digest<ActionMessage>> {
+        self.asked()?.key(&self.workspace()?)
     }
 
     /// Whether it asked for the version again.
@@ -308,6 +341,17 @@ impl Session {
         let last: HashMap<&Unit, usize> = noted.iter().map(|one| &one.unit).zip(0..).collect();
         let is_last = |place: &usize| last[&noted[*place].unit] == *place;
         (0..noted.len()).filter(is_last).map(|place| noted[place].clone()).collect()
+    }
+}
+
+/// A result on its way into the store.
+#[derive(Debug)]
+pub(super) struct Storing(Arc<Session>);
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        lock(&self.0.state).storing -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -434,6 +478,55 @@ mod tests {
         assert!(!session.hear(&version()));
         assert!(begun.elapsed() >= HELD_UP_MAX && !session.is_seeding());
         assert!(cargo.target_dir().is_some(), "nor does it wait for the lock");
+    }
+
+    #[test]
+    fn a_cargo_is_not_over_while_something_is_stored_for_it() {
+        let mut cargo = Cargo::new();
+        let session = Arc::new(Session::new(cargo.seen()));
+        let sessions = Sessions::default();
+        lock(&sessions.by_pid).insert(session.pid(), Arc::clone(&session));
+        let harvested = || {
+            let mut count = 0;
+            sessions.harvest(|_| count += 1);
+            count
+        };
+        assert_eq!((harvested(), sessions.ending().len()), (0, 0), "it runs");
+        let storing = session.store();
+        cargo.process.kill().unwrap();
+        cargo.process.wait().unwrap();
+        assert_eq!((harvested(), sessions.ending().len()), (0, 1));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| session.stored(Instant::now() + HELD_UP_MAX));
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            drop(storing);
+        });
+        assert_eq!((harvested(), harvested()), (1, 0), "once");
+    }
+
+    #[test]
+    fn whoever_comes_while_a_harvest_is_under_way_waits_for_it() {
+        let mut cargo = Cargo::new();
+        let session = Arc::new(Session::new(cargo.seen()));
+        cargo.process.kill().unwrap();
+        cargo.process.wait().unwrap();
+        let sessions = Sessions::default();
+        lock(&sessions.by_pid).insert(session.pid(), session);
+        let kept = std::sync::atomic::AtomicBool::new(false);
+        let (begins, has_begun) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                sessions.harvest(|_| {
+                    begins.send(()).unwrap();
+                    thread::sleep(Duration::from_millis(50));
+                    kept.store(true, std::sync::atomic::Ordering::Relaxed);
+                });
+            });
+            has_begun.recv().unwrap();
+            sessions.harvest(|_| panic!("there was one"));
+            assert!(kept.load(std::sync::atomic::Ordering::Relaxed));
+        });
     }
 
     #[test]
