@@ -74,8 +74,12 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
         figures.push(figure(names[1][index], measured.build_ms, "ms", None));
     }
     let (few, many) = (&by_crates[0], &by_crates[CRATES.len() - 1]);
+    let growth = many.build_ms / few.build_ms;
+    let oracles = oracles_growth(&dir, &mut kept)?;
     figures.push(figure("hit, 2,000 crates to 50", many.hit_ms / few.hit_ms, "x", Some(GROWTH_MAX)));
-    figures.push(figure("build by crate, the same", many.build_ms / few.build_ms, "x", Some(GROWTH_MAX)));
+    figures.push(figure("build by crate, the same", growth, "x", None));
+    figures.push(figure("build by crate, the same, oracle", oracles, "x", None));
+    figures.push(figure("one growth to the other", growth / oracles, "x", Some(GROWTH_MAX)));
     let (one, alone) = measure_alone(&dir, small, &mut kept)?;
     let many = measure(&dir, Size { crates: MANY, files_per_crate: FILES }, &mut kept)?;
     figures.push(figure("hit, a crate of 100 files", one.hit_ms, "ms", Some(1.5)));
@@ -100,11 +104,12 @@ fn figure(name: &'static str, value: f64, unit: &'static str, limit: Option<f64>
 fn many_entries(dir: &Path, entries: usize) -> Result<()> {
     let lone = Size { crates: 1, files_per_crate: 1 };
     let mut kept = Vec::new();
-    let (stored, memory_mb) = in_workspace(dir, lone, &mut kept, |cargo, wrapping, [checkout, ..]| {
-        fill(cargo, wrapping, checkout, entries)?;
-        thread::sleep(SETTLE);
-        Ok((misses(cargo, wrapping)?, daemon_mb(cargo, wrapping)?))
-    })?;
+    let (stored, memory_mb) =
+        in_workspace(dir, Wrapper::Kache, lone, &mut kept, |cargo, wrapping, [checkout, ..]| {
+            fill(cargo, wrapping, checkout, entries)?;
+            thread::sleep(SETTLE);
+            Ok((misses(cargo, wrapping)?, daemon_mb(cargo, wrapping)?))
+        })?;
     let figures = [
         figure("compiles in the store", stored as f64, "", None),
         figure("the daemon's memory with them", memory_mb, "MB", Some(150.0)),
@@ -132,16 +137,31 @@ fn fill(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, entries: usize)
     })
 }
 
+/// How much cargo itself, and the filesystem, take more for each crate in the largest workspace
+/// than in the smallest: through a wrapper that looks at nothing.
+fn oracles_growth(dir: &Path, kept: &mut Vec<TempDir>) -> Result<f64> {
+    let mut build_ms = |crates: usize| {
+        let size = Size { crates, files_per_crate: 1 };
+        in_workspace(dir, Wrapper::Oracle, size, kept, |cargo, wrapping, [cold, second, third]| {
+            check(cargo, wrapping, cold)?;
+            check(cargo, wrapping, second)?;
+            Ok(check(cargo, wrapping, third)?.as_secs_f64() * 1e3 / crates as f64)
+        })
+    };
+    let few = build_ms(CRATES[0])?;
+    Ok(build_ms(CRATES[CRATES.len() - 1])? / few)
+}
+
 /// A workspace, checked in one checkout and then in others.
 fn measure(dir: &Path, size: Size, kept: &mut Vec<TempDir>) -> Result<Measured> {
-    in_workspace(dir, size, kept, |cargo, wrapping, checkouts| {
+    in_workspace(dir, Wrapper::Kache, size, kept, |cargo, wrapping, checkouts| {
         check_everywhere(cargo, wrapping, checkouts, size)
     })
 }
 
 /// The same of one crate, and what a call takes besides the daemon's time.
 fn measure_alone(dir: &Path, size: Size, kept: &mut Vec<TempDir>) -> Result<(Measured, Alone)> {
-    in_workspace(dir, size, kept, |cargo, wrapping, checkouts| {
+    in_workspace(dir, Wrapper::Kache, size, kept, |cargo, wrapping, checkouts| {
         let measured = check_everywhere(cargo, wrapping, checkouts, size)?;
         Ok((measured, alone(cargo, wrapping, &checkouts[0])?))
     })
@@ -151,17 +171,19 @@ fn measure_alone(dir: &Path, size: Size, kept: &mut Vec<TempDir>) -> Result<(Mea
 /// files were deleted, ext4 takes longer to make new ones.
 fn in_workspace<T>(
     dir: &Path,
+    wrapper: Wrapper,
     size: Size,
     kept: &mut Vec<TempDir>,
     then: impl FnOnce(&Cargo, &Wrapping, &[Checkout; 3]) -> Result<T>,
 ) -> Result<T> {
-    progress(&format!("{} crates of {} files", size.crates, size.files_per_crate))?;
+    let Size { crates, files_per_crate } = size;
+    progress(&format!("{}: {crates} crates of {files_per_crate} files", wrapper.name()))?;
     let row = tempfile::Builder::new().prefix("scale").tempdir_in(dir)?;
     let sockets = tempfile::Builder::new().prefix("kb").tempdir()?;
     let cargo = Cargo::with_home(&row.path().join("home"))?;
-    let program = Wrapper::Kache.program(&beside_this()?, dir);
+    let program = wrapper.program(&beside_this()?, dir);
     let place = row.path().join("wrapper");
-    let wrapping = Wrapping::new(Wrapper::Kache, program, place, sockets.path().to_owned())?;
+    let wrapping = Wrapping::new(wrapper, program, place, sockets.path().to_owned())?;
     let checkouts = ["one", "the-second", "third"].map(|name| Checkout::at(row.path().join(name)));
     checkouts.iter().try_for_each(|checkout| check_out(checkout, size))?;
     let done = then(&cargo, &wrapping, &checkouts);
@@ -178,19 +200,10 @@ fn check_everywhere(
     [cold, second, third]: &[Checkout; 3],
     size: Size,
 ) -> Result<Measured> {
-    let check = |checkout: &Checkout| -> Result<Duration> {
-        let mut command = wrapping.cargo(cargo, &checkout.root);
-        command.args(["check", "--offline", "--workspace"]).current_dir(&checkout.root);
-        let begin = Instant::now();
-        build::run(&mut command, &checkout.root.with_extension("log"))?;
-        let time = begin.elapsed();
-        thread::sleep(SETTLE);
-        Ok(time)
-    };
-    check(cold)?;
-    check(second)?;
+    check(cargo, wrapping, cold)?;
+    check(cargo, wrapping, second)?;
     let before = hits_ms(cargo, wrapping)?.len();
-    let time = check(third)?;
+    let time = check(cargo, wrapping, third)?;
     let hits = hits_ms(cargo, wrapping)?;
     ensure!(hits.len() == before + size.crates, "{} of {} were hits", hits.len() - before, size.crates);
     Ok(Measured {
@@ -198,6 +211,16 @@ fn check_everywhere(
         build_ms: time.as_secs_f64() * 1e3 / size.crates as f64,
         daemon_mb: daemon_mb(cargo, wrapping)?,
     })
+}
+
+fn check(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<Duration> {
+    let mut command = wrapping.cargo(cargo, &checkout.root);
+    command.args(["check", "--offline", "--workspace"]).current_dir(&checkout.root);
+    let begin = Instant::now();
+    build::run(&mut command, &checkout.root.with_extension("log"))?;
+    let time = begin.elapsed();
+    thread::sleep(SETTLE);
+    Ok(time)
 }
 
 /// One compile is asked for again and again: what a call takes, less what the daemon takes.
