@@ -7,11 +7,22 @@ use anyhow::{Context, Result};
 
 use crate::rust::Checkout;
 
+/// So many hits make a median, unless that takes more than `COUNTED_MAX` checkouts.
+const HITS_WANTED: usize = 1000;
+const COUNTED_MAX: usize = 10;
+
 /// How large a workspace is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) crates: usize,
     pub(crate) files_per_crate: usize,
+}
+
+impl Size {
+    /// In how many checkouts it is measured: a median of few hits says little.
+    pub(crate) fn counted(self) -> usize {
+        (HITS_WANTED / self.crates).clamp(1, COUNTED_MAX)
+    }
 }
 
 /// Makes it. Each crate uses the one with half its number.

@@ -24,6 +24,9 @@ const FILES: usize = 100;
 /// How many such crates make a workspace of 10,000 files.
 const MANY: usize = 100;
 
+/// The first checkouts, where something is still new.
+const UNCOUNTED: usize = 2;
+
 /// How often one hit is asked for, to tell the client's share.
 const ASKED: usize = 200;
 
@@ -105,8 +108,8 @@ fn many_entries(dir: &Path, entries: usize) -> Result<()> {
     let lone = Size { crates: 1, files_per_crate: 1 };
     let mut kept = Vec::new();
     let (stored, memory_mb) =
-        in_workspace(dir, Wrapper::Kache, lone, &mut kept, |cargo, wrapping, [checkout, ..]| {
-            fill(cargo, wrapping, checkout, entries)?;
+        in_workspace(dir, Wrapper::Kache, lone, &mut kept, |cargo, wrapping, checkouts| {
+            fill(cargo, wrapping, &checkouts[0], entries)?;
             thread::sleep(SETTLE);
             Ok((misses(cargo, wrapping)?, daemon_mb(cargo, wrapping)?))
         })?;
@@ -142,10 +145,9 @@ fn fill(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout, entries: usize)
 fn oracles_growth(dir: &Path, kept: &mut Vec<TempDir>) -> Result<f64> {
     let mut build_ms = |crates: usize| {
         let size = Size { crates, files_per_crate: 1 };
-        in_workspace(dir, Wrapper::Oracle, size, kept, |cargo, wrapping, [cold, second, third]| {
-            check(cargo, wrapping, cold)?;
-            check(cargo, wrapping, second)?;
-            Ok(check(cargo, wrapping, third)?.as_secs_f64() * 1e3 / crates as f64)
+        in_workspace(dir, Wrapper::Oracle, size, kept, |cargo, wrapping, checkouts| {
+            check_all(cargo, wrapping, &checkouts[..UNCOUNTED], size)?;
+            check_all(cargo, wrapping, &checkouts[UNCOUNTED..], size)
         })
     };
     let few = build_ms(CRATES[0])?;
@@ -174,7 +176,7 @@ fn in_workspace<T>(
     wrapper: Wrapper,
     size: Size,
     kept: &mut Vec<TempDir>,
-    then: impl FnOnce(&Cargo, &Wrapping, &[Checkout; 3]) -> Result<T>,
+    then: impl FnOnce(&Cargo, &Wrapping, &[Checkout]) -> Result<T>,
 ) -> Result<T> {
     let Size { crates, files_per_crate } = size;
     progress(&format!("{}: {crates} crates of {files_per_crate} files", wrapper.name()))?;
@@ -184,7 +186,8 @@ fn in_workspace<T>(
     let program = wrapper.program(&beside_this()?, dir);
     let place = row.path().join("wrapper");
     let wrapping = Wrapping::new(wrapper, program, place, sockets.path().to_owned())?;
-    let checkouts = ["one", "the-second", "third"].map(|name| Checkout::at(row.path().join(name)));
+    let names = (0..UNCOUNTED + size.counted()).map(|number| format!("{number}-{}", "x".repeat(number)));
+    let checkouts: Vec<_> = names.map(|name| Checkout::at(row.path().join(name))).collect();
     checkouts.iter().try_for_each(|checkout| check_out(checkout, size))?;
     let done = then(&cargo, &wrapping, &checkouts);
     wrapping.stop(&cargo);
@@ -192,25 +195,33 @@ fn in_workspace<T>(
     done
 }
 
-/// Cold in the first checkout; in the second for what is only slow the first time; the third
-/// counts.
+/// Cold in the first checkout; in the second for what is only slow the first time; those that
+/// follow count.
 fn check_everywhere(
     cargo: &Cargo,
     wrapping: &Wrapping,
-    [cold, second, third]: &[Checkout; 3],
+    checkouts: &[Checkout],
     size: Size,
 ) -> Result<Measured> {
-    check(cargo, wrapping, cold)?;
-    check(cargo, wrapping, second)?;
+    let (uncounted, counted) = checkouts.split_at(UNCOUNTED);
+    check_all(cargo, wrapping, uncounted, size)?;
     let before = hits_ms(cargo, wrapping)?.len();
-    let time = check(cargo, wrapping, third)?;
+    let build_ms = check_all(cargo, wrapping, counted, size)?;
     let hits = hits_ms(cargo, wrapping)?;
-    ensure!(hits.len() == before + size.crates, "{} of {} were hits", hits.len() - before, size.crates);
+    let calls = counted.len() * size.crates;
+    ensure!(hits.len() == before + calls, "{} of {calls} were hits", hits.len() - before);
     Ok(Measured {
         hit_ms: median(hits[before..].to_vec()).context("a workspace has crates")?,
-        build_ms: time.as_secs_f64() * 1e3 / size.crates as f64,
+        build_ms,
         daemon_mb: daemon_mb(cargo, wrapping)?,
     })
+}
+
+/// The median of cargo's times, for each crate, in milliseconds.
+fn check_all(cargo: &Cargo, wrapping: &Wrapping, checkouts: &[Checkout], size: Size) -> Result<f64> {
+    let by_crate = |time: Duration| time.as_secs_f64() * 1e3 / size.crates as f64;
+    let times = checkouts.iter().map(|checkout| check(cargo, wrapping, checkout).map(by_crate));
+    median(times.collect::<Result<_>>()?).context("there are checkouts")
 }
 
 fn check(cargo: &Cargo, wrapping: &Wrapping, checkout: &Checkout) -> Result<Duration> {
