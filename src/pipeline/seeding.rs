@@ -95,29 +95,33 @@ impl Pipeline {
         self.sessions.unattended()
     }
 
-    /// Keeps what cargos that have ended leave to others.
+    /// Keeps what cargos that have ended leave to others, and looks again at what they changed.
     pub fn harvest(&self) {
+        self.keep_records();
+        self.look_again(&self.sessions.take_programs());
+    }
+
+    /// Keeps what they leave, also those of which something is still being stored.
+    pub fn harvest_all(&self) {
+        self.keep_records_once_stored(|_| true);
+    }
+
+    fn keep_records(&self) {
         self.sessions.harvest(|session| {
-            self.look_again(&session.take_programs());
-            if let Err(error) = self.harvest_from(session) {
+            if let Err(error) = self.keep_records_of(session) {
                 tracing::warn!("failed to keep what a build leaves to others: {error:#}");
             }
         });
     }
 
-    /// The same, also of those of which something is still being stored.
-    pub fn harvest_all(&self) {
-        self.harvest_when_stored(|_| true);
-    }
-
-    fn harvest_when_stored(&self, is_wanted: impl Fn(&Session) -> bool) {
+    fn keep_records_once_stored(&self, is_wanted: impl Fn(&Session) -> bool) {
         let deadline = Instant::now() + STORING_MAX;
         for session in self.sessions.ending() {
             if session.is_under_way() && is_wanted(&session) {
                 session.stored(deadline);
             }
         }
-        self.harvest();
+        self.keep_records();
     }
 
     /// Lays down what there is for this cargo. Of what was laid down, some is to be made once
@@ -140,7 +144,7 @@ impl Pipeline {
         }
     }
 
-    fn harvest_from(&self, session: &Session) -> anyhow::Result<()> {
+    fn keep_records_of(&self, session: &Session) -> anyhow::Result<()> {
         let Some((asked, workspace)) = session.asked().zip(session.workspace()) else { return Ok(()) };
         let noted = session.take_noted();
         let (Ok(store), Some(name)) = (self.store(), asked.key(&workspace)) else { return Ok(()) };
@@ -177,7 +181,7 @@ impl Pipeline {
         let workspace = &call.cwd;
         let Some(name) = asked.key(workspace) else { return nothing };
         // One that has just ended may be what it wants. Its calls would wait for the same.
-        self.harvest_when_stored(|session| session.set().as_ref() == Some(&name));
+        self.keep_records_once_stored(|session| session.set().as_ref() == Some(&name));
         let Some(set) = seeds::load(store.actions(), &name)? else { return nothing };
         let target_dir = asked.target_dir(workspace);
         let mut profiles: Vec<&Path> = set.iter().map(|seed| &*seed.unit.profile).collect();

@@ -75,6 +75,8 @@ pub(super) struct Sessions {
     by_pid: Mutex<HashMap<i32, Arc<Session>>>,
     unattended: Mutex<Vec<Arc<Session>>>,
     harvest: Mutex<()>,
+    /// What those that have ended were given.
+    programs: Mutex<Vec<Digest>>,
 }
 
 impl Sessions {
@@ -115,8 +117,15 @@ impl Sessions {
         let _one_at_a_time = lock(&self.harvest);
         let ended: Vec<_> = lock(&self.by_pid).extract_if(|_, session| !session.is_under_way()).collect();
         for (_, session) in ended {
+            lock(&self.programs).append(&mut lock(&session.state).programs);
             keep(&session);
         }
+    }
+
+    /// The programs that cargos were given which have ended since. Hashing them takes longer
+    /// than keeping records, and nobody waits for it.
+    pub(super) fn take_programs(&self) -> Vec<Digest> {
+        std::mem::take(&mut *lock(&self.programs))
     }
 }
 
@@ -330,11 +339,6 @@ impl Session {
         state.programs.extend(programs.map(|(_, digest)| *digest).take(room));
     }
 
-    /// The programs that it was given.
-    pub(super) fn take_programs(&self) -> Vec<Digest> {
-        std::mem::take(&mut lock(&self.state).programs)
-    }
-
     /// What was noted, each unit once: as it was made last.
     pub(super) fn take_noted(&self) -> Vec<Noted> {
         let noted = std::mem::take(&mut lock(&self.state).noted);
@@ -371,6 +375,8 @@ mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
     use std::thread;
+
+    use kache_cas::DigestFunction;
 
     /// Something that the system shows as `cargo build`, as long as nobody reads what it says.
     struct Cargo {
@@ -502,7 +508,9 @@ mod tests {
             assert!(!waiting.is_finished());
             drop(storing);
         });
+        lock(&session.state).programs.push(Digest::of(DigestFunction::Blake3, b"a program"));
         assert_eq!((harvested(), harvested()), (1, 0), "once");
+        assert_eq!((sessions.take_programs().len(), sessions.take_programs().len()), (1, 0));
     }
 
     #[test]
