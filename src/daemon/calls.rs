@@ -149,7 +149,7 @@ impl Calls {
         if let Some(using) = self.using.take() {
             let pipeline = self.pipeline();
             spawn_blocking(move || {
-                pipeline.harvest_all();
+                pipeline.keep_all_records();
                 drop(using);
             });
         }

@@ -102,7 +102,7 @@ impl Pipeline {
     }
 
     /// Keeps what they leave, also those of which something is still being stored.
-    pub fn harvest_all(&self) {
+    pub fn keep_all_records(&self) {
         self.keep_records_once_stored(|_| true);
     }
 
