@@ -68,7 +68,7 @@ impl Pipeline {
         self.tell(&ticket.call, &ticket.client, &ticket.settings, &event);
         ticket.undertaking.leave_directory();
         let stamps = Stamps::take(&ticket.prepared.task);
-        let storing = ticket.client.session.as_ref().map(Session::store);
+        let storing = ticket.client.session.as_ref().map(Session::begin_storing);
         Publishing { ticket, call, captured, stamps, is_whole, _storing: storing }
     }
 

@@ -117,8 +117,8 @@ impl Pipeline {
     fn keep_records_once_stored(&self, is_wanted: impl Fn(&Session) -> bool) {
         let deadline = Instant::now() + STORING_MAX;
         for session in self.sessions.ending() {
-            if session.is_under_way() && is_wanted(&session) {
-                session.stored(deadline);
+            if is_wanted(&session) {
+                session.wait_until_stored(deadline);
             }
         }
         self.keep_records();

@@ -108,7 +108,8 @@ impl Sessions {
 
     /// Those that have ended but for what is still being stored.
     pub(super) fn ending(&self) -> Vec<Arc<Session>> {
-        lock(&self.by_pid).values().filter(|session| !session.process.is_running()).cloned().collect()
+        let is_ending = |session: &&Arc<Session>| session.is_storing() && !session.process.is_running();
+        lock(&self.by_pid).values().filter(is_ending).cloned().collect()
     }
 
     /// Does this with those that have ended, which are not known here any more. Whoever comes
@@ -192,17 +193,21 @@ impl Session {
 
     /// Whether it has not ended, or something that was made for it is not yet stored.
     pub fn is_under_way(&self) -> bool {
-        self.process.is_running() || lock(&self.state).storing > 0
+        self.is_storing() || self.process.is_running()
+    }
+
+    fn is_storing(&self) -> bool {
+        lock(&self.state).storing > 0
     }
 
     /// Something that was made for it is being stored, until this is dropped.
-    pub(super) fn store(self: &Arc<Self>) -> Storing {
+    pub(super) fn begin_storing(self: &Arc<Self>) -> Storing {
         lock(&self.state).storing += 1;
         Storing(Arc::clone(self))
     }
 
     /// Waits until everything that was made for it is stored, or time is up.
-    pub(super) fn stored(&self, deadline: Instant) {
+    pub(super) fn wait_until_stored(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(lock(&self.state), left, |state| state.storing > 0);
         drop(waited);
@@ -498,12 +503,12 @@ mod tests {
             count
         };
         assert_eq!((harvested(), sessions.ending().len()), (0, 0), "it runs");
-        let storing = session.store();
+        let storing = session.begin_storing();
         cargo.process.kill().unwrap();
         cargo.process.wait().unwrap();
         assert_eq!((harvested(), sessions.ending().len()), (0, 1));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| session.stored(Instant::now() + HELD_UP_MAX));
+            let waiting = scope.spawn(|| session.wait_until_stored(Instant::now() + HELD_UP_MAX));
             thread::sleep(Duration::from_millis(20));
             assert!(!waiting.is_finished());
             drop(storing);

@@ -80,7 +80,7 @@ pub(crate) fn run(options: &ScaleOptions) -> Result<()> {
     let growth = many.build_ms / few.build_ms;
     let oracles = oracles_growth(&dir, &mut kept)?;
     figures.push(figure("hit, 2,000 crates to 50", many.hit_ms / few.hit_ms, "x", Some(GROWTH_MAX)));
-    figures.push(figure("build by crate, the same", growth, "x", None));
+    figures.push(figure("build by crate, the same", growth, "x", Some(GROWTH_MAX)));
     figures.push(figure("build by crate, the same, oracle", oracles, "x", None));
     figures.push(figure("one growth to the other", growth / oracles, "x", Some(GROWTH_MAX)));
     let (one, alone) = measure_alone(&dir, small, &mut kept)?;
