@@ -79,7 +79,11 @@ impl Chokepoint {
 
 /// Copies one way, on a thread, until either side ends.
 fn relay(from: &TcpStream, to: &TcpStream, direction: Direction, shared: &Arc<Shared>) {
-    let pair = || io::Result::Ok((from.try_clone()?, to.try_clone()?));
+    // A relay that holds back small packets would be a slower network than any.
+    let pair = || {
+        to.set_nodelay(true)?;
+        io::Result::Ok((from.try_clone()?, to.try_clone()?))
+    };
     let Ok((mut from, mut to)) = pair() else { return };
     let shared = Arc::clone(shared);
     thread::spawn(move || {
