@@ -193,6 +193,22 @@ impl Home {
         cp.is_ok_and(|status| status.success())
     }
 
+    /// For whoever reads of a failure: a call that missed is often the fault of an earlier one
+    /// that was not stored.
+    fn tell_of_misses(&self) {
+        if let Ok(log) = self.command(KACHE).args(["daemon", "log"]).output() {
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+        }
+        let report = self.command(KACHE).args(["report", "--format", "json"]).output();
+        let Some(report) = report.ok().filter(|report| report.status.success()) else { return };
+        let missed = calls_in(&report.stdout).into_iter().filter(|call| !call.is_hit() && call.is_compile());
+        for call in missed {
+            let settled = if call.is_settled() { "" } else { ", not stored yet" };
+            let Call { crate_name, result, why, not_stored, .. } = call;
+            eprintln!("{crate_name}: {result} ({why}) {not_stored}{settled}");
+        }
+    }
+
     /// The daemon's process id, by the note in its lock.
     pub(crate) fn daemon_pid(&self) -> Option<Pid> {
         let sockets = self.variable("KACHE_SOCKET_DIR");
@@ -215,6 +231,9 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_of_misses();
+        }
         if let Some(pid) = self.daemon_pid() {
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
             // Its files are removed next.
