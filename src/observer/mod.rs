@@ -13,7 +13,7 @@ mod watch;
 
 pub use library::Unavailable;
 pub use record::{Damage, Kind, Note, Outcome, RECORD_BYTES_MAX, parse};
-pub use watch::{Observer, Watch, check, is_own_variable};
+pub use watch::{Observer, Watch, Watching, check, is_own_variable};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The library in real programs, and what it leaves.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,7 @@ use crate::invocation::Environment;
 
 /// What `sh -c script` asked for, with what it printed, in a directory of its own.
 fn observed(dir: &Path, script: &str) -> (Vec<Note>, String) {
-    let watch = Observer::new(dir).watch(None).unwrap();
+    let watch = Observer::new(dir).try_watch(None).unwrap();
     let said = run(dir, script, &watch);
     (parse(&watch.read().unwrap()).unwrap(), said)
 }
@@ -94,7 +95,7 @@ fn a_program_sees_what_it_would_see_without_it() {
 #[test]
 fn without_a_record_nothing_happens() {
     let home = tempfile::tempdir().unwrap();
-    let watch = Observer::new(home.path()).watch(None).unwrap();
+    let watch = Observer::new(home.path()).try_watch(None).unwrap();
     let preload = watch.variables().swap_remove(0);
     for record in [None, Some("/nowhere/at/all"), Some("/dev/null"), Some("/bin/sh")] {
         let mut command = Command::new("/bin/cat");
@@ -109,7 +110,7 @@ fn without_a_record_nothing_happens() {
 #[test]
 fn key_04_a_record_that_is_full_says_so() {
     let home = tempfile::tempdir().unwrap();
-    let watch = Observer::new(home.path()).watch(None).unwrap();
+    let watch = Observer::new(home.path()).try_watch(None).unwrap();
     // Each round looks for a path of 4,000 bytes.
     let long = "x/".repeat(2000);
     let script = format!("i=0; while [ $i -lt 2300 ]; do [ -e {long} ]; i=$((i+1)); done; echo done");
@@ -123,19 +124,19 @@ fn the_users_own_libraries_stay_and_records_go() {
     let observer = Observer::new(home.path());
     let files = || fs::read_dir(home.path().join("observer")).unwrap().count();
     {
-        let watch = observer.watch(Some("/their/own.so:/other.so".as_ref())).unwrap();
+        let watch = observer.try_watch(Some("/their/own.so:/other.so".as_ref())).unwrap();
         let (name, value) = watch.variables().swap_remove(0);
         assert_eq!(name, "LD_PRELOAD");
         assert!(value.to_str().unwrap().ends_with(".so:/their/own.so:/other.so"), "{value:?}");
         assert_eq!(files(), 2);
     }
     assert_eq!(files(), 1, "the library");
-    let others = observer.watch(None).unwrap();
+    let others = observer.try_watch(None).unwrap();
     let mut died = Command::new("true").spawn().unwrap();
     died.wait().unwrap();
     fs::write(home.path().join(format!("observer/record-{}-0", died.id())), "").unwrap();
     assert_eq!(files(), 3, "a daemon was killed, and another process lives");
-    drop(Observer::new(home.path()).watch(None).unwrap());
+    drop(Observer::new(home.path()).try_watch(None).unwrap());
     assert_eq!(files(), 2, "what the one has left is gone, what the other has is there");
     assert!(others.read().is_ok());
     drop(others);
@@ -150,7 +151,7 @@ fn the_users_own_libraries_stay_and_records_go() {
 fn a_place_that_the_dynamic_linker_cannot_be_told_of_is_not_used() {
     let home = tempfile::tempdir().unwrap();
     for name in ["a b", "a:b"] {
-        assert!(Observer::new(&home.path().join(name)).watch(None).is_none());
+        assert!(Observer::new(&home.path().join(name)).try_watch(None).is_err());
     }
 }
 
@@ -175,12 +176,49 @@ fn dmn_03_what_does_not_bear_the_library_is_not_observed() {
     let env: Environment = [("PATH", "/usr/bin:/bin")].into_iter().collect();
     let is_watched = |programs: &[&PathBuf]| {
         let programs: Vec<PathBuf> = programs.iter().map(|path| (*path).clone()).collect();
-        observer.watch_programs(&programs, &env).is_some()
+        match observer.watch(&programs, &env) {
+            Watching::With(_) => Some(true),
+            Watching::Without => Some(false),
+            Watching::Failed(_) => None,
+        }
     };
-    assert!(is_watched(&[&quiet]) && is_watched(&[&quiet]));
-    assert!(!is_watched(&[&quiet, &ends]) && !is_watched(&[&says]) && !is_watched(&[&ends]));
-    assert!(!is_watched(&[&home.path().join("none")]));
+    assert_eq!([is_watched(&[&quiet]), is_watched(&[&quiet])], [Some(true); 2]);
+    for programs in [&[&quiet, &ends][..], &[&says], &[&ends]] {
+        assert_eq!(is_watched(programs), Some(false));
+    }
+    assert_eq!(is_watched(&[&home.path().join("none")]), None);
     // What the trials asked for is in no record.
-    let watch = observer.watch_programs(&[quiet], &env).unwrap();
+    let Watching::With(watch) = observer.watch(&[quiet], &env) else { panic!("it bears it") };
     assert_eq!(parse(&watch.read().unwrap()).unwrap(), []);
+}
+
+/// A machine that is too busy for an answer looks the same.
+#[test]
+fn key_04_a_program_that_could_not_be_asked_is_asked_again() {
+    let home = tempfile::tempdir().unwrap();
+    let [program, interpreter] = ["program", "sh"].map(|name| home.path().join(name));
+    fs::write(&program, format!("#!{}\necho 1.0\n", interpreter.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let env: Environment = [("PATH", "/usr/bin:/bin")].into_iter().collect();
+    let watch = |observer: &Observer| observer.watch(std::slice::from_ref(&program), &env);
+    let [patient, other] = [(); 2].map(|()| Observer::new(home.path()));
+    for observer in [&patient, &other, &other] {
+        let watching = watch(observer);
+        assert!(matches!(&watching, Watching::Failed(why) if why.contains("No such file")), "{watching:?}");
+    }
+    // Nobody waits for it for ever.
+    assert!(matches!(watch(&other), Watching::Without));
+    std::os::unix::fs::symlink("/bin/sh", &interpreter).unwrap();
+    assert!(matches!(watch(&patient), Watching::With(_)));
+    assert!(matches!(watch(&other), Watching::Without));
+}
+
+#[test]
+fn key_04_a_record_that_cannot_be_made_is_a_failure_and_no_verdict() {
+    let home = tempfile::tempdir().unwrap();
+    let observer = Observer::new(home.path());
+    fs::write(home.path().join("observer"), "").unwrap();
+    assert!(matches!(observer.watch(&[], &Environment::default()), Watching::Failed(_)));
+    fs::remove_file(home.path().join("observer")).unwrap();
+    assert!(matches!(observer.watch(&[], &Environment::default()), Watching::With(_)));
 }

@@ -7,12 +7,16 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use thiserror::Error;
+
+use super::library::Unavailable;
 use super::watch::Watch;
 use crate::inputs::answer;
 use crate::invocation::Environment;
@@ -20,8 +24,29 @@ use crate::invocation::Environment;
 /// How long a program has for its version.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How often a program may fail to answer before that is its answer. A busy machine is no reason
+/// to observe nothing from then on, and one that always hangs must not make every call wait.
+const SILENCES_MAX: u32 = 3;
+
 /// How many programs are remembered; a machine has a dozen.
 const PROGRAMS_MAX: usize = 1024;
+
+/// Why it is not known yet whether a program bears it.
+#[derive(Debug, Error)]
+pub(super) enum Trouble {
+    /// There is nothing to try it with.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+    /// It cannot be asked, or does not answer in time.
+    #[error("`{} --version`: {source}", path.display())]
+    Silent {
+        /// The program.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
 
 /// A program as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,48 +57,77 @@ struct Program {
     changed: (i64, i64),
 }
 
+/// What was found out about one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Bears(bool),
+    /// Nothing yet, so many times.
+    Silent(u32),
+}
+
 /// What was found out.
 #[derive(Debug, Default)]
-pub(super) struct Trials(Mutex<HashMap<Program, bool>>);
+pub(super) struct Trials(Mutex<HashMap<Program, Verdict>>);
 
 impl Trials {
     /// Whether this program says the same with the library as without.
-    pub(super) fn bears(&self, program: &Path, env: &Environment, watch: &dyn Fn() -> Option<Watch>) -> bool {
-        let Ok(metadata) = fs::metadata(program) else { return false };
-        let known = Program {
-            path: program.to_owned(),
-            inode: metadata.ino(),
-            len: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+    pub(super) fn bears(
+        &self,
+        program: &Path,
+        env: &Environment,
+        watch: &dyn Fn() -> Result<Watch, Unavailable>,
+    ) -> Result<bool, Trouble> {
+        let silent = |source| Trouble::Silent { path: program.to_owned(), source };
+        let known = Program::at(program).map_err(silent)?;
         // Held over the trial: of several calls that come at once, one tries.
-        let mut trials = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bears) = trials.get(&known) {
-            return *bears;
+        let mut verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let silences = match verdicts.get(&known) {
+            Some(Verdict::Bears(bears)) => return Ok(*bears),
+            Some(Verdict::Silent(times)) => times + 1,
+            None => 1,
+        };
+        if verdicts.len() >= PROGRAMS_MAX {
+            verdicts.clear();
         }
-        let Some(watch) = watch() else { return false };
-        let bears = is_the_same(program, env, &watch);
+        let watch = watch().map_err(Trouble::Unavailable)?;
+        let bears = match is_the_same(program, env, &watch) {
+            Ok(bears) => bears,
+            Err(error) if silences < SILENCES_MAX => {
+                verdicts.insert(known, Verdict::Silent(silences));
+                return Err(silent(error));
+            }
+            Err(_) => false,
+        };
         if !bears {
             tracing::info!(
                 "compilers that start `{}` are not observed: it does not bear it",
                 program.display()
             );
         }
-        if trials.len() >= PROGRAMS_MAX {
-            trials.clear();
-        }
-        trials.insert(known, bears);
-        bears
+        verdicts.insert(known, Verdict::Bears(bears));
+        Ok(bears)
+    }
+}
+
+impl Program {
+    fn at(path: &Path) -> io::Result<Program> {
+        let metadata = fs::metadata(path)?;
+        Ok(Program {
+            path: path.to_owned(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
     }
 }
 
 /// Neither answer need be a good one: some linkers want to be called by another name.
-fn is_the_same(program: &Path, env: &Environment, watch: &Watch) -> bool {
+fn is_the_same(program: &Path, env: &Environment, watch: &Watch) -> io::Result<bool> {
     let ask = |watch: Option<&Watch>| {
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(env.iter());
         command.envs(watch.map(Watch::variables).unwrap_or_default());
         answer(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
     };
-    matches!((ask(None), ask(Some(watch))), (Ok(without), Ok(with)) if without == with)
+    Ok(ask(None)? == ask(Some(watch))?)
 }

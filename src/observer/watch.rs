@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::library::{self, Unavailable, install};
 use super::record;
-use super::trial::Trials;
+use super::trial::{self, Trials};
 use crate::invocation::Environment;
 
 /// The dynamic linker's list of libraries to load before all others.
@@ -64,28 +64,33 @@ impl Observer {
         &self.dir
     }
 
-    /// Begins to watch a compiler that has these libraries loaded already. `None` where that
-    /// cannot be done; it is logged once.
-    pub fn watch(&self, preloaded: Option<&OsStr>) -> Option<Watch> {
-        match self.try_watch(preloaded) {
-            Ok(watch) => Some(watch),
-            Err(why) => {
-                if !self.is_said.swap(true, Ordering::Relaxed) {
-                    tracing::info!("compilers are not observed: {why}");
-                }
-                None
+    /// Begins to watch a compile that starts these programs, each of which has to bear it.
+    pub fn watch(&self, programs: &[PathBuf], env: &Environment) -> Watching {
+        // A trial has a record of its own: what it asks for is none of the compile's business.
+        let watch = || self.try_watch(env.get(PRELOAD));
+        for program in programs {
+            match self.trials.bears(program, env, &watch) {
+                Ok(true) => {}
+                Ok(false) => return Watching::Without,
+                Err(trial::Trouble::Unavailable(why)) => return self.unavailable(&why),
+                Err(why) => return Watching::Failed(why.to_string()),
             }
         }
+        watch().map_or_else(|why| self.unavailable(&why), Watching::With)
     }
 
-    /// The same for a compile that starts these programs, each of which has to bear it.
-    pub fn watch_programs(&self, programs: &[PathBuf], env: &Environment) -> Option<Watch> {
-        // A trial has a record of its own: what it asks for is none of the compile's business.
-        let watch = || self.watch(env.get(PRELOAD));
-        if programs.iter().all(|program| self.trials.bears(program, env, &watch)) { watch() } else { None }
+    /// What is so for good is logged once.
+    fn unavailable(&self, why: &Unavailable) -> Watching {
+        if let Unavailable::Io { .. } = why {
+            return Watching::Failed(why.to_string());
+        }
+        if !self.is_said.swap(true, Ordering::Relaxed) {
+            tracing::info!("compilers are not observed: {why}");
+        }
+        Watching::Without
     }
 
-    fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
+    pub(super) fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
         let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
         fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
         self.swept.get_or_init(|| sweep(&self.dir));
@@ -116,6 +121,18 @@ fn sweep(dir: &Path) {
 fn maker(name: &OsStr) -> Option<Pid> {
     let (process, _number) = name.to_str()?.strip_prefix("record-")?.split_once('-')?;
     Some(Pid::from_raw(process.parse().ok()?))
+}
+
+/// How a compile goes, as far as observing it is concerned.
+#[derive(Debug)]
+pub enum Watching {
+    /// It is observed.
+    With(Watch),
+    /// It need not be, or no such compile can be here: what the compiler says has to do.
+    Without,
+    /// It should have been, and this went wrong, which may go well the next time. Less is known
+    /// of it than of others like it (KEY-04).
+    Failed(String),
 }
 
 /// A compiler under observation. Its record goes when this does.

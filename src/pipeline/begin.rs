@@ -29,7 +29,7 @@ use crate::events::{Event, Outcome, Phase};
 use crate::inputs::{DiskWorld, InputKind};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError};
-use crate::observer::{Observer, Watch};
+use crate::observer::{Observer, Watching};
 use crate::progress;
 use crate::restore::{self, Leave};
 use crate::roles::Role;
@@ -308,8 +308,10 @@ impl Pipeline {
         }
         let is_incremental = matches!(course, Course::Own { is_incremental: true, .. });
         let mut run = run::on_a_miss(&call, &prepared, is_incremental);
-        let watch = self.watch(&call, &prepared, course);
-        run.variables = watch.as_ref().map(Watch::variables).unwrap_or_default();
+        let watching = self.watch(&call, &prepared, course);
+        if let Watching::With(watch) = &watching {
+            run.variables = watch.variables();
+        }
         let is_rebuild = restore::is_rebuild(&prepared.task);
         let making = self.outputs.make(&prepared.task);
         let undertaking = self.edits.begin(&call, &prepared, course);
@@ -322,7 +324,7 @@ impl Pipeline {
             prepared,
             is_rebuild,
             undertaking,
-            watch,
+            watching,
             making,
             lead,
         };
@@ -330,9 +332,9 @@ impl Pipeline {
     }
 
     /// Observes what may be stored. Of a question or a trial all that it reads is known.
-    fn watch(&self, call: &Call, prepared: &Prepared, course: &Course) -> Option<Watch> {
+    fn watch(&self, call: &Call, prepared: &Prepared, course: &Course) -> Watching {
         if !matches!(course, Course::Shared) || prepared.is_probe {
-            return None;
+            return Watching::Without;
         }
         let Prepared { inputs, task, .. } = prepared;
         let linkers = inputs.files.iter().filter(|input| input.kind == InputKind::LinkToolchain);
@@ -342,7 +344,7 @@ impl Pipeline {
         let linkers = linkers.filter_map(|input| task.roots.locate(&input.path)).filter(is_program);
         let programs: Vec<PathBuf> =
             std::iter::once(inputs.toolchain.driver.clone()).chain(linkers).collect();
-        self.observer.watch_programs(&programs, &call.env)
+        self.observer.watch(&programs, &call.env)
     }
 
     /// Leads, or follows a call that compiles the same as far as can be told before: one whose

@@ -14,7 +14,7 @@ use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
 use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, Rustc};
-use crate::observer::Watch;
+use crate::observer::Watching;
 use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
 
 /// A result on its way into the store, after the client has gone.
@@ -120,8 +120,14 @@ impl Pipeline {
         }
         let store = self.store().map_err(|why| why.to_string())?;
         let Prepared { query, inputs, task, rustc, .. } = &ticket.prepared;
-        let record = ticket.watch.as_ref().map(Watch::read).transpose();
-        let record = record.map_err(|error| format!("failed to read what it asked for: {error}"))?;
+        let record = match &ticket.watching {
+            Watching::With(watch) => {
+                let record = watch.read();
+                Some(record.map_err(|error| format!("failed to read what it asked for: {error}"))?)
+            }
+            Watching::Without => None,
+            Watching::Failed(why) => return Err(format!("it could not be observed: {why}")),
+        };
         let in_cwd = |path: &PathBuf| ticket.call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
         let variable = |name: &str| ticket.call.env.get(name).map(|value| value.as_bytes().to_vec());

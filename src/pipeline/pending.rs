@@ -12,7 +12,7 @@ use crate::action::Observation;
 use crate::config::CompileSettings;
 use crate::events::Event;
 use crate::invocation::Call;
-use crate::observer::Watch;
+use crate::observer::Watching;
 use crate::restore::Leave;
 
 /// The name of a flight: the query's digest.
@@ -55,8 +55,8 @@ pub struct Ticket {
     pub(super) is_rebuild: bool,
     /// Whom the result is for.
     pub(super) undertaking: Undertaking,
-    /// Where the compiler is observed.
-    pub(super) watch: Option<Watch>,
+    /// Whether the compiler is observed.
+    pub(super) watching: Watching,
     /// Held until the result is in the store.
     pub(super) making: Making,
     /// The same for the action; none for whoever compiles what another one has

@@ -55,6 +55,10 @@ const UNSEEN: &str = "
   library. Each is asked for its version with and without it first, once for each daemon, and where that
   makes a difference the compile is not observed; the daemon's log says so.
 
+Where a compile should have been observed and something went wrong (no room for the notes, or a machine
+too busy for a compiler to say its version in five seconds), it is not stored, and the next one is
+observed again. Who does not answer three times is taken for one that does not bear the library.
+
 `cache.verify_sample` finds what remains: one in so many hits is compiled once more, and two results of
 one action take it out of service.
 ";

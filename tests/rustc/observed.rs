@@ -89,6 +89,24 @@ fn key_23_a_file_that_a_macro_reads_counts() {
 }
 
 #[test]
+fn key_04_what_should_have_been_observed_and_was_not_is_not_stored() {
+    let home = Home::new();
+    let a = Asking::new(&home, "a", "fs::read_to_string(dir.join(\"text\")).unwrap()");
+    a.tree.write("text", "first");
+    // Notes cannot be made here, as on a disk that is full for a moment.
+    let in_the_way = home.variable("KACHE_CACHE_DIR").join("observer");
+    fs::write(&in_the_way, "").unwrap();
+    for text in ["first", "second"] {
+        a.tree.write("text", text);
+        let call = a.build(text);
+        assert!(call.result == "miss" && call.not_stored.contains("could not be observed"), "{call:?}");
+    }
+    fs::remove_file(in_the_way).unwrap();
+    a.misses("second");
+    a.hits("second");
+}
+
+#[test]
 fn key_23_a_file_that_a_macro_looks_for_in_vain_counts() {
     const BODY: &str = "fs::read_to_string(dir.join(\"local.txt\")).unwrap_or(\"none\".to_string())";
     let home = Home::new();
