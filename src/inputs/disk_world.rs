@@ -25,8 +25,7 @@ use super::world::{FileState, World, WorldError};
 /// What is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How often a file that changes while it is read is read again before it counts as
-/// unreadable.
+/// How often a file that changes while it is read is read before it counts as unreadable.
 const READS_MAX: u32 = 3;
 
 /// The function that names inputs: the store's own.
@@ -134,18 +133,27 @@ impl DiskWorld {
         names(path).map_err(|source| WorldError { path: path.to_owned(), source })
     }
 
+    /// A file is what was read if nothing about it changed meanwhile, or if it reads the same
+    /// twice: while kache stores what a compiler has just made, its dates, links and permissions
+    /// change, and that is when the next compile asks for it.
     fn digest(&self, path: &Path, stamp: &Stamp) -> io::Result<(Stamp, Digest)> {
         if let Some(digest) = self.memos.get(stamp) {
             return Ok((*stamp, digest));
         }
+        let mut last = None;
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
-            let Some((stamp, digest)) = hash(path)? else { continue };
-            if stamp.is_settled(begun) {
-                self.memos.put(stamp, digest);
-                self.is_changed.store(true, Ordering::Relaxed);
+            let Reading { before, after, digest } = hash(path)?;
+            if before == after && digest.size_bytes == after.size_bytes {
+                if after.is_settled(begun) {
+                    self.memos.put(after, digest);
+                    self.is_changed.store(true, Ordering::Relaxed);
+                }
+                return Ok((after, digest));
             }
-            return Ok((stamp, digest));
+            if last.replace(digest) == Some(digest) {
+                return Ok((after, digest));
+            }
         }
         Err(io::Error::other("it changes while it is read"))
     }
@@ -205,8 +213,14 @@ impl World for DiskWorld {
     }
 }
 
-/// Reads a file to its end; `None` if it changed meanwhile.
-fn hash(path: &Path) -> io::Result<Option<(Stamp, Digest)>> {
+/// A file that was read to its end, and its stamps on either side of that.
+struct Reading {
+    before: Stamp,
+    after: Stamp,
+    digest: Digest,
+}
+
+fn hash(path: &Path) -> io::Result<Reading> {
     let mut file = File::open(path)?;
     let before = Stamp::from_metadata(&file.metadata()?);
     let mut hasher = Hasher::new(FUNCTION);
@@ -222,8 +236,7 @@ fn hash(path: &Path) -> io::Result<Option<(Stamp, Digest)>> {
     }
     let after = Stamp::from_metadata(&file.metadata()?);
     let digest = hasher.finish().digest(FUNCTION).expect("it was computed in this function");
-    let is_whole = before == after && digest.size_bytes == after.size_bytes;
-    Ok(is_whole.then_some((after, digest)))
+    Ok(Reading { before, after, digest })
 }
 
 fn names(path: &Path) -> io::Result<Option<Vec<Vec<u8>>>> {

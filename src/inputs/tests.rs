@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
@@ -50,6 +52,50 @@ fn key_05_a_settled_file_is_hashed_once_and_again_when_it_changes() {
     assert!(!stamp.is_settled(now + CLOCK_GRAIN - Duration::from_secs(1)));
     assert!(stamp.is_settled(now + CLOCK_GRAIN + Duration::from_secs(1)));
     assert!(!stamp.is_settled(now - Duration::from_secs(3600)), "a clock that jumped back trusts nothing");
+}
+
+/// Does this over and over on another thread while the file is looked at.
+fn while_another(does: impl Fn(&Path, u32) + Send + Sync, look: impl Fn(&DiskWorld, &Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "big", &vec![7; 4 << 20]);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            (0..).take_while(|_| !is_over.load(Ordering::Relaxed)).for_each(|round| does(&path, round));
+        });
+        let looked = std::panic::catch_unwind(AssertUnwindSafe(|| look(&DiskWorld::new(), &path)));
+        is_over.store(true, Ordering::Relaxed);
+        other.join().unwrap();
+        looked.unwrap();
+    });
+}
+
+/// As when kache stores what a compiler has made, and the next compile asks for it.
+#[test]
+fn key_05_what_is_dated_and_shared_meanwhile_is_still_read() {
+    let share = |path: &Path, round: u32| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(round.into())).unwrap();
+    };
+    while_another(share, |world, path| {
+        for _ in 0..10 {
+            assert_eq!(file_digest(world, path), digest_of(&vec![7; 4 << 20]));
+        }
+    });
+}
+
+#[test]
+fn key_05_what_is_written_meanwhile_is_not_known() {
+    let overwrite = |path: &Path, round: u32| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(&round.to_le_bytes(), 0).unwrap();
+    };
+    while_another(overwrite, |world, path| {
+        let until = Instant::now() + Duration::from_secs(30);
+        while world.state(path).is_ok() {
+            assert!(Instant::now() < until, "it was taken for what it was at some time");
+        }
+    });
 }
 
 #[test]
