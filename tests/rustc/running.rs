@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::acting::{acting, waiting};
@@ -108,6 +108,10 @@ fn rst_09_a_core_is_the_compilers() {
 
 #[test]
 fn rst_09_killing_the_wrapper_kills_the_compiler() {
+    // A shell without job control has what it starts in the background ignore this, and whoever
+    // is started by that.
+    // SAFETY: no handler is set, only the default again.
+    unsafe { nix::sys::signal::signal(Signal::SIGINT, SigHandler::SigDfl) }.unwrap();
     for home in Home::of_both_kinds() {
         let tree = home.tree("ws");
         let unit = acting(&home, &tree);
