@@ -1,9 +1,7 @@
 //! From a command line to the [`Task`] that the later stages get: what it makes and where,
 //! and no more of the compiler than that.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::compose::{CONSTANT_NAME, Query, Subject};
 use super::task::{Label, Origin, Output, OutputKind, Task};
@@ -145,7 +143,5 @@ fn origin(rustc: &Rustc, call: &Call, roots: &Roots) -> Origin {
 
 /// Cargo keeps what a build script said in a file beside its `OUT_DIR`.
 fn build_script_output(call: &Call) -> Option<PathBuf> {
-    let out_dir = call.env.get("OUT_DIR").filter(|value| !value.is_empty())?;
-    let out_dir = Path::new(OsStr::from_bytes(out_dir.as_bytes()));
-    Some(out_dir.parent()?.join("output"))
+    Some(call.env.path("OUT_DIR")?.parent()?.join("output"))
 }

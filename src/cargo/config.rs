@@ -46,9 +46,8 @@ impl Config {
 
 /// `$CARGO_HOME`, else `$HOME/.cargo`, for whoever is in this directory.
 pub fn home(environment: &Environment, directory: &Path) -> Option<PathBuf> {
-    let set = |name| environment.get(name).filter(|value| !value.is_empty()).map(Path::new);
-    let default = || set("HOME").map(|home| home.join(".cargo"));
-    set("CARGO_HOME").map(Path::to_owned).or_else(default).map(|home| directory.join(home))
+    let default = || environment.path("HOME").map(|home| home.join(".cargo"));
+    environment.path("CARGO_HOME").map(Path::to_owned).or_else(default).map(|home| directory.join(home))
 }
 
 /// Where configuration files may lie for a cargo in this directory with this home, the strongest

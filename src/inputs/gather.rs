@@ -162,9 +162,9 @@ impl Gathered<'_> {
     /// Clippy takes the first of its files that it finds, from the directory of the manifest
     /// upwards (KEY-16).
     fn clippy_settings(&mut self) -> Result<(), Bypass> {
-        let set = |name| self.call.env.get(name).filter(|value| !value.is_empty());
+        let set = |name| self.call.env.path(name);
         let start = set("CLIPPY_CONF_DIR").or_else(|| set("CARGO_MANIFEST_DIR"));
-        let start = self.call.cwd.join(start.map(Path::new).unwrap_or(Path::new(".")));
+        let start = self.call.cwd.join(start.unwrap_or(Path::new(".")));
         for dir in normalise(&start).ancestors() {
             let mut is_found = false;
             for name in [".clippy.toml", "clippy.toml"] {

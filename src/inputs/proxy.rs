@@ -92,9 +92,8 @@ fn ask_rustup(proxy: &Path, arguments: &[&OsStr], call: &Call, cwd: &Path) -> st
 }
 
 fn rustup_home(call: &Call) -> Option<PathBuf> {
-    let set = |name| call.env.get(name).filter(|value| !value.is_empty());
-    let home = || set("HOME").map(|home| Path::new(home).join(".rustup"));
-    set("RUSTUP_HOME").map(PathBuf::from).or_else(home).map(|dir| call.cwd.join(dir))
+    let default = || call.env.path("HOME").map(|home| home.join(".rustup"));
+    call.env.path("RUSTUP_HOME").map(PathBuf::from).or_else(default).map(|dir| call.cwd.join(dir))
 }
 
 /// The nearest file above this directory that chooses a toolchain.

@@ -75,7 +75,7 @@ fn in_its_place(Toolchain { driver, sysroot, .. }: &Toolchain) -> PathBuf {
 fn sysroot_argument(rustc: &Rustc, call: &Call) -> Option<PathBuf> {
     let variable = || match rustc.driver_kind {
         DriverKind::Rustc => None,
-        DriverKind::Clippy => call.env.get("SYSROOT").filter(|value| !value.is_empty()),
+        DriverKind::Clippy => call.env.path("SYSROOT"),
     };
     let given = rustc.sysroot.clone().or_else(|| variable().map(PathBuf::from));
     given.map(|path| call.cwd.join(path))

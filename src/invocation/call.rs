@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -40,6 +40,11 @@ impl Environment {
     /// A variable's value; unset and empty are two things (KEY-06).
     pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         self.0.get(name.as_ref()).map(OsString::as_os_str)
+    }
+
+    /// The place that a variable names. An empty one names none.
+    pub fn path(&self, name: impl AsRef<OsStr>) -> Option<&Path> {
+        self.get(name).filter(|value| !value.is_empty()).map(Path::new)
     }
 
     /// Gives a variable a value.

@@ -1,7 +1,7 @@
 //! After the compiler: the call is put on record, and its result goes into the store.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use super::begin::Pipeline;
@@ -131,7 +131,7 @@ impl Pipeline {
         let in_cwd = |path: &PathBuf| ticket.call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
         let variable = |name: &str| ticket.call.env.get(name).map(|value| value.as_bytes().to_vec());
-        let temp_dir = ticket.call.env.get("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or("/tmp".as_ref());
+        let temp_dir = ticket.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
         let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
         let watched = record.as_ref().map(|record| Watched {
             record,
@@ -139,7 +139,7 @@ impl Pipeline {
             sysroot: &inputs.toolchain.sysroot,
             crate_dirs: &crate_dirs,
             observer: self.observer.dir(),
-            temp_dir: Path::new(temp_dir),
+            temp_dir,
             is_keyed: &is_keyed,
             variable: &variable,
         });

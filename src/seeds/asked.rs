@@ -55,7 +55,7 @@ impl Asked {
 
     /// Where it builds, if this is its workspace.
     pub fn target_dir(&self, workspace: &Path) -> PathBuf {
-        let set = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(Path::new);
+        let set = |name| self.environment.path(name);
         let named = self.build.target_dir.as_deref();
         let named = named.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR"));
         match (named, &self.config.target_dir) {
