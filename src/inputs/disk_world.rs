@@ -144,14 +144,15 @@ impl DiskWorld {
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
             let Reading { before, after, digest } = hash(path)?;
-            if before == after && digest.size_bytes == after.size_bytes {
+            let is_whole = digest.size_bytes == after.size_bytes;
+            if is_whole && before == after {
                 if after.is_settled(begun) {
                     self.memos.put(after, digest);
                     self.is_changed.store(true, Ordering::Relaxed);
                 }
                 return Ok((after, digest));
             }
-            if last.replace(digest) == Some(digest) {
+            if last.replace(digest) == Some(digest) && is_whole {
                 return Ok((after, digest));
             }
         }
