@@ -25,9 +25,12 @@ pub(super) struct Limits {
 /// database's growth is only estimated.
 const MEASURE_AFTER_BYTES: u64 = 16 << 20;
 
-/// RocksDB writes a compaction's result before it deletes what went in. This part of the
-/// limit is kept free for it, beside what eviction keeps free anyway.
-const COMPACTION_SHARE: u64 = 32;
+/// RocksDB writes a compaction's result before it deletes what went in. At least this part of
+/// the limit is kept free for it.
+const COMPACTION_SHARE_MIN: u64 = 32;
+/// A small database is rewritten whole, so as much as it occupies is kept free; but no more
+/// than this part of the limit, which eviction keeps free anyway.
+const COMPACTION_SHARE_MAX: u64 = 16;
 /// A compaction takes a few table files at a time, so it never needs more than this.
 const COMPACTION_BYTES_MAX: u64 = 64 << 20;
 
@@ -133,7 +136,10 @@ impl Ledger {
 
     fn refusal(&self, accounts: &Accounts, bytes: u64) -> Option<String> {
         let Limits { limit_bytes, reserve_bytes } = self.limits;
-        let headroom_bytes = (limit_bytes / COMPACTION_SHARE).min(COMPACTION_BYTES_MAX);
+        let headroom_bytes = accounts
+            .database_bytes
+            .clamp(limit_bytes / COMPACTION_SHARE_MIN, limit_bytes / COMPACTION_SHARE_MAX)
+            .min(COMPACTION_BYTES_MAX);
         let used_bytes = accounts.physical_bytes().saturating_add(accounts.reserved_bytes);
         if used_bytes.saturating_add(bytes) > limit_bytes - headroom_bytes {
             return Some(format!(
@@ -262,6 +268,14 @@ mod tests {
         assert_eq!(granted.into_inner(), 6_100, "6400, less a thirty-second, less the database");
         assert_eq!(ledger.balance().physical_bytes, 6_200);
         assert_eq!(ledger.balance().reserved_bytes, 0);
+    }
+
+    #[test]
+    fn sto_06_a_database_has_room_to_be_rewritten() {
+        for (database, room) in [(0, 6_200), (100, 6_100), (300, 5_800), (1_000, 5_000)] {
+            let (ledger, _) = ledger(6_400, 0, database, 1 << 40);
+            assert!(ledger.reserve(room + 1).is_err() && ledger.reserve(room).is_ok(), "{database}");
+        }
     }
 
     #[test]
