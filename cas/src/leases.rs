@@ -53,7 +53,20 @@ impl Touch {
             Mention::Use => 0,
             Mention::Promise => now_ms.saturating_add(duration_ms(PROMISE_LEASE + RENEWAL_SLACK)),
         };
-        self.merged(Touch { used_ms: now_ms, leased_until_ms: lease_ms })
+        self.followed_by(Touch { used_ms: now_ms, leased_until_ms: lease_ms })
+    }
+
+    /// What it becomes through what was noted later. A promise is told from a grace by its length
+    /// past the last use: where the clock has gone back since then, it keeps its length.
+    #[must_use]
+    pub fn followed_by(self, later: Touch) -> Self {
+        let mut both = self.merged(later);
+        let went_back_ms = self.used_ms.saturating_sub(later.used_ms);
+        let length_ms = later.leased_until_ms.saturating_sub(later.used_ms);
+        if length_ms > duration_ms(UPLOAD_GRACE) && went_back_ms < duration_ms(LEASE_HONOURED_MAX / 2) {
+            both.leased_until_ms = both.leased_until_ms.max(both.used_ms.saturating_add(length_ms));
+        }
+        both
     }
 
     /// Both of them: the later use and the longer lease.
@@ -109,6 +122,22 @@ mod tests {
         assert_eq!(promised.mentioned(Mention::Use, NOW_MS - 50_000), promised);
         assert_eq!(promised.mentioned(Mention::Promise, NOW_MS - 50_000), promised);
         assert_eq!(promised.age_ms(NOW_MS - 50_000), 0);
+    }
+
+    #[test]
+    fn sto_04_a_promise_under_a_clock_that_went_back_is_one() {
+        for hours in [1, 3, 4, 70] {
+            let then_ms = NOW_MS - hours * 60 * 60 * 1000;
+            let promised = Touch::uploaded(NOW_MS).mentioned(Mention::Promise, then_ms);
+            let last_ms = then_ms + duration_ms(PROMISE_LEASE);
+            assert!(promised.is_promised(then_ms) && promised.is_promised(last_ms), "{hours} hours");
+            assert_eq!(promised.followed_by(promised), promised);
+        }
+        // Mostly it goes on, and what comes later changes no promise.
+        let promised = Touch::uploaded(NOW_MS).mentioned(Mention::Promise, NOW_MS + 1_000);
+        let used = promised.mentioned(Mention::Use, NOW_MS + 60_000);
+        assert_eq!(used, Touch { used_ms: NOW_MS + 60_000, ..promised });
+        assert_eq!(promised.leased_until_ms, NOW_MS + 1_000 + duration_ms(PROMISE_LEASE + RENEWAL_SLACK));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Catalog for DiskStore {
         let Some(record) = self.inner.record(blake3)? else { return Ok(None) };
         let (used_key, now_ms) = (blob_key(blake3), self.inner.now_ms());
         let permits = |touch: Touch| {
-            let touch = touch.merged(Touch::uploaded(record.created_ms));
+            let touch = Touch::uploaded(record.created_ms).followed_by(touch);
             touch == seen && !touch.is_promised(now_ms)
         };
         if !self.inner.uses.doom(&self.inner.database, &used_key, permits)? {
@@ -164,7 +164,7 @@ fn action_entry(key: &[u8], value: &[u8], touch: Touch) -> Result<ActionEntry, S
     Ok(ActionEntry {
         key: decode_action_key(key)?,
         result: StoredResult { encoded: Bytes::copy_from_slice(encoded) },
-        touch: touch.merged(Touch::used(created_ms)),
+        touch: Touch::used(created_ms).followed_by(touch),
     })
 }
 
@@ -172,6 +172,6 @@ fn blob_entry(blake3: Hash, record: &BlobRecord, touch: Touch) -> BlobEntry {
     BlobEntry {
         names: Names { blake3, sha256: record.sha256, size_bytes: record.size_bytes },
         physical_bytes: record.physical_bytes,
-        touch: touch.merged(Touch::uploaded(record.created_ms)),
+        touch: Touch::uploaded(record.created_ms).followed_by(touch),
     }
 }

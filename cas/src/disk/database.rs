@@ -322,7 +322,7 @@ fn merge_uses(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) ->
     let start = existing.map_or(Some(Touch::default()), |bytes| decode_touch(bytes).ok())?;
     let latest = operands
         .iter()
-        .try_fold(start, |latest, bytes| decode_touch(bytes).ok().map(|touch| latest.merged(touch)))?;
+        .try_fold(start, |latest, bytes| decode_touch(bytes).ok().map(|touch| latest.followed_by(touch)))?;
     Some(encode_touch(latest).to_vec())
 }
 

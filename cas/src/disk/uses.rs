@@ -106,7 +106,7 @@ impl Uses {
         match shard.entries.get_mut(key) {
             Some(entry) if !is_news(entry.touch, touch) => return Noted::Yes,
             Some(entry) => {
-                entry.touch = entry.touch.merged(touch);
+                entry.touch = entry.touch.followed_by(touch);
                 if std::mem::replace(&mut entry.news, true) {
                     return Noted::Yes;
                 }
@@ -136,7 +136,7 @@ impl Uses {
             shard.entries.get(key).map_or_else(Touch::default, |entry| entry.touch)
         };
         // Only now: what left memory before is in the database by now.
-        let answer = stored(database, key).map(|stored| permits(stored.merged(remembered)));
+        let answer = stored(database, key).map(|stored| permits(stored.followed_by(remembered)));
         if !matches!(answer, Ok(true)) {
             self.pardon(key);
         }
@@ -167,7 +167,7 @@ impl Uses {
         let remembered: Vec<Touch> = keys.iter().map(remember).collect();
         let stored = database.get_many(Table::Uses, keys, "read what was used")?;
         let both = remembered.into_iter().zip(stored);
-        both.map(|(touch, value)| Ok(touch.merged(decode(value.as_deref())?))).collect()
+        both.map(|(touch, value)| Ok(decode(value.as_deref())?.followed_by(touch))).collect()
     }
 
     /// Writes the news of the shard that this key is in, unless somebody is writing.
@@ -231,6 +231,7 @@ fn is_news(known: Touch, touch: Touch) -> bool {
     let is_promise = touch.leased_until_ms.saturating_sub(touch.used_ms) > duration_ms(UPLOAD_GRACE);
     let slack_ms = if is_promise { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
     let later_lease = known.leased_until_ms.saturating_add(slack_ms);
+    let touch = known.followed_by(touch);
     touch.used_ms > later_use || touch.leased_until_ms > later_lease || lease_begins(known, touch)
 }
 
