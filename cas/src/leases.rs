@@ -62,11 +62,20 @@ impl Touch {
     pub fn followed_by(self, later: Touch) -> Self {
         let mut both = self.merged(later);
         let went_back_ms = self.used_ms.saturating_sub(later.used_ms);
-        let length_ms = later.leased_until_ms.saturating_sub(later.used_ms);
-        if length_ms > duration_ms(UPLOAD_GRACE) && went_back_ms < duration_ms(LEASE_HONOURED_MAX / 2) {
-            both.leased_until_ms = both.leased_until_ms.max(both.used_ms.saturating_add(length_ms));
+        if later.is_longer_than_grace() && went_back_ms < duration_ms(LEASE_HONOURED_MAX / 2) {
+            let until_ms = both.used_ms.saturating_add(later.lease_ms());
+            both.leased_until_ms = both.leased_until_ms.max(until_ms);
         }
         both
+    }
+
+    /// Whether its lease reaches further past the last use than an upload's does.
+    pub fn is_longer_than_grace(&self) -> bool {
+        self.lease_ms() > duration_ms(UPLOAD_GRACE)
+    }
+
+    fn lease_ms(&self) -> u64 {
+        self.leased_until_ms.saturating_sub(self.used_ms)
     }
 
     /// Both of them: the later use and the longer lease.
@@ -89,8 +98,7 @@ impl Touch {
     /// promise is told from a grace by how far past the last use it reaches; in its last
     /// quarter of an hour, which is [`RENEWAL_SLACK`] and owed to nobody, it may look like one.
     pub fn is_promised(&self, now_ms: u64) -> bool {
-        self.is_leased(now_ms)
-            && self.leased_until_ms.saturating_sub(self.used_ms) > duration_ms(UPLOAD_GRACE)
+        self.is_leased(now_ms) && self.is_longer_than_grace()
     }
 
     /// How long ago it was last used; nothing, where the clock has gone back since.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::Totals;
 use crate::error::StoreError;
+use crate::evict::HIGH_MARK_PARTS;
 
 /// Limits that the ledger keeps.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +26,10 @@ pub(super) struct Limits {
 /// database's growth is only estimated.
 const MEASURE_AFTER_BYTES: u64 = 16 << 20;
 
-/// RocksDB writes a compaction's result before it deletes what went in. At least this part of
-/// the limit is kept free for it.
-const COMPACTION_SHARE_MIN: u64 = 32;
-/// A small database is rewritten whole, so as much as it occupies is kept free; but no more
-/// than this part of the limit, which eviction keeps free anyway.
-const COMPACTION_SHARE_MAX: u64 = 16;
+/// RocksDB writes a compaction's result before it deletes what went in, and of a small database
+/// that may be nearly all. As much as it occupies is kept free: at least this part of the limit,
+/// and no more than what eviction keeps free anyway.
+const COMPACTION_PARTS: u64 = 32;
 /// A compaction takes a few table files at a time, so it never needs more than this.
 const COMPACTION_BYTES_MAX: u64 = 64 << 20;
 
@@ -138,7 +137,7 @@ impl Ledger {
         let Limits { limit_bytes, reserve_bytes } = self.limits;
         let headroom_bytes = accounts
             .database_bytes
-            .clamp(limit_bytes / COMPACTION_SHARE_MIN, limit_bytes / COMPACTION_SHARE_MAX)
+            .clamp(limit_bytes / COMPACTION_PARTS, limit_bytes / HIGH_MARK_PARTS)
             .min(COMPACTION_BYTES_MAX);
         let used_bytes = accounts.physical_bytes().saturating_add(accounts.reserved_bytes);
         if used_bytes.saturating_add(bytes) > limit_bytes - headroom_bytes {

@@ -20,7 +20,7 @@ use super::record::{decode_touch, encode_touch};
 use crate::clock::duration_ms;
 use crate::digest::Hash;
 use crate::error::StoreError;
-use crate::leases::{RENEWAL_SLACK, Touch, UPLOAD_GRACE};
+use crate::leases::{RENEWAL_SLACK, Touch};
 
 const SHARDS: usize = 32;
 
@@ -228,8 +228,7 @@ fn is_news(known: Touch, touch: Touch) -> bool {
     let later_use = known.used_ms.saturating_add(duration_ms(USE_GRAIN));
     // Promises are recorded longer than they were given by the slack, so half of it may pass
     // before one has to be renewed. An upload's grace is not.
-    let is_promise = touch.leased_until_ms.saturating_sub(touch.used_ms) > duration_ms(UPLOAD_GRACE);
-    let slack_ms = if is_promise { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
+    let slack_ms = if touch.is_longer_than_grace() { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
     let later_lease = known.leased_until_ms.saturating_add(slack_ms);
     let touch = known.followed_by(touch);
     touch.used_ms > later_use || touch.leased_until_ms > later_lease || lease_begins(known, touch)

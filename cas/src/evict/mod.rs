@@ -12,6 +12,7 @@ mod sketch;
 mod worth;
 
 pub use catalog::{ActionEntry, BlobEntry, Catalog, Usage};
+pub(crate) use plan::HIGH_MARK_PARTS;
 pub use plan::{Candidate, Limits, Selection, What};
 pub use run::{Evicted, Evictor, Shelf, Step};
 pub use worth::{REBUILD_MS_DEFAULT, Worth};

@@ -14,8 +14,9 @@ use super::worth::Worth;
 use crate::digest::Digest;
 use crate::store::ActionKey;
 
-/// Eviction begins where a sixteenth of the limit is left, before any writer is refused…
-const HIGH_MARK_PARTS: u64 = 16;
+/// Eviction begins where a sixteenth of the limit is left, at the latest when writers are
+/// refused…
+pub(crate) const HIGH_MARK_PARTS: u64 = 16;
 
 /// …and ends where an eighth is, so that the next round is a sixteenth away.
 const LOW_MARK_PARTS: u64 = 8;
