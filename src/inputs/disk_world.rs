@@ -4,7 +4,7 @@
 //! a `stat` has confirmed it. A file younger than the filesystem clock's grain is hashed
 //! again every time (KEY-05), except where kache itself has just written it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,8 @@ impl DiskWorld {
 
     /// The names in a directory, in order; `None` if there is no directory.
     pub(super) fn names(&self, path: &Path) -> Result<Option<Vec<Vec<u8>>>, WorldError> {
-        names(path).map_err(|source| WorldError { path: path.to_owned(), source })
+        let found = entries(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
+        Ok(found.map(|entries| entries.into_iter().map(|(name, _)| name).collect()))
     }
 
     /// A file is what was read if nothing about it changed meanwhile, or if it reads the same
@@ -191,11 +192,11 @@ impl DiskWorld {
             return Ok(Some(digest));
         }
         let begun = SystemTime::now();
-        let Some(names) = names(path)? else { return Ok(None) };
+        let Some(entries) = entries(path)? else { return Ok(None) };
         let mut framed = Writer::default();
-        names.iter().for_each(|name| {
-            framed.bytes(name);
-        });
+        for (name, kind) in &entries {
+            framed.bytes(name).u32(*kind);
+        }
         let digest = Digest::of(FUNCTION, &framed.0);
         if stamp.is_settled(begun) && Stamp::of(path)? == Some(stamp) {
             self.memos.put(stamp, digest);
@@ -240,15 +241,41 @@ fn hash(path: &Path) -> io::Result<Reading> {
     Ok(Reading { before, after, digest })
 }
 
-fn names(path: &Path) -> io::Result<Option<Vec<Vec<u8>>>> {
-    let entries = match fs::read_dir(path) {
+/// Names of entries with the numbers of their kinds.
+type Entries = Vec<(Vec<u8>, u32)>;
+
+/// The entries of a directory in order of their names, each with the kind that `read_dir` says it
+/// has. A symbolic link is a link here: a program that wants to know what it leads to asks the
+/// system for that place, which is an observation of its own.
+fn entries(path: &Path) -> io::Result<Option<Entries>> {
+    let listed = match fs::read_dir(path) {
         Err(error) if is_absence(&error) => return Ok(None),
         other => other?,
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().as_bytes().to_owned());
+    let mut entries = Vec::new();
+    for entry in listed {
+        let entry = entry?;
+        let kind = match entry.file_type() {
+            Ok(kind) => kind_number(kind),
+            // The entry was removed while the directory was read.
+            Err(error) if is_absence(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        entries.push((entry.file_name().as_bytes().to_owned(), kind));
     }
-    names.sort_unstable();
-    Ok(Some(names))
+    entries.sort_unstable();
+    Ok(Some(entries))
+}
+
+/// How a listing writes down the kind of an entry. The numbers are part of every listing's digest.
+fn kind_number(kind: FileType) -> u32 {
+    if kind.is_file() {
+        0
+    } else if kind.is_dir() {
+        1
+    } else if kind.is_symlink() {
+        2
+    } else {
+        3
+    }
 }

@@ -159,6 +159,33 @@ fn key_22_a_listing_has_no_order_and_frames_its_names() {
 }
 
 #[test]
+fn key_23_a_listing_tells_files_directories_and_links_apart() {
+    let dir = TempDir::new().unwrap();
+    let entry = dir.path().join("entry");
+    let outside = TempDir::new().unwrap();
+    let world = DiskWorld::new();
+    let mut listings = Vec::new();
+    let mut look = || listings.push(world.listing(dir.path()).unwrap().unwrap());
+    fs::write(&entry, "").unwrap();
+    look();
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    look();
+    fs::remove_dir(&entry).unwrap();
+    symlink(outside.path(), &entry).unwrap();
+    look();
+    fs::remove_file(&entry).unwrap();
+    nix::unistd::mkfifo(&entry, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    look();
+    let different: std::collections::HashSet<_> = listings.iter().map(|digest| digest.hash).collect();
+    assert_eq!(different.len(), listings.len(), "{listings:?}");
+    // The content of an entry is no part of a listing.
+    fs::remove_file(&entry).unwrap();
+    fs::write(&entry, "some content").unwrap();
+    assert_eq!(world.listing(dir.path()).unwrap(), Some(listings[0]));
+}
+
+#[test]
 fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     let dir = TempDir::new().unwrap();
     let snapshot = dir.path().join("memos");

@@ -38,6 +38,7 @@ pub trait World: Send + Sync {
     /// What is at this path, by content.
     fn state(&self, path: &Path) -> Result<FileState, WorldError>;
 
-    /// The names in a directory, digested in order; `None` if there is no directory.
+    /// The names in a directory and the kind of each entry (file, directory, symbolic link, other),
+    /// as one digest; `None` if there is no directory.
     fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError>;
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
-use crate::inputs::{FileState, Input, World, WorldError};
+use crate::inputs::{FileState, Input, InputKind, World, WorldError};
 use crate::restore::dep_info::DepInfo;
 use crate::roles::Form;
 
@@ -38,15 +38,20 @@ impl From<Refusal> for Trouble {
 pub(super) fn observe(
     task: &Task,
     info: &DepInfo,
+    inputs: &[Input],
     started: SystemTime,
     is_locator: &dyn Fn(&str) -> bool,
     world: &dyn World,
 ) -> Result<Vec<Observation>, Trouble> {
     let mut observations = Vec::new();
+    let is_root = |path| inputs.iter().any(|input| input.kind == InputKind::Source && input.path == path);
     for name in &info.files {
         let place = task.cwd.join(std::ffi::OsStr::from_bytes(name));
         observations.push(observe_file(task, &place, started, world)?);
-        observations.extend(observe_other_place(task, &place, world)?);
+        // The compiler was told where the crate's root is, so it looked nowhere else for it.
+        if !is_root(task.roots.role_path(&task.cwd, &place)) {
+            observations.extend(observe_other_place(task, &place, world)?);
+        }
     }
     for (name, value) in &info.env {
         observations.push(observe_variable(task, name, value.as_deref(), is_locator)?);
@@ -95,12 +100,16 @@ fn observe_other_place(task: &Task, place: &Path, world: &dyn World) -> Result<O
     })
 }
 
+/// Where the compiler would also have looked for the module that is in this file. It does so for
+/// every `mod name;` whatever the name is, `lib` and `main` included: of `a/name.rs` and
+/// `a/name/mod.rs` it looks at both, and reports an error if both are there. A file that `#[path]`
+/// or `include!` names is looked for at one place only; that cannot be told from its name, and one
+/// more absence does no harm.
 fn other_place(place: &Path) -> Option<PathBuf> {
     let stem = place.file_name()?.to_str()?.strip_suffix(".rs")?;
     let directory = place.parent()?;
     match stem {
         "mod" => Some(directory.with_file_name(format!("{}.rs", directory.file_name()?.to_str()?))),
-        "lib" | "main" | "build" => None,
         stem => Some(directory.join(stem).join("mod.rs")),
     }
 }
@@ -147,8 +156,10 @@ mod tests {
         for (place, other) in [
             ("src/foo.rs", Some("src/foo/mod.rs")),
             ("src/foo/mod.rs", Some("src/foo.rs")),
-            ("src/lib.rs", None),
+            ("src/lib.rs", Some("src/lib/mod.rs")),
+            ("src/main/build.rs", Some("src/main/build/mod.rs")),
             ("data.txt", None),
+            ("mod.rs", None),
         ] {
             assert_eq!(other_place(Path::new(place)).as_deref(), other.map(Path::new), "{place}");
         }

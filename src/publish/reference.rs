@@ -21,7 +21,7 @@ was anything.
 | a file that is there | its content |
 | a file or directory that is not there | that it is not |
 | a directory that is there | that it is |
-| a directory's entries | their names |
+| a directory's entries | their names, and whether each is a file, a directory or a symbolic link |
 | a variable | its value; unset, empty and set are three things |
 | a program that is started, and its libraries | their content |
 | a library that a linker finds where nobody expected it | its content, and the places before it |

@@ -307,7 +307,9 @@ impl<'a> Publisher<'a> {
         let started = self.publication.captured.started;
         let is_locator = |name: &str| askers.is_some_and(|askers| askers.is_locator(name));
         let mut observations = match dep_info {
-            Some(info) => observe(self.task, info, started, &is_locator, self.world)?,
+            Some(info) => {
+                observe(self.task, info, self.publication.inputs, started, &is_locator, self.world)?
+            }
             None => Vec::new(),
         };
         if let Some(watched) = &self.publication.watched {

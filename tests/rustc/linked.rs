@@ -27,7 +27,7 @@ fn key_14_an_extern_counts_by_content() {
 }
 
 /// Makes `libnative.a` in a directory; its one function gives this number.
-fn native(tree: &Tree, dir: &str, number: u32) {
+pub(crate) fn native(tree: &Tree, dir: &str, number: u32) {
     let source = tree.join(dir).join("native.c");
     tree.write(&format!("{dir}/native.c"), format!("unsigned native(void) {{ return {number}; }}\n"));
     let (object, library) = (source.with_extension("o"), source.with_file_name("libnative.a"));

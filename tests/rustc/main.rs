@@ -43,3 +43,4 @@ mod verify;
 #[path = "../support/volume.rs"]
 mod volume;
 mod volumes;
+mod world;

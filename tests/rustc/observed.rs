@@ -11,15 +11,15 @@ use crate::step::Step;
 use crate::tree::Tree;
 
 /// A program that prints what a macro has found out in the directory `dir` of its package.
-struct Asking<'h> {
+pub(crate) struct Asking<'h> {
     home: &'h Home,
-    tree: Tree,
+    pub(crate) tree: Tree,
     variable: Option<(&'static str, &'static str)>,
 }
 
 impl<'h> Asking<'h> {
     /// `body` makes a `String`.
-    fn new(home: &'h Home, name: &str, body: &str) -> Self {
+    pub(crate) fn new(home: &'h Home, name: &str, body: &str) -> Self {
         let tree = project::program(home, name, "fn main() { println!(\"{}\", pm::ask!()) }");
         tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
         tree.write(
@@ -48,7 +48,7 @@ impl<'h> Asking<'h> {
     /// Builds it from nothing, when cargo does not ask what has changed; the program prints what
     /// it prints without kache. Says what became of the compile that ran the macro.
     #[track_caller]
-    fn build(&self, expected: &str) -> crate::report::Call {
+    pub(crate) fn build(&self, expected: &str) -> crate::report::Call {
         let _ = fs::remove_dir_all(self.tree.join("target"));
         let built = self.step(self.home.cargo(&self.tree, &["build"])).ok();
         assert_eq!(self.tree.prints("target/debug/prog"), expected);
@@ -56,7 +56,7 @@ impl<'h> Asking<'h> {
     }
 
     #[track_caller]
-    fn misses(&self, expected: &str) {
+    pub(crate) fn misses(&self, expected: &str) {
         let call = self.build(expected);
         assert!(call.result == "miss" && call.not_stored.is_empty(), "{call:?}");
         let plain = self.step(self.home.plain_cargo(&self.tree, &["run", "-q", "--target-dir", "plain"]));
@@ -65,7 +65,7 @@ impl<'h> Asking<'h> {
     }
 
     #[track_caller]
-    fn hits(&self, expected: &str) {
+    pub(crate) fn hits(&self, expected: &str) {
         let call = self.build(expected);
         assert!(call.is_hit(), "{call:?}");
     }

@@ -5,7 +5,7 @@
 //! trial fails again. Trials lie on every build's critical path.
 
 use super::parse::Read;
-use super::types::{EmitKind, Parsed, Probe, Rustc, Source};
+use super::types::{EmitKind, Parsed, Probe, Rustc, SearchKind, Source};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// What autocfg calls its trials, before something random.
@@ -17,8 +17,9 @@ const NAME_OF_UNNAMED: &str = "rust_out";
 /// The longest source of a trial that is looked at. The largest known has 5 KB.
 const TRIAL_BYTES_MAX: usize = 256 << 10;
 
-/// What in a source may reach out of it. Found anywhere, also where it is harmless.
-const REACHING_OUT: &[&str] = &["include", "env!", "path", "file!", "asm!"];
+/// What in a source may reach out of it. Found anywhere, also where it is harmless. A `link`
+/// attribute names a native library, which a compile may bundle into what it makes.
+const REACHING_OUT: &[&str] = &["include", "env!", "path", "file!", "asm!", "link"];
 
 /// A variable that is part of every key, so that asking for it reaches nowhere.
 const HARMLESS: &str = "option_env!(\"RUSTC_BOOTSTRAP\")";
@@ -82,7 +83,10 @@ fn is_trial(rustc: &Rustc, call: &Call, read: Read<'_>) -> bool {
     // Cargo names the crate for its own compiles; a build script has an `OUT_DIR` and no crate.
     let out_dir = call.env.get("OUT_DIR");
     let is_script = out_dir.is_some() && call.env.get("CARGO_CRATE_NAME").is_none();
-    let is_alone = rustc.externs.iter().all(|external| external.path.is_none()) && rustc.files.is_empty();
+    let is_alone = rustc.externs.iter().all(|external| external.path.is_none())
+        && rustc.files.is_empty()
+        && rustc.native_libraries.is_empty()
+        && !rustc.searches.iter().any(|search| finds_crates(search.kind));
     if !is_script || !is_alone || rustc.is_linked() {
         return false;
     }
@@ -93,6 +97,11 @@ fn is_trial(rustc: &Rustc, call: &Call, read: Read<'_>) -> bool {
         }
         Source::File(path) => read(&call.cwd.join(path)).is_ok_and(|source| is_self_contained(&source)),
     }
+}
+
+/// Whether `extern crate` finds crates in a directory that is searched so.
+fn finds_crates(kind: SearchKind) -> bool {
+    matches!(kind, SearchKind::All | SearchKind::Crate | SearchKind::Dependency)
 }
 
 /// Whether a source reads nothing but itself, the toolchain, and what is always in the key.
@@ -114,8 +123,15 @@ fn reaches(code: &str, what: &str) -> bool {
             let attribute = after.split(']').next().unwrap_or_default();
             attribute.contains("path")
         }),
+        // `link_section` and `no_link` are other words.
+        "link" => words(code).any(|word| word == what),
         _ => code.contains(what),
     }
+}
+
+/// The identifiers, keywords and numbers of the code, in order.
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
 /// Whether the code has a `mod name;`.

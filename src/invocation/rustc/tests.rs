@@ -329,9 +329,23 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
         ("include!(\"x.rs\");", false),
         ("const _: &str = env!(\"HOME\");", false),
         ("#[path = \"x.rs\"] pub mod x { }", false),
+        ("#[link(name = \"native\", kind = \"static\")] extern \"C\" { }", false),
+        ("#[cfg_attr(unix, link (name = \"native\"))] extern \"C\" { }", false),
+        ("#[link_section = \".text\"] pub fn blink() { }", true),
     ] {
         let parsed = parse_with(&script(call(anyhow)), &[("/a/src/nightly.rs", source)]);
         assert_eq!(matches!(parsed, Parsed::Probe(_)), is_probe, "{source}: {parsed:?}");
+    }
+    for (more, is_probe) in [
+        ("-L native=lib", true),
+        ("-L native=lib -l static=native", false),
+        ("-lnative", false),
+        // `extern crate` finds crates there.
+        ("-L lib", false),
+        ("-L dependency=lib", false),
+    ] {
+        let parsed = parse_with(&script(call(&format!("{anyhow} {more}"))), &[("/a/src/nightly.rs", "")]);
+        assert_eq!(matches!(parsed, Parsed::Probe(_)), is_probe, "{more}: {parsed:?}");
     }
     let parsed = parse_with(&call(anyhow), &[("/a/src/nightly.rs", "")]);
     assert!(matches!(parsed, Parsed::Compile(_)), "cargo's own: {parsed:?}");
