@@ -207,6 +207,8 @@ impl<S: ActionCache + ?Sized> ActionCache for Metered<S> {
     fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
         let found = self.meter.watch(self.inner.get(key, mention))?;
         match &found {
+            // A peek is part of some other request, which is counted by itself.
+            _ if mention == Mention::Peek => {}
             Some(_) => self.meter.action_hits.increment(),
             None => self.meter.action_misses.increment(),
         }
@@ -276,6 +278,7 @@ mod tests {
 
         let key = ActionKey { instance: "".into(), function: DigestFunction::Sha256, hash: digest.hash };
         store.get(&key, Mention::Use).unwrap();
+        store.get(&key, Mention::Peek).unwrap();
         store.put(&key, &ActionResult::default()).unwrap();
         store.get(&key, Mention::Use).unwrap();
 

@@ -146,6 +146,18 @@ pub struct ActionKey {
     pub hash: Hash,
 }
 
+/// The instance name of results that were made on this machine. No client of the served protocols
+/// can name it: `actions` is a word that the Remote Execution API reserves, so an instance name
+/// that holds it as a segment is refused.
+pub const MADE_HERE: &str = "actions/made-here";
+
+impl ActionKey {
+    /// The key of a result that was made on this machine, and not uploaded by a client.
+    pub fn made_here(function: DigestFunction, hash: Hash) -> ActionKey {
+        ActionKey { instance: MADE_HERE.into(), function, hash }
+    }
+}
+
 /// An action result as the store keeps it: canonical protobuf, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResult {

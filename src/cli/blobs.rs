@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kache_cas::{DigestFunction, Hash, Store, StoreSettings};
-use kache_client::control::{Fetch, reply, request};
+use kache_client::control::{Fetch, Fetched, reply, request};
 use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session};
 
 use super::failure::Failure;
 use crate::config::Settings;
 use crate::daemon as engine;
 use crate::events::Event;
-use crate::explain::Blobs;
+use crate::explain::{Blobs, Origins};
 
 /// A way to a store's bytes.
 pub(super) enum Source {
@@ -56,6 +56,20 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Where the results of an action are from.
+    pub(super) fn origins(&self, hash: Hash) -> Result<Origins, String> {
+        match self {
+            Source::Daemon(session) => {
+                let Fetched { made_here, uploaded, .. } = ask(&mut session.borrow_mut(), hash)?;
+                Ok(Origins { made_here, uploaded })
+            }
+            Source::Store(store) => engine::origins(store.actions(), hash),
+            Source::Nothing => Ok(Origins::default()),
+        }
+    }
+}
+
 impl Drop for Source {
     fn drop(&mut self) {
         if let Source::Store(store) = self {
@@ -68,7 +82,7 @@ impl Drop for Source {
 impl Blobs for Source {
     fn get(&self, hash: Hash) -> Result<Option<Bytes>, String> {
         match self {
-            Source::Daemon(session) => ask(&mut session.borrow_mut(), hash),
+            Source::Daemon(session) => Ok(ask(&mut session.borrow_mut(), hash)?.content),
             Source::Store(store) => engine::fetch(store.blobs(), hash),
             Source::Nothing => Ok(None),
         }
@@ -79,10 +93,10 @@ fn soon() -> Instant {
     Instant::now() + HELLO_WAIT_MAX
 }
 
-fn ask(session: &mut Session, hash: Hash) -> Result<Option<Bytes>, String> {
+fn ask(session: &mut Session, hash: Hash) -> Result<Fetched, String> {
     let fetch = Fetch { hash: Bytes::copy_from_slice(&hash.0) };
     match session.ask(request::Kind::Fetch(fetch), soon()) {
-        Ok(reply::Kind::Fetched(fetched)) => Ok(fetched.content),
+        Ok(reply::Kind::Fetched(fetched)) => Ok(fetched),
         Ok(reply::Kind::Failed(failed)) => Err(failed.message),
         Ok(_) => Err("the daemon answered something else".to_owned()),
         Err(error) => Err(error.to_string()),

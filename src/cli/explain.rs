@@ -14,7 +14,9 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
     let history = report::history(&settings, None)?;
     let hash = resolve(&args.digest, &history.events)?;
     let source = Source::open(&settings)?;
-    output::data(&page(&explained(&source, hash)?)).map(|()| OK)
+    let explained = explained(&source, hash)?;
+    let origins = source.origins(hash).map_err(Failure::new)?;
+    output::data(&page(&explained, origins)).map(|()| OK)
 }
 
 /// An action, or why it cannot be shown.

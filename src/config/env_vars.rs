@@ -105,6 +105,8 @@ variables! {
     KACHE_SERVE_HOSTS => ServeHosts;
     /// `true`: nobody may store anything over TCP.
     KACHE_SERVE_READ_ONLY => ServeReadOnly;
+    /// `true`: compiles take results that clients of the served protocols have uploaded.
+    KACHE_SERVE_TRUST_UPLOADS => ServeTrustUploads;
     /// The file with names, hashed passwords and hashed tokens. Only its path is ever shown.
     KACHE_SERVE_TOKENS => ServeTokens;
     /// `true`: callers without credentials may still read.

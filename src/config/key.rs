@@ -91,6 +91,7 @@ keys! {
     "serve.metrics" ServeMetrics Metrics User Daemon;
     "serve.hosts" ServeHosts Names User Daemon;
     "serve.read_only" ServeReadOnly Bool User Daemon;
+    "serve.trust_uploads" ServeTrustUploads Bool User Daemon;
     "serve.tokens" ServeTokens Path User Daemon;
     "serve.anonymous_reads" ServeAnonymousReads Bool User Daemon;
     "serve.allow_insecure" ServeAllowInsecure Bool User Daemon;

@@ -37,6 +37,8 @@ pub struct ServeSettings {
     pub read_only: bool,
     /// `serve.tls.*`.
     pub tls: Option<TlsSettings>,
+    /// `serve.trust_uploads`: compiles take results that clients have uploaded.
+    pub trust_uploads: bool,
     /// `serve.tokens`: the file with names, hashed passwords and hashed tokens.
     pub tokens: Option<PathBuf>,
     /// `serve.anonymous_reads`: with `tokens` or `tls.client_ca` set, callers who present

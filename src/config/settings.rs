@@ -189,6 +189,7 @@ impl Reader<'_> {
             hosts,
             read_only: self.flag(Key::ServeReadOnly),
             tls: self.tls()?,
+            trust_uploads: self.flag(Key::ServeTrustUploads),
             tokens: self.path(Key::ServeTokens),
             anonymous_reads: self.flag(Key::ServeAnonymousReads),
             allow_insecure: self.flag(Key::ServeAllowInsecure),

@@ -216,7 +216,7 @@ fn a_server_stays_unless_it_is_told_to_go() {
 fn dmn_01_a_daemon_that_is_handed_its_settings_has_the_same() {
     let sandbox = Sandbox::new().user_file(
         "[cache]\nmax_size = \"1500MB\"\nreserve = 0\n[log]\nlevel = \"trace\"\n[serve]\nlisten = \"[::1]:9092\"\n\
-         metrics = \"off\"\nhosts = [\"a.example\", \"b\"]\nread_only = true\ntokens = \"t\"\nanonymous_reads = true\n\
+         metrics = \"off\"\nhosts = [\"a.example\", \"b\"]\nread_only = true\ntrust_uploads = true\ntokens = \"t\"\nanonymous_reads = true\n\
          allow_insecure = true\ninsecure_address = \"[::1]:9092\"\nhttp_listen = \"localhost:0\"\n[serve.tls]\n\
          cert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n",
     );

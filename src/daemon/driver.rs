@@ -27,6 +27,7 @@ use super::status::{self, Facts};
 use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
 use super::verifying::Verifying;
+use crate::lookup::Uploads;
 use crate::pipeline::{Pipeline, StoreSlot};
 
 /// How many events may wait. Whoever brings one more waits: a flood slows itself.
@@ -59,6 +60,8 @@ pub struct Driver {
     pub(super) open_store: OpenStore,
     /// Where the store lies.
     pub(super) store_dir: PathBuf,
+    /// Whether compiles take what clients have uploaded.
+    pub(super) uploads: Uploads,
     pub(super) serve: Option<Serve>,
     /// Gone once the store is served.
     pub(super) turning_away: Option<TurningAway>,
@@ -100,7 +103,8 @@ impl Driver {
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (slot, seen) = watch::channel(StoreSlot::Opening);
-        let pipeline = Arc::new(Pipeline::new(self.store_dir.clone(), seen.clone()));
+        let pipeline = Pipeline::new(self.store_dir.clone(), seen.clone());
+        let pipeline = Arc::new(pipeline.with_uploads(self.uploads));
         let calls = Calls::new(pipeline, seen, Arc::clone(&activity));
         let mut running = Running {
             driver: self,

@@ -13,6 +13,7 @@ use super::core::{Core, Identity};
 use super::driver::Driver;
 use super::status::Facts;
 use super::upkeep::OpenStore;
+use crate::lookup::Uploads;
 
 struct Daemon {
     place: Place,
@@ -40,8 +41,17 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
     let serve: super::driver::Serve =
         Box::new(|_, _, mut draining| Box::pin(async move { draining.begun().await }));
     let store_dir = dir.path().join("cache");
-    let driver =
-        Driver { core, first, facts, open_store, store_dir, serve: Some(serve), turning_away: None, sockets };
+    let driver = Driver {
+        core,
+        first,
+        facts,
+        open_store,
+        store_dir,
+        uploads: Uploads::Ignored,
+        serve: Some(serve),
+        turning_away: None,
+        sockets,
+    };
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(driver.run(listener)).unwrap();

@@ -19,7 +19,7 @@ use kache_client::control::{Compile, Ran, Verify, reply};
 use kache_client::{Engine, Intent, Place, Session};
 use tokio::sync::watch;
 
-use super::{verifying, wire};
+use super::{serving, verifying, wire};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
 use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
@@ -52,7 +52,8 @@ impl Embedded {
     pub fn new(settings: &Settings) -> Self {
         let cache_dir = settings.place.cache_dir();
         let (slot, seen) = watch::channel(StoreSlot::Opening);
-        let pipeline = Pipeline::of_one_call(cache_dir.to_owned(), seen);
+        let pipeline =
+            Pipeline::of_one_call(cache_dir.to_owned(), seen).with_uploads(serving::uploads(settings));
         let settings_of_store = StoreSettings {
             limit_bytes: settings.max_size_bytes,
             reserve_bytes: settings.reserve_bytes,

@@ -1,12 +1,14 @@
-//! Small blobs by their hash alone, for the commands that explain actions: people know no
-//! sizes. A look mentions nothing, so it keeps nothing from being evicted (DMN-06).
+//! Small blobs by their hash alone, and where an action's results are from, for the commands that
+//! explain actions: people know no sizes. A look mentions nothing, so it keeps nothing from being evicted (DMN-06).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kache_cas::{BlobStore, Digest, DigestFunction, Hash, Mention, Store};
+use kache_cas::{ActionCache, ActionKey, BlobStore, Digest, DigestFunction, Hash, MADE_HERE, Mention, Store};
 use kache_client::control::{Failed, Fetched, reply};
 use tokio::sync::{Semaphore, mpsc};
+
+use crate::explain::Origins;
 
 /// Larger blobs are no actions and no directories, and would not fit into a frame.
 pub const FETCH_BYTES_MAX: u64 = 3 << 20;
@@ -23,6 +25,21 @@ pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String>
         }
     }
     Ok(None)
+}
+
+/// Where the results of an action are from that this is the hash of.
+pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<Origins, String> {
+    let mut origins = Origins::default();
+    for function in DigestFunction::ALL {
+        let has = |instance: &str| {
+            let key = ActionKey { instance: instance.into(), function, hash };
+            let found = actions.get(&key, Mention::Peek).map_err(|error| error.to_string());
+            found.map(|found| found.is_some())
+        };
+        origins.made_here |= has(MADE_HERE)?;
+        origins.uploaded |= has("")?;
+    }
+    Ok(origins)
 }
 
 /// So many blobs are read at once for those who look. Who wants one more asks again.
@@ -57,9 +74,12 @@ impl Fetches {
             return send(&replies, failed(why.to_owned()));
         };
         tokio::task::spawn_blocking(move || {
-            let found = fetch(store.blobs(), Hash(hash));
+            let found = fetch(store.blobs(), Hash(hash)).and_then(|content| {
+                let Origins { made_here, uploaded } = origins(store.actions(), Hash(hash))?;
+                Ok(Fetched { content, made_here, uploaded })
+            });
             drop((store, permit));
-            send(&replies, found.map_or_else(failed, |content| reply::Kind::Fetched(Fetched { content })));
+            send(&replies, found.map_or_else(failed, reply::Kind::Fetched));
         });
     }
 }
@@ -78,6 +98,7 @@ fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
 #[cfg(test)]
 mod tests {
     use kache_cas::{Store, StoreSettings};
+    use kache_proto::reapi::ActionResult;
 
     use super::*;
 
@@ -95,5 +116,18 @@ mod tests {
         assert_eq!(fetch(store.blobs(), DigestFunction::Sha256.hash(b"action")).unwrap(), None);
         let large = put(vec![7; FETCH_BYTES_MAX as usize + 1]);
         assert_eq!(fetch(store.blobs(), large).unwrap(), None);
+    }
+
+    #[test]
+    fn where_results_are_from_is_told_by_their_keys() {
+        let store = Store::in_memory(StoreSettings::new("/nowhere"));
+        let own = ActionKey::made_here(DigestFunction::Blake3, DigestFunction::Blake3.hash(b"action"));
+        let uploaded = ActionKey { instance: "".into(), function: own.function, hash: own.hash };
+        let told = || origins(store.actions(), own.hash).unwrap();
+        assert_eq!(told(), Origins::default());
+        store.actions().put(&uploaded, &ActionResult::default()).unwrap();
+        assert_eq!(told(), Origins { made_here: false, uploaded: true });
+        store.actions().put(&own, &ActionResult::default()).unwrap();
+        assert_eq!(told(), Origins { made_here: true, uploaded: true });
     }
 }

@@ -195,6 +195,7 @@ fn assemble(
         facts,
         open_store: opener(settings),
         store_dir: settings.place.cache_dir().to_owned(),
+        uploads: serving::uploads(settings),
         serve: Some(serving::on(tcp, reapi)),
         turning_away,
         sockets: vec![control_path, reapi_path],

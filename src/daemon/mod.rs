@@ -26,6 +26,6 @@ pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};
 pub use driver::{Driver, EVENTS_MAX, TICK_EVERY};
 pub use embedded::Embedded;
-pub use fetch::{FETCH_BYTES_MAX, fetch};
+pub use fetch::{FETCH_BYTES_MAX, fetch, origins};
 pub use lifecycle::{Mode, RunError, run};
 pub use log::{LOG_BYTES_MAX, rotated};

@@ -15,6 +15,13 @@ use super::serve::door::BothProtocols;
 use super::serve::lanes::Lanes;
 use super::serve::limits::Limits;
 use super::serve::listen::Bound;
+use crate::config::Settings;
+use crate::lookup::Uploads;
+
+/// Whether compiles take what clients have uploaded.
+pub(super) fn uploads(settings: &Settings) -> Uploads {
+    if settings.serve.trust_uploads { Uploads::Trusted } else { Uploads::Ignored }
+}
 
 /// Serves on these, TCP and Unix, once there is a store.
 pub(super) fn on(tcp: Vec<Bound>, unix: StdUnixListener) -> Serve {

@@ -7,6 +7,9 @@ use super::change::Change;
 /// The reason of a hit that no call asked for: it was laid down before cargo could.
 pub const SEEDED: &str = "seeded";
 
+/// The reason of a hit whose result a client of the served protocols has uploaded.
+pub const UPLOADED: &str = "uploaded";
+
 /// What one call did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -20,7 +23,8 @@ pub struct Event {
     pub kind: String,
     /// How it went.
     pub outcome: Outcome,
-    /// Why it was passed on, missed or failed, by name; empty for hits, or [`SEEDED`].
+    /// Why it was passed on, missed or failed, by name; empty for most hits, or [`SEEDED`] or
+    /// [`UPLOADED`].
     pub reason: String,
     /// In words.
     pub detail: String,

@@ -13,7 +13,7 @@ mod segment;
 mod summary;
 
 pub use change::Change;
-pub use event::{Amendment, Event, Outcome, Phase, SEEDED};
+pub use event::{Amendment, Event, Outcome, Phase, SEEDED, UPLOADED};
 pub use history::{History, Unread, read};
 pub use log::{CallId, Log};
 pub use summary::{PROBE, Summary, by_frequency};

@@ -14,5 +14,5 @@ mod why;
 
 pub use compare::compare;
 pub use load::{Blobs, Explained, LoadError, load};
-pub use page::page;
+pub use page::{Origins, page};
 pub use why::{Case, case, sentence, similar};

@@ -15,9 +15,41 @@ const SECTIONS: &[(Section, &str)] = &[
     (Section::Observed, "also observed"),
 ];
 
-/// Prints an action: what it runs, in what environment, on what, and its inputs as a tree.
-pub fn page(explained: &Explained) -> String {
-    let mut text = format!("action {}\n", explained.hash);
+/// Where the results of an action are from that are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// One was made on this machine.
+    pub made_here: bool,
+    /// One was uploaded by a client of the served protocols.
+    pub uploaded: bool,
+}
+
+impl Origins {
+    /// One line for each result.
+    fn lines(self) -> impl Iterator<Item = &'static str> {
+        let lines = [
+            (self.made_here, "made here"),
+            (
+                self.uploaded && !self.made_here,
+                "uploaded by a client of the served port; compiles take it only with `serve.trust_uploads`",
+            ),
+            (
+                self.uploaded && self.made_here,
+                "another was uploaded by a client of the served port; compiles never take it while this one is there",
+            ),
+            (!self.made_here && !self.uploaded, "none is stored"),
+        ];
+        lines.into_iter().filter_map(|(holds, line)| holds.then_some(line))
+    }
+}
+
+/// Prints an action: where its result is from, what it runs, in what environment, on what, and its
+/// inputs as a tree.
+pub fn page(explained: &Explained, origins: Origins) -> String {
+    let mut text = format!("action {}\nresult\n", explained.hash);
+    for line in origins.lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
     for (section, title) in SECTIONS {
         let entries: Vec<_> = explained.entries.iter().filter(|entry| entry.section == *section).collect();
         let lines = match section {
@@ -125,6 +157,9 @@ mod tests {
             salt: "1",
             outputs: &["out/libx.rlib"],
         };
-        insta::assert_snapshot!("page", page(&load(&shelf, shelf.put(&made)).unwrap()));
+        insta::assert_snapshot!(
+            "page",
+            page(&load(&shelf, shelf.put(&made)).unwrap(), Origins { made_here: true, uploaded: false })
+        );
     }
 }

@@ -12,11 +12,11 @@ use kache_cas::Digest;
 use kache_cas::{ActionCache, Mention};
 
 use super::error::LookupError;
-use super::key::action_key;
+use super::origin::{ResultOrigin, Uploads, result_of};
 use super::outcome::{Difference, Found, Miss};
 use super::quarantine::is_quarantined;
-use super::trails::{learn, read_trail};
-use crate::action::{Observation, ObservationSet, SETS_MAX, Task};
+use super::trails::{learn, read_trail, read_uploaded_trail};
+use crate::action::{Observation, ObservationSet, SETS_MAX, Task, Trail};
 use crate::inputs::{FileState, World};
 use crate::roles::{Form, RolePath};
 
@@ -27,17 +27,37 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 /// next. Those before it stay where they are: a hit should not have to write.
 const PROMOTED_FROM: usize = SETS_MAX / 2;
 
-/// Looks for a result.
+/// Looks for a result: by what was learnt here, and then, where uploads are trusted, by what
+/// clients have uploaded.
 pub fn find(
     task: &Task,
     env: Env<'_>,
     world: &dyn World,
     actions: &dyn ActionCache,
+    uploads: Uploads,
 ) -> Result<Found, LookupError> {
-    let Some(trail) = read_trail(actions, &task.query, Mention::Use)? else {
-        return Ok(Found::Miss(Miss::NewQuery));
-    };
     let view = View::new(task, env, world);
+    let own = read_trail(actions, &task.query, Mention::Use)?;
+    let found = own.map(|trail| find_by(&trail, &view, actions, uploads)).transpose()?;
+    let found = found.unwrap_or(Found::Miss(Miss::NewQuery));
+    if uploads == Uploads::Ignored || matches!(found, Found::Hit { .. }) {
+        return Ok(found);
+    }
+    if let Some(trail) = read_uploaded_trail(actions, &task.query)?
+        && let hit @ Found::Hit { .. } = find_by(&trail, &view, actions, uploads)?
+    {
+        return Ok(hit);
+    }
+    Ok(found)
+}
+
+/// The result of the first set of a trail that agrees with the world.
+fn find_by(
+    trail: &Trail,
+    view: &View<'_>,
+    actions: &dyn ActionCache,
+    uploads: Uploads,
+) -> Result<Found, LookupError> {
     let mut nearest: Option<Vec<Difference>> = None;
     for (place, set) in trail.sets.iter().enumerate() {
         let most = nearest.as_ref().map_or(usize::MAX, Vec::len);
@@ -46,9 +66,10 @@ pub fn find(
             nearest = Some(differences);
             continue;
         }
-        let found = fetch(set, actions)?;
-        if place >= PROMOTED_FROM && matches!(found, Found::Hit { .. }) {
-            learn(actions, &task.query, set.clone())?;
+        let found = fetch(set, actions, uploads)?;
+        let is_made_here = matches!(found, Found::Hit { origin: ResultOrigin::MadeHere, .. });
+        if place >= PROMOTED_FROM && is_made_here {
+            learn(actions, &view.task.query, set.clone())?;
         }
         return Ok(found);
     }
@@ -85,10 +106,10 @@ pub fn shares_outlook(
     Ok(true)
 }
 
-fn fetch(set: &ObservationSet, actions: &dyn ActionCache) -> Result<Found, LookupError> {
+fn fetch(set: &ObservationSet, actions: &dyn ActionCache, uploads: Uploads) -> Result<Found, LookupError> {
     let action = set.action;
-    if let Some(stored) = actions.get(&action_key(&action), Mention::Use)? {
-        return Ok(Found::Hit { action, result: Box::new(stored.decode()?) });
+    if let Some((stored, origin)) = result_of(actions, &action, uploads, Mention::Use)? {
+        return Ok(Found::Hit { action, result: Box::new(stored.decode()?), origin });
     }
     Ok(Found::Miss(match is_quarantined(actions, &action)? {
         Some(_) => Miss::Quarantined(action),

@@ -3,6 +3,7 @@
 mod error;
 mod find;
 mod key;
+mod origin;
 mod outcome;
 mod quarantine;
 mod records;
@@ -11,7 +12,8 @@ mod trails;
 pub use error::LookupError;
 pub use find::{Env, find, outlook, shares_outlook};
 pub use key::action_key;
+pub use origin::{ResultOrigin, Uploads, result_of};
 pub use outcome::{Difference, Found, Miss};
 pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};
 pub use records::{read_record, remove_record, write_record};
-pub use trails::{learn, read_trail};
+pub use trails::{learn, read_trail, read_uploaded_trail};

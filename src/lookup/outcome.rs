@@ -4,6 +4,7 @@ use kache_cas::Digest;
 use kache_cas::digest::ActionMessage;
 use kache_proto::reapi::ActionResult;
 
+use super::origin::ResultOrigin;
 use crate::action::Observation;
 
 /// A lookup's answer.
@@ -15,6 +16,8 @@ pub enum Found {
         action: Digest<ActionMessage>,
         /// Its result.
         result: Box<ActionResult>,
+        /// Where the result is from.
+        origin: ResultOrigin,
     },
     /// None, and why.
     Miss(Miss),

@@ -1,8 +1,9 @@
 //! Records beside results: what is known of an action, a file or a build, kept in the action
 //! cache as a result that names no outputs.
 //!
-//! Each kind lies under digests of its own making, so that nobody who asks for an action gets
-//! one. The purpose keeps kinds apart, and bears the version of their form.
+//! They lie where no client of the served protocols can write. Each kind lies under digests of its
+//! own making, so that a lookup of an action never finds one. The purpose keeps the kinds apart
+//! and contains the version of their form.
 
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
@@ -46,5 +47,5 @@ fn record_key(purpose: &str, about: &Digest<ActionMessage>) -> ActionKey {
     name.extend_from_slice(purpose.as_bytes());
     name.push(0);
     name.extend_from_slice(&about.hash.0);
-    ActionKey { instance: "".into(), function: about.function, hash: about.function.hash(&name) }
+    ActionKey::made_here(about.function, about.function.hash(&name))
 }

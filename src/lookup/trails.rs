@@ -10,7 +10,7 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{ActionCache, Mention};
 use kache_cas::{Digest, StoreError};
 
-use super::key::action_key;
+use super::key::{action_key, uploaded_key};
 use crate::action::{ObservationSet, Trail};
 
 /// Held while a trail is read, changed and written, so that of two compiles of one query
@@ -25,6 +25,15 @@ pub fn read_trail(
     mention: Mention,
 ) -> Result<Option<Trail>, StoreError> {
     let Some(stored) = actions.get(&action_key(query), mention)? else { return Ok(None) };
+    Ok(Trail::from_result(&stored.decode()?).ok())
+}
+
+/// The trail of a query as a client has uploaded it. Only for lookups that trust uploads.
+pub fn read_uploaded_trail(
+    actions: &dyn ActionCache,
+    query: &Digest<ActionMessage>,
+) -> Result<Option<Trail>, StoreError> {
+    let Some(stored) = actions.get(&uploaded_key(query), Mention::Use)? else { return Ok(None) };
     Ok(Trail::from_result(&stored.decode()?).ok())
 }
 

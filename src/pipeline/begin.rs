@@ -25,10 +25,10 @@ use super::slot::StoreSlot;
 use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
-use crate::events::{Event, Outcome, Phase};
+use crate::events::{Event, Outcome, Phase, UPLOADED};
 use crate::inputs::{DiskWorld, InputKind};
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, Found, LookupError};
+use crate::lookup::{self, Found, LookupError, ResultOrigin, Uploads};
 use crate::observer::{Observer, Watching};
 use crate::progress;
 use crate::restore::{self, Leave};
@@ -55,6 +55,7 @@ pub struct Pipeline {
     pub(super) observer: Observer,
     store: watch::Receiver<StoreSlot>,
     cache_dir: PathBuf,
+    pub(super) uploads: Uploads,
     world: OnceLock<DiskWorld>,
     saved_at: Mutex<Instant>,
 }
@@ -74,6 +75,7 @@ impl Pipeline {
             observer: Observer::new(&cache_dir),
             store,
             cache_dir,
+            uploads: Uploads::default(),
             world: OnceLock::new(),
             saved_at: Mutex::new(Instant::now()),
         }
@@ -82,6 +84,11 @@ impl Pipeline {
     /// For a process that makes one call.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         Pipeline { edits: Edits::shared(), sessions: Sessions::none(), ..Pipeline::new(cache_dir, store) }
+    }
+
+    /// The same with `serve.trust_uploads` as it was configured.
+    pub fn with_uploads(self, uploads: Uploads) -> Self {
+        Pipeline { uploads, ..self }
     }
 
     /// Begins a call of this process.
@@ -187,8 +194,11 @@ impl Pipeline {
         asked.phases.end(Phase::Lookup);
         let mut event = asked.event(Outcome::Miss);
         match found {
-            Ok(Found::Hit { action, result }) => {
+            Ok(Found::Hit { action, result, origin }) => {
                 event.action = action.hash.to_hex();
+                if origin == ResultOrigin::Uploaded {
+                    UPLOADED.clone_into(&mut event.reason);
+                }
                 event.outcome = if landing.is_some() { Outcome::Dup } else { Outcome::LocalHit };
                 match self.hit(store, &mut asked, &mut event, &result) {
                     Ok(reply) => {
@@ -222,7 +232,7 @@ impl Pipeline {
     /// What an earlier run of this left, if the world is still as that one saw it.
     pub(super) fn find(&self, call: &Call, prepared: &Prepared, store: &Store) -> Result<Found, LookupError> {
         let variable = |name: &str| call.env.get(name).map(|value| value.as_bytes().to_vec());
-        lookup::find(&prepared.task, &variable, self.world(), store.actions())
+        lookup::find(&prepared.task, &variable, self.world(), store.actions(), self.uploads)
     }
 
     /// A hit's answer; one in so many is looked into afterwards.

@@ -18,7 +18,7 @@ use super::verify::Verification;
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, Found, Miss};
+use crate::lookup::{self, Found, Miss, Uploads};
 use crate::publish::Differing;
 use crate::roles::{Role, Roots};
 
@@ -169,7 +169,7 @@ impl Pipeline {
 
     /// The call, if it still makes the action that was asked for.
     fn verification(&self, asked: &Rerun, store: &Store) -> Result<Verification, Stop> {
-        let entries = entries(asked.action, store)?;
+        let entries = entries(asked.action, store, self.uploads)?;
         let Some(recalled) = action::recall(&entries, &asked.roots) else { return skipped(Skipped::Untold) };
         let roots = asked.roots.iter().map(|root| &*root.dir);
         if roots.chain([&*recalled.cwd]).any(|dir| !dir.is_dir()) {
@@ -193,7 +193,7 @@ impl Pipeline {
         let settings = self.settings(&call).map_err(against)?;
         let prepared = self.prepare(&call, &settings, &mut Phases::begin()).map_err(against)?;
         match self.find(&call, &prepared, store)? {
-            Found::Hit { action, result } if action.hash == asked.action => {
+            Found::Hit { action, result, .. } if action.hash == asked.action => {
                 Ok(Verification { call, prepared, action, result })
             }
             Found::Miss(Miss::Evicted(action)) if action.hash == asked.action => skipped(Skipped::NotStored),
@@ -206,11 +206,11 @@ impl Pipeline {
 }
 
 /// What the action is made of.
-fn entries(hash: Hash, store: &Store) -> Result<Vec<Entry>, Stop> {
+fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, Stop> {
     const FUNCTION: DigestFunction = DigestFunction::Blake3;
     let Some(size) = store.blobs().size_of(FUNCTION, hash)? else { return skipped(Skipped::NotStored) };
     let digest: Digest<ActionMessage> = Digest::new(FUNCTION, hash, size);
-    if store.actions().get(&lookup::action_key(&digest), Mention::Peek)?.is_none() {
+    if lookup::result_of(store.actions(), &digest, uploads, Mention::Peek)?.is_none() {
         let is_out_of_service = lookup::is_quarantined(store.actions(), &digest)?.is_some();
         return skipped(if is_out_of_service { Skipped::OutOfService } else { Skipped::NotStored });
     }

@@ -239,7 +239,7 @@ impl Pipeline {
         let prepared = self.prepare(&call, &settings, &mut phases).ok()?;
         let found = self.find(&call, &prepared, store);
         phases.end(Phase::Lookup);
-        let Ok(Found::Hit { action, result }) = found else { return None };
+        let Ok(Found::Hit { action, result, .. }) = found else { return None };
         if action.hash != seed.action {
             return None;
         }

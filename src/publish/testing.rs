@@ -18,7 +18,7 @@ use super::{Macros, Publication, PublishError, Published, Stamps, Stores, publis
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
-use crate::lookup::{Found, find};
+use crate::lookup::{Found, Uploads, find};
 use crate::restore::{Leave, RestoreError, Restored, restore};
 use crate::roles::{Role, Root, Roots};
 
@@ -245,7 +245,7 @@ impl Checkout<'_> {
 
     pub(crate) fn find(&self) -> Found {
         let env = |name: &str| self.env.get(name).map(|value| value.clone().into_bytes());
-        find(&self.task(), &env, &Disk, self.house.store.actions()).unwrap()
+        find(&self.task(), &env, &Disk, self.house.store.actions(), Uploads::Ignored).unwrap()
     }
 
     pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {

@@ -15,7 +15,7 @@ use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
-use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, action_key, find, release};
+use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
 use crate::restore::{Leave, RestoreError};
 use crate::roles::{Role, RolePath};
@@ -695,7 +695,7 @@ fn sto_08_what_cannot_be_told_is_no_agreement() {
     let house = House::new();
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
-    let found = find(&checkout.task(), &|_| None, &Blind, house.store.actions());
+    let found = find(&checkout.task(), &|_| None, &Blind, house.store.actions(), Uploads::Ignored);
     assert!(found.is_err());
     assert!(matches!(checkout.find(), Found::Hit { .. }), "nothing was deleted");
 }

@@ -30,6 +30,7 @@ mod report;
 mod rules;
 mod running;
 mod seeding;
+mod served;
 mod settings;
 mod step;
 mod texts;

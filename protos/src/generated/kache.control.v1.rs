@@ -312,6 +312,12 @@ pub struct Fetched {
     /// Absent: it is not in the store.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
+    /// If this is an action: whether a result of it is stored that was made on this machine, and
+    /// whether one is that a client of the served protocols has uploaded.
+    #[prost(bool, tag = "2")]
+    pub made_here: bool,
+    #[prost(bool, tag = "3")]
+    pub uploaded: bool,
 }
 /// A stored result that is to be compiled once more. Asked twice: before the compile, where the
 /// answer is what to run, and after it, with the same and `is_made`.

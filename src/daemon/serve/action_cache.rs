@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use super::context::{Backend, Context};
 use super::reply::{self, Body};
 use super::status::{of_store_error, over_limit};
-use super::{message, offload, wire_digest};
+use super::{message, offload, results, wire_digest};
 
 /// What inlining a blob costs besides its bytes: a tag and a length.
 const INLINE_OVERHEAD_BYTES: usize = 8;
@@ -26,7 +26,7 @@ pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Bo
     let key = wire_digest::action_key(&request.instance_name, request.digest_function, wire)?;
     let (store, function) = (&context.shared.store, key.function);
     // Whether a result is complete may depend on blobs that are still to be hashed.
-    let get = move |store: &dyn Backend| store.actions().get(&key, Mention::Promise);
+    let get = move |store: &dyn Backend| results::get(store.actions(), &key, Mention::Promise);
     let stored = offload::run(context.blobs().may_block(), store, get).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     let stored = stored.ok_or_else(|| Status::not_found("there is no complete result of this action"))?;

@@ -28,6 +28,7 @@ use super::http_reply::{self as reply, DIGEST_SIZE, HttpResponse, Reply};
 use super::metrics::{Operation, Outcome};
 use super::pages;
 use super::range::{self, Extent};
+use super::results;
 use super::upload::{Upload, UploadError};
 
 /// A blob up to this size is read and sent at once, on the runtime.
@@ -164,7 +165,7 @@ fn action_key(instance: &str, hash: Hash) -> ActionKey {
 }
 
 fn get_action(instance: &str, hash: Hash, context: &Context) -> HttpResponse {
-    match context.actions().get(&action_key(instance, hash), Mention::Promise) {
+    match results::get(context.actions(), &action_key(instance, hash), Mention::Promise) {
         Ok(Some(result)) => reply::whole(StatusCode::OK, BYTES, result.encoded),
         Ok(None) => reply::miss(&format!("no complete action result is known for `{hash}`")),
         Err(error) => reply::of_store_error(&error),

@@ -36,6 +36,7 @@ pub mod range;
 mod reply;
 mod request_metadata;
 pub mod resource_name;
+mod results;
 pub mod status;
 pub mod stream;
 pub mod tls;

@@ -1,0 +1,50 @@
+//! Where a result is from: this machine made it, or a client of the served protocols uploaded it.
+//!
+//! Any client that reaches the served port may upload a result under any action's digest. So
+//! uploads lie under other keys than what was made here (`kache_cas::MADE_HERE`), which no client
+//! can name, and a compile takes an upload only where the settings trust them. Notes, quarantine
+//! records and seeds are never taken from uploads.
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{ActionCache, Digest, Mention, StoredResult};
+
+use super::error::LookupError;
+use super::key::{action_key, uploaded_key};
+use super::quarantine::is_quarantined;
+
+/// Whether compiles take what clients have uploaded: `serve.trust_uploads`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uploads {
+    /// They do not.
+    #[default]
+    Ignored,
+    /// They do where no result was made here.
+    Trusted,
+}
+
+/// Where a result is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultOrigin {
+    /// A compile on this machine.
+    MadeHere,
+    /// A client of the served protocols.
+    Uploaded,
+}
+
+/// The result of an action that a compile may take, and where it is from. An action that is out of
+/// service has none, whoever uploaded one.
+pub fn result_of(
+    actions: &dyn ActionCache,
+    action: &Digest<ActionMessage>,
+    uploads: Uploads,
+    mention: Mention,
+) -> Result<Option<(StoredResult, ResultOrigin)>, LookupError> {
+    if let Some(stored) = actions.get(&action_key(action), mention)? {
+        return Ok(Some((stored, ResultOrigin::MadeHere)));
+    }
+    if uploads == Uploads::Ignored || is_quarantined(actions, action)?.is_some() {
+        return Ok(None);
+    }
+    let uploaded = actions.get(&uploaded_key(action), mention)?;
+    Ok(uploaded.map(|stored| (stored, ResultOrigin::Uploaded)))
+}
