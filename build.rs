@@ -12,6 +12,9 @@ use std::process::Command;
 
 const SOURCE: &str = "observer/preload.rs";
 
+/// Its modules lie beside it.
+const SOURCES: &str = "observer";
+
 /// Optimised for size and speed alike, with the parts of `core` that it needs and no names:
 /// the same bytes wherever it is compiled.
 const OPTIONS: &[&str] = &[
@@ -27,7 +30,7 @@ const OPTIONS: &[&str] = &[
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-changed={SOURCES}");
     let library = PathBuf::from(variable("OUT_DIR")).join("observer.so");
     let made = if is_possible() { compile(&library) } else { Err(None) };
     if let Err(why) = made {

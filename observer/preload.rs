@@ -52,7 +52,7 @@ struct Note {
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {
-    /// A program has begun.
+    /// A program has begun, in this directory.
     Started = 1,
     /// A library that is loaded into it.
     Loaded = 2,
@@ -349,7 +349,9 @@ extern "C" fn begin() {
     if record().is_some() {
         let mut buffer = [0u8; PATH_BYTES_MAX];
         let program = read_link(b"/proc/self/exe\0", &mut buffer).unwrap_or_default();
-        note(Kind::Started, THERE, &[program], &[]);
+        let mut buffer = [0u8; PATH_BYTES_MAX];
+        let stand = directory(AT_FDCWD, &mut buffer).unwrap_or_default();
+        note(Kind::Started, THERE, &[program], stand);
         // SAFETY: the function keeps nothing of what it is handed.
         unsafe { dl_iterate_phdr(note_library, null_mut()) };
     }

@@ -14,7 +14,7 @@ use crate::roles::Role;
 
 /// The version of the key's contents. A change of what enters a key, or of how, is a new
 /// version and a line in the changelog: old entries are then not found any more.
-pub const KEY_VERSION: &str = "3";
+pub const KEY_VERSION: &str = "4";
 
 /// Which of the two keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,10 @@ fn observe(
                 // The key knows it in another form, with stand-ins or without.
                 Some(_) => lines.push(format!("env {name}={}", line(value.as_bytes()))),
             }
+        }
+        Observation::Environment { digest } => lines.push(format!("environment {digest}")),
+        Observation::Link { path, text } => {
+            lines.push(format!("link {} {}", line(text), line(&path.in_input_root())));
         }
         Observation::Root { role, path } => visitor.property(&root_property(*role), &text(path)),
         Observation::Presentation { options } => visitor.property(PRESENTATION, &text(options)),

@@ -10,6 +10,7 @@
 
 mod compose;
 mod encoder;
+mod environment;
 mod error;
 mod explain;
 mod material;
@@ -27,6 +28,7 @@ mod varint;
 pub use compose::{
     CONSTANT_NAME, FullAction, Paths, Query, Subject, complete, compose, explain, explain_query,
 };
+pub use environment::{CallEnv, is_imported, is_of_the_call, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;

@@ -46,6 +46,19 @@ pub enum Observation {
         /// Its value; none is unset.
         value: Option<Vec<u8>>,
     },
+    /// All variables may have been read. This says which are set; the value of each is an
+    /// observation of its own.
+    Environment {
+        /// The digest of their names.
+        digest: Digest,
+    },
+    /// A symbolic link that was read or followed.
+    Link {
+        /// Where the link itself lies.
+        path: RolePath,
+        /// What it says, with stand-ins for roots.
+        text: Vec<u8>,
+    },
     /// The outputs hold a root's path, so they are good for a root at that place only
     /// (KEY-07, KEY-18).
     Root {

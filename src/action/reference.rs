@@ -104,7 +104,7 @@ pub const PARTS: &[Part] = &[
     part(
         Section::Observed,
         false,
-        "places where a file was looked for and not found, directories that were, listings of directories, variables that are not set",
+        "places where a file was looked for and not found, directories that were, listings of directories, what symbolic links say, variables that are not set, and which variables are set where a program may have read all of them",
         "what appears there makes another compile of it; they stand in the file `observed` of the input root",
     ),
 ];

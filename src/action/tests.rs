@@ -232,7 +232,7 @@ fn key_20_a_salt_makes_everything_another_key() {
     let full = complete(&salted.query(), &[]).unwrap();
     let action =
         <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
-    assert_eq!(action.salt, Bytes::from_static(b"kache 3\0team"));
+    assert_eq!(action.salt, Bytes::from_static(b"kache 4\0team"));
 }
 
 #[test]
@@ -257,6 +257,8 @@ fn sample() -> Vec<Observation> {
         Observation::Listing { path: path("ws/migrations"), digest: digest("m") },
         Observation::Env { name: "A".to_owned(), value: Some(b"1\xff".to_vec()) },
         Observation::Env { name: "B".to_owned(), value: None },
+        Observation::Environment { digest: digest("names") },
+        Observation::Link { path: path("ws/current"), text: b"v1".to_vec() },
         Observation::Root { role: Role::Workspace, path: b"/home/a/ws".to_vec() },
         Observation::Presentation { options: b"--color=always".to_vec() },
     ]
@@ -489,6 +491,8 @@ fn observation() -> impl Strategy<Value = Observation> {
         ("[A-Z]{1,4}", proptest::option::of(bytes()))
             .prop_map(|(name, value)| Observation::Env { name, value }),
         bytes().prop_map(|path| Observation::Root { role: Role::Cargo, path }),
+        (role_path(), bytes()).prop_map(|(path, text)| Observation::Link { path, text }),
+        any::<u8>().prop_map(|number| Observation::Environment { digest: digest(&number.to_string()) }),
         bytes().prop_map(|options| Observation::Presentation { options }),
     ]
 }

@@ -24,7 +24,7 @@ use super::varint::{Reader, Writer};
 use crate::roles::{Role, RolePath};
 
 /// The version of this format. Older and newer ones are not read: the query is then new.
-pub const TRAIL_VERSION: u8 = 2;
+pub const TRAIL_VERSION: u8 = 3;
 
 /// More observations than a trail may have together. The largest build known here has
 /// compiles with 6,000 files.
@@ -121,6 +121,15 @@ fn write_observation(writer: &mut Writer, observation: &Observation, before: &mu
             write_role(writer, *role);
             writer.string(path);
         }
+        Observation::Environment { digest } => {
+            writer.bytes.push(8);
+            write_digest(writer, digest);
+        }
+        Observation::Link { path, text } => {
+            writer.bytes.push(9);
+            write_path(writer, path, before);
+            writer.string(text);
+        }
         Observation::Presentation { options } => {
             writer.bytes.push(6);
             writer.string(options);
@@ -190,6 +199,8 @@ fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Obs
         5 => Observation::Root { role: read_role(reader)?, path: reader.string()?.to_vec() },
         6 => Observation::Presentation { options: reader.string()?.to_vec() },
         7 => Observation::Directory { path: read_path(reader, before)? },
+        8 => Observation::Environment { digest: read_digest(reader)? },
+        9 => Observation::Link { path: read_path(reader, before)?, text: reader.string()?.to_vec() },
         _ => return None,
     })
 }

@@ -63,6 +63,10 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
             let shown = |value: &[u8]| if is_secret(name) { HIDDEN.to_owned() } else { text(value) };
             ("env", name.clone(), value.as_deref().map(shown))
         }
+        Observation::Environment { digest } => {
+            ("environment", "the environment".to_owned(), Some(digest.to_string()))
+        }
+        Observation::Link { path, text: says } => ("link", path.to_string(), Some(text(says))),
         Observation::Root { role, path } => ("root", role.dir_name(), Some(text(path))),
         Observation::Presentation { options } => {
             ("presentation", "message format".to_owned(), Some(text(options)))
@@ -106,6 +110,12 @@ impl fmt::Display for Change {
             }
             ("argument", Some(before), Some(now)) if name.starts_with("the ") => {
                 write!(f, "{name} is {}, and was {}", quoted(&now), quoted(&before))
+            }
+            ("environment", ..) => {
+                write!(
+                    f,
+                    "other variables are set than before, and a program was started that may read all of them"
+                )
             }
             ("presentation", ..) => write!(f, "messages are asked for in another form"),
             (_, None, Some(now)) => write!(f, "`{name}` is {}, and was not set", quoted(&now)),

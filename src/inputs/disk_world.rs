@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -212,6 +212,15 @@ impl World for DiskWorld {
 
     fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError> {
         self.listing_of(path).map_err(|source| WorldError { path: path.to_owned(), source })
+    }
+
+    fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError> {
+        match fs::read_link(path) {
+            Ok(text) => Ok(Some(text.into_os_string().into_vec())),
+            // Something else than a link is here.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absence(&error) => Ok(None),
+            Err(source) => Err(WorldError { path: path.to_owned(), source }),
+        }
     }
 }
 

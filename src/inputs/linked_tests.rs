@@ -287,9 +287,12 @@ fn key_15_the_linker_is_found_in_the_path_of_the_call() {
     // By its path, it needs no `PATH`.
     let named = format!("linker={}", cc.display());
     assert!(checkout.gather(&checkout.program(&[], &["-C", &named])).unwrap().contains_key("ws/bin/cc"));
-    // What a script runs is anybody's guess.
+    // A script counts by its content; what it reads is observed.
     write(checkout.dir.path(), "bin/cc", b"#!/bin/sh\nexec /usr/bin/cc \"$@\"\n");
-    assert!(checkout.refusal(&checkout.program(&[], &[])).contains("script"));
+    assert!(is_script(&cc) && !is_script(Path::new("/usr/bin/cc")));
+    assert_ne!(checkout.gather(&checkout.program(&[], &[])).unwrap(), after);
+    write(checkout.dir.path(), "bin/cc", b"#!/bin/sh\nexit 1\n");
+    assert!(checkout.refusal(&checkout.program(&[], &[])).contains("linker"));
     checkout.call.env = environment([("PATH", "/nowhere")]);
     assert!(checkout.refusal(&checkout.program(&[], &[])).contains("`cc`"));
 }

@@ -197,7 +197,6 @@ struct Places {
 impl Finder<'_> {
     /// The linker, encoded, and every path that the answer depends on.
     fn find(&self, flags: &[OsString]) -> Result<(Vec<u8>, Vec<PathBuf>), Bypass> {
-        self.refuse_script()?;
         let mut depends_on = vec![self.driver.to_owned()];
         let mut files = vec![self.driver.to_owned()];
         let mut library_dirs = Vec::new();
@@ -225,20 +224,6 @@ impl Finder<'_> {
         });
         depends_on.extend(files);
         Ok((value.0, depends_on))
-    }
-
-    fn refuse_script(&self) -> Result<(), Bypass> {
-        let mut start = [0; 2];
-        let real = self.driver.canonicalize();
-        let real = real.map_err(|error| unknown(&format!("`{}`: {error}", self.driver.display())))?;
-        let read = File::open(&real).and_then(|mut file| file.read(&mut start));
-        match read {
-            Err(error) => Err(unknown(&format!("`{}`: {error}", real.display()))),
-            Ok(_) if start == *b"#!" && !real.starts_with(CONTENT_ADDRESSED) => {
-                Err(unknown(&format!("`{}` is a script", real.display())))
-            }
-            Ok(_) => Ok(()),
-        }
     }
 
     /// Whether it is a linker, not a compiler that calls one.
@@ -347,6 +332,20 @@ fn decode(value: &[u8]) -> Option<Linker> {
         linker.library_dirs.push(reader.path()?);
     }
     Some(linker)
+}
+
+/// Whether a program is a script, which may read and run anything: what it does has to be observed.
+/// One whose path says what is in it, all the way down, is sound without.
+pub fn is_script(program: &Path) -> bool {
+    let mut start = [0; 2];
+    let Ok(real) = program.canonicalize() else { return true };
+    let read = File::open(&real).and_then(|mut file| file.read(&mut start));
+    !is_sealed(&real) && (read.is_err() || start == *b"#!")
+}
+
+/// Whether a path says what is in the file, all the way down.
+pub fn is_sealed(path: &Path) -> bool {
+    path.starts_with(CONTENT_ADDRESSED)
 }
 
 fn unknown(why: &str) -> Bypass {

@@ -34,6 +34,7 @@ pub use env::is_keyed;
 pub use facts::FACTS_MAX;
 pub use find_roots::{RootSettings, roots};
 pub use gather::{GatherSettings, gather};
+pub use linker::{is_script, is_sealed};
 pub use memos::MEMOS_MAX;
 pub use process::{Answer, answer};
 pub use stamp::{CLOCK_GRAIN, Inode, Stamp};

@@ -41,4 +41,7 @@ pub trait World: Send + Sync {
     /// The names in a directory and the kind of each entry (file, directory, symbolic link, other),
     /// as one digest; `None` if there is no directory.
     fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError>;
+
+    /// What the symbolic link at this path says; `None` if there is none.
+    fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError>;
 }

@@ -16,12 +16,12 @@ use super::origin::{ResultOrigin, Uploads, result_of};
 use super::outcome::{Difference, Found, Miss};
 use super::quarantine::is_quarantined;
 use super::trails::{learn, read_trail, read_uploaded_trail};
-use crate::action::{Observation, ObservationSet, SETS_MAX, Task, Trail};
+use crate::action::{CallEnv, Observation, ObservationSet, SETS_MAX, Task, Trail, names_digest};
 use crate::inputs::{FileState, World};
 use crate::roles::{Form, RolePath};
 
-/// The variables of a call, by name.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+/// The variables of a call.
+pub type Env<'a> = &'a dyn CallEnv;
 
 /// A set this far back is taken to the front when it is used, so that it is not dropped
 /// next. Those before it stay where they are: a hit should not have to write.
@@ -156,6 +156,10 @@ impl<'a> View<'a> {
             | Observation::Directory { path } => self.file(path)?,
             Observation::Listing { path, .. } => self.listing(path)?,
             Observation::Env { name, value } => Some(self.variable(name, value.as_deref())),
+            Observation::Environment { .. } => {
+                Some(Observation::Environment { digest: names_digest(self.env) })
+            }
+            Observation::Link { path, .. } => self.link(path)?,
             Observation::Root { role, .. } => self
                 .task
                 .roots
@@ -204,10 +208,17 @@ impl<'a> View<'a> {
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
     }
 
+    fn link(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
+        let Some(place) = self.task.roots.locate(path) else { return Ok(None) };
+        let text = self.world.link(&place)?;
+        let text = text.and_then(|text| self.task.roots.generalise(&text, Form::Value));
+        Ok(text.map(|text| Observation::Link { path: path.clone(), text }))
+    }
+
     /// A variable's value as it would be noted now. Where a mere locator was noted, with
     /// stand-ins, a value that has become the same is one again (KEY-07).
     fn variable(&self, name: &str, before: Option<&[u8]>) -> Observation {
-        let value = (self.env)(name);
+        let value = self.env.value(name);
         let general = |value: &Vec<u8>| self.task.roots.generalise(value, Form::Value);
         let value = value.map(|value| match (before, general(&value)) {
             (Some(before), Some(general)) if before == general => general,

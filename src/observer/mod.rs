@@ -5,6 +5,7 @@
 //! the notes mean is `publish`'s business. Invariant: where anything is in doubt, nothing is
 //! loaded and the compiler runs as ever.
 
+mod known;
 mod library;
 mod record;
 mod system;

@@ -32,7 +32,7 @@ const NOTE_BYTES: usize = 24;
 /// What a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// A program has begun.
+    /// A program has begun. The value is its working directory.
     Started,
     /// A library that is loaded into it.
     Loaded,
@@ -70,7 +70,7 @@ pub struct Note {
     pub outcome: Outcome,
     /// A path, absolute, or the name of a variable.
     pub name: Vec<u8>,
-    /// The variable's value.
+    /// The variable's value, or what else belongs to a kind.
     pub value: Vec<u8>,
 }
 

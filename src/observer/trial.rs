@@ -3,7 +3,8 @@
 //! The library is made for one C library. A toolchain may bring another: an older one ends a
 //! program that is to load what it does not know, and one for another processor says so on
 //! standard error. Each program that a compile starts is asked for its version, with the
-//! library and without; where that makes a difference, it is not observed.
+//! library and without; where that makes a difference, it is not observed. The answer also says
+//! whether it is a compiler or a linker (see `known`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::known::is_compiler_or_linker;
 use super::library::Unavailable;
+use super::record::parse;
 use super::watch::Watch;
 use crate::inputs::answer;
 use crate::invocation::Environment;
@@ -57,10 +60,19 @@ struct Program {
     changed: (i64, i64),
 }
 
+/// What a trial has shown of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trial {
+    /// Whether it says the same with the library as without.
+    pub(super) bears: bool,
+    /// Whether it is a compiler or a linker, by its content.
+    pub(super) is_known: bool,
+}
+
 /// What was found out about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    Bears(bool),
+    Known(Trial),
     /// Nothing yet, so many times.
     Silent(u32),
 }
@@ -70,19 +82,19 @@ enum Verdict {
 pub(super) struct Trials(Mutex<HashMap<Program, Verdict>>);
 
 impl Trials {
-    /// Whether this program says the same with the library as without.
-    pub(super) fn bears(
+    /// What is known of this program, which is tried if that is nothing yet.
+    pub(super) fn of(
         &self,
         program: &Path,
         env: &Environment,
         watch: &dyn Fn() -> Result<Watch, Unavailable>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Trial, Trouble> {
         let silent = |source| Trouble::Silent { path: program.to_owned(), source };
         let known = Program::at(program).map_err(silent)?;
         // Held over the trial: of several calls that come at once, one tries.
         let mut verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let silences = match verdicts.get(&known) {
-            Some(Verdict::Bears(bears)) => return Ok(*bears),
+            Some(Verdict::Known(trial)) => return Ok(*trial),
             Some(Verdict::Silent(times)) => times + 1,
             None => 1,
         };
@@ -90,22 +102,22 @@ impl Trials {
             verdicts.clear();
         }
         let watch = watch().map_err(Trouble::Unavailable)?;
-        let bears = match is_the_same(program, env, &watch) {
-            Ok(bears) => bears,
+        let trial = match try_out(program, env, &watch) {
+            Ok(trial) => trial,
             Err(error) if silences < SILENCES_MAX => {
                 verdicts.insert(known, Verdict::Silent(silences));
                 return Err(silent(error));
             }
-            Err(_) => false,
+            Err(_) => Trial { bears: false, is_known: false },
         };
-        if !bears {
+        if !trial.bears {
             tracing::info!(
                 "compilers that start `{}` are not observed: it does not bear it",
                 program.display()
             );
         }
-        verdicts.insert(known, Verdict::Bears(bears));
-        Ok(bears)
+        verdicts.insert(known, Verdict::Known(trial));
+        Ok(trial)
     }
 }
 
@@ -122,12 +134,20 @@ impl Program {
 }
 
 /// Neither answer need be a good one: some linkers want to be called by another name.
-fn is_the_same(program: &Path, env: &Environment, watch: &Watch) -> io::Result<bool> {
+fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::Result<Trial> {
     let ask = |watch: Option<&Watch>| {
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(env.iter());
         command.envs(watch.map(Watch::variables).unwrap_or_default());
         answer(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
     };
-    Ok(ask(None)? == ask(Some(watch))?)
+    let (plain, watched) = (ask(None)?, ask(Some(watch))?);
+    let bears = plain == watched;
+    let is_known = || {
+        let notes = parse(&watch.read()?).unwrap_or_default();
+        let said = [watched.stdout, watched.stderr].concat();
+        let program = fs::canonicalize(program)?;
+        io::Result::Ok(is_compiler_or_linker(&program, &fs::read(&program)?, &said, &notes))
+    };
+    Ok(Trial { bears, is_known: bears && is_known()? })
 }

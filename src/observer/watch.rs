@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::library::{self, Unavailable, install};
 use super::record;
-use super::trial::{self, Trials};
+use super::trial::{self, Trial, Trials};
 use crate::invocation::Environment;
 
 /// The dynamic linker's list of libraries to load before all others.
@@ -68,15 +68,22 @@ impl Observer {
     pub fn watch(&self, programs: &[PathBuf], env: &Environment) -> Watching {
         // A trial has a record of its own: what it asks for is none of the compile's business.
         let watch = || self.try_watch(env.get(PRELOAD));
+        let mut known = Vec::new();
         for program in programs {
-            match self.trials.bears(program, env, &watch) {
-                Ok(true) => {}
-                Ok(false) => return Watching::Without,
+            match self.trials.of(program, env, &watch) {
+                Ok(Trial { bears: true, is_known }) => known.extend(is_known.then(|| program.clone())),
+                Ok(Trial { bears: false, .. }) => return Watching::Without,
                 Err(trial::Trouble::Unavailable(why)) => return self.unavailable(&why),
                 Err(why) => return Watching::Failed(why.to_string()),
             }
         }
-        watch().map_or_else(|why| self.unavailable(&why), Watching::With)
+        match watch() {
+            Ok(mut watch) => {
+                watch.known = known;
+                Watching::With(watch)
+            }
+            Err(why) => self.unavailable(&why),
+        }
     }
 
     /// What is so for good is logged once.
@@ -98,7 +105,7 @@ impl Observer {
         let library = install(&self.dir)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = self.dir.join(format!("record-{}-{number}", std::process::id()));
-        let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record };
+        let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record, known: Vec::new() };
         // Another process of this number may have died and left one.
         let _ = fs::remove_file(&watch.record);
         record::create(&watch.record).map_err(|error| failed(&watch.record, error))?;
@@ -141,6 +148,17 @@ pub struct Watch {
     library: PathBuf,
     preloaded: Option<OsString>,
     record: PathBuf,
+    known: Vec<PathBuf>,
+}
+
+impl Watching {
+    /// The programs among those that were named which are known as compilers and linkers.
+    pub fn known(&self) -> &[PathBuf] {
+        match self {
+            Watching::With(watch) => &watch.known,
+            Watching::Without | Watching::Failed(_) => &[],
+        }
+    }
 }
 
 impl Watch {

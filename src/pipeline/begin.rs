@@ -26,7 +26,7 @@ use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
 use crate::config::{CallConfigs, CompileSettings};
 use crate::events::{Event, Outcome, Phase, UPLOADED};
-use crate::inputs::{DiskWorld, InputKind};
+use crate::inputs::{DiskWorld, InputKind, is_script};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError, ResultOrigin, Uploads};
 use crate::observer::{Observer, Watching};
@@ -231,8 +231,7 @@ impl Pipeline {
 
     /// What an earlier run of this left, if the world is still as that one saw it.
     pub(super) fn find(&self, call: &Call, prepared: &Prepared, store: &Store) -> Result<Found, LookupError> {
-        let variable = |name: &str| call.env.get(name).map(|value| value.as_bytes().to_vec());
-        lookup::find(&prepared.task, &variable, self.world(), store.actions(), self.uploads)
+        lookup::find(&prepared.task, &call.env, self.world(), store.actions(), self.uploads)
     }
 
     /// A hit's answer; one in so many is looked into afterwards.
@@ -354,19 +353,26 @@ impl Pipeline {
         let linkers = linkers.filter_map(|input| task.roots.locate(&input.path)).filter(is_program);
         let programs: Vec<PathBuf> =
             std::iter::once(inputs.toolchain.driver.clone()).chain(linkers).collect();
-        self.observer.watch(&programs, &call.env)
+        let watching = self.observer.watch(&programs, &call.env);
+        let script = programs.iter().skip(1).find(|program| is_script(program));
+        match (watching, script) {
+            (Watching::Without, Some(script)) => {
+                Watching::Failed(format!("the linker `{}` is a script", script.display()))
+            }
+            (watching, _) => watching,
+        }
     }
 
     /// Leads, or follows a call that compiles the same as far as can be told before: one whose
     /// modules are others has nothing to wait for.
     fn flight(&self, store: &Store, asked: &Asked, key: &FlightKey) -> Boarding<FlightKey, Outlook> {
         let task = &asked.prepared.task;
-        let variable = |name: &str| asked.call.env.get(name).map(|value| value.as_bytes().to_vec());
+        let env = &asked.call.env;
         let (world, actions) = (self.world(), store.actions());
         // What cannot be told makes it wait: it looks again afterwards.
-        let outlook = lookup::outlook(task, &variable, world, actions).unwrap_or_default();
+        let outlook = lookup::outlook(task, env, world, actions).unwrap_or_default();
         self.flights.board_if(key, Arc::new(outlook), |leader| {
-            lookup::shares_outlook(task, &variable, world, leader).unwrap_or(true)
+            lookup::shares_outlook(task, env, world, leader).unwrap_or(true)
         })
     }
 

@@ -1,6 +1,5 @@
 //! After the compiler: the call is put on record, and its result goes into the store.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -130,7 +129,6 @@ impl Pipeline {
         };
         let in_cwd = |path: &PathBuf| ticket.call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
-        let variable = |name: &str| ticket.call.env.get(name).map(|value| value.as_bytes().to_vec());
         let temp_dir = ticket.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
         let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
         let watched = record.as_ref().map(|record| Watched {
@@ -141,7 +139,8 @@ impl Pipeline {
             observer: self.observer.dir(),
             temp_dir,
             is_keyed: &is_keyed,
-            variable: &variable,
+            env: &ticket.call.env,
+            known_linkers: ticket.watching.known(),
         });
         let complete = |seen: &[action::Observation]| action::complete(query, seen);
         let publication = Publication {

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::refusal::Refusal;
+use crate::action::is_of_the_call;
 use crate::observer::{Kind, Note, Outcome};
 use crate::roles::normalise;
 
@@ -27,6 +28,10 @@ pub(super) enum Asked {
     Made(PathBuf),
     /// A variable, with its value if it was set.
     Variable(String, Option<Vec<u8>>),
+    /// All variables may have been read.
+    Environment,
+    /// The name of this directory may have been read.
+    Stand(PathBuf),
 }
 
 /// What is known of a compile besides its notes.
@@ -48,8 +53,11 @@ pub(super) struct Known<'a> {
     pub(super) outputs: &'a [PathBuf],
     /// Whether a file is an input of the key, or stands in the dep-info.
     pub(super) is_input: &'a dyn Fn(&Path) -> bool,
-    /// Whether a program is part of the link toolchain.
+    /// Whether a program is a compiler or a linker of the link toolchain, and known as one by
+    /// its content.
     pub(super) is_linker: &'a dyn Fn(&Path) -> bool,
+    /// Whether a file is a linker's script whose path says all that is in it.
+    pub(super) is_sealed_script: &'a dyn Fn(&Path) -> bool,
     /// Whether a variable is in the key already.
     pub(super) is_keyed: &'a dyn Fn(&str) -> bool,
     /// The call's environment.
@@ -65,7 +73,7 @@ enum Program {
     Compiler,
     /// The toolchain's linker, or the system's.
     Linker,
-    /// What a proc macro started.
+    /// Anything else: what a proc macro started, or a program that calls the linker.
     Other,
 }
 
@@ -128,23 +136,6 @@ const OF_RUSTC: &[&str] = &[
     "RUST_MIN_STACK",
     "RUST_TARGET_PATH",
     "VCINSTALLDIR",
-];
-
-/// What is different for every call, terminal or shell.
-const OF_THE_CALL: &[&str] = &[
-    "COLORTERM",
-    "COLUMNS",
-    "LD_LIBRARY_PATH",
-    "LINES",
-    "LLVM_PROFILE_FILE",
-    "OLDPWD",
-    "PWD",
-    "SHLVL",
-    "TEMP",
-    "TERM",
-    "TMP",
-    "TMPDIR",
-    "_",
 ];
 
 /// Files of the system that every program comes by, whatever it does.
@@ -239,14 +230,10 @@ pub const LEFT_OUT: &[Rule] = &[
         what: "where a linker looked, other than for what it found unexpectedly",
         holds: |seen, _| {
             seen.program == Program::Linker
+                && seen.is_file()
                 && (matches!(seen.kind, Kind::Looked | Kind::Listed) || seen.outcome != Outcome::There)
         },
         why: "libraries are resolved as it would, for every call, before anything else",
-    },
-    Rule {
-        what: "a linker's variables",
-        holds: |seen, _| seen.program == Program::Linker && seen.kind == Kind::Variable,
-        why: "those that it obeys are in the key",
     },
     Rule {
         what: "variables that rustc itself asks for",
@@ -261,9 +248,8 @@ pub const LEFT_OUT: &[Rule] = &[
     Rule {
         what: "variables of the call, the terminal or the shell, and of kache",
         holds: |seen, _| {
-            seen.is_named(OF_THE_CALL)
-                || seen.name.starts_with("KACHE_")
-                || crate::observer::is_own_variable(seen.name)
+            seen.kind == Kind::Variable
+                && (is_of_the_call(seen.name) || crate::observer::is_own_variable(seen.name))
         },
         why: "they differ from call to call; PATH finds programs, which count by content",
     },
@@ -311,12 +297,14 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
         .map(|note| normalise(Path::new(OsStr::from_bytes(&note.name))))
         .collect();
     let mut programs = Programs::default();
+    let mut imports = Imports::default();
     let mut asked = BTreeSet::new();
     // Where a linker looked in vain, in case it finds the same library elsewhere.
     let mut in_vain: Vec<PathBuf> = Vec::new();
     let mut found: HashSet<Vec<u8>> = HashSet::new();
     for note in notes {
         let program = programs.of(note, known);
+        imports.watch(note, program, known);
         let seen = seen(note, program, &own)?;
         if LEFT_OUT.iter().any(|rule| (rule.holds)(&seen, known)) {
             if program == Program::Linker && seen.is_file() && seen.outcome == Outcome::Absent && !seen.is_own
@@ -332,6 +320,7 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     }
     let is_found = |path: &PathBuf| library_name(path).is_some_and(|name| found.contains(&name));
     asked.extend(in_vain.into_iter().filter(is_found).map(Asked::Absence));
+    asked.extend(imports.end());
     Ok(programs.has_compiler.then_some(asked))
 }
 
@@ -339,6 +328,41 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
 fn library_name(path: &Path) -> Option<Vec<u8>> {
     let name = path.file_name()?.as_bytes();
     Some(name.split(|byte| *byte == b'.').next()?.to_vec())
+}
+
+/// What programs learn when they begin, whatever they ask for afterwards: nobody can tell which
+/// of the variables that a shell has imported its script looks at, and it knows where it stands.
+#[derive(Default)]
+struct Imports {
+    /// Where each process stands whose program is not known as a compiler or a linker.
+    stands: HashMap<u32, PathBuf>,
+    asked: BTreeSet<Asked>,
+}
+
+impl Imports {
+    fn watch(&mut self, note: &Note, program: Program, known: &Known<'_>) {
+        let path = |bytes: &[u8]| normalise(Path::new(OsStr::from_bytes(bytes)));
+        match note.kind {
+            Kind::Started => {
+                // The process may have run another program before.
+                self.asked.extend(self.stands.remove(&note.process).map(Asked::Stand));
+                if program == Program::Other {
+                    self.asked.insert(Asked::Environment);
+                    self.stands.insert(note.process, path(&note.value));
+                }
+            }
+            Kind::Read if (known.is_sealed_script)(&path(&note.name)) => {
+                self.stands.remove(&note.process);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(self) -> BTreeSet<Asked> {
+        let Imports { stands, mut asked } = self;
+        asked.extend(stands.into_values().filter(|stand| stand.is_absolute()).map(Asked::Stand));
+        asked
+    }
 }
 
 /// Which program each process runs.

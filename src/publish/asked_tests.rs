@@ -49,6 +49,7 @@ fn all(notes: &[&str]) -> Result<Option<Vec<Asked>>, Refusal> {
         outputs: &[PathBuf::from("/ws/target/deps/libx-1.rlib"), PathBuf::from("/ws/target/deps/x-1.d")],
         is_input: &|path| [Path::new("/ws/src/lib.rs"), Path::new("/usr/lib/crt1.o")].contains(&path),
         is_linker: &|path| path == Path::new(CC),
+        is_sealed_script: &|path| path == Path::new("/nix/store/cc"),
         is_keyed: &|name| name.starts_with("CARGO_PKG_"),
         variable: &|name| (name == "SET").then(|| b"value".to_vec()),
     };
@@ -160,6 +161,7 @@ fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
             outputs: &[],
             is_input: &|_| false,
             is_linker: &|_| false,
+            is_sealed_script: &|_| false,
             is_keyed: &|_| false,
             variable: &|_| None,
         };
@@ -185,8 +187,20 @@ fn key_04_without_the_compilers_own_notes_nothing_is_known() {
 #[test]
 fn key_23_what_a_macro_starts_counts_and_is_observed() {
     check(
-        &["2 start + /usr/bin/git", "2 load + /lib/libc.so.6", "2 read + /ws/.git/HEAD", "2 env - GIT_DIR"],
-        &[place("/usr/bin/git"), place("/lib/libc.so.6"), place("/ws/.git/HEAD"), variable("GIT_DIR", None)],
+        &[
+            "2 start + /usr/bin/git=/ws",
+            "2 load + /lib/libc.so.6",
+            "2 read + /ws/.git/HEAD",
+            "2 env - GIT_DIR",
+        ],
+        &[
+            place("/usr/bin/git"),
+            place("/lib/libc.so.6"),
+            place("/ws/.git/HEAD"),
+            variable("GIT_DIR", None),
+            Asked::Environment,
+            Asked::Stand("/ws".into()),
+        ],
     );
 }
 
@@ -202,12 +216,12 @@ fn key_14_key_15_of_a_linker_what_it_reads_counts() {
             "2 env - PATH",
             "2 env - LPATH",
         ],
-        &[place(CC), place("/usr/lib/libbfd.so")],
+        &[place(CC), place("/usr/lib/libbfd.so"), variable("LPATH", None)],
     );
     // The toolchain's own.
     check(
         &["2 start + /sysroot/lib/rustlib/bin/rust-lld", "2 look - /usr/lib/x", "2 env - LLD_VERSION"],
-        &[],
+        &[variable("LLD_VERSION", None)],
     );
     // Where a library that it found unexpectedly might have been instead.
     check(
@@ -219,5 +233,32 @@ fn key_14_key_15_of_a_linker_what_it_reads_counts() {
             "2 read + /two/libz.so.1",
         ],
         &[absence("/one/libz.so"), absence("/one/libz.a"), place("/two/libz.so.1")],
+    );
+}
+
+#[test]
+fn key_15_a_program_that_calls_the_linker_is_observed_like_any_other() {
+    check(
+        &[
+            "2 start + /ws/cc=/ws",
+            "2 look - /ws/flags",
+            "2 env - FLAGS",
+            &format!("2 start + {CC}=/ws"),
+            "2 look - /x",
+        ],
+        &[
+            place("/ws/cc"),
+            absence("/ws/flags"),
+            variable("FLAGS", None),
+            Asked::Environment,
+            Asked::Stand("/ws".into()),
+            place(CC),
+        ],
+    );
+    // A linker's script in a store whose paths say what is in them does nothing with the name of
+    // its directory.
+    check(
+        &["2 start + /bin/bash=/ws", "2 read + /nix/store/cc", "2 env - NIX_LDFLAGS"],
+        &[place("/bin/bash"), place("/nix/store/cc"), variable("NIX_LDFLAGS", None), Asked::Environment],
     );
 }

@@ -24,7 +24,14 @@ was anything.
 | a directory's entries | their names, and whether each is a file, a directory or a symbolic link |
 | a variable | its value; unset, empty and set are three things |
 | a program that is started, and its libraries | their content |
+| the environment of a program that is started, unless it is known as a compiler or a linker | all variables of the call, and that no others are set |
+| the working directory of such a program | what it made is good only where the checkout has this path |
 | a library that a linker finds where nobody expected it | its content, and the places before it |
+
+Compilers and linkers are known by their content: a program that starts nothing else when it is asked
+for its version, and answers as gcc, clang, ld, gold, lld, mold or wild do. Of these, the variables and
+files count that they ask for. Everything else, a script that is called `cc` included, is observed like
+what a macro starts. A linker's script in `/nix/store` is not bound to its directory.
 
 A compile that leaves a file behind which a hit would not make is not stored, and the report names the
 file: `it also makes …`. One that asks for more than 8 MiB of notes hold is not stored either. What was

@@ -45,6 +45,10 @@ impl World for Disk {
     fn listing(&self, _path: &Path) -> Result<Option<Digest>, WorldError> {
         Ok(None)
     }
+
+    fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError> {
+        Ok(fs::read_link(path).ok().map(|text| text.into_os_string().into_encoded_bytes()))
+    }
 }
 
 /// A directory with a store in it.
@@ -244,8 +248,7 @@ impl Checkout<'_> {
     }
 
     pub(crate) fn find(&self) -> Found {
-        let env = |name: &str| self.env.get(name).map(|value| value.clone().into_bytes());
-        find(&self.task(), &env, &Disk, self.house.store.actions(), Uploads::Ignored).unwrap()
+        find(&self.task(), &self.env, &Disk, self.house.store.actions(), Uploads::Ignored).unwrap()
     }
 
     pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {

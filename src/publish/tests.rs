@@ -691,11 +691,15 @@ fn sto_08_what_cannot_be_told_is_no_agreement() {
         fn listing(&self, _path: &Path) -> Result<Option<Digest>, crate::inputs::WorldError> {
             Ok(None)
         }
+        fn link(&self, _path: &Path) -> Result<Option<Vec<u8>>, crate::inputs::WorldError> {
+            Ok(None)
+        }
     }
     let house = House::new();
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
-    let found = find(&checkout.task(), &|_| None, &Blind, house.store.actions(), Uploads::Ignored);
+    let nothing = std::collections::BTreeMap::new();
+    let found = find(&checkout.task(), &nothing, &Blind, house.store.actions(), Uploads::Ignored);
     assert!(found.is_err());
     assert!(matches!(checkout.find(), Found::Hit { .. }), "nothing was deleted");
 }

@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::asked::{Asked, Known, asked};
 use super::observe::{Trouble, changed_since, observe_file};
 use super::refusal::Refusal;
-use crate::action::{Observation, Task};
-use crate::inputs::{FileState, Input, InputKind, World};
+use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
+use crate::inputs::{FileState, Input, InputKind, World, is_sealed};
 use crate::observer;
 use crate::restore::dates::place_of;
-use crate::roles::{Form, normalise};
+use crate::roles::{Form, Root, normalise};
 
 /// More than this is not kept of one compile: a hit has to look at all of it.
 const OBSERVATIONS_MAX: usize = 20_000;
@@ -35,7 +36,9 @@ pub struct Watched<'a> {
     /// Whether the key looks at a variable whatever is observed.
     pub is_keyed: &'a dyn Fn(&str) -> bool,
     /// The call's environment.
-    pub variable: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    pub env: &'a dyn CallEnv,
+    /// Programs that are known as compilers and linkers by their content.
+    pub known_linkers: &'a [PathBuf],
 }
 
 /// What the dep-info names, and what is therefore observed already.
@@ -65,6 +68,7 @@ pub(super) fn observe_watched(
     let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
     let [sysroot, observer, temp_dir] = [watched.sysroot, watched.observer, watched.temp_dir].map(normalise);
     let files = Files::new(task, inputs, &named.files);
+    let known_linkers: HashSet<PathBuf> = watched.known_linkers.iter().map(|path| real(path)).collect();
     // What `env!` asks for is known from the dep-info, and there whether it only locates (KEY-07).
     let is_named = |name: &str| named.variables.iter().any(|known| known == name.as_bytes());
     let known = Known {
@@ -76,16 +80,18 @@ pub(super) fn observe_watched(
         is_temporary: &|path| is_temporary(task, &temp_dir, path),
         outputs: &outputs,
         is_input: &|path| files.all.contains(path) || files.all.contains(&real(path)),
-        is_linker: &|path| files.linkers.contains(path),
+        is_linker: &|path| files.linkers.contains(path) && known_linkers.contains(path),
         is_keyed: &|name| is_named(name) || (watched.is_keyed)(name),
-        variable: watched.variable,
+        is_sealed_script: &|path| files.linkers.contains(path) && is_sealed(&real(path)),
+        variable: &|name| watched.env.value(name),
     };
     let Some(asked) = asked(&notes, &known)? else { return Ok(Vec::new()) };
     if asked.len() > OBSERVATIONS_MAX {
         let why = format!("{} files and variables were asked for beside the known ones", asked.len());
         return Err(Refusal::UnknownInputs(why).into());
     }
-    let looker = Looker { task, started, world, temp_dir: &temp_dir };
+    let is_keyed = known.is_keyed;
+    let looker = Looker { task, started, world, temp_dir: &temp_dir, env: watched.env, is_keyed };
     looker.look(asked)
 }
 
@@ -129,6 +135,8 @@ struct Looker<'a> {
     started: SystemTime,
     world: &'a dyn World,
     temp_dir: &'a Path,
+    env: &'a dyn CallEnv,
+    is_keyed: &'a dyn Fn(&str) -> bool,
 }
 
 impl Looker<'_> {
@@ -149,6 +157,8 @@ impl Looker<'_> {
                 Asked::Listing(path) => seen.extend(self.listing(path)?),
                 Asked::Made(path) => refuse_if_there(path)?,
                 Asked::Variable(name, value) => seen.push(self.variable(name, value)?),
+                Asked::Environment => seen.extend(self.environment()?),
+                Asked::Stand(dir) => seen.extend(self.stand(&dir)),
             }
         }
         let there = directories.into_iter().filter(|path| !self.is_there_anyway(path));
@@ -186,6 +196,40 @@ impl Looker<'_> {
         }
         let path = self.task.roots.role_path(&self.task.cwd, &path);
         Ok(Some(Observation::Listing { path, digest }))
+    }
+
+    /// Every variable, and that no other one is set.
+    fn environment(&self) -> Result<Vec<Observation>, Refusal> {
+        let mut seen = vec![Observation::Environment { digest: names_digest(self.env) }];
+        for name in self.env.names().into_iter().filter(|name| is_imported(name)) {
+            let Ok(name) = String::from_utf8(name) else {
+                return Err(Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()));
+            };
+            if !(self.is_keyed)(&name) {
+                let value = self.env.value(&name);
+                seen.push(self.variable(name, value)?);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whoever knows the name of a directory can make anything of it, so the result is good where
+    /// the roots are that this name tells of: the one that holds it, or those that lie in it.
+    fn stand(&self, dir: &Path) -> Vec<Observation> {
+        if is_temporary(self.task, self.temp_dir, dir) {
+            return Vec::new();
+        }
+        let holder = self.task.roots.role_path(&self.task.cwd, dir).role();
+        let is_named = |root: &&Root| root.role == holder || normalise(&root.dir).starts_with(dir);
+        let bound = |root: &Root| Observation::Root {
+            role: root.role,
+            path: root.dir.as_os_str().as_bytes().to_vec(),
+        };
+        // Every path begins with `/`.
+        if dir == Path::new("/") {
+            return Vec::new();
+        }
+        self.task.roots.iter().filter(is_named).map(bound).collect()
     }
 
     /// Paths of roots have stand-ins, as in the variables of the key: what is found by them is

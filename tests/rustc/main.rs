@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
 mod acting;
+mod asked;
 mod crates;
 mod crowd;
 mod editing;

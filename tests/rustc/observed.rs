@@ -37,11 +37,11 @@ impl<'h> Asking<'h> {
         Asking { home, tree, variable: None }
     }
 
-    fn set(&mut self, name: &'static str, value: &'static str) {
+    pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
         self.variable = Some((name, value));
     }
 
-    fn step(&self, step: Step<'h>) -> Step<'h> {
+    pub(crate) fn step(&self, step: Step<'h>) -> Step<'h> {
         self.variable.iter().fold(step, |step, (name, value)| step.env(name, value))
     }
 
@@ -176,7 +176,11 @@ fn key_23_a_program_that_a_macro_starts_is_observed() {
     a.misses("12");
     b.misses("13");
     a.hits("12");
+    b.hits("13");
+    // A shell knows the name of its directory and may have made anything of it, so what was found
+    // out in one checkout is not good in another (KEY-07).
     b.tree.write("more.txt", "2");
+    b.misses("12");
     b.hits("12");
 }
 

@@ -1,0 +1,103 @@
+//! All variables of a call, for what reads all of them at once (KEY-23).
+//!
+//! A shell imports every variable that it is started with and asks for none of them by name.
+//! What such a program may have seen is every variable of the call, and that no other one is
+//! set. Only what differs from call to call is left out: nothing would ever be found otherwise.
+
+use kache_cas::{Digest, DigestFunction};
+
+/// The variables of a call.
+pub trait CallEnv {
+    /// The value of a variable; `None` where it is not set.
+    fn value(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// The names of all variables that are set.
+    fn names(&self) -> Vec<Vec<u8>>;
+}
+
+impl CallEnv for crate::invocation::Environment {
+    fn value(&self, name: &str) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt as _;
+        self.get(name).map(|value| value.as_bytes().to_vec())
+    }
+
+    fn names(&self) -> Vec<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt as _;
+        self.iter().map(|(name, _)| name.as_bytes().to_vec()).collect()
+    }
+}
+
+#[cfg(test)]
+impl CallEnv for std::collections::BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<Vec<u8>> {
+        self.get(name).map(|value| value.clone().into_bytes())
+    }
+
+    fn names(&self) -> Vec<Vec<u8>> {
+        self.keys().map(|name| name.clone().into_bytes()).collect()
+    }
+}
+
+/// What is different for every call, terminal or shell.
+const OF_THE_CALL: &[&str] = &[
+    "COLORTERM",
+    "COLUMNS",
+    "LD_LIBRARY_PATH",
+    "LINES",
+    "LLVM_PROFILE_FILE",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "TEMP",
+    "TERM",
+    "TMP",
+    "TMPDIR",
+    "_",
+];
+
+/// The jobserver's file descriptors, which cargo hands to what it starts, and what the observer
+/// adds. Programs read these by name in every compile.
+const OF_THE_BUILD: &[&str] = &["CARGO_MAKEFLAGS", "LD_PRELOAD", "MAKEFLAGS", "MFLAGS", "__KACHE_RECORD"];
+
+/// Whether a variable differs from call to call, and therefore never counts by its value.
+pub fn is_of_the_call(name: &str) -> bool {
+    OF_THE_CALL.contains(&name) || name.starts_with("KACHE_")
+}
+
+/// Whether a variable counts where all variables do.
+pub fn is_imported(name: &[u8]) -> bool {
+    std::str::from_utf8(name).map_or(true, |name| !is_of_the_call(name) && !OF_THE_BUILD.contains(&name))
+}
+
+/// Which variables are set, as one digest.
+pub fn names_digest(env: &dyn CallEnv) -> Digest {
+    let mut names = env.names();
+    names.retain(|name| is_imported(name));
+    names.sort_unstable();
+    // No name has a zero in it.
+    Digest::of(DigestFunction::Blake3, &names.join(&0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::Environment;
+
+    fn digest(names: &[&str]) -> Digest {
+        let env: Environment = names.iter().map(|name| (*name, "value")).collect();
+        names_digest(&env)
+    }
+
+    #[test]
+    fn key_23_a_variable_that_appears_is_seen_where_all_count() {
+        assert_eq!(digest(&["A", "B"]), digest(&["B", "A"]));
+        assert_ne!(digest(&["A"]), digest(&["A", "B"]));
+        assert_ne!(digest(&["A"]), digest(&[]));
+        assert_ne!(digest(&["A", "B"]), digest(&["AB"]));
+        // What differs from call to call says nothing of the project.
+        assert_eq!(
+            digest(&["A"]),
+            digest(&["A", "PWD", "SHLVL", "CARGO_MAKEFLAGS", "KACHE_LOG", "LD_PRELOAD"])
+        );
+    }
+}
