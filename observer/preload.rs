@@ -15,6 +15,11 @@
 
 #![no_std]
 
+mod kernel_places;
+mod libraries;
+mod walks;
+mod writes;
+
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
 use core::ptr::{self, null, null_mut};
@@ -58,7 +63,7 @@ enum Kind {
     Loaded = 2,
     /// A file that was opened to be read.
     Read = 3,
-    /// A file that was opened to be written, or came to be otherwise.
+    /// Something that came to be, or lost what was in it before.
     Written = 4,
     /// A place that was asked about.
     Looked = 5,
@@ -66,6 +71,14 @@ enum Kind {
     Listed = 6,
     /// A variable: its name, and its value if it is set.
     Variable = 7,
+    /// A file that was there when it was opened to be written, and that keeps what is in it.
+    Updated = 20,
+    /// A symbolic link that was read.
+    Link = 21,
+    /// A library that the program has loaded after it had begun.
+    Added = 22,
+    /// A function of this name, which reads what nobody sees.
+    Hidden = 23,
 }
 
 /// How it went.
@@ -115,21 +128,10 @@ unsafe extern "C" {
     static environ: *const *const c_char;
     fn __errno_location() -> *mut c_int;
     fn abort() -> !;
-    fn dl_iterate_phdr(
-        each: extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int,
-        data: *mut c_void,
-    ) -> c_int;
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
     fn mmap(at: *mut c_void, len: usize, access: c_int, flags: c_int, fd: c_int, offset: c_long) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
-}
-
-/// The beginning of the C library's `dl_phdr_info`.
-#[repr(C)]
-struct LoadedObject {
-    addr: usize,
-    name: *const c_char,
 }
 
 #[panic_handler]
@@ -260,15 +262,15 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
         (true, ENOENT | ENOTDIR) => ABSENT,
         (true, _) => FAILED,
     };
-    let is_system = [&b"/proc/"[..], b"/sys/", b"/dev/"].iter().any(|start| path.starts_with(start));
-    if path.first() == Some(&b'/') {
-        if !is_system {
-            note(kind, outcome, &[path], &[]);
-        }
+    if kernel_places::may_be(path) {
+        note_kernel_place(kind, outcome, &[path]);
+    } else if path.first() == Some(&b'/') {
+        note(kind, outcome, &[path], &[]);
     } else {
         let mut buffer = [0u8; PATH_BYTES_MAX];
         if let Some(dir) = directory(dir, &mut buffer) {
             match path {
+                path if kernel_places::may_be(dir) => note_kernel_place(kind, outcome, &[dir, b"/", path]),
                 [] => note(kind, outcome, &[dir], &[]),
                 path => note(kind, outcome, &[dir, b"/", path], &[]),
             }
@@ -276,6 +278,12 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
     }
     // SAFETY: as above.
     unsafe { *errno_at = errno };
+}
+
+/// Notes what a path leads to that the kernel makes up. A link of its own is no text that anybody wrote.
+fn note_kernel_place(kind: Kind, outcome: u8, path: &[&[u8]]) {
+    let kind = if matches!(kind, Kind::Link) { Kind::Looked } else { kind };
+    kernel_places::follow(path, |place, rest| note(kind, outcome, &[place, rest], &[]));
 }
 
 /// Where a directory lies; the current one is [`AT_FDCWD`].
@@ -332,17 +340,6 @@ fn variable(name: &CStr) -> Option<&'static CStr> {
     None
 }
 
-extern "C" fn note_library(object: *const LoadedObject, _size: usize, _data: *mut c_void) -> c_int {
-    // SAFETY: the dynamic linker hands over an object that it knows, with a name or without.
-    unsafe {
-        let name = (*object).name;
-        if !name.is_null() && *name == b'/' as c_char {
-            note(Kind::Loaded, THERE, &[CStr::from_ptr(name).to_bytes()], &[]);
-        }
-    }
-    0
-}
-
 /// Runs when the program begins, before its `main`.
 extern "C" fn begin() {
     resolve();
@@ -352,8 +349,7 @@ extern "C" fn begin() {
         let mut buffer = [0u8; PATH_BYTES_MAX];
         let stand = directory(AT_FDCWD, &mut buffer).unwrap_or_default();
         note(Kind::Started, THERE, &[program], stand);
-        // SAFETY: the function keeps nothing of what it is handed.
-        unsafe { dl_iterate_phdr(note_library, null_mut()) };
+        libraries::begin();
     }
 }
 
@@ -375,15 +371,9 @@ macro_rules! functions {
 
 functions! {
     ACCESS c"access"
-    CREAT c"creat"
-    CREAT64 c"creat64"
     EACCESS c"eaccess"
     EUIDACCESS c"euidaccess"
     FACCESSAT c"faccessat"
-    FOPEN c"fopen"
-    FOPEN64 c"fopen64"
-    FREOPEN c"freopen"
-    FREOPEN64 c"freopen64"
     FSTATAT c"fstatat"
     FSTATAT64 c"fstatat64"
     FXSTATAT c"__fxstatat"
@@ -414,8 +404,6 @@ functions! {
     STATX c"statx"
     SYMLINK c"symlink"
     SYMLINKAT c"symlinkat"
-    TRUNCATE c"truncate"
-    TRUNCATE64 c"truncate64"
     XSTAT c"__xstat"
     XSTAT64 c"__xstat64"
 }
@@ -475,15 +463,9 @@ type Out = *mut c_void;
 
 noted! {
     ACCESS access(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
-    CREAT creat(path: Path, mode: c_uint) -> c_int, -1; Kind::Written, AT_FDCWD, path;
-    CREAT64 creat64(path: Path, mode: c_uint) -> c_int, -1; Kind::Written, AT_FDCWD, path;
     EACCESS eaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     EUIDACCESS euidaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     FACCESSAT faccessat(dir: c_int, path: Path, mode: c_int, flags: c_int) -> c_int, -1; Kind::Looked, dir, path;
-    FOPEN fopen(path: Path, mode: Path) -> Out, null_mut(); of_mode(mode), AT_FDCWD, path;
-    FOPEN64 fopen64(path: Path, mode: Path) -> Out, null_mut(); of_mode(mode), AT_FDCWD, path;
-    FREOPEN freopen(path: Path, mode: Path, file: Out) -> Out, null_mut(); of_mode(mode), AT_FDCWD, path;
-    FREOPEN64 freopen64(path: Path, mode: Path, file: Out) -> Out, null_mut(); of_mode(mode), AT_FDCWD, path;
     FSTATAT fstatat(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, named(path);
     FSTATAT64 fstatat64(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, named(path);
     FXSTATAT __fxstatat(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
@@ -513,8 +495,6 @@ noted! {
         Kind::Looked, dir, named(path);
     SYMLINK symlink(from: Path, to: Path) -> c_int, -1; Kind::Written, AT_FDCWD, to;
     SYMLINKAT symlinkat(from: Path, dir: c_int, to: Path) -> c_int, -1; Kind::Written, dir, to;
-    TRUNCATE truncate(path: Path, len: c_long) -> c_int, -1; Kind::Written, AT_FDCWD, path;
-    TRUNCATE64 truncate64(path: Path, len: c_long) -> c_int, -1; Kind::Written, AT_FDCWD, path;
     XSTAT __xstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     XSTAT64 __xstat64(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
 }
@@ -525,25 +505,9 @@ fn named(path: Path) -> Path {
     if path.is_null() || unsafe { *path } == 0 { null() } else { path }
 }
 
-/// `r` reads, anything else and `r+` write.
-fn of_mode(mode: Path) -> Kind {
-    // SAFETY: the C library has just read this string.
-    let mode = unsafe { CStr::from_ptr(mode) }.to_bytes();
-    if mode.first() == Some(&b'r') && !mode.contains(&b'+') { Kind::Read } else { Kind::Written }
-}
-
 /// What is called while an allocator begins: not looked up before the program has begun.
 fn next_of(slot: &AtomicPtr<c_void>) -> Option<*mut c_void> {
     Some(slot.load(Ordering::Relaxed)).filter(|next| !next.is_null())
-}
-
-fn note_open(fd: c_int, dir: c_int, path: Path, flags: c_int) {
-    if flags & O_TMPFILE == O_TMPFILE {
-        return; // The path is a directory, and the file gets no name.
-    }
-    let is_written = flags & O_ACCMODE != 0 || flags & (O_CREAT | O_TRUNC) != 0;
-    let kind = if is_written { Kind::Written } else { Kind::Read };
-    note_path(kind, fd < 0, dir, path);
 }
 
 // `open` takes its third argument only with some flags. In the calling conventions of these
@@ -553,6 +517,7 @@ macro_rules! open {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(path: Path, flags: c_int, mode: c_uint) -> c_int {
+                let before = writes::Before::open(AT_FDCWD, path, flags);
                 // SAFETY: the function behind ours, or the system call that it makes, gets what
                 // we got.
                 let fd = unsafe {
@@ -564,7 +529,7 @@ macro_rules! open {
                         None => syscall(number::OPENAT, AT_FDCWD, path, flags, mode) as c_int,
                     }
                 };
-                note_open(fd, AT_FDCWD, path, flags);
+                before.note(fd < 0, AT_FDCWD, path);
                 fd
             }
         )*
@@ -576,6 +541,7 @@ macro_rules! open_at {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(dir: c_int, path: Path, flags: c_int, mode: c_uint) -> c_int {
+                let before = writes::Before::open(dir, path, flags);
                 // SAFETY: as above.
                 let fd = unsafe {
                     match next_of(&$slot) {
@@ -586,7 +552,7 @@ macro_rules! open_at {
                         None => syscall(number::OPENAT, dir, path, flags, mode) as c_int,
                     }
                 };
-                note_open(fd, dir, path, flags);
+                before.note(fd < 0, dir, path);
                 fd
             }
         )*
@@ -596,6 +562,11 @@ macro_rules! open_at {
 // The second names are what programs call that were compiled with `_FORTIFY_SOURCE`.
 open! { OPEN open OPEN64 open64 OPEN __open_2 OPEN64 __open64_2 }
 open_at! { OPENAT openat OPENAT64 openat64 OPENAT __openat_2 OPENAT64 __openat64_2 }
+
+/// What is no link was looked at.
+fn of_link(read: isize) -> Kind {
+    if read < 0 { Kind::Looked } else { Kind::Link }
+}
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize {
@@ -609,7 +580,7 @@ unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize
             None => syscall(number::READLINKAT, AT_FDCWD, path, out, len) as isize,
         }
     };
-    note_path(Kind::Looked, read < 0, AT_FDCWD, path);
+    note_path(of_link(read), read < 0, AT_FDCWD, path);
     read
 }
 
@@ -625,7 +596,7 @@ unsafe extern "C" fn readlinkat(dir: c_int, path: Path, out: *mut c_char, len: u
             None => syscall(number::READLINKAT, dir, path, out, len) as isize,
         }
     };
-    note_path(Kind::Looked, read < 0, dir, named(path));
+    note_path(of_link(read), read < 0, dir, named(path));
     read
 }
 

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use kache_cas::Digest;
 use kache_cas::{ActionCache, Mention};
@@ -177,7 +178,7 @@ impl<'a> View<'a> {
             Some(state) => state,
             None => {
                 let state = match self.task.roots.locate(path) {
-                    Some(place) => Some(self.world.state(&place)?),
+                    Some(place) => self.state(&place)?,
                     None => None,
                 };
                 self.files.borrow_mut().insert(path.clone(), state);
@@ -206,6 +207,13 @@ impl<'a> View<'a> {
             }
         };
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
+    }
+
+    /// A link that leads nowhere is neither there nor absent: what it says is observed.
+    fn state(&self, place: &Path) -> Result<Option<FileState>, LookupError> {
+        let state = self.world.state(place)?;
+        let is_nothing = state == FileState::Absent && self.world.link(place)?.is_some();
+        Ok((!is_nothing).then_some(state))
     }
 
     fn link(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {

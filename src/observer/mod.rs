@@ -14,6 +14,7 @@ mod watch;
 
 pub use library::Unavailable;
 pub use record::{Damage, Kind, Note, Outcome, RECORD_BYTES_MAX, parse};
+pub use system::is_made_up;
 pub use watch::{Observer, Watch, Watching, check, is_own_variable};
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub enum Kind {
     Loaded,
     /// A file that was opened to be read, or a directory.
     Read,
-    /// A file that was opened to be written, or came to be otherwise.
+    /// Something that came to be, or lost what was in it before.
     Written,
     /// A place that was asked about.
     Looked,
@@ -46,6 +46,14 @@ pub enum Kind {
     Listed,
     /// A variable.
     Variable,
+    /// A file that was there when it was opened to be written, and that keeps what is in it.
+    Updated,
+    /// A symbolic link that was read.
+    Link,
+    /// A library that the program has loaded after it had begun.
+    Added,
+    /// A function by whose means the program has read what nobody saw. The name is the function's.
+    Hidden,
 }
 
 /// What the program was told.
@@ -144,6 +152,10 @@ fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
         5 => Kind::Looked,
         6 => Kind::Listed,
         7 => Kind::Variable,
+        20 => Kind::Updated,
+        21 => Kind::Link,
+        22 => Kind::Added,
+        23 => Kind::Hidden,
         // Zero where the program ended before it had written all of it.
         _ => return None,
     };

@@ -1,5 +1,6 @@
 //! What the system does for a record and a library, where it can be observed at all.
 
+pub use imp::is_made_up;
 pub(super) use imp::{is_executable, reserve};
 
 #[cfg(target_os = "linux")]
@@ -9,11 +10,39 @@ mod imp {
     use std::path::Path;
 
     use nix::fcntl::{FallocateFlags, fallocate};
+    use nix::sys::statfs::{
+        BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, DEVPTS_SUPER_MAGIC, FsType,
+        PROC_SUPER_MAGIC, SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
+    };
     use nix::sys::statvfs::{FsFlags, statvfs};
 
     /// Makes sure that a file has so much room on the disk.
     pub(in super::super) fn reserve(file: &File, bytes: u32) -> io::Result<()> {
         Ok(fallocate(file, FallocateFlags::empty(), 0, i64::from(bytes))?)
+    }
+
+    /// File systems whose files are the kernel's.
+    const OF_THE_KERNEL: &[FsType] = &[
+        BPF_FS_MAGIC,
+        CGROUP_SUPER_MAGIC,
+        CGROUP2_SUPER_MAGIC,
+        DEBUGFS_MAGIC,
+        DEVPTS_SUPER_MAGIC,
+        PROC_SUPER_MAGIC,
+        SECURITYFS_MAGIC,
+        SYSFS_MAGIC,
+        TRACEFS_MAGIC,
+    ];
+
+    /// Whether what is at this path, or would be, is made up by the kernel: a file on such a file system, or a device.
+    pub fn is_made_up(path: &Path) -> bool {
+        use std::os::unix::fs::FileTypeExt as _;
+        let is_device = |kind: std::fs::FileType| kind.is_char_device() || kind.is_block_device();
+        if path.metadata().is_ok_and(|metadata| is_device(metadata.file_type())) {
+            return true;
+        }
+        let there = path.ancestors().find_map(|place| statfs(place).ok());
+        there.is_some_and(|system| OF_THE_KERNEL.contains(&system.filesystem_type()))
     }
 
     /// Whether files in this directory may be loaded into programs.
@@ -31,6 +60,11 @@ mod imp {
     /// Nothing is recorded here.
     pub(in super::super) fn reserve(_file: &File, _bytes: u32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Nobody asks here.
+    pub fn is_made_up(_path: &Path) -> bool {
+        false
     }
 
     /// Nothing is loaded here.

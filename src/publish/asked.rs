@@ -26,6 +26,14 @@ pub(super) enum Asked {
     Listing(PathBuf),
     /// Something came to be.
     Made(PathBuf),
+    /// A file was opened to be written and kept what was in it: it may have been read.
+    Updated(PathBuf),
+    /// Something could not be done because of what is here, whatever that is.
+    Obstacle(PathBuf),
+    /// What a symbolic link says was read, or what it leads to was found by it.
+    Link(PathBuf),
+    /// A library was loaded.
+    Library(PathBuf),
     /// A variable, with its value if it was set.
     Variable(String, Option<Vec<u8>>),
     /// All variables may have been read.
@@ -51,6 +59,11 @@ pub(super) struct Known<'a> {
     pub(super) is_temporary: &'a dyn Fn(&Path) -> bool,
     /// What the compile is to make.
     pub(super) outputs: &'a [PathBuf],
+    /// A path in normal form. Where it goes up behind a symbolic link, what the link leads to is meant, and
+    /// the link is named as well.
+    pub(super) plain: &'a dyn Fn(&Path) -> (PathBuf, Vec<PathBuf>),
+    /// Whether a path leads to what the kernel makes up, which is no file.
+    pub(super) is_kernels: &'a dyn Fn(&Path) -> bool,
     /// Whether a file is an input of the key, or stands in the dep-info.
     pub(super) is_input: &'a dyn Fn(&Path) -> bool,
     /// Whether a program is a compiler or a linker of the link toolchain, and known as one by
@@ -93,6 +106,11 @@ struct Seen<'a> {
 impl Seen<'_> {
     fn is_file(&self) -> bool {
         self.kind != Kind::Variable
+    }
+
+    /// Whether the program wrote it, or may have.
+    fn is_written(&self) -> bool {
+        matches!(self.kind, Kind::Written | Kind::Updated)
     }
 
     fn is_below(&self, dir: &Path) -> bool {
@@ -193,19 +211,12 @@ pub const LEFT_OUT: &[Rule] = &[
     },
     Rule {
         what: "profiles of macros that were compiled with `-C instrument-coverage`",
-        holds: |seen, _| {
-            seen.kind == Kind::Written && seen.path.extension().is_some_and(|ending| ending == "profraw")
-        },
+        holds: |seen, _| seen.is_written() && seen.path.extension().is_some_and(|ending| ending == "profraw"),
         why: "they are about this run",
     },
     Rule {
-        what: "the kernel's files",
-        holds: |seen, _| ["/dev", "/proc", "/sys"].iter().any(|dir| seen.is_below(Path::new(dir))),
-        why: "they are no files",
-    },
-    Rule {
         what: "the standard library's sources under the name that they had when it was built",
-        holds: |seen, _| seen.is_below(Path::new("/rustc")),
+        holds: |seen, _| seen.outcome == Outcome::Absent && is_virtual(&seen.path),
         why: "rustc looks for them to show them, and nobody has them there",
     },
     Rule {
@@ -234,6 +245,11 @@ pub const LEFT_OUT: &[Rule] = &[
                 && (matches!(seen.kind, Kind::Looked | Kind::Listed) || seen.outcome != Outcome::There)
         },
         why: "libraries are resolved as it would, for every call, before anything else",
+    },
+    Rule {
+        what: "what the kernel makes up: processes, devices, terminals and the like, wherever it is mounted",
+        holds: |seen, known| seen.is_file() && (known.is_kernels)(&seen.path),
+        why: "it is no file that anybody wrote",
     },
     Rule {
         what: "variables that rustc itself asks for",
@@ -280,6 +296,14 @@ fn is_beside(seen: &Seen<'_>, output: &Path) -> bool {
     seen.path == output || seen.kind != Kind::Written && (Some(&*seen.path) == output.parent() || is_alike())
 }
 
+/// Whether a path is one of the standard library's sources as rustc writes it down: `/rustc/<commit>/library/…`.
+fn is_virtual(path: &Path) -> bool {
+    const COMMIT_LEN: usize = 40;
+    let mut parts = path.strip_prefix("/rustc").into_iter().flat_map(Path::components);
+    let commit = parts.next().map(|part| part.as_os_str().as_bytes());
+    commit.is_some_and(|name| name.len() == COMMIT_LEN && name.iter().all(u8::is_ascii_hexdigit))
+}
+
 fn is_crate_of(seen: &Seen<'_>, dir: &Path) -> bool {
     let is_crate = || {
         let ending = seen.path.extension().and_then(OsStr::to_str);
@@ -291,11 +315,7 @@ fn is_crate_of(seen: &Seen<'_>, dir: &Path) -> bool {
 
 /// What was asked for beyond what is known. `None` where the compiler itself was not observed.
 pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet<Asked>>, Refusal> {
-    let own: HashSet<PathBuf> = notes
-        .iter()
-        .filter(|note| note.kind == Kind::Written && note.outcome == Outcome::There)
-        .map(|note| normalise(Path::new(OsStr::from_bytes(&note.name))))
-        .collect();
+    let mut own = Own::of(notes, known);
     let mut programs = Programs::default();
     let mut imports = Imports::default();
     let mut asked = BTreeSet::new();
@@ -305,7 +325,8 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     for note in notes {
         let program = programs.of(note, known);
         imports.watch(note, program, known);
-        let seen = seen(note, program, &own)?;
+        let (seen, links) = seen(note, program, &mut own, known)?;
+        asked.extend(links.into_iter().map(Asked::Link));
         if LEFT_OUT.iter().any(|rule| (rule.holds)(&seen, known)) {
             if program == Program::Linker && seen.is_file() && seen.outcome == Outcome::Absent && !seen.is_own
             {
@@ -395,7 +416,38 @@ impl Programs {
     }
 }
 
-fn seen<'a>(note: &'a Note, program: Program, own: &HashSet<PathBuf>) -> Result<Seen<'a>, Refusal> {
+/// What the compile makes itself.
+struct Own {
+    all: HashSet<PathBuf>,
+    /// What it has made so far: where it looked for something before that, in vain, counts.
+    so_far: HashSet<PathBuf>,
+}
+
+impl Own {
+    fn of(notes: &[Note], known: &Known<'_>) -> Own {
+        let made = notes.iter().filter(|note| note.kind == Kind::Written && note.outcome == Outcome::There);
+        let all = made.map(|note| (known.plain)(Path::new(OsStr::from_bytes(&note.name))).0).collect();
+        Own { all, so_far: HashSet::new() }
+    }
+
+    /// Whether a note is about that. Notes come in the order in which things happened.
+    fn has(&mut self, seen: &Seen<'_>) -> bool {
+        if seen.kind == Kind::Written && seen.outcome == Outcome::There {
+            self.so_far.insert(seen.path.clone());
+        }
+        let own = if seen.outcome == Outcome::There { &self.all } else { &self.so_far };
+        seen.path.ancestors().any(|above| own.contains(above))
+    }
+}
+
+/// A note with what is known of it, and the links that its path goes up behind.
+fn seen<'a>(
+    note: &'a Note,
+    program: Program,
+    own: &mut Own,
+    known: &Known<'_>,
+) -> Result<(Seen<'a>, Vec<PathBuf>), Refusal> {
+    let mut links = Vec::new();
     let Note { kind, outcome, .. } = *note;
     let mut seen =
         Seen { program, kind, outcome, path: PathBuf::new(), name: "", value: None, is_own: false };
@@ -404,18 +456,27 @@ fn seen<'a>(note: &'a Note, program: Program, own: &HashSet<PathBuf>) -> Result<
             .map_err(|_| Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()))?;
         seen.value = (outcome == Outcome::There).then_some(&*note.value);
     } else {
-        seen.path = normalise(Path::new(OsStr::from_bytes(&note.name)));
-        seen.is_own = seen.path.ancestors().any(|above| own.contains(above));
+        let name = Path::new(OsStr::from_bytes(&note.name));
+        if kind == Kind::Hidden {
+            return Err(Refusal::UnknownInputs(format!(
+                "what `{}` finds cannot be observed",
+                name.display()
+            )));
+        }
+        (seen.path, links) = (known.plain)(name);
+        seen.is_own = own.has(&seen);
     }
-    Ok(seen)
+    Ok((seen, links))
 }
 
 fn question(seen: Seen<'_>) -> Option<Asked> {
     Some(match (seen.kind, seen.outcome) {
         (Kind::Variable, _) => Asked::Variable(seen.name.to_owned(), seen.value.map(<[u8]>::to_vec)),
         (Kind::Written, Outcome::There) => Asked::Made(seen.path),
-        // What was to be written and could not be is as it was.
-        (Kind::Written, _) => return None,
+        (Kind::Written, Outcome::Failed) => Asked::Obstacle(seen.path),
+        (Kind::Updated, Outcome::There) => Asked::Updated(seen.path),
+        (Kind::Link, Outcome::There) => Asked::Link(seen.path),
+        (Kind::Added, _) => Asked::Library(seen.path),
         (_, Outcome::Absent) => Asked::Absence(seen.path),
         (Kind::Listed, Outcome::There) => Asked::Listing(seen.path),
         // What fails otherwise is there: a link that is none, a file that may not be read.

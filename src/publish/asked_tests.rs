@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::asked::{Asked, Known, LEFT_OUT, asked};
 use super::refusal::Refusal;
 use crate::observer::{Kind, Note, Outcome};
+use crate::roles::normalise;
 
 const COMPILER: &str = "/sysroot/bin/rustc";
 const CC: &str = "/usr/bin/gcc";
@@ -26,6 +27,10 @@ fn note(text: &str) -> Note {
         "look" => Kind::Looked,
         "list" => Kind::Listed,
         "env" => Kind::Variable,
+        "update" => Kind::Updated,
+        "link" => Kind::Link,
+        "add" => Kind::Added,
+        "hidden" => Kind::Hidden,
         other => panic!("{other}"),
     };
     let outcome = match word() {
@@ -49,6 +54,8 @@ fn all(notes: &[&str]) -> Result<Option<Vec<Asked>>, Refusal> {
         outputs: &[PathBuf::from("/ws/target/deps/libx-1.rlib"), PathBuf::from("/ws/target/deps/x-1.d")],
         is_input: &|path| [Path::new("/ws/src/lib.rs"), Path::new("/usr/lib/crt1.o")].contains(&path),
         is_linker: &|path| path == Path::new(CC),
+        plain: &|path| (normalise(path), Vec::new()),
+        is_kernels: &|path| path.starts_with("/proc"),
         is_sealed_script: &|path| path == Path::new("/nix/store/cc"),
         is_keyed: &|name| name.starts_with("CARGO_PKG_"),
         variable: &|name| (name == "SET").then(|| b"value".to_vec()),
@@ -89,8 +96,19 @@ fn key_23_what_nothing_else_tells_of_remains() {
     check(&["read ! /ws/forbidden"], &[place("/ws/forbidden")]);
     check(&["env + SET=value", "env - UNSET"], &[variable("SET", Some("value")), variable("UNSET", None)]);
     check(&["write + /ws/log.txt"], &[Asked::Made("/ws/log.txt".into())]);
-    // It could not be written, so it is as it was.
-    check(&["write ! /ws/log.txt", "write - /none/log.txt"], &[]);
+    // It could not be written, because of what is there or what is not.
+    check(&["write ! /ws/log.txt"], &[Asked::Obstacle("/ws/log.txt".into())]);
+    check(&["write - /none/log.txt"], &[absence("/none/log.txt")]);
+    // It may have been read as well.
+    check(&["update + /ws/db"], &[Asked::Updated("/ws/db".into())]);
+    check(&["update - /ws/db"], &[absence("/ws/db")]);
+    check(&["link + /ws/current"], &[Asked::Link("/ws/current".into())]);
+    check(&["add + /usr/lib/libsqlite3.so.0"], &[Asked::Library("/usr/lib/libsqlite3.so.0".into())]);
+    // A place where it looked in vain, and made something afterwards.
+    check(
+        &["look - /ws/x", "write + /ws/x", "read + /ws/x", "look - /ws/x"],
+        &[absence("/ws/x"), Asked::Made("/ws/x".into())],
+    );
     // Once, however often it was asked for.
     check(&["read + /ws/secret.txt", "look + /ws/secret.txt"], &[place("/ws/secret.txt")]);
 }
@@ -112,8 +130,8 @@ fn key_23_what_is_known_anyway_is_left_out() {
         ],
         &["look + /tmp", "write + /tmp/x", "read + /tmp/x"],
         &["write + /ws/target/x.profraw"],
-        &["read + /proc/cpuinfo", "list + /sys/fs", "look + /dev/null"],
-        &["read - /rustc/0123/library/core/src/lib.rs"],
+        &["read + /proc/cpuinfo"],
+        &["read - /rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/core/src/lib.rs"],
         &["load + /cache/observer/observer-0.so", "look + /cache/observer/observer-0.so"],
         &[
             "read + /usr/lib/locale/C/LC_ALL",
@@ -144,6 +162,11 @@ fn key_23_names_that_only_look_known_remain() {
     check(&["read + /ws/target/deps/sub/liby.rlib"], &[place("/ws/target/deps/sub/liby.rlib")]);
     check(&["read + /tmp/left.by.others"], &[place("/tmp/left.by.others")]);
     check(&["write + /ws/target/deps/x-1.log"], &[Asked::Made("/ws/target/deps/x-1.log".into())]);
+    check(&["read + /dev/shm/x", "read - /rustc/ws/x"], &[absence("/rustc/ws/x"), place("/dev/shm/x")]);
+    check(
+        &["read + /rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/x"],
+        &[place("/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/x")],
+    );
     check(&["env - CARGO_PKGX"], &[variable("CARGO_PKGX", None)]);
     check(&["read + /ws/src/lib.rs.orig"], &[place("/ws/src/lib.rs.orig")]);
 }
@@ -161,6 +184,8 @@ fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
             outputs: &[],
             is_input: &|_| false,
             is_linker: &|_| false,
+            plain: &|path| (normalise(path), Vec::new()),
+            is_kernels: &|_| false,
             is_sealed_script: &|_| false,
             is_keyed: &|_| false,
             variable: &|_| None,
@@ -182,6 +207,13 @@ fn key_04_without_the_compilers_own_notes_nothing_is_known() {
         ["start + /home/.cargo/bin/rustup", "read + /home/.rustup/settings.toml", &start, "read + /ws/a"];
     assert_eq!(all(&notes), Ok(Some(vec![place("/ws/a")])));
     assert!(all(&[&*start, "env - \u{e9}"]).is_ok());
+}
+
+#[test]
+fn key_04_what_reads_by_itself_is_refused() {
+    let start = format!("start + {COMPILER}");
+    let refused = all(&[&*start, "hidden + nftw"]);
+    assert!(matches!(&refused, Err(Refusal::UnknownInputs(why)) if why.contains("`nftw`")), "{refused:?}");
 }
 
 #[test]

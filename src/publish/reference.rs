@@ -21,17 +21,24 @@ was anything.
 | a file that is there | its content |
 | a file or directory that is not there | that it is not |
 | a directory that is there | that it is |
+| a file that is opened to be written and keeps what was in it | its content before; where it was changed the compile is not stored |
+| what a symbolic link says, and links in a checkout by which something was found | their text |
 | a directory's entries | their names, and whether each is a file, a directory or a symbolic link |
 | a variable | its value; unset, empty and set are three things |
 | a program that is started, and its libraries | their content |
 | the environment of a program that is started, unless it is known as a compiler or a linker | all variables of the call, and that no others are set |
 | the working directory of such a program | what it made is good only where the checkout has this path |
+| a library that is loaded later | its content, and that it is not in the directories of `LD_LIBRARY_PATH` before |
 | a library that a linker finds where nobody expected it | its content, and the places before it |
 
 Compilers and linkers are known by their content: a program that starts nothing else when it is asked
 for its version, and answers as gcc, clang, ld, gold, lld, mold or wild do. Of these, the variables and
 files count that they ask for. Everything else, a script that is called `cc` included, is observed like
 what a macro starts. A linker's script in `/nix/store` is not bound to its directory.
+
+Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are noted as what they lead to.
+`nftw`, `fts_open`, `glob` and their like read directories where nobody sees it: a compile in which they are
+called is not stored.
 
 A compile that leaves a file behind which a hit would not make is not stored, and the report names the
 file: `it also makes …`. One that asks for more than 8 MiB of notes hold is not stored either. What was

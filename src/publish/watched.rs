@@ -2,9 +2,10 @@
 //! and has to be what it was when the compiler was started (KEY-05).
 
 use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::asked::{Asked, Known, asked};
@@ -12,9 +13,9 @@ use super::observe::{Trouble, changed_since, observe_file};
 use super::refusal::Refusal;
 use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, is_sealed};
-use crate::observer;
+use crate::observer::{self, is_made_up};
 use crate::restore::dates::place_of;
-use crate::roles::{Form, Root, normalise};
+use crate::roles::{Form, Role, Root, normalise};
 
 /// More than this is not kept of one compile: a hit has to look at all of it.
 const OBSERVATIONS_MAX: usize = 20_000;
@@ -79,6 +80,8 @@ pub(super) fn observe_watched(
         temp_dir: &temp_dir,
         is_temporary: &|path| is_temporary(task, &temp_dir, path),
         outputs: &outputs,
+        plain: &plain,
+        is_kernels: &is_kernels,
         is_input: &|path| files.all.contains(path) || files.all.contains(&real(path)),
         is_linker: &|path| files.linkers.contains(path) && known_linkers.contains(path),
         is_keyed: &|name| is_named(name) || (watched.is_keyed)(name),
@@ -141,21 +144,33 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     fn look(&self, asked: BTreeSet<Asked>) -> Result<Vec<Observation>, Trouble> {
+        // What is left behind is the reason that says most.
+        for one in &asked {
+            if let Asked::Made(path) = one {
+                refuse_if_there(path)?;
+            }
+        }
         let mut seen = Vec::new();
         let mut directories = Vec::new();
+        for link in self.links_on_the_way(&asked) {
+            seen.extend(self.link(link)?);
+        }
         for one in asked {
             match one {
-                Asked::Place(path) => match self.world.state(&path)? {
-                    FileState::File { .. } => {
-                        seen.push(observe_file(self.task, &path, self.started, self.world)?);
-                    }
-                    FileState::Directory => directories.push(path),
-                    FileState::Absent if is_temporary(self.task, self.temp_dir, &path) => {}
-                    FileState::Absent => return Err(Refusal::Changed(path).into()),
-                },
-                Asked::Absence(path) => seen.push(self.absence(path)?),
+                Asked::Place(path) => self.place(path, &mut seen, &mut directories)?,
+                Asked::Absence(path) => seen.extend(self.absence(path)?),
                 Asked::Listing(path) => seen.extend(self.listing(path)?),
-                Asked::Made(path) => refuse_if_there(path)?,
+                Asked::Made(_) => {}
+                Asked::Updated(path) => seen.extend(self.updated(path)?),
+                Asked::Obstacle(path) => match self.world.state(&path)? {
+                    FileState::Absent => seen.extend(self.absence(path)?),
+                    _ => self.place(path, &mut seen, &mut directories)?,
+                },
+                Asked::Link(path) => seen.extend(self.link(path)?),
+                Asked::Library(path) => {
+                    seen.extend(self.earlier_libraries(&path)?);
+                    self.place(path, &mut seen, &mut directories)?;
+                }
                 Asked::Variable(name, value) => seen.push(self.variable(name, value)?),
                 Asked::Environment => seen.extend(self.environment()?),
                 Asked::Stand(dir) => seen.extend(self.stand(&dir)),
@@ -167,21 +182,111 @@ impl Looker<'_> {
         Ok(seen)
     }
 
+    /// Something that was there. A link that leads nowhere is there, too.
+    fn place(
+        &self,
+        path: PathBuf,
+        seen: &mut Vec<Observation>,
+        directories: &mut Vec<PathBuf>,
+    ) -> Result<(), Trouble> {
+        match self.world.state(&path)? {
+            FileState::File { .. } => seen.push(observe_file(self.task, &path, self.started, self.world)?),
+            FileState::Directory => directories.push(path),
+            FileState::Absent if path.is_symlink() => seen.extend(self.absence(path)?),
+            FileState::Absent if is_temporary(self.task, self.temp_dir, &path) => {}
+            FileState::Absent => return Err(Refusal::Changed(path).into()),
+        }
+        Ok(())
+    }
+
+    /// A file that was opened to be written counts by what it was before, if it is still that.
+    fn updated(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
+        match self.world.state(&path)? {
+            FileState::File { .. } if !changed_since(&path, self.started) => {
+                Ok(Some(observe_file(self.task, &path, self.started, self.world)?))
+            }
+            FileState::Directory => Ok(None),
+            FileState::File { .. } | FileState::Absent => Err(Refusal::Writes(path).into()),
+        }
+    }
+
+    /// What a link says; nothing where there is none.
+    fn link(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
+        let Some(text) = self.world.link(&path)? else { return Ok(None) };
+        if link_changed_since(&path, self.started) {
+            return Err(Refusal::Changed(path).into());
+        }
+        let Some(text) = self.task.roots.generalise(&text, Form::Value) else {
+            return Err(Refusal::Unspeakable(format!("the link `{}`", path.display())).into());
+        };
+        let path = self.task.roots.role_path(&self.task.cwd, &path);
+        Ok(Some(Observation::Link { path, text }))
+    }
+
+    /// Links in a checkout that what was asked for was found by. One that leads elsewhere may find
+    /// the same there, and what that names by going up is something else.
+    fn links_on_the_way(&self, asked: &BTreeSet<Asked>) -> BTreeSet<PathBuf> {
+        let mut known: HashSet<PathBuf> = HashSet::new();
+        let mut links = BTreeSet::new();
+        for one in asked {
+            let (Asked::Place(path) | Asked::Absence(path) | Asked::Listing(path) | Asked::Updated(path)) =
+                one
+            else {
+                continue;
+            };
+            for place in path.ancestors() {
+                let role = self.task.roots.role_path(&self.task.cwd, place);
+                if role.role() == Role::Absolute || role.rest().is_empty() || !known.insert(place.to_owned())
+                {
+                    break;
+                }
+                if place.is_symlink() {
+                    links.insert(place.to_owned());
+                }
+            }
+        }
+        links
+    }
+
+    /// Where the dynamic linker looks for a library before the place where it found this one.
+    fn earlier_libraries(&self, library: &Path) -> Result<Vec<Observation>, Trouble> {
+        let (Some(dir), Some(name)) = (library.parent(), library.file_name()) else { return Ok(Vec::new()) };
+        let listed = self.env.value("LD_LIBRARY_PATH").unwrap_or_default();
+        let dirs = listed.split(|byte| *byte == b':').filter(|dir| !dir.is_empty());
+        let dirs = dirs.map(|dir| normalise(&self.task.cwd.join(OsStr::from_bytes(dir))));
+        let earlier = dirs.take_while(|place| place != dir && real(place) != dir);
+        let found: Result<Vec<_>, _> =
+            earlier.map(|place| place.join(name)).map(|place| self.absence(place)).collect();
+        Ok(found?.concat())
+    }
+
     /// Whether no compile like this one can happen without the directory.
     fn is_there_anyway(&self, directory: &Path) -> bool {
         let roots = self.task.roots.iter().map(|root| &*root.dir);
         roots.chain([&*self.task.cwd]).any(|dir| normalise(dir).starts_with(directory))
     }
 
-    fn absence(&self, path: PathBuf) -> Result<Observation, Trouble> {
-        match self.world.state(&path)? {
-            FileState::Absent => {
-                let path = self.task.roots.role_path(&self.task.cwd, &path);
-                Ok(Observation::Absent { path })
+    /// Nothing, or a link that leads to nothing: what it says counts then.
+    fn absence(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
+        // More than this the kernel does not follow.
+        const LINKS_MAX: usize = 40;
+        let mut seen = Vec::new();
+        let mut place = path;
+        for _ in 0..LINKS_MAX {
+            if self.world.state(&place)? != FileState::Absent {
+                // It came after it was looked for.
+                return Err(Refusal::Changed(place).into());
             }
-            // It came after it was looked for.
-            FileState::File { .. } | FileState::Directory => Err(Refusal::Changed(path).into()),
+            let Some(link) = self.link(place.clone())? else {
+                let path = self.task.roots.role_path(&self.task.cwd, &place);
+                seen.push(Observation::Absent { path });
+                return Ok(seen);
+            };
+            seen.push(link);
+            let to = fs::read_link(&place).unwrap_or_default();
+            place = plain(&place.parent().unwrap_or(Path::new("/")).join(to)).0;
         }
+        Ok(seen)
     }
 
     fn listing(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
@@ -244,6 +349,44 @@ impl Looker<'_> {
 }
 
 /// A hit would not make it. What is gone again was needed for a moment only.
-fn refuse_if_there(path: PathBuf) -> Result<(), Refusal> {
-    if path.symlink_metadata().is_ok() { Err(Refusal::Writes(path)) } else { Ok(()) }
+fn refuse_if_there(path: &Path) -> Result<(), Refusal> {
+    if path.symlink_metadata().is_ok() { Err(Refusal::Writes(path.to_owned())) } else { Ok(()) }
+}
+
+/// Whether a link was made since then, or is gone.
+fn link_changed_since(link: &Path, started: SystemTime) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(metadata) = link.symlink_metadata() else { return true };
+    let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let started = (i64::try_from(started.as_secs()).unwrap_or(i64::MAX), i64::from(started.subsec_nanos()));
+    (metadata.ctime(), metadata.ctime_nsec()) > started
+}
+
+/// A path in normal form. `..` behind a link leads up from what the link leads to, so the path is that one
+/// then, and the link is named as well.
+fn plain(path: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let mut plain = PathBuf::new();
+    let mut links = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                if plain.is_symlink() {
+                    links.push(plain.clone());
+                    plain = real(&plain);
+                }
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    (plain, links)
+}
+
+/// Whether a path leads to what the kernel makes up. The directories are where that is usually mounted;
+/// whether it is so is the file system's to say.
+fn is_kernels(path: &Path) -> bool {
+    const MOUNTED_AT: &[&str] = &["/dev", "/proc", "/sys"];
+    let place = real(path);
+    MOUNTED_AT.iter().any(|dir| place.starts_with(dir)) && is_made_up(&place)
 }

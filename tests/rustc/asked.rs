@@ -155,3 +155,205 @@ fn key_15_variables_that_a_linker_asks_for_count() {
     other.hits();
     unit.hits();
 }
+
+#[test]
+fn key_23_files_count_wherever_the_kernel_puts_them() {
+    let home = Home::new();
+    // What is mounted in `/dev` is a directory like any other.
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    const BODY: &str = "fs::read_to_string(dir.join(\"data.txt\")).unwrap_or(\"none\".to_string())";
+    let a = Asking::new(&home, memory.path().join("a").to_str().unwrap(), BODY);
+    a.misses("none");
+    for text in ["first", "second"] {
+        a.tree.write("data.txt", text);
+        a.misses(text);
+        a.hits(text);
+    }
+    a.tree.remove("data.txt");
+    a.hits("none");
+    // Names that mean another file for every process.
+    for (name, place) in [("cwd", "/proc/self/cwd/data.txt"), ("root", "/proc/thread-self/root{}/data.txt")] {
+        let body = format!(
+            "let place = {place:?}.replace(\"{{}}\", dir.to_str().unwrap()); \
+             fs::read_to_string(place).unwrap_or(\"none\".to_string())"
+        );
+        let b = Asking::new(&home, name, &body);
+        b.misses("none");
+        b.tree.write("data.txt", "first");
+        b.misses("first");
+        b.hits("first");
+        b.tree.write("data.txt", "second");
+        b.misses("second");
+        b.tree.remove("data.txt");
+        b.hits("none");
+    }
+}
+
+#[test]
+fn key_23_a_directory_that_is_listed_by_its_descriptor_counts() {
+    let home = Home::new();
+    let script = "find migrations -name '*.sql' | sort | tr '\\n' ' '; grep -rl needle migrations | wc -l";
+    let a = Asking::new(&home, "a", &shell(script));
+    a.tree.write("migrations/1.sql", "x");
+    a.misses("migrations/1.sql 0");
+    a.hits("migrations/1.sql 0");
+    a.tree.write("migrations/2.sql", "needle");
+    a.misses("migrations/1.sql migrations/2.sql 1");
+    a.hits("migrations/1.sql migrations/2.sql 1");
+    a.tree.remove("migrations/2.sql");
+    a.hits("migrations/1.sql 0");
+}
+
+#[test]
+fn key_04_what_lists_directories_unseen_is_not_stored() {
+    const BODY: &str = "extern \"C\" { fn glob(pattern: *const u8, flags: i32, e: usize, out: *mut usize) -> i32; } \
+        let pattern = format!(\"{}/*.sql\\0\", dir.to_str().unwrap()); let mut out = [0usize; 64]; \
+        unsafe { glob(pattern.as_ptr(), 0, 0, out.as_mut_ptr()) }; out[0].to_string()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    for (index, name) in ["1.sql", "2.sql"].iter().enumerate() {
+        a.tree.write(name, "");
+        let call = a.build(&(index + 1).to_string());
+        assert!(call.result == "miss" && call.not_stored.contains("`glob`"), "{call:?}");
+    }
+}
+
+fn link(tree: &Tree, to: &str, name: &str) {
+    let _ = fs::remove_file(tree.join(name));
+    std::os::unix::fs::symlink(to, tree.join(name)).unwrap();
+}
+
+#[test]
+fn key_23_a_link_that_is_read_counts_by_its_text() {
+    const BODY: &str = "fs::read_link(dir.join(\"current\")).unwrap().to_str().unwrap().to_string()";
+    let home = Home::new();
+    let (a, b) = (Asking::new(&home, "a", BODY), Asking::new(&home, "b", BODY));
+    for tree in [&a.tree, &b.tree] {
+        tree.write("v1/x", "").write("v2/x", "");
+    }
+    link(&a.tree, "v1", "current");
+    link(&b.tree, "v2", "current");
+    a.misses("v1");
+    b.misses("v2");
+    a.hits("v1");
+    link(&b.tree, "v1", "current");
+    b.hits("v1");
+    link(&a.tree, "nowhere", "current");
+    a.misses("nowhere");
+    a.hits("nowhere");
+}
+
+#[test]
+fn key_23_a_path_that_goes_up_behind_a_link_is_what_the_link_leads_to() {
+    const BODY: &str =
+        "fs::read_to_string(dir.join(\"current/../name.txt\")).unwrap_or(\"none\".to_string())";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    // Read by name it would be this one, which has the same content to begin with.
+    a.tree.write("name.txt", "one").write("one/name.txt", "one").write("two/name.txt", "two");
+    a.tree.write("one/inner/x", "").write("two/inner/x", "");
+    link(&a.tree, "one/inner", "current");
+    a.misses("one");
+    a.hits("one");
+    a.tree.write("one/name.txt", "changed");
+    a.misses("changed");
+    link(&a.tree, "two/inner", "current");
+    a.misses("two");
+    a.hits("two");
+    a.tree.remove("two/name.txt");
+    a.misses("none");
+}
+
+#[test]
+fn key_23_a_link_that_leads_nowhere_counts() {
+    const BODY: &str = "let link = dir.join(\"link\"); \
+        format!(\"{} {}\", fs::symlink_metadata(&link).is_ok(), link.exists())";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("false false");
+    link(&a.tree, "nowhere", "link");
+    a.misses("true false");
+    a.hits("true false");
+    a.tree.write("nowhere", "");
+    a.misses("true true");
+    a.hits("true true");
+}
+
+#[test]
+fn key_23_a_file_that_is_opened_to_be_written_is_read_as_well() {
+    // As SQLite does it: the database is opened to be written, and made where it is not there.
+    const BODY: &str = "use std::io::{Read, Write}; let path = dir.join(\"data.db\"); \
+        let is_there = fs::metadata(dir.join(\"data.db-wal\")).is_ok(); \
+        let mut file = fs::OpenOptions::new().read(true).write(true).create(true).open(&path).unwrap(); \
+        let mut text = String::new(); file.read_to_string(&mut text).unwrap(); \
+        if text == \"grow\" { file.write_all(b\"n\").unwrap() } format!(\"{text} {is_there}\")";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    for text in ["first", "second"] {
+        a.tree.write("data.db", text);
+        a.misses(&format!("{text} false"));
+        a.hits(&format!("{text} false"));
+    }
+    a.tree.write("data.db-wal", "");
+    a.misses("second true");
+    a.tree.remove("data.db-wal");
+    // What is changed by it is not made by a hit.
+    a.tree.write("data.db", "grow");
+    let call = a.build("grow false");
+    assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("data.db"), "{call:?}");
+    assert_eq!(a.tree.read("data.db"), "grown");
+    // Neither is what was not there before.
+    a.tree.remove("data.db");
+    let call = a.build(" false");
+    assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("data.db"), "{call:?}");
+}
+
+#[test]
+fn key_23_a_file_that_cannot_be_opened_to_be_written_counts() {
+    const BODY: &str = "fs::OpenOptions::new().append(true).open(dir.join(\"log\")).is_ok().to_string()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("false");
+    a.hits("false");
+    fs::create_dir(a.tree.join("log")).unwrap();
+    a.misses("false");
+    fs::remove_dir(a.tree.join("log")).unwrap();
+    a.tree.write("log", "");
+    a.misses("true");
+    a.hits("true");
+}
+
+/// A library whose function returns this number.
+fn shared_library(tree: &Tree, dir: &str, value: u32) {
+    let source = format!("int native(void) {{ return {value}; }}\n");
+    tree.write("native.c", source).write(&format!("{dir}/keep"), "");
+    let (from, to) = (tree.join("native.c"), tree.join(&format!("{dir}/libnative_k.so")));
+    let cc = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(to).arg(from).status();
+    assert!(cc.unwrap().success());
+    tree.remove("native.c");
+}
+
+#[test]
+fn key_14_a_library_that_a_macro_loads_counts() {
+    const BODY: &str = "let _ = dir; extern \"C\" { fn dlopen(name: *const u8, flags: i32) -> usize; \
+        fn dlsym(handle: usize, name: *const u8) -> usize; } \
+        unsafe { let handle = dlopen(b\"libnative_k.so\\0\".as_ptr(), 2); \
+        let native: extern \"C\" fn() -> i32 = std::mem::transmute(dlsym(handle, b\"native\\0\".as_ptr())); \
+        native().to_string() }";
+    let home = Home::new();
+    let mut a = Asking::new(&home, "a", BODY);
+    a.tree.write("zero/keep", "");
+    let path = format!("{}:{}", a.tree.join("zero").display(), a.tree.join("one").display());
+    a.set("LD_LIBRARY_PATH", Box::leak(path.into_boxed_str()));
+    shared_library(&a.tree, "one", 1);
+    a.misses("1");
+    a.hits("1");
+    shared_library(&a.tree, "one", 2);
+    a.misses("2");
+    // One that is found earlier.
+    shared_library(&a.tree, "zero", 3);
+    a.misses("3");
+    a.hits("3");
+    a.tree.remove("zero/libnative_k.so");
+    a.hits("2");
+}

@@ -1,0 +1,109 @@
+//! Paths that the kernel makes up: what they lead to is told while the program runs.
+//!
+//! `/proc/self/cwd/x` and `/dev/fd/3` are other files for every process, and `/dev/shm` is a directory like any
+//! other. Such a path is noted as what it leads to, unless that is no file at all.
+
+use core::ffi::{c_int, c_long, c_uint, c_void};
+use core::mem::transmute;
+
+use crate::{AT_FDCWD, O_CLOEXEC, OPENAT, Path, PATH_BYTES_MAX, STATX, directory, next_of};
+
+const O_PATH: c_int = 0o10000000;
+const AT_EMPTY_PATH: c_int = 0x1000;
+const STATX_TYPE: c_uint = 1;
+
+/// Where the type of a file stands in what `statx` says.
+const STATX_MODE_AT: usize = 28;
+
+/// The bits of a mode that say what a file is, and those of character and block devices.
+const S_IFMT: u16 = 0o170000;
+const DEVICES: [u16; 2] = [0o020000, 0o060000];
+
+/// File systems whose files are the kernel's: processes, devices, terminals, control groups, tracing and the like.
+const OF_THE_KERNEL: &[u32] = &[
+    0x9fa0, 0x6265_6572, 0x1cd1, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xcafe_4a11,
+    0x1980_0202, 0xde5e_81e4, 0x6165_676c, 0xf97c_ff8c, 0x6265_6570, 0x6573_5543, 0x6e73_6673, 0x4249_4e4d,
+    0x0904_1934, 0x5049_5045, 0x534f_434b,
+];
+
+/// What the path of an open file ends with when it has no name any more.
+const DELETED: &[u8] = b" (deleted)";
+
+#[link(name = "c")]
+unsafe extern "C" {
+    fn close(fd: c_int) -> c_int;
+    fn fstatfs(fd: c_int, out: *mut c_void) -> c_int;
+}
+
+/// Whether a path may be one that the kernel makes up.
+pub(crate) fn may_be(path: &[u8]) -> bool {
+    [&b"/proc/"[..], b"/sys/", b"/dev/"].iter().any(|start| path.starts_with(start))
+}
+
+/// Says what a path, which is handed over in pieces, leads to: in two pieces, the second of which is not there.
+/// Says nothing where that is the kernel's.
+#[inline(never)]
+pub(crate) fn follow(pieces: &[&[u8]], say: impl FnOnce(&[u8], &[u8])) {
+    let mut whole = [0u8; PATH_BYTES_MAX];
+    let mut name = [0u8; PATH_BYTES_MAX];
+    let mut end = 0;
+    for piece in pieces {
+        let Some(room) = whole.get_mut(end..end + piece.len()) else { return };
+        room.copy_from_slice(piece);
+        end += piece.len();
+    }
+    if end >= PATH_BYTES_MAX {
+        return;
+    }
+    let path = &whole[..end];
+    name[..end].copy_from_slice(path);
+    let fd = loop {
+        name[end] = 0;
+        let Some(fd) = open(name.as_ptr().cast()) else { return };
+        if fd >= 0 {
+            break fd;
+        }
+        match path[..end].iter().rposition(|byte| *byte == b'/') {
+            Some(slash) if slash > 0 => end = slash,
+            _ => return,
+        }
+    };
+    // The rest of a path is looked for in vain in a directory only.
+    let is_kernels = is_of_the_kernel(fd) || end == path.len() && is_device(fd);
+    let place = directory(fd, &mut name).filter(|place| !place.ends_with(DELETED));
+    // SAFETY: the descriptor is ours.
+    unsafe { close(fd) };
+    if let (Some(place), false) = (place, is_kernels) {
+        say(place, &path[end..]);
+    }
+}
+
+fn open(path: Path) -> Option<c_int> {
+    let next = next_of(&OPENAT)?;
+    // SAFETY: the function behind ours has this type, and the path ends in a zero.
+    Some(unsafe {
+        let next: unsafe extern "C" fn(c_int, Path, c_int, ...) -> c_int = transmute(next);
+        next(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0 as c_int)
+    })
+}
+
+fn is_of_the_kernel(fd: c_int) -> bool {
+    // The type is the first word of what is written, which is 120 bytes long.
+    let mut out = [0 as c_long; 32];
+    // SAFETY: there is room for what is written.
+    let failed = unsafe { fstatfs(fd, out.as_mut_ptr().cast()) } != 0;
+    failed || OF_THE_KERNEL.contains(&(out[0] as u32))
+}
+
+fn is_device(fd: c_int) -> bool {
+    let Some(next) = next_of(&STATX) else { return false };
+    // What is written is 256 bytes long.
+    let mut out = [0u8; 512];
+    // SAFETY: the function behind ours has this type, and there is room for what is written.
+    let answer = unsafe {
+        let next: unsafe extern "C" fn(c_int, Path, c_int, c_uint, *mut c_void) -> c_int = transmute(next);
+        next(fd, c"".as_ptr(), AT_EMPTY_PATH, STATX_TYPE, out.as_mut_ptr().cast())
+    };
+    let mode = u16::from_ne_bytes([out[STATX_MODE_AT], out[STATX_MODE_AT + 1]]);
+    answer == 0 && DEVICES.contains(&(mode & S_IFMT))
+}

@@ -1,0 +1,118 @@
+//! Directories that are listed otherwise than by their path, and what walks through whole trees.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::transmute;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::AtomicPtr;
+
+use crate::{AT_FDCWD, Kind, Out, PATH_BYTES_MAX, Path, THERE, directory, find, not_there, note, note_path, record};
+
+/// The function behind one of ours.
+macro_rules! next {
+    ($name:ident) => {{
+        static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+        // SAFETY: the name has no zero in it but its last.
+        find(&NEXT, unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) })
+    }};
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fdopendir(fd: c_int) -> Out {
+    let next = next!(fdopendir);
+    if next.is_null() {
+        not_there();
+        return null_mut();
+    }
+    // SAFETY: the function behind ours has our type, and gets what we got.
+    let dir = unsafe {
+        let next: unsafe extern "C" fn(c_int) -> Out = transmute(next);
+        next(fd)
+    };
+    if !dir.is_null() && record().is_some() {
+        // SAFETY: `errno` is a word of this thread.
+        unsafe {
+            let errno = *crate::__errno_location();
+            note_listing(fd);
+            *crate::__errno_location() = errno;
+        }
+    }
+    dir
+}
+
+#[inline(never)]
+fn note_listing(fd: c_int) {
+    let mut buffer = [0u8; PATH_BYTES_MAX];
+    if let Some(place) = directory(fd, &mut buffer) {
+        note(Kind::Listed, THERE, &[place], &[]);
+    }
+}
+
+/// Functions of the C library that open many files and directories by themselves, past whatever stands in front
+/// of its functions. What they find is not known.
+macro_rules! hidden {
+    ($($name:ident ($($arg:ident: $type:ty),*) -> $out:ty, $failed:expr;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name($($arg: $type),*) -> $out {
+                let next = next!($name);
+                if next.is_null() {
+                    not_there();
+                    return $failed;
+                }
+                note(Kind::Hidden, THERE, &[stringify!($name).as_bytes()], &[]);
+                // SAFETY: the function behind ours has our type, and gets what we got.
+                unsafe {
+                    let next: unsafe extern "C" fn($($type),*) -> $out = transmute(next);
+                    next($($arg),*)
+                }
+            }
+        )*
+    };
+}
+
+hidden! {
+    fts_open(paths: Out, options: c_int, compare: Out) -> Out, null_mut();
+    fts64_open(paths: Out, options: c_int, compare: Out) -> Out, null_mut();
+    ftw(path: Path, each: Out, depth: c_int) -> c_int, -1;
+    ftw64(path: Path, each: Out, depth: c_int) -> c_int, -1;
+    glob(pattern: Path, flags: c_int, on_error: Out, out: Out) -> c_int, -1;
+    glob64(pattern: Path, flags: c_int, on_error: Out, out: Out) -> c_int, -1;
+    nftw(path: Path, each: Out, depth: c_int, flags: c_int) -> c_int, -1;
+    nftw64(path: Path, each: Out, depth: c_int, flags: c_int) -> c_int, -1;
+    scandirat(dir: c_int, path: Path, out: Out, filter: Out, order: Out) -> c_int, -1;
+    scandirat64(dir: c_int, path: Path, out: Out, filter: Out, order: Out) -> c_int, -1;
+    wordexp(words: Path, out: Out, flags: c_int) -> c_int, -1;
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn canonicalize_file_name(path: Path) -> *mut c_char {
+    let next = next!(canonicalize_file_name);
+    if next.is_null() {
+        not_there();
+        return null_mut();
+    }
+    // SAFETY: the function behind ours has our type, and gets what we got.
+    let found = unsafe {
+        let next: unsafe extern "C" fn(Path) -> *mut c_char = transmute(next);
+        next(path)
+    };
+    note_path(Kind::Looked, found.is_null(), AT_FDCWD, if path.is_null() { null() } else { path });
+    found
+}
+
+/// What programs call for `realpath` that were compiled with `_FORTIFY_SOURCE`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __realpath_chk(path: Path, out: *mut c_char, len: usize) -> *mut c_char {
+    let next = next!(__realpath_chk);
+    if next.is_null() {
+        not_there();
+        return null_mut();
+    }
+    // SAFETY: the function behind ours has our type, and gets what we got.
+    let found = unsafe {
+        let next: unsafe extern "C" fn(Path, *mut c_char, usize) -> *mut c_char = transmute(next);
+        next(path, out, len)
+    };
+    note_path(Kind::Looked, found.is_null(), AT_FDCWD, path);
+    found
+}
