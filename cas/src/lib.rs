@@ -28,6 +28,6 @@ pub use digest::{Digest, DigestError, DigestFunction, Hash, Hasher, Names};
 pub use error::StoreError;
 pub use metering::Counters;
 pub use store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, MADE_HERE, Mention,
-    PROMISE_LEASE, Placing, Sharing, StoreStatus, StoredResult,
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, MADE_HERE, Mention,
+    PROMISE_LEASE, Placing, Seen, Sharing, StoreStatus, StoredResult,
 };

@@ -13,8 +13,8 @@ use kache_proto::reapi::ActionResult;
 use crate::digest::{Digest, DigestFunction, Hash, Names};
 use crate::error::StoreError;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
-    StoredResult,
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
+    Sharing, StoredResult,
 };
 
 macro_rules! counters {
@@ -232,19 +232,19 @@ impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError> {
-        let (names, link) = self.meter.watch(self.inner.ingest(path, function, sharing))?;
+    ) -> Result<(Names, Linked), StoreError> {
+        let (names, linked) = self.meter.watch(self.inner.ingest(path, function, sharing))?;
         self.meter.stored(names.size_bytes);
-        Ok((names, link))
+        Ok((names, linked))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
-        let link = self.meter.watch(self.inner.place(digest, path, placing))?;
-        match link {
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
+        let linked = self.meter.watch(self.inner.place(digest, path, placing))?;
+        match linked {
             Some(_) => self.meter.served(digest.size_bytes),
             None => self.meter.blob_misses.increment(),
         }
-        Ok(link)
+        Ok(linked)
     }
 
     fn shares(&self, directory: &Path) -> Result<Link, StoreError> {

@@ -20,8 +20,8 @@ use crate::error::StoreError;
 use crate::evict::{Catalog, Evictor, Limits, Shelf, Step};
 use crate::metering::Meter;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
-    StoredResult,
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
+    Sharing, StoredResult,
 };
 
 /// How long one write may spend on making room. Longer, and its client would be better off
@@ -172,11 +172,11 @@ impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> 
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError> {
+    ) -> Result<(Names, Linked), StoreError> {
         self.room.with_room(|| self.inner.ingest(path, function, sharing))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
         self.inner.place(digest, path, placing)
     }
 

@@ -9,9 +9,9 @@
 //! one thing: `verify`, `completeness`, `single_flight`, `metering`. `composed::Store` is
 //! how they are put together for a daemon.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -218,6 +218,52 @@ pub enum Link {
     Copy,
 }
 
+/// How a file looked at a moment when its content was certain. While it still looks so, its content
+/// is the same, as far as the dates of its filesystem show a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The volume.
+    pub device: u64,
+    /// The inode's number there.
+    pub inode: u64,
+    /// How many bytes it has.
+    pub size_bytes: u64,
+    /// When its content was last changed, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// When anything about it was last changed, in nanoseconds since 1970.
+    pub changed_ns: i64,
+}
+
+impl Seen {
+    /// How a file looks that has this metadata.
+    pub fn of(metadata: &Metadata) -> Seen {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Seen {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.len(),
+            modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether nothing was written between two looks. The date of the last change of the inode is
+    /// left out: another name, another mode and a rename move it, and the store does all of these.
+    pub(crate) fn has_content_of(&self, before: &Seen) -> bool {
+        Seen { changed_ns: before.changed_ns, ..*self } == *before
+    }
+}
+
+/// A file outside of the store whose content is that of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// What it shares with the store.
+    pub link: Link,
+    /// How it looked when the store had done with it; `None` if it changed meanwhile.
+    pub seen: Option<Seen>,
+}
+
 /// How a file is to be laid down.
 #[derive(Clone, Copy, Debug)]
 pub struct Placing {
@@ -233,17 +279,18 @@ pub struct Placing {
 pub trait LocalFiles: Send + Sync {
     /// Stores the bytes of this file. It is streamed, never held in memory, and checked
     /// not to have changed meanwhile. The digest is named in `function` as well as in the
-    /// store's own.
+    /// store's own. What is said of the file's looks is true of the file that was opened, whatever
+    /// has the path's name by now.
     fn ingest(
         &self,
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError>;
+    ) -> Result<(Names, Linked), StoreError>;
 
     /// Lays the blob down at `path`, atomically, replacing what is there. `None` if the
     /// blob is not in the store; then `path` is as it was.
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError>;
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError>;
 
     /// The best that a file in this directory and one in the store can share, as far as the
     /// filesystems are concerned. Found out by trying, once for each pair of them: a caller

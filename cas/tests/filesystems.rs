@@ -52,13 +52,13 @@ fn ten_worktrees_share_their_bytes(volume: &Volume) {
     assert_eq!(store.files().shares(&volume.mountpoint).unwrap(), Link::Reflink);
     let before = volume.used_bytes();
 
-    let (names, link) = store.files().ingest(&built, DigestFunction::Sha256, Sharing::Private).unwrap();
-    assert_eq!(link, Link::Reflink);
+    let (names, linked) = store.files().ingest(&built, DigestFunction::Sha256, Sharing::Private).unwrap();
+    assert_eq!(linked.link, Link::Reflink);
     let digest = names.digest(DigestFunction::Sha256).unwrap();
     for worktree in 0..10 {
         let path = volume.mountpoint.join(format!("worktree-{worktree}.rlib"));
         let link = store.files().place(&digest, &path, &placing(Sharing::Private)).unwrap();
-        assert_eq!(link, Some(Link::Reflink));
+        assert_eq!(link.map(|linked| linked.link), Some(Link::Reflink));
     }
     let grown = volume.used_bytes() - before;
     assert!(grown < 6 * MIB as u64, "eleven more copies of 24 MiB took {grown} bytes");
@@ -96,8 +96,8 @@ fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
     let bytes = noise(4 * MIB);
     fs::write(&built, &bytes).unwrap();
     fs::set_permissions(&built, fs::Permissions::from_mode(0o644)).unwrap();
-    let (names, link) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
-    assert_eq!(link, Link::Hardlink);
+    let (names, linked) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
+    assert_eq!(linked.link, Link::Hardlink);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
 
     // Twice: the second time it is known.
@@ -105,13 +105,12 @@ fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
         assert_eq!(store.files().shares(&volume.mountpoint).unwrap(), Link::Hardlink);
     }
     let shared = volume.mountpoint.join("shared.rlib");
-    assert_eq!(
-        store.files().place(&digest, &shared, &placing(Sharing::Hardlink)).unwrap(),
-        Some(Link::Hardlink)
-    );
+    let placed = store.files().place(&digest, &shared, &placing(Sharing::Hardlink)).unwrap();
+    assert_eq!(placed.map(|linked| linked.link), Some(Link::Hardlink));
     assert_eq!(fs::metadata(&shared).unwrap().ino(), fs::metadata(&built).unwrap().ino());
     let private = volume.mountpoint.join("private.rlib");
-    assert_eq!(store.files().place(&digest, &private, &placing(Sharing::Private)).unwrap(), Some(Link::Copy));
+    let placed = store.files().place(&digest, &private, &placing(Sharing::Private)).unwrap();
+    assert_eq!(placed.map(|linked| linked.link), Some(Link::Copy));
     assert_ne!(fs::metadata(&private).unwrap().ino(), fs::metadata(&built).unwrap().ino());
     assert!(fs::read(&private).unwrap() == bytes);
 
@@ -133,15 +132,15 @@ fn rst_02_between_two_volumes_a_copy_is_made() {
     let built = dir.path().join("libdemo.rlib");
     let bytes = noise(4 * MIB);
     fs::write(&built, &bytes).unwrap();
-    let (names, link) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
-    assert_eq!(link, Link::Copy);
+    let (names, linked) = store.files().ingest(&built, DigestFunction::Blake3, Sharing::Hardlink).unwrap();
+    assert_eq!(linked.link, Link::Copy);
     assert_eq!(store.files().shares(dir.path()).unwrap(), Link::Copy);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
     // Twice: the second time the pair is remembered, and nothing else changes.
     for name in ["one.rlib", "two.rlib"] {
         let path = dir.path().join(name);
         let link = store.files().place(&digest, &path, &placing(Sharing::Hardlink)).unwrap();
-        assert_eq!(link, Some(Link::Copy));
+        assert_eq!(link.map(|linked| linked.link), Some(Link::Copy));
         assert!(fs::read(&path).unwrap() == bytes);
     }
     store.close().unwrap();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use kache_cas::{Digest, DigestFunction, Hasher};
+use kache_cas::{Digest, DigestFunction, Hasher, Seen};
 
 use super::bytes::Writer;
 use super::crates::{Crates, Uses};
@@ -76,16 +76,18 @@ impl DiskWorld {
         kept.save(path).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
     }
 
-    /// This file was just laid down by kache, or taken into the store as it is: its content
-    /// is known by construction, however young it is.
-    pub fn note_placed(&self, path: &Path, digest: Digest) {
-        if let Ok(Some(stamp)) = Stamp::of(path)
+    /// This file was just laid down by kache, or taken into the store as it is, and then it looked
+    /// like this: its content is known without reading it, however young it is. Where it looks
+    /// otherwise by now, somebody may have written to it, and nothing is remembered.
+    pub fn note_placed(&self, path: &Path, digest: Digest, seen: Option<Seen>) {
+        self.crates.note(path, &digest);
+        self.is_changed.store(true, Ordering::Relaxed);
+        if let Some(seen) = seen
+            && let Ok(Some(stamp)) = Stamp::of(path)
             && stamp.is_file()
-            && stamp.size_bytes == digest.size_bytes
+            && stamp.is_as_seen(&seen)
         {
             self.memos.put(stamp, digest);
-            self.crates.note(path, &digest);
-            self.is_changed.store(true, Ordering::Relaxed);
         }
     }
 

@@ -11,7 +11,9 @@ use std::sync::LazyLock;
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
-use super::testing::{call, environment, made_up_toolchain, parse, real_sysroot, real_toolchain, write};
+use super::testing::{
+    call, environment, made_up_toolchain, parse, real_sysroot, real_toolchain, seen, write,
+};
 use super::*;
 use crate::invocation::rustc::Rustc;
 use crate::invocation::{Bypass, Call, Reason};
@@ -102,7 +104,7 @@ impl Checkout {
                 &format!("target/debug/deps/lib{name}-{hash}.{extension}"),
                 bytes.as_bytes(),
             );
-            self.world.note_placed(&path, Digest::of(DigestFunction::Blake3, bytes.as_bytes()));
+            self.world.note_placed(&path, Digest::of(DigestFunction::Blake3, bytes.as_bytes()), seen(&path));
         }
     }
 }
@@ -134,7 +136,7 @@ fn key_14_a_program_counts_every_crate_that_it_reaches_and_no_other() {
     assert_eq!(checkout.gather(&program).unwrap(), inputs);
     let digest = Digest::of(DigestFunction::Blake3, b"other");
     write(checkout.dir.path(), "target/debug/deps/libbase-1.rlib", b"other");
-    checkout.world.note_placed(&path, digest);
+    checkout.world.note_placed(&path, digest, seen(&path));
     let changed = checkout.gather(&program).unwrap();
     assert_eq!(changed["out/debug/deps/libbase-1.rlib"].digest, digest);
     // A static library holds them as well.
@@ -243,7 +245,7 @@ fn key_14_a_native_library_of_a_dependency_counts() {
     let rustc = checkout.compile("zsys", "1", "lib", "dep-info,metadata,link", "src/lib.rs", &[], &sys);
     checkout.gather(&rustc).unwrap();
     let rlib = write(checkout.dir.path(), "target/debug/deps/libzsys-1.rlib", b"zsys");
-    checkout.world.note_placed(&rlib, Digest::of(DigestFunction::Blake3, b"zsys"));
+    checkout.world.note_placed(&rlib, Digest::of(DigestFunction::Blake3, b"zsys"), seen(&rlib));
     let program = checkout.program(&["libzsys-1.rlib"], &["-L", &search]);
     let inputs = checkout.gather(&program).unwrap();
     assert_eq!(names_of(&inputs, InputKind::Native), ["libz9.so"]);

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kache_cas::Seen;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
@@ -60,6 +61,14 @@ impl Stamp {
             ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
             mode: metadata.mode(),
         }
+    }
+
+    /// Whether it is the file that the store saw, in the same state.
+    pub fn is_as_seen(&self, seen: &Seen) -> bool {
+        let Seen { device, inode, size_bytes, modified_ns, changed_ns } = *seen;
+        self.inode == Inode { device, number: inode }
+            && self.size_bytes == size_bytes
+            && (self.mtime_ns, self.ctime_ns) == (modified_ns, changed_ns)
     }
 
     /// Whether it is a directory.

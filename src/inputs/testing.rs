@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kache_cas::{Digest, DigestFunction};
+use kache_cas::{Digest, DigestFunction, Seen};
 
 use super::DiskWorld;
 use super::types::Toolchain;
@@ -48,6 +48,11 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::File::create(&path).unwrap().write_all(bytes).unwrap();
     path
+}
+
+/// How a file looks now.
+pub(super) fn seen(path: &Path) -> Option<Seen> {
+    Some(Seen::of(&fs::metadata(path).unwrap()))
 }
 
 /// Gives a file an old date of modification.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
-use super::testing::{age, call, compile, environment, real_sysroot, write};
+use super::testing::{age, call, compile, environment, real_sysroot, seen, write};
 use super::*;
 use crate::invocation::Reason;
 use crate::invocation::rustc::{DriverKind, Extern, Source, TargetArgument};
@@ -114,17 +114,38 @@ fn what_kache_placed_is_known_at_once_and_only_as_long_as_it_stays() {
     let path = write(dir.path(), "a", b"one");
     let world = DiskWorld::new();
     let claimed = digest_of(b"two");
-    world.note_placed(&path, claimed);
+    world.note_placed(&path, claimed, seen(&path));
     assert_eq!(file_digest(&world, &path), claimed, "it is not read again");
     // The same inode under another name is the same content.
     let other = dir.path().join("b");
     fs::hard_link(&path, &other).unwrap();
-    world.note_placed(&other, claimed);
+    world.note_placed(&other, claimed, seen(&other));
     assert_eq!(file_digest(&world, &path), claimed);
     write(dir.path(), "a", b"new");
     assert_eq!(file_digest(&world, &path), digest_of(b"new"));
-    world.note_placed(&path, digest_of(b"longer than it is"));
-    assert_eq!(file_digest(&world, &path), digest_of(b"new"));
+}
+
+#[test]
+fn key_05_what_is_written_between_storing_and_noting_is_not_taken_for_what_was_stored() {
+    let dir = TempDir::new().unwrap();
+    let path = write(dir.path(), "a", b"one");
+    let stored = seen(&path);
+    let world = DiskWorld::new();
+    // Of the same length, so that its size says nothing.
+    write(dir.path(), "a", b"two");
+    world.note_placed(&path, digest_of(b"one"), stored);
+    assert_eq!(file_digest(&world, &path), digest_of(b"two"));
+    // Or another file that was put in its place, with the same date.
+    let beside = write(dir.path(), "b", b"six");
+    let stored = seen(&path);
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&beside).unwrap().set_modified(modified).unwrap();
+    fs::rename(&beside, &path).unwrap();
+    world.note_placed(&path, digest_of(b"two"), stored);
+    assert_eq!(file_digest(&world, &path), digest_of(b"six"));
+    // Or the store itself has seen that it changed.
+    world.note_placed(&path, digest_of(b"two"), None);
+    assert_eq!(file_digest(&world, &path), digest_of(b"six"));
 }
 
 #[test]
@@ -192,7 +213,7 @@ fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     let path = write(dir.path(), "a", b"one");
     let claimed = digest_of(b"two");
     let world = DiskWorld::open(&snapshot);
-    world.note_placed(&path, claimed);
+    world.note_placed(&path, claimed, seen(&path));
     world.save().unwrap();
     assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), claimed);
 

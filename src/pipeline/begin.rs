@@ -265,8 +265,8 @@ impl Pipeline {
         let restored = restore::restore(task, result, store.files(), store.blobs(), leave);
         asked.phases.end(Phase::Restore);
         let restored = restored?;
-        for (path, digest) in &restored.placed {
-            self.world().note_placed(path, *digest);
+        for file in &restored.placed {
+            self.world().note_placed(&file.path, file.digest, file.seen);
         }
         if let Some(session) = &asked.client.session {
             session.note_programs(&asked.prepared.task, &restored.placed);

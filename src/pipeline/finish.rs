@@ -157,8 +157,8 @@ impl Pipeline {
         let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };
         match publish::publish(&publication, self.world(), stores) {
             Ok(Published::Stored(stored)) => {
-                for (path, digest) in &stored.outputs {
-                    self.world().note_placed(path, *digest);
+                for output in &stored.outputs {
+                    self.world().note_placed(&output.path, output.digest, output.seen);
                 }
                 Ok(stored)
             }

@@ -15,6 +15,7 @@ use kache_cas::{Digest, Hash};
 
 use crate::action::{Origin, OutputKind, Task};
 use crate::cargo::{Process, TargetDir, Unit, parent_of};
+use crate::compile::KnownFile;
 use crate::invocation::Call;
 use crate::restore::dates::place_of;
 use crate::roles::Role;
@@ -333,15 +334,15 @@ impl Session {
 
     /// Keeps in mind which programs it was given: cargo gives each a second name, which changes
     /// how the inode looks that it shares with the store.
-    pub(super) fn note_programs(&self, task: &Task, outputs: &[(PathBuf, Digest)]) {
+    pub(super) fn note_programs(&self, task: &Task, outputs: &[KnownFile]) {
         let is_program = |path: &Path| {
             let mut programs = task.outputs.iter().filter(|output| output.kind == OutputKind::Executable);
             programs.any(|output| place_of(task, output) == path)
         };
-        let programs = outputs.iter().filter(|(path, _)| is_program(path));
+        let programs = outputs.iter().filter(|output| is_program(&output.path));
         let mut state = lock(&self.state);
         let room = NOTED_MAX.saturating_sub(state.programs.len());
-        state.programs.extend(programs.map(|(_, digest)| *digest).take(room));
+        state.programs.extend(programs.map(|output| output.digest).take(room));
     }
 
     /// What was noted, each unit once: as it was made last.

@@ -12,7 +12,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
-use kache_cas::{ActionCache, BlobStore, Digest, DigestFunction, LocalFiles, Mention, Sharing, StoreError};
+use kache_cas::{
+    ActionCache, BlobStore, Digest, DigestFunction, Linked, LocalFiles, Mention, Seen, Sharing, StoreError,
+};
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
 use thiserror::Error;
@@ -26,7 +28,7 @@ use super::scan::Scanner;
 use super::stamps::Stamps;
 use super::watched::{Named, Watched, observe_watched};
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
-use crate::compile::{Captured, Exit, Stream};
+use crate::compile::{Captured, Exit, KnownFile, Stream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
 use crate::restore::dates::{self, Dating, place_of};
@@ -93,7 +95,7 @@ pub struct Stored {
     /// The bytes of its outputs.
     pub bytes: u64,
     /// Outputs by content, so that nobody has to read them to know.
-    pub outputs: Vec<(PathBuf, Digest)>,
+    pub outputs: Vec<KnownFile>,
 }
 
 /// A compile that could not be stored.
@@ -173,7 +175,7 @@ struct Ingested {
     /// As a result names them.
     files: Vec<OutputFile>,
     /// Where they lie here; without the dep-info.
-    outputs: Vec<(PathBuf, Digest)>,
+    outputs: Vec<KnownFile>,
 }
 
 struct Publisher<'a> {
@@ -204,14 +206,14 @@ impl<'a> Publisher<'a> {
         self.check_stamps(&made)?;
         let Ingested { files, outputs } = self.ingest(&made, general.as_ref())?;
         self.check_stamps(&made)?;
-        let bytes = outputs.iter().map(|(_, digest)| digest.size_bytes).sum();
+        let bytes = outputs.iter().map(|output| output.digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
         self.check_agreement(&action.digest, &result, &made)?;
         self.insert(&action.blobs().collect::<Vec<_>>())?;
         self.stores.actions.put(&action_key(&action.digest), &result)?;
         if let Some(askers) = &askers {
             let kinds = made.iter().map(|made| made.output.kind).filter(|kind| *kind != OutputKind::DepInfo);
-            let digests = outputs.iter().map(|(_, digest)| digest);
+            let digests = outputs.iter().map(|output| &output.digest);
             askers.keep(kinds.zip(digests), self.stores.actions)?;
         }
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
@@ -350,12 +352,12 @@ impl<'a> Publisher<'a> {
         let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild);
         let Ingested { mut files, mut outputs } = Ingested::default();
         for made in made {
-            let digest = match (made.output.kind, dep_info) {
-                (OutputKind::DepInfo, Some(info)) => self.insert_dep_info(info)?,
+            let (digest, seen) = match (made.output.kind, dep_info) {
+                (OutputKind::DepInfo, Some(info)) => (self.insert_dep_info(info)?, None),
                 _ => self.ingest_one(made, dating)?,
             };
             if made.output.kind != OutputKind::DepInfo {
-                outputs.push((made.place.clone(), digest));
+                outputs.push(KnownFile { path: made.place.clone(), digest, seen });
             }
             files.push(OutputFile {
                 path: made.path.clone(),
@@ -367,7 +369,8 @@ impl<'a> Publisher<'a> {
         Ok(Ingested { files, outputs })
     }
 
-    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<Digest, Stop> {
+    /// Stores one output. Says what is in it, and how it looked then.
+    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<Seen>), Stop> {
         let placing = dates::placing(self.task, made.output, dating);
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
@@ -380,7 +383,7 @@ impl<'a> Publisher<'a> {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,
         };
-        let (names, _) = ingested?;
+        let (names, Linked { seen, .. }) = ingested?;
         // Looked at after it was read, so it is what was read.
         if !is_own(self.task, made.output.kind, &made.place, self.ended()) {
             return Err(Refusal::Changed(made.place.clone()).into());
@@ -389,7 +392,7 @@ impl<'a> Publisher<'a> {
             DigestFunction::Blake3 => names.blake3,
             DigestFunction::Sha256 => names.sha256.expect("it was asked for"),
         };
-        Ok(Digest::new(function, hash, names.size_bytes))
+        Ok((Digest::new(function, hash, names.size_bytes), seen))
     }
 
     /// The dep-info for any checkout.

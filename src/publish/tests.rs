@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kache_cas::{Digest, Mention};
+use kache_cas::{Digest, Mention, Seen};
 use kache_proto::reapi::ActionResult;
 
 use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, full_action, look, shares_inodes, write};
 use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
-use crate::compile::{Captured, Exit, Piece, Stream};
+use crate::compile::{Captured, Exit, KnownFile, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
 use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
@@ -47,6 +47,13 @@ fn key_17_what_one_checkout_made_another_gets() {
     assert_eq!(b.find(), Found::Miss(Miss::NewQuery));
     let stored = stored(a.publish(&a.compile(b"seed")));
     assert_eq!(stored.outputs.len(), 2, "the dep-info is each checkout's own");
+    let is_known = |files: &[KnownFile]| {
+        for KnownFile { path, digest, seen } in files {
+            assert_eq!(*digest, Digest::of(BLAKE3, &fs::read(path).unwrap()), "{}", path.display());
+            assert_eq!(*seen, Some(Seen::of(&fs::metadata(path).unwrap())), "{}", path.display());
+        }
+    };
+    is_known(&stored.outputs);
     let restored = b.restore().unwrap();
     for kind in [OutputKind::Metadata, OutputKind::Rlib] {
         assert_eq!(fs::read(a.output(kind)).unwrap(), fs::read(b.output(kind)).unwrap());
@@ -55,9 +62,7 @@ fn key_17_what_one_checkout_made_another_gets() {
     assert_eq!(said, b.compile(b"seed").said(Stream::Stderr), "the notices are this checkout's");
     assert_eq!(restored.compile_time, Duration::from_secs(60));
     assert_eq!(restored.exit_code, 0);
-    for (path, digest) in &restored.placed {
-        assert_eq!(*digest, Digest::of(BLAKE3, &fs::read(path).unwrap()));
-    }
+    is_known(&restored.placed);
 }
 
 #[test]

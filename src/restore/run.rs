@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kache_cas::{BlobStore, Link, LocalFiles, Mention};
+use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
@@ -21,7 +21,7 @@ use super::leave::Leave;
 use super::write_file::write_file;
 use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
-use crate::compile::{Piece, Stream};
+use crate::compile::{KnownFile, Piece, Stream};
 use crate::roles::{Form, Roots};
 
 /// The largest dep-info or message that is read into memory: a thousand times the usual.
@@ -39,7 +39,7 @@ pub struct Restored {
     /// Of these, bytes that take no room of their own.
     pub shared_bytes: u64,
     /// What lies where now, so that nobody has to read it to know.
-    pub placed: Vec<(PathBuf, Digest)>,
+    pub placed: Vec<KnownFile>,
     /// What the compile took when it ran.
     pub compile_time: Duration,
 }
@@ -167,7 +167,7 @@ struct Laid<'a> {
     undo: Vec<PathBuf>,
     bytes: u64,
     shared_bytes: u64,
-    placed: Vec<(PathBuf, Digest)>,
+    placed: Vec<KnownFile>,
 }
 
 impl Laid<'_> {
@@ -175,9 +175,9 @@ impl Laid<'_> {
         let path = place_of(self.task, output);
         let placing = dates::placing(self.task, output, self.dating);
         let lay = || self.files.place(digest, &path, &placing)?.ok_or(RestoreError::Gone { digest: *digest });
-        let link = self.leave.lay(&path, lay)?;
+        let Linked { link, seen } = self.leave.lay(&path, lay)?;
         self.undo.push(path.clone());
-        self.placed.push((path, *digest));
+        self.placed.push(KnownFile { path, digest: *digest, seen });
         self.bytes += digest.size_bytes;
         if link != Link::Copy {
             self.shared_bytes += digest.size_bytes;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kache_cas::{DigestFunction, Hasher, Link, Names, Sharing, Store, StoreSettings};
+use kache_cas::{DigestFunction, Hasher, Link, Linked, Names, Sharing, Store, StoreSettings};
 
 use crate::WrongBytes;
 use crate::content::Contents;
@@ -40,7 +40,7 @@ pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
         std::fs::remove_dir_all(&store_dir)?;
         let same = names.iter().zip(&stored).all(|(names, (stored, _))| names.blake3 == stored.blake3);
         ensure!(same, WrongBytes("a file was stored under another name".to_owned()));
-        copies += stored.iter().filter(|(_, link)| *link == Link::Copy).count();
+        copies += stored.iter().filter(|(_, linked)| linked.link == Link::Copy).count();
         hashing.push(hash_time.elapsed.as_secs_f64());
         ingesting.push(ingest_time.elapsed.as_secs_f64());
         ratios.push(ingest_time.elapsed.as_secs_f64() / hash_time.elapsed.as_secs_f64());
@@ -108,7 +108,7 @@ fn hash_all(files: &[PathBuf]) -> Result<(Vec<Names>, Took)> {
     Ok((names, meter.stop()?))
 }
 
-fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(Names, Link)>, Took)> {
+fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(Names, Linked)>, Took)> {
     let store = Store::open(StoreSettings::new(store)).context("opening a store")?;
     let meter = Meter::start()?;
     let ingest = |path: &PathBuf| store.files().ingest(path, DigestFunction::Blake3, Sharing::Hardlink);

@@ -21,8 +21,8 @@ use crate::digest::{Digest, DigestFunction, Hash, Names};
 use crate::error::StoreError;
 use crate::references::admit;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LocalFiles, Mention, Placing, Sharing,
-    StoredResult,
+    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
+    Sharing, StoredResult,
 };
 
 /// The largest result that is kept. Ten thousand output files make some megabytes.
@@ -130,11 +130,11 @@ impl LocalFiles for DiskStore {
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError> {
+    ) -> Result<(Names, Linked), StoreError> {
         self.inner.ingest_file(path, function, sharing)
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
         self.inner.place_blob(digest, path, placing)
     }
 

@@ -24,7 +24,7 @@ use super::verify::{READ_BYTES, hash_file, stamp};
 use super::writer::{INLINE_BYTES_MAX, room_bytes};
 use crate::digest::{DigestFunction, Hasher, Names};
 use crate::error::StoreError;
-use crate::store::{Link, Sharing};
+use crate::store::{Link, Linked, Seen, Sharing};
 
 /// A file outside, as it was when it was opened.
 struct Source<'a> {
@@ -52,6 +52,14 @@ impl<'a> Source<'a> {
         StoreError::io("read", self.path, error)
     }
 
+    /// How the file looks now, if nothing was written to it since it was opened and confirmed to have
+    /// these names.
+    fn seen(&self, names: &Names) -> Option<Seen> {
+        let now = Seen::of(&self.file.metadata().ok()?);
+        let is_same = now.has_content_of(&Seen::of(&self.before)) && now.size_bytes == names.size_bytes;
+        is_same.then_some(now)
+    }
+
     /// Makes sure that the file is still what these names say.
     fn confirm(&self, names: &Names) -> Result<(), StoreError> {
         let changed = || StoreError::Changed { path: self.path.to_owned() };
@@ -76,18 +84,22 @@ impl Inner {
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError> {
+    ) -> Result<(Names, Linked), StoreError> {
         let source = Source::open(path)?;
         let size_bytes = source.before.len();
         self.check_size(size_bytes)?;
         let room = self.ledger.reserve(room_bytes(size_bytes))?;
         if size_bytes <= INLINE_BYTES_MAX {
-            return self.ingest_small(&source, function, room).map(|names| (names, Link::Copy));
+            let names = self.ingest_small(&source, function, room)?;
+            return Ok((names, Linked { link: Link::Copy, seen: source.seen(&names) }));
         }
         let (names, draft, seen, link) = self.draft_of(&source, function, sharing)?;
         let is_new = self.commit_file(&names, &draft, seen, room)?;
+        // A name in `tmp/` that is not needed goes before the last look: that changes the inode, too.
+        drop(draft);
         // What the store had already shares nothing with this file.
-        Ok((names, if is_new { link } else { Link::Copy }))
+        let link = if is_new { link } else { Link::Copy };
+        Ok((names, Linked { link, seen: source.seen(&names) }))
     }
 
     fn ingest_small(

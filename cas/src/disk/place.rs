@@ -29,7 +29,7 @@ use super::verify::{Verdict, damaged, stamp};
 use super::writer::INLINE_BYTES_MAX;
 use crate::digest::{Digest, Hash};
 use crate::error::StoreError;
-use crate::store::{Content, Link, Mention, Placing, Sharing};
+use crate::store::{Content, Link, Linked, Mention, Placing, Seen, Sharing};
 
 /// The bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
@@ -59,10 +59,14 @@ impl Sibling {
     }
 
     /// Gives a file of ours its mode and date, and the destination's name.
-    fn finish(self, file: &File, destination: &Path, placing: &Placing) -> Result<(), StoreError> {
+    /// How it looks afterwards is `None` if somebody has written to it by then.
+    fn finish(self, file: &File, destination: &Path, placing: &Placing) -> Result<Option<Seen>, StoreError> {
         dress(file, placing)
             .map_err(|error| StoreError::io("set the mode and date of", &self.path, error))?;
-        self.rename(destination)
+        let before = look(file, &self.path)?;
+        self.rename(destination)?;
+        let after = look(file, destination)?;
+        Ok(Some(after).filter(|after| after.has_content_of(&before)))
     }
 
     /// Renames it. Two names of one inode stay two names: then the drop removes this one.
@@ -84,7 +88,7 @@ impl Inner {
         digest: &Digest,
         path: &Path,
         placing: &Placing,
-    ) -> Result<Option<Link>, StoreError> {
+    ) -> Result<Option<Linked>, StoreError> {
         if digest.size_bytes <= INLINE_BYTES_MAX {
             let content = self.open_blob(digest, Mention::Use)?;
             return content.map(|content| place_small(&content, path, placing)).transpose();
@@ -95,17 +99,17 @@ impl Inner {
         let directory = directory_of(path);
         let to = fs::metadata(directory).map_err(|error| StoreError::io("look at", directory, error))?;
         let pair = Pair::new(&before, &to);
-        if self.place_reflink(pair, &file, path, placing)? {
-            return Ok(Some(Link::Reflink));
+        if let Some(linked) = self.place_reflink(pair, &file, path, placing)? {
+            return Ok(Some(linked));
         }
         if placing.sharing != Sharing::Private
             && self.pairs.may_hardlink(pair)
-            && self.place_hardlink(pair, blake3, digest, path, placing)?
+            && let Some(linked) = self.place_hardlink(pair, blake3, digest, path, placing)?
         {
-            return Ok(Some(Link::Hardlink));
+            return Ok(Some(linked));
         }
-        self.place_copy(blake3, &file, &before, path, placing)?;
-        Ok(Some(Link::Copy))
+        let seen = self.place_copy(blake3, &file, &before, path, placing)?;
+        Ok(Some(Linked { link: Link::Copy, seen }))
     }
 
     /// What this directory and the store can share.
@@ -139,17 +143,17 @@ impl Inner {
         file: &File,
         path: &Path,
         placing: &Placing,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Linked>, StoreError> {
         if !self.pairs.may_reflink(pair) {
-            return Ok(false);
+            return Ok(None);
         }
         let sibling = Sibling::of(path);
         let copy = sibling.create()?;
         if !self.pairs.reflink(pair, file, &copy) {
-            return Ok(false);
+            return Ok(None);
         }
-        sibling.finish(&copy, path, placing)?;
-        Ok(true)
+        let seen = sibling.finish(&copy, path, placing)?;
+        Ok(Some(Linked { link: Link::Reflink, seen }))
     }
 
     fn place_copy(
@@ -159,7 +163,7 @@ impl Inner {
         before: &Metadata,
         path: &Path,
         placing: &Placing,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Seen>, StoreError> {
         let sibling = Sibling::of(path);
         let target = sibling.create()?;
         copy(file, &target).map_err(|error| StoreError::io("copy to", &sibling.path, error))?;
@@ -173,7 +177,8 @@ impl Inner {
         sibling.finish(&target, path, placing)
     }
 
-    /// Places the store's own inode, if it fits or can be made to. Whether it was placed.
+    /// Places the store's own inode, if it fits or can be made to; `None` where it was not
+    /// placed.
     fn place_hardlink(
         &self,
         pair: Pair,
@@ -181,11 +186,11 @@ impl Inner {
         digest: &Digest,
         path: &Path,
         placing: &Placing,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Linked>, StoreError> {
         let _lock = self.locks.enter(blake3);
         let file = match self.examine_locked(blake3)? {
             Verdict::Whole(file) => file,
-            Verdict::Absent => return Ok(false),
+            Verdict::Absent => return Ok(None),
             Verdict::Damaged => return Err(damaged(digest)),
         };
         let source = self.layout.blob(&blake3);
@@ -194,26 +199,27 @@ impl Inner {
         // An inode that nobody else has may be made to fit.
         let is_fitting = placing.sharing == Sharing::Hardlink && fits(&before, placing);
         if !is_fitting && before.nlink() > 1 {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(record) = self.record(&blake3)? else { return Ok(false) };
+        let Some(record) = self.record(&blake3)? else { return Ok(None) };
         self.mark_shared(blake3, &record, &before)?;
         let sibling = Sibling::of(path);
         let linked = self.pairs.hardlink(pair, &source, &sibling.path);
         if !linked.map_err(|error| StoreError::io("link", &source, error))? {
-            return Ok(false);
+            return Ok(None);
         }
         // Only now that it can be had: elsewhere a copy of the inode as it was is made.
         if !is_fitting && dress_anew(&file, placing).is_err() {
-            return Ok(false);
+            return Ok(None);
         }
         let before = look()?;
         sibling.rename(path)?;
         let after = look()?;
-        if (after.len(), stamp(&after).modified_ns) == (before.len(), stamp(&before).modified_ns) {
+        let seen = Some(Seen::of(&after)).filter(|seen| seen.has_content_of(&Seen::of(&before)));
+        if seen.is_some() {
             self.mark_shared(blake3, &record, &after)?;
         }
-        Ok(true)
+        Ok(Some(Linked { link: Link::Hardlink, seen }))
     }
 
     /// Records how a file looks whose inode others have or are about to get.
@@ -226,15 +232,20 @@ impl Inner {
     }
 }
 
-fn place_small(content: &Content, path: &Path, placing: &Placing) -> Result<Link, StoreError> {
+fn place_small(content: &Content, path: &Path, placing: &Placing) -> Result<Linked, StoreError> {
     let sibling = Sibling::of(path);
     let mut file = sibling.create()?;
     content
         .read_all()
         .and_then(|bytes| file.write_all(&bytes))
         .map_err(|error| StoreError::io("write to", &sibling.path, error))?;
-    sibling.finish(&file, path, placing)?;
-    Ok(Link::Copy)
+    let seen = sibling.finish(&file, path, placing)?;
+    Ok(Linked { link: Link::Copy, seen })
+}
+
+fn look(file: &File, path: &Path) -> Result<Seen, StoreError> {
+    let metadata = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
+    Ok(Seen::of(&metadata))
 }
 
 fn directory_of(path: &Path) -> &Path {

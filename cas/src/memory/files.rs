@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::store::MemoryStore;
 use crate::digest::{Digest, DigestFunction, Hasher, Names};
 use crate::error::StoreError;
-use crate::store::{BlobStore, Content, Link, LocalFiles, Mention, Placing, Sharing};
+use crate::store::{BlobStore, Content, Link, Linked, LocalFiles, Mention, Placing, Seen, Sharing};
 
 /// How much of a file is read at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -23,10 +23,10 @@ impl LocalFiles for MemoryStore {
         path: &Path,
         function: DigestFunction,
         _sharing: Sharing,
-    ) -> Result<(Names, Link), StoreError> {
+    ) -> Result<(Names, Linked), StoreError> {
         let io = |doing| move |error| StoreError::io(doing, path, error);
         let mut file = File::open(path).map_err(io("open"))?;
-        let stamp = |file: &File| file.metadata().map(|m| (m.size(), m.mtime(), m.mtime_nsec(), m.ino()));
+        let stamp = |file: &File| file.metadata().map(|metadata| Seen::of(&metadata));
         let before = stamp(&file).map_err(io("look at"))?;
         let mut hasher = Hasher::new(function);
         let mut bytes = Vec::new();
@@ -39,7 +39,8 @@ impl LocalFiles for MemoryStore {
             hasher.update(&chunk[..len]);
             bytes.extend_from_slice(&chunk[..len]);
         }
-        if stamp(&file).map_err(io("look at"))? != before {
+        let after = stamp(&file).map_err(io("look at"))?;
+        if !after.has_content_of(&before) {
             let changed = std::io::Error::other("the file changed while it was read");
             return Err(StoreError::io("ingest", path, changed));
         }
@@ -51,20 +52,25 @@ impl LocalFiles for MemoryStore {
             state.add_blob(&names, Bytes::from(bytes), now_ms);
             state.release(names.size_bytes);
         }
-        Ok((names, Link::Copy))
+        Ok((names, Linked { link: Link::Copy, seen: Some(after) }))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Link>, StoreError> {
+    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
         let Some(Content::Memory(bytes)) = self.open(digest, Mention::Use)? else { return Ok(None) };
         let draft = draft_path(path);
         let written = write_draft(&draft, &bytes, placing)
-            .and_then(|()| fs::rename(&draft, path))
+            .and_then(|file| {
+                let before = Seen::of(&file.metadata()?);
+                fs::rename(&draft, path)?;
+                let after = Seen::of(&file.metadata()?);
+                Ok(Some(after).filter(|after| after.has_content_of(&before)))
+            })
             .map_err(|error| StoreError::io("place", path, error));
         if written.is_err() {
             // The draft is ours alone; that it may not exist is no trouble.
             let _ = fs::remove_file(&draft);
         }
-        written.map(|()| Some(Link::Copy))
+        written.map(|seen| Some(Linked { link: Link::Copy, seen }))
     }
 
     fn shares(&self, _directory: &Path) -> Result<Link, StoreError> {
@@ -79,11 +85,12 @@ fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing) -> std::io::Result<()> {
+fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing) -> std::io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(bytes)?;
     if let Some(modified) = placing.modified {
         file.set_modified(modified)?;
     }
-    file.set_permissions(Permissions::from_mode(placing.mode))
+    file.set_permissions(Permissions::from_mode(placing.mode))?;
+    Ok(file)
 }

@@ -10,7 +10,9 @@ use crate::clock::ManualClock;
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::evict::Catalog;
 use crate::leases::UPLOAD_GRACE;
-use crate::store::{ActionCache, ActionKey, BlobStore, Link, LocalFiles, Mention, Placing, Sharing};
+use crate::store::{
+    ActionCache, ActionKey, BlobStore, Link, Linked, LocalFiles, Mention, Placing, Seen, Sharing,
+};
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
 
@@ -101,13 +103,16 @@ fn a_file_goes_in_and_comes_out_as_asked() {
     let dir = tempfile::tempdir().unwrap();
     let (source, target) = (dir.path().join("in"), dir.path().join("out"));
     std::fs::write(&source, b"bytes").unwrap();
-    let (names, link) = store.ingest(&source, SHA256, Sharing::Hardlink).unwrap();
+    let (names, linked) = store.ingest(&source, SHA256, Sharing::Hardlink).unwrap();
     let digest = names.digest(SHA256).unwrap();
-    assert_eq!((digest, link), (Digest::of(SHA256, b"bytes"), Link::Copy));
+    assert_eq!((digest, linked.link), (Digest::of(SHA256, b"bytes"), Link::Copy));
+    let looks = |path| Some(Seen::of(&std::fs::metadata(path).unwrap()));
+    assert_eq!(linked.seen, looks(&source));
 
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let placing = Placing { mode: 0o755, modified: Some(modified), sharing: Sharing::Private };
-    assert_eq!(store.place(&digest, &target, &placing).unwrap(), Some(Link::Copy));
+    let placed = store.place(&digest, &target, &placing).unwrap();
+    assert_eq!(placed, Some(Linked { link: Link::Copy, seen: looks(&target) }));
     assert_eq!(std::fs::read(&target).unwrap(), b"bytes");
     let metadata = std::fs::metadata(&target).unwrap();
     assert_eq!(metadata.modified().unwrap(), modified);

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use kache_cas::disk::DiskStore;
 use kache_cas::evict::Catalog;
-use kache_cas::{BlobStore, Digest, Link, LocalFiles, Mention, Placing, Sharing, StoreError};
+use kache_cas::{
+    BlobStore, Digest, DigestFunction, Link, LocalFiles, Mention, Names, Placing, Seen, Sharing, StoreError,
+};
 
 use crate::support::{BLAKE3, SHA256, blob_path, bytes, files_below, is_missing, open, read, write};
 
@@ -56,14 +58,24 @@ impl World {
         path
     }
 
+    /// Stores a file; what is said of how it looks is how it looks afterwards.
+    fn ingest(&self, path: &Path, function: DigestFunction, sharing: Sharing) -> (Names, Link) {
+        let (names, linked) = self.store.ingest(path, function, sharing).unwrap();
+        assert_eq!(linked.seen, Some(Seen::of(&look(path))), "how it looks");
+        (names, linked.link)
+    }
+
     fn place(&self, digest: &Digest, name: &str, placing: &Placing) -> Option<Link> {
-        self.store.place(digest, &self.path(name), placing).unwrap()
+        let path = self.path(name);
+        let linked = self.store.place(digest, &path, placing).unwrap()?;
+        assert_eq!(linked.seen, Some(Seen::of(&look(&path))), "how it looks");
+        Some(linked.link)
     }
 
     /// Whether this filesystem has reflinks, which nothing shares an inode with.
     fn has_reflinks(&self) -> bool {
         let from = self.file("probe", &bytes(99, 5_000), 0o644);
-        self.store.ingest(&from, BLAKE3, Sharing::Private).unwrap().1 == Link::Reflink
+        self.ingest(&from, BLAKE3, Sharing::Private).1 == Link::Reflink
     }
 
     fn leftovers(&self) -> usize {
@@ -123,7 +135,7 @@ fn hardlinks_share_their_bytes_with_the_store() {
         return; // Then nothing has to share an inode.
     }
     let from = world.file("from", &bytes(1, 100_000), 0o644);
-    let (names, link) = world.store.ingest(&from, SHA256, Sharing::Hardlink).unwrap();
+    let (names, link) = world.ingest(&from, SHA256, Sharing::Hardlink);
     assert_eq!(link, Link::Hardlink);
     let digest = names.digest(SHA256).unwrap();
     for name in ["one", "two"] {
@@ -134,10 +146,7 @@ fn hardlinks_share_their_bytes_with_the_store() {
     assert_eq!(world.place(&digest, "two", &placing(0o644, Sharing::Hardlink)), Some(Link::Hardlink));
     assert_eq!(look(&from).nlink(), 4);
     assert_eq!(world.leftovers(), 0);
-    let (_, link) = world
-        .store
-        .ingest(&world.file("other", &bytes(1, 100_000), 0o644), SHA256, Sharing::Hardlink)
-        .unwrap();
+    let (_, link) = world.ingest(&world.file("other", &bytes(1, 100_000), 0o644), SHA256, Sharing::Hardlink);
     assert_eq!(link, Link::Copy, "what was there already shares nothing with a newcomer");
 }
 
@@ -145,7 +154,7 @@ fn hardlinks_share_their_bytes_with_the_store() {
 fn what_is_private_shares_no_inode() {
     let world = World::new();
     let from = world.file("from", &bytes(1, 100_000), 0o644);
-    let (names, link) = world.store.ingest(&from, BLAKE3, Sharing::Private).unwrap();
+    let (names, link) = world.ingest(&from, BLAKE3, Sharing::Private);
     assert_ne!(link, Link::Hardlink);
     let digest = names.digest(BLAKE3).unwrap();
     assert_ne!(world.place(&digest, "to", &placing(0o644, Sharing::Private)), Some(Link::Hardlink));
@@ -162,7 +171,7 @@ fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
         return;
     }
     let from = world.file("from", &bytes(1, 100_000), 0o755);
-    let (names, link) = world.store.ingest(&from, BLAKE3, Sharing::Exclusive).unwrap();
+    let (names, link) = world.ingest(&from, BLAKE3, Sharing::Exclusive);
     assert_eq!(link, Link::Hardlink);
     let digest = names.digest(BLAKE3).unwrap();
     let request = Placing { modified: None, ..placing(0o750, Sharing::Exclusive) };
@@ -209,7 +218,7 @@ fn rst_03_a_write_through_a_shared_inode_is_noticed_before_it_is_served() {
     for how in 0..4 {
         let world = World::new();
         let from = world.file("from", &bytes(1, 100_000), 0o644);
-        let (names, _) = world.store.ingest(&from, SHA256, Sharing::Hardlink).unwrap();
+        let (names, _) = world.ingest(&from, SHA256, Sharing::Hardlink);
         let digest = names.digest(SHA256).unwrap();
         world.place(&digest, "placed", &placing(0o644, Sharing::Hardlink)).unwrap();
         let shares =
@@ -239,7 +248,7 @@ fn rst_03_a_write_through_a_shared_inode_is_noticed_before_it_is_served() {
 fn rst_03_what_is_no_write_takes_nothing_out_of_service() {
     let world = World::new();
     let from = world.file("from", &bytes(1, 100_000), 0o644);
-    let (names, _) = world.store.ingest(&from, SHA256, Sharing::Hardlink).unwrap();
+    let (names, _) = world.ingest(&from, SHA256, Sharing::Hardlink);
     let digest = names.digest(SHA256).unwrap();
     let changes: [&dyn Fn(); 4] = [
         &|| fs::set_permissions(&from, Permissions::from_mode(0o600)).unwrap(),
@@ -263,7 +272,7 @@ fn rst_03_a_young_file_is_hashed_before_it_is_served() {
     }
     let from = world.path("from");
     fs::write(&from, bytes(1, 100_000)).unwrap();
-    let (names, _) = world.store.ingest(&from, BLAKE3, Sharing::Hardlink).unwrap();
+    let (names, _) = world.ingest(&from, BLAKE3, Sharing::Hardlink);
     let date = look(&from).modified().unwrap();
     fs::write(&from, bytes(2, 100_000)).unwrap();
     set_modified(&from, date);
@@ -301,11 +310,11 @@ fn files_cross_filesystems_by_copy() {
     let from = elsewhere.path().join("from");
     for round in 0..2 {
         fs::write(&from, bytes(round, 300_000)).unwrap();
-        let (names, link) = world.store.ingest(&from, SHA256, Sharing::Hardlink).unwrap();
+        let (names, link) = world.ingest(&from, SHA256, Sharing::Hardlink);
         assert_eq!(link, Link::Copy);
         let to = elsewhere.path().join("to");
         let link = world.store.place(&names.digest(SHA256).unwrap(), &to, &placing(0o755, Sharing::Hardlink));
-        assert_eq!(link.unwrap(), Some(Link::Copy));
+        assert_eq!(link.unwrap().map(|linked| linked.link), Some(Link::Copy));
         assert_eq!(fs::read(&to).unwrap(), bytes(round, 300_000));
         assert_eq!(look(&to).mode() & 0o7777, 0o755);
     }
@@ -330,7 +339,7 @@ fn a_symbolic_link_is_followed_and_never_linked_itself() {
     let world = World::new();
     let from = world.file("from", &bytes(1, 100_000), 0o644);
     symlink(&from, world.path("link")).unwrap();
-    let (names, _) = world.store.ingest(&world.path("link"), BLAKE3, Sharing::Hardlink).unwrap();
+    let (names, _) = world.ingest(&world.path("link"), BLAKE3, Sharing::Hardlink);
     fs::remove_file(&from).unwrap();
     assert_eq!(read(&world.store, &names.digest(BLAKE3).unwrap()).unwrap(), bytes(1, 100_000));
     assert!(fs::symlink_metadata(blob_path(world.dir.path(), &bytes(1, 100_000))).unwrap().is_file());
