@@ -48,7 +48,7 @@ impl Writer {
     }
 
     pub(super) fn stamp(&mut self, stamp: &Stamp) -> &mut Self {
-        self.u64(stamp.inode.device).u64(stamp.inode.number).u64(stamp.size_bytes);
+        self.u64(stamp.inode.device).u64(stamp.inode.mount).u64(stamp.inode.number).u64(stamp.size_bytes);
         self.u64(stamp.mtime_ns.cast_unsigned()).u64(stamp.ctime_ns.cast_unsigned()).u32(stamp.mode)
     }
 }
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn stamp(&mut self) -> Option<Stamp> {
         Some(Stamp {
-            inode: Inode { device: self.u64()?, number: self.u64()? },
+            inode: Inode { device: self.u64()?, mount: self.u64()?, number: self.u64()? },
             size_bytes: self.u64()?,
             mtime_ns: self.u64()?.cast_signed(),
             ctime_ns: self.u64()?.cast_signed(),

@@ -1,8 +1,10 @@
 //! The world as it is on disk, hashed once.
 //!
 //! Everything it says is true of the moment it is asked: a memo or a fact is only used after
-//! a `stat` has confirmed it. A file younger than the filesystem clock's grain is hashed
-//! again every time (KEY-05), except where kache itself has just written it.
+//! a `stat` has confirmed it. A file is hashed again every time where that proves nothing (KEY-05):
+//! while it is younger than the filesystem clock's grain, while somebody may write to it through a
+//! mapping, and on a filesystem whose dates do not tell of every change. Where kache itself has just
+//! written a file, its age does not matter.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
@@ -20,6 +22,7 @@ use super::facts::{Fact, Facts};
 use super::memos::Memos;
 use super::snapshot::Snapshot;
 use super::stamp::{OpenDir, Stamp, is_absence};
+use super::volume::Volumes;
 use super::world::{FileState, World, WorldError};
 
 /// What is read at once.
@@ -31,12 +34,22 @@ const READS_MAX: u32 = 3;
 /// The function that names inputs: the store's own.
 pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
 
+/// How long a fact holds whose files cannot be proven to be what they were.
+#[derive(Clone, Copy)]
+enum Standing {
+    /// It does not.
+    Lasting,
+    /// For [`super::facts::MOMENT`].
+    ForAMoment,
+}
+
 /// Files, directories and what was found out about them.
 #[derive(Debug, Default)]
 pub struct DiskWorld {
     memos: Memos,
     facts: Facts,
     crates: Crates,
+    volumes: Volumes,
     snapshot: Option<PathBuf>,
     is_changed: AtomicBool,
     saving: Mutex<()>,
@@ -86,9 +99,16 @@ impl DiskWorld {
             && let Ok(Some(stamp)) = Stamp::of(path)
             && stamp.is_file()
             && stamp.is_as_seen(&seen)
+            && self.volumes.proves_placed(path, &stamp)
         {
             self.memos.put(stamp, digest);
         }
+    }
+
+    /// What is remembered of a file that looks like this.
+    #[cfg(test)]
+    pub(super) fn remembers(&self, stamp: &Stamp) -> Option<Digest> {
+        self.memos.get(stamp)
     }
 
     /// What the crate in this file uses, if its compile was seen.
@@ -108,6 +128,26 @@ impl DiskWorld {
         question: Writer,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
     ) -> Result<Arc<Fact>, E> {
+        self.find_fact(question, find, Standing::Lasting)
+    }
+
+    /// The same about programs that were installed: a toolchain, a linker. Where the dates of their
+    /// files prove nothing, they are believed for a moment all the same, since hashing them takes as
+    /// long as a small compile, and programs are not patched in place between two calls of a build.
+    pub(super) fn fact_of_installed<E>(
+        &self,
+        question: Writer,
+        find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
+    ) -> Result<Arc<Fact>, E> {
+        self.find_fact(question, find, Standing::ForAMoment)
+    }
+
+    fn find_fact<E>(
+        &self,
+        question: Writer,
+        find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
+        without_proof: Standing,
+    ) -> Result<Arc<Fact>, E> {
         let question = question.0;
         if let Some(fact) = self.facts.get(&question) {
             return Ok(fact);
@@ -122,12 +162,21 @@ impl DiskWorld {
             return Ok(Arc::new(Fact::new(value, Vec::new())));
         };
         let is_settled = depends_on.iter().flat_map(|(_, stamp)| stamp).all(|stamp| stamp.is_settled(begun));
-        let fact = Arc::new(Fact::new(value, depends_on));
-        if is_settled {
-            self.facts.put(question, fact.clone());
-            self.is_changed.store(true, Ordering::Relaxed);
-        }
+        let is_proven = is_settled && self.prove(&depends_on);
+        let fact = Fact::new(value, depends_on);
+        let fact = match (is_settled, is_proven, without_proof) {
+            (true, true, _) => Arc::new(fact),
+            (true, false, Standing::ForAMoment) => Arc::new(fact.for_a_moment()),
+            _ => return Ok(Arc::new(fact)),
+        };
+        self.facts.put(question, fact.clone());
+        self.is_changed.store(true, Ordering::Relaxed);
         Ok(fact)
+    }
+
+    /// Whether the stamps of all these show every change.
+    fn prove(&self, paths: &[(PathBuf, Option<Stamp>)]) -> bool {
+        paths.iter().all(|(path, stamp)| self.volumes.proves(path, stamp.as_ref()))
     }
 
     /// The names in a directory, in order; `None` if there is no directory.
@@ -146,10 +195,10 @@ impl DiskWorld {
         let mut last = None;
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
-            let Reading { before, after, digest } = hash(path)?;
+            let Reading { before, after, digest, is_proven } = hash(path, &self.volumes, begun)?;
             let is_whole = digest.size_bytes == after.size_bytes;
             if is_whole && before == after {
-                if after.is_settled(begun) {
+                if is_proven {
                     self.memos.put(after, digest);
                     self.is_changed.store(true, Ordering::Relaxed);
                 }
@@ -200,7 +249,8 @@ impl DiskWorld {
             framed.bytes(name).u32(*kind);
         }
         let digest = Digest::of(FUNCTION, &framed.0);
-        if stamp.is_settled(begun) && Stamp::of(path)? == Some(stamp) {
+        let is_proven = stamp.is_settled(begun) && self.volumes.proves(path, Some(&stamp));
+        if is_proven && Stamp::of(path)? == Some(stamp) {
             self.memos.put(stamp, digest);
         }
         Ok(Some(digest))
@@ -231,11 +281,15 @@ struct Reading {
     before: Stamp,
     after: Stamp,
     digest: Digest,
+    /// Whether its looks prove its content from now on.
+    is_proven: bool,
 }
 
-fn hash(path: &Path) -> io::Result<Reading> {
+fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<Reading> {
     let mut file = File::open(path)?;
-    let before = Stamp::from_metadata(&file.metadata()?);
+    let before = Stamp::of_file(&file)?;
+    // Before it is read: a writer that comes later leaves a trace in its dates.
+    let is_proven = before.is_settled(begun) && volumes.proves_file(&file, &before, begun);
     let mut hasher = Hasher::new(FUNCTION);
     let room = usize::try_from(before.size_bytes).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
     let mut buffer = vec![0; room];
@@ -247,9 +301,9 @@ fn hash(path: &Path) -> io::Result<Reading> {
             Err(error) => return Err(error),
         }
     }
-    let after = Stamp::from_metadata(&file.metadata()?);
+    let after = Stamp::of_file(&file)?;
     let digest = hasher.finish().digest(FUNCTION).expect("it was computed in this function");
-    Ok(Reading { before, after, digest })
+    Ok(Reading { before, after, digest, is_proven })
 }
 
 /// Names of entries with the numbers of their kinds.

@@ -12,12 +12,16 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::stamp::{OpenDir, Stamp};
 
 /// How many are kept. A machine has tens of toolchains and linkers, and a checkout has tens of
 /// native libraries with their directories.
 pub const FACTS_MAX: usize = 20_000;
+
+/// How long a fact is believed that is made of files whose dates do not tell of every change.
+pub(super) const MOMENT: Duration = Duration::from_secs(30);
 
 /// From so many entries of one directory on, it is opened to be asked for them.
 const OPENED_MIN: usize = 3;
@@ -29,6 +33,8 @@ pub(super) struct Fact {
     pub(super) value: Vec<u8>,
     /// What it was made of, by directory.
     pub(super) depends_on: Vec<Group>,
+    /// Until when it is believed, if what it was made of can change without a trace.
+    pub(super) until: Option<Instant>,
 }
 
 /// Entries of one directory.
@@ -52,12 +58,18 @@ impl Fact {
             groups.entry(dir).or_default().push((name, stamp));
         }
         let depends_on = groups.into_iter().map(|(dir, entries)| Group { dir, entries }).collect();
-        Fact { value, depends_on }
+        Fact { value, depends_on, until: None }
+    }
+
+    /// The same, to be believed for [`MOMENT`] from now on, and by this daemon only.
+    pub(super) fn for_a_moment(self) -> Fact {
+        Fact { until: Some(Instant::now() + MOMENT), ..self }
     }
 
     /// Whether nothing has changed.
     fn holds(&self) -> bool {
-        self.depends_on.iter().all(|group| group.holds().unwrap_or(false))
+        self.until.is_none_or(|until| Instant::now() < until)
+            && self.depends_on.iter().all(|group| group.holds().unwrap_or(false))
     }
 }
 
@@ -106,10 +118,14 @@ impl Facts {
         facts.insert(question, fact);
     }
 
-    /// A copy of all of them, in order of the questions.
+    /// A copy of all that last, in order of the questions.
     pub(super) fn all(&self) -> Vec<(Vec<u8>, Arc<Fact>)> {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = facts.iter().map(|(question, fact)| (question.clone(), fact.clone())).collect();
+        let mut all: Vec<_> = facts
+            .iter()
+            .filter(|(_, fact)| fact.until.is_none())
+            .map(|(question, fact)| (question.clone(), fact.clone()))
+            .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }

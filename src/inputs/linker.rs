@@ -151,7 +151,7 @@ pub(super) fn linker(
     });
     let finder =
         Finder { world, call, driver: &driver, fuse_ld: arguments.fuse_ld.as_deref(), triple: &triple };
-    let fact = world.fact(question, || finder.find(&flags))?;
+    let fact = world.fact_of_installed(question, || finder.find(&flags))?;
     decode(&fact.value).ok_or_else(|| unknown("what is known of it is damaged"))
 }
 

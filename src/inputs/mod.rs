@@ -26,6 +26,9 @@ mod testing;
 mod tests;
 mod toolchain;
 mod types;
+mod volume;
+#[cfg(test)]
+mod volume_tests;
 mod world;
 
 pub use crates::CRATES_MAX;

@@ -82,7 +82,7 @@ fn behind_proxy(proxy: &Path, call: &Call, world: &DiskWorld) -> Result<PathBuf,
         depends_on.extend(chosen_by.clone());
         Ok((value.0, depends_on))
     };
-    let fact = world.fact(question, find)?;
+    let fact = world.fact_of_installed(question, find)?;
     Reader(&fact.value).path().ok_or_else(|| unknown(proxy, "its answer is damaged"))
 }
 

@@ -4,8 +4,11 @@
 //! as empty, and nobody is told. A checksum over the whole makes that safe without an
 //! `fsync`. It is written beside its place and renamed.
 //!
-//! Format 1: the magic, the version as `u32`, the BLAKE3 of the rest, then memos, facts and
-//! crates, each list with its length in front (STO-09).
+//! What is known by the looks of files is of this start of the system: afterwards devices may be
+//! numbered otherwise, and mounts are. What is known by content is good for ever.
+//!
+//! Format 2: the magic, the version as `u32`, the BLAKE3 of the rest, then the start of the system,
+//! memos, facts and crates, each list with its length in front (STO-09).
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -21,7 +24,7 @@ use super::facts::{Fact, Group};
 use super::memos::Memo;
 
 const MAGIC: &[u8] = b"kache memos\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The largest file that is read: 200,000 memos take 20 MB.
 const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -37,13 +40,13 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Reads it; empty if there is none that can be read.
     pub(super) fn load(path: &Path) -> Snapshot {
-        read(path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default()
+        read(path).ok().and_then(|bytes| decode(&bytes, &boot())).unwrap_or_default()
     }
 
     /// Writes it, whole or not at all.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let beside = path.with_extension("new");
-        let written = File::create(&beside).and_then(|mut file| file.write_all(&self.encode()));
+        let written = File::create(&beside).and_then(|mut file| file.write_all(&self.encode(&boot())));
         let written = written.and_then(|()| fs::rename(&beside, path));
         if written.is_err() {
             // What is left of it is overwritten next time; that it cannot be removed says
@@ -53,8 +56,9 @@ impl Snapshot {
         written
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, boot: &str) -> Vec<u8> {
         let mut body = Writer::default();
+        body.bytes(boot);
         body.u64(self.memos.len() as u64);
         for memo in &self.memos {
             body.stamp(&memo.stamp).digest(&memo.digest);
@@ -91,7 +95,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Option<Snapshot> {
+fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
     let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
     if reader.u32()? != VERSION {
         return None;
@@ -102,6 +106,7 @@ fn decode(bytes: &[u8]) -> Option<Snapshot> {
     }
     let mut reader = Reader(body);
     let mut snapshot = Snapshot::default();
+    let is_of_this_start = reader.bytes()? == boot.as_bytes();
     for _ in 0..reader.u64()? {
         snapshot.memos.push(Memo { stamp: reader.stamp()?, digest: reader.digest()?, sweep: 0 });
     }
@@ -117,10 +122,43 @@ fn decode(bytes: &[u8]) -> Option<Snapshot> {
             }
             depends_on.push(group);
         }
-        snapshot.facts.push((question, Arc::new(Fact { value, depends_on })));
+        snapshot.facts.push((question, Arc::new(Fact { value, depends_on, until: None })));
     }
     for _ in 0..reader.u64()? {
         snapshot.crates.push((reader.digest()?, Arc::new(Uses::read(&mut reader)?)));
     }
-    Some(snapshot)
+    Some(if is_of_this_start {
+        snapshot
+    } else {
+        Snapshot { crates: snapshot.crates, ..Snapshot::default() }
+    })
+}
+
+/// What names this start of the system; empty where it does not say.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_cas::DigestFunction;
+
+    use super::*;
+    use crate::inputs::stamp::Stamp;
+
+    #[test]
+    fn key_05_what_was_known_by_looks_is_forgotten_when_the_system_starts_anew() {
+        let stamp = Stamp::of(Path::new("/")).unwrap().unwrap();
+        let digest = Digest::of(DigestFunction::Blake3, b"content");
+        let fact = Fact::new(b"answer".to_vec(), vec![("/".into(), Some(stamp))]);
+        let snapshot = Snapshot {
+            memos: vec![Memo { stamp, digest, sweep: 0 }],
+            facts: vec![(b"question".to_vec(), Arc::new(fact))],
+            crates: vec![(digest, Arc::new(Uses::default()))],
+        };
+        let written = snapshot.encode("this start");
+        assert_eq!(decode(&written, "this start").as_ref(), Some(&snapshot));
+        let kept = Snapshot { crates: snapshot.crates, ..Snapshot::default() };
+        assert_eq!(decode(&written, "another start"), Some(kept));
+    }
 }

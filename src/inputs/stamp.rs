@@ -1,18 +1,17 @@
 //! What tells that a file is still the one that was read.
 //!
-//! Taken by one `stat`, links followed. Two equal stamps mean equal content as far as the
-//! filesystem's clock can tell; [`Stamp::is_settled`] says when it can (KEY-05).
+//! Taken by one call, links followed. Two equal stamps mean equal content as far as the
+//! filesystem's dates tell of changes; `volume` says where they do, and [`Stamp::is_settled`] from
+//! when on (KEY-05).
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_cas::Seen;
-use nix::fcntl::AtFlags;
-use nix::sys::stat::fstatat;
 
 /// Below this age a file may be written again without its dates showing it: the coarsest
 /// clock of a filesystem in use counts in steps of two seconds.
@@ -38,6 +37,10 @@ pub struct Stamp {
 pub struct Inode {
     /// The volume.
     pub device: u64,
+    /// The mount that it was found through, by a number that is never given to another mount while
+    /// the system runs. Another image at the same device is another mount. 0 where the system does
+    /// not say: Linux does so since 6.8.
+    pub mount: u64,
     /// The number there.
     pub number: u64,
 }
@@ -45,28 +48,18 @@ pub struct Inode {
 impl Stamp {
     /// What is at this path; `None` if nothing is.
     pub fn of(path: &Path) -> io::Result<Option<Stamp>> {
-        match std::fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Stamp::from_metadata(&metadata))),
-            Err(error) if is_absence(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        present(system::stamp(None, path.as_os_str()))
     }
 
     /// The same of an open file.
-    pub fn from_metadata(metadata: &Metadata) -> Stamp {
-        Stamp {
-            inode: Inode { device: metadata.dev(), number: metadata.ino() },
-            size_bytes: metadata.size(),
-            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-            mode: metadata.mode(),
-        }
+    pub fn of_file(file: &File) -> io::Result<Stamp> {
+        system::stamp(Some(file), OsStr::new(""))
     }
 
     /// Whether it is the file that the store saw, in the same state.
     pub fn is_as_seen(&self, seen: &Seen) -> bool {
         let Seen { device, inode, size_bytes, modified_ns, changed_ns } = *seen;
-        self.inode == Inode { device, number: inode }
+        (self.inode.device, self.inode.number) == (device, inode)
             && self.size_bytes == size_bytes
             && (self.mtime_ns, self.ctime_ns) == (modified_ns, changed_ns)
     }
@@ -89,8 +82,13 @@ impl Stamp {
     /// Whether it was last changed so long before `moment` that a change after `moment`
     /// would show in its dates.
     pub fn is_settled(&self, moment: SystemTime) -> bool {
+        self.is_older_than(CLOCK_GRAIN, moment)
+    }
+
+    /// Whether it was last changed longer than this before `moment`.
+    pub fn is_older_than(&self, age: Duration, moment: SystemTime) -> bool {
         let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let limit = since_epoch.saturating_sub(CLOCK_GRAIN);
+        let limit = since_epoch.saturating_sub(age);
         let limit_ns = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
         self.mtime_ns < limit_ns && self.ctime_ns < limit_ns
     }
@@ -114,17 +112,15 @@ impl OpenDir {
 
     /// As [`Stamp::of`].
     pub(super) fn stamp(&self, name: &OsStr) -> io::Result<Option<Stamp>> {
-        match fstatat(&self.0, name, AtFlags::empty()).map_err(io::Error::from) {
-            Ok(status) => Ok(Some(Stamp {
-                inode: Inode { device: status.st_dev, number: status.st_ino },
-                size_bytes: u64::try_from(status.st_size).unwrap_or_default(),
-                mtime_ns: nanoseconds(status.st_mtime, status.st_mtime_nsec),
-                ctime_ns: nanoseconds(status.st_ctime, status.st_ctime_nsec),
-                mode: status.st_mode,
-            })),
-            Err(error) if is_absence(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        present(system::stamp(Some(&self.0), name))
+    }
+}
+
+fn present(stamp: io::Result<Stamp>) -> io::Result<Option<Stamp>> {
+    match stamp {
+        Ok(stamp) => Ok(Some(stamp)),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -135,4 +131,69 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// By `statx`, which also tells the mount.
+#[cfg(target_os = "linux")]
+mod system {
+    use std::ffi::CString;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    /// What is at a path below an open directory, below the working directory without one, or the
+    /// open file itself where the path is empty.
+    pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
+        let directory = below.map_or(libc::AT_FDCWD, |file| file.as_raw_fd());
+        let name = CString::new(path.as_bytes())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
+        let flags = libc::AT_STATX_SYNC_AS_STAT | if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+        let wanted = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID_UNIQUE;
+        let mut found = MaybeUninit::<libc::statx>::zeroed();
+        // SAFETY: the name ends with a zero byte, and there is room for what is found.
+        if unsafe { libc::statx(directory, name.as_ptr(), flags, wanted, found.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it was zeroed, which is a value of this type, and then filled in.
+        let found = unsafe { found.assume_init() };
+        let has_mount = found.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0;
+        Ok(Stamp {
+            inode: Inode {
+                device: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+                mount: if has_mount { found.stx_mnt_id } else { 0 },
+                number: found.stx_ino,
+            },
+            size_bytes: found.stx_size,
+            mtime_ns: nanoseconds(found.stx_mtime.tv_sec, i64::from(found.stx_mtime.tv_nsec)),
+            ctime_ns: nanoseconds(found.stx_ctime.tv_sec, i64::from(found.stx_ctime.tv_nsec)),
+            mode: u32::from(found.stx_mode),
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use nix::fcntl::{AT_FDCWD, AtFlags};
+    use nix::sys::stat::{fstat, fstatat};
+
+    use super::*;
+
+    /// What is at a path below an open directory, below the working directory without one, or the
+    /// open file itself where the path is empty.
+    pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
+        let status = match below {
+            Some(file) if path.is_empty() => fstat(file)?,
+            Some(dir) => fstatat(dir, path, AtFlags::empty())?,
+            None => fstatat(AT_FDCWD, path, AtFlags::empty())?,
+        };
+        Ok(Stamp {
+            inode: Inode { device: status.st_dev as u64, mount: 0, number: status.st_ino },
+            size_bytes: u64::try_from(status.st_size).unwrap_or_default(),
+            mtime_ns: nanoseconds(status.st_mtime, status.st_mtime_nsec),
+            ctime_ns: nanoseconds(status.st_ctime, status.st_ctime_nsec),
+            mode: u32::from(status.st_mode),
+        })
+    }
 }

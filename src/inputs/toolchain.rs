@@ -54,7 +54,7 @@ pub fn toolchain(rustc: &Rustc, call: &Call, world: &DiskWorld) -> Result<Toolch
     question.path(&driver).path(&named);
     question.optional(sysroot.as_deref().map(|path| path.as_os_str().as_bytes()));
     question.optional(target.as_deref().map(OsStr::as_bytes));
-    let fact = world.fact(question, || {
+    let fact = world.fact_of_installed(question, || {
         Finder { world, driver: &driver, rustc: &named, call }.find(sysroot.as_deref(), target.as_deref())
     })?;
     let mut found =

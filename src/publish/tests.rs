@@ -55,6 +55,7 @@ fn key_17_what_one_checkout_made_another_gets() {
     };
     is_known(&stored.outputs);
     let restored = b.restore().unwrap();
+    is_known(&restored.placed);
     for kind in [OutputKind::Metadata, OutputKind::Rlib] {
         assert_eq!(fs::read(a.output(kind)).unwrap(), fs::read(b.output(kind)).unwrap());
     }
@@ -62,7 +63,6 @@ fn key_17_what_one_checkout_made_another_gets() {
     assert_eq!(said, b.compile(b"seed").said(Stream::Stderr), "the notices are this checkout's");
     assert_eq!(restored.compile_time, Duration::from_secs(60));
     assert_eq!(restored.exit_code, 0);
-    is_known(&restored.placed);
 }
 
 #[test]

@@ -2,12 +2,16 @@
 //! module and a native library are looked for.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::home::Home;
 use crate::observed::Asking;
 use crate::project;
 use crate::unit::Unit;
+use crate::volume::Volume;
 
 #[test]
 fn key_23_a_listing_counts_the_kind_of_each_entry() {
@@ -79,4 +83,55 @@ fn key_14_a_trial_that_bundles_a_library_counts_it() {
     };
     assert_eq!(build("a", 11111), "true false");
     assert_eq!(build("b", 22222), "false true");
+}
+
+/// Does something with the device of a volume while it is not mounted. Says which one that is.
+fn while_unmounted(volume: &Volume, change: impl FnOnce(&Path)) -> PathBuf {
+    let run = |program: &str, args: &[&Path]| {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = run("findmnt", &["-n".as_ref(), "-o".as_ref(), "SOURCE".as_ref(), &volume.mountpoint]);
+    let device = PathBuf::from(said.trim());
+    // A device that nobody has open is given back.
+    let _open = fs::File::open(&device).unwrap();
+    run("umount", &[&volume.mountpoint]);
+    change(&device);
+    run("mount", &[&device, &volume.mountpoint]);
+    device
+}
+
+/// The dates, the number and the length of a file, and its device, do not tell images apart.
+#[test]
+fn key_05_what_was_known_of_an_image_is_not_taken_for_the_next_one_at_its_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 32) else { return };
+    let home = Home::new();
+    let tree = home.tree("ws");
+    let data = volume.mountpoint.join("data.txt");
+    let (before, after) = ("the text in the first image", "the text in the other image");
+    fs::write(&data, before).unwrap();
+    tree.write(
+        "src/image.rs",
+        format!("fn main() {{ println!(\"{{}}\", include_str!(\"{}\")) }}", data.display()),
+    );
+    let unit = Unit::bin(&home, &tree, "image");
+    assert_eq!(unit.misses(), before);
+    std::thread::sleep(Duration::from_secs(3)); // Until it is old enough to be remembered.
+    assert_eq!(unit.hits(), before);
+    let looks = || {
+        let metadata = fs::metadata(&data).unwrap();
+        (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.ctime_nsec())
+    };
+    let looked = looks();
+    let device = while_unmounted(&volume, |device| {
+        let image = fs::read(device).unwrap();
+        let at = image.windows(before.len()).position(|part| part == before.as_bytes()).unwrap();
+        let block = fs::File::options().write(true).open(device).unwrap();
+        block.write_all_at(after.as_bytes(), at as u64).unwrap();
+        block.sync_all().unwrap();
+    });
+    assert_eq!(looks(), looked, "{}", device.display());
+    assert_eq!(unit.misses(), after);
 }
