@@ -15,6 +15,7 @@
 
 #![no_std]
 
+mod changes;
 mod kernel_places;
 mod libraries;
 mod walks;
@@ -378,8 +379,6 @@ functions! {
     FSTATAT64 c"fstatat64"
     FXSTATAT c"__fxstatat"
     FXSTATAT64 c"__fxstatat64"
-    LINK c"link"
-    LINKAT c"linkat"
     LSTAT c"lstat"
     LSTAT64 c"lstat64"
     LXSTAT c"__lxstat"
@@ -394,9 +393,6 @@ functions! {
     READLINK c"readlink"
     READLINKAT c"readlinkat"
     REALPATH c"realpath"
-    RENAME c"rename"
-    RENAMEAT c"renameat"
-    RENAMEAT2 c"renameat2"
     SCANDIR c"scandir"
     SCANDIR64 c"scandir64"
     STAT c"stat"
@@ -472,8 +468,6 @@ noted! {
         Kind::Looked, dir, named(path);
     FXSTATAT64 __fxstatat64(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
         Kind::Looked, dir, named(path);
-    LINK link(from: Path, to: Path) -> c_int, -1; Kind::Written, AT_FDCWD, to;
-    LINKAT linkat(old: c_int, from: Path, dir: c_int, to: Path, flags: c_int) -> c_int, -1; Kind::Written, dir, to;
     LSTAT lstat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     LSTAT64 lstat64(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     LXSTAT __lxstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
@@ -482,10 +476,6 @@ noted! {
     MKDIRAT mkdirat(dir: c_int, path: Path, mode: c_uint) -> c_int, -1; Kind::Written, dir, path;
     OPENDIR opendir(path: Path) -> Out, null_mut(); Kind::Listed, AT_FDCWD, path;
     REALPATH realpath(path: Path, out: *mut c_char) -> *mut c_char, null_mut(); Kind::Looked, AT_FDCWD, path;
-    RENAME rename(from: Path, to: Path) -> c_int, -1; Kind::Written, AT_FDCWD, to;
-    RENAMEAT renameat(old: c_int, from: Path, dir: c_int, to: Path) -> c_int, -1; Kind::Written, dir, to;
-    RENAMEAT2 renameat2(old: c_int, from: Path, dir: c_int, to: Path, flags: c_uint) -> c_int, -1;
-        Kind::Written, dir, to;
     SCANDIR scandir(path: Path, out: Out, filter: Out, order: Out) -> c_int, -1; Kind::Listed, AT_FDCWD, path;
     SCANDIR64 scandir64(path: Path, out: Out, filter: Out, order: Out) -> c_int, -1; Kind::Listed, AT_FDCWD, path;
     STAT stat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;

@@ -82,6 +82,21 @@ fn is_there(dir: c_int, path: Path) -> bool {
     }
 }
 
+/// Notes whether a place is there, before somebody goes to it: afterwards a relative path counts from there, and
+/// links on the way do not show any more. Keeps `errno`.
+pub(crate) fn note_place(path: Path) {
+    // SAFETY: `errno` is a word of this thread.
+    unsafe {
+        let errno = *crate::__errno_location();
+        if let Some(next) = next_of(&FACCESSAT).filter(|_| !path.is_null()) {
+            let next: unsafe extern "C" fn(c_int, Path, c_int, c_int) -> c_int = transmute(next);
+            let answer = next(AT_FDCWD, path, F_OK, 0);
+            note_path(Kind::Looked, answer < 0, AT_FDCWD, path);
+        }
+        *crate::__errno_location() = errno;
+    }
+}
+
 macro_rules! streams {
     ($($name:ident ($path:ident, $mode:ident $(, $more:ident)?);)*) => {
         $(

@@ -293,7 +293,8 @@ fn is_beside(seen: &Seen<'_>, output: &Path) -> bool {
             .map(|stem| stem.as_bytes().strip_prefix(b"lib").unwrap_or(stem.as_bytes()).to_owned())
     };
     let is_alike = || seen.path.parent() == output.parent() && name(&seen.path) == name(output);
-    seen.path == output || seen.kind != Kind::Written && (Some(&*seen.path) == output.parent() || is_alike())
+    let is_made = seen.kind == Kind::Written && seen.outcome == Outcome::There;
+    seen.path == output || !is_made && (Some(&*seen.path) == output.parent() || is_alike())
 }
 
 /// Whether a path is one of the standard library's sources as rustc writes it down: `/rustc/<commit>/library/…`.
@@ -326,7 +327,6 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
         let program = programs.of(note, known);
         imports.watch(note, program, known);
         let (seen, links) = seen(note, program, &mut own, known)?;
-        asked.extend(links.into_iter().map(Asked::Link));
         if LEFT_OUT.iter().any(|rule| (rule.holds)(&seen, known)) {
             if program == Program::Linker && seen.is_file() && seen.outcome == Outcome::Absent && !seen.is_own
             {
@@ -334,6 +334,7 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
             }
             continue;
         }
+        asked.extend(links.into_iter().map(Asked::Link));
         if program == Program::Linker && seen.kind == Kind::Read {
             found.extend(library_name(&seen.path));
         }

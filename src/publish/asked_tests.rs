@@ -127,6 +127,8 @@ fn key_23_what_is_known_anyway_is_left_out() {
             "look + /ws/target/deps/libx-1.rmeta",
             "look - /ws/target/deps/x-1.d",
             "write + /ws/target/deps/libx-1.rlib",
+            // It makes sure that the directory is there.
+            "write ! /ws/target/deps",
         ],
         &["look + /tmp", "write + /tmp/x", "read + /tmp/x"],
         &["write + /ws/target/x.profraw"],

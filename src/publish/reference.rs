@@ -36,6 +36,10 @@ for its version, and answers as gcc, clang, ld, gold, lld, mold or wild do. Of t
 files count that they ask for. Everything else, a script that is called `cc` included, is observed like
 what a macro starts. A linker's script in `/nix/store` is not bound to its directory.
 
+The C library reads `/etc/passwd`, `/etc/group` and `/etc/localtime` by itself: they count where it is asked
+for a user, a group or local time. What a compile removes or moves away without having made it makes it one
+that is not stored.
+
 Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are noted as what they lead to.
 `nftw`, `fts_open`, `glob` and their like read directories where nobody sees it: a compile in which they are
 called is not stored.

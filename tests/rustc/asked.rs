@@ -357,3 +357,57 @@ fn key_14_a_library_that_a_macro_loads_counts() {
     a.tree.remove("zero/libnative_k.so");
     a.hits("2");
 }
+
+#[test]
+fn key_23_what_a_macro_removes_is_not_removed_by_a_hit() {
+    const BODY: &str = "let (old, own) = (dir.join(\"old.txt\"), dir.join(\"own.txt\")); \
+        fs::write(&own, \"x\").unwrap(); fs::remove_file(&own).unwrap(); \
+        if dir.join(\"move\").exists() { fs::rename(&old, dir.join(\"target/new.txt\")).is_ok().to_string() } \
+        else { fs::remove_file(&old).is_ok().to_string() }";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    for is_moved in [false, true] {
+        if is_moved {
+            a.tree.write("move", "");
+        }
+        for _ in 0..2 {
+            a.tree.write("old.txt", "old");
+            let call = a.build("true");
+            assert!(call.result == "miss" && !call.not_stored.is_empty(), "{call:?}");
+            assert!(!a.tree.join("old.txt").exists());
+        }
+    }
+}
+
+#[test]
+fn key_23_a_directory_that_a_program_cannot_go_to_counts() {
+    let home = Home::new();
+    let a = Asking::new(&home, "a", &shell("perl -e 'print chdir(\"data\") ? \"there\" : \"none\"'"));
+    a.misses("none");
+    a.hits("none");
+    fs::create_dir(a.tree.join("data")).unwrap();
+    a.misses("there");
+    a.hits("there");
+}
+
+#[test]
+fn key_23_a_link_that_a_program_goes_to_counts() {
+    const BODY: &str = "env::set_current_dir(dir.join(\"current\")).unwrap(); \
+        let text = fs::read_to_string(\"x\").unwrap(); env::set_current_dir(dir).unwrap(); text";
+    let home = Home::new();
+    let body = |goes: &str| match goes {
+        "itself" => BODY.to_owned(),
+        _ => shell("true")
+            .replace("current_dir(dir)", "current_dir(dir.join(\"current\"))")
+            .replace("\"true\"", "\"cat x\""),
+    };
+    for goes in ["itself", "child"] {
+        let a = Asking::new(&home, goes, &body(goes));
+        a.tree.write("v1/x", "one").write("v2/x", "two");
+        for (to, text) in [("v1", "one"), ("v2", "two")] {
+            link(&a.tree, to, "current");
+            a.misses(text);
+            a.hits(text);
+        }
+    }
+}
