@@ -2,9 +2,13 @@
 
 use std::fs;
 
-use super::pair::{Order, Pair};
+use super::class::Class;
+use super::files::WORKSPACE;
+use super::meddling::{self, Meddling};
+use super::pair::{PLACES, Pair};
+use super::part::{PARTS, Part};
 use super::random::Random;
-use super::sources::{PARTS, Part, Sources, VALUES, VARIABLES, Variable};
+use super::sources::{Sources, VARIABLES, Variable};
 use crate::home::Home;
 
 /// One change.
@@ -23,55 +27,60 @@ pub(super) enum Move {
     OfScript(Variable),
     SwapCompiler(usize),
     Touch(String),
-    /// Back to what was there, here or in another worktree.
-    Return(Box<Sources>),
+    /// Back to what was there after this step, here or in another worktree.
+    Return(usize),
     Clean(String),
     EmptyTarget,
-    LoseOutput(String),
+    /// The file that a compiler made with this number among them.
+    LoseOutput(usize),
     KillDaemon,
     RestartDaemon,
+    /// To one of a few places.
+    Relocate(usize),
+    /// What somebody does in the target directory of the worktree with this number.
+    Meddle(usize, Meddling),
 }
 
+/// How many names a module or a crate may have.
+const NAMES: usize = 3;
+
 impl Move {
-    /// Any of them. What is in the way of a build does not stay long.
-    pub(super) fn choose(random: &mut Random, pair: &Pair, before: &[Sources]) -> Move {
-        let sources = &pair.sources;
+    /// Any of them, after so many steps, in a worktree with these sources; `others` are the numbers
+    /// of the other worktrees. What is in the way of a build does not stay long.
+    pub(super) fn choose(random: &mut Random, sources: &Sources, before: usize, others: &[usize]) -> Move {
         if (sources.item_is_shadowed || sources.is_broken) && random.below(3) > 0 {
             return if sources.is_broken { Move::Break } else { Move::ShadowItem };
         }
-        match random.below(28) {
-            0..=5 => {
-                let part = *random.pick(PARTS);
-                // Another one than it is.
-                let by = 1 + random.below(VALUES - 1);
-                Move::Edit(part, (sources.number(part) + by) % VALUES)
+        match random.below(36) {
+            0..=9 => choose_edit(random, sources),
+            10 => Move::SwitchItem,
+            11 => Move::ShadowItem,
+            12 => Move::RenameModule(random.below(NAMES)),
+            13 => Move::RenameCrate(random.below(NAMES)),
+            14 => Move::Loud,
+            15 => Move::Quick,
+            16 => Move::Warning,
+            17 => Move::Break,
+            18 => Move::Option(*random.pick(VARIABLES)),
+            19 => Move::OfScript(*random.pick(VARIABLES)),
+            20 => Move::SwapCompiler(random.below(2)),
+            21 => Move::Touch(random.pick(&sources.files().texts()).clone()),
+            22..=27 if before > 0 => Move::Return(1 + random.below(before)),
+            28 => Move::Clean(random.pick(&sources.packages()).clone()),
+            29 => Move::EmptyTarget,
+            30 => Move::LoseOutput(random.below(1000)),
+            31 | 32 if sources.classes.has(Class::Meddle) => {
+                Move::Meddle(*random.pick(others), *random.pick(meddling::ALL))
             }
-            6 => Move::SwitchItem,
-            7 => Move::ShadowItem,
-            8 => Move::RenameModule(random.below(VALUES)),
-            9 => Move::RenameCrate(random.below(VALUES)),
-            10 => Move::Loud,
-            11 => Move::Quick,
-            12 => Move::Warning,
-            13 => Move::Break,
-            14 => Move::Option(*random.pick(VARIABLES)),
-            15 => Move::OfScript(*random.pick(VARIABLES)),
-            16 => Move::SwapCompiler(random.below(2)),
-            17 => {
-                let files: Vec<_> = sources.files().into_keys().collect();
-                Move::Touch(random.pick(&files).clone())
-            }
-            18..=23 if !before.is_empty() => Move::Return(Box::new(random.pick(before).clone())),
-            24 => Move::Clean(random.pick(&sources.packages()).clone()),
-            25 => Move::EmptyTarget,
-            26 => choose_output(random, pair),
-            _ if random.below(2) == 0 => Move::KillDaemon,
-            _ => Move::RestartDaemon,
+            33 if sources.classes.has(Class::Relocate) => Move::Relocate(random.below(PLACES.len())),
+            34 => Move::KillDaemon,
+            35 => Move::RestartDaemon,
+            _ => choose_edit(random, sources),
         }
     }
 
-    pub(super) fn apply(&self, home: &Home, pair: &mut Pair) {
-        let sources = &mut pair.sources;
+    /// What it makes of the sources. `before` are those after each step so far.
+    pub(super) fn change(&self, sources: &mut Sources, before: &[Sources]) {
         match self {
             Move::Edit(part, value) => drop(sources.numbers.insert(*part, *value)),
             Move::SwitchItem => sources.item_has_directory ^= true,
@@ -85,23 +94,30 @@ impl Move {
             Move::Option(value) => sources.option = *value,
             Move::OfScript(value) => sources.of_script = *value,
             Move::SwapCompiler(compiler) => sources.compiler = *compiler,
-            Move::Return(before) => *sources = (**before).clone(),
+            Move::Return(step) => *sources = before[*step - 1].clone(),
+            _ => {}
+        }
+    }
+
+    /// What it does besides, before the files of the worktree with this number are written.
+    pub(super) fn act(&self, home: &Home, pairs: &mut [Pair], number: usize) {
+        let pair = &mut pairs[number];
+        match self {
             Move::Touch(path) => pair.touch(path),
+            // Cargo does not know of the change, and would not ask for the crate again.
+            Move::Edit(part, _) => {
+                if let Some(asking) = part.varied().asked_by {
+                    let file = if asking == "app" { "main.rs" } else { "lib.rs" };
+                    pair.touch(&format!("{WORKSPACE}/{asking}/src/{file}"));
+                }
+            }
             Move::Clean(package) => {
                 for tree in pair.both() {
                     home.plain_cargo(tree, &["clean", "-p", package]).run_unwatched();
                 }
             }
-            Move::EmptyTarget => {
-                for tree in pair.both().into_iter().filter(|tree| tree.join("target").exists()) {
-                    tree.remove("target");
-                }
-            }
-            Move::LoseOutput(path) => {
-                for tree in pair.both() {
-                    let _ = fs::remove_file(tree.join(path));
-                }
-            }
+            Move::EmptyTarget => pair.empty_target(),
+            Move::LoseOutput(number) => lose_output(pair, *number),
             Move::KillDaemon => {
                 home.kill_daemon();
                 home.start();
@@ -110,31 +126,43 @@ impl Move {
                 home.stop();
                 home.start();
             }
+            Move::Relocate(place) => pair.relocate(*place),
+            Move::Meddle(other, meddling) => {
+                let trees = pairs[*other].both();
+                trees.iter().for_each(|tree| meddling.apply(&tree.join("target")));
+            }
+            _ => {}
         }
-        pair.write();
+    }
+
+    /// What has to be done when the build is over. Where somebody has meddled, plain cargo's next
+    /// build is nothing that can be relied on.
+    pub(super) fn clear_away(&self, pairs: &[Pair]) {
+        if let Move::Meddle(other, _) = self {
+            pairs[*other].empty_target();
+        }
     }
 }
 
-/// A file that a compiler made.
-fn choose_output(random: &mut Random, pair: &Pair) -> Move {
-    if !pair.with.join("target/debug").exists() {
-        return Move::EmptyTarget;
-    }
-    let outputs: Vec<_> = pair.with.artifacts("target/debug").into_keys().collect();
-    match outputs.is_empty() {
-        true => Move::EmptyTarget,
-        false => Move::LoseOutput(format!("target/debug/{}", random.pick(&outputs))),
-    }
+/// Another state of a part than it has.
+fn choose_edit(random: &mut Random, sources: &Sources) -> Move {
+    let is_varied = |class: Option<Class>| class.is_none_or(|class| sources.classes.has(class));
+    let parts: Vec<_> = PARTS.iter().filter(|varied| is_varied(varied.class)).collect();
+    let varied = random.pick(&parts);
+    let by = 1 + random.below(varied.states - 1);
+    Move::Edit(varied.part, (sources.number(varied.part) + by) % varied.states)
 }
 
-impl Order {
-    pub(super) fn choose(random: &mut Random, sources: &Sources) -> Order {
-        match random.below(12) {
-            0..=5 => Order::Build,
-            6 => Order::BuildOne(random.pick(&sources.packages()).clone()),
-            7 | 8 => Order::Check,
-            9 => Order::Release,
-            _ => Order::Test,
-        }
+fn lose_output(pair: &Pair, number: usize) {
+    let debug = pair.with.join("target/debug");
+    let outputs: Vec<_> = match debug.exists() {
+        true => pair.with.artifacts("target/debug").into_keys().collect(),
+        false => Vec::new(),
+    };
+    if outputs.is_empty() {
+        return pair.empty_target();
+    }
+    for tree in pair.both() {
+        let _ = fs::remove_file(tree.join("target/debug").join(&outputs[number % outputs.len()]));
     }
 }

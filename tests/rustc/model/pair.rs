@@ -1,154 +1,217 @@
 //! A worktree that is built through kache, and its twin with the same sources that is not.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::{Signal, kill};
+
+use super::files::WORKSPACE;
+use super::order::{Call, Order, Stop};
 use super::sources::Sources;
 use crate::home::Home;
 use crate::step::{Built, Step};
 use crate::tree::Tree;
 
-/// What is asked of cargo.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    Build,
-    BuildOne(String),
-    Check,
-    Release,
-    Test,
-}
+/// Where a worktree may lie, each at another depth.
+pub(super) const PLACES: &[&str] = &["here", "deeper/down/there", "a place with a longer name"];
 
-impl Order {
-    fn arguments(&self) -> Vec<&str> {
-        match self {
-            Order::Build => vec!["build", "--workspace", KEEP_GOING],
-            Order::BuildOne(package) => vec!["build", "-p", package, KEEP_GOING],
-            Order::Check => vec!["check", "--workspace", "--all-targets", KEEP_GOING],
-            Order::Release => vec!["build", "--release", KEEP_GOING],
-            Order::Test => vec!["test", "--workspace", "--bins", "--tests", "--", "--nocapture"],
-        }
-    }
-
-    /// The program that it makes.
-    fn program(&self) -> Option<&str> {
-        match self {
-            Order::Build => Some("target/debug/app"),
-            Order::Release => Some("target/release/app"),
-            Order::BuildOne(_) | Order::Check | Order::Test => None,
-        }
-    }
-}
-
-/// Else it is chance which crates are still compiled when one has failed.
-const KEEP_GOING: &str = "--keep-going";
+/// No build takes so long, whatever is wrong with the daemon. Of kache's part, a call waits
+/// four seconds at most; the rest is a slow machine.
+const BUILD_MAX: Duration = Duration::from_secs(40);
 
 /// Both worktrees, and the sources that are in them.
 pub(super) struct Pair {
+    name: &'static str,
+    base: PathBuf,
     pub(super) with: Tree,
     pub(super) without: Tree,
-    pub(super) sources: Sources,
+    sources: Sources,
 }
 
 impl Pair {
-    pub(super) fn new(home: &Home, name: &str) -> Pair {
-        let (with, without) = (home.tree(name), home.tree(&format!("{name} without")));
-        Pair { with, without, sources: Sources::default() }
+    /// Below a directory that other pairs may use too.
+    pub(super) fn new(base: &Path, name: &'static str, sources: Sources) -> Pair {
+        let [with, without] = tops(base, name, 0).map(|top| Tree::new(top.join(WORKSPACE)));
+        let pair = Pair { name, base: base.to_owned(), with, without, sources };
+        pair.write();
+        pair
     }
 
     pub(super) fn both(&self) -> [&Tree; 2] {
         [&self.with, &self.without]
     }
 
-    /// Makes the files what the sources say. What is as it should be is not written again.
-    pub(super) fn write(&self) {
+    pub(super) fn set(&mut self, sources: &Sources) {
+        self.sources = sources.clone();
+        self.write();
+    }
+
+    fn write(&self) {
         let files = self.sources.files();
-        for tree in self.both() {
-            for name in sources_in(tree.path(), Path::new("")) {
-                if !files.contains_key(name.to_str().unwrap()) {
-                    fs::remove_file(tree.path().join(name)).unwrap();
-                }
-            }
-            for (path, text) in &files {
-                if fs::read_to_string(tree.join(path)).ok().as_ref() != Some(text) {
-                    tree.write(path, text);
-                }
-            }
-        }
+        self.both().iter().for_each(|tree| files.write(top(tree)));
     }
 
     /// Gives a source another date.
     pub(super) fn touch(&self, path: &str) {
-        for tree in self.both() {
-            fs::File::open(tree.join(path)).unwrap().set_modified(SystemTime::now()).unwrap();
+        for path in self.both().map(|tree| top(tree).join(path)) {
+            fs::File::open(path).unwrap().set_modified(SystemTime::now()).unwrap();
         }
     }
 
-    /// Carries an order out in both, and compares all that can be seen of it. How many compiles
-    /// were hits, and how many were not.
-    pub(super) fn carry_out(&self, home: &Home, order: &Order, compilers: &[PathBuf]) -> [usize; 2] {
-        let compiler = compilers[self.sources.compiler].to_str().unwrap();
-        let set = |mut step: Step<'_>| -> Built {
-            step = step.env("RUSTC", compiler);
-            for (name, value) in
-                [("MODEL_OPTION", self.sources.option), ("MODEL_SCRIPT", self.sources.of_script)]
-            {
-                if let Some(value) = value {
-                    step = step.env(name, value);
-                }
+    pub(super) fn empty_target(&self) {
+        for tree in self.both().into_iter().filter(|tree| tree.join("target").exists()) {
+            tree.remove("target");
+        }
+    }
+
+    /// Moves both to another place, with what was built there.
+    pub(super) fn relocate(&mut self, place: usize) {
+        let [with, without] = tops(&self.base, self.name, place);
+        for (tree, new) in [(&mut self.with, with), (&mut self.without, without)] {
+            if top(tree) != new {
+                fs::create_dir_all(new.parent().unwrap()).unwrap();
+                fs::rename(top(tree), &new).unwrap();
+                *tree = Tree::new(new.join(WORKSPACE));
             }
-            step.run()
+        }
+    }
+
+    /// Calls cargo in both, and compares all that can be seen of it. How many compiles were
+    /// hits, and how many were not.
+    pub(super) fn build(&self, home: &Home, call: &Call, compilers: &[PathBuf]) -> [usize; 2] {
+        let with = match call.stop {
+            None => self.step(home, call, compilers, true).run(),
+            Some(stop) => run_with_stop(home, self.step(home, call, compilers, true), stop),
         };
-        let arguments = order.arguments();
-        let with = set(home.cargo(&self.with, &arguments));
-        let without = set(home.plain_cargo(&self.without, &arguments));
+        let without = self.step(home, call, compilers, false).run_unwatched();
         assert_eq!(with.code, without.code, "{with:#?}\n{without:#?}");
-        if matches!((order, with.code), (Order::Test, Some(1..))) {
+        if matches!((&call.order, with.code), (Order::Test, Some(1..))) {
             // It keeps going for failed tests and not for failed compiles.
             return [0, 0];
         }
-        let said = |built: &Built, tree: &Tree| (lines(&built.stderr, tree), lines(&built.stdout, tree));
-        assert_eq!(said(&with, &self.with), said(&without, &self.without), "{with:#?}");
+        self.compare(&with, &without);
         let count = |is_hit: bool| with.calls.compiles().filter(|call| call.is_hit() == is_hit).count();
         let counts = [count(true), count(false)];
         if with.code != Some(0) {
             return counts;
         }
-        if let Some(program) = order.program() {
-            assert_eq!(self.with.prints(program), self.without.prints(program), "{with:#?}");
+        if let Some(program) = call.order.program() {
+            let prints = self.both().map(|tree| tree.prints(program));
+            assert!(prints[0] == prints[1], "{}\n{with:#?}", differences(&prints[0], &prints[1]));
         }
-        set(home.cargo(&self.with, &arguments)).expect_silent();
+        self.step(home, call, compilers, true).run().expect_silent();
         counts
     }
+
+    /// Cargo in one of the two.
+    fn step<'h>(&self, home: &'h Home, call: &Call, compilers: &[PathBuf], is_with: bool) -> Step<'h> {
+        let tree = if is_with { &self.with } else { &self.without };
+        let manifest = tree.join("Cargo.toml");
+        let elsewhere = home.tree("elsewhere");
+        let mut arguments = call.order.arguments();
+        if call.is_from_elsewhere {
+            arguments.splice(1..1, ["--manifest-path", manifest.to_str().unwrap()]);
+        }
+        let place = if call.is_from_elsewhere { &elsewhere } else { tree };
+        let step = match is_with {
+            true => home.cargo(place, &arguments),
+            false => home.plain_cargo(place, &arguments),
+        };
+        let compiler = compilers[self.sources.compiler].to_str().unwrap();
+        let variables = self.sources.variables().into_iter();
+        variables.fold(step.env("RUSTC", compiler), |step, (name, value)| step.env(name, value))
+    }
+
+    /// Both said the same, and with kache nothing was compiled that needed no compiling.
+    fn compare(&self, with: &Built, without: &Built) {
+        let said = |built: &Built, tree: &Tree| {
+            format!("{}\n{}", lines(&built.stderr, tree), lines(&built.stdout, tree))
+        };
+        let said = [said(with, &self.with), said(without, &self.without)];
+        assert!(said[0] == said[1], "{}\n{with:#?}", differences(&said[0], &said[1]));
+        let needless: Vec<_> = compiled(with).difference(&compiled(without)).cloned().collect();
+        assert!(needless.is_empty(), "plain cargo did not compile {needless:?}: {with:#?}\n{without:#?}");
+        let elsewhere = fs::read_dir(self.base.join("elsewhere")).into_iter().flatten().count();
+        assert_eq!(elsewhere, 0, "something was left where cargo was called");
+    }
 }
+
+/// The directories that belong to a pair at one of the places: with kache, and without.
+fn tops(base: &Path, name: &str, place: usize) -> [PathBuf; 2] {
+    ["with", "without"].map(|which| base.join(which).join(PLACES[place]).join(name))
+}
+
+/// The directory that belongs to a worktree, which holds the repository.
+fn top(tree: &Tree) -> &Path {
+    tree.path().ancestors().nth(WORKSPACE.split('/').count()).unwrap()
+}
+
+/// Runs cargo while the daemon is stopped for some time.
+fn run_with_stop(home: &Home, step: Step<'_>, stop: Stop) -> Built {
+    let Some(daemon) = home.daemon_pid() else { return step.run() };
+    let begin = Instant::now();
+    let built = std::thread::scope(|scope| {
+        let (ended, has_ended) = mpsc::sync_channel::<()>(0);
+        scope.spawn(move || {
+            if has_ended.recv_timeout(stop.after).is_err() {
+                let _ = kill(daemon, Signal::SIGSTOP);
+                // Returns at once when cargo has ended.
+                let _ = has_ended.recv_timeout(stop.length.unwrap_or(BUILD_MAX));
+                let _ = kill(daemon, Signal::SIGCONT);
+            }
+        });
+        let built = step.run_unwatched();
+        drop(ended);
+        built
+    });
+    assert!(begin.elapsed() < BUILD_MAX, "a stopped daemon stops the build: {built:#?}");
+    home.skip_calls();
+    built
+}
+
+/// Lines of cargo's that are different from run to run, or follow from what was cached.
+const OF_CARGO: &[&str] = &[
+    "Compiling",
+    "Checking",
+    "Finished",
+    "Fresh",
+    "Dirty",
+    "Running",
+    "Blocking",
+    "Locking",
+    "Adding",
+    "Unpacking",
+];
 
 /// What was said, without what is different from run to run, in an order of its own: crates
 /// that are compiled at once speak as they come.
-fn lines(text: &str, tree: &Tree) -> Vec<String> {
+fn lines(text: &str, tree: &Tree) -> String {
     let first = |line: &str| line.trim_start().split(' ').next().unwrap_or_default().to_owned();
-    let of_cargo = ["Compiling", "Checking", "Finished", "Fresh", "Dirty", "Running", "Blocking", "Locking"];
-    let kept = text.lines().filter(|line| !of_cargo.contains(&&*first(line)));
+    let kept = text.lines().filter(|line| !OF_CARGO.contains(&&*first(line)));
     let kept = kept.filter(|line| !line.starts_with("test result: "));
     // Of several crates that fail, the last one is named otherwise.
     let kept = kept.filter(|line| !line.contains("build failed, waiting for other jobs"));
-    let mut lines: Vec<_> = kept.map(|line| line.replace(tree.text(), "<tree>")).collect();
+    let mut lines: Vec<_> = kept.map(|line| line.replace(tree.text(), "<workspace>")).collect();
     lines.sort();
-    lines
+    lines.join("\n")
 }
 
-/// All files below, but those that cargo makes.
-fn sources_in(top: &Path, below: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(top.join(below)).unwrap() {
-        let entry = entry.unwrap();
-        let path = below.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            if path != Path::new("target") {
-                found.extend(sources_in(top, &path));
-            }
-        } else if path != Path::new("Cargo.lock") {
-            found.push(path);
-        }
-    }
-    found
+/// The crates that cargo says it compiles.
+fn compiled(built: &Built) -> BTreeSet<String> {
+    let words = built.stderr.lines().map(|line| line.trim_start().split(' ').collect::<Vec<_>>());
+    let compiling = words.filter(|words| matches!(words[..], ["Compiling" | "Checking", _, ..]));
+    compiling.map(|words| words[1].to_owned()).collect()
+}
+
+/// The lines that only one of the two has.
+fn differences(with: &str, without: &str) -> String {
+    let [with, without] = [with, without].map(|text| text.lines().collect::<BTreeSet<_>>());
+    let show = |who: &str, lines: Vec<&&str>| {
+        lines.into_iter().map(|line| format!("{who}: {line}\n")).collect::<String>()
+    };
+    show("only with kache", with.difference(&without).collect())
+        + &show("only without", without.difference(&with).collect())
 }

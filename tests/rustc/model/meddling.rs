@@ -1,0 +1,96 @@
+//! What is done to the files of one checkout's target directory, while another checkout shares
+//! some of them.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// One thing that people and tools do to target directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meddling {
+    /// `touch`.
+    Now,
+    /// `touch -d tomorrow`.
+    Tomorrow,
+    /// `touch -d yesterday`, as a backup that restores dates would.
+    Yesterday,
+    /// `chmod -R u+w`.
+    Writable,
+    /// `chmod -R a-w`.
+    ReadOnly,
+    /// `chown -R`; nothing where that takes root and this is not root.
+    Owner,
+    /// Other bytes in every library, written into the file that is there.
+    Overwritten,
+    /// Every library is cut short, in place.
+    Truncated,
+}
+
+pub(super) const ALL: &[Meddling] = &[
+    Meddling::Now,
+    Meddling::Tomorrow,
+    Meddling::Yesterday,
+    Meddling::Writable,
+    Meddling::ReadOnly,
+    Meddling::Owner,
+    Meddling::Overwritten,
+    Meddling::Truncated,
+];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Meddling {
+    /// Does it to all files below.
+    pub(super) fn apply(self, target: &Path) {
+        for path in files_below(target) {
+            self.apply_to(&path);
+        }
+    }
+
+    fn apply_to(self, path: &Path) {
+        let now = SystemTime::now();
+        let dated = |date: SystemTime| File::open(path).unwrap().set_modified(date).unwrap();
+        let mode = |change: fn(u32) -> u32| {
+            let old = fs::metadata(path).unwrap().permissions().mode();
+            fs::set_permissions(path, Permissions::from_mode(change(old))).unwrap();
+        };
+        let is_library = path.extension().is_some_and(|end| end == "rlib" || end == "rmeta" || end == "so");
+        match self {
+            Meddling::Now => dated(now),
+            Meddling::Tomorrow => dated(now + DAY),
+            Meddling::Yesterday => dated(now - DAY),
+            Meddling::Writable => mode(|mode| mode | 0o200),
+            Meddling::ReadOnly => mode(|mode| mode & !0o222),
+            Meddling::Owner => drop(chown(path, Some(1), Some(1))),
+            Meddling::Overwritten if is_library => {
+                mode(|mode| mode | 0o200);
+                let mut file = File::options().write(true).open(path).unwrap();
+                file.write_all(b"these bytes were written in place").unwrap();
+            }
+            Meddling::Truncated if is_library => {
+                mode(|mode| mode | 0o200);
+                File::options().write(true).open(path).unwrap().set_len(100).unwrap();
+            }
+            Meddling::Overwritten | Meddling::Truncated => {}
+        }
+    }
+}
+
+fn files_below(top: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![top.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                left.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
