@@ -285,6 +285,7 @@ fn platform(
         ("host".to_owned(), host.clone()),
         ("target".to_owned(), target),
     ];
+    platform.extend(inputs.native.clone().map(|native| ("kache-native".to_owned(), native)));
     if paths == Paths::Kept {
         for root in roots.iter() {
             platform.push((root_property(root.role), text(root.dir.as_os_str().as_encoded_bytes())));

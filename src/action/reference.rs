@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::explain::Section;
 use super::material::KEY_VERSION;
-use crate::invocation::rustc::{CODEGEN, OPTIONS, UNSTABLE};
+use crate::invocation::rustc::{CODEGEN, KeyEffect, OPTIONS, UNSTABLE};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,12 @@ pub const PARTS: &[Part] = &[
         true,
         "system and processor family, host and target triple",
         "a result is good for a platform",
+    ),
+    part(
+        Section::Platform,
+        true,
+        "`kache-native`: with `target-cpu=native` or `tune-cpu=native`, the processor's name and features",
+        "the compiler itself says what they are; machines with the same ones share results",
     ),
     part(
         Section::Platform,
@@ -164,30 +170,47 @@ fn options(page: &mut String) {
         let long = (!option.long.is_empty()).then(|| format!("`--{}`", option.long));
         let names: Vec<String> = short.into_iter().chain(long).collect();
         let effect = match (option.short, option.long) {
-            ('C' | 'Z', _) => "see below",
-            (_, "error-format") => "counts where there are messages",
-            (_, "json") => {
-                "counts where there are messages; `artifacts` and `future-incompat` always, \
+            ('C' | 'Z', _) => "see below".to_owned(),
+            (_, "error-format") => "counts where there are messages".to_owned(),
+            (_, "json") => "counts where there are messages; `artifacts` and `future-incompat` always, \
                  since rustc makes them part of a crate's hash"
-            }
-            _ => option.effect.explanation(),
+                .to_owned(),
+            _ => explanation(option.effect),
         };
         let _ = writeln!(page, "| {} | {effect} |", names.join(", "));
     }
     for (flag, table) in [("-C", CODEGEN), ("-Z", UNSTABLE)] {
         let _ = write!(page, "\n| `{flag}` | what it does to the key |\n| --- | --- |\n");
         for option in table {
-            let _ = writeln!(page, "| `{}` | {} |", option.name, option.effect.explanation());
+            let _ = writeln!(page, "| `{}` | {} |", option.name, explanation(option.effect));
         }
     }
     page.push_str(REFUSALS);
 }
 
+fn explanation(effect: KeyEffect) -> String {
+    match effect {
+        KeyEffect::Refused(why) => format!("makes the call pass by: {why}"),
+        _ => effect.explanation().to_owned(),
+    }
+}
+
 const REFUSALS: &str = "
-Some values make a call pass by: `target-cpu=native` and `tune-cpu=native`, whose meaning is this
-machine's; `save-temps`, `split-debuginfo=unpacked` and several codegen units with `--emit asm` and
-its like, which write files of other names; `rpath`, which writes how to get from the output to the
-toolchain; `linker-plugin-lto` with a plugin; `llvm-args` other than those known to steer passes;
-`--print` other than `native-static-libs` within a compile; outputs that come with others on the
-target (`.pdb`, `.dSYM`, import libraries).
+Some values make a call pass by, and the report says which and why:
+
+- `target-cpu=native` and `tune-cpu=native` where the kernel does not describe the processor (on other systems
+  than Linux) or another code generator is named.
+- `split-debuginfo=unpacked` with debugging information, and several codegen units with `--emit asm` and its
+  like: they leave a file for each codegen unit, and only the run shows how many there are. `save-temps`: its
+  files have other names in every run.
+- `linker-plugin-lto` with a plugin, where something is linked; `dlltool` for Windows: programs whose content
+  is not known. `passes` and `llvm-args` other than those known to read and write no file.
+- Words for the linker by which it writes a file besides (`-Map`, `--dependency-file`, `--reproduce`), and
+  those by which a C compiler looks at the processor (`-march=native`).
+- `--print` other than `native-static-libs` within a compile; outputs that come with others on the target
+  (`.pdb`, `.dSYM`, import libraries).
+
+Some bind a result to its place, since a path in its outputs could not be found there: `instrument-coverage`,
+`debuginfo-compression`, `--compress-debug-sections` and `-gz` compress it, and `rpath` writes how to get from
+what is linked to the toolchain.
 ";

@@ -24,6 +24,7 @@ struct Checkout {
     arguments: String,
     env: Vec<(String, Option<Vec<u8>>)>,
     salt: Vec<u8>,
+    native: Option<&'static str>,
     extern_content: &'static str,
     toolchain: &'static str,
     paths: Paths,
@@ -43,6 +44,7 @@ impl Checkout {
             arguments: ARGUMENTS.to_owned(),
             env: vec![("SOURCE_DATE_EPOCH".to_owned(), None)],
             salt: Vec::new(),
+            native: None,
             extern_content: "x",
             toolchain: "1.95",
             paths: Paths::Remapped,
@@ -95,6 +97,7 @@ impl Checkout {
                 kind: InputKind::Extern,
             }],
             env: self.env.clone(),
+            native: self.native.map(str::to_owned),
             salt: self.salt.clone(),
         }
     }
@@ -174,6 +177,14 @@ fn key_11_arguments_are_never_joined() {
 #[test]
 fn key_12_the_toolchain_counts_by_content() {
     assert!(!same(|checkout| checkout.toolchain = "1.95, patched"));
+}
+
+#[test]
+fn key_09_what_native_means_counts() {
+    let of = |native| Checkout::with("/home/a", |checkout| checkout.native = native).query().digest;
+    assert_eq!(of(Some("znver5,+avx2")), of(Some("znver5,+avx2")));
+    let all = [None, Some("znver5,+avx2"), Some("znver5,-avx2"), Some("znver4,+avx2")].map(of);
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::crates::{Uses, linked_name};
 use super::disk_world::DiskWorld;
 use super::env;
 use super::linked::{passed_on, take_linked};
+use super::processor::native;
 use super::stamp::OpenDir;
 use super::types::{Input, InputKind, Inputs, Toolchain};
 use super::world::{FileState, World as _, WorldError};
@@ -64,13 +65,14 @@ pub fn gather(
         gathered.declared(path, 0)?;
     }
     let is_linked = rustc.is_linked();
+    let native = rustc.is_native.then(|| native(rustc, call, &toolchain, world)).transpose()?;
     take_linked(&mut gathered, rustc, &toolchain)?;
     let env = env::keyed(rustc, call, roots, &settings.key_env_vars, is_linked)?;
     if let Some(place) = crate_place(rustc, call) {
         world.begin_crate(&place, Arc::new(uses(rustc)));
     }
     let files = gathered.files.into_values().collect();
-    Ok(Inputs { toolchain, files, env, salt: settings.salt.clone() })
+    Ok(Inputs { toolchain, files, env, native, salt: settings.salt.clone() })
 }
 
 /// Where the crate will lie, without extension, if others can use it.

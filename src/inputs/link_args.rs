@@ -23,6 +23,35 @@ const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 const DRIVER_FLAGS: &[&str] =
     &["-B", "-m", "--sysroot", "-isysroot", "--target", "--gcc-toolchain", "-specs"];
 
+/// Options by which a linker, or the compiler driver in front of it, writes files besides its output.
+const WRITING: &[&str] = &[
+    "Map",
+    "Mapfile",
+    "base-file",
+    "dependency-file",
+    "dependency_info",
+    "lto-obj-path",
+    "map",
+    "o",
+    "object_path_lto",
+    "opt-remarks-filename",
+    "out-implib",
+    "output",
+    "output-def",
+    "pdb",
+    "print-archive-stats",
+    "print-symbol-order",
+    "reproduce",
+    "save-temps",
+    "separate-debug-file",
+    "thinlto-cache-dir",
+    "time-trace",
+    "time-trace-file",
+];
+
+/// How words begin that let a C compiler look at the processor.
+const OF_PROCESSOR: &[&str] = &["-march=", "-mcpu=", "-mtune="];
+
 /// What linker arguments say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkArgs {
@@ -55,6 +84,7 @@ impl LinkArgs {
     fn words(&mut self, words: &[Vec<u8>], cwd: &Path, depth: usize) -> Result<(), Bypass> {
         let mut words = words.iter().map(|word| OsStr::from_bytes(word));
         while let Some(word) = words.next() {
+            refuse(word)?;
             // Words of a linker that take another one.
             match word.as_bytes() {
                 b"-L" => self.dirs.extend(words.next().map(|dir| cwd.join(dir))),
@@ -118,6 +148,33 @@ impl LinkArgs {
         let words: Vec<Vec<u8>> = words.flat_map(|word| split(OsStr::from_bytes(word))).collect();
         self.words(&words, cwd, depth + 1)
     }
+}
+
+/// Refuses what no key could hold, and what a hit would not make.
+fn refuse(word: &OsStr) -> Result<(), Bypass> {
+    let word = text(word);
+    let why = if writes(&word) {
+        "the linker writes a file besides its output"
+    } else if OF_PROCESSOR.iter().any(|start| word.strip_prefix(start) == Some("native")) {
+        "the C compiler looks at the processor"
+    } else {
+        return Ok(());
+    };
+    Err(Bypass::new(Reason::UncacheableOption, format!("{word}: {why}")))
+}
+
+fn writes(word: &str) -> bool {
+    let Some(option) = word.strip_prefix('-') else { return false };
+    let option = option.strip_prefix('-').unwrap_or(option);
+    let name = option.split('=').next().unwrap_or_default();
+    let of_plugin = option.strip_prefix("plugin-opt=").or_else(|| option.strip_prefix("plugin-opt,"));
+    let is_plugins = |starts: &[&str]| {
+        of_plugin
+            .is_some_and(|rest| starts.iter().any(|start| rest.trim_start_matches('-').starts_with(start)))
+    };
+    WRITING.contains(&name)
+        || name.starts_with("fdump-")
+        || is_plugins(&["cache-dir=", "obj-path=", "save-temps"])
 }
 
 /// `-Wl,a,b` and `-Xlinker a` are words for the linker.

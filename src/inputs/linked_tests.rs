@@ -349,6 +349,36 @@ fn key_15_files_that_linker_arguments_name_count() {
     assert_ne!(linked(&["@more.txt"]).unwrap(), before);
 }
 
+#[test]
+fn key_10_words_by_which_a_linker_writes_other_files_are_refused() {
+    let checkout = Checkout::new();
+    let linked = |words: &[&str]| {
+        let words: Vec<String> =
+            words.iter().flat_map(|word| ["-C".to_owned(), format!("link-arg={word}")]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        checkout.gather(&checkout.program(&[], &words))
+    };
+    write(checkout.dir.path(), "more.txt", b"-Wl,--gc-sections -Wl,-Map=x.map");
+    for words in [
+        &["-Wl,-Map=x.map"][..],
+        &["-Wl,-Map,x.map"],
+        &["-Xlinker", "-Map", "-Xlinker", "x.map"],
+        &["-Wl,--gc-sections,--Map=x.map"],
+        &["-Wl,--dependency-file=x.d"],
+        &["-Wl,--reproduce=x.tar"],
+        &["-Wl,-plugin-opt=cache-dir=x"],
+        &["-save-temps"],
+        &["-march=native"],
+        &["@more.txt"],
+    ] {
+        let refused = linked(words).unwrap_err();
+        assert_eq!(refused.reason, Reason::UncacheableOption, "{words:?}: {refused:?}");
+    }
+    for words in [&["-Wl,--gc-sections"][..], &["-march=x86-64-v3"], &["-Wl,-O1,--no-map-whole-files"]] {
+        linked(words).unwrap();
+    }
+}
+
 /// Words of a make rule's dependencies.
 fn dependencies(rule: &str) -> Vec<PathBuf> {
     let rule = rule.split("\n\n").next().unwrap().replace("\\\n", " ");
@@ -367,20 +397,14 @@ fn key_15_nothing_that_a_linker_reads_is_left_out() {
     let (mut inputs_seen, sysroot) = (0, real_sysroot().canonicalize().unwrap());
     for linker in LINKERS.iter() {
         let rule = checkout.path("rule.d");
-        let words: Vec<String> = vec![
-            "-C".to_owned(),
-            format!("link-arg=-fuse-ld={linker}"),
-            "-C".to_owned(),
-            format!("link-arg=-Wl,--dependency-file={}", rule.display()),
-            "-l".to_owned(),
-            "dylib=m".to_owned(),
-        ];
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let program = checkout.program(&[], &words);
+        let chosen = format!("link-arg=-fuse-ld={linker}");
+        let program = checkout.program(&[], &["-C", &chosen, "-l", "dylib=m"]);
         fs::create_dir_all(checkout.path("target/debug/deps")).unwrap();
         let arguments: Vec<OsString> = program.arguments().collect();
         let mut command = Command::new(sysroot.join("bin/rustc"));
-        assert!(command.args(arguments).current_dir(checkout.dir.path()).status().unwrap().success());
+        // A word that no compile with a key may have.
+        command.args(arguments).arg(format!("-Clink-arg=-Wl,--dependency-file={}", rule.display()));
+        assert!(command.current_dir(checkout.dir.path()).status().unwrap().success());
         let known: Vec<PathBuf> = checkout
             .gather(&program)
             .unwrap()

@@ -16,6 +16,7 @@ mod linker;
 mod memos;
 mod natives;
 mod process;
+mod processor;
 mod proxy;
 mod reachable;
 mod snapshot;

@@ -16,6 +16,8 @@ pub struct Inputs {
     pub files: Vec<Input>,
     /// Variables that count whatever the compiler reports.
     pub env: Variables,
+    /// The meaning of `native` on this machine, where the call asks for it (KEY-09).
+    pub native: Option<String>,
     /// `cache.key_salt`; empty is none (KEY-20).
     pub salt: Vec<u8>,
 }

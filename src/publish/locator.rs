@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::lexer::{Token, tokens};
+use super::pattern::Pattern;
 
 /// A larger source file is not looked at, so nothing is proven of its crate.
 const SOURCE_BYTES_MAX: u64 = 32 << 20;
@@ -141,9 +142,12 @@ fn uses(name: &str, source: &str) -> Verdict {
                 None if is_asked_when_run(before) => Verdict::Silent,
                 None => Verdict::Value,
             },
-            // `env!(concat!(…))`, `env!($name)`: which variable is not to be seen.
+            // `env!($name)`: which variable is not to be seen.
             Token::Word("env" | "option_env") if is_call(after) && !is_literal(after.get(2)) => {
-                Verdict::Unknown
+                match Pattern::of_concat(&after[2..]) {
+                    Some(pattern) if !pattern.matches(name) => Verdict::Silent,
+                    _ => Verdict::Unknown,
+                }
             }
             Token::Word(word) if is_redefined(before, word) || is_imported(before, word, after) => {
                 Verdict::Unknown
@@ -276,6 +280,12 @@ mod tests {
             ("other::include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));", Value),
             ("use std::env as e; const A: &str = e!(r\"OUT_DIR\");", Value),
             ("const A: &str = env!(concat!(\"OUT\", \"_DIR\"));", Unknown),
+            ("const A: &str = env!(concat!(\"OUT\", '_', \"DIR\"));", Unknown),
+            ("macro_rules! m { ($n:expr) => { env!(concat!(\"CARGO_BIN_EXE_\", $n)) } }", Silent),
+            ("macro_rules! m { ($n:expr) => { option_env!(std::concat!($n, \"_EXE\", $n)) } }", Silent),
+            ("macro_rules! m { ($n:expr) => { env!(concat!(\"OUT\", $n)) } }", Unknown),
+            ("macro_rules! m { ($n:expr) => { env!(other::concat!(\"X\", $n)) } }", Unknown),
+            ("macro_rules! concat { () => {} } const A: &str = env!(concat!(\"X\"));", Unknown),
             ("const A: &str = env!(\"OUT\\x5fDIR\");", Unknown),
             ("macro_rules! m { ($n:expr) => { env!($n) } }", Unknown),
             ("const A: &str = \"open", Unknown),

@@ -9,6 +9,7 @@ mod note;
 mod notes;
 mod observe;
 mod own;
+mod pattern;
 mod reference;
 mod refusal;
 mod run;

@@ -13,6 +13,7 @@ use super::lexer::{Token, tokens};
 use super::locator::{
     Sources, Verdict, asked_macro, is_asked_when_run, is_code_of_data, is_exported, is_redefined, located,
 };
+use super::pattern::{ANYTHING, Pattern};
 
 /// The variable that nearly everybody means.
 const OUT_DIR: &str = "OUT_DIR";
@@ -23,7 +24,7 @@ const NAMES_MAX: usize = 4_096;
 /// Of one crate and of all that it uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
-    /// Variables that its macros ask for, and how.
+    /// Variables that its macros ask for, and how; also [`Pattern`]s of their names.
     asked: BTreeMap<String, Verdict>,
     /// It could not be told apart, or it puts names together.
     is_unclear: bool,
@@ -93,7 +94,8 @@ impl Note {
         }
     }
 
-    /// `env!(concat!(…))`, `env!($name)`: which variable is not to be seen.
+    /// `env!($name)`: which variable is not to be seen. Of `env!(concat!("X_", $name))` it is seen
+    /// which ones cannot be meant.
     fn word(&mut self, word: &str, after: &[Token<'_>]) {
         if !matches!(word, "env" | "option_env") {
             return;
@@ -102,7 +104,10 @@ impl Note {
             [Token::Mark('!'), Token::Mark('(' | '[' | '{'), first, ..] => match first {
                 Token::Text(text) => self.is_unclear |= text.contains('\\'),
                 Token::Mark('$' | '#') => self.is_indirect = true,
-                _ => self.is_unclear = true,
+                _ => match Pattern::of_concat(&after[2..]) {
+                    Some(pattern) => self.ask(&pattern.to_string(), Verdict::Unknown),
+                    None => self.is_unclear = true,
+                },
             },
             [Token::Word("as"), ..] => self.is_indirect = true,
             _ => {}
@@ -141,7 +146,10 @@ impl Note {
 
     /// How its macros may ask for this variable.
     pub(super) fn verdict(&self, name: &str) -> Verdict {
-        let asked = self.asked.get(name).copied().unwrap_or(Verdict::Silent);
+        let is_meant =
+            |asked: &str| asked == name || asked.contains(ANYTHING) && Pattern::from(asked).matches(name);
+        let asked = self.asked.iter().filter(|(asked, _)| is_meant(asked)).map(|(_, how)| *how).max();
+        let asked = asked.unwrap_or(Verdict::Silent);
         let least = match self {
             Note { is_unclear: true, .. } => Verdict::Unknown,
             Note { is_indirect: true, .. } if name != OUT_DIR => Verdict::Indirect,
@@ -249,7 +257,12 @@ mod tests {
             ("macro_rules! m { () => { $crate::ask!(1, \"OUT_DIR\") } }", Value, Silent),
             ("macro_rules! m { ($n:tt) => { env!($n) } }", Silent, Indirect),
             ("use std::env as e;", Silent, Indirect),
-            ("macro_rules! m { () => { env!(concat!(\"OUT\", \"_DIR\")) } }", Unknown, Unknown),
+            ("macro_rules! m { () => { env!(concat!(\"OUT\", \"_DIR\")) } }", Unknown, Silent),
+            ("macro_rules! m { ($n:tt) => { env!(concat!(\"CARGO_BIN_EXE_\", $n)) } }", Silent, Silent),
+            ("macro_rules! m { ($n:tt) => { env!(concat!(\"X_\", $n)) } }", Silent, Unknown),
+            ("macro_rules! m { ($n:tt) => { env!(concat!($n, \"_DIR\")) } }", Unknown, Unknown),
+            ("macro_rules! m { ($n:tt) => { env!(concat!($n, 1)) } }", Unknown, Unknown),
+            ("macro_rules! m { ($n:tt) => { env!(other!(\"X\", $n)) } }", Unknown, Unknown),
             ("#[macro_export]\n#[doc = \"x\"] macro_rules! concat { () => {} }", Unknown, Unknown),
             ("pub macro concat() {}", Unknown, Unknown),
             (
@@ -306,8 +319,12 @@ mod tests {
 
     #[test]
     fn a_note_is_read_as_it_was_written() {
-        for text in ["", GEN, "macro_rules! m { ($n:tt) => { env!($n); ask!(\"X\", \"OUT_DIR\", \"env\") } }"]
-        {
+        for text in [
+            "",
+            GEN,
+            "fn f() { env!(concat!(\"X_\", $n)) }",
+            "macro_rules! m { ($n:tt) => { env!($n); ask!(\"X\", \"OUT_DIR\", \"env\") } }",
+        ] {
             let note = note(text);
             assert_eq!(Note::decode(&note.encode()), Some(note), "{text}");
         }
@@ -318,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(source in "([(){}!$#\"]|env|macro_rules|include|OUT_DIR| ){0,30}") {
+        fn nothing_makes_it_panic(source in "([(){}!$#\",]|env|concat|macro_rules|include|OUT_DIR| ){0,30}") {
             let note = note(&format!("// env\n{source}"));
             prop_assert_eq!(Note::decode(&note.encode()), Some(note));
         }

@@ -1,9 +1,14 @@
 //! What the command line says: KEY-08 to KEY-11.
 
 use std::collections::BTreeSet;
+use std::fs;
+
+use kache::invocation::rustc::{CODEGEN, CompilerOption, OPTIONS, UNSTABLE};
 
 use crate::home::Home;
+use crate::places::expect_what_plain_cargo_makes;
 use crate::project;
+use crate::tree::Tree;
 use crate::unit::Unit;
 
 #[test]
@@ -49,6 +54,37 @@ fn key_09_of_two_values_the_last_counts() {
     assert_eq!(on_off.misses(), "false");
     assert_eq!(off_on.misses(), "true");
     assert_eq!(on_off.hits(), "false");
+}
+
+#[test]
+fn key_09_native_is_the_processor_of_this_machine() {
+    for home in Home::of_both_kinds() {
+        for flags in [&["-C", "target-cpu=native"][..], &["-Z", "tune-cpu=native"]] {
+            let name = flags[1].replace('=', "-");
+            let [near, far] = ["near", "far/away"].map(|place| home.tree(&format!("{name}/{place}")));
+            for tree in [&near, &far] {
+                tree.write("src/fast.rs", "fn main() { println!(\"{}\", cfg!(target_feature = \"avx2\")) }");
+            }
+            let of = |tree| Unit::bin(&home, tree, "fast").with(flags).env("RUSTC_BOOTSTRAP", "1");
+            let prints = of(&near).misses();
+            assert_eq!(of(&far).hits(), prints);
+        }
+    }
+}
+
+#[test]
+fn key_09_a_build_for_this_processor_is_shared() {
+    let home = Home::new();
+    let args = ["build", "--workspace", "--config", "build.rustflags=['-Ctarget-cpu=native']"];
+    let build = |tree: &Tree| home.cargo(tree, &args).env("CARGO_INCREMENTAL", "0").ok();
+    let near = project::mini(&home, "near");
+    let built = build(&near);
+    assert!(built.calls.0.iter().all(|call| call.result != "passthrough"), "{built:#?}");
+    let far = project::mini_far_away(&home);
+    build(&far).expect_all_hits();
+    assert_eq!(far.prints("target/debug/app"), project::PRINTS);
+    build(&far).expect_silent();
+    expect_what_plain_cargo_makes(&home, &far, &args);
 }
 
 #[test]
@@ -146,4 +182,101 @@ fn key_11_arguments_are_not_joined() {
     let unit = Unit::bin(&home, &tree, "framed").with(&["--cap-lints=allow"]);
     assert_eq!(unit.clone().with(&["--cfg", "a=\"b --cfg c\""]).misses(), "true");
     assert_eq!(unit.with(&["--cfg", "a=\"b\"", "--cfg", "c"]).misses(), "false");
+}
+
+/// What this compiler lists under `-C help` or `-Z help`.
+fn listed(home: &Home, tree: &Tree, flag: &str) -> Vec<String> {
+    let built = home.rustc(tree, &[flag, "help"]).env("RUSTC_BOOTSTRAP", "1").ok_unwatched();
+    let name = |line: &str| {
+        let (name, _) = line.trim_start().strip_prefix(flag)?.trim_start().split_once("=val")?;
+        Some(name.to_owned())
+    };
+    built.stdout.lines().filter_map(name).collect()
+}
+
+#[test]
+fn key_10_every_option_of_this_compiler_is_in_the_tables() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    for (flag, table, least) in [("-C", CODEGEN, 50), ("-Z", UNSTABLE, 200)] {
+        let listed = listed(&home, &tree, flag);
+        assert!(listed.len() > least, "{listed:?}");
+        let is_missing = |name: &&String| table.iter().all(|option| option.name != **name);
+        let missing: Vec<&String> = listed.iter().filter(is_missing).collect();
+        assert!(missing.is_empty(), "{flag}: look at these, and put them into the table: {missing:?}");
+        let mut sorted: Vec<&str> = table.iter().map(|option| option.name).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted, table.iter().map(|option| option.name).collect::<Vec<_>>());
+    }
+    let help = home.rustc(&tree, &["-Zunstable-options", "--help", "-v"]).env("RUSTC_BOOTSTRAP", "1");
+    let help = help.ok_unwatched().stdout;
+    let mut count = 0;
+    for line in help.lines().filter(|line| line.trim_start().starts_with('-')) {
+        let words = line.split([' ', ',', '=', '[']).filter(|word| word.starts_with('-'));
+        // The description follows after two spaces, and it may speak of other options.
+        let of_description = line.trim_start().find("  ").map_or(line.len(), |at| at + 4);
+        for word in words.take_while(|word| line.find(word).is_some_and(|at| at < of_description)) {
+            let name = word.trim_start_matches('-');
+            let is_it = |option: &CompilerOption| option.long == name || option.short.to_string() == name;
+            assert!(OPTIONS.iter().any(is_it), "{word} of {line:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count} in {help}");
+}
+
+#[test]
+fn key_08_debugging_information_that_is_split_off_is_left_to_the_compiler() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/split.rs", "fn main() { println!(\"split\") }");
+    let unit = Unit::bin(&home, &tree, "split").with(&["-C", "split-debuginfo=unpacked"]);
+    // Without any there is nothing to be split off.
+    assert_eq!(unit.misses(), "split");
+    assert_eq!(unit.hits(), "split");
+    unit.clone().with(&["-g"]).passes("uncacheable_option");
+    let none = unit.with(&["-g", "-C", "debuginfo=none"]);
+    assert_eq!(none.misses(), "split");
+    assert_eq!(none.hits(), "split");
+}
+
+#[test]
+fn key_10_a_file_that_a_linker_writes_besides_is_made_by_no_hit() {
+    let home = Home::new();
+    let tree = home.tree("ws");
+    tree.write("src/mapped.rs", "fn main() { println!(\"mapped\") }");
+    for word in ["-Wl,-Map=mapped.map", "-Wl,-Map,mapped.map", "-Wl,--Map=mapped.map"] {
+        let argument = format!("link-arg={word}");
+        let unit = Unit::bin(&home, &tree, "mapped").with(&["-C", &argument]);
+        for _ in 0..2 {
+            unit.kache().ok();
+            assert!(tree.join("mapped.map").exists(), "{word}");
+            fs::remove_file(tree.join("mapped.map")).unwrap();
+        }
+        unit.passes("uncacheable_option");
+    }
+    // A library is not linked, so nothing is written.
+    tree.write("src/part.rs", "pub fn part() {}");
+    let library = Unit::lib(&home, &tree, "part").with(&["-C", "link-arg=-Wl,-Map=part.map"]);
+    library.misses();
+    library.hits();
+}
+
+#[test]
+fn key_18_what_hides_paths_binds_a_result_to_its_place() {
+    let home = Home::new();
+    for (name, flags) in [
+        ("rpath", &["-C", "rpath"][..]),
+        ("linked", &["-g", "-C", "link-arg=-Wl,--compress-debug-sections=zlib"]),
+        ("compressed", &["-g", "-Z", "debuginfo-compression=zlib"]),
+    ] {
+        let [near, far] = ["near", "far/away"].map(|place| home.tree(&format!("{name}/{place}")));
+        for tree in [&near, &far] {
+            tree.write("src/hidden.rs", "fn main() { println!(\"hidden\") }");
+            let unit = Unit::bin(&home, tree, "hidden").with(flags).env("RUSTC_BOOTSTRAP", "1");
+            assert_eq!(unit.misses(), "hidden", "{name}");
+            assert_eq!(unit.hits(), "hidden", "{name}");
+        }
+    }
 }

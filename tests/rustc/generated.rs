@@ -109,6 +109,35 @@ fn key_17_what_a_macro_includes_that_is_handed_on_is_shared() {
     });
 }
 
+const SAYING: &str =
+    "#[macro_export] macro_rules! said { ($n:literal) => { env!(concat!(\"CARGO_PKG_\", $n)) } }\n";
+
+#[test]
+fn key_17_a_name_that_is_put_together_is_not_one_that_it_rules_out() {
+    let home = Home::new();
+    let main = "fn main() { assert_eq!(SAID, \"prog\"); println!(\"{}\", made::MADE) }\n";
+    let by_another = format!(
+        "mod made {{ gen::include_gen!(\"made\"); }}\nconst SAID: &str = gen::said!(\"NAME\");\n{main}"
+    );
+    assert_shared(&home, |place| workspace(&home, place, &format!("{LOCATING}{SAYING}"), &by_another));
+    let by_itself = format!(
+        "{SAYING}mod made {{ include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\")); }}\n\
+         const SAID: &str = said!(\"NAME\");\n{main}"
+    );
+    let itself = |place: &str| workspace(&home, &format!("itself {place}"), "", &by_itself);
+    assert_shared(&home, itself);
+}
+
+#[test]
+fn key_07_a_name_that_is_put_together_may_be_any_that_it_fits() {
+    let put = "#[macro_export] macro_rules! put { ($a:literal, $b:literal) => { env!(concat!($a, '_', \"DI\", $b)) } }\n";
+    let macros = format!("{LOCATING}{put}");
+    let main = "gen::include_gen!(\"made\");\n\
+                const L: usize = gen::put!(\"OUT\", \"R\").len(); fn main() { let _ = MADE; println!(\"{L}\") }";
+    let home = Home::new();
+    assert_apart(&home, |place| workspace(&home, place, &macros, main), |out_dir| out_dir.len().to_string());
+}
+
 #[test]
 fn key_07_a_path_that_another_crates_macro_reads_is_this_checkouts() {
     let macros = format!(

@@ -1,9 +1,10 @@
 //! The options of `-C` and `-Z` (KEY-09).
 
 use super::arguments::Given;
-use super::options::{CODEGEN, KeyEffect, LLVM_ARGS, Meaning, SubOption, UNSTABLE, by_name};
+use super::options::{CODEGEN, KeyEffect, LLVM_ARGS, Meaning, PASSES, SubOption, by_name};
 use super::parse::Reader;
 use super::types::{EmitKind, FileArgument, Word};
+use super::unstable::UNSTABLE;
 use crate::invocation::{Bypass, Reason};
 
 /// One option of `-C`.
@@ -36,7 +37,9 @@ fn sub_option(
             return Ok(());
         }
         KeyEffect::Question => reader.ask(),
-        KeyEffect::Refused(_) => reader.refuse(Reason::UncacheableOption, format!("{flag} {}", option.name)),
+        KeyEffect::Refused(why) => {
+            reader.refuse(Reason::UncacheableOption, format!("{flag} {}: {why}", option.name));
+        }
         KeyEffect::Text => {
             keep(reader, option, value);
             reader.words(given, Word::Text);
@@ -66,7 +69,11 @@ fn file(
             (path.contains('/'), None)
         }
         // Other backends lie in the toolchain.
-        Meaning::Backend => (path.contains(['/', '.']), Some("-Z codegen-backend")),
+        Meaning::Backend => {
+            reader.has_backend = true;
+            (path.contains(['/', '.']), Some("-Z codegen-backend"))
+        }
+        Meaning::SampleUse => (true, Some("-Z profile-sample-use")),
         _ => (true, Some("-C profile-use")),
     };
     if !is_file {
@@ -83,27 +90,38 @@ fn file(
 /// What the parser keeps of an option.
 fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
     let text = value.unwrap_or_default();
-    let refused = |reader: &mut Reader| {
-        let detail = format!("{}={text}", option.name);
-        reader.refuse(Reason::UncacheableOption, detail.trim_end_matches('='));
+    let refused = |reader: &mut Reader, why: &str| {
+        let given = format!("{}={text}", option.name);
+        reader.refuse(Reason::UncacheableOption, format!("{}: {why}", given.trim_end_matches('=')));
     };
     match option.meaning {
         Meaning::CodegenUnits => reader.codegen_units = text.parse().ok(),
-        // Coverage maps are compressed, so a path in them would not be found.
-        Meaning::Coverage => reader.rustc.keeps_paths = !is_off(value),
+        // What is compressed cannot be searched for paths.
+        Meaning::Coverage => reader.has_coverage = !is_off(value),
+        Meaning::Compression => reader.compresses = text != "none",
+        Meaning::CrateAttribute if text.contains("crate_") => {
+            refused(reader, "an attribute that names the crate or its type decides the outputs");
+        }
+        Meaning::Debuginfo => reader.has_debuginfo = !matches!(text, "0" | "none"),
+        Meaning::Dlltool => reader.has_dlltool = true,
         Meaning::ExtraFilename => text.clone_into(&mut reader.rustc.extra_filename),
-        Meaning::LinkArg => reader.rustc.link_args.push(text.into()),
-        Meaning::LinkArgs => reader.rustc.link_args.extend(text.split_whitespace().map(Into::into)),
+        Meaning::LinkArg => reader.link_arg(text),
+        Meaning::LinkArgs => text.split_whitespace().for_each(|word| reader.link_arg(word)),
         // Its value may also be a plugin for the linker.
-        Meaning::LinkerPlugin if !is_off(value) && !is_on(value) => refused(reader),
-        Meaning::LlvmArgs if !text.split_whitespace().all(is_known_to_llvm) => refused(reader),
-        // Temporary files are named as they come.
-        Meaning::SaveTemps if !is_off(value) => refused(reader),
-        // It writes how to get from the output to the toolchain, by `..`.
-        Meaning::Rpath if !is_off(value) => refused(reader),
+        Meaning::LinkerPlugin => reader.has_linker_plugin = !is_off(value) && !is_on(value),
+        Meaning::LlvmArgs if !text.split_whitespace().all(is_known_to_llvm) => {
+            refused(reader, "an argument of which LLVM may read or write a file");
+        }
+        Meaning::Passes if !text.split_whitespace().all(|pass| PASSES.contains(&pass)) => {
+            refused(reader, "a pass may read or write files of its own");
+        }
+        Meaning::SaveTemps if !is_off(value) => {
+            refused(reader, "intermediate files have other names in every run");
+        }
+        Meaning::Rpath => reader.has_rpath = !is_off(value),
         Meaning::SplitDebuginfo => reader.rustc.split_debuginfo = Some(text.to_owned()),
-        // What it means depends on the processor.
-        Meaning::TargetCpu if text == "native" => refused(reader),
+        Meaning::TargetCpu if text == "native" => reader.rustc.is_native = true,
+        Meaning::TargetCpu if text == "help" => reader.ask(),
         _ => {}
     }
 }
@@ -111,7 +129,8 @@ fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
 fn is_known_to_llvm(argument: &str) -> bool {
     let argument = argument.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(argument);
     let is_listed = LLVM_ARGS.iter().any(|known| argument.starts_with(known));
-    is_listed && !argument.contains(['/', '.', '@'])
+    // `-sanitizer-coverage-allowlist=name` reads that file.
+    is_listed && !argument.contains(['/', '.', '@']) && !argument.contains("list=")
 }
 
 /// Whether a switch that may have a value is off.

@@ -14,7 +14,7 @@ use crate::invocation::{Bypass, Call, Reason};
 /// Finds out what a compile writes.
 pub(super) fn made(reader: &mut Reader, call: &Call, read: Read<'_>) -> Result<(), Bypass> {
     let rustc = &reader.rustc;
-    check(rustc, reader.codegen_units)?;
+    check(reader)?;
     let mut found = Vec::new();
     for emit in rustc.emit.iter().filter(|emit| emit.kind != EmitKind::Link) {
         let path = match (&emit.path, &rustc.output) {
@@ -43,7 +43,8 @@ fn refuse(detail: impl Into<String>) -> Bypass {
     Bypass::new(Reason::UncacheableOption, detail)
 }
 
-fn check(rustc: &Rustc, codegen_units: Option<u32>) -> Result<(), Bypass> {
+fn check(reader: &Reader) -> Result<(), Bypass> {
+    let Reader { rustc, codegen_units, has_debuginfo, .. } = reader;
     let unnamed = rustc.emit.iter().filter(|emit| emit.path.is_none()).count();
     if rustc.output.is_some() && (unnamed > 1 || rustc.out_dir.is_some()) {
         return Err(refuse("`-o` with several outputs"));
@@ -56,8 +57,8 @@ fn check(rustc: &Rustc, codegen_units: Option<u32>) -> Result<(), Bypass> {
     }
     let has_objects = rustc.emits(EmitKind::Link) || rustc.emits(EmitKind::Obj);
     let leaves_objects = rustc.split_debuginfo.as_deref() == Some("unpacked");
-    if leaves_objects && has_objects && !keeps_debuginfo_in_objects(rustc) {
-        return Err(refuse("split-debuginfo=unpacked"));
+    if leaves_objects && *has_debuginfo && has_objects && !keeps_debuginfo_in_objects(rustc) {
+        return Err(refuse("split-debuginfo=unpacked: it leaves a file for each codegen unit"));
     }
     Ok(())
 }

@@ -11,10 +11,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unstable;
 
-pub use options::{CODEGEN, CompilerOption, KeyEffect, OPTIONS, SubOption, UNSTABLE};
+pub use options::{CODEGEN, CompilerOption, KeyEffect, OPTIONS, SubOption};
 pub use parse::{Read, parse};
 pub use types::{
     CrateType, DriverKind, Emit, EmitKind, Extern, FileArgument, Made, MadeKind, NativeLibrary, Parsed,
     Presentation, Probe, Rustc, Search, SearchKind, Source, TargetArgument, Word,
 };
+pub use unstable::UNSTABLE;

@@ -1,8 +1,9 @@
 //! Every option of rustc that kache knows, and what each does to the key (KEY-09, KEY-10).
 //!
 //! Pure data. An option that is not in these tables is passed on to the compiler unread, and
-//! the report names it. The tables follow `rustc --help -v` and `rustc -C help` of 1.95; `-Z`
-//! lists what was looked at, not what exists. `docs/cache-key.md` is printed from them.
+//! the report names it. The tables follow `rustc --help -v` and `rustc -C help` of 1.95; those of
+//! `-Z` are in [`super::unstable`]. `docs/cache-key.md` is printed from them, and a test compares
+//! them with what the compiler itself lists.
 
 /// What an option does to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +66,15 @@ pub(super) enum Meaning {
     RemapScope,
     /// A lint level: `help` asks.
     Lint,
-    // Those of `-C`.
+    /// `-g`
+    DebuginfoFull,
+    // Those of `-C` and `-Z`.
     CodegenUnits,
+    Compression,
     Coverage,
+    CrateAttribute,
+    Debuginfo,
+    Dlltool,
     ExtraFilename,
     Incremental,
     Linker,
@@ -75,7 +82,9 @@ pub(super) enum Meaning {
     LinkArgs,
     LinkerPlugin,
     LlvmArgs,
+    Passes,
     ProfileUse,
+    SampleUse,
     Rpath,
     SaveTemps,
     SplitDebuginfo,
@@ -122,11 +131,20 @@ pub const OPTIONS: &[CompilerOption] = &[
     row('\0', "edition", true, E::Counts, M::Nothing),
     row('\0', "emit", true, E::Text, M::Emit),
     row('\0', "print", true, E::Question, M::Print),
-    row('g', "", false, E::Counts, M::Nothing),
+    row('g', "", false, E::Counts, M::DebuginfoFull),
     row('O', "", false, E::Counts, M::Nothing),
     row('o', "", true, E::Path, M::Output),
     row('\0', "out-dir", true, E::Path, M::OutDir),
+    row(
+        '\0',
+        "env-set",
+        true,
+        E::Refused("it gives the compile a variable that a lookup does not see"),
+        M::Nothing,
+    ),
     row('\0', "explain", true, E::Question, M::Nothing),
+    row('\0', "jobs-backend", true, E::Counts, M::Nothing),
+    row('\0', "jobs-frontend", true, E::Counts, M::Nothing),
     row('\0', "test", false, E::Counts, M::Test),
     row('\0', "target", true, E::File, M::Target),
     row('A', "allow", true, E::Counts, M::Lint),
@@ -159,11 +177,11 @@ pub struct SubOption {
     pub(super) meaning: Meaning,
 }
 
-const fn sub(name: &'static str, effect: KeyEffect, meaning: Meaning) -> SubOption {
+pub(super) const fn sub(name: &'static str, effect: KeyEffect, meaning: Meaning) -> SubOption {
     SubOption { name, effect, meaning }
 }
 
-const fn counts(name: &'static str) -> SubOption {
+pub(super) const fn counts(name: &'static str) -> SubOption {
     sub(name, E::Counts, M::Nothing)
 }
 
@@ -175,9 +193,9 @@ pub const CODEGEN: &[SubOption] = &[
     counts("collapse-macro-debuginfo"),
     counts("control-flow-guard"),
     counts("debug-assertions"),
-    counts("debuginfo"),
+    sub("debuginfo", E::Counts, M::Debuginfo),
     counts("default-linker-libraries"),
-    sub("dlltool", E::Refused("runs a program that is not identified"), M::Nothing),
+    sub("dlltool", E::Counts, M::Dlltool),
     counts("dwarf-version"),
     counts("embed-bitcode"),
     sub("extra-filename", E::Counts, M::ExtraFilename),
@@ -207,7 +225,7 @@ pub const CODEGEN: &[SubOption] = &[
     counts("opt-level"),
     counts("overflow-checks"),
     counts("panic"),
-    sub("passes", E::Refused("a pass may write files of its own"), M::Nothing),
+    sub("passes", E::Counts, M::Passes),
     counts("prefer-dynamic"),
     counts("profile-generate"),
     sub("profile-use", E::File, M::ProfileUse),
@@ -223,76 +241,6 @@ pub const CODEGEN: &[SubOption] = &[
     sub("target-cpu", E::Counts, M::TargetCpu),
     counts("target-feature"),
     counts("unsafe-allow-abi-mismatch"),
-];
-
-/// Those of `-Z` that were looked at: they read and write no files, and measure nothing.
-pub const UNSTABLE: &[SubOption] = &[
-    counts("allow-features"),
-    counts("always-encode-mir"),
-    counts("box-noalias"),
-    counts("branch-protection"),
-    counts("cf-protection"),
-    sub("codegen-backend", E::File, M::Backend),
-    counts("crate-attr"),
-    counts("cross-crate-inline-threshold"),
-    counts("debug-info-for-profiling"),
-    counts("deduplicate-diagnostics"),
-    counts("default-visibility"),
-    counts("dylib-lto"),
-    counts("embed-metadata"),
-    counts("embed-source"),
-    counts("emit-stack-sizes"),
-    counts("emscripten-wasm-eh"),
-    counts("export-executable-symbols"),
-    counts("fewer-names"),
-    counts("fmt-debug"),
-    counts("force-unstable-if-unmarked"),
-    counts("function-sections"),
-    sub("help", E::Question, M::Nothing),
-    counts("human-readable-cgu-names"),
-    counts("inline-llvm"),
-    counts("inline-mir"),
-    counts("inline-mir-hint-threshold"),
-    counts("inline-mir-threshold"),
-    counts("instrument-mcount"),
-    counts("link-directives"),
-    counts("location-detail"),
-    counts("macro-backtrace"),
-    counts("maximal-hir-to-mir-coverage"),
-    counts("merge-functions"),
-    counts("min-function-alignment"),
-    counts("mir-enable-passes"),
-    counts("mir-opt-level"),
-    counts("mutable-noalias"),
-    counts("next-solver"),
-    counts("no-unique-section-names"),
-    counts("oom"),
-    counts("panic-abort-tests"),
-    counts("panic-in-drop"),
-    counts("plt"),
-    counts("polonius"),
-    counts("proc-macro-backtrace"),
-    counts("randomize-layout"),
-    counts("relax-elf-relocations"),
-    counts("sanitizer"),
-    counts("sanitizer-memory-track-origins"),
-    counts("sanitizer-recover"),
-    counts("share-generics"),
-    counts("stack-protector"),
-    counts("teach"),
-    counts("thinlto"),
-    // How many threads work on it. Output is the same whatever their number.
-    counts("threads"),
-    counts("tls-model"),
-    counts("track-diagnostics"),
-    counts("trap-unreachable"),
-    sub("tune-cpu", E::Counts, M::TargetCpu),
-    counts("ub-checks"),
-    counts("unstable-options"),
-    counts("validate-mir"),
-    counts("verify-llvm-ir"),
-    counts("virtual-function-elimination"),
-    counts("wasm-c-abi"),
 ];
 
 /// Kinds of `--print` that stop before compiling and whose answers follow from arguments and
@@ -318,6 +266,10 @@ pub(super) const QUESTIONS: &[&str] = &[
 /// `link-args` names temporary files.
 pub(super) const PRINTED_WHILE_COMPILING: &str = "native-static-libs";
 
+/// LLVM's passes that were looked at: fuzzers and targets without atomics have them run.
+pub(super) const PASSES: &[&str] =
+    &["inferattrs", "lower-atomic", "loweratomic", "name-anon-globals", "sancov", "sancov-module"];
+
 /// Beginnings of LLVM's options that were looked at: they steer passes and write no file.
 pub(super) const LLVM_ARGS: &[&str] = &[
     "-aarch64-",
@@ -326,6 +278,7 @@ pub(super) const LLVM_ARGS: &[&str] = &[
     "-disable-",
     "-enable-",
     "-force-",
+    "-fp-contract",
     "-hot-cold-",
     "-import-",
     "-inline-",
@@ -333,7 +286,10 @@ pub(super) const LLVM_ARGS: &[&str] = &[
     "-instcombine-",
     "-loop-",
     "-max-",
+    "-pgo-warn-",
     "-riscv-",
+    "-runtime-counter-relocation",
+    "-sanitizer-coverage-",
     "-slp-",
     "-unroll-",
     "-vectorize",

@@ -41,6 +41,16 @@ pub(super) struct Reader {
     refused: Option<Bypass>,
     pub(super) codegen_units: Option<u32>,
     pub(super) has_crate_type: bool,
+    /// Whether a code generator is named. Another one than LLVM looks at the processor itself.
+    pub(super) has_backend: bool,
+    pub(super) has_coverage: bool,
+    /// Whether debugging information is compressed.
+    pub(super) compresses: bool,
+    pub(super) has_debuginfo: bool,
+    pub(super) has_dlltool: bool,
+    /// Whether the linker is given a plugin for optimisation at link time.
+    pub(super) has_linker_plugin: bool,
+    pub(super) has_rpath: bool,
 }
 
 impl Reader {
@@ -70,6 +80,13 @@ impl Reader {
             refused: None,
             codegen_units: None,
             has_crate_type: false,
+            has_backend: false,
+            has_coverage: false,
+            compresses: false,
+            has_debuginfo: false,
+            has_dlltool: false,
+            has_linker_plugin: false,
+            has_rpath: false,
         }
     }
 
@@ -83,6 +100,12 @@ impl Reader {
     /// The call asks something that only the compiler knows to answer.
     pub(super) fn ask(&mut self) {
         self.question.ask(None);
+    }
+
+    /// A word for the linker.
+    pub(super) fn link_arg(&mut self, word: &str) {
+        self.compresses |= word.contains("compress-debug-sections=z") || word.starts_with("-gz");
+        self.rustc.link_args.push(word.into());
     }
 
     fn plain(&mut self, argument: &str) {
@@ -139,6 +162,7 @@ impl Reader {
             Meaning::Print => self.print(value),
             Meaning::ErrorFormat => self.rustc.presentation.is_json = value == "json",
             Meaning::Json => self.json(value),
+            Meaning::DebuginfoFull => self.has_debuginfo = true,
             Meaning::Test => self.rustc.is_test = true,
             Meaning::RemapScope => {
                 self.rustc.keeps_paths |= !value.split(',').any(|scope| scope == "all");
@@ -149,6 +173,9 @@ impl Reader {
         match given.option.effect {
             KeyEffect::Question if given.option.meaning != Meaning::Print => {
                 self.question.ask(Some(given.option.long));
+            }
+            KeyEffect::Refused(why) => {
+                self.refuse(Reason::UncacheableOption, format!("--{}: {why}", given.option.long));
             }
             KeyEffect::Path => {
                 self.path_words(given, "", value);
@@ -267,6 +294,9 @@ impl Reader {
 
     fn finish(mut self, call: &Call, read: Read<'_>) -> Result<Parsed, Bypass> {
         self.settle_source()?;
+        if self.rustc.is_native && self.has_backend {
+            self.refuse(Reason::UncacheableOption, "`native` with another code generator");
+        }
         if self.question.is_asked || self.sources.is_empty() {
             return Ok(probe::question(self.rustc, &self.question, self.refused.as_ref(), call));
         }
@@ -274,6 +304,7 @@ impl Reader {
             return Err(refused);
         }
         self.settle(call, read)?;
+        self.settle_options()?;
         made(&mut self, call, read)?;
         probe::sort(self.rustc, call, read)
     }
@@ -285,6 +316,28 @@ impl Reader {
             [source] => self.rustc.source = Source::File(source.into()),
             [_, second, ..] => return Err(Bypass::new(Reason::UnknownOption, second.clone())),
         }
+        Ok(())
+    }
+
+    /// What options mean together, once all of them are known.
+    fn settle_options(&mut self) -> Result<(), Bypass> {
+        let is_for_windows = match &self.rustc.target {
+            Some(TargetArgument::Triple(triple)) => triple.contains("-windows-"),
+            Some(TargetArgument::Spec(_)) => true,
+            None => cfg!(windows),
+        };
+        let is_linked = self.rustc.is_linked();
+        let refuse = |detail: &str| Err(Bypass::new(Reason::UncacheableOption, detail));
+        if self.has_dlltool && is_for_windows {
+            return refuse("dlltool: it names a program whose content is not known");
+        }
+        if self.has_linker_plugin && is_linked {
+            return refuse("linker-plugin-lto: a plugin loads libraries whose content is not known");
+        }
+        // A path that is compressed is not found in an output, and one that leads from an output to
+        // the toolchain by `..` does not name either. So such a result belongs to its place.
+        let is_compressed = self.has_coverage || self.compresses;
+        self.rustc.keeps_paths |= is_compressed || self.has_rpath && is_linked;
         Ok(())
     }
 

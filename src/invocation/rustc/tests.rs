@@ -140,15 +140,41 @@ fn key_08_outputs_are_named_as_rustc_names_them() {
 fn key_08_what_writes_other_files_is_refused_by_name() {
     let out = "--crate-name n s.rs --out-dir o --crate-type lib";
     for (line, detail) in [
-        ("-C save-temps", "save-temps"),
-        ("-C split-debuginfo=unpacked", "split-debuginfo=unpacked"),
+        ("-C save-temps", "save-temps: intermediate files have other names in every run"),
+        (
+            "-g -C split-debuginfo=unpacked",
+            "split-debuginfo=unpacked: it leaves a file for each codegen unit",
+        ),
         ("--emit=asm -C codegen-units=4", "an output for each codegen unit"),
         ("--crate-type dylib --crate-type cdylib", "two outputs of one name"),
         ("--emit=link=-", "output on standard output"),
         ("-o x", "`-o` with several outputs"),
-        ("-C passes=insert-gcov-profiling", "-C passes"),
-        ("-C llvm-args=-load=/x/y.so", "llvm-args=-load=/x/y.so"),
-        ("-C rpath", "rpath"),
+        (
+            "-C passes=insert-gcov-profiling",
+            "passes=insert-gcov-profiling: a pass may read or write files of its own",
+        ),
+        (
+            "-C llvm-args=-load=/x/y.so",
+            "llvm-args=-load=/x/y.so: an argument of which LLVM may read or write a file",
+        ),
+        (
+            "-C llvm-args=-sanitizer-coverage-allowlist=names",
+            "llvm-args=-sanitizer-coverage-allowlist=names: an argument of which LLVM may read or write a file",
+        ),
+        ("-Zno-link", "-Z no-link: it stops before the outputs are made"),
+        (
+            "-Zcrate_attr=crate_type=\"bin\"",
+            "crate-attr=crate_type=\"bin\": an attribute that names the crate or its type decides the outputs",
+        ),
+        ("--env-set X=1", "--env-set: it gives the compile a variable that a lookup does not see"),
+        (
+            "-C dlltool=x --target x86_64-pc-windows-gnu",
+            "dlltool: it names a program whose content is not known",
+        ),
+        (
+            "--crate-type bin -C linker-plugin-lto=/x/y.so",
+            "linker-plugin-lto: a plugin loads libraries whose content is not known",
+        ),
     ] {
         assert_eq!(
             bypass(&format!("{out} {line}")),
@@ -162,8 +188,18 @@ fn key_08_what_writes_other_files_is_refused_by_name() {
     ] {
         assert_eq!(bypass(&format!("{out} {line}")).0, Reason::CrateType, "{line}");
     }
-    compile(&format!("{out} -C save-temps=no -C llvm-args=--inline-threshold=5 -C rpath=off"));
-    compile(&format!("{out} --emit=metadata -C split-debuginfo=unpacked"));
+    for line in [
+        "-C save-temps=no -C llvm-args=--inline-threshold=5 -C rpath=off",
+        "-g --emit=metadata -C split-debuginfo=unpacked",
+        // Without debugging information there is none to be split off.
+        "-C split-debuginfo=unpacked",
+        "-g -C split-debuginfo=unpacked -C debuginfo=0",
+        "-C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4",
+        // Nothing of theirs happens to a library.
+        "-C dlltool=x -C linker-plugin-lto=/x/y.so -C rpath",
+    ] {
+        assert!(!compile(&format!("{out} {line}")).keeps_paths, "{line}");
+    }
 }
 
 #[test]
@@ -171,7 +207,7 @@ fn key_10_what_is_unknown_is_passed_on_by_name() {
     for (line, reason, detail) in [
         ("--crate-name n s.rs --frobnicate=3", Reason::UnknownOption, "--frobnicate"),
         ("--crate-name n s.rs -C frob=1", Reason::UnknownOption, "-C frob"),
-        ("--crate-name n s.rs -Zself-profile", Reason::UnknownOption, "-Z self-profile"),
+        ("--crate-name n s.rs -Zfrob", Reason::UnknownOption, "-Z frob"),
         ("--crate-name n s.rs -Q", Reason::UnknownOption, "-Q"),
         ("--crate-name n s.rs --test=yes", Reason::UnknownOption, "--test=yes"),
         ("--crate-name n a.rs b.rs", Reason::UnknownOption, "b.rs"),
@@ -211,14 +247,20 @@ fn key_08_without_a_crate_type_the_source_decides() {
 }
 
 #[test]
-fn key_09_the_processor_of_this_machine_is_not_a_key() {
+fn key_09_the_processor_of_this_machine_is_asked_for_where_it_counts() {
+    let line = "--crate-name n s.rs --crate-type lib";
     for flags in
         ["-C target-cpu=native", "-Ctarget_cpu=native", "--codegen=target-cpu=native", "-Ztune-cpu=native"]
     {
-        let (reason, _) = bypass(&format!("--crate-name n s.rs --crate-type lib {flags}"));
-        assert_eq!(reason, Reason::UncacheableOption, "{flags}");
+        assert!(compile(&format!("{line} {flags}")).is_native, "{flags}");
     }
-    compile("--crate-name n s.rs --crate-type lib -C target-cpu=x86-64-v3");
+    assert!(!compile(&format!("{line} -C target-cpu=x86-64-v3")).is_native);
+    // Another code generator looks at the processor in its own way.
+    for flags in ["-Ctarget-cpu=native -Zcodegen-backend=x", "-Zcodegen-backend=x -Ctarget-cpu=native"] {
+        let (reason, detail) = bypass(&format!("{line} {flags}"));
+        assert_eq!((reason, &*detail), (Reason::UncacheableOption, "`native` with another code generator"));
+    }
+    assert_eq!(bypass(&format!("{line} -C target-cpu=help")).0, Reason::Query);
 }
 
 #[test]
@@ -253,6 +295,14 @@ fn key_18_options_that_keep_paths_are_seen() {
         ("-C instrument-coverage", true),
         ("-C instrument-coverage=all", true),
         ("-C instrument-coverage -C instrument-coverage=off", false),
+        ("-Zdebuginfo-compression=zlib", true),
+        ("-Zdebuginfo-compression=none", false),
+        ("-Clink-arg=-Wl,--compress-debug-sections=zstd", true),
+        ("-Clink-args=-gz", true),
+        ("-Clink-arg=-Wl,--compress-debug-sections=none", false),
+        ("-Crpath", false),
+        ("-Crpath --crate-type bin", true),
+        ("-Crpath -Crpath=no --crate-type bin", false),
         ("--remap-path-scope=all", false),
         ("--remap-path-scope=macro,debuginfo", true),
     ] {
@@ -285,12 +335,15 @@ fn questions_are_told_from_compiles() {
         let Parsed::Probe(probe) = parse_with(&call(line), &[]) else { panic!("{line}") };
         assert!(probe.is_question && probe.rustc.made.is_empty(), "{line}");
     }
+    let Parsed::Probe(probe) = parse_with(&call("--print cfg -Ctarget-cpu=native"), &[]) else {
+        panic!("the processor of this machine")
+    };
+    assert!(probe.is_question && probe.rustc.is_native);
     for line in
         ["--help", "--explain E0308", "--print target-cpus", "-C help", "-W help", "", "--print cfg s.rs"]
     {
         assert_eq!(bypass(line).0, Reason::Query, "{line}");
     }
-    assert_eq!(bypass("--print cfg -Ctarget-cpu=native").0, Reason::Query);
     compile("--crate-name n s.rs --crate-type staticlib --print native-static-libs");
 }
 
@@ -349,26 +402,4 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
     }
     let parsed = parse_with(&call(anyhow), &[("/a/src/nightly.rs", "")]);
     assert!(matches!(parsed, Parsed::Compile(_)), "cargo's own: {parsed:?}");
-}
-
-#[test]
-fn every_option_of_this_rustc_is_in_the_tables() {
-    // The lists that `rustc --help -v` and `rustc -C help` of 1.95 print.
-    let codegen = "ar code-model codegen-units collapse-macro-debuginfo control-flow-guard debug-assertions \
-        debuginfo default-linker-libraries dlltool dwarf-version embed-bitcode extra-filename \
-        force-frame-pointers force-unwind-tables help incremental inline-threshold instrument-coverage \
-        jump-tables link-arg link-args link-dead-code link-self-contained linker linker-features linker-flavor \
-        linker-plugin-lto llvm-args lto metadata no-prepopulate-passes no-redzone no-stack-check \
-        no-vectorize-loops no-vectorize-slp opt-level overflow-checks panic passes prefer-dynamic \
-        profile-generate profile-use relocation-model relro-level remark rpath save-temps soft-float \
-        split-debuginfo strip symbol-mangling-version target-cpu target-feature unsafe-allow-abi-mismatch";
-    let known: Vec<&str> = CODEGEN.iter().map(|option| option.name).collect();
-    assert_eq!(known, codegen.split_whitespace().collect::<Vec<_>>());
-    let options = "help cfg check-cfg L l crate-type crate-name edition emit print g O o out-dir explain test \
-        target allow warn force-warn deny forbid cap-lints codegen version verbose extern sysroot error-format \
-        json color diagnostic-width remap-path-prefix remap-path-scope";
-    for name in options.split_whitespace() {
-        let is_named = |option: &&CompilerOption| option.long == name || option.short.to_string() == name;
-        assert!(OPTIONS.iter().any(|option| is_named(&option)), "{name}");
-    }
 }

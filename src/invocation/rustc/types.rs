@@ -70,6 +70,8 @@ pub struct Rustc {
     pub sysroot: Option<PathBuf>,
     /// Whether the options keep paths from being remapped (coverage; KEY-18).
     pub keeps_paths: bool,
+    /// Whether something is made for the processor of this machine, whatever that is.
+    pub is_native: bool,
     /// How messages are to look.
     pub presentation: Presentation,
     /// `-C incremental`. Only a compile whose result is not stored is handed it.
@@ -115,6 +117,7 @@ impl Rustc {
             target: None,
             sysroot: None,
             keeps_paths: false,
+            is_native: false,
             presentation: Presentation::default(),
             incremental: None,
             split_debuginfo: None,
