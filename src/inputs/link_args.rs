@@ -8,9 +8,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::library::{Named, library_files, named_by_script};
 use crate::invocation::{Bypass, Reason};
 
 /// How deep argument files and scripts may name each other.
@@ -210,53 +211,21 @@ fn follow(
         return Ok(());
     }
     files.push(found.clone());
+    let beside = found.parent().unwrap_or(cwd).to_owned();
+    // A linker takes one of these; which one depends on the linker, and so all of them count.
+    let places: Vec<_> = [&beside, &cwd.to_owned()].into_iter().chain(dirs).cloned().collect();
+    let mut take = |name: &Path| {
+        files.extend(places.iter().map(|dir| dir.join(name)).filter(|path| path.is_file()));
+    };
+    let mut included = Vec::new();
     for name in named_by_script(&read(&found)?) {
         match name {
-            Named::Included(name) => follow(Path::new(&name), cwd, dirs, files, depth + 1)?,
-            Named::Path(path) => files.extend(Some(PathBuf::from(path)).filter(|path| path.is_file())),
+            Named::Included(name) => included.push(name),
+            Named::File(path) | Named::Member(path) => take(&path),
+            Named::Library(name) => library_files(&name).iter().for_each(|file| take(Path::new(file))),
         }
     }
-    Ok(())
-}
-
-/// What a script names.
-enum Named {
-    /// `INCLUDE name`
-    Included(OsString),
-    /// A path, as in `GROUP ( /lib/libc.so.6 … )`.
-    Path(OsString),
-}
-
-fn named_by_script(script: &[u8]) -> Vec<Named> {
-    let is_between =
-        |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'(' | b')' | b',' | b';' | b'"');
-    let mut words = script.split(is_between).filter(|word| !word.is_empty());
-    let mut named = Vec::new();
-    while let Some(word) = words.next() {
-        match word {
-            b"INCLUDE" => {
-                named.extend(words.next().map(|name| Named::Included(OsString::from_vec(name.to_vec()))));
-            }
-            _ if word.starts_with(b"/") && !word.starts_with(b"/*") => {
-                named.push(Named::Path(OsString::from_vec(word.to_vec())));
-            }
-            _ => {}
-        }
-    }
-    named
-}
-
-/// Files that a library names which is really a script, as `libc.so` is.
-pub(super) fn named_by_library(path: &Path) -> Vec<PathBuf> {
-    let mut magic = [0; 4];
-    let opened = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    if opened.is_err() || magic == *b"\x7fELF" || magic.starts_with(b"!<") {
-        return Vec::new();
-    }
-    let named = named_by_script(&read(path).unwrap_or_default()).into_iter().map(|name| match name {
-        Named::Included(name) | Named::Path(name) => PathBuf::from(name),
-    });
-    named.filter(|path| path.is_absolute()).collect()
+    included.iter().try_for_each(|name| follow(name, cwd, dirs, files, depth + 1))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Bypass> {

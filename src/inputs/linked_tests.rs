@@ -254,6 +254,36 @@ fn key_14_a_native_library_of_a_dependency_counts() {
 }
 
 #[test]
+fn key_14_what_a_library_leads_to_counts_without_being_observed() {
+    let checkout = Checkout::new();
+    for name in ["lib/libreal.a", "lib/libother.a", "objects/member.o", "libcwd.a", "lib/deep.ld"] {
+        write(checkout.dir.path(), name, name.as_bytes());
+    }
+    // A header of a thin archive, its table of names, and one member.
+    let member =
+        |name: &str, size: usize| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 0);
+    let names = "../objects/member.o/\n";
+    let thin = format!("!<thin>\n{}{names}\n{}", member("//", names.len()), member("/0", 1));
+    write(checkout.dir.path(), "lib/libthin.a", thin.as_bytes());
+    write(checkout.dir.path(), "lib/libscript.so", b"INPUT(-lreal libcwd.a AS_NEEDED(deep.ld))");
+    write(checkout.dir.path(), "lib/deep.ld", b"GROUP ( -l:libother.a )");
+    let natives = |name: &str| {
+        let program = checkout.program(&[], &["-L", "native=lib", "-l", name]);
+        let inputs = checkout.gather(&program).unwrap();
+        names_of(&inputs, InputKind::Native).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // All libraries in the directory count in any case; members and what lies elsewhere do not.
+    assert!(natives("thin").contains(&"member.o".to_owned()));
+    let script = natives("script");
+    assert!(["deep.ld", "libcwd.a"].iter().all(|name| script.contains(&(*name).to_owned())), "{script:?}");
+    // One that leads to itself is no library that can be known.
+    write(checkout.dir.path(), "lib/liba1.so", b"INPUT(libb1.so)");
+    write(checkout.dir.path(), "lib/libb1.so", b"INPUT(liba1.so)");
+    let circle = checkout.program(&[], &["-L", "native=lib", "-l", "a1"]);
+    assert!(checkout.refusal(&circle).contains("is named by one that it names"));
+}
+
+#[test]
 fn key_15_the_linker_and_what_it_always_links_count() {
     let checkout = Checkout::new();
     let program = checkout.program(&[], &[]);

@@ -17,7 +17,8 @@ use kache_cas::Digest;
 
 use super::bytes::{Reader, Writer};
 use super::disk_world::DiskWorld;
-use super::link_args::{LinkArgs, named_by_library};
+use super::library::{Named, named_by_library};
+use super::link_args::LinkArgs;
 use super::process::ask;
 use super::proxy::on_path;
 use super::stamp::Stamp;
@@ -285,7 +286,11 @@ impl Finder<'_> {
         let mut found = Vec::new();
         for name in SYSTEM_FILES {
             let Some(path) = first(&places.libraries, name) else { continue };
-            found.extend(named_by_library(&path).into_iter().filter(|path| path.is_file()));
+            let named = named_by_library(&path)?.into_iter().filter_map(|named| match named {
+                Named::File(file) => Some(file),
+                _ => None,
+            });
+            found.extend(named.filter(|file| file.is_absolute() && file.is_file()));
             found.push(path);
         }
         // Where a toolchain brings a C library of its own, as for musl, `cc` has none to add.

@@ -8,6 +8,7 @@ mod env;
 mod facts;
 mod find_roots;
 mod gather;
+mod library;
 mod link_args;
 mod linked;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::bytes::{Reader, Writer};
 use super::gather::Gathered;
-use super::link_args::named_by_library;
+use super::library::{Named, library_files, named_by_library};
 use super::types::{InputKind, Toolchain};
 use crate::invocation::rustc::{NativeLibrary, Rustc, SearchKind};
 use crate::invocation::{Bypass, Reason};
@@ -141,7 +141,7 @@ impl Natives {
                 let path = dir.join(file);
                 if gathered.take(&path, InputKind::Native)?.is_some() {
                     is_here = true;
-                    take_named(gathered, &path)?;
+                    take_named(gathered, &path, dirs, 0)?;
                 }
             }
             if is_here {
@@ -152,22 +152,56 @@ impl Natives {
     }
 }
 
-/// Takes what a library names which is really a script.
-fn take_named(gathered: &mut Gathered<'_>, path: &Path) -> Result<(), Bypass> {
-    let mut question = Writer(b"script".to_vec());
+/// How deep scripts and thin archives are followed that name each other.
+const NAMED_DEPTH_MAX: usize = 8;
+
+/// Takes what a library names that is really a script or a thin archive, wherever a linker may find
+/// it: some look beside the script first, others from the directory of the call.
+fn take_named(
+    gathered: &mut Gathered<'_>,
+    path: &Path,
+    dirs: &[PathBuf],
+    depth: usize,
+) -> Result<(), Bypass> {
+    let named = named(gathered, path)?;
+    if named.is_empty() {
+        return Ok(());
+    }
+    if depth >= NAMED_DEPTH_MAX {
+        return Err(unknown(&path.display().to_string(), "it is named by one that it names"));
+    }
+    let beside = path.parent().unwrap_or(path).to_owned();
+    let cwd = gathered.call.cwd.clone();
+    for one in named {
+        let (files, places) = match one {
+            Named::Member(file) => (vec![file], vec![&beside]),
+            Named::Library(name) => {
+                (library_files(&name).into_iter().map(PathBuf::from).collect(), dirs.iter().collect())
+            }
+            Named::File(file) | Named::Included(file) => {
+                (vec![file], [&beside, &cwd].into_iter().chain(dirs).collect::<Vec<_>>())
+            }
+        };
+        for file in files.iter().flat_map(|file| places.iter().map(move |dir| dir.join(file))) {
+            if file != path && file.is_file() && gathered.take(&file, InputKind::Native)?.is_some() {
+                take_named(gathered, &file, dirs, depth + 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the library in this file names.
+fn named(gathered: &Gathered<'_>, path: &Path) -> Result<Vec<Named>, Bypass> {
+    let mut question = Writer(b"names of a library".to_vec());
     question.path(path);
     let fact = gathered.world.fact(question, || {
         let mut value = Writer::default();
-        named_by_library(path).iter().for_each(|named| {
-            value.path(named);
-        });
+        named_by_library(path)?.iter().for_each(|named| named.write(&mut value));
         Ok((value.0, vec![path.to_owned()]))
     })?;
     let mut reader = Reader(&fact.value);
-    while let Some(named) = reader.path() {
-        gathered.take(&named, InputKind::Native)?;
-    }
-    Ok(())
+    Ok(std::iter::from_fn(|| Named::read(&mut reader)).collect())
 }
 
 /// Every library in a directory that the build made.

@@ -36,7 +36,7 @@ pub(crate) fn native(tree: &Tree, dir: &str, number: u32) {
     assert!(Command::new("ar").arg("crs").arg(&library).arg(&object).status().unwrap().success());
 }
 
-const CALLS_NATIVE: &str =
+pub(crate) const CALLS_NATIVE: &str =
     "extern \"C\" { fn native() -> u32; } pub fn leaf() -> u32 { unsafe { native() } }";
 
 #[test]

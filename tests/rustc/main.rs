@@ -22,6 +22,7 @@ mod home;
 mod inputs;
 mod layouts;
 mod linked;
+mod linking;
 mod model;
 mod observed;
 mod places;
