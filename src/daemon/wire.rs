@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -27,13 +27,9 @@ pub(super) fn text(bytes: &Bytes) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-/// Where a process's mount namespace is named.
-const MOUNT_NAMESPACE: &str = "/proc/self/ns/mnt";
-
-/// What this process's is called, as clients say theirs.
+/// How this process sees the filesystem, as clients say theirs.
 pub(super) fn own_namespace() -> Bytes {
-    let link = std::fs::read_link(MOUNT_NAMESPACE).unwrap_or_default();
-    bytes(link.into_os_string())
+    Bytes::from(kache_client::os::view(Path::new("/")))
 }
 
 /// What a compile came to, and whether that is all of what it said.

@@ -9,10 +9,7 @@ use kache_proto::control::Compile;
 use nix::sys::stat::{Mode, umask};
 
 use super::stdin::Stdin;
-use crate::variables;
-
-/// Names this process's mount namespace.
-const MOUNT_NAMESPACE: &str = "/proc/self/ns/mnt";
+use crate::{os, variables};
 
 /// The request.
 pub(crate) fn of_call(program: &OsStr, args: &[OsString], cwd: &Path, stdin: &Stdin) -> Compile {
@@ -22,9 +19,7 @@ pub(crate) fn of_call(program: &OsStr, args: &[OsString], cwd: &Path, stdin: &St
         cwd: to_bytes(cwd.as_os_str()),
         env: variables::all().map(pair).collect(),
         umask: own_umask(),
-        mount_namespace: std::fs::read_link(MOUNT_NAMESPACE)
-            .map(|link| Bytes::from(link.into_os_string().into_vec()))
-            .unwrap_or_default(),
+        mount_namespace: Bytes::from(os::view(Path::new("/"))),
         stdin: stdin.to_send().map(Bytes::copy_from_slice),
     }
 }

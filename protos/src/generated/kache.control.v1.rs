@@ -167,7 +167,8 @@ pub struct Compile {
     pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(uint32, tag = "4")]
     pub umask: u32,
-    /// What `/proc/self/ns/mnt` links to; empty where the system has no such thing.
+    /// What the paths of this process mean: its mount namespace and its root directory. Only a daemon
+    /// of the same view sees the same files by them. Empty where the system does not say.
     #[prost(bytes = "bytes", tag = "5")]
     pub mount_namespace: ::prost::bytes::Bytes,
     /// What is on standard input, sent only where the call reads it.
