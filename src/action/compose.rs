@@ -288,7 +288,8 @@ fn platform(
     platform.extend(inputs.native.clone().map(|native| ("kache-native".to_owned(), native)));
     if paths == Paths::Kept {
         for root in roots.iter() {
-            platform.push((root_property(root.role), text(root.dir.as_os_str().as_encoded_bytes())));
+            platform
+                .push((root_property(root.role, 0, false), text(root.dir.as_os_str().as_encoded_bytes())));
         }
         platform.push(("kache-directory".to_owned(), text(call.cwd.as_os_str().as_encoded_bytes())));
     }

@@ -121,7 +121,9 @@ fn observe(
         Observation::Link { path, text } => {
             lines.push(format!("link {} {}", line(text), line(&path.in_input_root())));
         }
-        Observation::Root { role, path } => visitor.property(&root_property(*role), &text(path)),
+        Observation::Root { role, up, is_real, path } => {
+            visitor.property(&root_property(*role, *up, *is_real), &text(path));
+        }
         Observation::Presentation { options } => visitor.property(PRESENTATION, &text(options)),
     }
 }
@@ -129,9 +131,10 @@ fn observe(
 /// The property that says how messages look.
 pub(super) const PRESENTATION: &str = "kache-presentation";
 
-/// The property that binds an action to a root's place.
-pub(super) fn root_property(role: Role) -> String {
-    format!("kache-root-{}", role.dir_name())
+/// The property that binds an action to the place of a root, or of a directory above it.
+pub(super) fn root_property(role: Role, up: u8, is_real: bool) -> String {
+    let real = if is_real { "-real" } else { "" };
+    format!("kache-root-{}{real}", role.dir_name_above(up))
 }
 
 /// Where a file stands in the input root, given its role path.

@@ -59,11 +59,15 @@ pub enum Observation {
         /// What it says, with stand-ins for roots.
         text: Vec<u8>,
     },
-    /// The outputs hold a root's path, so they are good for a root at that place only
-    /// (KEY-07, KEY-18).
+    /// A root, or a directory above one, has to lie at this place: the outputs hold its path
+    /// (KEY-07, KEY-18), or something was found by it that has no other name.
     Root {
         /// Which root.
         role: Role,
+        /// How many levels above the root the directory lies; 0 is the root itself.
+        up: u8,
+        /// Whether the path is the real one, with every link followed, and not the call's.
+        is_real: bool,
         /// Its path.
         path: Vec<u8>,
     },

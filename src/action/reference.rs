@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::explain::Section;
 use super::material::KEY_VERSION;
 use crate::invocation::rustc::{CODEGEN, KeyEffect, OPTIONS, UNSTABLE};
+use crate::roles::{COMMON, Listed, SYSTEM};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,7 @@ pub const PARTS: &[Part] = &[
     part(
         Section::Platform,
         false,
-        "`kache-root-…`: a root whose path was found in an output",
+        "`kache-root-…`: a root, or a directory above one, whose path was found in an output, or by which something was found that has no other name; `-real` with every link followed",
         "the result is good for that place only",
     ),
     part(
@@ -104,7 +105,7 @@ pub const PARTS: &[Part] = &[
     part(
         Section::Input,
         false,
-        "every other file in the dep-info, and files that were seen to be read (`docs/observed.md`)",
+        "every other file in the dep-info, and files that were seen to be read (`docs/observed.md`); what lies outside of all roots under every name that it may have been come by",
         "known when the compiler has run",
     ),
     part(
@@ -127,7 +128,9 @@ page; `kache diff` compares two.
 
 Paths count by role: `ws` is the workspace, `out` the target directory, `cargo` the cargo home,
 `sysroot` the toolchain, `base0` and on what `paths.base_dirs` names, `abs` anything else. They are
-the directories of an action's input root.
+the directories of an action's input root. What lies above a root is named by levels: `ws-up1` is the
+directory that holds the workspace, and `ws-above/.env` stands for a file of this name in every
+directory above it, where a search has found none.
 ";
 
 const CONSIDERATIONS: &str = "
@@ -146,6 +149,60 @@ const CONSIDERATIONS: &str = "
 - Anything new in here is a new version of the key and a line in the changelog.
 ";
 
+const OUTSIDE: &str = "
+## What lies outside of all roots
+
+A workspace may be a subdirectory of its repository, and a compile may read what lies above it. Another
+checkout gets the result if it finds the same where it would look, so a place counts under every name
+that it may have been come by:
+
+- A text that enters a root and leaves it upwards tells the name: `src/../../../shared.txt` and
+  `<workspace>/../shared.txt` are `ws-up1/shared.txt`, and nothing else counts. Where `..` stands behind a
+  symbolic link and leads elsewhere than by name, the link counts, and the place that it leads to as if it had
+  been named itself; a compile whose dep-info says such a name is not stored.
+- An absolute path does not tell. A macro may have gone upwards from a root with `Path::parent`, or have been
+  told this very path. The place counts as it is (`abs/…`), and relative to every root but the toolchain.
+- A search that goes on to the root of the file system and finds nothing counts once for all directories
+  above a root (`ws-above/…`), so that checkouts at another depth share it. One that finds something
+  there, or passes something, binds the result to roots of the same depth.
+- A dep-info is handed to other checkouts as it was written. A file in it that is named by an absolute path
+  outside of all roots binds the result to the directory above each root through which it was reached.
+- Where a root is reached through a link, so that a search by name and one through `..` lead to different
+  directories, the result is bound to the root and to where it leads.
+- A package whose own directory lies in no root counts with that directory as it is.
+
+There is no role for the repository. Levels name everything in it without knowing what a repository is, and
+what lies above it as well; a role that depends on a marker (`.git`, `.jj`) would change what a path is called
+when a marker comes or goes.
+
+An absolute path may be shared, without another name, in a directory of the system. No root may lie in
+that directory; else it is no directory of the system for this call. A search for the same name that was
+made elsewhere before makes an exception as well: then it may have been come by upwards.
+
+";
+
+const ABOVE: &str = "
+Outputs and messages are searched for the paths of roots, and of the directories above them, as they are
+written and with every link followed. What is found binds the result to that directory's place. The search
+goes upwards to the first directory that is common property:
+
+";
+
+/// A table of directories with reasons, those of one reason in one row.
+fn listed(page: &mut String, list: &[Listed]) {
+    page.push_str("| directory | why |\n| --- | --- |\n");
+    let mut rows: Vec<(Vec<String>, &str)> = Vec::new();
+    for Listed { dir, why } in list {
+        match rows.last_mut() {
+            Some((dirs, known)) if known == why => dirs.push(format!("`{dir}`")),
+            _ => rows.push((vec![format!("`{dir}`")], why)),
+        }
+    }
+    for (dirs, why) in rows {
+        let _ = writeln!(page, "| {} | {why} |", dirs.join(", "));
+    }
+}
+
 /// The page.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -157,6 +214,10 @@ pub fn page() -> String {
         let query = if part.in_query { "yes" } else { "" };
         let _ = writeln!(page, "| {} | {} | {query} | yes | {} |", part.section.name(), part.what, part.why);
     }
+    page.push_str(OUTSIDE);
+    listed(&mut page, SYSTEM);
+    page.push_str(ABOVE);
+    listed(&mut page, COMMON);
     page.push_str(CONSIDERATIONS);
     options(&mut page);
     page

@@ -257,6 +257,10 @@ fn key_02_swapped_inputs_are_another_action() {
     assert_ne!(seen("1", "2"), seen("2", "1"));
 }
 
+fn root(up: u8, is_real: bool) -> Observation {
+    Observation::Root { role: Role::Workspace, up, is_real, path: b"/home/a/ws".to_vec() }
+}
+
 fn sample() -> Vec<Observation> {
     vec![
         Observation::File { path: path("ws/util/src/lib.rs"), digest: digest("lib") },
@@ -270,7 +274,12 @@ fn sample() -> Vec<Observation> {
         Observation::Env { name: "B".to_owned(), value: None },
         Observation::Environment { digest: digest("names") },
         Observation::Link { path: path("ws/current"), text: b"v1".to_vec() },
-        Observation::Root { role: Role::Workspace, path: b"/home/a/ws".to_vec() },
+        Observation::File { path: path("ws-up1/shared.txt"), digest: digest("shared") },
+        Observation::Absent { path: path("ws-up2/shared.txt") },
+        Observation::Absent { path: path("ws-above/.env") },
+        root(0, false),
+        root(2, false),
+        root(0, true),
         Observation::Presentation { options: b"--color=always".to_vec() },
     ]
 }
@@ -486,7 +495,14 @@ fn role_path() -> impl Strategy<Value = RolePath> {
         Just(Role::Absolute),
         any::<u8>().prop_map(Role::Base)
     ];
-    (role, "[a-c]{1,3}(/[a-c]{1,3}){0,3}").prop_map(|(role, rest)| RolePath::new(role, rest).unwrap())
+    let up = prop_oneof![Just(0), Just(1), any::<u8>()];
+    (role, up, "[a-c]{1,3}(/[a-c]{1,3}){0,3}").prop_map(|(role, up, rest)| {
+        let path = match up {
+            u8::MAX => RolePath::everywhere_above(role, &*rest),
+            up => RolePath::above(role, up, &*rest),
+        };
+        path.unwrap_or_else(|| RolePath::new(role, rest).unwrap())
+    })
 }
 
 fn observation() -> impl Strategy<Value = Observation> {
@@ -501,9 +517,14 @@ fn observation() -> impl Strategy<Value = Observation> {
         role_path().prop_map(|path| Observation::Listing { path, digest: digest("l") }),
         ("[A-Z]{1,4}", proptest::option::of(bytes()))
             .prop_map(|(name, value)| Observation::Env { name, value }),
-        bytes().prop_map(|path| Observation::Root { role: Role::Cargo, path }),
         (role_path(), bytes()).prop_map(|(path, text)| Observation::Link { path, text }),
         any::<u8>().prop_map(|number| Observation::Environment { digest: digest(&number.to_string()) }),
+        (bytes(), any::<u8>(), any::<bool>()).prop_map(|(path, up, is_real)| Observation::Root {
+            role: Role::Cargo,
+            up,
+            is_real,
+            path
+        }),
         bytes().prop_map(|options| Observation::Presentation { options }),
     ]
 }
@@ -535,8 +556,10 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let _ = Trail::decode(&bytes);
-        bytes[0] = TRAIL_VERSION + 1;
-        prop_assert_eq!(Trail::decode(&bytes), Err(TrailError::Version(TRAIL_VERSION + 1)));
+        for version in [TRAIL_VERSION - 1, TRAIL_VERSION + 1] {
+            bytes[0] = version;
+            prop_assert_eq!(Trail::decode(&bytes), Err(TrailError::Version(version)));
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn presentation(rustc: &Rustc) -> Vec<u8> {
 fn origin(rustc: &Rustc, call: &Call, roots: &Roots) -> Origin {
     let Source::File(source) = &rustc.source else { return Origin::Path };
     let source = roots.role_path(&call.cwd, source);
-    let is_immutable = source.role() == Role::Cargo
+    let is_immutable = source.is_below(Role::Cargo)
         && [&b"registry/"[..], b"git/"].iter().any(|dir| source.rest().starts_with(dir));
     if is_immutable { Origin::Immutable } else { Origin::Path }
 }

@@ -5,7 +5,7 @@
 //! numbers. Format, after the version byte:
 //!
 //! ```text
-//! count, observations: kind, fields     (paths: role, shared length, rest)
+//! count, observations: kind, fields     (paths: role, levels above it, shared length, rest)
 //! count, sets: action, count, numbers   (each as the distance from the one before)
 //! ```
 //!
@@ -116,9 +116,10 @@ fn write_observation(writer: &mut Writer, observation: &Observation, before: &mu
             writer.string(name.as_bytes());
             value.iter().for_each(|value| writer.string(value));
         }
-        Observation::Root { role, path } => {
+        Observation::Root { role, up, is_real, path } => {
             writer.bytes.push(5);
-            write_role(writer, *role);
+            write_role(writer, *role, *up);
+            writer.bytes.push(u8::from(*is_real));
             writer.string(path);
         }
         Observation::Environment { digest } => {
@@ -137,19 +138,27 @@ fn write_observation(writer: &mut Writer, observation: &Observation, before: &mu
     }
 }
 
-fn write_role(writer: &mut Writer, role: Role) {
+/// Added to the number of a role that is followed by a number of levels above it.
+const ABOVE: u8 = 0x10;
+
+/// The number of levels that says that a path stands for one place on each of them.
+const EVERY_LEVEL: u8 = u8::MAX;
+
+fn write_role(writer: &mut Writer, role: Role, up: u8) {
+    let above = if up == 0 { 0 } else { ABOVE };
     match role {
-        Role::Workspace => writer.bytes.push(0),
-        Role::Target => writer.bytes.push(1),
-        Role::Cargo => writer.bytes.push(2),
-        Role::Sysroot => writer.bytes.push(3),
-        Role::Absolute => writer.bytes.push(4),
-        Role::Base(index) => writer.bytes.extend([5, index]),
+        Role::Workspace => writer.bytes.push(above),
+        Role::Target => writer.bytes.push(above | 1),
+        Role::Cargo => writer.bytes.push(above | 2),
+        Role::Sysroot => writer.bytes.push(above | 3),
+        Role::Absolute => writer.bytes.push(above | 4),
+        Role::Base(index) => writer.bytes.extend([above | 5, index]),
     }
+    writer.bytes.extend((up != 0).then_some(up));
 }
 
 fn write_path(writer: &mut Writer, path: &RolePath, before: &mut Vec<u8>) {
-    write_role(writer, path.role());
+    write_role(writer, path.role(), if path.is_everywhere_above() { EVERY_LEVEL } else { path.up() });
     let shared = before.iter().zip(path.rest()).take_while(|(a, b)| a == b).count();
     writer.count(shared);
     writer.string(&path.rest()[shared..]);
@@ -196,7 +205,15 @@ fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Obs
         2 => Observation::Listing { path: read_path(reader, before)?, digest: read_digest(reader)? },
         3 => Observation::Env { name: name(reader.string()?)?, value: None },
         4 => Observation::Env { name: name(reader.string()?)?, value: Some(reader.string()?.to_vec()) },
-        5 => Observation::Root { role: read_role(reader)?, path: reader.string()?.to_vec() },
+        5 => {
+            let (role, up) = read_role(reader)?;
+            let is_real = match reader.byte()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
+            Observation::Root { role, up, is_real, path: reader.string()?.to_vec() }
+        }
         6 => Observation::Presentation { options: reader.string()?.to_vec() },
         7 => Observation::Directory { path: read_path(reader, before)? },
         8 => Observation::Environment { digest: read_digest(reader)? },
@@ -205,8 +222,10 @@ fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Obs
     })
 }
 
-fn read_role(reader: &mut Reader<'_>) -> Option<Role> {
-    Some(match reader.byte()? {
+/// A role, and a number of levels above it.
+fn read_role(reader: &mut Reader<'_>) -> Option<(Role, u8)> {
+    let number = reader.byte()?;
+    let role = match number & !ABOVE {
         0 => Role::Workspace,
         1 => Role::Target,
         2 => Role::Cargo,
@@ -214,18 +233,23 @@ fn read_role(reader: &mut Reader<'_>) -> Option<Role> {
         4 => Role::Absolute,
         5 => Role::Base(reader.byte()?),
         _ => return None,
-    })
+    };
+    let up = if number & ABOVE == 0 { 0 } else { reader.byte().filter(|up| *up != 0)? };
+    Some((role, up))
 }
 
 fn read_path(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<RolePath> {
-    let role = read_role(reader)?;
+    let (role, up) = read_role(reader)?;
     let shared = usize::try_from(reader.number()?).ok()?;
     if shared > before.len() {
         return None;
     }
     before.truncate(shared);
     before.extend_from_slice(reader.string()?);
-    RolePath::new(role, before.clone())
+    match up {
+        EVERY_LEVEL => RolePath::everywhere_above(role, before.clone()),
+        up => RolePath::above(role, up, before.clone()),
+    }
 }
 
 fn read_digest<K>(reader: &mut Reader<'_>) -> Option<Digest<K>> {

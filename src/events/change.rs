@@ -67,7 +67,7 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
             ("environment", "the environment".to_owned(), Some(digest.to_string()))
         }
         Observation::Link { path, text: says } => ("link", path.to_string(), Some(text(says))),
-        Observation::Root { role, path } => ("root", role.dir_name(), Some(text(path))),
+        Observation::Root { role, up, path, .. } => ("root", role.dir_name_above(*up), Some(text(path))),
         Observation::Presentation { options } => {
             ("presentation", "message format".to_owned(), Some(text(options)))
         }
@@ -106,7 +106,7 @@ impl fmt::Display for Change {
                 write!(f, "`{name}` is not passed, and was")
             }
             ("root", Some(before), Some(now)) => {
-                write!(f, "the {name} directory is `{now}`, and the outputs name it as `{before}`")
+                write!(f, "the {name} directory is `{now}`, and the result is good for `{before}` only")
             }
             ("argument", Some(before), Some(now)) if name.starts_with("the ") => {
                 write!(f, "{name} is {}, and was {}", quoted(&now), quoted(&before))
@@ -209,7 +209,7 @@ mod tests {
             (change("env", "X\x1b[2J", Some("1"), None), "`X\u{fffd}[2J` is not set, and was `1`"),
             (
                 change("root", "ws", Some("/a"), Some("/b")),
-                "the ws directory is `/b`, and the outputs name it as `/a`",
+                "the ws directory is `/b`, and the result is good for `/a` only",
             ),
             (change("argument", "--cfg fast", None, Some("")), "`--cfg fast` is passed, and was not"),
             (change("argument", "--cfg fast", Some(""), None), "`--cfg fast` is not passed, and was"),
@@ -242,7 +242,12 @@ mod tests {
         let file = |text: &[u8]| Observation::File { path: path(), digest: digest(text) };
         let shown = |text: &[u8]| Some(digest(text).to_string());
         let absent = Observation::Absent { path: path() };
-        let root = |path: &str| Observation::Root { role: Role::Workspace, path: path.as_bytes().to_vec() };
+        let root = |path: &str| Observation::Root {
+            role: Role::Workspace,
+            up: 0,
+            is_real: false,
+            path: path.as_bytes().to_vec(),
+        };
         for (before, now, expected) in [
             (file(b"a"), Some(file(b"b")), ("file", "ws/src/lib.rs", shown(b"a"), shown(b"b"))),
             (absent.clone(), Some(file(b"b")), ("file", "ws/src/lib.rs", None, shown(b"b"))),

@@ -44,4 +44,9 @@ pub trait World: Send + Sync {
 
     /// What the symbolic link at this path says; `None` if there is none.
     fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError>;
+
+    /// The path with every link followed; `None` where nothing is there or it cannot be told.
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        std::fs::canonicalize(path).ok()
+    }
 }

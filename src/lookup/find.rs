@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use kache_cas::Digest;
@@ -19,7 +19,7 @@ use super::quarantine::is_quarantined;
 use super::trails::{learn, read_trail, read_uploaded_trail};
 use crate::action::{CallEnv, Observation, ObservationSet, SETS_MAX, Task, Trail, names_digest};
 use crate::inputs::{FileState, World};
-use crate::roles::{Form, RolePath};
+use crate::roles::{Form, Role, RolePath};
 
 /// The variables of a call.
 pub type Env<'a> = &'a dyn CallEnv;
@@ -161,15 +161,18 @@ impl<'a> View<'a> {
                 Some(Observation::Environment { digest: names_digest(self.env) })
             }
             Observation::Link { path, .. } => self.link(path)?,
-            Observation::Root { role, .. } => self
-                .task
-                .roots
-                .dir(*role)
-                .map(|dir| Observation::Root { role: *role, path: dir.as_os_str().as_bytes().to_vec() }),
+            Observation::Root { role, up, is_real, .. } => self.root(*role, *up, *is_real),
             Observation::Presentation { .. } => {
                 Some(Observation::Presentation { options: self.task.presentation.clone() })
             }
         })
+    }
+
+    /// Where a root, or the directory that lies so many levels above it, lies here.
+    fn root(&self, role: Role, up: u8, is_real: bool) -> Option<Observation> {
+        let dir = self.task.roots.dir_above(role, up)?;
+        let path = if is_real { self.world.real(dir)? } else { dir.to_owned() };
+        Some(Observation::Root { role, up, is_real, path: path.into_os_string().into_vec() })
     }
 
     fn file(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
@@ -177,10 +180,7 @@ impl<'a> View<'a> {
         let state = match known {
             Some(state) => state,
             None => {
-                let state = match self.task.roots.locate(path) {
-                    Some(place) => self.state(&place)?,
-                    None => None,
-                };
+                let state = self.first_state(path)?;
                 self.files.borrow_mut().insert(path.clone(), state);
                 state
             }
@@ -207,6 +207,18 @@ impl<'a> View<'a> {
             }
         };
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
+    }
+
+    /// What is at a place; where a path stands for several, the first that is not absent.
+    fn first_state(&self, path: &RolePath) -> Result<Option<FileState>, LookupError> {
+        let Some(places) = self.task.roots.locate_all(path) else { return Ok(None) };
+        for place in &places {
+            let state = self.state(place)?;
+            if state != Some(FileState::Absent) {
+                return Ok(state);
+            }
+        }
+        Ok(Some(FileState::Absent))
     }
 
     /// A link that leads nowhere is neither there nor absent: what it says is observed.

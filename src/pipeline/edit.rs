@@ -35,7 +35,7 @@ pub(super) fn edited_source(task: &Task) -> Option<PathBuf> {
         let changed = changed(&place).filter(|changed| *changed > made);
         // What lies in the target directory a build script has made: nobody edits it.
         changed.is_some()
-            && task.roots.role_path(&task.cwd, &place).role() != Role::Target
+            && !task.roots.role_path(&task.cwd, &place).is_below(Role::Target)
             && changed > committed(&place)
     };
     let edited = info.files.iter().find(|name| is_edited(name))?;

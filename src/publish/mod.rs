@@ -10,6 +10,7 @@ mod notes;
 mod observe;
 mod own;
 mod pattern;
+mod places;
 mod reference;
 mod refusal;
 mod run;

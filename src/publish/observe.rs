@@ -9,6 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kache_cas::Digest;
+
+use super::places::Namer;
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError};
@@ -43,14 +46,16 @@ pub(super) fn observe(
     is_locator: &dyn Fn(&str) -> bool,
     world: &dyn World,
 ) -> Result<Vec<Observation>, Trouble> {
+    let namer = Namer { task, world };
     let mut observations = Vec::new();
     let is_root = |path| inputs.iter().any(|input| input.kind == InputKind::Source && input.path == path);
     for name in &info.files {
         let place = task.cwd.join(std::ffi::OsStr::from_bytes(name));
-        observations.push(observe_file(task, &place, started, world)?);
+        let digest = content(&place, started, world)?;
+        observations.extend(namer.of_dep_info(&place, &|path| Observation::File { path, digest })?);
         // The compiler was told where the crate's root is, so it looked nowhere else for it.
         if !is_root(task.roots.role_path(&task.cwd, &place)) {
-            observations.extend(observe_other_place(task, &place, world)?);
+            observations.extend(observe_other_place(namer, &place)?);
         }
     }
     for (name, value) in &info.env {
@@ -61,13 +66,8 @@ pub(super) fn observe(
     Ok(observations)
 }
 
-pub(super) fn observe_file(
-    task: &Task,
-    place: &Path,
-    started: SystemTime,
-    world: &dyn World,
-) -> Result<Observation, Trouble> {
-    let path = task.roots.role_path(&task.cwd, place);
+/// The content of a file that was read.
+pub(super) fn content(place: &Path, started: SystemTime, world: &dyn World) -> Result<Digest, Trouble> {
     let FileState::File { digest, .. } = world.state(place)? else {
         return Err(Refusal::Changed(place.to_owned()).into());
     };
@@ -76,7 +76,7 @@ pub(super) fn observe_file(
     if changed_since(place, started) {
         return Err(Refusal::Changed(place.to_owned()).into());
     }
-    Ok(Observation::File { path, digest })
+    Ok(digest)
 }
 
 /// Whether a file was written, replaced or touched since then. The compiler needs longer to
@@ -91,13 +91,13 @@ pub(super) fn changed_since(place: &Path, started: SystemTime) -> bool {
 }
 
 /// `foo.rs` and `foo/mod.rs` are the same module, and the compiler looked at both places.
-fn observe_other_place(task: &Task, place: &Path, world: &dyn World) -> Result<Option<Observation>, Trouble> {
-    let Some(other) = other_place(place) else { return Ok(None) };
-    Ok(match world.state(&other)? {
-        FileState::Absent => Some(Observation::Absent { path: task.roots.role_path(&task.cwd, &other) }),
+fn observe_other_place(namer: Namer<'_>, place: &Path) -> Result<Vec<Observation>, Trouble> {
+    let Some(other) = other_place(place) else { return Ok(Vec::new()) };
+    match namer.world.state(&other)? {
+        FileState::Absent => namer.of_dep_info(&other, &|path| Observation::Absent { path }),
         // Then it was no module that was looked for.
-        FileState::File { .. } | FileState::Directory => None,
-    })
+        FileState::File { .. } | FileState::Directory => Ok(Vec::new()),
+    }
 }
 
 /// Where the compiler would also have looked for the module that is in this file. It does so for

@@ -320,17 +320,15 @@ impl<'a> Publisher<'a> {
             let seen = observe_watched(self.task, watched, inputs, &named, started, self.world)?;
             observations.extend(seen);
         }
-        let mut scanner = Scanner::new(&self.task.roots);
+        let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
         for made in made.iter().filter(|made| made.output.kind != OutputKind::DepInfo) {
             scanner.scan(&made.place).map_err(|error| failed(&made.place, error))?;
         }
         // A path that could not be replaced in a message binds as well.
         scanner.look(&kept.stdout);
         scanner.look(&kept.stderr);
-        for role in scanner.found() {
-            let dir = self.task.roots.dir(role).expect("it was found by its directory");
-            observations.push(Observation::Root { role, path: dir.as_os_str().as_bytes().to_vec() });
-        }
+        let found = scanner.found().into_iter();
+        observations.extend(found.filter_map(|found| found.observation(self.task, self.world)));
         if kept.has_messages() {
             observations.push(Observation::Presentation { options: self.task.presentation.clone() });
         }

@@ -1,79 +1,222 @@
-//! Whether an output holds the path of a root (KEY-07).
+//! Whether an output holds a path that is specific to this place (KEY-07): that of a root, in every
+//! spelling, or of a directory above one.
 //!
 //! Outputs are read in pieces; a path across two of them is found too. A path that is hidden
 //! (compressed, transformed) is not found: compiles that are known to do so are bound to
 //! their place by other means (KEY-18).
+//!
+//! A path may stand between any other bytes: the texts of a program lie in it side by side. A
+//! directory above a root that has one name only, such as `/work`, is the exception. It would be
+//! found in the middle of many names, so it counts as a word by itself.
 
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use memchr::memmem::Finder;
 
-use crate::roles::{Role, Roots};
+use crate::action::{Observation, Task};
+use crate::inputs::World;
+use crate::roles::{Role, Roots, is_common, normalise};
 
 /// What is read at a time: fits into a second-level cache.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Looks for several roots at once.
-pub(super) struct Scanner<'a> {
-    finders: Vec<(Role, Finder<'a>)>,
-    found: Vec<Role>,
+/// A directory whose path an output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Found {
+    /// The root.
+    pub(super) role: Role,
+    /// How many levels above it the directory lies.
+    pub(super) up: u8,
+    /// Whether it was the root's real path, with every link followed.
+    pub(super) is_real: bool,
+}
+
+impl Found {
+    /// That the directory lies where it lies.
+    pub(super) fn observation(self, task: &Task, world: &dyn World) -> Option<Observation> {
+        let Found { role, up, is_real } = self;
+        let dir = task.roots.dir_above(role, up)?;
+        let path = if is_real { world.real(dir)? } else { dir.to_owned() };
+        Some(Observation::Root { role, up, is_real, path: path.into_os_string().into_vec() })
+    }
+}
+
+/// A path that is looked for.
+#[derive(Debug, Default)]
+struct Needle {
+    /// The roots whose path it is.
+    roots: BTreeSet<Found>,
+    /// The directories above roots whose path it is.
+    above: BTreeSet<Found>,
+    /// Whether it has one name only.
+    is_short: bool,
+}
+
+/// All needles that begin with one of them: what does not hold that one holds none of them.
+struct Family {
+    finder: Finder<'static>,
+    /// The longest first.
+    needles: Vec<(Vec<u8>, Needle)>,
+}
+
+/// Looks for all of them at once.
+pub(super) struct Scanner {
+    families: Vec<Family>,
+    found: BTreeSet<Found>,
     longest: usize,
     buffer: Vec<u8>,
 }
 
-impl<'a> Scanner<'a> {
-    pub(super) fn new(roots: &'a Roots) -> Self {
-        let dirs = roots.spellings().map(|(role, dir)| (role, dir.as_os_str().as_bytes()));
-        let finders: Vec<_> = dirs.map(|(role, dir)| (role, Finder::new(dir))).collect();
-        let longest = finders.iter().map(|(_, finder)| finder.needle().len()).max().unwrap_or(0);
-        Scanner { finders, found: Vec::new(), longest, buffer: Vec::new() }
+impl Scanner {
+    /// For these roots and a call in this directory.
+    pub(super) fn new(roots: &Roots, cwd: &Path) -> Self {
+        let needles = needles(roots, cwd);
+        let longest = needles.keys().map(Vec::len).max().unwrap_or(0);
+        // In byte order, what begins with a needle stands behind it.
+        let mut families: Vec<Family> = Vec::new();
+        for (path, needle) in needles {
+            match families.last_mut() {
+                Some(family) if path.starts_with(family.finder.needle()) => {
+                    family.needles.push((path, needle));
+                }
+                _ => {
+                    let finder = Finder::new(&path).into_owned();
+                    families.push(Family { finder, needles: vec![(path, needle)] });
+                }
+            }
+        }
+        for family in &mut families {
+            family.needles.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        }
+        Scanner { families, found: BTreeSet::new(), longest, buffer: Vec::new() }
     }
 
     /// Reads one file.
     pub(super) fn scan(&mut self, path: &Path) -> io::Result<()> {
         let mut file = File::open(path)?;
-        let overlap = self.longest.saturating_sub(1);
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(overlap + PIECE_BYTES, 0);
-        let mut kept = 0;
-        while !self.finders.is_empty() {
+        // What is kept of a piece: one byte before, and as much as could begin a needle.
+        buffer.resize(self.longest + 1 + PIECE_BYTES, 0);
+        let (mut kept, mut from) = (0, 0);
+        while !self.families.is_empty() {
             let count = match file.read(&mut buffer[kept..]) {
-                Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             let filled = kept + count;
-            self.look(&buffer[..filled]);
-            let from = filled.saturating_sub(overlap);
-            buffer.copy_within(from..filled, 0);
-            kept = filled - from;
+            if count == 0 {
+                self.look_between(&buffer[..filled], from, filled);
+                break;
+            }
+            // What begins before this is there as a whole, with a byte behind it.
+            let to = filled.saturating_sub(self.longest).max(from);
+            self.look_between(&buffer[..filled], from, to);
+            let first = to.saturating_sub(1);
+            buffer.copy_within(first..filled, 0);
+            (kept, from) = (filled - first, to - first);
         }
         self.buffer = buffer;
         Ok(())
     }
 
-    /// Looks at some bytes. What was found once is not looked for again.
+    /// Looks at some bytes.
     pub(super) fn look(&mut self, bytes: &[u8]) {
+        self.look_between(bytes, 0, bytes.len());
+    }
+
+    /// Looks for what begins at `from` or behind it, and before `to`.
+    fn look_between(&mut self, bytes: &[u8], from: usize, to: usize) {
         let found = &mut self.found;
-        self.finders.retain(|(role, finder)| match finder.find(bytes) {
-            Some(_) => {
-                found.push(*role);
-                false
+        self.families.retain(|family| {
+            let end = (to + family.finder.needle().len()).saturating_sub(1).clamp(from, bytes.len());
+            for at in family.finder.find_iter(&bytes[from..end]) {
+                family.take(bytes, from + at, found);
             }
-            None => true,
+            let mut all =
+                family.needles.iter().flat_map(|(_, needle)| needle.roots.iter().chain(&needle.above));
+            !all.all(|one| found.contains(one))
         });
     }
 
-    /// The roots that were found.
-    pub(super) fn found(mut self) -> Vec<Role> {
-        self.found.sort_unstable();
-        self.found.dedup();
+    /// What was found.
+    pub(super) fn found(self) -> BTreeSet<Found> {
         self.found
     }
+}
+
+impl Family {
+    /// Takes what a path means that stands here: all roots that it lies in, or else the nearest
+    /// directory above one.
+    fn take(&self, bytes: &[u8], at: usize, found: &mut BTreeSet<Found>) {
+        let mut is_below_others = false;
+        for (path, needle) in &self.needles {
+            if !bytes[at..].starts_with(path) {
+                continue;
+            }
+            found.extend(&needle.roots);
+            if !is_below_others && (!needle.is_short || is_word(bytes, at, path.len())) {
+                found.extend(&needle.above);
+            }
+            is_below_others = true;
+        }
+    }
+}
+
+/// Whether no other name goes on before these bytes or behind them.
+fn is_word(bytes: &[u8], at: usize, len: usize) -> bool {
+    let continues = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+    !before.is_some_and(|byte| continues(byte) || matches!(byte, b'.' | b'/'))
+        && !bytes.get(at + len).is_some_and(continues)
+}
+
+/// What is looked for, by path.
+#[derive(Default)]
+struct Needles(BTreeMap<Vec<u8>, Needle>);
+
+impl Needles {
+    fn at(&mut self, path: &Path) -> &mut Needle {
+        let needle = self.0.entry(path.as_os_str().as_bytes().to_vec()).or_default();
+        needle.is_short = path.components().count() <= 2;
+        needle
+    }
+}
+
+fn needles(roots: &Roots, cwd: &Path) -> BTreeMap<Vec<u8>, Needle> {
+    let mut needles = Needles::default();
+    for (role, dir) in roots.spellings() {
+        needles.at(dir).roots.insert(Found { role, up: 0, is_real: false });
+    }
+    for root in roots.iter() {
+        let (role, normal) = (root.role, normalise(&root.dir));
+        let is_toolchain = role == Role::Sysroot;
+        for (up, dir) in above(&normal).filter(|_| !is_toolchain) {
+            needles.at(dir).above.insert(Found { role, up, is_real: false });
+        }
+        let Some(real) = fs::canonicalize(&root.dir).ok().filter(|real| *real != normal) else { continue };
+        // The directories above the real one follow from it.
+        let found = Found { role, up: 0, is_real: true };
+        needles.at(&real).roots.insert(found);
+        for (_, dir) in above(&real).filter(|_| !is_toolchain) {
+            needles.at(dir).above.insert(found);
+        }
+    }
+    // The key names a directory that lies in no root as it is: what begins with it says nothing new.
+    if roots.role_path(cwd, Path::new("")).role() == Role::Absolute && cwd.components().count() > 1 {
+        needles.at(&normalise(cwd));
+    }
+    needles.0
+}
+
+/// The directories above one that are not common property, with their distance.
+fn above(dir: &Path) -> impl Iterator<Item = (u8, &Path)> {
+    let above = (1..u8::MAX).zip(dir.ancestors().skip(1));
+    above.take_while(|(_, dir)| !is_common(dir))
 }
 
 #[cfg(test)]
@@ -84,26 +227,101 @@ mod tests {
     use super::*;
     use crate::roles::Root;
 
+    fn root(role: Role, dir: &str) -> Root {
+        Root { role, dir: PathBuf::from(dir) }
+    }
+
+    /// What is found in these bytes, as `ws`, `ws-up1` and so on.
+    fn scan(roots: &Roots, cwd: &str, bytes: &[u8]) -> Vec<String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut scanner = Scanner::new(roots, Path::new(cwd));
+        scanner.scan(file.path()).unwrap();
+        let mut other = Scanner::new(roots, Path::new(cwd));
+        other.look(bytes);
+        let found = scanner.found();
+        assert_eq!(found, other.found());
+        let name = |found: &Found| {
+            format!("{}{}", found.role.dir_name_above(found.up), if found.is_real { "-real" } else { "" })
+        };
+        found.iter().map(name).collect()
+    }
+
     #[test]
     fn key_07_a_root_is_found_wherever_it_lies_in_an_output() {
-        let root = |role, dir: &str| Root { role, dir: PathBuf::from(dir) };
         let roots = Roots::new([root(Role::Workspace, "/home/a/ws"), root(Role::Cargo, "/home/a/.cargo")]);
-        let scan = |bytes: &[u8]| {
-            let mut file = tempfile::NamedTempFile::new().unwrap();
-            file.write_all(bytes).unwrap();
-            let mut scanner = Scanner::new(&roots);
-            scanner.scan(file.path()).unwrap();
-            scanner.found()
-        };
+        let scan = |bytes: &[u8]| scan(&roots, "/home/a/ws", bytes);
         assert!(scan(b"").is_empty());
         assert!(scan(&vec![b'/'; 3 * PIECE_BYTES]).is_empty());
         for start in [0, 1, PIECE_BYTES - 5, PIECE_BYTES, PIECE_BYTES + 3, 2 * PIECE_BYTES + 7] {
             let mut bytes = vec![b'x'; start];
             bytes.extend_from_slice(b"/home/a/ws");
-            assert_eq!(scan(&bytes), [Role::Workspace], "{start}");
+            assert_eq!(scan(&bytes), ["ws"], "{start}");
             bytes.extend(vec![b'y'; PIECE_BYTES - 5]);
             bytes.extend_from_slice(b"/home/a/.cargo/");
-            assert_eq!(scan(&bytes), [Role::Workspace, Role::Cargo], "{start}");
+            assert_eq!(scan(&bytes), ["ws", "cargo"], "{start}");
+            bytes.extend_from_slice(b"/home/a");
+            assert_eq!(scan(&bytes), ["ws", "ws-up1", "cargo", "cargo-up1"], "{start}");
+        }
+    }
+
+    #[test]
+    fn key_07_a_directory_above_a_root_is_found() {
+        let ws = root(Role::Workspace, "/home/a/r1/rust");
+        let roots = Roots::new([
+            ws.clone(),
+            root(Role::Target, "/home/a/r1/rust/target"),
+            root(Role::Cargo, "/opt/cargo"),
+            root(Role::Sysroot, "/home/a/.rustup/x"),
+        ]);
+        for (text, expected) in [
+            ("/home/a/r1/shared.txt", &["ws-up1", "out-up2"][..]),
+            ("textbehind/home/a/r1text", &["ws-up1", "out-up2"]),
+            ("/home/a/other", &["ws-up2", "out-up3"]),
+            // Everybody's.
+            ("/home /home/b/x /opt/x", &[]),
+            // All roots in which it lies, since it may have been put together from either.
+            ("/home/a/r1/rust/target/x", &["ws", "out"]),
+            ("/home/a/.rustup/x/lib", &["sysroot"]),
+        ] {
+            assert_eq!(scan(&roots, "/home/a/r1/rust", text.as_bytes()), expected, "{text}");
+        }
+        // A package that lies in no root: its key holds its directory.
+        let scan = |text: &str| scan(&Roots::new([ws.clone()]), "/home/a/dep", text.as_bytes());
+        assert_eq!(scan("/home/a/dep/src/lib.rs"), [""; 0]);
+        assert_eq!(scan("/home/a/dep/src/lib.rs /home/a/x"), ["ws-up2"]);
+    }
+
+    #[test]
+    fn key_07_a_short_directory_above_a_root_is_a_word_by_itself() {
+        let roots = Roots::new([root(Role::Workspace, "/src/app")]);
+        for (text, is_found) in [
+            ("/src", true),
+            ("in /src/x", true),
+            ("\0/src\0", true),
+            ("app/src/lib.rs", false),
+            ("./src/lib.rs", false),
+            ("/srcs", false),
+        ] {
+            assert_eq!(!scan(&roots, "/src/app", text.as_bytes()).is_empty(), is_found, "{text}");
+        }
+        // The root itself is found in the middle of others, as ever.
+        assert_eq!(scan(&roots, "/src/app", b"x/src/apples"), ["ws"]);
+    }
+
+    #[test]
+    fn key_07_the_real_path_of_a_root_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(real.join("r1/rust")).unwrap();
+        std::os::unix::fs::symlink(real.join("r1"), real.join("now")).unwrap();
+        let link = real.join("now/rust").to_str().unwrap().to_owned();
+        let roots = Roots::new([root(Role::Workspace, &link)]);
+        for (place, expected) in
+            [("r1/rust/src", "ws-real"), ("r1/x", "ws-real"), ("now/rust", "ws"), ("now/x", "ws-up1")]
+        {
+            let text = real.join(place).to_str().unwrap().to_owned();
+            assert_eq!(scan(&roots, &link, text.as_bytes()), [expected], "{place}");
         }
     }
 }

@@ -342,7 +342,8 @@ fn key_07_a_path_in_an_output_binds_the_result_to_it() {
     assert!(matches!(a.find(), Found::Hit { .. }));
     let Found::Miss(Miss::Changed(differences)) = b.find() else { panic!("it is another place") };
     let path = a.ws.as_os_str().as_encoded_bytes().to_vec();
-    assert_eq!(differences[0].before, Observation::Root { role: Role::Workspace, path });
+    let bound = Observation::Root { role: Role::Workspace, up: 0, is_real: false, path };
+    assert_eq!(differences[0].before, bound);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From what an observed compile asked for to observations: what it found is looked at again,
 //! and has to be what it was when the compiler was started (KEY-05).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,11 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::asked::{Asked, Known, asked};
-use super::observe::{Trouble, changed_since, observe_file};
+use super::observe::{Trouble, changed_since, content};
+use super::places::{Make, Namer};
 use super::refusal::Refusal;
+use super::scan::Scanner;
 use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
-use crate::inputs::{FileState, Input, InputKind, World, is_sealed};
-use crate::observer::{self, is_made_up};
+use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
+use crate::observer::{self, Kind, Note, is_made_up};
 use crate::restore::dates::place_of;
 use crate::roles::{Form, Role, Root, normalise};
 
@@ -94,8 +96,10 @@ pub(super) fn observe_watched(
         return Err(Refusal::UnknownInputs(why).into());
     }
     let is_keyed = known.is_keyed;
-    let looker = Looker { task, started, world, temp_dir: &temp_dir, env: watched.env, is_keyed };
-    looker.look(asked)
+    let texts = texts(&notes, &asked);
+    let (texts, asked, env) = (&texts, &asked, watched.env);
+    let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, texts, asked };
+    looker.look()
 }
 
 /// Whether a file lies with the temporary ones, and in no root that lies there itself.
@@ -123,14 +127,39 @@ impl Files {
         for input in inputs {
             let Some(place) = task.roots.locate(&input.path) else { continue };
             if input.kind == InputKind::LinkToolchain {
-                files.linkers.extend([real(&place), place.clone()]);
+                files.linkers.extend([real(&place), normalise(&place), place.clone()]);
             }
-            files.all.extend([real(&place), place]);
+            files.all.extend([real(&place), normalise(&place), place]);
         }
-        let normal = |source: &PathBuf| task.roots.locate(&task.roots.role_path(&task.cwd, source));
-        files.all.extend(sources.iter().filter_map(normal));
+        files.all.extend(sources.iter().map(|source| normalise(&task.cwd.join(source))));
         files
     }
+}
+
+/// The texts by which each path was asked for that is an answer to the notes. They tell whether it
+/// was come by from a root.
+fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<Asked>) -> HashMap<PathBuf, Vec<&'n Path>> {
+    let path_of = |asked: &Asked| match asked {
+        Asked::Place(path)
+        | Asked::Absence(path)
+        | Asked::Listing(path)
+        | Asked::Updated(path)
+        | Asked::Obstacle(path)
+        | Asked::Link(path)
+        | Asked::Library(path) => Some(path.clone()),
+        Asked::Made(_) | Asked::Variable(..) | Asked::Environment | Asked::Stand(_) => None,
+    };
+    let mut texts: HashMap<PathBuf, Vec<&Path>> =
+        asked.iter().filter_map(path_of).map(|path| (path, Vec::new())).collect();
+    for note in notes.iter().filter(|note| note.kind != Kind::Variable) {
+        let text = Path::new(OsStr::from_bytes(&note.name));
+        if let Some(known) = texts.get_mut(&plain(text).0)
+            && !known.contains(&text)
+        {
+            known.push(text);
+        }
+    }
+    texts
 }
 
 struct Looker<'a> {
@@ -140,22 +169,46 @@ struct Looker<'a> {
     temp_dir: &'a Path,
     env: &'a dyn CallEnv,
     is_keyed: &'a dyn Fn(&str) -> bool,
+    texts: &'a HashMap<PathBuf, Vec<&'a Path>>,
+    asked: &'a BTreeSet<Asked>,
 }
 
 impl Looker<'_> {
-    fn look(&self, asked: BTreeSet<Asked>) -> Result<Vec<Observation>, Trouble> {
+    /// The observations of a place under each name that it may have been come by.
+    fn named(&self, path: &Path, make: Make<'_>) -> Result<Vec<Observation>, Trouble> {
+        let texts = self.texts.get(path).map(Vec::as_slice).unwrap_or_default();
+        let namer = Namer { task: self.task, world: self.world };
+        let texts = if texts.is_empty() { std::slice::from_ref(&path) } else { texts };
+        let mut observations = namer.of_asked(path, texts, make)?;
+        if self.was_searched_for(path) {
+            namer.searched(path, self.task.roots.searched(path), make, &mut observations)?;
+        }
+        Ok(observations)
+    }
+
+    /// Whether the whole name was looked for in vain right above a root before: an upward search for
+    /// `etc/x.toml` ends in a directory of the system, which otherwise is everybody's.
+    fn was_searched_for(&self, path: &Path) -> bool {
+        let Ok(name) = path.strip_prefix("/") else { return false };
+        self.task.roots.iter().any(|root| {
+            let above = self.task.roots.dir_above(root.role, 1);
+            above.is_some_and(|dir| self.asked.contains(&Asked::Absence(dir.join(name))))
+        })
+    }
+
+    fn look(&self) -> Result<Vec<Observation>, Trouble> {
         // What is left behind is the reason that says most.
-        for one in &asked {
+        for one in self.asked {
             if let Asked::Made(path) = one {
                 refuse_if_there(path)?;
             }
         }
         let mut seen = Vec::new();
         let mut directories = Vec::new();
-        for link in self.links_on_the_way(&asked) {
+        for link in self.links_on_the_way(self.asked) {
             seen.extend(self.link(link)?);
         }
-        for one in asked {
+        for one in self.asked.iter().cloned() {
             match one {
                 Asked::Place(path) => self.place(path, &mut seen, &mut directories)?,
                 Asked::Absence(path) => seen.extend(self.absence(path)?),
@@ -176,9 +229,9 @@ impl Looker<'_> {
                 Asked::Stand(dir) => seen.extend(self.stand(&dir)),
             }
         }
-        let there = directories.into_iter().filter(|path| !self.is_there_anyway(path));
-        let there = there.map(|path| self.task.roots.role_path(&self.task.cwd, &path));
-        seen.extend(there.map(|path| Observation::Directory { path }));
+        for path in directories.into_iter().filter(|path| !self.is_there_anyway(path)) {
+            seen.extend(self.named(&path, &|path| Observation::Directory { path })?);
+        }
         Ok(seen)
     }
 
@@ -190,7 +243,7 @@ impl Looker<'_> {
         directories: &mut Vec<PathBuf>,
     ) -> Result<(), Trouble> {
         match self.world.state(&path)? {
-            FileState::File { .. } => seen.push(observe_file(self.task, &path, self.started, self.world)?),
+            FileState::File { .. } => seen.extend(self.file(&path)?),
             FileState::Directory => directories.push(path),
             FileState::Absent if path.is_symlink() => seen.extend(self.absence(path)?),
             FileState::Absent if is_temporary(self.task, self.temp_dir, &path) => {}
@@ -199,28 +252,42 @@ impl Looker<'_> {
         Ok(())
     }
 
+    /// A file that was read. One that says where this checkout lies may have been asked where something
+    /// else is: what was found so counts by its place in the checkout, and the same file in another one
+    /// leads here.
+    fn file(&self, path: &Path) -> Result<Vec<Observation>, Trouble> {
+        let digest = content(path, self.started, self.world)?;
+        let mut seen = self.named(path, &|path| Observation::File { path, digest })?;
+        let role = self.task.roots.role_path(&self.task.cwd, path).role();
+        let is_systems = role == Role::Absolute && seen.len() == 1;
+        if !is_systems {
+            let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
+            scanner.scan(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
+            let found = scanner.found().into_iter();
+            seen.extend(found.filter_map(|found| found.observation(self.task, self.world)));
+        }
+        Ok(seen)
+    }
+
     /// A file that was opened to be written counts by what it was before, if it is still that.
-    fn updated(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
+    fn updated(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
         match self.world.state(&path)? {
-            FileState::File { .. } if !changed_since(&path, self.started) => {
-                Ok(Some(observe_file(self.task, &path, self.started, self.world)?))
-            }
-            FileState::Directory => Ok(None),
+            FileState::File { .. } if !changed_since(&path, self.started) => self.file(&path),
+            FileState::Directory => Ok(Vec::new()),
             FileState::File { .. } | FileState::Absent => Err(Refusal::Writes(path).into()),
         }
     }
 
     /// What a link says; nothing where there is none.
-    fn link(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
-        let Some(text) = self.world.link(&path)? else { return Ok(None) };
+    fn link(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
+        let Some(text) = self.world.link(&path)? else { return Ok(Vec::new()) };
         if link_changed_since(&path, self.started) {
             return Err(Refusal::Changed(path).into());
         }
         let Some(text) = self.task.roots.generalise(&text, Form::Value) else {
             return Err(Refusal::Unspeakable(format!("the link `{}`", path.display())).into());
         };
-        let path = self.task.roots.role_path(&self.task.cwd, &path);
-        Ok(Some(Observation::Link { path, text }))
+        self.named(&path, &|path| Observation::Link { path, text: text.clone() })
     }
 
     /// Links in a checkout that what was asked for was found by. One that leads elsewhere may find
@@ -277,30 +344,29 @@ impl Looker<'_> {
                 // It came after it was looked for.
                 return Err(Refusal::Changed(place).into());
             }
-            let Some(link) = self.link(place.clone())? else {
-                let path = self.task.roots.role_path(&self.task.cwd, &place);
-                seen.push(Observation::Absent { path });
+            let links = self.link(place.clone())?;
+            if links.is_empty() {
+                seen.extend(self.named(&place, &|path| Observation::Absent { path })?);
                 return Ok(seen);
-            };
-            seen.push(link);
+            }
+            seen.extend(links);
             let to = fs::read_link(&place).unwrap_or_default();
             place = plain(&place.parent().unwrap_or(Path::new("/")).join(to)).0;
         }
         Ok(seen)
     }
 
-    fn listing(&self, path: PathBuf) -> Result<Option<Observation>, Trouble> {
+    fn listing(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
         let Some(digest) = self.world.listing(&path)? else {
             return match is_temporary(self.task, self.temp_dir, &path) {
-                true => Ok(None),
+                true => Ok(Vec::new()),
                 false => Err(Refusal::Changed(path).into()),
             };
         };
         if changed_since(&path, self.started) {
             return Err(Refusal::Changed(path).into());
         }
-        let path = self.task.roots.role_path(&self.task.cwd, &path);
-        Ok(Some(Observation::Listing { path, digest }))
+        self.named(&path, &|path| Observation::Listing { path, digest })
     }
 
     /// Every variable, and that no other one is set.
@@ -328,6 +394,8 @@ impl Looker<'_> {
         let is_named = |root: &&Root| root.role == holder || normalise(&root.dir).starts_with(dir);
         let bound = |root: &Root| Observation::Root {
             role: root.role,
+            up: 0,
+            is_real: false,
             path: root.dir.as_os_str().as_bytes().to_vec(),
         };
         // Every path begins with `/`.

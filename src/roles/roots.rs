@@ -1,7 +1,8 @@
 //! Where the roles' directories lie for one call.
 //!
 //! Pure and lexical: it follows no link, because compilers write paths down as they were
-//! given. The deepest root that holds a path gives it its role.
+//! given. The deepest root that holds a path gives it its role. `places.rs` says which names a path
+//! has that lies in none.
 //!
 //! A directory is kept as the call writes it, because that is what gets into outputs, messages
 //! and variables: cargo makes `/ws/../t` of a target directory `../t`. Which root holds a path
@@ -64,25 +65,73 @@ impl Roots {
         self.roots.iter().find(|root| root.role == role).map(|root| &*root.dir)
     }
 
-    /// A path by its role. A relative one counts from `cwd`.
-    pub fn role_path(&self, cwd: &Path, path: &Path) -> RolePath {
-        let path = normalise(&cwd.join(path));
-        let within =
-            |(root, dir): (&Root, &PathBuf)| Some((root.role, path.strip_prefix(dir).ok()?.to_owned()));
-        let (role, rest) = self.roots.iter().zip(&self.normal).find_map(within).unwrap_or_else(|| {
-            (Role::Absolute, path.strip_prefix("/").map(Path::to_owned).unwrap_or_default())
-        });
-        RolePath::new(role, rest.as_os_str().as_bytes()).expect("what is normalised has no odd component")
+    /// All of them with their directories in normal form, deepest first.
+    pub(super) fn normal(&self) -> impl Iterator<Item = (Role, &Path)> {
+        self.roots.iter().zip(&self.normal).map(|(root, normal)| (root.role, &**normal))
     }
 
-    /// Where a path by role lies here; `None` where this call has no such root.
-    pub fn locate(&self, path: &RolePath) -> Option<PathBuf> {
-        let dir = match path.role() {
-            Role::Absolute => Path::new("/"),
-            role => self.dir(role)?,
-        };
-        Some(if path.rest().is_empty() { dir.to_owned() } else { dir.join(OsStr::from_bytes(path.rest())) })
+    /// How many directories lie above the one of a role.
+    pub fn depth(&self, role: Role) -> Option<usize> {
+        let (_, dir) = self.normal().find(|(known, _)| *known == role)?;
+        Some(dir.components().count().saturating_sub(1))
     }
+
+    /// The directory that lies `up` levels above the one of a role: in the call's own spelling for
+    /// no level, in normal form above it. `None` where there are fewer.
+    pub fn dir_above(&self, role: Role, up: u8) -> Option<&Path> {
+        if up == 0 {
+            return self.dir(role);
+        }
+        let (_, dir) = self.normal().find(|(known, _)| *known == role)?;
+        dir.ancestors().nth(usize::from(up))
+    }
+
+    /// A path by its role: below the deepest root that holds it, else above the root from which its
+    /// text goes upwards, else as it is. A relative one counts from `cwd`. This name is for what
+    /// every call looks at anew; what a run has found out has the names that
+    /// [`Roots::places`] tells.
+    pub fn role_path(&self, cwd: &Path, path: &Path) -> RolePath {
+        let given = cwd.join(path);
+        let path = normalise(&given);
+        let within = self
+            .normal()
+            .find_map(|(role, dir)| RolePath::new(role, path.strip_prefix(dir).ok()?.as_os_str().as_bytes()));
+        within.or_else(|| self.climbed(&given).into_iter().next()).unwrap_or_else(|| absolute(&path))
+    }
+
+    /// Where a path by role lies here; `None` where this call has no such root. What lies above a
+    /// root is found as a compiler finds it that was given `..`. Of a path that stands for several
+    /// places the first is told.
+    pub fn locate(&self, path: &RolePath) -> Option<PathBuf> {
+        let mut place = match path.role() {
+            Role::Absolute => PathBuf::from("/"),
+            role => self.dir(role)?.to_owned(),
+        };
+        let up = if path.is_everywhere_above() { 1 } else { path.up() };
+        (0..up).for_each(|_| place.push(".."));
+        if !path.rest().is_empty() {
+            place.push(OsStr::from_bytes(path.rest()));
+        }
+        Some(place)
+    }
+
+    /// All places that a path by role stands for here: one, unless it is
+    /// [`RolePath::is_everywhere_above`].
+    pub fn locate_all(&self, path: &RolePath) -> Option<Vec<PathBuf>> {
+        if !path.is_everywhere_above() {
+            return Some(vec![self.locate(path)?]);
+        }
+        let depth = u8::try_from(self.depth(path.role())?).ok()?;
+        let at = |up| self.locate(&RolePath::above(path.role(), up, path.rest())?);
+        (1..=depth).map(at).collect()
+    }
+}
+
+/// A path in normal form as it is.
+pub(super) fn absolute(path: &Path) -> RolePath {
+    let rest = path.strip_prefix("/").unwrap_or(path);
+    RolePath::new(Role::Absolute, rest.as_os_str().as_bytes())
+        .expect("what is normalised has no odd component")
 }
 
 /// Without `.`, `..` and doubled slashes. `..` is taken back by name, as compilers do when
@@ -125,6 +174,11 @@ mod tests {
             ("../.cargo/registry/src/x", "cargo/registry/src/x"),
             ("/etc/passwd", "abs/etc/passwd"),
             ("/home/a/ws2/x", "abs/home/a/ws2/x"),
+            ("../shared.txt", "ws-up1/shared.txt"),
+            ("/home/a/ws/x/../../../b/./c", "ws-up2/b/c"),
+            ("/home/a/.cargo/../x", "cargo-up1/x"),
+            ("../../../../../x", "ws-up5/x"),
+            ("..", "ws-up1"),
         ] {
             let found = roots().role_path(Path::new("/home/a/ws"), Path::new(path));
             assert_eq!(found.to_string(), expected);
@@ -153,12 +207,49 @@ mod tests {
         }
         let elsewhere = RolePath::new(Role::Sysroot, "bin/rustc").unwrap();
         assert_eq!(roots().locate(&elsewhere), None);
+        // As a compiler finds it: through a root that is a link.
+        let above = RolePath::above(Role::Workspace, 2, "x").unwrap();
+        assert_eq!(roots().locate(&above).unwrap().as_os_str(), "/home/a/ws/../../x");
+        assert_eq!(roots().dir_above(Role::Workspace, 2), Some(Path::new("/home")));
+        assert_eq!(roots().dir_above(Role::Workspace, 3), Some(Path::new("/")));
+        assert_eq!(roots().dir_above(Role::Workspace, 4), None);
+        let everywhere = RolePath::everywhere_above(Role::Workspace, ".env").unwrap();
+        let places: Vec<PathBuf> =
+            roots().locate_all(&everywhere).unwrap().iter().map(|place| normalise(place)).collect();
+        assert_eq!(places, ["/home/a/.env", "/home/.env", "/.env"].map(PathBuf::from));
     }
 
     #[test]
     fn a_rest_that_could_leave_its_root_is_refused() {
         for rest in ["/a", "a/", "a//b", "..", "a/../b", "./a", "."] {
             assert_eq!(RolePath::new(Role::Workspace, rest), None, "{rest}");
+            assert_eq!(RolePath::above(Role::Workspace, 1, rest), None, "{rest}");
+        }
+        assert_eq!(RolePath::above(Role::Absolute, 1, "a"), None);
+        assert_eq!(RolePath::above(Role::Workspace, u8::MAX, "a"), None);
+    }
+
+    #[test]
+    fn key_02_a_place_above_a_root_has_one_name() {
+        let above = |up| RolePath::above(Role::Base(3), up, "a/b").unwrap();
+        let everywhere = RolePath::everywhere_above(Role::Target, "a").unwrap();
+        for (path, name) in
+            [(above(0), "base3/a/b"), (above(12), "base3-up12/a/b"), (everywhere, "out-above/a")]
+        {
+            assert_eq!(path.to_string(), name);
+            assert_eq!(RolePath::from_input_root(name.as_bytes()), Some(path));
+        }
+        for name in [
+            "ws-up0/a",
+            "ws-up01/a",
+            "ws-up255/a",
+            "ws-/a",
+            "ws-above",
+            "ws-above/..",
+            "abs-up1/a",
+            "ws-up+1/a",
+        ] {
+            assert_eq!(RolePath::from_input_root(name.as_bytes()), None, "{name}");
         }
     }
 }

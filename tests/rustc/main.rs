@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
+mod above;
 mod acting;
 mod asked;
 mod crates;
