@@ -238,7 +238,12 @@ impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
         Ok((names, linked))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
+    fn place(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Linked>, StoreError> {
         let linked = self.meter.watch(self.inner.place(digest, path, placing))?;
         match linked {
             Some(_) => self.meter.served(digest.size_bytes),

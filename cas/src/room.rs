@@ -176,7 +176,12 @@ impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> 
         self.room.with_room(|| self.inner.ingest(path, function, sharing))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
+    fn place(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Linked>, StoreError> {
         self.inner.place(digest, path, placing)
     }
 

@@ -266,13 +266,17 @@ pub struct Linked {
 
 /// How a file is to be laid down.
 #[derive(Clone, Copy, Debug)]
-pub struct Placing {
+pub struct Placing<'a> {
     /// The permission bits the file must have, exactly.
     pub mode: u32,
     /// The modification time it must have; `None` leaves it to the system.
     pub modified: Option<SystemTime>,
     /// Whether its inode may be the store's.
     pub sharing: Sharing,
+    /// The directory in which the file is made before it is renamed to its place; `None`: beside
+    /// its place. It has to be on the same volume. Somebody who takes this directory away keeps
+    /// the file from getting to its place, at whatever moment.
+    pub drafts: Option<&'a Path>,
 }
 
 /// Files that enter or leave the store, without a copy where the filesystem allows.
@@ -290,7 +294,12 @@ pub trait LocalFiles: Send + Sync {
 
     /// Lays the blob down at `path`, atomically, replacing what is there. `None` if the
     /// blob is not in the store; then `path` is as it was.
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError>;
+    fn place(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Linked>, StoreError>;
 
     /// The best that a file in this directory and one in the store can share, as far as the
     /// filesystems are concerned. Found out by trying, once for each pair of them: a caller

@@ -39,8 +39,8 @@ fn store_on(volume: &Volume) -> Store {
     Store::open(settings).unwrap()
 }
 
-fn placing(sharing: Sharing) -> Placing {
-    Placing { mode: 0o644, modified: None, sharing }
+fn placing(sharing: Sharing) -> Placing<'static> {
+    Placing { mode: 0o644, modified: None, sharing, drafts: None }
 }
 
 /// Ingests a file and lays it down ten times, all on one volume that can share extents.

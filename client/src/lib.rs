@@ -18,6 +18,7 @@ pub mod os;
 mod place;
 mod session;
 mod shim;
+pub mod staging;
 mod start;
 pub mod variables;
 mod version;

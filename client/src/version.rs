@@ -6,7 +6,7 @@
 
 /// The number of the control protocol. Raise it with every change that an older reader would
 /// misread; adding an optional field is not one.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The version of both programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

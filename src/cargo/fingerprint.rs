@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-use super::target_dir::FINGERPRINTS;
+/// Where cargo keeps what it knows of units.
+const FINGERPRINTS: &str = ".fingerprint";
 
 /// Dated when a unit's compile begins.
 const INVOKED: &str = "invoked.timestamp";
@@ -65,7 +66,8 @@ impl Unit {
         hash_in(output.file_stem()?.to_str()?).map(str::to_owned)
     }
 
-    fn directory(&self, target_dir: &Path) -> PathBuf {
+    /// Where cargo keeps what it knows of this unit.
+    pub fn directory(&self, target_dir: &Path) -> PathBuf {
         target_dir.join(&self.profile).join(FINGERPRINTS).join(&self.name)
     }
 }
@@ -154,16 +156,8 @@ impl Fingerprint {
         self.files.iter().any(|(_, bytes)| dirs.iter().any(|dir| names(bytes, dir)))
     }
 
-    /// The file of it without which a unit is built.
-    pub fn place(&self, target_dir: &Path, unit: &Unit) -> Option<PathBuf> {
-        self.files.last().map(|(name, _)| unit.directory(target_dir).join(name))
-    }
-
-    /// Lays it down as if cargo had just built the unit. The fingerprint itself comes last: a
-    /// unit without it is built.
-    pub fn write(&self, target_dir: &Path, unit: &Unit) -> io::Result<()> {
-        let directory = unit.directory(target_dir);
-        fs::create_dir_all(&directory)?;
+    /// Fills a unit's directory as if cargo had just built the unit.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
         let invoked = (INVOKED, INVOKED_TEXT);
         let files = self.files.iter().map(|(name, bytes)| (&**name, &**bytes));
         for (name, bytes) in std::iter::once(invoked).chain(files) {
@@ -195,7 +189,9 @@ mod tests {
     #[test]
     fn what_is_laid_down_is_what_was_read() {
         let dir = tempfile::tempdir().unwrap();
-        fingerprint().write(dir.path(), &unit()).unwrap();
+        let directory = unit().directory(dir.path());
+        fs::create_dir_all(&directory).unwrap();
+        fingerprint().write(&directory).unwrap();
         assert_eq!(Fingerprint::read(dir.path(), &unit(), SystemTime::now()).unwrap(), fingerprint());
         let directory = dir.path().join("debug/.fingerprint/memchr-0123456789abcdef");
         assert_eq!(fs::read(directory.join(INVOKED)).unwrap(), INVOKED_TEXT);
@@ -204,7 +200,9 @@ mod tests {
     #[test]
     fn rst_01_one_of_another_compile_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        fingerprint().write(dir.path(), &unit()).unwrap();
+        let directory = unit().directory(dir.path());
+        fs::create_dir_all(&directory).unwrap();
+        fingerprint().write(&directory).unwrap();
         let minute = Duration::from_secs(60);
         for called in [SystemTime::now() - minute, SystemTime::now() + minute] {
             let found = Fingerprint::read(dir.path(), &unit(), called);
@@ -216,7 +214,9 @@ mod tests {
     fn one_that_is_not_whole_or_says_something_is_refused() {
         let with = |name: &str, text: &str| {
             let dir = tempfile::tempdir().unwrap();
-            fingerprint().write(dir.path(), &unit()).unwrap();
+            let directory = unit().directory(dir.path());
+            fs::create_dir_all(&directory).unwrap();
+            fingerprint().write(&directory).unwrap();
             let file = dir.path().join("debug/.fingerprint/memchr-0123456789abcdef").join(name);
             let mut file = fs::File::create(file).unwrap();
             io::Write::write_all(&mut file, text.as_bytes()).unwrap();

@@ -8,10 +8,8 @@ mod build;
 pub mod config;
 mod fingerprint;
 mod process;
-mod target_dir;
 
 pub use build::{Build, build};
 pub use config::Config;
 pub use fingerprint::{Fingerprint, FingerprintError, Unit};
 pub use process::{Process, cargo_above, parent_of};
-pub use target_dir::TargetDir;

@@ -6,11 +6,12 @@
 //! a disk that hangs costs a build one wait (DMN-03).
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kache_client::control::{Compile, Noted, Ran, reply};
+use kache_client::control::{Compile, Noted, Ran, Release, reply};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
@@ -21,11 +22,12 @@ use crate::invocation::{Bypass, Call, Reason};
 use crate::pipeline::{
     self, Begun, Pipeline, Publishing, SEEDING_MAX, Seeding, Session, StoreSlot, Ticket, Verification,
 };
-use crate::restore::Leave;
+use crate::restore::Staging;
 
-/// How long finding an answer may take before the call goes on without one. A hit takes a
-/// thousandth of it.
-pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
+/// How long finding an answer may take before the call goes on without one, the wait for the store
+/// to be opened included. A hit takes a thousandth of it. A client waits no longer than three seconds
+/// for anything that it does not know the reason of.
+pub(super) const BEGIN_MAX: Duration = Duration::from_millis(2_800);
 
 /// How long it may take to note how a compile went, which is one line in a file. The client waits
 /// for a second of it: a result that is given up is lost, and a disk may stall for longer.
@@ -35,7 +37,13 @@ const FINISH_MAX: Duration = Duration::from_secs(5);
 const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
 /// How long after the daemon's start calls wait for the store to be open.
-pub(super) const STORE_OPENING_MAX: Duration = Duration::from_secs(3);
+pub(super) const STORE_OPENING_MAX: Duration = Duration::from_millis(2_500);
+
+/// How long a client's guard may take to hold the target directory.
+const GUARDED_MAX: Duration = Duration::from_millis(500);
+
+/// How long it may take to let go of it.
+const LET_GO_MAX: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether a cargo has ended. Whoever wants what it leaves looks, too.
 const LOOK_AFTER_CARGO_EVERY: Duration = Duration::from_millis(200);
@@ -52,11 +60,13 @@ const TO_VERIFY_MAX: usize = 256;
 /// How many words of one client may wait: it says two.
 const WORDS_MAX: usize = 4;
 
-/// What a client says about its compile.
+/// What a client says after its call.
 #[derive(Debug)]
 pub(super) enum Word {
     /// It ended.
     Ran(Ran),
+    /// A target directory is guarded, by way of this staging directory, or is not to be touched.
+    Guarding(Option<PathBuf>),
 }
 
 /// Where a client's replies go; it keeps no connection open.
@@ -65,7 +75,7 @@ pub(super) type Replies = mpsc::WeakSender<reply::Kind>;
 /// All calls under way.
 pub(super) struct Calls {
     desk: Arc<Desk>,
-    clients: HashMap<ConnectionId, mpsc::Sender<Word>>,
+    clients: HashMap<ConnectionId, (mpsc::Sender<Word>, Option<PathBuf>)>,
     /// Cloned into every task that uses the store; when the last is gone, so is all use.
     using: Option<mpsc::Sender<()>>,
     unused: Option<mpsc::Receiver<()>>,
@@ -119,7 +129,8 @@ impl Calls {
     ) {
         let Some(using) = self.using.clone() else { return };
         let (words, said) = mpsc::channel(WORDS_MAX);
-        self.clients.insert(id, words);
+        let staging = wire::place(&compile.staging);
+        self.clients.insert(id, (words, staging.clone()));
         let course = Course {
             desk: Arc::clone(&self.desk),
             replies,
@@ -129,18 +140,20 @@ impl Calls {
             _in_flight: self.desk.activity.request(),
         };
         let namespace = compile.mount_namespace.clone();
-        tokio::spawn(course.run(Arc::new(wire::call(compile)), namespace));
+        tokio::spawn(course.run(Arc::new(wire::call(compile)), namespace, Staging::new(staging)));
     }
 
     /// It says how its compile went. Whether anybody heard it: after the end nobody does, and
     /// one that says more than it has to say is not listened to.
     pub(super) fn hear(&mut self, id: ConnectionId, word: Word) -> bool {
-        self.clients.get(&id).is_some_and(|words| words.try_send(word).is_ok())
+        self.clients.get(&id).is_some_and(|(words, _)| words.try_send(word).is_ok())
     }
 
-    /// It is gone.
+    /// It is gone. A client that was killed leaves its staging directory behind.
     pub(super) fn forget(&mut self, id: ConnectionId) {
-        self.clients.remove(&id);
+        if let Some((_, Some(staging))) = self.clients.remove(&id) {
+            spawn_blocking(move || remove_left(&staging));
+        }
     }
 
     /// No more calls; those that wait or compile go on without us. What builds leave to others
@@ -187,18 +200,17 @@ struct Course {
 }
 
 impl Course {
-    async fn run(mut self, call: Arc<Call>, namespace: Bytes) {
-        let leave = Arc::<Leave>::default();
-        let mut begun = self.desk.begin(&call, self.client, &namespace, &leave).await;
+    async fn run(mut self, call: Arc<Call>, namespace: Bytes, staging: Staging) {
+        let mut begun = self.desk.begin(&call, self.client, &namespace, staging).await;
         loop {
             match begun {
-                Begun::Answer(reply) => return self.say(wire::reply(reply)),
+                Begun::Answer(reply) => return self.say(wire::reply(reply, false)),
                 Begun::Verify(reply, verification) => {
-                    self.say(wire::reply(reply));
+                    self.say(wire::reply(reply, false));
                     return self.verify(verification).await;
                 }
                 Begun::Seed(reply, seeding) => {
-                    self.say(wire::reply(reply));
+                    self.say(wire::reply(reply, true));
                     return self.seed(seeding).await;
                 }
                 Begun::Run(run, ticket) => {
@@ -211,7 +223,7 @@ impl Course {
                         // Whoever waited is gone, or the daemon leaves: then this is an answer.
                         None = self.said.recv() => {
                             let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
-                            return self.say(wire::reply(pipeline::unrecorded(&call, why)));
+                            return self.say(wire::reply(pipeline::unrecorded(&call, why), false));
                         }
                         // Whoever is waited for may be what does not come back.
                         () = self.desk.stuck() => {
@@ -220,7 +232,7 @@ impl Course {
                         }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
-                    begun = self.desk.answer_in_time(&call, &leave, work).await;
+                    begun = self.desk.answer_in_time(&call, BEGIN_MAX, work).await;
                 }
             }
         }
@@ -241,17 +253,37 @@ impl Course {
     }
 
     /// Its cargo waits for this as soon as it asks on.
-    async fn seed(self, seeding: Box<Seeding>) {
+    async fn seed(mut self, seeding: Box<Seeding>) {
         let ending = seeding.ending();
-        let laid = self.desk.in_time(SEEDING_MAX, move |pipeline| pipeline.seed(&seeding)).await;
-        if laid.is_err() {
-            let _ = spawn_blocking(ending).await;
-        }
+        let laid = self.lay_down(seeding).await;
+        // Only when cargo's locks are free: it would say that it waits for them.
+        let _ = spawn_blocking(ending).await;
         let desk = Arc::clone(&self.desk);
         drop(self);
         for verification in laid.unwrap_or_default() {
             desk.verify(verification).await;
         }
+    }
+
+    /// Lays units down while the client's guard holds cargo's locks. When time is up the guard takes
+    /// back what was laid down: which units are whole, nobody may be there to say.
+    async fn lay_down(&mut self, seeding: Box<Seeding>) -> Option<Vec<Verification>> {
+        let begun = Instant::now();
+        let plan = move |pipeline: &Pipeline| pipeline.plan(seeding);
+        let plan = self.desk.in_time(SEEDING_MAX, plan).await.ok()??;
+        self.say(wire::guard(plan.target_dir().to_owned(), plan.profiles()));
+        let word = tokio::time::timeout(GUARDED_MAX, self.said.recv()).await.ok().flatten();
+        let Some(Word::Guarding(Some(staging))) = word else { return None };
+        let left = SEEDING_MAX.saturating_sub(begun.elapsed());
+        let by = Staging::new(Some(staging.clone()));
+        let seed = move |pipeline: &Pipeline| (pipeline.seed(&plan, &by), plan);
+        // The plan is dropped last: then the cargo goes on.
+        let (laid, _plan) = self.desk.in_time(left, seed).await.ok().unzip();
+        self.say(reply::Kind::Release(Release { take_back: laid.is_none() }));
+        let gone = async { while self.said.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(LET_GO_MAX, gone).await;
+        let _ = spawn_blocking(move || remove_left(&staging)).await;
+        laid
     }
 
     /// The ticket is dropped where the client is gone: whoever waits takes over.
@@ -279,8 +311,9 @@ impl Desk {
         call: &Arc<Call>,
         client: Option<i32>,
         namespace: &Bytes,
-        leave: &Arc<Leave>,
+        staging: Staging,
     ) -> Begun {
+        let arrived = Instant::now();
         if *self.overdue.borrow() > 0 {
             return refused(call, DISK_HANGS);
         }
@@ -288,6 +321,7 @@ impl Desk {
         let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
         let left = STORE_OPENING_MAX.saturating_sub(self.begun.elapsed());
         let _ = tokio::time::timeout(left, store.wait_for(is_settled)).await;
+        let left = BEGIN_MAX.saturating_sub(arrived.elapsed());
         let owned = Arc::clone(call);
         // Where either is unknown, the client could not have met us through a socket file of
         // another namespace's.
@@ -295,11 +329,10 @@ impl Desk {
             let why = Bypass::new(Reason::ForeignNamespace, "");
             let stand_aside =
                 move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
-            return self.answer_in_time(call, leave, stand_aside).await;
+            return self.answer_in_time(call, left, stand_aside).await;
         }
-        let given = Arc::clone(leave);
-        let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, given);
-        let begun = self.answer_in_time(call, leave, begin).await;
+        let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, staging);
+        let begun = self.answer_in_time(call, left, begin).await;
         for cargo in self.pipeline.unattended() {
             tokio::spawn(Arc::clone(self).attend(cargo));
         }
@@ -338,22 +371,18 @@ impl Desk {
         let _ = self.in_time(PUBLISH_MAX, publish).await;
     }
 
-    /// An answer, or that there is none. Then nothing is laid down any more: whoever asked
-    /// compiles.
+    /// An answer, or that there is none. Then the client takes its staging directory away, so
+    /// nothing is laid down any more, and compiles.
     async fn answer_in_time(
         self: &Arc<Self>,
         call: &Call,
-        leave: &Arc<Leave>,
+        limit: Duration,
         work: impl FnOnce(&Pipeline) -> Begun + Send + 'static,
     ) -> Begun {
-        match self.in_time(BEGIN_MAX, work).await {
+        match self.in_time(limit, work).await {
             Ok(begun) => begun,
             Err(Absent::Panicked) => refused(call, "a bug in kache, which its log shows"),
-            Err(Absent::Late) => {
-                let leave = Arc::clone(leave);
-                let _ = spawn_blocking(move || leave.take_back()).await;
-                refused(call, DISK_HANGS)
-            }
+            Err(Absent::Late) => refused(call, DISK_HANGS),
         }
     }
 
@@ -383,6 +412,13 @@ impl Desk {
     async fn stuck(&self) {
         // It fails when the sender is gone, which is here.
         let _ = self.overdue.subscribe().wait_for(|overdue| *overdue > 0).await;
+    }
+}
+
+/// Removes a staging directory whose client is gone. Mostly the client has removed it.
+fn remove_left(staging: &Path) {
+    if std::fs::symlink_metadata(staging).is_ok() {
+        let _ = std::fs::remove_dir_all(staging);
     }
 }
 

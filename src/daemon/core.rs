@@ -14,7 +14,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kache_client::control::{self, Compile, Hello, Ran, Refused, Request, Stopping, Welcome, reply, request};
+use kache_client::control::{
+    self, Compile, Guarding, Hello, Ran, Refused, Request, Stopping, Welcome, reply, request,
+};
 use kache_client::is_older;
 
 use super::activity::ActivityCount;
@@ -115,6 +117,8 @@ pub enum Effect {
     Compile(ConnectionId, Box<Compile>),
     /// Its compiler has ended.
     Ran(ConnectionId, Box<Ran>),
+    /// Its guard holds a target directory, or does not.
+    Guarding(ConnectionId, Guarding),
     /// It is gone: nothing more comes of its call.
     Forget(ConnectionId),
     /// Listen no more, and tell all tasks to finish.
@@ -324,6 +328,7 @@ impl Core {
             Some(request::Kind::Stop(stop)) => self.asked_to_stop(now, id, &stop.if_older_than),
             Some(request::Kind::Compile(compile)) => self.called(id, compile),
             Some(request::Kind::Ran(ran)) => self.has_run(id, ran),
+            Some(request::Kind::Guarding(guarding)) => self.guards(id, guarding),
             Some(request::Kind::Fetch(fetch)) => vec![Effect::Fetch(id, fetch)],
             Some(request::Kind::Verify(verify)) => vec![Effect::Verify(id, Box::new(verify))],
             // It is good to know in a core dump, and nothing follows from it.
@@ -351,6 +356,13 @@ impl Core {
         match self.clients.get(&id) {
             Some(client) if client.has_called() => vec![Effect::Ran(id, Box::new(ran))],
             _ => self.dismiss(id, "nothing was to be run".to_owned()),
+        }
+    }
+
+    fn guards(&mut self, id: ConnectionId, guarding: Guarding) -> Vec<Effect> {
+        match self.clients.get(&id) {
+            Some(client) if client.has_called() => vec![Effect::Guarding(id, guarding)],
+            _ => self.dismiss(id, "nothing was to be guarded".to_owned()),
         }
     }
 

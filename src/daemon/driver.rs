@@ -27,6 +27,7 @@ use super::status::{self, Facts};
 use super::turning_away::TurningAway;
 use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
 use super::verifying::Verifying;
+use super::wire;
 use crate::lookup::Uploads;
 use crate::pipeline::{Pipeline, StoreSlot};
 
@@ -231,6 +232,9 @@ impl Running {
                 if !self.calls.hear(id, Word::Ran(*ran)) {
                     self.mailboxes.send(id, reply::Kind::Noted(Noted {}));
                 }
+            }
+            Effect::Guarding(id, guarding) => {
+                self.calls.hear(id, Word::Guarding(wire::place(&guarding.staging)));
             }
             Effect::Forget(id) => self.calls.forget(id),
             Effect::Drain => {

@@ -23,10 +23,11 @@ use super::{serving, verifying, wire};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
 use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
+use crate::restore::Staging;
 
 /// How long a call waits for a store that another process has open, each time. Others have it
 /// for some hundredths of a second.
-const STORE_WAIT_MAX: Duration = Duration::from_secs(5);
+const STORE_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// How long after somebody has waited in vain nobody waits: what holds a store for so long is
 /// no other call.
@@ -120,22 +121,26 @@ impl Engine for Embedded {
     fn ask(&mut self, compile: Compile) -> Option<reply::Kind> {
         let call = Arc::new(wire::call(&compile));
         let client = i32::try_from(std::process::id()).ok();
+        let staging = Staging::new(wire::place(&compile.staging));
         let begin = || {
             // A toolchain that nobody has looked at yet takes a second, for which nobody else is
             // to wait.
             self.pipeline.look_ahead(&call);
-            self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, Arc::default()))
+            self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, staging.clone()))
         };
         Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
             // Nobody stays who could look into a hit, or lay down what is asked for next.
-            Begun::Answer(reply) | Begun::Verify(reply, _) | Begun::Seed(reply, _) => wire::reply(reply),
+            Begun::Answer(reply) | Begun::Verify(reply, _) | Begun::Seed(reply, _) => {
+                wire::reply(reply, false)
+            }
             Begun::Run(run, ticket) => {
                 self.ticket = Some(ticket);
                 wire::run(run)
             }
             // One call has nobody to wait for.
             Begun::Wait(..) => {
-                wire::reply(pipeline::unrecorded(&call, Bypass::new(Reason::Trouble, "nobody compiles")))
+                let why = Bypass::new(Reason::Trouble, "nobody compiles");
+                wire::reply(pipeline::unrecorded(&call, why), false)
             }
         })
     }

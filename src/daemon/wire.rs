@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kache_client::control::{Compile, Done, PassOn, Ran, Replacement, Run, Said, reply, said};
+use kache_client::control::{Compile, Done, Guard, PassOn, Ran, Replacement, Run, Said, reply, said};
 
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::invocation::{Call, Environment, variable};
@@ -21,6 +21,11 @@ pub(super) fn call(compile: &Compile) -> Call {
         umask: compile.umask,
         stdin: compile.stdin.clone(),
     }
+}
+
+/// A place that is named; none by no bytes.
+pub(super) fn place(bytes: &Bytes) -> Option<PathBuf> {
+    (!bytes.is_empty()).then(|| PathBuf::from(text(bytes)))
 }
 
 pub(super) fn text(bytes: &Bytes) -> OsString {
@@ -56,17 +61,27 @@ fn piece(said: Said) -> Piece {
     Piece { stream, bytes: said.bytes }
 }
 
-/// The last word to a client.
-pub(super) fn reply(reply: Reply) -> reply::Kind {
+/// The last word to a client, and whether units are laid down for its cargo next.
+pub(super) fn reply(reply: Reply, seeds: bool) -> reply::Kind {
     match reply {
         Reply::Done { said, exit_code } => {
-            reply::Kind::Done(Done { said: said.into_iter().map(said_of).collect(), exit_code })
+            reply::Kind::Done(Done { said: said.into_iter().map(said_of).collect(), exit_code, seeds })
         }
         Reply::PassOn { argv, why } => reply::Kind::PassOn(PassOn {
             argv: argv.into_iter().map(bytes).collect(),
             reason: why.to_string(),
+            seeds,
         }),
     }
+}
+
+/// The target directory that a client is to guard.
+pub(super) fn guard(target_dir: PathBuf, profiles: Vec<PathBuf>) -> reply::Kind {
+    let path = |path: PathBuf| bytes(path.into_os_string());
+    reply::Kind::Guard(Guard {
+        target_dir: path(target_dir),
+        profiles: profiles.into_iter().map(path).collect(),
+    })
 }
 
 /// What a client is to run.

@@ -31,7 +31,7 @@ use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError, ResultOrigin, Uploads};
 use crate::observer::{Observer, Watching};
 use crate::progress;
-use crate::restore::{self, Leave};
+use crate::restore::{self, Staging};
 use crate::roles::Role;
 
 /// The file that what is known of files is kept in between two daemons.
@@ -92,8 +92,8 @@ impl Pipeline {
     }
 
     /// Begins a call of this process.
-    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, leave: Arc<Leave>) -> Begun {
-        let (client, seeding) = self.meet(client, &call, leave);
+    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, staging: Staging) -> Begun {
+        let (client, seeding) = self.meet(client, &call, staging);
         let begun = self.go_on(Pending { call, client, phases: Phases::begin() }, None);
         match (begun, seeding) {
             (Begun::Answer(reply), Some(seeding)) => Begun::Seed(reply, seeding),
@@ -261,8 +261,8 @@ impl Pipeline {
         event: &mut Event,
         result: &ActionResult,
     ) -> Result<Reply, restore::RestoreError> {
-        let (task, leave) = (&asked.prepared.task, &asked.client.leave);
-        let restored = restore::restore(task, result, store.files(), store.blobs(), leave);
+        let (task, staging) = (&asked.prepared.task, &asked.client.staging);
+        let restored = restore::restore(task, result, store.files(), store.blobs(), staging);
         asked.phases.end(Phase::Restore);
         let restored = restored?;
         for file in &restored.placed {

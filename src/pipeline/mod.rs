@@ -32,7 +32,7 @@ pub use finish::Publishing;
 pub use flights::{Follower, Landing};
 pub use pending::{Client, Pending, Ticket};
 pub use rerun::{Rerun, Rerunning, Skipped, Verdict};
-pub use seeding::Seeding;
+pub use seeding::{Plan, Seeding};
 pub use sessions::{SEEDING_MAX, Session};
 pub use slot::StoreSlot;
 pub use verify::{VERIFY_DIRECTORY, Verification};

@@ -13,7 +13,7 @@ use crate::config::CompileSettings;
 use crate::events::Event;
 use crate::invocation::Call;
 use crate::observer::Watching;
-use crate::restore::Leave;
+use crate::restore::Staging;
 
 /// The name of a flight: the query's digest.
 pub(super) type FlightKey = String;
@@ -29,8 +29,8 @@ pub struct Client {
     pub(super) pid: Option<i32>,
     /// The cargo that started it.
     pub(super) session: Option<Arc<Session>>,
-    /// Its leave to get files, which is taken back when it gets them too late.
-    pub(super) leave: Arc<Leave>,
+    /// The directory by way of which files are laid down for it.
+    pub(super) staging: Staging,
 }
 
 /// A call that waits for another one's compile. Its inputs are looked at again afterwards:

@@ -7,9 +7,8 @@
 //! a unit that is found fresh is one that a call would have answered with the same files.
 
 use std::collections::HashSet;
-use std::fs;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -23,12 +22,12 @@ use super::pending::Client;
 use super::phases::Phases;
 use super::sessions::{Noted, Session};
 use super::verify::Verification;
-use crate::cargo::{Fingerprint, TargetDir};
+use crate::cargo::Fingerprint;
 use crate::config::CompileSettings;
 use crate::events::{Outcome, Phase, SEEDED};
 use crate::invocation::{Call, Environment};
 use crate::lookup::Found;
-use crate::restore::{Leave, RestoreError};
+use crate::restore::Staging;
 use crate::roles::{Role, Root, Roots};
 use crate::seeds::{self, Portable, Seed, Seeds};
 
@@ -48,22 +47,37 @@ pub struct Seeding {
     session: Arc<Session>,
     /// Its first question.
     call: Arc<Call>,
-    leave: Arc<Leave>,
 }
 
 impl Seeding {
-    fn new(session: Arc<Session>, call: Arc<Call>) -> Seeding {
-        Seeding { session, call, leave: Arc::default() }
+    /// What ends it from outside when time is up, whatever it waits for.
+    pub fn ending(&self) -> impl FnOnce() + Send + use<> {
+        let session = Arc::clone(&self.session);
+        move || session.end_seeding()
+    }
+}
+
+/// What is to be laid down, and where.
+#[derive(Debug)]
+pub struct Plan {
+    seeding: Box<Seeding>,
+    set: Seeds,
+    target_dir: PathBuf,
+    roots: Roots,
+}
+
+impl Plan {
+    /// The target directory.
+    pub fn target_dir(&self) -> &Path {
+        &self.target_dir
     }
 
-    /// What ends it from outside when time is up, whatever it waits for. Of units that were laid
-    /// down, nothing stays: which of them are whole, nobody may be there to say.
-    pub fn ending(&self) -> impl FnOnce() + Send + use<> {
-        let (session, leave) = (Arc::clone(&self.session), Arc::clone(&self.leave));
-        move || {
-            leave.take_back();
-            session.end_seeding();
-        }
+    /// The directories of profiles in it, relative to it.
+    pub fn profiles(&self) -> Vec<PathBuf> {
+        let mut profiles: Vec<PathBuf> = self.set.iter().map(|seed| seed.unit.profile.clone()).collect();
+        profiles.sort_unstable();
+        profiles.dedup();
+        profiles
     }
 }
 
@@ -79,15 +93,15 @@ impl Pipeline {
         &self,
         client: Option<i32>,
         call: &Arc<Call>,
-        leave: Arc<Leave>,
+        staging: Staging,
     ) -> (Client, Option<Box<Seeding>>) {
         let session = client.and_then(|pid| self.sessions.of(pid));
         let begins = session.as_ref().is_some_and(|session| session.hear(call));
         let seeding = session
             .as_ref()
             .filter(|_| begins)
-            .map(|session| Seeding::new(Arc::clone(session), Arc::clone(call)));
-        (Client { pid: client, session, leave }, seeding.map(Box::new))
+            .map(|session| Box::new(Seeding { session: Arc::clone(session), call: Arc::clone(call) }));
+        (Client { pid: client, session, staging }, seeding)
     }
 
     /// Cargos whose end nobody waits for yet.
@@ -124,14 +138,38 @@ impl Pipeline {
         self.keep_records();
     }
 
-    /// Lays down what there is for this cargo. Of what was laid down, some is to be made once
-    /// more and compared, as of all hits.
-    pub fn seed(&self, seeding: &Seeding) -> Vec<Verification> {
-        let laid = self.lay_down(seeding);
-        laid.unwrap_or_else(|error| {
-            tracing::warn!("failed to lay down what cargo would ask for: {error:#}");
-            Vec::new()
+    /// What there is for this cargo; `None` where there is nothing, or where that cannot be told.
+    pub fn plan(&self, seeding: Box<Seeding>) -> Option<Plan> {
+        let plan = self.try_plan(seeding);
+        plan.unwrap_or_else(|error| {
+            tracing::warn!("failed to find what cargo would ask for: {error:#}");
+            None
         })
+    }
+
+    fn try_plan(&self, seeding: Box<Seeding>) -> anyhow::Result<Option<Plan>> {
+        let Seeding { session, call } = &*seeding;
+        let Some(asked) = session.asked() else { return Ok(None) };
+        let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
+        let (true, Ok(store)) = (is_wanted, self.store()) else { return Ok(None) };
+        let workspace = &call.cwd;
+        let Some(name) = asked.key(workspace) else { return Ok(None) };
+        // One that has just ended may be what it wants. Its calls would wait for the same.
+        self.keep_records_once_stored(|session| session.set().as_ref() == Some(&name));
+        let Some(set) = seeds::load(store.actions(), &name)? else { return Ok(None) };
+        let target_dir = asked.target_dir(workspace);
+        let roots = roots(workspace, &target_dir, asked.home());
+        Ok(Some(Plan { seeding, set, target_dir, roots }))
+    }
+
+    /// Lays it down by way of a staging directory in the target directory. Of what was laid down,
+    /// some is to be made once more and compared, as of all hits.
+    pub fn seed(&self, plan: &Plan, staging: &Staging) -> Vec<Verification> {
+        let Ok(store) = self.store() else { return Vec::new() };
+        let session = &plan.seeding.session;
+        session.expect_another(plan.set.asks_again);
+        let client = Client { pid: None, session: Some(Arc::clone(session)), staging: staging.clone() };
+        self.lay_down_all(plan, &store, &client)
     }
 
     /// Hashes anew, while nobody waits for it, what cargo's second names have put into doubt.
@@ -172,46 +210,18 @@ impl Pipeline {
         Ok(())
     }
 
-    fn lay_down(&self, seeding: &Seeding) -> anyhow::Result<Vec<Verification>> {
-        let Seeding { session, call, leave } = seeding;
-        let nothing = Ok(Vec::new());
-        let Some(asked) = session.asked() else { return nothing };
-        let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
-        let (true, Ok(store)) = (is_wanted, self.store()) else { return nothing };
-        let workspace = &call.cwd;
-        let Some(name) = asked.key(workspace) else { return nothing };
-        // One that has just ended may be what it wants. Its calls would wait for the same.
-        self.keep_records_once_stored(|session| session.set().as_ref() == Some(&name));
-        let Some(set) = seeds::load(store.actions(), &name)? else { return nothing };
-        let target_dir = asked.target_dir(workspace);
-        let mut profiles: Vec<&Path> = set.iter().map(|seed| &*seed.unit.profile).collect();
-        profiles.sort_unstable();
-        profiles.dedup();
-        let Some(held) = TargetDir::hold(&target_dir, profiles)? else { return nothing };
-        session.hold(held, set.asks_again);
-        let roots = roots(workspace, &target_dir, asked.home());
-        let client = Client { pid: None, session: Some(Arc::clone(session)), leave: Arc::clone(leave) };
-        Ok(self.lay_down_all(&set, &store, &client, &roots, (&target_dir, call)))
-    }
-
-    fn lay_down_all(
-        &self,
-        set: &Seeds,
-        store: &Store,
-        client: &Client,
-        roots: &Roots,
-        (target_dir, question): (&Path, &Call),
-    ) -> Vec<Verification> {
+    fn lay_down_all(&self, plan: &Plan, store: &Store, client: &Client) -> Vec<Verification> {
+        let Plan { seeding, set, target_dir, roots } = plan;
         let (laid, useless) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let to_verify = Mutex::new(Vec::new());
         let seeds: Vec<&Seed> = set.iter().collect();
         let threads = thread::available_parallelism().map_or(NonZeroUsize::MIN, |many| many.min(THREADS_MAX));
         in_order(&set.dependencies(), threads, |place| {
-            if useless.load(Ordering::Relaxed) >= USELESS_MAX {
+            if useless.load(Ordering::Relaxed) >= USELESS_MAX || client.staging.is_gone() {
                 return;
             }
             let seed = seeds[place];
-            let call = seed.call.call(question, roots).map(Arc::new);
+            let call = seed.call.call(&seeding.call, roots).map(Arc::new);
             let done = call.and_then(|call| self.lay_down_one(seed, call, store, client, target_dir));
             if let Some((settings, verification)) = done {
                 laid.fetch_add(1, Ordering::Relaxed);
@@ -248,16 +258,14 @@ impl Pipeline {
         event.action = action.hash.to_hex();
         SEEDED.clone_into(&mut event.reason);
         let out_dir = asked.call.cwd.join(asked.prepared.rustc.out_dir.as_deref()?);
-        fs::create_dir_all(out_dir).ok()?;
+        let (staging, umask) = (&client.staging, asked.call.umask);
+        staging.make_dirs(&out_dir, umask).ok()?;
         self.hit(store, &mut asked, &mut event, &result).ok()?;
         // Without it, cargo takes the unit for one that is to be built.
-        let Seed { fingerprint, unit, .. } = seed;
-        let place = fingerprint.place(target_dir, unit)?;
-        let lay = || {
-            let written = fingerprint.write(target_dir, unit);
-            written.map_err(|source| RestoreError::Io { path: place.clone(), source })
-        };
-        client.leave.lay(&place, lay).ok()?;
+        let record = seed.unit.directory(target_dir);
+        staging.announce(std::slice::from_ref(&record)).ok()?;
+        staging.make_dirs(record.parent()?, umask).ok()?;
+        staging.fill_dir(&record, umask, |directory| seed.fingerprint.write(directory)).ok()?;
         let Asked { call, settings, prepared, .. } = asked;
         Some((settings, Verification { call, prepared, action, result }))
     }

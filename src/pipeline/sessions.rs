@@ -14,7 +14,7 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash};
 
 use crate::action::{Origin, OutputKind, Task};
-use crate::cargo::{Process, TargetDir, Unit, parent_of};
+use crate::cargo::{Process, Unit, parent_of};
 use crate::compile::KnownFile;
 use crate::invocation::Call;
 use crate::restore::dates::place_of;
@@ -26,10 +26,11 @@ use super::prepare::Prepared;
 
 /// How long a cargo is held up at most by what is laid down for it. Units take as long each as
 /// if it had called for them.
-pub const SEEDING_MAX: Duration = Duration::from_secs(2);
+pub const SEEDING_MAX: Duration = Duration::from_millis(1_700);
 
-/// The same where not even that ends, which it does from outside.
-const HELD_UP_MAX: Duration = Duration::from_secs(4);
+/// The same where not even that ends, which it does from outside: less than a call may take to be
+/// answered.
+const HELD_UP_MAX: Duration = Duration::from_millis(2_600);
 
 /// More units of one cargo are not kept in mind.
 const NOTED_MAX: usize = 10_000;
@@ -144,9 +145,6 @@ pub struct Session {
 struct State {
     workspace: Option<PathBuf>,
     stage: Stage,
-    /// Held while cargo is given something. A cargo that waits for it says so, and waits as
-    /// long as it takes: so it is let go of when time is up, whatever hangs.
-    held: Option<TargetDir>,
     has_asked_properties: bool,
     asks_again: bool,
     /// How many results are on their way into the store.
@@ -272,13 +270,11 @@ impl Session {
         false
     }
 
-    /// Its target directory is held until seeding is over. Whether another question will follow
+    /// Units are laid down from now on, until seeding is over. Whether another question will follow
     /// that about properties, which then need not wait.
-    pub(super) fn hold(&self, target_dir: TargetDir, asks_another: bool) {
-        let mut state = lock(&self.state);
-        if let Stage::Seeding { asks_again } = &mut state.stage {
+    pub(super) fn expect_another(&self, asks_another: bool) {
+        if let Stage::Seeding { asks_again } = &mut lock(&self.state).stage {
             *asks_again = asks_another;
-            state.held = Some(target_dir);
         }
         self.changed.notify_all();
     }
@@ -293,7 +289,6 @@ impl Session {
     pub(super) fn end_seeding(&self) {
         let mut state = lock(&self.state);
         state.stage = Stage::Over;
-        state.held = None;
         self.changed.notify_all();
     }
 
@@ -386,7 +381,7 @@ mod tests {
 
     /// Something that the system shows as `cargo build`, as long as nobody reads what it says.
     struct Cargo {
-        dir: tempfile::TempDir,
+        _dir: tempfile::TempDir,
         process: Child,
     }
 
@@ -398,7 +393,7 @@ mod tests {
             let mut command = Command::new(&cargo);
             command.arg("build").current_dir(dir.path()).env("HOME", dir.path());
             let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-            let cargo = Cargo { dir, process };
+            let cargo = Cargo { _dir: dir, process };
             // It has its name before it has its words.
             while cargo.seen().environment().is_none() {
                 thread::yield_now();
@@ -414,12 +409,8 @@ mod tests {
         fn begun(&self, asks_again: bool) -> Session {
             let session = Session::new(self.seen());
             assert!(session.hear(&version()), "it begins with the first question");
-            session.hold(self.target_dir().unwrap(), asks_again);
+            session.expect_another(asks_again);
             session
-        }
-
-        fn target_dir(&self) -> Option<TargetDir> {
-            TargetDir::hold(&self.dir.path().join("target"), [Path::new("debug")]).unwrap()
         }
     }
 
@@ -475,11 +466,10 @@ mod tests {
                 session.end_seeding();
                 assert_eq!(waiting.join().unwrap(), (false, false));
             });
-            assert!(cargo.target_dir().is_some(), "it is let go of");
         }
         let session = cargo.begun(true);
         assert!(!session.hear(&properties()), "another question will follow");
-        assert!(session.is_seeding() && cargo.target_dir().is_none());
+        assert!(session.is_seeding());
     }
 
     #[test]
@@ -489,7 +479,6 @@ mod tests {
         let begun = Instant::now();
         assert!(!session.hear(&version()));
         assert!(begun.elapsed() >= HELD_UP_MAX && !session.is_seeding());
-        assert!(cargo.target_dir().is_some(), "nor does it wait for the lock");
     }
 
     #[test]

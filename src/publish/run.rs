@@ -347,7 +347,7 @@ impl<'a> Publisher<'a> {
 
     /// Stores the outputs' bytes, and dates those that the store and this checkout share.
     fn ingest(&self, made: &[Made<'_>], dep_info: Option<&DepInfo>) -> Result<Ingested, Stop> {
-        let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild);
+        let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild, None);
         let Ingested { mut files, mut outputs } = Ingested::default();
         for made in made {
             let (digest, seen) = match (made.output.kind, dep_info) {

@@ -19,7 +19,7 @@ use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output,
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
-use crate::restore::{Leave, RestoreError, Restored, restore};
+use crate::restore::{RestoreError, Restored, Staging, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -252,16 +252,25 @@ impl Checkout<'_> {
     }
 
     pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {
-        self.restore_by(&Leave::default())
-    }
-
-    pub(crate) fn restore_by(&self, leave: &Leave) -> Result<Restored, RestoreError> {
         let Found::Hit { result, .. } = self.find() else { panic!("there is no result") };
-        self.lay_down(&result, leave)
+        self.lay_down(&result)
     }
 
-    pub(crate) fn lay_down(&self, result: &ActionResult, leave: &Leave) -> Result<Restored, RestoreError> {
-        restore(&self.task(), result, self.house.store.files(), self.house.store.blobs(), leave)
+    /// As for a client that keeps what is laid down.
+    pub(crate) fn lay_down(&self, result: &ActionResult) -> Result<Restored, RestoreError> {
+        let dir = self.deps().join(".kache-staging");
+        fs::create_dir(&dir).unwrap();
+        let restored = self.lay_down_by(result, &Staging::new(Some(dir.clone())));
+        fs::remove_dir_all(dir).unwrap();
+        restored
+    }
+
+    pub(crate) fn lay_down_by(
+        &self,
+        result: &ActionResult,
+        staging: &Staging,
+    ) -> Result<Restored, RestoreError> {
+        restore(&self.task(), result, self.house.store.files(), self.house.store.blobs(), staging)
     }
 }
 

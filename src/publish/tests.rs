@@ -17,7 +17,7 @@ use crate::compile::{Captured, Exit, KnownFile, Piece, Stream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
 use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
-use crate::restore::{Leave, RestoreError};
+use crate::restore::{RestoreError, Staging};
 use crate::roles::{Role, RolePath};
 
 const ONE_DATE: i64 = CONSTANT_DATE_S as i64;
@@ -482,16 +482,29 @@ fn rst_05_a_restore_that_comes_too_late_touches_nothing() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
-    let leave = Leave::default();
-    b.restore_by(&leave).unwrap();
-    let lying = || fs::read_dir(b.deps()).unwrap().count();
-    assert!(lying() > 0);
-    leave.take_back();
-    assert_eq!(lying(), 0, "what was laid down is gone");
+    let Found::Hit { result, .. } = b.find() else { panic!("it was stored") };
+    let dir = b.deps().join(".kache-staging");
+    let staging = Staging::new(Some(dir.clone()));
+    fs::create_dir(&dir).unwrap();
+    b.lay_down_by(&result, &staging).unwrap();
+    // What the client removes when it goes on alone is listed.
+    let listed = fs::read_to_string(dir.join("outputs")).unwrap();
+    let mut listed: Vec<&str> = listed.split_terminator('\0').collect();
+    listed.sort_unstable();
+    let laid = fs::read_dir(b.deps()).unwrap().map(|entry| entry.unwrap().path());
+    let mut laid: Vec<_> = laid.filter(|path| *path != dir).collect();
+    laid.sort_unstable();
+    assert_eq!(laid.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), listed);
+    fs::remove_dir_all(&dir).unwrap();
+    for path in laid {
+        fs::remove_file(path).unwrap();
+    }
     let made = b.deps().join("libseed.rlib");
     fs::File::create(&made).unwrap();
-    assert!(matches!(b.restore_by(&leave), Err(RestoreError::TooLate)));
-    assert_eq!((lying(), made.exists()), (1, true));
+    assert!(matches!(b.lay_down_by(&result, &staging), Err(RestoreError::TooLate)));
+    let lying = fs::read_dir(b.deps()).unwrap().count();
+    assert_eq!((lying, fs::read(made).unwrap().len()), (1, 0));
+    assert!(matches!(b.lay_down_by(&result, &Staging::default()), Err(RestoreError::NoStaging)));
 }
 
 #[test]
@@ -504,7 +517,7 @@ fn rst_05_a_restore_is_all_or_nothing() {
         let left: Vec<_> = fs::read_dir(b.deps()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [] as [std::path::PathBuf; 0]);
     };
-    let lay = |result: &ActionResult| b.lay_down(result, &Leave::default());
+    let lay = |result: &ActionResult| b.lay_down(result);
 
     // The last blob is gone.
     let mut gone = result.clone();

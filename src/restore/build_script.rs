@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::dates::{has_constant_date, set_constant_date};
+use super::staging::Staging;
 use crate::action::Task;
 use crate::roles::Role;
 
@@ -19,12 +20,12 @@ use crate::roles::Role;
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// Gives `output` the constant date, if it may have it. Whether it has it now.
-pub(super) fn date(task: &Task, output: &Path) -> bool {
+pub(super) fn date(task: &Task, output: &Path, staging: Option<&Staging>) -> bool {
     let output = task.cwd.join(output);
     let (Some(cargo), Some(text)) = (task.roots.dir(Role::Cargo), read(&output)) else { return false };
     let is_datable = text.split(|&byte| byte == b'\n').all(|line| is_harmless(line, cargo))
         && executable_is_dated(task, &output);
-    is_datable && (has_constant_date(&output) == Some(true) || set_constant_date(&output).is_ok())
+    is_datable && (has_constant_date(&output) == Some(true) || set_constant_date(&output, staging).is_ok())
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {

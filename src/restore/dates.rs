@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use kache_cas::{Link, LocalFiles, Placing, Sharing};
 
 use super::build_script;
+use super::staging::Staging;
 use crate::action::{Origin, Output, OutputKind, Task};
 
 /// The one date, in seconds since the Unix epoch: in September 2001, before any compile.
@@ -46,15 +47,18 @@ pub enum Dating {
     Everything,
 }
 
-/// Decides, and dates the build script's `output` where that is part of it.
-pub fn decide(task: &Task, files: &dyn LocalFiles, is_rebuild: bool) -> Dating {
+/// Decides, and dates the build script's `output` where that is part of it: by way of the client's
+/// staging directory, where files are laid down for a client.
+pub fn decide(task: &Task, files: &dyn LocalFiles, is_rebuild: bool, staging: Option<&Staging>) -> Dating {
     let Some(directory) = output_directory(task) else { return Dating::Own };
+    let directory = staging.map_or(Ok(&*directory), Staging::dir);
     // Trouble with telling is no trouble: what is a checkout's own is right everywhere.
-    if !matches!(files.shares(&directory), Ok(Link::Hardlink)) {
+    let shared = directory.ok().map(|directory| files.shares(directory));
+    if !matches!(shared, Some(Ok(Link::Hardlink))) {
         return Dating::Own;
     }
     let has = |kind| task.outputs.iter().any(|output| output.kind == kind);
-    if task.origin == Origin::Immutable && !is_rebuild && is_one_date_possible(task) {
+    if task.origin == Origin::Immutable && !is_rebuild && is_one_date_possible(task, staging) {
         return Dating::Everything;
     }
     if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { Dating::Own }
@@ -81,7 +85,7 @@ fn output_directory(task: &Task) -> Option<PathBuf> {
     place_of(task, first).parent().map(Path::to_owned)
 }
 
-fn is_one_date_possible(task: &Task) -> bool {
+fn is_one_date_possible(task: &Task, staging: Option<&Staging>) -> bool {
     let kinds = || task.outputs.iter().map(|output| output.kind);
     let is_known = |kind| {
         matches!(
@@ -100,7 +104,7 @@ fn is_one_date_possible(task: &Task) -> bool {
     kinds().all(is_known)
         && kinds().any(is_linked)
         && task.depends_on.iter().all(|path| is_dated(&task.cwd.join(path)))
-        && task.build_script_output.as_ref().is_none_or(|output| build_script::date(task, output))
+        && task.build_script_output.as_ref().is_none_or(|output| build_script::date(task, output, staging))
 }
 
 /// Whether a dependency bears the constant date: the file itself, and the metadata beside a
@@ -118,12 +122,15 @@ pub(super) fn has_constant_date(path: &Path) -> Option<bool> {
 }
 
 /// Gives a file the constant date.
-pub(super) fn set_constant_date(path: &Path) -> io::Result<()> {
+pub(super) fn set_constant_date(path: &Path, staging: Option<&Staging>) -> io::Result<()> {
+    if let Some(staging) = staging {
+        return staging.set_date(path, constant_date());
+    }
     File::open(path)?.set_times(FileTimes::new().set_modified(constant_date()))
 }
 
 /// Gives a file the mode and date that it is to be shared with.
-pub fn dress(path: &Path, placing: &Placing) -> io::Result<()> {
+pub fn dress(path: &Path, placing: &Placing<'_>) -> io::Result<()> {
     let file = File::open(path)?;
     if let Some(modified) = placing.modified {
         file.set_times(FileTimes::new().set_modified(modified))?;
@@ -134,7 +141,7 @@ pub fn dress(path: &Path, placing: &Placing) -> io::Result<()> {
 /// How one output is laid down. The mode is what the compiler would have given under the
 /// caller's umask (RST-04), but for shared libraries of crates, which nobody writes to: they
 /// are read-only, so that nobody does.
-pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing {
+pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing<'static> {
     let mode = if output.kind.is_executable() { 0o777 } else { 0o666 } & !task.umask;
     let sharing = match (dating, output.kind) {
         // Compilers write it in place.
@@ -144,8 +151,8 @@ pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing {
         _ => Sharing::Exclusive,
     };
     if sharing != Sharing::Hardlink {
-        return Placing { mode, modified: None, sharing };
+        return Placing { mode, modified: None, sharing, drafts: None };
     }
     let mode = if output.kind == OutputKind::Rlib { mode & !0o222 } else { mode };
-    Placing { mode, modified: Some(constant_date()), sharing }
+    Placing { mode, modified: Some(constant_date()), sharing, drafts: None }
 }

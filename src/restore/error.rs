@@ -20,9 +20,12 @@ pub enum RestoreError {
         /// Which.
         digest: Digest,
     },
-    /// Whoever asked has gone on without.
+    /// The client has gone on without it.
     #[error("it took too long")]
     TooLate,
+    /// The client could make no staging directory beside the outputs.
+    #[error("nothing can be laid down where the outputs belong")]
+    NoStaging,
     /// The result names a file that this call did not ask for (NET-02).
     #[error("the result has an output `{path}` that was not asked for")]
     Unexpected {

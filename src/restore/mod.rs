@@ -4,14 +4,14 @@ mod build_script;
 pub mod dates;
 pub mod dep_info;
 mod error;
-mod leave;
 pub mod messages;
 pub mod paths;
 mod run;
+mod staging;
 mod write_file;
 
 pub use dates::is_rebuild;
 pub use error::RestoreError;
-pub use leave::Leave;
 pub use run::{Restored, restore};
+pub use staging::Staging;
 pub use write_file::write_file;

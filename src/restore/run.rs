@@ -10,15 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention};
+use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention, Placing};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
 use super::dates::{self, Dating, place_of};
 use super::dep_info::DepInfo;
 use super::error::RestoreError;
-use super::leave::Leave;
-use super::write_file::write_file;
+use super::staging::Staging;
 use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
 use crate::compile::{KnownFile, Piece, Stream};
@@ -50,7 +49,23 @@ pub fn restore(
     result: &ActionResult,
     files: &dyn LocalFiles,
     blobs: &dyn BlobStore,
-    leave: &Leave,
+    staging: &Staging,
+) -> Result<Restored, RestoreError> {
+    let restored = lay_down(task, result, files, blobs, staging);
+    // Whatever went wrong then went wrong because the client has taken its directory away.
+    restored.map_err(|error| match error {
+        RestoreError::NoStaging => RestoreError::NoStaging,
+        _ if staging.dir().is_ok() && staging.is_gone() => RestoreError::TooLate,
+        error => error,
+    })
+}
+
+fn lay_down(
+    task: &Task,
+    result: &ActionResult,
+    files: &dyn LocalFiles,
+    blobs: &dyn BlobStore,
+    staging: &Staging,
 ) -> Result<Restored, RestoreError> {
     let mut plan = plan(task, result)?;
     // A stable sort: what the metadata overtakes keeps its order.
@@ -60,9 +75,21 @@ pub fn restore(
     let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
         .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))
         .collect::<Result<_, RestoreError>>()?;
-    let dating = dates::decide(task, files, dates::is_rebuild(task));
-    let mut laid =
-        Laid { task, files, leave, dating, undo: Vec::new(), bytes: 0, shared_bytes: 0, placed: Vec::new() };
+    let mut laid = Laid {
+        task,
+        files,
+        staging,
+        dating: Dating::Own,
+        undo: Vec::new(),
+        bytes: 0,
+        shared_bytes: 0,
+        placed: Vec::new(),
+    };
+    if !plan.is_empty() {
+        let outputs: Vec<PathBuf> = plan.iter().map(|(output, _)| place_of(task, output)).collect();
+        staging.announce(&outputs)?;
+        laid.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging));
+    }
     for (output, digest) in &plan {
         if output.kind != OutputKind::DepInfo {
             laid.place(output, digest)?;
@@ -162,7 +189,7 @@ fn compile_time(result: &ActionResult) -> Duration {
 struct Laid<'a> {
     task: &'a Task,
     files: &'a dyn LocalFiles,
-    leave: &'a Leave,
+    staging: &'a Staging,
     dating: Dating,
     undo: Vec<PathBuf>,
     bytes: u64,
@@ -173,9 +200,10 @@ struct Laid<'a> {
 impl Laid<'_> {
     fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
-        let placing = dates::placing(self.task, output, self.dating);
-        let lay = || self.files.place(digest, &path, &placing)?.ok_or(RestoreError::Gone { digest: *digest });
-        let Linked { link, seen } = self.leave.lay(&path, lay)?;
+        let drafts = Some(self.staging.dir()?);
+        let placing = Placing { drafts, ..dates::placing(self.task, output, self.dating) };
+        let linked = self.files.place(digest, &path, &placing)?;
+        let Linked { link, seen } = linked.ok_or(RestoreError::Gone { digest: *digest })?;
         self.undo.push(path.clone());
         self.placed.push(KnownFile { path, digest: *digest, seen });
         self.bytes += digest.size_bytes;
@@ -188,10 +216,7 @@ impl Laid<'_> {
     fn write(&mut self, output: &Output, text: &[u8]) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
         let mode = dates::placing(self.task, output, self.dating).mode;
-        let lay = || {
-            write_file(&path, text, mode).map_err(|source| RestoreError::Io { path: path.clone(), source })
-        };
-        self.leave.lay(&path, lay)?;
+        self.staging.write(&path, text, mode)?;
         self.undo.push(path);
         self.bytes += text.len() as u64;
         Ok(())
@@ -213,7 +238,7 @@ impl Laid<'_> {
 impl Drop for Laid<'_> {
     fn drop(&mut self) {
         if !self.undo.is_empty() {
-            self.leave.undo(&self.undo);
+            self.staging.undo(&self.undo);
         }
     }
 }

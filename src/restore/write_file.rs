@@ -12,14 +12,19 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let draft = path.with_file_name(format!(".kache-{}-text-{number}", std::process::id()));
+    write_file_by(&draft, path, bytes, mode)
+}
+
+/// The same by way of this draft.
+pub(super) fn write_file_by(draft: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
-        fs::rename(&draft, path)
+        fs::rename(draft, path)
     };
     write().inspect_err(|_| {
         // The draft is ours alone; that it may not exist is no trouble.
-        let _ = fs::remove_file(&draft);
+        let _ = fs::remove_file(draft);
     })
 }

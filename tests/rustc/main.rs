@@ -35,6 +35,7 @@ mod running;
 mod seeding;
 mod served;
 mod settings;
+mod stalls;
 mod step;
 mod texts;
 mod toolchain;

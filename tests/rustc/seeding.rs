@@ -16,11 +16,11 @@ const SEEDED: [&str; 4] = ["buds", "build_script_build", "regpm", "spell"];
 const MAIN: &str =
     r#"fn main() { println!("{} twig={} loud={}", buds::buds(), twig::twig(), cfg!(feature = "loud")); }"#;
 
-const PRINTS: &str = "spell=none buds=none checked=true count=1 twig=49 loud=false";
+pub(crate) const PRINTS: &str = "spell=none buds=none checked=true count=1 twig=49 loud=false";
 
 /// A program of two packages, one of which stands on the run of a build script. It is locked,
 /// as what lies in a repository is.
-fn garden(home: &Home, name: &str) -> Tree {
+pub(crate) fn garden(home: &Home, name: &str) -> Tree {
     static LOCK: OnceLock<String> = OnceLock::new();
     let tree = home.tree(name);
     tree.write_all(&[

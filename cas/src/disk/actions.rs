@@ -134,7 +134,12 @@ impl LocalFiles for DiskStore {
         self.inner.ingest_file(path, function, sharing)
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
+    fn place(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Linked>, StoreError> {
         self.inner.place_blob(digest, path, placing)
     }
 

@@ -1,6 +1,7 @@
 //! Files that leave the store for a place on this machine.
 //!
-//! A file is made beside its destination, with its mode and its date, and renamed over it:
+//! A file is made beside its destination, or where the caller says, with its mode and its date,
+//! and renamed over it:
 //! whoever looks sees the old one or the new one, whole. Where the inode is to be the
 //! store's own, mode and date are too, and must fit; the blob is marked as shared before
 //! it is, so that a crash in between only costs a hash.
@@ -38,7 +39,8 @@ const PERMISSIONS: u32 = 0o7777;
 /// empty file has nothing to share.
 const PROBE_BYTES: usize = 4096;
 
-/// A file beside its destination, which goes with this value unless it was renamed.
+/// A file beside its destination, or in the directory for drafts, which goes with this value unless
+/// it was renamed.
 struct Sibling {
     path: PathBuf,
 }
@@ -46,6 +48,13 @@ struct Sibling {
 impl Sibling {
     fn of(destination: &Path) -> Sibling {
         Sibling { path: sibling(destination) }
+    }
+
+    fn for_placing(destination: &Path, placing: &Placing<'_>) -> Sibling {
+        match (placing.drafts, destination.file_name()) {
+            (Some(drafts), Some(name)) => Sibling::of(&drafts.join(name)),
+            _ => Sibling::of(destination),
+        }
     }
 
     fn create(&self) -> Result<File, StoreError> {
@@ -60,7 +69,12 @@ impl Sibling {
 
     /// Gives a file of ours its mode and date, and the destination's name.
     /// How it looks afterwards is `None` if somebody has written to it by then.
-    fn finish(self, file: &File, destination: &Path, placing: &Placing) -> Result<Option<Seen>, StoreError> {
+    fn finish(
+        self,
+        file: &File,
+        destination: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Seen>, StoreError> {
         dress(file, placing)
             .map_err(|error| StoreError::io("set the mode and date of", &self.path, error))?;
         let before = look(file, &self.path)?;
@@ -87,7 +101,7 @@ impl Inner {
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing,
+        placing: &Placing<'_>,
     ) -> Result<Option<Linked>, StoreError> {
         if digest.size_bytes <= INLINE_BYTES_MAX {
             let content = self.open_blob(digest, Mention::Use)?;
@@ -142,12 +156,12 @@ impl Inner {
         pair: Pair,
         file: &File,
         path: &Path,
-        placing: &Placing,
+        placing: &Placing<'_>,
     ) -> Result<Option<Linked>, StoreError> {
         if !self.pairs.may_reflink(pair) {
             return Ok(None);
         }
-        let sibling = Sibling::of(path);
+        let sibling = Sibling::for_placing(path, placing);
         let copy = sibling.create()?;
         if !self.pairs.reflink(pair, file, &copy) {
             return Ok(None);
@@ -162,9 +176,9 @@ impl Inner {
         file: &File,
         before: &Metadata,
         path: &Path,
-        placing: &Placing,
+        placing: &Placing<'_>,
     ) -> Result<Option<Seen>, StoreError> {
-        let sibling = Sibling::of(path);
+        let sibling = Sibling::for_placing(path, placing);
         let target = sibling.create()?;
         copy(file, &target).map_err(|error| StoreError::io("copy to", &sibling.path, error))?;
         let after = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
@@ -185,7 +199,7 @@ impl Inner {
         blake3: Hash,
         digest: &Digest,
         path: &Path,
-        placing: &Placing,
+        placing: &Placing<'_>,
     ) -> Result<Option<Linked>, StoreError> {
         let _lock = self.locks.enter(blake3);
         let file = match self.examine_locked(blake3)? {
@@ -203,7 +217,7 @@ impl Inner {
         }
         let Some(record) = self.record(&blake3)? else { return Ok(None) };
         self.mark_shared(blake3, &record, &before)?;
-        let sibling = Sibling::of(path);
+        let sibling = Sibling::for_placing(path, placing);
         let linked = self.pairs.hardlink(pair, &source, &sibling.path);
         if !linked.map_err(|error| StoreError::io("link", &source, error))? {
             return Ok(None);
@@ -232,8 +246,8 @@ impl Inner {
     }
 }
 
-fn place_small(content: &Content, path: &Path, placing: &Placing) -> Result<Linked, StoreError> {
-    let sibling = Sibling::of(path);
+fn place_small(content: &Content, path: &Path, placing: &Placing<'_>) -> Result<Linked, StoreError> {
+    let sibling = Sibling::for_placing(path, placing);
     let mut file = sibling.create()?;
     content
         .read_all()
@@ -256,7 +270,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Whether an inode is already as it should be.
-fn fits(metadata: &Metadata, placing: &Placing) -> bool {
+fn fits(metadata: &Metadata, placing: &Placing<'_>) -> bool {
     let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
     metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS && placing.modified.is_none_or(dated)
 }
@@ -264,7 +278,7 @@ fn fits(metadata: &Metadata, placing: &Placing) -> bool {
 /// Dresses an inode that is not new as if it were. Without a date it gets the filesystem's own
 /// idea of now, which is also what files written just before and after it bear: the system's
 /// clock is finer and would date it after them.
-fn dress_anew(file: &File, placing: &Placing) -> io::Result<()> {
+fn dress_anew(file: &File, placing: &Placing<'_>) -> io::Result<()> {
     dress(file, placing)?;
     match placing.modified {
         Some(_) => Ok(()),
@@ -272,7 +286,7 @@ fn dress_anew(file: &File, placing: &Placing) -> io::Result<()> {
     }
 }
 
-fn dress(file: &File, placing: &Placing) -> io::Result<()> {
+fn dress(file: &File, placing: &Placing<'_>) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(placing.mode & PERMISSIONS))?;
     match placing.modified {
         Some(modified) => file.set_times(FileTimes::new().set_modified(modified)),

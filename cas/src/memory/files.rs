@@ -55,9 +55,15 @@ impl LocalFiles for MemoryStore {
         Ok((names, Linked { link: Link::Copy, seen: Some(after) }))
     }
 
-    fn place(&self, digest: &Digest, path: &Path, placing: &Placing) -> Result<Option<Linked>, StoreError> {
+    fn place(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        placing: &Placing<'_>,
+    ) -> Result<Option<Linked>, StoreError> {
         let Some(Content::Memory(bytes)) = self.open(digest, Mention::Use)? else { return Ok(None) };
-        let draft = draft_path(path);
+        let beside = placing.drafts.zip(path.file_name()).map(|(drafts, name)| drafts.join(name));
+        let draft = draft_path(beside.as_deref().unwrap_or(path));
         let written = write_draft(&draft, &bytes, placing)
             .and_then(|file| {
                 let before = Seen::of(&file.metadata()?);
@@ -85,7 +91,7 @@ fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing) -> std::io::Result<File> {
+fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing<'_>) -> std::io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(bytes)?;
     if let Some(modified) = placing.modified {

@@ -110,7 +110,7 @@ fn a_file_goes_in_and_comes_out_as_asked() {
     assert_eq!(linked.seen, looks(&source));
 
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let placing = Placing { mode: 0o755, modified: Some(modified), sharing: Sharing::Private };
+    let placing = Placing { mode: 0o755, modified: Some(modified), sharing: Sharing::Private, drafts: None };
     let placed = store.place(&digest, &target, &placing).unwrap();
     assert_eq!(placed, Some(Linked { link: Link::Copy, seen: looks(&target) }));
     assert_eq!(std::fs::read(&target).unwrap(), b"bytes");

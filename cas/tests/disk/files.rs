@@ -23,8 +23,8 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
 }
 
-fn placing(mode: u32, sharing: Sharing) -> Placing {
-    Placing { mode, modified: Some(long_ago()), sharing }
+fn placing(mode: u32, sharing: Sharing) -> Placing<'static> {
+    Placing { mode, modified: Some(long_ago()), sharing, drafts: None }
 }
 
 fn look(path: &Path) -> Metadata {
@@ -65,7 +65,7 @@ impl World {
         (names, linked.link)
     }
 
-    fn place(&self, digest: &Digest, name: &str, placing: &Placing) -> Option<Link> {
+    fn place(&self, digest: &Digest, name: &str, placing: &Placing<'_>) -> Option<Link> {
         let path = self.path(name);
         let linked = self.store.place(digest, &path, placing).unwrap()?;
         assert_eq!(linked.seen, Some(Seen::of(&look(&path))), "how it looks");

@@ -63,7 +63,7 @@ fn one_build(store: &DiskStore, dir: &Path, seed: u8) {
         .map(|size| write(store, DigestFunction::ALL[usize::from(seed % 2)], &bytes(seed, size)))
         .to_vec();
     let output = dir.join(format!("output-{seed}"));
-    let placing = Placing { mode: 0o644, modified: None, sharing: Sharing::Hardlink };
+    let placing = Placing { mode: 0o644, modified: None, sharing: Sharing::Hardlink, drafts: None };
     store.place(&digests[2], &output, &placing).unwrap();
     let (names, _) = store.ingest(&output, SHA256, Sharing::Hardlink).unwrap();
     digests.push(names.digest(SHA256).unwrap());

@@ -441,7 +441,7 @@ fn place_and_ingest_are_each_others_reverse() {
         let (names, _) = store.ingest(&from, SHA256, Sharing::Private).unwrap();
         let digest = names.digest(SHA256).unwrap();
         assert_eq!(digest, Digest::of(SHA256, &bytes));
-        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private };
+        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private, drafts: None };
         assert!(store.place(&digest, &to, &placing).unwrap().is_some());
         assert_eq!(fs::read(&to).unwrap(), bytes);
     }

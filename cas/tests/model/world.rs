@@ -276,7 +276,7 @@ impl World {
         let digest = self.digest(function, name);
         let path = self.dir.path().join("out");
         std::fs::write(&path, "what was there").unwrap();
-        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private };
+        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private, drafts: None };
         let was_missing = self.is_missing(&digest);
         let placed = self.store().files().place(&digest, &path, &placing).unwrap();
         prop_assert_eq!(placed.is_none(), was_missing);

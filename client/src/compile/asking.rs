@@ -22,21 +22,26 @@ const GREETING_BRIEF: Duration = Duration::from_millis(20);
 /// How long any other may take, when all processors are busy.
 const GREETING_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a daemon may be silent over a question before it is asked whether it lives. It
-/// may have reason to be: another call compiles the same.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a call waits together for a daemon to be started, to greet, and to answer or to say
+/// that it lives. The wait for a note after the compile comes on top of it.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// How long a daemon may be silent over a question before it is asked whether it lives. It may have
+/// reason to be: another call compiles the same. No stopped daemon is waited for longer than this
+/// and [`SIGN_OF_LIFE_MAX`] together.
+const SILENCE_MAX: Duration = Duration::from_millis(2_200);
 
 /// How long it may take to say that it lives.
-const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(1);
+const SIGN_OF_LIFE_MAX: Duration = Duration::from_millis(800);
 
 /// What a call is to do.
 pub(crate) enum Answer {
-    /// Say this and end.
-    Done(Done),
+    /// Say this and end. The connection is for the one who guards what is laid down next.
+    Done(Done, FrameStream),
     /// Run this and report.
     Run(Run, FrameStream),
-    /// Run this and forget it.
-    PassOn(PassOn),
+    /// Run this and forget it. The connection is for the same.
+    PassOn(PassOn, FrameStream),
     /// There is nobody to obey.
     Nothing,
 }
@@ -54,21 +59,17 @@ enum Silence {
 /// Asks; starts a daemon first if there is none.
 pub(crate) fn ask(place: &Place, compile: Compile) -> Answer {
     let Some(question) = question(compile) else { return Answer::Nothing };
-    match converse(place, &question) {
-        Ok(answer) => answer,
-        Err(Silence::Absent) => {
-            if autostart::wait_for_one(place, || is_there(place)) {
-                converse(place, &question).unwrap_or(Answer::Nothing)
-            } else {
-                Answer::Nothing
-            }
-        }
-        Err(Silence::Hung) => {
-            Grievance::NoAnswer.note(place);
-            Answer::Nothing
-        }
-        Err(Silence::Useless) => Answer::Nothing,
+    let deadline = Instant::now() + WAIT_MAX;
+    let mut answer = converse(place, &question, deadline);
+    if matches!(answer, Err(Silence::Absent)) && autostart::wait_for_one(place, deadline, || is_there(place))
+    {
+        // One that was started with the last of the time is asked all the same.
+        answer = converse(place, &question, deadline.max(Instant::now() + GREETING_BRIEF));
     }
+    if matches!(answer, Err(Silence::Hung)) {
+        Grievance::NoAnswer.note(place);
+    }
+    answer.unwrap_or(Answer::Nothing)
 }
 
 /// Both frames; none if the call is too large to be sent.
@@ -85,35 +86,41 @@ fn is_there(place: &Place) -> bool {
     Session::open(place, Intent::Look, by).is_ok_and(|session| !is_older(session.daemon_version(), VERSION))
 }
 
-fn converse(place: &Place, question: &[u8]) -> Result<Answer, Silence> {
+fn converse(place: &Place, question: &[u8], deadline: Instant) -> Result<Answer, Silence> {
     let begun = Instant::now();
+    let greeted_by = deadline.min(begun + GREETING_WAIT_MAX);
     let (mut frames, _) = session::connect(place, begun + GREETING_BRIEF).map_err(|error| match error {
         ConnectError::NotRunning => Silence::Absent,
         ConnectError::Hung { .. } => Silence::Hung,
         _ => Silence::Useless,
     })?;
-    frames.send_encoded(question, begun + GREETING_WAIT_MAX).map_err(|error| unanswered(&error))?;
-    match greeting(place, &mut frames, begun)? {
+    frames.send_encoded(question, greeted_by).map_err(|error| unanswered(&error))?;
+    match greeting(place, &mut frames, begun, greeted_by)? {
         // One that cannot be replaced is better than none.
         reply::Kind::Welcome(welcome)
             if is_older(&welcome.daemon_version, VERSION) && !Grievance::NoStart.is_fresh(place) =>
         {
             Err(Silence::Absent)
         }
-        reply::Kind::Welcome(_) => answer(place, frames),
+        reply::Kind::Welcome(_) => answer(place, frames, deadline),
         reply::Kind::Refused(refused) if refused.leaving => Err(Silence::Absent),
         _ => Err(Silence::Useless),
     }
 }
 
 /// Its first words. Whoever was hung a moment ago is not waited for again.
-fn greeting(place: &Place, frames: &mut FrameStream, begun: Instant) -> Result<reply::Kind, Silence> {
+fn greeting(
+    place: &Place,
+    frames: &mut FrameStream,
+    begun: Instant,
+    by: Instant,
+) -> Result<reply::Kind, Silence> {
     let mut received = frames.receive::<Reply>(begun + GREETING_BRIEF);
     if matches!(received, Err(StreamError::Late)) {
         if Grievance::NoAnswer.is_fresh(place) {
             return Err(Silence::Hung);
         }
-        received = frames.receive::<Reply>(begun + GREETING_WAIT_MAX);
+        received = frames.receive::<Reply>(by);
         if received.is_ok() {
             Grievance::NoAnswer.forget(place);
         }
@@ -121,15 +128,18 @@ fn greeting(place: &Place, frames: &mut FrameStream, begun: Instant) -> Result<r
     received.map_err(|error| unanswered(&error))?.kind.ok_or(Silence::Useless)
 }
 
-/// Its answer, for as long as it lives.
-fn answer(place: &Place, mut frames: FrameStream) -> Result<Answer, Silence> {
+/// Its answer, for as long as it lives. The first time it is asked whether it does before the
+/// call's deadline.
+fn answer(place: &Place, mut frames: FrameStream, deadline: Instant) -> Result<Answer, Silence> {
+    let first = deadline.checked_sub(SIGN_OF_LIFE_MAX).unwrap_or(deadline);
+    let mut silent_until = first.min(Instant::now() + SILENCE_MAX);
     loop {
-        match frames.receive::<Reply>(Instant::now() + SILENCE_MAX) {
+        match frames.receive::<Reply>(silent_until) {
             Ok(reply) => {
                 return match reply.kind {
-                    Some(reply::Kind::Done(done)) => Ok(Answer::Done(done)),
+                    Some(reply::Kind::Done(done)) => Ok(Answer::Done(done, frames)),
                     Some(reply::Kind::Run(run)) => Ok(Answer::Run(run, frames)),
-                    Some(reply::Kind::PassOn(pass_on)) => Ok(Answer::PassOn(pass_on)),
+                    Some(reply::Kind::PassOn(pass_on)) => Ok(Answer::PassOn(pass_on, frames)),
                     _ => Err(Silence::Useless),
                 };
             }
@@ -138,6 +148,7 @@ fn answer(place: &Place, mut frames: FrameStream) -> Result<Answer, Silence> {
                 if Session::open(place, Intent::Look, by).is_err() {
                     return Err(Silence::Hung);
                 }
+                silent_until = Instant::now() + SILENCE_MAX;
             }
             Err(error) => return Err(unanswered(&error)),
         }

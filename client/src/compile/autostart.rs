@@ -22,13 +22,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(4);
 /// Held by the call that starts a daemon.
 const TURN: &str = "autostart.lock";
 
-/// Waits for a daemon, started here or by another call, until `is_there` says so. Whether it
+/// Waits for a daemon, started here or by another call, until `is_there` says so, `by` this moment. Whether it
 /// is worth asking again.
-pub(crate) fn wait_for_one(place: &Place, mut is_there: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_for_one(place: &Place, by: Instant, mut is_there: impl FnMut() -> bool) -> bool {
     if Grievance::NoStart.is_fresh(place) || place.prepare().is_err() {
         return false;
     }
-    let deadline = Instant::now() + START_BUDGET;
+    let deadline = by.min(Instant::now() + START_BUDGET);
     let mut starter = Starting::default();
     while Instant::now() < deadline {
         if is_there() {

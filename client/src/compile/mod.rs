@@ -11,6 +11,7 @@ mod autostart;
 mod embedded;
 mod exit;
 mod grievance;
+mod guard;
 mod incremental;
 mod lines;
 mod locate;
@@ -18,6 +19,7 @@ mod passing;
 mod request;
 mod running;
 mod stdin;
+mod target_dir;
 mod wrapper;
 
 pub use embedded::{EMBEDDED, Engine};

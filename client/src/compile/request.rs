@@ -9,10 +9,17 @@ use kache_proto::control::Compile;
 use nix::sys::stat::{Mode, umask};
 
 use super::stdin::Stdin;
+use crate::staging::Staging;
 use crate::{os, variables};
 
 /// The request.
-pub(crate) fn of_call(program: &OsStr, args: &[OsString], cwd: &Path, stdin: &Stdin) -> Compile {
+pub(crate) fn of_call(
+    program: &OsStr,
+    args: &[OsString],
+    cwd: &Path,
+    stdin: &Stdin,
+    staging: Option<&Staging>,
+) -> Compile {
     let argv = std::iter::once(program).chain(args.iter().map(OsString::as_os_str));
     Compile {
         argv: argv.map(to_bytes).collect(),
@@ -21,6 +28,7 @@ pub(crate) fn of_call(program: &OsStr, args: &[OsString], cwd: &Path, stdin: &St
         umask: own_umask(),
         mount_namespace: Bytes::from(os::view(Path::new("/"))),
         stdin: stdin.to_send().map(Bytes::copy_from_slice),
+        staging: staging.map(|staging| to_bytes(staging.path().as_os_str())).unwrap_or_default(),
     }
 }
 

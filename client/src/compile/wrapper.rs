@@ -1,6 +1,7 @@
 //! One call of a compiler that the daemon knows, from beginning to end.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,16 @@ use kache_proto::control::{Done, PassOn, Ran, Reply, Request, Run, reply, reques
 use super::asking::{self, Answer};
 use super::embedded::{self, Engine};
 use super::exit;
+use super::grievance::Grievance;
+use super::guard;
 use super::locate;
 use super::passing;
 use super::request::{from_bytes, of_call};
 use super::running::{self, Ended, is_named, say};
 use super::stdin::Stdin;
-use crate::control::FrameStream;
+use crate::control::{FrameStream, StreamError};
+use crate::place::Place;
+use crate::staging::Staging;
 use crate::variables;
 
 /// How long the daemon may take to note what was reported; it writes one line to a file.
@@ -39,11 +44,34 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
         return embedded::in_place_of_this(program, args);
     }
     let stdin = Stdin::of_call(args);
-    match answer(program, args, &stdin) {
-        Answer::Done(done) => finish(&done),
-        Answer::Run(run, frames) => obey(&run, |ran| report(ran, frames), program, args, stdin),
-        Answer::PassOn(pass_on) => pass(&pass_on, program, args, stdin),
+    let Some((cwd, place)) = whereabouts() else { return passing::without_kache(program, args, stdin) };
+    let staging = Staging::of_call(args, &cwd);
+    let answer = asking::ask(&place, of_call(program, args, &cwd, &stdin, staging.as_ref()));
+    settle(staging, matches!(answer, Answer::Done(..)));
+    match answer {
+        Answer::Done(done, frames) => {
+            if done.seeds {
+                guard::stay(frames);
+            }
+            finish(&done)
+        }
+        Answer::Run(run, frames) => obey(&run, |ran| report(&place, ran, frames), program, args, stdin),
+        Answer::PassOn(pass_on, frames) => {
+            if pass_on.seeds {
+                guard::stay(frames);
+            }
+            pass(&pass_on, program, args, stdin)
+        }
         Answer::Nothing => passing::without_kache(program, args, stdin),
+    }
+}
+
+/// Before a compiler runs, nothing that was laid down may be left, and nothing more may come.
+fn settle(staging: Option<Staging>, is_done: bool) {
+    match staging {
+        Some(staging) if is_done => staging.keep(),
+        Some(staging) => staging.revoke(),
+        None => {}
     }
 }
 
@@ -51,8 +79,10 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
 /// the compiler's code, or does not return.
 pub fn wrap_with(engine: &mut dyn Engine, program: &OsStr, args: &[OsString]) -> ExitCode {
     let stdin = Stdin::of_call(args);
-    let cwd = std::env::current_dir();
-    let answer = cwd.ok().and_then(|cwd| engine.ask(of_call(program, args, &cwd, &stdin)));
+    let Ok(cwd) = std::env::current_dir() else { return passing::without_kache(program, args, stdin) };
+    let staging = Staging::of_call(args, &cwd);
+    let answer = engine.ask(of_call(program, args, &cwd, &stdin, staging.as_ref()));
+    settle(staging, matches!(answer, Some(reply::Kind::Done(_))));
     match answer {
         Some(reply::Kind::Done(done)) => finish(&done),
         Some(reply::Kind::Run(run)) => obey(&run, |ran| engine.report(ran), program, args, stdin),
@@ -61,10 +91,11 @@ pub fn wrap_with(engine: &mut dyn Engine, program: &OsStr, args: &[OsString]) ->
     }
 }
 
-fn answer(program: &OsStr, args: &[OsString], stdin: &Stdin) -> Answer {
-    let Ok(cwd) = std::env::current_dir() else { return Answer::Nothing };
-    let Some(place) = locate::place(&cwd) else { return Answer::Nothing };
-    asking::ask(&place, of_call(program, args, &cwd, stdin))
+/// The directory of the call, and where its daemon is.
+fn whereabouts() -> Option<(PathBuf, Place)> {
+    let cwd = std::env::current_dir().ok()?;
+    let place = locate::place(&cwd)?;
+    Some((cwd, place))
 }
 
 fn finish(done: &Done) -> ExitCode {
@@ -93,12 +124,14 @@ fn obey(run: &Run, report: impl FnOnce(Ran), program: &OsStr, args: &[OsString],
     }
 }
 
-/// Reports, and waits until it is noted (DMN-07). A daemon that does not listen is not waited
-/// for.
-fn report(ran: Ran, mut frames: FrameStream) {
+/// Reports, and waits until it is noted (DMN-07). A daemon that does not listen is not waited for,
+/// and the next calls do not wait for it either.
+fn report(place: &Place, ran: Ran, mut frames: FrameStream) {
     let by = Instant::now() + NOTING_WAIT_MAX;
-    if frames.send(&Request { kind: Some(request::Kind::Ran(ran)) }, by).is_ok() {
-        let _ = frames.receive::<Reply>(by);
+    let sent = frames.send(&Request { kind: Some(request::Kind::Ran(ran)) }, by);
+    let noted = sent.and_then(|()| frames.receive::<Reply>(by).map(drop));
+    if matches!(noted, Err(StreamError::Late)) {
+        Grievance::NoAnswer.note(place);
     }
 }
 

@@ -4,6 +4,7 @@
 //! leaves undone (DMN-03).
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,12 @@ pub enum StreamError {
 pub struct FrameStream {
     stream: UnixStream,
     decoder: Decoder,
+}
+
+impl AsRawFd for FrameStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
 }
 
 impl FrameStream {

@@ -14,7 +14,7 @@ pub struct Hello {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -44,11 +44,13 @@ pub mod request {
         Fetch(super::Fetch),
         #[prost(message, tag = "7")]
         Verify(super::Verify),
+        #[prost(message, tag = "8")]
+        Guarding(super::Guarding),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub kind: ::core::option::Option<reply::Kind>,
 }
 /// Nested message and enum types in `Reply`.
@@ -77,6 +79,10 @@ pub mod reply {
         Fetched(super::Fetched),
         #[prost(message, tag = "11")]
         Verdict(super::Verdict),
+        #[prost(message, tag = "12")]
+        Guard(super::Guard),
+        #[prost(message, tag = "13")]
+        Release(super::Release),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -174,6 +180,11 @@ pub struct Compile {
     /// What is on standard input, sent only where the call reads it.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub stdin: ::core::option::Option<::prost::bytes::Bytes>,
+    /// A directory beside the outputs that the client has made for this call. Whatever is laid down
+    /// passes through it, so that the client can put an end to that by taking it away. Empty: nothing
+    /// can be laid down.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub staging: ::prost::bytes::Bytes,
 }
 /// Part of what a compiler says, in order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -229,6 +240,33 @@ pub struct Done {
     pub said: ::prost::alloc::vec::Vec<Said>,
     #[prost(int32, tag = "2")]
     pub exit_code: i32,
+    /// Units are about to be laid down for the client's cargo: somebody has to stay who guards that.
+    #[prost(bool, tag = "3")]
+    pub seeds: bool,
+}
+/// Units are to be laid down in a target directory in which nothing was built. The client makes the
+/// directory and holds cargo's own locks there, by its own clock. Answered by `Guarding`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Guard {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub target_dir: ::prost::bytes::Bytes,
+    /// Directories of profiles, relative to it.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub profiles: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// The guard's word.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Guarding {
+    /// The staging directory, which the guard has made in the target directory. Empty: somebody builds
+    /// there, so nothing is to be laid down.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub staging: ::prost::bytes::Bytes,
+}
+/// Everything was laid down, or what was is to go. The guard lets go of its locks and leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Release {
+    #[prost(bool, tag = "1")]
+    pub take_back: bool,
 }
 /// Run this compiler, let through what it says, and report with `Ran`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -269,6 +307,9 @@ pub struct PassOn {
     /// For the log and for `KACHE_LOG`.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// As in `Done`.
+    #[prost(bool, tag = "3")]
+    pub seeds: bool,
 }
 /// The compiler that `Run` asked for has been started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -50,6 +50,29 @@ pub fn detach() -> io::Result<Announcer> {
     let pipe = replace_stdio()?;
     close_others(pipe.as_raw_fd());
     Ok(Announcer { pipe: Some(pipe) })
+}
+
+/// Does this in a process of its own, which has nothing of this one but the connection: no pipe, no
+/// terminal, no directory. Where no process can be made, nothing is done.
+pub fn leave_behind<C: AsRawFd>(connection: C, work: impl FnOnce(C)) {
+    // SAFETY: the process has one thread here, so the child may go on as usual.
+    let Ok(ForkResult::Child) = (unsafe { fork() }) else { return };
+    let alone = || {
+        setsid()?;
+        chdir("/")?;
+        reset_signals()?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        dup2_stderr(&null)?;
+        io::Result::Ok(())
+    };
+    if alone().is_ok() {
+        close_others(connection.as_raw_fd());
+        work(connection);
+    }
+    // SAFETY: `_exit` runs no destructor; what matters of the parent lives on in the parent.
+    unsafe { libc::_exit(0) }
 }
 
 fn fork_and_stay_as_child() -> io::Result<()> {

@@ -18,18 +18,18 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 const LOCK: &str = ".cargo-lock";
 
 /// Where cargo keeps what it knows of units.
-pub(super) const FINGERPRINTS: &str = ".fingerprint";
+const FINGERPRINTS: &str = ".fingerprint";
 
 /// It is held until this is dropped.
 #[derive(Debug)]
-pub struct TargetDir {
+pub(super) struct TargetDir {
     _locks: Vec<File>,
 }
 
 impl TargetDir {
     /// Takes these profiles' directories, relative to the target directory; `None` where
     /// somebody has built in one of them, or is about to.
-    pub fn hold<'a>(
+    pub(super) fn hold<'a>(
         target_dir: &Path,
         profiles: impl IntoIterator<Item = &'a Path>,
     ) -> io::Result<Option<TargetDir>> {

@@ -1,0 +1,179 @@
+//! A daemon that is stopped at any moment, as a suspended container is, and goes on later.
+//!
+//! Cargo ends within the stated time of its own, whatever the daemon was doing, and a daemon that
+//! goes on later changes nothing any more in a checkout that was built without it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kache_cas::Hash;
+use kache_client::control::{reply, request};
+use kache_client::{Intent, Place, Session};
+use nix::sys::signal::{Signal, kill};
+
+use crate::home::{Home, eventually};
+use crate::project::{self, PRINTS};
+use crate::seeding;
+use crate::tree::Tree;
+
+/// How long a build waits at most for anything of kache's.
+const WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// How much slower than alone a compile may be on a machine that does other things besides.
+const SLOWER_MAX: u32 = 4;
+
+/// How long laying units down takes, about.
+const SEEDING: Duration = Duration::from_millis(25);
+
+/// Held while units are laid down.
+const LOCK: &str = "target/debug/.cargo-lock";
+
+/// Numbers that are the same each time and look as if they were not.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self, max: Duration) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let millis = u64::try_from(max.as_millis()).unwrap().max(1);
+        Duration::from_millis((self.0 >> 33) % millis)
+    }
+}
+
+/// How a build is started, and what its program prints.
+struct Kind {
+    make: fn(&Home, &str) -> Tree,
+    program: &'static str,
+    prints: &'static str,
+    seeds: &'static str,
+}
+
+const SEEDED: Kind =
+    Kind { make: seeding::garden, program: "target/debug/garden", prints: seeding::PRINTS, seeds: "1" };
+
+const ASKED: Kind = Kind { make: project::mini, program: "target/debug/app", prints: PRINTS, seeds: "0" };
+
+impl Kind {
+    fn build(&self, home: &Home, tree: &Tree) -> Duration {
+        let begun = Instant::now();
+        home.cargo(tree, &["build"]).env("KACHE_SEED", self.seeds).ok_unwatched();
+        assert_eq!(tree.prints(self.program), self.prints);
+        begun.elapsed()
+    }
+}
+
+/// Every file below a target directory, by what a late change would show in. Dates are left out:
+/// what was compiled is stored later on, and the store and a checkout may share it from then on.
+fn seen(tree: &Tree) -> BTreeMap<String, (u64, Hash)> {
+    let files = tree.files("target").into_iter();
+    files.map(|(name, stamp)| (name, (stamp.ino, stamp.content))).collect()
+}
+
+fn assert_nothing_is_left(tree: &Tree) {
+    let mut left = vec![tree.path().to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!path.to_str().unwrap().contains(".kache-"), "{} is left", path.display());
+            if path.is_dir() {
+                left.push(path);
+            }
+        }
+    }
+}
+
+fn place(home: &Home) -> Place {
+    Place::new(&home.variable("KACHE_CACHE_DIR"), Some(&home.variable("KACHE_SOCKET_DIR")))
+}
+
+/// Waits until the daemon has nothing to do any more.
+fn until_idle(home: &Home) {
+    let place = place(home);
+    let soon = || Instant::now() + Duration::from_secs(2);
+    eventually("a daemon that has nothing to do", || {
+        let Ok(mut session) = Session::open(&place, Intent::Look, soon()) else { return false };
+        let status = session.ask(request::Kind::Status(request::Status {}), soon());
+        matches!(status, Ok(reply::Kind::Status(status)) if status.requests_in_flight == 0)
+    });
+    home.new_calls();
+}
+
+/// Stops the daemon at moments of a build in which everything is there, and lets it go on while
+/// cargo runs, or after it has ended.
+fn stop_at_moments(kind: &Kind, rounds: u64) {
+    let home = Home::new();
+    kind.build(&home, &(kind.make)(&home, "first"));
+    until_idle(&home);
+    let warm = kind.build(&home, &(kind.make)(&home, "warm"));
+    let plain = (kind.make)(&home, "plain");
+    let begun = Instant::now();
+    home.plain_cargo(&plain, &["build"]).ok_unwatched();
+    let allowed = begun.elapsed() * SLOWER_MAX + WAIT_MAX;
+    let mut moments = Moments(9);
+    for round in 0..rounds {
+        until_idle(&home);
+        // Each time is the first one: who did not answer a moment ago is not waited for.
+        let _ = std::fs::remove_file(place(&home).dir().join("no-answer"));
+        let tree = (kind.make)(&home, &format!("round{round}"));
+        let pid = home.daemon_pid().unwrap();
+        let goes_on_early = round % 2 == 1;
+        let (stopped_after, for_a_while) = (moments.next(warm), moments.next(WAIT_MAX));
+        let begun = Instant::now();
+        let mut cargo = home.cargo(&tree, &["build"]).env("KACHE_SEED", kind.seeds).spawn();
+        // Mostly while units are being laid down, which takes some milliseconds.
+        let stopped_after = if kind.seeds == "1" && round % 3 != 2 {
+            eventually("seeding", || tree.join(LOCK).exists() || cargo.try_wait().unwrap().is_some());
+            moments.next(SEEDING)
+        } else {
+            stopped_after
+        };
+        std::thread::sleep(stopped_after);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        if goes_on_early {
+            std::thread::sleep(for_a_while);
+            kill(pid, Signal::SIGCONT).unwrap();
+        }
+        let what = format!("round {round}: stopped after {stopped_after:?}, early: {goes_on_early}");
+        while cargo.try_wait().unwrap().is_none() {
+            if begun.elapsed() > allowed {
+                let _ = kill(pid, Signal::SIGCONT);
+                panic!("{what}: cargo took more than {allowed:?}: {:?}", cargo.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let output = cargo.wait_with_output().unwrap();
+        assert!(output.status.success(), "{what}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("Blocking"), "{what}: {said}");
+        assert_eq!(tree.prints(kind.program), kind.prints, "{what}");
+        eventually("the guard's end", || guards(&tree) == 0);
+        assert_nothing_is_left(&tree);
+        let before = seen(&tree);
+        let _ = kill(pid, Signal::SIGCONT);
+        until_idle(&home);
+        let after = seen(&tree);
+        assert_eq!(before, after, "{what}");
+        assert_nothing_is_left(&tree);
+        home.cargo(&tree, &["build"]).env("KACHE_SEED", kind.seeds).ok().expect_silent();
+    }
+}
+
+/// How many processes have a lock of this target directory open.
+fn guards(tree: &Tree) -> usize {
+    let lock = tree.join(LOCK);
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let holds = |process: &std::fs::DirEntry| {
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == lock))
+    };
+    processes.filter(holds).count()
+}
+
+#[test]
+fn dmn_03_a_daemon_that_is_stopped_while_it_lays_units_down() {
+    stop_at_moments(&SEEDED, 9);
+}
+
+#[test]
+fn dmn_03_a_daemon_that_is_stopped_while_it_answers_calls() {
+    stop_at_moments(&ASKED, 6);
+}
