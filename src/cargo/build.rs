@@ -14,6 +14,10 @@ pub struct Build {
     pub words: Vec<OsString>,
     /// `--target-dir`, as it was given.
     pub target_dir: Option<PathBuf>,
+    /// `--manifest-path`, as it was given.
+    pub manifest: Option<PathBuf>,
+    /// The command where it is a short form, for which a configuration may have another meaning.
+    pub short_form: Option<String>,
 }
 
 /// Commands that compile, in every way of writing them.
@@ -40,7 +44,7 @@ const IDLE: &[&str] = &[
 ];
 
 /// Options that decide nothing, with the value that follows.
-const IDLE_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format", "--manifest-path"];
+const IDLE_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
 
 /// What these words, the program first, say; `None` where they compile nothing, or where it
 /// cannot be told.
@@ -60,6 +64,10 @@ pub fn build(words: &[OsString]) -> Option<Build> {
             "--target-dir" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
                 found.target_dir = Some(PathBuf::from(value));
+            }
+            "--manifest-path" => {
+                let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
+                found.manifest = Some(PathBuf::from(value));
             }
             // A file may say anything, and unstable options may move everything.
             "--config" => {
@@ -82,6 +90,7 @@ pub fn build(words: &[OsString]) -> Option<Build> {
             _ if !has_command => {
                 let (command, _) = COMMANDS.iter().find(|(long, short)| name == *long || name == *short)?;
                 found.words.push(OsString::from(command));
+                found.short_form = (name != *command).then(|| name.to_owned());
                 has_command = true;
             }
             _ => found.words.push(word.clone()),
@@ -139,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_and_a_short_form_are_told_and_do_not_count() {
+        for line in ["cargo b --manifest-path a/Cargo.toml", "cargo --manifest-path=a/Cargo.toml b"] {
+            let found = parsed(line).unwrap();
+            assert_eq!(found.manifest.unwrap(), PathBuf::from("a/Cargo.toml"));
+            assert_eq!((&*found.short_form.unwrap(), &found.words[..]), ("b", &["build".into()][..]));
+        }
+        assert_eq!(parsed("cargo build").unwrap().short_form, None);
+    }
+
+    #[test]
     fn what_compiles_nothing_or_cannot_be_told_is_no_build() {
         for line in [
             "cargo",
@@ -155,6 +174,8 @@ mod tests {
             "cargo build --config=build.build-dir='x'",
             "cargo build --color",
             "cargo build --target-dir",
+            "cargo build --manifest-path",
+            "cargo +nightly build",
         ] {
             assert_eq!(parsed(line), None, "{line}");
         }

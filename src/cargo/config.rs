@@ -19,6 +19,8 @@ pub struct Config {
     pub texts: Vec<String>,
     /// `build.target-dir`, absolute.
     pub target_dir: Option<PathBuf>,
+    /// The commands in `[alias]`.
+    pub aliases: Vec<String>,
 }
 
 impl Config {
@@ -38,6 +40,8 @@ impl Config {
                 let place = dir.parent()?.join(target_dir.as_str()?);
                 found.target_dir.get_or_insert(place);
             }
+            let aliases = document.get("alias").and_then(toml::Value::as_table);
+            found.aliases.extend(aliases.into_iter().flat_map(|table| table.keys().cloned()));
             found.texts.push(text);
         }
         Some(found)

@@ -8,6 +8,7 @@ mod build;
 pub mod config;
 mod fingerprint;
 mod process;
+pub mod workspace;
 
 pub use build::{Build, build};
 pub use config::Config;

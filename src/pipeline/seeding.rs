@@ -152,13 +152,12 @@ impl Pipeline {
         let Some(asked) = session.asked() else { return Ok(None) };
         let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
         let (true, Ok(store)) = (is_wanted, self.store()) else { return Ok(None) };
-        let workspace = &call.cwd;
-        let Some(name) = asked.key(workspace) else { return Ok(None) };
+        let Some(name) = asked.key() else { return Ok(None) };
         // One that has just ended may be what it wants. Its calls would wait for the same.
         self.keep_records_once_stored(|session| session.set().as_ref() == Some(&name));
         let Some(set) = seeds::load(store.actions(), &name)? else { return Ok(None) };
-        let target_dir = asked.target_dir(workspace);
-        let roots = roots(workspace, &target_dir, asked.home());
+        let target_dir = asked.target_dir();
+        let roots = roots(asked.workspace(), &target_dir, asked.home());
         Ok(Some(Plan { seeding, set, target_dir, roots }))
     }
 
@@ -183,11 +182,11 @@ impl Pipeline {
     }
 
     fn keep_records_of(&self, session: &Session) -> anyhow::Result<()> {
-        let Some((asked, workspace)) = session.asked().zip(session.workspace()) else { return Ok(()) };
+        let Some(asked) = session.asked() else { return Ok(()) };
         let noted = session.take_noted();
-        let (Ok(store), Some(name)) = (self.store(), asked.key(&workspace)) else { return Ok(()) };
-        let target_dir = asked.target_dir(&workspace);
-        let roots = roots(&workspace, &target_dir, asked.home());
+        let (Ok(store), Some(name)) = (self.store(), asked.key()) else { return Ok(()) };
+        let target_dir = asked.target_dir();
+        let roots = roots(asked.workspace(), &target_dir, asked.home());
         let before = seeds::load(store.actions(), &name)?.unwrap_or_default();
         let mut hashes: HashSet<String> = before.iter().map(|seed| seed.unit.hash().to_owned()).collect();
         let mut found = Vec::new();

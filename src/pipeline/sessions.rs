@@ -143,7 +143,6 @@ pub struct Session {
 
 #[derive(Debug, Default)]
 struct State {
-    workspace: Option<PathBuf>,
     stage: Stage,
     has_asked_properties: bool,
     asks_again: bool,
@@ -180,8 +179,6 @@ pub(super) struct Noted {
     pub(super) depends_on: Vec<String>,
     /// Where it was made.
     pub(super) target_dir: PathBuf,
-    /// Whose it was, where that can be told.
-    pub(super) workspace: Option<PathBuf>,
 }
 
 impl Session {
@@ -222,16 +219,9 @@ impl Session {
         self.asked.as_ref()
     }
 
-    /// Where it asked from, or else whose units were made for it.
-    pub(super) fn workspace(&self) -> Option<PathBuf> {
-        let state = lock(&self.state);
-        let of_units = || state.noted.iter().find_map(|one| one.workspace.as_ref());
-        state.workspace.as_ref().or_else(of_units).cloned()
-    }
-
     /// The name of the set that it leaves something to.
     pub(super) fn set(&self) -> Option<Digest<ActionMessage>> {
-        self.asked()?.key(&self.workspace()?)
+        self.asked()?.key()
     }
 
     /// Whether it asked for the version again.
@@ -246,7 +236,6 @@ impl Session {
         match question {
             Some(Question::Version) => {
                 state.asks_again |= state.has_asked_properties;
-                state.workspace.get_or_insert_with(|| call.cwd.clone());
             }
             Some(Question::Properties) => state.has_asked_properties = true,
             None => {}
@@ -316,7 +305,6 @@ impl Session {
                 unit,
                 depends_on,
                 target_dir: target_dir.to_owned(),
-                workspace: task.roots.dir(Role::Workspace).map(Path::to_owned),
             })
         };
         if let Some(noted) = unit() {
@@ -390,6 +378,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let cargo = dir.path().join("cargo");
             std::os::unix::fs::symlink("/usr/bin/yes", &cargo).unwrap();
+            std::os::unix::fs::symlink("/dev/null", dir.path().join("Cargo.toml")).unwrap();
             let mut command = Command::new(&cargo);
             command.arg("build").current_dir(dir.path()).env("HOME", dir.path());
             let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();

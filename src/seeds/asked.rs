@@ -36,6 +36,7 @@ pub struct Asked {
     environment: Environment,
     directory: PathBuf,
     home: PathBuf,
+    workspace: PathBuf,
 }
 
 impl Asked {
@@ -50,18 +51,27 @@ impl Asked {
         }
         let home = cargo::config::home(&environment, &directory)?;
         let config = Config::read(&directory, &home)?;
-        Some(Asked { build, config, environment, directory, home })
+        if build.short_form.as_ref().is_some_and(|name| means_something_else(name, &config, &environment)) {
+            return None;
+        }
+        let workspace = cargo::workspace::root(&directory, build.manifest.as_deref())?;
+        Some(Asked { build, config, environment, directory, home, workspace })
     }
 
-    /// Where it builds, if this is its workspace.
-    pub fn target_dir(&self, workspace: &Path) -> PathBuf {
+    /// The root of the workspace that it builds.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Where it builds.
+    pub fn target_dir(&self) -> PathBuf {
         let set = |name| self.environment.path(name);
         let named = self.build.target_dir.as_deref();
         let named = named.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR"));
         match (named, &self.config.target_dir) {
             (Some(named), _) => self.directory.join(named),
             (None, Some(configured)) => configured.clone(),
-            (None, None) => workspace.join("target"),
+            (None, None) => self.workspace.join("target"),
         }
     }
 
@@ -75,11 +85,11 @@ impl Asked {
         &self.environment
     }
 
-    /// The name of its set, for a workspace that is locked as this one is now. `None` where it
-    /// is not.
-    pub fn key(&self, workspace: &Path) -> Option<Digest<ActionMessage>> {
+    /// The name of its set, for a workspace that is locked as its own is now. `None` where it is
+    /// not.
+    pub fn key(&self) -> Option<Digest<ActionMessage>> {
         const FUNCTION: DigestFunction = DigestFunction::Blake3;
-        let lock = fs::read(workspace.join("Cargo.lock")).ok()?;
+        let lock = fs::read(self.workspace.join("Cargo.lock")).ok()?;
         let material = self.material(&lock);
         Some(Digest::new(FUNCTION, FUNCTION.hash(&material), material.len() as u64))
     }
@@ -107,4 +117,11 @@ impl Asked {
         material.extend_from_slice(lock);
         material
     }
+}
+
+/// Whether a short form of a command, such as `b`, is an alias of somebody's own, which may say
+/// anything.
+fn means_something_else(name: &str, config: &Config, environment: &Environment) -> bool {
+    let variable = format!("CARGO_ALIAS_{}", name.to_uppercase());
+    config.aliases.iter().any(|alias| alias == name) || environment.get(variable).is_some()
 }

@@ -37,6 +37,7 @@ mod served;
 mod settings;
 mod stalls;
 mod step;
+mod strays;
 mod texts;
 mod toolchain;
 mod tree;
