@@ -7,7 +7,7 @@
 //! nearly everybody who asks through a macro asks for it: where a name is not to be seen
 //! (`env!($name)`), it has to be given by somebody, and nobody who gives `OUT_DIR` goes unseen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lexer::{Token, tokens};
 use super::locator::{
@@ -21,11 +21,17 @@ const OUT_DIR: &str = "OUT_DIR";
 /// More names are not kept: then nothing is told of the crate.
 const NAMES_MAX: usize = 4_096;
 
+/// What a line begins with that tells of a name in tokens which a macro is given.
+const QUOTED: &str = "q";
+
 /// Of one crate and of all that it uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
     /// Variables that its macros ask for, and how; also [`Pattern`]s of their names.
     asked: BTreeMap<String, Verdict>,
+    /// Those of them that are asked for in tokens which a macro is given, as in `quote!`. What else
+    /// is asked for stands in the rules of `macro_rules!` and is expanded as a whole.
+    quoted: BTreeSet<String>,
     /// It could not be told apart, or it puts names together.
     is_unclear: bool,
     /// It asks for variables that others name.
@@ -51,16 +57,17 @@ impl Note {
 
     fn look(&mut self, tokens: &[Token<'_>]) {
         let is_everywhere_macro = tokens.contains(&Token::Word("macro"));
-        // Whether each opening that is not closed yet is a macro's.
-        let mut open: Vec<bool> = Vec::new();
+        // What each opening is that is not closed yet.
+        let mut open: Vec<Opening> = Vec::new();
         for (at, token) in tokens.iter().enumerate() {
             let before = &tokens[..at];
             match token {
-                Token::Mark('(' | '[' | '{') => open.push(is_macros(before)),
+                Token::Mark('(' | '[' | '{') => open.push(opening(before)),
                 Token::Mark(')' | ']' | '}') => drop(open.pop()),
                 Token::Text(text) => {
-                    let outer = |chain: usize| open.iter().rev().skip(chain).any(|is_macro| *is_macro);
-                    self.text(text, before, |chain| is_everywhere_macro || outer(chain));
+                    let outer = |chain: usize| open.iter().rev().skip(chain).copied().max();
+                    let everywhere = if is_everywhere_macro { Opening::Call } else { Opening::Plain };
+                    self.text(text, before, |chain| outer(chain).unwrap_or(everywhere).max(everywhere));
                 }
                 Token::Word(word) => {
                     self.says_out_dir |= *word == OUT_DIR;
@@ -72,14 +79,20 @@ impl Note {
         }
     }
 
-    /// `is_handed_on` says whether what stands in that many calls stands in another macro.
-    fn text(&mut self, text: &str, before: &[Token<'_>], is_handed_on: impl Fn(usize) -> bool) {
+    /// `outer` says in what stands what stands in that many calls.
+    fn text(&mut self, text: &str, before: &[Token<'_>], outer: impl Fn(usize) -> Opening) {
         self.writes_requests |= matches!(text, "env" | "option_env") || text.contains("env!");
         self.is_unclear |= is_code_of_data(before, text);
         if let Some(chain) = located(before) {
-            if is_handed_on(chain) {
-                self.says_out_dir |= text == OUT_DIR;
+            let outer = outer(chain);
+            if outer != Opening::Plain {
                 self.ask(text, Verdict::Locator);
+            }
+            if outer == Opening::Call {
+                self.says_out_dir |= text == OUT_DIR;
+                if self.asked.contains_key(text) {
+                    self.quoted.insert(text.to_owned());
+                }
             }
             return;
         }
@@ -127,6 +140,7 @@ impl Note {
     /// Adds what another crate's note says.
     pub(super) fn add(&mut self, other: &Note) {
         other.asked.iter().for_each(|(name, how)| self.ask(name, *how));
+        self.quoted.extend(other.quoted.iter().cloned());
         self.is_unclear |= other.is_unclear;
         self.is_indirect |= other.is_indirect;
         self.writes_requests |= other.writes_requests;
@@ -134,8 +148,11 @@ impl Note {
     }
 
     /// What those who use this as a proc macro have to reckon with. It writes code, so whatever
-    /// it is made of may have been said to write some.
+    /// it is made of may have been said to write some. What only stands in the rules of a macro was
+    /// expanded when the proc macro itself was compiled: it hands on no such macros.
     pub(super) fn into_proc_macros(mut self) -> Note {
+        let quoted = std::mem::take(&mut self.quoted);
+        self.asked.retain(|name, how| *how != Verdict::Locator || quoted.contains(name));
         self.asked.values_mut().for_each(|how| *how = (*how).max(Verdict::Unknown));
         if self.says_out_dir {
             self.ask(OUT_DIR, Verdict::Unknown);
@@ -163,8 +180,10 @@ impl Note {
         let flags = [self.is_unclear, self.is_indirect, self.writes_requests, self.says_out_dir];
         let letters = flags.iter().map(|is_set| if *is_set { '1' } else { '0' });
         let mut text: String = letters.chain(['\n']).collect();
-        for (name, how) in &self.asked {
-            text.push_str(how.letter());
+        let asked = self.asked.iter().map(|(name, how)| (how.letter(), name));
+        let quoted = self.quoted.iter().map(|name| (QUOTED, name));
+        for (letter, name) in asked.chain(quoted) {
+            text.push_str(letter);
             text.push_str(name);
             text.push('\n');
         }
@@ -186,10 +205,15 @@ impl Note {
             writes_requests: flag(*writes)?,
             says_out_dir: flag(*says)?,
             asked: BTreeMap::new(),
+            quoted: BTreeSet::new(),
         };
         for line in lines {
             let (letter, name) = line.split_at_checked(1)?;
-            note.ask(name, Verdict::from_letter(letter)?);
+            if letter == QUOTED {
+                note.quoted.insert(name.to_owned());
+            } else {
+                note.ask(name, Verdict::from_letter(letter)?);
+            }
         }
         Some(note)
     }
@@ -203,12 +227,26 @@ fn is_for_others(before: &[Token<'_>]) -> bool {
     }
 }
 
-/// Whether what opens after these tokens is a macro's: `name! (`, `macro_rules! name {`.
-fn is_macros(before: &[Token<'_>]) -> bool {
-    matches!(
-        before,
-        [.., Token::Word(_), Token::Mark('!')] | [.., Token::Word(_), Token::Mark('!'), Token::Word(_)]
-    )
+/// What an opening is. In order: what is worse hides what is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Opening {
+    /// None of a macro.
+    Plain,
+    /// The rules of a macro: `macro_rules! name {`.
+    Rules,
+    /// Tokens that a macro is given, which may take them apart: `name! (`.
+    Call,
+}
+
+/// What opens after these tokens.
+fn opening(before: &[Token<'_>]) -> Opening {
+    match before {
+        [.., Token::Word("macro_rules"), Token::Mark('!'), Token::Word(_)] => Opening::Rules,
+        [.., Token::Word(_), Token::Mark('!')] | [.., Token::Word(_), Token::Mark('!'), Token::Word(_)] => {
+            Opening::Call
+        }
+        _ => Opening::Plain,
+    }
 }
 
 /// Whether this is how variables that build scripts set are called.
@@ -293,11 +331,14 @@ mod tests {
     #[test]
     fn key_07_of_a_proc_macro_every_mention_counts() {
         for text in [
-            GEN,
             "fn f() { quote! { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } }",
             "fn f() { \"include!(concat!(env!(\\\"OUT_DIR\\\")))\" }",
             "fn f() { std::env::var(\"OUT_DIR\") }",
             "fn f() { quote! { OUT_DIR } }",
+            // What a rule says within another call, and what another macro makes a rule of.
+            "macro_rules! m { () => { quote! { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } } }",
+            "cfg! { macro_rules! m { () => { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } } }",
+            "macro m() { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) }",
         ] {
             let macros = note(text).into_proc_macros();
             assert_eq!(macros.verdict("OUT_DIR"), Verdict::Unknown, "{text}");
@@ -307,6 +348,13 @@ mod tests {
         }
         let value = note("fn f() { quote! { env!(\"OUT_DIR\") } }").into_proc_macros();
         assert_eq!(value.verdict("OUT_DIR"), Verdict::Value);
+        // A rule is expanded when the proc macro is compiled, and nobody else can call it.
+        let rules = note(GEN).into_proc_macros();
+        assert_eq!((rules.verdict("OUT_DIR"), rules.verdict("X_DIR")), (Verdict::Silent, Verdict::Silent));
+        let by_both = library(&[&rules, &note(GEN)], "");
+        assert_eq!(by_both.verdict("OUT_DIR"), Verdict::Locator);
+        let asking = note("macro_rules! m { () => { env!(\"OUT_DIR\") } }").into_proc_macros();
+        assert_eq!(asking.verdict("OUT_DIR"), Verdict::Value);
         // What the crate itself includes is in none of its macros.
         let own = note("const A: u8 = include!(concat!(env!(\"OUT_DIR\"), \"/x\"));").into_proc_macros();
         assert_eq!((own.verdict("OUT_DIR"), own.verdict("X_DIR")), (Verdict::Silent, Verdict::Silent));
@@ -322,6 +370,7 @@ mod tests {
         for text in [
             "",
             GEN,
+            "fn f() { quote! { include!(env!(\"X\")) } }",
             "fn f() { env!(concat!(\"X_\", $n)) }",
             "macro_rules! m { ($n:tt) => { env!($n); ask!(\"X\", \"OUT_DIR\", \"env\") } }",
         ] {

@@ -19,7 +19,7 @@ use crate::restore::dep_info::DepInfo;
 use crate::roles::Form;
 
 /// What record this is, and the version of its form.
-const PURPOSE: &str = "kache macros 2";
+const PURPOSE: &str = "kache macros 3";
 
 /// What the command line says of macros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
