@@ -170,9 +170,9 @@ impl Sources {
         if self.number(Part::Linker) == 0 {
             return;
         }
-        let config = format!("[target.{}]\nlinker = \"tools/link\"\n", host());
+        let config = format!("[target.{}]\nlinker = \"tools/wrapped-cc\"\n", host());
         files.text(".cargo/config.toml", config);
-        files.script("tools/link", LINKER);
+        files.script("tools/wrapped-cc", LINKER);
         files.text("tools/flags.txt", format!("flags{}", self.number(Part::LinkerFile)));
     }
 
