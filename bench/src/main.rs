@@ -1,4 +1,5 @@
-//! The benchmarks, `./x bench store`, `./x bench rust`, `./x bench edit` and `./x bench scale`, and `./x demo`.
+//! The benchmarks, `./x bench store`, `./x bench rust`, `./x bench edit` and `./x bench scale`,
+//! and `./x demo` and `./x fuzz-builds`.
 //!
 //! They measure ratios in one run on one machine: the store against bazel-remote and plain
 //! hashing, whole builds against plain cargo, an oracle and other wrappers. Absolute figures
@@ -9,6 +10,7 @@ mod cells;
 mod content;
 mod demo;
 mod edit;
+mod fuzz_builds;
 mod http2;
 mod load;
 mod options;
@@ -38,6 +40,7 @@ impl std::error::Error for WrongBytes {}
 fn main() -> anyhow::Result<()> {
     match options::Options::parse().command {
         options::Command::Demo(options) => demo::run(&options),
+        options::Command::FuzzBuilds(options) => fuzz_builds::run(&options),
         options::Command::Edit(options) => edit::run(&options),
         options::Command::Rust(options) => rust::run(&options),
         options::Command::Scale(options) => scale::run(&options),

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Scale(ScaleOptions),
     /// What kache does for a real project, in minutes and for people.
     Demo(DemoOptions),
+    /// Real crates with macros, changed at random, through kache and without it.
+    FuzzBuilds(FuzzBuildsOptions),
 }
 
 /// What can be said about the benchmark of whole builds.
@@ -127,6 +129,40 @@ impl ScaleOptions {
     /// An existing directory for the builds.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "bench-scale")
+    }
+}
+
+/// What can be said about builds that are changed at random.
+#[derive(Args, Debug)]
+pub(crate) struct FuzzBuildsOptions {
+    /// For so long, after everything was built for the first time.
+    pub(crate) seconds: u64,
+    /// Instead of seconds, so many rounds of each project.
+    #[arg(long)]
+    pub(crate) rounds: Option<u64>,
+    /// The first round's seed; each following one has the next number.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Only this project; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    project: Vec<String>,
+    /// Where the builds and the cache lie; by default beside this program.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The checkout that holds the projects.
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: PathBuf,
+}
+
+impl FuzzBuildsOptions {
+    /// Whether a project is asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.project.is_empty() || self.project.iter().any(|wanted| wanted == name)
+    }
+
+    /// An existing directory for the builds.
+    pub(crate) fn dir(&self) -> Result<PathBuf> {
+        existing(self.dir.as_ref(), "fuzz-builds")
     }
 }
 

@@ -129,6 +129,33 @@ fn key_17_a_name_that_is_put_together_is_not_one_that_it_rules_out() {
 }
 
 #[test]
+fn key_17_a_rule_that_a_proc_macro_is_made_of_is_nobody_elses() {
+    let home = Home::new();
+    let written = "extern crate proc_macro;\n#[proc_macro]\n\
+                   pub fn said(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n\
+                   format!(\"\\\"{}\\\"\", base::BASE).parse().unwrap()\n}\n";
+    let base =
+        "macro_rules! root { () => { include!(concat!(env!(\"OUT_DIR\"), \"/base.rs\")); } }\nroot!();\n";
+    let main = "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\n\
+                fn main() { assert_eq!(pm::said!(), \"base\"); println!(\"{MADE}\") }";
+    assert_shared(&home, |place| {
+        let tree = workspace(&home, place, "", main);
+        package(&tree, "base", "", base);
+        let script = tree.read("prog/build.rs").replace("made.rs", "base.rs").replace("MADE", "BASE");
+        tree.write("base/build.rs", script.replace("\\\"made\\\"", "\\\"base\\\""));
+        package(
+            &tree,
+            "pm",
+            "[lib]\nproc-macro = true\n[dependencies]\nbase = { path = \"../base\" }\n",
+            written,
+        );
+        let text = tree.read("prog/Cargo.toml");
+        tree.write("prog/Cargo.toml", text + "pm = { path = \"../pm\" }\n");
+        tree
+    });
+}
+
+#[test]
 fn key_07_a_name_that_is_put_together_may_be_any_that_it_fits() {
     let put = "#[macro_export] macro_rules! put { ($a:literal, $b:literal) => { env!(concat!($a, '_', \"DI\", $b)) } }\n";
     let macros = format!("{LOCATING}{put}");

@@ -1,0 +1,142 @@
+//! The files of a checkout as a value: they are changed in memory, and then written to every
+//! place that shall hold them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// What builds leave behind is not part of a checkout.
+const LEFT_OUT: &str = "target";
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    File(Vec<u8>),
+    /// A symbolic link, by its text.
+    Link(PathBuf),
+    Directory,
+}
+
+/// All of them, by their paths below the checkout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Files(pub(crate) BTreeMap<PathBuf, Entry>);
+
+impl Files {
+    /// What is in a directory.
+    pub(crate) fn read(top: &Path) -> Result<Files> {
+        let mut files = Files::default();
+        files.add(top, Path::new("")).with_context(|| format!("failed to read `{}`", top.display()))?;
+        Ok(files)
+    }
+
+    fn add(&mut self, top: &Path, below: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(top.join(below))? {
+            let entry = entry?;
+            let (path, kind) = (below.join(entry.file_name()), entry.file_type()?);
+            if kind.is_symlink() {
+                self.0.insert(path, Entry::Link(fs::read_link(entry.path())?));
+            } else if kind.is_file() {
+                self.0.insert(path, Entry::File(fs::read(entry.path())?));
+            } else if kind.is_dir() && entry.file_name() != LEFT_OUT {
+                self.0.insert(path.clone(), Entry::Directory);
+                self.add(top, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory hold these and nothing else but what builds leave. What is as it should
+    /// be is not written again.
+    pub(crate) fn write(&self, top: &Path) -> Result<()> {
+        fs::create_dir_all(top)?;
+        let found = Files::read(top)?;
+        let failed = |path: &Path| format!("failed to write `{}`", top.join(path).display());
+        // What is in a directory comes after it, and is removed before it.
+        for (path, entry) in found.0.iter().rev() {
+            let is_needless = match (entry, self.0.get(path)) {
+                (Entry::Directory, now) => now != Some(&Entry::Directory),
+                // A file is written where it is, since such a change shows least.
+                (Entry::File(_), Some(Entry::File(_))) => false,
+                (now, wanted) => Some(now) != wanted,
+            };
+            if is_needless {
+                remove(&top.join(path), entry).with_context(|| failed(path))?;
+            }
+        }
+        for (path, entry) in &self.0 {
+            if found.0.get(path) != Some(entry) {
+                place(&top.join(path), entry).with_context(|| failed(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is there.
+    pub(crate) fn is_free(&self, path: &Path) -> bool {
+        !self.0.contains_key(path)
+    }
+
+    /// Removes what is there, with all that is in it.
+    pub(crate) fn remove(&mut self, path: &Path) {
+        self.0.retain(|other, _| !other.starts_with(path));
+    }
+
+    /// Puts an entry at a place, with the directories above it. What is in their way goes.
+    pub(crate) fn put(&mut self, path: &Path, entry: Entry) {
+        self.remove(path);
+        let above: Vec<_> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+        // From the top down: what is removed takes with it all that is below.
+        for above in above.into_iter().rev() {
+            if self.0.get(above) != Some(&Entry::Directory) {
+                self.remove(above);
+                self.0.insert(above.to_owned(), Entry::Directory);
+            }
+        }
+        self.0.insert(path.to_owned(), entry);
+    }
+}
+
+/// A directory that holds what builds left stays.
+fn remove(path: &Path, entry: &Entry) -> io::Result<()> {
+    match entry {
+        Entry::Directory => match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        },
+        _ => fs::remove_file(path),
+    }
+}
+
+fn place(path: &Path, entry: &Entry) -> io::Result<()> {
+    match entry {
+        Entry::File(bytes) => fs::write(path, bytes),
+        Entry::Link(to) => symlink(to, path),
+        Entry::Directory => fs::create_dir_all(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::default();
+        files.put(Path::new("a/b/c"), Entry::File(b"text".to_vec()));
+        files.put(Path::new("a/link"), Entry::Link("b/c".into()));
+        files.write(dir.path()).unwrap();
+        assert_eq!(Files::read(dir.path()).unwrap(), files);
+        // A directory becomes a file, a file a directory, and a link goes.
+        fs::create_dir_all(dir.path().join("target/debug")).unwrap();
+        files.put(Path::new("a/b"), Entry::File(b"other".to_vec()));
+        files.put(Path::new("a/link/x"), Entry::File(b"x".to_vec()));
+        files.write(dir.path()).unwrap();
+        assert_eq!(Files::read(dir.path()).unwrap(), files);
+        assert!(dir.path().join("target/debug").exists());
+    }
+}
