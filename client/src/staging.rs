@@ -70,10 +70,14 @@ impl Staging {
         if fs::rename(&self.path, &aside).is_err() {
             return;
         }
-        for output in listed_outputs(&aside) {
+        // The list is read first, and the directory goes before the outputs do. A rename out of it that
+        // the daemon began before it was moved may still be under way in the kernel: either it ends
+        // before the directory is removed, and its output goes below, or it finds nothing to rename.
+        let outputs = listed_outputs(&aside);
+        remove(&aside);
+        for output in outputs {
             remove_output(&output);
         }
-        remove(&aside);
     }
 }
 
