@@ -71,14 +71,14 @@ unsafe extern "C" fn chdir(path: Path) -> c_int {
 }
 
 /// Nothing is learnt where nothing was there.
-fn gone(answer: c_int, dir: c_int, path: Path) {
+pub(crate) fn gone(answer: c_int, dir: c_int, path: Path) {
     if answer == 0 {
         note_path(Kind::Looked, false, dir, path);
     }
 }
 
 /// What has another name now is what was under the first one.
-fn moved(answer: c_int, old: c_int, from: Path, dir: c_int, to: Path) {
+pub(crate) fn moved(answer: c_int, old: c_int, from: Path, dir: c_int, to: Path) {
     gone(answer, old, from);
     note_path(Kind::Written, answer < 0, dir, to);
 }

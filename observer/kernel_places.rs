@@ -6,7 +6,7 @@
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
 
-use crate::{AT_FDCWD, O_CLOEXEC, OPENAT, Path, PATH_BYTES_MAX, STATX, directory, next_of};
+use crate::{AT_FDCWD, O_CLOEXEC, OPENAT, PATH_BYTES_MAX, Path, STATX, directory, next_of, with_buffer};
 
 const O_PATH: c_int = 0o10000000;
 const AT_EMPTY_PATH: c_int = 0x1000;
@@ -21,9 +21,26 @@ const DEVICES: [u16; 2] = [0o020000, 0o060000];
 
 /// File systems whose files are the kernel's: processes, devices, terminals, control groups, tracing and the like.
 const OF_THE_KERNEL: &[u32] = &[
-    0x9fa0, 0x6265_6572, 0x1cd1, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xcafe_4a11,
-    0x1980_0202, 0xde5e_81e4, 0x6165_676c, 0xf97c_ff8c, 0x6265_6570, 0x6573_5543, 0x6e73_6673, 0x4249_4e4d,
-    0x0904_1934, 0x5049_5045, 0x534f_434b,
+    0x9fa0,
+    0x6265_6572,
+    0x1cd1,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xcafe_4a11,
+    0x1980_0202,
+    0xde5e_81e4,
+    0x6165_676c,
+    0xf97c_ff8c,
+    0x6265_6570,
+    0x6573_5543,
+    0x6e73_6673,
+    0x4249_4e4d,
+    0x0904_1934,
+    0x5049_5045,
+    0x534f_434b,
 ];
 
 /// What the path of an open file ends with when it has no name any more.
@@ -42,10 +59,16 @@ pub(crate) fn may_be(path: &[u8]) -> bool {
 
 /// Says what a path, which is handed over in pieces, leads to: in two pieces, the second of which is not there.
 /// Says nothing where that is the kernel's.
-#[inline(never)]
 pub(crate) fn follow(pieces: &[&[u8]], say: impl FnOnce(&[u8], &[u8])) {
-    let mut whole = [0u8; PATH_BYTES_MAX];
-    let mut name = [0u8; PATH_BYTES_MAX];
+    with_buffer(|whole| with_buffer(|name| follow_in(whole, name, pieces, say)));
+}
+
+fn follow_in(
+    whole: &mut [u8; PATH_BYTES_MAX],
+    name: &mut [u8; PATH_BYTES_MAX],
+    pieces: &[&[u8]],
+    say: impl FnOnce(&[u8], &[u8]),
+) {
     let mut end = 0;
     for piece in pieces {
         let Some(room) = whole.get_mut(end..end + piece.len()) else { return };
@@ -70,7 +93,7 @@ pub(crate) fn follow(pieces: &[&[u8]], say: impl FnOnce(&[u8], &[u8])) {
     };
     // The rest of a path is looked for in vain in a directory only.
     let is_kernels = is_of_the_kernel(fd) || end == path.len() && is_device(fd);
-    let place = directory(fd, &mut name).filter(|place| !place.ends_with(DELETED));
+    let place = directory(fd, name).filter(|place| !place.ends_with(DELETED));
     // SAFETY: the descriptor is ours.
     unsafe { close(fd) };
     if let (Some(place), false) = (place, is_kernels) {

@@ -8,21 +8,8 @@ use core::mem::transmute;
 use core::ptr::{self, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use crate::objects::{Each, LoadedObject, dl_iterate_phdr};
 use crate::{Kind, THERE, find, not_there, note, record};
-
-/// The beginning of the C library's `dl_phdr_info`.
-#[repr(C)]
-struct LoadedObject {
-    addr: usize,
-    name: *const c_char,
-}
-
-type Each = extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int;
-
-#[link(name = "c")]
-unsafe extern "C" {
-    fn dl_iterate_phdr(each: Each, data: *mut c_void) -> c_int;
-}
 
 /// How many objects the program began with. They come first, and none of them is ever unloaded.
 static FIRST: AtomicUsize = AtomicUsize::new(usize::MAX);

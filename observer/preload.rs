@@ -1,7 +1,7 @@
 //! The observer: a library that is loaded before all others into a compiler and into what it
 //! starts, and notes which files and variables they ask for.
 //!
-//! One file without dependencies, compiled by `build.rs` and carried by the engine. It stands
+//! A crate without dependencies, compiled by `build.rs` and carried by the engine. It stands
 //! in front of functions of the C library, calls them, and notes their outcome in a file of
 //! fixed size that is mapped into memory: one atomic addition and a copy for a note, and no
 //! system call. `src/observer/record.rs` reads it.
@@ -10,21 +10,36 @@
 //! allocated and nothing waits: `rustc`'s allocator asks for a variable and for a link while
 //! it holds its own lock. Where there is no file to note in, nothing is noted.
 //!
-//! It cannot see what a program asks the kernel for directly, what it reads of `environ` by
-//! itself, and programs that are linked statically or started without `LD_PRELOAD`.
+//! `raw.rs` sees what a program asks the kernel for by itself, and `exec.rs` what it starts. What nobody
+//! sees is noted as that. It cannot see what a program reads of `environ` by itself.
 
 #![no_std]
 
+mod callers;
 mod changes;
+mod exec;
+mod kernel;
 mod kernel_places;
 mod libraries;
+mod objects;
+#[cfg(target_arch = "x86_64")]
+mod raw;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "unarmed.rs"]
+mod raw;
+mod requests;
+#[cfg(target_arch = "x86_64")]
+mod signals;
 mod walks;
 mod writes;
 
+use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
 use core::ptr::{self, null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+use kernel::kernel;
 
 /// The variable that names the file to note in.
 const VARIABLE: &CStr = c"__KACHE_RECORD";
@@ -51,7 +66,10 @@ struct Note {
     second_len: u32,
     kind: AtomicU8,
     outcome: u8,
-    unused: [u8; 6],
+    /// Of a program that has begun, whether its system calls are dispatched; of a question, whether text
+    /// asked it that came after the program had begun.
+    mark: u8,
+    unused: [u8; 5],
 }
 
 /// What a note is about.
@@ -72,6 +90,14 @@ enum Kind {
     Listed = 6,
     /// A variable: its name, and its value if it is set.
     Variable = 7,
+    /// A program that a process becomes; it has to say that it has begun.
+    Executed = 8,
+    /// A program did what cannot be observed: its path, and the number of the system call.
+    Unseen = 9,
+    /// A program asked which directory it is in.
+    Directory = 10,
+    /// A program read its whole environment from the kernel.
+    Environment = 11,
     /// A file that was there when it was opened to be written, and that keeps what is in it.
     Updated = 20,
     /// A symbolic link that was read.
@@ -110,6 +136,7 @@ mod number {
     pub const CLOSE: c_long = 3;
     pub const GETPID: c_long = 39;
     pub const GETCWD: c_long = 79;
+    pub const PRCTL: c_long = 157;
     pub const OPENAT: c_long = 257;
     pub const READLINKAT: c_long = 267;
 }
@@ -126,13 +153,19 @@ mod number {
 
 #[link(name = "c")]
 unsafe extern "C" {
-    static environ: *const *const c_char;
+    static mut environ: *const *const c_char;
     fn __errno_location() -> *mut c_int;
     fn abort() -> !;
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-    fn mmap(at: *mut c_void, len: usize, access: c_int, flags: c_int, fd: c_int, offset: c_long) -> *mut c_void;
+    fn mmap(
+        at: *mut c_void,
+        len: usize,
+        access: c_int,
+        flags: c_int,
+        fd: c_int,
+        offset: c_long,
+    ) -> *mut c_void;
     fn munmap(at: *mut c_void, len: usize) -> c_int;
-    fn syscall(number: c_long, ...) -> c_long;
 }
 
 #[panic_handler]
@@ -179,7 +212,7 @@ fn map(name: &CStr) -> *mut Header {
     // read of it would be one beyond its end; whoever makes such files makes them whole.
     unsafe {
         let errno = *__errno_location();
-        let fd = syscall(number::OPENAT, AT_FDCWD, name.as_ptr(), O_RDWR | O_CLOEXEC, 0 as c_int) as c_int;
+        let fd = kernel!(number::OPENAT, AT_FDCWD, name.as_ptr(), O_RDWR | O_CLOEXEC, 0) as c_int;
         let head_len = size_of::<Header>();
         let mut mapped = NOWHERE;
         // Of a descriptor that is none this fails.
@@ -196,7 +229,7 @@ fn map(name: &CStr) -> *mut Header {
             }
         }
         if fd >= 0 {
-            syscall(number::CLOSE, fd);
+            kernel!(number::CLOSE, fd);
         }
         *__errno_location() = errno;
         mapped
@@ -212,6 +245,46 @@ fn unmap(mapped: *mut Header) {
 
 /// Writes a note. The pieces of each text are put together.
 fn note(kind: Kind, outcome: u8, first: &[&[u8]], second: &[u8]) {
+    write_note(&Head { kind, outcome, process: 0, mark: false }, first, second);
+}
+
+/// Writes a note about another process, or this one where its number is zero.
+fn note_of(process: u32, kind: Kind, outcome: u8, first: &[&[u8]]) {
+    write_note(&Head { kind, outcome, process, mark: false }, first, &[]);
+}
+
+/// Writes a note about something that is as it is.
+fn note_fact(kind: Kind, first: &[&[u8]], second: &[u8]) {
+    note(kind, THERE, first, second);
+}
+
+/// Notes that something escapes the observer.
+fn note_unseen(asked: c_long) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = asked.unsigned_abs();
+    while at == digits.len() || rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    with_buffer(|buffer| {
+        let program = read_link(b"/proc/self/exe\0", buffer).unwrap_or_default();
+        note_fact(Kind::Unseen, &[program], &digits[at..]);
+    });
+}
+
+/// What a note says besides its texts.
+struct Head {
+    kind: Kind,
+    outcome: u8,
+    /// Zero for this process.
+    process: u32,
+    /// As in [`Note`].
+    mark: bool,
+}
+
+fn write_note(head: &Head, first: &[&[u8]], second: &[u8]) {
     let Some(header) = record() else { return };
     let first_len: usize = first.iter().map(|piece| piece.len()).sum();
     let len = (size_of::<Note>() + first_len + second.len() + 7) & !7;
@@ -231,19 +304,20 @@ fn note(kind: Kind, outcome: u8, first: &[&[u8]], second: &[u8]) {
     // SAFETY: `at..at + len` lies within the mapping, is a multiple of eight like the mapping's
     // own place, and belongs to this call alone.
     unsafe {
-        let head = ptr::from_ref(header).cast::<u8>().cast_mut().add(at as usize);
-        let place = head.cast::<Note>();
+        let start = ptr::from_ref(header).cast::<u8>().cast_mut().add(at as usize);
+        let place = start.cast::<Note>();
         (*place).len.store(len as u32, Ordering::Relaxed);
-        (*place).process = syscall(number::GETPID) as u32;
+        (*place).process = if head.process == 0 { kernel!(number::GETPID) as u32 } else { head.process };
         (*place).first_len = first_len as u32;
         (*place).second_len = second.len() as u32;
-        (*place).outcome = outcome;
-        let mut text = head.add(size_of::<Note>());
+        (*place).outcome = head.outcome;
+        (*place).mark = u8::from(head.mark);
+        let mut text = start.add(size_of::<Note>());
         for piece in first.iter().chain([&second]) {
             ptr::copy_nonoverlapping(piece.as_ptr(), text, piece.len());
             text = text.add(piece.len());
         }
-        (*place).kind.store(kind as u8, Ordering::Release);
+        (*place).kind.store(head.kind as u8, Ordering::Release);
     }
 }
 
@@ -268,14 +342,11 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
     } else if path.first() == Some(&b'/') {
         note(kind, outcome, &[path], &[]);
     } else {
-        let mut buffer = [0u8; PATH_BYTES_MAX];
-        if let Some(dir) = directory(dir, &mut buffer) {
-            match path {
-                path if kernel_places::may_be(dir) => note_kernel_place(kind, outcome, &[dir, b"/", path]),
-                [] => note(kind, outcome, &[dir], &[]),
-                path => note(kind, outcome, &[dir, b"/", path], &[]),
-            }
-        }
+        directory_of(dir, |dir| match path {
+            path if kernel_places::may_be(dir) => note_kernel_place(kind, outcome, &[dir, b"/", path]),
+            [] => note(kind, outcome, &[dir], &[]),
+            path => note(kind, outcome, &[dir, b"/", path], &[]),
+        });
     }
     // SAFETY: as above.
     unsafe { *errno_at = errno };
@@ -283,17 +354,63 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
 
 /// Notes what a path leads to that the kernel makes up. A link of its own is no text that anybody wrote.
 fn note_kernel_place(kind: Kind, outcome: u8, path: &[&[u8]]) {
+    let is_environ = |piece: &&[u8]| piece.ends_with(b"/environ") || *piece == b"environ";
+    if matches!(kind, Kind::Read) && path.last().is_some_and(is_environ) {
+        note(Kind::Environment, outcome, &[], &[]);
+    }
     let kind = if matches!(kind, Kind::Link) { Kind::Looked } else { kind };
     kernel_places::follow(path, |place, rest| note(kind, outcome, &[place, rest], &[]));
 }
 
-/// Where a directory lies; the current one is [`AT_FDCWD`].
+/// Says where a directory, or what else is open, lies; the current directory is [`AT_FDCWD`].
+fn directory_of(dir: c_int, say: impl FnOnce(&[u8])) {
+    with_buffer(|buffer| {
+        if let Some(place) = directory(dir, buffer) {
+            say(place);
+        }
+    });
+}
+
+/// How many threads may be noting paths at once, each for some microseconds, without using their stacks.
+const BUFFERS: usize = 16;
+
+struct Buffer {
+    is_taken: AtomicU8,
+    bytes: UnsafeCell<[u8; PATH_BYTES_MAX]>,
+}
+
+// SAFETY: whoever has taken it has it alone.
+unsafe impl Sync for Buffer {}
+
+static BUFFER: [Buffer; BUFFERS] =
+    [const { Buffer { is_taken: AtomicU8::new(0), bytes: UnsafeCell::new([0; PATH_BYTES_MAX]) } }; BUFFERS];
+
+/// Lends room for a path. A signal's handler may run on a stack that has no room for one.
+fn with_buffer(run: impl FnOnce(&mut [u8; PATH_BYTES_MAX])) {
+    match BUFFER.iter().find(|buffer| buffer.is_taken.swap(1, Ordering::Acquire) == 0) {
+        Some(buffer) => {
+            // SAFETY: it was taken just now.
+            run(unsafe { &mut *buffer.bytes.get() });
+            buffer.is_taken.store(0, Ordering::Release);
+        }
+        None => with_own_buffer(run),
+    }
+}
+
+#[inline(never)]
+fn with_own_buffer(run: impl FnOnce(&mut [u8; PATH_BYTES_MAX])) {
+    run(&mut [0; PATH_BYTES_MAX]);
+}
+
+/// Where a directory lies.
 fn directory(dir: c_int, buffer: &mut [u8; PATH_BYTES_MAX]) -> Option<&[u8]> {
     if dir == AT_FDCWD {
         // SAFETY: the kernel writes no more than it is told there is room for.
-        let len = unsafe { syscall(number::GETCWD, buffer.as_mut_ptr(), buffer.len()) };
+        let len = unsafe { kernel!(number::GETCWD, buffer.as_mut_ptr(), buffer.len()) };
         // The length counts the zero at the end.
-        return buffer.get(..usize::try_from(len).ok()?.checked_sub(1)?).filter(|path| path.starts_with(b"/"));
+        return buffer
+            .get(..usize::try_from(len).ok()?.checked_sub(1)?)
+            .filter(|path| path.starts_with(b"/"));
     }
     let mut link = *b"/proc/self/fd/0000000000\0";
     let digits = &mut link[14..24];
@@ -312,9 +429,8 @@ fn directory(dir: c_int, buffer: &mut [u8; PATH_BYTES_MAX]) -> Option<&[u8]> {
 
 fn read_link<'b>(path: &[u8], buffer: &'b mut [u8; PATH_BYTES_MAX]) -> Option<&'b [u8]> {
     // SAFETY: the path ends in a zero, and the kernel writes no more than there is room for.
-    let len = unsafe {
-        syscall(number::READLINKAT, AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
-    };
+    let len =
+        unsafe { kernel!(number::READLINKAT, AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len()) };
     buffer.get(..usize::try_from(len).ok()?)
 }
 
@@ -344,12 +460,20 @@ fn variable(name: &CStr) -> Option<&'static CStr> {
 /// Runs when the program begins, before its `main`.
 extern "C" fn begin() {
     resolve();
+    let libc = SYSCALL.load(Ordering::Relaxed);
+    kernel::ask_through(libc);
     if record().is_some() {
-        let mut buffer = [0u8; PATH_BYTES_MAX];
-        let program = read_link(b"/proc/self/exe\0", &mut buffer).unwrap_or_default();
-        let mut buffer = [0u8; PATH_BYTES_MAX];
-        let stand = directory(AT_FDCWD, &mut buffer).unwrap_or_default();
-        note(Kind::Started, THERE, &[program], stand);
+        objects::learn(libc);
+        exec::hide();
+        let is_armed = raw::arm();
+        if is_armed {
+            raw::follow_forks();
+        }
+        with_buffer(|buffer| {
+            let program = read_link(b"/proc/self/exe\0", buffer).unwrap_or_default();
+            let head = Head { kind: Kind::Started, outcome: THERE, process: 0, mark: is_armed };
+            directory_of(AT_FDCWD, |stand| write_note(&head, &[program], stand));
+        });
         libraries::begin();
     }
 }
@@ -372,13 +496,21 @@ macro_rules! functions {
 
 functions! {
     ACCESS c"access"
+    BSD_SIGNAL c"bsd_signal"
+    CLONE c"clone"
     EACCESS c"eaccess"
     EUIDACCESS c"euidaccess"
+    EXECVE c"execve"
+    EXECVEAT c"execveat"
+    EXECVPE c"execvpe"
     FACCESSAT c"faccessat"
+    FEXECVE c"fexecve"
     FSTATAT c"fstatat"
     FSTATAT64 c"fstatat64"
     FXSTATAT c"__fxstatat"
     FXSTATAT64 c"__fxstatat64"
+    GETCWD c"getcwd"
+    GET_CURRENT_DIR_NAME c"get_current_dir_name"
     LSTAT c"lstat"
     LSTAT64 c"lstat64"
     LXSTAT c"__lxstat"
@@ -390,16 +522,30 @@ functions! {
     OPENAT c"openat"
     OPENAT64 c"openat64"
     OPENDIR c"opendir"
+    PIDFD_SPAWN c"pidfd_spawn"
+    PIDFD_SPAWNP c"pidfd_spawnp"
+    POPEN c"popen"
+    POSIX_SPAWN c"posix_spawn"
+    POSIX_SPAWNP c"posix_spawnp"
+    PTHREAD_CREATE c"pthread_create"
+    PTHREAD_SIGMASK c"pthread_sigmask"
     READLINK c"readlink"
     READLINKAT c"readlinkat"
     REALPATH c"realpath"
     SCANDIR c"scandir"
     SCANDIR64 c"scandir64"
+    SIGACTION c"sigaction"
+    SIGNAL c"signal"
+    SIGPROCMASK c"sigprocmask"
+    SIGSET c"sigset"
     STAT c"stat"
     STAT64 c"stat64"
     STATX c"statx"
     SYMLINK c"symlink"
     SYMLINKAT c"symlinkat"
+    SYSCALL c"syscall"
+    SYSTEM c"system"
+    SYSV_SIGNAL c"sysv_signal"
     XSTAT c"__xstat"
     XSTAT64 c"__xstat64"
 }
@@ -475,7 +621,6 @@ noted! {
     MKDIR mkdir(path: Path, mode: c_uint) -> c_int, -1; Kind::Written, AT_FDCWD, path;
     MKDIRAT mkdirat(dir: c_int, path: Path, mode: c_uint) -> c_int, -1; Kind::Written, dir, path;
     OPENDIR opendir(path: Path) -> Out, null_mut(); Kind::Listed, AT_FDCWD, path;
-    REALPATH realpath(path: Path, out: *mut c_char) -> *mut c_char, null_mut(); Kind::Looked, AT_FDCWD, path;
     SCANDIR scandir(path: Path, out: Out, filter: Out, order: Out) -> c_int, -1; Kind::Listed, AT_FDCWD, path;
     SCANDIR64 scandir64(path: Path, out: Out, filter: Out, order: Out) -> c_int, -1; Kind::Listed, AT_FDCWD, path;
     STAT stat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
@@ -516,7 +661,7 @@ macro_rules! open {
                             let next: unsafe extern "C" fn(Path, c_int, ...) -> c_int = transmute(next);
                             next(path, flags, mode)
                         }
-                        None => syscall(number::OPENAT, AT_FDCWD, path, flags, mode) as c_int,
+                        None => kernel!(number::OPENAT, AT_FDCWD, path, flags, mode) as c_int,
                     }
                 };
                 before.note(fd < 0, AT_FDCWD, path);
@@ -539,7 +684,7 @@ macro_rules! open_at {
                             let next: unsafe extern "C" fn(c_int, Path, c_int, ...) -> c_int = transmute(next);
                             next(dir, path, flags, mode)
                         }
-                        None => syscall(number::OPENAT, dir, path, flags, mode) as c_int,
+                        None => kernel!(number::OPENAT, dir, path, flags, mode) as c_int,
                     }
                 };
                 before.note(fd < 0, dir, path);
@@ -567,7 +712,7 @@ unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize
                 let next: unsafe extern "C" fn(Path, *mut c_char, usize) -> isize = transmute(next);
                 next(path, out, len)
             }
-            None => syscall(number::READLINKAT, AT_FDCWD, path, out, len) as isize,
+            None => kernel!(number::READLINKAT, AT_FDCWD, path, out, len) as isize,
         }
     };
     note_path(of_link(read), read < 0, AT_FDCWD, path);
@@ -583,29 +728,9 @@ unsafe extern "C" fn readlinkat(dir: c_int, path: Path, out: *mut c_char, len: u
                 let next: unsafe extern "C" fn(c_int, Path, *mut c_char, usize) -> isize = transmute(next);
                 next(dir, path, out, len)
             }
-            None => syscall(number::READLINKAT, dir, path, out, len) as isize,
+            None => kernel!(number::READLINKAT, dir, path, out, len) as isize,
         }
     };
     note_path(of_link(read), read < 0, dir, named(path));
     read
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getenv(name: Path) -> *mut c_char {
-    // SAFETY: whoever asks passes a string that ends in a zero, as the C library requires.
-    let name = unsafe { CStr::from_ptr(name) };
-    let value = variable(name);
-    match value {
-        Some(value) => note(Kind::Variable, THERE, &[name.to_bytes()], value.to_bytes()),
-        None => note(Kind::Variable, ABSENT, &[name.to_bytes()], &[]),
-    }
-    value.map_or(null_mut(), |value| value.as_ptr().cast_mut())
-}
-
-/// Nobody is loaded like this into a program that runs with another user's rights, which is
-/// when the C library would say nothing.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn secure_getenv(name: Path) -> *mut c_char {
-    // SAFETY: as above.
-    unsafe { getenv(name) }
 }

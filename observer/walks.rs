@@ -5,14 +5,16 @@ use core::mem::transmute;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::AtomicPtr;
 
-use crate::{AT_FDCWD, Kind, Out, PATH_BYTES_MAX, Path, THERE, directory, find, not_there, note, note_path, record};
+use crate::{AT_FDCWD, Kind, Out, Path, THERE, directory_of, find, not_there, note, note_path, record};
 
 /// The function behind one of ours.
 macro_rules! next {
     ($name:ident) => {{
         static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
         // SAFETY: the name has no zero in it but its last.
-        find(&NEXT, unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) })
+        find(&NEXT, unsafe {
+            CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes())
+        })
     }};
 }
 
@@ -39,12 +41,8 @@ unsafe extern "C" fn fdopendir(fd: c_int) -> Out {
     dir
 }
 
-#[inline(never)]
 fn note_listing(fd: c_int) {
-    let mut buffer = [0u8; PATH_BYTES_MAX];
-    if let Some(place) = directory(fd, &mut buffer) {
-        note(Kind::Listed, THERE, &[place], &[]);
-    }
+    directory_of(fd, |place| note(Kind::Listed, THERE, &[place], &[]));
 }
 
 /// Functions of the C library that open many files and directories by themselves, past whatever stands in front

@@ -6,7 +6,8 @@ use core::ptr::null_mut;
 use core::sync::atomic::AtomicPtr;
 
 use crate::{
-    AT_FDCWD, FACCESSAT, Kind, O_ACCMODE, O_CREAT, O_TMPFILE, O_TRUNC, Out, Path, find, next_of, not_there, note_path,
+    AT_FDCWD, FACCESSAT, Kind, O_ACCMODE, O_CREAT, O_TMPFILE, O_TRUNC, Out, Path, find, next_of, not_there,
+    note_path,
 };
 
 const O_EXCL: c_int = 0o200;

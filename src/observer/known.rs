@@ -8,6 +8,7 @@ use std::path::Path;
 
 use memchr::memmem;
 
+use super::elf::Elf;
 use super::record::{Kind, Note};
 
 /// How the version of each begins or what it says, apart from gcc's.
@@ -23,6 +24,7 @@ const BETWEEN_PARTS_OF_GCC: &[u8] = b"COLLECT_GCC_OPTIONS";
 /// The part of gcc that links. It asks the linker for its version as well.
 const COLLECT2: &str = "collect2 version ";
 
+/// How every program begins that is no script.
 const ELF: &[u8] = b"\x7fELF";
 
 /// Whether this program, which has said this and left these notes when it was asked for its
@@ -30,11 +32,17 @@ const ELF: &[u8] = b"\x7fELF";
 pub(super) fn is_compiler_or_linker(program: &Path, content: &[u8], said: &[u8], notes: &[Note]) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let started: Vec<&Note> = notes.iter().filter(|note| note.kind == Kind::Started).collect();
+    let said = String::from_utf8_lossy(said);
+    // A static one says nothing of itself, and nothing of one that it passes the question on to. What it
+    // says has to be written in it.
+    if started.is_empty() && Elf::read(content).and_then(Elf::has_interpreter) == Some(false) {
+        let mut banners = BANNERS.iter().filter(|banner| said.contains(**banner));
+        return banners.any(|banner| memmem::find(content, banner.as_bytes()).is_some());
+    }
     let is_itself = started.first().is_some_and(|note| note.name == program.as_os_str().as_bytes());
     if !content.starts_with(ELF) || !is_itself {
         return false;
     }
-    let said = String::from_utf8_lossy(said);
     let is_of_gcc = || memmem::find(content, BETWEEN_PARTS_OF_GCC).is_some();
     match started.len() {
         1 => BANNERS.iter().any(|banner| said.contains(banner)) || said.contains(OF_GNU) && is_of_gcc(),
@@ -57,6 +65,7 @@ mod tests {
             outcome: Outcome::There,
             name: name.as_bytes().to_vec(),
             value: Vec::new(),
+            mark: false,
         };
         let notes: Vec<Note> = started.iter().map(note).collect();
         is_compiler_or_linker(Path::new("/bin/x"), content.as_bytes(), said.as_bytes(), &notes)
@@ -95,5 +104,17 @@ mod tests {
         // Another program of the same project, and one that could not be observed.
         assert!(!is_known("\x7fELF", "GNU bash 5.2\nFree Software Foundation", &["/bin/x"]));
         assert!(!is_known(gcc, GCC, &[]));
+    }
+
+    #[test]
+    fn key_15_a_static_linker_is_known_by_what_is_written_in_it() {
+        // The header of a program of 64 bits without segments.
+        let header = format!("\x7fELF\x02\x01{}", "\0".repeat(58));
+        let linker = format!("{header}mold %s (compatible with GNU ld)");
+        let said = "mold 2.4.0 (abc; compatible with GNU ld)";
+        assert!(is_known(&linker.replace("(comp", "; comp"), said, &[]));
+        assert!(!is_known(&header, said, &[]), "it passes the question on");
+        assert!(!is_known(&linker, "tool 1.0", &[]));
+        assert!(!is_known(&linker, said, &["/bin/ld"]));
     }
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! magic: 8, size: 4, end of the notes: 4, whether one did not fit: 4, unused: 4
 //! note: its length: 4, process: 4, lengths of two texts: 4 and 4, kind: 1, outcome: 1,
-//!       unused: 6, the texts, and what is missing to a multiple of 8
+//!       mark: 1, unused: 5, the texts, and what is missing to a multiple of 8
 //! ```
 //!
 //! Invariant: a file is read whole or not at all (KEY-04). It is written by programs that
@@ -54,6 +54,15 @@ pub enum Kind {
     Added,
     /// A function by whose means the program has read what nobody saw. The name is the function's.
     Hidden,
+    /// A program that a process is about to become. It has to say that it has begun, or what it does is
+    /// not known. The outcome says whether it came to that.
+    Executed,
+    /// A program has done what cannot be observed. The value is the number of the system call.
+    Unseen,
+    /// The current directory, which was asked for.
+    Directory,
+    /// All variables, which were read from the kernel.
+    Environment,
 }
 
 /// What the program was told.
@@ -80,7 +89,13 @@ pub struct Note {
     pub name: Vec<u8>,
     /// The variable's value, or what else belongs to a kind.
     pub value: Vec<u8>,
+    /// Of a program that has begun, whether the kernel reports system calls that it makes past the C
+    /// library; of a question, whether it came from a library that was loaded later, such as a proc macro.
+    pub mark: bool,
 }
+
+/// The process of a program that was started by the C library itself, which does not say its number.
+pub const UNKNOWN_PROCESS: u32 = u32::MAX;
 
 /// Why a record says nothing.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -156,6 +171,10 @@ fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
         21 => Kind::Link,
         22 => Kind::Added,
         23 => Kind::Hidden,
+        8 => Kind::Executed,
+        9 => Kind::Unseen,
+        10 => Kind::Directory,
+        11 => Kind::Environment,
         // Zero where the program ended before it had written all of it.
         _ => return None,
     };
@@ -165,9 +184,10 @@ fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
         2 => Outcome::Failed,
         _ => return None,
     };
+    let mark = *note.get(18)? != 0;
     let name = note.get(NOTE_BYTES..name_end)?.to_vec();
     let value = note.get(name_end..value_end)?.to_vec();
-    Some((Note { process: number(note, 4)?, kind, outcome, name, value }, len))
+    Some((Note { process: number(note, 4)?, kind, outcome, name, value, mark }, len))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

@@ -71,6 +71,8 @@ pub(super) struct Known<'a> {
     pub(super) is_linker: &'a dyn Fn(&Path) -> bool,
     /// Whether a file is a linker's script whose path says all that is in it.
     pub(super) is_sealed_script: &'a dyn Fn(&Path) -> bool,
+    /// Whether a library may walk through all variables, for which it asks nobody.
+    pub(super) may_read_all: &'a dyn Fn(&Path) -> bool,
     /// Whether a variable is in the key already.
     pub(super) is_keyed: &'a dyn Fn(&str) -> bool,
     /// The call's environment.
@@ -101,6 +103,8 @@ struct Seen<'a> {
     name: &'a str,
     value: Option<&'a [u8]>,
     is_own: bool,
+    /// Whether a library asked that was loaded after the program had begun, such as a proc macro.
+    is_late: bool,
 }
 
 impl Seen<'_> {
@@ -155,6 +159,9 @@ const OF_RUSTC: &[&str] = &[
     "RUST_TARGET_PATH",
     "VCINSTALLDIR",
 ];
+
+/// What finds programs, and what tells a macro's own build of the descriptors of cargo's.
+const OF_THE_BUILD: &[&str] = &["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "PATH"];
 
 /// Files of the system that every program comes by, whatever it does.
 const OF_EVERY_PROGRAM: &[&str] = &[
@@ -253,8 +260,8 @@ pub const LEFT_OUT: &[Rule] = &[
     },
     Rule {
         what: "variables that rustc itself asks for",
-        holds: |seen, _| seen.is_named(OF_RUSTC) || seen.name.starts_with("RUSTC_LOG"),
-        why: "those that decide an output are in the key; a macro that asks for one is not told apart",
+        holds: |seen, _| !seen.is_late && (seen.is_named(OF_RUSTC) || seen.name.starts_with("RUSTC_LOG")),
+        why: "those that decide an output are in the key; one that a proc macro asks for counts",
     },
     Rule {
         what: "variables in the key",
@@ -264,8 +271,9 @@ pub const LEFT_OUT: &[Rule] = &[
     Rule {
         what: "variables of the call, the terminal or the shell, and of kache",
         holds: |seen, _| {
-            seen.kind == Kind::Variable
-                && (is_of_the_call(seen.name) || crate::observer::is_own_variable(seen.name))
+            seen.is_named(OF_THE_BUILD)
+                || seen.kind == Kind::Variable
+                    && (is_of_the_call(seen.name) || crate::observer::is_own_variable(seen.name))
         },
         why: "they differ from call to call; PATH finds programs, which count by content",
     },
@@ -323,9 +331,12 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     // Where a linker looked in vain, in case it finds the same library elsewhere.
     let mut in_vain: Vec<PathBuf> = Vec::new();
     let mut found: HashSet<Vec<u8>> = HashSet::new();
-    for note in notes {
+    for note in notes.iter().filter(|note| !is_about_programs(note)) {
         let program = programs.of(note, known);
         imports.watch(note, program, known);
+        if is_about_surroundings(note) {
+            continue;
+        }
         let (seen, links) = seen(note, program, &mut own, known)?;
         if LEFT_OUT.iter().any(|rule| (rule.holds)(&seen, known)) {
             if program == Program::Linker && seen.is_file() && seen.outcome == Outcome::Absent && !seen.is_own
@@ -344,6 +355,16 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     asked.extend(in_vain.into_iter().filter(is_found).map(Asked::Absence));
     asked.extend(imports.end());
     Ok(programs.has_compiler.then_some(asked))
+}
+
+/// Whether a note says how a program was observed, and nothing of what it asked for.
+fn is_about_programs(note: &Note) -> bool {
+    matches!(note.kind, Kind::Executed | Kind::Unseen)
+}
+
+/// Whether a note is about what a program learns of all its variables, or of where it is.
+fn is_about_surroundings(note: &Note) -> bool {
+    matches!(note.kind, Kind::Directory | Kind::Environment)
 }
 
 /// `libx` of `libx.so.1` and `libx.a`.
@@ -371,6 +392,19 @@ impl Imports {
                 if program == Program::Other {
                     self.asked.insert(Asked::Environment);
                     self.stands.insert(note.process, path(&note.value));
+                }
+            }
+            // Every compiler asks for its directory; one that a proc macro asks for is another matter.
+            Kind::Directory if program == Program::Compiler && note.mark => {
+                self.asked.insert(Asked::Stand(path(&note.name)));
+            }
+            Kind::Environment if program != Program::Proxy => {
+                self.asked.insert(Asked::Environment);
+            }
+            Kind::Added if program == Program::Compiler => {
+                let library = path(&note.name);
+                if !library.starts_with(known.sysroot) && (known.may_read_all)(&library) {
+                    self.asked.insert(Asked::Environment);
                 }
             }
             Kind::Read if (known.is_sealed_script)(&path(&note.name)) => {
@@ -449,9 +483,9 @@ fn seen<'a>(
     known: &Known<'_>,
 ) -> Result<(Seen<'a>, Vec<PathBuf>), Refusal> {
     let mut links = Vec::new();
-    let Note { kind, outcome, .. } = *note;
-    let mut seen =
-        Seen { program, kind, outcome, path: PathBuf::new(), name: "", value: None, is_own: false };
+    let Note { kind, outcome, mark: is_late, .. } = *note;
+    let (path, name) = (PathBuf::new(), "");
+    let mut seen = Seen { program, kind, outcome, path, name, value: None, is_own: false, is_late };
     if kind == Kind::Variable {
         seen.name = std::str::from_utf8(&note.name)
             .map_err(|_| Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()))?;

@@ -10,7 +10,8 @@ use crate::roles::normalise;
 const COMPILER: &str = "/sysroot/bin/rustc";
 const CC: &str = "/usr/bin/gcc";
 
-/// A note, as `kind outcome name=value`, with the process in front if it is not the compiler's.
+/// A note, as `kind outcome name=value`, with the process in front if it is not the compiler's, and a star
+/// behind the kind if a proc macro asked.
 fn note(text: &str) -> Note {
     let mut words = text.split(' ');
     let mut word = || words.next().unwrap_or_else(|| panic!("{text}"));
@@ -19,7 +20,10 @@ fn note(text: &str) -> Note {
     if let Ok(number) = kind.parse() {
         (process, kind) = (number, word());
     }
-    let kind = match kind {
+    let mark = kind.ends_with('*');
+    let kind = match kind.trim_end_matches('*') {
+        "dir" => Kind::Directory,
+        "environ" => Kind::Environment,
         "start" => Kind::Started,
         "load" => Kind::Loaded,
         "read" => Kind::Read,
@@ -39,7 +43,7 @@ fn note(text: &str) -> Note {
         _ => Outcome::Failed,
     };
     let (name, value) = word().split_once('=').unwrap_or((text.rsplit(' ').next().unwrap(), ""));
-    Note { process, kind, outcome, name: name.into(), value: value.into() }
+    Note { process, kind, outcome, name: name.into(), value: value.into(), mark }
 }
 
 fn all(notes: &[&str]) -> Result<Option<Vec<Asked>>, Refusal> {
@@ -57,6 +61,7 @@ fn all(notes: &[&str]) -> Result<Option<Vec<Asked>>, Refusal> {
         plain: &|path| (normalise(path), Vec::new()),
         is_kernels: &|path| path.starts_with("/proc"),
         is_sealed_script: &|path| path == Path::new("/nix/store/cc"),
+        may_read_all: &|path| path == Path::new("/ws/target/deps/libwalks.so"),
         is_keyed: &|name| name.starts_with("CARGO_PKG_"),
         variable: &|name| (name == "SET").then(|| b"value".to_vec()),
     };
@@ -189,6 +194,7 @@ fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
             plain: &|path| (normalise(path), Vec::new()),
             is_kernels: &|_| false,
             is_sealed_script: &|_| false,
+            may_read_all: &|_| false,
             is_keyed: &|_| false,
             variable: &|_| None,
         };
@@ -295,4 +301,23 @@ fn key_15_a_program_that_calls_the_linker_is_observed_like_any_other() {
         &["2 start + /bin/bash=/ws", "2 read + /nix/store/cc", "2 env - NIX_LDFLAGS"],
         &[place("/bin/bash"), place("/nix/store/cc"), variable("NIX_LDFLAGS", None), Asked::Environment],
     );
+}
+
+#[test]
+fn key_07_a_directory_that_a_macro_asks_for_is_told_from_the_compilers() {
+    check(&["dir + /ws"], &[]);
+    check(&["dir* + /ws"], &[Asked::Stand("/ws".into())]);
+}
+
+#[test]
+fn key_23_variables_that_a_macro_asks_for_are_told_from_the_compilers() {
+    check(&["env - CI", "env - RUST_BACKTRACE"], &[]);
+    check(&["env* - CI", "env* - PATH", "env* - CARGO_MAKEFLAGS"], &[variable("CI", None)]);
+}
+
+#[test]
+fn key_23_what_may_walk_through_all_variables_reads_all_of_them() {
+    check(&["add + /ws/target/deps/libquiet.so"], &[]);
+    check(&["add + /ws/target/deps/libwalks.so"], &[Asked::Environment]);
+    check(&["environ + "], &[Asked::Environment]);
 }

@@ -16,6 +16,7 @@ mod refusal;
 mod run;
 mod scan;
 mod stamps;
+mod unseen;
 mod watched;
 
 pub use amend::amend_dep_info;

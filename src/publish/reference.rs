@@ -44,6 +44,13 @@ Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are 
 `nftw`, `fts_open`, `glob` and their like read directories where nobody sees it: a compile in which they are
 called is not stored.
 
+System calls that a program makes itself are reported by the kernel as signals (Syscall User Dispatch), and
+count like any other. Each program that is started is given the library, also where its environment was
+emptied, and none of them sees the variables that this takes. A compile is not stored, and the report names
+the program, where one could not be observed: it is linked statically, runs with another user's rights,
+brings another C library, opens files through a ring of requests (`io_uring`), or handles threads or signals
+past the C library, as programs in Go do. Linkers are no such programs: what they read is in the key.
+
 A compile that leaves a file behind which a hit would not make is not stored, and the report names the
 file: `it also makes …`. One that asks for more than 8 MiB of notes hold is not stored either. What was
 asked for is not added to the `.d` file: cargo decides as it would without kache.
@@ -62,8 +69,8 @@ const UNSEEN: &str = "
 
 - A macro that walks through all variables (`std::env::vars`) asks nobody for one. Name them in
   `key_env_vars`.
-- Requests to the kernel that do not go through the C library, and programs that are linked statically
-  or started with an empty environment. Name the files in `extra_inputs`.
+- System calls that a program makes itself, past the C library, where the kernel does not report them: that
+  takes Linux 5.11 on x86-64 and glibc 2.34. Elsewhere, name the files in `extra_inputs`.
 - The clock, random numbers, the network, another program that answers.
 - Dates and permissions of files that are looked at: a file counts by content.
 - A variable that rustc itself asks for in every compile, such as `CI` or `RUST_BACKTRACE`.

@@ -13,6 +13,7 @@ use super::observe::{Trouble, changed_since, content};
 use super::places::{Make, Namer};
 use super::refusal::Refusal;
 use super::scan::Scanner;
+use super::unseen::unseen;
 use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
 use crate::observer::{self, Kind, Note, is_made_up};
@@ -54,7 +55,6 @@ pub(super) struct Named {
 }
 
 /// What a watched compile saw beyond its inputs and what the dep-info names.
-/// Nothing where the compiler itself noted nothing.
 pub(super) fn observe_watched(
     task: &Task,
     watched: &Watched<'_>,
@@ -86,11 +86,17 @@ pub(super) fn observe_watched(
         is_kernels: &is_kernels,
         is_input: &|path| files.all.contains(path) || files.all.contains(&real(path)),
         is_linker: &|path| files.linkers.contains(path) && known_linkers.contains(path),
+        may_read_all: &may_read_all,
         is_keyed: &|name| is_named(name) || (watched.is_keyed)(name),
         is_sealed_script: &|path| files.linkers.contains(path) && is_sealed(&real(path)),
         variable: &|name| watched.env.value(name),
     };
-    let Some(asked) = asked(&notes, &known)? else { return Ok(Vec::new()) };
+    if let Some(why) = unseen(&notes, &|program| is_resolved(program, &known)) {
+        return Err(Refusal::UnknownInputs(why).into());
+    }
+    let Some(asked) = asked(&notes, &known)? else {
+        return Err(Refusal::UnknownInputs("the compiler could not be observed".to_owned()).into());
+    };
     if asked.len() > OBSERVATIONS_MAX {
         let why = format!("{} files and variables were asked for beside the known ones", asked.len());
         return Err(Refusal::UnknownInputs(why).into());
@@ -100,6 +106,29 @@ pub(super) fn observe_watched(
     let (texts, asked, env) = (&texts, &asked, watched.env);
     let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, texts, asked };
     looker.look()
+}
+
+/// Whether a library uses the list of all variables, as the standard library does for `env::vars` and where
+/// it starts a program. Proc macros are linked with what they use of the standard library, and no more.
+fn may_read_all(library: &Path) -> bool {
+    const NAMES: &[&[u8]] = &[b"environ", b"__environ", b"_environ"];
+    let content = fs::read(library).unwrap_or_default();
+    let imports = observer::Elf::read(&content).and_then(observer::Elf::imports);
+    imports.is_none_or(|imports| imports.iter().any(|name| NAMES.contains(name)))
+}
+
+/// Whether all that a program reads is in the key: it is a linker, or a part of the toolchain. One that is
+/// started by its name alone is looked for as the C library does it.
+fn is_resolved(program: &Path, known: &Known<'_>) -> bool {
+    let is_known = |path: &Path| {
+        (known.is_linker)(&real(path)) || real(path).starts_with(known.sysroot.join("lib/rustlib"))
+    };
+    if program.is_absolute() {
+        return is_known(program);
+    }
+    let path = (known.variable)("PATH").unwrap_or_default();
+    let dirs = path.split(|byte| *byte == b':').map(|dir| Path::new(OsStr::from_bytes(dir)));
+    dirs.map(|dir| dir.join(program)).find(|place| place.exists()).is_some_and(|place| is_known(&place))
 }
 
 /// Whether a file lies with the temporary ones, and in no root that lies there itself.

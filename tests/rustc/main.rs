@@ -43,6 +43,7 @@ mod toolchain;
 mod tree;
 mod trouble;
 mod unit;
+mod unseen;
 mod values;
 mod verify;
 #[expect(dead_code, reason = "nothing is remounted here")]

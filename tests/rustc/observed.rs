@@ -37,6 +37,10 @@ impl<'h> Asking<'h> {
         Asking { home, tree, variable: None }
     }
 
+    pub(crate) fn home(&self) -> &'h Home {
+        self.home
+    }
+
     pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
         self.variable = Some((name, value));
     }

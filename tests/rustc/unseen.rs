@@ -1,0 +1,268 @@
+//! What used to escape the observer: requests past the C library, programs without the library, and a
+//! place that is told apart by its name (KEY-23). Each is observed, or refused by name (KEY-04).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::home::Home;
+use crate::observed::Asking;
+use crate::report::Call;
+
+/// Reads a file by system calls in the macro's own text: its content, or `none`.
+#[cfg(target_arch = "x86_64")]
+const RAW: &str = "unsafe fn ask(number: usize, args: [usize; 4]) -> isize { \
+        let answer; \
+        std::arch::asm!(\"syscall\", inlateout(\"rax\") number => answer, in(\"rdi\") args[0], \
+            in(\"rsi\") args[1], in(\"rdx\") args[2], in(\"r10\") args[3], lateout(\"rcx\") _, lateout(\"r11\") _); \
+        answer } \
+    fn read(path: PathBuf) -> String { unsafe { \
+        let path = format!(\"{}\\0\", path.display()); \
+        let file = ask(257, [-100isize as usize, path.as_ptr() as usize, 0, 0]); \
+        if file == -2 { return \"none\".to_string() } \
+        let mut buffer = [0u8; 100]; \
+        let len = ask(0, [file as usize, buffer.as_mut_ptr() as usize, 100, 0]); \
+        ask(3, [file as usize, 0, 0, 0]); \
+        String::from_utf8(buffer[..len as usize].to_vec()).unwrap() } } ";
+
+/// The compile that ran the macro is not stored, for this reason, however often it is repeated.
+#[track_caller]
+fn refused(asking: &Asking<'_>, expected: &str, why: &str) -> Call {
+    let [first, second] = [(); 2].map(|()| asking.build(expected));
+    for call in [&first, &second] {
+        assert!(call.result == "miss" && call.not_stored.contains(why), "{call:?}");
+    }
+    second
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn key_23_a_file_that_a_macro_reads_past_the_c_library_counts() {
+    let body = format!("{RAW} format!(\"{{}} {{}}\", read(dir.join(\"data\")), read(dir.join(\"more\")))");
+    let home = Home::new();
+    let (a, b) = (Asking::new(&home, "a", &body), Asking::new(&home, "b", &body));
+    a.tree.write("data", "one");
+    b.tree.write("data", "two");
+    a.misses("one none");
+    b.misses("two none");
+    a.hits("one none");
+    a.tree.write("more", "more");
+    a.misses("one more");
+    b.tree.write("data", "one");
+    b.hits("one none");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn key_23_threads_and_copies_of_a_process_are_seen_past_the_c_library() {
+    let body = format!(
+        "{RAW} extern \"C\" {{ fn fork() -> i32; fn waitpid(child: i32, status: *mut i32, options: i32) -> i32; }} \
+         let place = dir.join(\"thread\"); \
+         let thread = std::thread::spawn(move || read(place)).join().unwrap(); \
+         let mut status = 0; \
+         unsafe {{ let child = fork(); \
+             if child == 0 {{ std::process::exit(read(dir.join(\"fork\")).len() as i32) }} \
+             waitpid(child, &mut status, 0); }} \
+         format!(\"{{thread}} {{}}\", status >> 8)"
+    );
+    let home = Home::new();
+    let a = Asking::new(&home, "a", &body);
+    a.tree.write("thread", "one").write("fork", "123");
+    a.misses("one 3");
+    a.hits("one 3");
+    a.tree.write("thread", "two");
+    a.misses("two 3");
+    a.tree.write("fork", "12345");
+    a.misses("two 5");
+    a.hits("two 5");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn key_04_a_ring_of_requests_cannot_be_observed_and_is_refused() {
+    const BODY: &str = "extern \"C\" { fn syscall(number: i64, ...) -> i64; } \
+        let mut parameters = [0u64; 15]; \
+        let ring = unsafe { syscall(425, 1, parameters.as_mut_ptr()) }; \
+        let _ = ring; fs::read_to_string(dir.join(\"data\")).unwrap()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.tree.write("data", "one");
+    refused(&a, "one", "cannot be observed: it made the system call 425");
+}
+
+#[test]
+fn key_23_a_program_that_is_started_with_no_environment_is_observed() {
+    // By the standard library, by a program, and by a shell's own means.
+    for (name, start) in [
+        ("clear", "Command::new(\"/bin/sh\").env_clear().args([\"-c\", \"read x < data; echo $x\"])"),
+        ("env", "Command::new(\"env\").args([\"-i\", \"/bin/cat\", \"data\"])"),
+        (
+            "unset",
+            "Command::new(\"/bin/sh\").args([\"-c\", \"unset LD_PRELOAD; exec env -u LD_PRELOAD cat data\"])",
+        ),
+    ] {
+        let body = format!(
+            "String::from_utf8({start}.current_dir(dir).output().unwrap().stdout).unwrap().trim().to_string()"
+        );
+        let home = Home::new();
+        let a = Asking::new(&home, name, &body);
+        a.tree.write("data", "one\n");
+        a.misses("one");
+        a.hits("one");
+        a.tree.write("data", "two\n");
+        a.misses("two");
+    }
+}
+
+#[test]
+fn key_23_what_the_c_library_starts_is_observed() {
+    const BODY: &str = "extern \"C\" { fn clearenv() -> i32; fn system(command: *const i8) -> i32; \
+            fn execl(path: *const i8, ...) -> i32; fn fork() -> i32; fn waitpid(a: i32, b: *mut i32, c: i32) -> i32; } \
+        env::set_current_dir(&dir).unwrap(); \
+        let out = dir.join(\"target/out\"); let mut status = 0; \
+        unsafe { \
+            let child = fork(); \
+            if child == 0 { \
+                clearenv(); \
+                let status = system(c\"/bin/cat one > target/out\".as_ptr().cast()); \
+                assert_eq!(status, 0); \
+                execl(c\"/bin/sh\".as_ptr().cast(), c\"sh\".as_ptr(), c\"-c\".as_ptr(), c\"/bin/cat $1 $2 $3 $4 $5 >> target/out\".as_ptr(), \
+                    c\"sh\".as_ptr(), c\"two\".as_ptr(), c\"two\".as_ptr(), c\"two\".as_ptr(), c\"two\".as_ptr(), c\"three\".as_ptr(), 0usize); \
+                std::process::exit(1) } \
+            waitpid(child, &mut status, 0); } \
+        assert_eq!(status, 0); \
+        let text = fs::read_to_string(&out).unwrap(); fs::remove_file(out).unwrap(); text";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.tree.write("one", "1").write("two", "2").write("three", "3");
+    fs::create_dir_all(a.tree.join("target")).unwrap();
+    a.misses("122223");
+    a.hits("122223");
+    for (name, expected) in [("one", "x22223"), ("two", "xxxxx3"), ("three", "xxxxxx")] {
+        a.tree.write(name, "x");
+        a.misses(expected);
+    }
+}
+
+/// A program in the package that prints the file `data`, made by the C compiler with these options.
+fn printer(asking: &Asking<'_>, options: &[&str]) {
+    asking.tree.write(
+        "tool.c",
+        "#include <stdio.h>\nint main(void) { int c; FILE *f = fopen(\"data\", \"r\"); \
+         while ((c = getc(f)) != EOF) putchar(c); return 0; }\n",
+    );
+    let mut cc = asking.home().command("cc");
+    cc.args(options).args(["-o", "tool", "tool.c"]).current_dir(asking.tree.path());
+    assert!(cc.status().unwrap().success());
+    asking.tree.remove("tool.c");
+}
+
+const TOOL: &str = "let tool = dir.join(\"tool\"); \
+    String::from_utf8(Command::new(tool).current_dir(dir).output().unwrap().stdout).unwrap()";
+
+#[test]
+fn key_04_a_static_program_cannot_be_observed_and_is_refused_by_name() {
+    let home = Home::new();
+    let a = Asking::new(&home, "a", TOOL);
+    a.tree.write("data", "one");
+    printer(&a, &["-static"]);
+    let call = refused(&a, "one", "which cannot be observed");
+    assert!(call.not_stored.contains("a/tool"), "{call:?}");
+    a.tree.write("data", "two");
+    refused(&a, "two", "which cannot be observed");
+    // The same program with what it needs to be observed.
+    printer(&a, &[]);
+    a.misses("two");
+    a.hits("two");
+}
+
+#[test]
+fn key_04_a_program_with_another_users_rights_cannot_be_observed_and_is_refused() {
+    const NOBODY: u32 = 65534;
+    let home = Home::new();
+    let a = Asking::new(&home, "a", TOOL);
+    a.tree.write("data", "one");
+    printer(&a, &[]);
+    let tool = a.tree.join("tool");
+    if std::os::unix::fs::chown(&tool, Some(NOBODY), None).is_err() {
+        // Only the superuser may give a file away, and needs no such program.
+        return;
+    }
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o4755)).unwrap();
+    for dir in a.tree.path().ancestors().take_while(|dir| *dir != std::env::temp_dir()) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    refused(&a, "one", "tool`, which cannot be observed");
+}
+
+#[test]
+fn key_23_a_macro_sees_the_environment_that_it_has_without_kache() {
+    const BODY: &str = "let mut shell = Command::new(\"/bin/sh\"); \
+        shell.args([\"-c\", \"echo $LD_PRELOAD-$__KACHE_RECORD\"]); \
+        let said = String::from_utf8(shell.output().unwrap().stdout).unwrap(); \
+        let [library, record] = [\"LD_PRELOAD\", \"__KACHE_RECORD\"].map(|name| env::var(name).is_ok()); \
+        format!(\"{library} {record} {}\", said.trim())";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("false false -");
+    a.hits("false false -");
+}
+
+#[test]
+fn key_23_all_variables_that_a_macro_walks_through_count() {
+    const NAMES: &str = "let mut names: Vec<String> = names.filter(|name| name.starts_with(\"MY_\")).collect(); \
+        names.sort(); names.join(\" \")";
+    for (name, how) in [
+        ("vars", "env::vars_os().map(|(name, value)| format!(\"{}={}\", name.display(), value.display()))"),
+        (
+            "kernel",
+            "fs::read_to_string(\"/proc/self/environ\").unwrap().split('\\0').map(str::to_string) \
+             .collect::<Vec<_>>().into_iter()",
+        ),
+    ] {
+        let home = Home::new();
+        let mut a = Asking::new(&home, name, &format!("let names = {how}; {NAMES}"));
+        a.misses("");
+        a.hits("");
+        for (variable, value, expected) in
+            [("MY_A", "1", "MY_A=1"), ("MY_A", "2", "MY_A=2"), ("MY_B", "", "MY_B=")]
+        {
+            a.set(variable, value);
+            a.misses(expected);
+            a.hits(expected);
+        }
+    }
+}
+
+#[test]
+fn key_23_a_variable_that_the_compiler_asks_for_too_counts_where_a_macro_does() {
+    let home = Home::new();
+    let mut a = Asking::new(&home, "a", "format!(\"{:?}\", env::var(\"CI\").ok())");
+    a.misses("None");
+    a.set("CI", "yes");
+    a.misses("Some(\"yes\")");
+    a.hits("Some(\"yes\")");
+}
+
+#[test]
+fn key_07_the_name_of_the_directory_that_a_macro_asks_for_binds_the_result() {
+    const NAME: &str = "unsafe { std::ffi::CStr::from_ptr(getcwd(std::ptr::null_mut(), 0)) }";
+    for (index, body) in [
+        "env::current_dir().unwrap().file_name().unwrap().to_str().unwrap().to_string()".to_owned(),
+        "fs::canonicalize(\"src\").unwrap().iter().rev().nth(1).unwrap().to_str().unwrap().to_string()".to_owned(),
+        format!(
+            "extern \"C\" {{ fn getcwd(out: *mut std::ffi::c_char, len: usize) -> *const std::ffi::c_char; }} \
+             {NAME}.to_str().unwrap().rsplit('/').next().unwrap().to_string()"
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let home = Home::new();
+        let names = ["first", "second"].map(|name| format!("{name}-{index}"));
+        let [a, b] = [0, 1].map(|at| Asking::new(&home, &names[at], &body));
+        a.misses(&names[0]);
+        b.misses(&names[1]);
+        a.hits(&names[0]);
+        b.hits(&names[1]);
+    }
+}
