@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::known::is_compiler_or_linker;
 use super::library::Unavailable;
-use super::record::parse;
+use super::record::{Kind, parse};
 use super::watch::Watch;
 use crate::inputs::answer;
 use crate::invocation::Environment;
@@ -67,6 +67,8 @@ pub(super) struct Trial {
     pub(super) bears: bool,
     /// Whether it is a compiler or a linker, by its content.
     pub(super) is_known: bool,
+    /// Whether the kernel reports system calls that it makes past the C library.
+    is_dispatched: bool,
 }
 
 /// What was found out about one.
@@ -108,11 +110,16 @@ impl Trials {
                 verdicts.insert(known, Verdict::Silent(silences));
                 return Err(silent(error));
             }
-            Err(_) => Trial { bears: false, is_known: false },
+            Err(_) => Trial { bears: false, is_known: false, is_dispatched: false },
         };
         if !trial.bears {
             tracing::info!(
                 "compilers that start `{}` are not observed: it does not bear it",
+                program.display()
+            );
+        } else if !trial.is_dispatched {
+            tracing::info!(
+                "system calls that `{}` makes past the C library are not observed",
                 program.display()
             );
         }
@@ -143,11 +150,14 @@ fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::Result<Trial
     };
     let (plain, watched) = (ask(None)?, ask(Some(watch))?);
     let bears = plain == watched;
+    let notes = parse(&watch.read()?).unwrap_or_default();
+    // A static linker says nothing, and need not be observed.
+    let mut started = notes.iter().filter(|note| note.kind == Kind::Started);
+    let is_dispatched = started.next().is_none_or(|note| note.mark);
+    let said = [watched.stdout, watched.stderr].concat();
     let is_known = || {
-        let notes = parse(&watch.read()?).unwrap_or_default();
-        let said = [watched.stdout, watched.stderr].concat();
         let program = fs::canonicalize(program)?;
         io::Result::Ok(is_compiler_or_linker(&program, &fs::read(&program)?, &said, &notes))
     };
-    Ok(Trial { bears, is_known: bears && is_known()? })
+    Ok(Trial { bears, is_known: bears && is_known()?, is_dispatched })
 }

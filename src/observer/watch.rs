@@ -71,8 +71,10 @@ impl Observer {
         let mut known = Vec::new();
         for program in programs {
             match self.trials.of(program, env, &watch) {
-                Ok(Trial { bears: true, is_known }) => known.extend(is_known.then(|| program.clone())),
-                Ok(Trial { bears: false, .. }) => return Watching::Without,
+                Ok(Trial { bears: true, is_known, .. }) => known.extend(is_known.then(|| program.clone())),
+                Ok(Trial { bears: false, .. }) => {
+                    return Watching::Failed(format!("`{}` does not bear it", program.display()));
+                }
                 Err(trial::Trouble::Unavailable(why)) => return self.unavailable(&why),
                 Err(why) => return Watching::Failed(why.to_string()),
             }
@@ -86,9 +88,9 @@ impl Observer {
         }
     }
 
-    /// What is so for good is logged once.
+    /// Where nobody ever observes anything, that is logged once.
     fn unavailable(&self, why: &Unavailable) -> Watching {
-        if let Unavailable::Io { .. } = why {
+        if !matches!(why, Unavailable::NoLibrary) {
             return Watching::Failed(why.to_string());
         }
         if !self.is_said.swap(true, Ordering::Relaxed) {
@@ -135,10 +137,10 @@ fn maker(name: &OsStr) -> Option<Pid> {
 pub enum Watching {
     /// It is observed.
     With(Watch),
-    /// It need not be, or no such compile can be here: what the compiler says has to do.
+    /// It need not be, or there is no observer for this system: what the compiler says has to do.
     Without,
-    /// It should have been, and this went wrong, which may go well the next time. Less is known
-    /// of it than of others like it (KEY-04).
+    /// It should have been, and this went wrong. Less is known of it than of others like it, so that it is
+    /// not stored (KEY-04).
     Failed(String),
 }
 
@@ -152,6 +154,14 @@ pub struct Watch {
 }
 
 impl Watching {
+    /// Where the library lies that is loaded into the compiler.
+    pub fn library(&self) -> Option<&Path> {
+        match self {
+            Watching::With(watch) => Some(&watch.library),
+            Watching::Without | Watching::Failed(_) => None,
+        }
+    }
+
     /// The programs among those that were named which are known as compilers and linkers.
     pub fn known(&self) -> &[PathBuf] {
         match self {

@@ -131,12 +131,14 @@ impl Pipeline {
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
         let temp_dir = ticket.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
         let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
+        let own = [Some(self.observer.dir()), ticket.watching.library()];
+        let own: Vec<PathBuf> = own.into_iter().flatten().map(Into::into).collect();
         let watched = record.as_ref().map(|record| Watched {
             record,
             compiler: &inputs.toolchain.driver,
             sysroot: &inputs.toolchain.sysroot,
             crate_dirs: &crate_dirs,
-            observer: self.observer.dir(),
+            observer: &own,
             temp_dir,
             is_keyed: &is_keyed,
             env: &ticket.call.env,

@@ -44,6 +44,11 @@ Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are 
 `nftw`, `fts_open`, `glob` and their like read directories where nobody sees it: a compile in which they are
 called is not stored.
 
+A macro that walks through all variables asks nobody for one. So all of them count where a macro's library uses
+the list of variables at all (for `std::env::vars`, or to start programs), and where `/proc/self/environ` is
+read, but for those that differ from call to call. Variables that rustc itself asks for in every compile, such
+as `CI`, count where a macro asks for them.
+
 System calls that a program makes itself are reported by the kernel as signals (Syscall User Dispatch), and
 count like any other. Each program that is started is given the library, also where its environment was
 emptied, and none of them sees the variables that this takes. A compile is not stored, and the report names
@@ -67,22 +72,23 @@ or cannot make a difference:
 const UNSEEN: &str = "
 ## What cannot be seen
 
-- A macro that walks through all variables (`std::env::vars`) asks nobody for one. Name them in
-  `key_env_vars`.
 - System calls that a program makes itself, past the C library, where the kernel does not report them: that
-  takes Linux 5.11 on x86-64 and glibc 2.34. Elsewhere, name the files in `extra_inputs`.
+  takes Linux 5.11 on x86-64 and glibc 2.34. Elsewhere, name the files in `extra_inputs`; the daemon's log
+  names the programs.
+- A name that a macro takes out of a variable's value, such as the last part of `CARGO_MANIFEST_DIR`. The
+  whole path is found in an output, and a part of it is not. The current directory is another matter: where
+  a macro asks for it, the result is good in that place only.
 - The clock, random numbers, the network, another program that answers.
 - Dates and permissions of files that are looked at: a file counts by content.
-- A variable that rustc itself asks for in every compile, such as `CI` or `RUST_BACKTRACE`.
-- Anything, where there is no such library: on other systems, and where the cache's directory has a space
-  or a colon in its name, or is on a volume whose files must not be executed. `kache doctor` says so.
-- What a compiler or a linker does that does not bear the library, such as one that brings an older C
-  library. Each is asked for its version with and without it first, once for each daemon, and where that
-  makes a difference the compile is not observed; the daemon's log says so.
+- Anything, on systems for which there is no such library. `kache doctor` says so.
 
 Where a compile should have been observed and something went wrong (no room for the notes, or a machine
 too busy for a compiler to say its version in five seconds), it is not stored, and the next one is
-observed again. Who does not answer three times is taken for one that does not bear the library.
+observed again. The library is loaded from the cache's directory, or where that has a name that `LD_PRELOAD`
+cannot hold, or lies on a volume whose files must not be executed, from a directory of this user's alone in
+`/run/user`, `/dev/shm`, `/tmp`, `/var/tmp` or beside the program. Each compiler and linker is asked for its
+version with and without the library first, once for each daemon: where that makes a difference, or where
+there are three times no answers, what it makes is not stored, and the report names it.
 
 `cache.verify_sample` finds what remains: one in so many hits is compiled once more, and two results of
 one action take it out of service.

@@ -33,8 +33,8 @@ pub struct Watched<'a> {
     pub sysroot: &'a Path,
     /// Directories in which it looks for crates.
     pub crate_dirs: &'a [PathBuf],
-    /// Where the observer and its records lie.
-    pub observer: &'a Path,
+    /// The observer, and where its records lie.
+    pub observer: &'a [PathBuf],
     /// Where its temporary files go.
     pub temp_dir: &'a Path,
     /// Whether the key looks at a variable whatever is observed.
@@ -69,7 +69,8 @@ pub(super) fn observe_watched(
     let outputs: Vec<PathBuf> =
         task.outputs.iter().map(|output| normalise(&place_of(task, output))).collect();
     let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
-    let [sysroot, observer, temp_dir] = [watched.sysroot, watched.observer, watched.temp_dir].map(normalise);
+    let [sysroot, temp_dir] = [watched.sysroot, watched.temp_dir].map(normalise);
+    let observer: Vec<PathBuf> = watched.observer.iter().map(|place| normalise(place)).collect();
     let files = Files::new(task, inputs, &named.files);
     let known_linkers: HashSet<PathBuf> = watched.known_linkers.iter().map(|path| real(path)).collect();
     // What `env!` asks for is known from the dep-info, and there whether it only locates (KEY-07).

@@ -46,7 +46,6 @@ mod unit;
 mod unseen;
 mod values;
 mod verify;
-#[expect(dead_code, reason = "nothing is remounted here")]
 #[path = "../support/volume.rs"]
 mod volume;
 mod volumes;

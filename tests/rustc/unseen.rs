@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::home::Home;
 use crate::observed::Asking;
 use crate::report::Call;
+use crate::volume::Volume;
 
 /// Reads a file by system calls in the macro's own text: its content, or `none`.
 #[cfg(target_arch = "x86_64")]
@@ -265,4 +266,40 @@ fn key_07_the_name_of_the_directory_that_a_macro_asks_for_binds_the_result() {
         a.hits(&names[0]);
         b.hits(&names[1]);
     }
+}
+
+#[test]
+fn key_23_macros_are_observed_wherever_the_cache_lies() {
+    const BODY: &str = "fs::read_to_string(dir.join(\"text\")).unwrap()";
+    let home = Home::without_daemon();
+    let cache = home.base().join("a cache: $x");
+    let home = home.with("KACHE_CACHE_DIR", cache.to_str().unwrap());
+    home.start();
+    let a = Asking::new(&home, "a", BODY);
+    for text in ["first", "second"] {
+        a.tree.write("text", text);
+        a.misses(text);
+        a.hits(text);
+    }
+}
+
+#[test]
+fn key_23_macros_are_observed_where_nothing_in_the_cache_may_be_executed() {
+    const BODY: &str = "let tool = Command::new(\"/bin/cat\").arg(dir.join(\"text\")).output().unwrap(); \
+        String::from_utf8(tool.stdout).unwrap()";
+    let dir = tempfile::tempdir().unwrap();
+    let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
+    volume.remount("noexec");
+    let cache = volume.mountpoint.join("cache");
+    let home =
+        Home::without_daemon().with("KACHE_CACHE_DIR", cache.to_str().unwrap()).with("KACHE_RESERVE", "0");
+    home.start();
+    let a = Asking::new(&home, "a", BODY);
+    for text in ["first", "second"] {
+        a.tree.write("text", text);
+        a.misses(text);
+        a.hits(text);
+    }
+    let doctor = home.kache(&["doctor"]).run_unwatched();
+    assert!(doctor.stdout.contains("that proc macros ask for are seen"), "{doctor:#?}");
 }
