@@ -390,6 +390,9 @@ unsafe extern "C" fn exec_listed(path: Path, registers: List, stack: List, way: 
 /// How many processes are started whose number nobody here is told.
 const UNKNOWN: u32 = u32::MAX;
 
+/// The process of a program that could not be started.
+const NOBODY: u32 = u32::MAX - 1;
+
 macro_rules! spawn {
     ($($slot:ident $name:ident $process:expr;)*) => {
         $(
@@ -426,6 +429,8 @@ macro_rules! spawn {
                 if failed == 0 {
                     let known: fn(c_int) -> u32 = $process;
                     note_program(THERE, known(number), AT_FDCWD, path);
+                } else {
+                    note_program(FAILED, NOBODY, AT_FDCWD, path);
                 }
                 region.into_iter().for_each(Region::free);
                 failed

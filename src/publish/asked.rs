@@ -34,6 +34,8 @@ pub(super) enum Asked {
     Link(PathBuf),
     /// A library was loaded.
     Library(PathBuf),
+    /// A program of this name was looked for in `PATH`.
+    Program(PathBuf),
     /// A variable, with its value if it was set.
     Variable(String, Option<Vec<u8>>),
     /// All variables may have been read.
@@ -331,8 +333,12 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
     // Where a linker looked in vain, in case it finds the same library elsewhere.
     let mut in_vain: Vec<PathBuf> = Vec::new();
     let mut found: HashSet<Vec<u8>> = HashSet::new();
-    for note in notes.iter().filter(|note| !is_about_programs(note)) {
+    for note in notes {
         let program = programs.of(note, known);
+        if is_about_programs(note) {
+            asked.extend(started(note, program));
+            continue;
+        }
         imports.watch(note, program, known);
         if is_about_surroundings(note) {
             continue;
@@ -360,6 +366,20 @@ pub(super) fn asked(notes: &[Note], known: &Known<'_>) -> Result<Option<BTreeSet
 /// Whether a note says how a program was observed, and nothing of what it asked for.
 fn is_about_programs(note: &Note) -> bool {
     matches!(note.kind, Kind::Executed | Kind::Unseen)
+}
+
+/// What the start of a program tells of the places where it is looked for: one that is found says so when it
+/// begins, and linkers are found before anything else.
+fn started(note: &Note, program: Program) -> Option<Asked> {
+    if note.kind != Kind::Executed || matches!(program, Program::Proxy | Program::Linker) {
+        return None;
+    }
+    let name = Path::new(OsStr::from_bytes(&note.name));
+    match note.outcome {
+        _ if !note.name.contains(&b'/') => Some(Asked::Program(name.to_owned())),
+        Outcome::There => None,
+        Outcome::Absent | Outcome::Failed => Some(Asked::Obstacle(normalise(name))),
+    }
 }
 
 /// Whether a note is about what a program learns of all its variables, or of where it is.

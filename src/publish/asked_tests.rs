@@ -35,6 +35,7 @@ fn note(text: &str) -> Note {
         "link" => Kind::Link,
         "add" => Kind::Added,
         "hidden" => Kind::Hidden,
+        "exec" => Kind::Executed,
         other => panic!("{other}"),
     };
     let outcome = match word() {
@@ -215,6 +216,13 @@ fn key_04_without_the_compilers_own_notes_nothing_is_known() {
         ["start + /home/.cargo/bin/rustup", "read + /home/.rustup/settings.toml", &start, "read + /ws/a"];
     assert_eq!(all(&notes), Ok(Some(vec![place("/ws/a")])));
     assert!(all(&[&*start, "env - \u{e9}"]).is_ok());
+}
+
+#[test]
+fn key_23_where_a_program_is_looked_for_counts() {
+    check(&["exec + git", "exec ! none"], &[Asked::Program("git".into()), Asked::Program("none".into())]);
+    check(&["exec + /usr/bin/git"], &[]);
+    check(&["exec + /ws/tool", "exec ! /ws/tool"], &[Asked::Obstacle("/ws/tool".into())]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ was anything.
 | a variable | its value; unset, empty and set are three things |
 | a program that is started, and its libraries | their content |
 | the environment of a program that is started, unless it is known as a compiler or a linker | all variables of the call, and that no others are set |
+| a program that is looked for in `PATH` | `PATH`, and that the program is in none of the directories before |
 | the working directory of such a program | what it made is good only where the checkout has this path |
 | a library that is loaded later | its content, and that it is not in the directories of `LD_LIBRARY_PATH` before |
 | a library that a linker finds where nobody expected it | its content, and the places before it |

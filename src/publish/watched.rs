@@ -102,10 +102,10 @@ pub(super) fn observe_watched(
         let why = format!("{} files and variables were asked for beside the known ones", asked.len());
         return Err(Refusal::UnknownInputs(why).into());
     }
-    let is_keyed = known.is_keyed;
+    let (is_keyed, is_linker) = (known.is_keyed, known.is_linker);
     let texts = texts(&notes, &asked);
     let (texts, asked, env) = (&texts, &asked, watched.env);
-    let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, texts, asked };
+    let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, is_linker, texts, asked };
     looker.look()
 }
 
@@ -177,7 +177,9 @@ fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<Asked>) -> HashMap<PathBuf, Vec
         | Asked::Obstacle(path)
         | Asked::Link(path)
         | Asked::Library(path) => Some(path.clone()),
-        Asked::Made(_) | Asked::Variable(..) | Asked::Environment | Asked::Stand(_) => None,
+        Asked::Made(_) | Asked::Program(_) | Asked::Variable(..) | Asked::Environment | Asked::Stand(_) => {
+            None
+        }
     };
     let mut texts: HashMap<PathBuf, Vec<&Path>> =
         asked.iter().filter_map(path_of).map(|path| (path, Vec::new())).collect();
@@ -201,6 +203,7 @@ struct Looker<'a> {
     is_keyed: &'a dyn Fn(&str) -> bool,
     texts: &'a HashMap<PathBuf, Vec<&'a Path>>,
     asked: &'a BTreeSet<Asked>,
+    is_linker: &'a dyn Fn(&Path) -> bool,
 }
 
 impl Looker<'_> {
@@ -250,6 +253,7 @@ impl Looker<'_> {
                     _ => self.place(path, &mut seen, &mut directories)?,
                 },
                 Asked::Link(path) => seen.extend(self.link(path)?),
+                Asked::Program(name) => self.program(&name, &mut seen, &mut directories)?,
                 Asked::Library(path) => {
                     seen.extend(self.earlier_libraries(&path)?);
                     self.place(path, &mut seen, &mut directories)?;
@@ -355,6 +359,38 @@ impl Looker<'_> {
         let found: Result<Vec<_>, _> =
             earlier.map(|place| place.join(name)).map(|place| self.absence(place)).collect();
         Ok(found?.concat())
+    }
+
+    /// Where a program is looked for: it lies in none of the directories before the one where it is found.
+    /// A linker is looked for before anything else, for every call.
+    fn program(
+        &self,
+        name: &Path,
+        seen: &mut Vec<Observation>,
+        directories: &mut Vec<PathBuf>,
+    ) -> Result<(), Trouble> {
+        let path = self.env.value("PATH").unwrap_or_default();
+        let dirs = path.split(|byte| *byte == b':').map(|dir| self.task.cwd.join(OsStr::from_bytes(dir)));
+        let mut earlier = Vec::new();
+        let mut found = None;
+        for place in dirs.map(|dir| normalise(&dir.join(name))) {
+            if matches!(self.world.state(&place)?, FileState::File { is_executable: true, .. }) {
+                found = Some(place);
+                break;
+            }
+            earlier.push(place);
+        }
+        if found.as_ref().is_some_and(|place| (self.is_linker)(&real(place))) {
+            return Ok(());
+        }
+        seen.push(self.variable("PATH".to_owned(), Some(path))?);
+        for place in earlier {
+            match self.world.state(&place)? {
+                FileState::Absent => seen.extend(self.absence(place)?),
+                _ => self.place(place, seen, directories)?,
+            }
+        }
+        found.map_or(Ok(()), |place| self.place(place, seen, directories))
     }
 
     /// Whether no compile like this one can happen without the directory.

@@ -411,3 +411,44 @@ fn key_23_a_link_that_a_program_goes_to_counts() {
         }
     }
 }
+
+#[test]
+fn key_23_a_program_that_comes_earlier_in_path_counts() {
+    const BODY: &str = "let _ = dir; match Command::new(\"kache-test-tool\").output() { \
+        Ok(out) => String::from_utf8(out.stdout).unwrap().trim().to_string(), Err(_) => \"none\".to_string() }";
+    let home = Home::new();
+    let mut a = Asking::new(&home, "a", BODY);
+    let rest = crate::home::toolchain_bin().display().to_string();
+    let [early, late] = ["early", "late"].map(|name| a.tree.join(name).display().to_string());
+    let path =
+        |dirs: &[&str]| &*Box::leak(format!("{}:{rest}:/usr/bin:/bin", dirs.join(":")).into_boxed_str());
+    a.set("PATH", path(&[&early, &late]));
+    a.misses("none");
+    a.hits("none");
+    a.tree.script("late/kache-test-tool", "echo late");
+    a.misses("late");
+    a.hits("late");
+    a.tree.script("early/kache-test-tool", "echo early");
+    a.misses("early");
+    a.hits("early");
+    a.set("PATH", path(&[&late]));
+    a.misses("late");
+    a.hits("late");
+    a.set("PATH", path(&[]));
+    a.misses("none");
+}
+
+#[test]
+fn key_23_a_program_that_cannot_be_started_counts() {
+    const BODY: &str = "match Command::new(dir.join(\"tool\")).output() { \
+        Ok(out) => String::from_utf8(out.stdout).unwrap().trim().to_string(), Err(_) => \"none\".to_string() }";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.misses("none");
+    a.hits("none");
+    a.tree.script("tool", "echo one");
+    a.misses("one");
+    a.hits("one");
+    a.tree.remove("tool");
+    a.hits("none");
+}
