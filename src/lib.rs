@@ -19,3 +19,4 @@ pub mod publish;
 pub mod restore;
 pub mod roles;
 pub mod seeds;
+pub mod shared;

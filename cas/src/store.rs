@@ -197,14 +197,30 @@ pub trait ActionCache: Send + Sync {
 /// Whether a file in the store and one outside may be the same inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Never: reflink, else copy.
+    /// Neither inode nor blocks: always a full copy.
+    Copy,
+    /// Never the inode: reflink, else copy.
     Private,
     /// A hardlink, where a reflink cannot be had, of an inode that nobody else has: the file
     /// outside and the store's are then one, and it may bear whatever mode and date it
     /// likes. Else a copy.
     Exclusive,
-    /// A hardlink is welcome where a reflink cannot be had.
+    /// A hardlink is welcome where a reflink cannot be had. Where others have the store's inode,
+    /// and it bears another mode or date, the store first puts a copy in the place of its file,
+    /// so that whatever is placed from then on shares the copy.
     Hardlink,
+    /// As `Hardlink`, but by another inode than this one, which somebody has changed.
+    Anew {
+        /// The number of the inode that was changed.
+        not: u64,
+    },
+}
+
+impl Sharing {
+    /// Whether the file outside and the store's may be one inode.
+    pub fn may_share_inode(self) -> bool {
+        matches!(self, Sharing::Exclusive | Sharing::Hardlink | Sharing::Anew { .. })
+    }
 }
 
 /// How a file came to be.

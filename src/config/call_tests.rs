@@ -78,7 +78,14 @@ fn without_configuration_everything_is_cached() {
     assert_eq!(settings.cache_executables, cfg!(target_os = "linux"));
     assert_eq!(settings.key, KeySettings::default());
     assert_eq!((settings.verify_sample, &settings.fallback), (None, &None));
-    assert_eq!(settings.progress, Progress::Auto);
+    assert_eq!((settings.progress, settings.sharing), (Progress::Auto, FileSharing::Hardlink));
+}
+
+#[test]
+fn the_call_decides_what_its_files_share() {
+    let home = Home::new().user("cache.sharing = \"reflink\"").project("cache.sharing = \"copy\"");
+    assert_eq!(home.settings().sharing, FileSharing::Copy);
+    assert_eq!(home.variable("KACHE_SHARING", "hardlink").settings().sharing, FileSharing::Hardlink);
 }
 
 #[test]

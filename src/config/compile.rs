@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::glob::{PathGlob, Pattern};
 use super::key::Key;
 use super::load::Config;
-use super::value::{Progress, Value};
+use super::value::{FileSharing, Progress, Value};
 
 /// What holds for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct CompileSettings {
     pub clean_incremental: bool,
     /// What cargo would ask for is laid down before it does.
     pub seed: bool,
+    /// What a restored file and the store's may share at most.
+    pub sharing: FileSharing,
     /// One in how many hits is compiled again and compared; `None`: none.
     pub verify_sample: Option<NonZeroU64>,
     /// Another wrapper, for what is passed by: a bare name, or an absolute path.
@@ -157,6 +159,10 @@ impl CompileSettings {
             Some(Value::Progress(progress)) => *progress,
             _ => Progress::default(),
         };
+        let sharing = match value(config, Key::CacheSharing) {
+            Some(Value::Sharing(sharing)) => *sharing,
+            _ => FileSharing::default(),
+        };
         let mut env_vars: Vec<VariableName> =
             names(config, Key::CacheKeyEnvVars).iter().map(VariableName::new).collect();
         env_vars.sort();
@@ -169,6 +175,7 @@ impl CompileSettings {
             incremental_edits: flag(config, Key::CacheIncrementalEdits),
             clean_incremental: flag(config, Key::CacheCleanIncremental),
             seed: flag(config, Key::CacheSeed),
+            sharing,
             verify_sample,
             fallback,
             progress,

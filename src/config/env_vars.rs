@@ -55,6 +55,9 @@ variables! {
     KACHE_CLEAN_INCREMENTAL => CacheCleanIncremental;
     /// `false`: nothing is laid down in an empty target directory before cargo asks for it.
     KACHE_SEED => CacheSeed;
+    /// What a restored file and the store may share at most: `hardlink` (blocks where the
+    /// filesystem can, else the inode), `reflink` (blocks only) or `copy` (nothing).
+    KACHE_SHARING => CacheSharing;
     /// Globs for source files that kache passes by, separated by commas.
     KACHE_EXCLUDE => CacheExclude;
     /// Globs for names of crates that kache passes by, separated by commas.

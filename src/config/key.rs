@@ -70,6 +70,7 @@ keys! {
     "cache.incremental_edits" CacheIncrementalEdits Bool Project Call;
     "cache.clean_incremental" CacheCleanIncremental Bool User Call;
     "cache.seed" CacheSeed Bool Project Call;
+    "cache.sharing" CacheSharing Sharing Project Call;
     "cache.exclude" CacheExclude PathGlobs Project Call;
     "cache.bypass_crates" CacheBypassCrates Patterns Project Call;
     "cache.bypass_argv" CacheBypassArgv Patterns Project Call;

@@ -34,4 +34,4 @@ pub use load::{Config, Origin, PROJECT_FILE, Resolved, Sources, load, user_file}
 pub use reference::page as reference_page;
 pub use settings::{LogSettings, Settings};
 pub use show::{DEFAULT_FILE, list, value_of};
-pub use value::{Kind, Level, Progress, Value};
+pub use value::{FileSharing, Kind, Level, Progress, Value};

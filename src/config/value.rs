@@ -47,6 +47,34 @@ pub enum Kind {
     VariableNames,
     /// Whether a line is written for each crate.
     Progress,
+    /// What a file of a checkout and the store's may share.
+    Sharing,
+}
+
+/// What a file of a checkout and the store's may share at most. Each allows what stands above
+/// it, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileSharing {
+    /// Nothing: every file is a full copy.
+    Copy,
+    /// Blocks, where the filesystem copies them on write.
+    Reflink,
+    /// The inode, where blocks cannot be shared.
+    #[default]
+    Hardlink,
+}
+
+impl FileSharing {
+    const ALL: [FileSharing; 3] = [FileSharing::Reflink, FileSharing::Hardlink, FileSharing::Copy];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileSharing::Copy => "copy",
+            FileSharing::Reflink => "reflink",
+            FileSharing::Hardlink => "hardlink",
+        }
+    }
 }
 
 /// Whether a line is written for each crate, to the terminal or log of the build.
@@ -137,6 +165,8 @@ pub enum Value {
     Paths(Vec<PathBuf>),
     /// Whether a line is written for each crate.
     Progress(Progress),
+    /// What a file of a checkout and the store's may share.
+    Sharing(FileSharing),
 }
 
 impl Kind {
@@ -161,6 +191,7 @@ impl Kind {
             Kind::Patterns => "a list of words, in which `*` stands for anything, such as [\"my_*\"]",
             Kind::VariableNames => "a list of names of variables, such as [\"MY_FLAG\", \"MY_APP_*\"]",
             Kind::Progress => "one of \"auto\", \"always\", \"never\"",
+            Kind::Sharing => "one of \"reflink\", \"hardlink\", \"copy\"",
         }
     }
 
@@ -183,6 +214,9 @@ impl Kind {
             }
             Kind::Progress => {
                 Progress::ALL.into_iter().find(|progress| progress.name() == text).map(Value::Progress)
+            }
+            Kind::Sharing => {
+                FileSharing::ALL.into_iter().find(|sharing| sharing.name() == text).map(Value::Sharing)
             }
         }
     }
@@ -383,6 +417,7 @@ impl fmt::Display for Value {
             Value::Text(text) => f.write_str(text),
             Value::Count(number) => write!(f, "{number}"),
             Value::Progress(progress) => f.write_str(progress.name()),
+            Value::Sharing(sharing) => f.write_str(sharing.name()),
             Value::Size(bytes) => f.write_str(&write_size(*bytes)),
             Value::Duration(time) if time.is_zero() => f.write_str("never"),
             Value::Duration(time) => write!(f, "{}s", time.as_secs()),
@@ -478,6 +513,7 @@ mod tests {
             (Kind::Paths, "/a::/b"),
             (Kind::Count, "-1"),
             (Kind::Progress, "sometimes"),
+            (Kind::Sharing, "auto"),
         ] {
             assert_eq!(kind.read(text), None, "{text}");
         }
@@ -502,6 +538,7 @@ mod tests {
             (Kind::Patterns, &["my_*", "NAME=value,--cfg"]),
             (Kind::VariableNames, &["A", "A,MY_*"]),
             (Kind::Progress, &["auto", "always", "never"]),
+            (Kind::Sharing, &["reflink", "hardlink", "copy"]),
         ] {
             for text in texts {
                 let value = kind.read(text).unwrap();

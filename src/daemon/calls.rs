@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
 use super::core::ConnectionId;
+use super::watching;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::pipeline::{
@@ -105,6 +106,7 @@ impl Calls {
         store: watch::Receiver<StoreSlot>,
         activity: Arc<Activity>,
     ) -> Self {
+        watching::watch_shared_files(Arc::downgrade(&pipeline));
         let desk = Desk {
             pipeline,
             store,
@@ -163,6 +165,7 @@ impl Calls {
             let pipeline = self.pipeline();
             spawn_blocking(move || {
                 pipeline.keep_all_records();
+                pipeline.stop_watching();
                 drop(using);
             });
         }

@@ -20,6 +20,7 @@ mod status;
 mod turning_away;
 mod upkeep;
 mod verifying;
+mod watching;
 mod wire;
 
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};

@@ -42,6 +42,7 @@ pub use gather::{GatherSettings, gather};
 pub use linker::{is_script, is_sealed};
 pub use memos::MEMOS_MAX;
 pub use process::{Answer, answer};
+pub(crate) use stamp::is_absence;
 pub use stamp::{CLOCK_GRAIN, Inode, Stamp};
 pub use toolchain::toolchain;
 pub use types::{Input, InputKind, Inputs, Toolchain, Variables};

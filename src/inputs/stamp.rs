@@ -125,7 +125,7 @@ fn present(stamp: io::Result<Stamp>) -> io::Result<Option<Stamp>> {
 }
 
 /// Whether an error says that there is nothing. All others are trouble (STO-08).
-pub(super) fn is_absence(error: &io::Error) -> bool {
+pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

@@ -21,6 +21,7 @@ use super::prepare::Prepared;
 use super::recorder::Recorder;
 use super::run;
 use super::sessions::Sessions;
+use super::sharing::LastChecks;
 use super::slot::StoreSlot;
 use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
@@ -33,6 +34,7 @@ use crate::observer::{Observer, Watching};
 use crate::progress;
 use crate::restore::{self, Staging};
 use crate::roles::Role;
+use crate::shared::SharedFiles;
 
 /// The file that what is known of files is kept in between two daemons.
 const MEMOS: &str = "memos";
@@ -50,6 +52,11 @@ pub struct Pipeline {
     pub(super) outputs: Outputs,
     pub(super) edits: Edits,
     pub(super) sessions: Sessions,
+    pub(super) shared: SharedFiles,
+    /// Whether files may be other names of inodes that several checkouts have. Somebody has to
+    /// stay and look after them.
+    pub(super) shares_inodes: bool,
+    pub(super) last_checks: LastChecks,
     sampler: Sampler,
     fallbacks: Fallbacks,
     pub(super) observer: Observer,
@@ -70,6 +77,9 @@ impl Pipeline {
             outputs: Outputs::default(),
             edits: Edits::default(),
             sessions: Sessions::default(),
+            shared: SharedFiles::new(&cache_dir),
+            shares_inodes: true,
+            last_checks: LastChecks::default(),
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             observer: Observer::new(&cache_dir),
@@ -83,7 +93,8 @@ impl Pipeline {
 
     /// For a process that makes one call.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
-        Pipeline { edits: Edits::shared(), sessions: Sessions::none(), ..Pipeline::new(cache_dir, store) }
+        let pipeline = Pipeline::new(cache_dir, store);
+        Pipeline { edits: Edits::shared(), sessions: Sessions::none(), shares_inodes: false, ..pipeline }
     }
 
     /// The same with `serve.trust_uploads` as it was configured.
@@ -94,6 +105,7 @@ impl Pipeline {
     /// Begins a call of this process.
     pub fn begin(&self, call: Arc<Call>, client: Option<i32>, staging: Staging) -> Begun {
         let (client, seeding) = self.meet(client, &call, staging);
+        self.check_shared(&call, &client);
         let begun = self.go_on(Pending { call, client, phases: Phases::begin() }, None);
         match (begun, seeding) {
             (Begun::Answer(reply), Some(seeding)) => Begun::Seed(reply, seeding),
@@ -262,7 +274,12 @@ impl Pipeline {
         result: &ActionResult,
     ) -> Result<Reply, restore::RestoreError> {
         let (task, staging) = (&asked.prepared.task, &asked.client.staging);
-        let restored = restore::restore(task, result, store.files(), store.blobs(), staging);
+        let most = self.most_shared(&asked.settings);
+        let source = restore::Source { files: store.files(), blobs: store.blobs(), most };
+        let restored = restore::restore(task, result, source, staging);
+        if let Ok(restored) = &restored {
+            self.note_shared(task, &restored.shared, &restored.placed);
+        }
         asked.phases.end(Phase::Restore);
         let restored = restored?;
         for file in &restored.placed {

@@ -151,6 +151,7 @@ impl Pipeline {
             captured,
             stamps: &publishing.stamps,
             is_rebuild: ticket.is_rebuild,
+            most: self.most_shared(&ticket.settings),
             keeps_failures: ticket.prepared.is_probe,
             macros: macros(rustc),
             watched,
@@ -162,6 +163,7 @@ impl Pipeline {
                 for output in &stored.outputs {
                     self.world().note_placed(&output.path, output.digest, output.seen);
                 }
+                self.note_shared(task, &stored.shared, &stored.outputs);
                 Ok(stored)
             }
             Ok(Published::Refused(refusal)) => Err(refusal.to_string()),

@@ -22,6 +22,7 @@ mod rerun;
 mod run;
 mod seeding;
 mod sessions;
+mod sharing;
 mod slot;
 mod tidying;
 mod verify;

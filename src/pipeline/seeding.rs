@@ -112,6 +112,7 @@ impl Pipeline {
     /// Keeps what cargos that have ended leave to others, and looks again at what they changed.
     pub fn harvest(&self) {
         self.keep_records();
+        self.shared.make_cargo_ask(false);
         self.look_again(&self.sessions.take_programs());
     }
 

@@ -146,6 +146,10 @@ struct State {
     stage: Stage,
     has_asked_properties: bool,
     asks_again: bool,
+    /// The target directories whose shared files were checked for this session.
+    checked: Vec<PathBuf>,
+    /// Whether the target directory that the session compiles for is among them.
+    is_checked: bool,
     /// How many results are on their way into the store.
     storing: usize,
     noted: Vec<Noted>,
@@ -266,6 +270,26 @@ impl Session {
             *asks_again = asks_another;
         }
         self.changed.notify_all();
+    }
+
+    /// Whether the shared files of the target directory that the session compiles for were checked.
+    pub(super) fn is_checked(&self) -> bool {
+        lock(&self.state).is_checked
+    }
+
+    /// Whether the shared files of this target directory were checked for the session.
+    pub(super) fn has_checked(&self, target_dir: &Path) -> bool {
+        lock(&self.state).checked.iter().any(|known| known == target_dir)
+    }
+
+    /// Notes that all shared files of this target directory were checked. The session compiles for
+    /// it, unless that is a guess from its command line.
+    pub(super) fn checked(&self, target_dir: &Path, is_guess: bool) {
+        let mut state = lock(&self.state);
+        state.is_checked |= !is_guess;
+        if !state.checked.iter().any(|known| known == target_dir) {
+            state.checked.push(target_dir.to_owned());
+        }
     }
 
     /// Whether its questions are held up.

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
-    ActionCache, BlobStore, Digest, DigestFunction, Linked, LocalFiles, Mention, Seen, Sharing, StoreError,
+    ActionCache, BlobStore, Digest, DigestFunction, Link, Linked, LocalFiles, Mention, Seen, Sharing,
+    StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
@@ -56,6 +57,8 @@ pub struct Publication<'a> {
     /// Whether the unit had been made in this target directory before the compiler ran
     /// ([`crate::restore::is_rebuild`], asked then).
     pub is_rebuild: bool,
+    /// What its outputs and the store's files may share at most.
+    pub most: Sharing,
     /// Whether all that it reads was known before, so that it needs no dep-info, and its
     /// failure is kept too (RST-10).
     pub keeps_failures: bool,
@@ -96,6 +99,8 @@ pub struct Stored {
     pub bytes: u64,
     /// Outputs by content, so that nobody has to read them to know.
     pub outputs: Vec<KnownFile>,
+    /// Of these, what is the store's own inode from now on, which other checkouts may get.
+    pub shared: Vec<(PathBuf, Digest)>,
 }
 
 /// A compile that could not be stored.
@@ -176,6 +181,8 @@ struct Ingested {
     files: Vec<OutputFile>,
     /// Where they lie here; without the dep-info.
     outputs: Vec<KnownFile>,
+    /// Of these, what is the store's own inode, which other checkouts may get.
+    shared: Vec<(PathBuf, Digest)>,
 }
 
 struct Publisher<'a> {
@@ -204,7 +211,7 @@ impl<'a> Publisher<'a> {
         }
         // Before anything is dated or shared, and after all of it was read.
         self.check_stamps(&made)?;
-        let Ingested { files, outputs } = self.ingest(&made, general.as_ref())?;
+        let Ingested { files, outputs, shared } = self.ingest(&made, general.as_ref())?;
         self.check_stamps(&made)?;
         let bytes = outputs.iter().map(|output| output.digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
@@ -217,7 +224,7 @@ impl<'a> Publisher<'a> {
             askers.keep(kinds.zip(digests), self.stores.actions)?;
         }
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
-        Ok(Stored { action: action.digest, bytes, outputs })
+        Ok(Stored { action: action.digest, bytes, outputs, shared })
     }
 
     fn exit_code(&self) -> Result<i32, Refusal> {
@@ -347,13 +354,17 @@ impl<'a> Publisher<'a> {
 
     /// Stores the outputs' bytes, and dates those that the store and this checkout share.
     fn ingest(&self, made: &[Made<'_>], dep_info: Option<&DepInfo>) -> Result<Ingested, Stop> {
-        let dating = dates::decide(self.task, self.stores.files, self.publication.is_rebuild, None);
-        let Ingested { mut files, mut outputs } = Ingested::default();
+        let Publication { is_rebuild, most, .. } = *self.publication;
+        let dating = dates::decide(self.task, self.stores.files, is_rebuild, None, most);
+        let Ingested { mut files, mut outputs, mut shared } = Ingested::default();
         for made in made {
-            let (digest, seen) = match (made.output.kind, dep_info) {
-                (OutputKind::DepInfo, Some(info)) => (self.insert_dep_info(info)?, None),
+            let (digest, seen, is_shared) = match (made.output.kind, dep_info) {
+                (OutputKind::DepInfo, Some(info)) => (self.insert_dep_info(info)?, None, false),
                 _ => self.ingest_one(made, dating)?,
             };
+            if is_shared {
+                shared.push((made.place.clone(), digest));
+            }
             if made.output.kind != OutputKind::DepInfo {
                 outputs.push(KnownFile { path: made.place.clone(), digest, seen });
             }
@@ -364,11 +375,12 @@ impl<'a> Publisher<'a> {
                 ..Default::default()
             });
         }
-        Ok(Ingested { files, outputs })
+        Ok(Ingested { files, outputs, shared })
     }
 
-    /// Stores one output. Says what is in it, and how it looked then.
-    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<Seen>), Stop> {
+    /// Stores one output. Returns its digest, how the file looked then, and whether other checkouts
+    /// may share its inode.
+    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<Seen>, bool), Stop> {
         let placing = dates::placing(self.task, made.output, dating);
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
@@ -381,7 +393,7 @@ impl<'a> Publisher<'a> {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,
         };
-        let (names, Linked { seen, .. }) = ingested?;
+        let (names, Linked { link, seen }) = ingested?;
         // Looked at after it was read, so it is what was read.
         if !is_own(self.task, made.output.kind, &made.place, self.ended()) {
             return Err(Refusal::Changed(made.place.clone()).into());
@@ -390,7 +402,8 @@ impl<'a> Publisher<'a> {
             DigestFunction::Blake3 => names.blake3,
             DigestFunction::Sha256 => names.sha256.expect("it was asked for"),
         };
-        Ok((Digest::new(function, hash, names.size_bytes), seen))
+        let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
+        Ok((Digest::new(function, hash, names.size_bytes), seen, is_shared))
     }
 
     /// The dep-info for any checkout.

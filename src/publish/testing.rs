@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use kache_cas::encoding::{encode_action, encode_command, wire_digest};
-use kache_cas::{Digest, DigestFunction, Store, StoreSettings};
+use kache_cas::{Digest, DigestFunction, Sharing, Store, StoreSettings};
 use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output,
 use crate::compile::{Captured, Exit, Piece, Stream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
-use crate::restore::{RestoreError, Restored, Staging, restore};
+use crate::restore::{RestoreError, Restored, Source, Staging, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -206,6 +206,7 @@ impl Checkout<'_> {
             captured,
             stamps: &Stamps::take(&task),
             is_rebuild: false,
+            most: Sharing::Hardlink,
             keeps_failures: false,
             macros: Macros::default(),
             watched: None,
@@ -239,6 +240,7 @@ impl Checkout<'_> {
             captured,
             stamps: &Stamps::take(&task),
             is_rebuild: false,
+            most: Sharing::Hardlink,
             keeps_failures: false,
             macros: Macros::default(),
             watched: None,
@@ -270,7 +272,8 @@ impl Checkout<'_> {
         result: &ActionResult,
         staging: &Staging,
     ) -> Result<Restored, RestoreError> {
-        restore(&self.task(), result, self.house.store.files(), self.house.store.blobs(), staging)
+        let (files, blobs) = (self.house.store.files(), self.house.store.blobs());
+        restore(&self.task(), result, Source { files, blobs, most: Sharing::Hardlink }, staging)
     }
 }
 

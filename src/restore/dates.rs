@@ -27,6 +27,7 @@ use kache_cas::{Link, LocalFiles, Placing, Sharing};
 use super::build_script;
 use super::staging::Staging;
 use crate::action::{Origin, Output, OutputKind, Task};
+use crate::roles::Role;
 
 /// The one date, in seconds since the Unix epoch: in September 2001, before any compile.
 pub const CONSTANT_DATE_S: u64 = 1_000_000_000;
@@ -39,8 +40,9 @@ pub fn constant_date() -> SystemTime {
 /// How the files of one compile are dated and shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dating {
-    /// Every file is this checkout's own, dated now.
-    Own,
+    /// Every file is this checkout's own, dated now. It shares with the store what this says,
+    /// and its inode with no other checkout.
+    Own(Sharing),
     /// Libraries are shared; what speaks for the unit's age is this checkout's own.
     Libraries,
     /// Everything but the dep-info is shared.
@@ -48,20 +50,34 @@ pub enum Dating {
 }
 
 /// Decides, and dates the build script's `output` where that is part of it: by way of the client's
-/// staging directory, where files are laid down for a client.
-pub fn decide(task: &Task, files: &dyn LocalFiles, is_rebuild: bool, staging: Option<&Staging>) -> Dating {
-    let Some(directory) = output_directory(task) else { return Dating::Own };
+/// staging directory, where files are laid down for a client. `most` is what may be shared at most.
+pub fn decide(
+    task: &Task,
+    files: &dyn LocalFiles,
+    is_rebuild: bool,
+    staging: Option<&Staging>,
+    most: Sharing,
+) -> Dating {
+    if most != Sharing::Hardlink {
+        return Dating::Own(most);
+    }
+    let own = Dating::Own(Sharing::Exclusive);
+    let Some(directory) = output_directory(task) else { return own };
+    // Nobody checks files outside of a target directory.
+    if task.roots.dir(Role::Target).is_none_or(|target| !directory.starts_with(target)) {
+        return own;
+    }
     let directory = staging.map_or(Ok(&*directory), Staging::dir);
     // Trouble with telling is no trouble: what is a checkout's own is right everywhere.
     let shared = directory.ok().map(|directory| files.shares(directory));
     if !matches!(shared, Some(Ok(Link::Hardlink))) {
-        return Dating::Own;
+        return own;
     }
     let has = |kind| task.outputs.iter().any(|output| output.kind == kind);
     if task.origin == Origin::Immutable && !is_rebuild && is_one_date_possible(task, staging) {
         return Dating::Everything;
     }
-    if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { Dating::Own }
+    if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { own }
 }
 
 /// Whether this unit was made in this target directory before. Then what depends on it may
@@ -146,6 +162,7 @@ pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing<'static>
     let sharing = match (dating, output.kind) {
         // Compilers write it in place.
         (_, OutputKind::DepInfo) => Sharing::Private,
+        (Dating::Own(most), _) => most,
         (Dating::Everything, kind) if kind != OutputKind::Debug => Sharing::Hardlink,
         (Dating::Libraries, OutputKind::Rlib) => Sharing::Hardlink,
         _ => Sharing::Exclusive,

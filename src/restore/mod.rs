@@ -12,6 +12,6 @@ mod write_file;
 
 pub use dates::is_rebuild;
 pub use error::RestoreError;
-pub use run::{Restored, restore};
+pub use run::{Restored, Source, restore};
 pub use staging::Staging;
 pub use write_file::write_file;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention, Placing};
+use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention, Placing, Sharing};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
@@ -39,19 +39,31 @@ pub struct Restored {
     pub shared_bytes: u64,
     /// What lies where now, so that nobody has to read it to know.
     pub placed: Vec<KnownFile>,
+    /// Of these, what is another name of an inode that other checkouts may have, too.
+    pub shared: Vec<(PathBuf, Digest)>,
     /// What the compile took when it ran.
     pub compile_time: Duration,
+}
+
+/// Where a result comes from, and how much of it may be shared.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// Files of the store.
+    pub files: &'a dyn LocalFiles,
+    /// Blobs of the store.
+    pub blobs: &'a dyn BlobStore,
+    /// What a file and the store's may share at most.
+    pub most: Sharing,
 }
 
 /// Lays down a result.
 pub fn restore(
     task: &Task,
     result: &ActionResult,
-    files: &dyn LocalFiles,
-    blobs: &dyn BlobStore,
+    source: Source<'_>,
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
-    let restored = lay_down(task, result, files, blobs, staging);
+    let restored = lay_down(task, result, source, staging);
     // Whatever went wrong then went wrong because the client has taken its directory away.
     restored.map_err(|error| match error {
         RestoreError::NoStaging => RestoreError::NoStaging,
@@ -63,8 +75,7 @@ pub fn restore(
 fn lay_down(
     task: &Task,
     result: &ActionResult,
-    files: &dyn LocalFiles,
-    blobs: &dyn BlobStore,
+    Source { files, blobs, most }: Source<'_>,
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
     let mut plan = plan(task, result)?;
@@ -79,16 +90,17 @@ fn lay_down(
         task,
         files,
         staging,
-        dating: Dating::Own,
+        dating: Dating::Own(Sharing::Private),
         undo: Vec::new(),
         bytes: 0,
         shared_bytes: 0,
         placed: Vec::new(),
+        shared: Vec::new(),
     };
     if !plan.is_empty() {
         let outputs: Vec<PathBuf> = plan.iter().map(|(output, _)| place_of(task, output)).collect();
         staging.announce(&outputs)?;
-        laid.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging));
+        laid.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging), most);
     }
     for (output, digest) in &plan {
         if output.kind != OutputKind::DepInfo {
@@ -195,6 +207,7 @@ struct Laid<'a> {
     bytes: u64,
     shared_bytes: u64,
     placed: Vec<KnownFile>,
+    shared: Vec<(PathBuf, Digest)>,
 }
 
 impl Laid<'_> {
@@ -205,6 +218,9 @@ impl Laid<'_> {
         let linked = self.files.place(digest, &path, &placing)?;
         let Linked { link, seen } = linked.ok_or(RestoreError::Gone { digest: *digest })?;
         self.undo.push(path.clone());
+        if link == Link::Hardlink && placing.sharing == Sharing::Hardlink {
+            self.shared.push((path.clone(), *digest));
+        }
         self.placed.push(KnownFile { path, digest: *digest, seen });
         self.bytes += digest.size_bytes;
         if link != Link::Copy {
@@ -230,6 +246,7 @@ impl Laid<'_> {
             bytes: self.bytes,
             shared_bytes: self.shared_bytes,
             placed: std::mem::take(&mut self.placed),
+            shared: std::mem::take(&mut self.shared),
             compile_time: Duration::ZERO,
         }
     }

@@ -35,6 +35,7 @@ mod running;
 mod seeding;
 mod served;
 mod settings;
+mod shared_inodes;
 mod stalls;
 mod step;
 mod strays;

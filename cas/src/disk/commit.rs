@@ -183,7 +183,7 @@ impl Inner {
     }
 
     /// Adds a blob to a batch, in place of `before`. Returns what it does to the totals.
-    fn put(
+    pub(super) fn put(
         &self,
         batch: &mut WriteBatch,
         blake3: &Hash,

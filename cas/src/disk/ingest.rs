@@ -131,7 +131,7 @@ impl Inner {
         let pair = Pair::new(&source.before, &to);
         // Where only hardlinks work, no file is made in vain: ext4 takes a tenth of a
         // millisecond for one after others were deleted.
-        if self.pairs.may_reflink(pair) {
+        if sharing != Sharing::Copy && self.pairs.may_reflink(pair) {
             let draft = self.draft()?;
             if self.pairs.reflink(pair, &source.file, draft.file()) {
                 let names = hash_file(draft.file(), function)
@@ -140,7 +140,7 @@ impl Inner {
                 return Ok((names, draft, None, Link::Reflink));
             }
         }
-        if sharing != Sharing::Private && self.pairs.may_hardlink(pair) {
+        if sharing.may_share_inode() && self.pairs.may_hardlink(pair) {
             let names = hash_file(&source.file, function).map_err(|error| source.failed(error))?;
             source.confirm(&names)?;
             if let Some((draft, seen)) = self.second_name(source, pair)? {

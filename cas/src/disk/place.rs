@@ -6,6 +6,9 @@
 //! store's own, mode and date are too, and must fit; the blob is marked as shared before
 //! it is, so that a crash in between only costs a hash.
 //!
+//! Where somebody has changed a shared inode, the store takes a copy of its own in its place,
+//! and shares that.
+//!
 //! Invariants: what is placed has exactly the mode asked for (RST-04); no file that
 //! somebody else got is changed by it (RST-02); a failure leaves the destination as it was
 //! (RST-05).
@@ -18,17 +21,19 @@ use std::time::SystemTime;
 
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
+use nix::unistd::Uid;
 use rocksdb::WriteBatch;
 
+use super::commit::RECORD_BYTES;
 use super::database::Table;
 use super::layout::sibling;
 use super::link::{Pair, copy};
 use super::record::BlobRecord;
 use super::store::Inner;
 use super::uses::blob_key;
-use super::verify::{Verdict, damaged, stamp};
-use super::writer::INLINE_BYTES_MAX;
-use crate::digest::{Digest, Hash};
+use super::verify::{Verdict, damaged, hash_file, stamp};
+use super::writer::{INLINE_BYTES_MAX, room_bytes};
+use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::store::{Content, Link, Linked, Mention, Placing, Seen, Sharing};
 
@@ -113,10 +118,12 @@ impl Inner {
         let directory = directory_of(path);
         let to = fs::metadata(directory).map_err(|error| StoreError::io("look at", directory, error))?;
         let pair = Pair::new(&before, &to);
-        if let Some(linked) = self.place_reflink(pair, &file, path, placing)? {
+        if placing.sharing != Sharing::Copy
+            && let Some(linked) = self.place_reflink(pair, &file, path, placing)?
+        {
             return Ok(Some(linked));
         }
-        if placing.sharing != Sharing::Private
+        if placing.sharing.may_share_inode()
             && self.pairs.may_hardlink(pair)
             && let Some(linked) = self.place_hardlink(pair, blake3, digest, path, placing)?
         {
@@ -202,20 +209,31 @@ impl Inner {
         placing: &Placing<'_>,
     ) -> Result<Option<Linked>, StoreError> {
         let _lock = self.locks.enter(blake3);
-        let file = match self.examine_locked(blake3)? {
+        let mut file = match self.examine_locked(blake3)? {
             Verdict::Whole(file) => file,
             Verdict::Absent => return Ok(None),
             Verdict::Damaged => return Err(damaged(digest)),
         };
         let source = self.layout.blob(&blake3);
-        let look = || file.metadata().map_err(|error| StoreError::io("look at", &source, error));
-        let before = look()?;
-        // An inode that nobody else has may be made to fit.
-        let is_fitting = placing.sharing == Sharing::Hardlink && fits(&before, placing);
+        let look = |file: &File| file.metadata().map_err(|error| StoreError::io("look at", &source, error));
+        let before = look(&file)?;
+        let Some(mut record) = self.record(&blake3)? else { return Ok(None) };
+        let is_fitting = match placing.sharing {
+            Sharing::Hardlink => fits(&before, placing),
+            Sharing::Anew { not } => before.ino() != not && fits(&before, placing),
+            _ => false,
+        };
+        // An inode that nobody else has may be made to fit; one that others have may not.
         if !is_fitting && before.nlink() > 1 {
-            return Ok(None);
+            if placing.sharing == Sharing::Exclusive {
+                return Ok(None);
+            }
+            match self.renew(blake3, &record, &file, placing)? {
+                Some(renewed) => (file, record) = renewed,
+                None => return Ok(None),
+            }
         }
-        let Some(record) = self.record(&blake3)? else { return Ok(None) };
+        let before = look(&file)?;
         self.mark_shared(blake3, &record, &before)?;
         let sibling = Sibling::for_placing(path, placing);
         let linked = self.pairs.hardlink(pair, &source, &sibling.path);
@@ -226,14 +244,52 @@ impl Inner {
         if !is_fitting && dress_anew(&file, placing).is_err() {
             return Ok(None);
         }
-        let before = look()?;
+        let before = look(&file)?;
         sibling.rename(path)?;
-        let after = look()?;
+        let after = look(&file)?;
         let seen = Some(Seen::of(&after)).filter(|seen| seen.has_content_of(&Seen::of(&before)));
         if seen.is_some() {
             self.mark_shared(blake3, &record, &after)?;
         }
         Ok(Some(Linked { link: Link::Hardlink, seen }))
+    }
+
+    /// Puts a copy, with this mode and date, in the place of a blob's file whose inode others
+    /// have; they keep that inode, and nothing that they do to it concerns the store any more.
+    /// `None` where there is no room for one. The caller holds the lock of the hash and has
+    /// seen that the bytes are right.
+    fn renew(
+        &self,
+        blake3: Hash,
+        record: &BlobRecord,
+        file: &File,
+        placing: &Placing<'_>,
+    ) -> Result<Option<(File, BlobRecord)>, StoreError> {
+        let Ok(room) = self.ledger.reserve(room_bytes(record.size_bytes)) else { return Ok(None) };
+        let draft = self.draft()?;
+        let io = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::io(doing, path, error)
+        };
+        let source = self.layout.blob(&blake3);
+        copy(file, draft.file()).map_err(io("copy to", draft.path()))?;
+        let names = hash_file(draft.file(), DigestFunction::Blake3).map_err(io("read", draft.path()))?;
+        if names.blake3 != blake3 {
+            return Err(StoreError::Changed { path: source });
+        }
+        dress(draft.file(), placing).map_err(io("set the mode and date of", draft.path()))?;
+        let renewed = File::open(draft.path()).map_err(io("open", draft.path()))?;
+        let entered = self.epochs.enter()?;
+        fs::rename(draft.path(), &source).map_err(io("rename to", &source))?;
+        let seen = renewed.metadata().map_err(io("look at", &source))?;
+        let physical_bytes = seen.blocks() * 512;
+        let after =
+            BlobRecord { physical_bytes, epoch: entered.epoch(), stamp: Some(stamp(&seen)), ..*record };
+        let mut batch = WriteBatch::default();
+        let difference = self.put(&mut batch, &blake3, &after, Some(record));
+        self.database.write(batch, "record that a blob has a file of its own again")?;
+        room.settle(difference, RECORD_BYTES);
+        Ok(Some((renewed, after)))
     }
 
     /// Records how a file looks whose inode others have or are about to get.
@@ -269,10 +325,12 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether an inode is already as it should be.
+/// Whether an inode is already as it should be. One that was given to another user is not.
 fn fits(metadata: &Metadata, placing: &Placing<'_>) -> bool {
     let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
-    metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS && placing.modified.is_none_or(dated)
+    metadata.uid() == Uid::effective().as_raw()
+        && metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS
+        && placing.modified.is_none_or(dated)
 }
 
 /// Dresses an inode that is not new as if it were. Without a date it gets the filesystem's own

@@ -186,7 +186,9 @@ fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
     assert!(third.mtime() >= begun, "it is as new as a copy would be");
     assert!((third.mtime(), third.mtime_nsec()) <= (third.ctime(), third.ctime_nsec()), "and no newer");
     assert_eq!(world.place(&digest, "fourth", &request), Some(Link::Copy));
-    assert_eq!(world.place(&digest, "fifth", &placing(0o750, Sharing::Hardlink)), Some(Link::Copy));
+    let fifth = world.place(&digest, "fifth", &placing(0o750, Sharing::Hardlink));
+    assert_eq!(fifth, Some(Link::Hardlink), "the store has an inode of its own again");
+    assert_ne!(look(&world.path("fifth")).ino(), third.ino());
     let after = look(&world.path("third"));
     assert_eq!((after.mtime(), after.mtime_nsec()), (third.mtime(), third.mtime_nsec()));
     for name in ["second", "third", "fourth", "fifth"] {
@@ -384,4 +386,59 @@ fn key_05_a_file_that_changes_while_it_is_ingested_is_not_stored_under_a_wrong_n
         assert!(changed > 0, "a file that is written to all the time is noticed");
     });
     assert_eq!(world.leftovers(), 0);
+}
+
+/// What was done to one of the names of an inode is not felt at the others any more, once they
+/// were placed anew.
+#[test]
+fn rst_02_an_inode_that_was_changed_is_taken_out_of_sharing() {
+    let world = World::new();
+    if world.has_reflinks() {
+        return;
+    }
+    let from = world.file("from", &bytes(1, 100_000), 0o444);
+    let (names, _) = world.store.ingest(&from, BLAKE3, Sharing::Hardlink).unwrap();
+    let digest = names.digest(BLAKE3).unwrap();
+    let shared = placing(0o444, Sharing::Hardlink);
+    assert_eq!(world.place(&digest, "one", &shared), Some(Link::Hardlink));
+    assert_eq!(world.place(&digest, "two", &shared), Some(Link::Hardlink));
+    let changed = look(&from).ino();
+    fs::set_permissions(&from, Permissions::from_mode(0o600)).unwrap();
+    set_modified(&from, SystemTime::UNIX_EPOCH);
+
+    let anew = Placing { sharing: Sharing::Anew { not: changed }, ..shared };
+    for name in ["one", "two"] {
+        assert_eq!(world.place(&digest, name, &anew), Some(Link::Hardlink));
+    }
+    assert_eq!(world.place(&digest, "three", &shared), Some(Link::Hardlink));
+    let inode = look(&blob_path(world.dir.path(), &bytes(1, 100_000))).ino();
+    for name in ["one", "two", "three"] {
+        let seen = look(&world.path(name));
+        assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap()), (0o444, long_ago()), "{name}");
+        assert_eq!((seen.ino(), seen.nlink()), (inode, 4), "{name}");
+        assert_eq!(fs::read(world.path(name)).unwrap(), bytes(1, 100_000));
+    }
+    let seen = look(&from);
+    assert_eq!((seen.ino(), seen.nlink()), (changed, 1), "what was changed is nobody else's");
+    assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap()), (0o600, SystemTime::UNIX_EPOCH));
+    assert_eq!(read(&world.store, &digest).unwrap(), bytes(1, 100_000));
+    // Bytes that are wrong are nowhere to be had.
+    fs::set_permissions(world.path("one"), Permissions::from_mode(0o600)).unwrap();
+    tamper(&world.path("one"), 2);
+    assert_eq!(
+        world.place(&digest, "two", &Placing { sharing: Sharing::Anew { not: inode }, ..shared }),
+        None
+    );
+    assert_eq!(world.leftovers(), 0);
+}
+
+#[test]
+fn rst_02_a_full_copy_shares_nothing() {
+    let world = World::new();
+    let from = world.file("from", &bytes(1, 100_000), 0o644);
+    let (names, link) = world.store.ingest(&from, BLAKE3, Sharing::Copy).unwrap();
+    assert_eq!(link.link, Link::Copy);
+    let digest = names.digest(BLAKE3).unwrap();
+    assert_eq!(world.place(&digest, "to", &placing(0o644, Sharing::Copy)), Some(Link::Copy));
+    assert_eq!((look(&from).nlink(), look(&world.path("to")).nlink()), (1, 1));
 }

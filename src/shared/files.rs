@@ -1,0 +1,370 @@
+//! The records of all target directories, in memory and on the disk.
+//!
+//! A target directory is identified by its inode, so it is still known after it or its checkout
+//! was renamed. Records of target directories that were not seen for [`UNSEEN_MAX`] are removed,
+//! and beyond [`RECORDS_MAX`] those that were written longest ago.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use kache_cas::Digest;
+
+use super::entry::{Entry, Inode, inode};
+use super::record::{self, Record};
+use super::watch::Watch;
+use crate::inputs::is_absence;
+
+/// The directory in the cache's.
+const DIRECTORY: &str = "shared";
+
+/// Where cargo keeps what compilers have told it, in a target directory.
+const VERSIONS: &str = ".rustc_info.json";
+
+/// How many records are kept, one for each target directory.
+const RECORDS_MAX: usize = 200;
+
+/// How long a record is kept whose target directory is not at its path: it may have been renamed.
+const UNSEEN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How many shared files one target directory may have. Further files are copied.
+const ENTRIES_MAX: usize = 50_000;
+
+/// The largest record that is read: frames are about 150 bytes.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
+
+/// A record is rewritten once it has more than so many frames for each entry.
+const FRAMES_PER_ENTRY_MAX: usize = 4;
+
+/// A record with fewer frames is never rewritten for its length.
+const FRAMES_FEW: usize = 1000;
+
+/// All records.
+#[derive(Debug)]
+pub struct SharedFiles {
+    dir: PathBuf,
+    known: Mutex<HashMap<Inode, Arc<Target>>>,
+    /// Reports changes. It is set when watching starts, to `None` where that is not possible.
+    pub(super) watch: OnceLock<Option<Watch>>,
+    /// Held while events are processed.
+    pub(super) processing: Mutex<()>,
+}
+
+/// The entry of a path from now on; `None` where the file is not shared.
+type Change = (PathBuf, Option<Entry>);
+
+/// One target directory.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) identity: Inode,
+    file: PathBuf,
+    /// The directories below it that are watched.
+    watched: Mutex<HashSet<PathBuf>>,
+    /// Whether one of its directories could not be watched.
+    is_unobserved: AtomicBool,
+    /// Held while its files are checked.
+    pub(super) checking: Mutex<()>,
+    record: Mutex<Record>,
+}
+
+impl SharedFiles {
+    /// The records in this cache directory. Nothing is read yet.
+    pub fn new(cache_dir: &Path) -> SharedFiles {
+        SharedFiles {
+            dir: cache_dir.join(DIRECTORY),
+            known: Mutex::default(),
+            watch: OnceLock::new(),
+            processing: Mutex::default(),
+        }
+    }
+
+    /// Records outputs that were restored or stored below this target directory: which of them are
+    /// shared, and that the others are not. After an error none of them may stay shared.
+    pub fn note(
+        &self,
+        target_dir: &Path,
+        shared: &[(PathBuf, Digest)],
+        others: &mut dyn Iterator<Item = &Path>,
+    ) -> io::Result<()> {
+        let target = self.target(target_dir)?;
+        let below = |path: &Path| path.strip_prefix(target_dir).map(Path::to_owned).map_err(io::Error::other);
+        let look = |(path, digest): &(PathBuf, Digest)| {
+            Ok((below(path)?, Some(Entry::of(*digest, &fs::symlink_metadata(path)?))))
+        };
+        let mut changes: Vec<Change> = shared.iter().map(look).collect::<io::Result<_>>()?;
+        let others = others.filter_map(|path| Some((below(path).ok()?, None)));
+        changes.extend(others.filter(|(path, _)| target.knows(path)));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let directories = directories(changes.iter().map(|(path, _)| path));
+        target.add(changes)?;
+        self.watch_directories(&target, directories);
+        Ok(())
+    }
+
+    /// All target directories that are known and lie where they were seen last. One that was
+    /// renamed is found when somebody builds in it.
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        let known: Vec<_> = lock(&self.known).values().cloned().collect();
+        known.into_iter().filter(|target| target.is_in_place()).collect()
+    }
+
+    /// The target directory of this identity, if it is known.
+    pub(super) fn known(&self, identity: Inode) -> Option<Arc<Target>> {
+        lock(&self.known).get(&identity).cloned()
+    }
+
+    /// Watches the directories of this target directory in which shared files lie.
+    pub(super) fn watch_over(&self, target: &Target) {
+        self.watch_directories(target, target.directories());
+    }
+
+    fn watch_directories(&self, target: &Target, directories: HashSet<PathBuf>) {
+        let Some(watch) = self.watch.get() else { return };
+        let Some(watch) = watch else { return target.is_unobserved.store(true, Ordering::Relaxed) };
+        let target_dir = target.dir();
+        let mut watched = lock(&target.watched);
+        for below in directories {
+            if watched.contains(&below) {
+                continue;
+            }
+            match watch.add(&target_dir.join(&below), target.identity, &below) {
+                Ok(()) => {
+                    watched.insert(below);
+                }
+                // There is nothing to watch in a directory that was removed.
+                Err(error) if is_absence(&error) => {}
+                Err(error) => {
+                    tracing::debug!("failed to watch `{}`: {error}", target_dir.join(&below).display());
+                    target.is_unobserved.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Makes cargo ask for the compiler's version when it builds next, by removing its memory of
+    /// the answer: in target directories that are not watched, or in all of them. Their files are
+    /// then checked before cargo compares dates.
+    pub fn make_cargo_ask(&self, everywhere: bool) {
+        for target in self.targets() {
+            if (everywhere || target.is_unobserved.load(Ordering::Relaxed)) && target.has_entries() {
+                // If this fails, the files are checked at cargo's first compile.
+                let _ = fs::remove_file(target.dir().join(VERSIONS));
+            }
+        }
+    }
+
+    /// Reads all records whose target directory is where it was.
+    pub(super) fn read_all(&self) -> io::Result<()> {
+        self.prepare()?;
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let Ok(record) = read(&path) else { continue };
+            let Ok(found) = fs::metadata(&record.target_dir) else { continue };
+            let identity = inode(&found);
+            if self.file(identity) == path {
+                let target = self.target(&record.target_dir)?;
+                self.watch_over(&target);
+            }
+        }
+        Ok(())
+    }
+
+    /// The target directory at this path.
+    pub(super) fn target(&self, target_dir: &Path) -> io::Result<Arc<Target>> {
+        let identity = inode(&fs::metadata(target_dir)?);
+        let target = {
+            let mut known = lock(&self.known);
+            if known.is_empty() {
+                self.prepare()?;
+            }
+            if !known.contains_key(&identity) {
+                // The directory that was at this path before is gone, or was renamed.
+                known.retain(|_, other| other.dir() != target_dir);
+                known.insert(identity, Arc::new(self.load(identity, target_dir)));
+            }
+            Arc::clone(&known[&identity])
+        };
+        if target.move_to(target_dir)? {
+            lock(&target.watched).clear();
+            self.watch_over(&target);
+        }
+        Ok(target)
+    }
+
+    /// Makes the directory, and removes the records that are of no use any more.
+    fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let is_of_use = || {
+                let record = read(&path).ok()?;
+                let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+                let found = fs::metadata(&record.target_dir).ok();
+                let is_there = found.is_some_and(|found| self.file(inode(&found)) == path);
+                let is_young = || written.elapsed().unwrap_or_default() < UNSEEN_MAX;
+                (is_there || is_young()).then_some(written)
+            };
+            match is_of_use() {
+                Some(written) => kept.push((written, path)),
+                None => fs::remove_file(&path)?,
+            }
+        }
+        kept.sort();
+        for (_, path) in kept.iter().rev().skip(RECORDS_MAX) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, identity: Inode) -> PathBuf {
+        self.dir.join(format!("{:x}-{:x}", identity.device, identity.number))
+    }
+
+    fn load(&self, identity: Inode, target_dir: &Path) -> Target {
+        let file = self.file(identity);
+        let fresh = || Record { target_dir: target_dir.to_owned(), ..Record::default() };
+        let record = read(&file).unwrap_or_else(|_| fresh());
+        Target {
+            identity,
+            file,
+            watched: Mutex::default(),
+            is_unobserved: AtomicBool::new(false),
+            checking: Mutex::default(),
+            record: Mutex::new(record),
+        }
+    }
+}
+
+impl Target {
+    /// All entries, by path below the target directory.
+    pub(super) fn entries(&self) -> Vec<(PathBuf, Entry)> {
+        let record = lock(&self.record);
+        record.entries.iter().map(|(path, entry)| (path.clone(), *entry)).collect()
+    }
+
+    fn has_entries(&self) -> bool {
+        !lock(&self.record).entries.is_empty()
+    }
+
+    fn knows(&self, path: &Path) -> bool {
+        lock(&self.record).entries.contains_key(path)
+    }
+
+    /// Its path.
+    pub(super) fn dir(&self) -> PathBuf {
+        lock(&self.record).target_dir.clone()
+    }
+
+    /// Whether the target directory still lies at that path.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::metadata(self.dir()).is_ok_and(|found| inode(&found) == self.identity)
+    }
+
+    /// The entry of this path below the target directory.
+    pub(super) fn entry(&self, below: &Path) -> Option<Entry> {
+        lock(&self.record).entries.get(below).copied()
+    }
+
+    /// Removes the entries of these paths.
+    pub(super) fn release(&self, below: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        self.add(below.into_iter().map(|path| (path, None)).collect())
+    }
+
+    /// Notes that this directory is not watched any longer.
+    pub(super) fn is_unwatched(&self, below: &Path) {
+        lock(&self.watched).remove(below);
+    }
+
+    fn directories(&self) -> HashSet<PathBuf> {
+        directories(lock(&self.record).entries.keys())
+    }
+
+    /// Adds entries, on the disk first.
+    fn add(&self, changes: Vec<Change>) -> io::Result<()> {
+        let mut record = lock(&self.record);
+        if record.entries.len() + changes.len() > ENTRIES_MAX {
+            return Err(io::Error::other("there are too many shared files in it"));
+        }
+        let mut bytes = Vec::new();
+        if record.whole_bytes == 0 {
+            bytes = record::header(&record.target_dir);
+        }
+        changes.iter().for_each(|(path, entry)| bytes.extend(record::frame(path, entry.as_ref())));
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.file)?;
+        // What a full disk or a crash has cut off would hide all that follows.
+        if file.metadata()?.len() != record.whole_bytes as u64 {
+            file.set_len(record.whole_bytes as u64)?;
+        }
+        (&file).write_all(&bytes)?;
+        record.whole_bytes += bytes.len();
+        record.frames += changes.len();
+        changes.into_iter().for_each(|(path, entry)| record.set(path, entry));
+        Ok(())
+    }
+
+    /// Replaces entries after a check; `None` removes one. A file that was restored again
+    /// meanwhile keeps its new entry.
+    pub(super) fn settle(&self, changes: Vec<(PathBuf, Entry, Option<Entry>)>) -> io::Result<()> {
+        let mut record = lock(&self.record);
+        let mut is_changed = record.frames > FRAMES_FEW + FRAMES_PER_ENTRY_MAX * record.entries.len();
+        for (path, before, after) in changes {
+            if record.entries.get(&path).is_none_or(|now| now.inode != before.inode) {
+                continue;
+            }
+            is_changed |=
+                after.is_none_or(|after| Entry { changed_ns: before.changed_ns, ..after } != before);
+            record.set(path, after);
+        }
+        if is_changed { self.write_anew(&mut record) } else { Ok(()) }
+    }
+
+    /// Notes where the target directory lies now. Returns whether it was elsewhere before.
+    fn move_to(&self, target_dir: &Path) -> io::Result<bool> {
+        let mut record = lock(&self.record);
+        if record.target_dir == target_dir {
+            return Ok(false);
+        }
+        target_dir.clone_into(&mut record.target_dir);
+        self.write_anew(&mut record)?;
+        Ok(true)
+    }
+
+    fn write_anew(&self, record: &mut Record) -> io::Result<()> {
+        let mut bytes = record::header(&record.target_dir);
+        record.entries.iter().for_each(|(path, entry)| bytes.extend(record::frame(path, Some(entry))));
+        let beside = self.file.with_extension("new");
+        let written = File::create(&beside).and_then(|mut file| file.write_all(&bytes));
+        written.and_then(|()| fs::rename(&beside, &self.file)).inspect_err(|_| {
+            // What is left of it is removed when the records are read next.
+            let _ = fs::remove_file(&beside);
+        })?;
+        record.whole_bytes = bytes.len();
+        record.frames = record.entries.len();
+        Ok(())
+    }
+}
+
+/// The directories in which these files lie.
+fn directories<'a>(files: impl Iterator<Item = &'a PathBuf>) -> HashSet<PathBuf> {
+    let unique: HashSet<&Path> = files.filter_map(|path| path.parent()).collect();
+    unique.into_iter().map(Path::to_owned).collect()
+}
+
+fn read(file: &Path) -> io::Result<Record> {
+    if fs::metadata(file)?.len() > RECORD_BYTES_MAX {
+        return Err(io::Error::other("it is too large"));
+    }
+    record::decode(&fs::read(file)?).ok_or_else(|| io::Error::other("it is no record of this version"))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

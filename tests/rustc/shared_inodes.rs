@@ -1,0 +1,328 @@
+//! Files whose inodes several checkouts have: what is done to those of one checkout is not felt
+//! in another (RST-01, RST-02, RST-03).
+//!
+//! Where the filesystem shares blocks there are no such files, and every test holds by itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::home::{Home, eventually};
+use crate::project::{self, PRINTS};
+use crate::report::Call;
+use crate::step::Built;
+use crate::tree::{Stamp, Tree, assert_untouched, different};
+
+const BUILD: &[&str] = &["build", "-p", "app"];
+
+/// Runs a line of shell in a directory.
+#[track_caller]
+fn shell(home: &Home, dir: &Path, line: &str) {
+    let output = home.command("/bin/sh").args(["-ec", line]).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "`{line}`: {output:?}");
+}
+
+/// Two worktrees in which everything was built, and nothing is left to do.
+fn built_pair(home: &Home) -> [Tree; 2] {
+    let trees = ["a", "b"].map(|name| project::mini(home, name));
+    for tree in &trees {
+        home.cargo(tree, BUILD).ok();
+        home.cargo(tree, BUILD).ok().expect_silent();
+    }
+    trees
+}
+
+/// As if cargo did not remember the compiler's version.
+fn forget_version(tree: &Tree) {
+    fs::remove_file(tree.join("target/.rustc_info.json")).unwrap();
+}
+
+/// Cargo compiled nothing and has nothing to do; it may have asked for the compiler's version.
+#[track_caller]
+fn expect_fresh(built: &Built) {
+    assert_eq!(built.calls.compiles().count(), 0, "{built:#?}");
+    assert!(!built.stderr.contains("Compiling") && !built.stderr.contains("Dirty"), "{built:#?}");
+}
+
+/// The files that the compiler made, without what only says which inode they are.
+fn attributes(tree: &Tree) -> Vec<(String, Stamp)> {
+    let stamps = tree.artifacts("target").into_iter();
+    stamps.map(|(name, stamp)| (name, Stamp { ino: 0, ..stamp })).collect()
+}
+
+/// Waits until the daemon has heard of what was done. What cargo gives a second name, it gives that
+/// again when it is asked next.
+fn until_heard(other: &Tree, before: &[(String, Stamp)]) {
+    let compiled = |files: &[(String, Stamp)]| {
+        let is_compiled = |name: &str| name.contains("/deps/") || name.contains("build_script_build-");
+        files.iter().filter(|(name, _)| is_compiled(name)).cloned().collect::<Vec<_>>()
+    };
+    eventually("what was done elsewhere is undone", || compiled(&attributes(other)) == compiled(before));
+}
+
+/// Something is done to every file that the compiler made in one worktree. The other one does not
+/// feel it: cargo has nothing to do there, whether it asks kache first or not, and whether a daemon
+/// was there when it was done or not.
+fn what_is_done_to_all_files_is_not_felt(line: &str) {
+    let home = Home::new();
+    let [one, other] = built_pair(&home);
+    let before = attributes(&other);
+    shell(&home, one.path(), line);
+    let done = attributes(&one);
+    forget_version(&other);
+    expect_fresh(&home.cargo(&other, BUILD).ok());
+    assert_eq!(attributes(&other), before, "{line}");
+    assert_eq!(attributes(&one), done, "it stays where it was done: {line}");
+    home.cargo(&other, BUILD).ok().expect_silent();
+
+    for tree in [&one, &other] {
+        fs::remove_dir_all(tree.join("target")).unwrap();
+        home.cargo(tree, BUILD).ok().expect_all_hits();
+    }
+    // Cargo remembers the compiler's version, and asks for nothing.
+    let before = attributes(&other);
+    shell(&home, one.path(), line);
+    until_heard(&other, &before);
+    home.cargo(&other, BUILD).ok().expect_silent();
+
+    // Nobody hears of it.
+    fs::remove_dir_all(one.join("target")).unwrap();
+    home.cargo(&one, BUILD).ok().expect_all_hits();
+    home.stop();
+    shell(&home, one.path(), line);
+    expect_fresh(&home.cargo(&other, BUILD).ok());
+    assert_eq!(attributes(&other), before, "{line}");
+    for tree in [&other, &one] {
+        home.cargo(tree, BUILD).ok();
+        home.cargo(tree, BUILD).ok().expect_silent();
+        assert_eq!(tree.prints("target/debug/app"), PRINTS);
+    }
+}
+
+/// The daemon died, so nobody has seen to it that cargo asks: then a build in the other worktree
+/// gets at once what it had, and the next one has nothing to do.
+fn what_nobody_heard_of_is_felt_once(line: &str) {
+    let home = Home::new();
+    let [one, other] = built_pair(&home);
+    home.kill_daemon();
+    shell(&home, one.path(), line);
+    let built = home.cargo(&other, BUILD).ok();
+    assert!(built.calls.compiles().all(Call::is_hit), "{line}: {built:#?}");
+    for _ in 0..2 {
+        home.cargo(&other, BUILD).ok().expect_silent();
+    }
+    assert_eq!(other.prints("target/debug/app"), PRINTS);
+}
+
+#[test]
+fn rst_02_a_touch_in_one_worktree_is_not_felt_in_another() {
+    for line in ["find target -type f -exec touch {} +", "find target -type f -exec touch -m {} +"] {
+        what_is_done_to_all_files_is_not_felt(line);
+    }
+}
+
+#[test]
+fn rst_01_a_date_of_tomorrow_in_one_worktree_does_not_keep_another_from_settling() {
+    what_is_done_to_all_files_is_not_felt("find target -type f -exec touch -d tomorrow {} +");
+}
+
+#[test]
+fn rst_01_dates_that_nobody_heard_of_cost_one_build_of_hits() {
+    what_nobody_heard_of_is_felt_once("find target -type f -exec touch {} +");
+    what_nobody_heard_of_is_felt_once("find target -type f -exec touch -d tomorrow {} +");
+}
+
+#[test]
+fn rst_02_modes_in_one_worktree_are_not_felt_in_another() {
+    for line in ["chmod -R u+w target", "chmod -R go-rwx target"] {
+        what_is_done_to_all_files_is_not_felt(line);
+    }
+}
+
+#[test]
+fn rst_02_an_owner_in_one_worktree_is_not_felt_in_another() {
+    what_is_done_to_all_files_is_not_felt("chown -R 65534:65534 target");
+}
+
+/// A library that both have.
+fn library(tree: &Tree) -> PathBuf {
+    let names: Vec<_> = tree.artifacts("target").into_keys().collect();
+    let is_wanted = |name: &&String| name.contains("deps/libleaf-") && name.ends_with(".rlib");
+    tree.join("target").join(names.iter().find(is_wanted).unwrap())
+}
+
+/// Bytes that were overwritten in one worktree are linked in no other: there the library is made
+/// anew as soon as cargo is asked, whether a daemon heard of it or cargo asked first.
+#[test]
+fn rst_03_bytes_that_were_overwritten_in_one_worktree_are_not_linked_in_another() {
+    let ways = [
+        "printf wrong | dd of=$LIBRARY bs=1 seek=100 conv=notrunc status=none",
+        "printf appended >> $LIBRARY",
+        "truncate -s 100 $LIBRARY",
+        // The date is set back, as `rsync --inplace -t` and `cp -p` do it.
+        "printf wrong | dd of=$LIBRARY bs=1 seek=100 conv=notrunc status=none; touch -d @1000000000 $LIBRARY",
+    ];
+    for line in ways {
+        let home = Home::new();
+        let [one, other] = built_pair(&home);
+        let before = other.artifacts("target");
+        let spoilt = library(&one);
+        let line = line.replace("$LIBRARY", spoilt.to_str().unwrap());
+        shell(&home, one.path(), &line);
+        let has_reflinks = home.has_reflinks();
+        eventually("what was overwritten is removed", || has_reflinks || !library_is_there(&other));
+        let built = home.cargo(&other, BUILD).ok();
+        let compiled: Vec<_> = built.calls.compiles().filter(|call| !call.is_hit()).collect();
+        assert!(compiled.iter().all(|call| call.crate_name == "leaf"), "{line}: {compiled:#?}");
+        assert_eq!(different(&other.artifacts("target"), &before), [""; 0], "{line}");
+        assert_eq!(other.prints("target/debug/app"), PRINTS);
+        home.cargo(&other, BUILD).ok().expect_silent();
+        // The same while no daemon is there.
+        home.cargo(&one, &["clean"]).ok_unwatched();
+        home.cargo(&one, BUILD).ok();
+        home.stop();
+        shell(&home, one.path(), &line);
+        home.cargo(&other, BUILD).ok();
+        assert_eq!(different(&other.artifacts("target"), &before), [""; 0], "{line}");
+        home.cargo(&other, BUILD).ok().expect_silent();
+    }
+}
+
+fn library_is_there(tree: &Tree) -> bool {
+    let mut names = tree.artifacts("target").into_keys();
+    names.any(|name| name.contains("deps/libleaf-") && name.ends_with(".rlib"))
+}
+
+/// Backups, archives and tools over a target directory. Whatever they do there, the other worktree
+/// has what it had, and nothing is left to do after a build that cargo begins by asking.
+#[test]
+fn rst_02_backups_and_tools_over_a_target_directory_are_not_felt_in_another() {
+    let ways = [
+        "cp -a target backup; cp -a backup/. target/",
+        "cp -al target backup; find backup -type f -exec touch {} +",
+        "cp -al target backup; chmod -R go-rwx backup; rm -rf backup",
+        "tar cf backup.tar target; tar xf backup.tar",
+        "tar cf backup.tar target; tar xf backup.tar --overwrite",
+        "find target -name '*.rlib' -exec strip --strip-debug {} +",
+        "find target -name 'libregpm-*.so' -exec strip --strip-debug {} +",
+    ];
+    let home = Home::new();
+    let [one, other] = built_pair(&home);
+    let before = other.artifacts("target");
+    for line in ways {
+        shell(&home, one.path(), line);
+        forget_version(&other);
+        home.cargo(&other, BUILD).ok();
+        assert_eq!(different(&other.artifacts("target"), &before), [""; 0], "{line}");
+        for _ in 0..2 {
+            home.cargo(&other, BUILD).ok().expect_silent();
+        }
+        assert_eq!(other.prints("target/debug/app"), PRINTS, "{line}");
+        shell(&home, one.path(), "rm -rf target backup backup.tar");
+        home.cargo(&one, BUILD).ok();
+        home.cargo(&one, BUILD).ok().expect_silent();
+    }
+}
+
+/// A container's layer over a target directory: what is changed in it is copied up first.
+#[test]
+fn rst_02_a_layer_over_a_target_directory_changes_nothing_below_it() {
+    let home = Home::new();
+    let [one, other] = built_pair(&home);
+    let before = [&one, &other].map(|tree| tree.files("target"));
+    let Some(layered) = Layered::over(&home, &one.join("target")) else { return };
+    shell(&home, &layered.merged, "chmod -R go-rwx .; find . -type f -exec touch -d tomorrow {} +");
+    drop(layered);
+    for (tree, before) in [&one, &other].into_iter().zip(&before) {
+        assert_untouched(&tree.files("target"), before);
+        home.cargo(tree, BUILD).ok().expect_silent();
+    }
+}
+
+/// A directory with a layer over it, as long as this lives.
+struct Layered {
+    merged: PathBuf,
+}
+
+impl Layered {
+    /// `None` where mounting was declined by the environment.
+    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
+    fn over(home: &Home, lower: &Path) -> Option<Self> {
+        if std::env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
+            return None;
+        }
+        let [upper, work, merged] = ["upper", "work", "merged"].map(|name| home.base().join(name));
+        for dir in [&upper, &work, &merged] {
+            fs::create_dir(dir).unwrap();
+        }
+        let [lower, upper, work] = [lower, &upper, &work].map(|dir| dir.display());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let mount =
+            home.command("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&merged).status();
+        assert!(mount.unwrap().success(), "mounting needs root (or set KACHE_TEST_MOUNTS=skip)");
+        Some(Layered { merged })
+    }
+}
+
+impl Drop for Layered {
+    fn drop(&mut self) {
+        let status = std::process::Command::new("umount").arg(&self.merged).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+/// A checkout that was renamed is still known.
+#[test]
+fn rst_02_a_checkout_that_was_renamed_does_not_feel_what_is_done_in_another() {
+    let home = Home::new();
+    let [one, other] = built_pair(&home);
+    fs::rename(other.path(), home.base().join("moved")).unwrap();
+    let moved = home.tree("moved");
+    home.cargo(&moved, BUILD).ok();
+    home.cargo(&moved, BUILD).ok().expect_silent();
+    for is_alive in [true, false] {
+        if !is_alive {
+            home.stop();
+        }
+        let before = attributes(&moved);
+        shell(&home, one.path(), "find target -type f -exec touch -d tomorrow {} +");
+        forget_version_if_there(&moved);
+        expect_fresh(&home.cargo(&moved, BUILD).ok());
+        assert_eq!(attributes(&moved), before);
+    }
+}
+
+fn forget_version_if_there(tree: &Tree) {
+    let _ = fs::remove_file(tree.join("target/.rustc_info.json"));
+}
+
+/// `cache.sharing`: without hard links no inode is anybody else's, and nothing is left to do.
+#[test]
+fn rst_02_without_hard_links_no_inode_is_shared() {
+    for sharing in ["copy", "reflink"] {
+        let home = Home::new().with("KACHE_SHARING", sharing);
+        let [one, other] = built_pair(&home);
+        let inodes = |tree: &Tree| tree.artifacts("target").into_values().map(|stamp| stamp.ino).collect();
+        let [one_has, other_has]: [BTreeSet<u64>; 2] = [inodes(&one), inodes(&other)];
+        assert!(one_has.is_disjoint(&other_has), "{sharing}");
+        let blobs = home.tree("cache/blobs").files("");
+        let stored: BTreeSet<u64> = blobs.into_values().map(|stamp| stamp.ino).collect();
+        assert!(!stored.is_empty());
+        assert!(stored.is_disjoint(&one_has) && stored.is_disjoint(&other_has), "{sharing}");
+        let before = other.artifacts("target");
+        shell(&home, one.path(), "find target -type f -exec touch -d tomorrow {} +; chmod -R a+rwx target");
+        shell(&home, one.path(), "find target -name '*.rlib' | while read file; do echo >> \"$file\"; done");
+        home.cargo(&other, BUILD).ok().expect_silent();
+        assert_untouched(&other.artifacts("target"), &before);
+    }
+}
+
+/// Where no daemon may be, nobody hears of anything, so no inode is two checkouts'.
+#[test]
+fn rst_02_without_a_daemon_no_two_checkouts_share_an_inode() {
+    let home = Home::alone();
+    let [one, other] = built_pair(&home);
+    let inodes = |tree: &Tree| tree.artifacts("target").into_values().map(|stamp| stamp.ino).collect();
+    let [one_has, other_has]: [BTreeSet<u64>; 2] = [inodes(&one), inodes(&other)];
+    assert!(one_has.is_disjoint(&other_has));
+}
