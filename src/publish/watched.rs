@@ -85,7 +85,7 @@ pub(super) fn observe_watched(
         outputs: &outputs,
         plain: &plain,
         is_kernels: &is_kernels,
-        is_input: &|path| files.all.contains(path) || files.all.contains(&real(path)),
+        is_input: &|path| files.all.contains(path) || files.by_any_link.contains(&real(path)),
         is_linker: &|path| files.linkers.contains(path) && known_linkers.contains(path),
         may_read_all: &may_read_all,
         is_keyed: &|name| is_named(name) || (watched.is_keyed)(name),
@@ -144,20 +144,28 @@ fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Files that count already, as they are named and as they are really called: a linker and the
-/// key may come to one by different links.
+/// Files that count already.
 struct Files {
+    /// As they are named, and as they are really called.
     all: HashSet<PathBuf>,
+    /// Libraries and programs under their real names: the compiler or the linker and the key may come
+    /// to one by different links. A source is not among them: a macro that asks about a link asks where
+    /// it leads, and that the file there counts already says nothing of the link.
+    by_any_link: HashSet<PathBuf>,
+    /// Of these, the link toolchain.
     linkers: HashSet<PathBuf>,
 }
 
 impl Files {
     fn new(task: &Task, inputs: &[Input], sources: &[PathBuf]) -> Files {
-        let mut files = Files { all: HashSet::new(), linkers: HashSet::new() };
+        let mut files = Files { all: HashSet::new(), by_any_link: HashSet::new(), linkers: HashSet::new() };
         for input in inputs {
             let Some(place) = task.roots.locate(&input.path) else { continue };
             if input.kind == InputKind::LinkToolchain {
                 files.linkers.extend([real(&place), normalise(&place), place.clone()]);
+            }
+            if !matches!(input.kind, InputKind::Source | InputKind::Declared) {
+                files.by_any_link.insert(real(&place));
             }
             files.all.extend([real(&place), normalise(&place), place]);
         }

@@ -279,6 +279,24 @@ fn key_23_a_link_that_leads_nowhere_counts() {
     a.hits("true true");
 }
 
+/// As `include_dir` does it: the file that the link leads to is named in the dep-info, and the link
+/// itself only by the macro.
+#[test]
+fn key_23_a_link_to_a_source_counts_by_where_it_leads() {
+    const BODY: &str = "dir.join(\"data/linked\").is_dir().to_string()";
+    let home = Home::new();
+    let a = Asking::new(&home, "a", BODY);
+    a.tree.write("data/one.txt", "");
+    a.tree.edit("src/main.rs", "fn main() { ", "fn main() { let _ = include_str!(\"../data/one.txt\"); ");
+    link(&a.tree, "one.txt", "data/linked");
+    a.misses("false");
+    a.hits("false");
+    a.tree.remove("data/linked");
+    link(&a.tree, "../src", "data/linked");
+    a.misses("true");
+    a.hits("true");
+}
+
 #[test]
 fn key_23_a_file_that_is_opened_to_be_written_is_read_as_well() {
     // As SQLite does it: the database is opened to be written, and made where it is not there.
