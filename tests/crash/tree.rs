@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use kache_cas::digest::{Digest, DigestFunction, Hash};
 
 /// What a daemon and its store leave in a cache directory.
-const OURS: [&str; 8] = ["VERSION", "blobs", "db", "events", "lock", "memos", "observer", "tmp"];
+const OURS: [&str; 9] = ["VERSION", "blobs", "db", "events", "lock", "memos", "observer", "shared", "tmp"];
 
 /// A file as it was when it was last hashed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -148,6 +148,14 @@ impl Tree {
             let name = entry.file_name().into_string().unwrap();
             let is_ours = name.starts_with("record-") || name.starts_with("observer-");
             assert!(is_ours, "`{}` is none of the observer's", entry.path().display());
+        }
+        for entry in entries(&self.cache_dir.join("shared")) {
+            let name = entry.file_name().into_string().unwrap();
+            // A record is written anew beside the old one, and a daemon may die before it is renamed.
+            let numbers = name.strip_suffix(".new").unwrap_or(&name).split_once('-');
+            let is_hex = |number: &str| u64::from_str_radix(number, 16).is_ok();
+            let is_ours = numbers.is_some_and(|(device, inode)| is_hex(device) && is_hex(inode));
+            assert!(is_ours, "`{}` is no record of shared files", entry.path().display());
         }
     }
 }
