@@ -36,8 +36,8 @@ impl Staging {
         Staging::in_directory(&cwd.join(output_directory(args)?))
     }
 
-    /// In this directory.
-    pub(crate) fn in_directory(directory: &Path) -> Option<Staging> {
+    /// In this directory, which is there; `None` where nothing can be made in it.
+    pub fn in_directory(directory: &Path) -> Option<Staging> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!(".kache-{}-{:x}", std::process::id(), since.as_nanos());
         let path = directory.join(name);
@@ -51,7 +51,7 @@ impl Staging {
     }
 
     /// What was laid down stays.
-    pub(crate) fn keep(self) {
+    pub fn keep(self) {
         let _ = fs::remove_file(self.path.join(OUTPUTS));
         if fs::remove_dir(&self.path).is_err() {
             remove(&self.path);
@@ -59,7 +59,7 @@ impl Staging {
     }
 
     /// Nothing is laid down from now on, and what was laid down goes.
-    pub(crate) fn revoke(self) {
+    pub fn revoke(self) {
         // An empty one was not used. Removing it is as final as renaming it.
         if fs::remove_dir(&self.path).is_ok() {
             return;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kache_client::control::{
     Compile, FrameStream, Hello, Ran, Reply, Request, Run, Said, StreamError, encode, reply, request,
 };
+use kache_client::staging::Staging;
 use kache_client::{PROTOCOL, Place, VERSION, os};
 
 use crate::worktree::{Unit, Worktree, record};
@@ -205,15 +206,22 @@ impl Client {
 
     /// Makes a call, and waits until its result is stored.
     fn call(&mut self, unit: Unit, life: &Life) -> Ended {
-        let Ok((answer, mut frames)) = ask(&self.place, self.worktree.call(unit)) else {
-            return Ended::Died(Stage::Asking);
-        };
-        let run = match answer {
-            Answer::Done(told) => {
+        let staging = Staging::in_directory(&self.worktree.deps()).expect("the directory is ours");
+        let asked = ask(&self.place, self.worktree.call(unit, staging.path()));
+        let (run, mut frames) = match asked {
+            Ok((Answer::Done(told), _)) => {
+                staging.keep();
                 self.worktree.check(unit, &told);
                 return Ended::Hit;
             }
-            Answer::Run(run) => run,
+            Ok((Answer::Run(run), frames)) => {
+                staging.revoke();
+                (run, frames)
+            }
+            Err(Gone) => {
+                staging.revoke();
+                return Ended::Died(Stage::Asking);
+            }
         };
         life.has_compile.store(true, Ordering::SeqCst);
         let (begun, started) = (Instant::now(), SystemTime::now());

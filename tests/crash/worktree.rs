@@ -105,9 +105,15 @@ impl Worktree {
         Worktree { dir, first: Unit(CAPTURED + number), env, captured: None }
     }
 
-    /// The call that cargo would make for this unit.
-    pub(crate) fn call(&self, unit: Unit) -> Compile {
-        let (deps, digits) = (self.dir.join(DEPS), unit.digits());
+    /// Where the outputs lie.
+    pub(crate) fn deps(&self) -> PathBuf {
+        self.dir.join(DEPS)
+    }
+
+    /// The call that cargo would make for this unit. Outputs are restored by way of this staging
+    /// directory.
+    pub(crate) fn call(&self, unit: Unit, staging: &Path) -> Compile {
+        let (deps, digits) = (self.deps(), unit.digits());
         let deps = deps.to_str().unwrap();
         let argv = [
             toolchain().join("rustc").to_str().unwrap(),
@@ -134,6 +140,7 @@ impl Worktree {
             cwd: Bytes::copy_from_slice(self.dir.as_os_str().as_bytes()),
             env: self.env.iter().map(pair).collect(),
             umask: 0o022,
+            staging: Bytes::copy_from_slice(staging.as_os_str().as_bytes()),
             ..Compile::default()
         }
     }
