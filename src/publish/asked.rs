@@ -457,6 +457,12 @@ impl Programs {
                 Program::Compiler
             } else if !self.has_compiler {
                 Program::Proxy
+            } else if self.programs.get(&note.process) == Some(&Program::Compiler)
+                && path.starts_with(known.sysroot)
+                && !is_shared(known.sysroot, &path)
+            {
+                // A program that stands in for the toolchain's compiler and becomes it.
+                Program::Compiler
             } else if (known.is_linker)(&path) || path.starts_with(known.sysroot.join("lib/rustlib")) {
                 Program::Linker
             } else {

@@ -1,13 +1,17 @@
 //! A proc macro by which a real rustc does what a test says, in the middle of a compile.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
-use crate::home::Home;
+use crate::home::{Home, eventually};
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// `ACT` says what. The macro walks through all variables for it, and waits by a program without
-/// any: nobody can observe either, so nothing of it enters a key (KEY-23).
+/// `ACT` says what. All of it is observed (KEY-23): the variable counts by its value, and a compile that
+/// waits by a file leaves one behind, so it is not stored. One that waits at a socket reads no file and
+/// leaves none, so it is.
 const MACRO: &str = r##"use proc_macro::TokenStream;
 #[proc_macro]
 pub fn act(_: TokenStream) -> TokenStream {
@@ -27,6 +31,13 @@ pub fn act(_: TokenStream) -> TokenStream {
             shell.env_clear().args(["-c", wait, dir, &me]).stdin(std::process::Stdio::null());
             shell.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
         }
+        ("meet", socket) => {
+            use std::io::{Read, Write};
+            if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) {
+                writeln!(stream, "{}", std::process::id()).unwrap();
+                let _ = stream.read(&mut [0]);
+            }
+        }
         _ => {}
     }
     TokenStream::new()
@@ -39,6 +50,45 @@ pub(crate) fn acting<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
     tree.write("src/acts.rs", "pm::act!(); fn main() { println!(\"acted\") }");
     Unit::proc_macro(home, tree, "pm").kache().ok();
     Unit::bin(home, tree, "acts").uses("pm", "libpm-01234567.so")
+}
+
+/// A socket at which compilers wait that were told to `meet` there.
+pub(crate) struct Meeting {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Meeting {
+    /// At this place, where nothing is.
+    pub(crate) fn at(path: PathBuf) -> Meeting {
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Meeting { path, listener }
+    }
+
+    /// What `ACT` has to be.
+    pub(crate) fn act(&self) -> String {
+        format!("meet {}", self.path.display())
+    }
+
+    /// Whether no compiler has come that was not met yet.
+    pub(crate) fn is_over(&self) -> bool {
+        self.listener.accept().is_err()
+    }
+
+    /// The next compiler to come, which waits until the connection is dropped.
+    pub(crate) fn meet(&self, who: &str) -> (i32, UnixStream) {
+        let mut met = None;
+        eventually(who, || {
+            met = self.listener.accept().ok();
+            met.is_some()
+        });
+        let (stream, _) = met.expect("it has come");
+        stream.set_nonblocking(false).unwrap();
+        let mut name = String::new();
+        BufReader::new(&stream).read_line(&mut name).unwrap();
+        (name.trim().parse().unwrap(), stream)
+    }
 }
 
 /// The compilers that wait in this tree or have waited in it.

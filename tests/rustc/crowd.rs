@@ -7,7 +7,7 @@ use std::process::Child;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::acting::{acting, waiting};
+use crate::acting::{Meeting, acting, waiting};
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
 use crate::report::Calls;
@@ -80,17 +80,16 @@ fn dmn_03_a_daemon_killed_while_one_compiles_and_another_waits() {
 fn net_03_a_waiter_takes_over_from_a_compiler_that_was_killed() {
     let home = Home::new();
     let tree = home.tree("ws");
-    let unit = acting(&home, &tree);
-    let start = || unit.kache_over_it().env("ACT", &format!("wait {}", tree.text())).spawn();
-    let leader = start();
-    eventually("the leader's compile", || waiting(&tree).len() == 1);
-    let compiler = waiting(&tree)[0];
-    let follower = start();
+    let meeting = Meeting::at(home.base().join("meeting"));
+    let unit = acting(&home, &tree).env("ACT", &meeting.act());
+    let leader = unit.kache_over_it().spawn();
+    let (compiler, _leaders) = meeting.meet("the leader's compile");
+    let follower = unit.kache_over_it().spawn();
     kill(Pid::from_raw(compiler), Signal::SIGKILL).unwrap();
     let output = leader.wait_with_output().unwrap();
     assert!(!output.status.success(), "a compiler that was killed made nothing: {output:?}");
-    eventually("the other's compile", || waiting(&tree).len() == 2);
-    tree.write("go", "");
+    let (_, followers) = meeting.meet("the other's compile");
+    drop((followers, meeting));
     let output = follower.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "acted");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::acting::{acting, waiting};
+use crate::acting::{Meeting, acting, waiting};
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
 use crate::tree::Tree;
@@ -143,22 +143,23 @@ fn net_03_two_builds_compile_each_action_once() {
 fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
     let home = Home::new();
     let tree = home.tree("ws");
-    let unit = acting(&home, &tree);
-    let start = || unit.kache_over_it().env("ACT", &format!("wait {}", tree.text())).spawn();
+    let meeting = Meeting::at(home.base().join("meeting"));
+    let unit = acting(&home, &tree).env("ACT", &meeting.act());
+    let start = || unit.kache_over_it().spawn();
     let mut leader = start();
-    eventually("the leader's compile", || waiting(&tree).len() == 1);
+    let leaders = meeting.meet("the leader's compile");
     let waiters = [start(), start()];
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(waiting(&tree).len(), 1, "the others wait");
+    assert!(meeting.is_over(), "the others wait");
     leader.kill().unwrap();
     leader.wait().unwrap();
-    eventually("another's compile", || waiting(&tree).len() == 2);
-    tree.write("go", "");
+    let others = meeting.meet("another's compile");
+    drop((leaders, others));
     for waiter in waiters {
         let output = waiter.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
-    assert_eq!(waiting(&tree).len(), 2, "one of the two was enough");
+    assert!(meeting.is_over(), "one of the two was enough");
     assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "acted");
     let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
     assert!(results.contains(&"dup".to_owned()) && results.contains(&"miss".to_owned()), "{results:?}");

@@ -1,5 +1,10 @@
 //! Variables and paths that are read as values: KEY-06, KEY-07, KEY-13, KEY-23.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
 use crate::home::Home;
 use crate::project;
 use crate::tree::Tree;
@@ -219,10 +224,15 @@ fn key_23_a_file_that_a_macro_reads_can_be_declared() {
 #[test]
 fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
     let home = Home::new().with("KACHE_VERIFY_SAMPLE", "1");
-    // Whoever walks through all variables asks nobody for one, so nobody can see it.
-    let unseen = "use proc_macro::TokenStream;\n#[proc_macro]\npub fn secret(_: TokenStream) -> TokenStream {\n\
-                  let secret = std::env::vars().find(|(name, _)| name == \"SECRET\").unwrap().1;\n\
-                  format!(\"{secret:?}\").parse().unwrap()\n}\n";
+    // What another program answers cannot be observed.
+    let socket = home.base().join("secret");
+    let said = Arc::new(Mutex::new("first"));
+    answer_with(&socket, Arc::clone(&said));
+    let unseen = format!(
+        "use proc_macro::TokenStream;\n#[proc_macro]\npub fn secret(_: TokenStream) -> TokenStream {{\n\
+         let secret = std::os::unix::net::UnixStream::connect({socket:?}).unwrap();\n\
+         format!(\"{{:?}}\", std::io::read_to_string(secret).unwrap()).parse().unwrap()\n}}\n"
+    );
     let checkout = |name: &str| {
         let tree = project::program(&home, name, "fn main() { println!(\"{}\", pm::secret!()) }");
         tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
@@ -230,21 +240,33 @@ fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
             "pm/Cargo.toml",
             "[package]\nname = \"pm\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",
         );
-        tree.write("pm/src/lib.rs", unseen);
+        tree.write("pm/src/lib.rs", &unseen);
         tree
     };
-    let build = |tree: &Tree, secret: &str| home.cargo(tree, &["build"]).env("SECRET", secret).ok();
+    let build = |tree: &Tree| home.cargo(tree, &["build"]).ok();
     let first = checkout("a");
-    build(&first, "first");
+    build(&first);
     let second = checkout("b");
-    // The variable was declared nowhere: this is the mistake that sampling finds.
-    build(&second, "second");
+    *said.lock().unwrap() = "second";
+    // It was declared nowhere: this is the mistake that sampling finds.
+    build(&second);
     assert_eq!(second.prints("target/debug/prog"), "first");
     crate::home::eventually("the mistake is found", || {
         // The compiler that runs once more reads the target directory, too.
         std::thread::sleep(std::time::Duration::from_millis(500));
         std::fs::remove_dir_all(second.join("target")).unwrap();
-        build(&second, "second");
+        build(&second);
         second.prints("target/debug/prog") == "second"
+    });
+}
+
+/// Answers every connection to this socket with these words, as long as the test runs.
+fn answer_with(socket: &Path, words: Arc<Mutex<&'static str>>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            // A compiler that was killed does not listen.
+            let _ = connection.unwrap().write_all(words.lock().unwrap().as_bytes());
+        }
     });
 }
