@@ -102,11 +102,19 @@ impl Observer {
     pub(super) fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
         let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
         fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        self.swept.get_or_init(|| sweep(&self.dir));
         // Looked at each time: one that is missing makes every program say so.
         let library = install(&self.dir)?;
+        // The record lies beside the library: a path with a space or a colon in it is none that a
+        // program can be told of.
+        let dir = library.parent().unwrap_or(&self.dir);
+        self.swept.get_or_init(|| {
+            sweep(&self.dir);
+            if dir != self.dir {
+                sweep(dir);
+            }
+        });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let record = self.dir.join(format!("record-{}-{number}", std::process::id()));
+        let record = dir.join(format!("record-{}-{number}", std::process::id()));
         let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record, known: Vec::new() };
         // Another process of this number may have died and left one.
         let _ = fs::remove_file(&watch.record);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use crate::acting::{acting, waiting};
+use crate::acting::{Meeting, acting};
 use crate::home::{Home, KACHE, eventually};
 use crate::project::{self, PRINTS};
 use crate::report::Call;
@@ -166,15 +166,16 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
 fn dmn_03_a_disk_that_stalls_for_a_moment_costs_no_result() {
     let dir = tempfile::tempdir().unwrap();
     let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
-    // What a compiler asks for is not noted in a directory of such a name, so that it does not wait
-    // for the disk itself.
+    // What a compiler asks for is noted elsewhere than in a directory of such a name, so it does not
+    // wait for the disk itself.
     let home = with_store_in(&volume, "a cache");
     let tree = home.tree("ws");
-    let unit = acting(&home, &tree).env("ACT", &format!("wait {}", tree.text()));
+    let meeting = Meeting::at(dir.path().join("meeting"));
+    let unit = acting(&home, &tree).env("ACT", &meeting.act());
     let child = unit.kache().spawn();
-    eventually("the compiler's waiting", || !waiting(&tree).is_empty());
+    let (_, compiler) = meeting.meet("the compiler's waiting");
     let frozen = Frozen::new(&volume);
-    tree.write("go", "");
+    drop((compiler, meeting));
     assert!(child.wait_with_output().unwrap().status.success());
     assert!(!doctor(&home).contains("its disk"), "it was given up within a moment");
     drop(frozen);
