@@ -1,4 +1,4 @@
-//! What is removed, moved or linked, and where a program goes: the places that this is about were there.
+//! Functions that remove, move or link files or change the directory: they show that a place was there.
 //!
 //! What a compile removes that it did not make was there before and is gone afterwards, so that nobody can look
 //! at it again: such a compile is not stored.

@@ -120,7 +120,7 @@ fn is_of_the_kernel(fd: c_int) -> bool {
 
 fn is_device(fd: c_int) -> bool {
     let Some(next) = next_of(&STATX) else { return false };
-    // What is written is 256 bytes long.
+    // The kernel writes 256 bytes.
     let mut out = [0u8; 512];
     // SAFETY: the function behind ours has this type, and there is room for what is written.
     let answer = unsafe {

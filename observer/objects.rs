@@ -24,7 +24,7 @@ const PF_X: u32 = 1;
 /// The dynamic linker's place, by the kernel.
 const AT_BASE: usize = 7;
 
-/// What is called for each object that is loaded.
+/// The function that the dynamic linker calls for each loaded object.
 pub(crate) type Each = extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int;
 
 #[link(name = "c")]

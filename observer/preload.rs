@@ -698,7 +698,7 @@ macro_rules! open_at {
 open! { OPEN open OPEN64 open64 OPEN __open_2 OPEN64 __open64_2 }
 open_at! { OPENAT openat OPENAT64 openat64 OPENAT __openat_2 OPENAT64 __openat64_2 }
 
-/// What is no link was looked at.
+/// A successful `readlink` read a link; a failed one only looked at the place.
 fn of_link(read: isize) -> Kind {
     if read < 0 { Kind::Looked } else { Kind::Link }
 }

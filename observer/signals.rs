@@ -32,7 +32,7 @@ impl SignalSet {
     }
 }
 
-/// What is to be done when a signal comes, as the C library has it.
+/// The C library's form of `struct sigaction`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct SignalAction {

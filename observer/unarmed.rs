@@ -4,7 +4,7 @@ use core::ffi::c_long;
 
 use crate::note_unseen;
 
-/// Nothing can be.
+/// Arms nothing: this processor has no way to observe raw system calls.
 pub(crate) fn arm() -> bool {
     false
 }

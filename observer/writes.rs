@@ -157,7 +157,7 @@ macro_rules! changed {
     };
 }
 
-// What is cut keeps its beginning, which may be read.
+// A file that is cut short keeps its beginning, which the program may read.
 changed! {
     creat(path, mode: c_uint), O_WRONLY | O_CREAT | O_TRUNC;
     creat64(path, mode: c_uint), O_WRONLY | O_CREAT | O_TRUNC;

@@ -45,7 +45,7 @@ impl Staging {
         Some(Staging { path })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -38,7 +38,7 @@ impl CallEnv for std::collections::BTreeMap<String, String> {
     }
 }
 
-/// What is different for every call, terminal or shell.
+/// Variables that differ for every call, terminal or shell.
 const OF_THE_CALL: &[&str] = &[
     "COLORTERM",
     "COLUMNS",

@@ -7,9 +7,9 @@ use kache_cas::{Digest, Seen};
 /// A file that kache has stored or laid down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFile {
-    /// Where it lies.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What is in it.
+    /// The digest of its content.
     pub digest: Digest,
     /// How it looked when that was certain; `None` if it was written to meanwhile.
     pub seen: Option<Seen>,

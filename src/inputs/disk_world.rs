@@ -37,9 +37,9 @@ pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
 /// How long a fact holds whose files cannot be proven to be what they were.
 #[derive(Clone, Copy)]
 enum Standing {
-    /// It does not.
+    /// The fact holds until one of its files changes.
     Lasting,
-    /// For [`super::facts::MOMENT`].
+    /// The fact holds for [`super::facts::MOMENT`].
     ForAMoment,
 }
 
@@ -105,7 +105,7 @@ impl DiskWorld {
         }
     }
 
-    /// What is remembered of a file that looks like this.
+    /// The digest that is remembered for a file with this stamp.
     #[cfg(test)]
     pub(super) fn remembers(&self, stamp: &Stamp) -> Option<Digest> {
         self.memos.get(stamp)

@@ -53,7 +53,7 @@ pub(super) fn named_by_library(path: &Path) -> Result<Vec<Named>, Bypass> {
     let mut content = start;
     file.take(bytes_max).read_to_end(&mut content).map_err(failed)?;
     if !is_thin {
-        // What is long is no script, but of a format that is not known here.
+        // Linker scripts are short. A longer file has a format that kache does not know.
         let is_script = content.len() as u64 <= SCRIPT_BYTES_MAX;
         return Ok(if is_script { named_by_script(&content) } else { Vec::new() });
     }

@@ -136,7 +136,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left behind in a directory for temporary files does no harm.
+        // A directory that cannot be removed stays with the temporary files and does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

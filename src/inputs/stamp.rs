@@ -143,8 +143,8 @@ mod system {
 
     use super::*;
 
-    /// What is at a path below an open directory, below the working directory without one, or the
-    /// open file itself where the path is empty.
+    /// Takes the stamp of a path below an open directory, below the working directory without one, or of
+    /// the open file itself where the path is empty.
     pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
         let directory = below.map_or(libc::AT_FDCWD, |file| file.as_raw_fd());
         let name = CString::new(path.as_bytes())
@@ -180,8 +180,8 @@ mod system {
 
     use super::*;
 
-    /// What is at a path below an open directory, below the working directory without one, or the
-    /// open file itself where the path is empty.
+    /// Takes the stamp of a path below an open directory, below the working directory without one, or of
+    /// the open file itself where the path is empty.
     pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
         let status = match below {
             Some(file) if path.is_empty() => fstat(file)?,

@@ -91,7 +91,7 @@ const KINDS: &[Kind] = &[
 #[cfg(target_os = "linux")]
 const F_SETSIG: libc::c_int = 10;
 
-/// What is known of mounted filesystems.
+/// The mounted filesystems that were looked at, and whether their dates can be trusted.
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
     overlays: Mutex<HashMap<u64, Dates>>,

@@ -209,7 +209,7 @@ impl<'a> View<'a> {
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
     }
 
-    /// What is at a place; where a path stands for several, the first that is not absent.
+    /// Looks at a place; where a path stands for several places, the first that is not absent counts.
     fn first_state(&self, path: &RolePath) -> Result<Option<FileState>, LookupError> {
         let Some(places) = self.task.roots.locate_all(path) else { return Ok(None) };
         for place in &places {

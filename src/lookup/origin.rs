@@ -15,10 +15,10 @@ use super::quarantine::is_quarantined;
 /// Whether compiles take what clients have uploaded: `serve.trust_uploads`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Uploads {
-    /// They do not.
+    /// Compiles take no upload.
     #[default]
     Ignored,
-    /// They do where no result was made here.
+    /// Compiles take an upload where no result was made here.
     Trusted,
 }
 

@@ -62,7 +62,7 @@ mod imp {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Nobody asks here.
+    /// No path is made up by the kernel here, as nothing is observed on this system.
     pub fn is_made_up(_path: &Path) -> bool {
         false
     }

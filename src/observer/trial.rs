@@ -84,7 +84,7 @@ enum Verdict {
 pub(super) struct Trials(Mutex<HashMap<Program, Verdict>>);
 
 impl Trials {
-    /// What is known of this program, which is tried if that is nothing yet.
+    /// The result of the trial of this program. The program is tried if it was not tried before.
     pub(super) fn of(
         &self,
         program: &Path,

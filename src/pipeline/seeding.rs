@@ -57,7 +57,7 @@ impl Seeding {
     }
 }
 
-/// What is to be laid down, and where.
+/// The seeds to restore, and the target directory that they go to.
 #[derive(Debug)]
 pub struct Plan {
     seeding: Box<Seeding>,

@@ -59,7 +59,7 @@ struct Needle {
 /// All needles that begin with one of them: what does not hold that one holds none of them.
 struct Family {
     finder: Finder<'static>,
-    /// The longest first.
+    /// The needles with this beginning, the longest first.
     needles: Vec<(Vec<u8>, Needle)>,
 }
 
@@ -99,7 +99,7 @@ impl Scanner {
     pub(super) fn scan(&mut self, path: &Path) -> io::Result<()> {
         let mut file = File::open(path)?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        // What is kept of a piece: one byte before, and as much as could begin a needle.
+        // The end of each piece is kept: one byte before, and as much as could begin a needle.
         buffer.resize(self.longest + 1 + PIECE_BYTES, 0);
         let (mut kept, mut from) = (0, 0);
         while !self.families.is_empty() {
@@ -143,7 +143,7 @@ impl Scanner {
         });
     }
 
-    /// What was found.
+    /// The directories whose paths were found.
     pub(super) fn found(self) -> BTreeSet<Found> {
         self.found
     }
@@ -175,7 +175,7 @@ fn is_word(bytes: &[u8], at: usize, len: usize) -> bool {
         && !bytes.get(at + len).is_some_and(continues)
 }
 
-/// What is looked for, by path.
+/// The needles, by the path that each looks for.
 #[derive(Default)]
 struct Needles(BTreeMap<Vec<u8>, Needle>);
 
@@ -231,7 +231,7 @@ mod tests {
         Root { role, dir: PathBuf::from(dir) }
     }
 
-    /// What is found in these bytes, as `ws`, `ws-up1` and so on.
+    /// Scans these bytes and names each directory that is found: `ws`, `ws-up1` and so on.
     fn scan(roots: &Roots, cwd: &str, bytes: &[u8]) -> Vec<String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();

@@ -238,7 +238,7 @@ impl Looker<'_> {
     }
 
     fn look(&self) -> Result<Vec<Observation>, Trouble> {
-        // What is left behind is the reason that says most.
+        // A file that is left behind is the most telling reason, so it is reported before others.
         for one in self.asked {
             if let Asked::Made(path) = one {
                 refuse_if_there(path)?;
@@ -458,7 +458,7 @@ impl Looker<'_> {
         Ok(seen)
     }
 
-    /// Whoever knows the name of a directory can make anything of it, so the result is good where
+    /// A program that knows the name of a directory can make anything of it, so the result is good where
     /// the roots are that this name tells of: the one that holds it, or those that lie in it.
     fn stand(&self, dir: &Path) -> Vec<Observation> {
         if is_temporary(self.task, self.temp_dir, dir) {

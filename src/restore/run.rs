@@ -64,7 +64,7 @@ pub fn restore(
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
     let restored = lay_down(task, result, source, staging);
-    // Whatever went wrong then went wrong because the client has taken its directory away.
+    // Once the client has taken its staging directory away, every step fails for that reason alone.
     restored.map_err(|error| match error {
         RestoreError::NoStaging => RestoreError::NoStaging,
         _ if staging.dir().is_ok() && staging.is_gone() => RestoreError::TooLate,

@@ -63,7 +63,7 @@ impl Asked {
         &self.workspace
     }
 
-    /// Where it builds.
+    /// The target directory that cargo builds in.
     pub fn target_dir(&self) -> PathBuf {
         let set = |name| self.environment.path(name);
         let named = self.build.target_dir.as_deref();

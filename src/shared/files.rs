@@ -44,7 +44,7 @@ const FRAMES_PER_ENTRY_MAX: usize = 4;
 /// A record with fewer frames is never rewritten for its length.
 const FRAMES_FEW: usize = 1000;
 
-/// All records.
+/// The records of all target directories, and the watch on them.
 #[derive(Debug)]
 pub struct SharedFiles {
     dir: PathBuf,
@@ -258,7 +258,7 @@ impl Target {
         lock(&self.record).entries.contains_key(path)
     }
 
-    /// Its path.
+    /// The path of the target directory.
     pub(super) fn dir(&self) -> PathBuf {
         lock(&self.record).target_dir.clone()
     }
@@ -343,7 +343,7 @@ impl Target {
         let beside = self.file.with_extension("new");
         let written = File::create(&beside).and_then(|mut file| file.write_all(&bytes));
         written.and_then(|()| fs::rename(&beside, &self.file)).inspect_err(|_| {
-            // What is left of it is removed when the records are read next.
+            // A rest that cannot be removed now is removed when the records are read next.
             let _ = fs::remove_file(&beside);
         })?;
         record.whole_bytes = bytes.len();

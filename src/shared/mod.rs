@@ -1,7 +1,7 @@
 //! Files of target directories whose inodes other checkouts share.
 //!
 //! Where the filesystem cannot share blocks, restored files are hard links to the store's files.
-//! Whatever changes the date, mode, owner or bytes of one link changes all of them. kache
+//! A change of the date, mode, owner or bytes of one link changes all of them. kache
 //! therefore records which shared files lie in which target directory, and checks them before
 //! cargo compares dates. A file that was changed is replaced by one with the recorded date, mode
 //! and bytes (RST-02).

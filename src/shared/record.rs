@@ -27,7 +27,7 @@ const CHECK_BYTES: usize = 8;
 /// The record of one target directory.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Record {
-    /// Where it lay.
+    /// The path of the target directory when the record was written.
     pub(super) target_dir: PathBuf,
     /// What lies where below it.
     pub(super) entries: HashMap<PathBuf, Entry>,

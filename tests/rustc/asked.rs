@@ -159,7 +159,7 @@ fn key_15_variables_that_a_linker_asks_for_count() {
 #[test]
 fn key_23_files_count_wherever_the_kernel_puts_them() {
     let home = Home::new();
-    // What is mounted in `/dev` is a directory like any other.
+    // A volume that is mounted in `/dev` is a directory like any other.
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     const BODY: &str = "fs::read_to_string(dir.join(\"data.txt\")).unwrap_or(\"none\".to_string())";
     let a = Asking::new(&home, memory.path().join("a").to_str().unwrap(), BODY);
@@ -315,7 +315,7 @@ fn key_23_a_file_that_is_opened_to_be_written_is_read_as_well() {
     a.tree.write("data.db-wal", "");
     a.misses("second true");
     a.tree.remove("data.db-wal");
-    // What is changed by it is not made by a hit.
+    // A hit would not make the change, so the compile that changes the file is not stored.
     a.tree.write("data.db", "grow");
     let call = a.build("grow false");
     assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("data.db"), "{call:?}");

@@ -215,7 +215,7 @@ fn net_08_a_client_cannot_lead_a_lookup_elsewhere() {
     assert_eq!(two.prints("target/debug/prog"), COMPILED);
 }
 
-/// What is known of crates, builds and actions out of service lies under keys that a client can
+/// Records of crates, builds and actions out of service lie under keys that a client can
 /// compute as well.
 #[test]
 fn net_08_a_client_cannot_take_an_action_out_of_service() {

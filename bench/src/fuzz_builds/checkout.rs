@@ -17,7 +17,7 @@ use crate::rust::{Cargo, Wrapping};
 /// Where the project lies in a checkout.
 pub(crate) const PROJECT: &str = "repository/project";
 
-/// Who compiles.
+/// Which compiler wrapper a checkout is built with.
 #[derive(Clone, Debug)]
 pub(crate) enum Builder {
     /// Nobody is in between but a script that maps paths as kache does, so that bytes can be the

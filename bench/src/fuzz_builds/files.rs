@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 /// What builds leave behind is not part of a checkout.
 const LEFT_OUT: &str = "target";
 
-/// One of them.
+/// An entry of a directory tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     File(Vec<u8>),
@@ -26,7 +26,7 @@ pub(crate) enum Entry {
 pub(crate) struct Files(pub(crate) BTreeMap<PathBuf, Entry>);
 
 impl Files {
-    /// What is in a directory.
+    /// Reads a directory with everything below it.
     pub(crate) fn read(top: &Path) -> Result<Files> {
         let mut files = Files::default();
         files.add(top, Path::new("")).with_context(|| format!("failed to read `{}`", top.display()))?;
@@ -55,7 +55,7 @@ impl Files {
         fs::create_dir_all(top)?;
         let found = Files::read(top)?;
         let failed = |path: &Path| format!("failed to write `{}`", top.join(path).display());
-        // What is in a directory comes after it, and is removed before it.
+        // A directory precedes its entries in this order, so the reverse order removes the entries first.
         for (path, entry) in found.0.iter().rev() {
             let is_needless = match (entry, self.0.get(path)) {
                 (Entry::Directory, now) => now != Some(&Entry::Directory),

@@ -96,7 +96,7 @@ fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
     };
     match option.meaning {
         Meaning::CodegenUnits => reader.codegen_units = text.parse().ok(),
-        // What is compressed cannot be searched for paths.
+        // The scan of outputs cannot find paths in compressed sections.
         Meaning::Coverage => reader.has_coverage = !is_off(value),
         Meaning::Compression => reader.compresses = text != "none",
         Meaning::CrateAttribute if text.contains("crate_") => {

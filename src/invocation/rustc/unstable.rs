@@ -13,7 +13,7 @@ const SESSION: E = E::Refused("it is about incremental state, which is no input"
 const STOPS: E = E::Refused("it stops before the outputs are made");
 const EXPERIMENT: E = E::Refused("it is an experiment whose files are not known");
 
-/// Those of `-Z`.
+/// The options of `-Z`.
 pub const UNSTABLE: &[SubOption] = &[
     counts("allow-features"),
     counts("allow-partial-mitigations"),

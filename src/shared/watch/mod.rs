@@ -17,7 +17,7 @@ pub(super) use none::Watch;
 
 use super::entry::Inode;
 
-/// What was reported.
+/// A change that the system reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The attributes of a file may have been changed by this name, or its bytes.

@@ -12,7 +12,7 @@ use crate::shared::entry::Inode;
 pub(in crate::shared) enum Watch {}
 
 impl Watch {
-    /// Always an error.
+    /// Returns an error: this system reports no changes of single links.
     pub(in crate::shared) fn new() -> io::Result<Watch> {
         Err(io::ErrorKind::Unsupported.into())
     }

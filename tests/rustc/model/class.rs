@@ -62,7 +62,7 @@ const NAMES: &[(&str, Class)] = &[
     ("relocate", Class::Relocate),
 ];
 
-/// Those that kache promises to be right about. A class joins when kache is mended for it.
+/// The classes that CI runs. A class joins once kache passes it.
 const PROMISED: &[Class] =
     &[Class::Links, Class::Opens, Class::Memory, Class::Stop, Class::Elsewhere, Class::Relocate];
 

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 /// it, and what is above that lies outside of the repository.
 pub(super) const WORKSPACE: &str = "repository/rust";
 
-/// One of them.
+/// An entry of a directory tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Text(String),
@@ -79,7 +79,7 @@ impl Files {
 }
 
 impl Entry {
-    /// What is there.
+    /// Reads the entry at a path; `None` if there is none.
     fn at(path: &Path) -> Option<Entry> {
         if let Ok(to) = fs::read_link(path) {
             return Some(Entry::Link(to.to_str().unwrap().to_owned()));

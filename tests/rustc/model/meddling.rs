@@ -1,4 +1,4 @@
-//! What is done to the files of one checkout's target directory, while another checkout shares
+//! Changes to the files of one checkout's target directory, while another checkout shares
 //! some of them.
 
 use std::fs::{self, File, Permissions};

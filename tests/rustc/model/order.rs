@@ -1,4 +1,4 @@
-//! What is asked of cargo, and from where, and what happens to the daemon meanwhile.
+//! How cargo is called, from which directory, and what happens to the daemon meanwhile.
 
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ pub(super) enum Part {
     Set,
     /// A constant of the program.
     Program,
-    /// A test's.
+    /// The source of a test.
     Test,
     /// A file above the workspace that is included as text.
     Shared,
@@ -57,7 +57,7 @@ pub(super) enum Part {
     LinkedFile,
     /// Where a link to a directory leads.
     LinkedDirectory,
-    /// What is in a file to which these links lead.
+    /// The content of a file to which these links lead.
     LinkTarget,
     /// A file that is read below `/proc/self/cwd`.
     OfProcess,
@@ -95,7 +95,7 @@ const fn asked(class: Class, part: Part, states: usize, by: &'static str) -> Var
     Varied { part, states, class: Some(class), asked_by: Some(by) }
 }
 
-/// Every part.
+/// All parts of the workspace that vary.
 pub(super) const PARTS: &[Varied] = &[
     seen(Part::Base),
     seen(Part::Item),

@@ -19,7 +19,7 @@ pub(super) struct Step {
     pub(super) number: usize,
     pub(super) worktree: usize,
     pub(super) change: Move,
-    /// What is there when the change is made.
+    /// The sources when the change is made.
     pub(super) sources: Sources,
     pub(super) call: Call,
 }
@@ -38,7 +38,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// So many steps.
+/// Plans this many steps.
 pub(super) fn plan(seed: u64, steps: usize, classes: &Classes) -> Vec<Step> {
     let mut random = Random::from_seed(seed);
     let first = Sources { classes: classes.clone(), ..Sources::default() };

@@ -41,7 +41,7 @@ pub(super) struct Sources {
     pub(super) of_script: Variable,
     /// Which of the compilers.
     pub(super) compiler: usize,
-    /// What is varied besides. It stays as it is while the model runs.
+    /// The classes that are varied besides. They stay the same while the model runs.
     pub(super) classes: Classes,
 }
 
