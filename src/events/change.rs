@@ -1,38 +1,38 @@
-//! One thing that is not as it was, as the log keeps it: text, for reports and for people.
+//! A difference between a call and an earlier one, as text for the log and for reports.
 //!
-//! A lookup finds the differences while it compares; here they only get their names.
+//! The lookup finds the differences while it compares observations; here they only get names.
 
 use std::fmt;
 
 use crate::action::Observation;
 use crate::lookup::Difference;
 
-/// One thing that is not as it was.
+/// One input or setting that differs from an earlier call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Change {
-    /// `file`, `listing`, `env`, `root`, `presentation`, …
+    /// The kind of thing: `file`, `listing`, `env`, `root`, `presentation`, …
     pub kind: String,
-    /// What it is called: a path by role, a variable, a role.
+    /// A path by role, the name of a variable, or a role.
     pub name: String,
-    /// As it was; none if it was not there.
+    /// The earlier value; `None` if it was absent or not set.
     pub before: Option<String>,
-    /// As it is; none if it is not there.
+    /// The value now; `None` if it is absent or not set.
     pub now: Option<String>,
 }
 
-/// Stands for a state that could not be found out, which is not absence (STO-08).
+/// The value of a file that could not be read, which does not mean that it is absent (STO-08).
 const UNKNOWN: &str = "unknown";
 
-/// Stands for a value that is nobody's business (NET-06).
+/// The text that replaces a value which may be secret (NET-06).
 const HIDDEN: &str = "(hidden)";
 
-/// Parts of names of variables whose values are not written down.
+/// A variable whose name contains one of these words may be secret.
 const SECRET_WORDS: &[&str] =
     &["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "_KEY", "APIKEY", "AUTH"];
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    // Cargo's own hold no secrets, and `CARGO_PKG_AUTHORS` has such a part.
+    // Cargo's own variables hold no secrets, and `CARGO_PKG_AUTHORS` contains `AUTH`.
     !name.starts_with("CARGO_PKG_") && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
@@ -43,7 +43,7 @@ impl From<&Difference> for Change {
             None => Some(UNKNOWN.to_owned()),
             Some(now) => described(now).2,
         };
-        // What was absent and is there is named for what it is.
+        // A file that was absent has the kind of what exists there now.
         let kind = match &difference.now {
             Some(now) if before.is_none() => described(now).0,
             _ => kind,
@@ -52,7 +52,7 @@ impl From<&Difference> for Change {
     }
 }
 
-/// Its kind, its name and its value.
+/// Returns the kind, the name and the value of an observation.
 fn described(observation: &Observation) -> (&'static str, String, Option<String>) {
     match observation {
         Observation::File { path, digest } => ("file", path.to_string(), Some(digest.to_string())),
@@ -74,7 +74,7 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
     }
 }
 
-/// One sentence without its stop: what it is, and what it was.
+/// Writes one sentence without a full stop: the value now and the earlier one.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = printable(&self.name);
@@ -90,17 +90,17 @@ impl fmt::Display for Change {
                 write!(f, "{what}`{name}` changed: was {before}, is {now}")
             }
             ("file" | "toolchain", None, Some(_)) => {
-                write!(f, "`{name}` is there, and was looked for in vain or not used before")
+                write!(f, "`{name}` exists, and was absent or not used before")
             }
             ("file" | "toolchain", Some(_), None) => {
-                write!(f, "`{name}` is no longer there or no longer used")
+                write!(f, "`{name}` no longer exists or is no longer used")
             }
             ("absent" | "unset", None, _) => {
-                write!(f, "`{name}` was looked for in vain, and was not looked for before")
+                write!(f, "`{name}` was looked for and is absent, and was not looked for before")
             }
             ("absent" | "unset", Some(_), None) => write!(f, "`{name}` is no longer looked for"),
-            ("output", None, _) => write!(f, "`{name}` is made, and was not"),
-            ("output", Some(_), None) => write!(f, "`{name}` is not made, and was"),
+            ("output", None, _) => write!(f, "`{name}` is an output, and was not"),
+            ("output", Some(_), None) => write!(f, "`{name}` is no output, and was"),
             ("argument", None, Some(now)) if now.is_empty() => write!(f, "`{name}` is passed, and was not"),
             ("argument", Some(before), None) if before.is_empty() => {
                 write!(f, "`{name}` is not passed, and was")
@@ -114,10 +114,10 @@ impl fmt::Display for Change {
             ("environment", ..) => {
                 write!(
                     f,
-                    "other variables are set than before, and a program was started that may read all of them"
+                    "the environment changed, and the compile starts a program that may read every variable"
                 )
             }
-            ("presentation", ..) => write!(f, "messages are asked for in another form"),
+            ("presentation", ..) => write!(f, "the requested format of messages changed"),
             (_, None, Some(now)) => write!(f, "`{name}` is {}, and was not set", quoted(&now)),
             (_, Some(before), None) => write!(f, "`{name}` is not set, and was {}", quoted(&before)),
             (_, Some(before), Some(now)) => {
@@ -128,25 +128,25 @@ impl fmt::Display for Change {
     }
 }
 
-/// Crates that this one is built on lie where cargo puts what it has built.
+/// Returns whether the file is a dependency that cargo has built in the target directory.
 fn is_made_by_the_build(name: &str) -> bool {
     name.starts_with("out/") && name.contains("/deps/")
 }
 
-/// Unset and empty are different things (KEY-06).
+/// Quotes a value; an empty one is shown as `empty`, because that differs from not set (KEY-06).
 fn quoted(value: &str) -> String {
     if value.is_empty() { "empty".to_owned() } else { format!("`{value}`") }
 }
 
-/// Without what would move a terminal's cursor.
+/// Replaces control characters, which could move a terminal's cursor.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// How many digits of a hash are enough to tell two apart.
+/// The number of digits of a hash that are shown, which is enough to tell two hashes apart.
 const HASH_DIGITS_SHOWN: usize = 12;
 
-/// A digest by its first digits and its size; anything else as it is.
+/// Shortens a digest to its first digits and its size; any other value stays as it is.
 fn short(value: &str) -> String {
     let bare = value.strip_prefix("blake3/").unwrap_or(value);
     match bare.split_once('/') {
@@ -194,11 +194,8 @@ mod tests {
                 "the dependency `out/debug/deps/libx-1.rmeta` changed: was aaaaaaaaaaaa (7 bytes), is \
                  bbbbbbbbbbbb (7 bytes)",
             ),
-            (
-                change("file", "ws/a.rs", None, new),
-                "`ws/a.rs` is there, and was looked for in vain or not used before",
-            ),
-            (change("file", "ws/a.rs", old, None), "`ws/a.rs` is no longer there or no longer used"),
+            (change("file", "ws/a.rs", None, new), "`ws/a.rs` exists, and was absent or not used before"),
+            (change("file", "ws/a.rs", old, None), "`ws/a.rs` no longer exists or is no longer used"),
             (
                 change("listing", "ws/m", old, new),
                 "the names in `ws/m` changed: was aaaaaaaaaaaa (7 bytes), is bbbbbbbbbbbb (7 bytes)",
@@ -221,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn net_06_values_that_may_be_secret_are_not_written_down() {
+    fn net_06_values_that_may_be_secret_are_not_recorded() {
         for (name, is_hidden) in [
             ("GITHUB_TOKEN", true),
             ("db_password", true),
@@ -237,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_gets_its_names() {
+    fn a_difference_gets_a_kind_and_a_name() {
         let digest = |text: &[u8]| Digest::of(DigestFunction::Blake3, text);
         let file = |text: &[u8]| Observation::File { path: path(), digest: digest(text) };
         let shown = |text: &[u8]| Some(digest(text).to_string());

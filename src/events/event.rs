@@ -1,50 +1,50 @@
-//! One wrapper call, as it is recorded.
+//! The event of one wrapper call.
 
 use std::time::{Duration, SystemTime};
 
 use super::change::Change;
 
-/// The reason of a hit that no call asked for: it was laid down before cargo could.
+/// The reason of a hit that was restored before cargo made a call for it.
 pub const SEEDED: &str = "seeded";
 
-/// The reason of a hit whose result a client of the served protocols has uploaded.
+/// The reason of a hit whose result was uploaded by a client of the served protocols.
 pub const UPLOADED: &str = "uploaded";
 
 /// What one call did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When the call was answered.
+    /// The time of the reply.
     pub at: SystemTime,
-    /// The crate, or the program where there is none.
+    /// The name of the crate, or of the program where there is no crate.
     pub crate_name: String,
     /// The package's version; may be empty.
     pub version: String,
     /// `lib`, `bin`, `proc-macro`, `test`, `build-script`, `check`, `clippy`, `probe`, …
     pub kind: String,
-    /// How it went.
+    /// The outcome of the call.
     pub outcome: Outcome,
-    /// Why it was passed on, missed or failed, by name; empty for most hits, or [`SEEDED`] or
-    /// [`UPLOADED`].
+    /// The name of the reason why the call was passed on, missed or failed. Empty for most hits;
+    /// otherwise [`SEEDED`] or [`UPLOADED`].
     pub reason: String,
-    /// In words.
+    /// The reason as a sentence.
     pub detail: String,
-    /// From the request to the answer, the compile included.
+    /// The time from the request to the reply, including the compile.
     pub elapsed: Duration,
-    /// Where that time went, in order.
+    /// The parts of `elapsed`, in order.
     pub phases: Vec<(Phase, Duration)>,
-    /// What the compile took when it ran: now for a miss, then for a hit.
+    /// The time that the compile took: of a miss, this compile; of a hit, the one that was stored.
     pub compile_time: Duration,
-    /// Bytes laid down in this checkout.
+    /// The size of the outputs that were restored.
     pub restored_bytes: u64,
-    /// Of these, bytes that take no room of their own.
+    /// The part of `restored_bytes` that uses the same disk space as the store.
     pub shared_bytes: u64,
-    /// Bytes stored.
+    /// The number of bytes that were stored.
     pub stored_bytes: u64,
-    /// How often a compiler ran.
+    /// The number of times that a compiler ran.
     pub compiler_runs: u32,
-    /// How often a preprocessor ran.
+    /// The number of times that a preprocessor ran.
     pub preprocessor_runs: u32,
-    /// How often a compiler was asked a question.
+    /// The number of times that a compiler ran only to be queried, such as for its version.
     pub probe_runs: u32,
     /// The query's digest as hexadecimal; empty where there is none.
     pub query: String,
@@ -54,19 +54,19 @@ pub struct Event {
     pub cwd: String,
     /// The workspace or target directory, which tells worktrees apart.
     pub root: String,
-    /// Where the checkout lies: the directories of its roots, by their names in an input root.
+    /// The directories of the roots of this checkout, by the names of their roles.
     pub roots: Vec<(String, String)>,
-    /// How the nearest earlier call of the same query differs; only for misses.
+    /// The differences from the nearest earlier call of the same query; only for misses.
     pub changes: Vec<Change>,
-    /// The action that these changes count from, as hexadecimal; empty where there is none.
+    /// The action of that earlier call, as hexadecimal; empty where there is none.
     pub nearest: String,
-    /// Why a compile's result was not stored; empty where it was, or where none ran.
+    /// The reason why the result of a compile was not stored; empty if it was stored, or if no
+    /// compiler ran.
     pub not_stored: String,
 }
 
 impl Event {
-    /// A call of which nothing else is known. New fields come with an empty value here, so
-    /// that whoever records needs to name only what it knows.
+    /// Creates an event with all other fields empty, so that a caller sets only what it knows.
     pub fn new(at: SystemTime, crate_name: impl Into<String>, outcome: Outcome) -> Event {
         Event {
             at,
@@ -97,16 +97,16 @@ impl Event {
     }
 }
 
-/// What became of a call after it was answered: publishing waits for nobody.
+/// What is added to an event after the reply, because the result is stored only then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amendment {
-    /// The action's digest as hexadecimal; empty where none was made.
+    /// The action's digest as hexadecimal; empty where there is none.
     pub action: String,
-    /// Bytes stored.
+    /// The number of bytes that were stored.
     pub stored_bytes: u64,
-    /// What storing took.
+    /// The time that storing took.
     pub publish_time: Duration,
-    /// Why nothing was stored; empty where something was.
+    /// The reason why nothing was stored; empty if the result was stored.
     pub not_stored: String,
 }
 
@@ -117,15 +117,15 @@ macro_rules! names {
         pub enum $type { $($(#[doc = $doc])+ $variant),+ }
 
         impl $type {
-            /// All of them.
+            /// All variants, in the order of their declaration.
             pub const ALL: &[$type] = &[$($type::$variant),+];
 
-            /// As reports show it. These names are part of the report's schema.
+            /// Returns the name in reports and in the log, which is part of the report's schema.
             pub fn name(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
 
-            /// The one with this name.
+            /// Returns the variant with this name; `None` for a name of a later version.
             pub fn from_name(name: &str) -> Option<$type> {
                 $type::ALL.iter().copied().find(|one| one.name() == name)
             }
@@ -134,21 +134,21 @@ macro_rules! names {
 }
 
 names! {
-    /// How a call went.
+    /// The outcome of a call.
     Outcome {
-        /// Answered from the local store.
+        /// The result was in the local store.
         LocalHit "local_hit";
-        /// Answered from the local store, where a prefetch had put it.
+        /// The result was in the local store because it was prefetched.
         PrefetchHit "prefetch_hit";
-        /// Answered from a remote.
+        /// The result came from a remote.
         RemoteHit "remote_hit";
-        /// Answered by a compile that another call was running.
+        /// The call was a follower: the result came from a compile of another call.
         Dup "dup";
-        /// Compiled, and offered to the store.
+        /// The compiler ran, and its result may be stored.
         Miss "miss";
-        /// Passed on.
+        /// The call was passed on.
         Passthrough "passthrough";
-        /// Something failed inside kache; the compiler ran.
+        /// Something failed inside kache, and the compiler ran.
         Error "error";
         /// The compiler failed, so there was nothing to store.
         Skipped "skipped";
@@ -156,23 +156,23 @@ names! {
 }
 
 names! {
-    /// Where a call's time goes.
+    /// A timed part of a call.
     Phase {
-        /// Reading the command line.
+        /// Parsing the command line.
         Parse "parse";
         /// Finding and hashing inputs.
         Inputs "inputs";
-        /// Making the key.
+        /// Composing the key.
         Key "key";
-        /// Looking for a result.
+        /// Looking up the result.
         Lookup "lookup";
-        /// Waiting for another call's compile.
+        /// Waiting for the compile of the leader.
         Wait "wait";
-        /// Laying down files and messages.
+        /// Restoring outputs and messages.
         Restore "restore";
         /// Running the compiler.
         Compile "compile";
-        /// Storing; after the call has returned.
+        /// Storing the result, after the call has returned.
         Publish "publish";
     }
 }

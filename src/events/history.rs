@@ -1,5 +1,5 @@
-//! Reading the log. It starts nothing, locks nothing and changes nothing (DMN-06), and may
-//! read while a daemon writes.
+//! Reads the event log. It takes no lock and changes nothing (DMN-06), and the daemon may write at the
+//! same time.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,41 +8,41 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::event::{Amendment, Event, Phase};
-use super::record::{Next, Record, next};
-use super::segment::{self, Header};
+use super::record::{LogRecord, NextRecord, read_next};
+use super::segment::{self, SegmentHeader};
 
-/// What is on record.
+/// The events of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Calls, in the order in which they were recorded.
+    /// The events, in the order in which they were recorded.
     pub events: Vec<Event>,
-    /// What could not be read.
+    /// The parts of the log that could not be read.
     pub unread: Vec<Unread>,
 }
 
-/// A part of the log that could not be read, so that a report can say that it is not whole.
+/// A part of the log that could not be read. A report warns that it is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Why, in words.
+    /// The reason, as text for the user.
     pub why: String,
 }
 
-/// Reads the log of a cache directory: all of it, or calls at or after a moment.
+/// Reads the log of a cache directory: all events, or those at or after `since`.
 ///
-/// A log that was never written is empty. Errors are those of the directory; a file that
-/// cannot be read is named in [`History::unread`].
+/// A log that was never written is empty. An error means that the directory cannot be read; a file
+/// that cannot be read is listed in [`History::unread`].
 pub fn read(cache_dir: &Path, since: Option<SystemTime>) -> io::Result<History> {
-    let mut reader = Reader { since, places: HashMap::new(), history: History::default() };
+    let mut reader = HistoryReader { since, indexes: HashMap::new(), history: History::default() };
     for segment in segment::list(&segment::directory(cache_dir))? {
         match fs::read(&segment.path) {
             Ok(bytes) => {
-                if let Some(why) = reader.take(&bytes) {
+                if let Err(why) = reader.read_segment(&bytes) {
                     reader.history.unread.push(Unread { path: segment.path, why });
                 }
             }
-            // Its time had come between two looks.
+            // The daemon has removed this file, the oldest one, since the directory was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => reader.history.unread.push(Unread { path: segment.path, why: error.to_string() }),
         }
@@ -50,55 +50,53 @@ pub fn read(cache_dir: &Path, since: Option<SystemTime>) -> io::Result<History> 
     Ok(reader.history)
 }
 
-struct Reader {
+struct HistoryReader {
     since: Option<SystemTime>,
-    /// Where in the history a call is.
-    places: HashMap<u64, usize>,
+    /// The index of a call's event in the history, by the call's id.
+    indexes: HashMap<u64, usize>,
     history: History,
 }
 
-impl Reader {
-    /// Takes one file in. Says what could not be read of it.
-    fn take(&mut self, bytes: &[u8]) -> Option<String> {
+impl HistoryReader {
+    /// Adds the records of one file. The error says what could not be read; the records before it are
+    /// added.
+    fn read_segment(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut rest = match segment::read_header(bytes) {
-            Header::Ours(records) => records,
-            Header::Torn => return None,
-            Header::Other(version) => {
-                return Some(format!(
-                    "it has format {version}, this kache reads format {}",
-                    segment::VERSION
-                ));
+            SegmentHeader::Current(records) => records,
+            SegmentHeader::Torn => return Ok(()),
+            SegmentHeader::OtherVersion(version) => {
+                return Err(format!("it has format {version}, this kache reads format {}", segment::VERSION));
             }
-            Header::Alien => return Some("it is no event log".to_owned()),
+            SegmentHeader::Foreign => return Err("it is no event log".to_owned()),
         };
         loop {
-            match next(rest) {
-                Next::Record(record, behind) => {
-                    self.keep(record);
+            match read_next(rest) {
+                NextRecord::Record(record, behind) => {
+                    self.add(record);
                     rest = behind;
                 }
-                // A record that is being written is no loss, and one whose writer was killed
-                // was never answered.
-                Next::End | Next::Torn => return None,
-                Next::Damaged => return Some(format!("its last {} bytes are damaged", rest.len())),
+                // A torn record at the end is no loss. Either it is just being written, or its writer
+                // was killed before it replied to the call.
+                NextRecord::End | NextRecord::Torn => return Ok(()),
+                NextRecord::Damaged => return Err(format!("its last {} bytes are damaged", rest.len())),
             }
         }
     }
 
-    fn keep(&mut self, record: Record) {
+    fn add(&mut self, record: LogRecord) {
         match record {
-            Record::Call(id, event) => {
+            LogRecord::Call(id, event) => {
                 if self.since.is_none_or(|since| event.at >= since) {
-                    self.places.insert(id, self.history.events.len());
+                    self.indexes.insert(id, self.history.events.len());
                     self.history.events.push(*event);
                 }
             }
-            Record::Amendment(id, amendment) => {
-                if let Some(place) = self.places.get(&id) {
-                    amend(&mut self.history.events[*place], amendment);
+            LogRecord::Amendment(id, amendment) => {
+                if let Some(index) = self.indexes.get(&id) {
+                    amend(&mut self.history.events[*index], amendment);
                 }
             }
-            Record::Unknown => {}
+            LogRecord::Unknown => {}
         }
     }
 }

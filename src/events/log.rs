@@ -1,10 +1,10 @@
-//! Writing the log.
+//! Writes the event log.
 //!
-//! A record is one `write` of a whole frame before the call is answered (DMN-07); there is
-//! no buffer and no thread, so a killed daemon loses at most the record it was writing.
-//! Whoever writes a file holds its lock; a second writer takes a file of its own.
+//! Each record is written by one `write` of a whole frame before the call is answered (DMN-07). There
+//! is no buffer and no thread, so a daemon that is killed loses at most the record that it was
+//! writing. A writer holds the lock of its file; a second writer uses another file.
 //!
-//! The log is bounded: the oldest file goes when there are too many, or too many bytes.
+//! The log is bounded: the oldest file is removed when there are too many files or bytes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -14,30 +14,30 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::event::{Amendment, Event};
-use super::record::{self, Next};
-use super::segment::{self, Header};
+use super::record::{self, NextRecord};
+use super::segment::{self, SegmentHeader};
 
-/// How much a log may hold. Some 100,000 calls fit: months of one person's builds.
+/// The size limits of a log. Some 100,000 calls fit, which are months of one user's builds.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
-    /// A file that has so much is finished.
+struct LogLimits {
+    /// The size at which a file is finished.
     segment_bytes: u64,
-    /// All files together; the youngest is kept whatever it has.
+    /// The size of all files together. The newest file is kept whatever its size.
     log_bytes: u64,
-    /// So many files, since each is opened for a report.
+    /// The number of files, each of which a report has to open.
     segments: usize,
 }
 
-const LIMITS: Limits = Limits { segment_bytes: 4 << 20, log_bytes: 64 << 20, segments: 64 };
+const LIMITS: LogLimits = LogLimits { segment_bytes: 4 << 20, log_bytes: 64 << 20, segments: 64 };
 
-/// Only the owner may look: names of crates and paths are nobody else's business.
+/// Only the owner may read the log, because it holds names of crates and paths.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// How often a new file is tried for when others take the same number at once.
+/// The number of attempts to create a file while other processes take the same numbers.
 const NAME_ATTEMPTS_MAX: usize = 16;
 
-/// Which recorded call an amendment is about.
+/// Identifies a recorded call, so that an amendment can be added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(u64);
 
@@ -45,67 +45,71 @@ pub struct CallId(u64);
 #[derive(Debug)]
 pub struct Log {
     directory: PathBuf,
-    limits: Limits,
-    state: Mutex<State>,
+    limits: LogLimits,
+    writer: Mutex<LogWriter>,
 }
 
 #[derive(Debug)]
-struct State {
-    /// The file that records go to; none after a failure, until the next record.
-    file: Option<Current>,
+struct LogWriter {
+    /// The file that records are written to; `None` after a failure, until the next record.
+    segment: Option<OpenSegment>,
     last_id: u64,
 }
 
-/// A file that this process alone writes.
+/// A file whose lock this process holds.
 #[derive(Debug)]
-struct Current {
+struct OpenSegment {
     file: File,
     size_bytes: u64,
 }
 
 impl Log {
-    /// Opens the log of a cache directory, and makes it if need be.
+    /// Opens the log of a cache directory, and creates it if it does not exist.
     pub fn open(cache_dir: &Path) -> io::Result<Log> {
         Log::open_with(cache_dir, LIMITS)
     }
 
-    fn open_with(cache_dir: &Path, limits: Limits) -> io::Result<Log> {
+    fn open_with(cache_dir: &Path, limits: LogLimits) -> io::Result<Log> {
         let directory = segment::directory(cache_dir);
-        let file = Some(open_file(&directory, limits)?);
-        Ok(Log { directory, limits, state: Mutex::new(State { file, last_id: 0 }) })
+        let segment = Some(open_segment(&directory, limits)?);
+        Ok(Log { directory, limits, writer: Mutex::new(LogWriter { segment, last_id: 0 }) })
     }
 
-    /// Puts a call on record. When this returns, every reader sees it.
+    /// Records a call. When this returns, every reader sees the event.
     pub fn record(&self, event: &Event) -> io::Result<CallId> {
-        let mut state = self.state();
-        let id = state.next_id();
-        self.append(&mut state, &record::frame_call(id, event))?;
+        let mut writer = self.writer();
+        let id = writer.next_id();
+        self.append(&mut writer, &record::frame_call(id, event))?;
         Ok(CallId(id))
     }
 
-    /// Adds what became of a recorded call.
+    /// Adds to the event of a recorded call.
     pub fn amend(&self, call: CallId, amendment: &Amendment) -> io::Result<()> {
-        self.append(&mut self.state(), &record::frame_amendment(call.0, amendment))
+        self.append(&mut self.writer(), &record::frame_amendment(call.0, amendment))
     }
 
-    /// A panic elsewhere leaves at worst a torn record behind, which readers know.
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the writer. After a panic in another thread it may at worst have written a torn record,
+    /// which readers skip.
+    fn writer(&self) -> std::sync::MutexGuard<'_, LogWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, state: &mut State, frame: &[u8]) -> io::Result<()> {
-        let mut current = match state.file.take() {
-            Some(current) if current.takes(frame, self.limits)? => current,
-            _ => open_file(&self.directory, self.limits)?,
+    fn append(&self, writer: &mut LogWriter, frame: &[u8]) -> io::Result<()> {
+        // The segment is put back only after success, so that the next record after an error goes to a
+        // file whose content is known.
+        let mut segment = match writer.segment.take() {
+            Some(segment) if segment.accepts(frame, self.limits)? => segment,
+            _ => open_segment(&self.directory, self.limits)?,
         };
-        current.append(frame)?;
-        state.file = Some(current);
+        segment.append(frame)?;
+        writer.segment = Some(segment);
         Ok(())
     }
 }
 
-impl State {
-    /// Rises, also when the clock does not.
+impl LogWriter {
+    /// Returns an id that is unique among all writers and restarts: the time in nanoseconds, and more
+    /// than the last id if the clock has not advanced.
     fn next_id(&mut self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
         self.last_id = u64::try_from(now).unwrap_or(u64::MAX).max(self.last_id + 1);
@@ -113,18 +117,19 @@ impl State {
     }
 }
 
-impl Current {
-    /// Whether a record has its place here: there is room, and the file is still in its
-    /// directory. A record in a file that somebody deleted would be seen by nobody.
-    fn takes(&self, frame: &[u8], limits: Limits) -> io::Result<bool> {
+impl OpenSegment {
+    /// Returns whether a record may be written here: there is room, and the file was not deleted. A
+    /// record in a deleted file could not be read.
+    fn accepts(&self, frame: &[u8], limits: LogLimits) -> io::Result<bool> {
         let has_room = self.size_bytes + frame.len() as u64 <= limits.segment_bytes;
         Ok(has_room && self.file.metadata()?.nlink() > 0)
     }
 
-    /// One `write`, or an error and nothing behind: half a record would hide what follows.
+    /// Appends a record. After an error the file is cut back to its former size, because readers stop
+    /// at half a record and would not see later ones.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
-            // If this fails too, the file is left as it is and not written again.
+            // If this fails as well, the file is not written again.
             let _ = self.file.set_len(self.size_bytes);
             return Err(error);
         }
@@ -133,23 +138,25 @@ impl Current {
     }
 }
 
-/// The last file if it is whole, has room and nobody else writes it; else a new one.
-fn open_file(directory: &Path, limits: Limits) -> io::Result<Current> {
+/// Opens the newest file if it is complete, has room and no other process writes it. Otherwise creates
+/// a new one.
+fn open_segment(directory: &Path, limits: LogLimits) -> io::Result<OpenSegment> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
     let segments = segment::list(directory)?;
     if let Some(last) = segments.last()
         && last.size_bytes < limits.segment_bytes
-        && let Some(current) = reopen(&last.path)?
+        && let Some(segment) = reopen(&last.path)?
     {
-        return Ok(current);
+        return Ok(segment);
     }
-    let current = create(directory, segments.last().map_or(1, |last| last.number + 1))?;
+    let segment = create(directory, segments.last().map_or(1, |last| last.number + 1))?;
     remove_oldest(directory, limits)?;
-    Ok(current)
+    Ok(segment)
 }
 
-/// `None` if it is of another version, if its end is torn, or if somebody else writes it.
-fn reopen(path: &Path) -> io::Result<Option<Current>> {
+/// Opens an existing file. Returns `None` if it is of another version, if its end is torn, or if
+/// another process writes it.
+fn reopen(path: &Path) -> io::Result<Option<OpenSegment>> {
     let file = match OpenOptions::new().append(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -160,20 +167,21 @@ fn reopen(path: &Path) -> io::Result<Option<Current>> {
     }
     let bytes = fs::read(path)?;
     let size_bytes = bytes.len() as u64;
-    Ok(is_whole(&bytes).then_some(Current { file, size_bytes }))
+    Ok(is_complete(&bytes).then_some(OpenSegment { file, size_bytes }))
 }
 
-fn is_whole(bytes: &[u8]) -> bool {
-    let Header::Ours(mut rest) = segment::read_header(bytes) else { return false };
+fn is_complete(bytes: &[u8]) -> bool {
+    let SegmentHeader::Current(mut rest) = segment::read_header(bytes) else { return false };
     loop {
-        match record::next(rest) {
-            Next::Record(_, behind) => rest = behind,
-            Next::End => return true,
-            Next::Torn | Next::Damaged => return false,
+        match record::read_next(rest) {
+            NextRecord::Record(_, behind) => rest = behind,
+            NextRecord::End => return true,
+            NextRecord::Torn | NextRecord::Damaged => return false,
         }
     }
 }
 
+/// Takes the lock of a file; `false` if another process holds it.
 fn lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -182,32 +190,32 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Makes a file with this number, or the next that is free.
-fn create(directory: &Path, first_number: u64) -> io::Result<Current> {
+/// Creates a file with this number, or the next number that is free.
+fn create(directory: &Path, first_number: u64) -> io::Result<OpenSegment> {
     for number in (first_number..).take(NAME_ATTEMPTS_MAX) {
         let path = segment::path(directory, number);
         match OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path) {
-            // Somebody who saw it before it was locked writes there now.
+            // Another process has opened and locked the file between the two calls.
             Ok(file) if !lock(&file)? => {}
             Ok(file) => {
-                let mut current = Current { file, size_bytes: 0 };
-                current.append(&segment::header())?;
-                return Ok(current);
+                let mut segment = OpenSegment { file, size_bytes: 0 };
+                segment.append(&segment::header())?;
+                return Ok(segment);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("too many others make files in the event log"))
+    Err(io::Error::other("too many other processes create files in the event log"))
 }
 
-/// The youngest stays.
-fn remove_oldest(directory: &Path, limits: Limits) -> io::Result<()> {
+/// Removes the oldest files until the limits hold. The newest file always stays.
+fn remove_oldest(directory: &Path, limits: LogLimits) -> io::Result<()> {
     let segments = segment::list(directory)?;
     let mut bytes: u64 = segments.iter().map(|one| one.size_bytes).sum();
     let mut count = segments.len();
     for segment in &segments[..segments.len().saturating_sub(1)] {
-        // The one that is being filled counts as full, so that the sum stays below.
+        // The file that is being written counts as full, so that the sum stays below the limit.
         if count <= limits.segments && bytes + limits.segment_bytes <= limits.log_bytes {
             break;
         }

@@ -1,4 +1,4 @@
-//! What the log promises, with real files: nothing is lost, misread or left to grow.
+//! Tests of the event log with real files: no event is lost or misread, and the log is bounded.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::*;
 use crate::events::record::full_event;
 use crate::events::{History, Outcome, Phase, read};
 
-const SMALL: Limits = Limits { segment_bytes: 2000, log_bytes: 10_000, segments: 100 };
+const SMALL: LogLimits = LogLimits { segment_bytes: 2000, log_bytes: 10_000, segments: 100 };
 
 fn event(name: &str) -> Event {
     Event::new(UNIX_EPOCH + Duration::from_secs(1000), name, Outcome::LocalHit)
@@ -24,7 +24,7 @@ fn files(home: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn dmn_07_what_is_recorded_is_read_at_once() {
+fn dmn_07_an_event_can_be_read_as_soon_as_it_is_recorded() {
     let home = tempfile::tempdir().unwrap();
     assert_eq!(read(home.path(), None).unwrap(), History::default());
     let log = Log::open(home.path()).unwrap();
@@ -34,7 +34,7 @@ fn dmn_07_what_is_recorded_is_read_at_once() {
 }
 
 #[test]
-fn what_became_of_a_call_is_part_of_it() {
+fn an_amendment_becomes_part_of_the_event() {
     let home = tempfile::tempdir().unwrap();
     let log = Log::open(home.path()).unwrap();
     let first = log.record(&event("a")).unwrap();
@@ -58,7 +58,7 @@ fn what_became_of_a_call_is_part_of_it() {
 }
 
 #[test]
-fn since_is_a_moment_and_counts_itself() {
+fn since_includes_events_of_that_very_moment() {
     let home = tempfile::tempdir().unwrap();
     let log = Log::open(home.path()).unwrap();
     let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
@@ -72,7 +72,7 @@ fn since_is_a_moment_and_counts_itself() {
 }
 
 #[test]
-fn dmn_06_numbers_survive_restarts_and_a_restart_makes_no_file() {
+fn dmn_06_events_survive_restarts_and_a_restart_creates_no_file() {
     let home = tempfile::tempdir().unwrap();
     for name in ["a", "b", "c"] {
         Log::open(home.path()).unwrap().record(&event(name)).unwrap();
@@ -95,7 +95,7 @@ fn dmn_06_reading_changes_nothing() {
 
 /// A writer that is killed leaves any part of its last record behind.
 #[test]
-fn sto_09_a_torn_record_hides_nothing() {
+fn sto_09_a_torn_record_does_not_hide_later_ones() {
     let home = tempfile::tempdir().unwrap();
     Log::open(home.path()).unwrap().record(&event("a")).unwrap();
     let path = files(home.path()).remove(0);
@@ -114,7 +114,7 @@ fn sto_09_a_torn_record_hides_nothing() {
 }
 
 #[test]
-fn sto_09_files_of_other_versions_are_left_alone_and_named() {
+fn sto_09_files_of_other_versions_are_not_changed_and_are_reported() {
     let home = tempfile::tempdir().unwrap();
     let directory = segment::directory(home.path());
     fs::create_dir_all(&directory).unwrap();
@@ -135,7 +135,7 @@ fn sto_09_files_of_other_versions_are_left_alone_and_named() {
 }
 
 #[test]
-fn sto_09_damage_is_named_and_what_is_before_it_counts() {
+fn sto_09_damage_is_reported_and_the_records_before_it_are_read() {
     let home = tempfile::tempdir().unwrap();
     let log = Log::open(home.path()).unwrap();
     for name in ["a", "b", "c"] {
@@ -154,7 +154,7 @@ fn sto_09_damage_is_named_and_what_is_before_it_counts() {
 }
 
 #[test]
-fn the_log_is_bounded_and_the_youngest_stay() {
+fn the_log_is_bounded_and_the_newest_events_stay() {
     let home = tempfile::tempdir().unwrap();
     let log = Log::open_with(home.path(), SMALL).unwrap();
     for number in 0..1000 {
@@ -170,7 +170,7 @@ fn the_log_is_bounded_and_the_youngest_stay() {
 #[test]
 fn the_number_of_files_is_bounded() {
     let home = tempfile::tempdir().unwrap();
-    let limits = Limits { segments: 3, ..SMALL };
+    let limits = LogLimits { segments: 3, ..SMALL };
     let _all: Vec<Log> = (0..9).map(|_| Log::open_with(home.path(), limits).unwrap()).collect();
     assert_eq!(files(home.path()).len(), 3);
 }
@@ -203,9 +203,9 @@ fn every_call_has_an_id_of_its_own() {
 }
 
 #[test]
-fn reading_while_it_is_written_sees_whole_records_in_order() {
+fn a_reader_sees_whole_records_in_order_while_the_log_is_written() {
     let home = tempfile::tempdir().unwrap();
-    let log = Log::open_with(home.path(), Limits { log_bytes: u64::MAX, ..SMALL }).unwrap();
+    let log = Log::open_with(home.path(), LogLimits { log_bytes: u64::MAX, ..SMALL }).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for number in 0..500 {
@@ -221,7 +221,7 @@ fn reading_while_it_is_written_sees_whole_records_in_order() {
 }
 
 #[test]
-fn a_log_whose_directory_is_deleted_is_made_again() {
+fn a_log_whose_directory_is_deleted_is_created_again() {
     let home = tempfile::tempdir().unwrap();
     let log = Log::open(home.path()).unwrap();
     log.record(&event("a")).unwrap();
@@ -231,7 +231,7 @@ fn a_log_whose_directory_is_deleted_is_made_again() {
 }
 
 #[test]
-fn nobody_else_may_look() {
+fn other_users_cannot_read_the_log() {
     let home = tempfile::tempdir().unwrap();
     let _log = Log::open(home.path()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;

@@ -1,20 +1,20 @@
-//! What a lookup that found nothing leaves in an event.
+//! The reason of a miss, as it is recorded in an event.
 
 use super::change::Change;
 use super::event::{Event, Outcome};
 use crate::lookup::Miss;
 
-/// Nothing with this query was compiled before.
+/// The query was never compiled before.
 pub const NEW: &str = "new";
-/// It was, and something that the compiler saw then is not as it was.
+/// The query was compiled before, and something that the compiler observed has changed.
 pub const CHANGED: &str = "changed";
-/// The same was compiled, and its result is gone.
+/// The action was compiled before, and its result is no longer in the store.
 pub const EVICTED: &str = "evicted";
-/// The same was compiled, and two results of it disagreed.
+/// The action was compiled before, and two of its results differ.
 pub const QUARANTINED: &str = "quarantined";
 
 impl Event {
-    /// Notes why nothing was found: reason, words and differences.
+    /// Sets the reason, the detail and the changes of a miss.
     pub fn note_miss(&mut self, miss: &Miss) {
         let (reason, detail) = match miss {
             Miss::NewQuery => (NEW, "nothing with these arguments and inputs was compiled before".to_owned()),
@@ -36,9 +36,9 @@ impl Event {
         self.detail = detail;
     }
 
-    /// Notes that the result of this action was found and could not be used: a file of it is not
-    /// what was stored any more.
-    pub fn note_spoiled(&mut self, action: &str) {
+    /// Turns a hit into a miss, because a blob of the action's result was changed or removed and could
+    /// not be restored.
+    pub fn note_unusable_result(&mut self, action: &str) {
         self.outcome = Outcome::Miss;
         self.action = String::new();
         self.nearest = action.to_owned();
@@ -60,7 +60,7 @@ mod tests {
     use crate::lookup::Difference;
 
     #[test]
-    fn every_miss_says_why() {
+    fn every_miss_has_a_reason() {
         let action = Digest::of(DigestFunction::Blake3, b"action");
         let env = |value: &str| Observation::Env { name: "X".to_owned(), value: Some(value.into()) };
         let changed = Miss::Changed(vec![Difference { before: env("a"), now: Some(env("b")) }]);

@@ -1,7 +1,7 @@
-//! What wrapper calls did: recorded by the daemon, read by whoever reports.
+//! The event log: what each wrapper call did, recorded by the daemon and read by reports.
 //!
-//! The log is files of records under `<cache dir>/events`. One process writes, anybody
-//! reads, and neither asks the other (DMN-06). It knows no store and no settings.
+//! The log consists of files of records under `<cache dir>/events`. A report reads the files itself
+//! and does not need the daemon (DMN-06). The log knows no store and no settings.
 
 mod change;
 mod event;

@@ -1,8 +1,8 @@
-//! Records of the log: messages, and the frames around them.
+//! The records of the log and the frames around them.
 //!
-//! Pure. A frame is a length (u32), a check (the first 8 bytes of the BLAKE3 of the body)
-//! and the body, all little-endian. Invariant: a body is decoded only if its check agrees,
-//! so what a killed writer or a lost cache left behind is never misread (STO-09).
+//! Pure. A frame is a length (u32, little-endian), a check (the first 8 bytes of the body's BLAKE3
+//! hash) and the body. Invariant: a body is decoded only if its check is right, so bytes that a killed
+//! writer or a power cut left behind are never misread (STO-09).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,47 +13,47 @@ use kache_proto::events::{self as wire, record};
 use super::change::Change;
 use super::event::{Amendment, Event, Outcome, Phase};
 
-/// Longer texts are cut: a path may be 4,096 bytes long, and a detail is a sentence.
+/// The longest text of an event; a longer one is cut. A path has up to 4,096 bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// The same for the names and values of changes, of which there are several.
+/// The longest name or value of a change; a longer one is cut.
 const CHANGE_TEXT_BYTES_MAX: usize = 1024;
 
-/// How many changes are kept. Who changed more wants the first few, and their number.
+/// The number of changes that are recorded. A user looks at the first few and at their number.
 pub(super) const CHANGES_MAX: usize = 16;
 
-/// How many roots are kept: those that every call has, and some that are named by the user.
+/// The number of roots that are recorded: those that every call has, and some that the user names.
 const ROOTS_MAX: usize = 12;
 
-/// Their names have a few letters.
+/// The longest name of a role, which has a few letters.
 const ROLE_BYTES_MAX: usize = 64;
 
-/// The kind of the change that stands for those beyond [`CHANGES_MAX`].
+/// The kind of the change that says how many changes are beyond [`CHANGES_MAX`].
 const MORE: &str = "more";
 
-/// No record is larger; follows from the limits above, with room to grow.
+/// The size of the largest record. It follows from the limits above, with room to grow.
 pub(super) const RECORD_BYTES_MAX: usize = 128 * 1024;
 
-/// Length and check.
+/// The size of the length and the check.
 const FRAME_HEADER_BYTES: usize = 12;
 
-/// One record, decoded.
+/// A decoded record.
 #[derive(Debug, PartialEq)]
-pub(super) enum Record {
-    /// A call.
+pub(super) enum LogRecord {
+    /// The event of a call, with the call's id.
     Call(u64, Box<Event>),
-    /// What became of one.
+    /// An addition to the event of the call with this id.
     Amendment(u64, Amendment),
-    /// Something that this version does not know; not an error.
+    /// A record of a later version. It is skipped and is not an error.
     Unknown,
 }
 
-/// A call as a frame.
+/// Encodes an event as a frame.
 pub(super) fn frame_call(id: u64, event: &Event) -> Vec<u8> {
     frame(record::Kind::Call(call_message(id, event)))
 }
 
-/// An amendment as a frame.
+/// Encodes an amendment as a frame.
 pub(super) fn frame_amendment(id: u64, amendment: &Amendment) -> Vec<u8> {
     frame(record::Kind::Amendment(wire::Amendment {
         id,
@@ -79,47 +79,47 @@ fn check(body: &[u8]) -> [u8; 8] {
     *hash.0.first_chunk().expect("a hash has 32 bytes")
 }
 
-/// What follows in a log.
+/// The next part of a log.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next<'a> {
-    /// A record, and what stands behind it.
-    Record(Record, &'a [u8]),
-    /// Nothing more.
+pub(super) enum NextRecord<'a> {
+    /// A record, and the bytes after it.
+    Record(LogRecord, &'a [u8]),
+    /// There are no more bytes.
     End,
-    /// The beginning of a record: it is being written, or its writer died.
+    /// The log ends inside a record, which is being written or whose writer died.
     Torn,
-    /// Bytes that are no record.
+    /// The bytes are no record.
     Damaged,
 }
 
-/// Reads one frame.
-pub(super) fn next(bytes: &[u8]) -> Next<'_> {
+/// Reads the first frame of `bytes`.
+pub(super) fn read_next(bytes: &[u8]) -> NextRecord<'_> {
     if bytes.is_empty() {
-        return Next::End;
+        return NextRecord::End;
     }
-    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Next::Torn };
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return NextRecord::Torn };
     let length = u32::from_le_bytes(*length) as usize;
     if length > RECORD_BYTES_MAX {
-        return Next::Damaged;
+        return NextRecord::Damaged;
     }
-    let Some((expected, rest)) = rest.split_first_chunk::<8>() else { return Next::Torn };
-    let Some((body, rest)) = rest.split_at_checked(length) else { return Next::Torn };
+    let Some((expected, rest)) = rest.split_first_chunk::<8>() else { return NextRecord::Torn };
+    let Some((body, rest)) = rest.split_at_checked(length) else { return NextRecord::Torn };
     if check(body) != *expected {
-        return Next::Damaged;
+        return NextRecord::Damaged;
     }
     match wire::Record::decode(body) {
-        Ok(record) => Next::Record(understood(record), rest),
-        Err(_) => Next::Damaged,
+        Ok(record) => NextRecord::Record(log_record(record), rest),
+        Err(_) => NextRecord::Damaged,
     }
 }
 
-fn understood(record: wire::Record) -> Record {
+fn log_record(record: wire::Record) -> LogRecord {
     match record.kind {
         Some(record::Kind::Call(call)) => {
             let id = call.id;
-            event(call).map_or(Record::Unknown, |event| Record::Call(id, Box::new(event)))
+            event(call).map_or(LogRecord::Unknown, |event| LogRecord::Call(id, Box::new(event)))
         }
-        Some(record::Kind::Amendment(amendment)) => Record::Amendment(
+        Some(record::Kind::Amendment(amendment)) => LogRecord::Amendment(
             amendment.id,
             Amendment {
                 action: amendment.action,
@@ -128,7 +128,7 @@ fn understood(record: wire::Record) -> Record {
                 not_stored: amendment.not_stored,
             },
         ),
-        None => Record::Unknown,
+        None => LogRecord::Unknown,
     }
 }
 
@@ -187,7 +187,7 @@ fn change_messages(changes: &[Change]) -> Vec<wire::Change> {
     messages
 }
 
-/// `None` where the outcome has a name that only later versions know.
+/// Converts a message into an event; `None` if its outcome is one of a later version.
 fn event(call: wire::Call) -> Option<Event> {
     let phase =
         |phase: wire::Phase| Some((Phase::from_name(&phase.name)?, Duration::from_micros(phase.took_us)));
@@ -229,7 +229,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Up to so many bytes, and a sign that there were more.
+/// Returns the text, or its beginning and an ellipsis if it is longer than `bytes_max`.
 fn cut(text: &str, bytes_max: usize) -> String {
     const ELLIPSIS: &str = "…";
     if text.len() <= bytes_max {
@@ -239,7 +239,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
     format!("{}{ELLIPSIS}", &text[..end])
 }
 
-/// An event in which every field says something, for tests of what must be kept.
+/// Returns an event in which no field is empty, for tests that no field is lost.
 #[cfg(test)]
 pub(super) fn full_event() -> Event {
     let text = str::to_owned;
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_framed_is_read() {
+    fn records_are_read_as_they_were_written() {
         let amendment = Amendment {
             action: "bb".to_owned(),
             stored_bytes: 7,
@@ -286,17 +286,17 @@ mod tests {
             not_stored: "x".to_owned(),
         };
         let log = [frame_call(1, &full_event()), frame_amendment(1, &amendment)].concat();
-        let Next::Record(first, rest) = next(&log) else { panic!("a record was framed") };
-        assert_eq!(first, Record::Call(1, Box::new(full_event())));
-        assert_eq!(next(rest), Next::Record(Record::Amendment(1, amendment), &[]));
-        assert_eq!(next(&[]), Next::End);
+        let NextRecord::Record(first, rest) = read_next(&log) else { panic!("a record was framed") };
+        assert_eq!(first, LogRecord::Call(1, Box::new(full_event())));
+        assert_eq!(read_next(rest), NextRecord::Record(LogRecord::Amendment(1, amendment), &[]));
+        assert_eq!(read_next(&[]), NextRecord::End);
     }
 
     #[test]
-    fn sto_09_no_part_of_a_record_is_read_as_one() {
+    fn sto_09_a_part_of_a_record_is_not_read() {
         let frame = frame_call(1, &full_event());
         for length in 1..frame.len() {
-            assert_eq!(next(&frame[..length]), Next::Torn, "{length}");
+            assert_eq!(read_next(&frame[..length]), NextRecord::Torn, "{length}");
         }
     }
 
@@ -306,17 +306,17 @@ mod tests {
         for index in 0..frame.len() {
             let mut wrong = frame.clone();
             wrong[index] ^= 1;
-            assert!(matches!(next(&wrong), Next::Torn | Next::Damaged), "{index}");
+            assert!(matches!(read_next(&wrong), NextRecord::Torn | NextRecord::Damaged), "{index}");
         }
-        // What a filesystem leaves where it had no time to write.
-        assert_eq!(next(&[0; 100]), Next::Damaged);
+        // After a power cut a filesystem may show zeros where data was not written.
+        assert_eq!(read_next(&[0; 100]), NextRecord::Damaged);
     }
 
     #[test]
-    fn a_record_of_a_later_version_is_passed_over() {
+    fn a_record_of_a_later_version_is_skipped() {
         for body in [
             Vec::new(),
-            // A kind of record, and an outcome, that nobody knows yet.
+            // A kind of record, and then an outcome, that this version does not know.
             vec![0x1a, 0x02, 0x08, 0x01],
             wire::Record {
                 kind: Some(record::Kind::Call(wire::Call {
@@ -329,7 +329,7 @@ mod tests {
             let mut frame = (body.len() as u32).to_le_bytes().to_vec();
             frame.extend(check(&body));
             frame.extend(body);
-            assert_eq!(next(&frame), Next::Record(Record::Unknown, &[]));
+            assert_eq!(read_next(&frame), NextRecord::Record(LogRecord::Unknown, &[]));
         }
     }
 
@@ -360,7 +360,9 @@ mod tests {
         };
         let frame = frame_call(u64::MAX, &event);
         assert!(frame.len() <= RECORD_BYTES_MAX, "{}", frame.len());
-        let Next::Record(Record::Call(_, read), &[]) = next(&frame) else { panic!("a record was framed") };
+        let NextRecord::Record(LogRecord::Call(_, read), &[]) = read_next(&frame) else {
+            panic!("a record was framed")
+        };
         assert_eq!(read.changes.len(), CHANGES_MAX + 1);
         assert_eq!(read.changes[CHANGES_MAX].name, "984 more");
         assert!(read.detail.ends_with('…') && read.detail.len() <= TEXT_BYTES_MAX);

@@ -1,74 +1,74 @@
-//! What many calls add up to. Pure: events in, numbers out.
+//! Adds up many events. Pure.
 //!
-//! A probe that a build script or cargo makes is no crate, and does not count as one: a
-//! rate that went up because a compiler was asked its version would say nothing.
+//! A probe by a build script or by cargo is not counted as a crate: a hit rate that rises because
+//! a compiler's version was queried would mean nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{Event, Outcome, Phase, SEEDED};
 
-/// The kind of a call that asks a compiler something and makes no crate.
+/// The kind of a call that is a probe and compiles no crate.
 pub const PROBE: &str = "probe";
 
-/// Some calls, added up.
+/// The sums over some events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// Every call.
+    /// The number of calls.
     pub calls: u64,
-    /// Calls that asked for a crate and were not passed on.
+    /// The number of calls for crates that were not passed on.
     pub crates: u64,
-    /// Probes that were not passed on.
+    /// The number of probes that were not passed on.
     pub probes: u64,
-    /// Of the hits, those that were laid down before anybody asked.
+    /// The number of hits that were seeded.
     pub seeded: u64,
-    /// How often each thing happened to a crate; to a probe, for what was passed on.
+    /// The number of crates with each outcome. `Passthrough` counts probes as well.
     pub outcomes: BTreeMap<Outcome, u64>,
-    /// Why calls were passed on, and how often.
+    /// The reasons why calls were passed on, with their numbers.
     pub passthrough_reasons: BTreeMap<String, u64>,
-    /// Why calls missed, and how often.
+    /// The reasons of misses, with their numbers.
     pub miss_reasons: BTreeMap<String, u64>,
-    /// How often a compiler ran.
+    /// The number of times that a compiler ran.
     pub compiler_runs: u64,
-    /// How often a preprocessor ran.
+    /// The number of times that a preprocessor ran.
     pub preprocessor_runs: u64,
-    /// How often a compiler was asked a question.
+    /// The number of times that a compiler ran only to be queried.
     pub probe_runs: u64,
-    /// All calls, from request to answer.
+    /// The time of all calls, from request to reply.
     pub elapsed: Duration,
-    /// What compilers took that ran.
+    /// The time of all compiles that ran.
     pub compiled: Duration,
-    /// What those would have taken that did not run.
+    /// The time of the compiles that did not run because of a hit.
     pub avoided: Duration,
-    /// The same, less what kache took instead.
+    /// The time avoided, less the time that the hits took.
     pub saved: Duration,
-    /// Where the time went.
+    /// The time of all calls by phase.
     pub phases: BTreeMap<Phase, Duration>,
-    /// Bytes laid down.
+    /// The size of the outputs that were restored.
     pub restored_bytes: u64,
-    /// Of these, bytes that take no room of their own.
+    /// The part of `restored_bytes` that uses the same disk space as the store.
     pub shared_bytes: u64,
-    /// Bytes stored.
+    /// The number of bytes that were stored.
     pub stored_bytes: u64,
-    /// How long hits took, sorted.
+    /// The times of hits, sorted.
     hits: Vec<Duration>,
 }
 
 impl Outcome {
-    /// Whether no compiler had to run for it.
+    /// Returns whether no compiler had to run for the call.
     pub fn is_hit(self) -> bool {
         matches!(self, Outcome::LocalHit | Outcome::PrefetchHit | Outcome::RemoteHit | Outcome::Dup)
     }
 
-    /// Whether it says anything about how well the cache works: a compile that fails is the
-    /// author's business, and what was passed on was never asked for.
+    /// Returns whether the outcome counts in the hit rate. A compile that fails does not, because it
+    /// could not have been stored, and a call that was passed on does not either.
     fn is_rated(self) -> bool {
         self.is_hit() || matches!(self, Outcome::Miss | Outcome::Error)
     }
 }
 
 impl Summary {
-    /// Adds them up.
+    /// Adds up some events.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Summary {
         let mut summary = Summary::default();
         for event in events {
@@ -115,7 +115,7 @@ impl Summary {
                     *self.miss_reasons.entry(event.reason.clone()).or_default() += 1;
                 }
                 self.seeded += u64::from(outcome.is_hit() && event.reason == SEEDED);
-                // Who waited for another's compile says nothing about how fast a hit is.
+                // The time of a follower is mostly the leader's compile, so it is no time of a hit.
                 if outcome.is_hit() && outcome != Outcome::Dup {
                     self.hits.push(event.elapsed);
                 }
@@ -124,7 +124,7 @@ impl Summary {
         *self.outcomes.entry(event.outcome).or_default() += 1;
     }
 
-    /// How often this happened.
+    /// Returns the number of crates with this outcome.
     pub fn count_of(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(&outcome).copied().unwrap_or_default()
     }
@@ -133,34 +133,35 @@ impl Summary {
         self.outcomes.iter().filter(|(outcome, _)| wanted(**outcome)).map(|(_, count)| count).sum()
     }
 
-    /// Crates for which no compiler had to run.
+    /// Returns the number of crates for which no compiler had to run.
     pub fn hits(&self) -> u64 {
         self.sum(Outcome::is_hit)
     }
 
-    /// Crates that could be answered: those that the hit rate counts.
+    /// Returns the number of crates that count in the hit rate.
     pub fn rated(&self) -> u64 {
         self.sum(Outcome::is_rated)
     }
 
-    /// Of a hundred crates that could be answered, so many were. 0 where there were none.
+    /// Returns the hits in percent of the crates that count; 0 if there are none.
     pub fn hit_rate_pct(&self) -> f64 {
         percent(self.hits() as f64, self.rated() as f64)
     }
 
-    /// Of the time that compilers would have taken without a cache, what was avoided.
+    /// Returns the time avoided in percent of the time that compiles would have taken without a cache;
+    /// 0 if there were none.
     pub fn hit_rate_time_pct(&self) -> f64 {
         percent(self.avoided.as_secs_f64(), (self.avoided + self.compiled).as_secs_f64())
     }
 
-    /// So many percent of the hits took no longer. None where there were no hits.
+    /// Returns the time within which this many percent of the hits ended; `None` without hits.
     pub fn hit_percentile(&self, percent: usize) -> Option<Duration> {
         let needed = (self.hits.len() * percent.min(100)).div_ceil(100).max(1);
         self.hits.get(needed - 1).copied()
     }
 }
 
-/// Reasons with their counts, the most frequent first.
+/// Returns the reasons with their counts, the most frequent first.
 pub fn by_frequency(reasons: &BTreeMap<String, u64>) -> Vec<(&str, u64)> {
     let mut sorted: Vec<_> = reasons.iter().map(|(reason, count)| (&**reason, *count)).collect();
     sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_adds_up_to_nothing() {
+    fn the_sums_over_no_events_are_zero() {
         let summary = Summary::of([]);
         assert_eq!(summary, Summary::default());
         assert_eq!((summary.hit_rate_pct(), summary.hit_rate_time_pct()), (0.0, 0.0));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_count_what_could_be_answered() {
+    fn hit_rates_count_calls_that_could_have_been_hits() {
         let summary = Summary::of(&[
             event(Outcome::LocalHit, 1, 300),
             event(Outcome::RemoteHit, 3, 300),
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_no_crate() {
+    fn a_probe_is_not_counted_as_a_crate() {
         let probe = |outcome, reason: &str| Event {
             kind: PROBE.to_owned(),
             reason: reason.to_owned(),
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_sorted_by_how_often_they_hold() {
+    fn reasons_are_sorted_by_frequency() {
         let miss = |reason: &str| Event { reason: reason.to_owned(), ..event(Outcome::Miss, 1, 1) };
         let summary = Summary::of(&[miss("a"), miss("b"), miss("c"), miss("c")]);
         assert_eq!(by_frequency(&summary.miss_reasons), [("c", 2), ("a", 1), ("b", 1)]);

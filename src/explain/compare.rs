@@ -260,8 +260,8 @@ mod tests {
             (
                 Made { outputs: &["out/libx.rmeta"], ..BASE },
                 &[
-                    "output `out/libx.rlib` is not made, and was",
-                    "output `out/libx.rmeta` is made, and was not",
+                    "output `out/libx.rlib` is no output, and was",
+                    "output `out/libx.rmeta` is an output, and was not",
                 ],
             ),
             (
@@ -269,7 +269,7 @@ mod tests {
                 &[
                     "toolchain `sysroot` changed: was HASH (77 bytes), is HASH (77 bytes)",
                     "file `ws/src/lib.rs` changed: was HASH (3 bytes), is HASH (6 bytes)",
-                    "file `ws/src/m.rs` is no longer there or no longer used",
+                    "file `ws/src/m.rs` no longer exists or is no longer used",
                 ],
             ),
         ] {
@@ -294,8 +294,8 @@ mod tests {
             said(&now),
             [
                 "env `C` is `new`, and was not set",
-                "file `ws/src/m/mod.rs` is there, and was looked for in vain or not used before",
-                "absent `ws/src/n.rs` was looked for in vain, and was not looked for before",
+                "file `ws/src/m/mod.rs` exists, and was absent or not used before",
+                "absent `ws/src/n.rs` was looked for and is absent, and was not looked for before",
                 "listing the names in `ws/m` changed: was d1, is d2",
             ]
         );

@@ -220,7 +220,9 @@ impl Pipeline {
                         return self.answered(reply, asked, action, result);
                     }
                     // The lookup has just seen it: a tool has written to it in a checkout.
-                    Err(restore::RestoreError::Gone { .. }) => event.note_spoiled(&action.hash.to_hex()),
+                    Err(restore::RestoreError::Gone { .. }) => {
+                        event.note_unusable_result(&action.hash.to_hex());
+                    }
                     Err(error) => {
                         event.outcome = Outcome::Error;
                         event.reason = "restore".to_owned();
@@ -395,13 +397,13 @@ impl Pipeline {
 
     /// A line for people, if they want one.
     pub(super) fn tell(&self, call: &Call, client: &Client, settings: &CompileSettings, event: &Event) {
-        if !progress::wanted(settings.progress, call.env.get("CI")) {
+        if !progress::is_wanted(settings.progress, call.env.get("CI")) {
             return;
         }
         match client {
-            Client { pid: Some(pid), .. } => progress::tell(settings.progress, *pid, event),
+            Client { pid: Some(pid), .. } => progress::print_for_client(settings.progress, *pid, event),
             Client { session: Some(session), .. } => {
-                progress::tell_cargo(settings.progress, session.pid(), event);
+                progress::print_for_cargo(settings.progress, session.pid(), event);
             }
             Client { pid: None, session: None, .. } => {}
         }

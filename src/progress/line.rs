@@ -1,13 +1,13 @@
-//! A call in one line. Pure.
+//! Describes a call in one line. Pure.
 
 use std::time::Duration;
 
 use crate::events::{Event, Outcome};
 
-/// The longest line. A pipe takes this much at once, so that lines of two calls never mix.
+/// The longest line. A pipe accepts this much in one write, so lines of two calls never mix.
 const LINE_BYTES_MAX: usize = 512;
 
-/// The line for this call; `None` for questions to the compiler, which are no crates.
+/// Returns the line for a call; `None` for a probe or a query, which compile no crate.
 pub fn line(event: &Event) -> Option<String> {
     if event.kind == "probe" || event.reason == "query" {
         return None;
@@ -35,12 +35,12 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Dup => "shared",
         Outcome::Miss => "miss",
         Outcome::Skipped => "error",
-        Outcome::Passthrough => "passed by",
-        Outcome::Error => "trouble",
+        Outcome::Passthrough => "passed on",
+        Outcome::Error => "internal error",
     }
 }
 
-/// What a compile took when it ran, unless that is not known.
+/// Says how long the compile took when it ran; empty if that is not known.
 fn instead_of(compile_time: Duration) -> String {
     if compile_time.is_zero() { String::new() } else { format!(" instead of {}", time(compile_time)) }
 }
@@ -55,7 +55,7 @@ fn time(time: Duration) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", time.as_secs_f64()) }
 }
 
-/// Short enough, and nothing that a terminal would obey.
+/// Cuts the text to [`LINE_BYTES_MAX`], and replaces control characters, which a terminal would obey.
 fn fit(text: &str) -> String {
     let mut fitting = String::new();
     for letter in text.chars() {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_what_became_of_a_crate() {
+    fn a_line_says_how_a_crate_was_made() {
         let mut hit = event(Outcome::LocalHit);
         hit.compile_time = Duration::from_millis(1204);
         let mut passed = event(Outcome::Passthrough);
@@ -92,7 +92,7 @@ mod tests {
             (hit, "kache: hit: serde 1.0.229 (lib): 3 ms instead of 1.2 s"),
             (event(Outcome::Dup), "kache: shared: serde 1.0.229 (lib): 3 ms"),
             (event(Outcome::Miss), "kache: miss: serde 1.0.229 (lib): compiled in 3 ms"),
-            (passed, "kache: passed by: serde 1.0.229 (lib): unknown option, -Zfoo [31m"),
+            (passed, "kache: passed on: serde 1.0.229 (lib): unknown option, -Zfoo [31m"),
             (
                 Event { version: String::new(), kind: String::new(), ..event(Outcome::Skipped) },
                 "kache: error: serde: failed to compile in 3 ms",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_no_crates_and_lines_are_short() {
+    fn probes_and_queries_have_no_line_and_lines_are_short() {
         assert_eq!(line(&Event { reason: "query".to_owned(), ..event(Outcome::Passthrough) }), None);
         assert_eq!(line(&Event { kind: "probe".to_owned(), ..event(Outcome::LocalHit) }), None);
         let long = Event { crate_name: "ß".repeat(1000), ..event(Outcome::Miss) };

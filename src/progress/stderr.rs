@@ -1,8 +1,8 @@
-//! Cargo's own standard error, found by way of the processes above the client.
+//! Writes to cargo's own standard error, which is found among the ancestors of the client's process.
 //!
-//! A pipe or a terminal is opened anew and never waited for; a file only if cargo appends to
-//! it, since what is written elsewhere would overwrite what cargo says, or be overwritten.
-//! Invariant: the standard error of the wrapper itself is never written to (RST-07).
+//! A pipe or terminal is opened a second time, without blocking. A file is opened only if cargo
+//! appends to it; otherwise cargo and the daemon would overwrite each other's lines. Invariant: the
+//! standard error of the wrapper itself is never written to (RST-07).
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -16,9 +16,9 @@ use crate::cargo::cargo_above;
 use crate::config::Progress;
 use crate::events::Event;
 
-/// Whether a line is to be written at all, before anything is looked up. `ci` is what `CI`
-/// says in the call's environment.
-pub fn wanted(progress: Progress, ci: Option<&OsStr>) -> bool {
+/// Returns whether a line is to be printed. It reads no files, so the caller checks it first. `ci` is
+/// the value of `CI` in the call's environment.
+pub fn is_wanted(progress: Progress, ci: Option<&OsStr>) -> bool {
     match progress {
         Progress::Always => true,
         Progress::Never => false,
@@ -26,16 +26,17 @@ pub fn wanted(progress: Progress, ci: Option<&OsStr>) -> bool {
     }
 }
 
-/// Writes a call's line to the standard error of the cargo that this client works for, if
-/// there is one. `Auto` leaves terminals alone: cargo shows its own progress there.
-pub fn tell(progress: Progress, client_pid: i32, event: &Event) {
+/// Prints the line of a client's call to the standard error of the cargo that started the client, if
+/// there is one. With `Auto` nothing is printed to a terminal, where cargo shows its own progress.
+pub fn print_for_client(progress: Progress, client_pid: i32, event: &Event) {
     if let Some(stderr) = cargo_stderr(client_pid) {
         write_line(progress, stderr, event);
     }
 }
 
-/// Writes a line about what no client asked for to the standard error of this cargo.
-pub fn tell_cargo(progress: Progress, cargo_pid: i32, event: &Event) {
+/// Prints the line of a unit that was seeded, for which there was no call, to the standard error of
+/// this cargo.
+pub fn print_for_cargo(progress: Progress, cargo_pid: i32, event: &Event) {
     if let Some(stderr) = stderr_of(cargo_pid) {
         write_line(progress, stderr, event);
     }
@@ -47,9 +48,9 @@ fn write_line(progress: Progress, mut stderr: File, event: &Event) {
     if is_terminal && progress != Progress::Always {
         return;
     }
-    // Cargo's progress bar stands in the line that is written to; it is drawn again.
+    // The line replaces cargo's progress bar, which cargo draws again.
     let clear = if is_terminal { "\r\u{1b}[K" } else { "" };
-    // A full pipe has no room for a line that nobody needs.
+    // If the pipe is full, the line is dropped.
     let _ = stderr.write(format!("{clear}{text}\n").as_bytes());
 }
 
@@ -75,7 +76,7 @@ fn fd2(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd/2"))
 }
 
-/// Whether this process appends to its standard error.
+/// Returns whether this process has opened its standard error for appending.
 fn appends(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/2")).unwrap_or_default();
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -94,7 +95,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, SystemTime};
 
-    /// A script that is called `cargo`, with a child as its wrapper.
+    /// A script that is named `cargo`, with a child process as its wrapper.
     struct Cargo {
         process: Child,
         wrapper: i32,
@@ -120,7 +121,7 @@ mod tests {
             Cargo { process, wrapper: first.trim().parse().unwrap() }
         }
 
-        /// Its end, and what was said to a pipe.
+        /// Lets the script end and returns what was written to its standard error, if that is a pipe.
         fn end(mut self) -> String {
             drop(self.process.stdin.take());
             let mut said = String::new();
@@ -142,23 +143,23 @@ mod tests {
     fn rst_07_the_line_goes_to_cargo_and_not_to_the_wrapper() {
         let dir = tempfile::tempdir().unwrap();
         let cargo = Cargo::start(dir.path(), Stdio::piped(), "2>/dev/null");
-        tell(Progress::Auto, cargo.wrapper, &hit());
+        print_for_client(Progress::Auto, cargo.wrapper, &hit());
         assert_eq!(cargo.end(), "kache: hit: serde: 3 ms\n");
 
         let cargo = Cargo::start(dir.path(), Stdio::piped(), "");
-        tell(Progress::Always, cargo.wrapper, &hit());
-        assert_eq!(cargo.end(), "", "where both are one, it is the wrapper's");
+        print_for_client(Progress::Always, cargo.wrapper, &hit());
+        assert_eq!(cargo.end(), "", "a stream that both share counts as the wrapper's");
     }
 
     #[test]
-    fn a_log_is_only_appended_to() {
+    fn a_file_gets_the_line_only_if_cargo_appends_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         for (appends, expected) in [(true, "before\nkache: hit: serde: 3 ms\n"), (false, "before\n")] {
             fs::write(&log, "before\n").unwrap();
             let file = OpenOptions::new().write(true).append(appends).open(&log).unwrap();
             let cargo = Cargo::start(dir.path(), file.into(), "2>/dev/null");
-            tell(Progress::Auto, cargo.wrapper, &hit());
+            print_for_client(Progress::Auto, cargo.wrapper, &hit());
             cargo.end();
             assert_eq!(fs::read_to_string(&log).unwrap(), expected);
         }
@@ -167,15 +168,15 @@ mod tests {
     #[test]
     fn without_a_cargo_nothing_is_written() {
         let own = i32::try_from(std::process::id()).unwrap();
-        // Whoever runs these tests by cargo has one above; its standard error is no business
-        // of a test, so only the way there is looked at.
+        // These tests may run under a cargo, to whose standard error a test must not write. So only the
+        // search for it is tested.
         assert!(cargo_above(own).is_none_or(|pid| pid != own));
         assert_eq!(cargo_above(1), None);
         assert!(cargo_stderr(-1).is_none());
     }
 
     #[test]
-    fn lines_are_wanted_where_people_read_logs() {
+    fn lines_are_printed_in_ci_or_where_the_setting_says_so() {
         for (progress, ci, expected) in [
             (Progress::Auto, None, false),
             (Progress::Auto, Some(""), false),
@@ -184,7 +185,7 @@ mod tests {
             (Progress::Never, Some("true"), false),
             (Progress::Always, None, true),
         ] {
-            assert_eq!(wanted(progress, ci.map(OsStr::new)), expected);
+            assert_eq!(is_wanted(progress, ci.map(OsStr::new)), expected);
         }
     }
 }

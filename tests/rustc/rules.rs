@@ -133,7 +133,7 @@ fn rst_07_lines_of_progress_are_cargos_and_are_never_repeated() {
     fs::remove_dir_all(tree.join("target")).unwrap();
     let passed = home.cargo(&tree, &["build"]).env("KACHE_PROGRESS", "always");
     let said = passed.env("KACHE_BYPASS_CRATES", "app").ok().stderr;
-    assert!(said.contains("kache: passed by: app 0.1.0: excluded, "), "{said}");
+    assert!(said.contains("kache: passed on: app 0.1.0: excluded, "), "{said}");
     for (progress, ci, expected) in [("auto", "true", true), ("auto", "", false), ("never", "true", false)] {
         fs::remove_dir_all(tree.join("target")).unwrap();
         let built = build(progress, ci);
