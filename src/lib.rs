@@ -1,4 +1,8 @@
 //! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
+//!
+//! A compiler call passes through `invocation` (parse), `inputs`, `action` (the key), `lookup`, and
+//! then either `restore` or `compile` and `publish`. `pipeline` runs these stages, `daemon` runs the
+//! pipeline for many clients, and `cli` is the command line. `ARCHITECTURE.md` has the map.
 
 pub mod action;
 pub mod cargo;

@@ -20,7 +20,7 @@ fn screen(args: &[&str], variables: &[(&str, &str)]) -> String {
         .current_dir(home.path())
         .output()
         .unwrap();
-    let key = kache_client::Place::new(&home.path().join(".cache/kache"), None);
+    let key = kache_client::DaemonAddress::new(&home.path().join(".cache/kache"), None);
     let key = key.dir().file_name().unwrap().to_string_lossy().into_owned();
     let text = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes)

@@ -1,8 +1,8 @@
-//! What `kache` was called for: to stand before a compiler, or to do something itself.
+//! The entry point of `kache`: decides by argv whether this is a compiler call or a command.
 //!
-//! Deciding is pure and takes microseconds. A compiler that the daemon knows is wrapped; any
-//! other one replaces this process, with its arguments, environment, terminal and exit code.
-//! Everything else is the engine's.
+//! The decision is pure and takes microseconds. A compiler that the daemon supports is wrapped.
+//! Any other compiler replaces this process, and so does the engine for every other command line;
+//! both keep the arguments, the environment and the terminal.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -15,31 +15,33 @@ use crate::compile;
 use crate::engine::{EngineError, engine_path};
 use crate::shim;
 
-/// The compilers that are known without a directory in front. No command of ours has any
+/// The compilers that are recognised without a directory in front. No command of kache has one
 /// of these names.
 const COMPILERS: &[&str] = &["rustc", "clippy-driver", "cc", "c++", "gcc", "g++", "clang", "clang++"];
 
 /// What a shell returns for a program that cannot be executed.
 const EXIT_CANNOT_EXECUTE: u8 = 126;
 
-/// Any other failure.
+/// The exit code of every other failure.
 const EXIT_FAILURE: u8 = 1;
 
-/// What a call is.
+/// The program that a command line is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call<'a> {
+enum Dispatch<'a> {
     /// A compiler with its arguments.
     Compiler(&'a OsStr, &'a [OsString]),
-    /// A command of our own.
+    /// The engine, with the whole command line.
     Engine(&'a [OsString]),
 }
 
-/// What these arguments (without our own name) are. Cargo gives the compiler as it would
-/// call it: by a bare name, or by a path, and our commands hold no slash.
-pub fn recognise(args: &[OsString]) -> Call<'_> {
+/// Tells a compiler call from a command of kache; `args` do not include this program's name.
+///
+/// Cargo passes the compiler as it would call it, by a bare name or by a path, and no command of
+/// kache has a slash in its name.
+fn dispatch(args: &[OsString]) -> Dispatch<'_> {
     match args.split_first() {
-        Some((first, rest)) if is_program(first) => Call::Compiler(first, rest),
-        _ => Call::Engine(args),
+        Some((first, rest)) if is_program(first) => Dispatch::Compiler(first, rest),
+        _ => Dispatch::Engine(args),
     }
 }
 
@@ -47,38 +49,39 @@ fn is_program(first: &OsStr) -> bool {
     first.as_bytes().contains(&b'/') || COMPILERS.iter().any(|name| first == Path::new(name))
 }
 
-/// The whole of `kache`. It only returns when a compiler has ended, or something could not be
-/// executed.
+/// Runs `kache`. It returns only when a compiler has ended or a program could not be executed.
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let own_name = words.next();
     let args: Vec<OsString> = words.collect();
-    if let Some(program) = shim::meant(own_name.as_deref(), |name| compile::is_for_the_daemon(name, &[])) {
+    let is_supported = |name: &OsStr| compile::is_supported(name, &[]);
+    if let Some(program) = shim::wrapped_compiler(own_name.as_deref(), is_supported) {
         return compile::wrap(&program, &args);
     }
-    match recognise(&args) {
-        Call::Compiler(program, args) if compile::is_for_the_daemon(program, args) => {
+    match dispatch(&args) {
+        Dispatch::Compiler(program, args) if compile::is_supported(program, args) => {
             compile::wrap(program, args)
         }
-        Call::Compiler(program, args) => {
+        Dispatch::Compiler(program, args) => {
             let source = Command::new(program).args(args).exec();
             cannot_execute(program, &source)
         }
-        Call::Engine(args) => {
-            let error = run_engine(args);
-            complain(&error.to_string());
+        Dispatch::Engine(args) => {
+            let error = exec_engine(args);
+            print_error(&error.to_string());
             ExitCode::from(EXIT_FAILURE)
         }
     }
 }
 
-/// What a compiler's caller hears when there is no such compiler.
+/// Prints that a compiler could not be executed, and returns the exit code for it.
 pub(crate) fn cannot_execute(program: &OsStr, source: &io::Error) -> ExitCode {
-    complain(&format!("failed to execute `{}`: {source}", program.display()));
+    print_error(&format!("failed to execute `{}`: {source}", program.display()));
     ExitCode::from(EXIT_CANNOT_EXECUTE)
 }
 
-fn run_engine(args: &[OsString]) -> EngineError {
+/// Replaces this process with the engine; returns only if that fails.
+fn exec_engine(args: &[OsString]) -> EngineError {
     match engine_path() {
         Ok(path) => {
             let source = Command::new(&path).args(args).exec();
@@ -88,8 +91,8 @@ fn run_engine(args: &[OsString]) -> EngineError {
     }
 }
 
-/// A closed standard error is no reason to panic.
-fn complain(message: &str) {
+/// Prints to standard error. Unlike `eprintln!` it does not panic where that is closed.
+fn print_error(message: &str) {
     let _ = writeln!(io::stderr(), "kache: {message}");
 }
 
@@ -99,7 +102,7 @@ mod tests {
 
     fn is_compiler(args: &[&str]) -> bool {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        matches!(recognise(&args), Call::Compiler(..))
+        matches!(dispatch(&args), Dispatch::Compiler(..))
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! Finding the engine: it lies beside the client, under one name, and nowhere else.
+//! Finds the engine `kached`, which is installed in the client's directory.
 //!
-//! `PATH` is not searched. A `kached` from somewhere else would be of another version at
-//! best.
+//! `PATH` is not searched: a `kached` from another directory is probably of another version.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,25 +10,26 @@ use thiserror::Error;
 /// The engine's file name.
 const ENGINE: &str = "kached";
 
-/// Why there is no engine.
+/// The reason why the engine cannot be executed.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// We do not know where we are ourselves.
-    #[error("failed to find out where this program lies: {0}")]
-    Nowhere(#[source] io::Error),
-    /// It could not be executed.
+    /// The system does not say where this program lies.
+    #[error("failed to find the path of this program: {0}")]
+    OwnPath(#[source] io::Error),
+    /// The engine is missing, or the system does not execute it.
     #[error("failed to execute `{}`: {source}\nhint: `kache` and `kached` are installed side by side; install kache again", path.display())]
     Exec {
-        /// Where it should be.
+        /// The path where the engine should be.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Where the engine is: beside this program, after links are followed.
+/// Returns the path of the engine, in the directory of this program's real file. The file need
+/// not exist.
 pub fn engine_path() -> Result<PathBuf, EngineError> {
-    let own = std::env::current_exe().map_err(EngineError::Nowhere)?;
+    let own = std::env::current_exe().map_err(EngineError::OwnPath)?;
     let own = own.canonicalize().unwrap_or(own);
     Ok(own.with_file_name(ENGINE))
 }

@@ -1,7 +1,6 @@
-//! Being called by a compiler's name: a link called `rustc` that leads here.
+//! Calls by way of a link to this program that has a compiler's name, such as `rustc`.
 //!
-//! The compiler that is meant is the next one of that name on `PATH`; a link that leads to
-//! this program again is passed over, whatever directory it lies in.
+//! The wrapped compiler is the first program of that name on `PATH` that is not this program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,8 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::variables;
 
-/// The program that is meant, if this one was called by a compiler's name.
-pub(crate) fn meant(own_name: Option<&OsStr>, is_compiler: impl Fn(&OsStr) -> bool) -> Option<OsString> {
+/// Returns the compiler to run, if this program was called by a compiler's name. Where `PATH` has
+/// no such program, that is the bare name, and executing it fails with the system's error.
+pub(crate) fn wrapped_compiler(
+    own_name: Option<&OsStr>,
+    is_compiler: impl Fn(&OsStr) -> bool,
+) -> Option<OsString> {
     let name = Path::new(own_name?).file_name()?;
     if !is_compiler(name) {
         return None;

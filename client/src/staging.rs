@@ -1,10 +1,11 @@
-//! The staging directory of a call: what the daemon lays down for it passes through there.
+//! The staging directory of a call, through which the daemon restores all outputs of the call.
 //!
-//! The client makes it beside the outputs before it asks. Every change that the daemon makes in a
-//! checkout names a path in it, so once the client has taken the directory away the daemon changes
-//! nothing more, at whatever moment it was stopped and however much later it goes on. A client that
-//! goes on alone takes the directory away first, then removes what was laid down in part, and runs
-//! the compiler after that.
+//! The client creates it beside the outputs before it sends the request. Every change that the
+//! daemon makes in a checkout is a system call that names a path in this directory. So once the
+//! client has moved the directory away, the daemon changes nothing more, at whichever moment it was
+//! stopped and however much later it continues (RST-05). A client that continues without the daemon
+//! first moves the directory away, then removes the outputs that were restored, and only then runs
+//! the compiler.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
@@ -13,30 +14,30 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The list of outputs: before a result's first output gets its place, all of them are added to it. A
-/// byte of zero ends each path.
+/// The file name of the list of outputs. Before the first output of a result is moved to its path,
+/// the paths of all of them are appended to the list, each ended by a zero byte.
 pub const OUTPUTS: &str = "outputs";
 
-/// Where cargo keeps its records of units, a directory each.
+/// The directory in which cargo keeps its records of units, a directory each.
 const RECORDS: &str = ".fingerprint";
 
-/// How often removing a directory is tried into which somebody may still be writing.
+/// The number of attempts to remove a directory while the daemon may still be writing to it.
 const REMOVALS_MAX: usize = 5;
 
-/// A directory that was made for one call.
+/// A staging directory, created for one call.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
 }
 
 impl Staging {
-    /// Beside the outputs of a compiler call; none where the call names no place for outputs, or
-    /// where nothing can be made there.
+    /// Creates the staging directory beside the outputs of a compiler call. Returns `None` where the
+    /// call names no output directory, or where no directory can be created there.
     pub(crate) fn of_call(args: &[OsString], cwd: &Path) -> Option<Staging> {
         Staging::in_directory(&cwd.join(output_directory(args)?))
     }
 
-    /// In this directory, which is there; `None` where nothing can be made in it.
+    /// Creates a staging directory in `directory`, which must exist; `None` where that fails.
     pub fn in_directory(directory: &Path) -> Option<Staging> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!(".kache-{}-{:x}", std::process::id(), since.as_nanos());
@@ -45,12 +46,12 @@ impl Staging {
         Some(Staging { path })
     }
 
-    /// The path of the directory.
+    /// Returns the path of the directory, which the client sends to the daemon.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What was laid down stays.
+    /// Removes the directory; the restored outputs stay.
     pub fn keep(self) {
         let _ = fs::remove_file(self.path.join(OUTPUTS));
         if fs::remove_dir(&self.path).is_err() {
@@ -58,31 +59,33 @@ impl Staging {
         }
     }
 
-    /// Nothing is laid down from now on, and what was laid down goes.
+    /// Removes the directory and all outputs that were restored through it. From the moment of the
+    /// rename below, the daemon can restore nothing more.
     pub fn revoke(self) {
-        // An empty one was not used. Removing it is as final as renaming it.
+        // An empty directory was not used. Removing it is as final as renaming it.
         if fs::remove_dir(&self.path).is_ok() {
             return;
         }
-        let mut aside = self.path.clone().into_os_string();
-        aside.push("-revoked");
-        let aside = PathBuf::from(aside);
-        if fs::rename(&self.path, &aside).is_err() {
+        let mut revoked = self.path.clone().into_os_string();
+        revoked.push("-revoked");
+        let revoked = PathBuf::from(revoked);
+        if fs::rename(&self.path, &revoked).is_err() {
             return;
         }
-        // The list is read first, and the directory goes before the outputs do. A rename out of it that
-        // the daemon began before it was moved may still be under way in the kernel: either it ends
-        // before the directory is removed, and its output goes below, or it finds nothing to rename.
-        let outputs = listed_outputs(&aside);
-        remove(&aside);
+        // The list is read first, and the directory is removed before the outputs. A rename out of the
+        // directory, which the daemon began before it was moved, may still be under way in the kernel.
+        // Either that rename ends before the directory is removed, and its output is removed below, or
+        // it fails because its source is gone.
+        let outputs = listed_outputs(&revoked);
+        remove(&revoked);
         for output in outputs {
             remove_output(&output);
         }
     }
 }
 
-/// Removes a directory with all that is in it. Somebody who has just opened a file there may still
-/// give it a name.
+/// Removes a directory with its content. It tries again a few times, because the daemon may be just
+/// creating a file there.
 fn remove(path: &Path) {
     for _ in 0..REMOVALS_MAX {
         if fs::remove_dir_all(path).is_ok() || fs::symlink_metadata(path).is_err() {
@@ -93,20 +96,21 @@ fn remove(path: &Path) {
 
 fn remove_output(path: &Path) {
     let is_record = path.parent().and_then(Path::file_name).is_some_and(|name| name == RECORDS);
-    // Any other directory is none of ours, whatever its name.
+    // The daemon restores no other directories, so a listed path that is one belongs to the user.
     let _ = if is_record { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
-/// The outputs that are listed, the last ones first: cargo's record of a unit is listed after the
-/// unit's files, and has to go before them.
+/// Returns the listed outputs, the last one first. Cargo's record of a unit is listed after the
+/// unit's files and has to be removed before them, so that cargo never finds it without the files.
 fn listed_outputs(dir: &Path) -> Vec<PathBuf> {
     let text = fs::read(dir.join(OUTPUTS)).unwrap_or_default();
-    // What no byte of zero ends was not written to its end.
+    // A path without a zero byte at its end was not completely written, so its output was not moved.
     let whole = text.split_inclusive(|byte| *byte == 0).filter_map(|path| path.strip_suffix(b"\0"));
     whole.map(|path| PathBuf::from(OsString::from_vec(path.to_vec()))).rev().collect()
 }
 
-/// Where the outputs of a compiler call lie.
+/// Returns the directory of a compiler call's outputs, as far as the arguments tell it; relative to
+/// the call's directory. `None` where the call probably has no outputs.
 fn output_directory(args: &[OsString]) -> Option<PathBuf> {
     let mut directory = None;
     let mut file = None;
@@ -132,7 +136,7 @@ fn output_directory(args: &[OsString]) -> Option<PathBuf> {
     directory.or_else(of_file).or_else(|| has_source.then(PathBuf::new))
 }
 
-/// An argument, or the arguments that a file holds, one a line.
+/// Returns the argument, or for `@path` the arguments in that file, one a line.
 fn expanded(arg: &OsStr) -> Vec<OsString> {
     let Some(path) = arg.as_bytes().strip_prefix(b"@") else { return vec![arg.to_owned()] };
     let text = fs::read(OsStr::from_bytes(path)).unwrap_or_default();
@@ -144,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_lies_where_the_outputs_do() {
+    fn a_staging_directory_is_created_beside_the_outputs() {
         for (args, expected) in [
             (&["--out-dir", "a/b", "x.rs"][..], Some("a/b")),
             (&["--out-dir=a", "-o", "c/x"], Some("a")),
@@ -166,48 +170,48 @@ mod tests {
         assert_eq!(output_directory(&[named]), Some(PathBuf::from("from/file")));
     }
 
-    fn staging_is_left(dir: &Path) -> bool {
+    fn has_staging(dir: &Path) -> bool {
         let mut entries = fs::read_dir(dir).unwrap().flatten();
         entries.any(|entry| entry.file_name().as_bytes().starts_with(b".kache"))
     }
 
     #[test]
-    fn rst_05_what_was_laid_down_in_part_goes_when_it_is_revoked() {
+    fn rst_05_restored_outputs_are_removed_when_staging_is_revoked() {
         let dir = tempfile::tempdir().unwrap();
         let staging = Staging::in_directory(dir.path()).unwrap();
-        let [laid, other, cut] = ["laid", "other", "cu"].map(|name| dir.path().join(name));
-        for path in [&laid, &other, &cut] {
+        let [restored, other, cut] = ["restored", "other", "cu"].map(|name| dir.path().join(name));
+        for path in [&restored, &other, &cut] {
             fs::write(path, "").unwrap();
         }
-        let [record, theirs] = [".fingerprint/x", "theirs"].map(|name| dir.path().join(name));
-        for path in [&record, &theirs] {
+        let [record, users] = [".fingerprint/x", "users"].map(|name| dir.path().join(name));
+        for path in [&record, &users] {
             fs::create_dir_all(path).unwrap();
         }
         let listed =
-            [&laid, &dir.path().join("absent"), &record, &theirs].map(|path| path.display().to_string());
+            [&restored, &dir.path().join("absent"), &record, &users].map(|path| path.display().to_string());
         let list = format!("{}\0{}", listed.join("\0"), cut.display());
         fs::write(staging.path().join("outputs"), list).unwrap();
         fs::write(staging.path().join("draft"), "").unwrap();
         staging.revoke();
-        assert!(!laid.exists() && other.exists() && cut.exists());
-        assert!(!record.exists() && theirs.exists(), "a directory of somebody else's stays");
-        assert!(!staging_is_left(dir.path()));
+        assert!(!restored.exists() && other.exists() && cut.exists());
+        assert!(!record.exists() && users.exists(), "the user's directory stays");
+        assert!(!has_staging(dir.path()));
     }
 
     #[test]
-    fn what_was_laid_down_stays_when_it_is_kept() {
+    fn restored_outputs_stay_when_staging_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         for draft in [None, Some("draft")] {
             let staging = Staging::in_directory(dir.path()).unwrap();
-            let laid = dir.path().join("laid");
-            fs::write(&laid, "").unwrap();
-            fs::write(staging.path().join("outputs"), format!("{}\0", laid.display())).unwrap();
+            let restored = dir.path().join("restored");
+            fs::write(&restored, "").unwrap();
+            fs::write(staging.path().join("outputs"), format!("{}\0", restored.display())).unwrap();
             if let Some(draft) = draft {
                 fs::write(staging.path().join(draft), "").unwrap();
             }
             staging.keep();
-            assert!(laid.exists());
-            assert!(!staging_is_left(dir.path()));
+            assert!(restored.exists());
+            assert!(!has_staging(dir.path()));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Making sure that a daemon runs: whoever needs one starts it.
+//! Makes sure that a daemon runs, and starts one if need be.
 //!
-//! Two locks make it race-free (DMN-04). `start.lock` is held by the one starter at work, so
-//! that fifty callers start one process and not fifty. `daemon.lock` is held by the daemon
-//! itself for as long as it lives, so that there is never a second one, whoever starts it
-//! and however the first one died.
+//! Two locks exclude races (DMN-04). `start.lock` is held by the process that starts a daemon, so
+//! that fifty callers start one process and not fifty. `daemon.lock` is held by the daemon itself for
+//! as long as it lives, so that there is never a second one, however it is started and however the
+//! first one died.
 //!
-//! Nobody is killed here (DMN-05): a daemon that hangs is named, and left alone.
+//! No process is killed here (DMN-05): the error names a daemon that hangs.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -16,84 +16,86 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::address::DaemonAddress;
+use crate::connection::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 use crate::control::{reply, request};
 use crate::os::{Lock, LockError};
-use crate::place::Place;
-use crate::session::{ConnectError, HELLO_WAIT_MAX, Intent, Session};
 use crate::version::{VERSION, is_older};
 
-/// How long a command waits for a daemon to be there: for an older one to finish what it is
-/// doing, and for the new one to answer.
+/// The time that a command waits until a daemon runs: for an older daemon to finish its requests,
+/// and for the new one to answer.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(45);
 
-/// How long to wait before a daemon that lives and does not greet yet is greeted again.
-const GREET_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// The pause before another attempt to connect to a daemon that lives and does not listen.
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// How much of a failing daemon's last words is read.
-const LAST_WORDS_BYTES_MAX: usize = 64 * 1024;
+/// The limit on what is read of a failing daemon's error.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
-/// What the daemon says to its starter once it answers.
+/// The line that the daemon writes to its starter once it listens.
 pub const READY: &str = "ready";
 
-/// How a daemon is started for a place.
+/// The settings for starting a daemon.
 #[derive(Clone, Debug)]
 pub struct Starter {
-    /// Whose daemon.
-    pub place: Place,
-    /// The engine's program.
+    /// The address at which the daemon will listen.
+    pub address: DaemonAddress,
+    /// The path of the engine.
     pub engine: PathBuf,
-    /// What follows the program's name; it must make the engine detach itself.
+    /// The engine's arguments, which must make it detach itself.
     pub args: Vec<OsString>,
-    /// The whole environment it gets: documented `KACHE_*` variables and nothing else.
+    /// The whole environment of the daemon: documented `KACHE_*` variables and nothing else.
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// How it came that a daemon runs.
+/// The way in which a running daemon was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// It ran before.
+    /// The daemon ran before.
     AlreadyRunning,
-    /// It was started now.
+    /// No daemon ran, and one was started.
     New,
-    /// It was started in the place of an older one.
+    /// A daemon was started after an older one had left.
     Replaced,
 }
 
-/// Why no daemon runs.
+/// The reason why no usable daemon runs.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// There is one, and it cannot be used.
+    /// The daemon that runs cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The program cannot be started.
+    /// The engine cannot be executed.
     #[error("failed to start `{}`: {source}", path.display())]
     Spawn {
-        /// Which program.
+        /// The path of the engine.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It started and gave up. These are its words.
+    /// The daemon ended before it listened. This is its own error message.
     #[error("{0}")]
     GaveUp(String),
-    /// The daemon before it is still finishing.
-    #[error("the daemon before it{0} is still finishing what it was doing; try again in a moment")]
+    /// The previous daemon has not ended before the deadline. The text is its process id in
+    /// brackets, or empty.
+    #[error("the previous daemon{0} is still finishing its requests; try again in a moment")]
     StillLeaving(String),
-    /// It started and did not answer in time.
+    /// The daemon was started and did not answer in time.
     #[error("the daemon did not answer within {} s; its log may say why: `kache daemon log`", START_WAIT_MAX.as_secs())]
     Slow,
-    /// A lock cannot be taken.
+    /// One of the two locks cannot be taken.
     #[error(transparent)]
     Lock(LockError),
 }
 
 impl Starter {
-    /// A session with a daemon that runs, started now if need be.
-    pub fn ensure(&self, deadline: Instant) -> Result<(Session, Started), StartError> {
-        self.place.prepare().map_err(ConnectError::Dir)?;
-        let was_replaced = match self.greet(deadline) {
-            Ok(session) => match self.ask_older_to_leave(session, deadline)? {
-                Some(session) => return Ok((session, Started::AlreadyRunning)),
+    /// Returns a connection to a running daemon, and starts the daemon or replaces an older one if
+    /// need be. Blocks until the deadline at most.
+    pub fn ensure(&self, deadline: Instant) -> Result<(DaemonConnection, Started), StartError> {
+        self.address.prepare().map_err(ConnectError::Dir)?;
+        let was_replaced = match self.connect(deadline) {
+            Ok(connection) => match self.stop_older(connection, deadline)? {
+                Some(connection) => return Ok((connection, Started::AlreadyRunning)),
                 None => true,
             },
             Err(ConnectError::NotRunning) => false,
@@ -103,35 +105,43 @@ impl Starter {
         self.start(was_replaced, deadline)
     }
 
-    /// One starter at a time; the others find its daemon when their turn comes.
-    fn start(&self, was_replaced: bool, deadline: Instant) -> Result<(Session, Started), StartError> {
-        let _turn = Lock::take_by(&self.place.start_lock(), deadline).map_err(|error| match error {
+    /// Takes `start.lock` and starts the daemon. A process that had to wait for the lock finds the
+    /// daemon that its holder has started.
+    fn start(
+        &self,
+        was_replaced: bool,
+        deadline: Instant,
+    ) -> Result<(DaemonConnection, Started), StartError> {
+        let _lock = Lock::take_by(&self.address.start_lock(), deadline).map_err(|error| match error {
             LockError::Held { .. } => StartError::Slow,
             other => StartError::Lock(other),
         })?;
         let mut started = Started::AlreadyRunning;
+        // It ends by the deadline, which `connect` and `no_daemon_lives` check.
         loop {
-            match self.greet(deadline) {
-                Ok(session) if !is_older(session.daemon_version(), VERSION) => return Ok((session, started)),
+            match self.connect(deadline) {
+                Ok(connection) if !is_older(connection.daemon_version(), VERSION) => {
+                    return Ok((connection, started));
+                }
                 Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
                 Err(other) => return Err(other.into()),
             }
-            if self.is_free(deadline)? {
+            if self.no_daemon_lives(deadline)? {
                 self.spawn(deadline)?;
                 started = if was_replaced { Started::Replaced } else { Started::New };
             }
         }
     }
 
-    /// Whether no daemon lives, so that one may be started. One that lives and does not greet
-    /// is either leaving or about to listen; it is given a moment.
-    fn is_free(&self, deadline: Instant) -> Result<bool, StartError> {
-        match Lock::take(&self.place.daemon_lock()) {
-            // Let go at once: the one that is started takes it.
-            Ok(_free) if Instant::now() < deadline => Ok(true),
+    /// Returns whether no daemon lives, so that one may be started. A daemon that lives and does not
+    /// greet is either leaving or about to listen, so this sleeps for a moment and returns `false`.
+    fn no_daemon_lives(&self, deadline: Instant) -> Result<bool, StartError> {
+        match Lock::take(&self.address.daemon_lock()) {
+            // The lock is released again at once, so that the daemon can take it.
+            Ok(_released) if Instant::now() < deadline => Ok(true),
             Ok(_) => Err(StartError::Slow),
             Err(LockError::Held { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(GREET_AGAIN_AFTER);
+                std::thread::sleep(CONNECT_AGAIN_AFTER);
                 Ok(false)
             }
             Err(LockError::Held { path }) => {
@@ -142,30 +152,31 @@ impl Starter {
         }
     }
 
-    fn greet(&self, deadline: Instant) -> Result<Session, ConnectError> {
-        Session::open(&self.place, Intent::Use, deadline.min(Instant::now() + HELLO_WAIT_MAX))
+    fn connect(&self, deadline: Instant) -> Result<DaemonConnection, ConnectError> {
+        DaemonConnection::open(&self.address, Intent::Use, deadline.min(Instant::now() + HELLO_WAIT_MAX))
     }
 
-    /// The session back, or `None` if the daemon is older than this and now leaving.
-    fn ask_older_to_leave(
+    /// Makes the daemon leave if it is older than this program, and returns `None` then; otherwise
+    /// returns the connection.
+    fn stop_older(
         &self,
-        mut session: Session,
+        mut connection: DaemonConnection,
         deadline: Instant,
-    ) -> Result<Option<Session>, StartError> {
-        if !is_older(session.daemon_version(), VERSION) {
-            return Ok(Some(session));
+    ) -> Result<Option<DaemonConnection>, StartError> {
+        if !is_older(connection.daemon_version(), VERSION) {
+            return Ok(Some(connection));
         }
         let stop = request::Stop { if_older_than: VERSION.to_owned() };
         let deadline = deadline.min(Instant::now() + HELLO_WAIT_MAX);
-        match session.ask(request::Kind::Stop(stop), deadline) {
+        match connection.request(request::Kind::Stop(stop), deadline) {
             Ok(reply::Kind::Stopping(_)) | Err(crate::control::StreamError::Closed) => Ok(None),
-            Ok(_) => Ok(Some(session)),
+            Ok(_) => Ok(Some(connection)),
             Err(error) => Err(ConnectError::Garbled(error).into()),
         }
     }
 
-    /// Starts the program and listens to it until it answers or gives up. It holds nothing
-    /// of ours but that one pipe, and lets go of that too.
+    /// Starts the engine and reads its standard error until it listens or gives up. That pipe is the
+    /// only thing that the daemon shares with this process, and the daemon closes it, too.
     fn spawn(&self, deadline: Instant) -> Result<(), StartError> {
         let failed = |source| StartError::Spawn { path: self.engine.clone(), source };
         let mut child = Command::new(&self.engine)
@@ -179,38 +190,37 @@ impl Starter {
             .spawn()
             .map_err(failed)?;
         let pipe = child.stderr.take().expect("it was asked to be piped");
-        let words = listen(pipe, deadline).map_err(failed)?;
-        // The child forks and leaves at once; only a broken one is still there, and it is
-        // left to whoever inherits it.
+        let written = read_until_closed(pipe, deadline).map_err(failed)?;
+        // The child forks and exits at once. A broken one that still runs is not waited for.
         let _ = child.try_wait();
-        match words {
-            Some(words) if words.lines().any(|line| line == READY) => Ok(()),
-            Some(words) if words.trim().is_empty() => {
-                Err(StartError::GaveUp("the daemon ended without a word".into()))
+        match written {
+            Some(text) if text.lines().any(|line| line == READY) => Ok(()),
+            Some(text) if text.trim().is_empty() => {
+                Err(StartError::GaveUp("the daemon ended and printed no error".into()))
             }
-            Some(words) => Err(StartError::GaveUp(words.trim().to_owned())),
+            Some(text) => Err(StartError::GaveUp(text.trim().to_owned())),
             None => Err(StartError::Slow),
         }
     }
 }
 
-/// Everything the daemon says until it lets go of the pipe; `None` if the deadline passes
-/// first.
-fn listen(mut pipe: ChildStderr, deadline: Instant) -> io::Result<Option<String>> {
-    let mut words = Vec::new();
+/// Reads what the daemon writes until it closes the pipe; `None` if the deadline passes first.
+fn read_until_closed(mut pipe: ChildStderr, deadline: Instant) -> io::Result<Option<String>> {
+    let mut text = Vec::new();
     let mut chunk = [0; 4096];
-    while words.len() < LAST_WORDS_BYTES_MAX {
+    while text.len() < ERROR_BYTES_MAX {
         if !wait_readable(&pipe, deadline)? {
             return Ok(None);
         }
         match pipe.read(&mut chunk)? {
             0 => break,
-            len => words.extend_from_slice(&chunk[..len]),
+            len => text.extend_from_slice(&chunk[..len]),
         }
     }
-    Ok(Some(String::from_utf8_lossy(&words).into_owned()))
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
+/// Waits until the pipe can be read or is closed; returns `false` if the deadline passes first.
 fn wait_readable(pipe: &ChildStderr, deadline: Instant) -> io::Result<bool> {
     use std::os::fd::AsRawFd as _;
     loop {
@@ -220,7 +230,7 @@ fn wait_readable(pipe: &ChildStderr, deadline: Instant) -> io::Result<bool> {
         }
         let mut poll = libc::pollfd { fd: pipe.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let left_ms = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1);
-        // SAFETY: `poll` is one entry and lives through the call.
+        // SAFETY: `poll` is one entry and outlives the call.
         match unsafe { libc::poll(&raw mut poll, 1, left_ms) } {
             0 => {}
             1.. => return Ok(true),

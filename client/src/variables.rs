@@ -1,48 +1,48 @@
-//! The environment variables that the client itself obeys.
+//! The environment variables that the client itself reads.
 //!
-//! They are documented in the engine's `config/env_vars.rs`, with all others; a test there
-//! compares the two lists. Everything else in the environment is the daemon's to judge.
+//! They are documented with all others in the engine's `config/env_vars.rs`; a test there compares
+//! the two lists. The rest of the environment is sent to the daemon, which decides what it means.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// Switches kache off for a call.
 pub const DISABLED: &str = "KACHE_DISABLED";
-/// Whether a daemon is used: `auto` or `never`.
+/// Says whether a daemon is used: `auto` or `never`.
 pub const DAEMON: &str = "KACHE_DAEMON";
-/// Where the store lies.
+/// Names the cache directory, which holds the store.
 pub const CACHE_DIR: &str = "KACHE_CACHE_DIR";
-/// Where the sockets lie.
+/// Names the directory above the daemon's sockets.
 pub const SOCKET_DIR: &str = "KACHE_SOCKET_DIR";
-/// The user's configuration file.
+/// Names the user's configuration file.
 pub const CONFIG: &str = "KACHE_CONFIG";
-/// The home directory.
+/// Names the home directory.
 pub const HOME: &str = "HOME";
-/// Where caches lie.
+/// Names the directory of all programs' caches.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
-/// Where configuration files lie.
+/// Names the directory of all programs' configuration files.
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
-/// Where programs are looked for by name.
+/// Lists the directories in which programs are looked up by name.
 pub const PATH: &str = "PATH";
 
-/// All of them.
+/// All variables that [`get`] may read.
 pub const ALL: &[&str] =
     &[DISABLED, DAEMON, CACHE_DIR, SOCKET_DIR, CONFIG, HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, PATH];
 
-/// A variable of this process; one that is empty counts as not set.
+/// Returns a variable of this process; `None` if it is not set or empty.
 #[expect(clippy::disallowed_methods, reason = "this is the client's one place that reads them")]
 pub(crate) fn get(name: &'static str) -> Option<OsString> {
     debug_assert!(ALL.contains(&name), "a variable that is not listed");
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The whole environment, for the request.
+/// Returns the whole environment, which is sent to the daemon.
 #[expect(clippy::disallowed_methods, reason = "this is the client's one place that reads them")]
 pub(crate) fn all() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 
-/// Whether a switch is on: set to anything but the usual words for no.
+/// Returns whether a switch is on: set to anything but the usual words for "no".
 pub(crate) fn is_on(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| {
         let word = value.as_bytes().to_ascii_lowercase();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn switches_are_read_as_people_mean_them() {
+    fn a_switch_is_on_unless_its_value_is_a_word_for_no() {
         for (value, expected) in
             [("1", true), ("true", true), ("yes", true), ("0", false), ("FALSE", false), ("off", false)]
         {

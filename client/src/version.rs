@@ -1,8 +1,7 @@
-//! Which version this is, and which of two is older.
+//! The version of this program, and the order of versions.
 //!
-//! Pure. The rule of the house: the newer one wins. A newer client makes an older daemon
-//! leave; an older client takes what a newer daemon says if they speak the same protocol,
-//! and goes without it if not.
+//! Pure. The newer program wins: a newer client makes an older daemon leave, and an older client
+//! uses a newer daemon if both speak the same protocol, and no daemon if they do not.
 
 /// The number of the control protocol. Raise it with every change that an older reader would
 /// misread; adding an optional field is not one.
@@ -11,13 +10,14 @@ pub const PROTOCOL: u32 = 2;
 /// The version of both programs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Whether `left` is older than `right`. What is no version is older than any that is, so
-/// that a garbled one is replaced and not obeyed.
+/// Returns whether `left` is older than `right`. A text that is no version is older than every
+/// version, so that a daemon with a garbled one is replaced.
 pub fn is_older(left: &str, right: &str) -> bool {
     parse(left) < parse(right)
 }
 
-/// `1.2.3`, `1.2.3-beta`: the numbers, then whether it is a release.
+/// Parses `1.2.3` or `1.2.3-beta` into its numbers and whether it is a release; `None` for
+/// everything else.
 fn parse(version: &str) -> Option<([u64; 3], bool)> {
     let (version, _build) = version.split_once('+').unwrap_or((version, ""));
     let (numbers, is_release) = match version.split_once('-') {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_a_version() {
+    fn this_programs_version_is_a_version() {
         assert!(is_older("0.0.0", VERSION));
     }
 }

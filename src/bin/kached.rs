@@ -1,4 +1,4 @@
-//! A door.
+//! The program `kached`; see `kache::cli`.
 
 fn main() -> std::process::ExitCode {
     kache::cli::main()

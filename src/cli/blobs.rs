@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use kache_cas::{DigestFunction, Hash, Store, StoreSettings};
 use kache_client::control::{Fetch, Fetched, reply, request};
-use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session};
+use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 
 use super::failure::Failure;
 use crate::config::Settings;
@@ -18,7 +18,7 @@ use crate::explain::{Blobs, Origins};
 /// A way to a store's bytes.
 pub(super) enum Source {
     /// The daemon that runs.
-    Daemon(Box<RefCell<Session>>),
+    Daemon(Box<RefCell<DaemonConnection>>),
     /// The store, opened for as long as this lives; no daemon can have it meanwhile.
     Store(Box<Store>),
     /// There is no store.
@@ -28,8 +28,8 @@ pub(super) enum Source {
 impl Source {
     /// The daemon's, where one runs.
     pub(super) fn of_daemon(settings: &Settings) -> Result<Option<Source>, Failure> {
-        match Session::open(&settings.place, Intent::Look, soon()) {
-            Ok(session) => Ok(Some(Source::Daemon(Box::new(RefCell::new(session))))),
+        match DaemonConnection::open(&settings.address, Intent::Look, soon()) {
+            Ok(connection) => Ok(Some(Source::Daemon(Box::new(RefCell::new(connection))))),
             Err(ConnectError::NotRunning) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -40,7 +40,7 @@ impl Source {
         if let Some(source) = Source::of_daemon(settings)? {
             return Ok(source);
         }
-        let dir = settings.place.cache_dir();
+        let dir = settings.address.cache_dir();
         if !dir.join("VERSION").exists() {
             return Ok(Source::Nothing);
         }
@@ -60,8 +60,8 @@ impl Source {
     /// Where the results of an action are from.
     pub(super) fn origins(&self, hash: Hash) -> Result<Origins, String> {
         match self {
-            Source::Daemon(session) => {
-                let Fetched { made_here, uploaded, .. } = ask(&mut session.borrow_mut(), hash)?;
+            Source::Daemon(connection) => {
+                let Fetched { made_here, uploaded, .. } = ask(&mut connection.borrow_mut(), hash)?;
                 Ok(Origins { made_here, uploaded })
             }
             Source::Store(store) => engine::origins(store.actions(), hash),
@@ -82,7 +82,7 @@ impl Drop for Source {
 impl Blobs for Source {
     fn get(&self, hash: Hash) -> Result<Option<Bytes>, String> {
         match self {
-            Source::Daemon(session) => Ok(ask(&mut session.borrow_mut(), hash)?.content),
+            Source::Daemon(connection) => Ok(ask(&mut connection.borrow_mut(), hash)?.content),
             Source::Store(store) => engine::fetch(store.blobs(), hash),
             Source::Nothing => Ok(None),
         }
@@ -93,9 +93,9 @@ fn soon() -> Instant {
     Instant::now() + HELLO_WAIT_MAX
 }
 
-fn ask(session: &mut Session, hash: Hash) -> Result<Fetched, String> {
+fn ask(connection: &mut DaemonConnection, hash: Hash) -> Result<Fetched, String> {
     let fetch = Fetch { hash: Bytes::copy_from_slice(&hash.0) };
-    match session.ask(request::Kind::Fetch(fetch), soon()) {
+    match connection.request(request::Kind::Fetch(fetch), soon()) {
         Ok(reply::Kind::Fetched(fetched)) => Ok(fetched),
         Ok(reply::Kind::Failed(failed)) => Err(failed.message),
         Ok(_) => Err("the daemon answered something else".to_owned()),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kache_client::control::{DaemonStatus, StreamError, reply, request};
 use kache_client::os::{self, Lock, LockError};
-use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session, Started, VERSION};
+use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, Started, VERSION};
 
 use super::args::{DaemonArgs, DaemonCommand, LogArgs, RunArgs, StatusArgs};
 use super::config::load_here;
@@ -43,36 +43,36 @@ fn settings() -> Result<Settings, Failure> {
 
 fn status(args: &StatusArgs) -> Outcome {
     let settings = settings()?;
-    let session = Session::open(&settings.place, Intent::Look, soon());
-    let mut session = match session {
+    let connection = DaemonConnection::open(&settings.address, Intent::Look, soon());
+    let mut connection = match connection {
         Err(ConnectError::NotRunning) => {
             let text = if args.json { "{\"running\":false}\n".to_owned() } else { not_running(&settings) };
             return output::data(&text).map(|()| NOT_RUNNING);
         }
         other => other?,
     };
-    let status = ask_status(&mut session)?;
+    let status = ask_status(&mut connection)?;
     output::data(&if args.json { json(&status) } else { text(&status) })?;
     Ok(if troubles(&status).is_empty() { OK } else { TROUBLE })
 }
 
 fn not_running(settings: &Settings) -> String {
-    format!("no daemon is running\n  store      {}\n", settings.place.cache_dir().display())
+    format!("no daemon is running\n  store      {}\n", settings.address.cache_dir().display())
 }
 
-fn ask_status(session: &mut Session) -> Result<DaemonStatus, Failure> {
-    match ask(session, request::Kind::Status(request::Status {}))? {
+fn ask_status(connection: &mut DaemonConnection) -> Result<DaemonStatus, Failure> {
+    match ask(connection, request::Kind::Status(request::Status {}))? {
         reply::Kind::Status(status) => Ok(status),
         _ => Err(ConnectError::Garbled(StreamError::Closed).into()),
     }
 }
 
-fn ask(session: &mut Session, kind: request::Kind) -> Result<reply::Kind, Failure> {
-    match session.ask(kind, soon()) {
+fn ask(connection: &mut DaemonConnection, kind: request::Kind) -> Result<reply::Kind, Failure> {
+    match connection.request(kind, soon()) {
         Ok(reply::Kind::Failed(failed)) => Err(Failure::new(failed.message)),
         Ok(reply) => Ok(reply),
         Err(StreamError::Late) => {
-            Err(ConnectError::Hung { pid: i32::try_from(session.daemon_pid()).ok() }.into())
+            Err(ConnectError::Hung { pid: i32::try_from(connection.daemon_pid()).ok() }.into())
         }
         Err(error) => Err(ConnectError::Garbled(error).into()),
     }
@@ -151,14 +151,14 @@ fn run_here(args: &RunArgs) -> Outcome {
         engine::run(&settings()?, Mode::Foreground).map_err(Failure::new)?;
         return Ok(OK);
     }
-    let mut announcer = os::detach()?;
+    let mut starter = os::detach()?;
     match handed_settings() {
         Ok(settings) => {
-            engine::run(&settings, Mode::Detached(announcer)).map_err(Failure::new)?;
+            engine::run(&settings, Mode::Detached(starter)).map_err(Failure::new)?;
             Ok(OK)
         }
         Err(failure) => {
-            announcer.say(&failure.message);
+            starter.write_line(&failure.message);
             Err(failure)
         }
     }
@@ -170,8 +170,8 @@ fn handed_settings() -> Result<Settings, Failure> {
 }
 
 fn start() -> Outcome {
-    let (mut session, started) = starter::starter(&settings()?)?.ensure(starter::deadline())?;
-    let status = wait_for_store(&mut session)?;
+    let (mut connection, started) = starter::starter(&settings()?)?.ensure(starter::deadline())?;
+    let status = wait_for_store(&mut connection)?;
     let how = match started {
         Started::AlreadyRunning => "was running already",
         Started::New => "started",
@@ -187,10 +187,10 @@ fn start() -> Outcome {
     Ok(if troubles(&status).is_empty() { OK } else { TROUBLE })
 }
 
-pub(super) fn wait_for_store(session: &mut Session) -> Result<DaemonStatus, Failure> {
+pub(super) fn wait_for_store(connection: &mut DaemonConnection) -> Result<DaemonStatus, Failure> {
     let give_up = Instant::now() + STORE_WAIT_MAX;
     loop {
-        let status = ask_status(session)?;
+        let status = ask_status(connection)?;
         if status.store_state != "opening" || Instant::now() > give_up {
             return Ok(status);
         }
@@ -212,20 +212,20 @@ fn stop_running(settings: &Settings) -> Result<Option<u32>, Failure> {
     let deadline = starter::deadline();
     let mut told = None;
     loop {
-        match Session::open(&settings.place, Intent::Use, soon()) {
-            Ok(mut session) if told.is_none() => {
-                told = Some(session.daemon_pid());
-                ask(&mut session, request::Kind::Stop(request::Stop::default()))?;
+        match DaemonConnection::open(&settings.address, Intent::Use, soon()) {
+            Ok(mut connection) if told.is_none() => {
+                told = Some(connection.daemon_pid());
+                ask(&mut connection, request::Kind::Stop(request::Stop::default()))?;
             }
             // Somebody has started the next one already.
-            Ok(session) if told != Some(session.daemon_pid()) => return Ok(told),
+            Ok(connection) if told != Some(connection.daemon_pid()) => return Ok(told),
             Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        if !settings.place.check().map_err(ConnectError::Dir)? {
+        if !settings.address.check().map_err(ConnectError::Dir)? {
             return Ok(told);
         }
-        match Lock::take(&settings.place.daemon_lock()) {
+        match Lock::take(&settings.address.daemon_lock()) {
             Ok(_free) => return Ok(told),
             Err(LockError::Held { .. }) if Instant::now() < deadline => std::thread::sleep(POLL_EVERY),
             Err(LockError::Held { .. }) => {

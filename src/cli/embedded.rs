@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kache_client::control::{Compile, Ran, reply};
-use kache_client::{Engine, wrap_with};
+use kache_client::{CompileBackend, compile_with};
 
 use crate::config::{self, Environment, Settings, Sources};
-use crate::daemon::Embedded;
+use crate::daemon::EmbeddedBackend;
 
 /// The compiler's code, or that of a call that makes no sense.
 pub(super) fn run(words: &[OsString]) -> ExitCode {
@@ -19,8 +19,8 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let current_dir = std::env::current_dir().ok();
     match current_dir.as_deref().and_then(settings) {
-        Some(settings) => wrap_with(&mut Embedded::new(&settings), program, args),
-        None => wrap_with(&mut Nobody, program, args),
+        Some(settings) => compile_with(&mut EmbeddedBackend::new(&settings), program, args),
+        None => compile_with(&mut NoBackend, program, args),
     }
 }
 
@@ -30,13 +30,13 @@ fn settings(current_dir: &Path) -> Option<Settings> {
     Settings::new(&config::load(&sources).ok()?).ok()
 }
 
-/// Knows no answer.
-struct Nobody;
+/// Makes every call run the compiler, where the settings cannot be read.
+struct NoBackend;
 
-impl Engine for Nobody {
-    fn ask(&mut self, _compile: Compile) -> Option<reply::Kind> {
+impl CompileBackend for NoBackend {
+    fn begin(&mut self, _compile: Compile) -> Option<reply::Kind> {
         None
     }
 
-    fn report(&mut self, _ran: Ran) {}
+    fn finish(&mut self, _ran: Ran) {}
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kache_client::EMBEDDED;
+use kache_client::EMBEDDED_COMMAND;
 
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
@@ -13,7 +13,7 @@ use super::{config, daemon, diff, doctor, embedded, explain, init, output, repor
 /// The whole of the engine's command line.
 pub fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == EMBEDDED) {
+    if words.next().is_some_and(|word| word == EMBEDDED_COMMAND) {
         return embedded::run(&words.collect::<Vec<_>>());
     }
     let status = match Cli::try_parse() {

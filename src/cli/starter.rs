@@ -11,7 +11,7 @@ use crate::config::Settings;
 /// nothing else (DMN-01).
 pub(super) fn starter(settings: &Settings) -> Result<Starter, Failure> {
     Ok(Starter {
-        place: settings.place.clone(),
+        address: settings.address.clone(),
         engine: engine_path().map_err(Failure::new)?,
         args: ["daemon", "run", "--detach"].map(Into::into).to_vec(),
         environment: settings.to_variables(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use kache_client::control::{StoreStatus, reply, request};
-use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session};
+use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 use serde::Serialize;
 
 use super::args::{StatsArgs, StatsFormat};
@@ -63,7 +63,7 @@ impl Store {
     fn look(settings: &Settings) -> Store {
         match ask_daemon(settings) {
             Ok(Some(status)) => Store::Daemon(status),
-            Ok(None) => measure(settings.place.cache_dir()),
+            Ok(None) => measure(settings.address.cache_dir()),
             Err(why) => Store::Unknown(why),
         }
     }
@@ -72,12 +72,12 @@ impl Store {
 /// `None` where no daemon runs.
 fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
     let soon = || Instant::now() + HELLO_WAIT_MAX;
-    let mut session = match Session::open(&settings.place, Intent::Look, soon()) {
-        Ok(session) => session,
+    let mut connection = match DaemonConnection::open(&settings.address, Intent::Look, soon()) {
+        Ok(connection) => connection,
         Err(ConnectError::NotRunning) => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    match session.ask(request::Kind::Status(request::Status {}), soon()) {
+    match connection.request(request::Kind::Status(request::Status {}), soon()) {
         Ok(reply::Kind::Status(status)) if status.store_state == "open" => {
             Ok(Some(status.store.unwrap_or_default()))
         }
@@ -188,7 +188,7 @@ fn text(
         let spent = report::seconds(summary.compiled);
         line("saved", &format!("{} of compiling; {spent} were compiled", report::seconds(summary.saved)));
     }
-    line("store", &settings.place.cache_dir().display().to_string());
+    line("store", &settings.address.cache_dir().display().to_string());
     for (label, value) in store_lines(store) {
         line(label, &value);
     }
@@ -292,7 +292,7 @@ fn json(
     let document = Document {
         schema_version: SCHEMA_VERSION,
         since: since.map(moment::rfc3339),
-        cache_dir: settings.place.cache_dir().to_string_lossy().into_owned(),
+        cache_dir: settings.address.cache_dir().to_string_lossy().into_owned(),
         summary: report::summary_entry(summary),
         bypasses,
         store: StoreEntry::of(store),

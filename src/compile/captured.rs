@@ -1,45 +1,45 @@
-//! What is known of a compile after it ran.
+//! The result of a compiler that ran, as the client reports it.
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-/// A compile that ran.
+/// A compiler that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// How it ended.
+    /// The exit code or signal.
     pub exit: Exit,
-    /// What it said, in the order in which it was read.
-    pub output: Vec<Piece>,
-    /// When it was started.
+    /// The messages of both streams, in the order in which the client read them.
+    pub messages: Vec<MessagePiece>,
+    /// The time at which the compiler was started, by the client's clock.
     pub started: SystemTime,
-    /// How long it took.
+    /// The time that the compiler took.
     pub wall: Duration,
-    /// Processor time, of it and its children.
+    /// The processor time of the compiler and its children.
     pub cpu: Duration,
 }
 
-/// How a process ended (RST-09).
+/// The way in which a process ended (RST-09).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself.
+    /// The process returned this exit code.
     Code(i32),
-    /// By a signal.
+    /// The process was ended by this signal.
     Signal(i32),
 }
 
-/// Part of what was said.
+/// A part of the messages on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where.
-    pub stream: Stream,
-    /// What: whole lines, but for the last.
+pub struct MessagePiece {
+    /// The stream.
+    pub stream: MessageStream,
+    /// Whole lines; only the last piece of a stream may end inside a line.
     pub bytes: Bytes,
 }
 
-/// Where something was said.
+/// A stream to which a compiler writes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub enum MessageStream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -47,9 +47,9 @@ pub enum Stream {
 }
 
 impl Captured {
-    /// All that was said on one stream.
-    pub fn said(&self, stream: Stream) -> Vec<u8> {
-        self.output.iter().filter(|piece| piece.stream == stream).fold(Vec::new(), |mut all, piece| {
+    /// Returns all messages on one stream.
+    pub fn messages_on(&self, stream: MessageStream) -> Vec<u8> {
+        self.messages.iter().filter(|piece| piece.stream == stream).fold(Vec::new(), |mut all, piece| {
             all.extend_from_slice(&piece.bytes);
             all
         })

@@ -1,7 +1,7 @@
-//! Another wrapper, for what kache passes by (`cache.fallback`).
+//! Another wrapper for calls that kache passes on (`cache.fallback`).
 //!
-//! It is looked for as the caller would, in the caller's `PATH` (DMN-01). One that is not
-//! there costs nothing: the compiler is called without it, and the log says so once.
+//! It is looked up in the `PATH` of the call (DMN-01). If it does not exist, the compiler is called
+//! without it, and the daemon's log says so once.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -10,59 +10,63 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// How many wrappers that are missing are remembered, so that each is complained of once.
+/// The number of missing wrappers that are remembered, so that each is logged once.
 const MISSING_MAX: usize = 64;
 
-/// Our own programs: one that stood before itself would never come to an end.
-const OURS: [&str; 2] = ["kache", "kached"];
+/// The names of kache's own programs. As a fallback wrapper kache would call itself for ever.
+const OWN_NAMES: [&str; 2] = ["kache", "kached"];
 
-/// Wrappers in front of calls.
+/// Puts other wrappers in front of calls.
 #[derive(Debug, Default)]
 pub struct Fallbacks {
+    /// The wrappers that were missing and are logged already.
     missing: Mutex<HashSet<PathBuf>>,
 }
 
 impl Fallbacks {
-    /// None seen yet.
+    /// Creates it without any missing wrapper.
     pub fn new() -> Self {
         Fallbacks::default()
     }
 
-    /// The command line with this wrapper in front, or as it is where there is no such
-    /// wrapper. A bare name is looked up in `search`, the caller's `PATH`; a path counts
-    /// from nowhere but the root.
+    /// Returns the command line with this wrapper in front, or unchanged if there is no such wrapper.
+    /// A bare name is looked up in `search`, the `PATH` of the call. A path must be absolute, since
+    /// the daemon has no directory of its own.
     pub fn before(&self, argv: Vec<OsString>, wrapper: &Path, search: Option<&OsStr>) -> Vec<OsString> {
-        let Some(found) = find_program(wrapper, search).filter(|found| !is_ours(found)) else {
-            self.complain(wrapper);
+        let Some(program) = find_program(wrapper, search).filter(|program| !is_kache(program)) else {
+            self.warn_once(wrapper);
             return argv;
         };
-        // The wrapper may be the compiler's own stand-in, called by name already.
-        if argv.first().is_some_and(|first| Path::new(first) == found) {
+        // The call may have named the wrapper in place of a compiler.
+        if argv.first().is_some_and(|first| Path::new(first) == program) {
             return argv;
         }
-        std::iter::once(found.into_os_string()).chain(argv).collect()
+        std::iter::once(program.into_os_string()).chain(argv).collect()
     }
 
-    fn complain(&self, wrapper: &Path) {
+    fn warn_once(&self, wrapper: &Path) {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         if missing.len() < MISSING_MAX && missing.insert(wrapper.to_owned()) {
             tracing::warn!(
                 wrapper = %wrapper.display(),
-                "`cache.fallback` names no other wrapper that could be run; compilers are called without it"
+                "`cache.fallback` names no other wrapper that can be run; compilers are called without it"
             );
         }
     }
 }
 
-fn is_ours(program: &Path) -> bool {
+fn is_kache(program: &Path) -> bool {
     let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    [program, &real].iter().any(|path| OURS.iter().any(|name| path.file_name() == Some(OsStr::new(name))))
+    let is_own_name = |path: &Path| OWN_NAMES.iter().any(|name| path.file_name() == Some(OsStr::new(name)));
+    is_own_name(program) || is_own_name(&real)
 }
 
-/// The program that a shell would run: a path as it is, a bare name by `search`.
+/// Returns the program that a shell would run: a path as it is, and a bare name looked up in
+/// `search`. `None` if there is no such file or it is not executable.
 pub fn find_program(program: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
     let is_program = |path: &Path| {
-        fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        fs::metadata(path)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
     if program.components().nth(1).is_some() {
         return is_program(program).then(|| program.to_owned());
@@ -82,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapper_stands_in_front_if_it_is_there_and_not_ourselves() {
+    fn a_wrapper_is_put_in_front_if_it_exists_and_is_not_kache() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         program(&path("a/other"), 0o644);
@@ -100,7 +104,7 @@ mod tests {
             assert_eq!(before(wrapper), argv(), "{}", wrapper.display());
             before(wrapper);
         }
-        assert_eq!(fallbacks.missing.lock().unwrap().len(), 4, "each is complained of once");
+        assert_eq!(fallbacks.missing.lock().unwrap().len(), 4, "each is logged once");
         assert_eq!(fallbacks.before(argv(), Path::new("other"), None), argv());
     }
 }

@@ -1,16 +1,17 @@
-//! An output whose content is known without reading it.
+//! An output whose digest is known without reading it.
 
 use std::path::PathBuf;
 
 use kache_cas::{Digest, Seen};
 
-/// A file that kache has stored or laid down.
+/// A file that kache has stored or restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFile {
     /// The path of the file.
     pub path: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
-    /// How it looked when that was certain; `None` if it was written to meanwhile.
+    /// The size, inode and dates that the file had when it had this content; `None` if it was written
+    /// to in the meantime.
     pub seen: Option<Seen>,
 }

@@ -1,9 +1,9 @@
-//! How a compile that had to run went.
+//! The compiler that ran after a miss: its result, and another wrapper in front of it.
 
 mod captured;
 mod fallback;
 mod known_file;
 
-pub use captured::{Captured, Exit, Piece, Stream};
+pub use captured::{Captured, Exit, MessagePiece, MessageStream};
 pub use fallback::{Fallbacks, find_program};
 pub use known_file::KnownFile;

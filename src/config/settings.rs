@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kache_client::Place;
+use kache_client::DaemonAddress;
 
 use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
@@ -23,7 +23,7 @@ const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where its store and its sockets are.
-    pub place: Place,
+    pub address: DaemonAddress,
     /// What the store may occupy.
     pub max_size_bytes: u64,
     /// What stays free on the volume.
@@ -54,7 +54,7 @@ impl Settings {
     pub fn new(config: &Config) -> Result<Self, ConfigErrors> {
         let reader = Reader { config };
         let Some(cache_dir) = reader.path(Key::CacheDir) else { return Err(nowhere_to_cache().into()) };
-        let place = Place::new(&cache_dir, reader.path(Key::DaemonSocketDir).as_deref());
+        let address = DaemonAddress::new(&cache_dir, reader.path(Key::DaemonSocketDir).as_deref());
         let max_size_bytes = reader.size(Key::CacheMaxSize);
         if max_size_bytes < CACHE_BYTES_MIN {
             return Err(too_small(config).into());
@@ -62,13 +62,13 @@ impl Settings {
         let log = LogSettings {
             level: reader.level(Key::LogLevel),
             file_level: reader.level(Key::LogFileLevel),
-            file: reader.path(Key::LogFile).or_else(|| usual_log_file(config, &place)),
+            file: reader.path(Key::LogFile).or_else(|| usual_log_file(config, &address)),
         };
         let idle_timeout = reader.idle_timeout();
         let serve = reader.serve()?;
-        let variables = variables(config, &place, idle_timeout, log.file.as_deref());
+        let variables = variables(config, &address, idle_timeout, log.file.as_deref());
         let reserve_bytes = reader.size(Key::CacheReserve);
-        Ok(Settings { place, max_size_bytes, reserve_bytes, idle_timeout, log, serve, variables })
+        Ok(Settings { address, max_size_bytes, reserve_bytes, idle_timeout, log, serve, variables })
     }
 
     /// The whole environment of a daemon with these settings.
@@ -102,8 +102,8 @@ fn too_small(config: &Config) -> ConfigError {
 }
 
 /// One file a store, so that two daemons never rotate each other's.
-fn usual_log_file(config: &Config, place: &Place) -> Option<PathBuf> {
-    let name = place.dir().file_name()?.to_string_lossy().into_owned();
+fn usual_log_file(config: &Config, address: &DaemonAddress) -> Option<PathBuf> {
+    let name = address.dir().file_name()?.to_string_lossy().into_owned();
     Some(config.dirs.state.as_ref()?.join(format!("kache/kached-{name}.log")))
 }
 
@@ -111,12 +111,12 @@ fn usual_log_file(config: &Config, place: &Place) -> Option<PathBuf> {
 /// call itself brings (DMN-01).
 fn variables(
     config: &Config,
-    place: &Place,
+    address: &DaemonAddress,
     idle_timeout: Option<Duration>,
     log_file: Option<&Path>,
 ) -> Vec<(OsString, OsString)> {
     let value = |key: Key| match key {
-        Key::CacheDir => Some(Value::Path(place.cache_dir().to_owned())),
+        Key::CacheDir => Some(Value::Path(address.cache_dir().to_owned())),
         Key::DaemonIdleTimeout => Some(Value::Duration(idle_timeout.unwrap_or_default())),
         Key::LogFile => log_file.map(|path| Value::Path(path.to_owned())),
         // An empty list cannot be said in a variable, and is the default.

@@ -1,57 +1,58 @@
-//! Frames over an async stream, for the daemon: one task reads a connection, one writes it.
+//! The daemon's end of a control connection: frames over an async stream. One task reads the
+//! connection and another one writes it.
 //!
-//! It interprets nothing. A frame that is too large is refused by its header, and a reader
-//! who does not read is given up after [`WRITE_WAIT_MAX`], so neither costs more than a
-//! named limit.
+//! It interprets no message. Invariant: a client costs no more than a named limit. A frame that is
+//! too large is refused by its header, and writing to a client that does not read is given up after
+//! [`WRITE_WAIT_MAX`].
 
 use std::time::Duration;
 
 use kache_client::control::{Decoder, FrameError, Reply, encode, reply};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// How much is read at once.
+/// The size of one read.
 pub const READ_BYTES: usize = 16 * 1024;
 
-/// How long a client may take to accept a reply, which fits into a socket's buffer.
+/// The time that a client has to accept a reply, which fits into a socket's buffer.
 pub const WRITE_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What came.
+/// The result of reading a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// A frame's body.
+    /// The body of a frame.
     Frame(Vec<u8>),
-    /// Something that is no frame. Nothing can be read after it.
+    /// Bytes that are no frame. Nothing can be read after them.
     Broken(FrameError),
-    /// The end.
+    /// The client has closed the connection, or the connection failed.
     End,
 }
 
-/// The reading half.
+/// The reading half of a connection.
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct FrameReader<R> {
     stream: R,
     decoder: Decoder,
 }
 
-/// The writing half.
+/// The writing half of a connection.
 #[derive(Debug)]
-pub struct Outgoing<W> {
+pub struct ReplyWriter<W> {
     stream: W,
     wait_max: Duration,
 }
 
-/// Reads frames from a stream.
-pub fn incoming<R: AsyncRead + Unpin>(stream: R) -> Reader<R> {
-    Reader { stream, decoder: Decoder::default() }
+/// Returns a reader of frames.
+pub fn incoming<R: AsyncRead + Unpin>(stream: R) -> FrameReader<R> {
+    FrameReader { stream, decoder: Decoder::default() }
 }
 
-/// Writes replies to a stream; waits for its reader no longer than this.
-pub fn outgoing<W: AsyncWrite + Unpin>(stream: W, wait_max: Duration) -> Outgoing<W> {
-    Outgoing { stream, wait_max }
+/// Returns a writer of replies that waits no longer than `wait_max` for the client to read one.
+pub fn outgoing<W: AsyncWrite + Unpin>(stream: W, wait_max: Duration) -> ReplyWriter<W> {
+    ReplyWriter { stream, wait_max }
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
-    /// The next frame. A connection that breaks is at its end.
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Waits for the next frame.
     pub async fn next(&mut self) -> Incoming {
         let mut chunk = [0; READ_BYTES];
         loop {
@@ -69,15 +70,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-impl<W: AsyncWrite + Unpin> Outgoing<W> {
-    /// Sends a reply; whether the client took it.
+impl<W: AsyncWrite + Unpin> ReplyWriter<W> {
+    /// Sends a reply. Returns `false` if the client has not accepted it in time.
     pub async fn send(&mut self, kind: reply::Kind) -> bool {
         let Ok(frame) = encode(&Reply { kind: Some(kind) }) else { return false };
         let written = tokio::time::timeout(self.wait_max, self.stream.write_all(&frame)).await;
         matches!(written, Ok(Ok(())))
     }
 
-    /// Says that nothing follows.
+    /// Tells the client that no more replies follow.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
     }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_received() {
+    async fn replies_are_received_as_they_were_sent() {
         let (left, right) = tokio::io::duplex(64);
         let (mut writer, mut reader) = (outgoing(left, WRITE_WAIT_MAX), incoming(right));
         let sending = tokio::spawn(async move {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_frame_is_broken() {
+    async fn bytes_that_are_no_frame_are_reported() {
         let too_large = (FRAME_BYTES_MAX as u32 + 1).to_be_bytes();
         assert!(matches!(
             incoming(&too_large[..]).next().await,
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_given_up() {
+    async fn writing_to_a_client_that_does_not_read_fails() {
         let (left, _unread) = tokio::io::duplex(8);
         assert!(!outgoing(left, Duration::from_millis(20)).send(failed("more than eight bytes")).await);
     }

@@ -1,6 +1,6 @@
-//! The control protocol's async end. Messages, frames and the blocking end are the
-//! client's; see `kache_client::control`.
+//! The async end of the control protocol, for the daemon. The messages, the frames and the blocking
+//! end are in `kache_client::control`.
 
 mod connection;
 
-pub use connection::{Incoming, Outgoing, READ_BYTES, Reader, WRITE_WAIT_MAX, incoming, outgoing};
+pub use connection::{FrameReader, Incoming, READ_BYTES, ReplyWriter, WRITE_WAIT_MAX, incoming, outgoing};

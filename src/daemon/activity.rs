@@ -1,14 +1,12 @@
-//! Who is using the daemon right now: requests in flight and connections open, over all
-//! listeners.
+//! Counts the requests in flight and the open connections of the daemon, over all listeners.
 //!
-//! Counting is all it does. What follows from a count (staying, draining, leaving) is
-//! decided by the core. A guard that is dropped, by whatever path, is counted out, so a
-//! task that is cancelled leaves nothing behind.
+//! It only counts; the core decides what follows. Invariant: a guard that is dropped is no longer
+//! counted, so the counts stay right when a task is cancelled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The counters. Everyone who answers requests holds one `Arc` of it.
+/// The counters, shared by all tasks that answer requests.
 #[derive(Debug, Default)]
 pub struct Activity {
     requests_in_flight: AtomicU64,
@@ -16,41 +14,42 @@ pub struct Activity {
     connections_open: AtomicU64,
 }
 
-/// What the counters said at one moment.
+/// The values of the counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActivityCount {
     /// Requests that have begun and not ended.
     pub requests_in_flight: u64,
-    /// Requests that have begun since the daemon started. While this stands still and
-    /// nothing is in flight, the daemon is idle.
+    /// Requests that have begun since the daemon started. The daemon is idle while this number does
+    /// not change and no request is in flight.
     pub requests_begun: u64,
-    /// Connections that are open, idle ones too.
+    /// Connections that are open, including idle ones.
     pub connections_open: u64,
 }
 
-/// A request in flight, until it is dropped.
+/// A guard that counts as a request in flight until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Activity>);
 
-/// An open connection, until it is dropped.
+/// A guard that counts as an open connection until it is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Activity>);
 
 impl Activity {
-    /// A request begins; hold the guard until its last byte is sent.
+    /// Counts a request that begins. The caller holds the guard until the last byte of the response
+    /// is sent.
     pub fn request(self: &Arc<Self>) -> InFlight {
         self.requests_in_flight.fetch_add(1, Ordering::Relaxed);
         self.requests_begun.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
-    /// A connection was accepted; hold the guard until it is closed.
+    /// Counts a connection that was accepted. The caller holds the guard until it is closed.
     pub fn connection(self: &Arc<Self>) -> OpenConnection {
         self.connections_open.fetch_add(1, Ordering::Relaxed);
         OpenConnection(Arc::clone(self))
     }
 
-    /// The counters now.
+    /// Returns the values of all counters.
     pub fn count(&self) -> ActivityCount {
         ActivityCount {
             requests_in_flight: self.requests_in_flight.load(Ordering::Relaxed),
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guards_count_themselves_out() {
+    fn a_dropped_guard_is_no_longer_counted() {
         let activity = Arc::new(Activity::default());
         let connection = activity.connection();
         let request = activity.request();

@@ -1,9 +1,11 @@
-//! Compiler calls under way: one task each, between a client and the pipeline.
+//! The compiler calls that are under way: one task each, between a client and the pipeline.
 //!
-//! What blocks runs on the runtime's threads for that; a call that waits holds none. A
-//! pipeline that does not come back in time costs its call a named wait, and while it has not
-//! come back other calls are passed on at once, those that wait for another one's compile too:
-//! a disk that hangs costs a build one wait (DMN-03).
+//! The pipeline blocks, so it runs on the runtime's blocking threads; a call that waits for another
+//! one's compile holds no thread.
+//!
+//! Invariant (DMN-03): a disk that hangs costs a build one wait. Every piece of work has a time
+//! limit. Work that exceeds it is counted as overdue, its call goes on without it, and as long as
+//! any work is overdue all other calls are passed on at once, also those that wait for a leader.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,78 +27,82 @@ use crate::pipeline::{
 };
 use crate::restore::Staging;
 
-/// How long finding an answer may take before the call goes on without one, the wait for the store
-/// to be opened included. A hit takes a thousandth of it. A client waits no longer than three seconds
-/// for anything that it does not know the reason of.
+/// The time for finding the reply to a call, after which the compiler runs without one. It includes
+/// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three
+/// seconds that a client waits.
 pub(super) const BEGIN_MAX: Duration = Duration::from_millis(2_800);
 
-/// How long it may take to note how a compile went, which is one line in a file. The client waits
-/// for a second of it: a result that is given up is lost, and a disk may stall for longer.
+/// The time for recording how a compile went, which is one line in a file. The client waits for one
+/// second of it; the rest is for a disk that stalls, because a result that is not recorded is lost.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 
-/// How long storing a result may take, with nobody but other calls of the same action waiting.
+/// The time for storing a result. Only other calls of the same action wait for it.
 const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
-/// How long after the daemon's start calls wait for the store to be open.
+/// The time after the daemon's start during which calls wait for the store to be opened.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_millis(2_500);
 
-/// How long a client's guard may take to hold the target directory.
+/// The time that a client's guard has to lock the target directory.
 const GUARDED_MAX: Duration = Duration::from_millis(500);
 
-/// How long it may take to let go of it.
-const LET_GO_MAX: Duration = Duration::from_millis(500);
+/// The time that a client's guard has to release the target directory.
+const RELEASED_MAX: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether a cargo has ended. Whoever wants what it leaves looks, too.
-const LOOK_AFTER_CARGO_EVERY: Duration = Duration::from_millis(200);
+/// The interval of checks whether a cargo has exited. A call that needs the cargo's records checks
+/// for itself.
+const CHECK_CARGO_EVERY: Duration = Duration::from_millis(200);
 
-/// How many results are stored at once.
+/// The number of results that are stored at once.
 const PUBLISHERS_MAX: usize = 2;
 
-/// How many hits are compiled once more at a time: it is the build's processors that it takes.
+/// The number of hits that are compiled again at once, because that takes processors from the build.
 const VERIFIERS_MAX: usize = 1;
 
-/// How many wait for that: a build's worth, each some kilobytes.
+/// The number of hits that are compiled again or wait for it: those of one build, some kilobytes each.
 const TO_VERIFY_MAX: usize = 256;
 
-/// How many words of one client may wait: it says two.
-const WORDS_MAX: usize = 4;
+/// The number of messages of one client that may wait for its task. A client sends two at most.
+const MESSAGES_MAX: usize = 4;
 
-/// What a client says after its call.
+/// A message that a client sends after its call.
 #[derive(Debug)]
-pub(super) enum Word {
-    /// It ended.
+pub(super) enum ClientMessage {
+    /// The compiler has ended.
     Ran(Ran),
-    /// A target directory is guarded, by way of this staging directory, or is not to be touched.
+    /// The client's guard has locked the target directory and created this staging directory; `None`
+    /// if the directory could not be locked.
     Guarding(Option<PathBuf>),
 }
 
-/// Where a client's replies go; it keeps no connection open.
+/// A weak sender of replies to a client, which does not keep the connection open.
 pub(super) type Replies = mpsc::WeakSender<reply::Kind>;
 
-/// All calls under way.
+/// All calls that are under way.
 pub(super) struct Calls {
-    desk: Arc<Desk>,
-    clients: HashMap<ConnectionId, (mpsc::Sender<Word>, Option<PathBuf>)>,
-    /// Cloned into every task that uses the store; when the last is gone, so is all use.
-    using: Option<mpsc::Sender<()>>,
-    unused: Option<mpsc::Receiver<()>>,
+    handler: Arc<CallHandler>,
+    /// For each client, the sender to its task and the staging directory of its call.
+    clients: HashMap<ConnectionId, (mpsc::Sender<ClientMessage>, Option<PathBuf>)>,
+    /// Cloned into every task that uses the store, and dropped by [`Calls::end_all`]. When the last
+    /// clone is dropped, `store_released` ends.
+    store_use: Option<mpsc::Sender<()>>,
+    store_released: Option<mpsc::Receiver<()>>,
 }
 
-/// What all tasks share.
-struct Desk {
+/// The state that the tasks of all calls share.
+struct CallHandler {
     pipeline: Arc<Pipeline>,
     store: watch::Receiver<StoreSlot>,
     activity: Arc<Activity>,
-    begun: Instant,
-    /// How many times the pipeline did not come back in time, and has not yet.
+    started: Instant,
+    /// The number of pieces of work that have exceeded their time limit and have not ended yet.
     overdue: watch::Sender<usize>,
-    /// Held while a result is stored.
+    /// Limits how many results are stored at once.
     publishers: Arc<Semaphore>,
-    /// Held while a hit is compiled once more.
+    /// Limits how many hits are compiled again at once.
     verifiers: Semaphore,
-    /// Held by those and by whoever waits for it.
+    /// Limits how many hits are compiled again or wait for it.
     to_verify: Semaphore,
-    /// What this process's mount namespace is called.
+    /// The daemon's view of the filesystem, which clients have to share.
     namespace: Bytes,
 }
 
@@ -107,208 +113,228 @@ impl Calls {
         activity: Arc<Activity>,
     ) -> Self {
         watching::watch_shared_files(Arc::downgrade(&pipeline));
-        let desk = Desk {
+        let handler = CallHandler {
             pipeline,
             store,
             activity,
-            begun: Instant::now(),
+            started: Instant::now(),
             overdue: watch::Sender::new(0),
             publishers: Arc::new(Semaphore::new(PUBLISHERS_MAX)),
             verifiers: Semaphore::new(VERIFIERS_MAX),
             to_verify: Semaphore::new(TO_VERIFY_MAX),
             namespace: wire::own_namespace(),
         };
-        let (using, unused) = mpsc::channel(1);
-        Calls { desk: Arc::new(desk), clients: HashMap::new(), using: Some(using), unused: Some(unused) }
+        let (store_use, store_released) = mpsc::channel(1);
+        Calls {
+            handler: Arc::new(handler),
+            clients: HashMap::new(),
+            store_use: Some(store_use),
+            store_released: Some(store_released),
+        }
     }
 
-    /// A client makes a call.
+    /// Starts the task of a client's call. Does nothing after [`Calls::end_all`].
     pub(super) fn begin(
         &mut self,
         id: ConnectionId,
         compile: &Compile,
         (replies, client): (Replies, Option<i32>),
     ) {
-        let Some(using) = self.using.clone() else { return };
-        let (words, said) = mpsc::channel(WORDS_MAX);
-        let staging = wire::place(&compile.staging);
-        self.clients.insert(id, (words, staging.clone()));
-        let course = Course {
-            desk: Arc::clone(&self.desk),
+        let Some(store_use) = self.store_use.clone() else { return };
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let staging = wire::optional_path(&compile.staging);
+        self.clients.insert(id, (sender, staging.clone()));
+        let task = CallTask {
+            handler: Arc::clone(&self.handler),
             replies,
             client,
-            said,
-            _using: using,
-            _in_flight: self.desk.activity.request(),
+            messages,
+            _store_use: store_use,
+            _in_flight: self.handler.activity.request(),
         };
         let namespace = compile.mount_namespace.clone();
-        tokio::spawn(course.run(Arc::new(wire::call(compile)), namespace, Staging::new(staging)));
+        tokio::spawn(task.run(Arc::new(wire::call(compile)), namespace, Staging::new(staging)));
     }
 
-    /// It says how its compile went. Whether anybody heard it: after the end nobody does, and
-    /// one that says more than it has to say is not listened to.
-    pub(super) fn hear(&mut self, id: ConnectionId, word: Word) -> bool {
-        self.clients.get(&id).is_some_and(|(words, _)| words.try_send(word).is_ok())
+    /// Delivers a client's message to the task of its call. Returns `false` if the task has ended or
+    /// has too many messages.
+    pub(super) fn deliver(&mut self, id: ConnectionId, message: ClientMessage) -> bool {
+        self.clients.get(&id).is_some_and(|(sender, _)| sender.try_send(message).is_ok())
     }
 
-    /// It is gone. A client that was killed leaves its staging directory behind.
-    pub(super) fn forget(&mut self, id: ConnectionId) {
+    /// Ends the call of a client that is gone, and removes the staging directory, which a client
+    /// that was killed leaves behind.
+    pub(super) fn end_call(&mut self, id: ConnectionId) {
         if let Some((_, Some(staging))) = self.clients.remove(&id) {
-            spawn_blocking(move || remove_left(&staging));
+            spawn_blocking(move || remove_if_left(&staging));
         }
     }
 
-    /// No more calls; those that wait or compile go on without us. What builds leave to others
-    /// is kept before the store is let go of.
-    pub(super) fn end(&mut self) {
-        if let Some(using) = self.using.take() {
+    /// Accepts no more calls, and ends those that wait for a leader or a compiler; their clients go on
+    /// without the daemon. The records of build sessions are kept before the store is released.
+    pub(super) fn end_all(&mut self) {
+        if let Some(store_use) = self.store_use.take() {
             let pipeline = self.pipeline();
             spawn_blocking(move || {
                 pipeline.keep_all_records();
                 pipeline.stop_watching();
-                drop(using);
+                drop(store_use);
             });
         }
         self.clients.clear();
     }
 
-    /// What runs them.
+    /// Returns the pipeline that all calls use.
     pub(super) fn pipeline(&self) -> Arc<Pipeline> {
-        Arc::clone(&self.desk.pipeline)
+        Arc::clone(&self.handler.pipeline)
     }
 
-    /// What stands in the way of all calls, for people.
+    /// Returns the reason why all calls are passed on at present, for the daemon's status.
     pub(super) fn trouble(&self) -> Option<String> {
-        let overdue = *self.desk.overdue.borrow();
-        let said =
+        let overdue = *self.handler.overdue.borrow();
+        let text =
             || format!("its disk does not answer: compiles go on without it ({overdue} of its tasks wait)");
-        (overdue > 0).then(said)
+        (overdue > 0).then(text)
     }
 
-    /// What is closed once calls have ended and the last use of the store is over. There is
-    /// one of it.
-    pub(super) fn unused(&mut self) -> Option<mpsc::Receiver<()>> {
-        self.unused.take()
+    /// Returns a receiver that ends when all calls have ended and no task uses the store any more.
+    /// There is only one; the second call returns `None`.
+    pub(super) fn store_released(&mut self) -> Option<mpsc::Receiver<()>> {
+        self.store_released.take()
     }
 }
 
-/// One call.
-struct Course {
-    desk: Arc<Desk>,
+/// The task of one call.
+struct CallTask {
+    handler: Arc<CallHandler>,
     replies: Replies,
+    /// The id of the client's process, where the system says.
     client: Option<i32>,
-    said: mpsc::Receiver<Word>,
-    _using: mpsc::Sender<()>,
+    /// Ends when the client is gone or the daemon leaves.
+    messages: mpsc::Receiver<ClientMessage>,
+    _store_use: mpsc::Sender<()>,
     _in_flight: InFlight,
 }
 
-impl Course {
+impl CallTask {
+    /// Replies to the call and then does the work that remains after the reply. A follower waits here
+    /// until its leader has ended, looks up the result again, and may become a follower again.
     async fn run(mut self, call: Arc<Call>, namespace: Bytes, staging: Staging) {
-        let mut begun = self.desk.begin(&call, self.client, &namespace, staging).await;
+        let mut begun = self.handler.begin(&call, self.client, &namespace, staging).await;
         loop {
             match begun {
-                Begun::Answer(reply) => return self.say(wire::reply(reply, false)),
+                Begun::Answer(reply) => return self.reply(wire::reply(reply, false)),
                 Begun::Verify(reply, verification) => {
-                    self.say(wire::reply(reply, false));
+                    self.reply(wire::reply(reply, false));
                     return self.verify(verification).await;
                 }
                 Begun::Seed(reply, seeding) => {
-                    self.say(wire::reply(reply, true));
+                    self.reply(wire::reply(reply, true));
                     return self.seed(seeding).await;
                 }
                 Begun::Run(run, ticket) => {
-                    self.say(wire::run(run));
-                    return self.compiled(ticket).await;
+                    self.reply(wire::run(run));
+                    return self.finish(ticket).await;
                 }
                 Begun::Wait(follower, pending) => {
                     let landing = tokio::select! {
                         landing = follower.landed() => landing,
-                        // Whoever waited is gone, or the daemon leaves: then this is an answer.
-                        None = self.said.recv() => {
+                        // Either the client is gone, and the reply goes nowhere, or the daemon leaves.
+                        None = self.messages.recv() => {
                             let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
-                            return self.say(wire::reply(pipeline::unrecorded(&call, why), false));
+                            return self.reply(wire::reply(pipeline::unrecorded(&call, why), false));
                         }
-                        // Whoever is waited for may be what does not come back.
-                        () = self.desk.stuck() => {
-                            begun = refused(&call, DISK_HANGS);
+                        // The leader itself may be what is overdue.
+                        () = self.handler.any_overdue() => {
+                            begun = pass_on_unrecorded(&call, DISK_HANGS);
                             continue;
                         }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
-                    begun = self.desk.answer_in_time(&call, BEGIN_MAX, work).await;
+                    begun = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
                 }
             }
         }
     }
 
-    fn say(&self, kind: reply::Kind) {
+    /// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
+    fn reply(&self, kind: reply::Kind) {
         if let Some(mailbox) = self.replies.upgrade() {
             let _ = mailbox.try_send(kind);
         }
     }
 
-    /// Nothing waits for this, not even a daemon that leaves: then its comparison finds no
-    /// store. When too many wait for their turn, others are let go.
+    /// Compiles a hit again and compares the outputs. The task is dropped first, so that a daemon
+    /// that leaves does not wait for this; the comparison then finds the store closed.
     async fn verify(self, verification: Box<Verification>) {
-        let desk = Arc::clone(&self.desk);
+        let handler = Arc::clone(&self.handler);
         drop(self);
-        desk.verify(*verification).await;
+        handler.verify(*verification).await;
     }
 
-    /// Its cargo waits for this as soon as it asks on.
+    /// Seeds the target directory of the client's cargo. The next call of that cargo waits for it.
     async fn seed(mut self, seeding: Box<Seeding>) {
         let ending = seeding.ending();
-        let laid = self.lay_down(seeding).await;
-        // Only when cargo's locks are free: it would say that it waits for them.
+        let seeded = self.seed_guarded(seeding).await;
+        // The cargo goes on only now that its locks are free. Otherwise it would print that it waits
+        // for them.
         let _ = spawn_blocking(ending).await;
-        let desk = Arc::clone(&self.desk);
+        let handler = Arc::clone(&self.handler);
         drop(self);
-        for verification in laid.unwrap_or_default() {
-            desk.verify(verification).await;
+        for verification in seeded.unwrap_or_default() {
+            handler.verify(verification).await;
         }
     }
 
-    /// Lays units down while the client's guard holds cargo's locks. When time is up the guard takes
-    /// back what was laid down: which units are whole, nobody may be there to say.
-    async fn lay_down(&mut self, seeding: Box<Seeding>) -> Option<Vec<Verification>> {
+    /// Restores the seeds while the client's guard holds cargo's locks. Returns the hits to verify, or
+    /// `None` if nothing was seeded.
+    ///
+    /// If the time is over, the guard removes everything that was restored, because the thread that
+    /// restores may hang and cannot say which units are complete.
+    async fn seed_guarded(&mut self, seeding: Box<Seeding>) -> Option<Vec<Verification>> {
         let begun = Instant::now();
         let plan = move |pipeline: &Pipeline| pipeline.plan(seeding);
-        let plan = self.desk.in_time(SEEDING_MAX, plan).await.ok()??;
-        self.say(wire::guard(plan.target_dir().to_owned(), plan.profiles()));
-        let word = tokio::time::timeout(GUARDED_MAX, self.said.recv()).await.ok().flatten();
-        let Some(Word::Guarding(Some(staging))) = word else { return None };
+        let plan = self.handler.in_time(SEEDING_MAX, plan).await.ok()??;
+        self.reply(wire::guard(plan.target_dir().to_owned(), plan.profiles()));
+        let message = tokio::time::timeout(GUARDED_MAX, self.messages.recv()).await.ok().flatten();
+        let Some(ClientMessage::Guarding(Some(staging))) = message else { return None };
         let left = SEEDING_MAX.saturating_sub(begun.elapsed());
-        let by = Staging::new(Some(staging.clone()));
-        let seed = move |pipeline: &Pipeline| (pipeline.seed(&plan, &by), plan);
-        // The plan is dropped last: then the cargo goes on.
-        let (laid, _plan) = self.desk.in_time(left, seed).await.ok().unzip();
-        self.say(reply::Kind::Release(Release { take_back: laid.is_none() }));
-        let gone = async { while self.said.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(LET_GO_MAX, gone).await;
-        let _ = spawn_blocking(move || remove_left(&staging)).await;
-        laid
+        let seed_staging = Staging::new(Some(staging.clone()));
+        let seed = move |pipeline: &Pipeline| (pipeline.seed(&plan, &seed_staging), plan);
+        // The plan is dropped at the end of this function, and then the cargo goes on.
+        let (seeded, _plan) = self.handler.in_time(left, seed).await.ok().unzip();
+        self.reply(reply::Kind::Release(Release { take_back: seeded.is_none() }));
+        // The guard closes the connection when it has released the locks.
+        let closed = async { while self.messages.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(RELEASED_MAX, closed).await;
+        let _ = spawn_blocking(move || remove_if_left(&staging)).await;
+        seeded
     }
 
-    /// The ticket is dropped where the client is gone: whoever waits takes over.
-    async fn compiled(mut self, ticket: Box<Ticket>) {
-        let Some(Word::Ran(ran)) = self.said.recv().await else { return };
+    /// Waits for the compiler's end, records it and stores the result. If the client is gone, the
+    /// ticket is dropped, which lets one of the followers compile.
+    async fn finish(mut self, ticket: Box<Ticket>) {
+        let Some(ClientMessage::Ran(ran)) = self.messages.recv().await else { return };
         let (captured, is_whole) = wire::captured(ran);
         let finish = move |pipeline: &Pipeline| pipeline.finish(ticket, captured, is_whole);
-        let Ok(publishing) = self.desk.in_time(FINISH_MAX, finish).await else {
-            return self.say(reply::Kind::Noted(Noted {}));
+        let Ok(publishing) = self.handler.in_time(FINISH_MAX, finish).await else {
+            return self.reply(reply::Kind::Noted(Noted {}));
         };
-        // A build script removes what its trial has made as soon as that returns.
+        // The client waits for `Noted`, so it normally comes before the result is stored. A build
+        // script removes the outputs of its trial compile when the call returns, so these are stored
+        // first.
         if publishing.is_urgent() {
-            self.desk.publish(publishing).await;
-            self.say(reply::Kind::Noted(Noted {}));
+            self.handler.publish(publishing).await;
+            self.reply(reply::Kind::Noted(Noted {}));
         } else {
-            self.say(reply::Kind::Noted(Noted {}));
-            self.desk.publish(publishing).await;
+            self.reply(reply::Kind::Noted(Noted {}));
+            self.handler.publish(publishing).await;
         }
     }
 }
 
-impl Desk {
+impl CallHandler {
+    /// Begins a call in the pipeline, once the store is open or the wait for it is over.
     async fn begin(
         self: &Arc<Self>,
         call: &Arc<Call>,
@@ -318,65 +344,66 @@ impl Desk {
     ) -> Begun {
         let arrived = Instant::now();
         if *self.overdue.borrow() > 0 {
-            return refused(call, DISK_HANGS);
+            return pass_on_unrecorded(call, DISK_HANGS);
         }
         let mut store = self.store.clone();
         let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
-        let left = STORE_OPENING_MAX.saturating_sub(self.begun.elapsed());
+        let left = STORE_OPENING_MAX.saturating_sub(self.started.elapsed());
         let _ = tokio::time::timeout(left, store.wait_for(is_settled)).await;
         let left = BEGIN_MAX.saturating_sub(arrived.elapsed());
         let owned = Arc::clone(call);
-        // Where either is unknown, the client could not have met us through a socket file of
-        // another namespace's.
+        // The paths of a client with another view of the filesystem mean other files here. A view that
+        // is unknown counts as equal.
         if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
             let why = Bypass::new(Reason::ForeignNamespace, "");
             let stand_aside =
                 move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
-            return self.answer_in_time(call, left, stand_aside).await;
+            return self.begun_in_time(call, left, stand_aside).await;
         }
         let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, staging);
-        let begun = self.answer_in_time(call, left, begin).await;
+        let begun = self.begun_in_time(call, left, begin).await;
         for cargo in self.pipeline.unattended() {
-            tokio::spawn(Arc::clone(self).attend(cargo));
+            tokio::spawn(Arc::clone(self).collect_after_exit(cargo));
         }
         begun
     }
 
-    /// Waits for a cargo's end: then what it leaves to others is kept.
-    async fn attend(self: Arc<Self>, cargo: Arc<Session>) {
+    /// Waits until a cargo has exited, and then keeps its records for the next one.
+    async fn collect_after_exit(self: Arc<Self>, cargo: Arc<Session>) {
         while cargo.is_under_way() {
-            tokio::time::sleep(LOOK_AFTER_CARGO_EVERY).await;
+            tokio::time::sleep(CHECK_CARGO_EVERY).await;
         }
         let pipeline = Arc::clone(&self.pipeline);
         let _ = spawn_blocking(move || pipeline.harvest()).await;
     }
 
-    /// When it is its turn, if not too many wait for theirs.
+    /// Compiles a hit again, one at a time. Does nothing if [`TO_VERIFY_MAX`] hits wait already.
     async fn verify(&self, verification: Verification) {
-        let Ok(_place) = self.to_verify.try_acquire() else { return };
+        let Ok(_waiting) = self.to_verify.try_acquire() else { return };
         let _permit = self.verifiers.acquire().await;
         let pipeline = Arc::clone(&self.pipeline);
         let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
     }
 
-    /// In its turn: after what it depends on, and not with too many at once, since those who
-    /// compile need the processors.
+    /// Stores a result, after the results that it depends on. Only [`PUBLISHERS_MAX`] results are
+    /// stored at once, because compilers need the processors.
     async fn publish(self: &Arc<Self>, mut publishing: Publishing) {
         for follower in self.pipeline.awaited(&mut publishing) {
             follower.landed().await;
         }
         let Ok(permit) = Arc::clone(&self.publishers).acquire_owned().await else { return };
         let publish = move |pipeline: &Pipeline| {
-            // Held for as long as it takes, not only for as long as it is waited for.
+            // The permit is held until the result is stored, also beyond the time limit.
             let _permit = permit;
             pipeline.publish(publishing);
         };
         let _ = self.in_time(PUBLISH_MAX, publish).await;
     }
 
-    /// An answer, or that there is none. Then the client takes its staging directory away, so
-    /// nothing is laid down any more, and compiles.
-    async fn answer_in_time(
+    /// Runs work that decides about a call. If it fails or takes too long, the call is passed on. The
+    /// client then removes its staging directory, so that work which ends later restores nothing, and
+    /// runs the compiler.
+    async fn begun_in_time(
         self: &Arc<Self>,
         call: &Call,
         limit: Duration,
@@ -384,58 +411,60 @@ impl Desk {
     ) -> Begun {
         match self.in_time(limit, work).await {
             Ok(begun) => begun,
-            Err(Absent::Panicked) => refused(call, "a bug in kache, which its log shows"),
-            Err(Absent::Late) => refused(call, DISK_HANGS),
+            Err(WorkError::Panicked) => pass_on_unrecorded(call, "a bug in kache, which its log shows"),
+            Err(WorkError::TimedOut) => pass_on_unrecorded(call, DISK_HANGS),
         }
     }
 
-    /// Does this where blocking is allowed, and goes on without it if it takes too long.
+    /// Runs work on a thread that may block, and returns an error if it takes longer than `limit`. The
+    /// thread cannot be stopped, so the work counts as overdue until it ends.
     async fn in_time<T: Send + 'static>(
         self: &Arc<Self>,
         limit: Duration,
         work: impl FnOnce(&Pipeline) -> T + Send + 'static,
-    ) -> Result<T, Absent> {
+    ) -> Result<T, WorkError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut working = spawn_blocking(move || work(&pipeline));
         if let Ok(ended) = tokio::time::timeout(limit, &mut working).await {
-            // The hook has logged it.
-            return ended.map_err(|_panic| Absent::Panicked);
+            // The panic hook has logged the panic.
+            return ended.map_err(|_panic| WorkError::Panicked);
         }
         self.overdue.send_modify(|overdue| *overdue += 1);
-        let desk = Arc::clone(self);
+        let handler = Arc::clone(self);
         tokio::spawn(async move {
-            // Whatever it brings comes too late, and a right to compile is given back.
+            // The result comes too late. Dropping it also drops a leader's ticket, so that a follower
+            // may compile.
             drop(working.await);
-            desk.overdue.send_modify(|overdue| *overdue -= 1);
+            handler.overdue.send_modify(|overdue| *overdue -= 1);
         });
-        Err(Absent::Late)
+        Err(WorkError::TimedOut)
     }
 
-    /// Returns when something does not come back in time.
-    async fn stuck(&self) {
-        // It fails when the sender is gone, which is here.
+    /// Waits until any work is overdue.
+    async fn any_overdue(&self) {
+        // An error would mean that the sender is dropped, but `self` owns it.
         let _ = self.overdue.subscribe().wait_for(|overdue| *overdue > 0).await;
     }
 }
 
-/// Removes a staging directory whose client is gone. Mostly the client has removed it.
-fn remove_left(staging: &Path) {
+/// Removes the staging directory of a client that is gone. Usually the client has removed it itself.
+fn remove_if_left(staging: &Path) {
     if std::fs::symlink_metadata(staging).is_ok() {
         let _ = std::fs::remove_dir_all(staging);
     }
 }
 
-/// Why the pipeline brings nothing.
-enum Absent {
+/// The reason why work on the pipeline has no result.
+enum WorkError {
     Panicked,
-    Late,
+    TimedOut,
 }
 
-/// What a call is passed on for while the pipeline does not come back.
+/// The reason with which calls are passed on while work is overdue.
 const DISK_HANGS: &str = "the store does not answer in time";
 
-/// Passed on without a word in the log of calls: it lies on the disk that does not answer.
-fn refused(call: &Call, why: &str) -> Begun {
+/// Passes a call on without an event, because the event log is on the disk that may hang.
+fn pass_on_unrecorded(call: &Call, why: &str) -> Begun {
     tracing::warn!("a call is passed on: {why}");
     Begun::Answer(pipeline::unrecorded(call, Bypass::new(Reason::StoreUnusable, why)))
 }

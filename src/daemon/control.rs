@@ -1,7 +1,7 @@
-//! The control socket: connections come in, frames become events, replies go out.
+//! The control socket: accepts connections, turns frames into events and sends replies.
 //!
-//! Only this user's processes are heard (DMN-02): the directory is private, and the peer is
-//! asked all the same. What a frame means is the core's business.
+//! Invariant (DMN-02): only processes of this user are answered. The socket's directory is private,
+//! and the user of each peer is checked as well. The core interprets the frames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,36 +14,39 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::activity::{Activity, OpenConnection};
-use super::core::{ConnectionId, Event};
+use super::core::{ConnectionId, DaemonEvent};
 use crate::control::{Incoming, WRITE_WAIT_MAX, incoming, outgoing};
 use crate::daemon::Draining;
 
-/// How many replies may wait for a client to read them. It sends one request at a time.
+/// The number of replies that may wait for a client to read them. A client sends one request at a
+/// time.
 const REPLIES_WAITING_MAX: usize = 16;
 
-/// How long accepting rests when the system has no descriptor left.
+/// The pause in accepting connections when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// What the driver is told by the tasks here.
+/// A message from tasks and threads to the driver's loop.
 #[derive(Debug)]
-pub(super) enum Signal {
-    /// A client connected; this is its mailbox, and its process where the system says.
+pub(super) enum DriverInput {
+    /// A client connected. It comes with the client's mailbox, and with the id of its process where
+    /// the system says.
     Connected(ConnectionId, Mailbox, Option<i32>),
-    /// Something happened on a connection.
-    Event(Event),
+    /// An event for the core.
+    Event(DaemonEvent),
 }
 
-/// Held by every task that writes to a client; when the last one is dropped, all that was to be
-/// said is said.
+/// A token of every task that writes to a client. When the last one is dropped, all replies are
+/// written.
 pub(super) type Writing = mpsc::Sender<()>;
 
-/// Where replies to one client go. Dropping it closes the connection after them.
+/// A sender of replies to one client. When it is dropped, the connection is closed after the replies
+/// that were sent.
 pub(super) type Mailbox = mpsc::Sender<reply::Kind>;
 
-/// Accepts until draining begins.
+/// Accepts connections until draining begins.
 pub(super) async fn accept_all(
     listener: UnixListener,
-    signals: mpsc::Sender<Signal>,
+    inputs: mpsc::Sender<DriverInput>,
     activity: Arc<Activity>,
     writing: Writing,
     mut draining: Draining,
@@ -57,7 +60,7 @@ pub(super) async fn accept_all(
         match accepted {
             Ok((stream, _)) => {
                 next_id += 1;
-                admit(stream, next_id, &signals, (activity.connection(), writing.clone())).await;
+                admit(stream, next_id, &inputs, (activity.connection(), writing.clone())).await;
             }
             Err(error) => {
                 tracing::warn!("failed to accept a control connection: {error}");
@@ -67,78 +70,81 @@ pub(super) async fn accept_all(
     }
 }
 
+/// Checks the peer of a new connection and starts the tasks that read and write it.
 async fn admit(
     stream: UnixStream,
     id: ConnectionId,
-    signals: &mpsc::Sender<Signal>,
-    held: (OpenConnection, Writing),
+    inputs: &mpsc::Sender<DriverInput>,
+    guards: (OpenConnection, Writing),
 ) {
     if let Err(error) = require_own_peer(&stream) {
-        tracing::warn!("turning a control connection away: {error}");
+        tracing::warn!("rejecting a control connection: {error}");
         return;
     }
-    let process = peer_pid(&stream);
+    let pid = peer_pid(&stream);
     let (reading, sending) = stream.into_split();
-    let (mailbox, letters) = mpsc::channel(REPLIES_WAITING_MAX);
-    // Sent before the reader begins, so that the client is known before its first frame.
-    if signals.send(Signal::Connected(id, mailbox, process)).await.is_ok() {
-        let (written, hung_up) = oneshot::channel();
-        tokio::spawn(write_all(sending, letters, held, written));
-        tokio::spawn(read_all(reading, id, signals.clone(), hung_up));
+    let (mailbox, replies) = mpsc::channel(REPLIES_WAITING_MAX);
+    // This is sent before the reader starts, so that the core knows the client before its first frame.
+    if inputs.send(DriverInput::Connected(id, mailbox, pid)).await.is_ok() {
+        let (writer_guard, writer_ended) = oneshot::channel();
+        tokio::spawn(write_all(sending, replies, guards, writer_guard));
+        tokio::spawn(read_all(reading, id, inputs.clone(), writer_ended));
     }
 }
 
-/// Reads until the client is gone, or until it was dismissed and had its last reply: what it
-/// floods us with after that is not even read.
+/// Reads frames until the client closes the connection or the daemon has written its last reply.
+/// Anything that the client sends after that is not read.
 async fn read_all(
     reading: OwnedReadHalf,
     id: ConnectionId,
-    signals: mpsc::Sender<Signal>,
-    mut hung_up: oneshot::Receiver<()>,
+    inputs: mpsc::Sender<DriverInput>,
+    mut writer_ended: oneshot::Receiver<()>,
 ) {
     let mut frames = incoming(reading);
     loop {
-        let came = tokio::select! {
-            came = frames.next() => came,
-            _ = &mut hung_up => Incoming::End,
+        let received = tokio::select! {
+            received = frames.next() => received,
+            _ = &mut writer_ended => Incoming::End,
         };
-        let (event, is_last) = match came {
-            Incoming::Frame(frame) => (Event::Frame(id, frame), false),
-            Incoming::Broken(error) => (Event::Broken(id, error.to_string()), true),
-            Incoming::End => (Event::Disconnected(id), true),
+        let (event, is_last) = match received {
+            Incoming::Frame(frame) => (DaemonEvent::Frame(id, frame), false),
+            Incoming::Broken(error) => (DaemonEvent::Broken(id, error.to_string()), true),
+            Incoming::End => (DaemonEvent::Disconnected(id), true),
         };
-        if signals.send(Signal::Event(event)).await.is_err() || is_last {
+        if inputs.send(DriverInput::Event(event)).await.is_err() || is_last {
             return;
         }
     }
 }
 
+/// Writes replies until the mailbox is dropped or the client does not read; then drops the guards.
 async fn write_all(
     sending: OwnedWriteHalf,
-    mut letters: mpsc::Receiver<reply::Kind>,
-    held: (OpenConnection, Writing),
-    written: oneshot::Sender<()>,
+    mut replies: mpsc::Receiver<reply::Kind>,
+    guards: (OpenConnection, Writing),
+    writer_guard: oneshot::Sender<()>,
 ) {
     let mut frames = outgoing(sending, WRITE_WAIT_MAX);
-    while let Some(letter) = letters.recv().await {
-        if !frames.send(letter).await {
+    while let Some(reply) = replies.recv().await {
+        if !frames.send(reply).await {
             break;
         }
     }
     frames.finish().await;
-    drop((held, written));
+    drop((guards, writer_guard));
 }
 
-/// The clients that can be written to.
+/// The mailboxes of all clients, each with the id of the client's process.
 #[derive(Debug, Default)]
 pub(super) struct Mailboxes(HashMap<ConnectionId, (Mailbox, Option<i32>)>);
 
 impl Mailboxes {
-    pub(super) fn add(&mut self, id: ConnectionId, mailbox: Mailbox, process: Option<i32>) {
-        self.0.insert(id, (mailbox, process));
+    pub(super) fn add(&mut self, id: ConnectionId, mailbox: Mailbox, pid: Option<i32>) {
+        self.0.insert(id, (mailbox, pid));
     }
 
-    /// Sends without waiting. A client that has let so many replies lie gets no more.
+    /// Sends a reply without waiting. A client that has [`REPLIES_WAITING_MAX`] replies unread is
+    /// disconnected.
     pub(super) fn send(&mut self, id: ConnectionId, kind: reply::Kind) {
         if let Some((mailbox, _)) = self.0.get(&id)
             && mailbox.try_send(kind).is_err()
@@ -147,11 +153,13 @@ impl Mailboxes {
         }
     }
 
-    /// A way to this client that keeps nothing open, and its process.
+    /// Returns a weak sender to a client, which does not keep the connection open, and the id of the
+    /// client's process; `None` if the client is gone.
     pub(super) fn replies(&self, id: ConnectionId) -> Option<(mpsc::WeakSender<reply::Kind>, Option<i32>)> {
-        self.0.get(&id).map(|(mailbox, process)| (mailbox.downgrade(), *process))
+        self.0.get(&id).map(|(mailbox, pid)| (mailbox.downgrade(), *pid))
     }
 
+    /// Closes the connection after the replies that were sent.
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.0.remove(&id);
     }

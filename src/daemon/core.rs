@@ -1,15 +1,15 @@
-//! The daemon's life as a function: what happened goes in, what is to be done comes out.
+//! The daemon's life cycle as a pure function: it takes events and returns effects.
 //!
-//! It decides who is greeted and who refused, when the store is opened, kept up and closed,
-//! when the daemon is idle, and how it leaves. It reads no clock, no socket and no file: time
-//! is handed to it, as what has passed since the start. The driver does what it says and
-//! reports what came of it.
+//! It decides which clients are welcomed, when the store is opened, maintained and closed, when the
+//! daemon is idle, and how it leaves. It reads no clock, no socket and no file. The time arrives as
+//! an argument, counted from the start of the daemon. The driver carries out the effects and reports
+//! their results as events.
 //!
-//! A store that is to be opened anew takes the whole daemon with it: it leaves, as if told
-//! to, and begins again. That is the way a start already goes, so nothing of it is special.
+//! If the store has to be opened again, the whole daemon leaves, as if it was told to, and starts
+//! again in the same process. So there is one way to open a store and not two.
 //!
-//! Leaving goes one way: `Serving`, `Draining`, `Closing`, gone. Nothing goes back, and each
-//! step ends by a deadline, so a daemon that was told to leave leaves.
+//! Invariant: a daemon that was told to leave leaves. Its phases are `Serving`, `Draining`, `Closing`
+//! and `Gone`; it never goes back to an earlier one, and each of them ends by a deadline.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,202 +21,214 @@ use kache_client::is_older;
 
 use super::activity::ActivityCount;
 
-/// How long a new connection may take to greet.
+/// The time that a new connection has to greet.
 pub const GREETING_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long requests that are under way may take once the daemon is to leave.
+/// The time that requests under way have to finish once the daemon is to leave.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// How long closing the store may take. What is not written by then is verified at the next
-/// start, as after a crash.
+/// The time for closing the store. Data that is not written by then is verified at the next start,
+/// as after a crash.
 pub const CLOSE_MAX: Duration = Duration::from_secs(10);
 
-/// How often the store is tried again while it cannot be opened: a disk may come back.
+/// The interval of attempts to open a store that could not be opened: a disk may come back.
 pub const STORE_RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// How long upkeep rests when nothing is due, and after it failed.
+/// The pause before the next step of upkeep when none is due at once.
 pub const UPKEEP_REST: Duration = Duration::from_secs(1);
 
-/// How long it rests after it failed: a broken disk need not be asked every second.
+/// The pause after a step of upkeep that failed: a broken disk need not be tried every second.
 pub const UPKEEP_REST_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// The most control connections at once: several builds' worth of clients.
+/// The largest number of control connections at once, which is enough for several builds.
 pub const CONTROL_CONNECTIONS_MAX: usize = 1024;
 
-/// A control connection, by the order in which they came.
+/// The number of a control connection, counted from the start of the daemon.
 pub type ConnectionId = u64;
 
-/// Who this daemon is.
+/// The facts about this daemon that a greeting contains.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The protocol it speaks.
+    /// The number of the control protocol.
     pub protocol: u32,
-    /// Its version.
+    /// The daemon's version.
     pub version: String,
-    /// Its process.
+    /// The id of the daemon's process.
     pub pid: u32,
 }
 
-/// What happened.
+/// An event in the daemon's life, which the driver reports to the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum DaemonEvent {
     /// A client connected.
     Connected(ConnectionId),
-    /// It sent a frame.
+    /// A client sent a frame; this is its body.
     Frame(ConnectionId, Vec<u8>),
-    /// What it sent is no frame.
+    /// A client sent bytes that are no frame, for this reason.
     Broken(ConnectionId, String),
-    /// It is gone.
+    /// A client closed its connection.
     Disconnected(ConnectionId),
     /// The store is open.
     StoreOpened,
-    /// The store cannot be opened, and why.
+    /// The store cannot be opened, for this reason.
     StoreFailed(String),
-    /// A step of upkeep was done; whether another is due at once.
+    /// A step of upkeep was done; `true` if another is due at once.
     UpkeepDone(bool),
-    /// A step of upkeep failed, and why.
+    /// A step of upkeep failed, for this reason.
     UpkeepFailed(String),
-    /// The store is to be opened anew, and why.
+    /// The store works again only if it is opened again, for this reason.
     StoreStuck(String),
-    /// Somebody sent a signal to end.
+    /// The process got a signal that asks it to end.
     Signal,
-    /// The sockets are no longer reachable, and why.
-    DoorLost(String),
-    /// The store's directory is gone from under it, and how.
+    /// The control socket was removed or replaced, so that no client can connect any more.
+    SocketsLost(String),
+    /// The store's directory was removed or replaced, so that what is written to it is lost.
     StoreLost(String),
-    /// Some time passed; this is who uses the daemon now.
+    /// Some time has passed; the count shows how the daemon is used at present.
     Tick(ActivityCount),
     /// The last connection of the served protocols is closed.
     ServingEnded,
-    /// The store is closed; what went wrong, if something did.
+    /// The store is closed; the text is the error, if there was one.
     StoreClosed(Option<String>),
 }
 
-/// What is to be done.
+/// An effect, which the driver carries out. Nothing that may block runs on the driver's own task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send this.
+    /// Send this reply.
     Send(ConnectionId, reply::Kind),
-    /// Send how the daemon is.
+    /// Send the daemon's status.
     SendStatus(ConnectionId),
-    /// Close it, after what was sent.
+    /// Close the connection after the replies that were sent on it.
     Close(ConnectionId),
-    /// Open the store, somewhere else.
+    /// Open the store.
     OpenStore,
     /// Serve the store to other programs.
     Serve,
-    /// Until then, send away whoever comes for it.
-    TurnAway,
-    /// Do one step of upkeep, somewhere else.
+    /// Reject connections of the served protocols until the store is open.
+    RejectConnections,
+    /// Do one step of upkeep.
     Upkeep,
-    /// Send this blob, read somewhere else.
+    /// Read a blob and send it.
     Fetch(ConnectionId, control::Fetch),
-    /// Say about this action what to run, or what came of it, found out somewhere else.
+    /// Send the command that compiles an action again, or compare its outputs.
     Verify(ConnectionId, Box<control::Verify>),
-    /// A client makes a compiler call.
+    /// Begin a compiler call.
     Compile(ConnectionId, Box<Compile>),
-    /// Its compiler has ended.
+    /// Tell the connection's call how its compiler ended.
     Ran(ConnectionId, Box<Ran>),
-    /// Its guard holds a target directory, or does not.
+    /// Tell the connection's call whether the client's guard holds the target directory.
     Guarding(ConnectionId, Guarding),
-    /// It is gone: nothing more comes of its call.
-    Forget(ConnectionId),
-    /// Listen no more, and tell all tasks to finish.
+    /// End the connection's call: its client is gone.
+    EndCall(ConnectionId),
+    /// Stop listening, and tell all tasks to finish.
     Drain,
-    /// Close the store, somewhere else.
+    /// Close the store.
     CloseStore,
-    /// Leave.
+    /// End the driver's loop.
     Exit,
-    /// Log this.
-    Note(String),
+    /// Write this to the daemon's log.
+    Log(String),
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreState {
-    /// It is being opened.
+    /// The store is being opened for the first time.
     Opening,
-    /// It can be used.
+    /// The store can be used.
     Open,
-    /// It cannot be used, and why. It is tried again at that time.
+    /// The store cannot be opened.
     Unusable {
-        /// Why.
+        /// The error of the last attempt.
         trouble: String,
-        /// When to try again.
+        /// The time of the next attempt, or `Duration::MAX` while an attempt is under way.
         retry_at: Duration,
     },
-    /// It is being closed, or is closed.
+    /// The store is being closed, or is closed.
     Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum LifePhase {
     Serving,
-    Draining { until: Duration, served_ended: bool },
-    Closing { until: Duration },
+    /// Requests that are under way may finish, `until` this time at most.
+    Draining {
+        until: Duration,
+        served_ended: bool,
+    },
+    Closing {
+        until: Duration,
+    },
     Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upkeep {
+enum UpkeepState {
     Resting { until: Duration },
     Running,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Client {
-    /// It has not greeted yet.
-    Silent { since: Duration },
-    /// It has; whether it only looks, and whether it has made a compiler call. One connection
-    /// is one call.
-    Greeted { is_looking: bool, has_called: bool },
+enum ClientState {
+    /// The client connected at this time and has not greeted yet.
+    Connected { since: Duration },
+    /// The client has greeted. A client that only looks does not keep an idle daemon alive. A
+    /// connection carries one compiler call at most, and `has_called` is set by it.
+    Greeted { only_looks: bool, has_called: bool },
 }
 
-impl Client {
+impl ClientState {
     fn has_called(&self) -> bool {
-        matches!(self, Client::Greeted { has_called: true, .. })
+        matches!(self, ClientState::Greeted { has_called: true, .. })
     }
 }
 
-/// The daemon's state.
+/// The state from which the daemon's decisions follow. All times are counted from its start.
 #[derive(Debug)]
 pub struct Core {
     identity: Identity,
+    /// The time without requests after which the daemon leaves; `None` means never.
     idle_timeout: Option<Duration>,
-    phase: Phase,
+    phase: LifePhase,
     store: StoreState,
-    upkeep: Upkeep,
+    upkeep: UpkeepState,
+    /// The error of the last step of upkeep, if it failed.
     upkeep_trouble: Option<String>,
-    clients: BTreeMap<ConnectionId, Client>,
+    clients: BTreeMap<ConnectionId, ClientState>,
+    /// The number of requests that had begun at the last tick.
     requests_begun: u64,
+    /// The time at which a request or client last used the daemon.
     last_use: Duration,
-    begins_again: bool,
+    /// Whether the daemon starts again after it has left.
+    restarts: bool,
 }
 
 impl Core {
-    /// A daemon that has just begun, and what it does first.
+    /// Returns the state of a daemon that has just started, and its first effects.
     pub fn new(identity: Identity, idle_timeout: Option<Duration>) -> (Self, Vec<Effect>) {
         let core = Core {
             identity,
             idle_timeout,
-            phase: Phase::Serving,
+            phase: LifePhase::Serving,
             store: StoreState::Opening,
-            upkeep: Upkeep::Resting { until: Duration::ZERO },
+            upkeep: UpkeepState::Resting { until: Duration::ZERO },
             upkeep_trouble: None,
             clients: BTreeMap::new(),
             requests_begun: 0,
             last_use: Duration::ZERO,
-            begins_again: false,
+            restarts: false,
         };
         (core, vec![Effect::OpenStore])
     }
 
-    /// How the store is.
+    /// Returns the state of the store.
     pub fn store(&self) -> &StoreState {
         &self.store
     }
 
-    /// What is wrong that the store itself does not know, in words.
+    /// Returns the problems that the store itself does not report, as text for the status: it cannot
+    /// be opened, or its upkeep fails.
     pub fn troubles(&self) -> Vec<String> {
         let unusable = match &self.store {
             StoreState::Unusable { trouble, .. } => Some(trouble.clone()),
@@ -225,36 +237,38 @@ impl Core {
         unusable.into_iter().chain(self.upkeep_trouble.clone()).collect()
     }
 
-    /// Whether another daemon is to take the place of this one as soon as it is gone.
-    pub fn begins_again(&self) -> bool {
-        self.begins_again
+    /// Returns whether the daemon is to start again after it has left.
+    pub fn restarts(&self) -> bool {
+        self.restarts
     }
 
-    /// How many control connections are open.
+    /// Returns the number of open control connections.
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// What follows from what happened.
-    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+    /// Takes an event and returns the effects that follow from it, in the order in which they are
+    /// to be carried out.
+    pub fn handle(&mut self, now: Duration, event: DaemonEvent) -> Vec<Effect> {
         let mut effects = match event {
-            Event::Connected(id) => self.connected(now, id),
-            Event::Frame(id, frame) => self.frame(now, id, &frame),
-            Event::Broken(id, why) => self.dismiss(id, why),
-            Event::Disconnected(id) => self.disconnected(now, id),
-            Event::StoreOpened => self.store_opened(),
-            Event::StoreFailed(why) => self.store_failed(now, why),
-            Event::UpkeepDone(more_is_due) => self.upkeep_done(now, more_is_due),
-            Event::UpkeepFailed(why) => self.upkeep_failed(now, why),
-            Event::StoreStuck(why) => self.store_stuck(now, why),
-            Event::Signal => self.signalled(now),
-            Event::DoorLost(why) => self.drain(now, &format!("its sockets are gone: {why}")),
-            Event::StoreLost(why) => self.drain(now, &format!("its store is gone: {why}")),
-            Event::Tick(count) => self.tick(now, count),
-            Event::ServingEnded => self.serving_ended(),
-            Event::StoreClosed(trouble) => self.store_closed(trouble),
+            DaemonEvent::Connected(id) => self.connected(now, id),
+            DaemonEvent::Frame(id, frame) => self.frame(now, id, &frame),
+            DaemonEvent::Broken(id, why) => self.dismiss(id, why),
+            DaemonEvent::Disconnected(id) => self.disconnected(now, id),
+            DaemonEvent::StoreOpened => self.store_opened(),
+            DaemonEvent::StoreFailed(why) => self.store_failed(now, why),
+            DaemonEvent::UpkeepDone(more_is_due) => self.upkeep_done(now, more_is_due),
+            DaemonEvent::UpkeepFailed(why) => self.upkeep_failed(now, why),
+            DaemonEvent::StoreStuck(why) => self.store_stuck(now, why),
+            DaemonEvent::Signal => self.signalled(now),
+            DaemonEvent::SocketsLost(why) => self.drain(now, &format!("its sockets are gone: {why}")),
+            DaemonEvent::StoreLost(why) => self.drain(now, &format!("its store is gone: {why}")),
+            DaemonEvent::Tick(count) => self.tick(now, count),
+            DaemonEvent::ServingEnded => self.serving_ended(),
+            DaemonEvent::StoreClosed(trouble) => self.store_closed(trouble),
         };
-        effects.extend(self.advance(now));
+        // Every event may be the one that draining was waiting for.
+        effects.extend(self.leave_if_ready(now));
         effects
     }
 
@@ -264,28 +278,28 @@ impl Core {
                 format!("more connections than CONTROL_CONNECTIONS_MAX ({CONTROL_CONNECTIONS_MAX}) allows");
             return self.dismiss(id, why);
         }
-        self.clients.insert(id, Client::Silent { since: now });
+        self.clients.insert(id, ClientState::Connected { since: now });
         Vec::new()
     }
 
     fn disconnected(&mut self, now: Duration, id: ConnectionId) -> Vec<Effect> {
         let client = self.clients.remove(&id);
-        if let Some(Client::Greeted { is_looking: false, .. }) = client {
+        if let Some(ClientState::Greeted { only_looks: false, .. }) = client {
             self.last_use = now;
         }
-        client.filter(Client::has_called).map(|_| Effect::Forget(id)).into_iter().collect()
+        client.filter(ClientState::has_called).map(|_| Effect::EndCall(id)).into_iter().collect()
     }
 
     fn frame(&mut self, now: Duration, id: ConnectionId, frame: &[u8]) -> Vec<Effect> {
         match self.clients.get(&id) {
-            // It was dismissed, and wrote before it noticed.
+            // The client was dismissed and sent this before it noticed.
             None => Vec::new(),
-            Some(Client::Silent { .. }) => match control::decode::<Hello>(frame) {
+            Some(ClientState::Connected { .. }) => match control::decode::<Hello>(frame) {
                 Ok(hello) => self.greeted(now, id, &hello),
                 Err(error) => self.dismiss(id, error.to_string()),
             },
-            Some(Client::Greeted { is_looking, .. }) => {
-                if !is_looking {
+            Some(ClientState::Greeted { only_looks, .. }) => {
+                if !only_looks {
                     self.last_use = now;
                 }
                 match control::decode::<Request>(frame) {
@@ -296,12 +310,15 @@ impl Core {
         }
     }
 
+    /// Welcomes a client of the same protocol and refuses every other. A newer client also makes the
+    /// daemon leave, so that it can start its own.
     fn greeted(&mut self, now: Duration, id: ConnectionId, hello: &Hello) -> Vec<Effect> {
         let Identity { protocol, version, pid } = self.identity.clone();
-        let is_leaving = self.phase != Phase::Serving;
+        let is_leaving = self.phase != LifePhase::Serving;
         if hello.protocol == protocol && !is_leaving {
-            self.clients.insert(id, Client::Greeted { is_looking: hello.only_looking, has_called: false });
-            if !hello.only_looking {
+            let only_looks = hello.only_looking;
+            self.clients.insert(id, ClientState::Greeted { only_looks, has_called: false });
+            if !only_looks {
                 self.last_use = now;
             }
             return vec![Effect::Send(
@@ -309,14 +326,13 @@ impl Core {
                 reply::Kind::Welcome(Welcome { protocol, daemon_version: version, pid }),
             )];
         }
-        // A newer client is to have its own daemon. One that only looks changes nothing.
-        let makes_room =
+        let is_replaced =
             !hello.only_looking && hello.protocol != protocol && is_older(&version, &hello.client_version);
         self.clients.remove(&id);
-        let leaving = is_leaving || makes_room;
+        let leaving = is_leaving || is_replaced;
         let refused = Refused { protocol, daemon_version: version, leaving };
         let mut effects = vec![Effect::Send(id, reply::Kind::Refused(refused)), Effect::Close(id)];
-        if makes_room {
+        if is_replaced {
             effects.extend(self.drain(now, &format!("kache {} is newer", hello.client_version)));
         }
         effects
@@ -325,13 +341,13 @@ impl Core {
     fn requested(&mut self, now: Duration, id: ConnectionId, request: Request) -> Vec<Effect> {
         match request.kind {
             Some(request::Kind::Status(_)) => vec![Effect::SendStatus(id)],
-            Some(request::Kind::Stop(stop)) => self.asked_to_stop(now, id, &stop.if_older_than),
-            Some(request::Kind::Compile(compile)) => self.called(id, compile),
-            Some(request::Kind::Ran(ran)) => self.has_run(id, ran),
-            Some(request::Kind::Guarding(guarding)) => self.guards(id, guarding),
+            Some(request::Kind::Stop(stop)) => self.stop_requested(now, id, &stop.if_older_than),
+            Some(request::Kind::Compile(compile)) => self.compile_requested(id, compile),
+            Some(request::Kind::Ran(ran)) => self.ran_received(id, ran),
+            Some(request::Kind::Guarding(guarding)) => self.guarding_received(id, guarding),
             Some(request::Kind::Fetch(fetch)) => vec![Effect::Fetch(id, fetch)],
             Some(request::Kind::Verify(verify)) => vec![Effect::Verify(id, Box::new(verify))],
-            // It is good to know in a core dump, and nothing follows from it.
+            // Nothing follows from it. It is sent so that a core dump of the daemon shows it.
             Some(request::Kind::Began(_)) => Vec::new(),
             _ => {
                 let message = format!("kache {} does not know this request", self.identity.version);
@@ -340,33 +356,33 @@ impl Core {
         }
     }
 
-    fn called(&mut self, id: ConnectionId, compile: Compile) -> Vec<Effect> {
+    fn compile_requested(&mut self, id: ConnectionId, compile: Compile) -> Vec<Effect> {
         match self.clients.get_mut(&id) {
-            // Closing it tells it to go on without us, or with our successor.
-            _ if self.phase != Phase::Serving => self.dismiss(id, "the daemon is leaving".to_owned()),
-            Some(Client::Greeted { has_called, .. }) if !*has_called => {
+            // A client whose connection is closed starts another daemon or does without.
+            _ if self.phase != LifePhase::Serving => self.dismiss(id, "the daemon is leaving".to_owned()),
+            Some(ClientState::Greeted { has_called, .. }) if !*has_called => {
                 *has_called = true;
                 vec![Effect::Compile(id, Box::new(compile))]
             }
-            _ => self.dismiss(id, "one connection is one call".to_owned()),
+            _ => self.dismiss(id, "a second compiler call on one connection".to_owned()),
         }
     }
 
-    fn has_run(&mut self, id: ConnectionId, ran: Ran) -> Vec<Effect> {
+    fn ran_received(&mut self, id: ConnectionId, ran: Ran) -> Vec<Effect> {
         match self.clients.get(&id) {
             Some(client) if client.has_called() => vec![Effect::Ran(id, Box::new(ran))],
-            _ => self.dismiss(id, "nothing was to be run".to_owned()),
+            _ => self.dismiss(id, "a compile was reported without a compiler call".to_owned()),
         }
     }
 
-    fn guards(&mut self, id: ConnectionId, guarding: Guarding) -> Vec<Effect> {
+    fn guarding_received(&mut self, id: ConnectionId, guarding: Guarding) -> Vec<Effect> {
         match self.clients.get(&id) {
             Some(client) if client.has_called() => vec![Effect::Guarding(id, guarding)],
-            _ => self.dismiss(id, "nothing was to be guarded".to_owned()),
+            _ => self.dismiss(id, "a guard was reported without a compiler call".to_owned()),
         }
     }
 
-    fn asked_to_stop(&mut self, now: Duration, id: ConnectionId, if_older_than: &str) -> Vec<Effect> {
+    fn stop_requested(&mut self, now: Duration, id: ConnectionId, if_older_than: &str) -> Vec<Effect> {
         let version = &self.identity.version;
         if !if_older_than.is_empty() && !is_older(version, if_older_than) {
             return vec![fail(
@@ -374,26 +390,26 @@ impl Core {
                 format!("this daemon is kache {version}, which is not older than {if_older_than}"),
             )];
         }
-        self.begins_again = false;
+        self.restarts = false;
         let stopping = reply::Kind::Stopping(Stopping { pid: self.identity.pid });
         let mut effects = vec![Effect::Send(id, stopping)];
         effects.extend(self.drain(now, "a client asked for it"));
         effects
     }
 
-    /// Says why and closes.
+    /// Sends the reason to the client, closes the connection and ends its call.
     fn dismiss(&mut self, id: ConnectionId, why: String) -> Vec<Effect> {
         let client = self.clients.remove(&id);
-        let forget = client.filter(Client::has_called).map(|_| Effect::Forget(id));
-        let note = Effect::Note(format!("dismissing a client: {why}"));
-        [note, fail(id, why), Effect::Close(id)].into_iter().chain(forget).collect()
+        let end_call = client.filter(ClientState::has_called).map(|_| Effect::EndCall(id));
+        let log = Effect::Log(format!("closing a control connection: {why}"));
+        [log, fail(id, why), Effect::Close(id)].into_iter().chain(end_call).collect()
     }
 
     fn store_opened(&mut self) -> Vec<Effect> {
         self.store = StoreState::Open;
         match self.phase {
-            Phase::Serving => vec![Effect::Serve, Effect::Note("the store is open".to_owned())],
-            // It came too late to be served; `advance` closes it.
+            LifePhase::Serving => vec![Effect::Serve, Effect::Log("the store is open".to_owned())],
+            // The daemon is leaving, so the store is not served; `leave_if_ready` closes it.
             _ => Vec::new(),
         }
     }
@@ -401,37 +417,37 @@ impl Core {
     fn store_failed(&mut self, now: Duration, trouble: String) -> Vec<Effect> {
         let is_news =
             !matches!(&self.store, StoreState::Unusable { trouble: before, .. } if *before == trouble);
-        let note = is_news.then(|| Effect::Note(format!("the store cannot be used: {trouble}")));
+        let log = is_news.then(|| Effect::Log(format!("the store cannot be used: {trouble}")));
         self.store = StoreState::Unusable { trouble, retry_at: now + STORE_RETRY_EVERY };
-        note.into_iter().chain(is_news.then_some(Effect::TurnAway)).collect()
+        log.into_iter().chain(is_news.then_some(Effect::RejectConnections)).collect()
     }
 
     fn upkeep_done(&mut self, now: Duration, more_is_due: bool) -> Vec<Effect> {
         self.upkeep_trouble = None;
         let rest = if more_is_due { Duration::ZERO } else { UPKEEP_REST };
-        self.upkeep = Upkeep::Resting { until: now + rest };
+        self.upkeep = UpkeepState::Resting { until: now + rest };
         self.upkeep_if_due(now)
     }
 
     fn upkeep_failed(&mut self, now: Duration, why: String) -> Vec<Effect> {
-        self.upkeep = Upkeep::Resting { until: now + UPKEEP_REST_AFTER_FAILURE };
-        let note = Effect::Note(format!("upkeep failed: {why}"));
+        self.upkeep = UpkeepState::Resting { until: now + UPKEEP_REST_AFTER_FAILURE };
+        let log = Effect::Log(format!("upkeep failed: {why}"));
         self.upkeep_trouble = Some(why);
-        vec![note]
+        vec![log]
     }
 
     fn store_stuck(&mut self, now: Duration, why: String) -> Vec<Effect> {
         let effects = self.upkeep_failed(now, why);
-        self.begins_again |= self.phase == Phase::Serving;
-        effects.into_iter().chain(self.drain(now, "to begin again with the store opened anew")).collect()
+        self.restarts |= self.phase == LifePhase::Serving;
+        effects.into_iter().chain(self.drain(now, "to start again and open the store again")).collect()
     }
 
     fn upkeep_if_due(&mut self, now: Duration) -> Vec<Effect> {
         match self.upkeep {
-            Upkeep::Resting { until }
-                if until <= now && self.store == StoreState::Open && self.phase == Phase::Serving =>
+            UpkeepState::Resting { until }
+                if until <= now && self.store == StoreState::Open && self.phase == LifePhase::Serving =>
             {
-                self.upkeep = Upkeep::Running;
+                self.upkeep = UpkeepState::Running;
                 vec![Effect::Upkeep]
             }
             _ => Vec::new(),
@@ -439,37 +455,39 @@ impl Core {
     }
 
     fn signalled(&mut self, now: Duration) -> Vec<Effect> {
-        self.begins_again = false;
+        self.restarts = false;
         match self.phase {
-            Phase::Serving => self.drain(now, "it was told to by a signal"),
-            // Told twice: what is under way is not waited for.
-            Phase::Draining { served_ended, .. } => {
-                self.phase = Phase::Draining { until: now, served_ended };
+            LifePhase::Serving => self.drain(now, "it was told to by a signal"),
+            // After a second signal, requests that are under way are not waited for.
+            LifePhase::Draining { served_ended, .. } => {
+                self.phase = LifePhase::Draining { until: now, served_ended };
                 Vec::new()
             }
-            Phase::Closing { .. } | Phase::Gone => Vec::new(),
+            LifePhase::Closing { .. } | LifePhase::Gone => Vec::new(),
         }
     }
 
     fn drain(&mut self, now: Duration, why: &str) -> Vec<Effect> {
-        if self.phase != Phase::Serving {
+        if self.phase != LifePhase::Serving {
             return Vec::new();
         }
-        self.phase = Phase::Draining { until: now + DRAIN_MAX, served_ended: self.store != StoreState::Open };
-        vec![Effect::Note(format!("leaving: {why}")), Effect::Drain]
+        // Without a store nothing was served, so there are no served connections to wait for.
+        let served_ended = self.store != StoreState::Open;
+        self.phase = LifePhase::Draining { until: now + DRAIN_MAX, served_ended };
+        vec![Effect::Log(format!("leaving: {why}")), Effect::Drain]
     }
 
     fn serving_ended(&mut self) -> Vec<Effect> {
-        if let Phase::Draining { until, .. } = self.phase {
-            self.phase = Phase::Draining { until, served_ended: true };
+        if let LifePhase::Draining { until, .. } = self.phase {
+            self.phase = LifePhase::Draining { until, served_ended: true };
         }
         Vec::new()
     }
 
     fn store_closed(&mut self, trouble: Option<String>) -> Vec<Effect> {
-        self.phase = Phase::Gone;
-        let note = trouble.map(|why| Effect::Note(format!("the store did not close cleanly: {why}")));
-        note.into_iter().chain([Effect::Exit]).collect()
+        self.phase = LifePhase::Gone;
+        let log = trouble.map(|why| Effect::Log(format!("the store did not close cleanly: {why}")));
+        log.into_iter().chain([Effect::Exit]).collect()
     }
 
     fn tick(&mut self, now: Duration, count: ActivityCount) -> Vec<Effect> {
@@ -478,7 +496,7 @@ impl Core {
             self.last_use = now;
         }
         let mut effects = self.dismiss_silent(now);
-        if self.phase != Phase::Serving {
+        if self.phase != LifePhase::Serving {
             return effects;
         }
         effects.extend(self.retry_store(now));
@@ -489,16 +507,15 @@ impl Core {
         effects
     }
 
-    /// Somebody who is connected to have something done keeps the daemon; somebody who looks
-    /// does not (DMN-06).
+    /// Returns whether the daemon was not used for the time `timeout`. An open connection counts as
+    /// use, unless its client only looks (DMN-06).
     fn is_idle_since(&self, now: Duration, timeout: Duration) -> bool {
-        let is_used =
-            self.clients.values().any(|client| matches!(client, Client::Greeted { is_looking: false, .. }));
-        !is_used && now.saturating_sub(self.last_use) >= timeout
+        let is_use = |client: &ClientState| matches!(client, ClientState::Greeted { only_looks: false, .. });
+        !self.clients.values().any(is_use) && now.saturating_sub(self.last_use) >= timeout
     }
 
     fn dismiss_silent(&mut self, now: Duration) -> Vec<Effect> {
-        let is_late = |client: &Client| matches!(client, Client::Silent { since } if now.saturating_sub(*since) >= GREETING_WAIT_MAX);
+        let is_late = |client: &ClientState| matches!(client, ClientState::Connected { since } if now.saturating_sub(*since) >= GREETING_WAIT_MAX);
         let late: Vec<_> =
             self.clients.iter().filter(|(_, client)| is_late(client)).map(|(id, _)| *id).collect();
         late.into_iter()
@@ -508,7 +525,7 @@ impl Core {
 
     fn retry_store(&mut self, now: Duration) -> Vec<Effect> {
         match &self.store {
-            // It stays `Unusable` meanwhile, so that whoever asks hears why.
+            // The state stays `Unusable` during the attempt, so that the status still shows the reason.
             StoreState::Unusable { trouble, retry_at } if *retry_at <= now => {
                 let trouble = trouble.clone();
                 self.store = StoreState::Unusable { trouble, retry_at: Duration::MAX };
@@ -518,19 +535,23 @@ impl Core {
         }
     }
 
-    /// Takes the next step of leaving as soon as nothing stands against it.
-    fn advance(&mut self, now: Duration) -> Vec<Effect> {
+    /// Goes from draining to closing, or from closing to gone, if nothing is under way any more or
+    /// the deadline has passed.
+    ///
+    /// The store is closed only when no thread uses it: the served connections have ended, no step of
+    /// upkeep runs, and no attempt to open it is under way.
+    fn leave_if_ready(&mut self, now: Duration) -> Vec<Effect> {
         match self.phase {
-            Phase::Draining { until, served_ended } => {
+            LifePhase::Draining { until, served_ended } => {
                 let is_settled = served_ended
                     && self.store != StoreState::Opening
                     && !matches!(self.store, StoreState::Unusable { retry_at: Duration::MAX, .. })
-                    && self.upkeep != Upkeep::Running;
+                    && self.upkeep != UpkeepState::Running;
                 if is_settled || until <= now { self.close(now) } else { Vec::new() }
             }
-            Phase::Closing { until } if until <= now => {
-                self.phase = Phase::Gone;
-                vec![Effect::Note("the store did not close in time".to_owned()), Effect::Exit]
+            LifePhase::Closing { until } if until <= now => {
+                self.phase = LifePhase::Gone;
+                vec![Effect::Log("the store did not close in time".to_owned()), Effect::Exit]
             }
             _ => Vec::new(),
         }
@@ -540,10 +561,10 @@ impl Core {
         let was_open = self.store == StoreState::Open;
         self.store = StoreState::Closed;
         if was_open {
-            self.phase = Phase::Closing { until: now + CLOSE_MAX };
+            self.phase = LifePhase::Closing { until: now + CLOSE_MAX };
             vec![Effect::CloseStore]
         } else {
-            self.phase = Phase::Gone;
+            self.phase = LifePhase::Gone;
             vec![Effect::Exit]
         }
     }

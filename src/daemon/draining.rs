@@ -1,16 +1,15 @@
-//! One word that goes from the driver to every task: finish what is under way, take nothing
-//! new.
+//! The signal from the driver to all tasks that the daemon drains: requests under way may finish, and
+//! no new ones are accepted.
 //!
-//! It carries no deadline. The driver waits as long as the core allows and then drops the
-//! runtime; a task that ends early ends the waiting early.
+//! It carries no deadline. The driver waits as long as the core allows and then drops the runtime.
 
 use tokio::sync::watch;
 
-/// The driver's end.
+/// The driver's end of the signal.
 #[derive(Debug)]
 pub struct Drain(watch::Sender<bool>);
 
-/// A task's end. Cheap to clone.
+/// A task's end of the signal. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Draining(watch::Receiver<bool>);
 
@@ -21,25 +20,25 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// Tells every task, those that begin later too. Saying it twice is harmless.
+    /// Signals all tasks, including tasks that subscribe later. A second call has no effect.
     pub fn begin(&self) {
         self.0.send_replace(true);
     }
 
-    /// An end for a task.
+    /// Returns another task's end.
     pub fn subscribe(&self) -> Draining {
         Draining(self.0.subscribe())
     }
 }
 
 impl Draining {
-    /// Returns once draining has begun, at once if it has already.
+    /// Waits until draining has begun.
     pub async fn begun(&mut self) {
-        // The sender is only dropped when the driver is gone, which means the same.
+        // An error means that the sender is dropped: the driver has ended, which counts as draining.
         let _ = self.0.wait_for(|begun| *begun).await;
     }
 
-    /// Whether draining has begun.
+    /// Returns whether draining has begun.
     pub fn has_begun(&self) -> bool {
         *self.0.borrow()
     }
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn late_and_early_subscribers_hear_it() {
+    async fn early_and_late_subscribers_get_the_signal() {
         let drain = Drain::default();
         let mut early = drain.subscribe();
         assert!(!early.has_begun());

@@ -1,9 +1,9 @@
-//! The driver: sockets, signals, clock and threads around the core.
+//! The driver: the sockets, signals, clock and threads around the core.
 //!
-//! One loop takes what happens, one at a time, hands it to the core and does what the core
-//! says. It decides nothing. What may block for long is done elsewhere and comes back as an
-//! event: the loop itself waits for nothing but the next event, so control requests are
-//! answered while a store opens or a disk is dead.
+//! One loop takes events, hands each to the core and carries out the effects that the core returns.
+//! The driver decides nothing. Work that may block runs on other threads and its result comes back as
+//! an event. The loop itself waits for nothing but the next event, so control requests are answered
+//! while a store opens or a disk does not answer.
 
 use std::future::Future;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -18,107 +18,113 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
 use super::activity::Activity;
-use super::calls::{Calls, Word};
-use super::control::{self, Mailboxes, Signal};
-use super::core::{Core, Effect, Event};
+use super::calls::{Calls, ClientMessage};
+use super::control::{self, DriverInput, Mailboxes};
+use super::core::{Core, DaemonEvent, Effect};
 use super::draining::{Drain, Draining};
-use super::fetch::Fetches;
-use super::status::{self, Facts};
-use super::turning_away::TurningAway;
-use super::upkeep::{self, Landmark, Open, OpenStore, Opened};
-use super::verifying::Verifying;
+use super::fetch::FetchHandler;
+use super::reject::RejectingListeners;
+use super::status::{self, DaemonInfo};
+use super::upkeep::{self, OpenStore, OpenedStore, PathIdentity};
+use super::verifying::VerifyHandler;
 use super::wire;
 use crate::lookup::Uploads;
 use crate::pipeline::{Pipeline, StoreSlot};
 
-/// How many events may wait. Whoever brings one more waits: a flood slows itself.
+/// The number of events that may wait for the loop. A task that sends one more waits, so a client
+/// that floods the daemon is slowed down itself.
 pub const EVENTS_MAX: usize = 1024;
 
-/// How often the core is told the time.
+/// The interval at which the core gets the time.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long the last replies may take. They fit into the sockets' buffers.
+/// The time for writing the last replies, which fit into the sockets' buffers.
 const LAST_REPLIES_MAX: Duration = Duration::from_secs(1);
 
-/// Serves an open store to other programs until draining is done.
-pub(super) type Serve =
+/// A function that serves an open store to other programs until draining is done.
+pub(super) type ServeFn =
     Box<dyn FnOnce(Arc<Store>, Arc<Activity>, Draining) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// How a daemon ended.
+/// The way in which a driver's loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It is gone for good.
-    Gone,
-    /// Another one is to take its place at once.
-    ToBeginAgain,
+    /// The process is to end.
+    Exit,
+    /// The daemon is to start again in this process.
+    Restart,
 }
 
-/// The daemon's parts, before they run.
+/// The parts of the daemon, before its loop runs.
 pub struct Driver {
     pub(super) core: Core,
+    /// The effects that the core returned at its creation.
     pub(super) first: Vec<Effect>,
-    pub(super) facts: Facts,
+    pub(super) info: DaemonInfo,
     pub(super) open_store: OpenStore,
-    /// Where the store lies.
+    /// The directory of the store.
     pub(super) store_dir: PathBuf,
-    /// Whether compiles take what clients have uploaded.
+    /// Whether compiles use results that clients have uploaded.
     pub(super) uploads: Uploads,
-    pub(super) serve: Option<Serve>,
-    /// Gone once the store is served.
-    pub(super) turning_away: Option<TurningAway>,
-    /// The sockets' files, removed as soon as nobody is to come any more.
+    /// Taken when the store is served.
+    pub(super) serve: Option<ServeFn>,
+    /// Dropped when the store is served.
+    pub(super) rejecting: Option<RejectingListeners>,
+    /// The files of the sockets, the control socket first. They are removed when draining begins, so
+    /// that no more clients connect.
     pub(super) sockets: Vec<PathBuf>,
 }
 
-/// What changes while it runs.
-struct Running {
+/// The state of the driver while its loop runs.
+struct RunningDaemon {
     driver: Driver,
-    begun: Instant,
-    store: Option<Open>,
+    started: Instant,
+    store: Option<OpenedStore>,
     mailboxes: Mailboxes,
-    fetches: Fetches,
-    verifying: Verifying,
+    fetches: FetchHandler,
+    verifications: VerifyHandler,
     calls: Calls,
-    /// The store as calls see it.
+    /// The store as compiler calls see it.
     slot: watch::Sender<StoreSlot>,
     activity: Arc<Activity>,
     drain: Drain,
-    signals: mpsc::Sender<Signal>,
-    opened: mpsc::Sender<Opened>,
+    /// The sender for tasks and threads that report events.
+    inputs: mpsc::Sender<DriverInput>,
+    /// The sender for the thread that opens the store.
+    opened: mpsc::Sender<Result<OpenedStore, String>>,
     is_over: bool,
 }
 
 impl Driver {
-    /// Runs until the core says that it is over.
+    /// Runs the loop until the core ends it.
     pub async fn run(self, listener: StdUnixListener) -> std::io::Result<Ending> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        let door = self.sockets.first().cloned().map(Landmark::of);
-        let (signals, mut inbox) = mpsc::channel(EVENTS_MAX);
+        let control_socket = self.sockets.first().cloned().map(PathIdentity::of);
+        let (inputs, mut inbox) = mpsc::channel(EVENTS_MAX);
         let (opened, mut openings) = mpsc::channel(1);
         let (activity, drain) = (Arc::<Activity>::default(), Drain::default());
         let (writing, mut all_written) = mpsc::channel(1);
-        let (noted, draining) = (Arc::clone(&activity), drain.subscribe());
-        tokio::spawn(control::accept_all(listener, signals.clone(), noted, writing, draining));
-        tokio::spawn(watch_signals(signals.clone())?);
+        let (counters, draining) = (Arc::clone(&activity), drain.subscribe());
+        tokio::spawn(control::accept_all(listener, inputs.clone(), counters, writing, draining));
+        tokio::spawn(watch_signals(inputs.clone())?);
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (slot, seen) = watch::channel(StoreSlot::Opening);
-        let pipeline = Pipeline::new(self.store_dir.clone(), seen.clone());
+        let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
+        let pipeline = Pipeline::new(self.store_dir.clone(), slot_receiver.clone());
         let pipeline = Arc::new(pipeline.with_uploads(self.uploads));
-        let calls = Calls::new(pipeline, seen, Arc::clone(&activity));
-        let mut running = Running {
+        let calls = Calls::new(pipeline, slot_receiver, Arc::clone(&activity));
+        let mut running = RunningDaemon {
             driver: self,
-            begun: Instant::now(),
+            started: Instant::now(),
             store: None,
             mailboxes: Mailboxes::default(),
-            fetches: Fetches::default(),
-            verifying: Verifying::default(),
+            fetches: FetchHandler::default(),
+            verifications: VerifyHandler::default(),
             calls,
             slot,
             activity,
             drain,
-            signals,
+            inputs,
             opened,
             is_over: false,
         };
@@ -126,57 +132,60 @@ impl Driver {
         running.perform_all(first);
         while !running.is_over {
             tokio::select! {
-                Some(signal) = inbox.recv() => running.hear(signal),
+                Some(input) = inbox.recv() => running.receive(input),
                 Some(opened) = openings.recv() => running.store_opened(opened),
-                _ = ticks.tick() => running.tick(door.as_ref()),
+                _ = ticks.tick() => running.tick(control_socket.as_ref()),
             }
         }
-        // The last replies go out first: whoever told us to leave is to hear that we do.
+        // The last replies are written first, so that the client which stopped the daemon gets its
+        // reply. `all_written` ends when the last writing task has dropped its sender.
         running.mailboxes.close_all();
         let _ = tokio::time::timeout(LAST_REPLIES_MAX, all_written.recv()).await;
-        Ok(if running.driver.core.begins_again() { Ending::ToBeginAgain } else { Ending::Gone })
+        Ok(if running.driver.core.restarts() { Ending::Restart } else { Ending::Exit })
     }
 }
 
-impl Running {
-    fn hear(&mut self, signal: Signal) {
-        match signal {
-            Signal::Connected(id, mailbox, process) => {
-                self.mailboxes.add(id, mailbox, process);
-                self.happened(Event::Connected(id));
+impl RunningDaemon {
+    fn receive(&mut self, input: DriverInput) {
+        match input {
+            DriverInput::Connected(id, mailbox, pid) => {
+                self.mailboxes.add(id, mailbox, pid);
+                self.handle(DaemonEvent::Connected(id));
             }
-            Signal::Event(event) => {
-                if let Event::Disconnected(id) = &event {
+            DriverInput::Event(event) => {
+                if let DaemonEvent::Disconnected(id) = &event {
                     self.mailboxes.close(*id);
                 }
-                self.happened(event);
+                self.handle(event);
             }
         }
     }
 
-    fn store_opened(&mut self, opened: Opened) {
+    fn store_opened(&mut self, opened: Result<OpenedStore, String>) {
         match opened {
-            Ok(open) => {
-                self.slot.send_replace(StoreSlot::Open(Arc::clone(&open.store)));
-                self.store = Some(open);
-                self.happened(Event::StoreOpened);
+            Ok(opened) => {
+                self.slot.send_replace(StoreSlot::Open(Arc::clone(&opened.store)));
+                self.store = Some(opened);
+                self.handle(DaemonEvent::StoreOpened);
             }
             Err(why) => {
                 self.slot.send_replace(StoreSlot::Unusable(why.clone()));
-                self.happened(Event::StoreFailed(why));
+                self.handle(DaemonEvent::StoreFailed(why));
             }
         }
     }
 
-    fn tick(&mut self, door: Option<&Landmark>) {
-        if let Some(why) = door.filter(|_| !self.driver.sockets.is_empty()).and_then(Landmark::lost) {
-            self.happened(Event::DoorLost(why));
+    fn tick(&mut self, control_socket: Option<&PathIdentity>) {
+        // Once the daemon has removed its sockets itself, they are not lost.
+        let has_sockets = !self.driver.sockets.is_empty();
+        if let Some(why) = control_socket.filter(|_| has_sockets).and_then(PathIdentity::lost) {
+            self.handle(DaemonEvent::SocketsLost(why));
         }
-        self.happened(Event::Tick(self.activity.count()));
+        self.handle(DaemonEvent::Tick(self.activity.count()));
     }
 
-    fn happened(&mut self, event: Event) {
-        let effects = self.driver.core.handle(self.begun.elapsed(), event);
+    fn handle(&mut self, event: DaemonEvent) {
+        let effects = self.driver.core.handle(self.started.elapsed(), event);
         self.perform_all(effects);
     }
 
@@ -190,9 +199,9 @@ impl Running {
         match effect {
             Effect::Send(id, kind) => self.mailboxes.send(id, kind),
             Effect::SendStatus(id) => {
-                let (facts, core, count) = (&self.driver.facts, &self.driver.core, self.activity.count());
-                let store = self.store.as_ref().map(|open| &*open.store);
-                let mut status = status::compose(facts, core, store, count, self.begun.elapsed());
+                let (info, core, count) = (&self.driver.info, &self.driver.core, self.activity.count());
+                let store = self.store.as_ref().map(|opened| &*opened.store);
+                let mut status = status::compose(info, core, store, count, self.started.elapsed());
                 status.store.get_or_insert_default().troubles.extend(self.calls.trouble());
                 self.mailboxes.send(id, reply::Kind::Status(status));
             }
@@ -202,24 +211,25 @@ impl Running {
                 upkeep::open(Arc::clone(&driver.open_store), driver.store_dir.clone(), self.opened.clone());
             }
             Effect::Serve => self.serve(),
-            Effect::TurnAway => {
-                if let Some(turning_away) = &mut self.driver.turning_away {
-                    turning_away.begin();
+            Effect::RejectConnections => {
+                if let Some(rejecting) = &mut self.driver.rejecting {
+                    rejecting.begin();
                 }
             }
             Effect::Upkeep => {
-                if let Some(open) = &self.store {
-                    upkeep::step(open.clone(), self.signals.clone());
+                if let Some(opened) = &self.store {
+                    upkeep::step(opened.clone(), self.inputs.clone());
                 }
             }
             Effect::Fetch(id, fetch) => {
                 if let Some((replies, _)) = self.mailboxes.replies(id) {
-                    self.fetches.begin(self.store.as_ref().map(|open| &open.store), &fetch.hash, replies);
+                    let store = self.store.as_ref().map(|opened| &opened.store);
+                    self.fetches.begin(store, &fetch.hash, replies);
                 }
             }
             Effect::Verify(id, verify) => {
                 if let Some((replies, _)) = self.mailboxes.replies(id) {
-                    self.verifying.begin(self.calls.pipeline(), &verify, replies);
+                    self.verifications.begin(self.calls.pipeline(), &verify, replies);
                 }
             }
             Effect::Compile(id, compile) => {
@@ -228,51 +238,52 @@ impl Running {
                 }
             }
             Effect::Ran(id, ran) => {
-                // Nothing comes of it, and nobody is to wait for that.
-                if !self.calls.hear(id, Word::Ran(*ran)) {
+                // If no task takes the report, the client need not wait for one.
+                if !self.calls.deliver(id, ClientMessage::Ran(*ran)) {
                     self.mailboxes.send(id, reply::Kind::Noted(Noted {}));
                 }
             }
             Effect::Guarding(id, guarding) => {
-                self.calls.hear(id, Word::Guarding(wire::place(&guarding.staging)));
+                self.calls.deliver(id, ClientMessage::Guarding(wire::optional_path(&guarding.staging)));
             }
-            Effect::Forget(id) => self.calls.forget(id),
+            Effect::EndCall(id) => self.calls.end_call(id),
             Effect::Drain => {
                 remove_sockets(&mut self.driver.sockets);
                 self.drain.begin();
-                self.calls.end();
+                self.calls.end_all();
             }
             Effect::CloseStore => {
                 self.slot.send_replace(StoreSlot::Unusable("it is being closed".to_owned()));
-                if let Some(open) = self.store.take() {
-                    upkeep::close(open.store, self.signals.clone());
+                if let Some(opened) = self.store.take() {
+                    upkeep::close(opened.store, self.inputs.clone());
                 }
             }
             Effect::Exit => self.is_over = true,
-            Effect::Note(text) => tracing::info!("{text}"),
+            Effect::Log(text) => tracing::info!("{text}"),
         }
     }
 
     fn serve(&mut self) {
-        let (Some(serve), Some(open)) = (self.driver.serve.take(), &self.store) else { return };
-        self.driver.turning_away = None;
-        let serving = serve(Arc::clone(&open.store), Arc::clone(&self.activity), self.drain.subscribe());
-        let signals = self.signals.clone();
-        let (unused, pipeline) = (self.calls.unused(), self.calls.pipeline());
+        let (Some(serve), Some(opened)) = (self.driver.serve.take(), &self.store) else { return };
+        self.driver.rejecting = None;
+        let serving = serve(Arc::clone(&opened.store), Arc::clone(&self.activity), self.drain.subscribe());
+        let inputs = self.inputs.clone();
+        let (store_released, pipeline) = (self.calls.store_released(), self.calls.pipeline());
         tokio::spawn(async move {
             serving.await;
-            // What was compiled is stored before the store is closed.
-            if let Some(mut unused) = unused {
-                let _ = unused.recv().await;
+            // `ServingEnded` lets the core close the store, so it is sent only after the results of
+            // all compiles are stored and the memos of files are saved.
+            if let Some(mut store_released) = store_released {
+                let _ = store_released.recv().await;
             }
             let _ = tokio::task::spawn_blocking(move || pipeline.save()).await;
-            let _ = signals.send(Signal::Event(Event::ServingEnded)).await;
+            let _ = inputs.send(DriverInput::Event(DaemonEvent::ServingEnded)).await;
         });
     }
 }
 
-/// Nobody new finds the daemon after this; the files are removed while its lock is held, so
-/// they cannot be a successor's.
+/// Removes the sockets' files, so that no more clients connect. The daemon still holds its lock, so
+/// the files cannot belong to another daemon.
 fn remove_sockets(sockets: &mut Vec<PathBuf>) {
     for path in sockets.drain(..) {
         if let Err(error) = std::fs::remove_file(&path)
@@ -283,9 +294,9 @@ fn remove_sockets(sockets: &mut Vec<PathBuf>) {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP all mean to leave. A daemon has no terminal to lose, so the
-/// last one comes from somebody who means it.
-fn watch_signals(signals: mpsc::Sender<Signal>) -> std::io::Result<impl Future<Output = ()>> {
+/// Reports SIGTERM, SIGINT and SIGHUP to the core. A daemon has no terminal to lose, so also SIGHUP
+/// is sent by a user who wants it to leave.
+fn watch_signals(inputs: mpsc::Sender<DriverInput>) -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -297,7 +308,7 @@ fn watch_signals(signals: mpsc::Sender<Signal>) -> std::io::Result<impl Future<O
                 _ = interrupt.recv() => {}
                 _ = hang_up.recv() => {}
             }
-            if signals.send(Signal::Event(Event::Signal)).await.is_err() {
+            if inputs.send(DriverInput::Event(DaemonEvent::Signal)).await.is_err() {
                 return;
             }
         }

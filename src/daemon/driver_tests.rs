@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use kache_cas::{Store, StoreError, StoreSettings};
 use kache_client::control::{DaemonStatus, reply, request};
-use kache_client::{Intent, PROTOCOL, Place, Session, VERSION};
+use kache_client::{DaemonAddress, DaemonConnection, Intent, PROTOCOL, VERSION};
 
 use super::core::{Core, Identity};
 use super::driver::Driver;
-use super::status::Facts;
+use super::status::DaemonInfo;
 use super::upkeep::OpenStore;
 use crate::lookup::Uploads;
 
 struct Daemon {
-    place: Place,
+    address: DaemonAddress,
     thread: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
 
 fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place::new(&dir.path().join("cache"), Some(&dir.path().join("s")));
-    place.prepare().unwrap();
-    let listener = kache_client::os::listen(&place.control_socket()).unwrap();
+    let address = DaemonAddress::new(&dir.path().join("cache"), Some(&dir.path().join("s")));
+    address.prepare().unwrap();
+    let listener = kache_client::os::listen(&address.control_socket()).unwrap();
     let identity = Identity { protocol: PROTOCOL, version: VERSION.into(), pid: std::process::id() };
     let (core, first) = Core::new(identity.clone(), idle_timeout);
-    let facts = Facts {
+    let info = DaemonInfo {
         identity,
         idle_timeout,
         cache_dir: "cache".into(),
@@ -37,19 +37,19 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
         troubles: vec!["no log".into()],
         limit_bytes: 7,
     };
-    let sockets = vec![place.control_socket()];
-    let serve: super::driver::Serve =
+    let sockets = vec![address.control_socket()];
+    let serve: super::driver::ServeFn =
         Box::new(|_, _, mut draining| Box::pin(async move { draining.begun().await }));
     let store_dir = dir.path().join("cache");
     let driver = Driver {
         core,
         first,
-        facts,
+        info,
         open_store,
         store_dir,
         uploads: Uploads::Ignored,
         serve: Some(serve),
-        turning_away: None,
+        rejecting: None,
         sockets,
     };
     let thread = std::thread::spawn(move || {
@@ -57,16 +57,16 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
         runtime.block_on(driver.run(listener)).unwrap();
         runtime.shutdown_background();
     });
-    Daemon { place, thread: Some(thread), _dir: dir }
+    Daemon { address, thread: Some(thread), _dir: dir }
 }
 
 impl Daemon {
-    fn session(&self) -> Session {
-        Session::open(&self.place, Intent::Look, soon()).unwrap()
+    fn connection(&self) -> DaemonConnection {
+        DaemonConnection::open(&self.address, Intent::Look, soon()).unwrap()
     }
 
     fn status(&self) -> DaemonStatus {
-        match self.session().ask(request::Kind::Status(request::Status {}), soon()).unwrap() {
+        match self.connection().request(request::Kind::Status(request::Status {}), soon()).unwrap() {
             reply::Kind::Status(status) => status,
             other => panic!("{other:?}"),
         }
@@ -86,9 +86,9 @@ impl Daemon {
 
     fn stop(mut self) {
         let stop = request::Kind::Stop(request::Stop::default());
-        assert!(matches!(self.session().ask(stop, soon()), Ok(reply::Kind::Stopping(_))));
+        assert!(matches!(self.connection().request(stop, soon()), Ok(reply::Kind::Stopping(_))));
         self.thread.take().unwrap().join().unwrap();
-        assert!(!self.place.control_socket().exists());
+        assert!(!self.address.control_socket().exists());
     }
 }
 
@@ -105,7 +105,7 @@ fn unusable(path: &Path) -> StoreError {
 }
 
 #[test]
-fn it_answers_while_the_store_opens() {
+fn the_daemon_answers_while_the_store_opens() {
     let slow: OpenStore = Arc::new(|| {
         std::thread::sleep(Duration::from_millis(300));
         Ok(Store::in_memory(StoreSettings::new("/unused")))
@@ -118,7 +118,7 @@ fn it_answers_while_the_store_opens() {
 }
 
 #[test]
-fn sto_07_it_answers_and_names_what_is_wrong_with_the_store() {
+fn sto_07_the_daemon_answers_and_reports_why_the_store_cannot_be_used() {
     let tries = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&tries);
     let broken_once: OpenStore = Arc::new(move || match counted.fetch_add(1, Ordering::SeqCst) {
@@ -134,24 +134,24 @@ fn sto_07_it_answers_and_names_what_is_wrong_with_the_store() {
 }
 
 #[test]
-fn it_leaves_when_it_is_idle() {
+fn the_daemon_leaves_when_it_is_idle() {
     let mut daemon = start(Some(Duration::from_millis(600)), in_memory());
     daemon.wait_for_state("open");
     daemon.thread.take().unwrap().join().unwrap();
-    assert!(!daemon.place.control_socket().exists());
+    assert!(!daemon.address.control_socket().exists());
 }
 
 #[test]
-fn it_leaves_when_its_socket_is_removed() {
+fn the_daemon_leaves_when_its_socket_is_removed() {
     let mut daemon = start(None, in_memory());
     daemon.wait_for_state("open");
-    std::fs::remove_file(daemon.place.control_socket()).unwrap();
+    std::fs::remove_file(daemon.address.control_socket()).unwrap();
     daemon.thread.take().unwrap().join().unwrap();
 }
 
-/// With nothing to wait for it is over at once, and still says so.
+/// With nothing to wait for, the daemon ends at once, and the reply is sent all the same.
 #[test]
-fn whoever_stops_it_hears_that_it_stops() {
+fn a_client_that_stops_the_daemon_gets_a_reply() {
     for _ in 0..50 {
         let daemon = start(None, Arc::new(|| Err(unusable(Path::new("/cache")))));
         daemon.wait_for_state("unusable");

@@ -1,22 +1,21 @@
-//! A daemon's work for one call, or for `kache verify`, in the caller's own process.
+//! Does a daemon's work for one call, or for `kache verify`, in the process of the caller.
 //!
-//! Only one process opens the store at a time, and cargo starts many: it is open while an
-//! answer is found and while a result is stored, and never while the compiler runs. Whoever
-//! cannot have it within [`STORE_WAIT_MAX`] does without.
+//! Only one process can have the store open, and cargo starts many. So the store is open while the
+//! reply is found and while the result is stored, and never while the compiler runs. A call that
+//! cannot open it within [`STORE_WAIT_MAX`] does without.
 //!
-//! The store is let go of as a process that dies lets go of it. To close it in good order means
-//! to have the volume written out (a quarter of a second beside a build, measured), and all
-//! that it saves is that blobs are hashed before they are served (STO-02), which takes a
-//! thousandth of that.
+//! The store is dropped and not closed, as if the process had died. Closing it would write out the
+//! whole volume, which takes a quarter of a second during a build (measured). The price is that new
+//! blobs are hashed before they are served (STO-02), which takes a thousandth of that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::{Store, StoreError, StoreSettings};
 use kache_client::control::{Compile, Ran, Verify, reply};
-use kache_client::{Engine, Intent, Place, Session};
+use kache_client::{CompileBackend, DaemonAddress, DaemonConnection, Intent};
 use tokio::sync::watch;
 
 use super::{serving, verifying, wire};
@@ -25,50 +24,58 @@ use crate::invocation::{Bypass, Reason};
 use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
 use crate::restore::Staging;
 
-/// How long a call waits for a store that another process has open, each time. Others have it
-/// for some hundredths of a second.
+/// The time that a call waits, each time, for a store that another process has open. Other calls
+/// have it open for some hundredths of a second.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// How long after somebody has waited in vain nobody waits: what holds a store for so long is
-/// no other call.
-const STORE_TRIED_FOR: Duration = Duration::from_secs(30);
+/// The time for which no call waits after one has waited in vain: the process that has the store
+/// open for so long is not another call.
+const NO_WAIT_FOR: Duration = Duration::from_secs(30);
 
-/// How often it is tried.
+/// The interval of attempts to open the store.
 const TRY_EVERY: Duration = Duration::from_millis(3);
 
-/// Its date says when somebody has waited in vain.
-const IN_VAIN: &str = "embedded.busy";
+/// The name of a file whose date is the time at which a call last waited in vain.
+const BUSY_FILE: &str = "embedded.busy";
 
-/// What answers one call.
-pub struct Embedded {
-    place: Place,
+/// Answers the compiler call of this process.
+pub struct EmbeddedBackend {
+    address: DaemonAddress,
     settings: StoreSettings,
     pipeline: Pipeline,
+    /// The store as the pipeline sees it.
     slot: watch::Sender<StoreSlot>,
+    /// Set while the compiler runs.
     ticket: Option<Box<Ticket>>,
 }
 
-impl Embedded {
-    /// For the store of these settings. Nothing is opened yet.
+impl EmbeddedBackend {
+    /// Creates a backend for the store of these settings, which is not opened yet.
     pub fn new(settings: &Settings) -> Self {
-        let cache_dir = settings.place.cache_dir();
-        let (slot, seen) = watch::channel(StoreSlot::Opening);
-        let pipeline =
-            Pipeline::of_one_call(cache_dir.to_owned(), seen).with_uploads(serving::uploads(settings));
+        let cache_dir = settings.address.cache_dir();
+        let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
+        let pipeline = Pipeline::of_one_call(cache_dir.to_owned(), slot_receiver)
+            .with_uploads(serving::uploads(settings));
         let settings_of_store = StoreSettings {
             limit_bytes: settings.max_size_bytes,
             reserve_bytes: settings.reserve_bytes,
             ..StoreSettings::new(cache_dir)
         };
-        Embedded { place: settings.place.clone(), settings: settings_of_store, pipeline, slot, ticket: None }
+        EmbeddedBackend {
+            address: settings.address.clone(),
+            settings: settings_of_store,
+            pipeline,
+            slot,
+            ticket: None,
+        }
     }
 
-    /// What a daemon would say of an action that is to be compiled once more.
+    /// Answers a verify request as the daemon would.
     pub fn verify(&self, verify: &Verify) -> reply::Kind {
         self.with_store(|pipeline| verifying::answer_here(pipeline, verify))
     }
 
-    /// Does this with the store open, or with the reason why it is not.
+    /// Runs work while the store is open, or while the pipeline knows why it is not.
     fn with_store<T>(&self, work: impl FnOnce(&Pipeline) -> T) -> T {
         let store = self.open().map(Arc::new);
         self.slot.send_replace(match &store {
@@ -76,27 +83,28 @@ impl Embedded {
             Err(why) => StoreSlot::Unusable(why.clone()),
         });
         self.pipeline.resume_after_others();
-        let done = work(&self.pipeline);
-        // Before another process has its turn: one at a time writes to the log and says what is
-        // known of files.
+        let result = work(&self.pipeline);
+        // The event log and the memos are released before the store is, because the process that has
+        // the store open is the only one that may write them.
         self.pipeline.rest();
         self.slot.send_replace(StoreSlot::Unusable("it is closed".to_owned()));
         drop(store);
-        done
+        result
     }
 
-    /// Opens the store as soon as nobody else has it.
+    /// Opens the store, and waits while another process has it open.
     fn open(&self) -> Result<Store, String> {
         if self.has_daemon() {
             return Err("a daemon has it".to_owned());
         }
-        let in_vain = self.in_vain();
-        let give_up = if is_fresh(&in_vain) { Instant::now() } else { Instant::now() + STORE_WAIT_MAX };
+        let busy_file = self.busy_file();
+        let wait = if is_recent(&busy_file) { Duration::ZERO } else { STORE_WAIT_MAX };
+        let give_up = Instant::now() + wait;
         loop {
             match Store::open(self.settings.clone()) {
                 Err(error @ StoreError::InUse { .. }) => {
                     if Instant::now() >= give_up {
-                        note(&in_vain);
+                        touch(&busy_file);
                         return Err(error.to_string());
                     }
                     std::thread::sleep(TRY_EVERY);
@@ -106,30 +114,30 @@ impl Embedded {
         }
     }
 
-    /// A daemon has the store for as long as it lives. To look changes nothing (DMN-06).
+    /// Returns whether a daemon runs, which has the store open for as long as it lives.
     fn has_daemon(&self) -> bool {
-        self.place.control_socket().exists()
-            && Session::open(&self.place, Intent::Look, Instant::now() + STORE_WAIT_MAX).is_ok()
+        self.address.control_socket().exists()
+            && DaemonConnection::open(&self.address, Intent::Look, Instant::now() + STORE_WAIT_MAX).is_ok()
     }
 
-    fn in_vain(&self) -> PathBuf {
-        self.place.cache_dir().join(IN_VAIN)
+    fn busy_file(&self) -> PathBuf {
+        self.address.cache_dir().join(BUSY_FILE)
     }
 }
 
-impl Engine for Embedded {
-    fn ask(&mut self, compile: Compile) -> Option<reply::Kind> {
+impl CompileBackend for EmbeddedBackend {
+    fn begin(&mut self, compile: Compile) -> Option<reply::Kind> {
         let call = Arc::new(wire::call(&compile));
         let client = i32::try_from(std::process::id()).ok();
-        let staging = Staging::new(wire::place(&compile.staging));
+        let staging = Staging::new(wire::optional_path(&compile.staging));
         let begin = || {
-            // A toolchain that nobody has looked at yet takes a second, for which nobody else is
-            // to wait.
+            // Hashing a toolchain for the first time takes a second. It is done before the store is
+            // opened, so that no other process waits for it.
             self.pipeline.look_ahead(&call);
             self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, staging.clone()))
         };
         Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
-            // Nobody stays who could look into a hit, or lay down what is asked for next.
+            // Nothing is verified or seeded, because this process ends with the call.
             Begun::Answer(reply) | Begun::Verify(reply, _) | Begun::Seed(reply, _) => {
                 wire::reply(reply, false)
             }
@@ -137,15 +145,15 @@ impl Engine for Embedded {
                 self.ticket = Some(ticket);
                 wire::run(run)
             }
-            // One call has nobody to wait for.
+            // The pipeline of one call has no leader that this call could wait for.
             Begun::Wait(..) => {
-                let why = Bypass::new(Reason::Trouble, "nobody compiles");
+                let why = Bypass::new(Reason::Trouble, "a call waits for a leader, and there is none");
                 wire::reply(pipeline::unrecorded(&call, why), false)
             }
         })
     }
 
-    fn report(&mut self, ran: Ran) {
+    fn finish(&mut self, ran: Ran) {
         let Some(ticket) = self.ticket.take() else { return };
         let (captured, is_whole) = wire::captured(ran);
         let store = || {
@@ -158,14 +166,13 @@ impl Engine for Embedded {
     }
 }
 
-fn is_fresh(in_vain: &std::path::Path) -> bool {
-    let noted = std::fs::metadata(in_vain).and_then(|found| found.modified());
-    noted.is_ok_and(|noted| {
-        SystemTime::now().duration_since(noted).is_ok_and(|passed| passed < STORE_TRIED_FOR)
-    })
+/// Returns whether a call has waited in vain within [`NO_WAIT_FOR`].
+fn is_recent(busy_file: &Path) -> bool {
+    let touched = std::fs::metadata(busy_file).and_then(|metadata| metadata.modified());
+    touched.is_ok_and(|touched| SystemTime::now().duration_since(touched).is_ok_and(|age| age < NO_WAIT_FOR))
 }
 
-/// Without it others wait, too; that is all.
-fn note(in_vain: &std::path::Path) {
-    let _ = std::fs::File::create(in_vain).and_then(|file| file.set_modified(SystemTime::now()));
+/// Records that this call has waited in vain. If that fails, other calls wait, too.
+fn touch(busy_file: &Path) {
+    let _ = std::fs::File::create(busy_file).and_then(|file| file.set_modified(SystemTime::now()));
 }

@@ -1,5 +1,7 @@
-//! Small blobs by their hash alone, and where an action's results are from, for the commands that
-//! explain actions: people know no sizes. A look mentions nothing, so it keeps nothing from being evicted (DMN-06).
+//! Reads small blobs by their hash alone, and finds where the results of an action come from, for the
+//! commands that explain actions. Users know a hash and no size.
+//!
+//! Invariant (DMN-06): reading here does not count as use, so it keeps nothing from being evicted.
 
 use std::sync::Arc;
 
@@ -10,10 +12,11 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::explain::Origins;
 
-/// Larger blobs are no actions and no directories, and would not fit into a frame.
+/// The largest blob that is read. A larger one is no action and no directory, and would not fit into
+/// a frame.
 pub const FETCH_BYTES_MAX: u64 = 3 << 20;
 
-/// The bytes of a blob; `None` where it is not, or where it is too large to be an action.
+/// Returns the bytes of a blob; `None` if the store does not have it, or if it is too large.
 pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String> {
     for function in DigestFunction::ALL {
         let size = blobs.size_of(function, hash).map_err(|error| error.to_string())?;
@@ -27,7 +30,7 @@ pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String>
     Ok(None)
 }
 
-/// Where the results of an action are from that this is the hash of.
+/// Returns where the results of the action with this hash come from.
 pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<Origins, String> {
     let mut origins = Origins::default();
     for function in DigestFunction::ALL {
@@ -42,23 +45,23 @@ pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<Origins, String>
     Ok(origins)
 }
 
-/// So many blobs are read at once for those who look. Who wants one more asks again.
+/// The number of blobs that are read at once. A request above it fails, and its client tries again.
 const FETCHES_MAX: usize = 16;
 
-/// Blobs that are being read.
+/// Answers fetch requests.
 #[derive(Debug)]
-pub(super) struct Fetches {
+pub(super) struct FetchHandler {
     free: Arc<Semaphore>,
 }
 
-impl Default for Fetches {
+impl Default for FetchHandler {
     fn default() -> Self {
-        Fetches { free: Arc::new(Semaphore::new(FETCHES_MAX)) }
+        FetchHandler { free: Arc::new(Semaphore::new(FETCHES_MAX)) }
     }
 }
 
-impl Fetches {
-    /// Reads a blob where blocking is allowed, and sends it.
+impl FetchHandler {
+    /// Reads a blob on a thread that may block, and sends it.
     pub(super) fn begin(
         &self,
         store: Option<&Arc<Store>>,
@@ -69,8 +72,7 @@ impl Fetches {
         let (Some(store), Ok(hash), Ok(permit)) =
             (store.map(Arc::clone), <[u8; Hash::LEN]>::try_from(hash), permit)
         else {
-            let why =
-                "it cannot be read now: the store is not open, too much is asked for, or that is no hash";
+            let why = "it cannot be read now: the store is not open, there are too many requests, or that is no hash";
             return send(&replies, failed(why.to_owned()));
         };
         tokio::task::spawn_blocking(move || {
@@ -88,7 +90,7 @@ fn failed(message: String) -> reply::Kind {
     reply::Kind::Failed(Failed { message })
 }
 
-/// A client that has gone, or reads nothing, gets nothing.
+/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
 fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
     if let Some(replies) = replies.upgrade() {
         let _ = replies.try_send(kind);
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn where_results_are_from_is_told_by_their_keys() {
+    fn the_origin_of_results_follows_from_their_keys() {
         let store = Store::in_memory(StoreSettings::new("/nowhere"));
         let own = ActionKey::made_here(DigestFunction::Blake3, DigestFunction::Blake3.hash(b"action"));
         let uploaded = ActionKey { instance: "".into(), function: own.function, hash: own.hash };

@@ -1,8 +1,8 @@
-//! A daemon from its first instruction to its last: detached, alone, listening, gone.
+//! The life of a daemon's process: take the lock, open the log, listen, run the driver, end.
 //!
-//! The order matters. Detaching comes first, while there is one thread. The lock comes before
-//! the sockets, so whoever holds it may remove what a dead daemon left (DMN-04). The starter
-//! is told once the sockets listen, or told why they never will.
+//! The order matters. Detaching comes first, while the process has one thread. The lock is taken
+//! before the sockets are created, so the daemon that holds it may remove the sockets of a dead one
+//! (DMN-04). The starter gets its line once the sockets listen, or the reason why they do not.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -11,105 +11,107 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kache_cas::{Store, StoreSettings};
-use kache_client::os::{self, Announcer, DirError, Lock, LockError};
-use kache_client::{PROTOCOL, Place, READY, VERSION};
+use kache_client::os::{self, DirError, Lock, LockError, StarterPipe};
+use kache_client::{DaemonAddress, PROTOCOL, READY, VERSION};
 use thiserror::Error;
 
 use super::core::{Core, Identity};
 use super::driver::{Driver, Ending};
 use super::log::{self, Console};
+use super::reject::RejectingListeners;
 use super::serve::listen::{self, Bound, ListenError};
 use super::serving;
-use super::status::Facts;
-use super::turning_away::TurningAway;
-use super::upkeep::{OpenStore, in_full};
+use super::status::DaemonInfo;
+use super::upkeep::{OpenStore, with_causes};
 use crate::config::Settings;
 
-/// How long the tasks of one life may take to notice that it is over, before the next one.
+/// The time that the tasks have to end before the daemon starts again in the same process.
 const TASKS_END_MAX: Duration = Duration::from_secs(2);
 
-/// How it runs.
+/// The way in which the daemon's process runs.
 #[derive(Debug)]
 pub enum Mode {
-    /// In the foreground, for whoever started it to watch and to stop.
+    /// In the foreground, with the log on the terminal too.
     Foreground,
-    /// On its own; the starter is told how it went.
-    Detached(Announcer),
+    /// Detached; the starter waits for a line on this pipe.
+    Detached(StarterPipe),
 }
 
-/// Why it does not run.
+/// The reason why a daemon does not run.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// There is one already.
-    #[error("a daemon is already running{}", pid_in_words(note.as_deref()))]
+    /// Another daemon of this cache directory runs already.
+    #[error("a daemon is already running{}", pid_in_brackets(note.as_deref()))]
     AlreadyRunning {
-        /// What it noted about itself.
+        /// The note in the other daemon's lock file; its first line is the process id.
         note: Option<String>,
     },
     /// The lock cannot be taken.
     #[error(transparent)]
     Lock(LockError),
-    /// The sockets' directory is not ours alone.
+    /// Other users could write to the sockets' directory.
     #[error(transparent)]
     Dir(#[from] DirError),
-    /// A socket cannot be had.
+    /// One of the Unix sockets cannot be created.
     #[error("failed to listen on `{}`: {source}", path.display())]
     Listen {
-        /// Which.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// An address of `serve.*` is refused or cannot be had.
-    #[error("{}", in_full(.0))]
+    /// An address of `serve.*` is not allowed or cannot be bound.
+    #[error("{}", with_causes(.0))]
     Serve(#[from] ListenError),
-    /// The runtime failed.
+    /// The async runtime could not be created, or the driver failed.
     #[error("failed to run: {0}")]
     Runtime(#[source] io::Error),
 }
 
-fn pid_in_words(note: Option<&str>) -> String {
+fn pid_in_brackets(note: Option<&str>) -> String {
     note.and_then(|note| note.lines().next()).map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-/// Runs a daemon to its end.
+/// Runs a daemon until it leaves. It blocks for the whole life of the daemon.
 pub fn run(settings: &Settings, mode: Mode) -> Result<(), RunError> {
-    let (mut announcer, console) = match mode {
-        Mode::Foreground => (Announcer::nobody(), Console::Attached),
-        Mode::Detached(announcer) => (announcer, Console::Detached),
+    let (mut starter, console) = match mode {
+        Mode::Foreground => (StarterPipe::none(), Console::Attached),
+        Mode::Detached(starter) => (starter, Console::Detached),
     };
-    let outcome = run_announced(settings, console, &mut announcer);
+    let outcome = run_until_exit(settings, console, &mut starter);
     if let Err(error) = &outcome {
         tracing::error!("{error}");
-        announcer.say(&error.to_string());
+        starter.write_line(&error.to_string());
     }
     outcome
 }
 
-fn run_announced(settings: &Settings, console: Console, announcer: &mut Announcer) -> Result<(), RunError> {
-    settings.place.prepare()?;
-    let lock = be_alone(&settings.place)?;
+fn run_until_exit(settings: &Settings, console: Console, starter: &mut StarterPipe) -> Result<(), RunError> {
+    settings.address.prepare()?;
+    let lock = take_daemon_lock(&settings.address)?;
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
-    os::bound_heaps();
-    // One that never listened lets its lock go before it says so: the next try may follow at once.
-    let mut ending = run_once(settings, log_trouble.clone(), announcer)?;
-    // From here on, whoever waits for the lock waits for threads that may still write, too: only
-    // the end of the process lets it go.
+    os::limit_heaps();
+    // If the daemon never listened, `lock` is dropped here, before the starter gets the error, so that
+    // another attempt may follow at once.
+    let mut ending = run_once(settings, log_trouble.clone(), starter)?;
+    // Threads that hang on a disk may still write to the store. So from now on the lock is released
+    // only by the end of the process, and no other daemon opens the store before.
     std::mem::forget(lock);
-    while ending == Ending::ToBeginAgain {
-        tracing::info!("beginning again");
-        ending = run_once(settings, log_trouble.clone(), announcer)?;
+    while ending == Ending::Restart {
+        tracing::info!("starting again");
+        ending = run_once(settings, log_trouble.clone(), starter)?;
     }
     tracing::info!("gone");
     Ok(())
 }
 
-/// One life between listening and leaving; nothing of it is left for the next one.
+/// Runs the daemon from listening to leaving once. Everything that it creates is gone when it
+/// returns, so that it can be called again.
 fn run_once(
     settings: &Settings,
     log_trouble: Option<String>,
-    announcer: &mut Announcer,
+    starter: &mut StarterPipe,
 ) -> Result<Ending, RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -118,52 +120,52 @@ fn run_once(
         .map_err(RunError::Runtime)?;
     let outcome = runtime.block_on(async {
         let tcp = listen::bind(&settings.serve).await?;
-        let control = listen_at(&settings.place.control_socket())?;
-        let reapi = listen_at(&settings.place.reapi_socket())?;
+        let control = listen_at(&settings.address.control_socket())?;
+        let reapi = listen_at(&settings.address.reapi_socket())?;
         let driver = assemble(settings, tcp, reapi, log_trouble);
         tracing::info!(
             pid = std::process::id(),
             version = VERSION,
             "listening: {}",
-            driver.facts.listening.join(", ")
+            driver.info.listening.join(", ")
         );
-        announcer.say(READY);
-        // Among the tasks that bring it events, not on this thread: one thread that wakes another
-        // for each of them costs a call more than what is done about them.
+        starter.write_line(READY);
+        // The driver runs as a task on the threads of the tasks that send it events. On this thread,
+        // waking it for each event would cost a call more than handling the event.
         let ended = tokio::spawn(driver.run(control)).await;
         ended.map_err(io::Error::from).flatten().map_err(RunError::Runtime)
     });
     match outcome {
-        // The next life wants the same addresses, so their listeners must be gone.
-        Ok(Ending::ToBeginAgain) => runtime.shutdown_timeout(TASKS_END_MAX),
-        // What still runs is past its deadline, or hangs on a dead disk.
+        // The listeners must be dropped before the daemon can bind the same addresses again.
+        Ok(Ending::Restart) => runtime.shutdown_timeout(TASKS_END_MAX),
+        // A task that still runs is past its deadline, or hangs on a dead disk.
         _ => runtime.shutdown_background(),
     }
     outcome
 }
 
-/// Holds the lock that makes this the only daemon of its place.
-fn be_alone(place: &Place) -> Result<Lock, RunError> {
-    let path = place.daemon_lock();
+/// Takes the lock that makes this the only daemon at its address, and notes this process in it.
+fn take_daemon_lock(address: &DaemonAddress) -> Result<Lock, RunError> {
+    let path = address.daemon_lock();
     let mut lock = Lock::take(&path).map_err(|error| match error {
         LockError::Held { path } => RunError::AlreadyRunning { note: Lock::read_note(&path) },
         other => RunError::Lock(other),
     })?;
-    let note = format!("{}\nkache {VERSION}\n{}\n", std::process::id(), place.cache_dir().display());
+    let note = format!("{}\nkache {VERSION}\n{}\n", std::process::id(), address.cache_dir().display());
     lock.note(&note).map_err(|source| RunError::Lock(LockError::Io { path, source }))?;
     Ok(lock)
 }
 
-/// Listens where a dead daemon may have left its socket. Only the holder of the lock may
-/// call it.
+/// Listens at a path, where a dead daemon may have left its socket. Only the holder of the daemon's
+/// lock may call it.
 fn listen_at(path: &Path) -> Result<UnixListener, RunError> {
     let failed = |source| RunError::Listen { path: path.to_owned(), source };
     match std::fs::remove_file(path) {
-        Ok(()) => tracing::info!("removed what a daemon before left at `{}`", path.display()),
+        Ok(()) => tracing::info!("removed the socket of an earlier daemon at `{}`", path.display()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    os::listen(&os::reachable(path)?).map_err(failed)
+    os::listen(&os::short_socket_path(path)?).map_err(failed)
 }
 
 fn assemble(
@@ -174,36 +176,37 @@ fn assemble(
 ) -> Driver {
     let identity = Identity { protocol: PROTOCOL, version: VERSION.to_owned(), pid: std::process::id() };
     let (core, first) = Core::new(identity.clone(), settings.idle_timeout);
-    let (control_path, reapi_path) = (settings.place.control_socket(), settings.place.reapi_socket());
-    let reapi_name = os::reachable(&reapi_path).unwrap_or_else(|_| reapi_path.clone());
+    let (control_path, reapi_path) = (settings.address.control_socket(), settings.address.reapi_socket());
+    let reapi_name = os::short_socket_path(&reapi_path).unwrap_or_else(|_| reapi_path.clone());
     let addresses =
         tcp.iter().filter_map(|bound| bound.socket.local_addr().ok()).map(|address| address.to_string());
-    let facts = Facts {
+    let info = DaemonInfo {
         identity,
         idle_timeout: settings.idle_timeout,
-        cache_dir: settings.place.cache_dir().display().to_string(),
+        cache_dir: settings.address.cache_dir().display().to_string(),
         listening: [format!("unix:{}", reapi_name.display())].into_iter().chain(addresses).collect(),
         log_file: settings.log.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         troubles: log_trouble.into_iter().collect(),
         limit_bytes: settings.max_size_bytes,
     };
-    // Without it clients may wait while the store cannot be used; that is all.
-    let turning_away = TurningAway::from(&tcp, &reapi).inspect_err(|error| tracing::warn!("{error}")).ok();
+    // If this fails, clients of the served protocols may wait while the store cannot be used.
+    let rejecting =
+        RejectingListeners::from(&tcp, &reapi).inspect_err(|error| tracing::warn!("{error}")).ok();
     Driver {
         core,
         first,
-        facts,
+        info,
         open_store: opener(settings),
-        store_dir: settings.place.cache_dir().to_owned(),
+        store_dir: settings.address.cache_dir().to_owned(),
         uploads: serving::uploads(settings),
         serve: Some(serving::on(tcp, reapi)),
-        turning_away,
+        rejecting,
         sockets: vec![control_path, reapi_path],
     }
 }
 
 fn opener(settings: &Settings) -> OpenStore {
-    let mut store = StoreSettings::new(settings.place.cache_dir());
+    let mut store = StoreSettings::new(settings.address.cache_dir());
     store.limit_bytes = settings.max_size_bytes;
     store.reserve_bytes = settings.reserve_bytes;
     Arc::new(move || Store::open(store.clone()))

@@ -1,8 +1,7 @@
-//! The daemon's log: a file that never grows without bound.
+//! The daemon's log file.
 //!
-//! It is ours to read only (mode 0600), rotated at [`LOG_BYTES_MAX`], and one older file is
-//! kept. A log that cannot be written is no reason not to run: the daemon goes on, and its
-//! status says so.
+//! Only its owner can read it (mode 0600). It is rotated at [`LOG_BYTES_MAX`], and one older file is
+//! kept. If it cannot be opened, the daemon runs all the same and its status says so.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,10 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Level, LogSettings};
 
-/// At this size a new file is begun.
+/// The size at which a log file is rotated.
 pub const LOG_BYTES_MAX: u64 = 5_000_000;
 
-/// Where the older file goes.
+/// Returns the path to which a log file is moved when it is rotated.
 pub fn rotated(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
@@ -37,7 +36,7 @@ pub(super) struct RotatingFile {
 }
 
 impl RotatingFile {
-    /// Opens or creates it, and the directory for it.
+    /// Opens or creates the file and its directory.
     pub(super) fn open(path: &Path, limit_bytes: u64) -> io::Result<Self> {
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -47,7 +46,8 @@ impl RotatingFile {
         Ok(RotatingFile { path: path.to_owned(), file, written_bytes, limit_bytes })
     }
 
-    /// The file is moved and never copied: what somebody follows goes on to its end.
+    /// Moves the file and opens a new one. It is not copied, so a program that follows the old file
+    /// reads it to its end.
     fn rotate(&mut self) -> io::Result<()> {
         fs::rename(&self.path, rotated(&self.path))?;
         self.file = open_to_append(&self.path)?;
@@ -65,7 +65,7 @@ impl Write for RotatingFile {
         if self.written_bytes > 0 && self.written_bytes + line.len() as u64 > self.limit_bytes {
             self.rotate()?;
         }
-        // A line at a time, so that no rotation falls into one.
+        // Each call brings a whole line, so a rotation never falls into a line.
         self.file.write_all(line)?;
         self.written_bytes += line.len() as u64;
         Ok(line.len())
@@ -76,16 +76,16 @@ impl Write for RotatingFile {
     }
 }
 
-/// Where this daemon's log goes.
+/// Whether the log is written to standard error as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Console {
-    /// To standard error too: it runs in the foreground.
+    /// To the file and to standard error: the daemon runs in the foreground.
     Attached,
     /// To the file only.
     Detached,
 }
 
-/// Begins to log. What keeps it from logging to the file, if something does.
+/// Starts logging. Returns the reason if nothing can be logged to the file.
 pub(super) fn begin(settings: &LogSettings, console: Console) -> Option<String> {
     let (file, trouble) = match &settings.file {
         _ if settings.file_level == Level::Off => (None, None),
@@ -105,13 +105,14 @@ pub(super) fn begin(settings: &LogSettings, console: Console) -> Option<String> 
             tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(io::stderr);
         layer.with_filter(filter(settings.level))
     });
-    // Only a second daemon in one process could have begun before, and then its log serves.
+    // It fails only where a daemon in this process has started logging before, as in tests.
     let _ = tracing_subscriber::registry().with(to_file).with(to_console).try_init();
     log_panics();
     trouble
 }
 
-/// Our own words at the level that was asked for; those of libraries only from warnings up.
+/// Returns a filter that lets pass kache's own messages from `level` up, and those of libraries from
+/// warnings up at most.
 fn filter(level: Level) -> Targets {
     let level = match level {
         Level::Off => LevelFilter::OFF,
@@ -124,7 +125,8 @@ fn filter(level: Level) -> Targets {
     Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("kache", level)
 }
 
-/// A panic in a task ends that task. What it said must not go to `/dev/null`.
+/// Writes panics to the log. A panic ends only its task, and a detached daemon's standard error is
+/// `/dev/null`.
 fn log_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -152,14 +154,14 @@ mod tests {
         assert!(new.ends_with("line 49 of the log\n"));
         assert!(old.lines().chain(new.lines()).all(|line| line.len() == 18), "no line is torn");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        // What is there already counts.
+        // The content that exists already counts.
         drop(log);
         let log = RotatingFile::open(&path, 100).unwrap();
         assert_eq!(log.written_bytes, new.len() as u64);
     }
 
     #[test]
-    fn one_line_that_is_too_long_is_kept_whole() {
+    fn a_line_that_is_too_long_is_kept_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kached.log");
         let mut log = RotatingFile::open(&path, 10).unwrap();

@@ -1,4 +1,9 @@
-//! The daemon: the one process that opens the store, and the doors to it.
+//! The daemon: the one process that opens the store, answers compiler calls and serves the store to
+//! other programs.
+//!
+//! `core` decides and `driver` does. `lifecycle` starts and ends the process, `control` reads and
+//! writes the control socket, `calls` runs a task for each compiler call, and `serve` is the Bazel
+//! remote cache protocol.
 
 mod activity;
 mod calls;
@@ -14,10 +19,10 @@ mod embedded;
 mod fetch;
 mod lifecycle;
 mod log;
+mod reject;
 pub mod serve;
 mod serving;
 mod status;
-mod turning_away;
 mod upkeep;
 mod verifying;
 mod watching;
@@ -26,7 +31,7 @@ mod wire;
 pub use activity::{Activity, ActivityCount, InFlight, OpenConnection};
 pub use draining::{Drain, Draining};
 pub use driver::{Driver, EVENTS_MAX, TICK_EVERY};
-pub use embedded::Embedded;
+pub use embedded::EmbeddedBackend;
 pub use fetch::{FETCH_BYTES_MAX, fetch, origins};
 pub use lifecycle::{Mode, RunError, run};
 pub use log::{LOG_BYTES_MAX, rotated};

@@ -1,4 +1,4 @@
-//! Where the store meets the doors of `serve`: what the driver calls once the store is open.
+//! Connects the store with `serve`, the served protocols: the driver calls it once the store is open.
 
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::net::UnixListener;
 
 use super::activity::Activity;
 use super::draining::Draining;
-use super::driver::Serve;
+use super::driver::ServeFn;
 use super::serve::accept::{self, Reception};
 use super::serve::context::Shared;
 use super::serve::door::BothProtocols;
@@ -18,13 +18,13 @@ use super::serve::listen::Bound;
 use crate::config::Settings;
 use crate::lookup::Uploads;
 
-/// Whether compiles take what clients have uploaded.
+/// Returns whether compiles use results that clients have uploaded.
 pub(super) fn uploads(settings: &Settings) -> Uploads {
     if settings.serve.trust_uploads { Uploads::Trusted } else { Uploads::Ignored }
 }
 
-/// Serves on these, TCP and Unix, once there is a store.
-pub(super) fn on(tcp: Vec<Bound>, unix: StdUnixListener) -> Serve {
+/// Returns the function that serves the store on these TCP and Unix listeners.
+pub(super) fn on(tcp: Vec<Bound>, unix: StdUnixListener) -> ServeFn {
     Box::new(move |store, activity, draining| Box::pin(serve(tcp, unix, store, activity, draining)))
 }
 

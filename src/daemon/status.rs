@@ -1,4 +1,4 @@
-//! What the daemon says of itself: from its parts to the message, in one place.
+//! Composes the daemon's status message from the state of its parts.
 
 use std::time::Duration;
 
@@ -8,43 +8,46 @@ use kache_client::control::{DaemonStatus, StoreStatus};
 use super::activity::ActivityCount;
 use super::core::{Core, Identity, StoreState};
 
-/// What never changes while it lives.
+/// The part of the status that does not change while the daemon lives.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct DaemonInfo {
     pub(super) identity: Identity,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) cache_dir: String,
+    /// The addresses of the served protocols.
     pub(super) listening: Vec<String>,
+    /// The path of the log file; empty if there is none.
     pub(super) log_file: String,
-    /// What went wrong at the start and is no reason not to run.
+    /// Problems at the start in spite of which the daemon runs.
     pub(super) troubles: Vec<String>,
+    /// The configured size limit of the store.
     pub(super) limit_bytes: u64,
 }
 
-/// The whole of it.
+/// Returns the status message. `store` is `None` while the store is not open.
 pub(super) fn compose(
-    facts: &Facts,
+    info: &DaemonInfo,
     core: &Core,
     store: Option<&Store>,
     count: ActivityCount,
     uptime: Duration,
 ) -> DaemonStatus {
     let held = store.map(Store::status).unwrap_or_default();
-    let mut troubles: Vec<_> = core.troubles().into_iter().chain(facts.troubles.clone()).collect();
+    let mut troubles: Vec<_> = core.troubles().into_iter().chain(info.troubles.clone()).collect();
     for trouble in held.troubles {
-        // What upkeep met, the store may have noted too.
+        // The core and the store may both report why upkeep failed.
         if !troubles.contains(&trouble) {
             troubles.push(trouble);
         }
     }
-    let limit_bytes = if store.is_some() { held.limit_bytes } else { facts.limit_bytes };
+    let limit_bytes = if store.is_some() { held.limit_bytes } else { info.limit_bytes };
     DaemonStatus {
-        pid: facts.identity.pid,
-        version: facts.identity.version.clone(),
+        pid: info.identity.pid,
+        version: info.identity.version.clone(),
         uptime_s: uptime.as_secs(),
-        idle_timeout_s: facts.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
-        cache_dir: facts.cache_dir.clone(),
-        listening: facts.listening.clone(),
+        idle_timeout_s: info.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
+        cache_dir: info.cache_dir.clone(),
+        listening: info.listening.clone(),
         store: Some(StoreStatus {
             physical_bytes: held.physical_bytes,
             logical_bytes: held.logical_bytes,
@@ -55,12 +58,12 @@ pub(super) fn compose(
         }),
         connections_open: count.connections_open,
         requests_in_flight: count.requests_in_flight,
-        store_state: word(core.store()).to_owned(),
-        log_file: facts.log_file.clone(),
+        store_state: state_name(core.store()).to_owned(),
+        log_file: info.log_file.clone(),
     }
 }
 
-fn word(state: &StoreState) -> &'static str {
+fn state_name(state: &StoreState) -> &'static str {
     match state {
         StoreState::Opening => "opening",
         StoreState::Open => "open",

@@ -1,8 +1,8 @@
-//! The store's slow work, on threads of its own: opening, upkeep, closing.
+//! Opens, maintains and closes the store on threads of its own.
 //!
-//! Threads and not the runtime's pool, because a dead disk can hold any of them for ever,
-//! and a runtime waits for its pool when it ends; the process does not wait for these.
-//! Upkeep is one bounded step at a time, when the core says so (STO-10).
+//! These are not threads of the runtime's pool: a dead disk can block them for ever, and a runtime
+//! waits for its pool when it ends. The process does not wait for these threads. Upkeep runs in
+//! bounded steps, one at a time, when the core asks for it (STO-10).
 
 use std::fs;
 use std::io;
@@ -14,62 +14,62 @@ use std::thread;
 use kache_cas::{Store, StoreError};
 use tokio::sync::mpsc;
 
-use super::control::Signal;
-use super::core::Event;
+use super::control::DriverInput;
+use super::core::DaemonEvent;
 
-/// How the store is opened. Called again after it failed.
+/// A function that opens the store. It is called again after it has failed.
 pub(super) type OpenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
 
-/// A store that is open, and where it lies.
+/// An open store, with the identity of its directory.
 #[derive(Clone)]
-pub(super) struct Open {
+pub(super) struct OpenedStore {
     pub(super) store: Arc<Store>,
-    dir: Arc<Landmark>,
+    dir: Arc<PathIdentity>,
 }
 
-/// What came of opening it.
-pub(super) type Opened = Result<Open, String>;
-
-/// Opens the store in this directory.
-pub(super) fn open(how: OpenStore, dir: PathBuf, done: mpsc::Sender<Opened>) {
+/// Opens the store in this directory, and sends the store or the error.
+pub(super) fn open(how: OpenStore, dir: PathBuf, done: mpsc::Sender<Result<OpenedStore, String>>) {
     spawn("store-open", move || {
-        let opened = how().map_err(|error| in_full(&error));
-        let opened = opened.map(|store| Open { store: Arc::new(store), dir: Arc::new(Landmark::of(dir)) });
+        let opened = how().map_err(|error| with_causes(&error));
+        let opened =
+            opened.map(|store| OpenedStore { store: Arc::new(store), dir: Arc::new(PathIdentity::of(dir)) });
         let _ = done.blocking_send(opened);
     });
 }
 
-/// Does one step of upkeep. A store whose directory somebody removed is not kept up: what is
-/// written there is lost, and a daemon that stayed would stand in a fresh one's way.
-pub(super) fn step(open: Open, signals: mpsc::Sender<Signal>) {
+/// Does one step of upkeep and reports its result. It also reports if the store's directory was
+/// removed: what is written there is lost, and a daemon that stayed would keep a new one from starting.
+pub(super) fn step(opened: OpenedStore, inputs: mpsc::Sender<DriverInput>) {
     spawn("store-upkeep", move || {
-        if let Some(why) = open.dir.lost() {
-            let _ = signals.blocking_send(Signal::Event(Event::StoreLost(why)));
+        if let Some(why) = opened.dir.lost() {
+            let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreLost(why)));
         }
-        let event = match open.store.maintain() {
-            Ok(done) => Event::UpkeepDone(done.more_is_due),
-            Err(error @ StoreError::Stuck { .. }) => Event::StoreStuck(in_full(&error)),
-            Err(error) => Event::UpkeepFailed(in_full(&error)),
+        let event = match opened.store.maintain() {
+            Ok(done) => DaemonEvent::UpkeepDone(done.more_is_due),
+            Err(error @ StoreError::Stuck { .. }) => DaemonEvent::StoreStuck(with_causes(&error)),
+            Err(error) => DaemonEvent::UpkeepFailed(with_causes(&error)),
         };
-        let _ = signals.blocking_send(Signal::Event(event));
+        let _ = inputs.blocking_send(DriverInput::Event(event));
     });
 }
 
-/// A path, and what was there when it was last looked at on purpose.
+/// A path with the inode that it led to, by which kache tells that it was removed or replaced.
 #[derive(Debug)]
-pub(super) struct Landmark {
+pub(super) struct PathIdentity {
     path: PathBuf,
+    /// `None` if nothing existed at the path.
     inode: Option<u64>,
 }
 
-impl Landmark {
-    /// What is there now.
+impl PathIdentity {
+    /// Remembers the inode that the path leads to now.
     pub(super) fn of(path: PathBuf) -> Self {
         let inode = fs::symlink_metadata(&path).ok().map(|metadata| metadata.ino());
-        Landmark { path, inode }
+        PathIdentity { path, inode }
     }
 
-    /// Whether it was removed or replaced. A disk that does not answer has lost nothing.
+    /// Returns a sentence if the path was removed or replaced. `None` means that it was not, or that
+    /// the disk does not answer.
     pub(super) fn lost(&self) -> Option<String> {
         let inode = self.inode?;
         let is_lost = match fs::symlink_metadata(&self.path) {
@@ -80,12 +80,12 @@ impl Landmark {
     }
 }
 
-/// Closes the store.
-pub(super) fn close(store: Arc<Store>, signals: mpsc::Sender<Signal>) {
+/// Closes the store and reports the result.
+pub(super) fn close(store: Arc<Store>, inputs: mpsc::Sender<DriverInput>) {
     spawn("store-close", move || {
-        let trouble = store.close().err().map(|error| in_full(&error));
+        let trouble = store.close().err().map(|error| with_causes(&error));
         drop(store);
-        let _ = signals.blocking_send(Signal::Event(Event::StoreClosed(trouble)));
+        let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreClosed(trouble)));
     });
 }
 
@@ -96,8 +96,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The error and what caused it, in one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+/// Returns an error and its causes in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -115,23 +115,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_landmark_that_is_removed_or_replaced_is_lost() {
+    fn a_path_that_is_removed_or_replaced_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
-        assert_eq!(Landmark::of(path.clone()).lost(), None, "what was never there cannot be lost");
+        assert_eq!(PathIdentity::of(path.clone()).lost(), None, "a path that never existed is not lost");
         fs::create_dir(&path).unwrap();
-        let landmark = Landmark::of(path.clone());
-        assert_eq!(landmark.lost(), None);
+        let identity = PathIdentity::of(path.clone());
+        assert_eq!(identity.lost(), None);
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
-        assert!(landmark.lost().is_some());
+        assert!(identity.lost().is_some());
         fs::create_dir(&path).unwrap();
-        assert!(landmark.lost().is_some());
+        assert!(identity.lost().is_some());
     }
 
     #[test]
-    fn errors_are_told_with_their_causes() {
+    fn an_error_is_reported_with_its_causes() {
         let source = io::Error::other("no such device");
         let error = StoreError::io("open", "/dead", source);
-        assert_eq!(in_full(&error), "failed to open `/dead`: no such device");
+        assert_eq!(with_causes(&error), "failed to open `/dead`: no such device");
     }
 }

@@ -1,5 +1,7 @@
-//! Stored actions that a client compiles once more: it is told what to run, and afterwards
-//! what came of it. Nothing is kept between the two questions.
+//! Answers verify requests, for stored actions that a client compiles again.
+//!
+//! The first request is answered with the command to run. The second one comes after the compiler ran
+//! and is answered with the result of the comparison. Nothing is kept between the two.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,29 +14,29 @@ use kache_client::control::verdict::{
 use kache_client::control::{Failed, Verdict as WireVerdict, Verify, reply};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::wire::{bytes, text};
+use super::wire::{bytes, os_string};
 use crate::invocation::variable;
 use crate::pipeline::{Pipeline, Rerun, Verdict};
 use crate::publish::Differing;
 use crate::roles::{Role, Root, Roots};
 
-/// So many questions are answered at once. Each looks at every file that a compile read.
-const QUESTIONS_MAX: usize = 2;
+/// The number of requests that are answered at once. Each of them reads all inputs of a compile.
+const REQUESTS_MAX: usize = 2;
 
-/// Questions under way.
+/// Answers verify requests.
 #[derive(Debug)]
-pub(super) struct Verifying {
+pub(super) struct VerifyHandler {
     free: Arc<Semaphore>,
 }
 
-impl Default for Verifying {
+impl Default for VerifyHandler {
     fn default() -> Self {
-        Verifying { free: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
+        VerifyHandler { free: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 }
 
-impl Verifying {
-    /// Answers where blocking is allowed.
+impl VerifyHandler {
+    /// Answers a request on a thread that may block.
     pub(super) fn begin(
         &self,
         pipeline: Arc<Pipeline>,
@@ -42,53 +44,53 @@ impl Verifying {
         replies: mpsc::WeakSender<reply::Kind>,
     ) {
         let permit = Arc::clone(&self.free).try_acquire_owned();
-        let (Some(rerun), Ok(permit)) = (question(verify), permit) else {
-            let why = "it cannot be verified now: too much is asked for, or that is no action";
+        let (Some(rerun), Ok(permit)) = (parse_request(verify), permit) else {
+            let why = "it cannot be verified now: there are too many requests, or that is no action";
             return send(&replies, failed(why.to_owned()));
         };
         tokio::task::spawn_blocking(move || {
-            let reply = answered(&pipeline, &rerun);
+            let reply = answer(&pipeline, &rerun);
             drop((pipeline, permit));
             send(&replies, reply);
         });
     }
 }
 
-/// The answer, for whoever may block and has nobody else to serve.
+/// Answers a request on the calling thread, which blocks.
 pub(super) fn answer_here(pipeline: &Pipeline, verify: &Verify) -> reply::Kind {
-    match question(verify) {
-        Some(rerun) => answered(pipeline, &rerun),
+    match parse_request(verify) {
+        Some(rerun) => answer(pipeline, &rerun),
         None => failed("that is no action".to_owned()),
     }
 }
 
-fn answered(pipeline: &Pipeline, rerun: &Rerun) -> reply::Kind {
+fn answer(pipeline: &Pipeline, rerun: &Rerun) -> reply::Kind {
     match pipeline.rerun(rerun) {
-        Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(answer(verdict)) }),
+        Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(verdict_message(verdict)) }),
         Err(error) => failed(format!("{error:#}")),
     }
 }
 
-/// What is asked; `None` where that makes no sense.
-fn question(verify: &Verify) -> Option<Rerun> {
+/// Parses a request; `None` if its hash or a root is not valid.
+fn parse_request(verify: &Verify) -> Option<Rerun> {
     let root = |root: &kache_client::control::Root| {
-        Some(Root { role: Role::from_dir_name(&root.role)?, dir: PathBuf::from(text(&root.dir)) })
+        Some(Root { role: Role::from_dir_name(&root.role)?, dir: PathBuf::from(os_string(&root.dir)) })
     };
     Some(Rerun {
         action: Hash(<[u8; Hash::LEN]>::try_from(&verify.action[..]).ok()?),
         roots: Roots::new(verify.roots.iter().map(root).collect::<Option<Vec<_>>>()?),
         env: verify.env.iter().map(|pair| variable(pair)).collect(),
-        into: PathBuf::from(text(&verify.into)),
+        into: PathBuf::from(os_string(&verify.into)),
         is_made: verify.is_made,
     })
 }
 
-fn answer(verdict: Verdict) -> verdict::Kind {
+fn verdict_message(verdict: Verdict) -> verdict::Kind {
     match verdict {
         Verdict::Run(run) => verdict::Kind::Rerun(WireRerun {
             argv: run.argv.into_iter().map(bytes).collect(),
             cwd: bytes(run.cwd.into_os_string()),
-            env: run.env.into_iter().map(joined).collect(),
+            env: run.env.into_iter().map(assignment).collect(),
         }),
         Verdict::Agreed => verdict::Kind::Agreed(Agreed {}),
         Verdict::Disagreed(found) => verdict::Kind::Disagreed(disagreed(found)),
@@ -98,7 +100,8 @@ fn answer(verdict: Verdict) -> verdict::Kind {
     }
 }
 
-/// An older client reads of the first output only.
+/// Describes the outputs that differ. The fields beside `outputs` describe the first one, for clients
+/// of older versions.
 fn disagreed(found: Vec<Differing>) -> Disagreed {
     let outputs: Vec<WireDiffering> = found.into_iter().map(differing).collect();
     let first = outputs.first().cloned().unwrap_or_default();
@@ -116,7 +119,7 @@ fn differing(found: Differing) -> WireDiffering {
     }
 }
 
-fn joined((mut name, value): (std::ffi::OsString, std::ffi::OsString)) -> Bytes {
+fn assignment((mut name, value): (std::ffi::OsString, std::ffi::OsString)) -> Bytes {
     name.push("=");
     name.push(value);
     bytes(name)
@@ -126,7 +129,7 @@ fn failed(message: String) -> reply::Kind {
     reply::Kind::Failed(Failed { message })
 }
 
-/// A client that has gone, or reads nothing, gets nothing.
+/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
 fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
     if let Some(replies) = replies.upgrade() {
         let _ = replies.try_send(kind);

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use crate::pipeline::Pipeline;
 
-/// How often the thread checks whether the daemon still uses the pipeline.
+/// The interval at which the thread checks whether the daemon still uses the pipeline.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long events are collected.
+/// The time for which events are collected before they are handled.
 const BATCH: Duration = Duration::from_millis(5);
 
-/// How often the thread checks whether the store is open.
+/// The interval at which the thread checks whether the store is open.
 const STORE_OPENING: Duration = Duration::from_millis(50);
 
-/// Watches for as long as this pipeline is used.
+/// Starts the thread, which ends when the pipeline is dropped.
 pub(super) fn watch_shared_files(pipeline: Weak<Pipeline>) {
     let watch = move || {
         if let Some(pipeline) = pipeline.upgrade() {

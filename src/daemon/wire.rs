@@ -1,4 +1,5 @@
-//! Compiler calls between the control protocol and the pipeline's types, in one place.
+//! Converts compiler calls and replies between the messages of the control protocol and the types of
+//! the pipeline.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -8,36 +9,36 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use kache_client::control::{Compile, Done, Guard, PassOn, Ran, Replacement, Run, Said, reply, said};
 
-use crate::compile::{Captured, Exit, Piece, Stream};
+use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::invocation::{Call, Environment, variable};
 use crate::pipeline::{self, Reply};
 
-/// A call, as its client sent it.
+/// Converts the request of a client into a call.
 pub(super) fn call(compile: &Compile) -> Call {
     Call {
-        argv: compile.argv.iter().map(text).collect(),
-        cwd: PathBuf::from(text(&compile.cwd)),
+        argv: compile.argv.iter().map(os_string).collect(),
+        cwd: PathBuf::from(os_string(&compile.cwd)),
         env: compile.env.iter().map(|pair| variable(pair)).collect::<Environment>(),
         umask: compile.umask,
         stdin: compile.stdin.clone(),
     }
 }
 
-/// A place that is named; none by no bytes.
-pub(super) fn place(bytes: &Bytes) -> Option<PathBuf> {
-    (!bytes.is_empty()).then(|| PathBuf::from(text(bytes)))
+/// Converts a path; an empty one means `None`.
+pub(super) fn optional_path(bytes: &Bytes) -> Option<PathBuf> {
+    (!bytes.is_empty()).then(|| PathBuf::from(os_string(bytes)))
 }
 
-pub(super) fn text(bytes: &Bytes) -> OsString {
+pub(super) fn os_string(bytes: &Bytes) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-/// How this process sees the filesystem, as clients say theirs.
+/// Returns this process's view of the filesystem, to be compared with the one that a client sends.
 pub(super) fn own_namespace() -> Bytes {
-    Bytes::from(kache_client::os::view(Path::new("/")))
+    Bytes::from(kache_client::os::filesystem_view(Path::new("/")))
 }
 
-/// What a compile came to, and whether that is all of what it said.
+/// Converts the report of a compiler that ran. The second value is whether it holds all messages.
 pub(super) fn captured(ran: Ran) -> (Captured, bool) {
     let exit = match ran.exit_code {
         Some(code) => Exit::Code(code),
@@ -45,7 +46,7 @@ pub(super) fn captured(ran: Ran) -> (Captured, bool) {
     };
     let captured = Captured {
         exit,
-        output: ran.said.into_iter().map(piece).collect(),
+        messages: ran.said.into_iter().map(piece).collect(),
         started: UNIX_EPOCH + Duration::from_micros(ran.started_us),
         wall: Duration::from_micros(ran.wall_us),
         cpu: Duration::from_micros(ran.cpu_us),
@@ -53,19 +54,20 @@ pub(super) fn captured(ran: Ran) -> (Captured, bool) {
     (captured, !ran.said_is_cut)
 }
 
-fn piece(said: Said) -> Piece {
+fn piece(said: Said) -> MessagePiece {
     let stream = match said.stream() {
-        said::Stream::Stdout => Stream::Stdout,
-        said::Stream::Stderr => Stream::Stderr,
+        said::Stream::Stdout => MessageStream::Stdout,
+        said::Stream::Stderr => MessageStream::Stderr,
     };
-    Piece { stream, bytes: said.bytes }
+    MessagePiece { stream, bytes: said.bytes }
 }
 
-/// The last word to a client, and whether units are laid down for its cargo next.
+/// Converts the reply to a call. `seeds` says that the client has to leave a guard behind, because a
+/// target directory is seeded next.
 pub(super) fn reply(reply: Reply, seeds: bool) -> reply::Kind {
     match reply {
         Reply::Done { said, exit_code } => {
-            reply::Kind::Done(Done { said: said.into_iter().map(said_of).collect(), exit_code, seeds })
+            reply::Kind::Done(Done { said: said.into_iter().map(said_message).collect(), exit_code, seeds })
         }
         Reply::PassOn { argv, why } => reply::Kind::PassOn(PassOn {
             argv: argv.into_iter().map(bytes).collect(),
@@ -75,7 +77,7 @@ pub(super) fn reply(reply: Reply, seeds: bool) -> reply::Kind {
     }
 }
 
-/// The target directory that a client is to guard.
+/// Returns the message that tells a client's guard which directories to lock.
 pub(super) fn guard(target_dir: PathBuf, profiles: Vec<PathBuf>) -> reply::Kind {
     let path = |path: PathBuf| bytes(path.into_os_string());
     reply::Kind::Guard(Guard {
@@ -84,7 +86,7 @@ pub(super) fn guard(target_dir: PathBuf, profiles: Vec<PathBuf>) -> reply::Kind 
     })
 }
 
-/// What a client is to run.
+/// Converts the command that a client is to run.
 pub(super) fn run(run: pipeline::Run) -> reply::Kind {
     let assignment = |(mut name, value): (OsString, OsString)| {
         name.push("=");
@@ -106,10 +108,10 @@ pub(super) fn bytes(text: OsString) -> Bytes {
     Bytes::from(text.into_vec())
 }
 
-fn said_of(piece: Piece) -> Said {
+fn said_message(piece: MessagePiece) -> Said {
     let stream = match piece.stream {
-        Stream::Stdout => said::Stream::Stdout,
-        Stream::Stderr => said::Stream::Stderr,
+        MessageStream::Stdout => said::Stream::Stdout,
+        MessageStream::Stderr => said::Stream::Stderr,
     };
     Said { stream: stream.into(), bytes: piece.bytes }
 }
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_arrives_as_it_was_sent() {
+    fn a_call_is_converted_without_loss() {
         let compile = Compile {
             argv: vec![Bytes::from_static(b"rustc"), Bytes::from_static(b"\xff")],
             cwd: Bytes::from_static(b"/w"),
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn rst_09_a_signal_is_no_code() {
+    fn rst_09_a_signal_is_not_an_exit_code() {
         let ended = |ran| captured(ran).0.exit;
         assert_eq!(ended(Ran { signal: 9, ..Ran::default() }), Exit::Signal(9));
         assert_eq!(ended(Ran { exit_code: Some(0), ..Ran::default() }), Exit::Code(0));

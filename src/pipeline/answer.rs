@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::compile::Piece;
+use crate::compile::MessagePiece;
 use crate::invocation::Bypass;
 
 use super::flights::Follower;
@@ -32,7 +32,7 @@ pub enum Reply {
     /// Everything is in place: say this, and end with this code.
     Done {
         /// What to say.
-        said: Vec<Piece>,
+        said: Vec<MessagePiece>,
         /// The compiler's code.
         exit_code: i32,
     },

@@ -29,7 +29,7 @@ use super::scan::Scanner;
 use super::stamps::Stamps;
 use super::watched::{Named, Watched, observe_watched};
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
-use crate::compile::{Captured, Exit, KnownFile, Stream};
+use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
 use crate::restore::dates::{self, Dating, place_of};
@@ -198,7 +198,8 @@ impl<'a> Publisher<'a> {
         let made = self.made(exit_code)?;
         let dep_info = self.dep_info(&made, exit_code)?;
         let captured = self.publication.captured;
-        let (stdout, stderr) = (captured.said(Stream::Stdout), captured.said(Stream::Stderr));
+        let (stdout, stderr) =
+            (captured.messages_on(MessageStream::Stdout), captured.messages_on(MessageStream::Stderr));
         let kept = messages::keep(&self.task.roots, &stdout, &stderr)
             .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
@@ -238,7 +239,7 @@ impl<'a> Publisher<'a> {
     /// Whether a failure is the compiler's opinion of the source. It has a number then; a full
     /// disk or a directory that is not there has none, and the next try may go well.
     fn is_verdict(&self) -> bool {
-        let said = self.publication.captured.said(Stream::Stderr);
+        let said = self.publication.captured.messages_on(MessageStream::Stderr);
         memchr::memmem::find(&said, b"error[E").is_some()
     }
 

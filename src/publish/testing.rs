@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{Macros, Publication, PublishError, Published, Stamps, Stores, publish};
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
-use crate::compile::{Captured, Exit, Piece, Stream};
+use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
 use crate::restore::{RestoreError, Restored, Source, Staging, restore};
@@ -176,7 +176,7 @@ impl Checkout<'_> {
         let stderr = Bytes::from(format!("{}{notices}", self.stderr));
         Captured {
             exit: Exit::Code(0),
-            output: vec![Piece { stream: Stream::Stderr, bytes: stderr }],
+            messages: vec![MessagePiece { stream: MessageStream::Stderr, bytes: stderr }],
             started,
             wall: Duration::from_secs(60),
             cpu: Duration::from_millis(1_000),

@@ -13,7 +13,7 @@ use kache_proto::reapi::ActionResult;
 use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, full_action, look, shares_inodes, write};
 use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
-use crate::compile::{Captured, Exit, KnownFile, Piece, Stream};
+use crate::compile::{Captured, Exit, KnownFile, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
 use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
 use crate::restore::dates::CONSTANT_DATE_S;
@@ -60,7 +60,11 @@ fn key_17_what_one_checkout_made_another_gets() {
         assert_eq!(fs::read(a.output(kind)).unwrap(), fs::read(b.output(kind)).unwrap());
     }
     let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    assert_eq!(said, b.compile(b"seed").said(Stream::Stderr), "the notices are this checkout's");
+    assert_eq!(
+        said,
+        b.compile(b"seed").messages_on(MessageStream::Stderr),
+        "the notices are this checkout's"
+    );
     assert_eq!(restored.compile_time, Duration::from_secs(60));
     assert_eq!(restored.exit_code, 0);
 }
@@ -553,7 +557,10 @@ fn rst_07_messages_are_said_for_this_checkout_in_this_form() {
     compile_and_publish(&a, b"seed");
     let restored = b.restore().unwrap();
     let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-    assert_eq!(String::from_utf8(said).unwrap().as_bytes(), b.compile(b"seed").said(Stream::Stderr));
+    assert_eq!(
+        String::from_utf8(said).unwrap().as_bytes(),
+        b.compile(b"seed").messages_on(MessageStream::Stderr)
+    );
     b.presentation = b"short".to_vec();
     assert!(matches!(b.find(), Found::Miss(Miss::Changed(_))), "there are messages, and they look otherwise");
 }
@@ -575,7 +582,7 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     let stderr = Bytes::from_static(b"error[E0554]: no such feature\n");
     let captured = Captured {
         exit: Exit::Code(1),
-        output: vec![Piece { stream: Stream::Stderr, bytes: stderr.clone() }],
+        messages: vec![MessagePiece { stream: MessageStream::Stderr, bytes: stderr.clone() }],
         started: SystemTime::now(),
         wall: Duration::ZERO,
         cpu: Duration::ZERO,
@@ -585,8 +592,9 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     let restored = checkout.restore().unwrap();
     assert_eq!((restored.exit_code, restored.said[0].bytes.clone()), (1, stderr));
     let killed = Captured { exit: Exit::Signal(9), ..captured.clone() };
-    let full = Piece { stream: Stream::Stderr, bytes: Bytes::from_static(b"error: no space left\n") };
-    let no_verdict = Captured { output: vec![full], ..captured };
+    let full =
+        MessagePiece { stream: MessageStream::Stderr, bytes: Bytes::from_static(b"error: no space left\n") };
+    let no_verdict = Captured { messages: vec![full], ..captured };
     for captured in [killed, no_verdict] {
         let published = checkout.publish_with(&captured, |publication| publication.keeps_failures = true);
         assert_eq!(refusal(published.unwrap()), Refusal::Failed);

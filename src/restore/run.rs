@@ -20,7 +20,7 @@ use super::error::RestoreError;
 use super::staging::Staging;
 use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
-use crate::compile::{KnownFile, Piece, Stream};
+use crate::compile::{KnownFile, MessagePiece, MessageStream};
 use crate::roles::{Form, Roots};
 
 /// The largest dep-info or message that is read into memory: a thousand times the usual.
@@ -30,7 +30,7 @@ const TEXT_BYTES_MAX: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// What the call is to say, in order.
-    pub said: Vec<Piece>,
+    pub said: Vec<MessagePiece>,
     /// What it is to exit with.
     pub exit_code: i32,
     /// Bytes laid down.
@@ -152,7 +152,11 @@ fn read(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, RestoreError> {
 }
 
 /// What the call is to say.
-fn said(task: &Task, result: &ActionResult, blobs: &dyn BlobStore) -> Result<Vec<Piece>, RestoreError> {
+fn said(
+    task: &Task,
+    result: &ActionResult,
+    blobs: &dyn BlobStore,
+) -> Result<Vec<MessagePiece>, RestoreError> {
     let kept = |raw: &Bytes, digest: Option<&WireDigest>| match digest {
         Some(digest) if raw.is_empty() => read(blobs, &parse(task.query.function, digest)?),
         _ => Ok(raw.clone()),
@@ -165,9 +169,9 @@ fn said(task: &Task, result: &ActionResult, blobs: &dyn BlobStore) -> Result<Vec
     };
     let unknown = || RestoreError::Malformed { what: "a message about an unknown root" };
     let stdout = messages::localise(task, &stdout).ok_or_else(unknown)?;
-    let said = [(Stream::Stdout, stdout), (Stream::Stderr, stderr.ok_or_else(unknown)?)];
+    let said = [(MessageStream::Stdout, stdout), (MessageStream::Stderr, stderr.ok_or_else(unknown)?)];
     let said = said.into_iter().filter(|(_, bytes)| !bytes.is_empty());
-    Ok(said.map(|(stream, bytes)| Piece { stream, bytes: Bytes::from(bytes) }).collect())
+    Ok(said.map(|(stream, bytes)| MessagePiece { stream, bytes: Bytes::from(bytes) }).collect())
 }
 
 /// A stored dep-info in this checkout's paths, with the files that cargo is to watch too.

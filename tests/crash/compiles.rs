@@ -15,7 +15,7 @@ use kache_client::control::{
     Compile, FrameStream, Hello, Ran, Reply, Request, Run, Said, StreamError, encode, reply, request,
 };
 use kache_client::staging::Staging;
-use kache_client::{PROTOCOL, Place, VERSION, os};
+use kache_client::{DaemonAddress, PROTOCOL, VERSION, os};
 
 use crate::worktree::{Unit, Worktree, record};
 
@@ -85,7 +85,7 @@ impl Life {
 
 /// One client with its worktree, and what became of its calls.
 pub(crate) struct Client {
-    place: Place,
+    address: DaemonAddress,
     worktree: Worktree,
     /// Tells its units from those of others.
     number: u64,
@@ -95,9 +95,9 @@ pub(crate) struct Client {
 
 impl Client {
     /// Compiles the first unit for good, by rustc.
-    pub(crate) fn new(place: Place, dir: PathBuf, home: &Path, number: u64) -> Client {
+    pub(crate) fn new(address: DaemonAddress, dir: PathBuf, home: &Path, number: u64) -> Client {
         let mut client =
-            Client { place, worktree: Worktree::new(dir, home, number), number, stored: Vec::new() };
+            Client { address, worktree: Worktree::new(dir, home, number), number, stored: Vec::new() };
         let ended = client.call(client.worktree.first, &Life::default());
         assert_eq!(ended, Ended::Stored, "rustc was not run");
         client
@@ -207,7 +207,7 @@ impl Client {
     /// Makes a call, and waits until its result is stored.
     fn call(&mut self, unit: Unit, life: &Life) -> Ended {
         let staging = Staging::in_directory(&self.worktree.deps()).expect("the directory is ours");
-        let asked = ask(&self.place, self.worktree.call(unit, staging.path()));
+        let asked = ask(&self.address, self.worktree.call(unit, staging.path()));
         let (run, mut frames) = match asked {
             Ok((Answer::Done(told), _)) => {
                 staging.keep();
@@ -261,8 +261,8 @@ enum Answer {
 }
 
 /// Greets and asks in one write, as the wrapper does.
-fn ask(place: &Place, compile: Compile) -> Result<(Answer, FrameStream), Gone> {
-    let socket = os::reachable(&place.control_socket()).expect("the directory is ours");
+fn ask(address: &DaemonAddress, compile: Compile) -> Result<(Answer, FrameStream), Gone> {
+    let socket = os::short_socket_path(&address.control_socket()).expect("the directory is ours");
     let stream =
         os::connect(&socket, Instant::now() + ANSWER_WAIT_MAX).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {

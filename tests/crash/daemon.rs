@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kache_client::Place;
+use kache_client::DaemonAddress;
 use kache_proto::reapi::GetCapabilitiesRequest;
 use kache_proto::reapi::capabilities_client::CapabilitiesClient;
 use nix::sys::signal::{Signal, kill};
@@ -37,8 +37,8 @@ impl Home {
     }
 
     /// Where clients find the daemon.
-    pub(crate) fn place(&self) -> Place {
-        Place::new(&self.cache_dir, Some(&self.socket_dir()))
+    pub(crate) fn address(&self) -> DaemonAddress {
+        DaemonAddress::new(&self.cache_dir, Some(&self.socket_dir()))
     }
 
     fn socket_dir(&self) -> PathBuf {

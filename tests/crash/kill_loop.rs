@@ -100,7 +100,7 @@ impl UnderTest {
         let clients = (0..COMPILERS).map(|number| {
             // Some outputs lie on another volume than the store, which has to copy those.
             let dir = dirs[usize::from(number == COMPILERS - 1)].join(format!("worktree-{number}"));
-            Arc::new(Mutex::new(Client::new(home.place(), dir, &home.dir, number)))
+            Arc::new(Mutex::new(Client::new(home.address(), dir, &home.dir, number)))
         });
         let clients = clients.collect();
         daemon.stop();

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
-use kache_client::Place;
+use kache_client::DaemonAddress;
 use kache_client::control::{Decoder, Hello, Reply, Request, decode, encode, reply, request};
 use kache_client::os::{self, Lock};
 
@@ -16,11 +16,11 @@ pub(crate) struct Fake {
 impl Fake {
     /// Takes a place. It greets with `greeting`, says `Stopping` when it is told to stop, and
     /// is then gone. What it was asked is its result.
-    pub(crate) fn take(place: &Place, greeting: reply::Kind) -> Fake {
-        place.prepare().unwrap();
-        let lock = Lock::take(&place.daemon_lock()).unwrap();
-        let listener = os::listen(&place.control_socket()).unwrap();
-        let socket = place.control_socket();
+    pub(crate) fn take(address: &DaemonAddress, greeting: reply::Kind) -> Fake {
+        address.prepare().unwrap();
+        let lock = Lock::take(&address.daemon_lock()).unwrap();
+        let listener = os::listen(&address.control_socket()).unwrap();
+        let socket = address.control_socket();
         let thread = std::thread::spawn(move || {
             let mut asked = Vec::new();
             for stream in listener.incoming() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use kache_client::Place;
+use kache_client::DaemonAddress;
 
 /// How long anything here may take. Only what is broken comes near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,10 +45,10 @@ impl Home {
     }
 
     /// Where this home's daemon is.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn address(&self) -> DaemonAddress {
         let set = self.variables.iter().find(|(name, _)| name == "KACHE_CACHE_DIR");
         let cache_dir = set.map_or(".cache/kache", |(_, dir)| dir);
-        Place::new(&self.path().join(cache_dir), Some(&self.socket_dir()))
+        DaemonAddress::new(&self.path().join(cache_dir), Some(&self.socket_dir()))
     }
 
     /// A program with this home's environment.
@@ -90,7 +90,7 @@ impl Home {
 impl Drop for Home {
     /// A hung daemon does not listen to `stop`, and is this test's own.
     fn drop(&mut self) {
-        let note = fs::read_to_string(self.place().daemon_lock()).unwrap_or_default();
+        let note = fs::read_to_string(self.address().daemon_lock()).unwrap_or_default();
         let pid: Option<i32> = note.lines().next().and_then(|line| line.parse().ok());
         if let Some(pid) = pid.filter(|pid| is_our_daemon(*pid, self.dir.path())) {
             signal(pid, nix::sys::signal::Signal::SIGKILL);

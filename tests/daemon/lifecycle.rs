@@ -42,10 +42,10 @@ fn a_signal_makes_it_leave_and_tidy_up() {
     for each in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let home = Home::new();
         let pid = home.start();
-        assert!(home.place().control_socket().exists() && home.place().reapi_socket().exists());
+        assert!(home.address().control_socket().exists() && home.address().reapi_socket().exists());
         signal(pid, each);
         eventually("leaving", || !is_alive(pid));
-        assert!(!home.place().control_socket().exists() && !home.place().reapi_socket().exists());
+        assert!(!home.address().control_socket().exists() && !home.address().reapi_socket().exists());
         let log = home.run(&["daemon", "log"]).expect(0, &[]);
         assert!(
             log.stdout.contains("leaving: it was told to by a signal") && log.stdout.contains("gone"),
@@ -160,7 +160,7 @@ fn the_sockets_directory_may_have_a_path_of_any_length() {
     let shown = status["listening"][0].as_str().unwrap().strip_prefix("unix:").unwrap();
     assert!(shown.len() < 108, "any program can connect to what is shown: {shown}");
     std::os::unix::net::UnixStream::connect(shown).unwrap();
-    assert!(home.place().control_socket().exists(), "the sockets lie where they were meant to");
+    assert!(home.address().control_socket().exists(), "the sockets lie where they were meant to");
     home.run(&["daemon", "stop"]).expect(0, &[]);
     eventually("ending", || !is_alive(pid));
     fs::remove_file(std::path::Path::new(shown).parent().unwrap()).unwrap();

@@ -45,7 +45,7 @@ fn dmn_02_a_directory_that_others_can_write_to_is_refused() {
     fs::create_dir(home.socket_dir()).unwrap();
     fs::set_permissions(home.socket_dir(), Permissions::from_mode(0o777)).unwrap();
     for command in ["start", "status", "run"] {
-        home.run(&["daemon", command]).expect(1, &["may be written to by others (mode 777)"]);
+        home.run(&["daemon", command]).expect(1, &["other users can write to"]);
     }
 }
 
@@ -55,7 +55,7 @@ fn dmn_02_a_directory_that_others_can_write_to_is_refused() {
 fn dmn_02_the_peers_user_is_checked() {
     let home = Home::new();
     home.start();
-    let socket = home.place().control_socket();
+    let socket = home.address().control_socket();
     assert!(is_heard(&socket), "we are let in");
     if is_root() {
         open_to_everybody(&socket);

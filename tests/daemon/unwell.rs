@@ -50,7 +50,7 @@ fn dmn_03_a_crashed_daemon_is_replaced() {
     let pid = home.start();
     signal(pid, Signal::SIGKILL);
     eventually("dying", || !is_alive(pid));
-    assert!(home.place().control_socket().exists(), "it left its socket");
+    assert!(home.address().control_socket().exists(), "it left its socket");
     home.run(&["daemon", "status"]).expect(3, &[]);
     home.run(&["daemon", "stop"]).expect(0, &["no daemon is running"]);
     assert_ne!(home.start(), pid);
@@ -71,9 +71,9 @@ fn dmn_05_a_hung_daemon_is_not_killed() {
 #[test]
 fn dmn_05_whoever_has_a_dead_daemons_number_is_left_alone() {
     let home = Home::new();
-    home.place().prepare().unwrap();
+    home.address().prepare().unwrap();
     let mut innocent = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-    fs::write(home.place().daemon_lock(), format!("{}\n", innocent.id())).unwrap();
+    fs::write(home.address().daemon_lock(), format!("{}\n", innocent.id())).unwrap();
     home.run(&["daemon", "stop"]).expect(0, &["no daemon is running"]);
     home.run(&["daemon", "restart"]).expect(0, &["daemon started"]);
     home.run(&["daemon", "stop"]).expect(0, &["daemon stopped"]);
@@ -86,7 +86,7 @@ fn dmn_05_whoever_has_a_dead_daemons_number_is_left_alone() {
 fn a_socket_that_is_removed_makes_room_for_the_next_daemon() {
     let home = Home::new();
     let pid = home.start();
-    fs::remove_file(home.place().control_socket()).unwrap();
+    fs::remove_file(home.address().control_socket()).unwrap();
     let next = home.start();
     assert_ne!(next, pid);
     eventually("leaving", || !is_alive(pid));

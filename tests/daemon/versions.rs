@@ -18,7 +18,7 @@ fn welcome(version: &str) -> reply::Kind {
 
 /// Greets the real daemon as somebody of another version; what it answers.
 fn greet(home: &Home, protocol: u32, version: &str, only_looking: bool) -> (UnixStream, reply::Kind) {
-    let mut stream = UnixStream::connect(home.place().control_socket()).unwrap();
+    let mut stream = UnixStream::connect(home.address().control_socket()).unwrap();
     let hello = Hello { protocol, client_version: version.into(), only_looking };
     stream.write_all(&encode(&hello).unwrap()).unwrap();
     let answer = next(&mut stream, &mut Decoder::default()).expect("it is answered");
@@ -28,7 +28,7 @@ fn greet(home: &Home, protocol: u32, version: &str, only_looking: bool) -> (Unix
 #[test]
 fn dmn_03_an_older_daemon_makes_room() {
     let home = Home::new();
-    let fake = Fake::take(&home.place(), welcome("0.0.1"));
+    let fake = Fake::take(&home.address(), welcome("0.0.1"));
     home.run(&["daemon", "start"]).expect(0, &["daemon started, in the place of an older one"]);
     let stop = request::Stop { if_older_than: VERSION.to_owned() };
     assert_eq!(fake.asked()[0], request::Kind::Stop(stop));
@@ -39,7 +39,7 @@ fn dmn_03_an_older_daemon_makes_room() {
 fn dmn_03_an_older_daemon_of_another_protocol_makes_room() {
     let home = Home::new();
     let greeting = Refused { protocol: 0, daemon_version: "0.0.1".into(), leaving: true };
-    let fake = Fake::take(&home.place(), reply::Kind::Refused(greeting));
+    let fake = Fake::take(&home.address(), reply::Kind::Refused(greeting));
     home.run(&["daemon", "start"]).expect(0, &["daemon started, in the place of an older one"]);
     assert_eq!(fake.asked(), []);
 }
@@ -47,7 +47,7 @@ fn dmn_03_an_older_daemon_of_another_protocol_makes_room() {
 #[test]
 fn dmn_06_looking_at_an_older_daemon_does_not_send_it_away() {
     let home = Home::new();
-    let fake = Fake::take(&home.place(), welcome("0.0.1"));
+    let fake = Fake::take(&home.address(), welcome("0.0.1"));
     // It cannot answer the question, but it is not told to leave either.
     home.run(&["daemon", "status"]);
     home.run(&["daemon", "stop"]).expect(0, &["daemon stopped (pid 1)"]);
@@ -60,7 +60,7 @@ fn dmn_06_looking_at_an_older_daemon_does_not_send_it_away() {
 fn dmn_03_a_newer_daemon_is_left_alone_and_named() {
     let home = Home::new();
     let greeting = Refused { protocol: 999, daemon_version: "9.0.0".into(), leaving: false };
-    let fake = Fake::take(&home.place(), reply::Kind::Refused(greeting));
+    let fake = Fake::take(&home.address(), reply::Kind::Refused(greeting));
     for command in ["status", "start", "stop"] {
         home.run(&["daemon", command])
             .expect(1, &["the daemon is kache 9.0.0 and speaks protocol 999", "hint: "]);
@@ -71,7 +71,7 @@ fn dmn_03_a_newer_daemon_is_left_alone_and_named() {
 #[test]
 fn dmn_03_a_newer_daemon_of_the_same_protocol_is_used() {
     let home = Home::new();
-    let fake = Fake::take(&home.place(), welcome("9.0.0"));
+    let fake = Fake::take(&home.address(), welcome("9.0.0"));
     home.run(&["daemon", "stop"]).expect(0, &["daemon stopped (pid 1)"]);
     assert_eq!(fake.asked(), [request::Kind::Stop(request::Stop::default())]);
 }
@@ -107,9 +107,9 @@ fn what_is_no_client_of_ours_is_told_so_and_dismissed() {
     for (bytes, words) in [
         (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], "FRAME_BYTES_MAX"),
         (&too_large[..], "FRAME_BYTES_MAX"),
-        (&not_hello[..], "not the message that belongs here"),
+        (&not_hello[..], "does not hold the expected message"),
     ] {
-        let mut stream = UnixStream::connect(home.place().control_socket()).unwrap();
+        let mut stream = UnixStream::connect(home.address().control_socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.write_all(bytes).unwrap();
         let answer = next(&mut stream, &mut Decoder::default()).expect("it is told why");

@@ -218,8 +218,8 @@ impl Home {
     /// The daemon's process id, by the note in its lock.
     pub(crate) fn daemon_pid(&self) -> Option<Pid> {
         let sockets = self.variable("KACHE_SOCKET_DIR");
-        let place = kache_client::Place::new(&self.variable("KACHE_CACHE_DIR"), Some(&sockets));
-        let note = fs::read_to_string(place.daemon_lock()).ok()?;
+        let address = kache_client::DaemonAddress::new(&self.variable("KACHE_CACHE_DIR"), Some(&sockets));
+        let note = fs::read_to_string(address.daemon_lock()).ok()?;
         let pid: i32 = note.lines().next()?.parse().ok()?;
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let is_ours = String::from_utf8_lossy(&environment).contains(sockets.to_str().unwrap());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kache_cas::Hash;
 use kache_client::control::{reply, request};
-use kache_client::{Intent, Place, Session};
+use kache_client::{DaemonAddress, DaemonConnection, Intent};
 use nix::sys::signal::{Signal, kill};
 
 use crate::home::{Home, eventually};
@@ -81,17 +81,17 @@ fn assert_nothing_is_left(tree: &Tree) {
     }
 }
 
-fn place(home: &Home) -> Place {
-    Place::new(&home.variable("KACHE_CACHE_DIR"), Some(&home.variable("KACHE_SOCKET_DIR")))
+fn address(home: &Home) -> DaemonAddress {
+    DaemonAddress::new(&home.variable("KACHE_CACHE_DIR"), Some(&home.variable("KACHE_SOCKET_DIR")))
 }
 
 /// Waits until the daemon has nothing to do any more.
 fn until_idle(home: &Home) {
-    let place = place(home);
+    let address = address(home);
     let soon = || Instant::now() + Duration::from_secs(2);
     eventually("a daemon that has nothing to do", || {
-        let Ok(mut session) = Session::open(&place, Intent::Look, soon()) else { return false };
-        let status = session.ask(request::Kind::Status(request::Status {}), soon());
+        let Ok(mut connection) = DaemonConnection::open(&address, Intent::Look, soon()) else { return false };
+        let status = connection.request(request::Kind::Status(request::Status {}), soon());
         matches!(status, Ok(reply::Kind::Status(status)) if status.requests_in_flight == 0)
     });
     home.new_calls();
@@ -112,7 +112,7 @@ fn stop_at_moments(kind: &Kind, rounds: u64) {
     for round in 0..rounds {
         until_idle(&home);
         // Each time is the first one: who did not answer a moment ago is not waited for.
-        let _ = std::fs::remove_file(place(&home).dir().join("no-answer"));
+        let _ = std::fs::remove_file(address(&home).dir().join("no-answer"));
         let tree = (kind.make)(&home, &format!("round{round}"));
         let pid = home.daemon_pid().unwrap();
         let goes_on_early = round % 2 == 1;

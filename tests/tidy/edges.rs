@@ -118,7 +118,7 @@ const EDGES: &[Edge] = &[
             "kache::config",
             "kache::daemon",
             "kache_client::control",
-            "kache_client::session",
+            "kache_client::connection",
             "kache_client::start",
         ],
         but: &[],

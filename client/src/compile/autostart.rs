@@ -1,89 +1,97 @@
-//! Starting the daemon for a call that found none.
+//! Starts the daemon for a compiler call that found none.
 //!
-//! One of a build's first calls starts it, the others wait beside, and none waits longer than
-//! [`START_BUDGET`]. The engine does the starting: it knows the configuration. What it has to
-//! say goes to nobody here; `kache doctor` asks it again (RST-07).
+//! One of a build's first calls starts the daemon and the others wait, none of them longer than
+//! [`START_BUDGET`]. The engine does the starting, because it reads the configuration. Its errors
+//! are not printed (RST-07); `kache doctor` tries to start the daemon again and shows them.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::grievance::Grievance;
+use super::fallback_reason::FallbackReason;
+use crate::address::DaemonAddress;
 use crate::engine::engine_path;
 use crate::os::Lock;
-use crate::place::Place;
 
-/// The one-time wait for a daemon that is being started. Starting takes 30 ms; a machine that
-/// has just begun a build on all processors is given a hundred times that.
+/// The time that a call waits for a daemon to be started. Starting takes 30 ms; this is a hundred
+/// times that, for a machine on which a build has just taken all processors.
 pub(crate) const START_BUDGET: Duration = Duration::from_secs(3);
 
-/// How long to wait between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// The time between two checks whether the daemon runs.
+const CHECK_EVERY: Duration = Duration::from_millis(4);
 
-/// Held by the call that starts a daemon.
-const TURN: &str = "autostart.lock";
+/// The file name of the lock that a call holds while it starts a daemon.
+const AUTOSTART_LOCK: &str = "autostart.lock";
 
-/// Waits for a daemon, started here or by another call, until `is_there` says so, `by` this moment. Whether it
-/// is worth asking again.
-pub(crate) fn wait_for_one(place: &Place, by: Instant, mut is_there: impl FnMut() -> bool) -> bool {
-    if Grievance::NoStart.is_fresh(place) || place.prepare().is_err() {
+/// Waits until `is_running` says that a daemon runs, which this call or another one starts. Gives
+/// up at the deadline, after [`START_BUDGET`], or as soon as the start has failed; then it returns
+/// `false`, and the next calls do not try for a while.
+pub(crate) fn wait_until_running(
+    address: &DaemonAddress,
+    deadline: Instant,
+    mut is_running: impl FnMut() -> bool,
+) -> bool {
+    if FallbackReason::NoStart.is_recent(address) || address.prepare().is_err() {
         return false;
     }
-    let deadline = by.min(Instant::now() + START_BUDGET);
-    let mut starter = Starting::default();
+    let deadline = deadline.min(Instant::now() + START_BUDGET);
+    let mut start = EngineStart::default();
     while Instant::now() < deadline {
-        if is_there() {
+        if is_running() {
             return true;
         }
-        if starter.advance(place) == Progress::Failed {
+        if start.advance(address) == StartState::Failed {
             break;
         }
-        // Another call may have given up meanwhile, and this one need not wait it out again.
-        if !starter.is_mine() && Grievance::NoStart.is_fresh(place) {
+        // The call that starts the daemon may have given up meanwhile, and then this one gives up too.
+        if !start.is_ours() && FallbackReason::NoStart.is_recent(address) {
             return false;
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(CHECK_EVERY);
     }
-    Grievance::NoStart.note(place);
+    FallbackReason::NoStart.record(address);
     false
 }
 
-/// The engine at work, if it is this call's turn.
+/// The start of the daemon by this call, once it holds the lock.
 #[derive(Default)]
-struct Starting {
-    turn: Option<Lock>,
-    child: Option<Child>,
+struct EngineStart {
+    /// `None` while another call holds the lock.
+    lock: Option<Lock>,
+    /// The engine, which exits when the daemon listens or cannot be started.
+    engine: Option<Child>,
 }
 
 #[derive(PartialEq, Eq)]
-enum Progress {
+enum StartState {
     Waiting,
     Failed,
 }
 
-impl Starting {
-    fn is_mine(&self) -> bool {
-        self.turn.is_some()
+impl EngineStart {
+    fn is_ours(&self) -> bool {
+        self.lock.is_some()
     }
 
-    /// Takes the turn when it is free, and starts the engine once.
-    fn advance(&mut self, place: &Place) -> Progress {
-        if self.turn.is_none() {
-            self.turn = Lock::take(&place.dir().join(TURN)).ok();
-            if self.turn.is_none() {
-                return Progress::Waiting;
+    /// Takes the lock if it is free and then starts the engine, once; later it checks whether the
+    /// engine has failed.
+    fn advance(&mut self, address: &DaemonAddress) -> StartState {
+        if self.lock.is_none() {
+            self.lock = Lock::take(&address.dir().join(AUTOSTART_LOCK)).ok();
+            if self.lock.is_none() {
+                return StartState::Waiting;
             }
-            self.child = start();
-            return if self.child.is_some() { Progress::Waiting } else { Progress::Failed };
+            self.engine = spawn_engine();
+            return if self.engine.is_some() { StartState::Waiting } else { StartState::Failed };
         }
-        match self.child.as_mut().map(Child::try_wait) {
-            Some(Ok(Some(status))) if !status.success() => Progress::Failed,
-            _ => Progress::Waiting,
+        match self.engine.as_mut().map(Child::try_wait) {
+            Some(Ok(Some(status))) if !status.success() => StartState::Failed,
+            _ => StartState::Waiting,
         }
     }
 }
 
-/// `kached daemon start`, with the call's configuration and nothing of its pipes (DMN-04).
-fn start() -> Option<Child> {
+/// Spawns `kached daemon start` with the call's environment and none of its pipes (DMN-04).
+fn spawn_engine() -> Option<Child> {
     let mut command = Command::new(engine_path().ok()?);
     command.args(["daemon", "start"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().ok()

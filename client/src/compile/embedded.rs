@@ -1,5 +1,5 @@
-//! Where no daemon may be used: the engine takes this process's place for one call, and does
-//! for it what a daemon does for all.
+//! Compiles where no daemon may be used: the engine replaces this process and does for one call
+//! what a daemon does for all.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
@@ -7,28 +7,29 @@ use std::process::{Command, ExitCode};
 
 use kache_proto::control::{Compile, Ran, reply};
 
-use super::passing;
-use super::stdin::Stdin;
+use super::call_stdin::CallStdin;
+use super::pass_on;
 use crate::engine::engine_path;
 
-/// What the engine is called with: this, then the compiler and its arguments. It is nobody's
-/// command, so no page of help names it.
-pub const EMBEDDED: &str = "embedded-compile";
+/// The first argument with which the client starts the engine; the compiler and its arguments
+/// follow. Users never type it, so the help does not list it.
+pub const EMBEDDED_COMMAND: &str = "embedded-compile";
 
-/// What answers calls in this process.
-pub trait Engine {
-    /// What to do about a call: `Done`, `Run` or `PassOn`. Without an answer the compiler runs
-    /// as if kache were not there.
-    fn ask(&mut self, compile: Compile) -> Option<reply::Kind>;
+/// Answers one compiler call in this process, in place of the daemon.
+pub trait CompileBackend {
+    /// Decides what to do about a call: `Done`, `Run` or `PassOn`. `None` means that the compiler
+    /// runs as if kache were not there.
+    fn begin(&mut self, compile: Compile) -> Option<reply::Kind>;
 
-    /// How the compiler ended that was to be run. The call waits for this to return.
-    fn report(&mut self, ran: Ran);
+    /// Takes the report of the compiler that `Run` asked for. The call ends only when this returns.
+    fn finish(&mut self, ran: Ran);
 }
 
-/// Becomes the engine. It returns only where not even the compiler can be executed.
-pub(super) fn in_place_of_this(program: &OsStr, args: &[OsString]) -> ExitCode {
+/// Replaces this process with the engine. It returns only if neither the engine nor the compiler
+/// can be executed.
+pub(super) fn exec_engine(program: &OsStr, args: &[OsString]) -> ExitCode {
     if let Ok(engine) = engine_path() {
-        let _source = Command::new(engine).arg(EMBEDDED).arg(program).args(args).exec();
+        let _source = Command::new(engine).arg(EMBEDDED_COMMAND).arg(program).args(args).exec();
     }
-    passing::without_kache(program, args, Stdin::Untouched)
+    pass_on::without_kache(program, args, CallStdin::Untouched)
 }

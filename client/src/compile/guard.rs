@@ -1,8 +1,9 @@
-//! The guard of a target directory in which the daemon lays units down before cargo looks.
+//! The guard: a process that holds cargo's locks while the daemon seeds a target directory.
 //!
-//! Meanwhile no other cargo may build there, so cargo's own locks are held: by a process that the
-//! client leaves behind, and by its clock. A daemon that is stopped, for a minute or for ever, then
-//! keeps neither the locks nor the right to lay anything down.
+//! No cargo may build there in the meantime, and the daemon must not change the directory after
+//! cargo has begun. So the client leaves a process behind that holds the locks and owns the staging
+//! directory, until [`GUARD_MAX`] by its own clock. A daemon that is stopped, for a minute or for
+//! ever, then keeps neither the locks nor the ability to restore anything.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,45 +13,49 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kache_proto::control::{Guard, Guarding, Release, Reply, Request, reply, request};
 
-use super::target_dir::TargetDir;
+use super::target_dir::LockedTargetDir;
 use crate::control::FrameStream;
 use crate::os;
 use crate::staging::Staging;
 
-/// How long a guard stays at most: longer than the daemon lays units down, and shorter than cargo's
-/// next question waits for a daemon that was stopped. So cargo finds its locks free.
+/// The longest life of a guard. It is longer than the daemon seeds, and shorter than cargo's next
+/// call waits for a daemon that is stopped, so that cargo finds its locks free.
 const GUARD_MAX: Duration = Duration::from_millis(1_900);
 
-/// Leaves a guard behind, which has nothing of this process but the connection.
-pub(super) fn stay(frames: FrameStream) {
+/// Starts a guard, which shares nothing with this process but the connection.
+pub(super) fn spawn_guard(stream: FrameStream) {
     let deadline = Instant::now() + GUARD_MAX;
-    os::leave_behind(frames, |frames| guard(frames, deadline));
+    os::spawn_detached(stream, |stream| guard(stream, deadline));
 }
 
-fn guard(mut frames: FrameStream, deadline: Instant) {
-    let Some(reply::Kind::Guard(guard)) = next(&mut frames, deadline) else { return };
-    let held = hold(&guard);
-    let staging = held.as_ref().map(|(_, staging)| staging.path().as_os_str().as_bytes());
-    let word = Guarding { staging: Bytes::copy_from_slice(staging.unwrap_or_default()) };
-    let told = frames.send(&Request { kind: Some(request::Kind::Guarding(word)) }, deadline);
-    let Some((locks, staging)) = held else { return };
-    let released = told.is_ok().then(|| next(&mut frames, deadline)).flatten();
-    match released {
+/// Locks the target directory that the daemon names, tells the daemon its staging directory, and
+/// waits for `Release`. Without a release, everything that was restored is removed again.
+fn guard(mut stream: FrameStream, deadline: Instant) {
+    let Some(reply::Kind::Guard(guard)) = next_reply(&mut stream, deadline) else { return };
+    let locked = lock(&guard);
+    // An empty path tells the daemon that the directory is not locked.
+    let staging = locked.as_ref().map(|(_, staging)| staging.path().as_os_str().as_bytes());
+    let guarding = Guarding { staging: Bytes::copy_from_slice(staging.unwrap_or_default()) };
+    let sent = stream.send(&Request { kind: Some(request::Kind::Guarding(guarding)) }, deadline);
+    let Some((locks, staging)) = locked else { return };
+    let reply = sent.is_ok().then(|| next_reply(&mut stream, deadline)).flatten();
+    match reply {
         Some(reply::Kind::Release(Release { take_back: false })) => staging.keep(),
         _ => staging.revoke(),
     }
+    // Cargo goes on only after the files are in their final state.
     drop(locks);
 }
 
-fn next(frames: &mut FrameStream, deadline: Instant) -> Option<reply::Kind> {
-    frames.receive::<Reply>(deadline).ok()?.kind
+fn next_reply(stream: &mut FrameStream, deadline: Instant) -> Option<reply::Kind> {
+    stream.receive::<Reply>(deadline).ok()?.kind
 }
 
-fn hold(guard: &Guard) -> Option<(TargetDir, Staging)> {
+fn lock(guard: &Guard) -> Option<(LockedTargetDir, Staging)> {
     let target_dir = path(&guard.target_dir);
     let profiles: Vec<PathBuf> = guard.profiles.iter().map(path).collect();
-    let held = TargetDir::hold(&target_dir, profiles.iter().map(PathBuf::as_path)).ok()??;
-    Some((held, Staging::in_directory(&target_dir)?))
+    let locked = LockedTargetDir::lock(&target_dir, profiles.iter().map(PathBuf::as_path)).ok()??;
+    Some((locked, Staging::in_directory(&target_dir)?))
 }
 
 fn path(bytes: &Bytes) -> PathBuf {

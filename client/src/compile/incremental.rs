@@ -1,16 +1,16 @@
-//! Taking `-C incremental` out of a command line.
+//! Removes `-C incremental` from a command line.
 //!
-//! Pure. It is done also where kache is switched off for a call or the daemon is not there:
-//! a directory of incremental state that is written in some builds and not in others makes
-//! results differ for no reason that anybody could see.
+//! Pure. The option is removed also where kache is switched off for a call or no daemon runs: if
+//! incremental state were written in some builds and not in others, outputs would differ for no
+//! visible reason.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-/// The option's value, whatever follows.
+/// The beginning of the option's value.
 const INCREMENTAL: &[u8] = b"incremental=";
 
-/// These arguments without `-C incremental=…`, in every way of writing it.
+/// Returns the arguments without `-C incremental=…`, in every form that rustc accepts.
 pub(crate) fn without_incremental(args: &[OsString]) -> Vec<OsString> {
     let mut kept = Vec::with_capacity(args.len());
     let mut args = args.iter().peekable();
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn incremental_is_taken_out_however_it_is_written() {
+    fn incremental_is_removed_in_every_form() {
         for (args, expected) in [
             (&["-C", "incremental=/t", "-C", "debuginfo=2"][..], &["-C", "debuginfo=2"][..]),
             (&["-Cincremental=/t", "x.rs"], &["x.rs"]),

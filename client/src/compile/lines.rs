@@ -1,60 +1,60 @@
-//! What a compiler says, cut into lines as it comes (RST-08).
+//! Cuts the messages of a compiler into whole lines, as they arrive (RST-08), and replaces paths in
+//! them.
 //!
-//! Pure. Whole lines are let through at once; what follows the last line's end waits for
-//! more, or for the end. What is let through may name other paths than what was said; what is
-//! reported never does.
+//! Pure. Whole lines are returned at once; an unfinished line waits for its end or the end of the
+//! stream. Replacements are made only in what is printed, never in what is reported to the daemon.
 
 use kache_proto::control::Replacement;
 
-/// One stream of a compiler.
+/// The unfinished line of one stream of a compiler.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
-    begun: Vec<u8>,
+pub(crate) struct LineBuffer {
+    unfinished: Vec<u8>,
 }
 
-impl Lines {
-    /// Takes what came; the whole lines that there are now.
+impl LineBuffer {
+    /// Takes bytes as they were read and returns all lines that are whole now, if there are any.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-        let (now, later) = bytes.split_at(end);
-        if now.is_empty() {
-            self.begun.extend_from_slice(later);
+        let (finished, unfinished) = bytes.split_at(end);
+        if finished.is_empty() {
+            self.unfinished.extend_from_slice(unfinished);
             return None;
         }
-        let mut whole = std::mem::replace(&mut self.begun, later.to_vec());
-        whole.extend_from_slice(now);
-        Some(whole)
+        let mut lines = std::mem::replace(&mut self.unfinished, unfinished.to_vec());
+        lines.extend_from_slice(finished);
+        Some(lines)
     }
 
-    /// The stream is at its end: a last line need not be whole.
+    /// Returns the unfinished line, if there is one: the stream is at its end.
     pub(crate) fn finish(&mut self) -> Option<Vec<u8>> {
-        let rest = std::mem::take(&mut self.begun);
+        let rest = std::mem::take(&mut self.unfinished);
         (!rest.is_empty()).then_some(rest)
     }
 }
 
-/// The same bytes with every replacement made, in order.
-pub(crate) fn replaced(bytes: &[u8], replacements: &[Replacement]) -> Vec<u8> {
+/// Returns the bytes with all replacements made, one after the other.
+pub(crate) fn replace_all(bytes: &[u8], replacements: &[Replacement]) -> Vec<u8> {
     let usable = replacements.iter().filter(|one| !one.from.is_empty());
     usable.fold(bytes.to_vec(), |bytes, one| replace(&bytes, &one.from, &one.to))
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut made = Vec::with_capacity(bytes.len());
+    let mut replaced = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while !rest.is_empty() {
         match rest.strip_prefix(from) {
             Some(after) => {
-                made.extend_from_slice(to);
+                replaced.extend_from_slice(to);
                 rest = after;
             }
             None => {
-                made.push(rest[0]);
+                replaced.push(rest[0]);
                 rest = &rest[1..];
             }
         }
     }
-    made
+    replaced
 }
 
 #[cfg(test)]
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rst_08_lines_come_whole_and_at_once() {
-        let mut lines = Lines::default();
+    fn rst_08_lines_are_returned_whole_and_at_once() {
+        let mut lines = LineBuffer::default();
         assert_eq!(lines.push(b"a"), None);
         assert_eq!(lines.push(b"b\nc\nd").as_deref(), Some(&b"ab\nc\n"[..]));
         assert_eq!(lines.push(b"e"), None);
@@ -83,7 +83,7 @@ mod tests {
             ("abc", vec![one("", "z")], "abc"),
             ("abc", vec![], "abc"),
         ] {
-            assert_eq!(replaced(text.as_bytes(), &replacements), expected.as_bytes());
+            assert_eq!(replace_all(text.as_bytes(), &replacements), expected.as_bytes());
         }
     }
 }

@@ -1,27 +1,28 @@
-//! A compiler call from argv to its exit code: ask the daemon, obey, or do without.
+//! A compiler call from argv to its exit code: sends the call to the daemon and follows the reply,
+//! or runs the compiler without the daemon.
 //!
-//! Invariant (DMN-03): whatever is wrong with the daemon, its store or the way to it, the
-//! compiler runs, at most a named wait later. (RST-07): nothing is said that the compiler did
-//! not say. This module knows how a rustc is recognised and that `-C incremental` is taken
-//! out; what any other option means is the daemon's business.
+//! Invariants: whatever fails in the daemon, its store or the connection, the compiler runs, at most
+//! a wait with a named limit later (DMN-03); and nothing is printed but the compiler's messages
+//! (RST-07). This module recognises rustc and removes `-C incremental`. Every other option is the
+//! daemon's to interpret.
 
 mod argument_file;
-mod asking;
 mod autostart;
+mod call_stdin;
 mod embedded;
+mod exchange;
 mod exit;
-mod grievance;
+mod fallback_reason;
 mod guard;
 mod incremental;
 mod lines;
 mod locate;
-mod passing;
+mod pass_on;
 mod request;
 mod running;
-mod stdin;
 mod target_dir;
 mod wrapper;
 
-pub use embedded::{EMBEDDED, Engine};
-pub use wrapper::wrap_with;
-pub(crate) use wrapper::{is_for_the_daemon, wrap};
+pub use embedded::{CompileBackend, EMBEDDED_COMMAND};
+pub use wrapper::compile_with;
+pub(crate) use wrapper::{is_supported, wrap};

@@ -1,9 +1,8 @@
-//! Running the compiler: what it says goes through line by line and is kept, and so is how it
-//! ends.
+//! Runs the compiler, prints its messages line by line, and records them and how it ended.
 //!
-//! The compiler is this process's child, in cargo's process group, with its jobserver and
-//! terminal. Whatever ends this process ends the compiler (RST-09): a signal that can be
-//! caught is handed on, and the kernel sees to the others.
+//! The compiler is a child of this process, in cargo's process group, with cargo's jobserver and
+//! terminal. It does not outlive this process (RST-09): signals that can be caught are forwarded to
+//! it, and for the others the kernel kills it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -18,59 +17,60 @@ use bytes::Bytes;
 use kache_proto::control::{Ran, Replacement, Run, Said, said};
 
 use super::argument_file::ArgumentFile;
-use super::lines::{Lines, replaced};
+use super::call_stdin::CallStdin;
+use super::lines::{LineBuffer, replace_all};
 use super::request::from_bytes;
-use super::stdin::Stdin;
 use crate::os;
 
-/// How much of what a compiler says is kept; more than any that is worth storing. A report
-/// has to fit into one frame.
-const SAID_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The largest size of messages that is reported, because a report has to fit into one frame.
+/// Compiles with longer messages are not worth storing.
+const MESSAGES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// How much is read at once: what a pipe holds.
+/// The size of one read: the capacity of a pipe.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A compiler that has ended.
-pub(crate) struct Ended {
-    /// How.
+pub(crate) struct EndedCompiler {
+    /// The exit code or signal with which this process ends, too.
     pub(crate) status: ExitStatus,
-    /// What is reported.
+    /// The report for the daemon.
     pub(crate) ran: Ran,
 }
 
-/// Runs it. An error means that it was not started.
-pub(crate) fn run(run: &Run, stdin: &Stdin) -> io::Result<Ended> {
+/// Runs the compiler and waits until it has ended. An error means that it was not started.
+pub(crate) fn run(run: &Run, stdin: &CallStdin) -> io::Result<EndedCompiler> {
     for path in &run.unlink {
-        // One that is not there is what is wanted, and any other trouble is the compiler's.
+        // Errors are ignored: a missing file is fine, and the compiler reports every other problem.
         let _ = std::fs::remove_file(Path::new(&from_bytes(path)));
     }
     let (begun, started) = (Instant::now(), SystemTime::now());
-    let others_cpu = os::children_cpu_time();
-    let (mut child, arguments) = start(run, stdin)?;
-    let handing_on = os::hand_signals_on_to(child.id());
+    let cpu_before = os::children_cpu_time();
+    let (mut child, argument_file) = start(run, stdin)?;
+    let forwarding = os::forward_signals_to(child.id());
     let mut tee = Tee::new(&run.replacements);
     let pipes = (child.stdout.take(), child.stderr.take());
     if let (Some(stdout), Some(stderr)) = pipes {
         tee.drain(stdout, stderr);
     }
-    os::wait_unreaped(child.id())?;
-    drop(handing_on);
+    // The process id stays valid until `child.wait`, so signals are forwarded until just before it.
+    os::wait_without_reaping(child.id())?;
+    drop(forwarding);
     let status = child.wait()?;
-    drop(arguments);
+    drop(argument_file);
     let ran = Ran {
         exit_code: status.code(),
         signal: status.signal().unwrap_or_default(),
-        said: tee.said,
+        said: tee.messages,
         wall_us: micros(begun.elapsed()),
-        cpu_us: micros(os::children_cpu_time().saturating_sub(others_cpu)),
+        cpu_us: micros(os::children_cpu_time().saturating_sub(cpu_before)),
         started_us: micros(started.duration_since(UNIX_EPOCH).unwrap_or_default()),
         said_is_cut: tee.is_cut,
     };
-    Ok(Ended { status, ran })
+    Ok(EndedCompiler { status, ran })
 }
 
-/// Starts it; by way of a file where its arguments are too many for a process.
-fn start(run: &Run, stdin: &Stdin) -> io::Result<(Child, Option<ArgumentFile>)> {
+/// Starts the compiler, with an argument file where the arguments are too long for a command line.
+fn start(run: &Run, stdin: &CallStdin) -> io::Result<(Child, Option<ArgumentFile>)> {
     let argv: Vec<OsString> = run.argv.iter().map(from_bytes).collect();
     let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     match start_with(run, program, args, stdin) {
@@ -82,7 +82,7 @@ fn start(run: &Run, stdin: &Stdin) -> io::Result<(Child, Option<ArgumentFile>)> 
     }
 }
 
-fn start_with(run: &Run, program: &OsStr, args: &[OsString], stdin: &Stdin) -> io::Result<Child> {
+fn start_with(run: &Run, program: &OsStr, args: &[OsString], stdin: &CallStdin) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(args).stdin(stdin.for_child()?).stdout(Stdio::piped()).stderr(Stdio::piped());
     for pair in &run.env_set {
@@ -92,7 +92,7 @@ fn start_with(run: &Run, program: &OsStr, args: &[OsString], stdin: &Stdin) -> i
     for name in &run.env_unset {
         command.env_remove(from_bytes(name));
     }
-    os::bind_to_this_process(&mut command);
+    os::kill_with_this_process(&mut command);
     command.spawn()
 }
 
@@ -106,22 +106,26 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What lets through and keeps.
+/// Prints the compiler's messages and keeps them for the report.
 struct Tee<'a> {
+    /// The replacements that are made in what is printed.
     replacements: &'a [Replacement],
-    said: Vec<Said>,
-    said_bytes: usize,
+    /// The messages without replacements; empty once they were too long.
+    messages: Vec<Said>,
+    messages_bytes: usize,
+    /// Whether the messages were longer than [`MESSAGES_BYTES_MAX`].
     is_cut: bool,
 }
 
 impl<'a> Tee<'a> {
     fn new(replacements: &'a [Replacement]) -> Self {
-        Tee { replacements, said: Vec::new(), said_bytes: 0, is_cut: false }
+        Tee { replacements, messages: Vec::new(), messages_bytes: 0, is_cut: false }
     }
 
-    /// Until both are at their ends, as whoever reads a compiler's pipes waits for.
+    /// Reads both pipes until both are at their end. That may be later than the compiler's own end,
+    /// if one of its children keeps a pipe open; cargo waits for that end, too.
     fn drain(&mut self, mut stdout: ChildStdout, mut stderr: ChildStderr) {
-        let mut lines = [Lines::default(), Lines::default()];
+        let mut lines = [LineBuffer::default(), LineBuffer::default()];
         let mut open = [Some(stdout.as_raw_fd()), Some(stderr.as_raw_fd())];
         let mut chunk = vec![0; READ_BYTES];
         while open.iter().any(Option::is_some) {
@@ -135,7 +139,7 @@ impl<'a> Tee<'a> {
                     continue;
                 }
                 let source: &mut dyn Read = if index == 0 { &mut stdout } else { &mut stderr };
-                let whole = match source.read(&mut chunk) {
+                let finished = match source.read(&mut chunk) {
                     Ok(len @ 1..) => lines[index].push(&chunk[..len]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
                     Ok(0) | Err(_) => {
@@ -143,31 +147,31 @@ impl<'a> Tee<'a> {
                         lines[index].finish()
                     }
                 };
-                if let Some(whole) = whole {
-                    self.let_through(stream, whole);
+                if let Some(finished) = finished {
+                    self.print_and_keep(stream, finished);
                 }
             }
         }
     }
 
-    fn let_through(&mut self, stream: said::Stream, whole: Vec<u8>) {
+    fn print_and_keep(&mut self, stream: said::Stream, lines: Vec<u8>) {
         match self.replacements {
-            [] => say(stream, &whole),
-            replacements => say(stream, &replaced(&whole, replacements)),
+            [] => print(stream, &lines),
+            replacements => print(stream, &replace_all(&lines, replacements)),
         }
-        self.said_bytes += whole.len();
-        if self.said_bytes > SAID_BYTES_MAX {
+        self.messages_bytes += lines.len();
+        if self.messages_bytes > MESSAGES_BYTES_MAX {
             self.is_cut = true;
-            self.said.clear();
+            self.messages.clear();
             return;
         }
-        self.said.push(Said { stream: stream.into(), bytes: Bytes::from(whole) });
+        self.messages.push(Said { stream: stream.into(), bytes: Bytes::from(lines) });
     }
 }
 
-/// Writes at once. Nobody may be there to read it, which is no reason for the compiler not to
-/// finish.
-pub(crate) fn say(stream: said::Stream, bytes: &[u8]) {
+/// Prints bytes and flushes them. Errors are ignored, so that the compiler goes on where nothing
+/// reads its messages.
+pub(crate) fn print(stream: said::Stream, bytes: &[u8]) {
     let _ = match stream {
         said::Stream::Stdout => {
             let mut stdout = io::stdout().lock();
@@ -177,17 +181,17 @@ pub(crate) fn say(stream: said::Stream, bytes: &[u8]) {
     };
 }
 
-/// Which of these can be read, or are at their end.
+/// Blocks until one of the open descriptors can be read or is at its end, and returns which.
 fn readable(open: [Option<RawFd>; 2]) -> io::Result<[bool; 2]> {
-    // A negative descriptor is passed over.
+    // `poll` ignores a negative descriptor.
     let entry = |fd: Option<RawFd>| libc::pollfd { fd: fd.unwrap_or(-1), events: libc::POLLIN, revents: 0 };
     let mut entries = open.map(entry);
-    // SAFETY: `entries` are two and live through the call.
+    // SAFETY: `entries` has two entries and outlives the call.
     let count = unsafe { libc::poll(entries.as_mut_ptr(), 2, -1) };
     if count < 0 { Err(io::Error::last_os_error()) } else { Ok(entries.map(|entry| entry.revents != 0)) }
 }
 
-/// Whether a path names a file whose name is this.
-pub(crate) fn is_named(path: &OsStr, name: &str) -> bool {
+/// Returns whether the last component of a path is this name.
+pub(crate) fn has_file_name(path: &OsStr, name: &str) -> bool {
     Path::new(path).file_name().is_some_and(|file| file.as_bytes() == name.as_bytes())
 }

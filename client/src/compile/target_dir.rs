@@ -1,14 +1,14 @@
-//! A target directory that nothing was built in yet, held so that no cargo begins to.
+//! A target directory in which nothing was built yet, locked so that no cargo begins to build there.
 //!
-//! It is made as cargo makes one, and locked with cargo's own lock: whoever else builds there
-//! waits, or has begun and is left alone.
+//! The directory is created as cargo creates it and locked with cargo's own lock files. A cargo that
+//! comes later waits; where one has built before, or is building, the directory is not touched.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What cargo writes into a target directory that it makes, byte for byte: it does not write it
-/// into one that is there.
+/// The file that cargo writes into a target directory when it creates it, byte for byte. Cargo does
+/// not add it to a directory that exists.
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by cargo.
 # For information about cache directory tags see https://bford.info/cachedir/
@@ -17,23 +17,23 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
 /// The file in every profile's directory that cargo locks while it builds there.
 const LOCK: &str = ".cargo-lock";
 
-/// Where cargo keeps what it knows of units.
+/// The directory of cargo's records of units, which exists once something was built.
 const FINGERPRINTS: &str = ".fingerprint";
 
-/// It is held until this is dropped.
+/// A target directory whose locks are held until this is dropped.
 #[derive(Debug)]
-pub(super) struct TargetDir {
+pub(super) struct LockedTargetDir {
     _locks: Vec<File>,
 }
 
-impl TargetDir {
-    /// Takes these profiles' directories, relative to the target directory; `None` where
-    /// somebody has built in one of them, or is about to.
-    pub(super) fn hold<'a>(
+impl LockedTargetDir {
+    /// Creates the target directory and locks the directories of the profiles, which are given
+    /// relative to it. Returns `None` where cargo has built in one of them or holds its lock.
+    pub(super) fn lock<'a>(
         target_dir: &Path,
         profiles: impl IntoIterator<Item = &'a Path>,
-    ) -> io::Result<Option<TargetDir>> {
-        make(target_dir)?;
+    ) -> io::Result<Option<LockedTargetDir>> {
+        create(target_dir)?;
         let mut locks = Vec::new();
         for profile in profiles {
             let directory = target_dir.join(profile);
@@ -50,12 +50,13 @@ impl TargetDir {
                 return Ok(None);
             }
         }
-        Ok(Some(TargetDir { _locks: locks }))
+        Ok(Some(LockedTargetDir { _locks: locks }))
     }
 }
 
-/// Beside its place first, as cargo does it: a directory without its tag is never seen.
-fn make(target_dir: &Path) -> io::Result<()> {
+/// Creates the target directory under another name and renames it, as cargo does, so that it never
+/// exists without its tag.
+fn create(target_dir: &Path) -> io::Result<()> {
     if fs::symlink_metadata(target_dir).is_ok() {
         return Ok(());
     }
@@ -65,12 +66,12 @@ fn make(target_dir: &Path) -> io::Result<()> {
     draft.push(format!(".kache-{}", std::process::id()));
     let draft: PathBuf = parent.join(draft);
     fs::create_dir(&draft)?;
-    let made = File::create(draft.join("CACHEDIR.TAG"))
+    let created = File::create(draft.join("CACHEDIR.TAG"))
         .and_then(|mut tag| io::Write::write_all(&mut tag, CACHEDIR_TAG.as_bytes()))
         .and_then(|()| fs::rename(&draft, target_dir));
-    made.or_else(|error| {
+    created.or_else(|error| {
         let _ = fs::remove_dir_all(&draft);
-        // Somebody else made it meanwhile.
+        // Another process may have created the directory in the meantime.
         if target_dir.is_dir() { Ok(()) } else { Err(error) }
     })
 }
@@ -79,29 +80,29 @@ fn make(target_dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn hold(target_dir: &Path) -> Option<TargetDir> {
-        TargetDir::hold(target_dir, [Path::new("debug")]).unwrap()
+    fn lock(target_dir: &Path) -> Option<LockedTargetDir> {
+        LockedTargetDir::lock(target_dir, [Path::new("debug")]).unwrap()
     }
 
     #[test]
-    fn it_is_made_as_cargo_makes_one() {
+    fn a_target_directory_is_created_as_cargo_creates_it() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("ws/target");
-        let held = hold(&target).unwrap();
+        let locked = lock(&target).unwrap();
         assert_eq!(fs::read_to_string(target.join("CACHEDIR.TAG")).unwrap(), CACHEDIR_TAG);
-        assert!(hold(&target).is_none(), "it is held");
-        drop(held);
-        assert!(hold(&target).is_some());
+        assert!(lock(&target).is_none(), "it is locked already");
+        drop(locked);
+        assert!(lock(&target).is_some());
         let left: Vec<_> = fs::read_dir(dir.path().join("ws")).unwrap().flatten().collect();
-        assert_eq!(left.len(), 1, "nothing lies beside it: {left:?}");
+        assert_eq!(left.len(), 1, "nothing else is left there: {left:?}");
     }
 
     #[test]
-    fn one_that_was_built_in_is_left_alone() {
+    fn a_profile_in_which_cargo_has_built_is_not_locked() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("debug/.fingerprint")).unwrap();
-        assert!(hold(dir.path()).is_none());
-        let other = TargetDir::hold(dir.path(), [Path::new("release")]).unwrap();
+        assert!(lock(dir.path()).is_none());
+        let other = LockedTargetDir::lock(dir.path(), [Path::new("release")]).unwrap();
         assert!(other.is_some(), "another profile is another directory");
     }
 }

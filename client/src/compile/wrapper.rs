@@ -1,4 +1,7 @@
-//! One call of a compiler that the daemon knows, from beginning to end.
+//! A call of a compiler that the daemon supports, from argv to the exit code.
+//!
+//! Invariant (RST-05): before a compiler runs, the staging directory of its call is gone, so that
+//! the daemon can no longer change the outputs.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -7,67 +10,73 @@ use std::time::{Duration, Instant};
 
 use kache_proto::control::{Done, PassOn, Ran, Reply, Request, Run, reply, request};
 
-use super::asking::{self, Answer};
-use super::embedded::{self, Engine};
+use super::call_stdin::CallStdin;
+use super::embedded::{self, CompileBackend};
+use super::exchange::{self, CompileReply};
 use super::exit;
-use super::grievance::Grievance;
+use super::fallback_reason::FallbackReason;
 use super::guard;
 use super::locate;
-use super::passing;
-use super::request::{from_bytes, of_call};
-use super::running::{self, Ended, is_named, say};
-use super::stdin::Stdin;
+use super::pass_on;
+use super::request::{compile_request, from_bytes};
+use super::running::{self, EndedCompiler, has_file_name, print};
+use crate::address::DaemonAddress;
 use crate::control::{FrameStream, StreamError};
-use crate::place::Place;
 use crate::staging::Staging;
 use crate::variables;
 
-/// How long the daemon may take to note what was reported; it writes one line to a file.
+/// The time that the client waits until the daemon has recorded a compile, which is one line in a
+/// file.
 const NOTING_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The drivers that the daemon knows.
+/// The compilers that the daemon supports.
 const DRIVERS: [&str; 2] = ["rustc", "clippy-driver"];
 
-/// Whether the daemon might know this call. A wrapper for workspace members stands before the
-/// compiler that it wraps.
-pub(crate) fn is_for_the_daemon(program: &OsStr, args: &[OsString]) -> bool {
-    let is_driver = |word: &OsStr| DRIVERS.iter().any(|name| is_named(word, name));
+/// Returns whether the daemon supports this compiler. The first argument counts as well, because a
+/// wrapper for workspace members is followed by the compiler that it wraps.
+pub(crate) fn is_supported(program: &OsStr, args: &[OsString]) -> bool {
+    let is_driver = |word: &OsStr| DRIVERS.iter().any(|name| has_file_name(word, name));
     is_driver(program) || args.first().is_some_and(|first| is_driver(first))
 }
 
-/// Makes the call. It returns with the compiler's code, or does not return.
+/// Makes the call, with the daemon's help if possible. It returns the compiler's exit code, or the
+/// compiler replaces this process and it does not return.
 pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
     if variables::is_on(variables::get(variables::DISABLED).as_deref()) {
-        return passing::without_kache(program, args, Stdin::Untouched);
+        return pass_on::without_kache(program, args, CallStdin::Untouched);
     }
     if variables::get(variables::DAEMON).is_some_and(|value| value == "never") {
-        return embedded::in_place_of_this(program, args);
+        return embedded::exec_engine(program, args);
     }
-    let stdin = Stdin::of_call(args);
-    let Some((cwd, place)) = whereabouts() else { return passing::without_kache(program, args, stdin) };
+    let stdin = CallStdin::read(args);
+    let Some((cwd, address)) = locate_daemon() else { return pass_on::without_kache(program, args, stdin) };
     let staging = Staging::of_call(args, &cwd);
-    let answer = asking::ask(&place, of_call(program, args, &cwd, &stdin, staging.as_ref()));
-    settle(staging, matches!(answer, Answer::Done(..)));
-    match answer {
-        Answer::Done(done, frames) => {
+    let request = compile_request(program, args, &cwd, &stdin, staging.as_ref());
+    let reply = exchange::request_compile(&address, request);
+    keep_or_revoke(staging, matches!(reply, CompileReply::Done(..)));
+    match reply {
+        CompileReply::Done(done, stream) => {
             if done.seeds {
-                guard::stay(frames);
+                guard::spawn_guard(stream);
             }
             finish(&done)
         }
-        Answer::Run(run, frames) => obey(&run, |ran| report(&place, ran, frames), program, args, stdin),
-        Answer::PassOn(pass_on, frames) => {
-            if pass_on.seeds {
-                guard::stay(frames);
-            }
-            pass(&pass_on, program, args, stdin)
+        CompileReply::Run(run, stream) => {
+            run_and_report(&run, |ran| report(&address, ran, stream), program, args, stdin)
         }
-        Answer::Nothing => passing::without_kache(program, args, stdin),
+        CompileReply::PassOn(pass_on, stream) => {
+            if pass_on.seeds {
+                guard::spawn_guard(stream);
+            }
+            exec_passed_on(&pass_on, program, args, stdin)
+        }
+        CompileReply::NoDaemon => pass_on::without_kache(program, args, stdin),
     }
 }
 
-/// Before a compiler runs, nothing that was laid down may be left, and nothing more may come.
-fn settle(staging: Option<Staging>, is_done: bool) {
+/// Keeps the outputs that the daemon has restored if the reply is `Done`. For every other reply,
+/// removes them and makes sure that no more appear.
+fn keep_or_revoke(staging: Option<Staging>, is_done: bool) {
     match staging {
         Some(staging) if is_done => staging.keep(),
         Some(staging) => staging.revoke(),
@@ -75,63 +84,70 @@ fn settle(staging: Option<Staging>, is_done: bool) {
     }
 }
 
-/// Makes the call with an engine in this very process in the daemon's place. It returns with
-/// the compiler's code, or does not return.
-pub fn wrap_with(engine: &mut dyn Engine, program: &OsStr, args: &[OsString]) -> ExitCode {
-    let stdin = Stdin::of_call(args);
-    let Ok(cwd) = std::env::current_dir() else { return passing::without_kache(program, args, stdin) };
+/// Makes the call with a backend in this process in place of the daemon. It returns as [`wrap`] does.
+pub fn compile_with(backend: &mut dyn CompileBackend, program: &OsStr, args: &[OsString]) -> ExitCode {
+    let stdin = CallStdin::read(args);
+    let Ok(cwd) = std::env::current_dir() else { return pass_on::without_kache(program, args, stdin) };
     let staging = Staging::of_call(args, &cwd);
-    let answer = engine.ask(of_call(program, args, &cwd, &stdin, staging.as_ref()));
-    settle(staging, matches!(answer, Some(reply::Kind::Done(_))));
-    match answer {
+    let reply = backend.begin(compile_request(program, args, &cwd, &stdin, staging.as_ref()));
+    keep_or_revoke(staging, matches!(reply, Some(reply::Kind::Done(_))));
+    match reply {
         Some(reply::Kind::Done(done)) => finish(&done),
-        Some(reply::Kind::Run(run)) => obey(&run, |ran| engine.report(ran), program, args, stdin),
-        Some(reply::Kind::PassOn(pass_on)) => pass(&pass_on, program, args, stdin),
-        _ => passing::without_kache(program, args, stdin),
+        Some(reply::Kind::Run(run)) => run_and_report(&run, |ran| backend.finish(ran), program, args, stdin),
+        Some(reply::Kind::PassOn(pass_on)) => exec_passed_on(&pass_on, program, args, stdin),
+        _ => pass_on::without_kache(program, args, stdin),
     }
 }
 
-/// The directory of the call, and where its daemon is.
-fn whereabouts() -> Option<(PathBuf, Place)> {
+/// Returns the directory of the call and the address of its daemon.
+fn locate_daemon() -> Option<(PathBuf, DaemonAddress)> {
     let cwd = std::env::current_dir().ok()?;
-    let place = locate::place(&cwd)?;
-    Some((cwd, place))
+    let address = locate::daemon_address(&cwd)?;
+    Some((cwd, address))
 }
 
+/// Prints the messages of a hit.
 fn finish(done: &Done) -> ExitCode {
-    for one in &done.said {
-        say(one.stream(), &one.bytes);
+    for message in &done.said {
+        print(message.stream(), &message.bytes);
     }
-    exit::by_code(done.exit_code)
+    exit::exit_code(done.exit_code)
 }
 
-fn pass(pass_on: &PassOn, program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+fn exec_passed_on(pass_on: &PassOn, program: &OsStr, args: &[OsString], stdin: CallStdin) -> ExitCode {
     let argv: Vec<OsString> = pass_on.argv.iter().map(from_bytes).collect();
-    passing::instead(&argv, program, args, stdin)
+    pass_on::exec_first(&argv, program, args, stdin)
 }
 
-fn obey(run: &Run, report: impl FnOnce(Ran), program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+fn run_and_report(
+    run: &Run,
+    report: impl FnOnce(Ran),
+    program: &OsStr,
+    args: &[OsString],
+    stdin: CallStdin,
+) -> ExitCode {
     match running::run(run, &stdin) {
-        Ok(Ended { status, ran }) => {
+        Ok(EndedCompiler { status, ran }) => {
             report(ran);
-            exit::like(status)
+            exit::exit_like(status)
         }
-        // What cannot be started is tried as it was asked for, and fails in its own words.
+        // If the daemon's command line cannot be started, the call's own is tried, so that the
+        // error is the one that the user would get without kache.
         Err(_) => {
             drop(report);
-            passing::without_kache(program, args, stdin)
+            pass_on::without_kache(program, args, stdin)
         }
     }
 }
 
-/// Reports, and waits until it is noted (DMN-07). A daemon that does not listen is not waited for,
-/// and the next calls do not wait for it either.
-fn report(place: &Place, ran: Ran, mut frames: FrameStream) {
-    let by = Instant::now() + NOTING_WAIT_MAX;
-    let sent = frames.send(&Request { kind: Some(request::Kind::Ran(ran)) }, by);
-    let noted = sent.and_then(|()| frames.receive::<Reply>(by).map(drop));
-    if matches!(noted, Err(StreamError::Late)) {
-        Grievance::NoAnswer.note(place);
+/// Reports how the compiler ended, and waits until the daemon has recorded it (DMN-07). If the
+/// daemon does not answer in time, this call goes on and the next calls do not wait for it.
+fn report(address: &DaemonAddress, ran: Ran, mut stream: FrameStream) {
+    let deadline = Instant::now() + NOTING_WAIT_MAX;
+    let sent = stream.send(&Request { kind: Some(request::Kind::Ran(ran)) }, deadline);
+    let recorded = sent.and_then(|()| stream.receive::<Reply>(deadline).map(drop));
+    if matches!(recorded, Err(StreamError::Late)) {
+        FallbackReason::NoAnswer.record(address);
     }
 }
 
@@ -140,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_daemon_might_know() {
+    fn supported_compilers_are_recognised_also_behind_a_wrapper() {
         for (call, expected) in [
             (&["rustc", "-vV"][..], true),
             (&["/toolchain/bin/rustc", "x.rs"], true),
@@ -150,7 +166,7 @@ mod tests {
             (&["/bin/rustc-not"], false),
         ] {
             let words: Vec<OsString> = call.iter().map(OsString::from).collect();
-            assert_eq!(is_for_the_daemon(&words[0], &words[1..]), expected, "{call:?}");
+            assert_eq!(is_supported(&words[0], &words[1..]), expected, "{call:?}");
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The client's end of a control connection: frames over a blocking socket, by a deadline.
+//! The client's end of a control connection: frames over a blocking socket, until a deadline.
 //!
-//! Invariant: no call outlasts the deadline it was given, whatever the other end does or
-//! leaves undone (DMN-03).
+//! Invariant: no call outlasts the deadline that it was given, whatever the peer does (DMN-03).
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -13,19 +12,19 @@ use thiserror::Error;
 
 use super::frame::{self, Decoder, FrameError};
 
-/// How much is read at once. Replies are small.
+/// The size of one read. Replies are small.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Why nothing more can be said or heard.
+/// The reason why nothing more can be sent or received.
 #[derive(Debug, Error)]
 pub enum StreamError {
     /// The deadline passed.
     #[error("no answer in time")]
     Late,
-    /// The other end closed the connection.
+    /// The peer closed the connection.
     #[error("the connection was closed")]
     Closed,
-    /// What came is no frame of ours.
+    /// The peer sent bytes that are no frame, or the message to send is too large.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The socket failed.
@@ -33,7 +32,7 @@ pub enum StreamError {
     Io(#[source] io::Error),
 }
 
-/// Frames over a socket.
+/// Sends and receives frames over a socket.
 #[derive(Debug)]
 pub struct FrameStream {
     stream: UnixStream,
@@ -47,17 +46,17 @@ impl AsRawFd for FrameStream {
 }
 
 impl FrameStream {
-    /// Speaks over a connected, blocking socket.
+    /// Takes a connected, blocking socket.
     pub fn new(stream: UnixStream) -> Self {
         FrameStream { stream, decoder: Decoder::default() }
     }
 
-    /// Sends one message.
+    /// Sends one message; blocks until the deadline at most.
     pub fn send<M: Message>(&mut self, message: &M, deadline: Instant) -> Result<(), StreamError> {
         self.send_encoded(&frame::encode(message)?, deadline)
     }
 
-    /// Sends frames that are encoded already, several at once if need be.
+    /// Sends one or more frames that are encoded already; blocks until the deadline at most.
     pub fn send_encoded(&mut self, frames: &[u8], deadline: Instant) -> Result<(), StreamError> {
         let mut rest = frames;
         while !rest.is_empty() {
@@ -65,13 +64,13 @@ impl FrameStream {
             match self.stream.write(rest) {
                 Ok(0) => return Err(StreamError::Closed),
                 Ok(written) => rest = &rest[written..],
-                Err(error) => explain(error)?,
+                Err(error) => ignore_if_temporary(error)?,
             }
         }
         Ok(())
     }
 
-    /// Waits for one message.
+    /// Waits for one message, until the deadline at most.
     pub fn receive<M: Message + Default>(&mut self, deadline: Instant) -> Result<M, StreamError> {
         let mut chunk = [0; READ_BYTES];
         loop {
@@ -85,20 +84,22 @@ impl FrameStream {
                     return Err(StreamError::Closed);
                 }
                 Ok(len) => self.decoder.push(&chunk[..len]),
-                Err(error) => explain(error)?,
+                Err(error) => ignore_if_temporary(error)?,
             }
         }
     }
 }
 
-/// What is left until then; never zero, which would mean for ever.
+/// Returns the time until the deadline, which is never zero: as a socket's timeout, zero means for
+/// ever.
 fn left(deadline: Instant) -> Result<Duration, StreamError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(StreamError::Late) } else { Ok(left) }
 }
 
-/// Whether to try again.
-fn explain(error: io::Error) -> Result<(), StreamError> {
+/// Returns `Ok` for errors after which the read or write is tried again; the loop around it checks
+/// the deadline.
+fn ignore_if_temporary(error: io::Error) -> Result<(), StreamError> {
     match error.kind() {
         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(()),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(StreamError::Closed),
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_both_ways() {
+    fn messages_are_received_as_they_were_sent() {
         let (left, right) = UnixStream::pair().unwrap();
         let (mut left, mut right) = (FrameStream::new(left), FrameStream::new(right));
         let hello = Hello { protocol: 3, client_version: "v".into(), ..Hello::default() };

@@ -1,44 +1,44 @@
 //! One frame: a 4-byte big-endian length, then that many bytes of one message.
 //!
-//! Pure: bytes in, frames out, and the other way. It holds no socket and waits for nothing.
-//! Invariant: a frame that announces more than [`FRAME_BYTES_MAX`] is refused by its header
-//! alone, and memory is taken for bytes that came, never for bytes that were announced.
+//! Pure: it turns bytes into frames and frames into bytes, and owns no socket. Invariant: a frame
+//! that announces more than [`FRAME_BYTES_MAX`] is refused by its header alone, and memory is
+//! allocated for bytes that have arrived, never for bytes that were announced.
 
 use kache_proto::Message;
 use thiserror::Error;
 
-/// The longest message. Linux gives a program's arguments and environment 2 MiB together at
-/// its usual stack limit, and a request carries both; what comes of argument files, which is all
-/// said in one answer, may be 8 MiB.
+/// The longest message. A request holds a program's arguments and environment, for which Linux
+/// allows 2 MiB together at its usual stack limit. A reply holds the content of argument files,
+/// which may be 8 MiB.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The length in front.
+/// The size of the length at the beginning of a frame.
 const HEADER_BYTES: usize = 4;
 
-/// What is wrong with a frame.
+/// The reason why bytes are no frame.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
-    /// Its header announces too much.
+    /// The message is too large.
     #[error("a frame of {len} bytes is more than FRAME_BYTES_MAX ({FRAME_BYTES_MAX}) allows")]
     TooLarge {
-        /// What was announced, or asked to be sent.
+        /// The length of the message that the header announces or that was to be sent.
         len: usize,
     },
-    /// The stream ended in the middle of it.
+    /// The stream ended in the middle of the frame.
     #[error("the stream ended inside a frame, after {have} bytes of it")]
     Cut {
-        /// How many bytes there were, with the header.
+        /// The number of bytes that arrived, with the header.
         have: usize,
     },
-    /// Its bytes are no such message.
-    #[error("the frame is not the message that belongs here: {why}")]
+    /// The frame is complete and cannot be decoded.
+    #[error("the frame does not hold the expected message: {why}")]
     Malformed {
-        /// What the decoder said.
+        /// The decoder's error.
         why: String,
     },
 }
 
-/// A message as a frame.
+/// Encodes a message as a frame; fails if it is longer than [`FRAME_BYTES_MAX`].
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, FrameError> {
     let len = message.encoded_len();
     let header =
@@ -49,25 +49,25 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
-/// The message in a frame's body.
+/// Decodes the message in the body of a frame.
 pub fn decode<M: Message + Default>(body: &[u8]) -> Result<M, FrameError> {
     M::decode(body).map_err(|error| FrameError::Malformed { why: error.to_string() })
 }
 
-/// Takes bytes as they come and gives frames as they are complete.
+/// Collects bytes as they arrive and returns frames as they become complete.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
 }
 
 impl Decoder {
-    /// Takes the next bytes. Call [`Decoder::next_frame`] until it gives none before pushing
-    /// more; then at most one frame and one push are ever held.
+    /// Adds the next bytes. Call [`Decoder::next_frame`] until it returns `None` before the next
+    /// push, so that no more than one frame and one push are held in memory.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete frame's body.
+    /// Returns the body of the next frame; `None` if it is not complete.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let len = u32::from_be_bytes(*header) as usize;
@@ -82,7 +82,7 @@ impl Decoder {
         Ok(Some(body))
     }
 
-    /// The stream is at its end: nothing may be left over.
+    /// Checks at the end of the stream that no part of a frame is left over.
     pub fn finish(&self) -> Result<(), FrameError> {
         if self.buffer.is_empty() { Ok(()) } else { Err(FrameError::Cut { have: self.buffer.len() }) }
     }
@@ -128,18 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn the_header_alone_refuses_what_is_too_large() {
+    fn a_frame_that_is_too_large_is_refused_by_its_header() {
         let mut decoder = Decoder::default();
         decoder.push(&(FRAME_BYTES_MAX as u32 + 1).to_be_bytes());
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLarge { len: FRAME_BYTES_MAX + 1 }));
         let mut decoder = Decoder::default();
         decoder.push(&(FRAME_BYTES_MAX as u32).to_be_bytes());
         assert_eq!(decoder.next_frame(), Ok(None));
-        assert!(decoder.buffer.capacity() < 1024, "nothing is set aside for what was only announced");
+        assert!(decoder.buffer.capacity() < 1024, "no memory is allocated for announced bytes");
     }
 
     #[test]
-    fn what_is_too_large_is_not_sent() {
+    fn a_message_that_is_too_large_is_not_encoded() {
         let error = encode(&hello(&"x".repeat(FRAME_BYTES_MAX))).unwrap_err();
         assert!(matches!(error, FrameError::TooLarge { .. }));
     }

@@ -1,4 +1,4 @@
-//! The control protocol: length-delimited protobuf over the private socket.
+//! The control protocol between client and daemon: length-delimited protobuf over the private socket.
 
 mod blocking;
 mod frame;

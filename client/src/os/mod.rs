@@ -1,10 +1,11 @@
-//! The operating system behind one name: private directories, sockets, locks, detaching.
+//! System calls behind names that do not depend on the platform: private directories, sockets,
+//! locks, child processes, detaching.
 
 mod unix;
 
 pub use unix::{
-    Announcer, DirError, HandingOn, Lock, LockError, PeerError, bind_to_this_process, bound_heaps,
-    check_private_dir, children_cpu_time, connect, detach, ensure_private_dir, hand_signals_on_to, home_dir,
-    is_trusted_owner, leave_behind, listen, own_uid, peer_pid, peer_uid, raise_open_files_limit, reachable,
-    require_own_peer, view, wait_unreaped,
+    DirError, Lock, LockError, PeerError, SignalForwarding, StarterPipe, check_private_dir,
+    children_cpu_time, connect, detach, ensure_private_dir, filesystem_view, forward_signals_to, home_dir,
+    is_trusted_owner, kill_with_this_process, limit_heaps, listen, own_uid, peer_pid, peer_uid,
+    raise_open_files_limit, require_own_peer, short_socket_path, spawn_detached, wait_without_reaping,
 };

@@ -27,7 +27,7 @@ const UNWANTED: [Reason; 6] = [
 pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     let since = SystemTime::now().checked_sub(LOOKED_BACK);
     // A log that cannot be read is the store's trouble, which is named there.
-    let history = events::read(settings.place.cache_dir(), since).unwrap_or_default();
+    let history = events::read(settings.address.cache_dir(), since).unwrap_or_default();
     findings(&history.events)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use kache_client::control::{DaemonStatus, reply, request};
-use kache_client::{ConnectError, HELLO_WAIT_MAX, Intent, Session, VERSION};
+use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, VERSION};
 
 use super::finding::{Finding, State};
 use crate::cli::failure::Failure;
@@ -15,17 +15,17 @@ const SUBJECT: &str = "daemon";
 const STORE: &str = "store";
 
 pub(super) fn look(settings: &Settings, may_have_one: bool) -> Vec<Finding> {
-    let session = Session::open(&settings.place, Intent::Look, Instant::now() + HELLO_WAIT_MAX);
-    let mut session = match session {
-        Ok(session) => session,
+    let connection = DaemonConnection::open(&settings.address, Intent::Look, Instant::now() + HELLO_WAIT_MAX);
+    let mut connection = match connection {
+        Ok(connection) => connection,
         Err(ConnectError::NotRunning) if !may_have_one => {
             return vec![Finding::new(State::Note, SUBJECT, "none runs, and no compile may start one")];
         }
         Err(ConnectError::NotRunning) => return vec![absent(settings)],
         Err(error) => return vec![unreachable(error)],
     };
-    let mut findings = vec![present(&session)];
-    match session.ask(request::Kind::Status(request::Status {}), Instant::now() + HELLO_WAIT_MAX) {
+    let mut findings = vec![present(&connection)];
+    match connection.request(request::Kind::Status(request::Status {}), Instant::now() + HELLO_WAIT_MAX) {
         Ok(reply::Kind::Status(status)) => findings.extend(store(&status)),
         Ok(_) => {
             findings.push(Finding::new(State::Wrong, SUBJECT, "it answers something else than was asked"));
@@ -39,7 +39,7 @@ pub(super) fn look(settings: &Settings, may_have_one: bool) -> Vec<Finding> {
 
 /// None runs. That is as it should be between builds.
 fn absent(settings: &Settings) -> Finding {
-    let left = fs::symlink_metadata(settings.place.control_socket()).is_ok();
+    let left = fs::symlink_metadata(settings.address.control_socket()).is_ok();
     let what = if left {
         "none runs; one that died left its socket behind, which the next one removes"
     } else {
@@ -62,8 +62,8 @@ fn unreachable(error: ConnectError) -> Finding {
     finding
 }
 
-fn present(session: &Session) -> Finding {
-    let (version, pid) = (session.daemon_version(), session.daemon_pid());
+fn present(connection: &DaemonConnection) -> Finding {
+    let (version, pid) = (connection.daemon_version(), connection.daemon_pid());
     if version == VERSION {
         return Finding::new(State::Good, SUBJECT, format!("kache {version} answers (pid {pid})"));
     }

@@ -14,7 +14,7 @@ use crate::config::Settings;
 
 pub(super) fn mend(settings: &Settings, may_have_daemon: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let cache_dir = settings.place.cache_dir();
+    let cache_dir = settings.address.cache_dir();
     if !cache_dir.exists() {
         findings.push(match fs::create_dir_all(cache_dir) {
             Ok(()) => Finding::new(State::Mended, "store", format!("made `{}`", cache_dir.display())),
@@ -31,10 +31,10 @@ pub(super) fn mend(settings: &Settings, may_have_daemon: bool) -> Vec<Finding> {
         .and_then(|starter| starter.ensure(starter::deadline()).map_err(Failure::from));
     match started {
         Ok((_, Started::AlreadyRunning)) => {}
-        Ok((mut session, _)) => {
+        Ok((mut connection, _)) => {
             // What is wrong with its store is found when it is looked at.
-            let _ = wait_for_store(&mut session);
-            let what = format!("started it (pid {})", session.daemon_pid());
+            let _ = wait_for_store(&mut connection);
+            let what = format!("started it (pid {})", connection.daemon_pid());
             findings.push(Finding::new(State::Mended, "daemon", what));
         }
         Err(failure) => {

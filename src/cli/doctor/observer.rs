@@ -7,7 +7,7 @@ use crate::observer;
 const SUBJECT: &str = "observer";
 
 pub(super) fn look(settings: &Settings) -> Finding {
-    match observer::check(settings.place.cache_dir()) {
+    match observer::check(settings.address.cache_dir()) {
         Ok(()) => Finding::new(State::Good, SUBJECT, "files and variables that proc macros ask for are seen"),
         Err(why) => {
             let what = format!("files and variables that proc macros ask for are not seen: {why}");

@@ -39,7 +39,7 @@ pub(super) fn probe(settings: &Settings, current_dir: Option<&Path>) -> Vec<Find
 fn try_it(settings: &Settings, dir: &Path, name: &str) -> Result<Finding, String> {
     let begun = SystemTime::now();
     let first = compile(&dir.join("first"), name)?;
-    let calls = |wanted: usize| recorded(settings.place.cache_dir(), begun, name, wanted);
+    let calls = |wanted: usize| recorded(settings.address.cache_dir(), begun, name, wanted);
     let Some(event) = calls(1).pop() else {
         return Err("the compiler ran without kache: no call is on record".to_owned());
     };

@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs) -> Outcome {
             findings.extend(mend::mend(settings, may_have_daemon));
         }
         findings.extend(daemon::look(settings, may_have_daemon));
-        match volume::silence(settings.place.cache_dir()) {
+        match volume::silence(settings.address.cache_dir()) {
             Some(finding) => findings.push(finding),
             None => findings.extend(store(settings, current_dir.as_deref(), args.probe)),
         }

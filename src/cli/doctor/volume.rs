@@ -47,7 +47,7 @@ pub(super) fn silence(cache_dir: &Path) -> Option<Finding> {
 }
 
 pub(super) fn look(settings: &Settings, current_dir: Option<&Path>) -> Vec<Finding> {
-    let cache_dir = settings.place.cache_dir();
+    let cache_dir = settings.address.cache_dir();
     let there = nearest(cache_dir);
     let unusable = writable(cache_dir, &there).or_else(|| unreadable(cache_dir));
     let mut findings: Vec<Finding> = unusable.into_iter().collect();

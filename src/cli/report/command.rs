@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(args: &ReportArgs) -> Outcome {
     let since = args.since.map(|time| now.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH));
     let history = history(&settings, since)?;
     warn_of_unread(&history);
-    let cache_dir = settings.place.cache_dir().to_string_lossy().into_owned();
+    let cache_dir = settings.address.cache_dir().to_string_lossy().into_owned();
     let subject = Subject { cache_dir, since, now, history };
     output::data(&match args.format {
         ReportFormat::Text => text::page(&subject),
@@ -37,7 +37,7 @@ pub(in crate::cli) fn run(args: &ReportArgs) -> Outcome {
 
 /// Reads the log of these settings' cache.
 pub(in crate::cli) fn history(settings: &Settings, since: Option<SystemTime>) -> Result<History, Failure> {
-    let cache_dir = settings.place.cache_dir();
+    let cache_dir = settings.address.cache_dir();
     events::read(cache_dir, since).map_err(|error| {
         Failure::new(format!("failed to read the event log in `{}`: {error}", cache_dir.display()))
     })

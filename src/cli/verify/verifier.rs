@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kache_cas::Hash;
-use kache_client::Session;
+use kache_client::DaemonConnection;
 use kache_client::control::verdict::{self, Rerun};
 use kache_client::control::{Root, StreamError, Verify, reply, request};
-use kache_client::os::{Lock, LockError, bind_to_this_process};
+use kache_client::os::{Lock, LockError, kill_with_this_process};
 
 use super::choose::{Candidate, Place};
 use crate::cli::daemon::wait_for_store;
 use crate::cli::failure::Failure;
 use crate::cli::starter;
 use crate::config::{Environment, Settings, env_vars};
-use crate::daemon::Embedded;
+use crate::daemon::EmbeddedBackend;
 use crate::pipeline::{Skipped, VERIFY_DIRECTORY};
 
 /// How long the daemon may take to look at everything that a compile read, and to compare.
@@ -69,9 +69,9 @@ pub(super) struct Differing {
 /// Who knows what is stored.
 enum Knower {
     /// A daemon.
-    Daemon(Session),
+    Daemon(DaemonConnection),
     /// This process, where no daemon may be.
-    Here(Box<Embedded>),
+    Here(Box<EmbeddedBackend>),
 }
 
 /// Asks, and runs compilers.
@@ -88,13 +88,13 @@ impl Verifier {
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
         let knower = match Environment::of_process().may_have_daemon() {
             true => {
-                let (mut session, _) = starter::starter(settings)?.ensure(starter::deadline())?;
-                wait_for_store(&mut session)?;
-                Knower::Daemon(session)
+                let (mut connection, _) = starter::starter(settings)?.ensure(starter::deadline())?;
+                wait_for_store(&mut connection)?;
+                Knower::Daemon(connection)
             }
-            false => Knower::Here(Box::new(Embedded::new(settings))),
+            false => Knower::Here(Box::new(EmbeddedBackend::new(settings))),
         };
-        let parent = settings.place.cache_dir().join(VERIFY_DIRECTORY);
+        let parent = settings.address.cache_dir().join(VERIFY_DIRECTORY);
         fs::create_dir_all(&parent)?;
         let alone = Lock::take(&parent.join("command.lock")).map_err(|error| match error {
             LockError::Held { .. } => Failure::new("another `kache verify` is under way"),
@@ -146,7 +146,9 @@ impl Verifier {
     fn ask(&mut self, question: &Verify) -> Result<verdict::Kind, Failure> {
         let deadline = Instant::now() + ANSWER_MAX;
         let answer = match &mut self.knower {
-            Knower::Daemon(session) => session.ask(request::Kind::Verify(question.clone()), deadline),
+            Knower::Daemon(connection) => {
+                connection.request(request::Kind::Verify(question.clone()), deadline)
+            }
             Knower::Here(embedded) => Ok(embedded.verify(question)),
         };
         match answer {
@@ -205,7 +207,7 @@ fn run(rerun: &Rerun) -> bool {
         command.env(text(&pair.slice(..at)), text(&value));
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    bind_to_this_process(&mut command);
+    kill_with_this_process(&mut command);
     command.status().is_ok_and(|status| status.success())
 }
 

@@ -1,4 +1,4 @@
-//! A child that is not to outlive this process, and signals that are its own.
+//! A child process that does not outlive this process, and the forwarding of signals to it.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -8,50 +8,51 @@ use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// Signals by which a build is ended, and which the child is to hear.
-const HANDED_ON: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+/// The signals that end a build and are forwarded to the child.
+const FORWARDED: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
-/// Whose signals they are; zero is nobody's.
+/// The process id of the child that gets the signals; zero if no child gets them.
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
-/// While it lives, signals go to the child.
+/// Forwards signals to the child until it is dropped. Afterwards the signals are ignored.
 #[derive(Debug)]
-pub struct HandingOn(());
+pub struct SignalForwarding(());
 
-impl Drop for HandingOn {
+impl Drop for SignalForwarding {
     fn drop(&mut self) {
         CHILD.store(0, Ordering::SeqCst);
     }
 }
 
-/// From now on, signals that would end this process go to the child, and this process waits
-/// for what the child makes of them. One that is ignored stays ignored.
-pub fn hand_signals_on_to(child: u32) -> HandingOn {
+/// Forwards signals that would end this process to the child, from now on. This process goes on
+/// waiting for the child, which decides what a signal means. Signals that this process ignores
+/// stay ignored.
+pub fn forward_signals_to(child: u32) -> SignalForwarding {
     CHILD.store(i32::try_from(child).unwrap_or_default(), Ordering::SeqCst);
-    for each in HANDED_ON {
-        let action = SigAction::new(SigHandler::Handler(hand_on), SaFlags::empty(), SigSet::empty());
+    for each in FORWARDED {
+        let action = SigAction::new(SigHandler::Handler(forward), SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler reads an atomic and makes one system call.
         let before = unsafe { sigaction(each, &action) };
         if before.is_ok_and(|before| matches!(before.handler(), SigHandler::SigIgn)) {
             let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-            // SAFETY: ignoring runs no code of ours.
+            // SAFETY: ignoring a signal runs no code of this process.
             let _ = unsafe { sigaction(each, &ignored) };
         }
     }
-    HandingOn(())
+    SignalForwarding(())
 }
 
-extern "C" fn hand_on(number: libc::c_int) {
+extern "C" fn forward(number: libc::c_int) {
     let child = CHILD.load(Ordering::SeqCst);
     if child > 0 {
-        // SAFETY: `kill` may be called in a handler; the child is not reaped while it is named.
+        // SAFETY: `kill` may be called in a handler; the child is not reaped while its id is stored.
         unsafe { libc::kill(child, number) };
     }
 }
 
-/// Waits until the child has ended and leaves it to be reaped, so that its number cannot be
-/// another process's while signals are handed on to it.
-pub fn wait_unreaped(child: u32) -> io::Result<()> {
+/// Blocks until the child has ended, and does not reap it. Until it is reaped, its process id cannot
+/// be given to another process, which would get the forwarded signals.
+pub fn wait_without_reaping(child: u32) -> io::Result<()> {
     loop {
         // SAFETY: all-zero is a valid `siginfo_t`, and the call is given one that outlives it.
         let outcome = unsafe {
@@ -66,7 +67,8 @@ pub fn wait_unreaped(child: u32) -> io::Result<()> {
     }
 }
 
-/// For the child, before it becomes another program: the kernel ends it when `parent` ends.
+/// Asks the kernel to kill this process when `parent` ends. It is called in the child between fork
+/// and exec.
 #[cfg(target_os = "linux")]
 fn die_with_parent(parent: u32) -> io::Result<()> {
     // SAFETY: both calls take numbers and touch no memory.
@@ -74,7 +76,7 @@ fn die_with_parent(parent: u32) -> io::Result<()> {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
             return Err(io::Error::last_os_error());
         }
-        // It may have ended in between.
+        // The parent may have ended before the call above.
         if u32::try_from(libc::getppid()) != Ok(parent) {
             libc::_exit(1);
         }
@@ -82,20 +84,20 @@ fn die_with_parent(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Whatever ends this process ends the command's, once it is started.
-pub fn bind_to_this_process(command: &mut Command) {
+/// Makes the kernel kill the command's process when this process ends, on Linux. Elsewhere the
+/// process goes on.
+pub fn kill_with_this_process(command: &mut Command) {
     let parent = std::process::id();
     // SAFETY: the hook makes two system calls and allocates nothing.
     unsafe { command.pre_exec(move || die_with_parent(parent)) };
 }
 
-/// There is no such thing here.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Processor time of all children that were waited for.
+/// Returns the processor time of all children that were reaped so far.
 pub fn children_cpu_time() -> Duration {
     // SAFETY: all-zero is a valid `rusage`, and the call is given one that outlives it.
     let usage = unsafe {

@@ -1,8 +1,8 @@
-//! Leaving the caller behind: its session, terminal, directory, open files and signals
-//! (DMN-01, DMN-04).
+//! Detaches a process from its caller: from the session, terminal, directory, open files and signal
+//! dispositions (DMN-01, DMN-04).
 //!
-//! The one thing kept is standard error, as the line on which the starter waits to hear
-//! that the daemon answers, or why it cannot. It is let go as soon as that is said.
+//! Only standard error is kept for a while, as the pipe on which the starter waits for a line that
+//! says that the daemon listens or why it cannot. It is closed after that line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,47 +17,49 @@ use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork,
 /// The highest descriptor that is closed where the system does not list the open ones.
 const FD_GUESS_MAX: RawFd = 1024;
 
-/// The starter's ear.
+/// The pipe to the process that started the daemon and waits for one line from it.
 #[derive(Debug)]
-pub struct Announcer {
+pub struct StarterPipe {
     pipe: Option<File>,
 }
 
-impl Announcer {
-    /// Nobody is waiting: the daemon runs in the foreground.
-    pub fn nobody() -> Self {
-        Announcer { pipe: None }
+impl StarterPipe {
+    /// Returns a pipe for a daemon in the foreground, for which no starter waits: lines are dropped.
+    pub fn none() -> Self {
+        StarterPipe { pipe: None }
     }
 
-    /// Says one line and lets go. A starter that is gone does not matter.
-    pub fn say(&mut self, line: &str) {
+    /// Writes one line and closes the pipe. Further lines are dropped, and so are errors: the
+    /// starter may have ended.
+    pub fn write_line(&mut self, line: &str) {
         if let Some(mut pipe) = self.pipe.take() {
             let _ = writeln!(pipe, "{line}");
         }
     }
 }
 
-/// Becomes a daemon. Call it first, while there is one thread: the process that returns is
-/// not the one that called.
-pub fn detach() -> io::Result<Announcer> {
-    fork_and_stay_as_child()?;
+/// Makes this process a daemon. It forks, so what returns is a grandchild of the process that
+/// called. It must be called while the process has one thread.
+pub fn detach() -> io::Result<StarterPipe> {
+    fork_and_exit_parent()?;
     setsid()?;
-    // A session's leader could be given a terminal again; its child cannot.
-    fork_and_stay_as_child()?;
+    // The leader of a session can get a terminal when it opens one; its child cannot.
+    fork_and_exit_parent()?;
     chdir("/")?;
     umask(Mode::from_bits_truncate(0o077));
     reset_signals()?;
     let pipe = replace_stdio()?;
     close_others(pipe.as_raw_fd());
-    Ok(Announcer { pipe: Some(pipe) })
+    Ok(StarterPipe { pipe: Some(pipe) })
 }
 
-/// Does this in a process of its own, which has nothing of this one but the connection: no pipe, no
-/// terminal, no directory. Where no process can be made, nothing is done.
-pub fn leave_behind<C: AsRawFd>(connection: C, work: impl FnOnce(C)) {
+/// Runs `work` in a forked process that shares nothing with this one but the connection: no pipe, no
+/// terminal, no directory. Does nothing where the fork fails. It must be called while the process
+/// has one thread.
+pub fn spawn_detached<C: AsRawFd>(connection: C, work: impl FnOnce(C)) {
     // SAFETY: the process has one thread here, so the child may go on as usual.
     let Ok(ForkResult::Child) = (unsafe { fork() }) else { return };
-    let alone = || {
+    let detach = || {
         setsid()?;
         chdir("/")?;
         reset_signals()?;
@@ -67,38 +69,38 @@ pub fn leave_behind<C: AsRawFd>(connection: C, work: impl FnOnce(C)) {
         dup2_stderr(&null)?;
         io::Result::Ok(())
     };
-    if alone().is_ok() {
+    if detach().is_ok() {
         close_others(connection.as_raw_fd());
         work(connection);
     }
-    // SAFETY: `_exit` runs no destructor; what matters of the parent lives on in the parent.
+    // SAFETY: `_exit` runs no destructor; the parent still owns everything that needs one.
     unsafe { libc::_exit(0) }
 }
 
-fn fork_and_stay_as_child() -> io::Result<()> {
+fn fork_and_exit_parent() -> io::Result<()> {
     // SAFETY: the process has one thread here (see `detach`), so the child may go on as usual.
     match unsafe { fork() }? {
         ForkResult::Child => Ok(()),
-        // SAFETY: `_exit` runs no destructor; everything that matters lives on in the child.
+        // SAFETY: `_exit` runs no destructor; the child still owns everything that needs one.
         ForkResult::Parent { .. } => unsafe { libc::_exit(0) },
     }
 }
 
-/// What a caller ignored or blocked (`nohup`, a test harness) must not be ignored here.
+/// Resets the signals that the caller ignored or blocked, as `nohup` and test harnesses do.
 fn reset_signals() -> io::Result<()> {
     for each in Signal::iterator() {
         if !matches!(each, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGPIPE) {
-            // SAFETY: the default action runs no code of ours.
+            // SAFETY: the default action runs no code of this process.
             unsafe { signal(each, SigHandler::SigDfl) }?;
         }
     }
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
-/// Moves standard error out of the way and puts `/dev/null` in the place of all three.
+/// Replaces all three standard streams by `/dev/null`, and returns the former standard error.
 fn replace_stdio() -> io::Result<File> {
     let moved = fcntl(io::stderr().as_fd(), FcntlArg::F_DUPFD_CLOEXEC(3))?;
-    // SAFETY: `fcntl` just made this descriptor, and nobody else knows of it.
+    // SAFETY: `fcntl` just created this descriptor, and nothing else owns it.
     let pipe = unsafe { OwnedFd::from_raw_fd(moved) };
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
@@ -107,7 +109,7 @@ fn replace_stdio() -> io::Result<File> {
     Ok(File::from(pipe))
 }
 
-/// Closes what else the caller left open: a jobserver's pipes, a lock, a log.
+/// Closes all other descriptors that the caller left open: a jobserver's pipes, a lock, a log.
 fn close_others(kept: RawFd) {
     let open = listed_descriptors(Path::new("/dev/fd")).unwrap_or_else(|| (3..FD_GUESS_MAX).collect());
     for fd in open.into_iter().filter(|fd| *fd > 2 && *fd != kept) {

@@ -1,8 +1,8 @@
-//! `flock` on a file: held until dropped, and by the kernel's word released when its holder
-//! dies, however it dies.
+//! `flock` on a file: held until it is dropped, and released by the kernel when its holder dies,
+//! however it dies.
 //!
-//! A lock file is never removed: removing one while another process waits for it gives two
-//! holders.
+//! A lock file is never removed: if it were removed while another process waits for it, two
+//! processes could hold the lock.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
-/// How long to sleep between two tries. `flock` itself cannot wait by a deadline.
+/// The pause between two attempts. `flock` itself cannot wait until a deadline.
 const RETRY_EVERY: Duration = Duration::from_millis(5);
 
-/// How much of a lock file's note is read.
+/// The limit on what is read of a lock file's note.
 const NOTE_BYTES_MAX: u64 = 4096;
 
 /// A lock that is held.
@@ -26,27 +26,27 @@ pub struct Lock {
     file: Flock<File>,
 }
 
-/// Why a lock is not held.
+/// The reason why a lock could not be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another process holds it.
+    /// Another process holds the lock.
     #[error("`{}` is held by another process", path.display())]
     Held {
-        /// Which lock.
+        /// The path of the lock file.
         path: PathBuf,
     },
     /// The file cannot be opened or locked.
     #[error("failed to lock `{}`: {source}", path.display())]
     Io {
-        /// Which lock.
+        /// The path of the lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Lock {
-    /// Takes the lock if it is free.
+    /// Takes the lock, or fails at once if another process holds it.
     pub fn take(path: &Path) -> Result<Lock, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new()
@@ -65,7 +65,7 @@ impl Lock {
         }
     }
 
-    /// Takes the lock as soon as it is free, or gives up at the deadline.
+    /// Waits for the lock, and fails with [`LockError::Held`] at the deadline.
     pub fn take_by(path: &Path, deadline: Instant) -> Result<Lock, LockError> {
         loop {
             match Lock::take(path) {
@@ -75,14 +75,15 @@ impl Lock {
         }
     }
 
-    /// Leaves a note in the file for whoever wonders who holds it. It proves nothing.
+    /// Writes a note about the holder into the file, for error messages. The note stays there after
+    /// the lock is released, so it does not prove that the lock is held.
     pub fn note(&mut self, text: &str) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(text.as_bytes())
     }
 
-    /// What the last holder noted.
+    /// Returns the note of the last holder; `None` if the file cannot be read.
     pub fn read_note(path: &Path) -> Option<String> {
         let mut text = String::new();
         File::open(path).ok()?.take(NOTE_BYTES_MAX).read_to_string(&mut text).ok()?;
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time() {
+    fn a_lock_has_one_holder_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let mut first = Lock::take(&path).unwrap();

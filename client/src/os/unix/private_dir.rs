@@ -1,8 +1,8 @@
 //! Directories that belong to this user alone (DMN-02).
 //!
-//! Invariant: a path that passed [`ensure_private_dir`] or [`check_private_dir`] is a real
-//! directory (no symlink), owned by us, closed to everyone else. In `/tmp` anyone may have
-//! created the name first, so what is found there is checked and never believed.
+//! Invariant: a path that passed [`ensure_private_dir`] or [`check_private_dir`] is a real directory
+//! (no symlink), owned by this user, and no other user can write to it. In `/tmp` another user may
+//! have created the path first, so its owner and mode are always checked.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io;
@@ -13,52 +13,53 @@ use thiserror::Error;
 
 use super::user::own_uid;
 
-/// What a private directory allows: everything, to us.
+/// The mode of a private directory.
 const PRIVATE_MODE: u32 = 0o700;
 
-/// The bits that let others write.
+/// The mode bits that let other users write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Why a directory cannot be private.
+/// The reason why a directory is not private.
 #[derive(Debug, Error)]
 pub enum DirError {
-    /// Somebody else made it.
+    /// Another user owns the directory.
     #[error("`{}` belongs to user {owner}, not to you (user {us}); remove it, or set KACHE_SOCKET_DIR to a directory of your own", path.display())]
     Foreign {
-        /// Which directory.
+        /// The path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The id of its owner.
         owner: u32,
-        /// Who we are.
+        /// The id of this user.
         us: u32,
     },
-    /// Others could have put something there.
-    #[error("`{}` may be written to by others (mode {mode:o}); remove it, and kache makes it anew", path.display())]
+    /// Other users can write to the directory, so its content cannot be trusted.
+    #[error("other users can write to `{}` (mode {mode:o}); remove it, and kache creates it again", path.display())]
     Open {
-        /// Which directory.
+        /// The path of the directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// Something else has its name.
+    /// The path is a link or a file.
     #[error("`{}` is not a directory; remove it, or set KACHE_SOCKET_DIR to a directory of your own", path.display())]
     NotADirectory {
-        /// Which path.
+        /// The path that should be a directory.
         path: PathBuf,
     },
     /// The system refused.
     #[error("failed to {doing} `{}`: {source}", path.display())]
     Io {
-        /// A verb.
+        /// What was being done to the directory, as a verb.
         doing: &'static str,
-        /// Which directory.
+        /// The path of the directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Makes sure that the directory is there and private. Parents are not created.
+/// Creates the directory if it does not exist, and makes sure that it is private. The parent must
+/// exist.
 pub fn ensure_private_dir(path: &Path) -> Result<(), DirError> {
     let io = |doing| move |source| DirError::Io { doing, path: path.to_owned(), source };
     match DirBuilder::new().mode(PRIVATE_MODE).create(path) {
@@ -67,24 +68,25 @@ pub fn ensure_private_dir(path: &Path) -> Result<(), DirError> {
         Err(error) => return Err(io("create")(error)),
     }
     let metadata = fs::symlink_metadata(path).map_err(io("examine"))?;
-    judge(path, &metadata)?;
+    check(path, &metadata)?;
     if metadata.mode() & 0o777 != PRIVATE_MODE {
-        // Ours and never writable by others, only readable: closing it is enough.
+        // Other users could read it and never write to it, so changing the mode is enough.
         fs::set_permissions(path, Permissions::from_mode(PRIVATE_MODE)).map_err(io("close"))?;
     }
     Ok(())
 }
 
-/// Whether the directory is there, and if so, private; for those who only look (DMN-06).
+/// Returns whether the directory exists; fails if it exists and is not private. It changes nothing,
+/// as commands that only read demand (DMN-06).
 pub fn check_private_dir(path: &Path) -> Result<bool, DirError> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) => judge(path, &metadata).map(|()| true),
+        Ok(metadata) => check(path, &metadata).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(DirError::Io { doing: "examine", path: path.to_owned(), source }),
     }
 }
 
-fn judge(path: &Path, metadata: &Metadata) -> Result<(), DirError> {
+fn check(path: &Path, metadata: &Metadata) -> Result<(), DirError> {
     let path = || path.to_owned();
     if !metadata.is_dir() {
         return Err(DirError::NotADirectory { path: path() });
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn dmn_02_our_own_is_closed_if_others_could_only_read_it() {
+    fn dmn_02_an_own_directory_that_others_could_only_read_is_closed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kache");
         fs::create_dir(&path).unwrap();
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn dmn_02_one_that_others_could_write_to_is_refused() {
+    fn dmn_02_a_directory_that_others_can_write_to_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kache");
         fs::create_dir(&path).unwrap();
@@ -152,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn dmn_02_somebody_elses_is_refused() {
-        // Root can give a directory away; anybody else tries the root directory itself.
+    fn dmn_02_a_directory_of_another_user_is_refused() {
+        // Root can give a directory away; for every other user the root directory is such a one.
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kache");
         fs::create_dir(&path).unwrap();

@@ -1,9 +1,9 @@
-//! Unix sockets: connecting by a deadline, listening, who is at the other end, and paths
-//! that are too long for the system.
+//! Unix sockets: connecting until a deadline, listening, the identity of the peer, and paths that
+//! are too long for the system.
 //!
-//! A socket's path has 108 bytes on Linux and 104 on macOS. A longer one is reached through
-//! a short alias: a symlink to its directory, in a private directory of ours. The alias is
-//! only another name, so two processes that choose different ones still meet.
+//! The path of a socket has at most 108 bytes on Linux and 104 on macOS. A longer path is reached
+//! through a short alias: a symlink to its directory, in a private directory of this user. The alias
+//! is only another name, so two processes that choose different ones still meet.
 
 use std::fs;
 use std::io;
@@ -21,35 +21,36 @@ use thiserror::Error;
 
 use super::private_dir::{DirError, ensure_private_dir};
 use super::user::own_uid;
-use crate::place;
+use crate::address;
 
-/// The longest path that every system takes, with room for the final NUL.
+/// The longest path that every system accepts, with room for the final NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
-/// How long to sleep before trying a full queue again.
+/// The pause before another attempt to connect to a listener whose queue is full.
 const RETRY_EVERY: Duration = Duration::from_millis(2);
 
-/// How many may wait to be accepted: a build's worth of clients at once.
+/// The number of connections that may wait to be accepted: all clients of a build at once.
 const BACKLOG: i32 = 1024;
 
-/// Why the other end is not trusted.
+/// The reason why the peer of a connection is not trusted.
 #[derive(Debug, Error)]
 pub enum PeerError {
-    /// Another user is there.
+    /// The peer is a process of another user.
     #[error("the other end belongs to user {uid}, not to you (user {us})")]
     Foreign {
-        /// Who is there.
+        /// The id of the peer's user.
         uid: u32,
-        /// Who we are.
+        /// The id of this user.
         us: u32,
     },
-    /// The system does not say who is there.
-    #[error("failed to learn who is at the other end: {0}")]
+    /// The system does not say which user the peer belongs to.
+    #[error("failed to learn which user is at the other end: {0}")]
     Unknown(#[source] io::Error),
 }
 
-/// A path by which the socket at `path` can be reached: itself, or an alias.
-pub fn reachable(path: &Path) -> Result<PathBuf, DirError> {
+/// Returns a path of the socket that is short enough for the system: `path` itself, or an alias,
+/// which is created if need be.
+pub fn short_socket_path(path: &Path) -> Result<PathBuf, DirError> {
     if path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
         return Ok(path.to_owned());
     }
@@ -60,20 +61,21 @@ pub fn reachable(path: &Path) -> Result<PathBuf, DirError> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io("shorten", path)(io::ErrorKind::InvalidInput.into()));
     };
-    let aliases = place::default_socket_dir();
+    let aliases = address::default_socket_dir();
     ensure_private_dir(&aliases)?;
-    let alias = aliases.join(format!("{}.d", place::key_of(dir)));
+    let alias = aliases.join(format!("{}.d", address::path_key(dir)));
     if fs::read_link(&alias).ok().as_deref() != Some(dir) {
-        // Made under another name and renamed, so that nobody finds it half done.
-        let fresh = aliases.join(format!("{}.{}", place::key_of(dir), std::process::id()));
-        symlink(dir, &fresh).map_err(io("create", &fresh))?;
-        fs::rename(&fresh, &alias).map_err(io("create", &alias))?;
+        // Another process may replace the alias at the same time. The rename makes either of them
+        // visible, and both lead to the same directory.
+        let draft = aliases.join(format!("{}.{}", address::path_key(dir), std::process::id()));
+        symlink(dir, &draft).map_err(io("create", &draft))?;
+        fs::rename(&draft, &alias).map_err(io("create", &alias))?;
     }
     Ok(alias.join(name))
 }
 
-/// Connects, or gives up at the deadline. Unlike a blocking `connect` it also gives up on a
-/// listener that has stopped accepting and whose queue is full (DMN-03).
+/// Connects, or gives up at the deadline. A blocking `connect` would wait for ever for a listener
+/// that has stopped accepting and whose queue is full (DMN-03).
 pub fn connect(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let address = UnixAddr::new(path)?;
     loop {
@@ -93,8 +95,8 @@ pub fn connect(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     }
 }
 
-/// Listens at `path`, which must not exist. The directory it lies in decides who can reach
-/// it; see [`ensure_private_dir`].
+/// Listens at `path`, which must not exist. The socket is as private as its directory; see
+/// [`ensure_private_dir`].
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     let fd = new_socket()?;
     socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -104,7 +106,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 
 fn new_socket() -> io::Result<OwnedFd> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
-    // macOS has no flag for this on `socket`, so it is a second step everywhere.
+    // macOS has no such flag for `socket`, so the descriptor gets it in a second step on all systems.
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(fd)
 }
@@ -117,26 +119,26 @@ fn set_nonblocking(fd: &OwnedFd, nonblocking: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses everybody but this user (DMN-02).
+/// Fails unless the peer is a process of this user (DMN-02).
 pub fn require_own_peer(socket: &impl AsFd) -> Result<(), PeerError> {
     let uid = peer_uid(socket).map_err(PeerError::Unknown)?;
     let us = own_uid();
     if uid == us { Ok(()) } else { Err(PeerError::Foreign { uid, us }) }
 }
 
-/// Whose process is at the other end.
+/// Returns the id of the user whose process is the peer.
 #[cfg(target_os = "linux")]
 pub fn peer_uid(socket: &impl AsFd) -> io::Result<u32> {
     Ok(socket::getsockopt(&socket.as_fd(), socket::sockopt::PeerCredentials)?.uid())
 }
 
-/// Whose process is at the other end.
+/// Returns the id of the user whose process is the peer.
 #[cfg(not(target_os = "linux"))]
 pub fn peer_uid(socket: &impl AsFd) -> io::Result<u32> {
     Ok(nix::unistd::getpeereid(socket.as_fd())?.0.as_raw())
 }
 
-/// Which process is at the other end: of a connection to a listener, the one that listens.
+/// Returns the id of the peer's process; on the client's end that is the process that listens.
 /// `None` where the system does not say.
 #[cfg(target_os = "linux")]
 pub fn peer_pid(socket: &impl AsFd) -> Option<i32> {
@@ -144,7 +146,7 @@ pub fn peer_pid(socket: &impl AsFd) -> Option<i32> {
     (pid > 0).then_some(pid)
 }
 
-/// Which process is at the other end; not known here.
+/// Returns `None`: the system does not say which process the peer is.
 #[cfg(not(target_os = "linux"))]
 pub fn peer_pid(_socket: &impl AsFd) -> Option<i32> {
     None
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_an_error_at_once() {
+    fn connecting_without_a_listener_fails_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         assert_eq!(connect(&path, soon()).unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -205,16 +207,16 @@ mod tests {
         let deep = dir.path().join("d".repeat(120));
         fs::create_dir(&deep).unwrap();
         let path = deep.join("control.sock");
-        let short = reachable(&path).unwrap();
+        let short = short_socket_path(&path).unwrap();
         assert!(short.as_os_str().len() <= SOCKET_PATH_BYTES_MAX, "{}", short.display());
         let _listener = listen(&short).unwrap();
         assert!(path.exists(), "the socket lies where it was meant to");
-        connect(&reachable(&path).unwrap(), soon()).unwrap();
+        connect(&short_socket_path(&path).unwrap(), soon()).unwrap();
         let alias = short.parent().unwrap();
         fs::remove_file(alias).unwrap();
-        // An alias that points elsewhere is put right.
+        // An alias that points elsewhere is replaced.
         symlink("/nonexistent", alias).unwrap();
-        connect(&reachable(&path).unwrap(), soon()).unwrap();
+        connect(&short_socket_path(&path).unwrap(), soon()).unwrap();
         fs::remove_file(alias).unwrap();
     }
 }

@@ -1,24 +1,29 @@
-//! The compiler in the place of this process: the way out of everything.
+//! Replaces this process with the compiler, where kache has nothing more to do for a call.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use super::call_stdin::CallStdin;
 use super::incremental::without_incremental;
-use super::stdin::Stdin;
 use crate::dispatch::cannot_execute;
 
-/// Runs the call as if kache were not there. It returns only when that is impossible.
-pub(crate) fn without_kache(program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+/// Executes the compiler as if kache were not there. It returns only if that fails.
+pub(crate) fn without_kache(program: &OsStr, args: &[OsString], stdin: CallStdin) -> ExitCode {
     let args = without_incremental(args);
     stdin.restore();
     let source = Command::new(program).args(args).exec();
     cannot_execute(program, &source)
 }
 
-/// Runs another command line in the call's place, or else the call itself: a program that
-/// the configuration names need not be there.
-pub(crate) fn instead(argv: &[OsString], program: &OsStr, args: &[OsString], stdin: Stdin) -> ExitCode {
+/// Executes the command line `argv`, and where that fails the call's own: `argv` may begin with a
+/// program from the configuration, which may not exist.
+pub(crate) fn exec_first(
+    argv: &[OsString],
+    program: &OsStr,
+    args: &[OsString],
+    stdin: CallStdin,
+) -> ExitCode {
     if let Some((other, other_args)) = argv.split_first() {
         let stdin = stdin.restore_for_now();
         let _source = Command::new(other).args(other_args).exec();
