@@ -84,6 +84,8 @@ impl DaemonAddress {
 pub(crate) fn default_socket_dir() -> PathBuf {
     let uid = os::own_uid();
     let runtime = PathBuf::from(format!("/run/user/{uid}"));
+    // In a container the directory may exist and belong to a user outside, or be open to others. Then
+    // every process there uses `/tmp`, and `ensure_private_dir` checks what it finds.
     match fs::symlink_metadata(&runtime) {
         Ok(found) if found.is_dir() && found.uid() == uid && found.mode() & 0o077 == 0 => {
             runtime.join("kache")

@@ -129,6 +129,7 @@ pub(crate) fn connect(
         return Err(ConnectError::NotRunning);
     }
     let path = address.control_socket();
+    // This is checked before the short path is made, because that may create an alias (DMN-06).
     if !path.exists() {
         return Err(ConnectError::NotRunning);
     }

@@ -30,6 +30,7 @@ fn own_path() -> Option<PathBuf> {
 fn next_on_path(name: &OsStr, path: &OsStr, own: Option<&Path>) -> Option<PathBuf> {
     let dirs = path.as_bytes().split(|byte| *byte == b':').filter(|dir| !dir.is_empty());
     let candidates = dirs.map(|dir| Path::new(OsStr::from_bytes(dir)).join(name));
+    // Any link to this program is skipped, whatever its directory; otherwise it would call itself.
     candidates.into_iter().find(|path| {
         let real = path.canonicalize();
         real.is_ok_and(|real| real.is_file() && Some(&*real) != own)

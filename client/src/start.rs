@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::address::DaemonAddress;
 use crate::connection::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
-use crate::control::{reply, request};
+use crate::control::{StreamError, reply, request};
 use crate::os::{Lock, LockError};
 use crate::version::{VERSION, is_older};
 
@@ -169,8 +169,11 @@ impl Starter {
         let stop = request::Stop { if_older_than: VERSION.to_owned() };
         let deadline = deadline.min(Instant::now() + HELLO_WAIT_MAX);
         match connection.request(request::Kind::Stop(stop), deadline) {
-            Ok(reply::Kind::Stopping(_)) | Err(crate::control::StreamError::Closed) => Ok(None),
+            Ok(reply::Kind::Stopping(_)) | Err(StreamError::Closed) => Ok(None),
             Ok(_) => Ok(Some(connection)),
+            Err(StreamError::Late) => {
+                Err(ConnectError::Hung { pid: i32::try_from(connection.daemon_pid()).ok() }.into())
+            }
             Err(error) => Err(ConnectError::Garbled(error).into()),
         }
     }
@@ -239,5 +242,39 @@ fn wait_readable(pipe: &ChildStderr, deadline: Instant) -> io::Result<bool> {
                 error => return Err(error),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{FrameStream, Hello, Reply, Request, Welcome};
+
+    /// Greets one client as an older daemon with the process id 7, and leaves its request unanswered.
+    fn hang_after_greeting(address: &DaemonAddress, deadline: Instant) -> std::thread::JoinHandle<()> {
+        address.prepare().unwrap();
+        let listener = crate::os::listen(&address.control_socket()).unwrap();
+        std::thread::spawn(move || {
+            let mut stream = FrameStream::new(listener.accept().unwrap().0);
+            stream.receive::<Hello>(deadline).unwrap();
+            let welcome = Welcome { daemon_version: "0.0.1".into(), pid: 7, ..Welcome::default() };
+            stream.send(&Reply { kind: Some(reply::Kind::Welcome(welcome)) }, deadline).unwrap();
+            stream.receive::<Request>(deadline).unwrap();
+            // The client gives up first and closes the connection.
+            let closed = stream.receive::<Request>(deadline + HELLO_WAIT_MAX);
+            assert!(matches!(closed, Err(StreamError::Closed)));
+        })
+    }
+
+    #[test]
+    fn dmn_03_an_older_daemon_that_hangs_when_it_is_stopped_is_reported_as_hung() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = DaemonAddress::new(dir.path(), Some(&dir.path().join("s")));
+        let daemon = hang_after_greeting(&address, Instant::now() + HELLO_WAIT_MAX);
+        let starter =
+            Starter { address, engine: "/nonexistent".into(), args: Vec::new(), environment: Vec::new() };
+        let error = starter.ensure(Instant::now() + Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(error, StartError::Connect(ConnectError::Hung { pid: Some(7) })), "{error}");
+        daemon.join().unwrap();
     }
 }

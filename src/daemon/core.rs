@@ -491,6 +491,7 @@ impl Core {
     }
 
     fn tick(&mut self, now: Duration, count: ActivityCount) -> Vec<Effect> {
+        // A request may begin and end between two ticks, so those that have begun are compared, too.
         if count.requests_in_flight > 0 || count.requests_begun != self.requests_begun {
             self.requests_begun = count.requests_begun;
             self.last_use = now;
@@ -515,7 +516,10 @@ impl Core {
     }
 
     fn dismiss_silent(&mut self, now: Duration) -> Vec<Effect> {
-        let is_late = |client: &ClientState| matches!(client, ClientState::Connected { since } if now.saturating_sub(*since) >= GREETING_WAIT_MAX);
+        let is_late = |client: &ClientState| match client {
+            ClientState::Connected { since } => now.saturating_sub(*since) >= GREETING_WAIT_MAX,
+            ClientState::Greeted { .. } => false,
+        };
         let late: Vec<_> =
             self.clients.iter().filter(|(_, client)| is_late(client)).map(|(id, _)| *id).collect();
         late.into_iter()
@@ -526,6 +530,7 @@ impl Core {
     fn retry_store(&mut self, now: Duration) -> Vec<Effect> {
         match &self.store {
             // The state stays `Unusable` during the attempt, so that the status still shows the reason.
+            // `Duration::MAX` marks that an attempt is under way.
             StoreState::Unusable { trouble, retry_at } if *retry_at <= now => {
                 let trouble = trouble.clone();
                 self.store = StoreState::Unusable { trouble, retry_at: Duration::MAX };

@@ -18,6 +18,7 @@ pub const FETCH_BYTES_MAX: u64 = 3 << 20;
 
 /// Returns the bytes of a blob; `None` if the store does not have it, or if it is too large.
 pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String> {
+    // A hash alone does not tell which function made it, so all of them are tried.
     for function in DigestFunction::ALL {
         let size = blobs.size_of(function, hash).map_err(|error| error.to_string())?;
         let Some(size_bytes) = size.filter(|size| *size <= FETCH_BYTES_MAX) else { continue };
@@ -68,6 +69,7 @@ impl FetchHandler {
         hash: &[u8],
         replies: mpsc::WeakSender<reply::Kind>,
     ) {
+        // Requests do not queue: their clients have a deadline, so a request above the limit fails at once.
         let permit = Arc::clone(&self.free).try_acquire_owned();
         let (Some(store), Ok(hash), Ok(permit)) =
             (store.map(Arc::clone), <[u8; Hash::LEN]>::try_from(hash), permit)

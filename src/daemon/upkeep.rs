@@ -44,6 +44,8 @@ pub(super) fn step(opened: OpenedStore, inputs: mpsc::Sender<DriverInput>) {
         if let Some(why) = opened.dir.lost() {
             let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreLost(why)));
         }
+        // The core waits for the end of this step before it closes the store, so the step is done and
+        // reported also if the directory is lost.
         let event = match opened.store.maintain() {
             Ok(done) => DaemonEvent::UpkeepDone(done.more_is_due),
             Err(error @ StoreError::Stuck { .. }) => DaemonEvent::StoreStuck(with_causes(&error)),

@@ -43,6 +43,7 @@ impl VerifyHandler {
         verify: &Verify,
         replies: mpsc::WeakSender<reply::Kind>,
     ) {
+        // Requests do not queue: their clients have a deadline, so a request above the limit fails at once.
         let permit = Arc::clone(&self.free).try_acquire_owned();
         let (Some(rerun), Ok(permit)) = (parse_request(verify), permit) else {
             let why = "it cannot be verified now: there are too many requests, or that is no action";

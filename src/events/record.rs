@@ -189,6 +189,7 @@ fn change_messages(changes: &[Change]) -> Vec<wire::Change> {
 
 /// Converts a message into an event; `None` if its outcome is one of a later version.
 fn event(call: wire::Call) -> Option<Event> {
+    // A phase that only a later version knows is left out; the event still counts.
     let phase =
         |phase: wire::Phase| Some((Phase::from_name(&phase.name)?, Duration::from_micros(phase.took_us)));
     let change = |change: wire::Change| Change {

@@ -156,6 +156,7 @@ impl Summary {
 
     /// Returns the time within which this many percent of the hits ended; `None` without hits.
     pub fn hit_percentile(&self, percent: usize) -> Option<Duration> {
+        // The nearest-rank method: the smallest time that covers at least this share of the hits.
         let needed = (self.hits.len() * percent.min(100)).div_ceil(100).max(1);
         self.hits.get(needed - 1).copied()
     }

@@ -158,6 +158,7 @@ fn memo_path(cwd: &Path, set: &VariableDirs, files: &[PathBuf]) -> Option<PathBu
         );
         add(OsStr::new(&stamp));
     }
+    // The configured socket directory is not known yet, so the memo is always in the default one.
     let dir = address::default_socket_dir();
     os::ensure_private_dir(&dir).ok()?;
     Some(dir.join(format!("{}.place", address::path_key(Path::new(&key)))))

@@ -46,6 +46,7 @@ impl LockedTargetDir {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
+            // This is checked under the lock: no cargo can begin to build after the check.
             if fs::symlink_metadata(directory.join(FINGERPRINTS)).is_ok() {
                 return Ok(None);
             }

@@ -56,6 +56,7 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
     keep_or_revoke(staging, matches!(reply, CompileReply::Done(..)));
     match reply {
         CompileReply::Done(done, stream) => {
+            // The guard starts before this process ends, because cargo goes on then.
             if done.seeds {
                 guard::spawn_guard(stream);
             }

@@ -60,6 +60,7 @@ impl FrameStream {
     pub fn send_encoded(&mut self, frames: &[u8], deadline: Instant) -> Result<(), StreamError> {
         let mut rest = frames;
         while !rest.is_empty() {
+            // A socket's timeout counts from each write, and the deadline does not, so it is set anew.
             self.stream.set_write_timeout(Some(left(deadline)?)).map_err(StreamError::Io)?;
             match self.stream.write(rest) {
                 Ok(0) => return Err(StreamError::Closed),
@@ -77,6 +78,7 @@ impl FrameStream {
             if let Some(body) = self.decoder.next_frame()? {
                 return Ok(frame::decode(&body)?);
             }
+            // A socket's timeout counts from each read, and the deadline does not, so it is set anew.
             self.stream.set_read_timeout(Some(left(deadline)?)).map_err(StreamError::Io)?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => {

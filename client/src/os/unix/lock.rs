@@ -55,6 +55,7 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // A link could lead to a file that belongs to something else.
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(io)?;
