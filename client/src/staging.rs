@@ -26,24 +26,24 @@ const REMOVALS_MAX: usize = 5;
 
 /// A staging directory, created for one call.
 #[derive(Debug)]
-pub struct Staging {
+pub struct StagingDirectory {
     path: PathBuf,
 }
 
-impl Staging {
+impl StagingDirectory {
     /// Creates the staging directory beside the outputs of a compiler call. Returns `None` where the
     /// call names no output directory, or where no directory can be created there.
-    pub(crate) fn of_call(args: &[OsString], cwd: &Path) -> Option<Staging> {
-        Staging::in_directory(&cwd.join(output_directory(args)?))
+    pub(crate) fn of_call(args: &[OsString], cwd: &Path) -> Option<StagingDirectory> {
+        StagingDirectory::in_directory(&cwd.join(output_directory(args)?))
     }
 
     /// Creates a staging directory in `directory`, which must exist; `None` where that fails.
-    pub fn in_directory(directory: &Path) -> Option<Staging> {
+    pub fn in_directory(directory: &Path) -> Option<StagingDirectory> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!(".kache-{}-{:x}", std::process::id(), since.as_nanos());
         let path = directory.join(name);
         DirBuilder::new().mode(0o700).create(&path).ok()?;
-        Some(Staging { path })
+        Some(StagingDirectory { path })
     }
 
     /// Returns the path of the directory, which the client sends to the daemon.
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn rst_05_restored_outputs_are_removed_when_staging_is_revoked() {
         let dir = tempfile::tempdir().unwrap();
-        let staging = Staging::in_directory(dir.path()).unwrap();
+        let staging = StagingDirectory::in_directory(dir.path()).unwrap();
         let [restored, other, cut] = ["restored", "other", "cu"].map(|name| dir.path().join(name));
         for path in [&restored, &other, &cut] {
             fs::write(path, "").unwrap();
@@ -202,7 +202,7 @@ mod tests {
     fn restored_outputs_stay_when_staging_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         for draft in [None, Some("draft")] {
-            let staging = Staging::in_directory(dir.path()).unwrap();
+            let staging = StagingDirectory::in_directory(dir.path()).unwrap();
             let restored = dir.path().join("restored");
             fs::write(&restored, "").unwrap();
             fs::write(staging.path().join("outputs"), format!("{}\0", restored.display())).unwrap();

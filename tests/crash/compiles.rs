@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kache_client::control::{
     Compile, FrameStream, Hello, Ran, Reply, Request, Run, Said, StreamError, encode, reply, request,
 };
-use kache_client::staging::Staging;
+use kache_client::staging::StagingDirectory;
 use kache_client::{DaemonAddress, PROTOCOL, VERSION, os};
 
 use crate::worktree::{Unit, Worktree, record};
@@ -206,7 +206,7 @@ impl Client {
 
     /// Makes a call, and waits until its result is stored.
     fn call(&mut self, unit: Unit, life: &Life) -> Ended {
-        let staging = Staging::in_directory(&self.worktree.deps()).expect("the directory is ours");
+        let staging = StagingDirectory::in_directory(&self.worktree.deps()).expect("the directory is ours");
         let asked = ask(&self.address, self.worktree.call(unit, staging.path()));
         let (run, mut frames) = match asked {
             Ok((Answer::Done(told), _)) => {

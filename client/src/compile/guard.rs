@@ -16,7 +16,7 @@ use kache_proto::control::{Guard, Guarding, Release, Reply, Request, reply, requ
 use super::target_dir::LockedTargetDir;
 use crate::control::FrameStream;
 use crate::os;
-use crate::staging::Staging;
+use crate::staging::StagingDirectory;
 
 /// The longest life of a guard. It is longer than the daemon seeds, and shorter than cargo's next
 /// call waits for a daemon that is stopped, so that cargo finds its locks free.
@@ -51,11 +51,11 @@ fn next_reply(stream: &mut FrameStream, deadline: Instant) -> Option<reply::Kind
     stream.receive::<Reply>(deadline).ok()?.kind
 }
 
-fn lock(guard: &Guard) -> Option<(LockedTargetDir, Staging)> {
+fn lock(guard: &Guard) -> Option<(LockedTargetDir, StagingDirectory)> {
     let target_dir = path(&guard.target_dir);
     let profiles: Vec<PathBuf> = guard.profiles.iter().map(path).collect();
     let locked = LockedTargetDir::lock(&target_dir, profiles.iter().map(PathBuf::as_path)).ok()??;
-    Some((locked, Staging::in_directory(&target_dir)?))
+    Some((locked, StagingDirectory::in_directory(&target_dir)?))
 }
 
 fn path(bytes: &Bytes) -> PathBuf {

@@ -10,7 +10,7 @@ use kache_proto::control::Compile;
 use nix::sys::stat::{Mode, umask};
 
 use super::call_stdin::CallStdin;
-use crate::staging::Staging;
+use crate::staging::StagingDirectory;
 use crate::{os, variables};
 
 /// Builds the request for a call of `program` in the directory `cwd`.
@@ -19,7 +19,7 @@ pub(crate) fn compile_request(
     args: &[OsString],
     cwd: &Path,
     stdin: &CallStdin,
-    staging: Option<&Staging>,
+    staging: Option<&StagingDirectory>,
 ) -> Compile {
     let argv = std::iter::once(program).chain(args.iter().map(OsString::as_os_str));
     Compile {

@@ -22,7 +22,7 @@ use super::request::{compile_request, from_bytes};
 use super::running::{self, EndedCompiler, has_file_name, print};
 use crate::address::DaemonAddress;
 use crate::control::{FrameStream, StreamError};
-use crate::staging::Staging;
+use crate::staging::StagingDirectory;
 use crate::variables;
 
 /// The time that the client waits until the daemon has recorded a compile, which is one line in a
@@ -50,7 +50,7 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
     }
     let stdin = CallStdin::read(args);
     let Some((cwd, address)) = locate_daemon() else { return pass_on::without_kache(program, args, stdin) };
-    let staging = Staging::of_call(args, &cwd);
+    let staging = StagingDirectory::of_call(args, &cwd);
     let request = compile_request(program, args, &cwd, &stdin, staging.as_ref());
     let reply = exchange::request_compile(&address, request);
     keep_or_revoke(staging, matches!(reply, CompileReply::Done(..)));
@@ -77,7 +77,7 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
 
 /// Keeps the outputs that the daemon has restored if the reply is `Done`. For every other reply,
 /// removes them and makes sure that no more appear.
-fn keep_or_revoke(staging: Option<Staging>, is_done: bool) {
+fn keep_or_revoke(staging: Option<StagingDirectory>, is_done: bool) {
     match staging {
         Some(staging) if is_done => staging.keep(),
         Some(staging) => staging.revoke(),
@@ -89,7 +89,7 @@ fn keep_or_revoke(staging: Option<Staging>, is_done: bool) {
 pub fn compile_with(backend: &mut dyn CompileBackend, program: &OsStr, args: &[OsString]) -> ExitCode {
     let stdin = CallStdin::read(args);
     let Ok(cwd) = std::env::current_dir() else { return pass_on::without_kache(program, args, stdin) };
-    let staging = Staging::of_call(args, &cwd);
+    let staging = StagingDirectory::of_call(args, &cwd);
     let reply = backend.begin(compile_request(program, args, &cwd, &stdin, staging.as_ref()));
     keep_or_revoke(staging, matches!(reply, Some(reply::Kind::Done(_))));
     match reply {
