@@ -23,8 +23,8 @@ use crate::error::StoreError;
 use crate::leases::RENEWAL_SLACK;
 use crate::metering::Meter;
 use crate::references::{self, TreeReference};
-use crate::single_flight::SingleFlight;
-use crate::store::{ActionCache, ActionKey, BlobStore, Mention, StoredResult};
+use crate::shared_computation::SharedComputations;
+use crate::store::{AccessKind, ActionCache, ActionKey, BlobStore, StoredResult};
 
 /// How many results are remembered as complete: at 40 bytes each, a few megabytes.
 const REMEMBERED_RESULTS_MAX: usize = 65_536;
@@ -39,44 +39,44 @@ const REMEMBERED_TREES_MAX: usize = 8_192;
 /// file it has 800,000 files; a result with a larger one cannot be checked and is a miss.
 pub const TREE_BYTES_MAX: u64 = 64 << 20;
 
-type Expansion = Arc<[Digest]>;
+type TreeDigests = Arc<[Digest]>;
 
 #[derive(Clone)]
 struct DigestCount;
 
-impl Weighter<TreeReference, Expansion> for DigestCount {
-    fn weight(&self, _tree: &TreeReference, expansion: &Expansion) -> u64 {
+impl Weighter<TreeReference, TreeDigests> for DigestCount {
+    fn weight(&self, _tree: &TreeReference, expansion: &TreeDigests) -> u64 {
         expansion.len() as u64 + 1
     }
 }
 
 /// What trees expand to, remembered and computed once.
-pub struct Trees {
-    remembered: Cache<TreeReference, Expansion, DigestCount>,
-    flights: SingleFlight<TreeReference, Option<Expansion>>,
+pub struct TreeCache {
+    remembered: Cache<TreeReference, TreeDigests, DigestCount>,
+    computations: SharedComputations<TreeReference, Option<TreeDigests>>,
 }
 
-impl Default for Trees {
+impl Default for TreeCache {
     fn default() -> Self {
-        Trees {
+        TreeCache {
             remembered: Cache::with_weighter(REMEMBERED_TREES_MAX, REMEMBERED_TREE_DIGESTS_MAX, DigestCount),
-            flights: SingleFlight::default(),
+            computations: SharedComputations::default(),
         }
     }
 }
 
-impl Trees {
+impl TreeCache {
     /// What this tree names; `None` where the tree is not there, is not a tree, or is
     /// larger than [`TREE_BYTES_MAX`].
     pub fn expand<B: BlobStore + ?Sized>(
         &self,
         blobs: &B,
         tree: &TreeReference,
-    ) -> Result<Option<Expansion>, StoreError> {
+    ) -> Result<Option<TreeDigests>, StoreError> {
         if let Some(expansion) = self.remembered.get(tree) {
             return Ok(Some(expansion));
         }
-        self.flights.run(tree, || {
+        self.computations.run(tree, || {
             let expansion = read_tree(blobs, tree)?;
             if let Some(expansion) = &expansion {
                 self.remembered.insert(*tree, Arc::clone(expansion));
@@ -89,12 +89,12 @@ impl Trees {
 fn read_tree<B: BlobStore + ?Sized>(
     blobs: &B,
     tree: &TreeReference,
-) -> Result<Option<Expansion>, StoreError> {
+) -> Result<Option<TreeDigests>, StoreError> {
     if tree.digest.size_bytes > TREE_BYTES_MAX {
         return Ok(None);
     }
     let digest: Digest = tree.digest.coerce();
-    let content = match blobs.open(&digest, Mention::Peek) {
+    let content = match blobs.open(&digest, AccessKind::Peek) {
         Ok(Some(content)) => content,
         Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -112,7 +112,7 @@ pub fn everything_named<B: BlobStore + ?Sized>(
     function: crate::DigestFunction,
     result: &ActionResult,
     blobs: &B,
-    trees: &Trees,
+    trees: &TreeCache,
 ) -> Result<Option<Vec<Digest>>, StoreError> {
     let named = references::references(function, result)?;
     let mut all = named.blobs;
@@ -128,89 +128,97 @@ pub fn everything_named<B: BlobStore + ?Sized>(
 
 /// What was found complete, and when.
 #[derive(Clone, Copy)]
-struct Complete {
+struct KnownComplete {
     deletions: u64,
     used_ms: u64,
     promised_ms: u64,
 }
 
-impl Complete {
+impl KnownComplete {
     /// Whether asking again, with this mention, would change anything.
-    fn still_covers(&self, deletions: u64, mention: Mention, now_ms: u64) -> bool {
+    fn still_covers(&self, deletions: u64, access: AccessKind, now_ms: u64) -> bool {
         let recent = |then_ms: u64| now_ms < then_ms.saturating_add(duration_ms(RENEWAL_SLACK) / 2);
-        let mentioned = match mention {
-            Mention::Peek => true,
-            Mention::Use => recent(self.used_ms),
-            Mention::Promise => recent(self.promised_ms),
+        let is_covered = match access {
+            AccessKind::Peek => true,
+            AccessKind::Use => recent(self.used_ms),
+            AccessKind::Promise => recent(self.promised_ms),
         };
-        mentioned && self.deletions == deletions
+        is_covered && self.deletions == deletions
     }
 }
 
 /// An action cache whose results are complete.
-pub struct Completeness<A: ?Sized, B: ?Sized> {
+pub struct CompleteActionCache<A: ?Sized, B: ?Sized> {
     actions: Arc<A>,
     blobs: Arc<B>,
     clock: Arc<dyn Clock>,
-    trees: Arc<Trees>,
+    trees: Arc<TreeCache>,
     meter: Arc<Meter>,
-    complete: Cache<u64, Complete>,
+    complete: Cache<u64, KnownComplete>,
     /// Results are remembered by a keyed hash of their bytes: a result that was replaced is
     /// another one, and nobody can aim for a collision.
     fingerprints: RandomState,
 }
 
-impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> Completeness<A, B> {
+impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> CompleteActionCache<A, B> {
     /// In front of `actions`, whose blobs are in `blobs`.
     pub fn new(
         actions: Arc<A>,
         blobs: Arc<B>,
         clock: Arc<dyn Clock>,
-        trees: Arc<Trees>,
+        trees: Arc<TreeCache>,
         meter: Arc<Meter>,
     ) -> Self {
         let complete = Cache::new(REMEMBERED_RESULTS_MAX);
-        Completeness { actions, blobs, clock, trees, meter, complete, fingerprints: RandomState::new() }
+        CompleteActionCache {
+            actions,
+            blobs,
+            clock,
+            trees,
+            meter,
+            complete,
+            fingerprints: RandomState::new(),
+        }
     }
 
     fn is_complete(
         &self,
         key: &ActionKey,
         stored: &StoredResult,
-        mention: Mention,
+        access: AccessKind,
     ) -> Result<bool, StoreError> {
         let fingerprint = self.fingerprints.hash_one((key.function, &stored.encoded));
         let now_ms = self.clock.now_ms();
         // Read before the blobs are looked for: a deletion in between then shows.
         let deletions = self.blobs.deletions();
         let before = self.complete.get(&fingerprint);
-        if before.is_some_and(|before| before.still_covers(deletions, mention, now_ms)) {
+        if before.is_some_and(|before| before.still_covers(deletions, access, now_ms)) {
             return Ok(true);
         }
         let result = stored.decode()?;
         let named = everything_named(key.function, &result, &*self.blobs, &self.trees)?;
         let Some(named) = named else { return Ok(false) };
-        if self.blobs.find_missing(&named, mention)?.contains(&true) {
+        if self.blobs.find_missing(&named, access)?.contains(&true) {
             return Ok(false);
         }
-        self.remember(fingerprint, before, deletions, mention, now_ms);
+        self.remember(fingerprint, before, deletions, access, now_ms);
         Ok(true)
     }
 
     fn remember(
         &self,
         fingerprint: u64,
-        before: Option<Complete>,
+        before: Option<KnownComplete>,
         deletions: u64,
-        mention: Mention,
+        access: AccessKind,
         now_ms: u64,
     ) {
-        let mut complete = before.unwrap_or(Complete { deletions, used_ms: 0, promised_ms: 0 });
+        let mut complete = before.unwrap_or(KnownComplete { deletions, used_ms: 0, promised_ms: 0 });
         complete.deletions = deletions;
-        match mention {
-            Mention::Peek => {}
-            Mention::Use => complete.used_ms = now_ms,
-            Mention::Promise => (complete.used_ms, complete.promised_ms) = (now_ms, now_ms),
+        match access {
+            AccessKind::Peek => {}
+            AccessKind::Use => complete.used_ms = now_ms,
+            AccessKind::Promise => (complete.used_ms, complete.promised_ms) = (now_ms, now_ms),
         }
         self.complete.insert(fingerprint, complete);
     }
@@ -235,10 +243,10 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> Completeness<A, B> {
     }
 }
 
-impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for Completeness<A, B> {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
-        let Some(stored) = self.actions.get(key, mention)? else { return Ok(None) };
-        if self.is_complete(key, &stored, mention)? {
+impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for CompleteActionCache<A, B> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
+        let Some(stored) = self.actions.get(key, access)? else { return Ok(None) };
+        if self.is_complete(key, &stored, access)? {
             return Ok(Some(stored));
         }
         self.meter.actions_incomplete.increment();
@@ -252,7 +260,7 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for Completenes
         self.take_out_contents(key, &mut admitted)?;
         let stored = self.actions.put(key, &admitted)?;
         if let Some(named) = everything_named(key.function, &admitted, &*self.blobs, &self.trees)? {
-            self.blobs.find_missing(&named, Mention::Use)?;
+            self.blobs.find_missing(&named, AccessKind::Use)?;
         }
         Ok(stored)
     }

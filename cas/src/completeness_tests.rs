@@ -26,16 +26,16 @@ struct Counted {
 }
 
 impl BlobStore for Counted {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         self.checks.fetch_add(1, Ordering::Relaxed);
         match self.fails.load(Ordering::Relaxed) {
             true => Err(StoreError::Database { doing: "look", message: "it broke".to_owned() }),
-            false => self.memory.find_missing(digests, mention),
+            false => self.memory.find_missing(digests, access),
         }
     }
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
         self.opens.fetch_add(1, Ordering::Relaxed);
-        self.memory.open(digest, mention)
+        self.memory.open(digest, access)
     }
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.memory.size_of(function, hash)
@@ -53,7 +53,7 @@ struct Fixture {
     blobs: Arc<Counted>,
     clock: Arc<ManualClock>,
     meter: Arc<Meter>,
-    cache: Completeness<MemoryStore, Counted>,
+    cache: CompleteActionCache<MemoryStore, Counted>,
 }
 
 impl Fixture {
@@ -67,11 +67,11 @@ impl Fixture {
             fails: false.into(),
         });
         let meter = Arc::new(Meter::default());
-        let cache = Completeness::new(
+        let cache = CompleteActionCache::new(
             memory.clone(),
             blobs.clone(),
             clock.clone(),
-            Arc::new(Trees::default()),
+            Arc::new(TreeCache::default()),
             meter.clone(),
         );
         Fixture { memory, blobs, clock, meter, cache }
@@ -87,16 +87,16 @@ impl Fixture {
     fn delete(&self, digest: &Digest) {
         self.clock.advance(Duration::from_secs(24 * 60 * 60));
         let entry = self.memory.blob_entry(digest).unwrap().expect("it is there");
-        assert!(self.memory.delete_blob(&entry.names.blake3, entry.touch).unwrap().is_some());
+        assert!(self.memory.delete_blob(&entry.names.blake3, entry.retention).unwrap().is_some());
     }
 
-    fn get(&self, mention: Mention) -> Option<StoredResult> {
-        self.cache.get(&key(), mention).unwrap()
+    fn get(&self, access: AccessKind) -> Option<StoredResult> {
+        self.cache.get(&key(), access).unwrap()
     }
 
     fn leased(&self, digest: &Digest, after: Duration) -> bool {
         let entry = self.memory.blob_entry(digest).unwrap().expect("it is there");
-        entry.touch.is_leased(self.clock.now_ms() + duration_ms(after))
+        entry.retention.is_leased(self.clock.now_ms() + duration_ms(after))
     }
 }
 
@@ -151,12 +151,12 @@ fn sto_03_a_result_lacking_any_blob_is_not_returned() {
         let fixture = Fixture::new();
         let (result, named) = everything(&fixture);
         fixture.cache.put(&key(), &result).unwrap();
-        for mention in [Mention::Peek, Mention::Use, Mention::Promise] {
-            assert!(fixture.get(mention).is_some());
+        for access in [AccessKind::Peek, AccessKind::Use, AccessKind::Promise] {
+            assert!(fixture.get(access).is_some());
         }
         fixture.delete(&named[index]);
-        for mention in [Mention::Peek, Mention::Use, Mention::Promise] {
-            assert_eq!(fixture.get(mention), None, "without blob {index} of the result");
+        for access in [AccessKind::Peek, AccessKind::Use, AccessKind::Promise] {
+            assert_eq!(fixture.get(access), None, "without blob {index} of the result");
         }
         assert_eq!(fixture.meter.read().actions_incomplete, 3);
     }
@@ -169,9 +169,9 @@ fn sto_03_a_result_is_returned_again_when_its_blob_is_back() {
     let result = ActionResult { output_files: vec![output("a", &blob)], ..Default::default() };
     fixture.cache.put(&key(), &result).unwrap();
     fixture.delete(&blob);
-    assert_eq!(fixture.get(Mention::Promise), None);
+    assert_eq!(fixture.get(AccessKind::Promise), None);
     fixture.add("bytes");
-    assert!(fixture.get(Mention::Promise).is_some());
+    assert!(fixture.get(AccessKind::Promise).is_some());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn sto_03_a_tree_that_is_none_makes_a_miss() {
         OutputDirectory { path: "d".to_owned(), tree_digest: Some(wire_digest(&tree)), ..Default::default() };
     let result = ActionResult { output_directories: vec![directory], ..Default::default() };
     fixture.cache.put(&key(), &result).unwrap();
-    assert_eq!(fixture.get(Mention::Use), None);
+    assert_eq!(fixture.get(AccessKind::Use), None);
 }
 
 #[test]
@@ -192,9 +192,9 @@ fn sto_03_a_replaced_result_is_checked_anew() {
     let absent = Digest::<Blob>::of(SHA256, b"absent");
     let naming = |digest| ActionResult { output_files: vec![output("a", digest)], ..Default::default() };
     fixture.cache.put(&key(), &naming(&there)).unwrap();
-    assert!(fixture.get(Mention::Promise).is_some());
+    assert!(fixture.get(AccessKind::Promise).is_some());
     fixture.cache.put(&key(), &naming(&absent)).unwrap();
-    assert_eq!(fixture.get(Mention::Promise), None);
+    assert_eq!(fixture.get(AccessKind::Promise), None);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn sto_03_empty_blobs_need_not_be_there() {
         ..Default::default()
     };
     fixture.cache.put(&key(), &result).unwrap();
-    assert!(fixture.get(Mention::Promise).is_some());
+    assert!(fixture.get(AccessKind::Promise).is_some());
 }
 
 #[test]
@@ -219,9 +219,9 @@ fn sto_08_an_error_is_an_error_and_deletes_nothing() {
     let (result, _) = everything(&fixture);
     fixture.cache.put(&key(), &result).unwrap();
     fixture.blobs.fails.store(true, Ordering::Relaxed);
-    assert!(fixture.cache.get(&key(), Mention::Use).is_err());
+    assert!(fixture.cache.get(&key(), AccessKind::Use).is_err());
     fixture.blobs.fails.store(false, Ordering::Relaxed);
-    assert!(fixture.get(Mention::Use).is_some());
+    assert!(fixture.get(AccessKind::Use).is_some());
 }
 
 #[test]
@@ -229,13 +229,13 @@ fn sto_10_a_hot_action_costs_one_lookup() {
     let fixture = Fixture::new();
     let (result, _) = everything(&fixture);
     fixture.cache.put(&key(), &result).unwrap();
-    fixture.get(Mention::Promise);
+    fixture.get(AccessKind::Promise);
     let asked =
         || (fixture.blobs.checks.load(Ordering::Relaxed), fixture.blobs.opens.load(Ordering::Relaxed));
     let before = asked();
     for _ in 0..100 {
-        for mention in [Mention::Promise, Mention::Use, Mention::Peek] {
-            assert!(fixture.get(mention).is_some());
+        for access in [AccessKind::Promise, AccessKind::Use, AccessKind::Peek] {
+            assert!(fixture.get(access).is_some());
         }
     }
     assert_eq!(asked(), before, "the blobs are not asked again");
@@ -243,7 +243,7 @@ fn sto_10_a_hot_action_costs_one_lookup() {
     // A deletion of something else costs one more look, at no tree.
     let other = fixture.add("other");
     fixture.delete(&other);
-    fixture.get(Mention::Peek);
+    fixture.get(AccessKind::Peek);
     assert_eq!(asked(), (before.0 + 1, before.1));
 }
 
@@ -253,12 +253,12 @@ fn sto_04_a_mention_reaches_every_blob_and_its_promise_is_never_short() {
     let (result, named) = everything(&fixture);
     fixture.cache.put(&key(), &result).unwrap();
     fixture.clock.advance(PROMISE_LEASE);
-    fixture.get(Mention::Use);
+    fixture.get(AccessKind::Use);
     assert!(!named.iter().any(|digest| fixture.leased(digest, Duration::ZERO)), "a use promises nothing");
     // However hits fall, each is worth a whole promise.
     for _ in 0..30 {
         fixture.clock.advance(Duration::from_secs(170));
-        fixture.get(Mention::Promise);
+        fixture.get(AccessKind::Promise);
         assert!(named.iter().all(|digest| fixture.leased(digest, PROMISE_LEASE)));
     }
 }
@@ -271,7 +271,7 @@ fn sto_04_what_a_new_result_names_is_used() {
     fixture.cache.put(&key(), &result).unwrap();
     for digest in named {
         let entry = fixture.memory.blob_entry(&digest).unwrap().expect("it is there");
-        assert_eq!(entry.touch.used_ms, fixture.clock.now_ms());
+        assert_eq!(entry.retention.used_ms, fixture.clock.now_ms());
     }
 }
 
@@ -283,7 +283,7 @@ fn contents_inside_a_result_become_blobs() {
     let result = ActionResult { output_files: vec![file.clone()], ..Default::default() };
     let stored = fixture.cache.put(&key(), &result).unwrap().decode().unwrap();
     assert!(stored.output_files[0].contents.is_empty());
-    assert_eq!(fixture.memory.find_missing(&[digest], Mention::Peek).unwrap(), [false]);
+    assert_eq!(fixture.memory.find_missing(&[digest], AccessKind::Peek).unwrap(), [false]);
 
     let lie = OutputFile { contents: Bytes::from_static(b"other"), ..file };
     let result = ActionResult { output_files: vec![lie], ..Default::default() };

@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
-use crate::completeness::{Completeness, Trees};
+use crate::completeness::{CompleteActionCache, TreeCache};
 use crate::disk::{DiskSettings, DiskStore};
 use crate::error::StoreError;
-use crate::evict::{Catalog, Limits};
+use crate::evict::{Catalog, SizeLimits};
 use crate::memory::MemoryStore;
-use crate::metering::{Counters, Meter, Metered};
-use crate::presence::Presence;
-use crate::room::{Room, Roomy};
+use crate::metering::{Counters, Meter, MeteredStore};
+use crate::presence::PresenceCache;
+use crate::room::{EvictingStore, SharedEvictor};
 use crate::store::{ActionCache, BlobStore, LocalFiles, StoreStatus};
-use crate::verify::Verified;
+use crate::verify::VerifyingStore;
 
 /// How large a store may become unless somebody says otherwise.
 pub const LIMIT_BYTES_DEFAULT: u64 = 20 << 30;
@@ -27,7 +27,7 @@ pub const LIMIT_BYTES_DEFAULT: u64 = 20 << 30;
 /// to remain usable.
 pub const RESERVE_BYTES_DEFAULT: u64 = 1 << 30;
 
-/// The largest blob that is taken unless somebody says otherwise. Linked programs with
+/// The largest blob that is taken unless somebody says otherwise. LinkedFile programs with
 /// their debugging information stay below it.
 pub const BLOB_BYTES_MAX_DEFAULT: u64 = 8 << 30;
 
@@ -114,19 +114,19 @@ pub struct Store {
     blobs: Box<dyn BlobStore>,
     actions: Box<dyn ActionCache>,
     files: Box<dyn LocalFiles>,
-    room: Box<dyn Evicts>,
+    room: Box<dyn EvictionSteps>,
     meter: Arc<Meter>,
     limit_bytes: u64,
     upkeep_at: Mutex<Option<Stopwatch>>,
 }
 
-/// A `Room`, whatever it is of.
-trait Evicts: Send + Sync {
+/// A `SharedEvictor`, whatever it is of.
+trait EvictionSteps: Send + Sync {
     /// One step. Whether more is due at once.
     fn evict(&self) -> Result<bool, StoreError>;
 }
 
-impl<S: BlobStore + Catalog> Evicts for Arc<Room<S>> {
+impl<S: BlobStore + Catalog> EvictionSteps for Arc<SharedEvictor<S>> {
     fn evict(&self) -> Result<bool, StoreError> {
         self.step().map(|step| step.more_is_due)
     }
@@ -155,22 +155,27 @@ impl Store {
     fn around<B: Backend + 'static>(backend: Arc<B>, settings: StoreSettings) -> Store {
         let StoreSettings { limit_bytes, reserve_bytes, blob_bytes_max, clock, .. } = settings;
         let meter = Arc::new(Meter::default());
-        let limits = Limits { limit_bytes, reserve_bytes };
-        let room = Arc::new(Room::new(Arc::clone(&backend), Arc::clone(&clock), limits, Arc::clone(&meter)));
-        let roomy = Arc::new(Roomy::new(Arc::clone(&backend), Arc::clone(&room)));
-        let verified = Arc::new(Verified::new(Arc::clone(&roomy), blob_bytes_max));
-        let present = Arc::new(Presence::new(verified, Arc::clone(&clock)));
-        let complete = Completeness::new(
+        let limits = SizeLimits { limit_bytes, reserve_bytes };
+        let room = Arc::new(SharedEvictor::new(
+            Arc::clone(&backend),
+            Arc::clone(&clock),
+            limits,
+            Arc::clone(&meter),
+        ));
+        let roomy = Arc::new(EvictingStore::new(Arc::clone(&backend), Arc::clone(&room)));
+        let verified = Arc::new(VerifyingStore::new(Arc::clone(&roomy), blob_bytes_max));
+        let present = Arc::new(PresenceCache::new(verified, Arc::clone(&clock)));
+        let complete = CompleteActionCache::new(
             Arc::clone(&roomy),
             Arc::clone(&present),
             clock,
-            Arc::new(Trees::default()),
+            Arc::new(TreeCache::default()),
             Arc::clone(&meter),
         );
         Store {
-            blobs: Box::new(Metered::new(present, Arc::clone(&meter))),
-            actions: Box::new(Metered::new(Arc::new(complete), Arc::clone(&meter))),
-            files: Box::new(Metered::new(roomy, Arc::clone(&meter))),
+            blobs: Box::new(MeteredStore::new(present, Arc::clone(&meter))),
+            actions: Box::new(MeteredStore::new(Arc::new(complete), Arc::clone(&meter))),
+            files: Box::new(MeteredStore::new(roomy, Arc::clone(&meter))),
             room: Box::new(room),
             backend,
             meter,
@@ -247,7 +252,7 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::digest::{Digest, DigestFunction};
     use crate::encoding::wire_digest;
-    use crate::store::{ActionKey, Mention};
+    use crate::store::{AccessKind, ActionKey};
 
     const SHA256: DigestFunction = DigestFunction::Sha256;
 
@@ -272,9 +277,9 @@ mod tests {
         let result = ActionResult { output_files: vec![file], ..Default::default() };
         let key = ActionKey { instance: "".into(), function: SHA256, hash: blob.hash };
         store.actions().put(&key, &result).unwrap();
-        assert_eq!(store.actions().get(&key, Mention::Promise).unwrap(), None);
+        assert_eq!(store.actions().get(&key, AccessKind::Promise).unwrap(), None);
         insert(&store, b"blob");
-        assert!(store.actions().get(&key, Mention::Promise).unwrap().is_some());
+        assert!(store.actions().get(&key, AccessKind::Promise).unwrap().is_some());
         let counters = store.counters();
         assert_eq!((counters.action_hits, counters.action_misses, counters.actions_incomplete), (1, 1, 1));
         let status = store.status();

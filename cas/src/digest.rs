@@ -246,7 +246,7 @@ impl<K> fmt::Debug for Digest<K> {
 
 /// The names of one content: always its BLAKE3, and its SHA-256 where somebody asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct BlobNames {
     /// What the store calls it.
     pub blake3: Hash,
     /// What SHA-256 clients call it.
@@ -255,7 +255,7 @@ pub struct Names {
     pub size_bytes: u64,
 }
 
-impl Names {
+impl BlobNames {
     /// The digest in this function, if it was computed.
     pub fn digest(&self, function: DigestFunction) -> Option<Digest> {
         let hash = match function {
@@ -296,8 +296,8 @@ impl Hasher {
     }
 
     /// The names of what was taken.
-    pub fn finish(self) -> Names {
-        Names {
+    pub fn finish(self) -> BlobNames {
+        BlobNames {
             blake3: Hash(*self.blake3.finalize().as_bytes()),
             sha256: self.sha256.map(|sha256| Hash(sha256.finalize().into())),
             size_bytes: self.size_bytes,

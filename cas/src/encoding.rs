@@ -2,7 +2,7 @@
 //!
 //! Every function takes a message in any order and gives it in canonical order, or says
 //! why it has none. prost writes fields by tag and leaves defaults out, which is the rest
-//! of what the protocol asks for. Names sort as UTF-8 bytes, never by a locale.
+//! of what the protocol asks for. BlobNames sort as UTF-8 bytes, never by a locale.
 //!
 //! It knows no files and no compiler: what goes into a message is decided elsewhere.
 //!

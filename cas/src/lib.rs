@@ -18,16 +18,16 @@ pub mod metering;
 pub mod presence;
 pub mod references;
 pub mod room;
-pub mod single_flight;
+pub mod shared_computation;
 mod store;
 pub mod verify;
 
 pub use cached::read_if_cached;
 pub use composed::{Maintenance, Store, StoreSettings};
-pub use digest::{Digest, DigestError, DigestFunction, Hash, Hasher, Names};
+pub use digest::{BlobNames, Digest, DigestError, DigestFunction, Hash, Hasher};
 pub use error::StoreError;
 pub use metering::Counters;
 pub use store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, MADE_HERE, Mention,
-    PROMISE_LEASE, Placing, Seen, Sharing, StoreStatus, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, FileStamp, Link, LinkedFile,
+    LocalFiles, MADE_HERE, PROMISE_LEASE, PlaceOptions, Sharing, StoreStatus, StoredResult,
 };

@@ -1,4 +1,4 @@
-//! Counts what passes through a store, for reports and `/metrics`.
+//! NameCounts what passes through a store, for reports and `/metrics`.
 //!
 //! Counters only ever grow and are never read to decide anything. Each is one relaxed
 //! atomic: a hit pays a nanosecond for being counted.
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use kache_proto::reapi::ActionResult;
 
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
-    Sharing, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LinkedFile, LocalFiles,
+    PlaceOptions, Sharing, StoredResult,
 };
 
 macro_rules! counters {
@@ -101,7 +101,7 @@ impl Counter {
 }
 
 impl Meter {
-    /// Counts an operation that failed, by whose fault it was.
+    /// NameCounts an operation that failed, by whose fault it was.
     pub fn failed(&self, error: &StoreError) {
         let counter = match error {
             StoreError::Damaged { .. } => &self.damaged,
@@ -128,28 +128,28 @@ impl Meter {
 }
 
 /// The store behind it, counted.
-pub struct Metered<S: ?Sized> {
+pub struct MeteredStore<S: ?Sized> {
     meter: Arc<Meter>,
     inner: Arc<S>,
 }
 
-impl<S: ?Sized> Metered<S> {
+impl<S: ?Sized> MeteredStore<S> {
     /// In front of `inner`.
     pub fn new(inner: Arc<S>, meter: Arc<Meter>) -> Self {
-        Metered { meter, inner }
+        MeteredStore { meter, inner }
     }
 }
 
-impl<S: BlobStore + ?Sized> BlobStore for Metered<S> {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
-        let missing = self.meter.watch(self.inner.find_missing(digests, mention))?;
+impl<S: BlobStore + ?Sized> BlobStore for MeteredStore<S> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
+        let missing = self.meter.watch(self.inner.find_missing(digests, access))?;
         self.meter.presence_checks.add(missing.len() as u64);
         self.meter.presence_missing.add(missing.iter().filter(|&&is_missing| is_missing).count() as u64);
         Ok(missing)
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
-        let content = self.meter.watch(self.inner.open(digest, mention))?;
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        let content = self.meter.watch(self.inner.open(digest, access))?;
         match &content {
             Some(content) => self.meter.served(content.size_bytes()),
             None => self.meter.blob_misses.increment(),
@@ -196,19 +196,19 @@ impl BlobWriter for MeteredWriter {
         self.meter.watch(self.inner.write(bytes))
     }
 
-    fn commit(self: Box<Self>) -> Result<Names, StoreError> {
+    fn commit(self: Box<Self>) -> Result<BlobNames, StoreError> {
         let names = self.meter.watch(self.inner.commit())?;
         self.meter.stored(names.size_bytes);
         Ok(names)
     }
 }
 
-impl<S: ActionCache + ?Sized> ActionCache for Metered<S> {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
-        let found = self.meter.watch(self.inner.get(key, mention))?;
+impl<S: ActionCache + ?Sized> ActionCache for MeteredStore<S> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
+        let found = self.meter.watch(self.inner.get(key, access))?;
         match &found {
             // A peek is part of some other request, which is counted by itself.
-            _ if mention == Mention::Peek => {}
+            _ if access == AccessKind::Peek => {}
             Some(_) => self.meter.action_hits.increment(),
             None => self.meter.action_misses.increment(),
         }
@@ -226,13 +226,13 @@ impl<S: ActionCache + ?Sized> ActionCache for Metered<S> {
     }
 }
 
-impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
+impl<S: LocalFiles + ?Sized> LocalFiles for MeteredStore<S> {
     fn ingest(
         &self,
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError> {
+    ) -> Result<(BlobNames, LinkedFile), StoreError> {
         let (names, linked) = self.meter.watch(self.inner.ingest(path, function, sharing))?;
         self.meter.stored(names.size_bytes);
         Ok((names, linked))
@@ -242,8 +242,8 @@ impl<S: LocalFiles + ?Sized> LocalFiles for Metered<S> {
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         let linked = self.meter.watch(self.inner.place(digest, path, placing))?;
         match linked {
             Some(_) => self.meter.served(digest.size_bytes),
@@ -267,7 +267,7 @@ mod tests {
     fn what_passes_is_counted() {
         let meter = Arc::new(Meter::default());
         let memory = Arc::new(MemoryStore::new(Arc::new(ManualClock::default())));
-        let store = Metered::new(memory, Arc::clone(&meter));
+        let store = MeteredStore::new(memory, Arc::clone(&meter));
         let digest = Digest::of(DigestFunction::Sha256, b"bytes");
         let other = Digest::of(DigestFunction::Sha256, b"other");
 
@@ -277,15 +277,15 @@ mod tests {
         let mut writer = store.create(&digest).unwrap();
         writer.write(b"bytes").unwrap();
         writer.commit().unwrap();
-        store.find_missing(&[digest, other], Mention::Peek).unwrap();
-        store.open(&digest, Mention::Use).unwrap();
-        store.open(&other, Mention::Use).unwrap();
+        store.find_missing(&[digest, other], AccessKind::Peek).unwrap();
+        store.open(&digest, AccessKind::Use).unwrap();
+        store.open(&other, AccessKind::Use).unwrap();
 
         let key = ActionKey { instance: "".into(), function: DigestFunction::Sha256, hash: digest.hash };
-        store.get(&key, Mention::Use).unwrap();
-        store.get(&key, Mention::Peek).unwrap();
+        store.get(&key, AccessKind::Use).unwrap();
+        store.get(&key, AccessKind::Peek).unwrap();
         store.put(&key, &ActionResult::default()).unwrap();
-        store.get(&key, Mention::Use).unwrap();
+        store.get(&key, AccessKind::Use).unwrap();
 
         let expected = Counters {
             action_hits: 1,

@@ -18,67 +18,67 @@ use crate::clock::{Clock, duration_ms};
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::leases::RENEWAL_SLACK;
-use crate::store::{BlobStore, BlobWriter, Content, Mention};
+use crate::store::{AccessKind, BlobStore, BlobWriter, Content};
 
 /// How many blobs are remembered: at about 90 bytes each, 6 MiB.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// What the store said of a blob, and when.
 #[derive(Clone, Copy)]
-struct Present {
+struct KnownPresent {
     deletions: u64,
     used_ms: u64,
     promised_ms: u64,
 }
 
-impl Present {
+impl KnownPresent {
     /// Whether asking the store, with this mention, would change anything.
-    fn still_covers(&self, deletions: u64, mention: Mention, now_ms: u64) -> bool {
+    fn still_covers(&self, deletions: u64, access: AccessKind, now_ms: u64) -> bool {
         // A clock that went back makes nothing recent.
         let recent = |then_ms: u64| {
             now_ms.checked_sub(then_ms).is_some_and(|age_ms| age_ms < duration_ms(RENEWAL_SLACK) / 2)
         };
-        let mentioned = match mention {
-            Mention::Peek => true,
-            Mention::Use => recent(self.used_ms),
-            Mention::Promise => recent(self.promised_ms),
+        let is_covered = match access {
+            AccessKind::Peek => true,
+            AccessKind::Use => recent(self.used_ms),
+            AccessKind::Promise => recent(self.promised_ms),
         };
-        mentioned && self.deletions == deletions
+        is_covered && self.deletions == deletions
     }
 }
 
 /// The store behind it is asked only for what is not known.
-pub struct Presence<S: ?Sized> {
+pub struct PresenceCache<S: ?Sized> {
     inner: Arc<S>,
     clock: Arc<dyn Clock>,
-    present: Cache<Digest, Present>,
+    present: Cache<Digest, KnownPresent>,
 }
 
-impl<S: BlobStore + ?Sized> Presence<S> {
+impl<S: BlobStore + ?Sized> PresenceCache<S> {
     /// In front of `inner`.
     pub fn new(inner: Arc<S>, clock: Arc<dyn Clock>) -> Self {
-        Presence { inner, clock, present: Cache::new(REMEMBERED_MAX) }
+        PresenceCache { inner, clock, present: Cache::new(REMEMBERED_MAX) }
     }
 
-    fn remember(&self, digest: &Digest, deletions: u64, mention: Mention, now_ms: u64) {
+    fn remember(&self, digest: &Digest, deletions: u64, access: AccessKind, now_ms: u64) {
         let before = self.present.get(digest).filter(|before| before.deletions == deletions);
-        let mut present = before.unwrap_or(Present { deletions, used_ms: 0, promised_ms: 0 });
-        match mention {
-            Mention::Peek => {}
-            Mention::Use => present.used_ms = now_ms,
-            Mention::Promise => (present.used_ms, present.promised_ms) = (now_ms, now_ms),
+        let mut present = before.unwrap_or(KnownPresent { deletions, used_ms: 0, promised_ms: 0 });
+        match access {
+            AccessKind::Peek => {}
+            AccessKind::Use => present.used_ms = now_ms,
+            AccessKind::Promise => (present.used_ms, present.promised_ms) = (now_ms, now_ms),
         }
         self.present.insert(*digest, present);
     }
 }
 
-impl<S: BlobStore + ?Sized> BlobStore for Presence<S> {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+impl<S: BlobStore + ?Sized> BlobStore for PresenceCache<S> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         let now_ms = self.clock.now_ms();
         // Read before the store is asked: a deletion in between then shows.
         let deletions = self.inner.deletions();
         let is_known = |digest: &Digest| {
-            self.present.get(digest).is_some_and(|present| present.still_covers(deletions, mention, now_ms))
+            self.present.get(digest).is_some_and(|present| present.still_covers(deletions, access, now_ms))
         };
         let mut answers = vec![false; digests.len()];
         let unknown: Vec<usize> = (0..digests.len()).filter(|&at| !is_known(&digests[at])).collect();
@@ -86,18 +86,18 @@ impl<S: BlobStore + ?Sized> BlobStore for Presence<S> {
             return Ok(answers);
         }
         let asked: Vec<Digest> = unknown.iter().map(|&at| digests[at]).collect();
-        let missing = self.inner.find_missing(&asked, mention)?;
+        let missing = self.inner.find_missing(&asked, access)?;
         for (at, is_missing) in unknown.into_iter().zip(missing) {
             answers[at] = is_missing;
             if !is_missing {
-                self.remember(&digests[at], deletions, mention, now_ms);
+                self.remember(&digests[at], deletions, access, now_ms);
             }
         }
         Ok(answers)
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
-        self.inner.open(digest, mention)
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        self.inner.open(digest, access)
     }
 
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
@@ -133,11 +133,11 @@ mod tests {
     }
 
     impl BlobStore for Fake {
-        fn find_missing(&self, digests: &[Digest], _mention: Mention) -> Result<Vec<bool>, StoreError> {
+        fn find_missing(&self, digests: &[Digest], _mention: AccessKind) -> Result<Vec<bool>, StoreError> {
             self.asked.fetch_add(digests.len() as u64, Ordering::Relaxed);
             Ok(digests.iter().map(|digest| digest.size_bytes % 2 == 1).collect())
         }
-        fn open(&self, _digest: &Digest, _mention: Mention) -> Result<Option<Content>, StoreError> {
+        fn open(&self, _digest: &Digest, _mention: AccessKind) -> Result<Option<Content>, StoreError> {
             Ok(None)
         }
         fn size_of(&self, _function: DigestFunction, _hash: Hash) -> Result<Option<u64>, StoreError> {
@@ -155,17 +155,17 @@ mod tests {
         Digest::new(DigestFunction::Sha256, Hash([1; Hash::LEN]), size_bytes)
     }
 
-    fn setup() -> (Arc<Fake>, Arc<ManualClock>, Presence<Fake>) {
+    fn setup() -> (Arc<Fake>, Arc<ManualClock>, PresenceCache<Fake>) {
         let (fake, clock) = (Arc::new(Fake::default()), Arc::new(ManualClock::default()));
         clock.advance(Duration::from_secs(1_000_000));
-        let presence = Presence::new(Arc::clone(&fake), Arc::clone(&clock) as Arc<dyn Clock>);
+        let presence = PresenceCache::new(Arc::clone(&fake), Arc::clone(&clock) as Arc<dyn Clock>);
         (fake, clock, presence)
     }
 
     /// Asks, and gives how many of the digests the store was asked for.
-    fn ask(presence: &Presence<Fake>, digests: &[Digest], mention: Mention, expected: &[bool]) -> u64 {
+    fn ask(presence: &PresenceCache<Fake>, digests: &[Digest], access: AccessKind, expected: &[bool]) -> u64 {
         let before = presence.inner.asked.load(Ordering::Relaxed);
-        assert_eq!(presence.find_missing(digests, mention).unwrap(), expected);
+        assert_eq!(presence.find_missing(digests, access).unwrap(), expected);
         presence.inner.asked.load(Ordering::Relaxed) - before
     }
 
@@ -173,29 +173,29 @@ mod tests {
     fn what_is_there_is_asked_for_once_and_what_is_missing_again() {
         let (_fake, _clock, presence) = setup();
         let digests = [digest(2), digest(3), digest(4)];
-        assert_eq!(ask(&presence, &digests, Mention::Promise, &[false, true, false]), 3);
-        assert_eq!(ask(&presence, &digests, Mention::Promise, &[false, true, false]), 1);
-        assert_eq!(ask(&presence, &[digest(6), digest(2)], Mention::Promise, &[false, false]), 1);
+        assert_eq!(ask(&presence, &digests, AccessKind::Promise, &[false, true, false]), 3);
+        assert_eq!(ask(&presence, &digests, AccessKind::Promise, &[false, true, false]), 1);
+        assert_eq!(ask(&presence, &[digest(6), digest(2)], AccessKind::Promise, &[false, false]), 1);
     }
 
     #[test]
     fn sto_04_a_deletion_ends_what_is_remembered() {
         let (fake, _clock, presence) = setup();
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 1);
         fake.deletions.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 0);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 0);
     }
 
     #[test]
     fn sto_04_a_promise_is_renewed_before_less_than_a_whole_one_is_left() {
         let (_fake, clock, presence) = setup();
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Use, &[false]), 1);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Use, &[false]), 0);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1, "a use promises nothing");
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 0);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Use, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Use, &[false]), 0);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 1, "a use promises nothing");
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 0);
         clock.advance(RENEWAL_SLACK);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Promise, &[false]), 1);
-        assert_eq!(ask(&presence, &[digest(2)], Mention::Peek, &[false]), 0);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 1);
+        assert_eq!(ask(&presence, &[digest(2)], AccessKind::Peek, &[false]), 0);
     }
 }

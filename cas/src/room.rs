@@ -15,13 +15,13 @@ use bytes::Bytes;
 use kache_proto::reapi::ActionResult;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::evict::{Catalog, Evictor, Limits, Shelf, Step};
+use crate::evict::{Catalog, EvictionStep, EvictionTarget, Evictor, SizeLimits};
 use crate::metering::Meter;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
-    Sharing, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LinkedFile, LocalFiles,
+    PlaceOptions, Sharing, StoredResult,
 };
 
 /// How long one write may spend on making room. Longer, and its client would be better off
@@ -32,24 +32,24 @@ pub const MAKE_ROOM_MAX: Duration = Duration::from_millis(250);
 const ATTEMPTS_MAX: usize = 4;
 
 /// Eviction, for those who need room and for maintenance.
-pub struct Room<S: ?Sized> {
+pub struct SharedEvictor<S: ?Sized> {
     store: Arc<S>,
     clock: Arc<dyn Clock>,
     evictor: Mutex<Evictor>,
     meter: Arc<Meter>,
     /// Whether a writer found no room and nothing has looked relaxed since.
-    is_tight: AtomicBool,
+    is_short_of_room: AtomicBool,
 }
 
-impl<S: BlobStore + Catalog> Room<S> {
+impl<S: BlobStore + Catalog> SharedEvictor<S> {
     /// Of this store.
-    pub fn new(store: Arc<S>, clock: Arc<dyn Clock>, limits: Limits, meter: Arc<Meter>) -> Self {
-        let (evictor, is_tight) = (Mutex::new(Evictor::new(limits)), AtomicBool::new(false));
-        Room { store, clock, evictor, meter, is_tight }
+    pub fn new(store: Arc<S>, clock: Arc<dyn Clock>, limits: SizeLimits, meter: Arc<Meter>) -> Self {
+        let (evictor, is_short_of_room) = (Mutex::new(Evictor::new(limits)), AtomicBool::new(false));
+        SharedEvictor { store, clock, evictor, meter, is_short_of_room }
     }
 
     /// One step of eviction, if any is due.
-    pub fn step(&self) -> Result<Step, StoreError> {
+    pub fn step(&self) -> Result<EvictionStep, StoreError> {
         self.step_locked(&mut self.evictor())
     }
 
@@ -58,10 +58,10 @@ impl<S: BlobStore + Catalog> Room<S> {
         self.evictor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step_locked(&self, evictor: &mut Evictor) -> Result<Step, StoreError> {
-        let shelf = Shelf { catalog: &*self.store, blobs: &*self.store, clock: &*self.clock };
-        let step = evictor.step(&shelf)?;
-        self.is_tight.store(step.more_is_due, Ordering::Relaxed);
+    fn step_locked(&self, evictor: &mut Evictor) -> Result<EvictionStep, StoreError> {
+        let target = EvictionTarget { catalog: &*self.store, blobs: &*self.store, clock: &*self.clock };
+        let step = evictor.step(&target)?;
+        self.is_short_of_room.store(step.more_is_due, Ordering::Relaxed);
         self.meter.actions_evicted.add(step.evicted.actions);
         self.meter.blobs_evicted.add(step.evicted.blobs);
         self.meter.bytes_evicted.add(step.evicted.physical_bytes);
@@ -70,7 +70,7 @@ impl<S: BlobStore + Catalog> Room<S> {
 
     /// Evicts until about so many bytes are free, nothing more may go, or it has
     /// taken too long. Whether anything went.
-    fn make(&self, wanted_bytes: u64, since: Stopwatch) -> bool {
+    fn make_room(&self, wanted_bytes: u64, since: Stopwatch) -> bool {
         self.evictor().want(wanted_bytes);
         let mut freed_bytes = 0;
         while freed_bytes < wanted_bytes.max(1) {
@@ -92,8 +92,8 @@ impl<S: BlobStore + Catalog> Room<S> {
                 Err(StoreError::NoSpace { wanted_bytes, .. }) => wanted_bytes,
                 outcome => return outcome,
             };
-            let is_enough = since.elapsed() >= MAKE_ROOM_MAX || !self.make(wanted_bytes, since);
-            self.is_tight.store(true, Ordering::Relaxed);
+            let is_enough = since.elapsed() >= MAKE_ROOM_MAX || !self.make_room(wanted_bytes, since);
+            self.is_short_of_room.store(true, Ordering::Relaxed);
             if is_enough {
                 break;
             }
@@ -103,25 +103,25 @@ impl<S: BlobStore + Catalog> Room<S> {
 }
 
 /// A store whose writers make room.
-pub struct Roomy<S: ?Sized, E: ?Sized> {
+pub struct EvictingStore<S: ?Sized, E: ?Sized> {
     inner: Arc<S>,
-    room: Arc<Room<E>>,
+    room: Arc<SharedEvictor<E>>,
 }
 
-impl<S: ?Sized, E: BlobStore + Catalog> Roomy<S, E> {
+impl<S: ?Sized, E: BlobStore + Catalog> EvictingStore<S, E> {
     /// In front of `inner`.
-    pub fn new(inner: Arc<S>, room: Arc<Room<E>>) -> Self {
-        Roomy { inner, room }
+    pub fn new(inner: Arc<S>, room: Arc<SharedEvictor<E>>) -> Self {
+        EvictingStore { inner, room }
     }
 }
 
-impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for Roomy<S, E> {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
-        self.inner.find_missing(digests, mention)
+impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for EvictingStore<S, E> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
+        self.inner.find_missing(digests, access)
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
-        self.inner.open(digest, mention)
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        self.inner.open(digest, access)
     }
 
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
@@ -148,13 +148,13 @@ impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for Roomy<S, E> {
     }
 
     fn may_block(&self) -> bool {
-        self.inner.may_block() || self.room.is_tight.load(Ordering::Relaxed)
+        self.inner.may_block() || self.room.is_short_of_room.load(Ordering::Relaxed)
     }
 }
 
-impl<S: ActionCache + ?Sized, E: BlobStore + Catalog> ActionCache for Roomy<S, E> {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
-        self.inner.get(key, mention)
+impl<S: ActionCache + ?Sized, E: BlobStore + Catalog> ActionCache for EvictingStore<S, E> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
+        self.inner.get(key, access)
     }
 
     fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
@@ -166,13 +166,13 @@ impl<S: ActionCache + ?Sized, E: BlobStore + Catalog> ActionCache for Roomy<S, E
     }
 }
 
-impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> {
+impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for EvictingStore<S, E> {
     fn ingest(
         &self,
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError> {
+    ) -> Result<(BlobNames, LinkedFile), StoreError> {
         self.room.with_room(|| self.inner.ingest(path, function, sharing))
     }
 
@@ -180,8 +180,8 @@ impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for Roomy<S, E> 
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         self.inner.place(digest, path, placing)
     }
 

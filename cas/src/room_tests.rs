@@ -13,9 +13,9 @@ const LIMIT_BYTES: u64 = 256 * 1024;
 struct Fixture {
     memory: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
-    room: Arc<Room<MemoryStore>>,
+    room: Arc<SharedEvictor<MemoryStore>>,
     meter: Arc<Meter>,
-    store: Roomy<MemoryStore, MemoryStore>,
+    store: EvictingStore<MemoryStore, MemoryStore>,
 }
 
 impl Fixture {
@@ -23,9 +23,9 @@ impl Fixture {
         let clock = Arc::new(ManualClock::default());
         let memory = Arc::new(MemoryStore::limited(clock.clone(), LIMIT_BYTES));
         let meter = Arc::new(Meter::default());
-        let limits = Limits { limit_bytes: LIMIT_BYTES, reserve_bytes: 0 };
-        let room = Arc::new(Room::new(memory.clone(), clock.clone(), limits, meter.clone()));
-        let store = Roomy::new(memory.clone(), room.clone());
+        let limits = SizeLimits { limit_bytes: LIMIT_BYTES, reserve_bytes: 0 };
+        let room = Arc::new(SharedEvictor::new(memory.clone(), clock.clone(), limits, meter.clone()));
+        let store = EvictingStore::new(memory.clone(), room.clone());
         Fixture { memory, clock, room, meter, store }
     }
 
@@ -103,10 +103,10 @@ fn sto_06_the_limit_is_held_under_concurrent_writers() {
 fn sto_04_a_promise_is_not_broken_for_a_writer() {
     let fixture = Fixture::new();
     let promised: Vec<_> = (0..60).map(|name| fixture.write(name, 4_000).unwrap()).collect();
-    fixture.memory.find_missing(&promised, Mention::Promise).unwrap();
+    fixture.memory.find_missing(&promised, AccessKind::Promise).unwrap();
     fixture.clock.advance(UPLOAD_GRACE);
     assert!(fixture.write(100, 100_000).is_err_and(|error| error.is_no_space()));
-    let missing = fixture.memory.find_missing(&promised, Mention::Peek).unwrap();
+    let missing = fixture.memory.find_missing(&promised, AccessKind::Peek).unwrap();
     assert!(!missing.contains(&true));
 
     // Those who come next are refused without a search.
@@ -125,12 +125,12 @@ fn sto_10_reading_evicts_nothing_and_waits_for_no_eviction() {
     // Somebody is in the middle of a step, for as long as this takes.
     let evicting = fixture.room.evictor();
     for digest in &digests {
-        assert!(fixture.store.open(digest, Mention::Use).unwrap().is_some());
-        assert_eq!(fixture.store.find_missing(&[*digest], Mention::Promise).unwrap(), [false]);
+        assert!(fixture.store.open(digest, AccessKind::Use).unwrap().is_some());
+        assert_eq!(fixture.store.find_missing(&[*digest], AccessKind::Promise).unwrap(), [false]);
         assert!(fixture.store.size_of(SHA256, digest.hash).unwrap().is_some());
     }
     let key = ActionKey { instance: "".into(), function: SHA256, hash: Hash([0; 32]) };
-    assert_eq!(fixture.store.get(&key, Mention::Promise).unwrap(), None);
+    assert_eq!(fixture.store.get(&key, AccessKind::Promise).unwrap(), None);
     drop(evicting);
     assert_eq!(fixture.meter.read().blobs_evicted, 0);
 }

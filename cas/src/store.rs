@@ -6,7 +6,7 @@
 //! unless its documentation says so.
 //!
 //! Implementations: `memory` (tests), `disk` (RocksDB and files). Decorators, each doing
-//! one thing: `verify`, `completeness`, `single_flight`, `metering`. `composed::Store` is
+//! one thing: `verify`, `completeness`, `shared_computation`, `metering`. `composed::Store` is
 //! how they are put together for a daemon.
 
 use std::fs::{File, Metadata};
@@ -20,12 +20,12 @@ use bytes::Bytes;
 use kache_proto::Message;
 use kache_proto::reapi::ActionResult;
 
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 
 /// What a lookup means for how long the thing found is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mention {
+pub enum AccessKind {
     /// Nothing: statistics and checks look without touching.
     Peek,
     /// It was used; that counts for its age.
@@ -43,11 +43,11 @@ pub const PROMISE_LEASE: std::time::Duration = std::time::Duration::from_secs(3 
 pub trait BlobStore: Send + Sync {
     /// Which of these are missing, in the order asked, one answer each (`true`: missing).
     /// The empty blob is never missing. A known hash with another size is missing.
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError>;
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError>;
 
     /// The bytes, or `None`. What is returned stays readable whatever is evicted meanwhile
     /// (STO-04).
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError>;
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError>;
 
     /// How many bytes the blob of this hash has, for a protocol that carries hashes without
     /// sizes; `None` where it is not there. It mentions nothing: `open` follows.
@@ -68,7 +68,7 @@ pub trait BlobStore: Send + Sync {
         blobs.iter().map(insert_one).collect()
     }
 
-    /// Counts deletions. While it stands still, whatever was there is still there, so an
+    /// NameCounts deletions. While it stands still, whatever was there is still there, so an
     /// action result found complete remains complete.
     fn deletions(&self) -> u64;
 
@@ -86,7 +86,7 @@ pub trait BlobWriter: Send {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Checks length and hash, then makes the blob visible, whole, under its names.
-    fn commit(self: Box<Self>) -> Result<Names, StoreError>;
+    fn commit(self: Box<Self>) -> Result<BlobNames, StoreError>;
 }
 
 /// The bytes of a blob, wherever they are. Cheap to clone.
@@ -184,7 +184,7 @@ impl StoredResult {
 pub trait ActionCache: Send + Sync {
     /// The result, or `None`. Behind `completeness`, a result that names a blob which is
     /// not there is `None` (STO-03), and a mention reaches every blob that it names.
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError>;
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError>;
 
     /// Stores a result, replacing any other. It is checked first: paths are relative and
     /// stay inside, digests are well-formed, every directory has its tree.
@@ -237,7 +237,7 @@ pub enum Link {
 /// How a file looked at a moment when its content was certain. While it still looks so, its content
 /// is the same, as far as the dates of its filesystem show a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileStamp {
     /// The volume.
     pub device: u64,
     /// The inode's number there.
@@ -250,12 +250,12 @@ pub struct Seen {
     pub changed_ns: i64,
 }
 
-impl Seen {
+impl FileStamp {
     /// How a file looks that has this metadata.
-    pub fn of(metadata: &Metadata) -> Seen {
+    pub fn of(metadata: &Metadata) -> FileStamp {
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-        Seen {
+        FileStamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size_bytes: metadata.len(),
@@ -266,23 +266,23 @@ impl Seen {
 
     /// Whether nothing was written between two looks. The date of the last change of the inode is
     /// left out: another name, another mode and a rename move it, and the store does all of these.
-    pub(crate) fn has_content_of(&self, before: &Seen) -> bool {
-        Seen { changed_ns: before.changed_ns, ..*self } == *before
+    pub(crate) fn has_content_of(&self, before: &FileStamp) -> bool {
+        FileStamp { changed_ns: before.changed_ns, ..*self } == *before
     }
 }
 
 /// A file outside of the store whose content is that of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Linked {
+pub struct LinkedFile {
     /// What it shares with the store.
     pub link: Link,
     /// How it looked when the store had done with it; `None` if it changed meanwhile.
-    pub seen: Option<Seen>,
+    pub stamp: Option<FileStamp>,
 }
 
 /// How a file is to be laid down.
 #[derive(Clone, Copy, Debug)]
-pub struct Placing<'a> {
+pub struct PlaceOptions<'a> {
     /// The permission bits the file must have, exactly.
     pub mode: u32,
     /// The modification time it must have; `None` leaves it to the system.
@@ -292,7 +292,7 @@ pub struct Placing<'a> {
     /// The directory in which the file is made before it is renamed to its place; `None`: beside
     /// its place. It has to be on the same volume. Somebody who takes this directory away keeps
     /// the file from getting to its place, at whatever moment.
-    pub drafts: Option<&'a Path>,
+    pub staging: Option<&'a Path>,
 }
 
 /// Files that enter or leave the store, without a copy where the filesystem allows.
@@ -306,7 +306,7 @@ pub trait LocalFiles: Send + Sync {
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError>;
+    ) -> Result<(BlobNames, LinkedFile), StoreError>;
 
     /// Lays the blob down at `path`, atomically, replacing what is there. `None` if the
     /// blob is not in the store; then `path` is as it was.
@@ -314,8 +314,8 @@ pub trait LocalFiles: Send + Sync {
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError>;
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError>;
 
     /// The best that a file in this directory and one in the store can share, as far as the
     /// filesystems are concerned. Found out by trying, once for each pair of them: a caller

@@ -1,7 +1,7 @@
 //! Bytes are checked against their name on the way in (STO-02).
 //!
-//! Two things: [`Claim`], the check itself, which every writer of blobs makes; and
-//! [`Verified`], the decorator that answers for what needs no store at all (the empty
+//! Two things: [`DigestCheck`], the check itself, which every writer of blobs makes; and
+//! [`VerifyingStore`], the decorator that answers for what needs no store at all (the empty
 //! blob, a blob over the limit, a length that cannot be right) so that implementations
 //! never see it. Neither knows where bytes are kept.
 
@@ -9,27 +9,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::digest::{Digest, DigestFunction, Hash, Hasher, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash, Hasher};
 use crate::error::StoreError;
-use crate::store::{BlobStore, BlobWriter, Content, Mention};
+use crate::store::{AccessKind, BlobStore, BlobWriter, Content};
 
 /// The name of the limit on one blob, as messages say it.
 pub const BLOB_BYTES_MAX: &str = "blob_bytes_max";
 
 /// A digest somebody stated, being checked against bytes as they come.
-pub struct Claim {
+pub struct DigestCheck {
     digest: Digest,
     hasher: Hasher,
 }
 
-impl Claim {
+impl DigestCheck {
     /// Nothing taken yet.
     pub fn new(digest: &Digest) -> Self {
-        Claim { digest: *digest, hasher: Hasher::new(digest.function) }
+        DigestCheck { digest: *digest, hasher: Hasher::new(digest.function) }
     }
 
     /// Takes the next bytes. One byte too many is an error at once: nobody hashes a flood.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let received_bytes = self.hasher.size_bytes().saturating_add(bytes.len() as u64);
         if received_bytes > self.digest.size_bytes {
             return Err(StoreError::Length { claimed: self.digest, received_bytes });
@@ -39,7 +39,7 @@ impl Claim {
     }
 
     /// The names of the bytes, if they are what was claimed.
-    pub fn settle(self) -> Result<Names, StoreError> {
+    pub fn finish(self) -> Result<BlobNames, StoreError> {
         let received_bytes = self.hasher.size_bytes();
         if received_bytes != self.digest.size_bytes {
             return Err(StoreError::Length { claimed: self.digest, received_bytes });
@@ -54,15 +54,15 @@ impl Claim {
 }
 
 /// The store behind it never sees the empty blob nor one that is too large.
-pub struct Verified<S: ?Sized> {
+pub struct VerifyingStore<S: ?Sized> {
     inner: Arc<S>,
     blob_bytes_max: u64,
 }
 
-impl<S: BlobStore + ?Sized> Verified<S> {
+impl<S: BlobStore + ?Sized> VerifyingStore<S> {
     /// In front of `inner`.
     pub fn new(inner: Arc<S>, blob_bytes_max: u64) -> Self {
-        Verified { inner, blob_bytes_max }
+        VerifyingStore { inner, blob_bytes_max }
     }
 
     fn check_size(&self, digest: &Digest) -> Result<(), StoreError> {
@@ -77,13 +77,13 @@ impl<S: BlobStore + ?Sized> Verified<S> {
     }
 }
 
-impl<S: BlobStore + ?Sized> BlobStore for Verified<S> {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         if !digests.iter().any(names_nothing) {
-            return self.inner.find_missing(digests, mention);
+            return self.inner.find_missing(digests, access);
         }
         let rest: Vec<Digest> = digests.iter().filter(|digest| !names_nothing(digest)).copied().collect();
-        let mut answers = self.inner.find_missing(&rest, mention)?.into_iter();
+        let mut answers = self.inner.find_missing(&rest, access)?.into_iter();
         let answer = |digest: &Digest| match names_nothing(digest) {
             true => !digest.is_empty_blob(),
             false => answers.next().expect("there is one answer for each digest asked about"),
@@ -91,11 +91,11 @@ impl<S: BlobStore + ?Sized> BlobStore for Verified<S> {
         Ok(digests.iter().map(answer).collect())
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
         if names_nothing(digest) {
             return Ok(digest.is_empty_blob().then(|| Content::Memory(Bytes::new())));
         }
-        self.inner.open(digest, mention)
+        self.inner.open(digest, access)
     }
 
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
@@ -108,7 +108,7 @@ impl<S: BlobStore + ?Sized> BlobStore for Verified<S> {
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check_size(digest)?;
         if names_nothing(digest) {
-            return Ok(Box::new(NothingWriter { claim: Claim::new(digest) }));
+            return Ok(Box::new(NothingWriter { check: DigestCheck::new(digest) }));
         }
         self.inner.create(digest)
     }
@@ -120,7 +120,7 @@ impl<S: BlobStore + ?Sized> BlobStore for Verified<S> {
                 return Err(StoreError::Length { claimed: *digest, received_bytes: bytes.len() as u64 });
             }
             match names_nothing(digest) {
-                true => Claim::new(digest).settle().map(|_| false),
+                true => DigestCheck::new(digest).finish().map(|_| false),
                 false => Ok(true),
             }
         };
@@ -160,16 +160,16 @@ fn names_nothing(digest: &Digest) -> bool {
 
 /// Checks that no bytes come, and stores none.
 struct NothingWriter {
-    claim: Claim,
+    check: DigestCheck,
 }
 
 impl BlobWriter for NothingWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.claim.take(bytes)
+        self.check.update(bytes)
     }
 
-    fn commit(self: Box<Self>) -> Result<Names, StoreError> {
-        self.claim.settle()
+    fn commit(self: Box<Self>) -> Result<BlobNames, StoreError> {
+        self.check.finish()
     }
 }
 
@@ -181,8 +181,8 @@ mod tests {
 
     const SHA256: DigestFunction = DigestFunction::Sha256;
 
-    fn store() -> Verified<MemoryStore> {
-        Verified::new(Arc::new(MemoryStore::new(Arc::new(ManualClock::default()))), 100)
+    fn store() -> VerifyingStore<MemoryStore> {
+        VerifyingStore::new(Arc::new(MemoryStore::new(Arc::new(ManualClock::default()))), 100)
     }
 
     fn digest(bytes: &[u8]) -> Digest {
@@ -193,7 +193,7 @@ mod tests {
         Digest::new(digest.function, digest.hash, size_bytes)
     }
 
-    fn write<S: BlobStore>(store: &S, digest: &Digest, bytes: &[u8]) -> Result<Names, StoreError> {
+    fn write<S: BlobStore>(store: &S, digest: &Digest, bytes: &[u8]) -> Result<BlobNames, StoreError> {
         let mut writer = store.create(digest)?;
         bytes.chunks(3).try_for_each(|chunk| writer.write(chunk))?;
         writer.commit()
@@ -214,19 +214,19 @@ mod tests {
             assert!(write(&store, &claimed, bytes).unwrap_err().is_callers_fault());
             let inserted = store.insert(&[(claimed, Bytes::copy_from_slice(bytes))]);
             assert!(inserted[0].as_ref().unwrap_err().is_callers_fault());
-            assert_eq!(store.find_missing(&[claimed], Mention::Peek).unwrap(), [true]);
+            assert_eq!(store.find_missing(&[claimed], AccessKind::Peek).unwrap(), [true]);
         }
         let names = write(&store, &good, b"the bytes").unwrap();
         assert_eq!(names.digest(SHA256), Some(good));
-        assert_eq!(store.find_missing(&[good, with_size(good, 8)], Mention::Peek).unwrap(), [false, true]);
-        assert_eq!(store.open(&good, Mention::Use).unwrap().unwrap().read_all().unwrap(), "the bytes");
+        assert_eq!(store.find_missing(&[good, with_size(good, 8)], AccessKind::Peek).unwrap(), [false, true]);
+        assert_eq!(store.open(&good, AccessKind::Use).unwrap().unwrap().read_all().unwrap(), "the bytes");
     }
 
     #[test]
     fn a_flood_is_stopped_at_the_first_byte_too_many() {
-        let mut claim = Claim::new(&digest(b"1234"));
-        claim.take(b"1234").unwrap();
-        assert!(matches!(claim.take(b"5"), Err(StoreError::Length { received_bytes: 5, .. })));
+        let mut check = DigestCheck::new(&digest(b"1234"));
+        check.update(b"1234").unwrap();
+        assert!(matches!(check.update(b"5"), Err(StoreError::Length { received_bytes: 5, .. })));
     }
 
     #[test]
@@ -234,8 +234,8 @@ mod tests {
         let store = store();
         for function in DigestFunction::ALL {
             let empty = Digest::empty(function);
-            assert_eq!(store.find_missing(&[empty], Mention::Promise).unwrap(), [false]);
-            assert_eq!(store.open(&empty, Mention::Use).unwrap().unwrap().size_bytes(), 0);
+            assert_eq!(store.find_missing(&[empty], AccessKind::Promise).unwrap(), [false]);
+            assert_eq!(store.open(&empty, AccessKind::Use).unwrap().unwrap().size_bytes(), 0);
             assert_eq!(store.size_of(function, empty.hash).unwrap(), Some(0));
             write(&store, &empty, b"").unwrap();
             assert!(write(&store, &empty, b"x").is_err());
@@ -243,8 +243,8 @@ mod tests {
         }
         // The BLAKE3 of nothing is not the SHA-256 of anything empty.
         let wrong = Digest::new(SHA256, Digest::<crate::digest::Blob>::empty(DigestFunction::Blake3).hash, 0);
-        assert_eq!(store.find_missing(&[wrong], Mention::Peek).unwrap(), [true]);
-        assert!(store.open(&wrong, Mention::Use).unwrap().is_none());
+        assert_eq!(store.find_missing(&[wrong], AccessKind::Peek).unwrap(), [true]);
+        assert!(store.open(&wrong, AccessKind::Use).unwrap().is_none());
         assert!(write(&store, &wrong, b"").is_err());
         assert!(store.insert(&[(wrong, Bytes::new())])[0].is_err());
         assert_eq!(crate::evict::Catalog::usage(&*store.inner).unwrap().blobs, 0);
@@ -268,7 +268,7 @@ mod tests {
         assert!(outcomes[0].as_ref().is_err_and(is_too_large));
         assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false, true]);
         assert_eq!(
-            store.find_missing(&["a", "c", "b"].map(|t| digest(t.as_bytes())), Mention::Peek).unwrap(),
+            store.find_missing(&["a", "c", "b"].map(|t| digest(t.as_bytes())), AccessKind::Peek).unwrap(),
             [false, false, true]
         );
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use kache_cas::composed::{Store, StoreSettings};
 use kache_cas::digest::DigestFunction;
-use kache_cas::{Link, Placing, Sharing};
+use kache_cas::{Link, PlaceOptions, Sharing};
 
 use self::volume::Volume;
 
@@ -39,8 +39,8 @@ fn store_on(volume: &Volume) -> Store {
     Store::open(settings).unwrap()
 }
 
-fn placing(sharing: Sharing) -> Placing<'static> {
-    Placing { mode: 0o644, modified: None, sharing, drafts: None }
+fn placing(sharing: Sharing) -> PlaceOptions<'static> {
+    PlaceOptions { mode: 0o644, modified: None, sharing, staging: None }
 }
 
 /// Ingests a file and lays it down ten times, all on one volume that can share extents.

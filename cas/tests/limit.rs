@@ -15,7 +15,7 @@ use bytes::Bytes;
 use kache_cas::clock::ManualClock;
 use kache_cas::encoding::wire_digest;
 use kache_cas::leases::UPLOAD_GRACE;
-use kache_cas::{ActionKey, Digest, DigestFunction, Mention, Sharing, Store, StoreError, StoreSettings};
+use kache_cas::{AccessKind, ActionKey, Digest, DigestFunction, Sharing, Store, StoreError, StoreSettings};
 use kache_proto::reapi::{ActionResult, OutputFile};
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
@@ -158,14 +158,14 @@ fn sto_04_sto_06_promises_on_disk_outlast_writers_that_want_the_room() {
         fixture.store.blobs().insert(&[(*digest, bytes.clone())]).remove(0).unwrap();
     }
     let digests: Vec<_> = promised.iter().map(|(digest, _)| *digest).collect();
-    assert!(!fixture.store.blobs().find_missing(&digests, Mention::Promise).unwrap().contains(&true));
+    assert!(!fixture.store.blobs().find_missing(&digests, AccessKind::Promise).unwrap().contains(&true));
     fixture.clock.advance(UPLOAD_GRACE);
     let refused = (100..200u64).filter(|name| write(&fixture, *name).is_err()).count();
     assert!(refused > 0, "there is room for some twenty more only");
     while fixture.store.maintain().unwrap().more_is_due {}
-    assert!(!fixture.store.blobs().find_missing(&digests, Mention::Peek).unwrap().contains(&true));
+    assert!(!fixture.store.blobs().find_missing(&digests, AccessKind::Peek).unwrap().contains(&true));
     for (digest, bytes) in &promised {
-        let content = fixture.store.blobs().open(digest, Mention::Use).unwrap().unwrap();
+        let content = fixture.store.blobs().open(digest, AccessKind::Use).unwrap().unwrap();
         assert_eq!(content.read_all().unwrap(), bytes);
     }
     assert!(fixture.occupied_bytes() <= LIMIT_BYTES);

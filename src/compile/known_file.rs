@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kache_cas::{Digest, Seen};
+use kache_cas::{Digest, FileStamp};
 
 /// A file that kache has stored or restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,5 +13,5 @@ pub struct KnownFile {
     pub digest: Digest,
     /// The size, inode and dates that the file had when it had this content; `None` if it was written
     /// to in the meantime.
-    pub seen: Option<Seen>,
+    pub seen: Option<FileStamp>,
 }

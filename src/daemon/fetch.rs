@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kache_cas::{ActionCache, ActionKey, BlobStore, Digest, DigestFunction, Hash, MADE_HERE, Mention, Store};
+use kache_cas::{
+    AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, Hash, MADE_HERE, Store,
+};
 use kache_client::control::{Failed, Fetched, reply};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -23,7 +25,7 @@ pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String>
         let size = blobs.size_of(function, hash).map_err(|error| error.to_string())?;
         let Some(size_bytes) = size.filter(|size| *size <= FETCH_BYTES_MAX) else { continue };
         let digest = Digest::new(function, hash, size_bytes);
-        let content = blobs.open(&digest, Mention::Peek).map_err(|error| error.to_string())?;
+        let content = blobs.open(&digest, AccessKind::Peek).map_err(|error| error.to_string())?;
         if let Some(content) = content {
             return content.read_all().map(Some).map_err(|error| error.to_string());
         }
@@ -37,7 +39,7 @@ pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<Origins, String>
     for function in DigestFunction::ALL {
         let has = |instance: &str| {
             let key = ActionKey { instance: instance.into(), function, hash };
-            let found = actions.get(&key, Mention::Peek).map_err(|error| error.to_string());
+            let found = actions.get(&key, AccessKind::Peek).map_err(|error| error.to_string());
             found.map(|found| found.is_some())
         };
         origins.made_here |= has(MADE_HERE)?;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use kache_cas::{Digest, DigestFunction, Hasher, Seen};
+use kache_cas::{Digest, DigestFunction, FileStamp, Hasher};
 
 use super::bytes::Writer;
 use super::crates::{Crates, Uses};
@@ -92,7 +92,7 @@ impl DiskWorld {
     /// This file was just laid down by kache, or taken into the store as it is, and then it looked
     /// like this: its content is known without reading it, however young it is. Where it looks
     /// otherwise by now, somebody may have written to it, and nothing is remembered.
-    pub fn note_placed(&self, path: &Path, digest: Digest, seen: Option<Seen>) {
+    pub fn note_placed(&self, path: &Path, digest: Digest, seen: Option<FileStamp>) {
         self.crates.note(path, &digest);
         self.is_changed.store(true, Ordering::Relaxed);
         if let Some(seen) = seen

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kache_cas::Seen;
+use kache_cas::FileStamp;
 
 /// Below this age a file may be written again without its dates showing it: the coarsest
 /// clock of a filesystem in use counts in steps of two seconds.
@@ -57,8 +57,8 @@ impl Stamp {
     }
 
     /// Whether it is the file that the store saw, in the same state.
-    pub fn is_as_seen(&self, seen: &Seen) -> bool {
-        let Seen { device, inode, size_bytes, modified_ns, changed_ns } = *seen;
+    pub fn is_as_seen(&self, seen: &FileStamp) -> bool {
+        let FileStamp { device, inode, size_bytes, modified_ns, changed_ns } = *seen;
         (self.inode.device, self.inode.number) == (device, inode)
             && self.size_bytes == size_bytes
             && (self.mtime_ns, self.ctime_ns) == (modified_ns, changed_ns)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kache_cas::{Digest, DigestFunction, Seen};
+use kache_cas::{Digest, DigestFunction, FileStamp};
 
 use super::DiskWorld;
 use super::types::Toolchain;
@@ -51,8 +51,8 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 /// How a file looks now.
-pub(super) fn seen(path: &Path) -> Option<Seen> {
-    Some(Seen::of(&fs::metadata(path).unwrap()))
+pub(super) fn seen(path: &Path) -> Option<FileStamp> {
+    Some(FileStamp::of(&fs::metadata(path).unwrap()))
 }
 
 /// Gives a file an old date of modification.

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use kache_cas::Digest;
-use kache_cas::{ActionCache, Mention};
+use kache_cas::{AccessKind, ActionCache};
 
 use super::error::LookupError;
 use super::origin::{ResultOrigin, Uploads, result_of};
@@ -38,7 +38,7 @@ pub fn find(
     uploads: Uploads,
 ) -> Result<Found, LookupError> {
     let view = View::new(task, env, world);
-    let own = read_trail(actions, &task.query, Mention::Use)?;
+    let own = read_trail(actions, &task.query, AccessKind::Use)?;
     let found = own.map(|trail| find_by(&trail, &view, actions, uploads)).transpose()?;
     let found = found.unwrap_or(Found::Miss(Miss::NewQuery));
     if uploads == Uploads::Ignored || matches!(found, Found::Hit { .. }) {
@@ -85,7 +85,7 @@ pub fn outlook(
     world: &dyn World,
     actions: &dyn ActionCache,
 ) -> Result<Vec<Observation>, LookupError> {
-    let Some(trail) = read_trail(actions, &task.query, Mention::Peek)? else { return Ok(Vec::new()) };
+    let Some(trail) = read_trail(actions, &task.query, AccessKind::Peek)? else { return Ok(Vec::new()) };
     let view = View::new(task, env, world);
     let newest = trail.sets.first().map(|set| &*set.observations).unwrap_or_default();
     newest.iter().filter_map(|before| view.observe_again(before).transpose()).collect()
@@ -109,7 +109,7 @@ pub fn shares_outlook(
 
 fn fetch(set: &ObservationSet, actions: &dyn ActionCache, uploads: Uploads) -> Result<Found, LookupError> {
     let action = set.action;
-    if let Some((stored, origin)) = result_of(actions, &action, uploads, Mention::Use)? {
+    if let Some((stored, origin)) = result_of(actions, &action, uploads, AccessKind::Use)? {
         return Ok(Found::Hit { action, result: Box::new(stored.decode()?), origin });
     }
     Ok(Found::Miss(match is_quarantined(actions, &action)? {

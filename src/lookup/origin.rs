@@ -6,7 +6,7 @@
 //! records and seeds are never taken from uploads.
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionCache, Digest, Mention, StoredResult};
+use kache_cas::{AccessKind, ActionCache, Digest, StoredResult};
 
 use super::error::LookupError;
 use super::key::{action_key, uploaded_key};
@@ -37,14 +37,14 @@ pub fn result_of(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,
     uploads: Uploads,
-    mention: Mention,
+    access: AccessKind,
 ) -> Result<Option<(StoredResult, ResultOrigin)>, LookupError> {
-    if let Some(stored) = actions.get(&action_key(action), mention)? {
+    if let Some(stored) = actions.get(&action_key(action), access)? {
         return Ok(Some((stored, ResultOrigin::MadeHere)));
     }
     if uploads == Uploads::Ignored || is_quarantined(actions, action)?.is_some() {
         return Ok(None);
     }
-    let uploaded = actions.get(&uploaded_key(action), mention)?;
+    let uploaded = actions.get(&uploaded_key(action), access)?;
     Ok(uploaded.map(|stored| (stored, ResultOrigin::Uploaded)))
 }

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionCache, ActionKey, Digest, Hash, Mention, StoreError};
+use kache_cas::{AccessKind, ActionCache, ActionKey, Digest, Hash, StoreError};
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
 
 /// What is kept about this for this purpose.
@@ -16,7 +16,7 @@ pub fn read_record(
     purpose: &str,
     about: &Digest<ActionMessage>,
 ) -> Result<Option<Bytes>, StoreError> {
-    let stored = actions.get(&record_key(purpose, about), Mention::Use)?;
+    let stored = actions.get(&record_key(purpose, about), AccessKind::Use)?;
     stored.map(|stored| Ok(stored.decode()?.stdout_raw)).transpose()
 }
 

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionCache, Mention};
+use kache_cas::{AccessKind, ActionCache};
 use kache_cas::{Digest, StoreError};
 
 use super::key::{action_key, uploaded_key};
@@ -22,9 +22,9 @@ static WRITING: Mutex<()> = Mutex::new(());
 pub fn read_trail(
     actions: &dyn ActionCache,
     query: &Digest<ActionMessage>,
-    mention: Mention,
+    access: AccessKind,
 ) -> Result<Option<Trail>, StoreError> {
-    let Some(stored) = actions.get(&action_key(query), mention)? else { return Ok(None) };
+    let Some(stored) = actions.get(&action_key(query), access)? else { return Ok(None) };
     Ok(Trail::from_result(&stored.decode()?).ok())
 }
 
@@ -33,7 +33,7 @@ pub fn read_uploaded_trail(
     actions: &dyn ActionCache,
     query: &Digest<ActionMessage>,
 ) -> Result<Option<Trail>, StoreError> {
-    let Some(stored) = actions.get(&uploaded_key(query), Mention::Use)? else { return Ok(None) };
+    let Some(stored) = actions.get(&uploaded_key(query), AccessKind::Use)? else { return Ok(None) };
     Ok(Trail::from_result(&stored.decode()?).ok())
 }
 
@@ -44,7 +44,7 @@ pub fn learn(
     set: ObservationSet,
 ) -> Result<(), StoreError> {
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut trail = read_trail(actions, query, Mention::Peek)?.unwrap_or_default();
+    let mut trail = read_trail(actions, query, AccessKind::Peek)?.unwrap_or_default();
     trail.promote(set);
     actions.put(&action_key(query), &trail.to_result()).map(drop)
 }

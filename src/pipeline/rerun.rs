@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, DigestFunction, Hash, Mention, Store};
+use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store};
 
 use super::begin::Pipeline;
 use super::phases::Phases;
@@ -210,12 +210,12 @@ fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, St
     const FUNCTION: DigestFunction = DigestFunction::Blake3;
     let Some(size) = store.blobs().size_of(FUNCTION, hash)? else { return skipped(Skipped::NotStored) };
     let digest: Digest<ActionMessage> = Digest::new(FUNCTION, hash, size);
-    if lookup::result_of(store.actions(), &digest, uploads, Mention::Peek)?.is_none() {
+    if lookup::result_of(store.actions(), &digest, uploads, AccessKind::Peek)?.is_none() {
         let is_out_of_service = lookup::is_quarantined(store.actions(), &digest)?.is_some();
         return skipped(if is_out_of_service { Skipped::OutOfService } else { Skipped::NotStored });
     }
     let mut trouble = None;
-    let mut fetch = |digest: Digest| match store.blobs().open(&digest, Mention::Peek) {
+    let mut fetch = |digest: Digest| match store.blobs().open(&digest, AccessKind::Peek) {
         Ok(content) => content?.read_all().ok(),
         Err(error) => {
             trouble.get_or_insert(error);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kache_cas::{Digest, Mention, Store};
+use kache_cas::{AccessKind, Digest, Store};
 
 use super::begin::{Asked, Pipeline};
 use super::in_order::in_order;
@@ -176,7 +176,7 @@ impl Pipeline {
     fn look_again(&self, programs: &[Digest]) {
         let Ok(store) = self.store() else { return };
         for digest in programs {
-            if let Err(error) = store.blobs().open(digest, Mention::Peek) {
+            if let Err(error) = store.blobs().open(digest, AccessKind::Peek) {
                 tracing::debug!("failed to look at `{digest}` again: {error}");
             }
         }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kache_cas::{BlobStore, Content, Digest, DigestFunction, Mention, StoreError};
+use kache_cas::{AccessKind, BlobStore, Content, Digest, DigestFunction, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
 
 use crate::lookup::{DifferentBytes, Disagreement};
@@ -64,7 +64,7 @@ fn different_bytes(
     let open = |file: &OutputFile| -> Result<Option<Content>, StoreError> {
         let Some(digest) = &file.digest else { return Ok(None) };
         let digest: Digest = Digest::parse(function, &digest.hash, digest.size_bytes)?;
-        match blobs.open(&digest, Mention::Peek) {
+        match blobs.open(&digest, AccessKind::Peek) {
             Err(StoreError::Damaged { .. }) => Ok(None),
             opened => opened,
         }

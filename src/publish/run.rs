@@ -13,8 +13,8 @@ use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
-    ActionCache, BlobStore, Digest, DigestFunction, Link, Linked, LocalFiles, Mention, Seen, Sharing,
-    StoreError,
+    AccessKind, ActionCache, BlobStore, Digest, DigestFunction, FileStamp, Link, LinkedFile, LocalFiles,
+    Sharing, StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
@@ -381,7 +381,7 @@ impl<'a> Publisher<'a> {
 
     /// Stores one output. Returns its digest, how the file looked then, and whether other checkouts
     /// may share its inode.
-    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<Seen>, bool), Stop> {
+    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<FileStamp>, bool), Stop> {
         let placing = dates::placing(self.task, made.output, dating);
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
@@ -394,7 +394,7 @@ impl<'a> Publisher<'a> {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,
         };
-        let (names, Linked { link, seen }) = ingested?;
+        let (names, LinkedFile { link, stamp: seen }) = ingested?;
         // Looked at after it was read, so it is what was read.
         if !is_own(self.task, made.output.kind, &made.place, self.ended()) {
             return Err(Refusal::Changed(made.place.clone()).into());
@@ -462,7 +462,7 @@ impl<'a> Publisher<'a> {
         result: &ActionResult,
         made: &[Made<'_>],
     ) -> Result<(), Stop> {
-        let Some(before) = self.stores.actions.get(&action_key(action), Mention::Peek)? else {
+        let Some(before) = self.stores.actions.get(&action_key(action), AccessKind::Peek)? else {
             return Ok(());
         };
         let dep_infos = made.iter().filter(|made| made.output.kind == OutputKind::DepInfo);

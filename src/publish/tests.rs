@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use kache_cas::{Digest, Mention, Seen};
+use kache_cas::{AccessKind, Digest, FileStamp};
 use kache_proto::reapi::ActionResult;
 
 use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, full_action, look, shares_inodes, write};
@@ -50,7 +50,7 @@ fn key_17_what_one_checkout_made_another_gets() {
     let is_known = |files: &[KnownFile]| {
         for KnownFile { path, digest, seen } in files {
             assert_eq!(*digest, Digest::of(BLAKE3, &fs::read(path).unwrap()), "{}", path.display());
-            assert_eq!(*seen, Some(Seen::of(&fs::metadata(path).unwrap())), "{}", path.display());
+            assert_eq!(*seen, Some(FileStamp::of(&fs::metadata(path).unwrap())), "{}", path.display());
         }
     };
     is_known(&stored.outputs);
@@ -398,11 +398,11 @@ fn sto_03_a_result_is_stored_after_the_action_that_tells_of_it() {
     fs::create_dir(&in_the_way).unwrap();
     assert!(checkout.publish_as(&text, &captured, &[]).is_err());
     let key = action_key(&action.digest);
-    assert_eq!(house.store.actions().get(&key, Mention::Peek).unwrap(), None);
+    assert_eq!(house.store.actions().get(&key, AccessKind::Peek).unwrap(), None);
 
     fs::remove_dir(&in_the_way).unwrap();
     stored(checkout.publish_as(&text, &captured, &[]).unwrap());
-    assert!(house.store.actions().get(&key, Mention::Peek).unwrap().is_some());
+    assert!(house.store.actions().get(&key, AccessKind::Peek).unwrap().is_some());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kache_cas::{Link, LocalFiles, Placing, Sharing};
+use kache_cas::{Link, LocalFiles, PlaceOptions, Sharing};
 
 use super::build_script;
 use super::staging::Staging;
@@ -146,7 +146,7 @@ pub(super) fn set_constant_date(path: &Path, staging: Option<&Staging>) -> io::R
 }
 
 /// Gives a file the mode and date that it is to be shared with.
-pub fn dress(path: &Path, placing: &Placing<'_>) -> io::Result<()> {
+pub fn dress(path: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
     let file = File::open(path)?;
     if let Some(modified) = placing.modified {
         file.set_times(FileTimes::new().set_modified(modified))?;
@@ -157,7 +157,7 @@ pub fn dress(path: &Path, placing: &Placing<'_>) -> io::Result<()> {
 /// How one output is laid down. The mode is what the compiler would have given under the
 /// caller's umask (RST-04), but for shared libraries of crates, which nobody writes to: they
 /// are read-only, so that nobody does.
-pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing<'static> {
+pub fn placing(task: &Task, output: &Output, dating: Dating) -> PlaceOptions<'static> {
     let mode = if output.kind.is_executable() { 0o777 } else { 0o666 } & !task.umask;
     let sharing = match (dating, output.kind) {
         // Compilers write it in place.
@@ -168,8 +168,8 @@ pub fn placing(task: &Task, output: &Output, dating: Dating) -> Placing<'static>
         _ => Sharing::Exclusive,
     };
     if sharing != Sharing::Hardlink {
-        return Placing { mode, modified: None, sharing, drafts: None };
+        return PlaceOptions { mode, modified: None, sharing, staging: None };
     }
     let mode = if output.kind == OutputKind::Rlib { mode & !0o222 } else { mode };
-    Placing { mode, modified: Some(constant_date()), sharing, drafts: None }
+    PlaceOptions { mode, modified: Some(constant_date()), sharing, staging: None }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kache_cas::{BlobStore, Link, Linked, LocalFiles, Mention, Placing, Sharing};
+use kache_cas::{AccessKind, BlobStore, Link, LinkedFile, LocalFiles, PlaceOptions, Sharing};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
@@ -147,7 +147,7 @@ fn read(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, RestoreError> {
     if digest.size_bytes > TEXT_BYTES_MAX {
         return Err(RestoreError::Malformed { what: "a text of unreasonable size" });
     }
-    let content = blobs.open(digest, Mention::Use)?.ok_or(RestoreError::Gone { digest: *digest })?;
+    let content = blobs.open(digest, AccessKind::Use)?.ok_or(RestoreError::Gone { digest: *digest })?;
     content.read_all().map_err(|source| RestoreError::Io { path: digest.to_string().into(), source })
 }
 
@@ -217,10 +217,10 @@ struct Laid<'a> {
 impl Laid<'_> {
     fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
-        let drafts = Some(self.staging.dir()?);
-        let placing = Placing { drafts, ..dates::placing(self.task, output, self.dating) };
+        let staging = Some(self.staging.dir()?);
+        let placing = PlaceOptions { staging, ..dates::placing(self.task, output, self.dating) };
         let linked = self.files.place(digest, &path, &placing)?;
-        let Linked { link, seen } = linked.ok_or(RestoreError::Gone { digest: *digest })?;
+        let LinkedFile { link, stamp: seen } = linked.ok_or(RestoreError::Gone { digest: *digest })?;
         self.undo.push(path.clone());
         if link == Link::Hardlink && placing.sharing == Sharing::Hardlink {
             self.shared.push((path.clone(), *digest));

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kache_cas::{BlobStore, Content, LocalFiles, Mention};
+use kache_cas::{AccessKind, BlobStore, Content, LocalFiles};
 
 use super::entry::{Attributes, Entry, changed_ns, inode};
 use super::files::{SharedFiles, Target, lock};
@@ -141,7 +141,9 @@ fn standing(path: &Path, entry: &Entry, blobs: &dyn BlobStore) -> io::Result<Sta
 
 /// Whether this is the store's own inode, and the store knows that its bytes are right.
 fn is_vouched_for(entry: &Entry, blobs: &dyn BlobStore) -> bool {
-    let Ok(Some(Content::File { file, .. })) = blobs.open(&entry.digest, Mention::Peek) else { return false };
+    let Ok(Some(Content::File { file, .. })) = blobs.open(&entry.digest, AccessKind::Peek) else {
+        return false;
+    };
     file.metadata().is_ok_and(|metadata: Metadata| inode(&metadata) == entry.inode)
 }
 

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use kache_cas::{DigestFunction, Hash, Hasher, Link, Linked, Mention, Placing, Sharing};
+use kache_cas::{AccessKind, DigestFunction, Hash, Hasher, Link, LinkedFile, PlaceOptions, Sharing};
 
 use super::check::{Stores, beside};
 use super::entry::Entry;
@@ -41,18 +41,18 @@ pub(super) fn repair(path: &Path, entry: &Entry, stores: Stores<'_>) -> io::Resu
     let Stores { files, blobs } = stores;
     if digest_of(path)? != Some(entry.digest.hash) {
         // If this is the store's inode, the store takes the blob out of service.
-        let _ = blobs.open(&entry.digest, Mention::Peek);
+        let _ = blobs.open(&entry.digest, AccessKind::Peek);
         return remove(path, entry);
     }
     let beside = Beside(beside(path));
-    let placing = Placing {
+    let placing = PlaceOptions {
         mode: entry.attributes.mode,
         modified: Some(date(entry.attributes.modified_ns)),
         sharing: Sharing::Anew { not: entry.inode.number },
-        drafts: None,
+        staging: None,
     };
     let link = match files.place(&entry.digest, &beside.0, &placing) {
-        Ok(Some(Linked { link, .. })) => link,
+        Ok(Some(LinkedFile { link, .. })) => link,
         // The store does not have the blob any longer, but its bytes are here.
         Ok(None) | Err(_) => {
             copy(path, &beside.0, &placing)?;
@@ -97,7 +97,7 @@ pub(super) fn digest_of(path: &Path) -> io::Result<Option<Hash>> {
     }
 }
 
-fn copy(from: &Path, to: &Path, placing: &Placing<'_>) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
     fs::copy(from, to)?;
     let file = File::open(to)?;
     if let Some(modified) = placing.modified {
@@ -114,7 +114,7 @@ pub fn unshare(path: &Path) -> io::Result<()> {
     copy(
         path,
         &beside.0,
-        &Placing { mode, modified: Some(metadata.modified()?), sharing: Sharing::Copy, drafts: None },
+        &PlaceOptions { mode, modified: Some(metadata.modified()?), sharing: Sharing::Copy, staging: None },
     )?;
     fs::rename(&beside.0, path)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kache_cas::{DigestFunction, Hasher, Link, Linked, Names, Sharing, Store, StoreSettings};
+use kache_cas::{BlobNames, DigestFunction, Hasher, Link, LinkedFile, Sharing, Store, StoreSettings};
 
 use crate::WrongBytes;
 use crate::content::Contents;
@@ -91,7 +91,7 @@ fn make_files(dir: &Path) -> Result<Vec<PathBuf>> {
     (0..FILES).map(make).collect()
 }
 
-fn hash_all(files: &[PathBuf]) -> Result<(Vec<Names>, Took)> {
+fn hash_all(files: &[PathBuf]) -> Result<(Vec<BlobNames>, Took)> {
     let meter = Meter::start()?;
     let mut buffer = vec![0; READ_BYTES];
     let mut hash = |path: &PathBuf| {
@@ -108,7 +108,7 @@ fn hash_all(files: &[PathBuf]) -> Result<(Vec<Names>, Took)> {
     Ok((names, meter.stop()?))
 }
 
-fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(Names, Linked)>, Took)> {
+fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(BlobNames, LinkedFile)>, Took)> {
     let store = Store::open(StoreSettings::new(store)).context("opening a store")?;
     let meter = Meter::start()?;
     let ingest = |path: &PathBuf| store.files().ingest(path, DigestFunction::Blake3, Sharing::Hardlink);

@@ -11,26 +11,26 @@ use kache_proto::reapi::ActionResult;
 use rocksdb::WriteBatch;
 
 use super::commit::RECORD_BYTES;
-use super::database::Table;
+use super::database::DbTable;
 use super::ledger::Reservation;
 use super::record::{Totals, decode_action, encode_action, encode_action_key};
-use super::store::{DiskStore, Inner};
+use super::store::{DiskStore, StoreInner};
 use super::uses::action_key;
 use super::writer::DiskWriter;
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::references::admit;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, Linked, LocalFiles, Mention, Placing,
-    Sharing, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Link, LinkedFile, LocalFiles,
+    PlaceOptions, Sharing, StoredResult,
 };
 
 /// The largest result that is kept. Ten thousand output files make some megabytes.
 pub(super) const ACTION_BYTES_MAX: u64 = 64 << 20;
 
-impl Inner {
+impl StoreInner {
     fn action(&self, key: &[u8]) -> Result<Option<StoredResult>, StoreError> {
-        let value = self.database.get(Table::Actions, key, "read an action result")?;
+        let value = self.database.get(DbTable::Actions, key, "read an action result")?;
         let decode = |value: &[u8]| {
             let (_, encoded) = decode_action(value)?;
             Ok(StoredResult { encoded: Bytes::copy_from_slice(encoded) })
@@ -49,7 +49,7 @@ impl Inner {
         let _entered = self.epochs.enter()?;
         let mut batch = WriteBatch::default();
         let value = encode_action(self.now_ms(), &result.encoded);
-        batch.put_cf(self.database.table(Table::Actions), encode_action_key(key), value);
+        batch.put_cf(self.database.table(DbTable::Actions), encode_action_key(key), value);
         self.database.write(batch, "store an action result")?;
         room.settle(Totals::default(), size_bytes + RECORD_BYTES);
         Ok(())
@@ -59,8 +59,8 @@ impl Inner {
     pub(super) fn delete_action_locked(&self, key: &[u8], result: &StoredResult) -> Result<(), StoreError> {
         let _entered = self.epochs.enter()?;
         let mut batch = WriteBatch::default();
-        batch.delete_cf(self.database.table(Table::Actions), key);
-        batch.delete_cf(self.database.table(Table::Uses), action_key(key));
+        batch.delete_cf(self.database.table(DbTable::Actions), key);
+        batch.delete_cf(self.database.table(DbTable::Uses), action_key(key));
         self.database.write(batch, "delete an action result")?;
         self.ledger.count_deleted(result.encoded.len() as u64 + RECORD_BYTES);
         self.uses.forget(&action_key(key));
@@ -69,12 +69,12 @@ impl Inner {
 }
 
 impl ActionCache for DiskStore {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
         let key = encode_action_key(key);
         let result = self.inner.action(&key)?;
         if result.is_some() {
             // It is in hand already: that it may be doomed changes nothing.
-            self.inner.mention_key(&action_key(&key), mention);
+            self.inner.note_access(&action_key(&key), access);
         }
         Ok(result)
     }
@@ -95,12 +95,12 @@ impl ActionCache for DiskStore {
 }
 
 impl BlobStore for DiskStore {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
-        self.inner.find_missing_blobs(digests, mention)
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
+        self.inner.find_missing_blobs(digests, access)
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
-        self.inner.open_blob(digest, mention)
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        self.inner.open_blob(digest, access)
     }
 
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
@@ -130,7 +130,7 @@ impl LocalFiles for DiskStore {
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError> {
+    ) -> Result<(BlobNames, LinkedFile), StoreError> {
         self.inner.ingest_file(path, function, sharing)
     }
 
@@ -138,8 +138,8 @@ impl LocalFiles for DiskStore {
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         self.inner.place_blob(digest, path, placing)
     }
 

@@ -12,16 +12,16 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
-use super::database::Table;
+use super::database::DbTable;
 use super::record::{
-    BlobRecord, Home, Totals, decode_action, decode_action_key, decode_hash, encode_action_key,
+    BlobLocation, BlobRecord, Totals, decode_action, decode_action_key, decode_hash, encode_action_key,
 };
-use super::store::{DiskStore, Inner, TOTALS};
+use super::store::{DiskStore, StoreInner, TOTALS};
 use super::uses::{action_key, blob_key};
-use crate::digest::{Digest, Hash, Names};
+use crate::digest::{BlobNames, Digest, Hash};
 use crate::error::StoreError;
 use crate::evict::{ActionEntry, BlobEntry, Catalog, Usage};
-use crate::leases::Touch;
+use crate::leases::Retention;
 use crate::store::{ActionKey, StoredResult};
 
 impl Catalog for DiskStore {
@@ -31,7 +31,7 @@ impl Catalog for DiskStore {
             physical_bytes: balance.physical_bytes.saturating_add(balance.reserved_bytes),
             logical_bytes: balance.logical_bytes,
             blobs: balance.blobs,
-            action_results: self.inner.database.keys_estimated(Table::Actions),
+            action_results: self.inner.database.keys_estimated(DbTable::Actions),
             reclaimable_bytes: balance.reclaimable_bytes,
             volume_free_bytes: Some(balance.volume_free_bytes),
         })
@@ -43,23 +43,29 @@ impl Catalog for DiskStore {
         entries_max: usize,
     ) -> Result<Vec<ActionEntry>, StoreError> {
         let after = after.map(encode_action_key);
-        let page =
-            self.inner.database.page(Table::Actions, after.as_deref(), entries_max, "list action results")?;
+        let page = self.inner.database.page(
+            DbTable::Actions,
+            after.as_deref(),
+            entries_max,
+            "list action results",
+        )?;
         let keys: Vec<_> = page.iter().map(|(key, _)| action_key(key)).collect();
-        let touches = self.inner.uses.look(&self.inner.database, &keys)?;
-        let entries = page.iter().zip(touches);
-        entries.map(|((key, value), touch)| action_entry(key, value, touch)).collect()
+        let retentions = self.inner.uses.look(&self.inner.database, &keys)?;
+        let entries = page.iter().zip(retentions);
+        entries.map(|((key, value), retention)| action_entry(key, value, retention)).collect()
     }
 
     fn blobs_after(&self, after: Option<&Hash>, entries_max: usize) -> Result<Vec<BlobEntry>, StoreError> {
         let after = after.map(|hash| &hash.0[..]);
-        let page = self.inner.database.page(Table::Blobs, after, entries_max, "list blobs")?;
+        let page = self.inner.database.page(DbTable::Blobs, after, entries_max, "list blobs")?;
         let hashes = page.iter().map(|(key, _)| decode_hash(key)).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<_> = hashes.iter().map(blob_key).collect();
-        let touches = self.inner.uses.look(&self.inner.database, &keys)?;
-        let entries = hashes.iter().zip(&page).zip(touches);
+        let retentions = self.inner.uses.look(&self.inner.database, &keys)?;
+        let entries = hashes.iter().zip(&page).zip(retentions);
         entries
-            .map(|((hash, (_, value)), touch)| Ok(blob_entry(*hash, &BlobRecord::decode(value)?, touch)))
+            .map(|((hash, (_, value)), retention)| {
+                Ok(blob_entry(*hash, &BlobRecord::decode(value)?, retention))
+            })
             .collect()
     }
 
@@ -74,43 +80,41 @@ impl Catalog for DiskStore {
         else {
             return Ok(None);
         };
-        let touch = self.inner.uses.look(&self.inner.database, &[blob_key(&blake3)])?.remove(0);
-        Ok(Some(blob_entry(blake3, &record, touch)))
+        let retention = self.inner.uses.look(&self.inner.database, &[blob_key(&blake3)])?.remove(0);
+        Ok(Some(blob_entry(blake3, &record, retention)))
     }
 
-    fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError> {
+    fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError> {
         let Some(_lock) = self.inner.locks.try_enter(key.hash) else { return Ok(false) };
         let key = encode_action_key(key);
         let Some(entry) = self.inner.action_entry(&key)? else { return Ok(true) };
         let (used_key, now_ms) = (action_key(&key), self.inner.now_ms());
-        let spared = |touch: Touch| touch != seen || touch.is_leased(now_ms);
+        let is_spared = |retention: Retention| retention != expected || retention.is_leased(now_ms);
         // What is merged again into what it was merged from stays the same.
-        if !self
-            .inner
-            .uses
-            .doom(&self.inner.database, &used_key, |touch| !spared(touch.merged(entry.touch)))?
-        {
+        if !self.inner.uses.begin_deletion(&self.inner.database, &used_key, |retention| {
+            !is_spared(retention.merged(entry.retention))
+        })? {
             return Ok(false);
         }
         let deleted = self.inner.delete_action_locked(&key, &entry.result);
-        self.inner.uses.pardon(&used_key);
+        self.inner.uses.end_deletion(&used_key);
         deleted.map(|()| true)
     }
 
-    fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError> {
+    fn delete_blob(&self, blake3: &Hash, expected: Retention) -> Result<Option<u64>, StoreError> {
         let Some(_lock) = self.inner.locks.try_enter(*blake3) else { return Ok(None) };
         let Some(record) = self.inner.record(blake3)? else { return Ok(None) };
         let (used_key, now_ms) = (blob_key(blake3), self.inner.now_ms());
-        let permits = |touch: Touch| {
-            let touch = Touch::uploaded(record.created_ms).followed_by(touch);
-            touch == seen && !touch.is_promised(now_ms)
+        let permits = |retention: Retention| {
+            let retention = Retention::uploaded(record.created_ms).followed_by(retention);
+            retention == expected && !retention.is_promised(now_ms)
         };
-        if !self.inner.uses.doom(&self.inner.database, &used_key, permits)? {
+        if !self.inner.uses.begin_deletion(&self.inner.database, &used_key, permits)? {
             return Ok(None);
         }
-        let deleted = self.inner.delete_doomed(blake3, &record);
+        let deleted = self.inner.delete_unused_blob(blake3, &record);
         self.inner.uses.forget(&used_key);
-        self.inner.uses.pardon(&used_key);
+        self.inner.uses.end_deletion(&used_key);
         deleted.map(|()| Some(record.physical_bytes))
     }
 
@@ -119,34 +123,34 @@ impl Catalog for DiskStore {
     }
 }
 
-impl Inner {
+impl StoreInner {
     fn action_entry(&self, key: &[u8]) -> Result<Option<ActionEntry>, StoreError> {
-        let Some(value) = self.database.get(Table::Actions, key, "read an action result")? else {
+        let Some(value) = self.database.get(DbTable::Actions, key, "read an action result")? else {
             return Ok(None);
         };
-        let touch = self.uses.look(&self.database, &[action_key(key)])?.remove(0);
-        action_entry(key, &value, touch).map(Some)
+        let retention = self.uses.look(&self.database, &[action_key(key)])?.remove(0);
+        action_entry(key, &value, retention).map(Some)
     }
 
-    fn delete_doomed(&self, blake3: &Hash, record: &BlobRecord) -> Result<(), StoreError> {
+    fn delete_unused_blob(&self, blake3: &Hash, record: &BlobRecord) -> Result<(), StoreError> {
         let _entered = self.epochs.enter()?;
         let difference = Totals::default().minus(Totals::of(record));
         let mut batch = WriteBatch::default();
-        batch.delete_cf(self.database.table(Table::Blobs), blake3.0);
-        batch.delete_cf(self.database.table(Table::Uses), blob_key(blake3));
-        if record.home == Home::Inline {
-            batch.delete_cf(self.database.table(Table::Inline), blake3.0);
+        batch.delete_cf(self.database.table(DbTable::Blobs), blake3.0);
+        batch.delete_cf(self.database.table(DbTable::Uses), blob_key(blake3));
+        if record.location == BlobLocation::Inline {
+            batch.delete_cf(self.database.table(DbTable::Inline), blake3.0);
         }
         if let Some(sha256) = record.sha256 {
-            batch.delete_cf(self.database.table(Table::Aliases), sha256.0);
+            batch.delete_cf(self.database.table(DbTable::Aliases), sha256.0);
         }
-        batch.merge_cf(self.database.table(Table::Meta), TOTALS, difference.encode());
+        batch.merge_cf(self.database.table(DbTable::Meta), TOTALS, difference.encode());
         self.deletions.fetch_add(1, Ordering::SeqCst);
         let written = self.database.write(batch, "delete a blob");
         self.deletions.fetch_add(1, Ordering::SeqCst);
         written?;
         self.ledger.count(difference);
-        if record.home == Home::Inline {
+        if record.location == BlobLocation::Inline {
             self.ledger.count_deleted(record.physical_bytes);
             return Ok(());
         }
@@ -159,19 +163,19 @@ impl Inner {
     }
 }
 
-fn action_entry(key: &[u8], value: &[u8], touch: Touch) -> Result<ActionEntry, StoreError> {
+fn action_entry(key: &[u8], value: &[u8], retention: Retention) -> Result<ActionEntry, StoreError> {
     let (created_ms, encoded) = decode_action(value)?;
     Ok(ActionEntry {
         key: decode_action_key(key)?,
         result: StoredResult { encoded: Bytes::copy_from_slice(encoded) },
-        touch: Touch::used(created_ms).followed_by(touch),
+        retention: Retention::used(created_ms).followed_by(retention),
     })
 }
 
-fn blob_entry(blake3: Hash, record: &BlobRecord, touch: Touch) -> BlobEntry {
+fn blob_entry(blake3: Hash, record: &BlobRecord, retention: Retention) -> BlobEntry {
     BlobEntry {
-        names: Names { blake3, sha256: record.sha256, size_bytes: record.size_bytes },
+        names: BlobNames { blake3, sha256: record.sha256, size_bytes: record.size_bytes },
         physical_bytes: record.physical_bytes,
-        touch: Touch::uploaded(record.created_ms).followed_by(touch),
+        retention: Retention::uploaded(record.created_ms).followed_by(retention),
     }
 }

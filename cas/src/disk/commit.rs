@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
-use super::database::Table;
+use super::database::DbTable;
 use super::ledger::Reservation;
-use super::record::{Alias, BlobRecord, Home, Stamp, Totals};
-use super::store::{Inner, TOTALS};
+use super::record::{Alias, BlobLocation, BlobRecord, InodeStamp, Totals};
+use super::store::{StoreInner, TOTALS};
 use super::uses::blob_key;
-use super::verify::stamp;
-use crate::digest::{Hash, Names};
+use super::verify::inode_stamp;
+use crate::digest::{BlobNames, Hash};
 use crate::error::StoreError;
-use crate::leases::Touch;
+use crate::leases::Retention;
 
 /// About what a record, an alias and their keys take in the database.
 pub(super) const RECORD_BYTES: u64 = 256;
@@ -60,7 +60,7 @@ impl Drop for Draft {
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// An empty file in `tmp/`.
     pub(super) fn draft(&self) -> Result<Draft, StoreError> {
         let path = self.layout.tmp_name();
@@ -78,9 +78,9 @@ impl Inner {
     /// the store had the blob already.
     pub(super) fn commit_file(
         &self,
-        names: &Names,
+        names: &BlobNames,
         draft: &Draft,
-        stamp: Option<Stamp>,
+        stamp: Option<InodeStamp>,
         room: Reservation,
     ) -> Result<bool, StoreError> {
         let metadata =
@@ -90,7 +90,7 @@ impl Inner {
         let known = self.record(&names.blake3)?;
         let mut batch = WriteBatch::default();
         if let Some(record) = known.as_ref().filter(|record| self.is_servable(record)) {
-            self.welcome_again(&mut batch, names, record);
+            self.renew_stored_blob(&mut batch, names, record);
             self.write_blobs(batch)?;
             return Ok(false);
         }
@@ -101,10 +101,10 @@ impl Inner {
             physical_bytes: metadata.blocks() * 512,
             epoch: entered.epoch(),
             created_ms: self.now_ms(),
-            home: Home::File,
+            location: BlobLocation::File,
             damaged: false,
             sha256: names.sha256.or(known.and_then(|known| known.sha256)),
-            stamp: stamp.map(|seen| renamed(seen, &path)),
+            stamp: stamp.map(|before| stamp_after_rename(before, &path)),
         };
         let difference = self.put(&mut batch, &names.blake3, &record, known.as_ref());
         if let Err(error) = self.write_blobs(batch) {
@@ -121,7 +121,7 @@ impl Inner {
     /// Stores small blobs whose bytes have these names, in one batch.
     pub(super) fn commit_inline(
         &self,
-        blobs: &[(Names, Bytes)],
+        blobs: &[(BlobNames, Bytes)],
         room: Reservation,
     ) -> Result<(), StoreError> {
         let hashes: Vec<Hash> = blobs.iter().map(|(names, _)| names.blake3).collect();
@@ -134,7 +134,7 @@ impl Inner {
         for (names, bytes) in blobs {
             let before = known.get(&names.blake3).copied();
             if let Some(record) = before.filter(|record| self.is_servable(record)) {
-                let record = self.welcome_again(&mut batch, names, &record);
+                let record = self.renew_stored_blob(&mut batch, names, &record);
                 known.insert(names.blake3, record);
                 continue;
             }
@@ -143,12 +143,12 @@ impl Inner {
                 physical_bytes: names.size_bytes + RECORD_BYTES,
                 epoch: entered.epoch(),
                 created_ms: self.now_ms(),
-                home: Home::Inline,
+                location: BlobLocation::Inline,
                 damaged: false,
                 sha256: names.sha256.or(before.and_then(|before| before.sha256)),
                 stamp: None,
             };
-            batch.put_cf(self.database.table(Table::Inline), names.blake3.0, bytes);
+            batch.put_cf(self.database.table(DbTable::Inline), names.blake3.0, bytes);
             difference = difference.plus(self.put(&mut batch, &names.blake3, &record, before.as_ref()));
             written_bytes += record.physical_bytes;
             known.insert(names.blake3, record);
@@ -164,16 +164,21 @@ impl Inner {
 
     fn records(&self, hashes: &[Hash]) -> Result<HashMap<Hash, BlobRecord>, StoreError> {
         let values =
-            self.database.get_many(Table::Blobs, hashes.iter().map(|hash| &hash.0), "look up blobs")?;
+            self.database.get_many(DbTable::Blobs, hashes.iter().map(|hash| &hash.0), "look up blobs")?;
         let known = hashes.iter().zip(values).filter_map(|(hash, value)| value.map(|value| (hash, value)));
         known.map(|(hash, value)| Ok((*hash, BlobRecord::decode(&value)?))).collect()
     }
 
     /// A blob that is there was stored again: it has its grace again, and perhaps a name
     /// more. Returns its record.
-    fn welcome_again(&self, batch: &mut WriteBatch, names: &Names, record: &BlobRecord) -> BlobRecord {
+    fn renew_stored_blob(
+        &self,
+        batch: &mut WriteBatch,
+        names: &BlobNames,
+        record: &BlobRecord,
+    ) -> BlobRecord {
         // Nothing with this hash is doomed: deletions hold the lock as well.
-        self.uses.note(&blob_key(&names.blake3), Touch::uploaded(self.now_ms()));
+        self.uses.note(&blob_key(&names.blake3), Retention::uploaded(self.now_ms()));
         let mut record = *record;
         if names.sha256.is_some() && record.sha256.is_none() {
             record.sha256 = names.sha256;
@@ -193,15 +198,15 @@ impl Inner {
         let before = before.map_or_else(Totals::default, Totals::of);
         let difference = Totals::of(record).minus(before);
         self.put_names(batch, blake3, record);
-        batch.merge_cf(self.database.table(Table::Meta), TOTALS, difference.encode());
+        batch.merge_cf(self.database.table(DbTable::Meta), TOTALS, difference.encode());
         difference
     }
 
     fn put_names(&self, batch: &mut WriteBatch, blake3: &Hash, record: &BlobRecord) {
-        batch.put_cf(self.database.table(Table::Blobs), blake3.0, record.encode());
+        batch.put_cf(self.database.table(DbTable::Blobs), blake3.0, record.encode());
         if let Some(sha256) = record.sha256 {
             let alias = Alias { blake3: *blake3, size_bytes: record.size_bytes };
-            batch.put_cf(self.database.table(Table::Aliases), sha256.0, alias.encode());
+            batch.put_cf(self.database.table(DbTable::Aliases), sha256.0, alias.encode());
         }
     }
 
@@ -216,9 +221,9 @@ impl Inner {
 /// How a shared file looks after it was given its name here, which itself counts as a change
 /// of it. Where anything else about it has changed it keeps its old stamp, and is hashed
 /// before it is served.
-fn renamed(seen: Stamp, path: &Path) -> Stamp {
-    match fs::symlink_metadata(path).map(|metadata| stamp(&metadata)) {
-        Ok(now) if (now.inode, now.modified_ns) == (seen.inode, seen.modified_ns) => now,
-        _ => seen,
+fn stamp_after_rename(before: InodeStamp, path: &Path) -> InodeStamp {
+    match fs::symlink_metadata(path).map(|metadata| inode_stamp(&metadata)) {
+        Ok(now) if (now.inode, now.modified_ns) == (before.inode, before.modified_ns) => now,
+        _ => before,
     }
 }

@@ -4,8 +4,8 @@
 //! full may be late. So when enough of it is deleted, the tables are compacted, a slice of
 //! the keys in a step: keys are hashes, so slices are alike. Deletes nothing itself.
 
-use super::database::Table;
-use super::store::Inner;
+use super::database::DbTable;
+use super::store::StoreInner;
 
 /// A round rewrites so small a part of the tables at a time: 1 GB of database in steps of
 /// 64 MB, a fraction of a second each.
@@ -19,7 +19,7 @@ const PARTS: u64 = 8;
 
 /// A round under way.
 #[derive(Clone, Copy)]
-struct Round {
+struct CompactionRound {
     slice: u16,
     /// What was deleted when it began.
     reclaimable_bytes: u64,
@@ -28,19 +28,19 @@ struct Round {
 /// Where compaction has got to.
 #[derive(Default)]
 pub(super) struct Compactor {
-    round: Option<Round>,
+    round: Option<CompactionRound>,
 }
 
 impl Compactor {
     /// One step, if any is due. Whether more is.
-    pub(super) fn step(&mut self, store: &Inner) -> bool {
+    pub(super) fn step(&mut self, store: &StoreInner) -> bool {
         let Some(round) = self.round.or_else(|| due(store)) else { return false };
         for (table, prefixes) in [
-            (Table::Actions, &[&[1][..], &[9]][..]),
-            (Table::Inline, &[&[]]),
-            (Table::Blobs, &[&[]]),
-            (Table::Aliases, &[&[]]),
-            (Table::Uses, &[b"a\x01", b"a\x09", b"b"]),
+            (DbTable::Actions, &[&[1][..], &[9]][..]),
+            (DbTable::Inline, &[&[]]),
+            (DbTable::Blobs, &[&[]]),
+            (DbTable::Aliases, &[&[]]),
+            (DbTable::Uses, &[b"a\x01", b"a\x09", b"b"]),
         ] {
             for prefix in prefixes {
                 let (from, to) = bounds(prefix, round.slice);
@@ -48,7 +48,7 @@ impl Compactor {
             }
         }
         let slice = round.slice + 1;
-        self.round = (slice < SLICES).then_some(Round { slice, ..round });
+        self.round = (slice < SLICES).then_some(CompactionRound { slice, ..round });
         if self.round.is_none() {
             store.ledger.count_reclaimed(round.reclaimable_bytes);
         }
@@ -56,12 +56,12 @@ impl Compactor {
     }
 }
 
-fn due(store: &Inner) -> Option<Round> {
+fn due(store: &StoreInner) -> Option<CompactionRound> {
     let balance = store.ledger.balance();
     let is_much = balance.reclaimable_bytes > balance.database_bytes / PARTS;
     let is_tight = balance.room_bytes < balance.limit_bytes / PARTS;
     let is_due = balance.reclaimable_bytes >= RECLAIMABLE_BYTES_MIN && (is_much || is_tight);
-    is_due.then_some(Round { slice: 0, reclaimable_bytes: balance.reclaimable_bytes })
+    is_due.then_some(CompactionRound { slice: 0, reclaimable_bytes: balance.reclaimable_bytes })
 }
 
 /// The first and the last key of a slice, of keys with this prefix and a hash.

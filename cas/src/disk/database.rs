@@ -18,13 +18,13 @@ use rocksdb::{
     ErrorKind, MergeOperands, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::record::{Totals, decode_touch, encode_touch};
+use super::record::{Totals, decode_retention, encode_retention};
 use crate::error::StoreError;
-use crate::leases::Touch;
+use crate::leases::Retention;
 
 /// The tables of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Table {
+pub(super) enum DbTable {
     /// Epochs and totals.
     Meta,
     /// Action key to result.
@@ -40,18 +40,18 @@ pub(super) enum Table {
     Uses,
 }
 
-impl Table {
-    const ALL: [Table; 6] =
-        [Table::Meta, Table::Actions, Table::Blobs, Table::Inline, Table::Aliases, Table::Uses];
+impl DbTable {
+    const ALL: [DbTable; 6] =
+        [DbTable::Meta, DbTable::Actions, DbTable::Blobs, DbTable::Inline, DbTable::Aliases, DbTable::Uses];
 
     const fn name(self) -> &'static str {
         match self {
-            Table::Meta => "meta",
-            Table::Actions => "actions",
-            Table::Blobs => "blobs",
-            Table::Inline => "inline",
-            Table::Aliases => "aliases",
-            Table::Uses => "uses",
+            DbTable::Meta => "meta",
+            DbTable::Actions => "actions",
+            DbTable::Blobs => "blobs",
+            DbTable::Inline => "inline",
+            DbTable::Aliases => "aliases",
+            DbTable::Uses => "uses",
         }
     }
 }
@@ -70,7 +70,7 @@ const MEMTABLES_BYTES_MAX: u64 = 32 << 20;
 const MEMTABLES_BYTES_MIN: u64 = 1 << 20;
 /// Which part of the store's limit they may have.
 const MEMTABLES_SHARE: u64 = 64;
-/// Table files are as large as all memtables together, which keeps their number small and
+/// DbTable files are as large as all memtables together, which keeps their number small and
 /// the cost of one compaction too. The first sorted level has this many.
 const LEVEL_BASE_FILES: u64 = 4;
 /// Of the 1,024 descriptors a process usually has, the database takes at most these.
@@ -87,7 +87,7 @@ const TOMBSTONES: (usize, usize) = (128, 64);
 const WRITE_PROBE: &str = "write probe";
 
 /// A key and its value.
-pub(super) type Entry = (Box<[u8]>, Box<[u8]>);
+pub(super) type KeyValue = (Box<[u8]>, Box<[u8]>);
 
 /// Why a database was not opened.
 pub(super) enum OpenError {
@@ -118,7 +118,7 @@ impl Database {
         let mut unused = Options::default();
         unused.set_write_buffer_size(size(MEMTABLES_BYTES_MIN / 4));
         let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
-        let families = Table::ALL
+        let families = DbTable::ALL
             .map(|table| ColumnFamilyDescriptor::new(table.name(), options(table)))
             .into_iter()
             .chain([unused]);
@@ -135,14 +135,14 @@ impl Database {
         })
     }
 
-    pub(super) fn table(&self, table: Table) -> &ColumnFamily {
+    pub(super) fn table(&self, table: DbTable) -> &ColumnFamily {
         self.db.cf_handle(table.name()).expect("every table was opened")
     }
 
     /// One value, without copying it out of the block cache.
     pub(super) fn get(
         &self,
-        table: Table,
+        table: DbTable,
         key: impl AsRef<[u8]>,
         doing: &'static str,
     ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
@@ -152,7 +152,7 @@ impl Database {
     /// Many values, in the order of the keys.
     pub(super) fn get_many<'a, K>(
         &self,
-        table: Table,
+        table: DbTable,
         keys: impl IntoIterator<Item = &'a K>,
         doing: &'static str,
     ) -> Result<Vec<Option<DBPinnableSlice<'_>>>, StoreError>
@@ -169,11 +169,11 @@ impl Database {
     /// Up to `count` entries with keys after `after`, in order.
     pub(super) fn page(
         &self,
-        table: Table,
+        table: DbTable,
         after: Option<&[u8]>,
         count: usize,
         doing: &'static str,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Result<Vec<KeyValue>, StoreError> {
         let mut options = ReadOptions::default();
         // A walk over everything must not push what is hot out of the cache.
         options.fill_cache(false);
@@ -224,7 +224,7 @@ impl Database {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.table(Table::Meta), WRITE_PROBE, []);
+        batch.put_cf(self.table(DbTable::Meta), WRITE_PROBE, []);
         match self.write_with(batch, &self.write, "see whether the database still writes") {
             Err(StoreError::Database { message, .. }) => Err(StoreError::Stuck { message }),
             outcome => outcome,
@@ -238,19 +238,19 @@ impl Database {
 
     /// Moves everything from the log into tables, so that the next start replays nothing.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        for table in Table::ALL {
+        for table in DbTable::ALL {
             self.db.flush_cf(self.table(table)).map_err(|error| failed("flush the database", error))?;
         }
         Ok(())
     }
 
     /// Rewrites what lies between two keys, so that what was deleted there is given back.
-    pub(super) fn compact(&self, table: Table, from: &[u8], to: &[u8]) {
+    pub(super) fn compact(&self, table: DbTable, from: &[u8], to: &[u8]) {
         self.db.compact_range_cf(self.table(table), Some(from), Some(to));
     }
 
     /// About how many keys a table has.
-    pub(super) fn keys_estimated(&self, table: Table) -> u64 {
+    pub(super) fn keys_estimated(&self, table: DbTable) -> u64 {
         let property = rocksdb::properties::ESTIMATE_NUM_KEYS;
         self.db.property_int_value_cf(self.table(table), property).ok().flatten().unwrap_or(0)
     }
@@ -281,7 +281,7 @@ fn size(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a few megabytes")
 }
 
-fn table_options(table: Table, cache: &Cache, memtables_bytes: u64) -> Options {
+fn table_options(table: DbTable, cache: &Cache, memtables_bytes: u64) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(BLOCK_BYTES);
@@ -300,8 +300,8 @@ fn table_options(table: Table, cache: &Cache, memtables_bytes: u64) -> Options {
     options.set_level_compaction_dynamic_level_bytes(true);
     options.add_compact_on_deletion_collector_factory(TOMBSTONES.0, TOMBSTONES.1, 0.5);
     match table {
-        Table::Meta => options.set_merge_operator_associative("kache totals", merge_totals),
-        Table::Uses => options.set_merge_operator_associative("kache uses", merge_uses),
+        DbTable::Meta => options.set_merge_operator_associative("kache totals", merge_totals),
+        DbTable::Uses => options.set_merge_operator_associative("kache uses", merge_uses),
         _ => {}
     }
     options
@@ -319,11 +319,11 @@ fn merge_totals(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) 
 
 /// Keeps the latest use and the latest lease.
 fn merge_uses(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
-    let start = existing.map_or(Some(Touch::default()), |bytes| decode_touch(bytes).ok())?;
-    let latest = operands
-        .iter()
-        .try_fold(start, |latest, bytes| decode_touch(bytes).ok().map(|touch| latest.followed_by(touch)))?;
-    Some(encode_touch(latest).to_vec())
+    let start = existing.map_or(Some(Retention::default()), |bytes| decode_retention(bytes).ok())?;
+    let latest = operands.iter().try_fold(start, |latest, bytes| {
+        decode_retention(bytes).ok().map(|retention| latest.followed_by(retention))
+    })?;
+    Some(encode_retention(latest).to_vec())
 }
 
 /// What RocksDB says when a file it needs is not there.
@@ -375,10 +375,10 @@ mod tests {
             let database = open(dir.path(), round == 1);
             for _ in 0..2 {
                 let mut batch = WriteBatch::default();
-                batch.merge_cf(database.table(Table::Meta), "totals", one.encode());
+                batch.merge_cf(database.table(DbTable::Meta), "totals", one.encode());
                 database.write(batch, "count").unwrap();
             }
-            let sum = database.get(Table::Meta, "totals", "read").unwrap().unwrap();
+            let sum = database.get(DbTable::Meta, "totals", "read").unwrap().unwrap();
             assert_eq!(Totals::decode(&sum).unwrap().blobs, 2 * round);
         }
     }
@@ -389,13 +389,13 @@ mod tests {
         let database = open(dir.path(), true);
         let mut batch = WriteBatch::default();
         for key in 0..10u8 {
-            batch.put_cf(database.table(Table::Uses), [key], [key]);
+            batch.put_cf(database.table(DbTable::Uses), [key], [key]);
         }
         database.write(batch, "fill").unwrap();
-        let page = database.page(Table::Uses, Some(&[3]), 4, "read").unwrap();
+        let page = database.page(DbTable::Uses, Some(&[3]), 4, "read").unwrap();
         assert_eq!(page.iter().map(|(key, _)| key[0]).collect::<Vec<_>>(), [4, 5, 6, 7]);
-        assert_eq!(database.page(Table::Uses, None, 100, "read").unwrap().len(), 10);
-        assert!(database.page(Table::Uses, Some(&[9]), 4, "read").unwrap().is_empty());
+        assert_eq!(database.page(DbTable::Uses, None, 100, "read").unwrap().len(), 10);
+        assert!(database.page(DbTable::Uses, Some(&[9]), 4, "read").unwrap().is_empty());
     }
 
     #[test]

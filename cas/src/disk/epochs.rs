@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use rocksdb::WriteBatch;
 
-use super::database::{Database, Table};
+use super::database::{Database, DbTable};
 use crate::error::StoreError;
 
 const EPOCH: &[u8] = b"epoch";
@@ -35,32 +35,32 @@ const SUSPECTS: &[u8] = b"suspects";
 const RANGES_MAX: usize = 16;
 
 /// Epochs whose blobs are suspects: after the first, up to and with the second.
-type Range = (u64, u64);
+type SuspectRange = (u64, u64);
 
 /// The epoch that blobs are stored in now, and which epochs are not trusted.
 pub(super) struct Epochs {
-    current: RwLock<State>,
+    current: RwLock<EpochState>,
     /// Whether anything was stored in the current epoch.
     used: AtomicBool,
-    suspects: RwLock<Vec<Range>>,
+    suspects: RwLock<Vec<SuspectRange>>,
     has_suspects: AtomicBool,
     /// How often suspects were added since the start.
-    suspicions: AtomicU64,
+    suspect_generation: AtomicU64,
     /// One epoch ends at a time.
     ending: Mutex<()>,
 }
 
-struct State {
+struct EpochState {
     epoch: u64,
     closed: bool,
 }
 
 /// Keeps the epoch from ending while a blob goes into it.
-pub(super) struct Entered<'a> {
-    state: RwLockReadGuard<'a, State>,
+pub(super) struct EpochGuard<'a> {
+    state: RwLockReadGuard<'a, EpochState>,
 }
 
-impl Entered<'_> {
+impl EpochGuard<'_> {
     /// The epoch to record.
     pub(super) fn epoch(&self) -> u64 {
         self.state.epoch
@@ -78,31 +78,31 @@ impl Epochs {
             suspects = with(suspects, (durable, last));
         }
         let epoch = last + 1;
-        let meta = database.table(Table::Meta);
+        let meta = database.table(DbTable::Meta);
         let mut batch = WriteBatch::default();
         batch.put_cf(meta, EPOCH, epoch.to_le_bytes());
         batch.put_cf(meta, CLEAN, 0u64.to_le_bytes());
         batch.put_cf(meta, SUSPECTS, encode(&suspects));
         database.write_synced(batch, "begin an epoch")?;
         Ok(Epochs {
-            current: RwLock::new(State { epoch, closed: false }),
+            current: RwLock::new(EpochState { epoch, closed: false }),
             used: AtomicBool::new(false),
             has_suspects: AtomicBool::new(!suspects.is_empty()),
             suspects: RwLock::new(suspects),
-            suspicions: AtomicU64::new(0),
+            suspect_generation: AtomicU64::new(0),
             ending: Mutex::default(),
         })
     }
 
     /// Enters the current epoch, unless the store is closing. What is stored before the
     /// result is dropped belongs to that epoch.
-    pub(super) fn enter(&self) -> Result<Entered<'_>, StoreError> {
+    pub(super) fn enter(&self) -> Result<EpochGuard<'_>, StoreError> {
         let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(StoreError::Closing);
         }
         self.used.store(true, Ordering::Relaxed);
-        Ok(Entered { state })
+        Ok(EpochGuard { state })
     }
 
     /// Whether blobs of this epoch have to be hashed before they are served.
@@ -122,19 +122,23 @@ impl Epochs {
     }
 
     /// Changes whenever there are new suspects.
-    pub(super) fn suspicions(&self) -> u64 {
-        self.suspicions.load(Ordering::SeqCst)
+    pub(super) fn suspect_generation(&self) -> u64 {
+        self.suspect_generation.load(Ordering::SeqCst)
     }
 
     /// Every blob was looked at: none is a suspect any more, unless there were new ones
-    /// since `suspicions` was asked for.
-    pub(super) fn clear_suspects(&self, database: &Database, suspicions: u64) -> Result<(), StoreError> {
+    /// since `suspect_generation` was asked for.
+    pub(super) fn clear_suspects(
+        &self,
+        database: &Database,
+        suspect_generation: u64,
+    ) -> Result<(), StoreError> {
         let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
-        if self.suspicions() != suspicions {
+        if self.suspect_generation() != suspect_generation {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        batch.put_cf(database.table(Table::Meta), SUSPECTS, encode(&[]));
+        batch.put_cf(database.table(DbTable::Meta), SUSPECTS, encode(&[]));
         // What the records of the examined blobs now say is in the log before this.
         database.write_synced(batch, "record that no blob is suspect")?;
         suspects.clear();
@@ -149,7 +153,7 @@ impl Epochs {
         if !self.used.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let ended = self.turn(database)?;
+        let ended = self.begin_next(database)?;
         if let Err(error) = sync_volume(root).and_then(|()| database.sync_log()) {
             self.distrust(database, ended)?;
             return Err(error);
@@ -165,14 +169,14 @@ impl Epochs {
         let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
         *suspects = with(std::mem::take(&mut suspects), (durable.min(ended), ended));
         self.has_suspects.store(true, Ordering::Relaxed);
-        self.suspicions.fetch_add(1, Ordering::SeqCst);
+        self.suspect_generation.fetch_add(1, Ordering::SeqCst);
         let mut batch = WriteBatch::default();
-        batch.put_cf(database.table(Table::Meta), SUSPECTS, encode(&suspects));
+        batch.put_cf(database.table(DbTable::Meta), SUSPECTS, encode(&suspects));
         database.write(batch, "record which epochs are suspect")
     }
 
     /// Begins the next epoch and returns the last one, which nobody is in any more.
-    fn turn(&self, database: &Database) -> Result<u64, StoreError> {
+    fn begin_next(&self, database: &Database) -> Result<u64, StoreError> {
         let mut state = self.current.write().unwrap_or_else(PoisonError::into_inner);
         record(database, EPOCH, state.epoch + 1)?;
         state.epoch += 1;
@@ -190,7 +194,7 @@ impl Epochs {
         sync_volume(root)?;
         let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let mut batch = WriteBatch::default();
-        let meta = database.table(Table::Meta);
+        let meta = database.table(DbTable::Meta);
         batch.put_cf(meta, DURABLE, state.epoch.to_le_bytes());
         batch.put_cf(meta, CLEAN, 1u64.to_le_bytes());
         database.write_synced(batch, "record a clean stop")
@@ -199,20 +203,20 @@ impl Epochs {
 
 fn number(database: &Database, key: &[u8]) -> Result<u64, StoreError> {
     let doing = "read an epoch";
-    let Some(value) = database.get(Table::Meta, key, doing)? else { return Ok(0) };
+    let Some(value) = database.get(DbTable::Meta, key, doing)? else { return Ok(0) };
     let bytes = value[..].try_into().map_err(|_| malformed(doing))?;
     Ok(u64::from_le_bytes(bytes))
 }
 
 fn record(database: &Database, key: &[u8], number: u64) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
-    batch.put_cf(database.table(Table::Meta), key, number.to_le_bytes());
+    batch.put_cf(database.table(DbTable::Meta), key, number.to_le_bytes());
     database.write(batch, "record an epoch")
 }
 
-fn ranges(database: &Database) -> Result<Vec<Range>, StoreError> {
+fn ranges(database: &Database) -> Result<Vec<SuspectRange>, StoreError> {
     let doing = "read which epochs are suspect";
-    let Some(value) = database.get(Table::Meta, SUSPECTS, doing)? else { return Ok(Vec::new()) };
+    let Some(value) = database.get(DbTable::Meta, SUSPECTS, doing)? else { return Ok(Vec::new()) };
     let (pairs, rest) = value.as_chunks::<16>();
     if !rest.is_empty() {
         return Err(malformed(doing));
@@ -225,12 +229,12 @@ fn ranges(database: &Database) -> Result<Vec<Range>, StoreError> {
     Ok(pairs.iter().map(decode).collect())
 }
 
-fn encode(ranges: &[Range]) -> Vec<u8> {
+fn encode(ranges: &[SuspectRange]) -> Vec<u8> {
     ranges.iter().flat_map(|&(after, last)| [after.to_le_bytes(), last.to_le_bytes()]).flatten().collect()
 }
 
 /// Adds a range, which lies behind all others or overlaps the last.
-fn with(mut ranges: Vec<Range>, new: Range) -> Vec<Range> {
+fn with(mut ranges: Vec<SuspectRange>, new: SuspectRange) -> Vec<SuspectRange> {
     match ranges.last_mut() {
         Some(last) if new.0 <= last.1 => *last = (last.0.min(new.0), last.1.max(new.1)),
         _ => ranges.push(new),
@@ -292,7 +296,7 @@ mod tests {
         let database = open(dir.path(), false);
         let epochs = Epochs::begin(&database).unwrap();
         assert!(!epochs.is_suspect(durable) && epochs.is_suspect(torn) && epochs.is_suspect(torn_again));
-        epochs.clear_suspects(&database, epochs.suspicions()).unwrap();
+        epochs.clear_suspects(&database, epochs.suspect_generation()).unwrap();
         assert!(!epochs.is_suspect(torn) && !epochs.has_suspects());
     }
 

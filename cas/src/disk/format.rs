@@ -38,7 +38,7 @@ const VERSION_BYTES_MAX: usize = 256;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum PreparedStore {
     /// A store of the current version.
     Current,
     /// Nothing: a fresh one has just been begun.
@@ -46,17 +46,19 @@ pub(super) enum Found {
 }
 
 /// Looks at what is there and makes it a store of the current version, or refuses.
-pub(super) fn settle(layout: &Layout) -> Result<(Found, Option<String>), StoreError> {
+pub(super) fn prepare(layout: &Layout) -> Result<(PreparedStore, Option<String>), StoreError> {
     let (found, trouble) = match read_version(layout)? {
-        Version::Known(CURRENT) => (Found::Current, None),
-        Version::Known(version) if version > CURRENT => return Err(newer(layout.root(), version)),
-        Version::Absent if !has_remains(layout)? => {
+        StoredVersion::Known(CURRENT) => (PreparedStore::Current, None),
+        StoredVersion::Known(version) if version > CURRENT => return Err(newer(layout.root(), version)),
+        StoredVersion::Absent if !has_remains(layout)? => {
             begin(layout)?;
-            (Found::Fresh, None)
+            (PreparedStore::Fresh, None)
         }
-        Version::Known(version) => (Found::Fresh, Some(format!("it has the unknown format {version}"))),
-        Version::Absent => (Found::Fresh, Some("its `VERSION` is missing".to_owned())),
-        Version::Illegible => (Found::Fresh, Some("its `VERSION` is illegible".to_owned())),
+        StoredVersion::Known(version) => {
+            (PreparedStore::Fresh, Some(format!("it has the unknown format {version}")))
+        }
+        StoredVersion::Absent => (PreparedStore::Fresh, Some("its `VERSION` is missing".to_owned())),
+        StoredVersion::Illegible => (PreparedStore::Fresh, Some("its `VERSION` is illegible".to_owned())),
     };
     let trouble = trouble.map(|why| set_aside(layout, &why)).transpose()?;
     layout.make_directories()?;
@@ -92,17 +94,17 @@ pub(super) fn set_aside(layout: &Layout, why: &str) -> Result<String, StoreError
     Ok(message)
 }
 
-enum Version {
+enum StoredVersion {
     Absent,
     Illegible,
     Known(u32),
 }
 
-fn read_version(layout: &Layout) -> Result<Version, StoreError> {
+fn read_version(layout: &Layout) -> Result<StoredVersion, StoreError> {
     let path = layout.version();
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Version::Absent),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StoredVersion::Absent),
         Err(error) => return Err(StoreError::io("read", path, error)),
     };
     let version = std::str::from_utf8(&bytes[..bytes.len().min(VERSION_BYTES_MAX)])
@@ -110,7 +112,7 @@ fn read_version(layout: &Layout) -> Result<Version, StoreError> {
         .and_then(|text| text.lines().next())
         .and_then(|line| line.strip_prefix(HEADING))
         .and_then(|number| number.parse().ok());
-    Ok(version.map_or(Version::Illegible, Version::Known))
+    Ok(version.map_or(StoredVersion::Illegible, StoredVersion::Known))
 }
 
 /// Whether there is something of a store, although no `VERSION` says so. Directories
@@ -156,9 +158,9 @@ mod tests {
     fn sto_09_a_fresh_store_says_its_version() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        assert_eq!(settle(&layout).unwrap(), (Found::Fresh, None));
+        assert_eq!(prepare(&layout).unwrap(), (PreparedStore::Fresh, None));
         assert_eq!(fs::read_to_string(layout.version()).unwrap(), "kache store 1\n");
-        assert_eq!(settle(&layout).unwrap(), (Found::Current, None));
+        assert_eq!(prepare(&layout).unwrap(), (PreparedStore::Current, None));
     }
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
         let layout = layout(dir.path());
         fs::write(layout.version(), "kache store 2\n").unwrap();
         fs::create_dir(layout.db()).unwrap();
-        let error = settle(&layout).unwrap_err().to_string();
+        let error = prepare(&layout).unwrap_err().to_string();
         assert!(error.contains("format 2") && error.contains("up to 1"), "{error}");
         assert!(layout.db().exists() && !layout.set_aside().exists());
         assert_eq!(fs::read_to_string(layout.version()).unwrap(), "kache store 2\n");
@@ -182,8 +184,8 @@ mod tests {
                 fs::create_dir_all(layout.db()).unwrap();
                 fs::write(layout.db().join(name), name).unwrap();
                 fs::write(layout.version(), version).unwrap();
-                let (found, trouble) = settle(&layout).unwrap();
-                assert_eq!(found, Found::Fresh, "{round}");
+                let (found, trouble) = prepare(&layout).unwrap();
+                assert_eq!(found, PreparedStore::Fresh, "{round}");
                 assert!(trouble.unwrap().contains("set-aside"));
                 assert_eq!(fs::read_to_string(layout.set_aside().join("db").join(name)).unwrap(), name);
                 assert_eq!(fs::read_to_string(layout.set_aside().join("VERSION")).unwrap(), *version);
@@ -198,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
         fs::create_dir(layout.db()).unwrap();
-        assert!(settle(&layout).unwrap().1.unwrap().contains("missing"));
+        assert!(prepare(&layout).unwrap().1.unwrap().contains("missing"));
         assert!(layout.set_aside().join("db").exists());
     }
 
@@ -208,7 +210,7 @@ mod tests {
         let layout = layout(dir.path());
         fs::create_dir(layout.version()).unwrap();
         fs::create_dir(layout.db()).unwrap();
-        assert!(matches!(settle(&layout), Err(StoreError::Io { .. })));
+        assert!(matches!(prepare(&layout), Err(StoreError::Io { .. })));
         assert!(layout.db().exists() && !layout.set_aside().exists());
     }
 }

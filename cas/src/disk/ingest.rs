@@ -17,30 +17,30 @@ use bytes::Bytes;
 
 use super::commit::Draft;
 use super::ledger::Reservation;
-use super::link::Pair;
-use super::record::Stamp;
-use super::store::Inner;
-use super::verify::{READ_BYTES, hash_file, stamp};
+use super::link::DevicePair;
+use super::record::InodeStamp;
+use super::store::StoreInner;
+use super::verify::{READ_BYTES, hash_file, inode_stamp};
 use super::writer::{INLINE_BYTES_MAX, room_bytes};
-use crate::digest::{DigestFunction, Hasher, Names};
+use crate::digest::{BlobNames, DigestFunction, Hasher};
 use crate::error::StoreError;
-use crate::store::{Link, Linked, Seen, Sharing};
+use crate::store::{FileStamp, Link, LinkedFile, Sharing};
 
 /// A file outside, as it was when it was opened.
-struct Source<'a> {
+struct IngestedFile<'a> {
     path: &'a Path,
     file: File,
     before: Metadata,
 }
 
-impl<'a> Source<'a> {
-    fn open(path: &'a Path) -> Result<Source<'a>, StoreError> {
+impl<'a> IngestedFile<'a> {
+    fn open(path: &'a Path) -> Result<IngestedFile<'a>, StoreError> {
         let open = || {
             // Opening a pipe that nobody writes to would wait for ever.
             let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
             let before = file.metadata()?;
             if before.is_file() {
-                Ok(Source { path, file, before })
+                Ok(IngestedFile { path, file, before })
             } else {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
             }
@@ -54,14 +54,14 @@ impl<'a> Source<'a> {
 
     /// How the file looks now, if nothing was written to it since it was opened and confirmed to have
     /// these names.
-    fn seen(&self, names: &Names) -> Option<Seen> {
-        let now = Seen::of(&self.file.metadata().ok()?);
-        let is_same = now.has_content_of(&Seen::of(&self.before)) && now.size_bytes == names.size_bytes;
+    fn stamp_if_unchanged(&self, names: &BlobNames) -> Option<FileStamp> {
+        let now = FileStamp::of(&self.file.metadata().ok()?);
+        let is_same = now.has_content_of(&FileStamp::of(&self.before)) && now.size_bytes == names.size_bytes;
         is_same.then_some(now)
     }
 
     /// Makes sure that the file is still what these names say.
-    fn confirm(&self, names: &Names) -> Result<(), StoreError> {
+    fn confirm(&self, names: &BlobNames) -> Result<(), StoreError> {
         let changed = || StoreError::Changed { path: self.path.to_owned() };
         let after = self.file.metadata().map_err(|error| self.failed(error))?;
         let times = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
@@ -78,36 +78,36 @@ impl<'a> Source<'a> {
     }
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn ingest_file(
         &self,
         path: &Path,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError> {
-        let source = Source::open(path)?;
+    ) -> Result<(BlobNames, LinkedFile), StoreError> {
+        let source = IngestedFile::open(path)?;
         let size_bytes = source.before.len();
         self.check_size(size_bytes)?;
         let room = self.ledger.reserve(room_bytes(size_bytes))?;
         if size_bytes <= INLINE_BYTES_MAX {
             let names = self.ingest_small(&source, function, room)?;
-            return Ok((names, Linked { link: Link::Copy, seen: source.seen(&names) }));
+            return Ok((names, LinkedFile { link: Link::Copy, stamp: source.stamp_if_unchanged(&names) }));
         }
-        let (names, draft, seen, link) = self.draft_of(&source, function, sharing)?;
-        let is_new = self.commit_file(&names, &draft, seen, room)?;
+        let (names, draft, stamp, link) = self.make_draft(&source, function, sharing)?;
+        let is_new = self.commit_file(&names, &draft, stamp, room)?;
         // A name in `tmp/` that is not needed goes before the last look: that changes the inode, too.
         drop(draft);
         // What the store had already shares nothing with this file.
         let link = if is_new { link } else { Link::Copy };
-        Ok((names, Linked { link, seen: source.seen(&names) }))
+        Ok((names, LinkedFile { link, stamp: source.stamp_if_unchanged(&names) }))
     }
 
     fn ingest_small(
         &self,
-        source: &Source<'_>,
+        source: &IngestedFile<'_>,
         function: DigestFunction,
         room: Reservation,
-    ) -> Result<Names, StoreError> {
+    ) -> Result<BlobNames, StoreError> {
         let mut bytes = Vec::new();
         let mut limited = (&source.file).take(INLINE_BYTES_MAX + 1);
         limited.read_to_end(&mut bytes).map_err(|error| source.failed(error))?;
@@ -120,15 +120,15 @@ impl Inner {
     }
 
     /// The file in `tmp/`, by the cheapest means that works.
-    fn draft_of(
+    fn make_draft(
         &self,
-        source: &Source<'_>,
+        source: &IngestedFile<'_>,
         function: DigestFunction,
         sharing: Sharing,
-    ) -> Result<(Names, Draft, Option<Stamp>, Link), StoreError> {
+    ) -> Result<(BlobNames, Draft, Option<InodeStamp>, Link), StoreError> {
         let tmp = self.layout.tmp();
         let to = fs::metadata(&tmp).map_err(|error| StoreError::io("look at", &tmp, error))?;
-        let pair = Pair::new(&source.before, &to);
+        let pair = DevicePair::new(&source.before, &to);
         // Where only hardlinks work, no file is made in vain: ext4 takes a tenth of a
         // millisecond for one after others were deleted.
         if sharing != Sharing::Copy && self.pairs.may_reflink(pair) {
@@ -143,8 +143,8 @@ impl Inner {
         if sharing.may_share_inode() && self.pairs.may_hardlink(pair) {
             let names = hash_file(&source.file, function).map_err(|error| source.failed(error))?;
             source.confirm(&names)?;
-            if let Some((draft, seen)) = self.second_name(source, pair)? {
-                return Ok((names, draft, Some(seen), Link::Hardlink));
+            if let Some((draft, stamp)) = self.hardlink_in_tmp(source, pair)? {
+                return Ok((names, draft, Some(stamp), Link::Hardlink));
             }
         }
         let draft = self.draft()?;
@@ -155,7 +155,11 @@ impl Inner {
 
     /// Another name in `tmp/` for the file that was opened, and how it looks. `None` where
     /// it cannot have one.
-    fn second_name(&self, source: &Source<'_>, pair: Pair) -> Result<Option<(Draft, Stamp)>, StoreError> {
+    fn hardlink_in_tmp(
+        &self,
+        source: &IngestedFile<'_>,
+        pair: DevicePair,
+    ) -> Result<Option<(Draft, InodeStamp)>, StoreError> {
         let path = self.layout.tmp_name();
         let file = source.file.try_clone().map_err(|error| source.failed(error))?;
         if !self.pairs.hardlink(pair, source.path, &path).map_err(|error| source.failed(error))? {
@@ -168,15 +172,20 @@ impl Inner {
         if linked.ino() != source.before.ino() {
             return Ok(None);
         }
-        let seen = stamp(&linked);
-        if seen.modified_ns != stamp(&source.before).modified_ns || linked.len() != source.before.len() {
+        let stamp = inode_stamp(&linked);
+        if stamp.modified_ns != inode_stamp(&source.before).modified_ns || linked.len() != source.before.len()
+        {
             return Err(StoreError::Changed { path: source.path.to_owned() });
         }
-        Ok(Some((draft, seen)))
+        Ok(Some((draft, stamp)))
     }
 }
 
-fn copy_hashing(source: &Source<'_>, draft: &Draft, function: DigestFunction) -> Result<Names, StoreError> {
+fn copy_hashing(
+    source: &IngestedFile<'_>,
+    draft: &Draft,
+    function: DigestFunction,
+) -> Result<BlobNames, StoreError> {
     use std::os::unix::fs::FileExt;
 
     let mut hasher = Hasher::new(function);

@@ -127,7 +127,7 @@ impl Layout {
 
 /// A name beside `path` that nobody else has, for a file that is renamed to `path` when
 /// it is whole.
-pub(super) fn sibling(path: &Path) -> PathBuf {
+pub(super) fn draft_path_beside(path: &Path) -> PathBuf {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     path.with_file_name(format!(".kache-{}-{number}", std::process::id()))

@@ -12,15 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::Totals;
 use crate::error::StoreError;
-use crate::evict::HIGH_MARK_PARTS;
-
-/// Limits that the ledger keeps.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) limit_bytes: u64,
-    /// What is to stay free on the volume.
-    pub(super) reserve_bytes: u64,
-}
+use crate::evict::{HIGH_MARK_PARTS, SizeLimits};
 
 /// After so many reserved bytes, measure anew: others use the volume too, and the
 /// database's growth is only estimated.
@@ -42,7 +34,7 @@ pub(super) trait Measure: Send + Sync {
 }
 
 pub(super) struct Ledger {
-    limits: Limits,
+    limits: SizeLimits,
     measure: Box<dyn Measure>,
     accounts: Mutex<Accounts>,
 }
@@ -88,7 +80,7 @@ pub(super) struct Balance {
 impl Ledger {
     /// A ledger of a store that holds `totals`.
     pub(super) fn new(
-        limits: Limits,
+        limits: SizeLimits,
         totals: Totals,
         measure: Box<dyn Measure>,
     ) -> Result<Arc<Ledger>, StoreError> {
@@ -134,7 +126,7 @@ impl Ledger {
     }
 
     fn refusal(&self, accounts: &Accounts, bytes: u64) -> Option<String> {
-        let Limits { limit_bytes, reserve_bytes } = self.limits;
+        let SizeLimits { limit_bytes, reserve_bytes } = self.limits;
         let headroom_bytes = accounts
             .database_bytes
             .clamp(limit_bytes / COMPACTION_PARTS, limit_bytes / HIGH_MARK_PARTS)
@@ -156,13 +148,13 @@ impl Ledger {
         None
     }
 
-    /// Counts a change of the files, as it was written to the database.
+    /// NameCounts a change of the files, as it was written to the database.
     pub(super) fn count(&self, difference: Totals) {
         let mut accounts = self.accounts();
         accounts.totals = accounts.totals.plus(difference);
     }
 
-    /// Counts what was deleted from the database, which gives it back later.
+    /// NameCounts what was deleted from the database, which gives it back later.
     pub(super) fn count_deleted(&self, database_bytes: u64) {
         self.accounts().reclaimable_bytes += database_bytes;
     }
@@ -240,7 +232,7 @@ mod tests {
 
     fn ledger(limit_bytes: u64, reserve_bytes: u64, database: u64, free: u64) -> (Arc<Ledger>, Arc<Fake>) {
         let fake = Arc::new(Fake { database: database.into(), free: free.into() });
-        let limits = Limits { limit_bytes, reserve_bytes };
+        let limits = SizeLimits { limit_bytes, reserve_bytes };
         (Ledger::new(limits, Totals::default(), Box::new(Arc::clone(&fake))).unwrap(), fake)
     }
 

@@ -16,14 +16,14 @@ use std::sync::{PoisonError, RwLock};
 
 /// Two filesystems, by device number: from which, to which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Pair {
+pub(super) struct DevicePair {
     from: u64,
     to: u64,
 }
 
-impl Pair {
-    pub(super) fn new(from: &fs::Metadata, to: &fs::Metadata) -> Pair {
-        Pair { from: from.dev(), to: to.dev() }
+impl DevicePair {
+    pub(super) fn new(from: &fs::Metadata, to: &fs::Metadata) -> DevicePair {
+        DevicePair { from: from.dev(), to: to.dev() }
     }
 
     pub(super) fn is_one_device(self) -> bool {
@@ -33,7 +33,7 @@ impl Pair {
 
 /// What is known not to work between a pair; and that a reflink does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Known {
+struct PairSupport {
     reflink_refused: bool,
     reflink_proven: bool,
     hardlink_refused: bool,
@@ -41,21 +41,21 @@ struct Known {
 
 /// What was learnt about pairs of filesystems.
 #[derive(Default)]
-pub(super) struct Pairs {
-    known: RwLock<HashMap<Pair, Known>>,
+pub(super) struct LinkSupport {
+    known: RwLock<HashMap<DevicePair, PairSupport>>,
 }
 
 /// How many pairs are remembered; device numbers are reused, and some filesystems have
 /// one a directory.
 const PAIRS_MAX: usize = 256;
 
-impl Pairs {
-    fn known(&self, pair: Pair) -> Known {
+impl LinkSupport {
+    fn known(&self, pair: DevicePair) -> PairSupport {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&pair).copied().unwrap_or_default()
     }
 
-    fn remember(&self, pair: Pair, change: impl FnOnce(&mut Known)) {
+    fn remember(&self, pair: DevicePair, change: impl FnOnce(&mut PairSupport)) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= PAIRS_MAX {
             known.clear();
@@ -64,22 +64,22 @@ impl Pairs {
     }
 
     /// Whether a reflink may work here.
-    pub(super) fn may_reflink(&self, pair: Pair) -> bool {
+    pub(super) fn may_reflink(&self, pair: DevicePair) -> bool {
         !self.known(pair).reflink_refused
     }
 
     /// Whether a reflink has worked here.
-    pub(super) fn is_reflink_proven(&self, pair: Pair) -> bool {
+    pub(super) fn is_reflink_proven(&self, pair: DevicePair) -> bool {
         self.known(pair).reflink_proven
     }
 
     /// Whether a hardlink may work here.
-    pub(super) fn may_hardlink(&self, pair: Pair) -> bool {
+    pub(super) fn may_hardlink(&self, pair: DevicePair) -> bool {
         !self.known(pair).hardlink_refused
     }
 
     /// Makes `to`, which is empty, share the extents of `from`. Whether it does.
-    pub(super) fn reflink(&self, pair: Pair, from: &File, to: &File) -> bool {
+    pub(super) fn reflink(&self, pair: DevicePair, from: &File, to: &File) -> bool {
         if self.known(pair).reflink_refused {
             return false;
         }
@@ -91,7 +91,7 @@ impl Pairs {
                 true
             }
             Err(error) => {
-                if is_for_good(&error) {
+                if is_permanent(&error) {
                     self.remember(pair, |known| known.reflink_refused = true);
                 }
                 false
@@ -100,7 +100,7 @@ impl Pairs {
     }
 
     /// Makes `to` another name of `from`. Whether it is; a missing `from` is an error.
-    pub(super) fn hardlink(&self, pair: Pair, from: &Path, to: &Path) -> io::Result<bool> {
+    pub(super) fn hardlink(&self, pair: DevicePair, from: &Path, to: &Path) -> io::Result<bool> {
         if self.known(pair).hardlink_refused {
             return Ok(false);
         }
@@ -108,7 +108,7 @@ impl Pairs {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(error) => {
-                if is_for_good(&error) {
+                if is_permanent(&error) {
                     self.remember(pair, |known| known.hardlink_refused = true);
                 }
                 Ok(false)
@@ -118,7 +118,7 @@ impl Pairs {
 }
 
 /// Whether a refusal is of the filesystems and not of these files.
-fn is_for_good(error: &io::Error) -> bool {
+fn is_permanent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS))
 }
 
@@ -141,8 +141,8 @@ pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn pair() -> Pair {
-        Pair { from: 1, to: 2 }
+    fn pair() -> DevicePair {
+        DevicePair { from: 1, to: 2 }
     }
 
     #[test]
@@ -150,10 +150,10 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
         let from = here.path().join("from");
         fs::write(&from, "x").unwrap();
-        let pairs = Pairs::default();
+        let pairs = LinkSupport::default();
         let to = there.path().join("to");
         let directories = [here.path(), there.path()].map(|path| fs::metadata(path).unwrap());
-        let pair = Pair::new(&directories[0], &directories[1]);
+        let pair = DevicePair::new(&directories[0], &directories[1]);
         if pair.from == pair.to {
             return; // One filesystem for everything: nothing is refused.
         }
@@ -162,7 +162,7 @@ mod tests {
         assert!(!pairs.reflink(pair, &source, &target));
         assert_eq!(
             pairs.known(pair),
-            Known { reflink_refused: true, hardlink_refused: true, ..Known::default() }
+            PairSupport { reflink_refused: true, hardlink_refused: true, ..PairSupport::default() }
         );
         assert_eq!(copy(&source, &target).unwrap(), 1);
         assert_eq!(fs::read(&to).unwrap(), b"x");
@@ -174,9 +174,9 @@ mod tests {
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "x").unwrap();
         fs::write(&to, "in the way").unwrap();
-        let pairs = Pairs::default();
+        let pairs = LinkSupport::default();
         assert!(!pairs.hardlink(pair(), &from, &to).unwrap());
-        assert_eq!(pairs.known(pair()), Known::default());
+        assert_eq!(pairs.known(pair()), PairSupport::default());
         fs::remove_file(&to).unwrap();
         assert!(pairs.hardlink(pair(), &from, &to).unwrap());
         assert!(pairs.hardlink(pair(), &dir.path().join("absent"), &to).is_err());
@@ -191,7 +191,7 @@ mod tests {
             (libc::EPERM, false),
             (libc::ENOSPC, false),
         ] {
-            assert_eq!(is_for_good(&io::Error::from_raw_os_error(code)), for_good, "{code}");
+            assert_eq!(is_permanent(&io::Error::from_raw_os_error(code)), for_good, "{code}");
         }
     }
 }

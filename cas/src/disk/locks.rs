@@ -18,16 +18,16 @@ const SHARDS: usize = 64;
 /// Which hashes are locked.
 #[derive(Default)]
 pub(super) struct HashLocks {
-    shards: Vec<Shard>,
+    shards: Vec<LockShard>,
 }
 
 #[derive(Default)]
-struct Shard {
+struct LockShard {
     held: Mutex<HashSet<Hash>>,
     released: Condvar,
 }
 
-impl Shard {
+impl LockShard {
     fn held(&self) -> MutexGuard<'_, HashSet<Hash>> {
         // A set of hashes is whole whatever its user panicked over.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,16 +36,16 @@ impl Shard {
 
 /// The lock of one hash.
 pub(super) struct HashGuard<'a> {
-    shard: &'a Shard,
+    shard: &'a LockShard,
     hash: Hash,
 }
 
 impl HashLocks {
     pub(super) fn new() -> HashLocks {
-        HashLocks { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
+        HashLocks { shards: (0..SHARDS).map(|_| LockShard::default()).collect() }
     }
 
-    fn shard(&self, hash: &Hash) -> &Shard {
+    fn shard(&self, hash: &Hash) -> &LockShard {
         &self.shards[usize::from(hash.0[0]) % SHARDS]
     }
 

@@ -25,17 +25,17 @@ use nix::unistd::Uid;
 use rocksdb::WriteBatch;
 
 use super::commit::RECORD_BYTES;
-use super::database::Table;
-use super::layout::sibling;
-use super::link::{Pair, copy};
+use super::database::DbTable;
+use super::layout::draft_path_beside;
+use super::link::{DevicePair, copy};
 use super::record::BlobRecord;
-use super::store::Inner;
+use super::store::StoreInner;
 use super::uses::blob_key;
-use super::verify::{Verdict, damaged, hash_file, stamp};
+use super::verify::{BlobCheck, damaged, hash_file, inode_stamp};
 use super::writer::{INLINE_BYTES_MAX, room_bytes};
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::store::{Content, Link, Linked, Mention, Placing, Seen, Sharing};
+use crate::store::{AccessKind, Content, FileStamp, Link, LinkedFile, PlaceOptions, Sharing};
 
 /// The bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
@@ -44,21 +44,21 @@ const PERMISSIONS: u32 = 0o7777;
 /// empty file has nothing to share.
 const PROBE_BYTES: usize = 4096;
 
-/// A file beside its destination, or in the directory for drafts, which goes with this value unless
+/// A file beside its destination, or in the directory for staging, which goes with this value unless
 /// it was renamed.
-struct Sibling {
+struct PlacedDraft {
     path: PathBuf,
 }
 
-impl Sibling {
-    fn of(destination: &Path) -> Sibling {
-        Sibling { path: sibling(destination) }
+impl PlacedDraft {
+    fn of(destination: &Path) -> PlacedDraft {
+        PlacedDraft { path: draft_path_beside(destination) }
     }
 
-    fn for_placing(destination: &Path, placing: &Placing<'_>) -> Sibling {
-        match (placing.drafts, destination.file_name()) {
-            (Some(drafts), Some(name)) => Sibling::of(&drafts.join(name)),
-            _ => Sibling::of(destination),
+    fn for_placing(destination: &Path, placing: &PlaceOptions<'_>) -> PlacedDraft {
+        match (placing.staging, destination.file_name()) {
+            (Some(staging), Some(name)) => PlacedDraft::of(&staging.join(name)),
+            _ => PlacedDraft::of(destination),
         }
     }
 
@@ -78,9 +78,9 @@ impl Sibling {
         self,
         file: &File,
         destination: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Seen>, StoreError> {
-        dress(file, placing)
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<FileStamp>, StoreError> {
+        set_mode_and_date(file, placing)
             .map_err(|error| StoreError::io("set the mode and date of", &self.path, error))?;
         let before = look(file, &self.path)?;
         self.rename(destination)?;
@@ -94,30 +94,30 @@ impl Sibling {
     }
 }
 
-impl Drop for Sibling {
+impl Drop for PlacedDraft {
     fn drop(&mut self) {
         // Mostly there is nothing by this name any more.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn place_blob(
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         if digest.size_bytes <= INLINE_BYTES_MAX {
-            let content = self.open_blob(digest, Mention::Use)?;
+            let content = self.open_blob(digest, AccessKind::Use)?;
             return content.map(|content| place_small(&content, path, placing)).transpose();
         }
         let Some(blake3) = self.blake3(digest.function, digest.hash)? else { return Ok(None) };
         let Some((file, before)) = self.open_file(blake3, digest)? else { return Ok(None) };
-        self.mention_key(&blob_key(&blake3), Mention::Use);
+        self.note_access(&blob_key(&blake3), AccessKind::Use);
         let directory = directory_of(path);
         let to = fs::metadata(directory).map_err(|error| StoreError::io("look at", directory, error))?;
-        let pair = Pair::new(&before, &to);
+        let pair = DevicePair::new(&before, &to);
         if placing.sharing != Sharing::Copy
             && let Some(linked) = self.place_reflink(pair, &file, path, placing)?
         {
@@ -129,15 +129,15 @@ impl Inner {
         {
             return Ok(Some(linked));
         }
-        let seen = self.place_copy(blake3, &file, &before, path, placing)?;
-        Ok(Some(Linked { link: Link::Copy, seen }))
+        let stamp = self.place_copy(blake3, &file, &before, path, placing)?;
+        Ok(Some(LinkedFile { link: Link::Copy, stamp }))
     }
 
     /// What this directory and the store can share.
     pub(super) fn best_link(&self, directory: &Path) -> Result<Link, StoreError> {
         let tmp = self.layout.tmp();
         let look = |path: &Path| fs::metadata(path).map_err(|error| StoreError::io("look at", path, error));
-        let pair = Pair::new(&look(&tmp)?, &look(directory)?);
+        let pair = DevicePair::new(&look(&tmp)?, &look(directory)?);
         if self.pairs.is_reflink_proven(pair) || self.try_reflink(pair, directory)? {
             return Ok(Link::Reflink);
         }
@@ -146,35 +146,35 @@ impl Inner {
     }
 
     /// Whether a file of the store can be cloned into this directory.
-    fn try_reflink(&self, pair: Pair, directory: &Path) -> Result<bool, StoreError> {
+    fn try_reflink(&self, pair: DevicePair, directory: &Path) -> Result<bool, StoreError> {
         if !self.pairs.may_reflink(pair) {
             return Ok(false);
         }
         let draft = self.draft()?;
         let written = draft.file().write_all(&[0; PROBE_BYTES]);
         written.map_err(|error| StoreError::io("write to", draft.path(), error))?;
-        let sibling = Sibling::of(&directory.join("probe"));
-        let copy = sibling.create()?;
+        let target = PlacedDraft::of(&directory.join("probe"));
+        let copy = target.create()?;
         Ok(self.pairs.reflink(pair, draft.file(), &copy))
     }
 
     fn place_reflink(
         &self,
-        pair: Pair,
+        pair: DevicePair,
         file: &File,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         if !self.pairs.may_reflink(pair) {
             return Ok(None);
         }
-        let sibling = Sibling::for_placing(path, placing);
-        let copy = sibling.create()?;
+        let draft = PlacedDraft::for_placing(path, placing);
+        let copy = draft.create()?;
         if !self.pairs.reflink(pair, file, &copy) {
             return Ok(None);
         }
-        let seen = sibling.finish(&copy, path, placing)?;
-        Ok(Some(Linked { link: Link::Reflink, seen }))
+        let stamp = draft.finish(&copy, path, placing)?;
+        Ok(Some(LinkedFile { link: Link::Reflink, stamp }))
     }
 
     fn place_copy(
@@ -183,11 +183,11 @@ impl Inner {
         file: &File,
         before: &Metadata,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Seen>, StoreError> {
-        let sibling = Sibling::for_placing(path, placing);
-        let target = sibling.create()?;
-        copy(file, &target).map_err(|error| StoreError::io("copy to", &sibling.path, error))?;
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<FileStamp>, StoreError> {
+        let draft = PlacedDraft::for_placing(path, placing);
+        let target = draft.create()?;
+        copy(file, &target).map_err(|error| StoreError::io("copy to", &draft.path, error))?;
         let after = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
         // Somebody who shares the inode may have written to it meanwhile.
         if (after.len(), after.mtime(), after.mtime_nsec())
@@ -195,32 +195,32 @@ impl Inner {
         {
             return Err(StoreError::Changed { path: self.layout.blob(&blake3) });
         }
-        sibling.finish(&target, path, placing)
+        draft.finish(&target, path, placing)
     }
 
     /// Places the store's own inode, if it fits or can be made to; `None` where it was not
     /// placed.
     fn place_hardlink(
         &self,
-        pair: Pair,
+        pair: DevicePair,
         blake3: Hash,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
         let _lock = self.locks.enter(blake3);
         let mut file = match self.examine_locked(blake3)? {
-            Verdict::Whole(file) => file,
-            Verdict::Absent => return Ok(None),
-            Verdict::Damaged => return Err(damaged(digest)),
+            BlobCheck::Whole(file) => file,
+            BlobCheck::Absent => return Ok(None),
+            BlobCheck::Damaged => return Err(damaged(digest)),
         };
         let source = self.layout.blob(&blake3);
         let look = |file: &File| file.metadata().map_err(|error| StoreError::io("look at", &source, error));
         let before = look(&file)?;
         let Some(mut record) = self.record(&blake3)? else { return Ok(None) };
         let is_fitting = match placing.sharing {
-            Sharing::Hardlink => fits(&before, placing),
-            Sharing::Anew { not } => before.ino() != not && fits(&before, placing),
+            Sharing::Hardlink => has_mode_and_date(&before, placing),
+            Sharing::Anew { not } => before.ino() != not && has_mode_and_date(&before, placing),
             _ => false,
         };
         // An inode that nobody else has may be made to fit; one that others have may not.
@@ -228,42 +228,42 @@ impl Inner {
             if placing.sharing == Sharing::Exclusive {
                 return Ok(None);
             }
-            match self.renew(blake3, &record, &file, placing)? {
+            match self.replace_by_copy(blake3, &record, &file, placing)? {
                 Some(renewed) => (file, record) = renewed,
                 None => return Ok(None),
             }
         }
         let before = look(&file)?;
         self.mark_shared(blake3, &record, &before)?;
-        let sibling = Sibling::for_placing(path, placing);
-        let linked = self.pairs.hardlink(pair, &source, &sibling.path);
+        let draft = PlacedDraft::for_placing(path, placing);
+        let linked = self.pairs.hardlink(pair, &source, &draft.path);
         if !linked.map_err(|error| StoreError::io("link", &source, error))? {
             return Ok(None);
         }
         // Only now that it can be had: elsewhere a copy of the inode as it was is made.
-        if !is_fitting && dress_anew(&file, placing).is_err() {
+        if !is_fitting && set_mode_and_fresh_date(&file, placing).is_err() {
             return Ok(None);
         }
         let before = look(&file)?;
-        sibling.rename(path)?;
+        draft.rename(path)?;
         let after = look(&file)?;
-        let seen = Some(Seen::of(&after)).filter(|seen| seen.has_content_of(&Seen::of(&before)));
-        if seen.is_some() {
+        let stamp = Some(FileStamp::of(&after)).filter(|stamp| stamp.has_content_of(&FileStamp::of(&before)));
+        if stamp.is_some() {
             self.mark_shared(blake3, &record, &after)?;
         }
-        Ok(Some(Linked { link: Link::Hardlink, seen }))
+        Ok(Some(LinkedFile { link: Link::Hardlink, stamp }))
     }
 
     /// Puts a copy, with this mode and date, in the place of a blob's file whose inode others
     /// have; they keep that inode, and nothing that they do to it concerns the store any more.
     /// `None` where there is no room for one. The caller holds the lock of the hash and has
     /// seen that the bytes are right.
-    fn renew(
+    fn replace_by_copy(
         &self,
         blake3: Hash,
         record: &BlobRecord,
         file: &File,
-        placing: &Placing<'_>,
+        placing: &PlaceOptions<'_>,
     ) -> Result<Option<(File, BlobRecord)>, StoreError> {
         let Ok(room) = self.ledger.reserve(room_bytes(record.size_bytes)) else { return Ok(None) };
         let draft = self.draft()?;
@@ -277,14 +277,18 @@ impl Inner {
         if names.blake3 != blake3 {
             return Err(StoreError::Changed { path: source });
         }
-        dress(draft.file(), placing).map_err(io("set the mode and date of", draft.path()))?;
+        set_mode_and_date(draft.file(), placing).map_err(io("set the mode and date of", draft.path()))?;
         let renewed = File::open(draft.path()).map_err(io("open", draft.path()))?;
         let entered = self.epochs.enter()?;
         fs::rename(draft.path(), &source).map_err(io("rename to", &source))?;
-        let seen = renewed.metadata().map_err(io("look at", &source))?;
-        let physical_bytes = seen.blocks() * 512;
-        let after =
-            BlobRecord { physical_bytes, epoch: entered.epoch(), stamp: Some(stamp(&seen)), ..*record };
+        let metadata = renewed.metadata().map_err(io("look at", &source))?;
+        let physical_bytes = metadata.blocks() * 512;
+        let after = BlobRecord {
+            physical_bytes,
+            epoch: entered.epoch(),
+            stamp: Some(inode_stamp(&metadata)),
+            ..*record
+        };
         let mut batch = WriteBatch::default();
         let difference = self.put(&mut batch, &blake3, &after, Some(record));
         self.database.write(batch, "record that a blob has a file of its own again")?;
@@ -293,29 +297,29 @@ impl Inner {
     }
 
     /// Records how a file looks whose inode others have or are about to get.
-    fn mark_shared(&self, blake3: Hash, record: &BlobRecord, seen: &Metadata) -> Result<(), StoreError> {
+    fn mark_shared(&self, blake3: Hash, record: &BlobRecord, metadata: &Metadata) -> Result<(), StoreError> {
         let _entered = self.epochs.enter()?;
-        let record = BlobRecord { stamp: Some(stamp(seen)), ..*record };
+        let record = BlobRecord { stamp: Some(inode_stamp(metadata)), ..*record };
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.database.table(Table::Blobs), blake3.0, record.encode());
+        batch.put_cf(self.database.table(DbTable::Blobs), blake3.0, record.encode());
         self.database.write(batch, "record that a blob's inode is shared")
     }
 }
 
-fn place_small(content: &Content, path: &Path, placing: &Placing<'_>) -> Result<Linked, StoreError> {
-    let sibling = Sibling::for_placing(path, placing);
-    let mut file = sibling.create()?;
+fn place_small(content: &Content, path: &Path, placing: &PlaceOptions<'_>) -> Result<LinkedFile, StoreError> {
+    let draft = PlacedDraft::for_placing(path, placing);
+    let mut file = draft.create()?;
     content
         .read_all()
         .and_then(|bytes| file.write_all(&bytes))
-        .map_err(|error| StoreError::io("write to", &sibling.path, error))?;
-    let seen = sibling.finish(&file, path, placing)?;
-    Ok(Linked { link: Link::Copy, seen })
+        .map_err(|error| StoreError::io("write to", &draft.path, error))?;
+    let stamp = draft.finish(&file, path, placing)?;
+    Ok(LinkedFile { link: Link::Copy, stamp })
 }
 
-fn look(file: &File, path: &Path) -> Result<Seen, StoreError> {
+fn look(file: &File, path: &Path) -> Result<FileStamp, StoreError> {
     let metadata = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
-    Ok(Seen::of(&metadata))
+    Ok(FileStamp::of(&metadata))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -326,7 +330,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Whether an inode is already as it should be. One that was given to another user is not.
-fn fits(metadata: &Metadata, placing: &Placing<'_>) -> bool {
+fn has_mode_and_date(metadata: &Metadata, placing: &PlaceOptions<'_>) -> bool {
     let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
     metadata.uid() == Uid::effective().as_raw()
         && metadata.mode() & PERMISSIONS == placing.mode & PERMISSIONS
@@ -336,15 +340,15 @@ fn fits(metadata: &Metadata, placing: &Placing<'_>) -> bool {
 /// Dresses an inode that is not new as if it were. Without a date it gets the filesystem's own
 /// idea of now, which is also what files written just before and after it bear: the system's
 /// clock is finer and would date it after them.
-fn dress_anew(file: &File, placing: &Placing<'_>) -> io::Result<()> {
-    dress(file, placing)?;
+fn set_mode_and_fresh_date(file: &File, placing: &PlaceOptions<'_>) -> io::Result<()> {
+    set_mode_and_date(file, placing)?;
     match placing.modified {
         Some(_) => Ok(()),
         None => Ok(futimens(file, &TimeSpec::UTIME_OMIT, &TimeSpec::UTIME_NOW)?),
     }
 }
 
-fn dress(file: &File, placing: &Placing<'_>) -> io::Result<()> {
+fn set_mode_and_date(file: &File, placing: &PlaceOptions<'_>) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(placing.mode & PERMISSIONS))?;
     match placing.modified {
         Some(modified) => file.set_times(FileTimes::new().set_modified(modified)),

@@ -15,16 +15,16 @@ use std::thread;
 
 use bytes::Bytes;
 
-use super::database::Table;
-use super::record::{Alias, BlobRecord, Home, answers};
-use super::store::Inner;
-use super::uses::{Noted, blob_key};
-use super::verify::{Verdict, damaged};
+use super::database::DbTable;
+use super::record::{Alias, BlobLocation, BlobRecord, is_servable_as};
+use super::store::StoreInner;
+use super::uses::{NoteOutcome, blob_key};
+use super::verify::{BlobCheck, damaged};
 use super::writer::INLINE_BYTES_MAX;
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::leases::Touch;
-use crate::store::{Content, Mention};
+use crate::leases::Retention;
+use crate::store::{AccessKind, Content};
 
 /// How often what is being deleted is looked for again before it counts as gone. A deletion
 /// takes longer than all of these together; one that is called off takes less.
@@ -32,24 +32,24 @@ const LEASE_TRIES_MAX: u32 = 16;
 
 /// What was found for one digest.
 #[derive(Clone, Copy)]
-struct Located {
+struct LocatedBlob {
     blake3: Hash,
     /// Whether it has to be hashed before anybody is told of it.
     is_suspect: bool,
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn find_missing_blobs(
         &self,
         digests: &[Digest],
-        mention: Mention,
+        access: AccessKind,
     ) -> Result<Vec<bool>, StoreError> {
-        let located = self.locate_and_mention(digests, mention)?;
+        let located = self.locate_and_note(digests, access)?;
         let answers = digests.iter().zip(&located);
         answers
             .map(|(digest, found)| match found {
                 Some(found) if found.is_suspect => {
-                    Ok(!matches!(self.examine(found.blake3)?, Verdict::Whole(_)))
+                    Ok(!matches!(self.examine(found.blake3)?, BlobCheck::Whole(_)))
                 }
                 found => Ok(found.is_none() && !digest.is_empty_blob()),
             })
@@ -63,11 +63,11 @@ impl Inner {
     /// `deletions` once it is over. So when all leases were taken and something was deleted
     /// meanwhile, what the index has now will stay; and when one was not taken, everything is
     /// asked again.
-    fn locate_and_mention(
+    fn locate_and_note(
         &self,
         digests: &[Digest],
-        mention: Mention,
-    ) -> Result<Vec<Option<Located>>, StoreError> {
+        access: AccessKind,
+    ) -> Result<Vec<Option<LocatedBlob>>, StoreError> {
         let mut tries_left = LEASE_TRIES_MAX;
         loop {
             tries_left -= 1;
@@ -75,7 +75,7 @@ impl Inner {
             let mut located = self.locate(digests)?;
             let mut all_leased = true;
             for found in &mut located {
-                if found.is_some_and(|found| !self.mention(&found, mention)) {
+                if found.is_some_and(|found| !self.access(&found, access)) {
                     all_leased = false;
                     *found = None;
                 }
@@ -93,24 +93,24 @@ impl Inner {
     }
 
     /// Notes a mention. Whether the blob may still be used.
-    fn mention(&self, found: &Located, mention: Mention) -> bool {
-        self.mention_key(&blob_key(&found.blake3), mention)
+    fn access(&self, found: &LocatedBlob, access: AccessKind) -> bool {
+        self.note_access(&blob_key(&found.blake3), access)
     }
 
-    pub(super) fn mention_key(&self, key: &[u8], mention: Mention) -> bool {
-        if mention == Mention::Peek {
+    pub(super) fn note_access(&self, key: &[u8], access: AccessKind) -> bool {
+        if access == AccessKind::Peek {
             return true;
         }
-        let noted = self.uses.note(key, Touch::default().mentioned(mention, self.now_ms()));
-        if noted == Noted::Crowded {
+        let noted = self.uses.note(key, Retention::default().accessed(access, self.now_ms()));
+        if noted == NoteOutcome::WriteDue {
             // The next step of upkeep reports what goes wrong here.
-            let _ = self.uses.relieve(&self.database, key);
+            let _ = self.uses.flush_shard_of(&self.database, key);
         }
-        noted != Noted::Doomed
+        noted != NoteOutcome::BeingDeleted
     }
 
     /// What the index has for these digests, one answer each.
-    fn locate(&self, digests: &[Digest]) -> Result<Vec<Option<Located>>, StoreError> {
+    fn locate(&self, digests: &[Digest]) -> Result<Vec<Option<LocatedBlob>>, StoreError> {
         let names = self.names_of(digests)?;
         // An alias is there exactly as long as its blob can be served: that answers, unless
         // the blob may be a suspect.
@@ -119,18 +119,18 @@ impl Inner {
         let unknown = names.iter().zip(digests).filter(|(_, digest)| !is_known(digest));
         let keys: Vec<Hash> = unknown.filter_map(|(name, _)| name.map(|name| name.blake3)).collect();
         let values =
-            self.database.get_many(Table::Blobs, keys.iter().map(|hash| &hash.0), "look up blobs")?;
+            self.database.get_many(DbTable::Blobs, keys.iter().map(|hash| &hash.0), "look up blobs")?;
         let mut values = values.into_iter();
         let look = |(name, digest): (Option<Alias>, &Digest)| {
             let Some(Alias { blake3, size_bytes }) = name else { return Ok(None) };
             if is_known(digest) {
-                let found = Located { blake3, is_suspect: false };
+                let found = LocatedBlob { blake3, is_suspect: false };
                 return Ok((size_bytes == digest.size_bytes).then_some(found));
             }
             let Some(value) = values.next().flatten() else { return Ok(None) };
             let record = BlobRecord::decode(&value)?;
-            let found = Located { blake3, is_suspect: self.is_suspect(&record) };
-            Ok(answers(&record, digest).then_some(found))
+            let found = LocatedBlob { blake3, is_suspect: self.is_suspect(&record) };
+            Ok(is_servable_as(&record, digest).then_some(found))
         };
         names.into_iter().zip(digests).map(look).collect()
     }
@@ -139,7 +139,7 @@ impl Inner {
     fn names_of(&self, digests: &[Digest]) -> Result<Vec<Option<Alias>>, StoreError> {
         let is_alias = |digest: &&Digest| digest.function == DigestFunction::Sha256;
         let keys = digests.iter().filter(is_alias).map(|digest| &digest.hash.0);
-        let aliases = self.database.get_many(Table::Aliases, keys, "look up other names of blobs")?;
+        let aliases = self.database.get_many(DbTable::Aliases, keys, "look up other names of blobs")?;
         let mut aliases = aliases.into_iter();
         let name = |digest: &Digest| match digest.function {
             DigestFunction::Blake3 => Ok(Some(Alias { blake3: digest.hash, size_bytes: digest.size_bytes })),
@@ -153,13 +153,17 @@ impl Inner {
         match function {
             DigestFunction::Blake3 => Ok(Some(hash)),
             DigestFunction::Sha256 => {
-                let value = self.database.get(Table::Aliases, hash.0, "look up another name of a blob")?;
+                let value = self.database.get(DbTable::Aliases, hash.0, "look up another name of a blob")?;
                 Ok(value.map(|value| Alias::decode(&value)).transpose()?.map(|alias| alias.blake3))
             }
         }
     }
 
-    pub(super) fn open_blob(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+    pub(super) fn open_blob(
+        &self,
+        digest: &Digest,
+        access: AccessKind,
+    ) -> Result<Option<Content>, StoreError> {
         let Some(blake3) = self.blake3(digest.function, digest.hash)? else {
             return Ok(digest.is_empty_blob().then(|| Content::Memory(Bytes::new())));
         };
@@ -171,14 +175,14 @@ impl Inner {
         };
         if content.is_some() {
             // It is in hand already: that it may be doomed changes nothing.
-            self.mention_key(&blob_key(&blake3), mention);
+            self.note_access(&blob_key(&blake3), access);
         }
         Ok(content)
     }
 
     /// A small blob is always inline, so nothing else has to be looked up.
     fn open_inline(&self, blake3: &Hash, digest: &Digest) -> Result<Option<Content>, StoreError> {
-        let value = self.database.get(Table::Inline, blake3.0, "read a small blob")?;
+        let value = self.database.get(DbTable::Inline, blake3.0, "read a small blob")?;
         let bytes = value.filter(|value| value.len() as u64 == digest.size_bytes);
         let bytes = bytes.map(|bytes| Bytes::copy_from_slice(&bytes));
         Ok(bytes.or_else(|| digest.is_empty_blob().then(Bytes::new)).map(Content::Memory))
@@ -191,7 +195,8 @@ impl Inner {
         digest: &Digest,
     ) -> Result<Option<(File, Metadata)>, StoreError> {
         let record = self.record(&blake3)?;
-        let Some(record) = record.filter(|record| answers(record, digest) && record.home == Home::File)
+        let Some(record) =
+            record.filter(|record| is_servable_as(record, digest) && record.location == BlobLocation::File)
         else {
             return Ok(None);
         };
@@ -200,7 +205,7 @@ impl Inner {
         match File::open(&path) {
             Ok(file) => {
                 let metadata = look(&file)?;
-                if self.is_beyond_doubt(&record, &metadata) {
+                if self.is_trusted(&record, &metadata) {
                     return Ok(Some((file, metadata)));
                 }
             }
@@ -209,9 +214,9 @@ impl Inner {
             Err(error) => return Err(StoreError::io("open", path, error)),
         }
         match self.examine(blake3)? {
-            Verdict::Whole(file) => look(&file).map(|metadata| Some((file, metadata))),
-            Verdict::Absent => Ok(None),
-            Verdict::Damaged => Err(damaged(digest)),
+            BlobCheck::Whole(file) => look(&file).map(|metadata| Some((file, metadata))),
+            BlobCheck::Absent => Ok(None),
+            BlobCheck::Damaged => Err(damaged(digest)),
         }
     }
 

@@ -12,10 +12,10 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::database::Table;
+use super::database::DbTable;
 use super::layout::FAN_OUT;
 use super::record::{BlobRecord, decode_hash};
-use super::store::Inner;
+use super::store::StoreInner;
 use crate::digest::Hash;
 use crate::error::StoreError;
 
@@ -27,50 +27,52 @@ const HASHED_BYTES_PER_STEP: u64 = 64 << 20;
 
 /// Where the round after a start has got to.
 pub(super) struct Reaper {
-    stage: Stage,
+    stage: ReapStage,
 }
 
-enum Stage {
+enum ReapStage {
     Temporary,
     Orphans { fan: usize, names: Option<ReadDir> },
-    Suspects(Round),
+    Suspects(SuspectScan),
     Done,
 }
 
 /// One look at every blob.
 #[derive(Default)]
-struct Round {
+struct SuspectScan {
     after: Option<Hash>,
-    /// Which suspicions there were when it began.
-    suspicions: Option<u64>,
+    /// Which suspect_generation there were when it began.
+    suspect_generation: Option<u64>,
     /// Whether a blob could not be read, and so stays a suspect.
     failed: bool,
 }
 
 impl Reaper {
     pub(super) fn new() -> Reaper {
-        Reaper { stage: Stage::Temporary }
+        Reaper { stage: ReapStage::Temporary }
     }
 
     /// One step. Whether there is more to do.
-    pub(super) fn step(&mut self, store: &Inner) -> Result<bool, StoreError> {
+    pub(super) fn step(&mut self, store: &StoreInner) -> Result<bool, StoreError> {
         let next = match &mut self.stage {
-            Stage::Temporary => clear_temporary(store)?.then_some(Stage::Orphans { fan: 0, names: None }),
-            Stage::Orphans { fan, names } => {
-                clear_orphans(store, fan, names)?.then(|| Stage::Suspects(Round::default()))
+            ReapStage::Temporary => {
+                clear_temporary(store)?.then_some(ReapStage::Orphans { fan: 0, names: None })
             }
-            Stage::Suspects(round) => examine_suspects(store, round)?.then_some(Stage::Done),
-            Stage::Done => return Ok(false),
+            ReapStage::Orphans { fan, names } => {
+                clear_orphans(store, fan, names)?.then(|| ReapStage::Suspects(SuspectScan::default()))
+            }
+            ReapStage::Suspects(round) => examine_suspects(store, round)?.then_some(ReapStage::Done),
+            ReapStage::Done => return Ok(false),
         };
         if let Some(next) = next {
             self.stage = next;
         }
-        Ok(!matches!(self.stage, Stage::Done))
+        Ok(!matches!(self.stage, ReapStage::Done))
     }
 }
 
 /// Deletes some of what others left in `tmp/`. Whether that was all.
-fn clear_temporary(store: &Inner) -> Result<bool, StoreError> {
+fn clear_temporary(store: &StoreInner) -> Result<bool, StoreError> {
     let tmp = store.layout.tmp();
     let mut left = NAMES_PER_STEP;
     for path in list(&tmp)? {
@@ -108,7 +110,11 @@ fn remove_some(path: &Path, left: &mut usize) -> io::Result<()> {
 }
 
 /// Deletes files of no blob. Whether all were looked at.
-fn clear_orphans(store: &Inner, fan: &mut usize, names: &mut Option<ReadDir>) -> Result<bool, StoreError> {
+fn clear_orphans(
+    store: &StoreInner,
+    fan: &mut usize,
+    names: &mut Option<ReadDir>,
+) -> Result<bool, StoreError> {
     let mut hashes = Vec::new();
     while hashes.len() < NAMES_PER_STEP && *fan < FAN_OUT {
         let directory = store.layout.fan(*fan);
@@ -128,7 +134,8 @@ fn clear_orphans(store: &Inner, fan: &mut usize, names: &mut Option<ReadDir>) ->
             }
         }
     }
-    let known = store.database.get_many(Table::Blobs, hashes.iter().map(|hash| &hash.0), "look up blobs")?;
+    let known =
+        store.database.get_many(DbTable::Blobs, hashes.iter().map(|hash| &hash.0), "look up blobs")?;
     for (hash, known) in hashes.iter().zip(known) {
         if known.is_none() {
             clear_orphan(store, hash)?;
@@ -137,7 +144,7 @@ fn clear_orphans(store: &Inner, fan: &mut usize, names: &mut Option<ReadDir>) ->
     Ok(*fan == FAN_OUT)
 }
 
-fn clear_orphan(store: &Inner, hash: &Hash) -> Result<(), StoreError> {
+fn clear_orphan(store: &StoreInner, hash: &Hash) -> Result<(), StoreError> {
     let Some(_lock) = store.locks.try_enter(*hash) else { return Ok(()) };
     if store.record(hash)?.is_some() {
         return Ok(());
@@ -152,13 +159,14 @@ fn clear_orphan(store: &Inner, hash: &Hash) -> Result<(), StoreError> {
 }
 
 /// Hashes some of the suspects. Whether all were looked at.
-fn examine_suspects(store: &Inner, round: &mut Round) -> Result<bool, StoreError> {
+fn examine_suspects(store: &StoreInner, round: &mut SuspectScan) -> Result<bool, StoreError> {
     if !store.epochs.has_suspects() {
         return Ok(true);
     }
-    let suspicions = *round.suspicions.get_or_insert_with(|| store.epochs.suspicions());
+    let suspect_generation =
+        *round.suspect_generation.get_or_insert_with(|| store.epochs.suspect_generation());
     let after = round.after.as_ref().map(|hash| &hash.0[..]);
-    let page = store.database.page(Table::Blobs, after, NAMES_PER_STEP, "list blobs")?;
+    let page = store.database.page(DbTable::Blobs, after, NAMES_PER_STEP, "list blobs")?;
     let mut hashed_bytes = 0;
     for (key, value) in &page {
         let (hash, record) = (decode_hash(key)?, BlobRecord::decode(value)?);
@@ -174,7 +182,7 @@ fn examine_suspects(store: &Inner, round: &mut Round) -> Result<bool, StoreError
         }
     }
     if page.is_empty() && !round.failed {
-        store.epochs.clear_suspects(&store.database, suspicions)?;
+        store.epochs.clear_suspects(&store.database, suspect_generation)?;
     }
     Ok(page.is_empty())
 }

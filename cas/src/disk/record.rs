@@ -6,12 +6,12 @@
 
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::leases::Touch;
+use crate::leases::Retention;
 use crate::store::ActionKey;
 
 /// Where a blob's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
+pub(super) enum BlobLocation {
     /// In the column family `inline`.
     Inline,
     /// In a file under `blobs/`.
@@ -21,7 +21,7 @@ pub(super) enum Home {
 /// What a file looked like when its bytes were last known to be the blob's. Kept only for
 /// files whose inode is shared with others, who may write to it (RST-03).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct InodeStamp {
     pub(super) inode: u64,
     pub(super) modified_ns: i64,
     /// Nobody can set this one, so a change that hides its date still shows.
@@ -34,9 +34,9 @@ pub(super) struct Stamp {
 /// filesystems are coarse.
 const GRAIN_NS: i64 = 2_000_000_000;
 
-impl Stamp {
+impl InodeStamp {
     /// Whether a file that looks like `now` has the bytes that this stamp vouches for.
-    pub(super) fn vouches_for(&self, now: &Stamp) -> bool {
+    pub(super) fn vouches_for(&self, now: &InodeStamp) -> bool {
         let same =
             (self.inode, self.modified_ns, self.changed_ns) == (now.inode, now.modified_ns, now.changed_ns);
         same && self.taken_ns.saturating_sub(self.modified_ns) >= GRAIN_NS
@@ -52,13 +52,13 @@ pub(super) struct BlobRecord {
     /// When it was written, in epochs: tells whether it may have been torn.
     pub(super) epoch: u64,
     pub(super) created_ms: u64,
-    pub(super) home: Home,
+    pub(super) location: BlobLocation,
     /// Its bytes are not what they were. It is not served, and waits for eviction or for
     /// somebody to store it anew.
     pub(super) damaged: bool,
     /// Its other name, if anybody stored it under that.
     pub(super) sha256: Option<Hash>,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<InodeStamp>,
 }
 
 const INLINE: u8 = 1;
@@ -70,7 +70,7 @@ const FLAGS: u8 = INLINE | DAMAGED | HAS_SHA256 | HAS_STAMP;
 impl BlobRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut flags = 0;
-        flags |= if self.home == Home::Inline { INLINE } else { 0 };
+        flags |= if self.location == BlobLocation::Inline { INLINE } else { 0 };
         flags |= if self.damaged { DAMAGED } else { 0 };
         flags |= if self.sha256.is_some() { HAS_SHA256 } else { 0 };
         flags |= if self.stamp.is_some() { HAS_STAMP } else { 0 };
@@ -90,7 +90,7 @@ impl BlobRecord {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<BlobRecord, StoreError> {
-        let mut fields = Fields { bytes, doing: "decode a blob's record" };
+        let mut fields = FieldReader { bytes, doing: "decode a blob's record" };
         let flags = fields.take::<1>()?[0];
         if flags & !FLAGS != 0 {
             return Err(fields.wrong());
@@ -100,7 +100,7 @@ impl BlobRecord {
             physical_bytes: fields.u64()?,
             epoch: fields.u64()?,
             created_ms: fields.u64()?,
-            home: if flags & INLINE != 0 { Home::Inline } else { Home::File },
+            location: if flags & INLINE != 0 { BlobLocation::Inline } else { BlobLocation::File },
             damaged: flags & DAMAGED != 0,
             sha256: if flags & HAS_SHA256 != 0 { Some(fields.hash()?) } else { None },
             stamp: if flags & HAS_STAMP != 0 { Some(fields.stamp()?) } else { None },
@@ -126,7 +126,7 @@ impl Alias {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Alias, StoreError> {
-        let mut fields = Fields { bytes, doing: "decode an alias" };
+        let mut fields = FieldReader { bytes, doing: "decode an alias" };
         let alias = Alias { blake3: fields.hash()?, size_bytes: fields.u64()? };
         fields.end()?;
         Ok(alias)
@@ -134,18 +134,18 @@ impl Alias {
 }
 
 /// When something was last used, and until when it is leased.
-pub(super) fn encode_touch(touch: Touch) -> [u8; 16] {
+pub(super) fn encode_retention(retention: Retention) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&touch.used_ms.to_le_bytes());
-    bytes[8..].copy_from_slice(&touch.leased_until_ms.to_le_bytes());
+    bytes[..8].copy_from_slice(&retention.used_ms.to_le_bytes());
+    bytes[8..].copy_from_slice(&retention.leased_until_ms.to_le_bytes());
     bytes
 }
 
-pub(super) fn decode_touch(bytes: &[u8]) -> Result<Touch, StoreError> {
-    let mut fields = Fields { bytes, doing: "decode a record of use" };
-    let touch = Touch { used_ms: fields.u64()?, leased_until_ms: fields.u64()? };
+pub(super) fn decode_retention(bytes: &[u8]) -> Result<Retention, StoreError> {
+    let mut fields = FieldReader { bytes, doing: "decode a record of use" };
+    let retention = Retention { used_ms: fields.u64()?, leased_until_ms: fields.u64()? };
     fields.end()?;
-    Ok(touch)
+    Ok(retention)
 }
 
 /// Sums over all blobs, kept in the database by merging differences, so that opening a
@@ -161,7 +161,7 @@ pub(super) struct Totals {
 impl Totals {
     /// What this blob contributes.
     pub(super) fn of(record: &BlobRecord) -> Totals {
-        let file_bytes = if record.home == Home::File { record.physical_bytes } else { 0 };
+        let file_bytes = if record.location == BlobLocation::File { record.physical_bytes } else { 0 };
         Totals { file_bytes: signed(file_bytes), logical_bytes: signed(record.size_bytes), blobs: 1 }
     }
 
@@ -190,7 +190,7 @@ impl Totals {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Totals, StoreError> {
-        let mut fields = Fields { bytes, doing: "decode the totals" };
+        let mut fields = FieldReader { bytes, doing: "decode the totals" };
         let totals = Totals { file_bytes: fields.i64()?, logical_bytes: fields.i64()?, blobs: fields.i64()? };
         fields.end()?;
         Ok(totals)
@@ -224,7 +224,7 @@ pub(super) fn encode_action_key(key: &ActionKey) -> Vec<u8> {
 }
 
 pub(super) fn decode_action_key(bytes: &[u8]) -> Result<ActionKey, StoreError> {
-    let mut fields = Fields { bytes, doing: "decode an action's key" };
+    let mut fields = FieldReader { bytes, doing: "decode an action's key" };
     let number = fields.take::<1>()?[0];
     let function = function_of(number).ok_or_else(|| fields.wrong())?;
     let hash = fields.hash()?;
@@ -241,29 +241,29 @@ pub(super) fn encode_action(created_ms: u64, encoded: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn decode_action(bytes: &[u8]) -> Result<(u64, &[u8]), StoreError> {
-    let mut fields = Fields { bytes, doing: "decode a stored action result" };
+    let mut fields = FieldReader { bytes, doing: "decode a stored action result" };
     let created_ms = fields.u64()?;
     Ok((created_ms, fields.bytes))
 }
 
 pub(super) fn decode_hash(bytes: &[u8]) -> Result<Hash, StoreError> {
-    let mut fields = Fields { bytes, doing: "decode a blob's key" };
+    let mut fields = FieldReader { bytes, doing: "decode a blob's key" };
     let hash = fields.hash()?;
     fields.end()?;
     Ok(hash)
 }
 
 /// Whether a record is of the blob that this digest names, and may be served.
-pub(super) fn answers(record: &BlobRecord, digest: &Digest) -> bool {
+pub(super) fn is_servable_as(record: &BlobRecord, digest: &Digest) -> bool {
     record.size_bytes == digest.size_bytes && !record.damaged
 }
 
-struct Fields<'a> {
+struct FieldReader<'a> {
     bytes: &'a [u8],
     doing: &'static str,
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     fn wrong(&self) -> StoreError {
         StoreError::Database { doing: self.doing, message: "it is malformed".to_owned() }
     }
@@ -286,8 +286,8 @@ impl Fields<'_> {
         self.take().map(Hash)
     }
 
-    fn stamp(&mut self) -> Result<Stamp, StoreError> {
-        Ok(Stamp {
+    fn stamp(&mut self) -> Result<InodeStamp, StoreError> {
+        Ok(InodeStamp {
             inode: self.u64()?,
             modified_ns: self.i64()?,
             changed_ns: self.i64()?,
@@ -306,9 +306,14 @@ mod tests {
 
     use super::*;
 
-    fn stamps() -> impl Strategy<Value = Stamp> {
+    fn stamps() -> impl Strategy<Value = InodeStamp> {
         (any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>()).prop_map(
-            |(inode, modified_ns, changed_ns, taken_ns)| Stamp { inode, modified_ns, changed_ns, taken_ns },
+            |(inode, modified_ns, changed_ns, taken_ns)| InodeStamp {
+                inode,
+                modified_ns,
+                changed_ns,
+                taken_ns,
+            },
         )
     }
 
@@ -318,8 +323,8 @@ mod tests {
         let sha256 = proptest::option::of(any::<[u8; 32]>().prop_map(Hash));
         (numbers, flags, sha256, proptest::option::of(stamps())).prop_map(
             |([size_bytes, physical_bytes, epoch, created_ms], (inline, damaged), sha256, stamp)| {
-                let home = if inline { Home::Inline } else { Home::File };
-                BlobRecord { size_bytes, physical_bytes, epoch, created_ms, home, damaged, sha256, stamp }
+                let location = if inline { BlobLocation::Inline } else { BlobLocation::File };
+                BlobRecord { size_bytes, physical_bytes, epoch, created_ms, location, damaged, sha256, stamp }
             },
         )
     }
@@ -348,8 +353,8 @@ mod tests {
         let alias = Alias { blake3: Hash([7; 32]), size_bytes: 9 };
         assert_eq!(Alias::decode(&alias.encode()).unwrap(), alias);
         assert!(Alias::decode(&alias.encode()[1..]).is_err());
-        let touch = Touch { used_ms: 3, leased_until_ms: 4 };
-        assert_eq!(decode_touch(&encode_touch(touch)).unwrap(), touch);
+        let retention = Retention { used_ms: 3, leased_until_ms: 4 };
+        assert_eq!(decode_retention(&encode_retention(retention)).unwrap(), retention);
         let totals = Totals { file_bytes: -1, logical_bytes: 2, blobs: 3 };
         assert_eq!(Totals::decode(&totals.encode()).unwrap(), totals);
         assert_eq!(totals.plus(totals).minus(totals), totals);
@@ -357,12 +362,12 @@ mod tests {
 
     #[test]
     fn rst_03_a_stamp_vouches_only_for_what_it_saw_at_rest() {
-        let stamp = Stamp { inode: 1, modified_ns: 0, changed_ns: 5, taken_ns: GRAIN_NS };
-        assert!(stamp.vouches_for(&Stamp { taken_ns: i64::MAX, ..stamp }));
-        assert!(!stamp.vouches_for(&Stamp { changed_ns: 6, ..stamp }));
-        assert!(!stamp.vouches_for(&Stamp { modified_ns: 6, ..stamp }));
-        assert!(!stamp.vouches_for(&Stamp { inode: 6, ..stamp }));
-        let young = Stamp { taken_ns: GRAIN_NS - 1, ..stamp };
+        let stamp = InodeStamp { inode: 1, modified_ns: 0, changed_ns: 5, taken_ns: GRAIN_NS };
+        assert!(stamp.vouches_for(&InodeStamp { taken_ns: i64::MAX, ..stamp }));
+        assert!(!stamp.vouches_for(&InodeStamp { changed_ns: 6, ..stamp }));
+        assert!(!stamp.vouches_for(&InodeStamp { modified_ns: 6, ..stamp }));
+        assert!(!stamp.vouches_for(&InodeStamp { inode: 6, ..stamp }));
+        let young = InodeStamp { taken_ns: GRAIN_NS - 1, ..stamp };
         assert!(!young.vouches_for(&young), "a write within the clock's grain would not show");
     }
 }

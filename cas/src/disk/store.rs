@@ -1,7 +1,7 @@
 //! The store on disk, put together: opening, upkeep and closing.
 //!
 //! What it does for its callers is in `reader`, `writer`, `actions`, `ingest`, `place` and
-//! `catalog`; all of them work on the `Inner` declared here.
+//! `catalog`; all of them work on the `StoreInner` declared here.
 //!
 //! Lock order, outermost first: hash locks, the epoch, a shard of `uses`, the ledger.
 //! RocksDB's own locks come last.
@@ -14,18 +14,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::compact::Compactor;
-use super::database::{Database, OpenError, Table};
+use super::database::{Database, DbTable, OpenError};
 use super::epochs::Epochs;
-use super::format::{self, Found};
+use super::format::{self, PreparedStore};
 use super::layout::{FAN_OUT, Layout};
-use super::ledger::{Ledger, Limits, Measure};
-use super::link::Pairs;
+use super::ledger::{Ledger, Measure};
+use super::link::LinkSupport;
 use super::locks::HashLocks;
 use super::reap::Reaper;
 use super::record::Totals;
 use super::uses::Uses;
 use crate::clock::{Clock, SystemClock, duration_ms};
 use crate::error::StoreError;
+use crate::evict::SizeLimits;
 
 /// How long an epoch lasts: after an unclean stop, what was stored within that time is
 /// hashed before it is served.
@@ -78,7 +79,7 @@ pub struct DiskCounters {
 }
 
 #[derive(Default)]
-pub(super) struct Counted {
+pub(super) struct AtomicDiskCounters {
     pub(super) damaged: AtomicU64,
     pub(super) overwritten: AtomicU64,
     pub(super) torn: AtomicU64,
@@ -88,11 +89,11 @@ pub(super) struct Counted {
 
 /// A store on disk. Dropping it without `close` is an unclean stop.
 pub struct DiskStore {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<StoreInner>,
 }
 
 /// What the parts of the store share.
-pub(super) struct Inner {
+pub(super) struct StoreInner {
     pub(super) database: Database,
     pub(super) layout: Layout,
     pub(super) clock: Arc<dyn Clock>,
@@ -101,8 +102,8 @@ pub(super) struct Inner {
     pub(super) locks: HashLocks,
     pub(super) uses: Uses,
     pub(super) epochs: Epochs,
-    pub(super) pairs: Pairs,
-    pub(super) counted: Counted,
+    pub(super) pairs: LinkSupport,
+    pub(super) counted: AtomicDiskCounters,
     /// Moves before and after every deletion.
     pub(super) deletions: AtomicU64,
     reaper: Mutex<Reaper>,
@@ -118,12 +119,13 @@ pub(super) struct Inner {
 const FULL_IN_VAIN_MAX: u64 = 1;
 
 impl DiskStore {
-    /// Opens the store, or begins one. Counts nothing and reads no blob, so it takes the
+    /// Opens the store, or begins one. NameCounts nothing and reads no blob, so it takes the
     /// same time for a store of any size.
     pub fn open(settings: DiskSettings) -> Result<DiskStore, StoreError> {
         let layout = Layout::lock(&settings.dir)?;
-        let (found, mut trouble) = format::settle(&layout)?;
-        let database = match Database::open(&layout.db(), found == Found::Fresh, settings.limit_bytes) {
+        let (found, mut trouble) = format::prepare(&layout)?;
+        let database = match Database::open(&layout.db(), found == PreparedStore::Fresh, settings.limit_bytes)
+        {
             Ok(database) => database,
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Unreadable(why)) => {
@@ -132,14 +134,14 @@ impl DiskStore {
             }
         };
         let epochs = Epochs::begin(&database)?;
-        let limits = Limits { limit_bytes: settings.limit_bytes, reserve_bytes: settings.reserve_bytes };
-        let volume = Volume {
+        let limits = SizeLimits { limit_bytes: settings.limit_bytes, reserve_bytes: settings.reserve_bytes };
+        let volume = StoreVolume {
             root: layout.root().to_owned(),
             db: layout.db(),
             fans: (0..FAN_OUT).map(|first| layout.fan(first)).collect(),
         };
         let ledger = Ledger::new(limits, totals(&database)?, Box::new(volume))?;
-        let inner = Inner {
+        let inner = StoreInner {
             epoch_began_ms: AtomicU64::new(settings.clock.now_ms()),
             database,
             layout,
@@ -149,8 +151,8 @@ impl DiskStore {
             locks: HashLocks::new(),
             uses: Uses::new(),
             epochs,
-            pairs: Pairs::default(),
-            counted: Counted::default(),
+            pairs: LinkSupport::default(),
+            counted: AtomicDiskCounters::default(),
             deletions: AtomicU64::new(0),
             reaper: Mutex::new(Reaper::new()),
             compactor: Mutex::default(),
@@ -198,7 +200,7 @@ impl DiskStore {
     }
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
@@ -258,18 +260,18 @@ fn reopen(layout: &Layout, limit_bytes: u64) -> Result<Database, StoreError> {
 }
 
 fn totals(database: &Database) -> Result<Totals, StoreError> {
-    let value = database.get(Table::Meta, TOTALS, "read the totals")?;
+    let value = database.get(DbTable::Meta, TOTALS, "read the totals")?;
     value.map_or_else(|| Ok(Totals::default()), |value| Totals::decode(&value))
 }
 
 /// Measures the real thing.
-struct Volume {
+struct StoreVolume {
     root: PathBuf,
     db: PathBuf,
     fans: Vec<PathBuf>,
 }
 
-impl Measure for Volume {
+impl Measure for StoreVolume {
     fn database_bytes(&self) -> Result<u64, StoreError> {
         let sum = || {
             // Directories occupy something as well, in a large store some 100 MB.

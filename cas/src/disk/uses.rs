@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use rocksdb::WriteBatch;
 
-use super::database::{Database, Table};
-use super::record::{decode_touch, encode_touch};
+use super::database::{Database, DbTable};
+use super::record::{decode_retention, encode_retention};
 use crate::clock::duration_ms;
 use crate::digest::Hash;
 use crate::error::StoreError;
-use crate::leases::{RENEWAL_SLACK, Touch};
+use crate::leases::{RENEWAL_SLACK, Retention};
 
 const SHARDS: usize = 32;
 
@@ -31,7 +31,7 @@ const SHARD_ENTRIES_MAX: usize = 2_048;
 /// With so much news a shard is written before its time. Everything else on that thread waits
 /// meanwhile: with a thousand it took more than a millisecond, and one answer in a hundred
 /// was late.
-const SHARD_NEWS_MAX: usize = 32;
+const SHARD_UNWRITTEN_MAX: usize = 32;
 
 /// A use this soon after the last one is not news.
 const USE_GRAIN: Duration = Duration::from_secs(60);
@@ -50,37 +50,37 @@ pub(super) fn action_key(key: &[u8]) -> Vec<u8> {
 
 /// What was mentioned lately.
 pub(super) struct Uses {
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<Mutex<UseShard>>,
     hasher: RandomState,
     /// Two flushes of one shard at a time could drop what neither has written.
     flushing: Mutex<()>,
 }
 
 #[derive(Default)]
-struct Shard {
-    entries: HashMap<Arc<[u8]>, Entry>,
-    doomed: HashSet<Box<[u8]>>,
+struct UseShard {
+    entries: HashMap<Arc<[u8]>, UseEntry>,
+    in_deletion: HashSet<Box<[u8]>>,
     /// The keys of entries that the database does not know. What was forgotten since may be
     /// among them.
-    news: Vec<Arc<[u8]>>,
+    unwritten: Vec<Arc<[u8]>>,
 }
 
 /// What came of a mention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Noted {
+pub(super) enum NoteOutcome {
     /// It was noted.
-    Yes,
+    Noted,
     /// It was noted, and there is so much news by now that it should be written.
-    Crowded,
+    WriteDue,
     /// The thing is being deleted and may not be used any more.
-    Doomed,
+    BeingDeleted,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
-    touch: Touch,
+struct UseEntry {
+    retention: Retention,
     /// Whether the database does not know it yet.
-    news: bool,
+    unwritten: bool,
 }
 
 impl Uses {
@@ -89,7 +89,7 @@ impl Uses {
         Uses { shards, hasher: RandomState::new(), flushing: Mutex::default() }
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, UseShard> {
         lock(&self.shards[self.index(key)])
     }
 
@@ -98,54 +98,58 @@ impl Uses {
     }
 
     /// Notes a mention.
-    pub(super) fn note(&self, key: &[u8], touch: Touch) -> Noted {
+    pub(super) fn note(&self, key: &[u8], retention: Retention) -> NoteOutcome {
         let mut shard = self.shard(key);
-        if !shard.doomed.is_empty() && shard.doomed.contains(key) {
-            return Noted::Doomed;
+        if !shard.in_deletion.is_empty() && shard.in_deletion.contains(key) {
+            return NoteOutcome::BeingDeleted;
         }
         match shard.entries.get_mut(key) {
-            Some(entry) if !is_news(entry.touch, touch) => return Noted::Yes,
+            Some(entry) if !is_worth_writing(entry.retention, retention) => return NoteOutcome::Noted,
             Some(entry) => {
-                entry.touch = entry.touch.followed_by(touch);
-                if std::mem::replace(&mut entry.news, true) {
-                    return Noted::Yes;
+                entry.retention = entry.retention.followed_by(retention);
+                if std::mem::replace(&mut entry.unwritten, true) {
+                    return NoteOutcome::Noted;
                 }
-                shard.news.push(key.into());
+                shard.unwritten.push(key.into());
             }
             None => {
                 let key: Arc<[u8]> = key.into();
-                shard.news.push(Arc::clone(&key));
-                shard.entries.insert(key, Entry { touch, news: true });
+                shard.unwritten.push(Arc::clone(&key));
+                shard.entries.insert(key, UseEntry { retention, unwritten: true });
             }
         }
         // Where writing fails, not every further mention tries it again.
-        if shard.news.len().is_multiple_of(SHARD_NEWS_MAX) { Noted::Crowded } else { Noted::Yes }
+        if shard.unwritten.len().is_multiple_of(SHARD_UNWRITTEN_MAX) {
+            NoteOutcome::WriteDue
+        } else {
+            NoteOutcome::Noted
+        }
     }
 
     /// Keeps everybody from using this any more, if what is known of it `permits` that.
-    /// The caller deletes it, or not, and then calls `pardon`.
-    pub(super) fn doom(
+    /// The caller deletes it, or not, and then calls `end_deletion`.
+    pub(super) fn begin_deletion(
         &self,
         database: &Database,
         key: &[u8],
-        permits: impl Fn(Touch) -> bool,
+        permits: impl Fn(Retention) -> bool,
     ) -> Result<bool, StoreError> {
         let remembered = {
             let mut shard = self.shard(key);
-            shard.doomed.insert(key.into());
-            shard.entries.get(key).map_or_else(Touch::default, |entry| entry.touch)
+            shard.in_deletion.insert(key.into());
+            shard.entries.get(key).map_or_else(Retention::default, |entry| entry.retention)
         };
         // Only now: what left memory before is in the database by now.
         let answer = stored(database, key).map(|stored| permits(stored.followed_by(remembered)));
         if !matches!(answer, Ok(true)) {
-            self.pardon(key);
+            self.end_deletion(key);
         }
         answer
     }
 
-    /// Ends what `doom` began.
-    pub(super) fn pardon(&self, key: &[u8]) {
-        self.shard(key).doomed.remove(key);
+    /// Ends what `begin_deletion` began.
+    pub(super) fn end_deletion(&self, key: &[u8]) {
+        self.shard(key).in_deletion.remove(key);
     }
 
     /// Forgets a thing that is gone.
@@ -158,20 +162,20 @@ impl Uses {
         &self,
         database: &Database,
         keys: &[K],
-    ) -> Result<Vec<Touch>, StoreError> {
+    ) -> Result<Vec<Retention>, StoreError> {
         // Memory first: what leaves it meanwhile is in the database when that is read.
         let remember = |key: &K| {
             let key = key.as_ref();
-            self.shard(key).entries.get(key).map_or_else(Touch::default, |entry| entry.touch)
+            self.shard(key).entries.get(key).map_or_else(Retention::default, |entry| entry.retention)
         };
-        let remembered: Vec<Touch> = keys.iter().map(remember).collect();
-        let stored = database.get_many(Table::Uses, keys, "read what was used")?;
+        let remembered: Vec<Retention> = keys.iter().map(remember).collect();
+        let stored = database.get_many(DbTable::Uses, keys, "read what was used")?;
         let both = remembered.into_iter().zip(stored);
-        both.map(|(touch, value)| Ok(decode(value.as_deref())?.followed_by(touch))).collect()
+        both.map(|(retention, value)| Ok(decode(value.as_deref())?.followed_by(retention))).collect()
     }
 
     /// Writes the news of the shard that this key is in, unless somebody is writing.
-    pub(super) fn relieve(&self, database: &Database, key: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn flush_shard_of(&self, database: &Database, key: &[u8]) -> Result<(), StoreError> {
         match self.flushing.try_lock() {
             Ok(_flushing) => flush_shard(&self.shards[self.index(key)], database),
             Err(_) => Ok(()),
@@ -185,19 +189,19 @@ impl Uses {
     }
 }
 
-fn flush_shard(shard: &Mutex<Shard>, database: &Database) -> Result<(), StoreError> {
+fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
     let written = {
         let mut shard = lock(shard);
-        let news = std::mem::take(&mut shard.news);
-        for key in &news {
+        let unwritten = std::mem::take(&mut shard.unwritten);
+        for key in &unwritten {
             if let Some(entry) = shard.entries.get_mut(key)
-                && std::mem::take(&mut entry.news)
+                && std::mem::take(&mut entry.unwritten)
             {
-                batch.merge_cf(database.table(Table::Uses), key, encode_touch(entry.touch));
+                batch.merge_cf(database.table(DbTable::Uses), key, encode_retention(entry.retention));
             }
         }
-        news
+        unwritten
     };
     if batch.is_empty() {
         return Ok(());
@@ -207,44 +211,44 @@ fn flush_shard(shard: &Mutex<Shard>, database: &Database) -> Result<(), StoreErr
     if result.is_err() {
         for key in written {
             if let Some(entry) = shard.entries.get_mut(&key)
-                && !std::mem::replace(&mut entry.news, true)
+                && !std::mem::replace(&mut entry.unwritten, true)
             {
-                shard.news.push(key);
+                shard.unwritten.push(key);
             }
         }
     }
     if shard.entries.len() > SHARD_ENTRIES_MAX {
-        shard.entries.retain(|_, entry| entry.news);
+        shard.entries.retain(|_, entry| entry.unwritten);
     }
     result
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+fn lock(shard: &Mutex<UseShard>) -> MutexGuard<'_, UseShard> {
     // Entries are written whole; a panic elsewhere does not spoil them.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_news(known: Touch, touch: Touch) -> bool {
+fn is_worth_writing(known: Retention, retention: Retention) -> bool {
     let later_use = known.used_ms.saturating_add(duration_ms(USE_GRAIN));
     // Promises are recorded longer than they were given by the slack, so half of it may pass
     // before one has to be renewed. An upload's grace is not.
-    let slack_ms = if touch.is_longer_than_grace() { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
+    let slack_ms = if retention.is_longer_than_grace() { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
     let later_lease = known.leased_until_ms.saturating_add(slack_ms);
-    let touch = known.followed_by(touch);
-    touch.used_ms > later_use || touch.leased_until_ms > later_lease || lease_begins(known, touch)
+    let retention = known.followed_by(retention);
+    retention.used_ms > later_use || retention.leased_until_ms > later_lease || lease_begins(known, retention)
 }
 
 /// A first lease always counts, however short: an upload's is.
-fn lease_begins(known: Touch, touch: Touch) -> bool {
-    known.leased_until_ms < touch.used_ms && touch.leased_until_ms > known.leased_until_ms
+fn lease_begins(known: Retention, retention: Retention) -> bool {
+    known.leased_until_ms < retention.used_ms && retention.leased_until_ms > known.leased_until_ms
 }
 
-fn stored(database: &Database, key: &[u8]) -> Result<Touch, StoreError> {
-    decode(database.get(Table::Uses, key, "read what was used")?.as_deref())
+fn stored(database: &Database, key: &[u8]) -> Result<Retention, StoreError> {
+    decode(database.get(DbTable::Uses, key, "read what was used")?.as_deref())
 }
 
-fn decode(value: Option<&[u8]>) -> Result<Touch, StoreError> {
-    value.map_or_else(|| Ok(Touch::default()), decode_touch)
+fn decode(value: Option<&[u8]>) -> Result<Retention, StoreError> {
+    value.map_or_else(|| Ok(Retention::default()), decode_retention)
 }
 
 #[cfg(test)]
@@ -257,62 +261,62 @@ mod tests {
 
     const KEY: &[u8] = b"bkey";
 
-    fn touch(used_ms: u64, leased_until_ms: u64) -> Touch {
-        Touch { used_ms, leased_until_ms }
+    fn retention(used_ms: u64, leased_until_ms: u64) -> Retention {
+        Retention { used_ms, leased_until_ms }
     }
 
     #[test]
     fn sto_04_what_is_leased_cannot_be_doomed_and_the_doomed_cannot_be_leased() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
-        assert_eq!(uses.note(KEY, touch(10, 20)), Noted::Yes);
-        assert!(!uses.doom(&database, KEY, |touch| !touch.is_leased(19)).unwrap());
-        assert!(uses.doom(&database, KEY, |touch| !touch.is_leased(20)).unwrap());
-        assert_eq!(uses.note(KEY, touch(21, 31)), Noted::Doomed);
-        uses.pardon(KEY);
-        assert_eq!(uses.note(KEY, touch(21, 31)), Noted::Yes);
+        assert_eq!(uses.note(KEY, retention(10, 20)), NoteOutcome::Noted);
+        assert!(!uses.begin_deletion(&database, KEY, |retention| !retention.is_leased(19)).unwrap());
+        assert!(uses.begin_deletion(&database, KEY, |retention| !retention.is_leased(20)).unwrap());
+        assert_eq!(uses.note(KEY, retention(21, 31)), NoteOutcome::BeingDeleted);
+        uses.end_deletion(KEY);
+        assert_eq!(uses.note(KEY, retention(21, 31)), NoteOutcome::Noted);
     }
 
     #[test]
     fn sto_04_a_lease_outlives_memory() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
-        uses.note(KEY, touch(10, 2_000));
+        uses.note(KEY, retention(10, 2_000));
         uses.flush(&database).unwrap();
         let later = Uses::new();
-        later.note(KEY, touch(500, 0));
-        assert!(!later.doom(&database, KEY, |touch| !touch.is_leased(1_999)).unwrap());
+        later.note(KEY, retention(500, 0));
+        assert!(!later.begin_deletion(&database, KEY, |retention| !retention.is_leased(1_999)).unwrap());
         later.flush(&database).unwrap();
-        assert_eq!(later.look(&database, &[KEY]).unwrap(), [touch(500, 2_000)]);
+        assert_eq!(later.look(&database, &[KEY]).unwrap(), [retention(500, 2_000)]);
     }
 
     #[test]
     fn repeated_mentions_are_not_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
-        uses.note(KEY, touch(1_000_000, 9_000_000));
+        uses.note(KEY, retention(1_000_000, 9_000_000));
         uses.flush(&database).unwrap();
-        let news = |uses: &Uses| uses.shard(KEY).entries[KEY].news;
-        uses.note(KEY, touch(1_010_000, 9_010_000));
-        assert!(!news(&uses));
-        uses.note(KEY, touch(1_010_000, 9_500_000));
-        assert!(news(&uses));
+        let unwritten = |uses: &Uses| uses.shard(KEY).entries[KEY].unwritten;
+        uses.note(KEY, retention(1_010_000, 9_010_000));
+        assert!(!unwritten(&uses));
+        uses.note(KEY, retention(1_010_000, 9_500_000));
+        assert!(unwritten(&uses));
     }
 
     #[test]
     fn what_was_forgotten_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
-        uses.note(KEY, touch(10, 0));
+        uses.note(KEY, retention(10, 0));
         uses.forget(KEY);
         uses.flush(&database).unwrap();
-        assert_eq!(uses.look(&database, &[KEY]).unwrap(), [Touch::default()]);
+        assert_eq!(uses.look(&database, &[KEY]).unwrap(), [Retention::default()]);
         // Noted anew before the list was written, it is in there twice.
-        uses.note(KEY, touch(20, 0));
+        uses.note(KEY, retention(20, 0));
         uses.forget(KEY);
-        uses.note(KEY, touch(30, 0));
+        uses.note(KEY, retention(30, 0));
         uses.flush(&database).unwrap();
-        assert_eq!(Uses::new().look(&database, &[KEY]).unwrap(), [touch(30, 0)]);
+        assert_eq!(Uses::new().look(&database, &[KEY]).unwrap(), [retention(30, 0)]);
     }
 
     #[test]
@@ -320,28 +324,28 @@ mod tests {
         let uses = Uses::new();
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         let crowded: Vec<_> =
-            keys.iter().filter(|key| uses.note(*key, touch(7, 8)) == Noted::Crowded).collect();
+            keys.iter().filter(|key| uses.note(*key, retention(7, 8)) == NoteOutcome::WriteDue).collect();
         let of_first = |key: &&&[u8; 4]| uses.index(**key) == uses.index(crowded[0]);
-        let news = uses.shard(crowded[0]).news.len();
-        assert_eq!(crowded.iter().filter(of_first).count(), news / SHARD_NEWS_MAX);
+        let unwritten = uses.shard(crowded[0]).unwritten.len();
+        assert_eq!(crowded.iter().filter(of_first).count(), unwritten / SHARD_UNWRITTEN_MAX);
         let up_to_it = keys.iter().take_while(|key| *key != crowded[0]).filter(|key| of_first(&key)).count();
-        assert_eq!(up_to_it + 1, SHARD_NEWS_MAX);
+        assert_eq!(up_to_it + 1, SHARD_UNWRITTEN_MAX);
     }
 
     #[test]
     fn sto_04_an_upload_renews_its_whole_grace() {
         let uses = Uses::new();
-        uses.note(KEY, Touch::uploaded(1_000_000));
-        uses.note(KEY, Touch::uploaded(1_001_000));
-        assert_eq!(uses.shard(KEY).entries[KEY].touch, Touch::uploaded(1_001_000));
+        uses.note(KEY, Retention::uploaded(1_000_000));
+        uses.note(KEY, Retention::uploaded(1_001_000));
+        assert_eq!(uses.shard(KEY).entries[KEY].retention, Retention::uploaded(1_001_000));
     }
 
     #[test]
     fn sto_04_a_first_lease_is_always_noted() {
         let uses = Uses::new();
-        uses.note(KEY, touch(1_000, 0));
-        uses.note(KEY, touch(1_001, 1_002));
-        assert_eq!(uses.shard(KEY).entries[KEY].touch.leased_until_ms, 1_002);
+        uses.note(KEY, retention(1_000, 0));
+        uses.note(KEY, retention(1_001, 1_002));
+        assert_eq!(uses.shard(KEY).entries[KEY].retention.leased_until_ms, 1_002);
     }
 
     #[test]
@@ -350,13 +354,13 @@ mod tests {
         let (uses, database) = (Uses::new(), database(&dir));
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         for key in &keys {
-            if uses.note(key, touch(7, 8)) == Noted::Crowded {
-                uses.relieve(&database, key).unwrap();
+            if uses.note(key, retention(7, 8)) == NoteOutcome::WriteDue {
+                uses.flush_shard_of(&database, key).unwrap();
             }
         }
         uses.flush(&database).unwrap();
         let kept: usize = uses.shards.iter().map(|shard| lock(shard).entries.len()).sum();
         assert!(kept <= SHARDS * SHARD_ENTRIES_MAX, "{kept}");
-        assert!(uses.look(&database, &keys).unwrap().iter().all(|known| *known == touch(7, 8)));
+        assert!(uses.look(&database, &keys).unwrap().iter().all(|known| *known == retention(7, 8)));
     }
 }

@@ -14,12 +14,12 @@ use std::sync::atomic::Ordering;
 
 use rocksdb::WriteBatch;
 
-use super::database::Table;
-use super::record::{BlobRecord, Home, Stamp, Totals};
-use super::store::{Inner, TOTALS};
+use super::database::DbTable;
+use super::record::{BlobLocation, BlobRecord, InodeStamp, Totals};
+use super::store::{StoreInner, TOTALS};
 use super::uses::blob_key;
 use crate::clock::{Clock, SystemClock};
-use crate::digest::{Digest, DigestFunction, Hash, Hasher, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash, Hasher};
 use crate::error::StoreError;
 
 /// What is read at a time for hashing: fits into a second-level cache, so the hash reads
@@ -28,9 +28,9 @@ pub(super) const READ_BYTES: usize = 256 << 10;
 
 /// How a file looks now. The time is the system's and not the store's clock: it is
 /// compared with the filesystem's.
-pub(super) fn stamp(metadata: &Metadata) -> Stamp {
+pub(super) fn inode_stamp(metadata: &Metadata) -> InodeStamp {
     let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-    Stamp {
+    InodeStamp {
         inode: metadata.ino(),
         modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
@@ -39,7 +39,7 @@ pub(super) fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 /// Hashes a file from its beginning, in pieces.
-pub(super) fn hash_file(file: &File, function: DigestFunction) -> io::Result<Names> {
+pub(super) fn hash_file(file: &File, function: DigestFunction) -> io::Result<BlobNames> {
     let mut hasher = Hasher::new(function);
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -54,7 +54,7 @@ pub(super) fn hash_file(file: &File, function: DigestFunction) -> io::Result<Nam
 
 /// What became of a blob that was looked at.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum BlobCheck {
     /// It is what it should be.
     Whole(File),
     /// It is gone from the index meanwhile, or its loss was to be expected.
@@ -63,55 +63,55 @@ pub(super) enum Verdict {
     Damaged,
 }
 
-impl Inner {
+impl StoreInner {
     /// Whether this file is to be trusted without hashing it.
-    pub(super) fn is_beyond_doubt(&self, record: &BlobRecord, metadata: &Metadata) -> bool {
+    pub(super) fn is_trusted(&self, record: &BlobRecord, metadata: &Metadata) -> bool {
         metadata.len() == record.size_bytes
             && !self.epochs.is_suspect(record.epoch)
-            && record.stamp.is_none_or(|known| known.vouches_for(&stamp(metadata)))
+            && record.stamp.is_none_or(|known| known.vouches_for(&inode_stamp(metadata)))
     }
 
     /// Looks at a blob's file under its lock, hashes it if there is doubt, and takes it out
     /// of service if that was justified.
-    pub(super) fn examine(&self, hash: Hash) -> Result<Verdict, StoreError> {
+    pub(super) fn examine(&self, hash: Hash) -> Result<BlobCheck, StoreError> {
         let _lock = self.locks.enter(hash);
         self.examine_locked(hash)
     }
 
     /// The same for who holds the lock.
-    pub(super) fn examine_locked(&self, hash: Hash) -> Result<Verdict, StoreError> {
+    pub(super) fn examine_locked(&self, hash: Hash) -> Result<BlobCheck, StoreError> {
         let Some(record) = self.record(&hash)?.filter(|record| !record.damaged) else {
-            return Ok(Verdict::Absent);
+            return Ok(BlobCheck::Absent);
         };
         let path = self.layout.blob(&hash);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.condemn(hash, &record, true);
+                return self.take_out_of_service(hash, &record, true);
             }
             Err(error) => return Err(StoreError::io("open", path, error)),
         };
         let look = || file.metadata().map_err(|error| StoreError::io("look at", &path, error));
         let before = look()?;
-        if self.is_beyond_doubt(&record, &before) {
-            return Ok(Verdict::Whole(file));
+        if self.is_trusted(&record, &before) {
+            return Ok(BlobCheck::Whole(file));
         }
         if before.len() != record.size_bytes {
-            return self.condemn(hash, &record, false);
+            return self.take_out_of_service(hash, &record, false);
         }
         let names =
             hash_file(&file, DigestFunction::Blake3).map_err(|error| StoreError::io("read", &path, error))?;
         if names.blake3 != hash {
-            return self.condemn(hash, &record, false);
+            return self.take_out_of_service(hash, &record, false);
         }
-        self.acquit(hash, &record, stamp(&before))?;
-        Ok(Verdict::Whole(file))
+        self.record_whole(hash, &record, inode_stamp(&before))?;
+        Ok(BlobCheck::Whole(file))
     }
 
-    /// Records that the bytes were right when the file looked like `seen`.
-    fn acquit(&self, hash: Hash, record: &BlobRecord, seen: Stamp) -> Result<(), StoreError> {
+    /// Records that the bytes were right when the file looked like `stamp`.
+    fn record_whole(&self, hash: Hash, record: &BlobRecord, stamp: InodeStamp) -> Result<(), StoreError> {
         let mut record = *record;
-        record.stamp = record.stamp.map(|_| seen);
+        record.stamp = record.stamp.map(|_| stamp);
         if self.epochs.is_suspect(record.epoch) {
             self.counted.verified.fetch_add(1, Ordering::Relaxed);
         }
@@ -119,13 +119,18 @@ impl Inner {
         let Ok(entered) = self.epochs.enter() else { return Ok(()) };
         record.epoch = entered.epoch();
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.database.table(Table::Blobs), hash.0, record.encode());
+        batch.put_cf(self.database.table(DbTable::Blobs), hash.0, record.encode());
         self.database.write(batch, "record that a blob is whole")
     }
 
     /// Takes a blob out of service. A file that is not there is forgotten; one that is
     /// remains as evidence until it is evicted or stored anew.
-    fn condemn(&self, hash: Hash, record: &BlobRecord, is_gone: bool) -> Result<Verdict, StoreError> {
+    fn take_out_of_service(
+        &self,
+        hash: Hash,
+        record: &BlobRecord,
+        is_gone: bool,
+    ) -> Result<BlobCheck, StoreError> {
         let is_suspect = self.epochs.is_suspect(record.epoch);
         // Somebody who has the inode too may write to it, and that is no fault of the disk.
         let is_shared = record.stamp.is_some();
@@ -140,36 +145,36 @@ impl Inner {
         let entered = self.epochs.enter()?;
         let mut batch = WriteBatch::default();
         if let Some(sha256) = record.sha256 {
-            batch.delete_cf(self.database.table(Table::Aliases), sha256.0);
+            batch.delete_cf(self.database.table(DbTable::Aliases), sha256.0);
         }
         let difference = if is_gone {
-            batch.delete_cf(self.database.table(Table::Blobs), hash.0);
-            batch.delete_cf(self.database.table(Table::Uses), blob_key(&hash));
+            batch.delete_cf(self.database.table(DbTable::Blobs), hash.0);
+            batch.delete_cf(self.database.table(DbTable::Uses), blob_key(&hash));
             Totals::default().minus(Totals::of(record))
         } else {
             let damaged = BlobRecord { damaged: true, epoch: entered.epoch(), ..*record };
-            batch.put_cf(self.database.table(Table::Blobs), hash.0, damaged.encode());
+            batch.put_cf(self.database.table(DbTable::Blobs), hash.0, damaged.encode());
             Totals::default()
         };
-        batch.merge_cf(self.database.table(Table::Meta), TOTALS, difference.encode());
+        batch.merge_cf(self.database.table(DbTable::Meta), TOTALS, difference.encode());
         self.deletions.fetch_add(1, Ordering::SeqCst);
         let written = self.database.write(batch, "take a blob out of service");
         self.deletions.fetch_add(1, Ordering::SeqCst);
         written?;
         self.ledger.count(difference);
-        Ok(if expected { Verdict::Absent } else { Verdict::Damaged })
+        Ok(if expected { BlobCheck::Absent } else { BlobCheck::Damaged })
     }
 
     /// What the index knows of this blob.
     pub(super) fn record(&self, hash: &Hash) -> Result<Option<BlobRecord>, StoreError> {
-        let value = self.database.get(Table::Blobs, hash.0, "look up a blob")?;
+        let value = self.database.get(DbTable::Blobs, hash.0, "look up a blob")?;
         value.map(|value| BlobRecord::decode(&value)).transpose()
     }
 
     /// Whether a blob of this record may have been torn. What is inline is the database's,
     /// which checks its own.
     pub(super) fn is_suspect(&self, record: &BlobRecord) -> bool {
-        record.home == Home::File && self.epochs.is_suspect(record.epoch)
+        record.location == BlobLocation::File && self.epochs.is_suspect(record.epoch)
     }
 }
 

@@ -14,11 +14,11 @@ use bytes::Bytes;
 
 use super::commit::{Draft, RECORD_BYTES};
 use super::ledger::Reservation;
-use super::store::Inner;
-use crate::digest::{Digest, Names};
+use super::store::StoreInner;
+use crate::digest::{BlobNames, Digest};
 use crate::error::StoreError;
 use crate::store::BlobWriter;
-use crate::verify::{BLOB_BYTES_MAX, Claim};
+use crate::verify::{BLOB_BYTES_MAX, DigestCheck};
 
 /// Blobs up to this size live in the database: a file would occupy as much for one byte,
 /// and reading it would take three system calls instead of none.
@@ -41,9 +41,9 @@ pub(super) fn room_bytes(size_bytes: u64) -> u64 {
 
 /// A blob that is being written.
 pub(super) struct DiskWriter {
-    store: Arc<Inner>,
+    store: Arc<StoreInner>,
     digest: Digest,
-    claim: Claim,
+    check: DigestCheck,
     received_bytes: u64,
     gathered: Vec<u8>,
     /// Where a large blob goes.
@@ -52,7 +52,7 @@ pub(super) struct DiskWriter {
 }
 
 impl DiskWriter {
-    pub(super) fn new(store: &Arc<Inner>, digest: &Digest) -> Result<DiskWriter, StoreError> {
+    pub(super) fn new(store: &Arc<StoreInner>, digest: &Digest) -> Result<DiskWriter, StoreError> {
         store.check_size(digest.size_bytes)?;
         let is_large = digest.size_bytes > INLINE_BYTES_MAX;
         let room = store.ledger.reserve(room_bytes(digest.size_bytes))?;
@@ -60,7 +60,7 @@ impl DiskWriter {
         Ok(DiskWriter {
             store: Arc::clone(store),
             digest: *digest,
-            claim: Claim::new(digest),
+            check: DigestCheck::new(digest),
             received_bytes: 0,
             gathered: Vec::new(),
             draft,
@@ -69,7 +69,7 @@ impl DiskWriter {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.claim.take(bytes)?;
+        self.check.update(bytes)?;
         if let Some(draft) = &self.draft {
             draft.file().write_all(bytes).map_err(|error| StoreError::io("write to", draft.path(), error))?;
         }
@@ -103,10 +103,10 @@ impl BlobWriter for DiskWriter {
         Ok(())
     }
 
-    fn commit(mut self: Box<Self>) -> Result<Names, StoreError> {
+    fn commit(mut self: Box<Self>) -> Result<BlobNames, StoreError> {
         self.put_gathered()?;
-        let DiskWriter { store, claim, gathered, draft, room, .. } = *self;
-        let names = claim.settle()?;
+        let DiskWriter { store, check, gathered, draft, room, .. } = *self;
+        let names = check.finish()?;
         match draft {
             Some(draft) => store.commit_file(&names, &draft, None, room).map(drop)?,
             None => store.commit_inline(&[(names, Bytes::from(gathered))], room)?,
@@ -115,7 +115,7 @@ impl BlobWriter for DiskWriter {
     }
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn check_size(&self, size_bytes: u64) -> Result<(), StoreError> {
         if size_bytes <= self.blob_bytes_max {
             return Ok(());
@@ -150,7 +150,7 @@ impl Inner {
         blobs.iter().zip(answers).map(settle).collect()
     }
 
-    fn insert_small(&self, blobs: &[(Names, Bytes)]) -> Result<(), StoreError> {
+    fn insert_small(&self, blobs: &[(BlobNames, Bytes)]) -> Result<(), StoreError> {
         if blobs.is_empty() {
             return Ok(());
         }
@@ -165,8 +165,8 @@ impl Inner {
     }
 }
 
-fn names_of(digest: &Digest, bytes: &[u8]) -> Result<Names, StoreError> {
-    let mut claim = Claim::new(digest);
-    claim.take(bytes)?;
-    claim.settle()
+fn names_of(digest: &Digest, bytes: &[u8]) -> Result<BlobNames, StoreError> {
+    let mut check = DigestCheck::new(digest);
+    check.update(bytes)?;
+    check.finish()
 }

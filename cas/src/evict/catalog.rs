@@ -8,9 +8,9 @@
 //! Invariant (STO-04): a deletion is refused, under the same lock that grants leases, when
 //! the thing was mentioned since it was looked at, is leased, or is pinned.
 
-use crate::digest::{Digest, Hash, Names};
+use crate::digest::{BlobNames, Digest, Hash};
 use crate::error::StoreError;
-use crate::leases::Touch;
+use crate::leases::Retention;
 use crate::store::{ActionKey, StoredResult};
 
 /// How full it is. Cheap to ask: writers do so for every blob.
@@ -39,18 +39,18 @@ pub struct ActionEntry {
     /// What it names.
     pub result: StoredResult,
     /// When it was last used.
-    pub touch: Touch,
+    pub retention: Retention,
 }
 
 /// A blob as eviction sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct BlobEntry {
     /// Every name it goes by.
-    pub names: Names,
+    pub names: BlobNames,
     /// What deleting it would free.
     pub physical_bytes: u64,
     /// When it was last used.
-    pub touch: Touch,
+    pub retention: Retention,
 }
 
 /// A store that can be looked through and thinned out.
@@ -76,13 +76,13 @@ pub trait Catalog: Send + Sync {
 
     /// Deletes an action result unless it was mentioned since `seen` or is leased. Whether
     /// it is gone.
-    fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError>;
+    fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError>;
 
     /// Deletes the blob with this BLAKE3, under all of its names, unless it was mentioned
     /// since `seen`, is promised or is pinned; whether an upload's grace counts is for the
     /// caller to know. How many physical bytes that freed; `None` where it was spared or was
     /// not there.
-    fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError>;
+    fn delete_blob(&self, blake3: &Hash, expected: Retention) -> Result<Option<u64>, StoreError>;
 
     /// One bounded step of the implementation's own upkeep (writing out buffered uses,
     /// ending an epoch). Whether more is due at once.

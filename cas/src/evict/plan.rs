@@ -1,6 +1,6 @@
 //! How much has to go, and what goes first. Pure: values in, values out.
 //!
-//! [`Limits::bytes_to_free`] turns a usage into a goal, with a high mark at which eviction
+//! [`SizeLimits::bytes_to_free`] turns a usage into a goal, with a high mark at which eviction
 //! begins and a low one at which it ends, so that it runs in rounds and not for every
 //! blob. [`Selection`] sees every entry once, in any order, and keeps only the least
 //! worthy: a heap of bounded size, whatever the store's. It keeps more than the goal needs,
@@ -29,14 +29,14 @@ const VOLUME_MARK_BYTES_MAX: u64 = 256 << 20;
 
 /// How full a store may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SizeLimits {
     /// What it may occupy.
     pub limit_bytes: u64,
     /// How much of the volume it leaves free.
     pub reserve_bytes: u64,
 }
 
-impl Limits {
+impl SizeLimits {
     /// How much has to go; zero where nothing has. `wanted_bytes` is what a writer was
     /// refused, zero where none was.
     pub fn bytes_to_free(&self, usage: &Usage, wanted_bytes: u64) -> u64 {
@@ -75,18 +75,18 @@ impl Limits {
 
 /// Something that may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct EvictionCandidate {
     /// What it is worth.
     pub worth: Worth,
     /// About what its going frees.
     pub physical_bytes: u64,
     /// What it is.
-    pub what: What,
+    pub what: Evictable,
 }
 
 /// What may go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum Evictable {
     /// A result, and those of its blobs that no other result names.
     Action(ActionKey),
     /// A blob that no result names, by its BLAKE3.
@@ -95,7 +95,7 @@ pub enum What {
 
 /// By worth; the rest only makes the order total, so that a plan does not depend on the
 /// order of a scan.
-impl Ord for Candidate {
+impl Ord for EvictionCandidate {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.worth
             .cmp(&other.worth)
@@ -104,7 +104,7 @@ impl Ord for Candidate {
     }
 }
 
-impl PartialOrd for Candidate {
+impl PartialOrd for EvictionCandidate {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
@@ -113,7 +113,7 @@ impl PartialOrd for Candidate {
 /// The least worthy of all that was offered.
 pub struct Selection {
     candidates_max: usize,
-    chosen: BinaryHeap<Candidate>,
+    chosen: BinaryHeap<EvictionCandidate>,
     overflowed: bool,
 }
 
@@ -124,7 +124,7 @@ impl Selection {
     }
 
     /// Considers one more.
-    pub fn offer(&mut self, candidate: Candidate) {
+    pub fn offer(&mut self, candidate: EvictionCandidate) {
         if self.chosen.len() < self.candidates_max {
             self.chosen.push(candidate);
             return;
@@ -143,7 +143,7 @@ impl Selection {
     }
 
     /// What was chosen, the least worthy first.
-    pub fn into_order(self) -> Vec<Candidate> {
+    pub fn into_order(self) -> Vec<EvictionCandidate> {
         self.chosen.into_sorted_vec()
     }
 }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn sto_06_eviction_begins_at_the_high_mark_and_aims_at_the_low_one() {
-        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 0 };
+        let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 0 };
         assert_eq!(limits.bytes_to_free(&usage(1_500, None), 0), 0);
         assert_eq!(limits.bytes_to_free(&usage(1_501, None), 0), 101);
         assert_eq!(limits.bytes_to_free(&usage(1_600, None), 0), 200);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn sto_06_a_refused_writer_is_pressure_below_the_mark() {
-        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 0 };
+        let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 0 };
         assert_eq!(limits.bytes_to_free(&usage(1_000, None), 900), 900);
         assert_eq!(limits.bytes_to_free(&usage(1_000, None), 10), 10);
         assert_eq!(limits.bytes_to_free(&usage(0, None), 10), 0, "there is nothing to free");
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn sto_07_the_volume_keeps_its_reserve() {
-        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 1_000 };
+        let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 1_000 };
         assert_eq!(limits.bytes_to_free(&usage(800, Some(1_100)), 0), 0);
         assert_eq!(limits.bytes_to_free(&usage(800, Some(1_099)), 0), 101);
         assert_eq!(limits.bytes_to_free(&usage(800, Some(500)), 0), 700);
@@ -186,21 +186,21 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_back_is_not_evicted_again() {
-        let limits = Limits { limit_bytes: 1_600, reserve_bytes: 1_000 };
+        let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 1_000 };
         let waiting = Usage { reclaimable_bytes: 200, ..usage(1_600, Some(900)) };
         assert_eq!(limits.bytes_to_free(&waiting, 0), 0);
     }
 
     #[test]
     fn a_large_limit_is_nearly_used_up() {
-        let limits = Limits { limit_bytes: 1 << 40, reserve_bytes: 0 };
+        let limits = SizeLimits { limit_bytes: 1 << 40, reserve_bytes: 0 };
         assert_eq!(limits.bytes_to_free(&usage((1 << 40) - (5 << 30), None), 0), 0);
     }
 
-    fn candidate((cost_ms, physical_bytes, name): (u64, u64, u8)) -> Candidate {
+    fn candidate((cost_ms, physical_bytes, name): (u64, u64, u8)) -> EvictionCandidate {
         let worth = Worth::of(cost_ms, 1 << 20, 0);
-        let what = What::Orphan(Digest::new(DigestFunction::Blake3, Hash([name; 32]), physical_bytes));
-        Candidate { worth, physical_bytes, what }
+        let what = Evictable::Orphan(Digest::new(DigestFunction::Blake3, Hash([name; 32]), physical_bytes));
+        EvictionCandidate { worth, physical_bytes, what }
     }
 
     proptest! {

@@ -14,14 +14,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::vec::IntoIter;
 
 use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
-use super::plan::{Candidate, Limits, Selection, What};
-use super::sketch::Counts;
+use super::plan::{Evictable, EvictionCandidate, Selection, SizeLimits};
+use super::sketch::NameCounts;
 use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
 use crate::clock::{Clock, duration_ms};
-use crate::completeness::{Trees, everything_named};
+use crate::completeness::{TreeCache, everything_named};
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::leases::Touch;
+use crate::leases::Retention;
 use crate::references;
 use crate::store::{ActionKey, BlobStore};
 
@@ -55,13 +55,13 @@ const CLOCK_TOLERANCE_MS: u64 = 60_000;
 /// Whether the grace of an upload keeps a blob. It does so until a result names it; a store
 /// that is filled within that time could otherwise drop results and free nothing.
 #[derive(Clone, Copy)]
-enum Grace {
+enum UploadLease {
     Holds,
     Over,
 }
 
 /// What eviction works on.
-pub struct Shelf<'a> {
+pub struct EvictionTarget<'a> {
     /// The store, to be looked through and thinned out.
     pub catalog: &'a dyn Catalog,
     /// The same store, to read trees from.
@@ -83,7 +83,7 @@ pub struct Evicted {
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct EvictionStep {
     /// Whether another is due at once.
     pub more_is_due: bool,
     /// What went.
@@ -92,8 +92,8 @@ pub struct Step {
 
 /// Eviction between two steps.
 pub struct Evictor {
-    limits: Limits,
-    round: Option<Box<Round>>,
+    limits: SizeLimits,
+    round: Option<Box<EvictionRound>>,
     wanted_bytes: u64,
     rested_at_ms: u64,
     last_was_productive: bool,
@@ -101,7 +101,7 @@ pub struct Evictor {
 
 impl Evictor {
     /// Nothing under way.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SizeLimits) -> Self {
         Evictor { limits, round: None, wanted_bytes: 0, rested_at_ms: 0, last_was_productive: true }
     }
 
@@ -114,43 +114,43 @@ impl Evictor {
     }
 
     /// Does a little. An error ends the round; nothing is deleted on its account.
-    pub fn step(&mut self, shelf: &Shelf<'_>) -> Result<Step, StoreError> {
-        let Some(mut round) = self.round.take() else { return self.begin(shelf) };
+    pub fn step(&mut self, target: &EvictionTarget<'_>) -> Result<EvictionStep, StoreError> {
+        let Some(mut round) = self.round.take() else { return self.begin(target) };
         let before = round.evicted;
-        let next = round.advance(shelf);
+        let next = round.advance(target);
         let evicted = round.evicted.since(&before);
         match next {
             Ok(true) => {
                 self.round = Some(round);
-                Ok(Step { more_is_due: true, evicted })
+                Ok(EvictionStep { more_is_due: true, evicted })
             }
             Ok(false) => {
-                let used_bytes = shelf.catalog.usage()?.physical_bytes;
-                self.finish(&round, Some(used_bytes), shelf.clock.now_ms());
-                Ok(Step { more_is_due: self.rested_at_ms == 0, evicted })
+                let used_bytes = target.catalog.usage()?.physical_bytes;
+                self.finish(&round, Some(used_bytes), target.clock.now_ms());
+                Ok(EvictionStep { more_is_due: self.rested_at_ms == 0, evicted })
             }
             Err(error) => {
-                self.finish(&round, None, shelf.clock.now_ms());
+                self.finish(&round, None, target.clock.now_ms());
                 Err(error)
             }
         }
     }
 
-    fn begin(&mut self, shelf: &Shelf<'_>) -> Result<Step, StoreError> {
-        let usage = shelf.catalog.usage()?;
-        let now_ms = shelf.clock.now_ms();
+    fn begin(&mut self, target: &EvictionTarget<'_>) -> Result<EvictionStep, StoreError> {
+        let usage = target.catalog.usage()?;
+        let now_ms = target.clock.now_ms();
         let goal_bytes = self.limits.bytes_to_free(&usage, self.wanted_bytes);
         if goal_bytes == 0 {
             self.wanted_bytes = 0;
-            return Ok(Step::default());
+            return Ok(EvictionStep::default());
         }
         let waited_for = self.wanted_bytes > 0 && self.last_was_productive;
         if !waited_for && self.is_resting(now_ms) {
             self.wanted_bytes = 0;
-            return Ok(Step::default());
+            return Ok(EvictionStep::default());
         }
-        self.round = Some(Box::new(Round::new(goal_bytes, &usage, now_ms)));
-        Ok(Step { more_is_due: true, evicted: Evicted::default() })
+        self.round = Some(Box::new(EvictionRound::new(goal_bytes, &usage, now_ms)));
+        Ok(EvictionStep { more_is_due: true, evicted: Evicted::default() })
     }
 
     /// A clock that went back must not make this rest for longer.
@@ -161,7 +161,7 @@ impl Evictor {
     /// After a round that reached its goal, or could not remember enough to, the next may
     /// begin at once; but only if what went is seen to be gone, so that a store which gives
     /// room back late is not emptied meanwhile.
-    fn finish(&mut self, round: &Round, used_bytes: Option<u64>, now_ms: u64) {
+    fn finish(&mut self, round: &EvictionRound, used_bytes: Option<u64>, now_ms: u64) {
         let freed_bytes = round.evicted.physical_bytes;
         let is_seen = used_bytes.is_some_and(|used| used.saturating_add(freed_bytes / 2) <= round.used_bytes);
         let is_done = freed_bytes >= round.goal_bytes || (round.overflowed && freed_bytes > 0);
@@ -188,29 +188,29 @@ impl Evicted {
     }
 }
 
-struct Round {
+struct EvictionRound {
     started_ms: u64,
     goal_bytes: u64,
     /// What the store occupied when it began.
     used_bytes: u64,
     /// How many results name a blob; also, which results were counted.
-    counts: Counts,
+    counts: NameCounts,
     fingerprints: RandomState,
-    trees: Trees,
-    phase: Phase,
+    trees: TreeCache,
+    phase: RoundPhase,
     overflowed: bool,
     evicted: Evicted,
 }
 
-enum Phase {
+enum RoundPhase {
     Counting { after: Option<ActionKey> },
     RankingActions { after: Option<ActionKey>, selection: Selection },
     RankingBlobs { after: Option<Hash>, selection: Selection },
-    Deleting { candidates: IntoIter<Candidate>, doomed: VecDeque<Digest> },
+    Deleting { candidates: IntoIter<EvictionCandidate>, doomed: VecDeque<Digest> },
 }
 
 /// What a result names.
-struct Named {
+struct NamedBlobs {
     digests: Vec<Digest>,
     /// `None` where the result is of no use: a part of it cannot be had.
     rebuild_ms: Option<u64>,
@@ -218,32 +218,34 @@ struct Named {
     fingerprint: u64,
 }
 
-impl Round {
+impl EvictionRound {
     fn new(goal_bytes: u64, usage: &Usage, started_ms: u64) -> Self {
-        Round {
+        EvictionRound {
             started_ms,
             goal_bytes,
             used_bytes: usage.physical_bytes,
-            counts: Counts::for_names(usage.blobs.saturating_add(usage.action_results)),
+            counts: NameCounts::for_names(usage.blobs.saturating_add(usage.action_results)),
             fingerprints: RandomState::new(),
-            trees: Trees::default(),
-            phase: Phase::Counting { after: None },
+            trees: TreeCache::default(),
+            phase: RoundPhase::Counting { after: None },
             overflowed: false,
             evicted: Evicted::default(),
         }
     }
 
     /// One step. Whether there is more to do.
-    fn advance(&mut self, shelf: &Shelf<'_>) -> Result<bool, StoreError> {
-        let phase = std::mem::replace(&mut self.phase, Phase::Counting { after: None });
+    fn advance(&mut self, target: &EvictionTarget<'_>) -> Result<bool, StoreError> {
+        let phase = std::mem::replace(&mut self.phase, RoundPhase::Counting { after: None });
         let next = match phase {
-            Phase::Counting { after } => self.count(shelf, after.as_ref())?,
-            Phase::RankingActions { after, selection } => {
-                self.rank_actions(shelf, after.as_ref(), selection)?
+            RoundPhase::Counting { after } => self.count(target, after.as_ref())?,
+            RoundPhase::RankingActions { after, selection } => {
+                self.rank_actions(target, after.as_ref(), selection)?
             }
-            Phase::RankingBlobs { after, selection } => self.rank_blobs(shelf, after.as_ref(), selection)?,
-            Phase::Deleting { candidates, doomed } => {
-                let Some(next) = self.delete(shelf, candidates, doomed)? else { return Ok(false) };
+            RoundPhase::RankingBlobs { after, selection } => {
+                self.rank_blobs(target, after.as_ref(), selection)?
+            }
+            RoundPhase::Deleting { candidates, doomed } => {
+                let Some(next) = self.delete(target, candidates, doomed)? else { return Ok(false) };
                 next
             }
         };
@@ -251,69 +253,78 @@ impl Round {
         Ok(true)
     }
 
-    fn count(&mut self, shelf: &Shelf<'_>, after: Option<&ActionKey>) -> Result<Phase, StoreError> {
-        let page = shelf.catalog.actions_after(after, ACTIONS_PER_STEP)?;
+    fn count(
+        &mut self,
+        target: &EvictionTarget<'_>,
+        after: Option<&ActionKey>,
+    ) -> Result<RoundPhase, StoreError> {
+        let page = target.catalog.actions_after(after, ACTIONS_PER_STEP)?;
         let Some(last) = page.last() else {
             let selection = Selection::new(CANDIDATES_MAX);
-            return Ok(Phase::RankingActions { after: None, selection });
+            return Ok(RoundPhase::RankingActions { after: None, selection });
         };
         for entry in &page {
-            let named = self.named_by(shelf, entry);
+            let named = self.named_by(target, entry);
             self.counts.add(&named.fingerprint);
             named.digests.iter().for_each(|digest| self.counts.add(digest));
         }
-        Ok(Phase::Counting { after: Some(last.key.clone()) })
+        Ok(RoundPhase::Counting { after: Some(last.key.clone()) })
     }
 
     fn rank_actions(
         &self,
-        shelf: &Shelf<'_>,
+        target: &EvictionTarget<'_>,
         after: Option<&ActionKey>,
         mut selection: Selection,
-    ) -> Result<Phase, StoreError> {
-        let page = shelf.catalog.actions_after(after, ACTIONS_PER_STEP)?;
-        let Some(last) = page.last() else { return Ok(Phase::RankingBlobs { after: None, selection }) };
-        let now_ms = shelf.clock.now_ms();
+    ) -> Result<RoundPhase, StoreError> {
+        let page = target.catalog.actions_after(after, ACTIONS_PER_STEP)?;
+        let Some(last) = page.last() else { return Ok(RoundPhase::RankingBlobs { after: None, selection }) };
+        let now_ms = target.clock.now_ms();
         for entry in &page {
-            if !self.is_spared(entry.touch, now_ms) {
-                selection.offer(self.action_candidate(shelf, entry, now_ms));
+            if !self.is_spared(entry.retention, now_ms) {
+                selection.offer(self.action_candidate(target, entry, now_ms));
             }
         }
-        Ok(Phase::RankingActions { after: Some(last.key.clone()), selection })
+        Ok(RoundPhase::RankingActions { after: Some(last.key.clone()), selection })
     }
 
-    fn action_candidate(&self, shelf: &Shelf<'_>, entry: &ActionEntry, now_ms: u64) -> Candidate {
-        let named = self.named_by(shelf, entry);
+    fn action_candidate(
+        &self,
+        target: &EvictionTarget<'_>,
+        entry: &ActionEntry,
+        now_ms: u64,
+    ) -> EvictionCandidate {
+        let named = self.named_by(target, entry);
         // A blob that several name is freed by none of them alone: each is charged its part.
         let share = |digest: &Digest| {
             physical_bytes(digest.size_bytes) / u64::from(self.counts.estimate(digest).max(1))
         };
         let physical_bytes = action_bytes(entry) + named.digests.iter().map(share).sum::<u64>();
-        let worth = named
-            .rebuild_ms
-            .map_or(Worth::NOTHING, |cost_ms| Worth::of(cost_ms, physical_bytes, entry.touch.age_ms(now_ms)));
-        Candidate { worth, physical_bytes, what: What::Action(entry.key.clone()) }
+        let worth = named.rebuild_ms.map_or(Worth::NOTHING, |cost_ms| {
+            Worth::of(cost_ms, physical_bytes, entry.retention.age_ms(now_ms))
+        });
+        EvictionCandidate { worth, physical_bytes, what: Evictable::Action(entry.key.clone()) }
     }
 
     fn rank_blobs(
         &mut self,
-        shelf: &Shelf<'_>,
+        target: &EvictionTarget<'_>,
         after: Option<&Hash>,
         mut selection: Selection,
-    ) -> Result<Phase, StoreError> {
-        let page = shelf.catalog.blobs_after(after, BLOBS_PER_STEP)?;
+    ) -> Result<RoundPhase, StoreError> {
+        let page = target.catalog.blobs_after(after, BLOBS_PER_STEP)?;
         let Some(last) = page.last() else {
             self.overflowed = selection.overflowed();
             let candidates = selection.into_order().into_iter();
-            return Ok(Phase::Deleting { candidates, doomed: VecDeque::new() });
+            return Ok(RoundPhase::Deleting { candidates, doomed: VecDeque::new() });
         };
-        let now_ms = shelf.clock.now_ms();
+        let now_ms = target.clock.now_ms();
         for entry in &page {
-            if !self.is_named(entry) && !self.is_spared(entry.touch, now_ms) {
+            if !self.is_named(entry) && !self.is_spared(entry.retention, now_ms) {
                 selection.offer(orphan_candidate(entry, now_ms));
             }
         }
-        Ok(Phase::RankingBlobs { after: Some(last.names.blake3), selection })
+        Ok(RoundPhase::RankingBlobs { after: Some(last.names.blake3), selection })
     }
 
     /// Deletes a few; `None` when the goal is reached or nothing is left that may go. The
@@ -321,13 +332,13 @@ impl Round {
     /// what counts as freed is free.
     fn delete(
         &mut self,
-        shelf: &Shelf<'_>,
-        mut candidates: IntoIter<Candidate>,
+        target: &EvictionTarget<'_>,
+        mut candidates: IntoIter<EvictionCandidate>,
         mut doomed: VecDeque<Digest>,
-    ) -> Result<Option<Phase>, StoreError> {
+    ) -> Result<Option<RoundPhase>, StoreError> {
         for _ in 0..DELETIONS_PER_STEP {
             if let Some(digest) = doomed.pop_front() {
-                self.delete_blob(shelf, &digest, Grace::Over)?;
+                self.delete_blob(target, &digest, UploadLease::Over)?;
                 continue;
             }
             if self.evicted.physical_bytes >= self.goal_bytes {
@@ -335,27 +346,33 @@ impl Round {
             }
             match candidates.next() {
                 None => return Ok(None),
-                Some(Candidate { what: What::Orphan(digest), .. }) => {
-                    self.delete_blob(shelf, &digest, Grace::Holds)?;
+                Some(EvictionCandidate { what: Evictable::Orphan(digest), .. }) => {
+                    self.delete_blob(target, &digest, UploadLease::Holds)?;
                 }
-                Some(Candidate { what: What::Action(key), .. }) => {
-                    doomed.extend(self.delete_action(shelf, &key)?);
+                Some(EvictionCandidate { what: Evictable::Action(key), .. }) => {
+                    doomed.extend(self.delete_action(target, &key)?);
                 }
             }
         }
-        Ok(Some(Phase::Deleting { candidates, doomed }))
+        Ok(Some(RoundPhase::Deleting { candidates, doomed }))
     }
 
     /// Deletes a result if nobody used it meanwhile. What it named.
-    fn delete_action(&mut self, shelf: &Shelf<'_>, key: &ActionKey) -> Result<Vec<Digest>, StoreError> {
-        let Some(entry) = shelf.catalog.action_entry(key)? else { return Ok(Vec::new()) };
-        if self.is_spared(entry.touch, shelf.clock.now_ms()) {
+    fn delete_action(
+        &mut self,
+        target: &EvictionTarget<'_>,
+        key: &ActionKey,
+    ) -> Result<Vec<Digest>, StoreError> {
+        let Some(entry) = target.catalog.action_entry(key)? else { return Ok(Vec::new()) };
+        if self.is_spared(entry.retention, target.clock.now_ms()) {
             return Ok(Vec::new());
         }
-        let named = self.named_by(shelf, &entry);
+        let named = self.named_by(target, &entry);
         // What was never counted, because it came or was replaced since, cannot be taken
         // back from the counts.
-        if self.counts.estimate(&named.fingerprint) == 0 || !shelf.catalog.delete_action(key, entry.touch)? {
+        if self.counts.estimate(&named.fingerprint) == 0
+            || !target.catalog.delete_action(key, entry.retention)?
+        {
             return Ok(Vec::new());
         }
         self.evicted.actions += 1;
@@ -366,17 +383,22 @@ impl Round {
     }
 
     /// Deletes a blob if no result names it and nobody used it meanwhile.
-    fn delete_blob(&mut self, shelf: &Shelf<'_>, digest: &Digest, grace: Grace) -> Result<(), StoreError> {
-        let Some(entry) = shelf.catalog.blob_entry(digest)? else { return Ok(()) };
-        let now_ms = shelf.clock.now_ms();
+    fn delete_blob(
+        &mut self,
+        target: &EvictionTarget<'_>,
+        digest: &Digest,
+        grace: UploadLease,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = target.catalog.blob_entry(digest)? else { return Ok(()) };
+        let now_ms = target.clock.now_ms();
         let is_kept = match grace {
-            Grace::Holds => entry.touch.is_leased(now_ms),
-            Grace::Over => entry.touch.is_promised(now_ms),
+            UploadLease::Holds => entry.retention.is_leased(now_ms),
+            UploadLease::Over => entry.retention.is_promised(now_ms),
         };
-        if is_kept || self.is_named(&entry) || self.was_used_lately(entry.touch, now_ms) {
+        if is_kept || self.is_named(&entry) || self.was_used_lately(entry.retention, now_ms) {
             return Ok(());
         }
-        if let Some(freed_bytes) = shelf.catalog.delete_blob(&entry.names.blake3, entry.touch)? {
+        if let Some(freed_bytes) = target.catalog.delete_blob(&entry.names.blake3, entry.retention)? {
             self.evicted.blobs += 1;
             self.evicted.physical_bytes += freed_bytes;
         }
@@ -390,21 +412,21 @@ impl Round {
     }
 
     /// Leased, or used since the round began.
-    fn is_spared(&self, touch: Touch, now_ms: u64) -> bool {
-        touch.is_leased(now_ms) || self.was_used_lately(touch, now_ms)
+    fn is_spared(&self, retention: Retention, now_ms: u64) -> bool {
+        retention.is_leased(now_ms) || self.was_used_lately(retention, now_ms)
     }
 
     /// Used since the round began.
-    fn was_used_lately(&self, touch: Touch, now_ms: u64) -> bool {
-        (self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS)).contains(&touch.used_ms)
+    fn was_used_lately(&self, retention: Retention, now_ms: u64) -> bool {
+        (self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS)).contains(&retention.used_ms)
     }
 
     /// What a result names, as far as can be told. What cannot be read protects nothing.
-    fn named_by(&self, shelf: &Shelf<'_>, entry: &ActionEntry) -> Named {
+    fn named_by(&self, target: &EvictionTarget<'_>, entry: &ActionEntry) -> NamedBlobs {
         let function = entry.key.function;
         let (digests, rebuild_ms) = match entry.result.decode() {
             Err(_) => (Vec::new(), None),
-            Ok(result) => match everything_named(function, &result, shelf.blobs, &self.trees) {
+            Ok(result) => match everything_named(function, &result, target.blobs, &self.trees) {
                 Ok(Some(digests)) => (digests, Some(rebuild_cost_ms(&result))),
                 Ok(None) | Err(_) => {
                     let direct = references::references(function, &result);
@@ -413,17 +435,17 @@ impl Round {
             },
         };
         let fingerprint = self.fingerprints.hash_one((&entry.key, &entry.result.encoded, &digests));
-        Named { digests, rebuild_ms, fingerprint }
+        NamedBlobs { digests, rebuild_ms, fingerprint }
     }
 }
 
-fn orphan_candidate(entry: &BlobEntry, now_ms: u64) -> Candidate {
+fn orphan_candidate(entry: &BlobEntry, now_ms: u64) -> EvictionCandidate {
     let cost_ms = refetch_cost_ms(entry.names.size_bytes);
     let digest = entry.names.digest(DigestFunction::Blake3).expect("every blob has a BLAKE3");
-    Candidate {
-        worth: Worth::of(cost_ms, entry.physical_bytes, entry.touch.age_ms(now_ms)),
+    EvictionCandidate {
+        worth: Worth::of(cost_ms, entry.physical_bytes, entry.retention.age_ms(now_ms)),
         physical_bytes: entry.physical_bytes,
-        what: What::Orphan(digest),
+        what: Evictable::Orphan(digest),
     }
 }
 

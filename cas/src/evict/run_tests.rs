@@ -17,7 +17,7 @@ use crate::clock::ManualClock;
 use crate::digest::Blob;
 use crate::encoding::wire_digest;
 use crate::memory::MemoryStore;
-use crate::store::{ActionCache, Mention};
+use crate::store::{AccessKind, ActionCache};
 
 const DAY: Time = Time::from_secs(24 * 60 * 60);
 const KIB: u64 = 1024;
@@ -62,13 +62,13 @@ impl Catalog for Watched {
         self.check()?;
         self.memory.blob_entry(digest)
     }
-    fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError> {
+    fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError> {
         self.deletions.fetch_add(1, Ordering::Relaxed);
-        self.memory.delete_action(key, seen)
+        self.memory.delete_action(key, expected)
     }
-    fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError> {
+    fn delete_blob(&self, blake3: &Hash, expected: Retention) -> Result<Option<u64>, StoreError> {
         self.deletions.fetch_add(1, Ordering::Relaxed);
-        self.memory.delete_blob(blake3, seen)
+        self.memory.delete_blob(blake3, expected)
     }
 }
 
@@ -87,7 +87,7 @@ impl Fixture {
             deletions: AtomicUsize::new(0),
             pages: AtomicUsize::new(0),
         };
-        let limits = Limits { limit_bytes: limit_kib * KIB, reserve_bytes: 0 };
+        let limits = SizeLimits { limit_bytes: limit_kib * KIB, reserve_bytes: 0 };
         Fixture { store, clock, evictor: Evictor::new(limits) }
     }
 
@@ -115,13 +115,13 @@ impl Fixture {
         key
     }
 
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> EvictionStep {
         self.try_step().unwrap()
     }
 
-    fn try_step(&mut self) -> Result<Step, StoreError> {
-        let shelf = Shelf { catalog: &self.store, blobs: &self.store.memory, clock: &*self.clock };
-        self.evictor.step(&shelf)
+    fn try_step(&mut self) -> Result<EvictionStep, StoreError> {
+        let target = EvictionTarget { catalog: &self.store, blobs: &self.store.memory, clock: &*self.clock };
+        self.evictor.step(&target)
     }
 
     /// Steps until nothing more is due.
@@ -141,7 +141,10 @@ impl Fixture {
     fn run_until_deleting(&mut self) {
         for _ in 0..10_000 {
             assert!(self.step().more_is_due);
-            if matches!(self.evictor.round.as_deref(), Some(Round { phase: Phase::Deleting { .. }, .. })) {
+            if matches!(
+                self.evictor.round.as_deref(),
+                Some(EvictionRound { phase: RoundPhase::Deleting { .. }, .. })
+            ) {
                 return;
             }
         }
@@ -149,11 +152,11 @@ impl Fixture {
     }
 
     fn has(&self, digest: &Digest) -> bool {
-        !self.memory().find_missing(&[*digest], Mention::Peek).unwrap()[0]
+        !self.memory().find_missing(&[*digest], AccessKind::Peek).unwrap()[0]
     }
 
     fn has_action(&self, key: &ActionKey) -> bool {
-        self.memory().get(key, Mention::Peek).unwrap().is_some()
+        self.memory().get(key, AccessKind::Peek).unwrap().is_some()
     }
 
     fn used_bytes(&self) -> u64 {
@@ -202,7 +205,7 @@ fn sto_04_what_is_promised_or_newly_uploaded_stays() {
     let uploaded: Vec<_> = (0..50).map(|name| fixture.blob(SHA256, name, 1)).collect();
     fixture.clock.advance(crate::leases::UPLOAD_GRACE);
     let promised: Vec<_> = (50..100).map(|name| fixture.blob(SHA256, name, 1)).collect();
-    fixture.memory().find_missing(&promised, Mention::Promise).unwrap();
+    fixture.memory().find_missing(&promised, AccessKind::Promise).unwrap();
     let fresh: Vec<_> = (100..120).map(|name| fixture.blob(SHA256, name, 1)).collect();
     fixture.evictor.want(1_000 * KIB);
     fixture.run();
@@ -242,8 +245,8 @@ fn sto_04_a_promised_result_stays_with_all_it_names() {
     let gone = fixture.blob(SHA256, 2, 70);
     let gone_by = fixture.action(2, 1_000_000, &[gone]);
     fixture.clock.advance(DAY);
-    fixture.memory().get(&kept_by, Mention::Promise).unwrap();
-    fixture.memory().find_missing(&[kept], Mention::Promise).unwrap();
+    fixture.memory().get(&kept_by, AccessKind::Promise).unwrap();
+    fixture.memory().find_missing(&[kept], AccessKind::Promise).unwrap();
     fixture.run();
     assert!(fixture.has_action(&kept_by) && fixture.has(&kept));
     assert!(!fixture.has_action(&gone_by) && !fixture.has(&gone));
@@ -381,11 +384,11 @@ fn sto_04_what_is_used_between_two_steps_stays() {
 
     fixture.clock.advance(Time::from_millis(5));
     // One result is used, with its blob; one orphan is; and one is named by a new result.
-    fixture.memory().get(&first, Mention::Use).unwrap();
-    fixture.memory().find_missing(&blobs[..1], Mention::Use).unwrap();
-    fixture.memory().find_missing(&blobs[2..3], Mention::Use).unwrap();
+    fixture.memory().get(&first, AccessKind::Use).unwrap();
+    fixture.memory().find_missing(&blobs[..1], AccessKind::Use).unwrap();
+    fixture.memory().find_missing(&blobs[2..3], AccessKind::Use).unwrap();
     let new = fixture.action(7, 1, &blobs[1..2]);
-    fixture.memory().find_missing(&blobs[1..2], Mention::Use).unwrap();
+    fixture.memory().find_missing(&blobs[1..2], AccessKind::Use).unwrap();
     fixture.run();
 
     assert!(fixture.has_action(&first) && fixture.has(&blobs[0]));
@@ -454,7 +457,7 @@ fn sto_10_a_step_is_bounded() {
 fn sto_10_a_store_that_cannot_be_thinned_is_not_searched_again_and_again() {
     let mut fixture = Fixture::new(100);
     let blobs: Vec<_> = (0..120).map(|name| fixture.blob(SHA256, name, 1)).collect();
-    fixture.memory().find_missing(&blobs, Mention::Promise).unwrap();
+    fixture.memory().find_missing(&blobs, AccessKind::Promise).unwrap();
     fixture.clock.advance(Time::from_secs(1));
     fixture.run();
     let searched = fixture.store.pages.load(Ordering::Relaxed);
@@ -518,8 +521,8 @@ proptest! {
         fixture.clock.advance(crate::leases::UPLOAD_GRACE);
         for ((key, blobs), planned) in keys.iter().zip(&actions) {
             if planned.promised {
-                fixture.memory().get(key, Mention::Promise).unwrap();
-                fixture.memory().find_missing(blobs, Mention::Promise).unwrap();
+                fixture.memory().get(key, AccessKind::Promise).unwrap();
+                fixture.memory().find_missing(blobs, AccessKind::Promise).unwrap();
             }
         }
         fixture.clock.advance(Time::from_secs(1));

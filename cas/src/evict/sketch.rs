@@ -20,18 +20,18 @@ const CELLS_MIN: u64 = 1 << 16;
 /// And a huge one no more: 32 MiB, within what a daemon with a million results may take.
 const CELLS_MAX: u64 = 1 << 25;
 
-/// Counts by name, estimated from above.
-pub(super) struct Counts {
+/// NameCounts by name, estimated from above.
+pub(super) struct NameCounts {
     cells: Vec<u8>,
     hasher: RandomState,
 }
 
-impl Counts {
+impl NameCounts {
     /// Room for about so many different names.
     pub(super) fn for_names(names: u64) -> Self {
         let cells = names.saturating_mul(CELLS_PER_NAME).clamp(CELLS_MIN, CELLS_MAX).next_power_of_two();
         let cells = usize::try_from(cells).expect("at most `CELLS_MAX`");
-        Counts { cells: vec![0; cells], hasher: RandomState::new() }
+        NameCounts { cells: vec![0; cells], hasher: RandomState::new() }
     }
 
     fn places(&self, name: &impl Hash) -> [usize; 2] {
@@ -44,7 +44,7 @@ impl Counts {
         [first, if second == first { first ^ 1 } else { second }]
     }
 
-    /// Counts one more.
+    /// NameCounts one more.
     pub(super) fn add(&mut self, name: &impl Hash) {
         for place in self.places(name) {
             self.cells[place] = self.cells[place].saturating_add(1);
@@ -81,7 +81,7 @@ mod tests {
         fn sto_05_an_estimate_is_never_below_the_count(
             steps in proptest::collection::vec((0u16..20, proptest::bool::weighted(0.7)), 0..3_000),
         ) {
-            let mut counts = Counts { cells: vec![0; 8], hasher: RandomState::new() };
+            let mut counts = NameCounts { cells: vec![0; 8], hasher: RandomState::new() };
             let mut model = HashMap::<u16, usize>::new();
             for (name, add) in steps {
                 let count = model.entry(name).or_default();
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn sto_05_a_full_cell_stays_full() {
-        let mut counts = Counts::for_names(1);
+        let mut counts = NameCounts::for_names(1);
         (0..300).for_each(|_| counts.add(&"name"));
         (0..290).for_each(|_| counts.remove(&"name"));
         assert!(counts.estimate(&"name") >= 10);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn most_of_what_is_unnamed_is_known_to_be() {
-        let mut counts = Counts::for_names(100_000);
+        let mut counts = NameCounts::for_names(100_000);
         (0..100_000u32).for_each(|name| counts.add(&name));
         let mistaken = (100_000..200_000u32).filter(|name| counts.estimate(name) > 0).count();
         assert!(mistaken < 30_000, "{mistaken} of 100000");
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        assert_eq!(Counts::for_names(u64::MAX).cells.len() as u64, CELLS_MAX);
-        assert_eq!(Counts::for_names(0).cells.len() as u64, CELLS_MIN);
+        assert_eq!(NameCounts::for_names(u64::MAX).cells.len() as u64, CELLS_MAX);
+        assert_eq!(NameCounts::for_names(0).cells.len() as u64, CELLS_MIN);
     }
 }

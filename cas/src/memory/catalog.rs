@@ -2,12 +2,12 @@
 
 use std::ops::Bound;
 
-use super::state::{ActionOrder, ActionRecord, order};
+use super::state::{ActionOrder, MemoryAction, order};
 use super::store::MemoryStore;
 use crate::digest::{Digest, Hash};
 use crate::error::StoreError;
 use crate::evict::{ActionEntry, BlobEntry, Catalog, Usage};
-use crate::leases::Touch;
+use crate::leases::Retention;
 use crate::store::ActionKey;
 
 impl Catalog for MemoryStore {
@@ -52,25 +52,29 @@ impl Catalog for MemoryStore {
         Ok(entry.filter(|entry| entry.names.size_bytes == digest.size_bytes))
     }
 
-    fn delete_action(&self, key: &ActionKey, seen: Touch) -> Result<bool, StoreError> {
+    fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError> {
         let now_ms = self.now_ms();
         let order = order(key);
         let mut state = self.state();
-        let may_go =
-            state.actions.get(&order).is_some_and(|record| record.touch == seen && !seen.is_leased(now_ms));
+        let may_go = state
+            .actions
+            .get(&order)
+            .is_some_and(|record| record.retention == expected && !expected.is_leased(now_ms));
         Ok(may_go && state.remove_action(&order).is_some())
     }
 
-    fn delete_blob(&self, blake3: &Hash, seen: Touch) -> Result<Option<u64>, StoreError> {
+    fn delete_blob(&self, blake3: &Hash, expected: Retention) -> Result<Option<u64>, StoreError> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let may_go =
-            state.blobs.get(blake3).is_some_and(|record| record.touch == seen && !seen.is_promised(now_ms));
+        let may_go = state
+            .blobs
+            .get(blake3)
+            .is_some_and(|record| record.retention == expected && !expected.is_promised(now_ms));
         Ok(if may_go { state.remove_blob(blake3) } else { None })
     }
 }
 
-fn action_entry((instance, function, hash): &ActionOrder, record: &ActionRecord) -> ActionEntry {
+fn action_entry((instance, function, hash): &ActionOrder, record: &MemoryAction) -> ActionEntry {
     let key = ActionKey { instance: instance.clone(), function: *function, hash: *hash };
-    ActionEntry { key, result: record.result.clone(), touch: record.touch }
+    ActionEntry { key, result: record.result.clone(), retention: record.retention }
 }

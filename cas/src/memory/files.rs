@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::store::MemoryStore;
-use crate::digest::{Digest, DigestFunction, Hasher, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hasher};
 use crate::error::StoreError;
-use crate::store::{BlobStore, Content, Link, Linked, LocalFiles, Mention, Placing, Seen, Sharing};
+use crate::store::{
+    AccessKind, BlobStore, Content, FileStamp, Link, LinkedFile, LocalFiles, PlaceOptions, Sharing,
+};
 
 /// How much of a file is read at a time.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -23,10 +25,10 @@ impl LocalFiles for MemoryStore {
         path: &Path,
         function: DigestFunction,
         _sharing: Sharing,
-    ) -> Result<(Names, Linked), StoreError> {
+    ) -> Result<(BlobNames, LinkedFile), StoreError> {
         let io = |doing| move |error| StoreError::io(doing, path, error);
         let mut file = File::open(path).map_err(io("open"))?;
-        let stamp = |file: &File| file.metadata().map(|metadata| Seen::of(&metadata));
+        let stamp = |file: &File| file.metadata().map(|metadata| FileStamp::of(&metadata));
         let before = stamp(&file).map_err(io("look at"))?;
         let mut hasher = Hasher::new(function);
         let mut bytes = Vec::new();
@@ -52,23 +54,23 @@ impl LocalFiles for MemoryStore {
             state.add_blob(&names, Bytes::from(bytes), now_ms);
             state.release(names.size_bytes);
         }
-        Ok((names, Linked { link: Link::Copy, seen: Some(after) }))
+        Ok((names, LinkedFile { link: Link::Copy, stamp: Some(after) }))
     }
 
     fn place(
         &self,
         digest: &Digest,
         path: &Path,
-        placing: &Placing<'_>,
-    ) -> Result<Option<Linked>, StoreError> {
-        let Some(Content::Memory(bytes)) = self.open(digest, Mention::Use)? else { return Ok(None) };
-        let beside = placing.drafts.zip(path.file_name()).map(|(drafts, name)| drafts.join(name));
+        placing: &PlaceOptions<'_>,
+    ) -> Result<Option<LinkedFile>, StoreError> {
+        let Some(Content::Memory(bytes)) = self.open(digest, AccessKind::Use)? else { return Ok(None) };
+        let beside = placing.staging.zip(path.file_name()).map(|(staging, name)| staging.join(name));
         let draft = draft_path(beside.as_deref().unwrap_or(path));
         let written = write_draft(&draft, &bytes, placing)
             .and_then(|file| {
-                let before = Seen::of(&file.metadata()?);
+                let before = FileStamp::of(&file.metadata()?);
                 fs::rename(&draft, path)?;
-                let after = Seen::of(&file.metadata()?);
+                let after = FileStamp::of(&file.metadata()?);
                 Ok(Some(after).filter(|after| after.has_content_of(&before)))
             })
             .map_err(|error| StoreError::io("place", path, error));
@@ -76,7 +78,7 @@ impl LocalFiles for MemoryStore {
             // The draft is ours alone; that it may not exist is no trouble.
             let _ = fs::remove_file(&draft);
         }
-        written.map(|seen| Some(Linked { link: Link::Copy, seen }))
+        written.map(|stamp| Some(LinkedFile { link: Link::Copy, stamp }))
     }
 
     fn shares(&self, _directory: &Path) -> Result<Link, StoreError> {
@@ -91,7 +93,7 @@ fn draft_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_draft(draft: &Path, bytes: &[u8], placing: &Placing<'_>) -> std::io::Result<File> {
+fn write_draft(draft: &Path, bytes: &[u8], placing: &PlaceOptions<'_>) -> std::io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(bytes)?;
     if let Some(modified) = placing.modified {

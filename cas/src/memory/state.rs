@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::evict::BlobEntry;
-use crate::leases::Touch;
-use crate::store::{ActionKey, Mention, StoredResult};
+use crate::leases::Retention;
+use crate::store::{AccessKind, ActionKey, StoredResult};
 
 /// What an entry costs beside its bytes, so that a million empty ones are not free.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
@@ -24,34 +24,34 @@ pub(super) fn order(key: &ActionKey) -> ActionOrder {
     (Arc::clone(&key.instance), key.function, key.hash)
 }
 
-pub(super) struct BlobRecord {
+pub(super) struct MemoryBlob {
     pub(super) bytes: Bytes,
     pub(super) sha256: Option<Hash>,
-    pub(super) touch: Touch,
+    pub(super) retention: Retention,
 }
 
-impl BlobRecord {
+impl MemoryBlob {
     pub(super) fn physical_bytes(&self) -> u64 {
         self.bytes.len() as u64 + ENTRY_OVERHEAD_BYTES
     }
 }
 
-pub(super) struct ActionRecord {
+pub(super) struct MemoryAction {
     pub(super) result: StoredResult,
-    pub(super) touch: Touch,
+    pub(super) retention: Retention,
 }
 
-impl ActionRecord {
+impl MemoryAction {
     pub(super) fn physical_bytes(&self) -> u64 {
         self.result.encoded.len() as u64 + ENTRY_OVERHEAD_BYTES
     }
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) blobs: BTreeMap<Hash, BlobRecord>,
+pub(super) struct MemoryState {
+    pub(super) blobs: BTreeMap<Hash, MemoryBlob>,
     pub(super) aliases: HashMap<Hash, Hash>,
-    pub(super) actions: BTreeMap<ActionOrder, ActionRecord>,
+    pub(super) actions: BTreeMap<ActionOrder, MemoryAction>,
     pub(super) physical_bytes: u64,
     /// What writers that are under way may still add.
     pub(super) reserved_bytes: u64,
@@ -59,7 +59,7 @@ pub(super) struct State {
     pub(super) deletions: u64,
 }
 
-impl State {
+impl MemoryState {
     /// Sets room apart for a blob or a result of this size. Whoever calls it gives the
     /// same back with `release`, before or after the bytes are counted.
     pub(super) fn reserve(&mut self, size_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
@@ -85,34 +85,34 @@ impl State {
     }
 
     /// The blob by this name, mentioned; `None` also where the size is another.
-    pub(super) fn mention_blob(
+    pub(super) fn access_blob(
         &mut self,
         digest: &Digest,
-        mention: Mention,
+        access: AccessKind,
         now_ms: u64,
-    ) -> Option<&BlobRecord> {
+    ) -> Option<&MemoryBlob> {
         let blake3 = self.blake3_of(digest.function, digest.hash)?;
         let record = self.blobs.get_mut(&blake3)?;
         if record.bytes.len() as u64 != digest.size_bytes {
             return None;
         }
-        record.touch = record.touch.mentioned(mention, now_ms);
+        record.retention = record.retention.accessed(access, now_ms);
         Some(record)
     }
 
     /// Makes checked bytes visible under their names. Bytes that are there already gain
     /// the new name and the upload's grace.
-    pub(super) fn add_blob(&mut self, names: &Names, bytes: Bytes, now_ms: u64) {
-        let touch = Touch::uploaded(now_ms);
+    pub(super) fn add_blob(&mut self, names: &BlobNames, bytes: Bytes, now_ms: u64) {
+        let retention = Retention::uploaded(now_ms);
         if let Some(sha256) = names.sha256 {
             self.aliases.insert(sha256, names.blake3);
         }
         if let Some(there) = self.blobs.get_mut(&names.blake3) {
             there.sha256 = there.sha256.or(names.sha256);
-            there.touch = there.touch.merged(touch);
+            there.retention = there.retention.merged(retention);
             return;
         }
-        let record = BlobRecord { bytes, sha256: names.sha256, touch };
+        let record = MemoryBlob { bytes, sha256: names.sha256, retention };
         self.physical_bytes += record.physical_bytes();
         self.logical_bytes += record.bytes.len() as u64;
         self.blobs.insert(names.blake3, record);
@@ -133,14 +133,14 @@ impl State {
     /// Stores a result, replacing any other; its lease outlives the replacement.
     pub(super) fn add_action(&mut self, key: &ActionKey, result: StoredResult, now_ms: u64) {
         let order = order(key);
-        let touch = Touch::used(now_ms);
-        let touch = self.remove_action(&order).map_or(touch, |old| old.touch.merged(touch));
-        let record = ActionRecord { result, touch };
+        let retention = Retention::used(now_ms);
+        let retention = self.remove_action(&order).map_or(retention, |old| old.retention.merged(retention));
+        let record = MemoryAction { result, retention };
         self.physical_bytes += record.physical_bytes();
         self.actions.insert(order, record);
     }
 
-    pub(super) fn remove_action(&mut self, order: &ActionOrder) -> Option<ActionRecord> {
+    pub(super) fn remove_action(&mut self, order: &ActionOrder) -> Option<MemoryAction> {
         let record = self.actions.remove(order)?;
         self.physical_bytes -= record.physical_bytes();
         Some(record)
@@ -148,7 +148,7 @@ impl State {
 
     pub(super) fn blob_entry(&self, blake3: Hash) -> Option<BlobEntry> {
         let record = self.blobs.get(&blake3)?;
-        let names = Names { blake3, sha256: record.sha256, size_bytes: record.bytes.len() as u64 };
-        Some(BlobEntry { names, physical_bytes: record.physical_bytes(), touch: record.touch })
+        let names = BlobNames { blake3, sha256: record.sha256, size_bytes: record.bytes.len() as u64 };
+        Some(BlobEntry { names, physical_bytes: record.physical_bytes(), retention: record.retention })
     }
 }

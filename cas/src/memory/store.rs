@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::state::{State, order};
+use super::state::{MemoryState, order};
 use crate::clock::Clock;
-use crate::digest::{Digest, DigestFunction, Hash, Names};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
-use crate::store::{ActionCache, ActionKey, BlobStore, BlobWriter, Content, Mention, StoredResult};
-use crate::verify::Claim;
+use crate::store::{AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, StoredResult};
+use crate::verify::DigestCheck;
 
 /// A store in memory.
 pub struct MemoryStore {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MemoryState>>,
     clock: Arc<dyn Clock>,
     limit_bytes: u64,
 }
@@ -36,7 +36,7 @@ impl MemoryStore {
         self.limit_bytes
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, MemoryState> {
         lock(&self.state)
     }
 
@@ -45,27 +45,26 @@ impl MemoryStore {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<MemoryState>) -> MutexGuard<'_, MemoryState> {
     state.lock().expect("no holder of this lock panics: maps and sums only")
 }
 
 impl BlobStore for MemoryStore {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let is_missing = |digest: &Digest| {
-            !digest.is_empty_blob() && state.mention_blob(digest, mention, now_ms).is_none()
-        };
+        let is_missing =
+            |digest: &Digest| !digest.is_empty_blob() && state.access_blob(digest, access, now_ms).is_none();
         Ok(digests.iter().map(is_missing).collect())
     }
 
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
         if digest.is_empty_blob() {
             return Ok(Some(Content::Memory(Bytes::new())));
         }
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let record = state.mention_blob(digest, mention, now_ms);
+        let record = state.access_blob(digest, access, now_ms);
         Ok(record.map(|record| Content::Memory(record.bytes.clone())))
     }
 
@@ -82,7 +81,7 @@ impl BlobStore for MemoryStore {
         self.state().reserve(digest.size_bytes, self.limit_bytes)?;
         Ok(Box::new(MemoryWriter {
             size_bytes: digest.size_bytes,
-            claim: Some(Claim::new(digest)),
+            check: Some(DigestCheck::new(digest)),
             bytes: Vec::new(),
             state: Arc::clone(&self.state),
             clock: Arc::clone(&self.clock),
@@ -98,21 +97,21 @@ impl BlobStore for MemoryStore {
 struct MemoryWriter {
     size_bytes: u64,
     /// Taken by `commit`.
-    claim: Option<Claim>,
+    check: Option<DigestCheck>,
     bytes: Vec<u8>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MemoryState>>,
     clock: Arc<dyn Clock>,
 }
 
 impl BlobWriter for MemoryWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.claim.as_mut().expect("`commit` comes last").take(bytes)?;
+        self.check.as_mut().expect("`commit` comes last").update(bytes)?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn commit(mut self: Box<Self>) -> Result<Names, StoreError> {
-        let names = self.claim.take().expect("`commit` comes once").settle()?;
+    fn commit(mut self: Box<Self>) -> Result<BlobNames, StoreError> {
+        let names = self.check.take().expect("`commit` comes once").finish()?;
         if names.size_bytes > 0 {
             let bytes = Bytes::from(std::mem::take(&mut self.bytes));
             lock(&self.state).add_blob(&names, bytes, self.clock.now_ms());
@@ -128,11 +127,11 @@ impl Drop for MemoryWriter {
 }
 
 impl ActionCache for MemoryStore {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let Some(record) = state.actions.get_mut(&order(key)) else { return Ok(None) };
-        record.touch = record.touch.mentioned(mention, now_ms);
+        record.retention = record.retention.accessed(access, now_ms);
         Ok(Some(record.result.clone()))
     }
 

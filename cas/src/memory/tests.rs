@@ -11,7 +11,8 @@ use crate::digest::{Digest, DigestFunction, Hash};
 use crate::evict::Catalog;
 use crate::leases::UPLOAD_GRACE;
 use crate::store::{
-    ActionCache, ActionKey, BlobStore, Link, Linked, LocalFiles, Mention, Placing, Seen, Sharing,
+    AccessKind, ActionCache, ActionKey, BlobStore, FileStamp, Link, LinkedFile, LocalFiles, PlaceOptions,
+    Sharing,
 };
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
@@ -32,40 +33,40 @@ fn sto_04_a_deletion_asks_again() {
     let (store, clock) = store(u64::MAX);
     let digest = insert(&store, b"blob");
     let entry = || store.blob_entry(&digest).unwrap().unwrap();
-    let delete = |seen| store.delete_blob(&entry().names.blake3, seen).unwrap().is_some();
+    let delete = |expected| store.delete_blob(&entry().names.blake3, expected).unwrap().is_some();
     clock.advance(UPLOAD_GRACE);
-    let seen = entry().touch;
-    store.find_missing(&[digest], Mention::Use).unwrap();
-    assert!(!delete(seen), "it was used since");
-    store.find_missing(&[digest], Mention::Promise).unwrap();
-    assert!(!delete(entry().touch), "it is promised");
+    let expected = entry().retention;
+    store.find_missing(&[digest], AccessKind::Use).unwrap();
+    assert!(!delete(expected), "it was used since");
+    store.find_missing(&[digest], AccessKind::Promise).unwrap();
+    assert!(!delete(entry().retention), "it is promised");
     clock.advance(Duration::from_secs(24 * 60 * 60));
     let deletions = store.deletions();
-    assert!(delete(entry().touch));
+    assert!(delete(entry().retention));
     assert_ne!(store.deletions(), deletions);
-    assert!(store.open(&digest, Mention::Use).unwrap().is_none());
+    assert!(store.open(&digest, AccessKind::Use).unwrap().is_none());
 
     let key = ActionKey { instance: "".into(), function: SHA256, hash: Hash([1; 32]) };
     store.put(&key, &Default::default()).unwrap();
     let entry = || store.action_entry(&key).unwrap().unwrap();
-    let seen = entry().touch;
+    let expected = entry().retention;
     clock.advance(Duration::from_secs(1));
-    store.get(&key, Mention::Use).unwrap();
-    assert!(!store.delete_action(&key, seen).unwrap(), "it was used since");
-    store.get(&key, Mention::Promise).unwrap();
-    assert!(!store.delete_action(&key, entry().touch).unwrap(), "it is promised");
+    store.get(&key, AccessKind::Use).unwrap();
+    assert!(!store.delete_action(&key, expected).unwrap(), "it was used since");
+    store.get(&key, AccessKind::Promise).unwrap();
+    assert!(!store.delete_action(&key, entry().retention).unwrap(), "it is promised");
     clock.advance(Duration::from_secs(24 * 60 * 60));
-    assert!(store.delete_action(&key, entry().touch).unwrap());
+    assert!(store.delete_action(&key, entry().retention).unwrap());
 }
 
 #[test]
 fn sto_04_what_was_opened_stays_readable() {
     let (store, clock) = store(u64::MAX);
     let digest = insert(&store, b"blob");
-    let content = store.open(&digest, Mention::Use).unwrap().unwrap();
+    let content = store.open(&digest, AccessKind::Use).unwrap().unwrap();
     clock.advance(UPLOAD_GRACE);
     let entry = store.blob_entry(&digest).unwrap().unwrap();
-    store.delete_blob(&entry.names.blake3, entry.touch).unwrap().unwrap();
+    store.delete_blob(&entry.names.blake3, entry.retention).unwrap().unwrap();
     assert_eq!(content.read_all().unwrap(), "blob");
 }
 
@@ -91,9 +92,9 @@ fn one_content_has_one_copy_under_both_names() {
     let bytes = Bytes::from_static(b"the same");
     let names = DigestFunction::ALL.map(|function| Digest::of(function, &bytes));
     store.insert(&[(names[0], bytes.clone())]).remove(0).unwrap();
-    assert_eq!(store.find_missing(&names, Mention::Peek).unwrap(), [false, true]);
+    assert_eq!(store.find_missing(&names, AccessKind::Peek).unwrap(), [false, true]);
     store.insert(&[(names[1], bytes)]).remove(0).unwrap();
-    assert_eq!(store.find_missing(&names, Mention::Peek).unwrap(), [false, false]);
+    assert_eq!(store.find_missing(&names, AccessKind::Peek).unwrap(), [false, false]);
     assert_eq!(store.usage().unwrap().blobs, 1);
 }
 
@@ -106,13 +107,14 @@ fn a_file_goes_in_and_comes_out_as_asked() {
     let (names, linked) = store.ingest(&source, SHA256, Sharing::Hardlink).unwrap();
     let digest = names.digest(SHA256).unwrap();
     assert_eq!((digest, linked.link), (Digest::of(SHA256, b"bytes"), Link::Copy));
-    let looks = |path| Some(Seen::of(&std::fs::metadata(path).unwrap()));
-    assert_eq!(linked.seen, looks(&source));
+    let looks = |path| Some(FileStamp::of(&std::fs::metadata(path).unwrap()));
+    assert_eq!(linked.stamp, looks(&source));
 
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let placing = Placing { mode: 0o755, modified: Some(modified), sharing: Sharing::Private, drafts: None };
+    let placing =
+        PlaceOptions { mode: 0o755, modified: Some(modified), sharing: Sharing::Private, staging: None };
     let placed = store.place(&digest, &target, &placing).unwrap();
-    assert_eq!(placed, Some(Linked { link: Link::Copy, seen: looks(&target) }));
+    assert_eq!(placed, Some(LinkedFile { link: Link::Copy, stamp: looks(&target) }));
     assert_eq!(std::fs::read(&target).unwrap(), b"bytes");
     let metadata = std::fs::metadata(&target).unwrap();
     assert_eq!(metadata.modified().unwrap(), modified);

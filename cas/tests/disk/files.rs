@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use kache_cas::disk::DiskStore;
 use kache_cas::evict::Catalog;
 use kache_cas::{
-    BlobStore, Digest, DigestFunction, Link, LocalFiles, Mention, Names, Placing, Seen, Sharing, StoreError,
+    AccessKind, BlobNames, BlobStore, Digest, DigestFunction, FileStamp, Link, LocalFiles, PlaceOptions,
+    Sharing, StoreError,
 };
 
 use crate::support::{BLAKE3, SHA256, blob_path, bytes, files_below, is_missing, open, read, write};
@@ -23,8 +24,8 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
 }
 
-fn placing(mode: u32, sharing: Sharing) -> Placing<'static> {
-    Placing { mode, modified: Some(long_ago()), sharing, drafts: None }
+fn placing(mode: u32, sharing: Sharing) -> PlaceOptions<'static> {
+    PlaceOptions { mode, modified: Some(long_ago()), sharing, staging: None }
 }
 
 fn look(path: &Path) -> Metadata {
@@ -59,16 +60,16 @@ impl World {
     }
 
     /// Stores a file; what is said of how it looks is how it looks afterwards.
-    fn ingest(&self, path: &Path, function: DigestFunction, sharing: Sharing) -> (Names, Link) {
+    fn ingest(&self, path: &Path, function: DigestFunction, sharing: Sharing) -> (BlobNames, Link) {
         let (names, linked) = self.store.ingest(path, function, sharing).unwrap();
-        assert_eq!(linked.seen, Some(Seen::of(&look(path))), "how it looks");
+        assert_eq!(linked.stamp, Some(FileStamp::of(&look(path))), "how it looks");
         (names, linked.link)
     }
 
-    fn place(&self, digest: &Digest, name: &str, placing: &Placing<'_>) -> Option<Link> {
+    fn place(&self, digest: &Digest, name: &str, placing: &PlaceOptions<'_>) -> Option<Link> {
         let path = self.path(name);
         let linked = self.store.place(digest, &path, placing).unwrap()?;
-        assert_eq!(linked.seen, Some(Seen::of(&look(&path))), "how it looks");
+        assert_eq!(linked.stamp, Some(FileStamp::of(&look(&path))), "how it looks");
         Some(linked.link)
     }
 
@@ -111,7 +112,7 @@ fn rst_02_placing_again_changes_no_file_that_was_placed_before() {
         placing(0o644, Sharing::Hardlink),
         placing(0o644, Sharing::Hardlink),
         placing(0o755, Sharing::Hardlink),
-        Placing { modified: Some(SystemTime::UNIX_EPOCH), ..placing(0o644, Sharing::Hardlink) },
+        PlaceOptions { modified: Some(SystemTime::UNIX_EPOCH), ..placing(0o644, Sharing::Hardlink) },
         placing(0o600, Sharing::Private),
     ];
     let mut seen: Vec<(PathBuf, u32, SystemTime)> = Vec::new();
@@ -142,7 +143,7 @@ fn hardlinks_share_their_bytes_with_the_store() {
         assert_eq!(world.place(&digest, name, &placing(0o644, Sharing::Hardlink)), Some(Link::Hardlink));
         assert_eq!(look(&world.path(name)).ino(), look(&from).ino());
     }
-    // Placing over another name of the same inode leaves no third.
+    // PlaceOptions over another name of the same inode leaves no third.
     assert_eq!(world.place(&digest, "two", &placing(0o644, Sharing::Hardlink)), Some(Link::Hardlink));
     assert_eq!(look(&from).nlink(), 4);
     assert_eq!(world.leftovers(), 0);
@@ -174,7 +175,7 @@ fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
     let (names, link) = world.ingest(&from, BLAKE3, Sharing::Exclusive);
     assert_eq!(link, Link::Hardlink);
     let digest = names.digest(BLAKE3).unwrap();
-    let request = Placing { modified: None, ..placing(0o750, Sharing::Exclusive) };
+    let request = PlaceOptions { modified: None, ..placing(0o750, Sharing::Exclusive) };
     let begun = look(&world.file("clock", b"", 0o600)).ctime();
     assert_eq!(world.place(&digest, "second", &request), Some(Link::Copy), "the first place has it");
     assert_eq!((look(&from).mode() & 0o7777, look(&from).modified().unwrap()), (0o755, long_ago()));
@@ -231,7 +232,7 @@ fn rst_03_a_write_through_a_shared_inode_is_noticed_before_it_is_served() {
             continue;
         }
         match how % 2 {
-            0 => assert!(world.store.open(&digest, Mention::Use).unwrap().is_none(), "{how}"),
+            0 => assert!(world.store.open(&digest, AccessKind::Use).unwrap().is_none(), "{how}"),
             _ => {
                 assert_eq!(world.place(&digest, "elsewhere", &placing(0o600, Sharing::Private)), None);
                 assert!(!world.path("elsewhere").exists());
@@ -278,7 +279,7 @@ fn rst_03_a_young_file_is_hashed_before_it_is_served() {
     let date = look(&from).modified().unwrap();
     fs::write(&from, bytes(2, 100_000)).unwrap();
     set_modified(&from, date);
-    assert!(world.store.open(&names.digest(BLAKE3).unwrap(), Mention::Use).unwrap().is_none());
+    assert!(world.store.open(&names.digest(BLAKE3).unwrap(), AccessKind::Use).unwrap().is_none());
 }
 
 #[test]
@@ -406,7 +407,7 @@ fn rst_02_an_inode_that_was_changed_is_taken_out_of_sharing() {
     fs::set_permissions(&from, Permissions::from_mode(0o600)).unwrap();
     set_modified(&from, SystemTime::UNIX_EPOCH);
 
-    let anew = Placing { sharing: Sharing::Anew { not: changed }, ..shared };
+    let anew = PlaceOptions { sharing: Sharing::Anew { not: changed }, ..shared };
     for name in ["one", "two"] {
         assert_eq!(world.place(&digest, name, &anew), Some(Link::Hardlink));
     }
@@ -426,7 +427,7 @@ fn rst_02_an_inode_that_was_changed_is_taken_out_of_sharing() {
     fs::set_permissions(world.path("one"), Permissions::from_mode(0o600)).unwrap();
     tamper(&world.path("one"), 2);
     assert_eq!(
-        world.place(&digest, "two", &Placing { sharing: Sharing::Anew { not: inode }, ..shared }),
+        world.place(&digest, "two", &PlaceOptions { sharing: Sharing::Anew { not: inode }, ..shared }),
         None
     );
     assert_eq!(world.leftovers(), 0);

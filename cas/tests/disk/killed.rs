@@ -10,7 +10,7 @@ use kache_cas::clock::ManualClock;
 use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
 use kache_cas::{
-    ActionCache, BlobStore, Digest, DigestFunction, Hash, LocalFiles, Mention, Placing, Sharing,
+    AccessKind, ActionCache, BlobStore, Digest, DigestFunction, Hash, LocalFiles, PlaceOptions, Sharing,
 };
 use kache_proto::reapi::{ActionResult, Digest as WireDigest, OutputFile};
 
@@ -63,7 +63,7 @@ fn one_build(store: &DiskStore, dir: &Path, seed: u8) {
         .map(|size| write(store, DigestFunction::ALL[usize::from(seed % 2)], &bytes(seed, size)))
         .to_vec();
     let output = dir.join(format!("output-{seed}"));
-    let placing = Placing { mode: 0o644, modified: None, sharing: Sharing::Hardlink, drafts: None };
+    let placing = PlaceOptions { mode: 0o644, modified: None, sharing: Sharing::Hardlink, staging: None };
     store.place(&digests[2], &output, &placing).unwrap();
     let (names, _) = store.ingest(&output, SHA256, Sharing::Hardlink).unwrap();
     digests.push(names.digest(SHA256).unwrap());
@@ -82,13 +82,13 @@ fn evict_some(store: &DiskStore, seed: u8) {
     let from = Hash([seed.wrapping_mul(37); 32]);
     for entry in store.actions_after(Some(&kache_cas::ActionKey { hash: from, ..key(0) }), 2).unwrap() {
         let named = entry.result.decode().unwrap();
-        if store.delete_action(&entry.key, entry.touch).unwrap() {
+        if store.delete_action(&entry.key, entry.retention).unwrap() {
             for file in named.output_files {
                 let digest = file.digest.unwrap();
                 let digest: Digest =
                     Digest::parse(entry.key.function, &digest.hash, digest.size_bytes).unwrap();
                 if let Some(blob) = store.blob_entry(&digest).unwrap() {
-                    store.delete_blob(&blob.names.blake3, blob.touch).unwrap();
+                    store.delete_blob(&blob.names.blake3, blob.retention).unwrap();
                 }
             }
         }
@@ -153,7 +153,7 @@ fn check(dir: &Path) -> usize {
         for file in entry.result.decode().unwrap().output_files {
             let digest = file.digest.unwrap();
             let digest: Digest = Digest::parse(entry.key.function, &digest.hash, digest.size_bytes).unwrap();
-            let missing = store.find_missing(&[digest], Mention::Promise).unwrap()[0];
+            let missing = store.find_missing(&[digest], AccessKind::Promise).unwrap()[0];
             // Another result's eviction may have taken it: then it is missing, and said so.
             assert_eq!(read(&store, &digest).is_none(), missing);
         }

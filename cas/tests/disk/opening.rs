@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
-use kache_cas::{ActionCache, Digest, DigestFunction, Mention, StoreError};
+use kache_cas::{AccessKind, ActionCache, Digest, DigestFunction, StoreError};
 
 use crate::support::{BLAKE3, SHA256, bytes, key, open, read, result, upkeep, write};
 
@@ -47,7 +47,7 @@ fn check(store: &DiskStore) {
     assert!(read(store, &Digest::of(BLAKE3, b"known by one name")).is_some());
     assert!(read(store, &Digest::of(SHA256, b"known by one name")).is_none());
     for seed in 0..3 {
-        let stored = store.get(&key(seed), Mention::Use).unwrap().unwrap().decode().unwrap();
+        let stored = store.get(&key(seed), AccessKind::Use).unwrap().unwrap().decode().unwrap();
         assert_eq!(stored.exit_code, seed.into());
     }
     let usage = store.usage().unwrap();
@@ -186,7 +186,7 @@ fn sto_08_an_error_of_the_disk_is_not_absence_and_deletes_nothing() {
     // A loop of links gives an error other than "not found", whoever asks.
     fs::rename(fan, &aside).unwrap();
     std::os::unix::fs::symlink(fan, fan).unwrap();
-    let error = kache_cas::BlobStore::open(&store, &digest, Mention::Use).unwrap_err();
+    let error = kache_cas::BlobStore::open(&store, &digest, AccessKind::Use).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     fs::remove_file(fan).unwrap();

@@ -10,7 +10,7 @@ use kache_cas::clock::ManualClock;
 use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
 use kache_cas::leases::UPLOAD_GRACE;
-use kache_cas::{BlobStore, Digest, Mention, Store, StoreError, StoreSettings};
+use kache_cas::{AccessKind, BlobStore, Digest, Store, StoreError, StoreSettings};
 
 use crate::support::{BLAKE3, SHA256, bytes, read, write};
 
@@ -76,7 +76,7 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
                         match store_one(store, number + writer * 100_000, still) {
                             Ok((digest, bytes)) => {
                                 written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                                if let Some(content) = store.blobs().open(&digest, Mention::Use).unwrap() {
+                                if let Some(content) = store.blobs().open(&digest, AccessKind::Use).unwrap() {
                                     assert_eq!(content.read_all().unwrap(), bytes);
                                 }
                             }
@@ -116,7 +116,7 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
     let still = RwLock::new(());
     let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed, &still).unwrap()).collect();
     let digests: Vec<Digest> = promised.iter().map(|(digest, _)| *digest).collect();
-    assert_eq!(store.blobs().find_missing(&digests, Mention::Promise).unwrap(), vec![false; 40]);
+    assert_eq!(store.blobs().find_missing(&digests, AccessKind::Promise).unwrap(), vec![false; 40]);
     for step in 0..200u64 {
         clock.advance(Duration::from_secs(50));
         match store_one(&store, 1_000 + step * 4 + 3, &still) {
@@ -126,7 +126,7 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
         store.maintain().unwrap();
     }
     for (digest, bytes) in &promised {
-        let content = store.blobs().open(digest, Mention::Peek).unwrap();
+        let content = store.blobs().open(digest, AccessKind::Peek).unwrap();
         assert_eq!(content.expect("it is promised").read_all().unwrap(), bytes);
     }
     assert!(store.counters().blobs_evicted > 0, "others had to go");
@@ -149,11 +149,11 @@ fn sto_04_of_a_promise_and_a_deletion_at_the_same_time_one_gives_way() {
         let (is_promised, is_deleted) = std::thread::scope(|scope| {
             let promise = scope.spawn(|| {
                 barrier.wait();
-                !store.find_missing(&[digest], Mention::Promise).unwrap()[0]
+                !store.find_missing(&[digest], AccessKind::Promise).unwrap()[0]
             });
             barrier.wait();
             (0..round % 40).for_each(|_| std::hint::spin_loop());
-            let freed = store.delete_blob(&seen.names.blake3, seen.touch).unwrap();
+            let freed = store.delete_blob(&seen.names.blake3, seen.retention).unwrap();
             (promise.join().unwrap(), freed.is_some())
         });
         assert!(!(is_promised && is_deleted), "round {round}: what was promised was deleted");

@@ -12,8 +12,8 @@ use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
 use kache_cas::leases::UPLOAD_GRACE;
 use kache_cas::{
-    ActionCache, ActionKey, BlobStore, Digest, DigestFunction, LocalFiles, Mention, PROMISE_LEASE, Placing,
-    Sharing, StoreError,
+    AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, LocalFiles, PROMISE_LEASE,
+    PlaceOptions, Sharing, StoreError,
 };
 
 use crate::support::{
@@ -39,7 +39,7 @@ fn sto_01_what_was_stored_is_there_after_every_kind_of_stop() {
         }
         store.put(&key(round), &result(round.into())).unwrap();
         for seed in 0..=round {
-            let stored = store.get(&key(seed), Mention::Use).unwrap().unwrap();
+            let stored = store.get(&key(seed), AccessKind::Use).unwrap().unwrap();
             assert_eq!(stored.decode().unwrap().exit_code, i32::from(seed));
         }
         if round % 2 == 0 {
@@ -157,9 +157,9 @@ fn find_missing_answers_in_order_and_with_repetitions() {
     let absent = [Digest::of(SHA256, b"absent"), Digest::of(BLAKE3, b"absent")];
     let empty = DigestFunction::ALL.map(Digest::empty);
     let asked = [there[0], absent[0], empty[0], there[1], absent[1], there[0], empty[1]];
-    let missing = store.find_missing(&asked, Mention::Promise).unwrap();
+    let missing = store.find_missing(&asked, AccessKind::Promise).unwrap();
     assert_eq!(missing, [false, true, false, false, true, false, false]);
-    assert_eq!(store.find_missing(&[], Mention::Use).unwrap(), [false; 0]);
+    assert_eq!(store.find_missing(&[], AccessKind::Use).unwrap(), [false; 0]);
 }
 
 #[test]
@@ -174,16 +174,16 @@ fn action_results_are_kept_apart_by_instance_and_function() {
         ActionKey { hash: SHA256.hash(b"other"), ..base },
     ];
     for (key, code) in keys.iter().zip(0..) {
-        assert_eq!(store.get(key, Mention::Use).unwrap(), None);
+        assert_eq!(store.get(key, AccessKind::Use).unwrap(), None);
         store.put(key, &result(code)).unwrap();
     }
     for (key, code) in keys.iter().zip(0..) {
-        let stored = store.get(key, Mention::Use).unwrap().unwrap();
+        let stored = store.get(key, AccessKind::Use).unwrap().unwrap();
         assert_eq!(stored.decode().unwrap().exit_code, code);
     }
     assert!(store.remove(&keys[0]).unwrap() && !store.remove(&keys[0]).unwrap());
-    assert_eq!(store.get(&keys[0], Mention::Use).unwrap(), None);
-    assert!(store.get(&keys[1], Mention::Use).unwrap().is_some());
+    assert_eq!(store.get(&keys[0], AccessKind::Use).unwrap(), None);
+    assert!(store.get(&keys[1], AccessKind::Use).unwrap().is_some());
 }
 
 #[test]
@@ -195,15 +195,15 @@ fn sto_05_nothing_but_a_deletion_makes_a_blob_go_and_it_takes_every_name() {
     for size in [100, 100_000] {
         let bytes = bytes(1, size);
         let digests = [write(&store, SHA256, &bytes), Digest::of(BLAKE3, &bytes)];
-        let seen = || store.blob_entry(&digests[0]).unwrap().unwrap().touch;
+        let seen = || store.blob_entry(&digests[0]).unwrap().unwrap().retention;
         let before = store.usage().unwrap();
-        let delete = |touch| store.delete_blob(&digests[1].hash, touch).unwrap();
+        let delete = |retention| store.delete_blob(&digests[1].hash, retention).unwrap();
         clock.advance(UPLOAD_GRACE);
         let looked = seen();
         clock.advance(Duration::from_secs(120));
         assert!(read(&store, &digests[0]).is_some());
         assert_eq!(delete(looked), None, "it was used since");
-        let content = store.open(&digests[0], Mention::Promise).unwrap().unwrap();
+        let content = store.open(&digests[0], AccessKind::Promise).unwrap().unwrap();
         assert_eq!(delete(seen()), None, "it is promised");
         clock.advance(PROMISE_LEASE * 2);
         let deletions = store.deletions();
@@ -225,15 +225,15 @@ fn sto_04_a_promise_survives_a_stop() {
         let store = DiskStore::open(settings.clone()).unwrap();
         let digest = write(&store, BLAKE3, &bytes(1, 10_000));
         clock.advance(UPLOAD_GRACE * 2);
-        store.find_missing(&[digest], Mention::Promise).unwrap();
+        store.find_missing(&[digest], AccessKind::Promise).unwrap();
         upkeep(&store);
         digest
     };
     let store = DiskStore::open(settings).unwrap();
-    let touch = store.blob_entry(&digest).unwrap().unwrap().touch;
-    assert_eq!(store.delete_blob(&digest.hash, touch).unwrap(), None);
+    let retention = store.blob_entry(&digest).unwrap().unwrap().retention;
+    assert_eq!(store.delete_blob(&digest.hash, retention).unwrap(), None);
     clock.advance(PROMISE_LEASE * 2);
-    assert!(store.delete_blob(&digest.hash, touch).unwrap().is_some());
+    assert!(store.delete_blob(&digest.hash, retention).unwrap().is_some());
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn sto_02_what_an_unclean_stop_tore_is_never_served() {
     replace(&paths[3], &vec![0; 50_000]);
 
     let store = open(dir.path());
-    let missing = store.find_missing(&digests, Mention::Promise).unwrap();
+    let missing = store.find_missing(&digests, AccessKind::Promise).unwrap();
     assert_eq!(missing, [false, true, true, true]);
     let found: Vec<_> = digests.iter().map(|digest| read(&store, digest)).collect();
     assert_eq!(found, [Some(blobs[0].clone()), None, None, None]);
@@ -300,9 +300,9 @@ fn sto_02_damage_after_a_clean_stop_is_reported_and_out_of_service() {
     replace(&blob_path(dir.path(), &blobs[1]), &blobs[1][..20]);
     let store = open(dir.path());
     for digest in &digests {
-        let error = store.open(digest, Mention::Use).unwrap_err();
+        let error = store.open(digest, AccessKind::Use).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(store.open(digest, Mention::Use).unwrap().is_none() && is_missing(&store, digest));
+        assert!(store.open(digest, AccessKind::Use).unwrap().is_none() && is_missing(&store, digest));
     }
     assert_eq!(store.counters().damaged, 2);
     assert!(store.troubles()[0].contains("2 blobs were damaged"), "{:?}", store.troubles());
@@ -441,7 +441,7 @@ fn place_and_ingest_are_each_others_reverse() {
         let (names, _) = store.ingest(&from, SHA256, Sharing::Private).unwrap();
         let digest = names.digest(SHA256).unwrap();
         assert_eq!(digest, Digest::of(SHA256, &bytes));
-        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private, drafts: None };
+        let placing = PlaceOptions { mode: 0o640, modified: None, sharing: Sharing::Private, staging: None };
         assert!(store.place(&digest, &to, &placing).unwrap().is_some());
         assert_eq!(fs::read(&to).unwrap(), bytes);
     }

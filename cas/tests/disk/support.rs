@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
-use kache_cas::{ActionKey, BlobStore, Digest, DigestFunction, Mention};
+use kache_cas::{AccessKind, ActionKey, BlobStore, Digest, DigestFunction};
 use kache_proto::reapi::ActionResult;
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -33,11 +33,11 @@ pub(crate) fn write(store: &DiskStore, function: DigestFunction, bytes: &[u8]) -
 }
 
 pub(crate) fn read(store: &DiskStore, digest: &Digest) -> Option<Vec<u8>> {
-    store.open(digest, Mention::Use).unwrap().map(|content| content.read_all().unwrap().to_vec())
+    store.open(digest, AccessKind::Use).unwrap().map(|content| content.read_all().unwrap().to_vec())
 }
 
 pub(crate) fn is_missing(store: &DiskStore, digest: &Digest) -> bool {
-    store.find_missing(&[*digest], Mention::Peek).unwrap()[0]
+    store.find_missing(&[*digest], AccessKind::Peek).unwrap()[0]
 }
 
 /// Where the store keeps the file of these bytes.

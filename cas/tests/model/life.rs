@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kache_cas::{DigestFunction, Mention};
+use kache_cas::{AccessKind, DigestFunction};
 use proptest::prelude::*;
 
 /// Blobs are named by a number, of which their bytes and size follow.
@@ -24,13 +24,13 @@ pub(crate) enum Event {
     /// A blob is laid down as a file.
     Place(DigestFunction, Name),
     /// Somebody asks which are missing.
-    Find(DigestFunction, Vec<Name>, Mention),
+    Find(DigestFunction, Vec<Name>, AccessKind),
     /// A blob is read.
-    Open(DigestFunction, Name, Mention),
+    Open(DigestFunction, Name, AccessKind),
     /// A result is stored, under one of a few keys.
     Put(DigestFunction, u8, Vec<Name>),
     /// A result is asked for.
-    Get(DigestFunction, u8, Mention),
+    Get(DigestFunction, u8, AccessKind),
     /// A result is taken out of service.
     Remove(DigestFunction, u8),
     /// Time passes.
@@ -51,8 +51,8 @@ fn functions() -> impl Strategy<Value = DigestFunction> {
     prop_oneof![Just(DigestFunction::Blake3), Just(DigestFunction::Sha256)]
 }
 
-fn mentions() -> impl Strategy<Value = Mention> {
-    prop_oneof![Just(Mention::Peek), Just(Mention::Use), Just(Mention::Promise)]
+fn mentions() -> impl Strategy<Value = AccessKind> {
+    prop_oneof![Just(AccessKind::Peek), Just(AccessKind::Use), Just(AccessKind::Promise)]
 }
 
 fn waits() -> impl Strategy<Value = Duration> {
@@ -72,13 +72,13 @@ fn events() -> impl Strategy<Value = Event> {
         2 => (functions(), name()).prop_map(|(function, name)| Event::Ingest(function, name)),
         2 => (functions(), name()).prop_map(|(function, name)| Event::Place(function, name)),
         4 => (functions(), names(), mentions())
-            .prop_map(|(function, names, mention)| Event::Find(function, names, mention)),
+            .prop_map(|(function, names, access)| Event::Find(function, names, access)),
         3 => (functions(), name(), mentions())
-            .prop_map(|(function, name, mention)| Event::Open(function, name, mention)),
+            .prop_map(|(function, name, access)| Event::Open(function, name, access)),
         4 => (functions(), key(), names())
             .prop_map(|(function, key, names)| Event::Put(function, key, names)),
         6 => (functions(), key(), mentions())
-            .prop_map(|(function, key, mention)| Event::Get(function, key, mention)),
+            .prop_map(|(function, key, access)| Event::Get(function, key, access)),
         1 => (functions(), key()).prop_map(|(function, key)| Event::Remove(function, key)),
         6 => waits().prop_map(Event::Wait),
         1 => (0u64..12 * 60).prop_map(|minutes| Event::SetBack(Duration::from_secs(60 * minutes))),

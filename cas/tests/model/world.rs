@@ -9,8 +9,8 @@ use kache_cas::clock::{Clock, ManualClock};
 use kache_cas::encoding::wire_digest;
 use kache_cas::leases::{LEASE_HONOURED_MAX, UPLOAD_GRACE};
 use kache_cas::{
-    ActionKey, Digest, DigestFunction, Hash, Mention, PROMISE_LEASE, Placing, Sharing, Store, StoreError,
-    StoreSettings,
+    AccessKind, ActionKey, Digest, DigestFunction, Hash, PROMISE_LEASE, PlaceOptions, Sharing, Store,
+    StoreError, StoreSettings,
 };
 use kache_proto::reapi::{ActionResult, OutputFile};
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ pub(crate) struct World {
     clock: Arc<ManualClock>,
     settings: StoreSettings,
     dir: tempfile::TempDir,
-    /// Names under which something was ever stored.
+    /// BlobNames under which something was ever stored.
     stored: HashSet<Digest>,
     /// Until when something must be there.
     promised: HashMap<Digest, u64>,
@@ -112,10 +112,10 @@ impl World {
             Event::Abandon(function, name) => self.abandon(*function, *name),
             Event::Ingest(function, name) => self.ingest(*function, *name)?,
             Event::Place(function, name) => self.place(*function, *name)?,
-            Event::Find(function, names, mention) => self.find(*function, names, *mention)?,
-            Event::Open(function, name, mention) => self.open(*function, *name, *mention)?,
+            Event::Find(function, names, access) => self.find(*function, names, *access)?,
+            Event::Open(function, name, access) => self.open(*function, *name, *access)?,
             Event::Put(function, key, names) => self.put(*function, *key, names)?,
-            Event::Get(function, key, mention) => self.get(*function, *key, *mention)?,
+            Event::Get(function, key, access) => self.get(*function, *key, *access)?,
             Event::Remove(function, key) => self.remove(*function, *key)?,
             Event::Wait(duration) => self.wait(*duration),
             Event::SetBack(duration) => self.set_back(*duration),
@@ -168,7 +168,7 @@ impl World {
     }
 
     fn is_missing(&self, digest: &Digest) -> bool {
-        self.store().blobs().find_missing(&[*digest], Mention::Peek).unwrap()[0]
+        self.store().blobs().find_missing(&[*digest], AccessKind::Peek).unwrap()[0]
     }
 
     /// A blob was given to the store, which said this.
@@ -276,7 +276,7 @@ impl World {
         let digest = self.digest(function, name);
         let path = self.dir.path().join("out");
         std::fs::write(&path, "what was there").unwrap();
-        let placing = Placing { mode: 0o640, modified: None, sharing: Sharing::Private, drafts: None };
+        let placing = PlaceOptions { mode: 0o640, modified: None, sharing: Sharing::Private, staging: None };
         let was_missing = self.is_missing(&digest);
         let placed = self.store().files().place(&digest, &path, &placing).unwrap();
         prop_assert_eq!(placed.is_none(), was_missing);
@@ -285,13 +285,13 @@ impl World {
         Ok(())
     }
 
-    fn find(&mut self, function: DigestFunction, names: &[Name], mention: Mention) -> Outcome {
+    fn find(&mut self, function: DigestFunction, names: &[Name], access: AccessKind) -> Outcome {
         let digests: Vec<_> = names.iter().map(|&name| self.digest(function, name)).collect();
-        let missing = self.store().blobs().find_missing(&digests, mention).unwrap();
+        let missing = self.store().blobs().find_missing(&digests, access).unwrap();
         prop_assert_eq!(missing.len(), digests.len());
         for (digest, is_missing) in digests.iter().zip(missing) {
             if !is_missing {
-                self.said_to_be_there(digest, mention)?;
+                self.said_to_be_there(digest, access)?;
             }
             let other_size = Digest::new(digest.function, digest.hash, digest.size_bytes + 1);
             prop_assert!(self.is_missing(&other_size));
@@ -299,21 +299,21 @@ impl World {
         Ok(())
     }
 
-    fn said_to_be_there(&mut self, digest: &Digest, mention: Mention) -> Outcome {
+    fn said_to_be_there(&mut self, digest: &Digest, access: AccessKind) -> Outcome {
         prop_assert!(self.stored.contains(digest) || digest.is_empty_blob(), "nobody stored {digest}");
-        if mention == Mention::Promise {
+        if access == AccessKind::Promise {
             self.promise(*digest, PROMISE_LEASE);
         }
         Ok(())
     }
 
-    fn open(&mut self, function: DigestFunction, name: Name, mention: Mention) -> Outcome {
+    fn open(&mut self, function: DigestFunction, name: Name, access: AccessKind) -> Outcome {
         let digest = self.digest(function, name);
         let was_missing = self.is_missing(&digest);
-        let content = self.store().blobs().open(&digest, mention).unwrap();
+        let content = self.store().blobs().open(&digest, access).unwrap();
         prop_assert_eq!(content.is_none(), was_missing);
         if let Some(content) = content {
-            self.said_to_be_there(&digest, mention)?;
+            self.said_to_be_there(&digest, access)?;
             prop_assert_eq!(content.read_all().unwrap(), self.bytes(name));
             let size = self.store().blobs().size_of(function, digest.hash).unwrap();
             prop_assert_eq!(size, Some(digest.size_bytes));
@@ -347,9 +347,9 @@ impl World {
         Ok(())
     }
 
-    fn get(&mut self, function: DigestFunction, key: u8, mention: Mention) -> Outcome {
+    fn get(&mut self, function: DigestFunction, key: u8, access: AccessKind) -> Outcome {
         let key = World::key(function, key);
-        let found = self.store().actions().get(&key, mention).unwrap();
+        let found = self.store().actions().get(&key, access).unwrap();
         let now_ms = self.now_ms();
         let known = self.results.get_mut(&key);
         let Some(found) = found else {
@@ -365,12 +365,12 @@ impl World {
             return Err(TestCaseError::fail("a result that nobody put"));
         };
         prop_assert_eq!(&found.encoded, &known.encoded);
-        if mention == Mention::Promise {
+        if access == AccessKind::Promise {
             known.promised_until_ms = known.promised_until_ms.max(now_ms + ms(PROMISE_LEASE));
         }
         for digest in known.named.clone() {
             prop_assert!(!self.is_missing(&digest), "the result names {digest}, which is not there");
-            self.said_to_be_there(&digest, mention)?;
+            self.said_to_be_there(&digest, access)?;
         }
         Ok(())
     }
@@ -379,7 +379,7 @@ impl World {
         let key = World::key(function, key);
         let removed = self.store().actions().remove(&key).unwrap();
         prop_assert!(self.results.remove(&key).is_some() || !removed);
-        prop_assert_eq!(self.store().actions().get(&key, Mention::Peek).unwrap(), None);
+        prop_assert_eq!(self.store().actions().get(&key, AccessKind::Peek).unwrap(), None);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
-use kache_cas::{DigestFunction, Mention, StoredResult};
+use kache_cas::{AccessKind, DigestFunction, StoredResult};
 use kache_proto::Message as _;
 use kache_proto::reapi::{ActionResult, Digest, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Code, Status};
@@ -26,7 +26,7 @@ pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Bo
     let key = wire_digest::action_key(&request.instance_name, request.digest_function, wire)?;
     let (store, function) = (&context.shared.store, key.function);
     // Whether a result is complete may depend on blobs that are still to be hashed.
-    let get = move |store: &dyn Backend| results::get(store.actions(), &key, Mention::Promise);
+    let get = move |store: &dyn Backend| results::get(store.actions(), &key, AccessKind::Promise);
     let stored = offload::run(context.blobs().may_block(), store, get).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     let stored = stored.ok_or_else(|| Status::not_found("there is no complete result of this action"))?;
@@ -77,8 +77,8 @@ impl Inliner<'_> {
         let digest = wire_digest::digest(self.function, digest?).ok()?;
         let size = usize::try_from(digest.size_bytes).ok().filter(|size| *size > 0)?;
         let budget = self.budget.checked_sub(size.checked_add(INLINE_OVERHEAD_BYTES)?)?;
-        // The result's mention has reached this blob already.
-        let content = self.context.blobs().open(&digest, Mention::Peek).ok()??;
+        // Looking up the result has counted as an access of this blob already.
+        let content = self.context.blobs().open(&digest, AccessKind::Peek).ok()??;
         let bytes = content.read_all().ok()?;
         self.budget = budget;
         Some(bytes)

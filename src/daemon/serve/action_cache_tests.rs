@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use kache_cas::{Digest, DigestFunction, Mention};
+use kache_cas::{AccessKind, Digest, DigestFunction};
 use kache_proto::Message as _;
 use kache_proto::reapi::{
     ActionResult, Directory, ExecutedActionMetadata, FileNode, GetActionResultRequest, OutputDirectory,
@@ -286,5 +286,5 @@ async fn what_a_hit_names_was_promised() {
     let output = server.insert(SHA256, b"output");
     super::action_cache_tests::store(&server, &action, result(vec![file("a", &output)]), "").await;
     lookup(&server, get(&action, "")).await.unwrap();
-    assert_eq!(store.blobs().find_missing(&[output], Mention::Peek).unwrap(), [false]);
+    assert_eq!(store.blobs().find_missing(&[output], AccessKind::Peek).unwrap(), [false]);
 }

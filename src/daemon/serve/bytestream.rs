@@ -11,7 +11,7 @@ use std::task::{Context as Task, Poll};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::Response;
 use hyper::body::Incoming;
-use kache_cas::{Content, Digest, Mention};
+use kache_cas::{AccessKind, Content, Digest};
 use kache_proto::bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest};
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
@@ -88,7 +88,7 @@ fn open(store: &dyn Backend, digest: &Digest) -> Result<Content, Status> {
     if digest.is_empty_blob() {
         return Ok(Content::Memory(Bytes::new()));
     }
-    let content = store.blobs().open(digest, Mention::Use).map_err(|error| of_store_error(&error))?;
+    let content = store.blobs().open(digest, AccessKind::Use).map_err(|error| of_store_error(&error))?;
     content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))
 }
 
@@ -282,7 +282,7 @@ pub(super) async fn is_there(context: &Context, digest: &Digest) -> Result<bool,
         return Ok(true);
     }
     let (store, digests) = (&context.shared.store, [*digest]);
-    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, Mention::Promise);
+    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, AccessKind::Promise);
     let missing = offload::run(context.blobs().may_block(), store, find).await?;
     Ok(missing.map_err(|error| of_store_error(&error))? == [false])
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
-use kache_cas::{BlobStore, Digest, DigestFunction, Mention, StoreError};
+use kache_cas::{AccessKind, BlobStore, Digest, DigestFunction, StoreError};
 use kache_proto::reapi::compressor::Value as Compressor;
 use kache_proto::reapi::{
     self, BatchReadBlobsRequest, BatchReadBlobsResponse, BatchUpdateBlobsRequest, BatchUpdateBlobsResponse,
@@ -36,7 +36,7 @@ pub(super) async fn find_missing(context: &Context, body: Incoming) -> Result<Re
     let digests: Vec<Digest> =
         wire.iter().map(|wire| wire_digest::digest(function, wire)).collect::<Result<_, _>>()?;
     let is_heavy = digests.len() > INLINE_DIGESTS_MAX || context.blobs().may_block();
-    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, Mention::Promise);
+    let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, AccessKind::Promise);
     let missing =
         offload::run(is_heavy, &context.shared.store, find).await?.map_err(|error| of_store_error(&error))?;
     let mut is_missing = missing.into_iter();
@@ -201,7 +201,7 @@ fn read_bytes(
     if digest.is_empty_blob() {
         return Ok(Bytes::new());
     }
-    let content = store.open(&digest, Mention::Use).map_err(|error| of_store_error(&error))?;
+    let content = store.open(&digest, AccessKind::Use).map_err(|error| of_store_error(&error))?;
     let content = content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))?;
     content.read_all().map_err(|error| {
         tracing::error!(%error, %digest, "failed to read a blob");

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use kache_cas::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Mention, Store,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Store,
     StoreError, StoreSettings, StoredResult,
 };
 use kache_proto::bytestream::byte_stream_client::ByteStreamClient;
@@ -119,7 +119,7 @@ impl Server {
     }
 
     pub(super) fn has(&self, digest: &Digest) -> bool {
-        self.shared.store.blobs().find_missing(&[*digest], Mention::Peek).unwrap() == [false]
+        self.shared.store.blobs().find_missing(&[*digest], AccessKind::Peek).unwrap() == [false]
     }
 }
 
@@ -218,13 +218,13 @@ impl Backend for Failing {
 }
 
 impl BlobStore for Failing {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         self.check()?;
-        self.store.blobs().find_missing(digests, mention)
+        self.store.blobs().find_missing(digests, access)
     }
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
         self.check()?;
-        self.store.blobs().open(digest, mention)
+        self.store.blobs().open(digest, access)
     }
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.check()?;
@@ -244,9 +244,9 @@ impl BlobStore for Failing {
 }
 
 impl ActionCache for Failing {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
         self.check()?;
-        self.store.actions().get(key, mention)
+        self.store.actions().get(key, access)
     }
     fn put(&self, key: &ActionKey, result: &reapi::ActionResult) -> Result<StoredResult, StoreError> {
         self.check()?;

@@ -15,7 +15,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use http_body::Body;
-use kache_cas::{ActionKey, Digest, DigestFunction, Hash, Mention, StoreError};
+use kache_cas::{AccessKind, ActionKey, Digest, DigestFunction, Hash, StoreError};
 use kache_proto::Message as _;
 use kache_proto::reapi::ActionResult;
 
@@ -165,7 +165,7 @@ fn action_key(instance: &str, hash: Hash) -> ActionKey {
 }
 
 fn get_action(instance: &str, hash: Hash, context: &Context) -> HttpResponse {
-    match results::get(context.actions(), &action_key(instance, hash), Mention::Promise) {
+    match results::get(context.actions(), &action_key(instance, hash), AccessKind::Promise) {
         Ok(Some(result)) => reply::whole(StatusCode::OK, BYTES, result.encoded),
         Ok(None) => reply::miss(&format!("no complete action result is known for `{hash}`")),
         Err(error) => reply::of_store_error(&error),
@@ -179,7 +179,7 @@ fn blob_miss(hash: Hash) -> HttpResponse {
 /// The whole name of a blob that is there, which the client may now rely on.
 fn find_blob(hash: Hash, context: &Context) -> Result<Option<Digest>, StoreError> {
     let Some(digest) = blob_digest(hash, context)? else { return Ok(None) };
-    let missing = context.blobs().find_missing(&[digest], Mention::Promise)?;
+    let missing = context.blobs().find_missing(&[digest], AccessKind::Promise)?;
     Ok((missing == [false]).then_some(digest))
 }
 
@@ -190,7 +190,7 @@ fn blob_digest(hash: Hash, context: &Context) -> Result<Option<Digest>, StoreErr
 
 fn get_blob(hash: Hash, headers: &HeaderMap, context: &Context) -> HttpResponse {
     let opened = blob_digest(hash, context).and_then(|digest| match digest {
-        Some(digest) => Ok(context.blobs().open(&digest, Mention::Use)?.map(|content| (digest, content))),
+        Some(digest) => Ok(context.blobs().open(&digest, AccessKind::Use)?.map(|content| (digest, content))),
         None => Ok(None),
     });
     let (digest, content) = match opened {
@@ -366,7 +366,7 @@ where
         return Err(StoreError::TooLarge { limit, limit_bytes, size_bytes: digest.size_bytes }.into());
     }
     // Bazel uploads everything again and again over HTTP, because it cannot ask.
-    if context.blobs().find_missing(&[*digest], Mention::Promise)? == [false] {
+    if context.blobs().find_missing(&[*digest], AccessKind::Promise)? == [false] {
         return upload.skip().await;
     }
     let is_compressed = encoding == Encoding::Zstd;

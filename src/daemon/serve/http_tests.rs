@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kache_cas::{
-    ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Mention, Store,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Store,
     StoreError, StoreSettings, StoredResult,
 };
 use kache_proto::Message as _;
@@ -333,10 +333,10 @@ async fn an_upload_that_stalls_is_ended_by_name() {
 struct Failing(fn() -> StoreError);
 
 impl BlobStore for Failing {
-    fn find_missing(&self, digests: &[Digest], _: Mention) -> Result<Vec<bool>, StoreError> {
+    fn find_missing(&self, digests: &[Digest], _: AccessKind) -> Result<Vec<bool>, StoreError> {
         Ok(vec![true; digests.len()])
     }
-    fn open(&self, _: &Digest, _: Mention) -> Result<Option<Content>, StoreError> {
+    fn open(&self, _: &Digest, _: AccessKind) -> Result<Option<Content>, StoreError> {
         Err((self.0)())
     }
     fn size_of(&self, _: DigestFunction, _: Hash) -> Result<Option<u64>, StoreError> {
@@ -351,7 +351,7 @@ impl BlobStore for Failing {
 }
 
 impl ActionCache for Failing {
-    fn get(&self, _: &ActionKey, _: Mention) -> Result<Option<StoredResult>, StoreError> {
+    fn get(&self, _: &ActionKey, _: AccessKind) -> Result<Option<StoredResult>, StoreError> {
         Err((self.0)())
     }
     fn put(&self, _: &ActionKey, _: &ActionResult) -> Result<StoredResult, StoreError> {
@@ -401,29 +401,29 @@ async fn sto_08_failures_are_not_misses() {
 /// A store that notes what was said about what was asked for.
 struct Noting {
     store: Store,
-    mentions: Mutex<Vec<(&'static str, Mention)>>,
+    accesses: Mutex<Vec<(&'static str, AccessKind)>>,
 }
 
 impl Noting {
-    fn note(&self, what: &'static str, mention: Mention) {
-        self.mentions.lock().unwrap().push((what, mention));
+    fn note(&self, what: &'static str, access: AccessKind) {
+        self.accesses.lock().unwrap().push((what, access));
     }
 }
 
 impl BlobStore for Noting {
-    fn find_missing(&self, digests: &[Digest], mention: Mention) -> Result<Vec<bool>, StoreError> {
-        self.note("find_missing", mention);
-        self.store.blobs().find_missing(digests, mention)
+    fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
+        self.note("find_missing", access);
+        self.store.blobs().find_missing(digests, access)
     }
-    fn open(&self, digest: &Digest, mention: Mention) -> Result<Option<Content>, StoreError> {
-        self.note("open", mention);
-        self.store.blobs().open(digest, mention)
+    fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        self.note("open", access);
+        self.store.blobs().open(digest, access)
     }
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.store.blobs().size_of(function, hash)
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
-        self.note("create", Mention::Use);
+        self.note("create", AccessKind::Use);
         self.store.blobs().create(digest)
     }
     fn deletions(&self) -> u64 {
@@ -432,9 +432,9 @@ impl BlobStore for Noting {
 }
 
 impl ActionCache for Noting {
-    fn get(&self, key: &ActionKey, mention: Mention) -> Result<Option<StoredResult>, StoreError> {
-        self.note("get", mention);
-        self.store.actions().get(key, mention)
+    fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
+        self.note("get", access);
+        self.store.actions().get(key, access)
     }
     fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
         self.store.actions().put(key, result)
@@ -456,7 +456,7 @@ impl Backend for Noting {
 #[tokio::test]
 async fn sto_04_what_a_client_was_told_of_is_promised() {
     let store = Store::in_memory(StoreSettings::new("/nonexistent"));
-    let store = Arc::new(Noting { store, mentions: Mutex::default() });
+    let store = Arc::new(Noting { store, accesses: Mutex::default() });
     let server = Setup { store: Arc::clone(&store) as Arc<dyn Backend>, ..Setup::default() }.start().await;
     let blob = noise(100_000);
     let action = format!("/ac/{}", sha256(b"action"));
@@ -465,19 +465,19 @@ async fn sto_04_what_a_client_was_told_of_is_promised() {
         (
             format!("PUT {}", cas(&blob)),
             &blob[..],
-            &[("find_missing", Mention::Promise), ("create", Mention::Use)][..],
+            &[("find_missing", AccessKind::Promise), ("create", AccessKind::Use)][..],
         ),
         // It is there: the client relies on it, and nothing is written again.
-        (format!("PUT {}", cas(&blob)), &blob, &[("find_missing", Mention::Promise)]),
-        (format!("HEAD {}", cas(&blob)), b"", &[("find_missing", Mention::Promise)]),
-        (format!("GET {}", cas(&blob)), b"", &[("open", Mention::Use)]),
+        (format!("PUT {}", cas(&blob)), &blob, &[("find_missing", AccessKind::Promise)]),
+        (format!("HEAD {}", cas(&blob)), b"", &[("find_missing", AccessKind::Promise)]),
+        (format!("GET {}", cas(&blob)), b"", &[("open", AccessKind::Use)]),
         // First it is looked whether a result was made here, which mentions nothing.
-        (format!("GET {action}"), b"", &[("get", Mention::Peek), ("get", Mention::Promise)]),
-        (format!("HEAD {action}"), b"", &[("get", Mention::Peek), ("get", Mention::Promise)]),
+        (format!("GET {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
+        (format!("HEAD {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
     ] {
-        store.mentions.lock().unwrap().clear();
+        store.accesses.lock().unwrap().clear();
         assert_eq!(server.ask(&head, body).await.status, 200, "{head}");
-        assert_eq!(store.mentions.lock().unwrap()[..], *expected, "{head}");
+        assert_eq!(store.accesses.lock().unwrap()[..], *expected, "{head}");
     }
 }
 

@@ -6,24 +6,24 @@
 //! what another client gets in the place of a result that was made here. The uploader, too, reads
 //! back the result that was made here where there is one; both are results of one action.
 
-use kache_cas::{ActionCache, ActionKey, Mention, StoreError, StoredResult};
+use kache_cas::{AccessKind, ActionCache, ActionKey, StoreError, StoredResult};
 
 /// The result that a client gets.
 pub(super) fn get(
     actions: &dyn ActionCache,
     key: &ActionKey,
-    mention: Mention,
+    access: AccessKind,
 ) -> Result<Option<StoredResult>, StoreError> {
     if key.instance.is_empty() {
         let own = ActionKey::made_here(key.function, key.hash);
-        // Looked at first without a mention, so that one request is counted as one lookup.
-        if actions.get(&own, Mention::Peek)?.is_some()
-            && let Some(stored) = actions.get(&own, mention)?
+        // Looked at first without an access, so that one request is counted as one lookup.
+        if actions.get(&own, AccessKind::Peek)?.is_some()
+            && let Some(stored) = actions.get(&own, access)?
         {
             return Ok(Some(stored));
         }
     }
-    actions.get(key, mention)
+    actions.get(key, access)
 }
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
         let own = ActionKey::made_here(function, function.hash(b"action"));
         let [unnamed, named] = ["", "main"].map(|name| ActionKey { instance: name.into(), ..own.clone() });
         let said = |key: &ActionKey| {
-            let found = get(store.actions(), key, Mention::Use).unwrap();
+            let found = get(store.actions(), key, AccessKind::Use).unwrap();
             found.map(|stored| String::from_utf8(stored.decode().unwrap().stdout_raw.into()).unwrap())
         };
         assert_eq!(said(&unnamed), None);

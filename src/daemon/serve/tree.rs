@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
 use kache_cas::digest::DirectoryMessage;
-use kache_cas::{Digest, DigestFunction, Hash, Mention};
+use kache_cas::{AccessKind, Digest, DigestFunction, Hash};
 use kache_proto::Message as _;
 use kache_proto::reapi::{Directory, GetTreeRequest, GetTreeResponse};
 use tonic::{Code, Status};
@@ -206,7 +206,7 @@ impl Walk {
             return Err(over_limit(Code::InvalidArgument, &what, "DIRECTORY_BYTES_MAX", DIRECTORY_BYTES_MAX));
         }
         let content =
-            self.store.blobs().open(&blob, Mention::Promise).map_err(|error| of_store_error(&error))?;
+            self.store.blobs().open(&blob, AccessKind::Promise).map_err(|error| of_store_error(&error))?;
         let Some(content) = content else {
             let is_root = *digest == self.root;
             return if is_root { Err(Status::not_found(format!("`{blob}` is not here"))) } else { Ok(None) };

@@ -2,7 +2,7 @@
 //!
 //! The first who asks computes; the others sleep on a condition variable and are woken
 //! with its value. A leader that fails or panics takes nobody with it: one of those who
-//! wait becomes the leader and computes for itself. Nothing is remembered once a flight
+//! wait becomes the leader and computes for itself. Nothing is remembered once a computation
 //! has landed; remembering is a cache's business.
 
 use std::collections::HashMap;
@@ -10,43 +10,43 @@ use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// Computations under way, by key.
-pub struct SingleFlight<K, V> {
-    flights: Mutex<HashMap<K, Arc<Flight<V>>>>,
+pub struct SharedComputations<K, V> {
+    pending: Mutex<HashMap<K, Arc<PendingComputation<V>>>>,
 }
 
-struct Flight<V> {
-    state: Mutex<State<V>>,
+struct PendingComputation<V> {
+    state: Mutex<ComputationState<V>>,
     changed: Condvar,
 }
 
-enum State<V> {
+enum ComputationState<V> {
     /// Somebody computes.
-    Led,
+    Running,
     /// It is there.
-    Landed(V),
+    Done(V),
     /// The leader gave up. Whoever joins next, or wakes first, begins anew.
     Abandoned,
 }
 
-impl<K, V> Default for SingleFlight<K, V> {
+impl<K, V> Default for SharedComputations<K, V> {
     fn default() -> Self {
-        SingleFlight { flights: Mutex::new(HashMap::new()) }
+        SharedComputations { pending: Mutex::new(HashMap::new()) }
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> SharedComputations<K, V> {
     /// The value of `compute`, or of another's computation for the same key that was under
     /// way. An error goes only to whoever computed it.
     pub fn run<E>(&self, key: &K, compute: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         loop {
             match self.join(key) {
-                Seat::Leader(lead) => {
+                Joined::Leader(leader) => {
                     let value = compute()?;
-                    lead.land(value.clone());
+                    leader.finish(value.clone());
                     return Ok(value);
                 }
-                Seat::Follower(flight) => {
-                    if let Some(value) = flight.wait() {
+                Joined::Follower(computation) => {
+                    if let Some(value) = computation.wait() {
                         return Ok(value);
                     }
                 }
@@ -55,64 +55,67 @@ impl<K: Clone + Eq + Hash, V: Clone> SingleFlight<K, V> {
     }
 
     /// How many computations are under way.
-    pub fn in_flight(&self) -> usize {
-        lock(&self.flights).len()
+    pub fn pending_count(&self) -> usize {
+        lock(&self.pending).len()
     }
 
-    fn join(&self, key: &K) -> Seat<'_, K, V> {
-        let mut flights = lock(&self.flights);
-        if let Some(flight) = flights.get(key) {
-            return Seat::Follower(Arc::clone(flight));
+    fn join(&self, key: &K) -> Joined<'_, K, V> {
+        let mut pending = lock(&self.pending);
+        if let Some(computation) = pending.get(key) {
+            return Joined::Follower(Arc::clone(computation));
         }
-        let flight = Arc::new(Flight { state: Mutex::new(State::Led), changed: Condvar::new() });
-        flights.insert(key.clone(), Arc::clone(&flight));
-        Seat::Leader(Lead { all: self, key: key.clone(), flight })
+        let computation = Arc::new(PendingComputation {
+            state: Mutex::new(ComputationState::Running),
+            changed: Condvar::new(),
+        });
+        pending.insert(key.clone(), Arc::clone(&computation));
+        Joined::Leader(ComputationLeader { all: self, key: key.clone(), computation })
     }
 }
 
-enum Seat<'a, K: Clone + Eq + Hash, V: Clone> {
-    Leader(Lead<'a, K, V>),
-    Follower(Arc<Flight<V>>),
+enum Joined<'a, K: Clone + Eq + Hash, V: Clone> {
+    Leader(ComputationLeader<'a, K, V>),
+    Follower(Arc<PendingComputation<V>>),
 }
 
 /// The leader's seat. Leaving it without landing, by an error or a panic, abandons the
-/// flight, which wakes everybody.
-struct Lead<'a, K: Clone + Eq + Hash, V: Clone> {
-    all: &'a SingleFlight<K, V>,
+/// computation, which wakes everybody.
+struct ComputationLeader<'a, K: Clone + Eq + Hash, V: Clone> {
+    all: &'a SharedComputations<K, V>,
     key: K,
-    flight: Arc<Flight<V>>,
+    computation: Arc<PendingComputation<V>>,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Lead<'_, K, V> {
-    fn land(self, value: V) {
-        *lock(&self.flight.state) = State::Landed(value);
+impl<K: Clone + Eq + Hash, V: Clone> ComputationLeader<'_, K, V> {
+    fn finish(self, value: V) {
+        *lock(&self.computation.state) = ComputationState::Done(value);
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Drop for Lead<'_, K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> Drop for ComputationLeader<'_, K, V> {
     fn drop(&mut self) {
-        // The key goes first, so that whoever is woken can lead.
-        lock(&self.all.flights).remove(&self.key);
-        let mut state = lock(&self.flight.state);
-        if matches!(*state, State::Led) {
-            *state = State::Abandoned;
+        // The key goes first, so that whoever is woken can leader.
+        lock(&self.all.pending).remove(&self.key);
+        let mut state = lock(&self.computation.state);
+        if matches!(*state, ComputationState::Running) {
+            *state = ComputationState::Abandoned;
         }
         drop(state);
-        self.flight.changed.notify_all();
+        self.computation.changed.notify_all();
     }
 }
 
-impl<V: Clone> Flight<V> {
-    /// The leader's value; `None` where there is none and somebody else has to lead.
+impl<V: Clone> PendingComputation<V> {
+    /// The leader's value; `None` where there is none and somebody else has to leader.
     fn wait(&self) -> Option<V> {
         let state = lock(&self.state);
         let state = self
             .changed
-            .wait_while(state, |state| matches!(state, State::Led))
+            .wait_while(state, |state| matches!(state, ComputationState::Running))
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*state {
-            State::Landed(value) => Some(value.clone()),
-            State::Led | State::Abandoned => None,
+            ComputationState::Done(value) => Some(value.clone()),
+            ComputationState::Running | ComputationState::Abandoned => None,
         }
     }
 }
@@ -132,33 +135,33 @@ mod tests {
 
     use super::*;
 
-    type Flights = SingleFlight<&'static str, u32>;
+    type Computations = SharedComputations<&'static str, u32>;
 
-    /// Runs `followers` threads that join a flight which `lead` leads, and gives what each
+    /// Runs `followers` threads that join a computation which `leader` leads, and gives what each
     /// of them got, and how often they had to compute for themselves.
     fn with_followers(
         followers: usize,
-        lead: impl FnOnce() -> Result<u32, ()> + Send,
+        leader: impl FnOnce() -> Result<u32, ()> + Send,
     ) -> (Vec<Result<u32, ()>>, usize) {
-        let flights = Flights::default();
+        let pending = Computations::default();
         let computed = AtomicUsize::new(0);
         let (leading, lead_begun) = mpsc::channel();
         let joined = Barrier::new(followers + 1);
         let outcomes = thread::scope(|scope| {
             scope.spawn(|| {
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    flights.run(&"key", || {
+                    pending.run(&"key", || {
                         leading.send(()).unwrap();
                         joined.wait();
                         // They are about to wait, or wait already: both must work.
-                        lead()
+                        leader()
                     })
                 }));
             });
             lead_begun.recv().unwrap();
             let follow = || {
                 joined.wait();
-                flights.run(&"key", || {
+                pending.run(&"key", || {
                     computed.fetch_add(1, Ordering::SeqCst);
                     Ok::<u32, ()>(2)
                 })
@@ -166,7 +169,7 @@ mod tests {
             let threads: Vec<_> = (0..followers).map(|_| scope.spawn(follow)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(flights.in_flight(), 0, "every flight ends");
+        assert_eq!(pending.pending_count(), 0, "every computation ends");
         (outcomes, computed.into_inner())
     }
 
@@ -207,16 +210,16 @@ mod tests {
 
     #[test]
     fn a_flight_is_not_remembered() {
-        let flights = Flights::default();
-        assert_eq!(flights.run(&"key", || Ok::<u32, ()>(1)), Ok(1));
-        assert_eq!(flights.run(&"key", || Ok::<u32, ()>(2)), Ok(2));
-        assert_eq!(flights.run(&"key", || Err(3)), Err(3));
+        let pending = Computations::default();
+        assert_eq!(pending.run(&"key", || Ok::<u32, ()>(1)), Ok(1));
+        assert_eq!(pending.run(&"key", || Ok::<u32, ()>(2)), Ok(2));
+        assert_eq!(pending.run(&"key", || Err(3)), Err(3));
     }
 
     #[test]
     fn other_keys_do_not_wait() {
-        let flights = Flights::default();
-        let nested = flights.run(&"a", || flights.run(&"b", || Ok::<u32, ()>(1)));
+        let pending = Computations::default();
+        let nested = pending.run(&"a", || pending.run(&"b", || Ok::<u32, ()>(1)));
         assert_eq!(nested, Ok(1));
     }
 }
