@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use kache::config::{ConfigErrors, Environment, Kind, Settings, Site, Sources, list, load};
-use kache::daemon::serve::resource_name::{Coding, NAME_BYTES_MAX, ResourceName, check_instance};
+use kache::daemon::serve::resource_name::{Compression, NAME_BYTES_MAX, ResourceName, check_instance};
 use kache::daemon::serve::{auth, host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
 use kache_proto::Message;
@@ -40,13 +40,13 @@ fn http_path(input: &[u8]) -> bool {
     let Ok(target) = http_path::parse(&path) else { return false };
     assert!(path.len() <= http_path::PATH_BYTES_MAX);
     let hash = match target {
-        http_path::Target::Action { instance, hash } => {
+        http_path::HttpTarget::Action { instance, hash } => {
             assert!(instance.len() <= http_path::INSTANCE_BYTES_MAX);
             assert!(!instance.contains(char::is_control) && !instance.split('/').skip(1).any(str::is_empty));
             hash
         }
-        http_path::Target::Blob { hash } => hash,
-        http_path::Target::Status | http_path::Target::Metrics => return true,
+        http_path::HttpTarget::Blob { hash } => hash,
+        http_path::HttpTarget::Status | http_path::HttpTarget::Metrics => return true,
     };
     assert!(path.ends_with(&hash.to_hex()), "{path} does not name {hash}");
     true
@@ -82,16 +82,16 @@ fn http_headers(input: &[u8]) -> bool {
 /// `Authorization`. Whether it was read.
 fn credentials_header(header: &[u8]) -> bool {
     let presented = auth::read_header(Some(header));
-    if let auth::Presented::Basic { user, .. } = &presented {
+    if let auth::AuthorizationHeader::Basic { user, .. } = &presented {
         assert!(!user.contains(':'), "the name ends at the first colon");
     }
-    !matches!(presented, auth::Presented::Nothing | auth::Presented::Malformed(_))
+    !matches!(presented, auth::AuthorizationHeader::Absent | auth::AuthorizationHeader::Malformed(_))
 }
 
 /// The file of passwords and tokens.
 fn credentials(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(input);
-    let Ok(table) = tokens::Table::parse(&text) else { return false };
+    let Ok(table) = tokens::CredentialTable::parse(&text) else { return false };
     assert!(table.len() <= text.lines().count());
     !table.is_empty()
 }
@@ -147,9 +147,9 @@ fn resource_name(input: &[u8]) -> bool {
     let (read, write) = (ResourceName::for_read(&text), ResourceName::for_write(&text));
     for name in [&read, &write].into_iter().flatten() {
         assert!(text.len() <= NAME_BYTES_MAX);
-        let (keyword, digest) = match name.coding {
-            Coding::Identity => ("blobs/", name.digest),
-            Coding::Zstd => ("compressed-blobs/zstd/", name.digest),
+        let (keyword, digest) = match name.compression {
+            Compression::Identity => ("blobs/", name.digest),
+            Compression::Zstd => ("compressed-blobs/zstd/", name.digest),
         };
         let end = format!("{}/{}", digest.hash, digest.size_bytes);
         assert!(text.contains(keyword) && text.contains(&end), "{text} does not name {digest}");

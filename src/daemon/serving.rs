@@ -9,12 +9,12 @@ use tokio::net::UnixListener;
 use super::activity::Activity;
 use super::draining::Draining;
 use super::driver::ServeFn;
-use super::serve::accept::{self, Reception};
-use super::serve::context::Shared;
-use super::serve::door::BothProtocols;
-use super::serve::lanes::Lanes;
-use super::serve::limits::Limits;
+use super::serve::accept::{self, Acceptor};
+use super::serve::connection_threads::ConnectionThreads;
+use super::serve::context::ServerState;
+use super::serve::limits::ServeLimits;
 use super::serve::listen::Bound;
+use super::serve::protocol_router::ProtocolRouter;
 use crate::config::Settings;
 use crate::lookup::Uploads;
 
@@ -42,14 +42,14 @@ async fn serve(
             None
         }
     };
-    let shared = Shared::new(store, Limits::default(), Arc::clone(&activity));
-    let reception = Reception {
+    let shared = ServerState::new(store, ServeLimits::default(), Arc::clone(&activity));
+    let acceptor = Acceptor {
         metrics: Arc::clone(&shared.metrics),
-        door: BothProtocols::new(shared),
+        handler: ProtocolRouter::new(shared),
         activity,
         draining,
-        limits: accept::Limits::default(),
-        lanes: Lanes::default(),
+        limits: accept::AcceptLimits::default(),
+        threads: ConnectionThreads::default(),
     };
-    reception.run(tcp, unix).await;
+    acceptor.run(tcp, unix).await;
 }

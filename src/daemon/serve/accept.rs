@@ -1,8 +1,8 @@
-//! Accepts connections, as many as may be, and sees each to its end.
+//! Accepts connections up to a limit, and runs each to its end.
 //!
-//! Limits first: so many connections at once, a handshake within so long, and no spinning
-//! when the process has no file descriptor left. It knows no protocol; what happens on a
-//! connection is the [`Door`]'s business.
+//! It limits how many connections are open, how long a TLS handshake takes, and how often
+//! accepting is tried while the process has no file descriptor left. It knows no protocol:
+//! a [`ConnectionHandler`] serves what was accepted.
 
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -17,12 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::admission::{Peer, Rules};
-use super::authority::Tamed;
-use super::lanes::{Lanes, Place};
-use super::listen::{Bound, Door};
-use super::metrics::{ServeMetrics, Turned};
-use super::stream::{Duplex, Paced, Patience};
+use super::admission::{ListenerRules, Peer};
+use super::authority::AuthorityStream;
+use super::connection_threads::{ConnectionThreads, ThreadSlot};
+use super::listen::{Bound, ConnectionHandler};
+use super::metrics::{ConnectionRejection, ServeMetrics};
+use super::stream::{DeadlineStream, Duplex, StreamDeadlines};
 use super::tls::Tls;
 use crate::daemon::{Activity, Draining};
 
@@ -37,55 +37,56 @@ pub const UNIX_CONNECTIONS_MAX: usize = 1_000;
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long accepting rests after the system could not accept: at first, and at most.
+/// How long accepting pauses after the system failed to accept: the first time, and at most.
+/// The pause doubles with each failure in a row.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How often the same complaint is logged, at most.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two log lines of one [`LogThrottle`].
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The limits of a run, which tests make small.
+/// The limits that hold for connections; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// TCP connections at once.
+pub struct AcceptLimits {
+    /// The most TCP connections that are open at once, over all addresses.
     pub connections: usize,
-    /// Connections on the Unix socket at once.
+    /// The most connections that are open at once on the Unix socket.
     pub unix_connections: usize,
-    /// For a TLS handshake.
+    /// The longest time that a TLS handshake may take.
     pub handshake: Duration,
-    /// For the first bytes, and for writes.
-    pub patience: Patience,
+    /// The deadlines for the first bytes and for writes.
+    pub deadlines: StreamDeadlines,
 }
 
-impl Default for Limits {
+impl Default for AcceptLimits {
     fn default() -> Self {
-        Limits {
+        AcceptLimits {
             connections: CONNECTIONS_MAX,
             unix_connections: UNIX_CONNECTIONS_MAX,
             handshake: HANDSHAKE_TIMEOUT,
-            patience: Patience::default(),
+            deadlines: StreamDeadlines::default(),
         }
     }
 }
 
-/// What every connection needs.
-pub struct Reception<D> {
-    /// What serves them.
-    pub door: D,
-    /// What counts them, for `/metrics`.
+/// Accepts connections and holds what each of them needs.
+pub struct Acceptor<D> {
+    /// Serves each accepted connection.
+    pub handler: D,
+    /// Counts connections for `/metrics`.
     pub metrics: Arc<ServeMetrics>,
-    /// What counts them, for the daemon's life.
+    /// Counts connections for the daemon, which stays as long as one is open.
     pub activity: Arc<Activity>,
-    /// When to stop.
+    /// Tells when to stop accepting.
     pub draining: Draining,
-    /// How many, and for how long.
-    pub limits: Limits,
-    /// Where.
-    pub lanes: Lanes,
+    /// The limits for connections.
+    pub limits: AcceptLimits,
+    /// The threads on which connections are served.
+    pub threads: ConnectionThreads,
 }
 
-impl<D: Door> Reception<D> {
-    /// Accepts on all of these until draining begins; returns when the last connection is
-    /// closed.
+impl<D: ConnectionHandler> Acceptor<D> {
+    /// Accepts on all these listeners until draining begins, and returns when the last
+    /// connection is closed.
     pub async fn run(self, tcp: Vec<Bound>, unix: Option<UnixListener>) {
         let this = Arc::new(self);
         let slots = Arc::new(Semaphore::new(this.limits.connections));
@@ -95,71 +96,74 @@ impl<D: Door> Reception<D> {
         }
         if let Some(unix) = unix {
             let slots = Arc::new(Semaphore::new(this.limits.unix_connections));
-            let rules = Arc::new(Rules::this_user());
-            loops.spawn(accept_all(Arc::clone(&this), OwnSocket { socket: unix, rules }, slots));
+            let rules = Arc::new(ListenerRules::this_user());
+            loops.spawn(accept_all(Arc::clone(&this), PrivateUnixSocket { socket: unix, rules }, slots));
         }
         while loops.join_next().await.is_some() {}
     }
 
-    /// Hands a stream to the door.
+    /// Serves a stream, within its deadlines, until it is closed.
     async fn serve(&self, stream: Box<dyn Duplex>, peer: Peer) {
-        let stream = Paced::new(stream, self.limits.patience);
-        self.door.serve(stream, peer, self.draining.clone()).await;
+        let stream = DeadlineStream::new(stream, self.limits.deadlines);
+        self.handler.serve(stream, peer, self.draining.clone()).await;
     }
 }
 
-/// A listener of either kind.
-trait Entrance: Send + Sync + 'static {
-    /// A stream that is no runtime's yet: where it is served is where it is waited for.
+/// A TCP or Unix listener.
+trait Listener: Send + Sync + 'static {
+    /// An accepted stream that is not registered with a runtime yet. It is registered on the
+    /// thread that serves it, because a runtime only polls the sockets of its own.
     type Raw: Send + 'static;
 
-    /// The next connection, and what its other end is called.
+    /// Waits for the next connection, and returns it with the name of its peer for the log.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Raw, String)>> + Send;
 
-    /// What to do with it, once there is a place for it.
-    fn welcome<D: Door>(
+    /// Serves an accepted stream until it is closed. The future runs on the thread that the
+    /// connection was assigned to.
+    fn serve_accepted<D: ConnectionHandler>(
         &self,
-        reception: Arc<Reception<D>>,
+        acceptor: Arc<Acceptor<D>>,
         raw: Self::Raw,
         name: String,
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
-impl Entrance for Bound {
+impl Listener for Bound {
     type Raw = StdTcpStream;
 
     async fn accept(&self) -> io::Result<(StdTcpStream, String)> {
         let (stream, address) = TcpListener::accept(&self.socket).await?;
-        // Answers are small and awaited; collecting them for 40 ms helps nobody.
+        // Responses are small and the client waits for each of them: Nagle's algorithm would
+        // only delay them by up to 40 ms.
         stream.set_nodelay(true)?;
         Ok((stream.into_std()?, address.to_string()))
     }
 
-    fn welcome<D: Door>(
+    fn serve_accepted<D: ConnectionHandler>(
         &self,
-        reception: Arc<Reception<D>>,
+        acceptor: Arc<Acceptor<D>>,
         raw: StdTcpStream,
         name: String,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (rules, tls) = (Arc::clone(&self.rules), self.tls.clone());
         async move {
-            let Some(raw) = at_home(TcpStream::from_std(raw)) else { return };
+            let Some(raw) = registered(TcpStream::from_std(raw)) else { return };
             let peer = Peer { name: Arc::from(name), certificate: None, rules };
             match tls {
-                None => reception.serve(Box::new(raw), peer).await,
-                Some(tls) => serve_tls(&reception, &tls, raw, peer).await,
+                None => acceptor.serve(Box::new(raw), peer).await,
+                Some(tls) => serve_tls(&acceptor, &tls, raw, peer).await,
             }
         }
     }
 }
 
-/// The Unix socket, which the driver bound for this user.
-struct OwnSocket {
+/// The Unix socket, which the daemon bound for this user only.
+struct PrivateUnixSocket {
     socket: UnixListener,
-    rules: Arc<Rules>,
+    rules: Arc<ListenerRules>,
 }
 
-impl Entrance for OwnSocket {
+impl Listener for PrivateUnixSocket {
     type Raw = StdUnixStream;
 
     async fn accept(&self) -> io::Result<(StdUnixStream, String)> {
@@ -167,20 +171,21 @@ impl Entrance for OwnSocket {
         Ok((stream.into_std()?, "unix".to_owned()))
     }
 
-    fn welcome<D: Door>(
+    fn serve_accepted<D: ConnectionHandler>(
         &self,
-        reception: Arc<Reception<D>>,
+        acceptor: Arc<Acceptor<D>>,
         raw: StdUnixStream,
         _name: String,
     ) -> impl Future<Output = ()> + Send + 'static {
         let rules = Arc::clone(&self.rules);
         async move {
-            let Some(raw) = at_home(UnixStream::from_std(raw)) else { return };
-            // The directory is private already; this holds where it was opened by mistake.
+            let Some(raw) = registered(UnixStream::from_std(raw)) else { return };
+            // The directory of the socket is private already. This check also holds where
+            // somebody changed the mode of the directory.
             let own = nix::unistd::geteuid().as_raw();
             match raw.peer_cred() {
                 Ok(peer) if peer.uid() == own => {
-                    reception.serve(Box::new(Tamed::new(raw)), Peer::this_user(rules)).await;
+                    acceptor.serve(Box::new(AuthorityStream::new(raw)), Peer::this_user(rules)).await;
                 }
                 Ok(peer) => tracing::warn!(uid = peer.uid(), "another user on the socket was refused"),
                 Err(error) => tracing::warn!(%error, "failed to tell who is on the socket"),
@@ -189,23 +194,26 @@ impl Entrance for OwnSocket {
     }
 }
 
-/// The stream, now that the runtime that serves it knows it.
-fn at_home<S>(stream: io::Result<S>) -> Option<S> {
-    stream.inspect_err(|error| tracing::warn!(%error, "failed to wait for what a connection says")).ok()
+/// Passes on a stream that was registered with the current runtime; logs a failure to
+/// register it and returns `None`.
+fn registered<S>(stream: io::Result<S>) -> Option<S> {
+    stream
+        .inspect_err(|error| tracing::warn!(%error, "failed to register a connection with the runtime"))
+        .ok()
 }
 
-/// Shakes hands and notes whose certificate was verified.
-async fn serve_tls<D: Door>(reception: &Reception<D>, tls: &Tls, raw: TcpStream, mut peer: Peer) {
+/// Does the TLS handshake, notes the verified client certificate, and serves the connection.
+async fn serve_tls<D: ConnectionHandler>(acceptor: &Acceptor<D>, tls: &Tls, raw: TcpStream, mut peer: Peer) {
     let handshake = TlsAcceptor::from(tls.config()).accept(raw);
-    let stream = match tokio::time::timeout(reception.limits.handshake, handshake).await {
+    let stream = match tokio::time::timeout(acceptor.limits.handshake, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            reception.metrics.connection_turned(Turned::Handshake);
+            acceptor.metrics.connection_rejected(ConnectionRejection::Handshake);
             tracing::debug!(peer = %peer.name, %error, "a TLS handshake failed");
             return;
         }
         Err(_) => {
-            reception.metrics.connection_turned(Turned::Handshake);
+            acceptor.metrics.connection_rejected(ConnectionRejection::Handshake);
             tracing::debug!(peer = %peer.name, "a TLS handshake took longer than `HANDSHAKE_TIMEOUT`");
             return;
         }
@@ -213,57 +221,65 @@ async fn serve_tls<D: Door>(reception: &Reception<D>, tls: &Tls, raw: TcpStream,
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     peer.certificate = certificate.map(|certificate| DigestFunction::Sha256.hash(certificate));
     tracing::debug!(peer = %peer.name, certificate = ?peer.certificate, "a TLS connection is open");
-    reception.serve(Box::new(stream), peer).await;
+    acceptor.serve(Box::new(stream), peer).await;
 }
 
-/// One listener's loop.
-async fn accept_all<D: Door, E: Entrance>(reception: Arc<Reception<D>>, entrance: E, slots: Arc<Semaphore>) {
-    let mut draining = reception.draining.clone();
+/// Accepts on one listener until draining begins, and returns when the last of its connections
+/// is closed.
+async fn accept_all<D: ConnectionHandler, E: Listener>(
+    acceptor: Arc<Acceptor<D>>,
+    listener: E,
+    slots: Arc<Semaphore>,
+) {
+    let mut draining = acceptor.draining.clone();
     let mut connections = JoinSet::new();
-    let mut complaints = Complaints::default();
+    let mut throttle = LogThrottle::default();
     let mut back_off = BACK_OFF.0;
     loop {
         let accepted = tokio::select! {
             () = draining.begun() => break,
-            // Ended tasks are collected, lest the set grow with every connection ever had.
+            // Ended tasks are removed, or the set would grow with each connection.
             Some(_) = connections.join_next() => continue,
-            accepted = entrance.accept() => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((raw, name)) => {
                 back_off = BACK_OFF.0;
                 match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => {
-                        let welcome = entrance.welcome(Arc::clone(&reception), raw, name);
-                        let place = reception.lanes.place();
-                        let handle = place.handle.clone();
-                        let connection = counted(Arc::clone(&reception), (slot, place), welcome);
+                        let serve_accepted = listener.serve_accepted(Arc::clone(&acceptor), raw, name);
+                        let thread = acceptor.threads.assign();
+                        let handle = thread.handle.clone();
+                        let connection = counted(Arc::clone(&acceptor), (slot, thread), serve_accepted);
                         connections.spawn_on(connection, &handle);
                     }
-                    Err(_) => turn_away(&reception, &mut complaints, &name),
+                    Err(_) => reject(&acceptor, &mut throttle, &name),
                 }
             }
             Err(error) if is_one_connections_fault(&error) => {}
             Err(error) => {
-                complaints.log(|| tracing::warn!(%error, "failed to accept connections, resting"));
+                throttle.log(|| tracing::warn!(%error, "failed to accept connections, trying again later"));
                 tokio::time::sleep(back_off).await;
                 back_off = (back_off * 2).min(BACK_OFF.1);
             }
         }
     }
-    drop(entrance);
+    drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// A stranger learns at once that there is no place, instead of waiting in the dark.
-fn turn_away<D>(reception: &Reception<D>, complaints: &mut Complaints, name: &str) {
-    reception.metrics.connection_turned(Turned::Limit);
-    complaints.log(|| tracing::warn!(peer = name, "a connection was closed: `CONNECTIONS_MAX` are open"));
+/// Closes a connection for which there is no slot. Closing it at once tells the client to go
+/// on without a cache; leaving it in the queue of the listener would make its build wait.
+fn reject<D>(acceptor: &Acceptor<D>, throttle: &mut LogThrottle, name: &str) {
+    acceptor.metrics.connection_rejected(ConnectionRejection::Limit);
+    throttle.log(|| tracing::warn!(peer = name, "a connection was closed: `CONNECTIONS_MAX` are open"));
 }
 
-async fn counted<D: Door>(
-    reception: Arc<Reception<D>>,
-    held: (OwnedSemaphorePermit, Place),
+/// Runs a connection and counts it as open meanwhile, in the metrics and for the daemon.
+/// `held` is given back at the end.
+async fn counted<D: ConnectionHandler>(
+    acceptor: Arc<Acceptor<D>>,
+    held: (OwnedSemaphorePermit, ThreadSlot),
     connection: impl Future<Output = ()>,
 ) {
     struct Open<'a>(&'a ServeMetrics);
@@ -272,29 +288,30 @@ async fn counted<D: Door>(
             self.0.connection_closed();
         }
     }
-    reception.metrics.connection_opened();
-    let open = (Open(&reception.metrics), reception.activity.connection(), held);
+    acceptor.metrics.connection_opened();
+    let open = (Open(&acceptor.metrics), acceptor.activity.connection(), held);
     connection.await;
     drop(open);
 }
 
-/// Whether only the connection that was to be accepted is lost, and the next may be fine.
+/// Whether an error of `accept` concerns the one connection only, so that the next may be
+/// accepted at once.
 fn is_one_connections_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
-    // Setting an option on a socket that was reset meanwhile is EINVAL on some systems.
+    // Setting an option of a socket that was reset meanwhile returns EINVAL on some systems.
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected)
         || error.raw_os_error() == Some(libc::EPROTO)
 }
 
-/// Says the same thing only now and then.
+/// Logs at most once in `LOG_INTERVAL`.
 #[derive(Default)]
-struct Complaints {
+struct LogThrottle {
     last: Option<Instant>,
 }
 
-impl Complaints {
+impl LogThrottle {
     fn log(&mut self, say: impl FnOnce()) {
-        if self.last.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
+        if self.last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last = Some(Instant::now());
             say();
         }
@@ -311,64 +328,64 @@ mod tests {
     use super::*;
     use crate::daemon::Drain;
 
-    /// Counts whom it served, and serves them at once.
+    /// Counts connections and closes them at once.
     #[derive(Clone, Default)]
-    struct CountingDoor(Arc<AtomicUsize>);
+    struct CountingHandler(Arc<AtomicUsize>);
 
-    impl Door for CountingDoor {
+    impl ConnectionHandler for CountingHandler {
         async fn serve(&self, _: Stream, _: Peer, _: Draining) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Fails as it was told, and then accepts one connection.
+    /// Fails with the given errors, and then accepts one connection.
     struct Failing {
         errors: Mutex<VecDeque<i32>>,
-        asked: Arc<AtomicUsize>,
+        calls: Arc<AtomicUsize>,
     }
 
-    impl Entrance for Failing {
+    impl Listener for Failing {
         type Raw = ();
 
         async fn accept(&self) -> io::Result<((), String)> {
-            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
             let error = self.errors.lock().expect("no test panics here").pop_front();
             match error {
                 Some(error) => Err(io::Error::from_raw_os_error(error)),
-                None if asked < 100 => {
-                    self.asked.store(100, Ordering::Relaxed);
-                    Ok(((), "somebody".to_owned()))
+                None if call < 100 => {
+                    self.calls.store(100, Ordering::Relaxed);
+                    Ok(((), "test".to_owned()))
                 }
                 None => std::future::pending().await,
             }
         }
 
-        fn welcome<D: Door>(
+        fn serve_accepted<D: ConnectionHandler>(
             &self,
-            reception: Arc<Reception<D>>,
+            acceptor: Arc<Acceptor<D>>,
             (): (),
             _: String,
         ) -> impl Future<Output = ()> + Send + 'static {
-            let peer = Peer::this_user(Arc::new(Rules::this_user()));
-            async move { reception.serve(Box::new(tokio::io::empty()), peer).await }
+            let peer = Peer::this_user(Arc::new(ListenerRules::this_user()));
+            async move { acceptor.serve(Box::new(tokio::io::empty()), peer).await }
         }
     }
 
     async fn accept_after(errors: &[i32]) -> (usize, Duration) {
-        let (door, drain) = (CountingDoor::default(), Drain::default());
-        let served = Arc::clone(&door.0);
-        let reception = Reception {
-            door,
+        let (handler, drain) = (CountingHandler::default(), Drain::default());
+        let served = Arc::clone(&handler.0);
+        let acceptor = Acceptor {
+            handler,
             metrics: Arc::default(),
             activity: Arc::default(),
             draining: drain.subscribe(),
-            limits: Limits::default(),
-            lanes: Lanes::default(),
+            limits: AcceptLimits::default(),
+            threads: ConnectionThreads::default(),
         };
-        let entrance =
-            Failing { errors: Mutex::new(errors.iter().copied().collect()), asked: Arc::default() };
+        let listener =
+            Failing { errors: Mutex::new(errors.iter().copied().collect()), calls: Arc::default() };
         let begun = Instant::now();
-        let running = tokio::spawn(accept_all(Arc::new(reception), entrance, Arc::new(Semaphore::new(1))));
+        let running = tokio::spawn(accept_all(Arc::new(acceptor), listener, Arc::new(Semaphore::new(1))));
         while served.load(Ordering::Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -379,16 +396,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_descriptors_accepting_rests_and_goes_on() {
+    async fn accepting_pauses_without_descriptors_and_goes_on() {
         let (served, took) = accept_after(&[libc::EMFILE; 4]).await;
         assert_eq!(served, 1);
-        assert!(took >= BACK_OFF.0 * (1 + 2 + 4 + 8), "it rested for {took:?} only");
+        assert!(took >= BACK_OFF.0 * (1 + 2 + 4 + 8), "it paused for {took:?} only");
     }
 
     #[tokio::test]
-    async fn a_connection_that_was_reset_delays_nobody() {
+    async fn a_connection_that_was_reset_does_not_delay_the_next() {
         let (served, took) = accept_after(&[libc::ECONNABORTED; 50]).await;
         assert_eq!(served, 1);
-        assert!(took < Duration::from_secs(5), "with rests it would be half a minute: {took:?}");
+        assert!(took < Duration::from_secs(5), "with pauses it would take half a minute: {took:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! `ActionCache`: results by action.
+//! REAPI `ActionCache`: looks action results up and stores them.
 //!
-//! A stored result is sent as the bytes it is kept as, unless the client asked for outputs
-//! inside it. That a result is complete (STO-03) is the store's promise, not checked here.
+//! A stored result is sent in its stored encoding, unless the client asked for outputs to be
+//! inlined. The store guarantees that a result is complete (STO-03); it is not checked here.
 
 use bytes::Bytes;
 use http::Response;
@@ -11,21 +11,22 @@ use kache_proto::Message as _;
 use kache_proto::reapi::{ActionResult, Digest, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Code, Status};
 
-use super::context::{Backend, Context};
-use super::reply::{self, Body};
+use super::context::{Backend, RequestContext};
+use super::grpc_response::{self as response, ResponseBody};
 use super::status::{of_store_error, over_limit};
 use super::{message, offload, results, wire_digest};
 
-/// What inlining a blob costs besides its bytes: a tag and a length.
+/// How many bytes inlining a blob adds to the message besides the blob: a tag and a length.
 const INLINE_OVERHEAD_BYTES: usize = 8;
 
 /// `GetActionResult`.
-pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetActionResultRequest, _>(body, &context.shared).await?;
     let wire = request.action_digest.as_ref();
     let key = wire_digest::action_key(&request.instance_name, request.digest_function, wire)?;
     let (store, function) = (&context.shared.store, key.function);
-    // Whether a result is complete may depend on blobs that are still to be hashed.
+    // To tell whether a result is complete, the store may have to hash blobs first (STO-01),
+    // so this may go to a blocking thread.
     let get = move |store: &dyn Backend| results::get(store.actions(), &key, AccessKind::Promise);
     let stored = offload::run(context.blobs().may_block(), store, get).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
@@ -33,17 +34,17 @@ pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Bo
     if request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty() {
         return inlined(context, function, &request, &stored);
     }
-    Ok(reply::encoded(stored.encoded))
+    Ok(response::encoded(stored.encoded))
 }
 
-/// The result with what was asked for inside it, as far as one message holds it. What does
-/// not fit stays outside; the client has the digest.
+/// The result with the requested outputs inlined, as far as they fit one message. A client
+/// fetches the others by their digests.
 fn inlined(
-    context: &Context,
+    context: &RequestContext,
     function: DigestFunction,
     request: &GetActionResultRequest,
     stored: &StoredResult,
-) -> Result<Response<Body>, Status> {
+) -> Result<Response<ResponseBody>, Status> {
     let mut result = stored.decode().map_err(|error| of_store_error(&error))?;
     let budget = context.limits().action_result_bytes_max.saturating_sub(stored.encoded.len());
     let mut inliner = Inliner { context, function, budget };
@@ -58,17 +59,18 @@ fn inlined(
             file.contents = inliner.fetch(file.digest.as_ref());
         }
     }
-    Ok(reply::message(&result))
+    Ok(response::message(&result))
 }
 
 struct Inliner<'a> {
-    context: &'a Context,
+    context: &'a RequestContext,
     function: DigestFunction,
     budget: usize,
 }
 
 impl Inliner<'_> {
-    /// The blob's bytes, or none: inlining is a courtesy, and never a reason to fail.
+    /// The blob's bytes, or no bytes if it does not fit or cannot be read. REAPI lets a server
+    /// inline nothing, so that is never an error.
     fn fetch(&mut self, digest: Option<&Digest>) -> Bytes {
         self.try_fetch(digest).unwrap_or_default()
     }
@@ -77,7 +79,7 @@ impl Inliner<'_> {
         let digest = wire_digest::digest(self.function, digest?).ok()?;
         let size = usize::try_from(digest.size_bytes).ok().filter(|size| *size > 0)?;
         let budget = self.budget.checked_sub(size.checked_add(INLINE_OVERHEAD_BYTES)?)?;
-        // Looking up the result has counted as an access of this blob already.
+        // Looking the result up has extended the lease of this blob already.
         let content = self.context.blobs().open(&digest, AccessKind::Peek).ok()??;
         let bytes = content.read_all().ok()?;
         self.budget = budget;
@@ -86,10 +88,15 @@ impl Inliner<'_> {
 }
 
 /// `UpdateActionResult`.
-pub(super) async fn update(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn update(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<UpdateActionResultRequest, _>(body, &context.shared).await?;
     if !context.access.may_write() {
-        return Err(Status::permission_denied("this caller may only read; action results are for others"));
+        return Err(Status::permission_denied(
+            "these credentials may only read and may not store action results",
+        ));
     }
     let wire = request.action_digest.as_ref();
     let key = wire_digest::action_key(&request.instance_name, request.digest_function, wire)?;
@@ -99,10 +106,10 @@ pub(super) async fn update(context: &Context, body: Incoming) -> Result<Response
     let put = move |store: &dyn Backend| store.actions().put(&key, &result);
     let stored = offload::run(context.blobs().may_block(), &context.shared.store, put).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
-    Ok(reply::encoded(stored.encoded))
+    Ok(response::encoded(stored.encoded))
 }
 
-fn check_size(context: &Context, result: &ActionResult) -> Result<(), Status> {
+fn check_size(context: &RequestContext, result: &ActionResult) -> Result<(), Status> {
     let (len, limit) = (result.encoded_len(), context.limits().action_result_bytes_max);
     if len <= limit {
         return Ok(());

@@ -11,8 +11,8 @@ use kache_proto::reapi::{
 };
 use tonic::Code;
 
-use super::grpc_testing::{Failing, Server, memory, sample, value, wire};
-use super::limits::Limits;
+use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, value, wire};
+use super::limits::ServeLimits;
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
 
@@ -45,18 +45,18 @@ fn result(output_files: Vec<OutputFile>) -> ActionResult {
     ActionResult { output_files, execution_metadata: Some(metadata), ..ActionResult::default() }
 }
 
-async fn store(server: &Server, action: &Digest, result: ActionResult, instance: &str) {
+async fn store(server: &InProcessServer, action: &Digest, result: ActionResult, instance: &str) {
     server.actions().await.update_action_result(put(action, result, instance)).await.unwrap();
 }
 
-async fn lookup(server: &Server, request: GetActionResultRequest) -> Result<ActionResult, Code> {
+async fn lookup(server: &InProcessServer, request: GetActionResultRequest) -> Result<ActionResult, Code> {
     let found = server.actions().await.get_action_result(request).await;
     found.map(tonic::Response::into_inner).map_err(|status| status.code())
 }
 
 #[tokio::test]
 async fn results_are_kept_by_function_hash_and_instance() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     for function in DigestFunction::ALL {
         let action = Digest::of(function, b"action");
         let output = server.insert(function, b"output");
@@ -75,7 +75,7 @@ async fn results_are_kept_by_function_hash_and_instance() {
 
 #[tokio::test]
 async fn the_same_hash_of_another_function_is_another_action() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let sha256 = Digest::of(SHA256, b"action");
     let blake3: Digest = Digest::new(DigestFunction::Blake3, sha256.hash, sha256.size_bytes);
     store(&server, &sha256, result(vec![]), "").await;
@@ -86,9 +86,9 @@ async fn the_same_hash_of_another_function_is_another_action() {
 }
 
 #[tokio::test]
-async fn an_actions_size_is_ignored() {
+async fn the_size_of_an_action_is_ignored() {
     // bazel-remote as a proxy reads with size -1 and writes with the result's size.
-    let server = Server::new();
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let mut request = put(&action, result(vec![]), "");
     request.action_digest.as_mut().unwrap().size_bytes = 4711;
@@ -99,8 +99,8 @@ async fn an_actions_size_is_ignored() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_the_callers_fault() {
-    let server = Server::new();
+async fn malformed_requests_are_invalid_arguments() {
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let mut client = server.actions().await;
     let invalid = |status: tonic::Status| assert_eq!(status.code(), Code::InvalidArgument, "{status}");
@@ -120,7 +120,7 @@ async fn malformed_requests_are_the_callers_fault() {
 
 #[tokio::test]
 async fn results_that_no_cache_may_keep_are_refused() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let output = server.insert(SHA256, b"output");
     let mut unset = file("a", &output);
@@ -146,15 +146,15 @@ async fn results_that_no_cache_may_keep_are_refused() {
 
 #[tokio::test]
 async fn an_action_need_not_be_an_action_message() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let action = server.insert(SHA256, br#"{"command": "moon's actions are JSON"}"#);
     store(&server, &action, result(vec![]), "").await;
     assert!(lookup(&server, get(&action, "")).await.is_ok());
 }
 
 #[tokio::test]
-async fn those_who_may_only_read_cannot_update() {
-    let server = Server::new();
+async fn a_client_that_may_only_read_cannot_store_results() {
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let reader = server.read_only();
     let status =
@@ -165,9 +165,8 @@ async fn those_who_may_only_read_cannot_update() {
     assert!(lookup(&reader, get(&action, "")).await.is_ok());
 }
 
-/// A result that names every kind of blob, all of which are there but the one called
-/// `absent`.
-fn result_without(server: &Server, absent: &str) -> ActionResult {
+/// A result that names every kind of blob. All of them are stored but the one called `absent`.
+fn result_without(server: &InProcessServer, absent: &str) -> ActionResult {
     let blob = |name: &str, bytes: &[u8]| {
         if name == absent { Digest::of(SHA256, bytes) } else { server.insert(SHA256, bytes) }
     };
@@ -195,7 +194,7 @@ fn result_without(server: &Server, absent: &str) -> ActionResult {
 
 #[tokio::test]
 async fn sto_03_a_result_with_a_missing_blob_is_a_miss() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     for (absent, expected) in [
         ("nothing", Ok(())),
         ("file", Err(Code::NotFound)),
@@ -210,8 +209,8 @@ async fn sto_03_a_result_with_a_missing_blob_is_a_miss() {
 }
 
 #[tokio::test]
-async fn outputs_are_inlined_when_asked_for_and_as_far_as_they_fit() {
-    let server = Server::new();
+async fn requested_outputs_are_inlined_as_far_as_they_fit() {
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let out = server.insert(SHA256, b"warning: unused");
     let small = server.insert(SHA256, b"small");
@@ -241,14 +240,14 @@ async fn outputs_are_inlined_when_asked_for_and_as_far_as_they_fit() {
 
 #[tokio::test]
 async fn a_result_that_no_message_could_carry_is_refused() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let action = Digest::of(SHA256, b"action");
     let large = ActionResult { stdout_raw: Bytes::from(vec![b'x'; 4_100_000]), ..result(vec![]) };
     let mut client = server.actions().await.max_encoding_message_size(usize::MAX);
     let status = client.update_action_result(put(&action, large, "")).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().contains("action_result_bytes_max"), "{status}");
-    // One that is large and fits goes out as it came in.
+    // A large result that fits is returned as it was stored.
     let output = server.insert(SHA256, b"output");
     let files = (0..20_000).map(|i| file(&format!("some/directory/file-{i}"), &output)).collect();
     let large = result(files);
@@ -258,14 +257,14 @@ async fn a_result_that_no_message_could_carry_is_refused() {
 }
 
 #[tokio::test]
-async fn sto_08_a_store_that_fails_is_no_miss() {
+async fn sto_08_a_store_that_fails_is_not_a_miss() {
     for (raw, code) in [
         (libc::EIO, Code::Internal),
         (libc::EMFILE, Code::Unavailable),
         (libc::ENOSPC, Code::ResourceExhausted),
     ] {
-        let failing = Failing::new(raw);
-        let server = Server::with(failing.clone(), Limits::default());
+        let failing = FaultyStore::new(raw);
+        let server = InProcessServer::with(failing.clone(), ServeLimits::default());
         let action = Digest::of(SHA256, b"action");
         store(&server, &action, result(vec![]), "").await;
         failing.is_failing.store(true, Ordering::Relaxed);
@@ -279,9 +278,9 @@ async fn sto_08_a_store_that_fails_is_no_miss() {
 }
 
 #[tokio::test]
-async fn what_a_hit_names_was_promised() {
+async fn a_hit_extends_the_leases_of_its_blobs() {
     let store = memory();
-    let server = Server::with(store.clone(), Limits::default());
+    let server = InProcessServer::with(store.clone(), ServeLimits::default());
     let action = Digest::of(SHA256, b"action");
     let output = server.insert(SHA256, b"output");
     super::action_cache_tests::store(&server, &action, result(vec![file("a", &output)]), "").await;

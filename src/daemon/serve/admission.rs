@@ -1,9 +1,9 @@
-//! Whether a request is answered at all, and what its sender may do: the host guard, then
-//! the credentials, then the policy.
+//! Decides whether a request is admitted, and what its sender may do: first the host guard,
+//! then the credentials, then the policy of the listener.
 //!
-//! Both protocols ask here, once a request, so that neither can forget a check. It reads
-//! headers and nothing else of a request; how a refusal is put into words of HTTP or of
-//! gRPC is the protocols' business.
+//! Both protocols call [`Peer::admit`] once for each request, so that neither can forget a
+//! check. It reads the headers of a request and nothing else. How a refusal is encoded in HTTP
+//! or gRPC is decided by `http_response` and `protocol_router`.
 
 use std::sync::Arc;
 
@@ -11,133 +11,146 @@ use http::{HeaderMap, Uri, header};
 use kache_cas::Hash;
 use thiserror::Error;
 
-use super::auth::{self, Access, Policy, Presented, Recognised};
-use super::credentials::{Busy, Credentials};
-use super::host_guard::{Foreign, HostGuard, Provenance};
+use super::auth::{self, Access, AccessPolicy, AuthorizationHeader, CredentialCheck};
+use super::credentials::{Credentials, TooManyChecks};
+use super::host_guard::{ForeignRequest, HostGuard, Provenance};
 
-/// What a listener asks of those who come.
-pub struct Rules {
-    /// What is granted to whom.
-    pub policy: Policy,
-    /// What names, passwords and tokens are checked against.
+/// What a listener serves, to whom.
+pub struct ListenerRules {
+    /// What callers are granted with and without credentials.
+    pub policy: AccessPolicy,
+    /// The file that names, passwords and tokens are checked against; `None` if the listener
+    /// does not look at `Authorization`.
     pub credentials: Option<Arc<Credentials>>,
-    /// Which hosts and pages are answered; none on a Unix socket, which no page can reach.
+    /// Which `Host` and `Origin` are accepted; `None` on a Unix socket, which no web page can
+    /// reach.
     pub hosts: Option<HostGuard>,
-    /// What is answered at all.
-    pub serves: Serves,
-    /// Whether only this user can connect.
+    /// Which paths are served.
+    pub serves: ServedPaths,
+    /// Whether only the user of the daemon can connect.
     pub is_private: bool,
 }
 
-/// What a listener answers.
+/// The paths that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Serves {
-    /// The cache protocols and the pages.
+pub enum ServedPaths {
+    /// The cache protocols, `/status` and `/metrics`.
     Everything,
-    /// All but `/metrics`.
+    /// The cache protocols and `/status`.
     Cache,
-    /// `/metrics`, and nothing else.
+    /// `/metrics` only.
     Metrics,
 }
 
-impl Serves {
-    fn answers(self, path: &str) -> bool {
+impl ServedPaths {
+    fn includes(self, path: &str) -> bool {
         let is_metrics = path == "/metrics";
         match self {
-            Serves::Everything => true,
-            Serves::Cache => !is_metrics,
-            Serves::Metrics => is_metrics,
+            ServedPaths::Everything => true,
+            ServedPaths::Cache => !is_metrics,
+            ServedPaths::Metrics => is_metrics,
         }
     }
 }
 
-impl Rules {
-    /// For the Unix socket: whoever could connect is this user, and may do everything.
+impl ListenerRules {
+    /// The rules of the Unix socket: only the user of the daemon can connect, and may do
+    /// everything.
     pub fn this_user() -> Self {
-        let policy =
-            Policy { anonymous: Access::ReadWrite, certificate: Access::None, ceiling: Access::ReadWrite };
-        Rules { policy, credentials: None, hosts: None, serves: Serves::Everything, is_private: true }
+        let policy = AccessPolicy {
+            anonymous: Access::ReadWrite,
+            certificate: Access::None,
+            ceiling: Access::ReadWrite,
+        };
+        ListenerRules {
+            policy,
+            credentials: None,
+            hosts: None,
+            serves: ServedPaths::Everything,
+            is_private: true,
+        }
     }
 }
 
-/// At most this much of a path is repeated.
+/// How much of a path an error message repeats.
 const PATH_EXCERPT_CHARS_MAX: usize = 80;
 
-/// The other end of a connection.
+/// The client at the other end of a connection.
 #[derive(Clone)]
 pub struct Peer {
-    /// What it is called in logs, such as `127.0.0.1:4711`.
+    /// Its name in the log, such as `127.0.0.1:4711`.
     pub name: Arc<str>,
-    /// The SHA-256 of its verified certificate.
+    /// The SHA-256 of its verified certificate, if it presented one.
     pub certificate: Option<Hash>,
-    /// What the listener asks of it.
-    pub rules: Arc<Rules>,
+    /// The rules of the listener that it connected to.
+    pub rules: Arc<ListenerRules>,
 }
 
-/// Why a request is not answered.
+/// Why a request is not admitted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// It came through a web page, or meant another host.
+pub enum AdmissionError {
+    /// The request came from a web page, or was meant for another host.
     #[error(transparent)]
-    Foreign(#[from] Foreign),
-    /// It presented nothing where something is needed.
+    Foreign(#[from] ForeignRequest),
+    /// The request has no credentials, and the listener requires some.
     #[error("this cache needs credentials: send them as `Basic` or `Bearer` in `Authorization`{}", or_certificate(*.certificates))]
     Anonymous {
         /// Whether a client certificate would do as well.
         certificates: bool,
     },
-    /// What it presented is wrong.
-    #[error("the credentials are wrong; ask whoever runs this cache")]
+    /// The credentials are wrong.
+    #[error("the credentials are wrong; ask the administrator of this cache")]
     Wrong,
-    /// What it presented cannot be read.
+    /// The `Authorization` header cannot be read.
     #[error("{0}")]
     Malformed(&'static str),
-    /// It may look, and not store.
-    #[error("these credentials may only read; uploads need some that are `read-write`")]
+    /// The caller may read and not store.
+    #[error("these credentials may only read; uploads need credentials that are `read-write`")]
     ReadOnly,
-    /// This listener answers other things.
-    #[error("this address does not answer `{path}`; see `serve.listen` and `serve.metrics`")]
+    /// The listener does not serve this path.
+    #[error("this address does not serve `{path}`; see `serve.listen` and `serve.metrics`")]
     Elsewhere {
-        /// What was asked for, shortened.
+        /// The requested path, shortened.
         path: String,
     },
-    /// Too much else is being checked.
+    /// Too many other passwords are being checked.
     #[error(transparent)]
-    Busy(#[from] Busy),
+    Busy(#[from] TooManyChecks),
 }
 
 fn or_certificate(certificates: bool) -> &'static str {
     if certificates { ", or use a client certificate" } else { "" }
 }
 
-impl Refusal {
-    /// A word for metrics.
+impl AdmissionError {
+    /// The value of the label `reason` in the metrics.
     pub fn label(&self) -> &'static str {
         match self {
-            Refusal::Foreign(_) => "foreign",
-            Refusal::Anonymous { .. } => "anonymous",
-            Refusal::Wrong => "wrong_credentials",
-            Refusal::Malformed(_) => "malformed_credentials",
-            Refusal::ReadOnly => "read_only",
-            Refusal::Elsewhere { .. } => "elsewhere",
-            Refusal::Busy(_) => "busy",
+            AdmissionError::Foreign(_) => "foreign",
+            AdmissionError::Anonymous { .. } => "anonymous",
+            AdmissionError::Wrong => "wrong_credentials",
+            AdmissionError::Malformed(_) => "malformed_credentials",
+            AdmissionError::ReadOnly => "read_only",
+            AdmissionError::Elsewhere { .. } => "elsewhere",
+            AdmissionError::Busy(_) => "busy",
         }
     }
 }
 
 impl Peer {
-    /// Somebody on the Unix socket.
-    pub fn this_user(rules: Arc<Rules>) -> Self {
+    /// A client on the Unix socket.
+    pub fn this_user(rules: Arc<ListenerRules>) -> Self {
         Peer { name: Arc::from("unix"), certificate: None, rules }
     }
 
-    /// Whether it is this user, on the private Unix socket.
+    /// Whether the client is the user of the daemon, on the private Unix socket.
     pub fn is_this_user(&self) -> bool {
         self.rules.is_private
     }
 
-    /// What the sender of this request may do: at least read.
-    pub async fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, Refusal> {
+    /// What the sender of this request may do, which is at least to read. It may wait for a
+    /// password check, on another thread.
+    pub async fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, AdmissionError> {
         let admitted = self.check(uri, headers).await;
         if let Err(refusal) = &admitted {
             tracing::debug!(peer = %self.name, path = uri.path(), why = refusal.label(), "not admitted");
@@ -145,44 +158,48 @@ impl Peer {
         admitted
     }
 
-    async fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, Refusal> {
+    async fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, AdmissionError> {
         if let Some(guard) = &self.rules.hosts {
             guard.check(provenance(uri, headers))?;
         }
-        if !self.rules.serves.answers(uri.path()) {
-            return Err(Refusal::Elsewhere {
+        if !self.rules.serves.includes(uri.path()) {
+            return Err(AdmissionError::Elsewhere {
                 path: uri.path().chars().take(PATH_EXCERPT_CHARS_MAX).collect(),
             });
         }
         let Some(credentials) = &self.rules.credentials else {
-            return self.grant(Recognised::Nobody, &Presented::Nothing);
+            return self.grant(CredentialCheck::NotPresented, &AuthorizationHeader::Absent);
         };
         let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let presented = auth::read_header(value);
-        // Boxed, so that requests to a cache without credentials do not carry it about.
-        let recognised = Box::pin(credentials.recognise(&presented)).await?;
-        self.grant(recognised, &presented)
+        // Boxed, so that the futures of requests to a cache without credentials stay small.
+        let checked = Box::pin(credentials.check(&presented)).await?;
+        self.grant(checked, &presented)
     }
 
-    fn grant(&self, recognised: Recognised, presented: &Presented) -> Result<Access, Refusal> {
-        let access = auth::decide(recognised, self.certificate.is_some(), self.rules.policy);
+    fn grant(
+        &self,
+        checked: CredentialCheck,
+        presented: &AuthorizationHeader,
+    ) -> Result<Access, AdmissionError> {
+        let access = auth::decide(checked, self.certificate.is_some(), self.rules.policy);
         if access.may_read() {
             return Ok(access);
         }
         Err(match presented {
-            Presented::Nothing => {
-                Refusal::Anonymous { certificates: self.rules.policy.certificate.may_read() }
+            AuthorizationHeader::Absent => {
+                AdmissionError::Anonymous { certificates: self.rules.policy.certificate.may_read() }
             }
-            Presented::Malformed(why) => Refusal::Malformed(why),
-            Presented::Basic { .. } | Presented::Bearer(_) => Refusal::Wrong,
+            AuthorizationHeader::Malformed(why) => AdmissionError::Malformed(why),
+            AuthorizationHeader::Basic { .. } | AuthorizationHeader::Bearer(_) => AdmissionError::Wrong,
         })
     }
 }
 
-/// HTTP/2 puts the host into the request's target, HTTP/1.1 into a header; where both are,
-/// the target counts.
+/// Collects the headers that the host guard looks at. HTTP/2 puts the host into the request's
+/// target, HTTP/1.1 into a header; if both are present, the target counts.
 fn provenance<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Provenance<'a> {
-    // What is not text is no name of ours, and no page's origin either.
+    // A value that is not text becomes `?`, which is neither a host name nor an origin.
     let text = |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or("?"));
     Provenance {
         host: uri.authority().map(|authority| authority.as_str()).or_else(|| text(header::HOST)),
@@ -197,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    fn peer(rules: Rules, certificate: bool) -> Peer {
+    fn peer(rules: ListenerRules, certificate: bool) -> Peer {
         let certificate = certificate.then_some(Hash([7; Hash::LEN]));
         Peer { name: Arc::from("test"), certificate, rules: Arc::new(rules) }
     }
@@ -211,7 +228,7 @@ mod tests {
         peer.admit(&uri, &headers(pairs)).await.map_err(|refusal| refusal.label())
     }
 
-    /// Alice may write, and knows `sesame`.
+    /// A file in which the password of alice, who may write, is `sesame`.
     fn credentials() -> (tempfile::TempDir, Credentials) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credentials");
@@ -222,11 +239,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_and_certificates_open_the_door() {
+    async fn credentials_and_certificates_grant_access() {
         let (_dir, credentials) = credentials();
-        let policy =
-            Policy { anonymous: Access::None, certificate: Access::ReadOnly, ceiling: Access::ReadWrite };
-        let rules = Rules { policy, credentials: Some(Arc::new(credentials)), ..Rules::this_user() };
+        let policy = AccessPolicy {
+            anonymous: Access::None,
+            certificate: Access::ReadOnly,
+            ceiling: Access::ReadWrite,
+        };
+        let rules =
+            ListenerRules { policy, credentials: Some(Arc::new(credentials)), ..ListenerRules::this_user() };
         let mut peer = peer(rules, false);
         for (certificate, authorization, expected) in [
             (false, None, Err("anonymous")),
@@ -245,14 +266,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_file_credentials_mean_nothing() {
-        let peer = peer(Rules::this_user(), false);
+    async fn without_a_credentials_file_the_header_is_ignored() {
+        let peer = peer(ListenerRules::this_user(), false);
         assert_eq!(admit(&peer, "/", &[("authorization", "Basic ???")]).await, Ok(Access::ReadWrite));
     }
 
     #[tokio::test]
-    async fn pages_are_refused_before_credentials_are_looked_at() {
-        let rules = Rules { hosts: Some(HostGuard::loopback(9092, &[])), ..Rules::this_user() };
+    async fn web_pages_are_refused_before_credentials_are_checked() {
+        let rules =
+            ListenerRules { hosts: Some(HostGuard::loopback(9092, &[])), ..ListenerRules::this_user() };
         let peer = peer(rules, false);
         for (uri, pairs, expected) in [
             ("/", &[("host", "localhost:9092")][..], Ok(Access::ReadWrite)),
@@ -268,25 +290,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_answers_what_it_is_for() {
+    async fn a_listener_serves_only_its_paths() {
         for (serves, path, answered) in [
-            (Serves::Everything, "/metrics", true),
-            (Serves::Everything, "/ac/x", true),
-            (Serves::Cache, "/metrics", false),
-            (Serves::Cache, "/ac/x", true),
-            (Serves::Metrics, "/metrics", true),
-            (Serves::Metrics, "/ac/x", false),
-            (Serves::Metrics, "/grpc.health.v1.Health/Check", false),
+            (ServedPaths::Everything, "/metrics", true),
+            (ServedPaths::Everything, "/ac/x", true),
+            (ServedPaths::Cache, "/metrics", false),
+            (ServedPaths::Cache, "/ac/x", true),
+            (ServedPaths::Metrics, "/metrics", true),
+            (ServedPaths::Metrics, "/ac/x", false),
+            (ServedPaths::Metrics, "/grpc.health.v1.Health/Check", false),
         ] {
-            let peer = peer(Rules { serves, ..Rules::this_user() }, false);
+            let peer = peer(ListenerRules { serves, ..ListenerRules::this_user() }, false);
             assert_eq!(admit(&peer, path, &[]).await.is_ok(), answered, "{serves:?} {path}");
         }
     }
 
     #[test]
-    fn refusals_say_what_to_do() {
-        let anonymous = Refusal::Anonymous { certificates: true }.to_string();
+    fn refusals_say_what_the_caller_can_do() {
+        let anonymous = AdmissionError::Anonymous { certificates: true }.to_string();
         assert!(anonymous.contains("`Authorization`, or use a client certificate"), "{anonymous}");
-        assert!(Refusal::ReadOnly.to_string().contains("`read-write`"));
+        assert!(AdmissionError::ReadOnly.to_string().contains("`read-write`"));
     }
 }

@@ -1,11 +1,11 @@
-//! Who may do what: from an `Authorization` header, a client certificate and the listener's
-//! policy to an [`Access`].
+//! Decides what a caller may do, from its `Authorization` header, its client certificate and
+//! the policy of the listener.
 //!
-//! Pure. HTTP requests and gRPC metadata go through the same two functions, [`read_header`]
-//! and [`decide`]; checking a password against a file is `tokens`' and `credentials`' work.
+//! Pure. HTTP headers and gRPC metadata go through the same two functions, [`read_header`] and
+//! [`decide`]. Passwords are checked against the file in `tokens` and `credentials`.
 //!
 //! Invariant (NET-06): a secret is never shown. [`Secret`] has no `Display`, its `Debug` is
-//! a placeholder, and errors here repeat nothing of the header.
+//! a placeholder, and error messages repeat no part of the header.
 
 use std::fmt;
 
@@ -18,19 +18,19 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 pub enum Access {
     /// Nothing.
     None,
-    /// Look things up and download them.
+    /// Look blobs and action results up, and download them.
     ReadOnly,
-    /// All that, and upload.
+    /// Everything that `ReadOnly` allows, and upload.
     ReadWrite,
 }
 
 impl Access {
-    /// Whether anything may be looked up.
+    /// Whether the caller may look up and download.
     pub fn may_read(self) -> bool {
         self >= Access::ReadOnly
     }
 
-    /// Whether anything may be stored.
+    /// Whether the caller may store.
     pub fn may_write(self) -> bool {
         self == Access::ReadWrite
     }
@@ -41,12 +41,12 @@ impl Access {
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Takes a secret in.
+    /// Wraps a password or token.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Secret(bytes.into())
     }
 
-    /// The bytes, for a check.
+    /// The bytes, for comparing and hashing only.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -58,11 +58,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a header presents.
+/// The content of an `Authorization` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presented {
-    /// No header.
-    Nothing,
+pub enum AuthorizationHeader {
+    /// The request has no such header.
+    Absent,
     /// A name and its password.
     Basic {
         /// The name.
@@ -72,24 +72,26 @@ pub enum Presented {
     },
     /// A token.
     Bearer(Secret),
-    /// A header that cannot be read. The text says why, and repeats nothing of it.
+    /// The header cannot be read. The text says why, and repeats no part of the header.
     Malformed(&'static str),
 }
 
-/// The longest header that is read; tokens of all known kinds are shorter.
+/// The longest header that is read. Tokens of all known kinds are shorter.
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 
-/// Some clients pad their base64 and some do not.
+/// Accepts base64 with and without padding, because clients send both.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 /// Reads the value of an `Authorization` header (RFC 7617, RFC 6750).
-pub fn read_header(value: Option<&[u8]>) -> Presented {
-    let Some(value) = value else { return Presented::Nothing };
+pub fn read_header(value: Option<&[u8]>) -> AuthorizationHeader {
+    let Some(value) = value else { return AuthorizationHeader::Absent };
     if value.len() > HEADER_BYTES_MAX {
-        return Presented::Malformed("the `Authorization` header is longer than `HEADER_BYTES_MAX` (8 KiB)");
+        return AuthorizationHeader::Malformed(
+            "the `Authorization` header is longer than `HEADER_BYTES_MAX` (8 KiB)",
+        );
     }
     let value = value.trim_ascii();
     let scheme_len = value.iter().position(|&byte| byte == b' ').unwrap_or(value.len());
@@ -100,65 +102,69 @@ pub fn read_header(value: Option<&[u8]>) -> Presented {
     } else if scheme.eq_ignore_ascii_case(b"bearer") {
         read_bearer(rest)
     } else {
-        Presented::Malformed("the `Authorization` header is neither `Basic` nor `Bearer`")
+        AuthorizationHeader::Malformed("the `Authorization` header is neither `Basic` nor `Bearer`")
     }
 }
 
-fn read_basic(encoded: &[u8]) -> Presented {
+fn read_basic(encoded: &[u8]) -> AuthorizationHeader {
     let Ok(pair) = BASE64.decode(encoded) else {
-        return Presented::Malformed("the `Basic` credentials are not base64");
+        return AuthorizationHeader::Malformed("the `Basic` credentials are not base64");
     };
     let Some(colon) = pair.iter().position(|&byte| byte == b':') else {
-        return Presented::Malformed("the `Basic` credentials have no `:` between name and password");
+        return AuthorizationHeader::Malformed(
+            "the `Basic` credentials have no `:` between name and password",
+        );
     };
     match std::str::from_utf8(&pair[..colon]) {
-        Ok(user) => Presented::Basic { user: user.to_owned(), password: Secret::new(&pair[colon + 1..]) },
-        Err(_) => Presented::Malformed("the name in the `Basic` credentials is not UTF-8"),
+        Ok(user) => {
+            AuthorizationHeader::Basic { user: user.to_owned(), password: Secret::new(&pair[colon + 1..]) }
+        }
+        Err(_) => AuthorizationHeader::Malformed("the name in the `Basic` credentials is not UTF-8"),
     }
 }
 
-fn read_bearer(token: &[u8]) -> Presented {
+fn read_bearer(token: &[u8]) -> AuthorizationHeader {
     if token.is_empty() {
-        return Presented::Malformed("the `Bearer` token is empty");
+        return AuthorizationHeader::Malformed("the `Bearer` token is empty");
     }
     if !token.iter().all(u8::is_ascii_graphic) {
-        return Presented::Malformed("the `Bearer` token holds a space or a control character");
+        return AuthorizationHeader::Malformed("the `Bearer` token holds a space or a control character");
     }
-    Presented::Bearer(Secret::new(token))
+    AuthorizationHeader::Bearer(Secret::new(token))
 }
 
-/// What checking the presented credentials gave.
+/// The result of checking an `Authorization` header against the credentials file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recognised {
-    /// None were presented, or the listener has no credentials to check them against.
-    Nobody,
-    /// They are wrong.
+pub enum CredentialCheck {
+    /// The request has no credentials, or the listener has no file to check them against.
+    NotPresented,
+    /// The credentials are wrong or malformed.
     Wrong,
-    /// They are somebody's who may do this.
-    Somebody(Access),
+    /// The credentials are right and grant this.
+    Granted(Access),
 }
 
-/// What a listener grants.
+/// The access that a listener grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// To those who present nothing.
+pub struct AccessPolicy {
+    /// Granted to callers without credentials.
     pub anonymous: Access,
-    /// To those whose TLS certificate was verified.
+    /// Granted to callers whose TLS certificate was verified.
     pub certificate: Access,
-    /// To anybody at most.
+    /// The most that any caller is granted.
     pub ceiling: Access,
 }
 
-/// What a caller may do: the most that anything about it grants. Wrong credentials grant
-/// nothing whatever else is presented, so that a mistyped password is noticed and does not
-/// silently become anonymous reading.
-pub fn decide(recognised: Recognised, has_certificate: bool, policy: Policy) -> Access {
+/// Grants the most that the credentials, the certificate or anonymous access allow, up to the
+/// ceiling. Wrong credentials grant nothing even if anonymous access would, so that a user
+/// notices a mistyped password.
+pub fn decide(checked: CredentialCheck, has_certificate: bool, policy: AccessPolicy) -> Access {
     let certificate = if has_certificate { policy.certificate } else { Access::None };
     let granted = policy.anonymous.max(certificate);
-    let access = match recognised {
-        Recognised::Wrong => Access::None,
-        Recognised::Nobody => granted,
-        Recognised::Somebody(access) => granted.max(access),
+    let access = match checked {
+        CredentialCheck::Wrong => Access::None,
+        CredentialCheck::NotPresented => granted,
+        CredentialCheck::Granted(access) => granted.max(access),
     };
     access.min(policy.ceiling)
 }
@@ -167,12 +173,12 @@ pub fn decide(recognised: Recognised, has_certificate: bool, policy: Policy) -> 
 mod tests {
     use super::*;
 
-    fn basic(user: &str, password: &str) -> Presented {
-        Presented::Basic { user: user.to_owned(), password: Secret::new(password) }
+    fn basic(user: &str, password: &str) -> AuthorizationHeader {
+        AuthorizationHeader::Basic { user: user.to_owned(), password: Secret::new(password) }
     }
 
     #[test]
-    fn headers_are_read_or_refused_with_a_reason() {
+    fn headers_are_read_or_rejected_with_a_reason() {
         for (value, expected) in [
             ("Basic YWxpY2U6c2VzYW1l", basic("alice", "sesame")),
             ("basic   YWxpY2U6c2VzYW1l ", basic("alice", "sesame")),
@@ -181,8 +187,8 @@ mod tests {
             ("Basic YTpi", basic("a", "b")),
             ("Basic YTo=", basic("a", "")),
             ("Basic YTo", basic("a", "")),
-            ("Bearer abc.def-123=", Presented::Bearer(Secret::new("abc.def-123="))),
-            ("BEARER x", Presented::Bearer(Secret::new("x"))),
+            ("Bearer abc.def-123=", AuthorizationHeader::Bearer(Secret::new("abc.def-123="))),
+            ("BEARER x", AuthorizationHeader::Bearer(Secret::new("x"))),
         ] {
             assert_eq!(read_header(Some(value.as_bytes())), expected, "{value}");
         }
@@ -197,39 +203,39 @@ mod tests {
             ("Digest abc", "neither"),
             ("YWxpY2U6c2VzYW1l", "neither"),
         ] {
-            let Presented::Malformed(reason) = read_header(Some(value.as_bytes())) else {
+            let AuthorizationHeader::Malformed(reason) = read_header(Some(value.as_bytes())) else {
                 panic!("{value} was read");
             };
             assert!(reason.contains(why), "{value}: {reason}");
         }
-        assert_eq!(read_header(None), Presented::Nothing);
+        assert_eq!(read_header(None), AuthorizationHeader::Absent);
         let long = vec![b'a'; HEADER_BYTES_MAX + 1];
-        assert!(matches!(read_header(Some(&long)), Presented::Malformed(_)));
+        assert!(matches!(read_header(Some(&long)), AuthorizationHeader::Malformed(_)));
     }
 
     #[test]
     fn the_decision_is_a_table() {
         use Access::{None, ReadOnly, ReadWrite};
-        use Recognised::{Nobody, Somebody, Wrong};
-        for (recognised, has_certificate, anonymous, certificate, expected) in [
-            (Nobody, false, None, ReadWrite, None),
-            (Nobody, false, ReadOnly, ReadWrite, ReadOnly),
-            (Nobody, false, ReadWrite, None, ReadWrite),
-            (Nobody, true, None, ReadOnly, ReadOnly),
-            (Nobody, true, ReadOnly, ReadWrite, ReadWrite),
-            (Nobody, true, None, None, None),
-            (Somebody(ReadOnly), false, None, None, ReadOnly),
-            (Somebody(ReadOnly), true, None, ReadWrite, ReadWrite),
-            (Somebody(ReadWrite), true, ReadOnly, ReadOnly, ReadWrite),
-            (Somebody(ReadOnly), false, ReadWrite, None, ReadWrite),
+        use CredentialCheck::{Granted, NotPresented, Wrong};
+        for (checked, has_certificate, anonymous, certificate, expected) in [
+            (NotPresented, false, None, ReadWrite, None),
+            (NotPresented, false, ReadOnly, ReadWrite, ReadOnly),
+            (NotPresented, false, ReadWrite, None, ReadWrite),
+            (NotPresented, true, None, ReadOnly, ReadOnly),
+            (NotPresented, true, ReadOnly, ReadWrite, ReadWrite),
+            (NotPresented, true, None, None, None),
+            (Granted(ReadOnly), false, None, None, ReadOnly),
+            (Granted(ReadOnly), true, None, ReadWrite, ReadWrite),
+            (Granted(ReadWrite), true, ReadOnly, ReadOnly, ReadWrite),
+            (Granted(ReadOnly), false, ReadWrite, None, ReadWrite),
             (Wrong, false, ReadWrite, ReadWrite, None),
             (Wrong, true, ReadWrite, ReadWrite, None),
         ] {
-            let policy = Policy { anonymous, certificate, ceiling: ReadWrite };
-            let row = (recognised, has_certificate, policy);
-            assert_eq!(decide(recognised, has_certificate, policy), expected, "{row:?}");
-            let policy = Policy { ceiling: ReadOnly, ..policy };
-            assert_eq!(decide(recognised, has_certificate, policy), expected.min(ReadOnly), "{row:?}");
+            let policy = AccessPolicy { anonymous, certificate, ceiling: ReadWrite };
+            let row = (checked, has_certificate, policy);
+            assert_eq!(decide(checked, has_certificate, policy), expected, "{row:?}");
+            let policy = AccessPolicy { ceiling: ReadOnly, ..policy };
+            assert_eq!(decide(checked, has_certificate, policy), expected.min(ReadOnly), "{row:?}");
         }
         assert!(ReadWrite.may_write() && ReadWrite.may_read() && ReadOnly.may_read());
         assert!(!ReadOnly.may_write() && !None.may_read());

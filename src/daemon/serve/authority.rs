@@ -1,14 +1,15 @@
-//! Makes acceptable what gRPC's C core calls a Unix socket.
+//! Replaces `%` in the `:authority` of HTTP/2 requests on the Unix socket.
 //!
-//! It sends the socket's path, percent-encoded, as `:authority` (`tmp%2Fkache.sock`), and
-//! the HTTP/2 implementation here resets a stream whose authority holds a `%`. So no client
-//! in C++, Python or Ruby could use the socket; buildbox-casd is one. Each `%` of an authority
-//! therefore becomes a `-` on its way in. Nothing changes its length, so no frame has to be
-//! put together anew, and nobody reads what a Unix socket is called.
+//! gRPC's C core sends the percent-encoded path of the socket as `:authority`
+//! (`tmp%2Fkache.sock`), and the `h2` crate resets a stream whose authority holds a `%`. So no
+//! client in C++, Python or Ruby, such as buildbox-casd, could use the socket. Each `%` of an
+//! authority therefore becomes a `-` before `h2` reads it. The length of a field stays the
+//! same, so frames need not be built again, and no part of the server uses the authority of a
+//! Unix socket.
 //!
-//! It reads the outlines of HTTP/2 frames and of HPACK fields and decodes neither; what is
-//! malformed passes as it is, for the implementation behind to refuse. A value in Huffman's
-//! code also does: the C core uses none.
+//! The filter follows the lengths of HTTP/2 frames and HPACK fields and decodes nothing else.
+//! Malformed bytes pass unchanged, and `h2` refuses them. Huffman-coded values pass unchanged,
+//! too: the C core does not use them.
 
 use std::io;
 use std::pin::Pin;
@@ -18,36 +19,37 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::{Duplex, writes_pass};
 
-/// What HTTP/2 begins with.
+/// The first bytes of every HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The pseudo-header, and its index in HPACK's static table.
+/// The name of the pseudo-header, and its index in HPACK's static table.
 const NAME: &[u8] = b":authority";
 const NAME_INDEX: u32 = 1;
 
-/// Frames that carry fields, and the flags that say what stands before them.
+/// The types of frames that carry header fields, and the flags that announce bytes before the
+/// fields.
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 
-/// How many bytes `PRIORITY` announces.
+/// How many bytes the flag `PRIORITY` announces.
 const PRIORITY_BYTES: u32 = 5;
 
-/// A stream whose authorities are acceptable.
-pub(super) struct Tamed<S> {
+/// A stream on which authorities are rewritten as they are read. Writes are passed on.
+pub(super) struct AuthorityStream<S> {
     stream: S,
-    filter: Filter,
+    filter: AuthorityFilter,
 }
 
-impl<S> Tamed<S> {
-    /// Before anything was read.
+impl<S> AuthorityStream<S> {
+    /// Wraps a stream from which nothing has been read.
     pub(super) fn new(stream: S) -> Self {
-        Tamed { stream, filter: Filter::default() }
+        AuthorityStream { stream, filter: AuthorityFilter::default() }
     }
 }
 
-impl<S: Duplex> AsyncRead for Tamed<S> {
+impl<S: Duplex> AsyncRead for AuthorityStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -61,45 +63,48 @@ impl<S: Duplex> AsyncRead for Tamed<S> {
     }
 }
 
-writes_pass!(Tamed);
+writes_pass!(AuthorityStream);
 
-/// Where in the connection the next byte is.
+/// Where in the connection the next byte lies.
 #[derive(Debug)]
-enum Place {
-    /// So far into the preface.
+enum FrameState {
+    /// In the preface, after this many bytes of it.
     Preface(usize),
-    /// So far into a frame's nine bytes.
+    /// In the nine bytes that head a frame, after this many of them.
     Frame([u8; 9], usize),
-    /// In a padded frame of fields, before the padding's length.
+    /// Before the byte with the length of the padding. `left` bytes of the frame are to come.
     PadLength { left: u32, priority: u32 },
-    /// Before the fields: so many bytes to skip, then so many of fields, then padding.
+    /// In bytes that are skipped: `left` of them, then `fields` bytes of header fields, then
+    /// `padding` bytes.
     Skip { left: u32, fields: u32, padding: u32 },
-    /// Among fields, with so many bytes of them to come, then padding.
+    /// In header fields: `left` bytes of them are to come, then `padding` bytes.
     Fields { left: u32, padding: u32 },
-    /// Not HTTP/2, or malformed: nothing is touched any more.
-    Foreign,
+    /// The connection is not HTTP/2 or is malformed: no more bytes are changed.
+    Unreadable,
 }
 
-/// Rewrites what a client sends, however it is cut up.
+/// Rewrites the bytes of a client. It keeps its state between calls, so the bytes may come in
+/// pieces of any size.
 #[derive(Debug)]
-struct Filter {
-    place: Place,
-    field: Field,
+struct AuthorityFilter {
+    state: FrameState,
+    field: FieldState,
 }
 
-impl Default for Filter {
+impl Default for AuthorityFilter {
     fn default() -> Self {
-        Filter { place: Place::Preface(0), field: Field::Begin }
+        AuthorityFilter { state: FrameState::Preface(0), field: FieldState::Begin }
     }
 }
 
-impl Filter {
+impl AuthorityFilter {
+    /// Rewrites the next bytes of the connection in place.
     fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
-            let taken = match &mut self.place {
-                Place::Foreign => return,
-                // Most of what comes is blobs: over those it takes one step.
-                Place::Skip { left, .. } if *left > 0 => {
+            let taken = match &mut self.state {
+                FrameState::Unreadable => return,
+                // Most bytes are those of blobs, which are skipped in one step.
+                FrameState::Skip { left, .. } if *left > 0 => {
                     let len = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= u32::try_from(len).expect("it is not more than `left`");
                     len
@@ -114,170 +119,173 @@ impl Filter {
         }
     }
 
-    /// One byte that is not skipped.
+    /// Advances over one byte that is not skipped.
     fn step(&mut self, byte: &mut u8) {
-        match &mut self.place {
-            Place::Preface(at) if *byte == PREFACE[*at] => *at += 1,
-            Place::Preface(_) => self.place = Place::Foreign,
-            Place::Frame(head, at) => {
+        match &mut self.state {
+            FrameState::Preface(at) if *byte == PREFACE[*at] => *at += 1,
+            FrameState::Preface(_) => self.state = FrameState::Unreadable,
+            FrameState::Frame(head, at) => {
                 head[*at] = *byte;
                 *at += 1;
             }
-            Place::PadLength { left, priority } => {
+            FrameState::PadLength { left, priority } => {
                 let padding = u32::from(*byte);
-                self.place = match left.checked_sub(1 + *priority + padding) {
-                    Some(fields) => Place::Skip { left: *priority, fields, padding },
-                    None => Place::Foreign,
+                self.state = match left.checked_sub(1 + *priority + padding) {
+                    Some(fields) => FrameState::Skip { left: *priority, fields, padding },
+                    None => FrameState::Unreadable,
                 };
             }
-            Place::Fields { left, .. } => {
+            FrameState::Fields { left, .. } => {
                 *left -= 1;
                 match self.field.step(byte) {
                     Some(field) => self.field = field,
-                    None => self.place = Place::Foreign,
+                    None => self.state = FrameState::Unreadable,
                 }
             }
-            Place::Skip { .. } | Place::Foreign => {}
+            FrameState::Skip { .. } | FrameState::Unreadable => {}
         }
     }
 
-    /// Goes on from places that are at their end.
+    /// Leaves states that have no bytes left, until one has.
     fn settle(&mut self) {
         loop {
-            self.place = match self.place {
-                Place::Preface(at) if at == PREFACE.len() => Place::Frame([0; 9], 0),
-                Place::Frame(head, 9) => self.begin_frame(head),
-                Place::Skip { left: 0, fields: 0, padding: 0 } | Place::Fields { left: 0, padding: 0 } => {
-                    Place::Frame([0; 9], 0)
+            self.state = match self.state {
+                FrameState::Preface(at) if at == PREFACE.len() => FrameState::Frame([0; 9], 0),
+                FrameState::Frame(head, 9) => self.begin_frame(head),
+                FrameState::Skip { left: 0, fields: 0, padding: 0 }
+                | FrameState::Fields { left: 0, padding: 0 } => FrameState::Frame([0; 9], 0),
+                FrameState::Skip { left: 0, fields: 0, padding }
+                | FrameState::Fields { left: 0, padding } => {
+                    FrameState::Skip { left: padding, fields: 0, padding: 0 }
                 }
-                Place::Skip { left: 0, fields: 0, padding } | Place::Fields { left: 0, padding } => {
-                    Place::Skip { left: padding, fields: 0, padding: 0 }
-                }
-                Place::Skip { left: 0, fields, padding } => Place::Fields { left: fields, padding },
+                FrameState::Skip { left: 0, fields, padding } => FrameState::Fields { left: fields, padding },
                 _ => return,
             };
         }
     }
 
-    fn begin_frame(&mut self, head: [u8; 9]) -> Place {
+    /// The state after the head of a frame.
+    fn begin_frame(&mut self, head: [u8; 9]) -> FrameState {
         let [a, b, c, kind, flags, ..] = head;
         let left = u32::from_be_bytes([0, a, b, c]);
         match kind {
             HEADERS => {
-                self.field = Field::Begin;
+                self.field = FieldState::Begin;
                 let priority = if flags & PRIORITY == 0 { 0 } else { PRIORITY_BYTES };
                 if flags & PADDED != 0 && left > 0 {
-                    return Place::PadLength { left, priority };
+                    return FrameState::PadLength { left, priority };
                 }
                 match left.checked_sub(priority) {
-                    Some(fields) => Place::Skip { left: priority, fields, padding: 0 },
-                    None => Place::Foreign,
+                    Some(fields) => FrameState::Skip { left: priority, fields, padding: 0 },
+                    None => FrameState::Unreadable,
                 }
             }
-            CONTINUATION => Place::Skip { left: 0, fields: left, padding: 0 },
-            _ => Place::Skip { left, fields: 0, padding: 0 },
+            CONTINUATION => FrameState::Skip { left: 0, fields: left, padding: 0 },
+            _ => FrameState::Skip { left, fields: 0, padding: 0 },
         }
     }
 }
 
-/// What an integer is, once it is whole.
+/// What an HPACK integer stands for.
 #[derive(Clone, Copy, Debug)]
-enum Meaning {
-    /// A field or a table's size that needs nothing more.
+enum IntegerRole {
+    /// The index of a whole field, or the size of the table: nothing follows.
     Whole,
-    /// The index of a name that is in a table, or 0.
+    /// The index of a name in the table, or 0 if the name follows.
     Index,
     /// The length of a name.
     NameLen { huffman: bool },
-    /// The length of a value.
-    ValueLen { ours: bool },
+    /// The length of a value, and whether it is to be rewritten.
+    ValueLen { is_authority_value: bool },
 }
 
-/// Where in a field the next byte is.
+/// Where in a header field the next byte lies.
 #[derive(Clone, Copy, Debug)]
-enum Field {
-    /// At its beginning.
+enum FieldState {
+    /// At the first byte of a field.
     Begin,
     /// In an integer that did not fit into its first byte.
-    Integer { meaning: Meaning, value: u32, shift: u32 },
+    Integer { role: IntegerRole, value: u32, shift: u32 },
     /// Before the length of a name.
     NameLen,
-    /// In a name: so much to come, and how much of ours was matched.
+    /// In a name of which `left` bytes are to come. `matched` says how many bytes of `NAME` it
+    /// equals so far; `None` if it differs.
     Name { left: u32, matched: Option<usize> },
     /// Before the length of a value.
     ValueLen { is_authority: bool },
-    /// In a value, and whether it is one to rewrite.
-    Value { left: u32, ours: bool },
+    /// In a value of which `left` bytes are to come, and whether it is to be rewritten.
+    Value { left: u32, is_authority_value: bool },
 }
 
-impl Field {
-    /// What the next byte leads to; `None` if it is malformed.
-    fn step(self, byte: &mut u8) -> Option<Field> {
+impl FieldState {
+    /// Advances over one byte, which it may rewrite. `None` if the field is malformed.
+    fn step(self, byte: &mut u8) -> Option<FieldState> {
         let next = match self {
-            Field::Begin => match *byte {
-                0x80.. => integer(*byte, 7, Meaning::Whole),
-                0x40.. => integer(*byte, 6, Meaning::Index),
-                0x20.. => integer(*byte, 5, Meaning::Whole),
-                _ => integer(*byte, 4, Meaning::Index),
+            FieldState::Begin => match *byte {
+                0x80.. => integer(*byte, 7, IntegerRole::Whole),
+                0x40.. => integer(*byte, 6, IntegerRole::Index),
+                0x20.. => integer(*byte, 5, IntegerRole::Whole),
+                _ => integer(*byte, 4, IntegerRole::Index),
             },
-            Field::Integer { meaning, value, shift } => {
-                // Lengths beyond 2^28 are in no frame.
+            FieldState::Integer { role, value, shift } => {
+                // No frame is as long as 2^28 bytes.
                 let more = u32::from(*byte & 0x7f).checked_shl(shift).filter(|_| shift <= 21)?;
                 let value = value.checked_add(more)?;
                 if *byte & 0x80 == 0 {
-                    meaning.whole(value)
+                    role.whole(value)
                 } else {
-                    Field::Integer { meaning, value, shift: shift + 7 }
+                    FieldState::Integer { role, value, shift: shift + 7 }
                 }
             }
-            Field::NameLen => integer(*byte, 7, Meaning::NameLen { huffman: *byte & 0x80 != 0 }),
-            Field::Name { left, matched } => {
+            FieldState::NameLen => integer(*byte, 7, IntegerRole::NameLen { huffman: *byte & 0x80 != 0 }),
+            FieldState::Name { left, matched } => {
                 let matched = matched.filter(|at| NAME.get(*at) == Some(byte)).map(|at| at + 1);
                 name(left - 1, matched)
             }
-            Field::ValueLen { is_authority } => {
-                let ours = is_authority && *byte & 0x80 == 0;
-                integer(*byte, 7, Meaning::ValueLen { ours })
+            FieldState::ValueLen { is_authority } => {
+                let is_authority_value = is_authority && *byte & 0x80 == 0;
+                integer(*byte, 7, IntegerRole::ValueLen { is_authority_value })
             }
-            Field::Value { left, ours } => {
-                if ours && *byte == b'%' {
+            FieldState::Value { left, is_authority_value } => {
+                if is_authority_value && *byte == b'%' {
                     *byte = b'-';
                 }
-                value(left - 1, ours)
+                value(left - 1, is_authority_value)
             }
         };
         Some(next)
     }
 }
 
-impl Meaning {
-    fn whole(self, number: u32) -> Field {
+impl IntegerRole {
+    /// The state after an integer of this role and value.
+    fn whole(self, number: u32) -> FieldState {
         match self {
-            Meaning::Whole => Field::Begin,
-            Meaning::Index if number == 0 => Field::NameLen,
-            Meaning::Index => Field::ValueLen { is_authority: number == NAME_INDEX },
-            Meaning::NameLen { huffman } => name(number, (!huffman).then_some(0)),
-            Meaning::ValueLen { ours } => value(number, ours),
+            IntegerRole::Whole => FieldState::Begin,
+            IntegerRole::Index if number == 0 => FieldState::NameLen,
+            IntegerRole::Index => FieldState::ValueLen { is_authority: number == NAME_INDEX },
+            IntegerRole::NameLen { huffman } => name(number, (!huffman).then_some(0)),
+            IntegerRole::ValueLen { is_authority_value } => value(number, is_authority_value),
         }
     }
 }
 
-/// An integer whose first byte has so many bits of it (RFC 7541, 5.1).
-fn integer(byte: u8, bits: u32, meaning: Meaning) -> Field {
+/// Reads the first byte of an integer that occupies its lowest `bits` bits (RFC 7541, 5.1).
+fn integer(byte: u8, bits: u32, role: IntegerRole) -> FieldState {
     let most = (1 << bits) - 1;
     let value = u32::from(byte) & most;
-    if value < most { meaning.whole(value) } else { Field::Integer { meaning, value, shift: 0 } }
+    if value < most { role.whole(value) } else { FieldState::Integer { role, value, shift: 0 } }
 }
 
-fn name(left: u32, matched: Option<usize>) -> Field {
+fn name(left: u32, matched: Option<usize>) -> FieldState {
     if left > 0 {
-        return Field::Name { left, matched };
+        return FieldState::Name { left, matched };
     }
-    Field::ValueLen { is_authority: matched == Some(NAME.len()) }
+    FieldState::ValueLen { is_authority: matched == Some(NAME.len()) }
 }
 
-fn value(left: u32, ours: bool) -> Field {
-    if left == 0 { Field::Begin } else { Field::Value { left, ours } }
+fn value(left: u32, is_authority_value: bool) -> FieldState {
+    if left == 0 { FieldState::Begin } else { FieldState::Value { left, is_authority_value } }
 }
 
 #[cfg(test)]
@@ -293,29 +301,31 @@ mod tests {
         [PREFACE, &frames.concat()].concat()
     }
 
-    /// A field as the C core writes it: a literal with incremental indexing, no table, no code.
+    /// A field as the C core writes it: a literal with incremental indexing, its name not from
+    /// the table, without Huffman coding.
     fn literal(name: &str, value: &str) -> Vec<u8> {
         let sizes = [name.len(), value.len()].map(|len| u8::try_from(len).unwrap());
         [&[0x40, sizes[0]], name.as_bytes(), &[sizes[1]], value.as_bytes()].concat()
     }
 
-    /// Passes it whole and cut everywhere; the outcome must be the same.
+    /// Filters the bytes in one piece, in two pieces cut at every place, and byte by byte. The
+    /// outcome must always be the same.
     fn check(sent: &[u8], expected: &[u8]) {
         for cut in 0..=sent.len() {
             let mut bytes = sent.to_vec();
-            let mut filter = Filter::default();
+            let mut filter = AuthorityFilter::default();
             let (first, second) = bytes.split_at_mut(cut);
             filter.pass(first);
             filter.pass(second);
             assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string(), "cut at {cut}");
         }
         let mut bytes = sent.to_vec();
-        let mut filter = Filter::default();
+        let mut filter = AuthorityFilter::default();
         bytes.iter_mut().for_each(|byte| filter.pass(std::slice::from_mut(byte)));
         assert_eq!(bytes, expected);
     }
 
-    /// The fields of a call, with this authority.
+    /// The header fields of a gRPC request with this authority.
     fn call(authority: &str) -> Vec<u8> {
         let mut fields = literal(":path", "/a%2F");
         fields.extend(literal(":authority", authority));
@@ -342,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_behind_padding_priority_and_in_continuations() {
+    fn authorities_behind_padding_and_priority_and_in_continuations_are_rewritten() {
         let of = |authority: &str| {
             let fields = call(authority);
             let padded = [&[3], &[0; 5][..], &fields, b"%%%"].concat();
@@ -353,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_the_table_and_long_values_are_understood() {
+    fn authorities_named_by_index_and_long_values_are_rewritten() {
         let of = |sign: &str| {
             let long = sign.repeat(300);
             // 300 is 127 + 173, and 173 is 0b1_0101101.
@@ -364,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_passes() {
+    fn malformed_and_coded_bytes_pass_unchanged() {
         let http = b"GET /:authority HTTP/1.1\r\n:authority: a%2Fb\r\n\r\n";
         check(http, http);
         let coded = connection(&[frame(1, 4, &[0x41, 0x83, b'%', b'%', b'%'])]);

@@ -1,9 +1,10 @@
-//! `ByteStream` but for `Write`: downloads of blobs of any size, and how far an upload is.
+//! `ByteStream.Read` and `QueryWriteStatus`: downloads of blobs of any size, and whether an
+//! upload is complete.
 //!
-//! A download is read on the spot as far as the page cache holds it, and beyond that ahead by
-//! one chunk on a thread that may block. Each chunk is sent from the buffer it was read into,
-//! behind a prefix that was left room for. What was opened stays readable whatever is evicted
-//! meanwhile (STO-04).
+//! Chunks that are in the page cache are read on the connection's thread. Others are read on a
+//! blocking thread, one chunk ahead of the one that is being sent. Each chunk is sent from the
+//! buffer into which it was read: room for the message's head is left before it. An opened blob
+//! stays readable even if it is evicted meanwhile (STO-04).
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -17,19 +18,19 @@ use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::context::{Backend, Context};
+use super::context::{Backend, RequestContext};
+use super::grpc_response::{self as response, PREFIX_BYTES, ResponseBody, put_prefix};
 use super::message;
 use super::offload::{self, INLINE_BYTES_MAX};
-use super::reply::{self, Body, PREFIX_BYTES, put_prefix};
-use super::resource_name::{Coding, NameError, ResourceName};
+use super::resource_name::{Compression, NameError, ResourceName};
 use super::status::of_store_error;
-use super::zstd_blob::Zip;
+use super::zstd_blob::ZstdCompressor;
 
-/// What one message carries of a blob.
+/// How many bytes of a blob one message carries.
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// The same where it is read on the spot: it stays in the processor's cache until it is
-/// sent, and no other request waits for long.
+/// The same for chunks that are read on the connection's thread. They are smaller, so that they
+/// stay in the processor's cache until they are sent and delay other requests only briefly.
 const CACHED_CHUNK_BYTES: usize = 128 * 1024;
 
 /// `ReadResponse.data`: field 10, length-delimited.
@@ -38,35 +39,35 @@ const DATA_TAG: u8 = (10 << 3) | 2;
 /// A tag and a length of at most four bytes.
 const DATA_PREFIX_BYTES_MAX: usize = 5;
 
-/// What is before a chunk's bytes at most.
+/// The most bytes that precede the bytes of a chunk in a message.
 const HEAD_BYTES_MAX: usize = PREFIX_BYTES + DATA_PREFIX_BYTES_MAX;
 
-/// The status of a name that cannot be read.
+/// The status for a malformed resource name.
 pub(super) fn of_name_error(error: &NameError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
 /// `Read`.
-pub(super) async fn read(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn read(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<ReadRequest, _>(body, &context.shared).await?;
     let name = ResourceName::for_read(&request.resource_name).map_err(|error| of_name_error(&error))?;
     let range = range(&request, name)?;
-    let is_heavy = name.coding == Coding::Zstd || name.digest.size_bytes > INLINE_BYTES_MAX;
-    // Opening a large blob may mean hashing it first (STO-02), so that is not done here, and
-    // the first chunk comes along.
+    let is_heavy = name.compression == Compression::Zstd || name.digest.size_bytes > INLINE_BYTES_MAX;
+    // Opening a large blob may mean hashing it first (STO-02), so that goes to a blocking
+    // thread, and the first chunk is read there as well.
     let begin = move |store: &dyn Backend| {
-        let mut maker = Maker::new(open(store, &name.digest)?, name.coding, range)?;
-        let first = maker.next().map_err(|error| failed(&error))?;
-        Ok::<_, Status>((maker, first))
+        let mut producer = MessageProducer::new(open(store, &name.digest)?, name.compression, range)?;
+        let first = producer.next().map_err(|error| failed(&error))?;
+        Ok::<_, Status>((producer, first))
     };
-    let (maker, first) = offload::run(is_heavy, &context.shared.store, begin).await??;
-    if maker.is_over() {
-        return Ok(reply::messages(Box::pin(tokio_stream::iter(first.map(Ok)))));
+    let (producer, first) = offload::run(is_heavy, &context.shared.store, begin).await??;
+    if producer.is_over() {
+        return Ok(response::messages(Box::pin(tokio_stream::iter(first.map(Ok)))));
     }
-    Ok(reply::messages(Box::pin(Download { first, rest: Rest::Here(maker) })))
+    Ok(response::messages(Box::pin(ReadStream { first, state: ProducerState::Idle(producer) })))
 }
 
-/// Which bytes of the blob are asked for.
+/// The requested part of the blob, as the offsets of its begin and end.
 fn range(request: &ReadRequest, name: ResourceName) -> Result<(u64, u64), Status> {
     let size = name.digest.size_bytes;
     let start = u64::try_from(request.read_offset).ok().filter(|start| *start <= size).ok_or_else(|| {
@@ -77,7 +78,7 @@ fn range(request: &ReadRequest, name: ResourceName) -> Result<(u64, u64), Status
         .map_err(|_| Status::invalid_argument("`read_limit` is negative"))?;
     match limit {
         0 => Ok((start, size)),
-        _ if name.coding == Coding::Zstd => {
+        _ if name.compression == Compression::Zstd => {
             Err(Status::invalid_argument("`read_limit` cannot be used with `compressed-blobs`"))
         }
         _ => Ok((start, size.min(start.saturating_add(limit)))),
@@ -89,7 +90,7 @@ fn open(store: &dyn Backend, digest: &Digest) -> Result<Content, Status> {
         return Ok(Content::Memory(Bytes::new()));
     }
     let content = store.blobs().open(digest, AccessKind::Use).map_err(|error| of_store_error(&error))?;
-    content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))
+    content.ok_or_else(|| Status::not_found(format!("`{digest}` is not in the cache")))
 }
 
 fn failed(error: &std::io::Error) -> Status {
@@ -97,15 +98,15 @@ fn failed(error: &std::io::Error) -> Status {
     Status::internal(format!("the store failed to read the blob: {error}"))
 }
 
-/// The bytes that are still to be sent.
-struct Source {
+/// A blob with the range of it that is still to be sent.
+struct BlobCursor {
     content: Content,
     at: u64,
     end: u64,
 }
 
-impl Source {
-    /// The next chunk as a whole message; `None` after the last.
+impl BlobCursor {
+    /// Reads the next chunk and returns it as a message; `None` after the last. It may block.
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         let len = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         if len == 0 {
@@ -129,7 +130,7 @@ impl Source {
         Ok(Some(buffer.freeze()))
     }
 
-    /// The next chunk, if it is in memory.
+    /// Reads the next chunk if the page cache holds it; never blocks.
     fn next_cached(&mut self) -> Option<Bytes> {
         let Content::File { file, .. } = &self.content else { return None };
         let len = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(CACHED_CHUNK_BYTES);
@@ -143,7 +144,7 @@ impl Source {
     }
 }
 
-/// Everything before the bytes of a `ReadResponse`.
+/// Writes what precedes the data of a `ReadResponse`: the gRPC prefix, the tag and the length.
 fn put_head(to: &mut BytesMut, len: usize) {
     let data_len = prost::encoding::encoded_len_varint(len as u64) + len;
     put_prefix(to, 1 + data_len);
@@ -151,133 +152,147 @@ fn put_head(to: &mut BytesMut, len: usize) {
     prost::encoding::encode_varint(len as u64, to);
 }
 
-/// Makes messages of a blob, where it may block.
-enum Maker {
-    Plain(Source),
-    /// The encoder is gone once the frame has ended.
-    Zipped(Source, Option<Zip>),
+/// Produces the messages of a download.
+enum MessageProducer {
+    Plain(BlobCursor),
+    /// The compressor is `None` once the zstd frame has ended.
+    Compressed(BlobCursor, Option<ZstdCompressor>),
 }
 
-impl Maker {
-    fn new(content: Content, coding: Coding, (at, end): (u64, u64)) -> Result<Self, Status> {
-        let source = Source { content, at, end };
-        match coding {
-            Coding::Identity => Ok(Maker::Plain(source)),
-            Coding::Zstd => {
-                let zip = Zip::new().map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
-                Ok(Maker::Zipped(source, Some(zip)))
+impl MessageProducer {
+    fn new(content: Content, compression: Compression, (at, end): (u64, u64)) -> Result<Self, Status> {
+        let cursor = BlobCursor { content, at, end };
+        match compression {
+            Compression::Identity => Ok(MessageProducer::Plain(cursor)),
+            Compression::Zstd => {
+                let compressor = ZstdCompressor::new()
+                    .map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
+                Ok(MessageProducer::Compressed(cursor, Some(compressor)))
             }
         }
     }
 
-    /// Whether nothing is left to be made.
+    /// Whether the last message was produced.
     fn is_over(&self) -> bool {
         match self {
-            Maker::Plain(source) => source.at == source.end,
-            Maker::Zipped(_, zip) => zip.is_none(),
+            MessageProducer::Plain(cursor) => cursor.at == cursor.end,
+            MessageProducer::Compressed(_, compressor) => compressor.is_none(),
         }
     }
 
-    /// The next message, if making it takes neither the disk nor long.
+    /// The next message, if producing it needs neither the disk nor much time.
     fn next_cached(&mut self) -> Option<Bytes> {
         match self {
-            Maker::Plain(source) => source.next_cached(),
-            Maker::Zipped(..) => None,
+            MessageProducer::Plain(cursor) => cursor.next_cached(),
+            MessageProducer::Compressed(..) => None,
         }
     }
 
     fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         match self {
-            Maker::Plain(source) => source.next(),
-            Maker::Zipped(source, zip) => next_zipped(source, zip),
+            MessageProducer::Plain(cursor) => cursor.next(),
+            MessageProducer::Compressed(cursor, compressor) => next_compressed(cursor, compressor),
         }
     }
 }
 
-/// Compresses until there is enough for a message.
-fn next_zipped(source: &mut Source, zip: &mut Option<Zip>) -> std::io::Result<Option<Bytes>> {
-    let Some(encoder) = zip else { return Ok(None) };
-    let mut zipped = Vec::new();
-    while source.at < source.end && zipped.len() < CHUNK_BYTES {
-        let left = usize::try_from(source.end - source.at).unwrap_or(usize::MAX);
-        let part = source.content.read_at(source.at, left.min(CHUNK_BYTES))?;
-        encoder.feed(&part, &mut zipped)?;
-        source.at += part.len() as u64;
+/// Compresses chunks until the output fills a message.
+fn next_compressed(
+    cursor: &mut BlobCursor,
+    compressor: &mut Option<ZstdCompressor>,
+) -> std::io::Result<Option<Bytes>> {
+    let Some(encoder) = compressor else { return Ok(None) };
+    let mut compressed = Vec::new();
+    while cursor.at < cursor.end && compressed.len() < CHUNK_BYTES {
+        let left = usize::try_from(cursor.end - cursor.at).unwrap_or(usize::MAX);
+        let part = cursor.content.read_at(cursor.at, left.min(CHUNK_BYTES))?;
+        encoder.feed(&part, &mut compressed)?;
+        cursor.at += part.len() as u64;
     }
-    if source.at == source.end {
-        encoder.finish(&mut zipped)?;
-        *zip = None;
+    if cursor.at == cursor.end {
+        encoder.finish(&mut compressed)?;
+        *compressor = None;
     }
-    let mut buffer = BytesMut::with_capacity(HEAD_BYTES_MAX + zipped.len());
-    put_head(&mut buffer, zipped.len());
-    buffer.put_slice(&zipped);
+    let mut buffer = BytesMut::with_capacity(HEAD_BYTES_MAX + compressed.len());
+    put_head(&mut buffer, compressed.len());
+    buffer.put_slice(&compressed);
     Ok(Some(buffer.freeze()))
 }
 
-/// A maker when it is back, and what it made.
-type Made = (Maker, std::io::Result<Option<Bytes>>);
+/// A producer that has returned from a blocking thread, with the message that it produced.
+type Produced = (MessageProducer, std::io::Result<Option<Bytes>>);
 
-/// The messages of a download. What is in memory is read when it is to be sent; else the
-/// next is made while one is sent.
-struct Download {
+/// The messages of a download. A chunk in the page cache is read when it is due. Otherwise the
+/// next message is produced on a blocking thread while one is being sent.
+struct ReadStream {
     first: Option<Bytes>,
-    rest: Rest,
+    state: ProducerState,
 }
 
-/// Where the maker is.
-enum Rest {
-    /// At hand.
-    Here(Maker),
-    /// Where it may block.
-    Away(JoinHandle<Made>),
-    /// Nowhere: all is made.
-    Over,
+/// Where the producer of a download is.
+enum ProducerState {
+    /// Here, and doing nothing.
+    Idle(MessageProducer),
+    /// On a blocking thread, producing a message.
+    Running(JoinHandle<Produced>),
+    /// Dropped, because the last message was produced.
+    Finished,
 }
 
-fn make(mut maker: Maker) -> JoinHandle<Made> {
+/// Produces the next message on a blocking thread.
+fn produce(mut producer: MessageProducer) -> JoinHandle<Produced> {
     tokio::task::spawn_blocking(move || {
-        let made = maker.next();
-        (maker, made)
+        let produced = producer.next();
+        (producer, produced)
     })
 }
 
-impl Stream for Download {
+impl Stream for ReadStream {
     type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        let mut away = match std::mem::replace(&mut self.rest, Rest::Over) {
-            Rest::Over => return Poll::Ready(None),
-            Rest::Away(handle) => handle,
-            Rest::Here(mut maker) => {
-                if let Some(message) = maker.next_cached() {
-                    self.rest = if maker.is_over() { Rest::Over } else { Rest::Here(maker) };
+        let mut running = match std::mem::replace(&mut self.state, ProducerState::Finished) {
+            ProducerState::Finished => return Poll::Ready(None),
+            ProducerState::Running(handle) => handle,
+            ProducerState::Idle(mut producer) => {
+                if let Some(message) = producer.next_cached() {
+                    self.state = if producer.is_over() {
+                        ProducerState::Finished
+                    } else {
+                        ProducerState::Idle(producer)
+                    };
                     return Poll::Ready(Some(Ok(message)));
                 }
-                make(maker)
+                produce(producer)
             }
         };
-        let Poll::Ready(joined) = Pin::new(&mut away).poll(task) else {
-            self.rest = Rest::Away(away);
+        let Poll::Ready(joined) = Pin::new(&mut running).poll(task) else {
+            self.state = ProducerState::Running(running);
             return Poll::Pending;
         };
         Poll::Ready(match joined {
-            Ok((maker, Ok(Some(message)))) => {
-                // The disk was needed and will be again; it may as well work ahead.
-                self.rest = if maker.is_over() { Rest::Over } else { Rest::Away(make(maker)) };
+            Ok((producer, Ok(Some(message)))) => {
+                // This chunk was not in memory, so the next one is likely not to be either: read it
+                // ahead.
+                self.state = if producer.is_over() {
+                    ProducerState::Finished
+                } else {
+                    ProducerState::Running(produce(producer))
+                };
                 Some(Ok(message))
             }
             Ok((_, Ok(None))) => None,
             Ok((_, Err(error))) => Some(Err(failed(&error))),
-            Err(error) => Some(Err(Status::internal(format!("the download broke off: {error}")))),
+            Err(error) => Some(Err(Status::internal(format!("the download was cut short: {error}")))),
         })
     }
 }
 
-/// Whether this blob needs no upload.
-pub(super) async fn is_there(context: &Context, digest: &Digest) -> Result<bool, Status> {
+/// Whether the store has this blob, whose lease is then extended.
+pub(super) async fn is_stored(context: &RequestContext, digest: &Digest) -> Result<bool, Status> {
     if digest.is_empty_blob() {
         return Ok(true);
     }
@@ -287,12 +302,15 @@ pub(super) async fn is_there(context: &Context, digest: &Digest) -> Result<bool,
     Ok(missing.map_err(|error| of_store_error(&error))? == [false])
 }
 
-/// `QueryWriteStatus`: an upload is there as a whole or not at all.
-pub(super) async fn query_write_status(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+/// `QueryWriteStatus`. A partial upload is not kept, so the committed size is the whole size or 0.
+pub(super) async fn query_write_status(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<QueryWriteStatusRequest, _>(body, &context.shared).await?;
     let name = ResourceName::for_write(&request.resource_name).map_err(|error| of_name_error(&error))?;
-    let complete = is_there(context, &name.digest).await?;
+    let complete = is_stored(context, &name.digest).await?;
     let size = i64::try_from(name.digest.size_bytes).unwrap_or(i64::MAX);
     let committed_size = if complete { size } else { 0 };
-    Ok(reply::message(&QueryWriteStatusResponse { committed_size, complete }))
+    Ok(response::message(&QueryWriteStatusResponse { committed_size, complete }))
 }

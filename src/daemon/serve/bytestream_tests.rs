@@ -9,10 +9,10 @@ use kache_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, ReadResponse
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::grpc_testing::{Failing, Server, memory, sample};
-use super::limits::Limits;
+use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample};
+use super::limits::ServeLimits;
 
-/// Below, at and above what is stored on the spot, and above one chunk of a download.
+/// Sizes below, at and above what is stored on the connection's thread, and above one chunk.
 const SIZES: [usize; 7] = [1, 4_096, 65_536, 65_537, 600_000, 3_000_000, 9_000_001];
 
 fn segment(function: DigestFunction) -> &'static str {
@@ -34,7 +34,7 @@ fn zip_upload_name(digest: &Digest) -> String {
     format!("uploads/3f2a/compressed-blobs/zstd/{}", name(digest))
 }
 
-/// How a client in the field cuts and labels its messages.
+/// How an existing client cuts its messages and fills their fields.
 #[derive(Clone, Copy)]
 struct Style {
     chunk: usize,
@@ -65,12 +65,12 @@ fn messages(name: &str, bytes: &[u8], style: Style) -> Vec<WriteRequest> {
     (0..count).map(message).collect()
 }
 
-async fn write(server: &Server, messages: Vec<WriteRequest>) -> Result<i64, Status> {
+async fn write(server: &InProcessServer, messages: Vec<WriteRequest>) -> Result<i64, Status> {
     let response = server.bytestream().await.write(tokio_stream::iter(messages)).await?;
     Ok(response.into_inner().committed_size)
 }
 
-async fn read(server: &Server, name: &str, offset: i64, limit: i64) -> Result<Vec<u8>, Status> {
+async fn read(server: &InProcessServer, name: &str, offset: i64, limit: i64) -> Result<Vec<u8>, Status> {
     let request = ReadRequest { resource_name: name.to_owned(), read_offset: offset, read_limit: limit };
     let mut stream = server.bytestream().await.read(request).await?.into_inner();
     let mut bytes = Vec::new();
@@ -81,23 +81,23 @@ async fn read(server: &Server, name: &str, offset: i64, limit: i64) -> Result<Ve
     Ok(bytes)
 }
 
-async fn read_zipped(server: &Server, digest: &Digest, offset: i64) -> Result<Vec<u8>, Status> {
+async fn read_zipped(server: &InProcessServer, digest: &Digest, offset: i64) -> Result<Vec<u8>, Status> {
     let zipped = read(server, &format!("compressed-blobs/zstd/{}", name(digest)), offset, 0).await?;
     Ok(zstd::stream::decode_all(zipped.as_slice()).unwrap())
 }
 
 #[tokio::test]
-async fn what_was_written_is_read() {
-    write_and_read(&Server::new()).await;
+async fn written_blobs_are_read() {
+    write_and_read(&InProcessServer::new()).await;
 }
 
 #[tokio::test]
-async fn what_was_written_is_read_from_disk() {
+async fn written_blobs_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();
-    write_and_read(&Server::on_disk(dir.path())).await;
+    write_and_read(&InProcessServer::on_disk(dir.path())).await;
 }
 
-async fn write_and_read(server: &Server) {
+async fn write_and_read(server: &InProcessServer) {
     for (seed, (size, function)) in
         SIZES.into_iter().flat_map(|size| DigestFunction::ALL.map(|function| (size, function))).enumerate()
     {
@@ -114,8 +114,8 @@ async fn write_and_read(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_there_is_answered_for_without_its_bytes() {
-    let server = Server::new();
+async fn the_upload_of_a_stored_blob_succeeds_before_its_bytes_come() {
+    let server = InProcessServer::new();
     let digest = server.insert(DigestFunction::Sha256, &sample(9_000_000, 1));
     for (name, expected) in [(upload_name(&digest), 9_000_000), (zip_upload_name(&digest), -1)] {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
@@ -133,8 +133,8 @@ async fn a_blob_that_is_there_is_answered_for_without_its_bytes() {
 }
 
 #[tokio::test]
-async fn sto_02_what_is_not_its_name_is_refused_and_leaves_nothing() {
-    let server = Server::new();
+async fn sto_02_bytes_that_do_not_match_their_digest_are_refused_and_leave_nothing() {
+    let server = InProcessServer::new();
     for size in [100, 200_000] {
         let bytes = sample(size, 6);
         let digest = Digest::of(DigestFunction::Sha256, &bytes);
@@ -159,8 +159,8 @@ async fn sto_02_what_is_not_its_name_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn compressed_uploads() {
-    let server = Server::new();
+async fn compressed_uploads_are_stored_decompressed() {
+    let server = InProcessServer::new();
     for (seed, size) in SIZES.into_iter().enumerate() {
         let bytes = sample(size, 100 + seed as u64);
         let digest = Digest::of(DigestFunction::ALL[seed % 2], &bytes);
@@ -180,7 +180,7 @@ async fn compressed_uploads() {
 
 #[tokio::test]
 async fn damaged_compression_is_refused() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let bytes = sample(300_000, 7);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let zipped = zstd::bulk::compress(&bytes, 3).unwrap();
@@ -189,7 +189,7 @@ async fn damaged_compression_is_refused() {
     let bomb = zstd::bulk::compress(&vec![0; 50_000_000], 3).unwrap();
     let mut tailed = zipped.clone();
     tailed.extend_from_slice(b"tail");
-    // All the bytes are there, and the end of the frame is not.
+    // All bytes came but the end of the frame.
     let mut summed = zstd::bulk::Compressor::new(3).unwrap();
     summed.include_checksum(true).unwrap();
     let mut endless = summed.compress(&bytes).unwrap();
@@ -211,8 +211,8 @@ async fn damaged_compression_is_refused() {
 }
 
 #[tokio::test]
-async fn names_of_all_shapes() {
-    let server = Server::new();
+async fn resource_names_of_all_forms_are_served() {
+    let server = InProcessServer::new();
     let function = DigestFunction::Sha256;
     for (index, shape) in [
         "uploads/u/blobs/{}",
@@ -243,8 +243,8 @@ async fn names_of_all_shapes() {
 }
 
 #[tokio::test]
-async fn offsets_and_limits_of_a_download() {
-    let server = Server::new();
+async fn downloads_honour_offsets_and_limits() {
+    let server = InProcessServer::new();
     for size in [10_i64, 700_000] {
         let bytes = sample(usize::try_from(size).unwrap(), 8);
         let digest = server.insert(DigestFunction::Blake3, &bytes);
@@ -281,8 +281,8 @@ async fn offsets_and_limits_of_a_download() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
-    let server = Server::new();
+async fn missing_blobs_are_not_found() {
+    let server = InProcessServer::new();
     let digest = server.insert(DigestFunction::Sha256, b"here");
     let absent = Digest::of(DigestFunction::Sha256, b"absent");
     let wrong_size: Digest = Digest::new(DigestFunction::Sha256, digest.hash, 3);
@@ -295,8 +295,8 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn uploads_that_make_no_sense() {
-    let server = Server::new();
+async fn inconsistent_uploads_are_refused() {
+    let server = InProcessServer::new();
     let bytes = sample(100_000, 9);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let good = messages(&upload_name(&digest), &bytes, Style { chunk: 40_000, ..BAZEL });
@@ -324,8 +324,9 @@ async fn uploads_that_make_no_sense() {
 }
 
 #[tokio::test]
-async fn a_blob_above_the_limit_is_refused_by_its_name() {
-    let server = Server::with(memory(), Limits { blob_bytes_max: 1_000, ..Limits::default() });
+async fn a_blob_above_the_limit_is_refused_with_the_name_of_the_limit() {
+    let server =
+        InProcessServer::with(memory(), ServeLimits { blob_bytes_max: 1_000, ..ServeLimits::default() });
     let bytes = sample(1_001, 10);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let status = write(&server, messages(&upload_name(&digest), &bytes, BAZEL)).await.unwrap_err();
@@ -334,8 +335,8 @@ async fn a_blob_above_the_limit_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn an_upload_is_there_as_a_whole_or_not_at_all() {
-    let server = Server::new();
+async fn an_upload_is_committed_completely_or_not_at_all() {
+    let server = InProcessServer::new();
     let bytes = sample(500_000, 11);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let query = async || {
@@ -363,8 +364,8 @@ async fn an_upload_is_there_as_a_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn sto_01_an_upload_that_breaks_off_leaves_nothing() {
-    let server = Server::new();
+async fn sto_01_an_interrupted_upload_leaves_nothing() {
+    let server = InProcessServer::new();
     let bytes = sample(500_000, 12);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let mut sent = messages(&upload_name(&digest), &bytes, BAZEL);
@@ -391,8 +392,8 @@ async fn sto_01_an_upload_that_breaks_off_leaves_nothing() {
 
 #[tokio::test]
 async fn sto_08_failures_are_neither_hits_nor_misses() {
-    let failing = Failing::new(libc::ENOSPC);
-    let server = Server::with(failing.clone(), Limits::default());
+    let failing = FaultyStore::new(libc::ENOSPC);
+    let server = InProcessServer::with(failing.clone(), ServeLimits::default());
     let bytes = sample(100_000, 13);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     failing.is_failing.store(true, Ordering::Relaxed);
@@ -405,9 +406,9 @@ async fn sto_08_failures_are_neither_hits_nor_misses() {
 }
 
 #[tokio::test]
-async fn uploads_share_what_memory_there_is() {
-    let limits = Limits { messages_in_memory_bytes_max: 1_000_000, ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn uploads_share_one_memory_budget() {
+    let limits = ServeLimits { messages_in_memory_bytes_max: 1_000_000, ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let mut uploads = tokio::task::JoinSet::new();
     for seed in 0..8 {
         let bytes = sample(3_000_000, 300 + seed);
@@ -421,7 +422,7 @@ async fn uploads_share_what_memory_there_is() {
     }
 }
 
-/// Takes the names of all blob files away, as eviction does.
+/// Unlinks all files of blobs, as eviction does.
 fn unlink_blobs(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let unlink = |path: std::path::PathBuf| match path.is_dir() {
@@ -434,7 +435,7 @@ fn unlink_blobs(dir: &Path) -> usize {
 #[tokio::test]
 async fn sto_04_a_download_outlives_its_blob() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::on_disk(dir.path());
+    let server = InProcessServer::on_disk(dir.path());
     let bytes = sample(20_000_000, 14);
     let digest = server.insert(DigestFunction::Blake3, &bytes);
     let mut downloads = Vec::new();

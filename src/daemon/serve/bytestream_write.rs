@@ -1,15 +1,14 @@
 //! `ByteStream.Write`: uploads of blobs of any size.
 //!
-//! Receiving and storing overlap: while a thread that may block hashes and writes what came,
-//! the next messages are gathered, up to a bound. A blob that is already there is answered
-//! for at once, without waiting for its bytes.
+//! Receiving and storing overlap: while a blocking thread hashes and writes earlier parts, the
+//! next messages are collected, up to `GATHERED_BYTES_MAX`. For a blob that is already stored
+//! the response is sent at once, without waiting for its bytes.
 //!
-//! What is checked of a client's account of itself is checked by [`Progress`], which is pure.
-//! It is as tolerant as the proxies in the field need: `resource_name` may be left out after
-//! the first message, `finish_write` may be left out when the stream ends, and
-//! `write_offset` may stay zero. The digest decides in the end.
+//! [`UploadProgress`] checks the fields of the messages, and is pure. It tolerates what proxies
+//! in use do: `resource_name` may be left out after the first message, `finish_write` may be
+//! left out when the stream ends, and `write_offset` may stay zero. The digest is what decides.
 //!
-//! Invariant: nothing is visible before the last byte came and the digest was right.
+//! Invariant: a blob becomes visible only after its last byte came and its digest was right.
 
 use std::sync::Arc;
 
@@ -21,38 +20,41 @@ use kache_proto::bytestream::{WriteRequest, WriteResponse};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use super::bytestream::{is_there, of_name_error};
-use super::cas::of_unzip_error;
-use super::context::{Backend, Context, Room};
-use super::message::{self, Messages};
+use super::bytestream::{is_stored, of_name_error};
+use super::cas::of_decompress_error;
+use super::context::{Backend, MemoryReservation, RequestContext};
+use super::grpc_response::{self as response, ResponseBody};
+use super::message::{self, MessageReader};
 use super::offload::{self, INLINE_BYTES_MAX};
-use super::reply::{self, Body};
-use super::resource_name::{Coding, ResourceName};
+use super::resource_name::{Compression, ResourceName};
 use super::status::{of_store_error, over_limit};
-use super::zstd_blob::Unzip;
+use super::zstd_blob::ZstdDecompressor;
 
-/// What may wait in memory for one upload while an earlier part is stored.
+/// How many bytes of one upload are held while an earlier part is being stored.
 const GATHERED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What is answered for a compressed blob that was there already.
-const ALREADY_THERE: i64 = -1;
+/// The committed size that REAPI prescribes for a compressed blob that is already stored.
+const COMMITTED_SIZE_UNKNOWN: i64 = -1;
 
 /// `Write`.
-pub(super) async fn write(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
-    let mut messages = Messages::gathered(body, &context.shared);
+pub(super) async fn write(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
+    let mut messages = MessageReader::gathered(body, &context.shared);
     let first = next(&mut messages).await?;
     let (first, room) = first.ok_or_else(|| Status::invalid_argument("the upload has no message"))?;
     if !context.access.may_write() {
-        return Err(Status::permission_denied("this caller may only read; uploads are for others"));
+        return Err(Status::permission_denied("these credentials may only read and may not upload"));
     }
     let name = ResourceName::for_write(&first.resource_name).map_err(|error| of_name_error(&error))?;
     check_size(context, &name.digest)?;
-    let mut progress = Progress::new(first.resource_name.clone(), name);
-    if is_there(context, &name.digest).await? {
+    let mut progress = UploadProgress::new(first.resource_name.clone(), name);
+    if is_stored(context, &name.digest).await? {
         return Ok(committed(progress.committed_early()));
     }
     progress.accept(&first)?;
-    if name.coding == Coding::Identity && name.digest.size_bytes <= INLINE_BYTES_MAX {
+    if name.compression == Compression::Identity && name.digest.size_bytes <= INLINE_BYTES_MAX {
         store_small(context, &mut messages, &mut progress, first.data).await?;
     } else {
         let mut gathered = Gathered::default();
@@ -63,16 +65,18 @@ pub(super) async fn write(context: &Context, body: Incoming) -> Result<Response<
     Ok(committed(progress.committed()))
 }
 
-fn committed(committed_size: i64) -> Response<Body> {
-    reply::message(&WriteResponse { committed_size })
+fn committed(committed_size: i64) -> Response<ResponseBody> {
+    response::message(&WriteResponse { committed_size })
 }
 
-async fn next(messages: &mut Messages<'_, Incoming>) -> Result<Option<(WriteRequest, Room)>, Status> {
+async fn next(
+    messages: &mut MessageReader<'_, Incoming>,
+) -> Result<Option<(WriteRequest, MemoryReservation)>, Status> {
     let Some(received) = messages.next().await? else { return Ok(None) };
     Ok(Some((message::decode(received.bytes)?, received.room)))
 }
 
-fn check_size(context: &Context, digest: &Digest) -> Result<(), Status> {
+fn check_size(context: &RequestContext, digest: &Digest) -> Result<(), Status> {
     let limit = context.limits().blob_bytes_max;
     if digest.size_bytes <= limit {
         return Ok(());
@@ -81,20 +85,20 @@ fn check_size(context: &Context, digest: &Digest) -> Result<(), Status> {
     Err(over_limit(Code::InvalidArgument, &what, "max_cas_blob_size_bytes", limit))
 }
 
-/// How far an upload is, and whether what the client says of it fits.
-struct Progress {
+/// How much of an upload was received, and whether the fields of its messages are consistent.
+struct UploadProgress {
     resource_name: String,
     name: ResourceName,
     received_bytes: u64,
     is_finished: bool,
 }
 
-impl Progress {
+impl UploadProgress {
     fn new(resource_name: String, name: ResourceName) -> Self {
-        Progress { resource_name, name, received_bytes: 0, is_finished: false }
+        UploadProgress { resource_name, name, received_bytes: 0, is_finished: false }
     }
 
-    /// Takes note of the next message.
+    /// Checks the next message and counts its bytes.
     fn accept(&mut self, request: &WriteRequest) -> Result<(), Status> {
         if self.is_finished {
             return Err(Status::invalid_argument("a message came after `finish_write`"));
@@ -105,28 +109,29 @@ impl Progress {
         self.check_offset(request.write_offset)?;
         self.received_bytes += request.data.len() as u64;
         let size_bytes = self.name.digest.size_bytes;
-        if self.name.coding == Coding::Identity && self.received_bytes > size_bytes {
+        if self.name.compression == Compression::Identity && self.received_bytes > size_bytes {
             return Err(self.wrong_length());
         }
         self.is_finished = request.finish_write;
         Ok(())
     }
 
-    /// The offset counts the bytes sent, compressed ones too. Some proxies leave it zero.
+    /// The offset counts bytes as they are sent, compressed if they are. Some proxies leave it
+    /// zero.
     fn check_offset(&self, offset: i64) -> Result<(), Status> {
         let expected = self.received_bytes;
         if offset == 0 || u64::try_from(offset) == Ok(expected) {
             return Ok(());
         }
         Err(Status::invalid_argument(format!(
-            "`write_offset` is {offset} and should be {expected}; an upload that broke off starts again at 0"
+            "`write_offset` is {offset} and should be {expected}; an interrupted upload starts again at 0"
         )))
     }
 
-    /// The stream ended, with `finish_write` or without.
+    /// Notes the end of the upload, and checks that an uncompressed one has all its bytes.
     fn end(&mut self) -> Result<(), Status> {
-        let is_short =
-            self.name.coding == Coding::Identity && self.received_bytes < self.name.digest.size_bytes;
+        let is_short = self.name.compression == Compression::Identity
+            && self.received_bytes < self.name.digest.size_bytes;
         self.is_finished = true;
         if is_short { Err(self.wrong_length()) } else { Ok(()) }
     }
@@ -141,18 +146,18 @@ impl Progress {
     }
 
     fn committed_early(&self) -> i64 {
-        match self.name.coding {
-            Coding::Identity => i64::try_from(self.name.digest.size_bytes).unwrap_or(i64::MAX),
-            Coding::Zstd => ALREADY_THERE,
+        match self.name.compression {
+            Compression::Identity => i64::try_from(self.name.digest.size_bytes).unwrap_or(i64::MAX),
+            Compression::Zstd => COMMITTED_SIZE_UNKNOWN,
         }
     }
 }
 
-/// Gathers a small blob and stores it, mostly on the spot.
+/// Collects a small blob and stores it, on this thread unless the store says that it may block.
 async fn store_small(
-    context: &Context,
-    messages: &mut Messages<'_, Incoming>,
-    progress: &mut Progress,
+    context: &RequestContext,
+    messages: &mut MessageReader<'_, Incoming>,
+    progress: &mut UploadProgress,
     first: Bytes,
 ) -> Result<(), Status> {
     let mut whole = Some(first);
@@ -176,12 +181,12 @@ async fn store_small(
 /// Parts of an upload that wait to be stored.
 #[derive(Default)]
 struct Gathered {
-    parts: Vec<(Bytes, Room)>,
+    parts: Vec<(Bytes, MemoryReservation)>,
     bytes: usize,
 }
 
 impl Gathered {
-    fn push(&mut self, part: Bytes, room: Room) {
+    fn push(&mut self, part: Bytes, room: MemoryReservation) {
         if !part.is_empty() {
             self.bytes += part.len();
             self.parts.push((part, room));
@@ -193,49 +198,55 @@ impl Gathered {
     }
 }
 
-/// Where an upload's bytes go.
-struct Sink {
+/// Decompresses an upload if needed, and writes it to the store. Its calls block.
+struct WriteSink {
     writer: Box<dyn BlobWriter>,
-    unzip: Option<Unzip>,
+    decompressor: Option<ZstdDecompressor>,
 }
 
-impl Sink {
+impl WriteSink {
     fn create(store: &dyn Backend, name: ResourceName) -> Result<Self, Status> {
         let writer = store.blobs().create(&name.digest).map_err(|error| of_store_error(&error))?;
-        let unzip = match name.coding {
-            Coding::Identity => None,
-            Coding::Zstd => Some(Unzip::new(name.digest).map_err(|error| of_unzip_error(&error))?),
+        let decompressor = match name.compression {
+            Compression::Identity => None,
+            Compression::Zstd => {
+                Some(ZstdDecompressor::new(name.digest).map_err(|error| of_decompress_error(&error))?)
+            }
         };
-        Ok(Sink { writer, unzip })
+        Ok(WriteSink { writer, decompressor })
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Status> {
         let writer = &mut self.writer;
-        match &mut self.unzip {
+        match &mut self.decompressor {
             None => writer.write(bytes).map_err(|error| of_store_error(&error)),
-            Some(unzip) => {
-                unzip.feed(bytes, |part| writer.write(part)).map_err(|error| of_unzip_error(&error))
-            }
+            Some(decompressor) => decompressor
+                .feed(bytes, |part| writer.write(part))
+                .map_err(|error| of_decompress_error(&error)),
         }
     }
 
     fn commit(self) -> Result<(), Status> {
-        if let Some(unzip) = &self.unzip {
-            unzip.finish().map_err(|error| of_unzip_error(&error))?;
+        if let Some(decompressor) = &self.decompressor {
+            decompressor.finish().map_err(|error| of_decompress_error(&error))?;
         }
         self.writer.commit().map(drop).map_err(|error| of_store_error(&error))
     }
 }
 
-/// Receives and stores at the same time, until all is stored.
+/// Receives an upload and stores it at the same time; returns when all of it is stored.
+///
+/// One of two things holds: either the sink is on a blocking thread (`storing`), or it is here
+/// (`sink`, `is_idle`) and waits for bytes. Messages are received in both cases, until
+/// `gathered` is full. Once the upload is finished, the sink takes the last bytes and commits.
 async fn store_large(
     store: Arc<dyn Backend>,
-    messages: &mut Messages<'_, Incoming>,
-    progress: &mut Progress,
+    messages: &mut MessageReader<'_, Incoming>,
+    progress: &mut UploadProgress,
     mut gathered: Gathered,
 ) -> Result<(), Status> {
     let name = progress.name;
-    let mut storing = spawn(move || Sink::create(&*store, name));
+    let mut storing = spawn(move || WriteSink::create(&*store, name));
     let mut is_idle = false;
     let mut sink = None;
     loop {
@@ -264,13 +275,13 @@ async fn store_large(
             },
         }
         if progress.is_finished {
-            // With `finish_write` the stream need not have ended, but the length is decided.
+            // After `finish_write` the stream may still be open, but the length is final.
             progress.end()?;
         }
     }
 }
 
-fn store_parts(sink: &mut Sink, parts: Vec<(Bytes, Room)>) -> Result<(), Status> {
+fn store_parts(sink: &mut WriteSink, parts: Vec<(Bytes, MemoryReservation)>) -> Result<(), Status> {
     parts.into_iter().try_for_each(|(part, _room)| sink.take(&part))
 }
 
@@ -284,8 +295,8 @@ where
 
 fn joined<T>(outcome: Result<Result<T, Status>, tokio::task::JoinError>) -> Result<T, Status> {
     outcome.unwrap_or_else(|error| {
-        tracing::error!(%error, "storing an upload did not end");
-        Err(Status::internal("storing the upload did not end; the daemon's log says more"))
+        tracing::error!(%error, "the task that stores an upload died");
+        Err(Status::internal("failed to store the upload; see the log of the daemon"))
     })
 }
 
@@ -295,9 +306,9 @@ mod tests {
 
     use super::*;
 
-    fn progress(coding: Coding) -> Progress {
+    fn progress(compression: Compression) -> UploadProgress {
         let digest = Digest::of(DigestFunction::Sha256, b"0123456789");
-        Progress::new("name".to_owned(), ResourceName { digest, coding })
+        UploadProgress::new("name".to_owned(), ResourceName { digest, compression })
     }
 
     fn part(resource_name: &str, write_offset: i64, data: &'static [u8], finish_write: bool) -> WriteRequest {
@@ -306,10 +317,10 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_in_the_field_send_is_accepted() {
+    fn messages_of_existing_clients_are_accepted() {
         // Bazel names it once, Buck2 each time, bazel-remote leaves the offset at zero.
         for (name, second_offset) in [("", 4), ("name", 4), ("", 0)] {
-            let mut progress = progress(Coding::Identity);
+            let mut progress = progress(Compression::Identity);
             progress.accept(&part("name", 0, b"0123", false)).unwrap();
             progress.accept(&part(name, second_offset, b"456789", true)).unwrap();
             progress.end().unwrap();
@@ -318,33 +329,33 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_not() {
-        for (coding, first, second) in [
-            (Coding::Identity, part("name", 0, b"0123", true), part("", 4, b"4", false)),
-            (Coding::Identity, part("name", 0, b"0123", false), part("other", 4, b"4", false)),
-            (Coding::Identity, part("name", 0, b"0123", false), part("", 3, b"4", false)),
-            (Coding::Identity, part("name", 0, b"0123", false), part("", -4, b"4", false)),
-            (Coding::Identity, part("name", 0, b"0123", false), part("", 4, b"4567890", false)),
-            (Coding::Zstd, part("name", 0, b"0123", false), part("", 9, b"4", false)),
+    fn inconsistent_messages_are_refused() {
+        for (compression, first, second) in [
+            (Compression::Identity, part("name", 0, b"0123", true), part("", 4, b"4", false)),
+            (Compression::Identity, part("name", 0, b"0123", false), part("other", 4, b"4", false)),
+            (Compression::Identity, part("name", 0, b"0123", false), part("", 3, b"4", false)),
+            (Compression::Identity, part("name", 0, b"0123", false), part("", -4, b"4", false)),
+            (Compression::Identity, part("name", 0, b"0123", false), part("", 4, b"4567890", false)),
+            (Compression::Zstd, part("name", 0, b"0123", false), part("", 9, b"4", false)),
         ] {
-            let mut progress = progress(coding);
+            let mut progress = progress(compression);
             progress.accept(&first).unwrap();
             let status = progress.accept(&second).unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{second:?}");
         }
-        let mut short = progress(Coding::Identity);
+        let mut short = progress(Compression::Identity);
         short.accept(&part("name", 0, b"012345678", false)).unwrap();
         assert_eq!(short.end().unwrap_err().code(), Code::InvalidArgument);
-        let resumed = progress(Coding::Identity).accept(&part("name", 5, b"", false)).unwrap_err();
+        let resumed = progress(Compression::Identity).accept(&part("name", 5, b"", false)).unwrap_err();
         assert!(resumed.message().contains("starts again at 0"), "{resumed}");
     }
 
     #[test]
-    fn committed_sizes_are_what_clients_check() {
-        assert_eq!(progress(Coding::Identity).committed_early(), 10);
-        assert_eq!(progress(Coding::Zstd).committed_early(), -1);
-        let mut zipped = progress(Coding::Zstd);
-        zipped.accept(&part("name", 0, b"any number of bytes", true)).unwrap();
-        assert_eq!(zipped.committed(), 19);
+    fn committed_sizes_are_those_that_clients_check() {
+        assert_eq!(progress(Compression::Identity).committed_early(), 10);
+        assert_eq!(progress(Compression::Zstd).committed_early(), -1);
+        let mut compressed = progress(Compression::Zstd);
+        compressed.accept(&part("name", 0, b"any number of bytes", true)).unwrap();
+        assert_eq!(compressed.committed(), 19);
     }
 }

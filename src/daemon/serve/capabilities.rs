@@ -1,4 +1,5 @@
-//! `Capabilities`: what this server speaks, and what this caller may do.
+//! REAPI `Capabilities`: the versions, digest functions and limits of this server, and whether
+//! the caller may store action results.
 
 use http::Response;
 use hyper::body::Incoming;
@@ -10,31 +11,33 @@ use kache_proto::reapi::{
 use kache_proto::semver::SemVer;
 use tonic::Status;
 
-use super::context::Context;
-use super::reply::{self, Body};
+use super::context::RequestContext;
+use super::grpc_response::{self as response, ResponseBody};
 use super::{message, wire_digest};
 
-/// Bazel before 5 refuses a server whose lowest version is above this.
+/// The lowest API version. Bazel before 5 refuses a server whose lowest version is higher.
 const LOW: (i32, i32) = (2, 0);
 
-/// The newest version of which everything a cache needs is here.
+/// The newest API version of which everything that a cache needs is implemented.
 const HIGH: (i32, i32) = (2, 11);
 
 /// `GetCapabilities`.
-pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetCapabilitiesRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;
-    Ok(reply::message(&capabilities(context)))
+    Ok(response::message(&capabilities(context)))
 }
 
 fn version((major, minor): (i32, i32)) -> SemVer {
     SemVer { major, minor, ..SemVer::default() }
 }
 
-/// `execution_capabilities` stay out: some clients take `exec_enabled = false` for an error.
-fn capabilities(context: &Context) -> ServerCapabilities {
+/// The capabilities for this caller. `execution_capabilities` stay unset, because some clients
+/// take `exec_enabled = false` for an error.
+fn capabilities(context: &RequestContext) -> ServerCapabilities {
     let limits = context.limits();
-    // SHA-256 first: what takes the first it knows must not end up with less common ground.
+    // SHA-256 comes first: a client that takes the first function it knows then shares results
+    // with the clients that know no other.
     let functions = [DigestFunction::Sha256, DigestFunction::Blake3];
     let compressors = vec![compressor::Value::Zstd as i32];
     let cache = CacheCapabilities {

@@ -1,8 +1,8 @@
-//! `ContentAddressableStorage` but for `GetTree`: which blobs are missing, and small blobs in
-//! batches.
+//! REAPI `ContentAddressableStorage` without `GetTree`: which blobs are missing, and batches of
+//! small blobs.
 //!
-//! Each blob of a batch succeeds or fails by itself. The batch as a whole fails only when it
-//! is larger than what the capabilities say.
+//! Each blob of a batch succeeds or fails by itself. The batch as a whole fails only if it
+//! exceeds a limit, or if the caller may not store.
 
 use bytes::Bytes;
 use http::Response;
@@ -16,18 +16,21 @@ use kache_proto::reapi::{
 };
 use tonic::{Code, Status};
 
-use super::context::{Backend, Context};
+use super::context::{Backend, RequestContext};
+use super::grpc_response::{self as response, ResponseBody};
 use super::offload::{self, INLINE_BYTES_MAX, INLINE_DIGESTS_MAX};
-use super::reply::{self, Body};
 use super::status::{of_store_error, over_limit, to_message};
-use super::zstd_blob::{self, UnzipError};
+use super::zstd_blob::{self, DecompressError};
 use super::{message, wire_digest};
 
-/// Smaller blobs are sent as they are: compressed they would fill the same packets.
-const ZIPPED_BYTES_MIN: u64 = 512;
+/// Blobs with fewer bytes are sent uncompressed: compressing them would save no packet.
+const COMPRESSED_BYTES_MIN: u64 = 512;
 
 /// `FindMissingBlobs`.
-pub(super) async fn find_missing(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn find_missing(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<FindMissingBlobsRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;
     let function = wire_digest::function(request.digest_function)?;
@@ -41,10 +44,10 @@ pub(super) async fn find_missing(context: &Context, body: Incoming) -> Result<Re
         offload::run(is_heavy, &context.shared.store, find).await?.map_err(|error| of_store_error(&error))?;
     let mut is_missing = missing.into_iter();
     wire.retain(|_| is_missing.next().unwrap_or(true));
-    Ok(reply::message(&FindMissingBlobsResponse { missing_blob_digests: wire }))
+    Ok(response::message(&FindMissingBlobsResponse { missing_blob_digests: wire }))
 }
 
-fn check_count(context: &Context, count: usize) -> Result<(), Status> {
+fn check_count(context: &RequestContext, count: usize) -> Result<(), Status> {
     let limit = context.limits().batch_blobs_max;
     if count <= limit {
         return Ok(());
@@ -52,7 +55,7 @@ fn check_count(context: &Context, count: usize) -> Result<(), Status> {
     Err(over_limit(Code::InvalidArgument, &format!("{count} blobs in one batch"), "batch_blobs_max", limit))
 }
 
-fn check_bytes(context: &Context, bytes: u64) -> Result<(), Status> {
+fn check_bytes(context: &RequestContext, bytes: u64) -> Result<(), Status> {
     let limit = context.limits().batch_bytes_max;
     if bytes <= limit {
         return Ok(());
@@ -62,18 +65,21 @@ fn check_bytes(context: &Context, bytes: u64) -> Result<(), Status> {
 }
 
 /// `BatchUpdateBlobs`.
-pub(super) async fn batch_update(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn batch_update(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, room) = message::only::<BatchUpdateBlobsRequest, _>(body, &context.shared).await?;
     if !context.access.may_write() {
-        return Err(Status::permission_denied("this caller may only read; uploads are for others"));
+        return Err(Status::permission_denied("these credentials may only read and may not upload"));
     }
     wire_digest::check(&request.instance_name)?;
     let function = wire_digest::function(request.digest_function)?;
     check_count(context, request.requests.len())?;
     let sent_bytes = request.requests.iter().map(|blob| blob.data.len() as u64).sum();
     check_bytes(context, sent_bytes)?;
-    let is_zipped = request.requests.iter().any(|blob| blob.compressor == Compressor::Zstd as i32);
-    let is_heavy = is_zipped || sent_bytes > INLINE_BYTES_MAX || context.blobs().may_block();
+    let is_compressed = request.requests.iter().any(|blob| blob.compressor == Compressor::Zstd as i32);
+    let is_heavy = is_compressed || sent_bytes > INLINE_BYTES_MAX || context.blobs().may_block();
     let budget = context.limits().batch_decompressed_bytes_max;
     let update = move |store: &dyn Backend| {
         let responses = update_each(store.blobs(), function, request.requests, budget);
@@ -81,10 +87,10 @@ pub(super) async fn batch_update(context: &Context, body: Incoming) -> Result<Re
         responses
     };
     let responses = offload::run(is_heavy, &context.shared.store, update).await?;
-    Ok(reply::message(&BatchUpdateBlobsResponse { responses }))
+    Ok(response::message(&BatchUpdateBlobsResponse { responses }))
 }
 
-/// Stores each blob that is well-formed, all in one step.
+/// Stores all well-formed blobs with one call of the store, and returns a status for each blob.
 fn update_each(
     store: &dyn BlobStore,
     function: DigestFunction,
@@ -115,7 +121,7 @@ fn update_each(
     responses
 }
 
-/// The blob, decompressed.
+/// The bytes of a blob, decompressed if needed. The decompressed size is taken from `budget`.
 fn plain(
     function: DigestFunction,
     blob: &batch_update_blobs_request::Request,
@@ -130,7 +136,8 @@ fn plain(
                 over_limit(Code::InvalidArgument, what, "batch_decompressed_bytes_max", "decompressed bytes")
             })?;
             *budget = left;
-            let bytes = zstd_blob::unzip(digest, &blob.data).map_err(|error| of_unzip_error(&error))?;
+            let bytes =
+                zstd_blob::decompress(digest, &blob.data).map_err(|error| of_decompress_error(&error))?;
             return checked(digest, bytes);
         }
         _ => return Err(Status::invalid_argument("the compressor is not supported; zstd is")),
@@ -138,7 +145,7 @@ fn plain(
     checked(digest, blob.data.clone())
 }
 
-/// The length is cheap to check before anything is hashed.
+/// Checks the length, which is cheap, before the store hashes the bytes.
 fn checked(digest: Digest, bytes: Bytes) -> Result<(Digest, Bytes), Status> {
     if bytes.len() as u64 == digest.size_bytes {
         return Ok((digest, bytes));
@@ -147,16 +154,19 @@ fn checked(digest: Digest, bytes: Bytes) -> Result<(Digest, Bytes), Status> {
     Err(of_store_error(&error))
 }
 
-/// The status of a blob that could not be decompressed.
-pub(super) fn of_unzip_error(error: &UnzipError) -> Status {
+/// The status for a blob that could not be decompressed.
+pub(super) fn of_decompress_error(error: &DecompressError) -> Status {
     match error {
-        UnzipError::Store(error) => of_store_error(error),
+        DecompressError::Store(error) => of_store_error(error),
         _ => Status::invalid_argument(error.to_string()),
     }
 }
 
 /// `BatchReadBlobs`.
-pub(super) async fn batch_read(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn batch_read(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<BatchReadBlobsRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;
     let function = wire_digest::function(request.digest_function)?;
@@ -165,26 +175,29 @@ pub(super) async fn batch_read(context: &Context, body: Incoming) -> Result<Resp
     let bytes = request.digests.iter().map(size).fold(0, u64::saturating_add);
     check_bytes(context, bytes)?;
     let room = context.shared.reserve(usize::try_from(bytes).unwrap_or(usize::MAX)).await?;
-    let may_zip = request.acceptable_compressors.contains(&(Compressor::Zstd as i32));
+    let may_compress = request.acceptable_compressors.contains(&(Compressor::Zstd as i32));
     let read = move |store: &dyn Backend| {
-        let read_one = |wire| read_one(store.blobs(), function, wire, may_zip);
+        let read_one = |wire| read_one(store.blobs(), function, wire, may_compress);
         request.digests.into_iter().map(read_one).collect()
     };
-    let responses = offload::run(may_zip || bytes > INLINE_BYTES_MAX, &context.shared.store, read).await?;
-    Ok(reply::roomy(&BatchReadBlobsResponse { responses }, room))
+    let responses =
+        offload::run(may_compress || bytes > INLINE_BYTES_MAX, &context.shared.store, read).await?;
+    Ok(response::reserved(&BatchReadBlobsResponse { responses }, room))
 }
 
 fn read_one(
     store: &dyn BlobStore,
     function: DigestFunction,
     wire: reapi::Digest,
-    may_zip: bool,
+    may_compress: bool,
 ) -> batch_read_blobs_response::Response {
     let (data, compressor, status) = match read_bytes(store, function, &wire) {
-        Ok(bytes) if may_zip && bytes.len() as u64 >= ZIPPED_BYTES_MIN => match zstd_blob::zip(&bytes) {
-            Some(zipped) => (zipped, Compressor::Zstd, Status::ok("")),
-            None => (bytes, Compressor::Identity, Status::ok("")),
-        },
+        Ok(bytes) if may_compress && bytes.len() as u64 >= COMPRESSED_BYTES_MIN => {
+            match zstd_blob::compress(&bytes) {
+                Some(compressed) => (compressed, Compressor::Zstd, Status::ok("")),
+                None => (bytes, Compressor::Identity, Status::ok("")),
+            }
+        }
         Ok(bytes) => (bytes, Compressor::Identity, Status::ok("")),
         Err(status) => (Bytes::new(), Compressor::Identity, status),
     };
@@ -202,7 +215,7 @@ fn read_bytes(
         return Ok(Bytes::new());
     }
     let content = store.open(&digest, AccessKind::Use).map_err(|error| of_store_error(&error))?;
-    let content = content.ok_or_else(|| Status::not_found(format!("`{digest}` is not here")))?;
+    let content = content.ok_or_else(|| Status::not_found(format!("`{digest}` is not in the cache")))?;
     content.read_all().map_err(|error| {
         tracing::error!(%error, %digest, "failed to read a blob");
         Status::internal(format!("the store failed to read `{digest}`: {error}"))

@@ -14,8 +14,8 @@ use kache_proto::reapi::{
 };
 use tonic::Code;
 
-use super::grpc_testing::{Failing, Server, memory, sample, value, wire};
-use super::limits::Limits;
+use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, value, wire};
+use super::limits::ServeLimits;
 
 const BOTH: [DigestFunction; 2] = DigestFunction::ALL;
 
@@ -25,7 +25,7 @@ fn upload(digest: &Digest, data: impl Into<Bytes>, zip: bool) -> batch_update_bl
 }
 
 async fn update(
-    server: &Server,
+    server: &InProcessServer,
     function: DigestFunction,
     requests: Vec<batch_update_blobs_request::Request>,
 ) -> Result<Vec<i32>, tonic::Status> {
@@ -38,7 +38,7 @@ async fn update(
     Ok(response.responses.into_iter().map(|response| response.status.unwrap().code).collect())
 }
 
-async fn missing(server: &Server, function: DigestFunction, digests: &[Digest]) -> Vec<String> {
+async fn missing(server: &InProcessServer, function: DigestFunction, digests: &[Digest]) -> Vec<String> {
     let request = FindMissingBlobsRequest {
         blob_digests: digests.iter().map(wire).collect(),
         digest_function: value(function),
@@ -53,8 +53,8 @@ fn plain(digest: &Digest) -> String {
 }
 
 #[tokio::test]
-async fn capabilities_are_those_that_clients_look_for() {
-    let server = Server::new();
+async fn capabilities_have_the_fields_that_clients_need() {
+    let server = InProcessServer::new();
     let request = GetCapabilitiesRequest { instance_name: "x/y".to_owned() };
     let found = server.capabilities().await.get_capabilities(request.clone()).await.unwrap().into_inner();
     let version = |version: Option<kache_proto::semver::SemVer>| {
@@ -83,8 +83,8 @@ async fn capabilities_are_those_that_clients_look_for() {
 }
 
 #[tokio::test]
-async fn the_empty_blob_is_always_there() {
-    let server = Server::new();
+async fn the_empty_blob_always_exists() {
+    let server = InProcessServer::new();
     for function in BOTH {
         let empty = Digest::empty(function);
         assert!(missing(&server, function, &[empty]).await.is_empty());
@@ -100,8 +100,8 @@ async fn the_empty_blob_is_always_there() {
 }
 
 #[tokio::test]
-async fn a_bad_blob_of_a_batch_does_not_keep_the_others_out() {
-    let server = Server::new();
+async fn a_bad_blob_of_a_batch_does_not_affect_the_others() {
+    let server = InProcessServer::new();
     for function in BOTH {
         let good = Digest::of(function, b"good");
         let wrong_hash: Digest = Digest::new(function, function.hash(b"other"), 4);
@@ -120,7 +120,7 @@ async fn a_bad_blob_of_a_batch_does_not_keep_the_others_out() {
         let expected = [invalid, invalid, 0, invalid, invalid, invalid];
         assert_eq!(update(&server, function, requests).await.unwrap(), expected);
         assert!(server.has(&good) && !server.has(&wrong_hash) && !server.has(&wrong_size));
-        // A known hash with another size is another blob, which is not here.
+        // The hash of a stored blob with another size is another blob, which is missing.
         let asked = [good, wrong_size, wrong_hash, good];
         let expected = [plain(&wrong_size), plain(&wrong_hash)];
         assert_eq!(missing(&server, function, &asked).await, expected);
@@ -128,8 +128,8 @@ async fn a_bad_blob_of_a_batch_does_not_keep_the_others_out() {
 }
 
 #[tokio::test]
-async fn functions_do_not_know_of_each_other() {
-    let server = Server::new();
+async fn digest_functions_have_separate_blobs() {
+    let server = InProcessServer::new();
     let bytes = sample(5_000, 1);
     let blake3 = server.insert(DigestFunction::Blake3, &bytes);
     let sha256 = Digest::of(DigestFunction::Sha256, &bytes);
@@ -146,8 +146,8 @@ async fn functions_do_not_know_of_each_other() {
 }
 
 #[tokio::test]
-async fn malformed_digests_and_functions_are_the_callers_fault() {
-    let server = Server::new();
+async fn malformed_digests_and_functions_are_invalid_arguments() {
+    let server = InProcessServer::new();
     let good = wire(&Digest::of(DigestFunction::Sha256, b"x"));
     let ask = async |digest: kache_proto::reapi::Digest, digest_function: i32, instance: &str| {
         let instance_name = instance.to_owned();
@@ -170,9 +170,9 @@ async fn malformed_digests_and_functions_are_the_callers_fault() {
 }
 
 #[tokio::test]
-async fn batches_above_a_limit_are_refused_by_its_name() {
-    let limits = Limits { batch_blobs_max: 10, ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn batches_above_a_limit_are_refused_with_its_name() {
+    let limits = ServeLimits { batch_blobs_max: 10, ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let big = sample(5_000_000, 2);
     let digest = Digest::of(DigestFunction::Sha256, &big);
     let status =
@@ -202,8 +202,8 @@ async fn batches_above_a_limit_are_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_full_batch_passes() {
-    let server = Server::new();
+async fn a_batch_at_the_limit_is_accepted() {
+    let server = InProcessServer::new();
     let bytes = sample(1_990_000, 3);
     let blobs: Vec<Vec<u8>> = (0..2).map(|i| bytes.iter().map(|byte| byte ^ i).collect()).collect();
     let digests: Vec<Digest> = blobs.iter().map(|blob| Digest::of(DigestFunction::Blake3, blob)).collect();
@@ -221,7 +221,7 @@ async fn a_full_batch_passes() {
 
 #[tokio::test]
 async fn batches_may_be_compressed() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let bytes = sample(100_000, 4);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let zipped = zstd::bulk::compress(&bytes, 3).unwrap();
@@ -264,8 +264,8 @@ async fn batches_may_be_compressed() {
 }
 
 #[tokio::test]
-async fn those_who_may_only_read_store_nothing() {
-    let server = Server::new();
+async fn a_client_that_may_only_read_stores_nothing() {
+    let server = InProcessServer::new();
     let digest = Digest::of(DigestFunction::Sha256, b"x");
     let reader = server.read_only();
     let status =
@@ -276,9 +276,9 @@ async fn those_who_may_only_read_store_nothing() {
 }
 
 #[tokio::test]
-async fn sto_08_a_store_that_fails_says_so_and_not_that_blobs_are_missing() {
-    let failing = Failing::new(libc::EIO);
-    let server = Server::with(failing.clone(), Limits::default());
+async fn sto_08_a_store_that_fails_does_not_report_missing_blobs() {
+    let failing = FaultyStore::new(libc::EIO);
+    let server = InProcessServer::with(failing.clone(), ServeLimits::default());
     let digest = server.insert(DigestFunction::Sha256, b"here");
     failing.is_failing.store(true, Ordering::Relaxed);
     let request =
@@ -297,8 +297,8 @@ async fn sto_08_a_store_that_fails_says_so_and_not_that_blobs_are_missing() {
 }
 
 #[tokio::test]
-async fn what_is_not_offered_says_so() {
-    let server = Server::new();
+async fn unsupported_methods_are_unimplemented() {
+    let server = InProcessServer::new();
     let mut cas = server.cas().await;
     let status = cas.split_blob(SplitBlobRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
@@ -307,8 +307,9 @@ async fn what_is_not_offered_says_so() {
     assert!(status.message().contains("SpliceBlob"), "{status}");
 }
 
-/// A tree of `fan` directories in each of `fan` directories, and its root.
-fn plant(server: &Server, function: DigestFunction, fan: u32) -> (Digest, usize) {
+/// Stores a tree of `fan` directories with `fan` directories each. Returns its root and how many
+/// directories it has.
+fn store_tree(server: &InProcessServer, function: DigestFunction, fan: u32) -> (Digest, usize) {
     let node = |name: String, directory: &Directory| {
         let digest = server.insert(function, &directory.encode_to_vec());
         DirectoryNode { name, digest: Some(wire(&digest)) }
@@ -334,7 +335,7 @@ fn plant(server: &Server, function: DigestFunction, fan: u32) -> (Digest, usize)
 }
 
 async fn tree(
-    server: &Server,
+    server: &InProcessServer,
     function: DigestFunction,
     root: &Digest,
     page_size: i32,
@@ -357,9 +358,9 @@ async fn tree(
 
 #[tokio::test]
 async fn a_large_tree_comes_in_messages_that_clients_accept() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     for function in BOTH {
-        let (root, count) = plant(&server, function, 105);
+        let (root, count) = store_tree(&server, function, 105);
         assert!(count > 10_000);
         let pages = tree(&server, function, &root, 0, "").await.unwrap();
         assert!(pages.len() > 1, "{}", pages.len());
@@ -373,9 +374,9 @@ async fn a_large_tree_comes_in_messages_that_clients_accept() {
 }
 
 #[tokio::test]
-async fn pages_are_as_small_as_asked_for_and_lose_nothing() {
-    let server = Server::new();
-    let (root, count) = plant(&server, DigestFunction::Sha256, 5);
+async fn pages_have_the_requested_size_and_lose_no_directory() {
+    let server = InProcessServer::new();
+    let (root, count) = store_tree(&server, DigestFunction::Sha256, 5);
     let mut token = String::new();
     let mut all = Vec::new();
     loop {
@@ -401,9 +402,9 @@ async fn pages_are_as_small_as_asked_for_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn trees_that_are_not_whole_or_not_trees() {
-    let limits = Limits { tree_directories_max: 20, ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn incomplete_and_malformed_trees_are_handled() {
+    let limits = ServeLimits { tree_directories_max: 20, ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let function = DigestFunction::Sha256;
     let absent = Digest::of(function, b"absent");
     assert_eq!(tree(&server, function, &absent, 0, "").await.unwrap_err().code(), Code::NotFound);
@@ -421,7 +422,7 @@ async fn trees_that_are_not_whole_or_not_trees() {
     let root = server.insert(function, &root.encode_to_vec());
     let pages = tree(&server, function, &root, 0, "").await.unwrap();
     assert_eq!(pages[0].directories.len(), 2, "what is missing is left out, what is twice comes once");
-    let (large, _) = plant(&server, function, 5);
+    let (large, _) = store_tree(&server, function, 5);
     let status = tree(&server, function, &large, 0, "").await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("tree_directories_max"), "{status}");

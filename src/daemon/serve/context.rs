@@ -1,7 +1,7 @@
-//! What a request handler is given: the store, the limits, who is asking and what they may.
+//! What a request handler is given: the store, the limits, the client and its access.
 //!
-//! It decides nothing: what a caller may do is decided by [`Peer::admit`] for each request,
-//! because credentials come with requests and not with connections.
+//! It decides nothing. [`Peer::admit`] decides for each request what the caller may do, because
+//! credentials come with requests and not with connections.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use tonic::{Code, Status};
 
 use super::admission::Peer;
 use super::auth::Access;
-use super::limits::Limits;
-use super::meters::Meters;
+use super::grpc_metrics::GrpcMetrics;
+use super::limits::ServeLimits;
 use super::metrics::ServeMetrics;
 use super::status::over_limit;
 use crate::daemon::{Activity, Draining};
 
-/// The store as far as the served protocols need it.
+/// The store, as far as the served protocols need it.
 pub trait Backend: Send + Sync + 'static {
-    /// Bytes by digest.
+    /// The blobs.
     fn blobs(&self) -> &dyn BlobStore;
-    /// Results by action; only complete ones (STO-03).
+    /// The action results, of which only complete ones are returned (STO-03).
     fn actions(&self) -> &dyn ActionCache;
-    /// What it holds, for the status page.
+    /// The size and state of the store, for `/status`.
     fn status(&self) -> StoreStatus {
         StoreStatus::default()
     }
-    /// What happened since it was opened, for `/metrics`.
+    /// Counters since the store was opened, for `/metrics`.
     fn counters(&self) -> Counters {
         Counters::default()
     }
@@ -52,120 +52,124 @@ impl Backend for Store {
     }
 }
 
-/// What every connection of a daemon shares.
-pub struct Shared {
+/// What all connections share.
+pub struct ServerState {
     /// The store.
     pub store: Arc<dyn Backend>,
-    /// The limits.
-    pub limits: Limits,
-    /// How gRPC requests ended.
-    pub meters: Meters,
-    /// How HTTP requests went, and what happened at the door.
+    /// The limits of the protocols.
+    pub limits: ServeLimits,
+    /// Counts gRPC requests by method and code.
+    pub grpc_metrics: GrpcMetrics,
+    /// Counts HTTP requests, connections and requests that were not admitted.
     pub metrics: Arc<ServeMetrics>,
-    /// Requests in flight and connections open.
+    /// Counts requests and connections for the daemon, which does not leave while there are any.
     pub activity: Arc<Activity>,
-    /// Room for large messages, in units of `MEMORY_UNIT_BYTES`.
+    /// The memory budget for large messages: one permit is `MEMORY_UNIT_BYTES`.
     memory: Arc<Semaphore>,
 }
 
-/// One permit of the memory budget.
+/// How many bytes of memory one permit stands for.
 const MEMORY_UNIT_BYTES: usize = 1024;
 
-impl Shared {
-    /// What a daemon with this store shares.
-    pub fn new(store: Arc<dyn Backend>, limits: Limits, activity: Arc<Activity>) -> Arc<Self> {
+impl ServerState {
+    /// The shared state for this store, with all counters at zero.
+    pub fn new(store: Arc<dyn Backend>, limits: ServeLimits, activity: Arc<Activity>) -> Arc<Self> {
         let memory_units = limits.messages_in_memory_bytes_max / MEMORY_UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(memory_units));
-        let (meters, metrics) = (Meters::default(), Arc::default());
-        Arc::new(Shared { store, limits, meters, metrics, activity, memory })
+        let (grpc_metrics, metrics) = (GrpcMetrics::default(), Arc::default());
+        Arc::new(ServerState { store, limits, grpc_metrics, metrics, activity, memory })
     }
 
-    /// Waits for room for a message of this size, for as long as a client is waited for.
-    /// Small ones need none. The room is given back when what is returned is dropped.
-    pub async fn reserve(&self, bytes: usize) -> Result<Room, Status> {
-        if bytes <= Limits::MESSAGE_BYTES_UNBUDGETED {
-            return Ok(Room::none());
+    /// Reserves memory for a message of this size, and waits for it up to `stream_idle_max`.
+    /// A message of at most `MESSAGE_BYTES_UNBUDGETED` needs none. Dropping the reservation
+    /// gives the memory back.
+    pub async fn reserve(&self, bytes: usize) -> Result<MemoryReservation, Status> {
+        if bytes <= ServeLimits::MESSAGE_BYTES_UNBUDGETED {
+            return Ok(MemoryReservation::none());
         }
         self.reserve_any(bytes).await
     }
 
-    /// The same for one of many that are gathered, where small ones count too.
-    pub async fn reserve_any(&self, bytes: usize) -> Result<Room, Status> {
+    /// The same for messages of which many are held at once, so that small ones count, too.
+    pub async fn reserve_any(&self, bytes: usize) -> Result<MemoryReservation, Status> {
         let limit = self.limits.messages_in_memory_bytes_max;
         let busy = || over_limit(Code::ResourceExhausted, "busy", "messages_in_memory_bytes_max", limit);
         let units = bytes.min(limit) / MEMORY_UNIT_BYTES;
         let units = u32::try_from(units.max(1)).map_err(|_| busy())?;
         let permits = Arc::clone(&self.memory).acquire_many_owned(units);
         match tokio::time::timeout(self.limits.stream_idle_max, permits).await {
-            Ok(Ok(permits)) => Ok(Room(Some(permits))),
+            Ok(Ok(permits)) => Ok(MemoryReservation(Some(permits))),
             Ok(Err(_)) | Err(_) => Err(busy()),
         }
     }
 }
 
-/// Memory that was reserved for a message, until it is dropped.
+/// Memory that is reserved for a message until this is dropped.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held for what dropping it does")] Option<OwnedSemaphorePermit>);
+pub struct MemoryReservation(
+    #[expect(dead_code, reason = "held for what dropping it does")] Option<OwnedSemaphorePermit>,
+);
 
-/// A connection, as far as a handler needs to know it.
-pub struct Connection {
-    /// What every connection shares.
-    pub shared: Arc<Shared>,
-    /// Who is at the other end.
+/// What a handler knows of the connection that a request came on.
+pub struct ConnectionContext {
+    /// What all connections share.
+    pub shared: Arc<ServerState>,
+    /// The client.
     pub peer: Peer,
-    /// Whether the daemon wants to leave.
+    /// Tells whether the daemon is draining.
     pub draining: Draining,
 }
 
-/// What a handler is given: its connection, and what this request's sender may do. Cheap to
-/// clone: processors that count up and down together what all connections share wait for each
-/// other.
+/// What a handler is given: the connection, and the access of the caller.
+///
+/// Cloning it changes one reference count, which belongs to this connection alone. Counts that
+/// all connections share would make processors wait for each other.
 #[derive(Clone)]
-pub struct Context {
-    connection: Arc<Connection>,
-    /// For a connection that has not asked for anything yet, nothing.
+pub struct RequestContext {
+    connection: Arc<ConnectionContext>,
+    /// `Access::None` until a request was admitted.
     pub access: Access,
 }
 
-impl Deref for Context {
-    type Target = Connection;
+impl Deref for RequestContext {
+    type Target = ConnectionContext;
 
-    fn deref(&self) -> &Connection {
+    fn deref(&self) -> &ConnectionContext {
         &self.connection
     }
 }
 
-impl Context {
-    /// For a connection from this peer: nothing is granted before a request was admitted.
-    pub fn new(shared: Arc<Shared>, peer: Peer, draining: Draining) -> Self {
-        let connection = Arc::new(Connection { shared, peer, draining });
-        Context { connection, access: Access::None }
+impl RequestContext {
+    /// A context for a connection from this peer, which grants nothing yet.
+    pub fn new(shared: Arc<ServerState>, peer: Peer, draining: Draining) -> Self {
+        let connection = Arc::new(ConnectionContext { shared, peer, draining });
+        RequestContext { connection, access: Access::None }
     }
 
-    /// The same with what a request was granted.
+    /// The same connection with the access that a request was granted.
     pub fn with_access(self, access: Access) -> Self {
-        Context { access, ..self }
+        RequestContext { access, ..self }
     }
 
-    /// Bytes by digest.
+    /// The blobs of the store.
     pub fn blobs(&self) -> &dyn BlobStore {
         self.shared.store.blobs()
     }
 
-    /// Results by action.
+    /// The action results of the store.
     pub fn actions(&self) -> &dyn ActionCache {
         self.shared.store.actions()
     }
 
-    /// The limits.
-    pub fn limits(&self) -> &Limits {
+    /// The limits of the protocols.
+    pub fn limits(&self) -> &ServeLimits {
         &self.shared.limits
     }
 }
 
-impl Room {
-    /// For what needs none.
+impl MemoryReservation {
+    /// A reservation of no memory.
     pub fn none() -> Self {
-        Room(None)
+        MemoryReservation(None)
     }
 }

@@ -1,12 +1,12 @@
-//! The credentials file as it is on disk now, and who was recognised by it a moment ago.
+//! Checks credentials against a file that is read again when it changes.
 //!
-//! It owns reading the file again when it changes, and a small memory of checked passwords,
-//! keyed by a keyed hash, so that bcrypt is paid once and not for every request. What the
-//! lines mean is `tokens`' business.
+//! It remembers the results of earlier password checks under a keyed hash, so that bcrypt runs
+//! once for a password and not for each request. `tokens` reads the lines of the file.
 //!
-//! A file that no longer parses, perhaps because an editor is writing it, leaves the last
-//! good one in force. One that is gone, cannot be read, or can be read by others, admits
-//! nobody until that is mended: somebody may be revoking something.
+//! If a changed file does not parse, perhaps because an editor is writing it, the last good
+//! content stays in force. If it is missing, unreadable, or readable by other users, no
+//! credentials are accepted until that is repaired, because an administrator may be revoking
+//! some.
 //!
 //! Invariant (NET-06): no secret is kept, only hashes under a key of this process.
 
@@ -23,38 +23,39 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::auth::Access;
-use super::auth::{Presented, Recognised, Secret};
-use super::tokens::{LineError, Quick, SlowCheck, Table};
+use super::auth::{AuthorizationHeader, CredentialCheck, Secret};
+use super::file_version::FileVersion;
+use super::tokens::{BasicCheck, BcryptCheck, CredentialTable, LineError};
 
-/// How often the file is looked at, at most. A revoked token works for no longer than this.
+/// The shortest time between two looks at the file. A revoked token works for at most this long.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The largest file that is read: `ENTRIES_MAX` lines with long comments fit.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How many checked passwords are remembered. When it is full all are forgotten, which
-/// costs each of them one bcrypt.
-const VERDICTS_MAX: usize = 4_096;
+/// How many checked passwords are remembered. When there are more, all are forgotten, and each
+/// costs one bcrypt again.
+const REMEMBERED_MAX: usize = 4_096;
 
-/// How many bcrypts may run at once: guessing passwords must leave cores for the others.
+/// How many bcrypts may run at once, so that guessing passwords leaves processors for others.
 pub const BCRYPTS_AT_ONCE_MAX: usize = 2;
 
-/// How long a request waits for its turn to be checked before it is sent away.
+/// How long a request waits for its bcrypt before it is refused.
 const BCRYPT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Why a credentials file cannot be used.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("failed to read the credentials file `{}`", path.display())]
     Read {
         /// Where it is.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// Others can read it.
+    /// Other users can read the file.
     #[error(
         "the credentials file `{}` has mode {mode:04o}, so others can read it: `chmod 600` it",
         path.display()
@@ -65,15 +66,15 @@ pub enum CredentialsError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It belongs to somebody else.
+    /// The file belongs to another user, who is not root.
     #[error("the credentials file `{}` belongs to user {owner}, who could change it: `chown` it", path.display())]
     Owner {
         /// Where it is.
         path: PathBuf,
-        /// Whose it is.
+        /// The user id of its owner.
         owner: u32,
     },
-    /// It is too large to be one.
+    /// The file is larger than any valid one.
     #[error("the credentials file `{}` is larger than `FILE_BYTES_MAX` (1 MiB)", path.display())]
     TooLarge {
         /// Where it is.
@@ -84,51 +85,42 @@ pub enum CredentialsError {
     Line {
         /// Where it is.
         path: PathBuf,
-        /// Which line, and why.
+        /// The line and what is wrong with it.
         source: LineError,
     },
 }
 
-/// All bcrypts are taken; the caller may try again.
+/// `BCRYPTS_AT_ONCE_MAX` passwords are being checked; the caller may try again.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("too many passwords are being checked (`BCRYPTS_AT_ONCE_MAX`); try again")]
-pub struct Busy;
+pub struct TooManyChecks;
 
-/// What identifies one state of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size_bytes: u64,
-    changed: (i64, i64),
-}
-
-/// What is in force.
-struct Current {
-    stamp: Option<Stamp>,
-    table: Arc<Table>,
+/// The content of the file that is in force, and the passwords that were checked against it.
+struct LoadedCredentials {
+    version: Option<FileVersion>,
+    table: Arc<CredentialTable>,
     looked_at: Instant,
-    verdicts: HashMap<Hash, Option<Access>>,
+    remembered: HashMap<Hash, Option<Access>>,
 }
 
-/// Checks what callers present against a file.
+/// Checks the credentials of callers against a file.
 pub struct Credentials {
     path: PathBuf,
-    /// Keys the memory of verdicts, so that nobody can aim at one.
+    /// Keys the hashes of remembered passwords, so that a caller cannot choose colliding ones.
     key: [u8; 32],
-    current: Mutex<Current>,
+    current: Mutex<LoadedCredentials>,
     bcrypts: Semaphore,
 }
 
 impl Credentials {
-    /// Reads the file for the first time; any fault is an error.
+    /// Reads the file. Unlike later, any fault is an error.
     pub fn open(path: &Path) -> Result<Self, CredentialsError> {
-        let (stamp, table) = read(path)?;
-        let current = Current {
-            stamp: Some(stamp),
+        let (version, table) = read(path)?;
+        let current = LoadedCredentials {
+            version: Some(version),
             table: Arc::new(table),
             looked_at: Instant::now(),
-            verdicts: HashMap::new(),
+            remembered: HashMap::new(),
         };
         Ok(Credentials {
             path: path.to_owned(),
@@ -138,61 +130,64 @@ impl Credentials {
         })
     }
 
-    /// Who presents this.
-    pub async fn recognise(&self, presented: &Presented) -> Result<Recognised, Busy> {
+    /// Checks the header of a request. It may wait up to `BCRYPT_WAIT_MAX` for a turn, and then
+    /// for a bcrypt on a blocking thread.
+    pub async fn check(&self, presented: &AuthorizationHeader) -> Result<CredentialCheck, TooManyChecks> {
         let access = match presented {
-            Presented::Nothing => return Ok(Recognised::Nobody),
-            Presented::Malformed(_) => None,
-            Presented::Bearer(token) => self.table().check_bearer(token),
-            Presented::Basic { user, password } => self.check_basic(user, password).await?,
+            AuthorizationHeader::Absent => return Ok(CredentialCheck::NotPresented),
+            AuthorizationHeader::Malformed(_) => None,
+            AuthorizationHeader::Bearer(token) => self.table().check_bearer(token),
+            AuthorizationHeader::Basic { user, password } => self.check_basic(user, password).await?,
         };
-        Ok(access.map_or(Recognised::Wrong, Recognised::Somebody))
+        Ok(access.map_or(CredentialCheck::Wrong, CredentialCheck::Granted))
     }
 
-    async fn check_basic(&self, user: &str, password: &Secret) -> Result<Option<Access>, Busy> {
+    async fn check_basic(&self, user: &str, password: &Secret) -> Result<Option<Access>, TooManyChecks> {
         let table = self.table();
         let check = match table.check_basic(user, password) {
-            Quick::Decided(access) => return Ok(access),
-            Quick::Slow(check) => check,
+            BasicCheck::Decided(access) => return Ok(access),
+            BasicCheck::NeedsBcrypt(check) => check,
         };
-        let id = self.verdict_id(user, password);
-        if let Some(access) = self.verdict(&table, &id) {
+        let id = self.password_id(user, password);
+        if let Some(access) = self.recall(&table, &id) {
             return Ok(access);
         }
-        let turn = tokio::time::timeout(BCRYPT_WAIT_MAX, self.bcrypts.acquire()).await.map_err(|_| Busy)?;
-        // While this one waited, another with the same password may have been checked.
-        if let Some(access) = self.verdict(&table, &id) {
+        let turn =
+            tokio::time::timeout(BCRYPT_WAIT_MAX, self.bcrypts.acquire()).await.map_err(|_| TooManyChecks)?;
+        // While this request waited, another one may have checked the same password.
+        if let Some(access) = self.recall(&table, &id) {
             return Ok(access);
         }
-        let access = run_slowly(check, password.clone()).await;
+        let access = run_blocking(check, password.clone()).await;
         drop(turn);
         self.remember(&table, id, access);
         Ok(access)
     }
 
-    /// What was found for this password under this table, if that is still in force.
-    fn verdict(&self, table: &Arc<Table>, id: &Hash) -> Option<Option<Access>> {
+    /// The result of an earlier check of this password, if `table` is still in force. The inner
+    /// `None` means that the password is wrong.
+    fn recall(&self, table: &Arc<CredentialTable>, id: &Hash) -> Option<Option<Access>> {
         let current = self.lock();
         if !Arc::ptr_eq(&current.table, table) {
             return None;
         }
-        current.verdicts.get(id).copied()
+        current.remembered.get(id).copied()
     }
 
-    fn remember(&self, table: &Arc<Table>, id: Hash, access: Option<Access>) {
+    fn remember(&self, table: &Arc<CredentialTable>, id: Hash, access: Option<Access>) {
         let mut current = self.lock();
         if !Arc::ptr_eq(&current.table, table) {
             return;
         }
-        if current.verdicts.len() >= VERDICTS_MAX {
-            current.verdicts.clear();
+        if current.remembered.len() >= REMEMBERED_MAX {
+            current.remembered.clear();
         }
-        current.verdicts.insert(id, access);
+        current.remembered.insert(id, access);
     }
 
-    /// A name for a pair of user and password that says nothing about either. The length
-    /// keeps `ab`+`c` and `a`+`bc` apart.
-    fn verdict_id(&self, user: &str, password: &Secret) -> Hash {
+    /// Identifies a pair of name and password without revealing either. The length keeps
+    /// `ab`+`c` and `a`+`bc` apart.
+    fn password_id(&self, user: &str, password: &Secret) -> Hash {
         let mut text = self.key.to_vec();
         text.extend_from_slice(&(user.len() as u64).to_le_bytes());
         text.extend_from_slice(user.as_bytes());
@@ -200,8 +195,9 @@ impl Credentials {
         DigestFunction::Blake3.hash(&text)
     }
 
-    /// What is in force now; looks at the file again when it is time.
-    fn table(&self) -> Arc<Table> {
+    /// The table that is in force. Looks at the file first if the last look is `RECHECK_INTERVAL`
+    /// ago.
+    fn table(&self) -> Arc<CredentialTable> {
         let mut current = self.lock();
         if current.looked_at.elapsed() >= RECHECK_INTERVAL {
             self.refresh(&mut current);
@@ -209,63 +205,52 @@ impl Credentials {
         Arc::clone(&current.table)
     }
 
-    fn refresh(&self, current: &mut Current) {
+    fn refresh(&self, current: &mut LoadedCredentials) {
         current.looked_at = Instant::now();
-        let stamp = std::fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata)).ok();
-        if stamp.is_some() && stamp == current.stamp {
+        let version = std::fs::metadata(&self.path).map(|metadata| FileVersion::of(&metadata)).ok();
+        if version.is_some() && version == current.version {
             return;
         }
         match read(&self.path) {
-            Ok((stamp, table)) => {
+            Ok((version, table)) => {
                 tracing::info!(path = %self.path.display(), entries = table.len(), "read the credentials again");
-                current.replace(Some(stamp), table);
+                current.replace(Some(version), table);
             }
             Err(error @ CredentialsError::Line { .. }) => {
-                tracing::error!(%error, "the credentials of before stay in force");
-                current.stamp = stamp;
+                tracing::error!(%error, "failed to read the changed credentials; the previous ones stay in force");
+                current.version = version;
             }
             Err(error) => {
                 if !current.table.is_empty() {
-                    tracing::error!(%error, "nobody is admitted until that is mended");
+                    tracing::error!(%error, "failed to read the credentials; none are accepted until that is repaired");
                 }
-                current.replace(None, Table::default());
+                current.replace(None, CredentialTable::default());
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        // Every change is one assignment; a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, LoadedCredentials> {
+        // A panic under this lock leaves no half-done change, so a poisoned lock is usable.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Current {
-    fn replace(&mut self, stamp: Option<Stamp>, table: Table) {
-        self.stamp = stamp;
+impl LoadedCredentials {
+    fn replace(&mut self, version: Option<FileVersion>, table: CredentialTable) {
+        self.version = version;
         self.table = Arc::new(table);
-        self.verdicts.clear();
+        self.remembered.clear();
     }
 }
 
-impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size_bytes: metadata.size(),
-            // The change time also moves when only the mode does.
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
-/// Runs bcrypt where it delays nobody. A check that dies finds nobody.
-async fn run_slowly(check: SlowCheck, password: Secret) -> Option<Access> {
+/// Runs bcrypt on a blocking thread. A check that panics accepts nobody.
+async fn run_blocking(check: BcryptCheck, password: Secret) -> Option<Access> {
     tokio::task::spawn_blocking(move || check.run(&password)).await.ok().flatten()
 }
 
-/// Reads and checks the file through one handle, so that what was checked is what is read.
-fn read(path: &Path) -> Result<(Stamp, Table), CredentialsError> {
+/// Reads the file and checks its owner and mode, through one handle, so that both are of the
+/// same file.
+fn read(path: &Path) -> Result<(FileVersion, CredentialTable), CredentialsError> {
     let failed = |source| CredentialsError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -275,9 +260,9 @@ fn read(path: &Path) -> Result<(Stamp, Table), CredentialsError> {
     }
     let mut text = String::new();
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    let table =
-        Table::parse(&text).map_err(|source| CredentialsError::Line { path: path.to_owned(), source })?;
-    Ok((Stamp::of(&metadata), table))
+    let table = CredentialTable::parse(&text)
+        .map_err(|source| CredentialsError::Line { path: path.to_owned(), source })?;
+    Ok((FileVersion::of(&metadata), table))
 }
 
 fn check_private(path: &Path, metadata: &std::fs::Metadata) -> Result<(), CredentialsError> {
@@ -335,7 +320,7 @@ mod tests {
     }
 
     impl Credentials {
-        /// As if `RECHECK_INTERVAL` had passed.
+        /// Looks at the file as if `RECHECK_INTERVAL` had passed.
         fn look_again(&self) {
             self.refresh(&mut self.lock());
         }
@@ -345,45 +330,45 @@ mod tests {
         format!("{user}:{}:read-write\n", bcrypt::hash(password, 4).unwrap())
     }
 
-    fn basic(user: &str, password: &str) -> Presented {
-        Presented::Basic { user: user.to_owned(), password: Secret::new(password) }
+    fn basic(user: &str, password: &str) -> AuthorizationHeader {
+        AuthorizationHeader::Basic { user: user.to_owned(), password: Secret::new(password) }
     }
 
-    const WRITER: Recognised = Recognised::Somebody(Access::ReadWrite);
+    const WRITER: CredentialCheck = CredentialCheck::Granted(Access::ReadWrite);
 
     #[tokio::test]
     async fn passwords_are_checked_once_and_remembered() {
         let fixture = Fixture::new(&line("alice", "sesame"));
         let credentials = Credentials::open(&fixture.path()).unwrap();
         for _ in 0..3 {
-            assert_eq!(credentials.recognise(&basic("alice", "sesame")).await, Ok(WRITER));
-            assert_eq!(credentials.recognise(&basic("alice", "wrong")).await, Ok(Recognised::Wrong));
-            assert_eq!(credentials.recognise(&basic("alices", "esame")).await, Ok(Recognised::Wrong));
+            assert_eq!(credentials.check(&basic("alice", "sesame")).await, Ok(WRITER));
+            assert_eq!(credentials.check(&basic("alice", "wrong")).await, Ok(CredentialCheck::Wrong));
+            assert_eq!(credentials.check(&basic("alices", "esame")).await, Ok(CredentialCheck::Wrong));
         }
-        assert_eq!(credentials.lock().verdicts.len(), 3);
-        assert_eq!(credentials.recognise(&Presented::Nothing).await, Ok(Recognised::Nobody));
-        assert_eq!(credentials.recognise(&Presented::Malformed("x")).await, Ok(Recognised::Wrong));
+        assert_eq!(credentials.lock().remembered.len(), 3);
+        assert_eq!(credentials.check(&AuthorizationHeader::Absent).await, Ok(CredentialCheck::NotPresented));
+        assert_eq!(credentials.check(&AuthorizationHeader::Malformed("x")).await, Ok(CredentialCheck::Wrong));
     }
 
     #[tokio::test]
-    async fn a_changed_file_is_in_force_and_forgets_the_old_verdicts() {
+    async fn a_changed_file_is_in_force_and_earlier_checks_are_forgotten() {
         let fixture = Fixture::new(&line("alice", "sesame"));
         let credentials = Credentials::open(&fixture.path()).unwrap();
-        assert_eq!(credentials.recognise(&basic("alice", "sesame")).await, Ok(WRITER));
+        assert_eq!(credentials.check(&basic("alice", "sesame")).await, Ok(WRITER));
         fixture.write(&line("alice", "changed"), 0o600);
         credentials.look_again();
-        assert_eq!(credentials.recognise(&basic("alice", "sesame")).await, Ok(Recognised::Wrong));
-        assert_eq!(credentials.recognise(&basic("alice", "changed")).await, Ok(WRITER));
+        assert_eq!(credentials.check(&basic("alice", "sesame")).await, Ok(CredentialCheck::Wrong));
+        assert_eq!(credentials.check(&basic("alice", "changed")).await, Ok(WRITER));
     }
 
     #[tokio::test]
-    async fn a_broken_file_keeps_the_last_good_one_and_a_missing_one_admits_nobody() {
+    async fn a_malformed_file_leaves_the_last_good_one_and_a_missing_one_admits_nobody() {
         let good = line("alice", "sesame");
         let fixture = Fixture::new(&good);
         let credentials = Credentials::open(&fixture.path()).unwrap();
         fixture.write("alice", 0o600);
         credentials.look_again();
-        assert_eq!(credentials.recognise(&basic("alice", "sesame")).await, Ok(WRITER));
+        assert_eq!(credentials.check(&basic("alice", "sesame")).await, Ok(WRITER));
         for (step, spoil) in [("gone", None), ("exposed", Some(0o640))] {
             match spoil {
                 None => fs::remove_file(fixture.path()).unwrap(),
@@ -391,18 +376,18 @@ mod tests {
             }
             credentials.look_again();
             assert_eq!(
-                credentials.recognise(&basic("alice", "sesame")).await,
-                Ok(Recognised::Wrong),
+                credentials.check(&basic("alice", "sesame")).await,
+                Ok(CredentialCheck::Wrong),
                 "{step}"
             );
             fixture.write(&good, 0o600);
             credentials.look_again();
-            assert_eq!(credentials.recognise(&basic("alice", "sesame")).await, Ok(WRITER), "{step}");
+            assert_eq!(credentials.check(&basic("alice", "sesame")).await, Ok(WRITER), "{step}");
         }
     }
 
     #[test]
-    fn what_cannot_be_trusted_is_not_opened() {
+    fn a_file_that_others_can_change_or_read_is_not_opened() {
         for mode in [0o640, 0o604, 0o620, 0o644, 0o666] {
             let fixture = Fixture::new("");
             fixture.write("", mode);

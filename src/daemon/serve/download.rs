@@ -1,11 +1,12 @@
-//! A blob on its way out over HTTP: read in pieces, off the runtime, compressed if asked.
+//! The download of a blob over HTTP: read in pieces on blocking threads, compressed if the
+//! client accepts that.
 //!
-//! Memory is bounded: one piece is being sent, one waits, one is being read. A client that
-//! takes nothing for `stream_idle_max` loses the download, so that an open file is not held
-//! for it. It knows no headers.
+//! Memory is bounded: one piece is being sent, one waits, one is being read. If the client
+//! reads nothing for `stream_idle_max`, the download ends, so that no file is kept open for it.
+//! It knows no headers.
 //!
 //! Invariant: a download that could not be finished ends with an error, never as if it were
-//! whole.
+//! complete.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -16,36 +17,36 @@ use kache_cas::Content;
 use tokio::sync::mpsc;
 
 use super::range::Extent;
-use super::zstd_blob::Zip;
+use super::zstd_blob::ZstdCompressor;
 
-/// How much is read in one go. Large enough that the hop to another thread costs little,
-/// small enough that a thousand downloads fit in memory.
+/// How many bytes are read at once: enough that handing them between threads costs little, and
+/// few enough that a thousand downloads fit in memory.
 pub const PIECE_BYTES: usize = 128 * 1024;
 
-/// The receiving end, which is a response's body.
+/// The receiving end of a download, which the body of the response reads from.
 #[derive(Debug)]
 pub struct Download {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    /// How many bytes are still to come, where that is known.
+    /// How many bytes are still to come; `None` if they are compressed.
     left: Option<u64>,
     is_finished: bool,
 }
 
-/// What is to be sent, and how.
-pub struct Plan {
+/// Describes a download before it begins.
+pub struct DownloadPlan {
     /// The blob.
     pub content: Content,
-    /// Which part of it.
+    /// The part of the blob that is sent.
     pub extent: Extent,
-    /// Whether to compress it.
+    /// Whether to compress it with zstd.
     pub is_compressed: bool,
-    /// How long the client may take for a piece.
+    /// The longest time that the client may read nothing.
     pub idle_max: Duration,
-    /// Is told how many bytes went out.
+    /// Is called with the size of each piece that is sent.
     pub on_sent: Box<dyn Fn(u64) + Send + Sync>,
 }
 
-impl Plan {
+impl DownloadPlan {
     fn start_and_len(&self) -> (u64, u64) {
         match self.extent {
             Extent::Whole => (0, self.content.size_bytes()),
@@ -54,7 +55,7 @@ impl Plan {
         }
     }
 
-    /// Reads a few bytes on the spot.
+    /// Reads all of a short download on this thread.
     pub fn read_at_once(self) -> io::Result<Bytes> {
         let (start, len) = self.start_and_len();
         let len = usize::try_from(len).map_err(io::Error::other)?;
@@ -63,7 +64,7 @@ impl Plan {
         Ok(bytes)
     }
 
-    /// Begins to read.
+    /// Begins to read, in a task of its own.
     pub fn begin(self) -> Download {
         let (sender, pieces) = mpsc::channel(1);
         let left = (!self.is_compressed).then(|| self.start_and_len().1);
@@ -71,7 +72,8 @@ impl Plan {
             let idle_max = self.idle_max;
             if let Err(error) = send_all(self, &sender).await {
                 tracing::debug!(%error, "a download ended early");
-                // If not even this can be sent, the channel ends, and `poll_next` tells.
+                // If even this cannot be sent, the channel is closed, and `poll_next` returns an
+                // error for that.
                 let _ = tokio::time::timeout(idle_max, sender.send(Err(error))).await;
             }
         });
@@ -80,23 +82,23 @@ impl Plan {
 }
 
 impl Download {
-    /// How many bytes are still to come, where that is known.
+    /// How many bytes are still to come; `None` if they are compressed.
     pub fn bytes_left(&self) -> Option<u64> {
         self.left
     }
 
-    /// Whether the last byte was handed over.
+    /// Whether the last byte, or an error, was returned.
     pub fn is_finished(&self) -> bool {
         self.is_finished || self.left == Some(0)
     }
 
-    /// The next piece.
+    /// Polls for the next piece; `None` after the last.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.is_finished() {
             return Poll::Ready(None);
         }
         self.pieces.poll_recv(context).map(|piece| match piece {
-            // An empty piece says that a compressed stream is whole.
+            // An empty piece marks the end of a compressed download, whose length is unknown.
             Some(Ok(bytes)) if bytes.is_empty() => {
                 self.is_finished = true;
                 None
@@ -117,14 +119,14 @@ impl Download {
     }
 }
 
-/// Reads and sends piece by piece.
-async fn send_all(plan: Plan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+/// Reads and sends one piece after the other.
+async fn send_all(plan: DownloadPlan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let (mut at, len) = plan.start_and_len();
     let end = at + len;
-    let mut encoder = plan.is_compressed.then(Zip::new).transpose()?;
+    let mut encoder = plan.is_compressed.then(ZstdCompressor::new).transpose()?;
     while at < end {
-        // First a place for the piece, then the piece: this is what bounds memory.
-        let place = place(&plan, sender).await?;
+        // The slot in the channel is reserved before the piece is read: this bounds memory.
+        let slot = slot(&plan, sender).await?;
         let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let content = plan.content.clone();
         let taken = encoder.take();
@@ -134,28 +136,29 @@ async fn send_all(plan: Plan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::R
         at += len as u64;
         if !bytes.is_empty() {
             (plan.on_sent)(bytes.len() as u64);
-            place.send(Ok(bytes));
+            slot.send(Ok(bytes));
         }
     }
     if let Some(mut encoder) = encoder {
         let mut bytes = Vec::new();
         encoder.finish(&mut bytes)?;
         (plan.on_sent)(bytes.len() as u64);
-        place(&plan, sender).await?.send(Ok(Bytes::from(bytes)));
-        place(&plan, sender).await?.send(Ok(Bytes::new()));
+        slot(&plan, sender).await?.send(Ok(Bytes::from(bytes)));
+        slot(&plan, sender).await?.send(Ok(Bytes::new()));
     }
     Ok(())
 }
 
-async fn place<'a>(
-    plan: &Plan,
+/// Reserves a slot in the channel, and fails if the client takes none for `idle_max`.
+async fn slot<'a>(
+    plan: &DownloadPlan,
     sender: &'a mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<mpsc::Permit<'a, io::Result<Bytes>>> {
     match tokio::time::timeout(plan.idle_max, sender.reserve()).await {
-        Ok(Ok(place)) => Ok(place),
+        Ok(Ok(slot)) => Ok(slot),
         Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),
         Err(_) => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing (`stream_idle_max`)"))
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing (`stream_idle_max`)"))
         }
     }
 }
@@ -164,8 +167,8 @@ fn read_piece(
     content: &Content,
     at: u64,
     len: usize,
-    encoder: Option<Zip>,
-) -> io::Result<(Bytes, Option<Zip>)> {
+    encoder: Option<ZstdCompressor>,
+) -> io::Result<(Bytes, Option<ZstdCompressor>)> {
     let bytes = content.read_at(at, len)?;
     if bytes.len() != len {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is shorter than it was"));
@@ -192,13 +195,13 @@ mod tests {
         (0..len).map(|i| (i % 251) as u8).collect()
     }
 
-    fn plan(content: Content, extent: Extent, is_compressed: bool) -> (Plan, Arc<AtomicU64>) {
+    fn plan(content: Content, extent: Extent, is_compressed: bool) -> (DownloadPlan, Arc<AtomicU64>) {
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
         let on_sent = Box::new(move |bytes| {
             counter.fetch_add(bytes, Ordering::Relaxed);
         });
-        (Plan { content, extent, is_compressed, idle_max: Duration::from_millis(200), on_sent }, sent)
+        (DownloadPlan { content, extent, is_compressed, idle_max: Duration::from_millis(200), on_sent }, sent)
     }
 
     async fn collect(mut download: Download) -> io::Result<Vec<u8>> {
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wholes_and_parts_arrive() {
+    async fn whole_blobs_and_parts_arrive() {
         for len in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES + 7] {
             let whole = bytes(len);
             let parts = [(0, len), (len / 2, len - len / 2), (len / 3, len / 3)];
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn compressed_it_is_one_frame_of_the_whole() {
+    async fn a_compressed_download_is_one_frame_of_the_whole_blob() {
         for len in [0, 1, PIECE_BYTES, 5 * PIECE_BYTES + 7] {
             let whole = bytes(len);
             let (plan, sent) = plan(Content::Memory(whole.clone()), Extent::Whole, true);
@@ -253,13 +256,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_takes_nothing_ends_the_reading() {
+    async fn reading_ends_when_the_client_reads_nothing() {
         let (plan, _) = plan(Content::Memory(bytes(10 * PIECE_BYTES)), Extent::Whole, false);
         let mut download = plan.begin();
         let first = poll_fn(|context| download.poll_next(context)).await;
         assert!(first.is_some_and(|piece| piece.is_ok()));
         tokio::time::sleep(Duration::from_millis(600)).await;
-        assert!(download.pieces.is_closed(), "nobody reads for a client that is not there");
+        assert!(download.pieces.is_closed(), "no one reads for a client that is gone");
         assert!(collect(download).await.is_err());
     }
 }

@@ -1,47 +1,47 @@
-//! What a request says about its body's encoding and size, and which encodings it accepts.
+//! Reads from a request's headers the encoding and size of its body, and the accepted encodings.
 //!
-//! Pure. `zstd` as bazel-remote speaks it: `Accept-Encoding: zstd` on GET, and on PUT
+//! Pure. `zstd` is negotiated as bazel-remote does it: `Accept-Encoding: zstd` on GET, and on PUT
 //! `Content-Encoding: zstd` with the size of the blob in `X-Digest-SizeBytes`.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use super::http_reply::DIGEST_SIZE;
+use super::http_response::DIGEST_SIZE;
 
-/// How a body is encoded.
+/// The `Content-Encoding` of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not at all.
+pub enum ContentEncoding {
+    /// The bytes of the blob.
     Identity,
-    /// By zstd.
+    /// The blob compressed with zstd.
     Zstd,
 }
 
-/// Why a body is not read.
+/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The status.
+pub struct EncodingError {
+    /// The HTTP status of the response.
     pub status: StatusCode,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be right.
     pub why: &'static str,
 }
 
-/// How the body that follows is encoded.
-pub fn of_body(headers: &HeaderMap) -> Result<Encoding, String> {
-    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
+/// The encoding of the request's body. The error is the text of the response.
+pub fn of_body(headers: &HeaderMap) -> Result<ContentEncoding, String> {
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(ContentEncoding::Identity) };
     let value = value.to_str().unwrap_or_default().trim();
     if value.eq_ignore_ascii_case("zstd") {
-        Ok(Encoding::Zstd)
+        Ok(ContentEncoding::Zstd)
     } else if value.eq_ignore_ascii_case("identity") || value.is_empty() {
-        Ok(Encoding::Identity)
+        Ok(ContentEncoding::Identity)
     } else {
         let value: String = value.chars().take(80).collect();
-        Err(format!("`Content-Encoding: {value}` is not read here: send the bytes as they are, or `zstd`"))
+        Err(format!("`Content-Encoding: {value}` is not supported: send the plain bytes, or `zstd`"))
     }
 }
 
-/// Whether zstd is named among the accepted encodings, and not excluded. `*` is not enough:
-/// who cares, names it.
+/// Whether the client names zstd among the accepted encodings and does not exclude it. `*` is not
+/// enough: it is what clients send that do not know zstd.
 pub fn accepts_zstd(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING);
     let texts = values.iter().filter_map(|value| value.to_str().ok());
@@ -57,24 +57,24 @@ fn is_zero_weight(parameter: &str) -> bool {
     weight.and_then(|weight| weight.parse::<f32>().ok()).is_some_and(|weight| weight <= 0.0)
 }
 
-/// How many bytes the blob has that is about to be uploaded.
-pub fn stated_size(headers: &HeaderMap, encoding: Encoding) -> Result<u64, Refused> {
-    let refused = |status, why| Refused { status, why };
+/// The size of the blob that is about to be uploaded, in bytes before compression.
+pub fn stated_size(headers: &HeaderMap, encoding: ContentEncoding) -> Result<u64, EncodingError> {
+    let refused = |status, why| EncodingError { status, why };
     let digest_size = number(headers, &DIGEST_SIZE)
         .map_err(|()| refused(StatusCode::BAD_REQUEST, "`X-Digest-SizeBytes` is not a number"))?;
     let length = number(headers, &header::CONTENT_LENGTH)
         .map_err(|()| refused(StatusCode::BAD_REQUEST, "`Content-Length` is not a number"))?;
     match (encoding, digest_size, length) {
-        (Encoding::Zstd, Some(size), _) => Ok(size),
-        (Encoding::Zstd, None, _) => Err(refused(
+        (ContentEncoding::Zstd, Some(size), _) => Ok(size),
+        (ContentEncoding::Zstd, None, _) => Err(refused(
             StatusCode::BAD_REQUEST,
             "a `zstd` upload needs the size of the blob in `X-Digest-SizeBytes`",
         )),
-        (Encoding::Identity, Some(size), Some(length)) if size != length => Err(refused(
+        (ContentEncoding::Identity, Some(size), Some(length)) if size != length => Err(refused(
             StatusCode::BAD_REQUEST,
             "`X-Digest-SizeBytes` and `Content-Length` differ, and the body is not compressed",
         )),
-        (Encoding::Identity, size, length) => length.or(size).ok_or(refused(
+        (ContentEncoding::Identity, size, length) => length.or(size).ok_or(refused(
             StatusCode::LENGTH_REQUIRED,
             "an upload needs a `Content-Length`, or the size of the blob in `X-Digest-SizeBytes`",
         )),
@@ -118,22 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_stated_or_refused() {
+    fn sizes_are_stated_or_the_upload_is_refused() {
         let size = "x-digest-sizebytes";
         let length = "content-length";
         for (pairs, encoding, expected) in [
-            (&[(length, "5")][..], Encoding::Identity, Ok(5)),
-            (&[(size, "5")], Encoding::Identity, Ok(5)),
-            (&[(length, "5"), (size, "5")], Encoding::Identity, Ok(5)),
-            (&[(length, "5"), (size, "6")], Encoding::Identity, Err(400)),
-            (&[(length, "5"), (size, "6")], Encoding::Zstd, Ok(6)),
-            (&[(size, "6")], Encoding::Zstd, Ok(6)),
-            (&[(length, "5")], Encoding::Zstd, Err(400)),
-            (&[], Encoding::Identity, Err(411)),
-            (&[(size, "-1")], Encoding::Identity, Err(400)),
-            (&[(size, "+1")], Encoding::Identity, Err(400)),
-            (&[(size, "")], Encoding::Identity, Err(400)),
-            (&[(size, "99999999999999999999999")], Encoding::Zstd, Err(400)),
+            (&[(length, "5")][..], ContentEncoding::Identity, Ok(5)),
+            (&[(size, "5")], ContentEncoding::Identity, Ok(5)),
+            (&[(length, "5"), (size, "5")], ContentEncoding::Identity, Ok(5)),
+            (&[(length, "5"), (size, "6")], ContentEncoding::Identity, Err(400)),
+            (&[(length, "5"), (size, "6")], ContentEncoding::Zstd, Ok(6)),
+            (&[(size, "6")], ContentEncoding::Zstd, Ok(6)),
+            (&[(length, "5")], ContentEncoding::Zstd, Err(400)),
+            (&[], ContentEncoding::Identity, Err(411)),
+            (&[(size, "-1")], ContentEncoding::Identity, Err(400)),
+            (&[(size, "+1")], ContentEncoding::Identity, Err(400)),
+            (&[(size, "")], ContentEncoding::Identity, Err(400)),
+            (&[(size, "99999999999999999999999")], ContentEncoding::Zstd, Err(400)),
         ] {
             let stated = stated_size(&headers(pairs), encoding).map_err(|refused| refused.status.as_u16());
             assert_eq!(stated, expected, "{pairs:?} {encoding:?}");
@@ -143,15 +143,15 @@ mod tests {
     #[test]
     fn bodies_are_plain_or_zstd() {
         for (value, expected) in [
-            ("zstd", Some(Encoding::Zstd)),
-            ("Zstd ", Some(Encoding::Zstd)),
-            ("identity", Some(Encoding::Identity)),
+            ("zstd", Some(ContentEncoding::Zstd)),
+            ("Zstd ", Some(ContentEncoding::Zstd)),
+            ("identity", Some(ContentEncoding::Identity)),
             ("gzip", None),
             ("zstd, gzip", None),
         ] {
             let found = of_body(&headers(&[("content-encoding", value)]));
             assert_eq!(found.ok(), expected, "{value}");
         }
-        assert_eq!(of_body(&HeaderMap::new()), Ok(Encoding::Identity));
+        assert_eq!(of_body(&HeaderMap::new()), Ok(ContentEncoding::Identity));
     }
 }

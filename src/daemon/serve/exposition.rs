@@ -1,16 +1,16 @@
 //! Writes numbers in Prometheus' text format, version 0.0.4.
 //!
-//! Pure. It escapes what must be escaped and keeps the samples of a family together; what
-//! the numbers mean is said by those who write them.
+//! Pure. It escapes texts and keeps the samples of a family together. The callers know what
+//! the numbers mean.
 
 use std::fmt::{Display, Write as _};
 
 /// The media type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What sort of number a family holds.
+/// The Prometheus type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows.
     Counter,
     /// It goes up and down.
@@ -19,7 +19,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// A text under construction.
+/// Builds the text of a `/metrics` page.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
@@ -27,11 +27,11 @@ pub struct Exposition {
 
 impl Exposition {
     /// Begins a family; its samples follow.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let help = help.replace('\\', r"\\").replace('\n', r"\n");
         self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
@@ -51,7 +51,7 @@ impl Exposition {
     }
 
     /// A family of one number without labels.
-    pub fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+    pub fn single(&mut self, name: &str, kind: MetricKind, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn the_format_is_the_documented_one() {
         let mut out = Exposition::default();
-        out.single("kache_things", Kind::Gauge, "Things \\ and\nothers.", 7);
-        out.family("kache_words_total", Kind::Counter, "Words.");
+        out.single("kache_things", MetricKind::Gauge, "Things \\ and\nothers.", 7);
+        out.family("kache_words_total", MetricKind::Counter, "Words.");
         out.sample("kache_words_total", &[("word", "a \"b\" \\ \n"), ("x", "")], 0.5);
         let expected = r#"# HELP kache_things Things \\ and\nothers.
 # TYPE kache_things gauge

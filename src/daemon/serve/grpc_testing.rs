@@ -24,55 +24,55 @@ use kache_proto::reapi::content_addressable_storage_client::ContentAddressableSt
 use tokio::io::DuplexStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::admission::{Peer, Rules};
-use super::auth::{Access, Policy};
-use super::context::{Backend, Context, Shared};
-use super::limits::Limits;
-use super::{door, wire_digest};
+use super::admission::{ListenerRules, Peer};
+use super::auth::{Access, AccessPolicy};
+use super::context::{Backend, RequestContext, ServerState};
+use super::limits::ServeLimits;
+use super::{protocol_router, wire_digest};
 use crate::daemon::{Activity, Drain};
 
 /// Bytes in the pipe between client and server.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// What a server is to be like.
-pub(super) struct Server {
-    pub(super) shared: Arc<Shared>,
-    pub(super) rules: Arc<Rules>,
+/// A server in this process, to which clients connect by pipes.
+pub(super) struct InProcessServer {
+    pub(super) shared: Arc<ServerState>,
+    pub(super) rules: Arc<ListenerRules>,
     pub(super) drain: Drain,
 }
 
-impl Server {
-    /// With a fresh store in memory.
+impl InProcessServer {
+    /// A server with an empty store in memory.
     pub(super) fn new() -> Self {
-        Server::with(memory(), Limits::default())
+        InProcessServer::with(memory(), ServeLimits::default())
     }
 
-    pub(super) fn with(store: Arc<dyn Backend>, limits: Limits) -> Self {
-        let shared = Shared::new(store, limits, Arc::new(Activity::default()));
-        Server { shared, rules: Arc::new(Rules::this_user()), drain: Drain::default() }
+    pub(super) fn with(store: Arc<dyn Backend>, limits: ServeLimits) -> Self {
+        let shared = ServerState::new(store, limits, Arc::new(Activity::default()));
+        InProcessServer { shared, rules: Arc::new(ListenerRules::this_user()), drain: Drain::default() }
     }
 
-    /// With a fresh store in this directory.
+    /// A server with an empty store in this directory.
     pub(super) fn on_disk(dir: &Path) -> Self {
         let store = Store::open(StoreSettings::new(dir)).unwrap();
-        Server::with(Arc::new(store), Limits::default())
+        InProcessServer::with(Arc::new(store), ServeLimits::default())
     }
 
-    /// The same store for those who may only read.
+    /// A server of the same store that grants reading only.
     pub(super) fn read_only(&self) -> Self {
         self.granting(Access::ReadOnly)
     }
 
-    /// The same store for those who may do no more than this.
+    /// A server of the same store that grants at most this.
     pub(super) fn granting(&self, access: Access) -> Self {
-        let policy = Policy { anonymous: access, certificate: Access::None, ceiling: access };
-        let rules = Arc::new(Rules { policy, ..Rules::this_user() });
-        Server { shared: Arc::clone(&self.shared), rules, drain: Drain::default() }
+        let policy = AccessPolicy { anonymous: access, certificate: Access::None, ceiling: access };
+        let rules = Arc::new(ListenerRules { policy, ..ListenerRules::this_user() });
+        InProcessServer { shared: Arc::clone(&self.shared), rules, drain: Drain::default() }
     }
 
-    fn context(&self) -> Context {
+    fn context(&self) -> RequestContext {
         let peer = Peer::this_user(Arc::clone(&self.rules));
-        Context::new(Arc::clone(&self.shared), peer, self.drain.subscribe())
+        RequestContext::new(Arc::clone(&self.shared), peer, self.drain.subscribe())
     }
 
     /// One connection, as bytes.
@@ -110,7 +110,7 @@ impl Server {
         HealthClient::new(self.channel().await)
     }
 
-    /// Puts a blob into the store, not by way of the wire.
+    /// Puts a blob into the store directly.
     pub(super) fn insert(&self, function: DigestFunction, bytes: &[u8]) -> Digest {
         let digest = Digest::of(function, bytes);
         let outcomes = self.shared.store.blobs().insert(&[(digest, Bytes::copy_from_slice(bytes))]);
@@ -123,19 +123,19 @@ impl Server {
     }
 }
 
-/// A store that keeps nothing.
+/// An empty store in memory.
 pub(super) fn memory() -> Arc<Store> {
     Arc::new(Store::in_memory(StoreSettings::new("/nowhere")))
 }
 
-fn connect(context: Context) -> DuplexStream {
+fn connect(context: RequestContext) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-    tokio::spawn(door::serve(theirs, context));
+    tokio::spawn(protocol_router::serve(theirs, context));
     ours
 }
 
 #[derive(Clone)]
-struct Connector(Context);
+struct Connector(RequestContext);
 
 impl tower_service::Service<Uri> for Connector {
     type Response = TokioIo<DuplexStream>;
@@ -152,7 +152,7 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// As messages carry it.
+/// The digest as messages carry it.
 pub(super) fn wire(digest: &Digest) -> reapi::Digest {
     reapi::Digest { hash: digest.hash.to_hex(), size_bytes: i64::try_from(digest.size_bytes).unwrap() }
 }
@@ -161,7 +161,7 @@ pub(super) fn value(function: DigestFunction) -> i32 {
     wire_digest::function_value(function)
 }
 
-/// Bytes that compress, but not to nothing, and differ with the seed.
+/// Bytes that compress a little and differ with the seed.
 pub(super) fn sample(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -173,27 +173,27 @@ pub(super) fn sample(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A store whose calls fail when they are told to, or whose writers take long.
-pub(super) struct Failing {
+/// A store whose calls can be made to fail, or whose writes are slow.
+pub(super) struct FaultyStore {
     store: Arc<Store>,
     pub(super) is_failing: AtomicBool,
     pub(super) raw_os_error: i32,
     pub(super) writers_take: Duration,
 }
 
-impl Failing {
+impl FaultyStore {
     pub(super) fn new(raw_os_error: i32) -> Arc<Self> {
         let (store, is_failing) = (memory(), AtomicBool::new(false));
-        Arc::new(Failing { store, is_failing, raw_os_error, writers_take: Duration::ZERO })
+        Arc::new(FaultyStore { store, is_failing, raw_os_error, writers_take: Duration::ZERO })
     }
 
-    /// Fails never, and lets writers make room for so long.
+    /// A store that never fails, and whose writes take this long.
     pub(super) fn slow(writers_take: Duration) -> Arc<Self> {
         let (store, is_failing) = (memory(), AtomicBool::new(false));
-        Arc::new(Failing { store, is_failing, raw_os_error: 0, writers_take })
+        Arc::new(FaultyStore { store, is_failing, raw_os_error: 0, writers_take })
     }
 
-    fn dawdle(&self) {
+    fn delay(&self) {
         if !self.writers_take.is_zero() {
             std::thread::sleep(self.writers_take);
         }
@@ -208,7 +208,7 @@ impl Failing {
     }
 }
 
-impl Backend for Failing {
+impl Backend for FaultyStore {
     fn blobs(&self) -> &dyn BlobStore {
         self
     }
@@ -217,7 +217,7 @@ impl Backend for Failing {
     }
 }
 
-impl BlobStore for Failing {
+impl BlobStore for FaultyStore {
     fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         self.check()?;
         self.store.blobs().find_missing(digests, access)
@@ -232,7 +232,7 @@ impl BlobStore for Failing {
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check()?;
-        self.dawdle();
+        self.delay();
         self.store.blobs().create(digest)
     }
     fn deletions(&self) -> u64 {
@@ -243,14 +243,14 @@ impl BlobStore for Failing {
     }
 }
 
-impl ActionCache for Failing {
+impl ActionCache for FaultyStore {
     fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
         self.check()?;
         self.store.actions().get(key, access)
     }
     fn put(&self, key: &ActionKey, result: &reapi::ActionResult) -> Result<StoredResult, StoreError> {
         self.check()?;
-        self.dawdle();
+        self.delay();
         self.store.actions().put(key, result)
     }
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {

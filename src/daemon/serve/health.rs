@@ -1,7 +1,7 @@
-//! `grpc.health.v1.Health`: whether this daemon takes requests.
+//! `grpc.health.v1.Health`: whether this server takes requests.
 //!
-//! A daemon that is leaving says `NOT_SERVING` and ends the watches, which would otherwise
-//! keep it from leaving.
+//! While the daemon drains, the answer is `NOT_SERVING`, and watches are ended: an open request
+//! would keep the daemon from leaving.
 
 use http::Response;
 use hyper::body::Incoming;
@@ -9,11 +9,11 @@ use kache_proto::health::health_check_response::ServingStatus;
 use kache_proto::health::{HealthCheckRequest, HealthCheckResponse};
 use tonic::Status;
 
-use super::context::Context;
+use super::context::RequestContext;
+use super::grpc_response::{self as response, ResponseBody};
 use super::message;
-use super::reply::{self, Body};
 
-/// The services that can be asked about; the empty name is the server as a whole.
+/// The services with a health status. The empty name is the server as a whole.
 const SERVICES: [&str; 5] = [
     "",
     "build.bazel.remote.execution.v2.Capabilities",
@@ -23,16 +23,22 @@ const SERVICES: [&str; 5] = [
 ];
 
 /// `Check`.
-pub(super) async fn check(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn check(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<HealthCheckRequest, _>(body, &context.shared).await?;
     if !SERVICES.contains(&request.service.as_str()) {
-        return Err(Status::not_found("there is no such service here"));
+        return Err(Status::not_found("this server does not offer the service"));
     }
-    Ok(reply::message(&response(now(context))))
+    Ok(response::message(&response(now(context))))
 }
 
-/// `Watch`: the state now, and its one change.
-pub(super) async fn watch(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+/// `Watch`: sends the status now, and once more when draining begins.
+pub(super) async fn watch(
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<HealthCheckRequest, _>(body, &context.shared).await?;
     let mut draining = context.draining.clone();
     let is_known = SERVICES.contains(&request.service.as_str());
@@ -41,7 +47,7 @@ pub(super) async fn watch(context: &Context, body: Incoming) -> Result<Response<
     tokio::spawn(async move {
         let mut status = first;
         loop {
-            if sender.send(Ok(reply::framed(&response(status)))).await.is_err() {
+            if sender.send(Ok(response::framed(&response(status)))).await.is_err() {
                 return;
             }
             if status == ServingStatus::NotServing {
@@ -53,10 +59,10 @@ pub(super) async fn watch(context: &Context, body: Incoming) -> Result<Response<
             }
         }
     });
-    Ok(reply::messages(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    Ok(response::messages(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
 }
 
-fn now(context: &Context) -> ServingStatus {
+fn now(context: &RequestContext) -> ServingStatus {
     if context.draining.has_begun() { ServingStatus::NotServing } else { ServingStatus::Serving }
 }
 

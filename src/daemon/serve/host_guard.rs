@@ -1,40 +1,41 @@
-//! Keeps web pages away from a listener that any program on this machine can reach.
+//! Refuses requests of web pages, which a browser on this machine can send to a listener.
 //!
-//! A page in a browser can send requests to `127.0.0.1`, and by DNS rebinding can even read
-//! the answers, under a `Host` of its own. So a loopback listener without TLS answers only to
-//! names that mean loopback (or that were configured), one that is open to others without TLS
-//! and credentials to no domain that was not configured, and no TCP listener to a page of
-//! another origin. Pure: header values in, a verdict out. It knows nothing of credentials.
+//! A page can send requests to `127.0.0.1`, and by DNS rebinding it can even read the
+//! responses, under a `Host` of its own. So:
+//! - a loopback listener without TLS accepts only names of loopback and configured names;
+//! - a listener that others can reach, without TLS and credentials, accepts no domain that was
+//!   not configured;
+//! - no TCP listener accepts a page of another origin.
 //!
-//! gRPC's `:authority` is a host like any other.
+//! Pure: it reads header values. gRPC's `:authority` counts as `Host`. It knows no credentials.
 
 use std::net::Ipv6Addr;
 
 use thiserror::Error;
 
-/// What a listener answers to.
+/// Decides by `Host`, `Origin` and `Sec-Fetch-Site` which requests a listener accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostGuard {
     /// The port it listens on.
     port: u16,
     hosts: Hosts,
-    /// Further names, lower-case, with any port.
+    /// Configured names, in lower case; they are accepted with any port.
     names: Vec<String>,
 }
 
-/// Which hosts are answered besides the names that were configured.
+/// The hosts that are accepted besides the configured names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hosts {
-    /// Loopback names and addresses, with the right port.
+    /// Names and addresses of loopback, with the port of the listener.
     Loopback,
-    /// Addresses, and names without a dot: nobody on the internet can have one of those
-    /// point here.
+    /// Addresses, and names without a dot. The owner of an internet domain controls neither, so
+    /// DNS rebinding cannot use them.
     NoDomains,
-    /// All.
+    /// All hosts.
     Any,
 }
 
-/// What a request says about where it comes from and whom it means.
+/// The headers that say where a request comes from and which host it is for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Provenance<'a> {
     /// `Host`, or the authority of the request's target.
@@ -45,46 +46,46 @@ pub struct Provenance<'a> {
     pub fetch_site: Option<&'a str>,
 }
 
-/// Why a request is not answered. The texts come from a stranger and are shortened.
+/// Why a request is refused. Texts from the request are shortened.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Foreign {
-    /// No host at all.
+pub enum ForeignRequest {
+    /// The request names no host.
     #[error("the request names no host; send `Host: localhost:{port}`")]
     NoHost {
         /// The listener's port.
         port: u16,
     },
-    /// A host that is not this listener.
+    /// The request names a host that is not this listener.
     #[error(
         "`{host}` is not a name of this listener (port {port}); use its address, or list the name under `serve.hosts`"
     )]
     Host {
-        /// What was asked for.
+        /// The host that the request names.
         host: String,
         /// The listener's port.
         port: u16,
     },
-    /// A web page of somebody else.
+    /// The request comes from a web page of another origin.
     #[error("a web page of `{origin}` may not use this cache")]
     Origin {
-        /// Whose page it is.
+        /// The origin of the page.
         origin: String,
     },
 }
 
 impl HostGuard {
-    /// For a loopback listener without TLS.
+    /// The guard of a loopback listener without TLS.
     pub fn loopback(port: u16, names: &[String]) -> Self {
         HostGuard::new(port, Hosts::Loopback, names)
     }
 
-    /// For a listener that others can reach, and that asks them for nothing.
+    /// The guard of a listener that others can reach without TLS or credentials.
     pub fn no_domains(port: u16, names: &[String]) -> Self {
         HostGuard::new(port, Hosts::NoDomains, names)
     }
 
-    /// For a listener with TLS or credentials, which no page has: all hosts, but no foreign
-    /// pages.
+    /// The guard of a listener with TLS or credentials, which a page does not have: all hosts
+    /// are accepted, pages of other origins are not.
     pub fn pages_only(port: u16) -> Self {
         HostGuard::new(port, Hosts::Any, &[])
     }
@@ -93,23 +94,23 @@ impl HostGuard {
         HostGuard { port, hosts, names: names.iter().map(|name| name.to_lowercase()).collect() }
     }
 
-    /// Whether the request may be answered.
-    pub fn check(&self, request: Provenance<'_>) -> Result<(), Foreign> {
+    /// Checks the headers of a request.
+    pub fn check(&self, request: Provenance<'_>) -> Result<(), ForeignRequest> {
         if self.hosts != Hosts::Any {
-            let host = request.host.ok_or(Foreign::NoHost { port: self.port })?;
+            let host = request.host.ok_or(ForeignRequest::NoHost { port: self.port })?;
             if !self.is_ours(host) {
-                return Err(Foreign::Host { host: excerpt(host), port: self.port });
+                return Err(ForeignRequest::Host { host: excerpt(host), port: self.port });
             }
         }
-        // A page served by another program on this machine is `same-site`: ports do not
-        // count for a site. Typed into the address bar it is `none`.
+        // `same-site` is not enough: a page of another program on this machine has it, because
+        // ports do not count for a site. An address typed by the user has `none`.
         if !matches!(request.fetch_site, None | Some("same-origin" | "none")) {
             let origin = request.origin.unwrap_or("another site");
-            return Err(Foreign::Origin { origin: excerpt(origin) });
+            return Err(ForeignRequest::Origin { origin: excerpt(origin) });
         }
         match request.origin {
             Some(origin) if !self.is_own_origin(origin, request.host) => {
-                Err(Foreign::Origin { origin: excerpt(origin) })
+                Err(ForeignRequest::Origin { origin: excerpt(origin) })
             }
             _ => Ok(()),
         }
@@ -118,7 +119,7 @@ impl HostGuard {
     fn is_ours(&self, host: &str) -> bool {
         let Some((name, port)) = split_port(host) else { return false };
         let name = name.to_ascii_lowercase();
-        // A configured name may stand for a proxy or a forwarded port.
+        // A configured name is accepted with any port: it may be that of a proxy.
         let is_ours = match self.hosts {
             Hosts::Loopback => is_loopback(&name) && port.unwrap_or(80) == self.port,
             Hosts::NoDomains => is_address(&name) || is_plain_word(&name),
@@ -127,7 +128,7 @@ impl HostGuard {
         is_ours || self.names.contains(&name)
     }
 
-    /// Whether a page was served by this very listener: its origin is the host it asks.
+    /// Whether the page was served by this listener: its origin is the host of the request.
     fn is_own_origin(&self, origin: &str, host: Option<&str>) -> bool {
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         match (authority, host) {
@@ -137,7 +138,7 @@ impl HostGuard {
     }
 }
 
-/// The name and the port of an authority; `None` where it is malformed.
+/// Splits an authority into name and port; `None` if it is malformed.
 fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
     let (name, rest) = match host.strip_prefix('[') {
         Some(bracketed) => {
@@ -158,7 +159,7 @@ fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
     Some((name, Some(digits.parse().ok()?)))
 }
 
-/// Names that no resolver can point elsewhere.
+/// Whether the name means loopback on every system, so that no resolver can change that.
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -167,12 +168,12 @@ fn is_address(name: &str) -> bool {
     name.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// A name that only a local resolver knows.
+/// Whether the name has no dot, so that only a local resolver knows it.
 fn is_plain_word(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// At most this much of a stranger's header is repeated.
+/// How much of a header an error message repeats.
 const EXCERPT_CHARS_MAX: usize = 80;
 
 fn excerpt(text: &str) -> String {
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_loopback_are_answered() {
+    fn a_loopback_listener_accepts_only_names_of_loopback() {
         let guard = HostGuard::loopback(9092, &["Build.Local".to_owned()]);
         for good in [
             "localhost:9092",
@@ -219,14 +220,14 @@ mod tests {
             "user@localhost:9092",
             "0.0.0.0:9092",
         ] {
-            assert!(matches!(guard.check(host(bad)), Err(Foreign::Host { .. })), "{bad}");
+            assert!(matches!(guard.check(host(bad)), Err(ForeignRequest::Host { .. })), "{bad}");
         }
-        assert_eq!(guard.check(Provenance::default()), Err(Foreign::NoHost { port: 9092 }));
+        assert_eq!(guard.check(Provenance::default()), Err(ForeignRequest::NoHost { port: 9092 }));
         assert_eq!(HostGuard::loopback(80, &[]).check(host("localhost")), Ok(()));
     }
 
     #[test]
-    fn pages_of_others_are_refused_everywhere() {
+    fn pages_of_other_origins_are_refused_by_every_guard() {
         let own = "localhost:9092";
         let open = HostGuard::no_domains(9092, &[]);
         for guard in [HostGuard::loopback(9092, &[]), open, HostGuard::pages_only(9092)] {
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_listener_answers_to_no_domain_that_was_not_listed() {
+    fn an_open_listener_accepts_no_domain_that_was_not_configured() {
         let guard = HostGuard::no_domains(9092, &["Cache.Example".to_owned()]);
         for good in [
             "192.168.0.1:9092",
@@ -271,7 +272,7 @@ mod tests {
         for bad in
             ["evil.example:9092", "evil.example", "buildbox.", "192.168.0.1.evil.example", "", "a b", ":9092"]
         {
-            assert!(matches!(guard.check(host(bad)), Err(Foreign::Host { .. })), "{bad}");
+            assert!(matches!(guard.check(host(bad)), Err(ForeignRequest::Host { .. })), "{bad}");
         }
         // A page of a name that was made to point here is its own origin.
         let rebound = Provenance {
@@ -279,11 +280,11 @@ mod tests {
             origin: Some("http://evil.example:9092"),
             fetch_site: Some("same-origin"),
         };
-        assert!(matches!(guard.check(rebound), Err(Foreign::Host { .. })));
+        assert!(matches!(guard.check(rebound), Err(ForeignRequest::Host { .. })));
     }
 
     #[test]
-    fn elsewhere_any_host_will_do() {
+    fn a_listener_with_tls_or_credentials_accepts_any_host() {
         let guard = HostGuard::pages_only(443);
         assert_eq!(guard.check(host("cache.example")), Ok(()));
         assert_eq!(guard.check(Provenance::default()), Ok(()));

@@ -1,10 +1,9 @@
 //! The Bazel HTTP cache protocol: `GET`, `HEAD` and `PUT` of `[/prefix]/{ac,cas}/{hash}`.
 //!
-//! A request comes in admitted; here it is read, looked up or stored, and answered. The same
-//! store and the same checks as over gRPC: a result is answered only when it is complete
-//! (STO-03), and a blob becomes visible only when its bytes are its name (STO-02). The
-//! protocol has no digest functions and no sizes: hashes are SHA-256, and a blob's size is
-//! looked up. `zstd` bodies are spoken as bazel-remote speaks them.
+//! It handles requests that were admitted, with the same store and the same checks as gRPC: a
+//! result is returned only if it is complete (STO-03), and a blob becomes visible only if its
+//! bytes match its digest (STO-02). The protocol has no digest functions and no sizes: hashes
+//! are SHA-256, and the size of a blob is looked up. `zstd` bodies work as with bazel-remote.
 //!
 //! It knows no sockets, no credentials and no gRPC.
 
@@ -19,26 +18,26 @@ use kache_cas::{AccessKind, ActionKey, Digest, DigestFunction, Hash, StoreError}
 use kache_proto::Message as _;
 use kache_proto::reapi::ActionResult;
 
-use super::admission::Refusal;
-use super::context::Context;
-use super::download::Plan;
-use super::encodings::{self, Encoding};
-use super::http_path::{self, PathError, Target};
-use super::http_reply::{self as reply, DIGEST_SIZE, HttpResponse, Reply};
-use super::metrics::{Operation, Outcome};
+use super::admission::AdmissionError;
+use super::context::RequestContext;
+use super::download::DownloadPlan;
+use super::encodings::{self, ContentEncoding};
+use super::http_path::{self, HttpTarget, PathError};
+use super::http_response::{self as response, DIGEST_SIZE, HttpBody, HttpResponse};
+use super::metrics::{HttpOperation, HttpOutcome};
 use super::pages;
 use super::range::{self, Extent};
 use super::results;
 use super::upload::{Upload, UploadError};
 
-/// A blob up to this size is read and sent at once, on the runtime.
+/// A blob of at most this size is read and sent on the connection's thread.
 const AT_ONCE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What bytes are, when nobody knows.
+/// The media type of blobs and results.
 const BYTES: &str = "application/octet-stream";
 
-/// Answers a request whose sender was granted `context.access`.
-pub async fn handle<B>(request: Request<B>, context: &Context) -> HttpResponse
+/// Handles a request whose sender was granted `context.access`.
+pub async fn handle<B>(request: Request<B>, context: &RequestContext) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
@@ -51,7 +50,7 @@ where
         Err(error) => path_error(&error),
         Ok(target) if is_put => put(&target, &head.headers, &mut upload, context).await,
         Ok(target) if head.method == Method::GET => get(&target, &head.headers, context),
-        Ok(target) if head.method == Method::HEAD => reply::without_body(get_headers(&target, context)),
+        Ok(target) if head.method == Method::HEAD => response::without_body(get_headers(&target, context)),
         Ok(_) => method_not_allowed(&head.method),
     };
     log(&head, &response, context);
@@ -61,26 +60,31 @@ where
     response
 }
 
-/// Answers a request that was not admitted.
-pub async fn refuse<B>(request: Request<B>, refusal: &Refusal, context: &Context) -> HttpResponse
+/// Responds to a request that was not admitted.
+pub async fn refuse<B>(
+    request: Request<B>,
+    refusal: &AdmissionError,
+    context: &RequestContext,
+) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
     let (head, body) = request.into_parts();
-    let response = reply::refusal(refusal);
+    let response = response::refusal(refusal);
     drain(&head.headers, &mut Upload::new(body, context.limits().stream_idle_max), &response).await;
     response
 }
 
-fn log(head: &Parts, response: &HttpResponse, context: &Context) {
+fn log(head: &Parts, response: &HttpResponse, context: &RequestContext) {
     tracing::debug!(
         method = %head.method, path = head.uri.path(), status = response.status().as_u16(),
         peer = %context.peer.name, "answered"
     );
 }
 
-/// Takes in what a refused client is still sending, lest it never sees the answer. One that
-/// asked first (`Expect: 100-continue`) is sending nothing yet.
+/// Reads what a refused client is still sending: if the connection were closed before, the client
+/// might never see the response. A client that sent `Expect: 100-continue` waits and sends
+/// nothing yet.
 async fn drain<B>(headers: &HeaderMap, upload: &mut Upload<B>, response: &HttpResponse)
 where
     B: Body<Data = Bytes> + Unpin + Send,
@@ -91,23 +95,23 @@ where
     }
 }
 
-fn operation(target: Option<&Target>, is_put: bool) -> Operation {
+fn operation(target: Option<&HttpTarget>, is_put: bool) -> HttpOperation {
     match (target, is_put) {
-        (Some(Target::Action { .. }), false) => Operation::GetAction,
-        (Some(Target::Action { .. }), true) => Operation::PutAction,
-        (Some(Target::Blob { .. }), false) => Operation::GetBlob,
-        (Some(Target::Blob { .. }), true) => Operation::PutBlob,
-        (Some(Target::Status | Target::Metrics), _) => Operation::Page,
-        (None, _) => Operation::Other,
+        (Some(HttpTarget::Action { .. }), false) => HttpOperation::GetAction,
+        (Some(HttpTarget::Action { .. }), true) => HttpOperation::PutAction,
+        (Some(HttpTarget::Blob { .. }), false) => HttpOperation::GetBlob,
+        (Some(HttpTarget::Blob { .. }), true) => HttpOperation::PutBlob,
+        (Some(HttpTarget::Status | HttpTarget::Metrics), _) => HttpOperation::Page,
+        (None, _) => HttpOperation::Other,
     }
 }
 
-fn outcome(status: StatusCode) -> Outcome {
+fn outcome(status: StatusCode) -> HttpOutcome {
     match status {
-        StatusCode::NOT_FOUND => Outcome::Miss,
-        status if status.is_client_error() => Outcome::Refused,
-        status if status.is_server_error() => Outcome::Failed,
-        _ => Outcome::Ok,
+        StatusCode::NOT_FOUND => HttpOutcome::Miss,
+        status if status.is_client_error() => HttpOutcome::Refused,
+        status if status.is_server_error() => HttpOutcome::Failed,
+        _ => HttpOutcome::Ok,
     }
 }
 
@@ -117,78 +121,80 @@ fn path_error(error: &PathError) -> HttpResponse {
         PathError::TooLong { .. } => StatusCode::URI_TOO_LONG,
         PathError::Hash { .. } | PathError::Instance { .. } | PathError::Name(_) => StatusCode::BAD_REQUEST,
     };
-    reply::text(status, &error.to_string())
+    response::text(status, &error.to_string())
 }
 
 fn method_not_allowed(method: &Method) -> HttpResponse {
-    let words = format!("`{method}` means nothing here: use `GET`, `HEAD` or `PUT`");
-    let mut response = reply::text(StatusCode::METHOD_NOT_ALLOWED, &words);
+    let words = format!("`{method}` is not supported: use `GET`, `HEAD` or `PUT`");
+    let mut response = response::text(StatusCode::METHOD_NOT_ALLOWED, &words);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"));
     response
 }
 
-fn get(target: &Target, headers: &HeaderMap, context: &Context) -> HttpResponse {
+fn get(target: &HttpTarget, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
     match target {
-        Target::Action { instance, hash } => {
+        HttpTarget::Action { instance, hash } => {
             let response = get_action(instance, *hash, context);
             if response.status().is_success() {
                 context.shared.metrics.sent(response.body().size_hint().lower());
             }
             response
         }
-        Target::Blob { hash } => get_blob(*hash, headers, context),
-        Target::Status => pages::status(context),
-        Target::Metrics => pages::metrics(context),
+        HttpTarget::Blob { hash } => get_blob(*hash, headers, context),
+        HttpTarget::Status => pages::status(context),
+        HttpTarget::Metrics => pages::metrics(context),
     }
 }
 
-/// What a GET would say of itself. A blob that is there was promised by saying so.
-fn get_headers(target: &Target, context: &Context) -> HttpResponse {
+/// The response whose headers answer a HEAD. It extends the lease of a blob that exists.
+fn get_headers(target: &HttpTarget, context: &RequestContext) -> HttpResponse {
     match target {
-        Target::Blob { hash } => match find_blob(*hash, context) {
+        HttpTarget::Blob { hash } => match find_blob(*hash, context) {
             Ok(Some(digest)) => blob_reply(StatusCode::OK, &digest, Some(digest.size_bytes), empty()),
             Ok(None) => blob_miss(*hash),
-            Err(error) => reply::of_store_error(&error),
+            Err(error) => response::of_store_error(&error),
         },
-        Target::Action { instance, hash } => get_action(instance, *hash, context),
-        Target::Status => pages::status(context),
-        Target::Metrics => pages::metrics(context),
+        HttpTarget::Action { instance, hash } => get_action(instance, *hash, context),
+        HttpTarget::Status => pages::status(context),
+        HttpTarget::Metrics => pages::metrics(context),
     }
 }
 
-fn empty() -> Reply {
-    Reply::Whole(Bytes::new())
+fn empty() -> HttpBody {
+    HttpBody::Whole(Bytes::new())
 }
 
 fn action_key(instance: &str, hash: Hash) -> ActionKey {
     ActionKey { instance: Arc::from(instance), function: DigestFunction::Sha256, hash }
 }
 
-fn get_action(instance: &str, hash: Hash, context: &Context) -> HttpResponse {
+fn get_action(instance: &str, hash: Hash, context: &RequestContext) -> HttpResponse {
     match results::get(context.actions(), &action_key(instance, hash), AccessKind::Promise) {
-        Ok(Some(result)) => reply::whole(StatusCode::OK, BYTES, result.encoded),
-        Ok(None) => reply::miss(&format!("no complete action result is known for `{hash}`")),
-        Err(error) => reply::of_store_error(&error),
+        Ok(Some(result)) => response::whole(StatusCode::OK, BYTES, result.encoded),
+        Ok(None) => response::miss(&format!("there is no complete action result for `{hash}`")),
+        Err(error) => response::of_store_error(&error),
     }
 }
 
 fn blob_miss(hash: Hash) -> HttpResponse {
-    reply::miss(&format!("no blob with the SHA-256 `{hash}` is here"))
+    response::miss(&format!("no blob with the SHA-256 `{hash}` is in the cache"))
 }
 
-/// The whole name of a blob that is there, which the client may now rely on.
-fn find_blob(hash: Hash, context: &Context) -> Result<Option<Digest>, StoreError> {
+/// The digest of a blob that exists, whose lease is then extended, so that the client may rely
+/// on it.
+fn find_blob(hash: Hash, context: &RequestContext) -> Result<Option<Digest>, StoreError> {
     let Some(digest) = blob_digest(hash, context)? else { return Ok(None) };
     let missing = context.blobs().find_missing(&[digest], AccessKind::Promise)?;
     Ok((missing == [false]).then_some(digest))
 }
 
-fn blob_digest(hash: Hash, context: &Context) -> Result<Option<Digest>, StoreError> {
+/// The digest of a blob with this hash; `None` if the store has none.
+fn blob_digest(hash: Hash, context: &RequestContext) -> Result<Option<Digest>, StoreError> {
     let size_bytes = context.blobs().size_of(DigestFunction::Sha256, hash)?;
     Ok(size_bytes.map(|size_bytes| Digest::new(DigestFunction::Sha256, hash, size_bytes)))
 }
 
-fn get_blob(hash: Hash, headers: &HeaderMap, context: &Context) -> HttpResponse {
+fn get_blob(hash: Hash, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
     let opened = blob_digest(hash, context).and_then(|digest| match digest {
         Some(digest) => Ok(context.blobs().open(&digest, AccessKind::Use)?.map(|content| (digest, content))),
         None => Ok(None),
@@ -196,12 +202,12 @@ fn get_blob(hash: Hash, headers: &HeaderMap, context: &Context) -> HttpResponse 
     let (digest, content) = match opened {
         Ok(Some(opened)) => opened,
         Ok(None) => return blob_miss(hash),
-        Err(error) => return reply::of_store_error(&error),
+        Err(error) => return response::of_store_error(&error),
     };
     let extent = wanted_extent(headers, &digest);
     let is_compressed = extent == Extent::Whole && digest.size_bytes > 0 && encodings::accepts_zstd(headers);
     let metrics = Arc::clone(&context.shared.metrics);
-    let plan = Plan {
+    let plan = DownloadPlan {
         content,
         extent,
         is_compressed,
@@ -211,7 +217,8 @@ fn get_blob(hash: Hash, headers: &HeaderMap, context: &Context) -> HttpResponse 
     send_blob(plan, &digest)
 }
 
-/// A range counts only for the very blob its `If-Range` names, and blobs never change.
+/// The part of the blob that the request wants. A `Range` counts only if `If-Range`, when there
+/// is one, names this very blob.
 fn wanted_extent(headers: &HeaderMap, digest: &Digest) -> Extent {
     let is_other = headers.get(header::IF_RANGE).is_some_and(|tag| *tag != etag(digest));
     let range = headers.get(header::RANGE).filter(|_| !is_other);
@@ -222,11 +229,11 @@ fn etag(digest: &Digest) -> HeaderValue {
     HeaderValue::try_from(format!("\"{}\"", digest.hash)).expect("hexadecimal digits are valid in a header")
 }
 
-fn send_blob(plan: Plan, digest: &Digest) -> HttpResponse {
+fn send_blob(plan: DownloadPlan, digest: &Digest) -> HttpResponse {
     let size_bytes = digest.size_bytes;
     match plan.extent {
         Extent::Unsatisfiable => {
-            let mut response = reply::text(
+            let mut response = response::text(
                 StatusCode::RANGE_NOT_SATISFIABLE,
                 &format!("the range begins past the end: the blob has {size_bytes} bytes"),
             );
@@ -240,9 +247,9 @@ fn send_blob(plan: Plan, digest: &Digest) -> HttpResponse {
             response
         }
         Extent::Whole if plan.is_compressed => {
-            let mut response = blob_reply(StatusCode::OK, digest, None, Reply::Stream(plan.begin()));
+            let mut response = blob_reply(StatusCode::OK, digest, None, HttpBody::Stream(plan.begin()));
             set(&mut response, header::CONTENT_ENCODING, "zstd".to_owned());
-            // The tag is of other bytes than these.
+            // The entity tag belongs to the uncompressed bytes, so ranges do not apply either.
             response.headers_mut().remove(header::ETAG);
             response.headers_mut().remove(header::ACCEPT_RANGES);
             response
@@ -256,22 +263,22 @@ fn set(response: &mut HttpResponse, name: header::HeaderName, value: String) {
     response.headers_mut().insert(name, value);
 }
 
-/// The bytes themselves, at once where they are few.
-fn blob_body(status: StatusCode, plan: Plan, digest: &Digest, len: u64) -> HttpResponse {
+/// Sends uncompressed bytes, in one piece if they are few.
+fn blob_body(status: StatusCode, plan: DownloadPlan, digest: &Digest, len: u64) -> HttpResponse {
     if len > AT_ONCE_BYTES_MAX {
-        return blob_reply(status, digest, Some(len), Reply::Stream(plan.begin()));
+        return blob_reply(status, digest, Some(len), HttpBody::Stream(plan.begin()));
     }
     match plan.read_at_once() {
-        Ok(bytes) => blob_reply(status, digest, Some(len), Reply::Whole(bytes)),
+        Ok(bytes) => blob_reply(status, digest, Some(len), HttpBody::Whole(bytes)),
         Err(error) => {
             tracing::error!(%error, %digest, "failed to read a blob");
-            reply::text(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to read the blob: {error}"))
+            response::text(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to read the blob: {error}"))
         }
     }
 }
 
-fn blob_reply(status: StatusCode, digest: &Digest, len: Option<u64>, body: Reply) -> HttpResponse {
-    let mut response = reply::with_body(status, BYTES, len, body);
+fn blob_reply(status: StatusCode, digest: &Digest, len: Option<u64>, body: HttpBody) -> HttpResponse {
+    let mut response = response::with_body(status, BYTES, len, body);
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag(digest));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -281,34 +288,36 @@ fn blob_reply(status: StatusCode, digest: &Digest, len: Option<u64>, body: Reply
 }
 
 async fn put<B>(
-    target: &Target,
+    target: &HttpTarget,
     headers: &HeaderMap,
     upload: &mut Upload<B>,
-    context: &Context,
+    context: &RequestContext,
 ) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
     if !context.access.may_write() {
-        context.shared.metrics.refused(Refusal::ReadOnly.label());
-        return reply::refusal(&Refusal::ReadOnly);
+        context.shared.metrics.refused(AdmissionError::ReadOnly.label());
+        return response::refusal(&AdmissionError::ReadOnly);
     }
     let encoding = match encodings::of_body(headers) {
         Ok(encoding) => encoding,
-        Err(why) => return reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why),
+        Err(why) => return response::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why),
     };
     match target {
-        Target::Action { .. } if encoding == Encoding::Zstd => {
+        HttpTarget::Action { .. } if encoding == ContentEncoding::Zstd => {
             let words = "an action result is small: send it as it is, without `Content-Encoding`";
-            reply::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, words)
+            response::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, words)
         }
-        Target::Action { instance, hash } => put_action(&action_key(instance, *hash), upload, context).await,
-        Target::Blob { hash } => put_blob(*hash, encoding, headers, upload, context).await,
-        Target::Status | Target::Metrics => method_not_allowed(&Method::PUT),
+        HttpTarget::Action { instance, hash } => {
+            put_action(&action_key(instance, *hash), upload, context).await
+        }
+        HttpTarget::Blob { hash } => put_blob(*hash, encoding, headers, upload, context).await,
+        HttpTarget::Status | HttpTarget::Metrics => method_not_allowed(&Method::PUT),
     }
 }
 
-async fn put_action<B>(key: &ActionKey, upload: &mut Upload<B>, context: &Context) -> HttpResponse
+async fn put_action<B>(key: &ActionKey, upload: &mut Upload<B>, context: &RequestContext) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
@@ -321,41 +330,41 @@ where
         Ok(result) => result,
         Err(error) => {
             let words = format!("the body is not an encoded `ActionResult`: {error}");
-            return reply::text(StatusCode::BAD_REQUEST, &words);
+            return response::text(StatusCode::BAD_REQUEST, &words);
         }
     };
     match context.actions().put(key, &result) {
-        Ok(_) => reply::stored(),
-        Err(error) => reply::of_store_error(&error),
+        Ok(_) => response::stored(),
+        Err(error) => response::of_store_error(&error),
     }
 }
 
 async fn put_blob<B>(
     hash: Hash,
-    encoding: Encoding,
+    encoding: ContentEncoding,
     headers: &HeaderMap,
     upload: &mut Upload<B>,
-    context: &Context,
+    context: &RequestContext,
 ) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
     let size_bytes = match encodings::stated_size(headers, encoding) {
         Ok(size_bytes) => size_bytes,
-        Err(refused) => return reply::text(refused.status, refused.why),
+        Err(refused) => return response::text(refused.status, refused.why),
     };
     let digest = Digest::new(DigestFunction::Sha256, hash, size_bytes);
     match store_blob(&digest, encoding, upload, context).await {
-        Ok(()) => reply::stored(),
+        Ok(()) => response::stored(),
         Err(error) => upload_error(&error),
     }
 }
 
 async fn store_blob<B>(
     digest: &Digest,
-    encoding: Encoding,
+    encoding: ContentEncoding,
     upload: &mut Upload<B>,
-    context: &Context,
+    context: &RequestContext,
 ) -> Result<(), UploadError>
 where
     B: Body<Data = Bytes> + Unpin + Send,
@@ -365,11 +374,11 @@ where
         let limit = "blob_bytes_max";
         return Err(StoreError::TooLarge { limit, limit_bytes, size_bytes: digest.size_bytes }.into());
     }
-    // Bazel uploads everything again and again over HTTP, because it cannot ask.
+    // Over HTTP, Bazel uploads each output of each build, because it cannot ask what is missing.
     if context.blobs().find_missing(&[*digest], AccessKind::Promise)? == [false] {
         return upload.skip().await;
     }
-    let is_compressed = encoding == Encoding::Zstd;
+    let is_compressed = encoding == ContentEncoding::Zstd;
     if digest.size_bytes <= AT_ONCE_BYTES_MAX {
         let body = upload.collect_blob(*digest, is_compressed).await?;
         let outcome = context.blobs().insert(&[(*digest, body)]).pop();
@@ -381,10 +390,10 @@ where
 
 fn upload_error(error: &UploadError) -> HttpResponse {
     let status = match error {
-        UploadError::Store(error) => return reply::of_store_error(error),
-        UploadError::BrokenOff | UploadError::Zstd(_) => StatusCode::BAD_REQUEST,
+        UploadError::Store(error) => return response::of_store_error(error),
+        UploadError::CutShort | UploadError::Zstd(_) => StatusCode::BAD_REQUEST,
         UploadError::Stalled { .. } => StatusCode::REQUEST_TIMEOUT,
         UploadError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
     };
-    reply::text(status, &error.to_string())
+    response::text(status, &error.to_string())
 }

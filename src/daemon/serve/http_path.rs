@@ -1,11 +1,10 @@
-//! Reads the path of an HTTP cache request: `[/prefix]/{ac,cas}/{hash}` and the two pages.
+//! Parses the path of an HTTP cache request: `[/prefix]/{ac,cas}/{hash}`, `/status`, `/metrics`.
 //!
-//! Pure: text in, a [`Target`] or a [`PathError`] out, so that it can be fuzzed. The prefix is
-//! the instance name, decoded and checked as REAPI checks one; what it isolates is decided
-//! elsewhere. Hashes are SHA-256 only: HTTP names no digest function, and no public
-//! convention for doing so exists.
+//! Pure, so that it can be fuzzed. The prefix is the percent-encoded instance name, which must
+//! be valid in REAPI. Hashes are SHA-256 only, because HTTP requests name no digest function and
+//! there is no public convention for it.
 //!
-//! Invariant: a `Target` in hand names a well-formed hash and a well-formed instance.
+//! Invariant: an [`HttpTarget`] holds a well-formed hash and a valid instance name.
 
 use kache_cas::Hash;
 use thiserror::Error;
@@ -13,35 +12,35 @@ use thiserror::Error;
 pub use super::resource_name::INSTANCE_BYTES_MAX;
 use super::resource_name::{NameError, check_instance};
 
-/// The longest path that is read. A hash and the longest instance name, each byte of it
-/// percent-encoded, fit.
+/// The longest path that is parsed, in bytes. A hash and the longest instance name with each
+/// byte percent-encoded fit.
 pub const PATH_BYTES_MAX: usize = 1024;
 
-/// What a path asks for.
+/// What the path of a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum HttpTarget {
     /// An action result.
     Action {
-        /// The instance name; empty without a prefix.
+        /// The instance name, which is empty without a prefix.
         instance: String,
         /// The action's hash.
         hash: Hash,
     },
-    /// A blob. Its prefix was checked and means nothing: bytes are their own name.
+    /// A blob. Its prefix was checked and is ignored: blobs are the same in all instances.
     Blob {
         /// The blob's hash.
         hash: Hash,
     },
-    /// The state of the store, as JSON.
+    /// `/status`: the state of the store, as JSON.
     Status,
-    /// Numbers for Prometheus.
+    /// `/metrics`: numbers for Prometheus.
     Metrics,
 }
 
-/// Why a path is not a target.
+/// Why a path cannot be parsed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PathError {
-    /// Nothing of that shape is served.
+    /// The path has none of the known forms.
     #[error("nothing is served there: use `/ac/<hash>`, `/cas/<hash>`, `/status` or `/metrics`")]
     Unknown,
     /// The path is longer than any valid one.
@@ -56,25 +55,25 @@ pub enum PathError {
         /// The segment, shortened.
         text: String,
     },
-    /// The prefix cannot be decoded.
+    /// The prefix cannot be decoded to an instance name.
     #[error("the prefix is not an instance name: {why}")]
     Instance {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The prefix is no instance name.
+    /// The decoded prefix is not a valid instance name.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// Reads a path, without its query.
-pub fn parse(path: &str) -> Result<Target, PathError> {
+/// Parses a path without its query.
+pub fn parse(path: &str) -> Result<HttpTarget, PathError> {
     if path.len() > PATH_BYTES_MAX {
         return Err(PathError::TooLong { len: path.len() });
     }
     match path {
-        "/status" => return Ok(Target::Status),
-        "/metrics" => return Ok(Target::Metrics),
+        "/status" => return Ok(HttpTarget::Status),
+        "/metrics" => return Ok(HttpTarget::Metrics),
         _ => {}
     }
     let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
@@ -85,10 +84,10 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
     }
     let instance = prefix.map_or(Ok(String::new()), instance)?;
     let hash = hash.parse().map_err(|_| PathError::Hash { text: hash.chars().take(80).collect() })?;
-    Ok(if kind == "ac" { Target::Action { instance, hash } } else { Target::Blob { hash } })
+    Ok(if kind == "ac" { HttpTarget::Action { instance, hash } } else { HttpTarget::Blob { hash } })
 }
 
-/// The instance name that a prefix stands for.
+/// Decodes a prefix to an instance name.
 fn instance(prefix: &str) -> Result<String, PathError> {
     let wrong = |why| PathError::Instance { why };
     let segments: Vec<String> = prefix.split('/').map(decode).collect::<Result<_, _>>().map_err(wrong)?;
@@ -96,7 +95,7 @@ fn instance(prefix: &str) -> Result<String, PathError> {
         return Err(wrong("a segment holds an encoded `/`"));
     }
     let name = segments.join("/");
-    // The empty name is written without a prefix, not as an empty one.
+    // The empty instance name is written without a prefix.
     if name.is_empty() {
         return Err(wrong("a segment is empty"));
     }
@@ -104,7 +103,7 @@ fn instance(prefix: &str) -> Result<String, PathError> {
     Ok(name)
 }
 
-/// Undoes percent-encoding.
+/// Undoes percent-encoding. The error says what is wrong with the segment.
 fn decode(segment: &str) -> Result<String, &'static str> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
@@ -133,16 +132,16 @@ mod tests {
 
     const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn action(instance: &str) -> Result<Target, PathError> {
-        Ok(Target::Action { instance: instance.to_owned(), hash: HASH.parse().unwrap() })
+    fn action(instance: &str) -> Result<HttpTarget, PathError> {
+        Ok(HttpTarget::Action { instance: instance.to_owned(), hash: HASH.parse().unwrap() })
     }
 
     #[test]
     fn well_formed_paths_name_their_target() {
-        let blob = Ok(Target::Blob { hash: HASH.parse().unwrap() });
+        let blob = Ok(HttpTarget::Blob { hash: HASH.parse().unwrap() });
         for (path, expected) in [
-            ("/status", Ok(Target::Status)),
-            ("/metrics", Ok(Target::Metrics)),
+            ("/status", Ok(HttpTarget::Status)),
+            ("/metrics", Ok(HttpTarget::Metrics)),
             ("/ac/HASH", action("")),
             ("/cas/HASH", blob.clone()),
             ("/main/cas/HASH", blob),
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_says_why() {
+    fn malformed_paths_are_refused_with_a_reason() {
         let unknown = "nothing is served there";
         for (path, expected) in [
             ("", unknown),

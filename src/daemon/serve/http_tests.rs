@@ -1,5 +1,5 @@
-//! The HTTP protocol over real sockets: what Bazel does, what bazel-remote's clients do, and
-//! what nobody should.
+//! The HTTP protocol over real sockets, with requests as Bazel and clients of bazel-remote send
+//! them, and with malformed ones.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ use kache_proto::reapi::{self, ActionResult, ExecutedActionMetadata, OutputFile}
 use tokio::io::AsyncWriteExt as _;
 
 use super::context::Backend;
-use super::limits::Limits;
-use super::testing::{Answer, Setup, exchange, noise, read_answer, sha256};
+use super::limits::ServeLimits;
+use super::testing::{RawResponse, ServerSetup, exchange, noise, read_response, sha256};
 
 const EMPTY: &str = "/cas/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -24,8 +24,8 @@ fn cas(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn reapi_check_02_the_empty_blob_is_on_a_fresh_store() {
-    let server = Setup::default().start().await;
+async fn reapi_check_02_an_empty_store_has_the_empty_blob() {
+    let server = ServerSetup::default().start().await;
     for head in [format!("HEAD {EMPTY}"), format!("GET {EMPTY}")] {
         let answer = server.ask(&head, b"").await;
         assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")), "{head}");
@@ -34,15 +34,15 @@ async fn reapi_check_02_the_empty_blob_is_on_a_fresh_store() {
 }
 
 #[tokio::test]
-async fn blobs_come_back_as_they_were() {
-    let server = Setup::default().start().await;
+async fn stored_blobs_are_returned_unchanged() {
+    let server = ServerSetup::default().start().await;
     for len in [1, 4_096, 65_536, 65_537, 1_000_003] {
         let blob = noise(len);
         let path = cas(&blob);
         assert_eq!(server.get(&path).await.status, 404);
         assert_eq!(server.ask(&format!("HEAD {path}"), b"").await.status, 404);
         assert_eq!(server.put(&path, &blob).await.status, 200);
-        // Bazel does it again with every build.
+        // Bazel uploads it again with every build.
         assert_eq!(server.put(&path, &blob).await.status, 200);
         for prefix in ["", "/main", "/a/b"] {
             let answer = server.get(&format!("{prefix}{path}")).await;
@@ -60,7 +60,7 @@ async fn blobs_come_back_as_they_were() {
 
 #[tokio::test]
 async fn one_connection_serves_many_requests() {
-    let server = Setup::default().start().await;
+    let server = ServerSetup::default().start().await;
     let blob = noise(200_000);
     let path = cas(&blob);
     let close =
@@ -81,8 +81,8 @@ async fn one_connection_serves_many_requests() {
 }
 
 #[tokio::test]
-async fn sto_02_bytes_that_are_not_their_name_are_refused_and_not_kept() {
-    let server = Setup::default().start().await;
+async fn sto_02_bytes_that_do_not_match_their_digest_are_refused_and_not_kept() {
+    let server = ServerSetup::default().start().await;
     for len in [10, 5_000, 300_000] {
         let (blob, other) = (noise(len), noise(len + 1));
         let path = cas(&blob);
@@ -95,14 +95,14 @@ async fn sto_02_bytes_that_are_not_their_name_are_refused_and_not_kept() {
         stream.write_all(server.head(&format!("PUT {path}"), len).as_bytes()).await.unwrap();
         stream.write_all(&blob[..len / 2]).await.unwrap();
         stream.shutdown().await.unwrap();
-        read_answer(&mut stream).await;
+        read_response(&mut stream).await;
         assert_eq!(server.get(&path).await.status, 404);
     }
 }
 
 #[tokio::test]
-async fn parts_are_206_past_the_end_is_416_and_plain_is_200() {
-    let server = Setup::default().start().await;
+async fn a_part_is_206_past_the_end_is_416_and_the_whole_is_200() {
+    let server = ServerSetup::default().start().await;
     let blob = noise(300_000);
     let path = cas(&blob);
     server.put(&path, &blob).await;
@@ -132,10 +132,10 @@ async fn parts_are_206_past_the_end_is_416_and_plain_is_200() {
 }
 
 #[tokio::test]
-async fn zstd_goes_both_ways() {
-    let server = Setup::default().start().await;
+async fn zstd_works_in_both_directions() {
+    let server = ServerSetup::default().start().await;
     for len in [10, 100, 65_530, 70_000, 2_000_000] {
-        // Some of it longer compressed than it is.
+        // Some blobs are longer compressed than plain.
         let blob: Vec<u8> = noise(len / 10).repeat(10);
         let path = cas(&blob);
         let (first, second) = blob.split_at(len / 3);
@@ -157,8 +157,8 @@ async fn zstd_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn net_02_what_unpacks_to_more_than_was_stated_is_stopped() {
-    let server = Setup::default().start().await;
+async fn net_02_decompression_stops_at_the_stated_size() {
+    let server = ServerSetup::default().start().await;
     for len in [1_000usize, 100_000] {
         let blob = vec![0; len];
         let bomb = zstd::encode_all(std::io::repeat(0).take_bytes(50_000_000), 1).unwrap();
@@ -170,7 +170,7 @@ async fn net_02_what_unpacks_to_more_than_was_stated_is_stopped() {
         assert_eq!(server.ask(&put, &half).await.status, 400);
         assert_eq!(server.get(&cas(&blob)).await.status, 404);
     }
-    // A frame may not ask for more memory than an upload may cost.
+    // A frame with a large window is refused, because the window is memory.
     let blob = noise(100_000);
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
@@ -205,8 +205,8 @@ fn result(output: &[u8]) -> ActionResult {
 }
 
 #[tokio::test]
-async fn sto_03_a_result_is_answered_when_all_it_names_is_there() {
-    let server = Setup::default().start().await;
+async fn sto_03_a_result_is_returned_only_if_all_its_blobs_exist() {
+    let server = ServerSetup::default().start().await;
     let output = noise(5_000);
     let path = format!("/ac/{}", sha256(b"action"));
     let body = result(&output).encode_to_vec();
@@ -227,7 +227,7 @@ async fn sto_03_a_result_is_answered_when_all_it_names_is_there() {
 
 #[tokio::test]
 async fn a_prefix_isolates_results() {
-    let server = Setup::default().start().await;
+    let server = ServerSetup::default().start().await;
     let path = format!("/ac/{}", sha256(b"action"));
     let body = result(b"").encode_to_vec();
     assert_eq!(server.put(&format!("/a/b{path}"), &body).await.status, 200);
@@ -240,7 +240,7 @@ async fn a_prefix_isolates_results() {
 
 #[tokio::test]
 async fn results_that_no_cache_may_keep_are_refused() {
-    let server = Setup::default().start().await;
+    let server = ServerSetup::default().start().await;
     let path = format!("/ac/{}", sha256(b"action"));
     let with_path = |text: &str| {
         let mut result = result(b"");
@@ -262,9 +262,10 @@ async fn results_that_no_cache_may_keep_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_told_what_and_why() {
-    let limits = Limits { blob_bytes_max: 1_000, action_result_bytes_max: 1_000, ..Limits::default() };
-    let server = Setup { limits, ..Setup::default() }.start().await;
+async fn malformed_requests_are_refused_with_a_reason() {
+    let limits =
+        ServeLimits { blob_bytes_max: 1_000, action_result_bytes_max: 1_000, ..ServeLimits::default() };
+    let server = ServerSetup { limits, ..ServerSetup::default() }.start().await;
     let hash = sha256(b"x");
     for (head, body, status, words) in [
         ("GET /".to_owned(), 0, 404, "use `/ac/<hash>`"),
@@ -294,7 +295,7 @@ async fn what_is_malformed_is_told_what_and_why() {
 
 #[tokio::test]
 async fn chunked_uploads_need_their_size() {
-    let server = Setup::default().start().await;
+    let server = ServerSetup::default().start().await;
     let path = cas(b"hello");
     let chunked = |extra: &str| {
         format!(
@@ -316,15 +317,15 @@ async fn chunked_uploads_need_their_size() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_is_ended_by_name() {
-    let limits = Limits { stream_idle_max: Duration::from_millis(300), ..Limits::default() };
-    let server = Setup { limits, ..Setup::default() }.start().await;
+async fn a_stalled_upload_is_refused_with_the_name_of_the_limit() {
+    let limits = ServeLimits { stream_idle_max: Duration::from_millis(300), ..ServeLimits::default() };
+    let server = ServerSetup { limits, ..ServerSetup::default() }.start().await;
     for len in [1_000, 1_000_000] {
         let blob = noise(len);
         let mut stream = server.connect().await;
         stream.write_all(server.head(&format!("PUT {}", cas(&blob)), len).as_bytes()).await.unwrap();
         stream.write_all(&blob[..len / 2]).await.unwrap();
-        read_answer(&mut stream).await.unwrap().refuses(408, "stream_idle_max");
+        read_response(&mut stream).await.unwrap().refuses(408, "stream_idle_max");
         assert_eq!(server.get(&cas(&blob)).await.status, 404);
     }
 }
@@ -382,7 +383,7 @@ fn broken() -> StoreError {
 #[tokio::test]
 async fn sto_08_failures_are_not_misses() {
     for (error, expected) in [(no_space as fn() -> StoreError, 507), (broken, 500)] {
-        let server = Setup { store: Arc::new(Failing(error)), ..Setup::default() }.start().await;
+        let server = ServerSetup { store: Arc::new(Failing(error)), ..ServerSetup::default() }.start().await;
         for len in [10, 100_000] {
             let blob = noise(len);
             for answer in [
@@ -398,7 +399,7 @@ async fn sto_08_failures_are_not_misses() {
     }
 }
 
-/// A store that notes what was said about what was asked for.
+/// A store that notes each call with its `AccessKind`.
 struct Noting {
     store: Store,
     accesses: Mutex<Vec<(&'static str, AccessKind)>>,
@@ -454,10 +455,11 @@ impl Backend for Noting {
 }
 
 #[tokio::test]
-async fn sto_04_what_a_client_was_told_of_is_promised() {
+async fn sto_04_blobs_that_a_client_was_told_of_get_a_lease() {
     let store = Store::in_memory(StoreSettings::new("/nonexistent"));
     let store = Arc::new(Noting { store, accesses: Mutex::default() });
-    let server = Setup { store: Arc::clone(&store) as Arc<dyn Backend>, ..Setup::default() }.start().await;
+    let server =
+        ServerSetup { store: Arc::clone(&store) as Arc<dyn Backend>, ..ServerSetup::default() }.start().await;
     let blob = noise(100_000);
     let action = format!("/ac/{}", sha256(b"action"));
     server.put(&action, &result(&blob).encode_to_vec()).await;
@@ -467,11 +469,11 @@ async fn sto_04_what_a_client_was_told_of_is_promised() {
             &blob[..],
             &[("find_missing", AccessKind::Promise), ("create", AccessKind::Use)][..],
         ),
-        // It is there: the client relies on it, and nothing is written again.
+        // The blob exists: its lease is extended, and nothing is written.
         (format!("PUT {}", cas(&blob)), &blob, &[("find_missing", AccessKind::Promise)]),
         (format!("HEAD {}", cas(&blob)), b"", &[("find_missing", AccessKind::Promise)]),
         (format!("GET {}", cas(&blob)), b"", &[("open", AccessKind::Use)]),
-        // First it is looked whether a result was made here, which mentions nothing.
+        // The lookup of a result that was made here comes first, and only peeks.
         (format!("GET {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
         (format!("HEAD {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
     ] {
@@ -482,21 +484,21 @@ async fn sto_04_what_a_client_was_told_of_is_promised() {
 }
 
 #[tokio::test]
-async fn what_is_there_cannot_be_replaced() {
-    let server = Setup::default().start().await;
+async fn stored_blobs_cannot_be_replaced() {
+    let server = ServerSetup::default().start().await;
     let (blob, other) = (noise(100_000), vec![7; 100_000]);
     let path = cas(&blob);
     assert_eq!(server.put(&path, &blob).await.status, 200);
-    // Nobody looks at bytes that nobody needs, but their number must be right.
+    // The bytes of a stored blob are not checked, but their number is.
     assert_eq!(server.put(&path, &other).await.status, 200);
     server.put(&path, &other[1..]).await.refuses(400, "do not match");
     assert!(server.get(&path).await.body == blob);
 }
 
 #[tokio::test]
-async fn the_pages_show_what_happened() {
+async fn the_pages_show_the_requests() {
     let store = Store::in_memory(StoreSettings::new("/nonexistent"));
-    let server = Setup { store: Arc::new(store), ..Setup::default() }.start().await;
+    let server = ServerSetup { store: Arc::new(store), ..ServerSetup::default() }.start().await;
     let blob = noise(5_000);
     server.put(&cas(&blob), &blob).await;
     server.get(&cas(&blob)).await;
@@ -522,8 +524,8 @@ async fn the_pages_show_what_happened() {
     check_exposition(&metrics);
 }
 
-/// What Prometheus itself would check: every sample has a family before it, none twice.
-fn check_exposition(answer: &Answer) {
+/// Checks what Prometheus checks: each sample follows its family, and no sample occurs twice.
+fn check_exposition(answer: &RawResponse) {
     let mut families = std::collections::HashSet::new();
     let mut samples = std::collections::HashSet::new();
     for line in answer.text().lines() {

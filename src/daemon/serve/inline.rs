@@ -1,29 +1,30 @@
-//! Where requests of HTTP/2 run: on their connection's task, as far as they come without
-//! waiting; from there on each on a task of its own.
+//! Runs HTTP/2 requests on the task of their connection until they wait for something, and then
+//! on a task of their own.
 //!
-//! A lookup ends where it began, so it needs no task, and its answer goes out with the next
-//! write of the connection. It knows no request.
+//! A lookup finishes without waiting, so it needs no task, and its response is sent with the
+//! next write of the connection.
 //!
-//! Invariant: a request that waits for anything holds up no other one.
+//! Invariant: a request that waits does not delay the other requests of its connection.
 
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use hyper::rt::Executor;
 
-/// Runs futures in place until they wait.
+/// Polls each future once at once, and spawns it only if it is not finished then.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InPlace;
+pub(super) struct InlineExecutor;
 
-impl<F> Executor<F> for InPlace
+impl<F> Executor<F> for InlineExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
         let mut future: Pin<Box<F>> = Box::pin(future);
-        // A task polls what it is given at least once, so nothing is lost by a waker that wakes nobody.
-        let mut nobody = Context::from_waker(Waker::noop());
-        if future.as_mut().poll(&mut nobody).is_pending() {
+        // The waker of this first poll does nothing. No wake-up is lost: the task that the future
+        // is spawned on polls it again at once, with a waker of its own.
+        let mut context = Context::from_waker(Waker::noop());
+        if future.as_mut().poll(&mut context).is_pending() {
             tokio::spawn(future);
         }
     }

@@ -1,12 +1,12 @@
-//! How long things took, as a histogram that costs three additions a request.
+//! A histogram of durations. Recording one costs two atomic additions and never blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::exposition::Exposition;
 
-/// The upper bounds of the latency buckets, in microseconds, with the text Prometheus
-/// reads. A hit in memory takes tens of microseconds; an upload over a slow line seconds.
+/// The upper bounds of the buckets, in microseconds and as the text in seconds that Prometheus
+/// reads. A hit in memory takes tens of microseconds, an upload over a slow line seconds.
 const BUCKETS: [(u64, &str); 12] = [
     (100, "0.0001"),
     (250, "0.00025"),
@@ -22,16 +22,17 @@ const BUCKETS: [(u64, &str); 12] = [
     (10_000_000, "10"),
 ];
 
-/// A histogram that grows.
+/// A histogram of durations.
 #[derive(Debug, Default)]
-pub struct Latency {
-    /// How many fell into each bucket and not into a lower one; the last is beyond all.
+pub struct LatencyHistogram {
+    /// How many durations are within the bound of each bucket and above the bound before it. The
+    /// last bucket has no bound.
     buckets: [AtomicU64; BUCKETS.len() + 1],
     total_us: AtomicU64,
 }
 
-impl Latency {
-    /// One more took this long.
+impl LatencyHistogram {
+    /// Counts a duration.
     pub fn record(&self, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|(bound, _)| took_us <= *bound).unwrap_or(BUCKETS.len());
@@ -39,7 +40,7 @@ impl Latency {
         self.total_us.fetch_add(took_us, Ordering::Relaxed);
     }
 
-    /// Writes the samples of a family of this name, whose kind is a histogram.
+    /// Writes the samples of this histogram, with `label`, to the family `name`.
     pub fn expose(&self, out: &mut Exposition, name: &str, label: (&str, &str)) {
         let bucket = format!("{name}_bucket");
         let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_say_the_same_twice_and_rise() {
+    fn bounds_rise_and_their_texts_are_right() {
         assert!(BUCKETS.is_sorted());
         for (bound_us, text) in BUCKETS {
             assert_eq!(text.parse::<f64>().unwrap(), Duration::from_micros(bound_us).as_secs_f64());
@@ -67,8 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn each_bucket_counts_what_is_below_its_bound() {
-        let latency = Latency::default();
+    fn buckets_are_written_cumulatively() {
+        let latency = LatencyHistogram::default();
         for took_us in [1, 100, 101, 60_000_000] {
             latency.record(Duration::from_micros(took_us));
         }

@@ -1,10 +1,8 @@
-//! Where the door stands: it resolves the addresses, refuses those that would be open to
-//! strangers, binds them, and hands what connects to the door.
+//! Resolves the configured TCP addresses, checks that they may be served, and binds them.
 //!
-//! The rule it keeps: an address that others can reach is served with TLS *and*
-//! authentication, or not at all, unless that was asked for twice (`serve.allow_insecure`
-//! and `serve.insecure_address`). It knows no protocol; a connection that is let in is a
-//! stream and a [`Peer`].
+//! Invariant: an address that other machines can reach is served with TLS *and* authentication,
+//! or not at all, unless the user consented twice (`serve.allow_insecure` and
+//! `serve.insecure_address`). It knows no protocol.
 
 use std::future::Future;
 use std::io;
@@ -15,59 +13,60 @@ use std::time::SystemTime;
 use thiserror::Error;
 use tokio::net::{TcpListener, lookup_host};
 
-use super::admission::{Peer, Rules, Serves};
-use super::auth::{Access, Policy};
+use super::admission::{ListenerRules, Peer, ServedPaths};
+use super::auth::{Access, AccessPolicy};
 use super::credentials::{Credentials, CredentialsError};
 use super::host_guard::HostGuard;
-use super::stream::{Duplex, Paced};
+use super::stream::{DeadlineStream, Duplex};
 use super::tls::{Tls, TlsError, TlsFiles};
 use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
 use crate::daemon::Draining;
 
-/// The most addresses that one name is listened on; `localhost` has two.
+/// The most addresses of one name that are bound; `localhost` has two.
 const ADDRESSES_MAX: usize = 8;
 
-/// A connection that was let in.
-pub type Stream = Paced<Box<dyn Duplex>>;
+/// The stream of an accepted connection.
+pub type Stream = DeadlineStream<Box<dyn Duplex>>;
 
-/// What serves a connection once it is let in.
-pub trait Door: Clone + Send + Sync + 'static {
-    /// Serves it to its end; soon after draining has begun, to the end of what is under way.
+/// Serves accepted connections.
+pub trait ConnectionHandler: Clone + Send + Sync + 'static {
+    /// Serves a connection until it is closed. Once draining has begun, no new requests are taken,
+    /// and it returns when the open ones are answered or their deadline has passed.
     fn serve(&self, stream: Stream, peer: Peer, draining: Draining) -> impl Future<Output = ()> + Send;
 }
 
-/// Why an address is not listened on.
+/// Why the server does not listen.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// The name has no address.
+    /// The name cannot be resolved, or has no address.
     #[error("failed to resolve `{address}`")]
     Resolve {
-        /// What was configured.
+        /// The configured address.
         address: ListenAddress,
-        /// What the resolver said.
+        /// The error of the resolver.
         #[source]
         source: io::Error,
     },
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("failed to listen on `{address}`")]
     Bind {
-        /// Which.
+        /// The resolved address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// Strangers could reach it.
+    /// Other machines could reach the address, without TLS or without authentication.
     #[error(
         "refusing to listen on `{address}`, which others can reach, without {lacking}: set {remedy}; or, to have it \
          all the same, set both `serve.allow_insecure = true` and `serve.insecure_address = \"{address}\"`"
     )]
     Exposed {
-        /// What was configured.
+        /// The configured address.
         address: ListenAddress,
-        /// What is missing.
+        /// `TLS`, `authentication` or both.
         lacking: &'static str,
-        /// What would provide it.
+        /// The settings that would provide it.
         remedy: &'static str,
     },
     /// The TLS files are unusable.
@@ -78,13 +77,13 @@ pub enum ListenError {
     Credentials(#[from] CredentialsError),
 }
 
-/// An address that is listened on.
+/// A bound address.
 pub struct Bound {
-    /// The socket, already listening.
+    /// The listening socket.
     pub socket: TcpListener,
-    /// What is asked of those who connect.
-    pub rules: Arc<Rules>,
-    /// With what they are to speak TLS.
+    /// What is served on it, to whom.
+    pub rules: Arc<ListenerRules>,
+    /// The TLS configuration; `None` if it is served in plain text.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -94,7 +93,7 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// Binds every TCP address of the settings, or says why none is: half a door is none.
+/// Binds all TCP addresses of the settings. If one of them cannot be served, none is.
 pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
     let wanted = wanted(settings);
     if wanted.is_empty() {
@@ -102,7 +101,7 @@ pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
     }
     let tls = settings.tls.as_ref().map(|tls| open_tls(tls, settings)).transpose()?;
     let credentials = settings.tokens.as_deref().map(Credentials::open).transpose()?;
-    let shared = Shared { tls: tls.map(Arc::new), credentials: credentials.map(Arc::new), settings };
+    let shared = BindContext { tls: tls.map(Arc::new), credentials: credentials.map(Arc::new), settings };
     let mut bound = Vec::new();
     for (address, serves) in wanted {
         bound.extend(shared.bind(address, serves).await?);
@@ -110,15 +109,16 @@ pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
     Ok(bound)
 }
 
-/// Each address once, with what is answered there.
-fn wanted(settings: &ServeSettings) -> Vec<(&ListenAddress, Serves)> {
-    let everything = if settings.metrics == MetricsDoor::Shared { Serves::Everything } else { Serves::Cache };
+/// Each configured address once, with the paths that are served there.
+fn wanted(settings: &ServeSettings) -> Vec<(&ListenAddress, ServedPaths)> {
+    let everything =
+        if settings.metrics == MetricsDoor::Shared { ServedPaths::Everything } else { ServedPaths::Cache };
     let caches = settings.listen.iter().chain(&settings.http_listen);
     let mut wanted: Vec<_> = caches.map(|address| (address, everything)).collect();
-    // The same port twice would be a second listener that never gets a connection.
+    // The same address twice would be a second listener that never gets a connection.
     wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port() != 0);
     if let MetricsDoor::Own(address) = &settings.metrics {
-        wanted.push((address, Serves::Metrics));
+        wanted.push((address, ServedPaths::Metrics));
     }
     wanted
 }
@@ -128,22 +128,22 @@ fn open_tls(tls: &TlsSettings, settings: &ServeSettings) -> Result<Tls, TlsError
         certificate: tls.cert.clone(),
         key: tls.key.clone(),
         client_ca: tls.client_ca.clone(),
-        // Those without a certificate are let through the handshake where they may still
-        // have a token, or need none.
+        // A client without a certificate passes the handshake if it may present a token instead,
+        // or needs no credentials.
         client_certificate_required: settings.tokens.is_none() && !settings.anonymous_reads,
     };
     Tls::open(files, SystemTime::now())
 }
 
-/// What all addresses have in common.
-struct Shared<'a> {
+/// What the addresses of one `bind` share.
+struct BindContext<'a> {
     tls: Option<Arc<Tls>>,
     credentials: Option<Arc<Credentials>>,
     settings: &'a ServeSettings,
 }
 
-impl Shared<'_> {
-    async fn bind(&self, address: &ListenAddress, serves: Serves) -> Result<Vec<Bound>, ListenError> {
+impl BindContext<'_> {
+    async fn bind(&self, address: &ListenAddress, serves: ServedPaths) -> Result<Vec<Bound>, ListenError> {
         let resolved = resolve(address).await?;
         let is_loopback = is_loopback(&resolved);
         check_exposure(self.settings, address, is_loopback)?;
@@ -155,28 +155,34 @@ impl Shared<'_> {
             let rules = Arc::new(self.rules(address, port, is_loopback, serves));
             bound.push(Bound { socket, rules, tls: self.tls.clone() });
             if address.port() == 0 {
-                // A second address would get another port, and nobody could tell which.
+                // A second address would get another port, and clients could not know which.
                 break;
             }
         }
         Ok(bound)
     }
 
-    fn rules(&self, address: &ListenAddress, port: u16, is_loopback: bool, serves: Serves) -> Rules {
+    fn rules(
+        &self,
+        address: &ListenAddress,
+        port: u16,
+        is_loopback: bool,
+        serves: ServedPaths,
+    ) -> ListenerRules {
         let settings = self.settings;
-        let asks_everybody = has_authentication(settings) && !settings.anonymous_reads;
+        let requires_credentials = has_authentication(settings) && !settings.anonymous_reads;
         let hosts = if self.tls.is_some() {
             HostGuard::pages_only(port)
         } else if is_loopback {
             HostGuard::loopback(port, &settings.hosts)
-        } else if asks_everybody {
+        } else if requires_credentials {
             HostGuard::pages_only(port)
         } else {
             let own = address.host().to_owned();
             HostGuard::no_domains(port, &[&settings.hosts[..], &[own]].concat())
         };
         let credentials = self.credentials.clone();
-        Rules { policy: policy(settings), credentials, hosts: Some(hosts), serves, is_private: false }
+        ListenerRules { policy: policy(settings), credentials, hosts: Some(hosts), serves, is_private: false }
     }
 }
 
@@ -191,16 +197,17 @@ async fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, ListenError
     Ok(resolved)
 }
 
-/// A name that means this machine and also something else can be reached by others.
+/// Whether all addresses of a name are loopback. If one is not, other machines can reach it.
 fn is_loopback(resolved: &[SocketAddr]) -> bool {
     resolved.iter().all(|resolved| resolved.ip().is_loopback())
 }
 
-/// Whether anything but knowing the address is asked of those who connect.
+/// Whether clients can authenticate themselves, by a token, a password or a certificate.
 fn has_authentication(settings: &ServeSettings) -> bool {
     settings.tokens.is_some() || settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
 }
 
+/// Refuses an address that other machines can reach without TLS or without authentication.
 fn check_exposure(
     settings: &ServeSettings,
     address: &ListenAddress,
@@ -221,14 +228,16 @@ fn check_exposure(
     Err(ListenError::Exposed { address: address.clone(), lacking, remedy })
 }
 
-fn policy(settings: &ServeSettings) -> Policy {
+/// Without authentication every client may read and write; with it, anonymous clients may only
+/// read, and only if that is configured.
+fn policy(settings: &ServeSettings) -> AccessPolicy {
     let anonymous = match (has_authentication(settings), settings.anonymous_reads) {
         (false, _) => Access::ReadWrite,
         (true, true) => Access::ReadOnly,
         (true, false) => Access::None,
     };
     let ceiling = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    Policy { anonymous, certificate: Access::ReadWrite, ceiling }
+    AccessPolicy { anonymous, certificate: Access::ReadWrite, ceiling }
 }
 
 #[cfg(test)]
@@ -236,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_else_can_reach_is_loopback() {
+    fn a_name_is_loopback_only_if_all_its_addresses_are() {
         for (addresses, expected) in [
             (&["127.0.0.1:1"][..], true),
             (&["127.0.0.1:1", "[::1]:1"], true),

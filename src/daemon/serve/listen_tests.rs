@@ -1,4 +1,5 @@
-//! What is let in and what is not, over real sockets: addresses, limits, TLS, credentials.
+//! Which connections and requests are accepted, over real sockets: addresses, limits, TLS and
+//! credentials.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,20 +19,20 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::accept;
+use super::connection_threads::ConnectionThreads;
 use super::credentials::BCRYPTS_AT_ONCE_MAX;
-use super::lanes::Lanes;
-use super::limits::Limits;
+use super::limits::ServeLimits;
 use super::listen::{self, ListenError};
-use super::metrics::Turned;
-use super::stream::{self, Patience};
-use super::testing::{Answer, Server, Setup, exchange, noise, read_answer, sha256};
+use super::metrics::ConnectionRejection;
+use super::stream::{self, StreamDeadlines};
+use super::testing::{RawResponse, ServerSetup, SocketServer, exchange, noise, read_response, sha256};
 use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
 
 fn address(text: &str) -> Option<ListenAddress> {
     Some(text.parse().unwrap())
 }
 
-/// Files that a server may be configured with.
+/// Files for the configuration of a server.
 struct Files {
     dir: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -68,7 +69,7 @@ impl Files {
         }
     }
 
-    /// Alice writes with `sesame`, bob reads with `open`, a token `t0ken` writes.
+    /// alice may write with `sesame`, bob may read with `open`, and the token `t0ken` may write.
     fn tokens(&self) -> PathBuf {
         use base64::Engine as _;
         let token = base64::engine::general_purpose::STANDARD
@@ -81,7 +82,7 @@ impl Files {
         )
     }
 
-    /// A client's side of TLS, with a certificate of its own or without.
+    /// TLS of a client, with a certificate of its own or without.
     fn connector(&self, protocols: &[&str], with_certificate: bool) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
@@ -104,7 +105,7 @@ impl Files {
 
     async fn connect(
         &self,
-        server: &Server,
+        server: &SocketServer,
         with_certificate: bool,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
@@ -117,7 +118,7 @@ async fn refusal(settings: ServeSettings) -> ListenError {
 }
 
 #[tokio::test]
-async fn an_open_address_needs_tls_and_authentication_or_being_told_twice() {
+async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
     let files = Files::new();
     let public = ServeSettings { listen: address("0.0.0.0:0"), ..ServeSettings::default() };
     let (tls, mtls, tokens) = (Some(files.tls(false)), Some(files.tls(true)), Some(files.tokens()));
@@ -166,7 +167,7 @@ async fn an_open_address_needs_tls_and_authentication_or_being_told_twice() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_bound_is_named() {
+async fn an_address_that_cannot_be_bound_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let text = taken.local_addr().unwrap().to_string();
     let error = refusal(ServeSettings { listen: address(&text), ..ServeSettings::default() }).await;
@@ -188,7 +189,7 @@ async fn what_cannot_be_bound_is_named() {
 
 #[tokio::test]
 async fn web_pages_cannot_reach_a_loopback_listener() {
-    let server = Setup::default().start().await;
+    let server = ServerSetup::default().start().await;
     let port = server.addresses[0].port();
     for (headers, status) in [
         (format!("Host: 127.0.0.1:{port}"), 200),
@@ -232,21 +233,21 @@ async fn web_pages_cannot_reach_an_open_listener_by_a_name_of_their_own() {
         (&with_tokens, "any.example", alice, 200),
         (&reads, "evil.example", "", 403),
     ] {
-        let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+        let server = ServerSetup { settings: settings.clone(), ..ServerSetup::default() }.start().await;
         let answer = server.ask(&format!("GET /status\nHost: {host}\n{credentials}"), b"").await;
         assert_eq!(answer.status, status, "{host} {credentials}");
     }
 }
 
 #[tokio::test]
-async fn credentials_decide_what_may_be_done() {
+async fn credentials_decide_about_access() {
     let files = Files::new();
-    let settings = ServeSettings { tokens: Some(files.tokens()), ..Setup::default().settings };
-    let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+    let settings = ServeSettings { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
+    let server = ServerSetup { settings: settings.clone(), ..ServerSetup::default() }.start().await;
     let reads = ServeSettings { anonymous_reads: true, ..settings.clone() };
-    let with_reads = Setup { settings: reads, ..Setup::default() }.start().await;
+    let with_reads = ServerSetup { settings: reads, ..ServerSetup::default() }.start().await;
     let locked = ServeSettings { read_only: true, ..settings };
-    let read_only = Setup { settings: locked, ..Setup::default() }.start().await;
+    let read_only = ServerSetup { settings: locked, ..ServerSetup::default() }.start().await;
     let path = format!("/cas/{}", sha256(b"x"));
     for (authorization, reading, writing, reading_if_anyone_may, writing_if_nobody_may) in [
         ("", 401, 401, 404, 401),
@@ -274,10 +275,10 @@ async fn credentials_decide_what_may_be_done() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_and_plain_text_is_not() {
+async fn tls_is_served_and_plain_text_is_not() {
     let files = Files::new();
-    let settings = ServeSettings { tls: Some(files.tls(false)), ..Setup::default().settings };
-    let server = Setup { settings, ..Setup::default() }.start().await;
+    let settings = ServeSettings { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
+    let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     let blob = noise(300_000);
     let path = format!("/cas/{}", sha256(&blob));
     let mut stream = files.connect(&server, false).await.unwrap();
@@ -295,16 +296,16 @@ async fn tls_is_spoken_and_plain_text_is_not() {
 
     let mut plain = server.connect().await;
     plain.write_all(server.head("GET /status", 0).as_bytes()).await.unwrap();
-    assert!(read_answer(&mut plain).await.is_none_or(|answer: Answer| answer.status != 200));
-    assert_eq!(server.metrics.connections_turned(Turned::Handshake), 1);
+    assert!(read_response(&mut plain).await.is_none_or(|answer: RawResponse| answer.status != 200));
+    assert_eq!(server.metrics.connections_rejected(ConnectionRejection::Handshake), 1);
 }
 
 #[tokio::test]
-async fn client_certificates_are_accepted_and_strangers_are_not() {
+async fn certificates_of_the_client_ca_are_accepted_and_others_are_not() {
     let (files, strangers) = (Files::new(), Files::new());
     let mut stranger = files.connector(&["http/1.1"], false);
-    let settings = ServeSettings { tls: Some(files.tls(true)), ..Setup::default().settings };
-    let server = Setup { settings: settings.clone(), ..Setup::default() }.start().await;
+    let settings = ServeSettings { tls: Some(files.tls(true)), ..ServerSetup::default().settings };
+    let server = ServerSetup { settings: settings.clone(), ..ServerSetup::default() }.start().await;
     let put = server.head(&format!("PUT /cas/{}", sha256(b"x")), 1);
     let mut stream = files.connect(&server, true).await.unwrap();
     assert_eq!(exchange(&mut stream, &put, b"x").await.status, 200, "a certificate may write");
@@ -314,15 +315,15 @@ async fn client_certificates_are_accepted_and_strangers_are_not() {
         }
         let name = ServerName::try_from("localhost").unwrap();
         let connected = stranger.connect(name, server.connect().await).await;
-        // With TLS 1.3 the client learns it when it reads.
+        // With TLS 1.3 the client learns of the refusal when it reads.
         let Ok(mut stream) = connected else { continue };
         let _ = stream.write_all(put.as_bytes()).await;
-        assert!(read_answer(&mut stream).await.is_none(), "foreign: {foreign}");
+        assert!(read_response(&mut stream).await.is_none(), "foreign: {foreign}");
     }
 
-    // With tokens beside it, a certificate is one way in of two.
+    // If tokens are configured as well, a client without a certificate may present one.
     let settings = ServeSettings { tokens: Some(files.tokens()), ..settings };
-    let server = Setup { settings, ..Setup::default() }.start().await;
+    let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     for (certificate, authorization, status) in
         [(true, "", 200), (false, "", 401), (false, "Authorization: Bearer t0ken", 200)]
     {
@@ -333,7 +334,7 @@ async fn client_certificates_are_accepted_and_strangers_are_not() {
     }
 }
 
-/// What was logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
 
@@ -361,8 +362,8 @@ async fn net_06_logs_and_pages_show_no_secret() {
     // A test's runtime has one thread, and this holds for it.
     let _guard = tracing::subscriber::set_default(subscriber);
     let files = Files::new();
-    let settings = ServeSettings { tokens: Some(files.tokens()), ..Setup::default().settings };
-    let server = Setup { settings, ..Setup::default() }.start().await;
+    let settings = ServeSettings { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
+    let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     let mut shown = String::new();
     for credentials in
         ["Basic YWxpY2U6c2VzYW1l", "Bearer t0ken", "Basic Ym9iOnNlc2FtZQ==", "Bearer s3same", "?"]
@@ -386,23 +387,26 @@ async fn net_06_logs_and_pages_show_no_secret() {
     }
 }
 
-fn impatient() -> accept::Limits {
+fn short_deadlines() -> accept::AcceptLimits {
     let short = Duration::from_millis(300);
-    accept::Limits {
+    accept::AcceptLimits {
         handshake: short,
-        patience: Patience { first_bytes: short, write_stall: short },
-        ..accept::Limits::default()
+        deadlines: StreamDeadlines { first_bytes: short, write_stall: short },
+        ..accept::AcceptLimits::default()
     }
 }
 
 #[tokio::test]
-async fn those_who_say_nothing_or_too_little_are_left() {
+async fn clients_that_send_too_little_are_disconnected() {
     let files = Files::new();
-    let limits = || Limits { header_wait_max: Duration::from_millis(300), ..Limits::default() };
-    let tls = ServeSettings { tls: Some(files.tls(false)), ..Setup::default().settings };
-    let plain = Setup { accept: impatient(), limits: limits(), ..Setup::default() }.start().await;
+    let limits = || ServeLimits { header_wait_max: Duration::from_millis(300), ..ServeLimits::default() };
+    let tls = ServeSettings { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
+    let plain =
+        ServerSetup { accept: short_deadlines(), limits: limits(), ..ServerSetup::default() }.start().await;
     let server =
-        Setup { accept: impatient(), limits: limits(), settings: tls, ..Setup::default() }.start().await;
+        ServerSetup { accept: short_deadlines(), limits: limits(), settings: tls, ..ServerSetup::default() }
+            .start()
+            .await;
     for (server, said) in [
         (&plain, &b""[..]),
         (&plain, b"P"),
@@ -413,7 +417,7 @@ async fn those_who_say_nothing_or_too_little_are_left() {
     ] {
         let mut stream = server.connect().await;
         stream.write_all(said).await.unwrap();
-        // It ends, whatever is answered. The client drips on meanwhile.
+        // The connection ends, whatever the response. The client sends a byte now and then.
         let (mut reading, mut writing) = stream.split();
         let dripping = async {
             while said.len() > 30 && writing.write_all(b"a").await.is_ok() {
@@ -432,10 +436,11 @@ async fn those_who_say_nothing_or_too_little_are_left() {
 }
 
 #[tokio::test]
-async fn one_who_takes_nothing_of_a_download_is_left() {
-    let patience = Patience { first_bytes: Duration::from_secs(10), write_stall: Duration::from_secs(1) };
-    let accept = accept::Limits { patience, ..accept::Limits::default() };
-    let server = Setup { accept, ..Setup::default() }.start().await;
+async fn a_client_that_reads_nothing_of_a_download_is_disconnected() {
+    let deadlines =
+        StreamDeadlines { first_bytes: Duration::from_secs(10), write_stall: Duration::from_secs(1) };
+    let accept = accept::AcceptLimits { deadlines, ..accept::AcceptLimits::default() };
+    let server = ServerSetup { accept, ..ServerSetup::default() }.start().await;
     let blob = noise(40_000_000);
     let path = format!("/cas/{}", sha256(&blob));
     assert_eq!(server.put(&path, &blob).await.status, 200);
@@ -450,9 +455,9 @@ async fn one_who_takes_nothing_of_a_download_is_left() {
 }
 
 #[tokio::test]
-async fn a_flood_of_connections_hits_a_limit_and_leaves_room_later() {
-    let accept = accept::Limits { connections: 4, ..accept::Limits::default() };
-    let server = Setup { accept, ..Setup::default() }.start().await;
+async fn connections_above_the_limit_are_closed_and_later_ones_are_served() {
+    let accept = accept::AcceptLimits { connections: 4, ..accept::AcceptLimits::default() };
+    let server = ServerSetup { accept, ..ServerSetup::default() }.start().await;
     let mut open = Vec::new();
     for _ in 0..4 {
         let mut stream = server.connect().await;
@@ -465,8 +470,8 @@ async fn a_flood_of_connections_hits_a_limit_and_leaves_room_later() {
     }
     for turned in 1..=20 {
         let mut stream = server.connect().await;
-        assert!(read_answer(&mut stream).await.is_none(), "the connection is closed at once");
-        assert_eq!(server.metrics.connections_turned(Turned::Limit), turned);
+        assert!(read_response(&mut stream).await.is_none(), "the connection is closed at once");
+        assert_eq!(server.metrics.connections_rejected(ConnectionRejection::Limit), turned);
     }
     open.pop();
     while server.metrics.connections_open() > 3 {
@@ -484,12 +489,12 @@ async fn a_flood_of_connections_hits_a_limit_and_leaves_room_later() {
 }
 
 #[tokio::test]
-async fn dmn_02_the_unix_socket_is_this_users() {
+async fn dmn_02_only_the_user_of_the_daemon_can_use_the_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let unix = Some(UnixListener::bind(&path).unwrap());
     let settings = ServeSettings::default();
-    let server = Setup { settings, unix, ..Setup::default() }.start().await;
+    let server = ServerSetup { settings, unix, ..ServerSetup::default() }.start().await;
     assert!(server.addresses.is_empty());
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let answer = exchange(&mut stream, "GET /status HTTP/1.1\r\nConnection: close\r\n\r\n", b"").await;
@@ -498,13 +503,13 @@ async fn dmn_02_the_unix_socket_is_this_users() {
 }
 
 #[tokio::test]
-async fn metrics_are_answered_where_they_are_configured() {
+async fn metrics_are_served_where_they_are_configured() {
     let own = MetricsDoor::Own("127.0.0.1:0".parse().unwrap());
     for (metrics, shared_status, own_status) in
         [(MetricsDoor::Shared, 200, None), (MetricsDoor::Off, 404, None), (own, 404, Some(200))]
     {
-        let settings = ServeSettings { metrics, ..Setup::default().settings };
-        let mut server = Setup { settings, ..Setup::default() }.start().await;
+        let settings = ServeSettings { metrics, ..ServerSetup::default().settings };
+        let mut server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
         assert_eq!(server.get("/metrics").await.status, shared_status);
         assert_eq!(server.get("/status").await.status, 200);
         assert_eq!(server.addresses.len(), if own_status.is_some() { 2 } else { 1 });
@@ -517,13 +522,18 @@ async fn metrics_are_answered_where_they_are_configured() {
 }
 
 #[tokio::test]
-async fn draining_ends_what_is_under_way_and_takes_nothing_new() {
-    for lanes in [0, 2] {
-        drain_under_way(Setup { lanes: Lanes::at_most(lanes), ..Setup::default() }.start().await).await;
+async fn draining_finishes_open_requests_and_takes_no_new_ones() {
+    for threads in [0, 2] {
+        drain_under_way(
+            ServerSetup { threads: ConnectionThreads::at_most(threads), ..ServerSetup::default() }
+                .start()
+                .await,
+        )
+        .await;
     }
 }
 
-async fn drain_under_way(server: Server) {
+async fn drain_under_way(server: SocketServer) {
     let blob = noise(100_000);
     let path = format!("/cas/{}", sha256(&blob));
     let mut idle = server.connect().await;
@@ -540,13 +550,13 @@ async fn drain_under_way(server: Server) {
     assert!(closing.await.is_ok(), "an idle connection is closed");
     assert!(TcpStream::connect(server.addresses[0]).await.is_err(), "the address is free again");
     busy.write_all(&blob[50_000..]).await.unwrap();
-    assert_eq!(read_answer(&mut busy).await.unwrap().status, 200);
+    assert_eq!(read_response(&mut busy).await.unwrap().status, 200);
     tokio::time::timeout(Duration::from_secs(5), server.running).await.expect("it ends").unwrap();
 }
 
 #[tokio::test]
-async fn what_one_protocol_writes_the_other_reads() {
-    let server = Setup::default().start().await;
+async fn each_protocol_reads_what_the_other_wrote() {
+    let server = ServerSetup::default().start().await;
     let blob = noise(100);
     server.put(&format!("/cas/{}", sha256(&blob)), &blob).await;
     let digest = reapi::Digest { hash: sha256(&blob), size_bytes: 100 };
@@ -591,9 +601,9 @@ async fn what_one_protocol_writes_the_other_reads() {
 }
 
 #[test]
-fn the_page_states_the_limits_as_they_are() {
+fn the_documentation_states_the_limits() {
     let page = include_str!("../../../docs/serving.md");
-    let limits = Limits::default();
+    let limits = ServeLimits::default();
     let seconds = |duration: Duration| format!("{} s", duration.as_secs());
     for (name, value) in [
         ("CONNECTIONS_MAX", accept::CONNECTIONS_MAX.to_string()),

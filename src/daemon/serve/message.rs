@@ -1,11 +1,11 @@
-//! gRPC's framing on the way in: from the frames of a request body to whole messages.
+//! Reads gRPC messages from the frames of a request body.
 //!
-//! It is ours and not tonic's for what an upload costs: a message that lies in one frame is
-//! handed on as a slice of the network buffer, and one that does not is copied once. It is
-//! also where a client that stalls or sends too much is told so by the limit's name. What a
-//! message means is not known here.
+//! It replaces tonic's reader because of what an upload costs: a message that lies in one frame
+//! is a slice of the network buffer, and any other one is copied only once. It refuses clients
+//! that stall or send too much, with the name of the limit. It does not know what a message
+//! means.
 //!
-//! Invariant: memory is only taken for a message whose length is within the limits.
+//! Invariant: no memory is reserved for a message whose length exceeds the limits.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,48 +19,49 @@ use http_body_util::BodyExt as _;
 use kache_proto::Message;
 use tonic::{Code, Status};
 
-use super::context::{Room, Shared};
+use super::context::{MemoryReservation, ServerState};
 use super::status::over_limit;
 
-/// One byte that says whether the message is compressed, four with its length.
+/// The length of a message's prefix: one byte that says whether it is compressed, and four bytes
+/// with its length.
 const PREFIX_BYTES: usize = 5;
 
-/// A message that came in whole, with the room it occupies.
+/// A complete message, with the memory that is reserved for it.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     /// The encoded message.
     pub(super) bytes: Bytes,
-    /// Given back when this is dropped.
-    pub(super) room: Room,
+    /// Gives the memory back when it is dropped.
+    pub(super) room: MemoryReservation,
 }
 
 /// The messages of one request.
-pub(super) struct Messages<'a, B> {
+pub(super) struct MessageReader<'a, B> {
     body: B,
-    shared: &'a Shared,
+    shared: &'a ServerState,
     frames: VecDeque<Bytes>,
     frames_bytes: usize,
-    /// Whether messages are gathered, so that small ones need room as well.
+    /// Whether many messages are held at once, so that memory is reserved for small ones, too.
     are_gathered: bool,
 }
 
-impl<'a, B> Messages<'a, B>
+impl<'a, B> MessageReader<'a, B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    /// The messages in this body.
-    pub(super) fn new(body: B, shared: &'a Shared) -> Self {
-        Messages { body, shared, frames: VecDeque::new(), frames_bytes: 0, are_gathered: false }
+    /// Reads the messages of this body.
+    pub(super) fn new(body: B, shared: &'a ServerState) -> Self {
+        MessageReader { body, shared, frames: VecDeque::new(), frames_bytes: 0, are_gathered: false }
     }
 
-    /// The messages in this body, of which many will be held at once.
-    pub(super) fn gathered(body: B, shared: &'a Shared) -> Self {
-        Messages { are_gathered: true, ..Messages::new(body, shared) }
+    /// Reads the messages of this body, of which the caller holds many at once.
+    pub(super) fn gathered(body: B, shared: &'a ServerState) -> Self {
+        MessageReader { are_gathered: true, ..MessageReader::new(body, shared) }
     }
 
-    /// The next message; `None` at the end. Dropping the future loses no byte.
-    pub(super) async fn next(&mut self) -> Result<Option<Received>, Status> {
+    /// Waits for the next message; `None` at the end. Dropping the future loses no byte.
+    pub(super) async fn next(&mut self) -> Result<Option<ReceivedMessage>, Status> {
         while self.frames_bytes < PREFIX_BYTES {
             if !self.fill().await? {
                 return if self.frames_bytes == 0 { Ok(None) } else { Err(cut_off()) };
@@ -78,10 +79,10 @@ where
             }
         }
         drop(self.take(PREFIX_BYTES));
-        Ok(Some(Received { bytes: self.take(len), room }))
+        Ok(Some(ReceivedMessage { bytes: self.take(len), room }))
     }
 
-    /// The length in the prefix at hand, checked.
+    /// Reads the length from the prefix, which has been received, and checks it.
     fn announced(&self) -> Result<usize, Status> {
         let mut prefix = [0; PREFIX_BYTES];
         let bytes = self.frames.iter().flat_map(|frame| frame.iter());
@@ -104,12 +105,14 @@ where
         Ok(len)
     }
 
-    /// Takes one more frame in; whether there was one.
+    /// Waits for one more frame with data. Returns `false` at the end of the body.
     async fn fill(&mut self) -> Result<bool, Status> {
         loop {
             match self.frame().await? {
                 None => return Ok(false),
-                Some(Err(error)) => return Err(Status::cancelled(format!("the upload broke off: {error}"))),
+                Some(Err(error)) => {
+                    return Err(Status::cancelled(format!("the upload was cut short: {error}")));
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data()
                         && !data.is_empty()
@@ -123,8 +126,8 @@ where
         }
     }
 
-    /// The next frame, waited for as long as a client is. Most often it is there already, and
-    /// a timer would cost more than taking it.
+    /// Waits up to `stream_idle_max` for the next frame. Most often it has arrived already, and
+    /// then no timer is started, which would cost more than reading the frame.
     async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Status> {
         let mut frame = self.body.frame();
         if let Poll::Ready(frame) = poll_fn(|task| Poll::Ready(Pin::new(&mut frame).poll(task))).await {
@@ -134,7 +137,7 @@ where
         tokio::time::timeout(idle_max, frame).await.map_err(|_| stalled(idle_max))
     }
 
-    /// The next `len` bytes, which are there.
+    /// Takes the next `len` bytes, which have been received.
     fn take(&mut self, len: usize) -> Bytes {
         self.frames_bytes -= len;
         let Some(first) = self.frames.front_mut() else { return Bytes::new() };
@@ -167,16 +170,16 @@ fn stalled(idle_max: Duration) -> Status {
     over_limit(Code::DeadlineExceeded, what, "stream_idle_max", format!("{idle_max:?}"))
 }
 
-/// The one message of a unary request, with the room it occupies.
-pub(super) async fn only<M, B>(body: B, shared: &Shared) -> Result<(M, Room), Status>
+/// Reads the one message of a unary request, with the memory that is reserved for it.
+pub(super) async fn only<M, B>(body: B, shared: &ServerState) -> Result<(M, MemoryReservation), Status>
 where
     M: Message + Default,
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut messages = Messages::new(body, shared);
+    let mut messages = MessageReader::new(body, shared);
     let received = messages.next().await?.ok_or_else(|| Status::internal("the request has no message"))?;
-    // The end is waited for, so that the stream is closed in good order.
+    // The end of the body is read as well, so that the stream need not be reset.
     if !messages.body.is_end_stream() && messages.fill().await? {
         return Err(Status::internal("the request has more than one message"));
     }

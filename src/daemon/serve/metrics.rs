@@ -1,127 +1,131 @@
-//! What the door counts: HTTP requests and how long they took, bytes, connections, refusals.
-//! What gRPC methods did is `meters`' business.
+//! Counts HTTP requests and their durations, bytes, connections, and requests that were not
+//! admitted. `grpc_metrics` counts gRPC requests.
 //!
-//! Counting is a few relaxed atomic additions and never blocks a request. How the numbers
-//! are written for Prometheus is `exposition`'s business; what the store counts is the
-//! store's. Nothing here holds a name, a digest or anything else that a stranger chose, so
-//! the number of time series is fixed.
+//! Counting costs a few relaxed atomic additions and never blocks a request. `exposition` writes
+//! the text format. No label holds a name or digest that a client chose, so the number of time
+//! series is fixed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::exposition::{Exposition, Kind};
-use super::latency::Latency;
+use super::exposition::{Exposition, MetricKind};
+use super::latency::LatencyHistogram;
 
-/// What was asked for over HTTP.
+/// The kinds of HTTP requests that are counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum HttpOperation {
     /// An action result was looked up.
     GetAction,
-    /// One was uploaded.
+    /// An action result was uploaded.
     PutAction,
     /// A blob was looked up.
     GetBlob,
-    /// One was uploaded.
+    /// A blob was uploaded.
     PutBlob,
     /// `/status` or `/metrics`.
     Page,
-    /// Something that is not served.
+    /// A path that is not served.
     Other,
 }
 
-impl Operation {
-    const ALL: [Operation; 6] = [
-        Operation::GetAction,
-        Operation::PutAction,
-        Operation::GetBlob,
-        Operation::PutBlob,
-        Operation::Page,
-        Operation::Other,
+impl HttpOperation {
+    const ALL: [HttpOperation; 6] = [
+        HttpOperation::GetAction,
+        HttpOperation::PutAction,
+        HttpOperation::GetBlob,
+        HttpOperation::PutBlob,
+        HttpOperation::Page,
+        HttpOperation::Other,
     ];
 
     const fn label(self) -> &'static str {
         match self {
-            Operation::GetAction => "get_action",
-            Operation::PutAction => "put_action",
-            Operation::GetBlob => "get_blob",
-            Operation::PutBlob => "put_blob",
-            Operation::Page => "page",
-            Operation::Other => "other",
+            HttpOperation::GetAction => "get_action",
+            HttpOperation::PutAction => "put_action",
+            HttpOperation::GetBlob => "get_blob",
+            HttpOperation::PutBlob => "put_blob",
+            HttpOperation::Page => "page",
+            HttpOperation::Other => "other",
         }
     }
 }
 
-/// How it went.
+/// How an HTTP request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was found, stored or answered.
+pub enum HttpOutcome {
+    /// The blob, result or page was sent, or the upload was stored.
     Ok,
-    /// It is not there, which is an answer.
+    /// The blob or result is not in the store.
     Miss,
-    /// The caller is at fault: bad data, a bad name, missing rights.
+    /// The request is at fault: bad data, a bad path, missing access.
     Refused,
-    /// We are at fault, or the disk is.
+    /// The server or its disk is at fault.
     Failed,
-    /// The caller went away before the answer.
+    /// The client closed the connection before the response.
     Abandoned,
 }
 
-impl Outcome {
-    const ALL: [Outcome; 5] =
-        [Outcome::Ok, Outcome::Miss, Outcome::Refused, Outcome::Failed, Outcome::Abandoned];
+impl HttpOutcome {
+    const ALL: [HttpOutcome; 5] = [
+        HttpOutcome::Ok,
+        HttpOutcome::Miss,
+        HttpOutcome::Refused,
+        HttpOutcome::Failed,
+        HttpOutcome::Abandoned,
+    ];
 
     const fn label(self) -> &'static str {
         match self {
-            Outcome::Ok => "ok",
-            Outcome::Miss => "miss",
-            Outcome::Refused => "refused",
-            Outcome::Failed => "failed",
-            Outcome::Abandoned => "abandoned",
+            HttpOutcome::Ok => "ok",
+            HttpOutcome::Miss => "miss",
+            HttpOutcome::Refused => "refused",
+            HttpOutcome::Failed => "failed",
+            HttpOutcome::Abandoned => "abandoned",
         }
     }
 }
 
 /// Why a connection was closed before it was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turned {
+pub enum ConnectionRejection {
     /// `CONNECTIONS_MAX` were open.
     Limit,
     /// The TLS handshake failed or took too long.
     Handshake,
 }
 
-impl Turned {
-    const ALL: [Turned; 2] = [Turned::Limit, Turned::Handshake];
+impl ConnectionRejection {
+    const ALL: [ConnectionRejection; 2] = [ConnectionRejection::Limit, ConnectionRejection::Handshake];
 
     const fn label(self) -> &'static str {
         match self {
-            Turned::Limit => "connections_max",
-            Turned::Handshake => "handshake",
+            ConnectionRejection::Limit => "connections_max",
+            ConnectionRejection::Handshake => "handshake",
         }
     }
 }
 
-/// One operation's numbers.
+/// The numbers of one operation.
 #[derive(Default)]
 struct OperationCounts {
-    outcomes: [AtomicU64; Outcome::ALL.len()],
-    latency: Latency,
+    outcomes: [AtomicU64; HttpOutcome::ALL.len()],
+    latency: LatencyHistogram,
 }
 
-/// All numbers of the door.
+/// All counters of the server, except those of gRPC methods.
 #[derive(Default)]
 pub struct ServeMetrics {
-    operations: [OperationCounts; Operation::ALL.len()],
+    operations: [OperationCounts; HttpOperation::ALL.len()],
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     connections_open: AtomicU64,
     connections_accepted: AtomicU64,
-    connections_turned: [AtomicU64; Turned::ALL.len()],
-    /// By the label of the `Refusal`; new labels go at the end.
+    connections_rejected: [AtomicU64; ConnectionRejection::ALL.len()],
+    /// Requests that were not admitted, in the order of `REFUSALS`.
     refusals: [AtomicU64; REFUSALS.len()],
 }
 
-/// The labels of `admission::Refusal`.
+/// The values of `AdmissionError::label`. New ones go at the end.
 const REFUSALS: [&str; 7] =
     ["foreign", "anonymous", "wrong_credentials", "malformed_credentials", "read_only", "elsewhere", "busy"];
 
@@ -133,76 +137,76 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// A request that is being served. Dropped unfinished, it was abandoned.
-pub struct Timed<'a> {
+/// Measures a request. If it is dropped before `finish`, the request counts as abandoned.
+pub struct TimedRequest<'a> {
     counts: &'a OperationCounts,
     begun: Instant,
-    outcome: Outcome,
+    outcome: HttpOutcome,
 }
 
-impl Timed<'_> {
-    /// It is answered, with this.
-    pub fn finish(mut self, outcome: Outcome) {
+impl TimedRequest<'_> {
+    /// Counts the request with this outcome.
+    pub fn finish(mut self, outcome: HttpOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Drop for Timed<'_> {
+impl Drop for TimedRequest<'_> {
     fn drop(&mut self) {
         self.counts.record(self.outcome, self.begun.elapsed());
     }
 }
 
 impl OperationCounts {
-    fn record(&self, outcome: Outcome, took: Duration) {
+    fn record(&self, outcome: HttpOutcome, took: Duration) {
         add(&self.outcomes[outcome as usize], 1);
         self.latency.record(took);
     }
 }
 
 impl ServeMetrics {
-    /// Begins to time a request.
-    pub fn begin(&self, operation: Operation) -> Timed<'_> {
+    /// Begins to measure a request.
+    pub fn begin(&self, operation: HttpOperation) -> TimedRequest<'_> {
         let counts = &self.operations[operation as usize];
-        Timed { counts, begun: Instant::now(), outcome: Outcome::Abandoned }
+        TimedRequest { counts, begun: Instant::now(), outcome: HttpOutcome::Abandoned }
     }
 
-    /// Bytes of blobs and results came in over HTTP, as they were sent.
+    /// Counts bytes of blobs and results that came over HTTP, compressed if they were.
     pub fn received(&self, bytes: u64) {
         add(&self.received_bytes, bytes);
     }
 
-    /// Bytes of blobs and results went out over HTTP, as they were sent.
+    /// Counts bytes of blobs and results that were sent over HTTP, compressed if they were.
     pub fn sent(&self, bytes: u64) {
         add(&self.sent_bytes, bytes);
     }
 
-    /// A request was not admitted. The label is `Refusal::label`.
+    /// Counts a request that was not admitted. `label` is `AdmissionError::label`.
     pub fn refused(&self, label: &str) {
         if let Some(index) = REFUSALS.iter().position(|known| *known == label) {
             add(&self.refusals[index], 1);
         }
     }
 
-    /// A connection is served from now on.
+    /// Counts a connection as open.
     pub fn connection_opened(&self) {
         add(&self.connections_accepted, 1);
         add(&self.connections_open, 1);
     }
 
-    /// It is over.
+    /// Counts a connection as closed.
     pub fn connection_closed(&self) {
         self.connections_open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A connection was closed before it was served.
-    pub fn connection_turned(&self, why: Turned) {
-        add(&self.connections_turned[why as usize], 1);
+    /// Counts a connection that was closed before it was served.
+    pub fn connection_rejected(&self, why: ConnectionRejection) {
+        add(&self.connections_rejected[why as usize], 1);
     }
 
     /// How many connections were closed before they were served.
-    pub fn connections_turned(&self, why: Turned) -> u64 {
-        read(&self.connections_turned[why as usize])
+    pub fn connections_rejected(&self, why: ConnectionRejection) -> u64 {
+        read(&self.connections_rejected[why as usize])
     }
 
     /// How many connections are open.
@@ -210,7 +214,7 @@ impl ServeMetrics {
         read(&self.connections_open)
     }
 
-    /// Writes all of it.
+    /// Writes all numbers.
     pub fn expose(&self, out: &mut Exposition) {
         self.expose_requests(out);
         self.expose_latency(out);
@@ -219,16 +223,20 @@ impl ServeMetrics {
     }
 
     fn expose_requests(&self, out: &mut Exposition) {
-        out.family("kache_http_requests_total", Kind::Counter, "HTTP requests by operation and outcome.");
-        for operation in Operation::ALL {
+        out.family(
+            "kache_http_requests_total",
+            MetricKind::Counter,
+            "HTTP requests by operation and outcome.",
+        );
+        for operation in HttpOperation::ALL {
             let counts = &self.operations[operation as usize];
-            for outcome in Outcome::ALL {
+            for outcome in HttpOutcome::ALL {
                 let labels = [("operation", operation.label()), ("outcome", outcome.label())];
                 out.sample("kache_http_requests_total", &labels, read(&counts.outcomes[outcome as usize]));
             }
         }
         let name = "kache_requests_not_admitted_total";
-        out.family(name, Kind::Counter, "Requests refused at the door, over HTTP and gRPC.");
+        out.family(name, MetricKind::Counter, "Requests that were not admitted, over HTTP and gRPC.");
         for (reason, counter) in REFUSALS.iter().zip(&self.refusals) {
             out.sample(name, &[("reason", reason)], read(counter));
         }
@@ -236,8 +244,12 @@ impl ServeMetrics {
 
     fn expose_latency(&self, out: &mut Exposition) {
         let name = "kache_http_request_duration_seconds";
-        out.family(name, Kind::Histogram, "Time from an HTTP request to the beginning of its answer.");
-        for operation in Operation::ALL {
+        out.family(
+            name,
+            MetricKind::Histogram,
+            "Time from an HTTP request to the beginning of its response.",
+        );
+        for operation in HttpOperation::ALL {
             let latency = &self.operations[operation as usize].latency;
             latency.expose(out, name, ("operation", operation.label()));
         }
@@ -247,22 +259,27 @@ impl ServeMetrics {
         let (received, sent) = (read(&self.received_bytes), read(&self.sent_bytes));
         out.single(
             "kache_http_received_bytes_total",
-            Kind::Counter,
+            MetricKind::Counter,
             "Bytes of HTTP uploads, as sent.",
             received,
         );
-        out.single("kache_http_sent_bytes_total", Kind::Counter, "Bytes of HTTP downloads, as sent.", sent);
+        out.single(
+            "kache_http_sent_bytes_total",
+            MetricKind::Counter,
+            "Bytes of HTTP downloads, as sent.",
+            sent,
+        );
     }
 
     fn expose_connections(&self, out: &mut Exposition) {
-        out.family("kache_connections", Kind::Gauge, "Connections that are open.");
+        out.family("kache_connections", MetricKind::Gauge, "Connections that are open.");
         out.sample("kache_connections", &[], self.connections_open());
-        out.family("kache_connections_total", Kind::Counter, "Connections that were served.");
+        out.family("kache_connections_total", MetricKind::Counter, "Connections that were served.");
         out.sample("kache_connections_total", &[], read(&self.connections_accepted));
         let name = "kache_connections_turned_away_total";
-        out.family(name, Kind::Counter, "Connections that were closed unserved.");
-        for why in Turned::ALL {
-            out.sample(name, &[("reason", why.label())], self.connections_turned(why));
+        out.family(name, MetricKind::Counter, "Connections that were closed before they were served.");
+        for why in ConnectionRejection::ALL {
+            out.sample(name, &[("reason", why.label())], self.connections_rejected(why));
         }
     }
 }
@@ -279,29 +296,29 @@ mod tests {
 
     #[test]
     fn tables_are_in_the_order_of_their_enums() {
-        for (index, operation) in Operation::ALL.iter().enumerate() {
+        for (index, operation) in HttpOperation::ALL.iter().enumerate() {
             assert_eq!(*operation as usize, index, "{operation:?}");
         }
-        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+        for (index, outcome) in HttpOutcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, index, "{outcome:?}");
         }
     }
 
     #[test]
-    fn what_happened_is_counted() {
+    fn requests_bytes_and_connections_are_counted() {
         let metrics = ServeMetrics::default();
-        metrics.begin(Operation::GetBlob).finish(Outcome::Ok);
-        metrics.begin(Operation::GetBlob).finish(Outcome::Miss);
-        drop(metrics.begin(Operation::PutBlob));
-        let counts = &metrics.operations[Operation::GetBlob as usize];
-        counts.record(Outcome::Ok, Duration::from_millis(2));
-        counts.record(Outcome::Ok, Duration::from_secs(60));
+        metrics.begin(HttpOperation::GetBlob).finish(HttpOutcome::Ok);
+        metrics.begin(HttpOperation::GetBlob).finish(HttpOutcome::Miss);
+        drop(metrics.begin(HttpOperation::PutBlob));
+        let counts = &metrics.operations[HttpOperation::GetBlob as usize];
+        counts.record(HttpOutcome::Ok, Duration::from_millis(2));
+        counts.record(HttpOutcome::Ok, Duration::from_secs(60));
         metrics.received(7);
         metrics.refused("foreign");
         metrics.connection_opened();
         metrics.connection_opened();
         metrics.connection_closed();
-        metrics.connection_turned(Turned::Limit);
+        metrics.connection_rejected(ConnectionRejection::Limit);
         let text = text(&metrics);
         for line in [
             r#"kache_http_requests_total{operation="get_blob",outcome="ok"} 3"#,
@@ -323,17 +340,17 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_counter() {
-        use crate::daemon::serve::admission::Refusal;
-        use crate::daemon::serve::credentials::Busy;
-        use crate::daemon::serve::host_guard::Foreign;
+        use crate::daemon::serve::admission::AdmissionError;
+        use crate::daemon::serve::credentials::TooManyChecks;
+        use crate::daemon::serve::host_guard::ForeignRequest;
         for refusal in [
-            Refusal::Foreign(Foreign::NoHost { port: 1 }),
-            Refusal::Anonymous { certificates: false },
-            Refusal::Wrong,
-            Refusal::Malformed(""),
-            Refusal::ReadOnly,
-            Refusal::Elsewhere { path: String::new() },
-            Refusal::Busy(Busy),
+            AdmissionError::Foreign(ForeignRequest::NoHost { port: 1 }),
+            AdmissionError::Anonymous { certificates: false },
+            AdmissionError::Wrong,
+            AdmissionError::Malformed(""),
+            AdmissionError::ReadOnly,
+            AdmissionError::Elsewhere { path: String::new() },
+            AdmissionError::Busy(TooManyChecks),
         ] {
             assert!(REFUSALS.contains(&refusal.label()), "{refusal:?}");
         }

@@ -1,9 +1,9 @@
-//! Which store calls are made on the spot and which on a thread that may block.
+//! Decides which store calls run on the connection's thread and which on a blocking thread.
 //!
-//! A lookup in the index costs microseconds, less than handing it over; reading, writing or
-//! hashing a lot of bytes would keep a worker from its other requests. While the store says
-//! that even small calls may take long (`BlobStore::may_block`), all of them are handed over,
-//! so that nobody's hit waits for somebody's eviction (STO-10).
+//! A lookup in the index takes microseconds, less than handing it to another thread. Reading,
+//! writing or hashing many bytes would delay the other requests of the thread. While the store
+//! says that even small calls may block (`BlobStore::may_block`), all calls go to blocking
+//! threads, so that no hit waits for an eviction (STO-10).
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tonic::Status;
 
 use super::context::Backend;
 
-/// Up to this many bytes are read, written or hashed on the spot: it takes as long as
-/// handing them over.
+/// Up to this many bytes are read, written or hashed on the connection's thread, which takes as
+/// long as handing them to another one.
 pub(super) const INLINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Up to this many digests are looked up on the spot.
+/// Up to this many digests are looked up on the connection's thread.
 pub(super) const INLINE_DIGESTS_MAX: usize = 2_000;
 
-/// Does this with the store here, or where it may block.
+/// Runs `work` with the store, on a blocking thread if it is heavy and on this one otherwise.
 pub(super) async fn run<T, F>(is_heavy: bool, store: &Arc<dyn Backend>, work: F) -> Result<T, Status>
 where
     T: Send + 'static,
@@ -28,17 +28,17 @@ where
         return Ok(work(&**store));
     }
     let store = Arc::clone(store);
-    elsewhere(move || work(&*store)).await
+    on_blocking_thread(move || work(&*store)).await
 }
 
-/// Does this where it may block.
-pub(super) async fn elsewhere<T, F>(work: F) -> Result<T, Status>
+/// Runs `work` on a blocking thread. A panic there becomes an error.
+pub(super) async fn on_blocking_thread<T, F>(work: F) -> Result<T, Status>
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a store call did not end");
-        Status::internal("the store call did not end; the daemon's log says more")
+        tracing::error!(%error, "a store call panicked");
+        Status::internal("the store call failed; see the log of the daemon")
     })
 }

@@ -1,7 +1,7 @@
 //! The two pages: `/status`, as JSON for people and scripts, and `/metrics`, for Prometheus.
 //!
-//! They show numbers that others keep. What names this machine's files goes only to this
-//! user, not over the network.
+//! They show numbers of the store and of the metrics. Texts that name files of this machine are
+//! shown to the user of the daemon only, and not over the network.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use http::StatusCode;
 use kache_cas::{Counters, StoreStatus};
 use serde::Serialize;
 
-use super::context::Context;
-use super::exposition::{self, Exposition, Kind};
-use super::http_reply::{self as reply, HttpResponse};
+use super::context::RequestContext;
+use super::exposition::{self, Exposition, MetricKind};
+use super::http_response::{self as response, HttpResponse};
 
-/// `/status`. Fields are added, never renamed: scripts read it.
+/// The JSON of `/status`. Fields are added and never renamed, because scripts read it.
 #[derive(Debug, Serialize)]
-struct Status {
+struct StatusPage {
     version: &'static str,
     server_time_unix_seconds: u64,
     physical_bytes: u64,
@@ -24,18 +24,18 @@ struct Status {
     blobs: u64,
     action_results: u64,
     draining: bool,
-    /// What is wrong, in words; over the network only how much.
+    /// What is wrong with the store; absent over the network, where only the count is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     troubles: Option<Vec<String>>,
     trouble_count: usize,
 }
 
-/// The state of the store.
-pub fn status(context: &Context) -> HttpResponse {
+/// Responds with the `/status` page.
+pub fn status(context: &RequestContext) -> HttpResponse {
     let StoreStatus { physical_bytes, logical_bytes, limit_bytes, blobs, action_results, troubles } =
         context.shared.store.status();
     let server_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let page = Status {
+    let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
         server_time_unix_seconds: server_time.as_secs(),
         physical_bytes,
@@ -49,20 +49,20 @@ pub fn status(context: &Context) -> HttpResponse {
     };
     let mut json = serde_json::to_string_pretty(&page).expect("numbers and strings have a JSON form");
     json.push('\n');
-    reply::whole(StatusCode::OK, "application/json", json)
+    response::whole(StatusCode::OK, "application/json", json)
 }
 
-/// All numbers.
-pub fn metrics(context: &Context) -> HttpResponse {
+/// Responds with the `/metrics` page.
+pub fn metrics(context: &RequestContext) -> HttpResponse {
     let mut out = Exposition::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    out.family("kache_build_info", Kind::Gauge, "The version that is running.");
+    out.family("kache_build_info", MetricKind::Gauge, "The version that is running.");
     out.sample("kache_build_info", &version, 1);
     store_status(&mut out, &context.shared.store.status());
     store_counters(&mut out, &context.shared.store.counters());
     grpc_requests(&mut out, context);
     context.shared.metrics.expose(&mut out);
-    reply::whole(StatusCode::OK, exposition::CONTENT_TYPE, out.finish())
+    response::whole(StatusCode::OK, exposition::CONTENT_TYPE, out.finish())
 }
 
 fn store_status(out: &mut Exposition, status: &StoreStatus) {
@@ -75,7 +75,7 @@ fn store_status(out: &mut Exposition, status: &StoreStatus) {
         ("kache_store_action_results", "Action results in the store, by estimate.", *action_results),
         ("kache_store_troubles", "Things that are wrong with the store.", troubles.len() as u64),
     ] {
-        out.single(name, Kind::Gauge, help, value);
+        out.single(name, MetricKind::Gauge, help, value);
     }
 }
 
@@ -100,20 +100,20 @@ fn store_counters(out: &mut Exposition, counters: &Counters) {
         ("kache_blobs_evicted_total", "Blobs evicted.", counters.blobs_evicted),
         ("kache_evicted_bytes_total", "Physical bytes freed by eviction.", counters.bytes_evicted),
     ] {
-        out.single(name, Kind::Counter, help, value);
+        out.single(name, MetricKind::Counter, help, value);
     }
 }
 
-fn grpc_requests(out: &mut Exposition, context: &Context) {
+fn grpc_requests(out: &mut Exposition, context: &RequestContext) {
     let name = "kache_grpc_requests_total";
-    out.family(name, Kind::Counter, "gRPC requests by method and code.");
-    for (method, code, count) in context.shared.meters.snapshot() {
+    out.family(name, MetricKind::Counter, "gRPC requests by method and code.");
+    for (method, code, count) in context.shared.grpc_metrics.snapshot() {
         let code = format!("{code:?}");
         out.sample(name, &[("method", method.name()), ("code", &code)], count);
     }
     let name = "kache_grpc_request_duration_seconds";
-    out.family(name, Kind::Histogram, "Time from a gRPC request to the beginning of its answer.");
-    for (method, latency) in context.shared.meters.latencies() {
+    out.family(name, MetricKind::Histogram, "Time from a gRPC request to the beginning of its response.");
+    for (method, latency) in context.shared.grpc_metrics.latencies() {
         latency.expose(out, name, ("method", method.name()));
     }
 }

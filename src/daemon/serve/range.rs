@@ -1,12 +1,12 @@
-//! Reads a `Range` header (RFC 9110 §14) against the length of what is asked for.
+//! Reads a `Range` header (RFC 9110 §14) for a body of a given length.
 //!
-//! Pure. One byte range is honoured; several at once, other units and malformed text are
-//! ignored, as the RFC wants, and answered with the whole. Bazel asks for `bytes=N-` to go
-//! on where a download broke off.
+//! Pure. One byte range is honoured. Several ranges, other units and malformed values are
+//! ignored, as the RFC requires, so the whole body is sent. Bazel sends `bytes=N-` to continue an
+//! interrupted download.
 //!
-//! Invariant: a `Part` is not empty and lies inside the length it was read against.
+//! Invariant: an `Extent::Part` is not empty and lies within that length.
 
-/// What of a body is to be sent.
+/// The part of a body that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// All of it, with status 200.
@@ -18,19 +18,19 @@ pub enum Extent {
         /// How many bytes, at least one.
         len: u64,
     },
-    /// Nothing: the range begins past the end. Status 416.
+    /// Nothing, because the range begins past the end. The status is 416.
     Unsatisfiable,
 }
 
-/// The longest header that is read; longer ones hold many ranges, and are ignored.
+/// The longest header that is read, in bytes. Longer ones hold many ranges and are ignored.
 const HEADER_BYTES_MAX: usize = 128;
 
-/// What `header` asks of something of this length.
+/// The part of a body of `len` bytes that the header requests.
 pub fn extent(header: Option<&[u8]>, len: u64) -> Extent {
     header.and_then(single_range).map_or(Extent::Whole, |range| range.resolve(len))
 }
 
-/// A range as written.
+/// A range as it is written in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Range {
     /// `first-` or `first-last`.
@@ -56,7 +56,8 @@ fn single_range(header: &[u8]) -> Option<Range> {
     (first <= last).then_some(Range::From { first, last })
 }
 
-/// Digits only: `parse` alone would take a sign. A number too large is as good as the largest.
+/// Parses digits; `str::parse` alone would accept a sign. A number that is too large becomes
+/// `u64::MAX`, which lies past every end as well.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -71,7 +72,7 @@ impl Range {
                 Extent::Part { start: first, len: end - first + 1 }
             }
             Range::Suffix { len: 0 } => Extent::Unsatisfiable,
-            // No part of nothing can be named in a Content-Range.
+            // `Content-Range` cannot name a part of an empty body.
             Range::Suffix { .. } if len == 0 => Extent::Whole,
             Range::Suffix { len: wanted } => {
                 let wanted = wanted.min(len);
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_read_as_the_rfc_says() {
+    fn ranges_are_read_as_the_rfc_requires() {
         use Extent::{Unsatisfiable, Whole};
         for (header, len, expected) in [
             ("bytes=0-", 10, part(0, 10)),

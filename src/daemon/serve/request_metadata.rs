@@ -1,6 +1,7 @@
-//! Who says to be asking: the tool, its invocation and the action, for the log.
+//! Reads REAPI `RequestMetadata`, the header in which a client names its tool, invocation and
+//! action.
 //!
-//! The header is a client's own account of itself. It is shown and nothing is decided by it.
+//! The header is unverified: it is logged, and nothing is decided by it.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
@@ -9,28 +10,31 @@ use http::HeaderMap;
 use kache_proto::Message as _;
 use kache_proto::reapi::RequestMetadata;
 
-/// REAPI's name of the header.
+/// The name of the header.
 pub(super) const HEADER: &str = "build.bazel.remote.execution.v2.requestmetadata-bin";
 
-/// No field is shown longer than this.
+/// The description of a client that sends no readable header.
+const UNKNOWN: &str = "an unknown client";
+
+/// How many characters of a field are logged.
 const FIELD_CHARS_MAX: usize = 80;
 
-/// gRPC's base64 may come with padding or without.
+/// Accepts base64 with and without padding, as gRPC requires.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What the header says, if it is there and can be read.
+/// Decodes the header; `None` if it is missing or malformed.
 pub(super) fn read(headers: &HeaderMap) -> Option<RequestMetadata> {
     let encoded = headers.get(HEADER)?;
     let bytes = BASE64.decode(encoded.as_bytes()).ok()?;
     RequestMetadata::decode(bytes.as_slice()).ok()
 }
 
-/// One line for the log: `bazel 4.2.3, CppCompile of 01ab…, invocation 1-2-3`.
+/// A description for the log, such as `bazel 4.2.3, CppCompile of 01ab…, invocation 1-2-3`.
 pub(super) fn line(headers: &HeaderMap) -> String {
-    let Some(metadata) = read(headers) else { return "somebody".to_owned() };
+    let Some(metadata) = read(headers) else { return UNKNOWN.to_owned() };
     let tool = metadata.tool_details.unwrap_or_default();
     let mut line = printable(&tool.tool_name);
     for (before, field) in [
@@ -47,6 +51,7 @@ pub(super) fn line(headers: &HeaderMap) -> String {
     line
 }
 
+/// Shortens a field and removes control characters, so that it cannot forge log lines.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(FIELD_CHARS_MAX).collect()
 }
@@ -65,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_who_and_what() {
+    fn a_line_names_the_tool_and_the_action() {
         let metadata = RequestMetadata {
             tool_details: Some(ToolDetails {
                 tool_name: "bazel".to_owned(),
@@ -80,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_sends_is_cut_short_and_cannot_write_lines() {
+    fn fields_are_shortened_and_cannot_forge_log_lines() {
         let metadata = RequestMetadata {
             action_id: "x".repeat(1_000),
             target_id: "unused".to_owned(),
@@ -92,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_readable_header_it_is_somebody() {
-        assert_eq!(line(&HeaderMap::new()), "somebody");
+    fn without_a_readable_header_the_client_is_unknown() {
+        assert_eq!(line(&HeaderMap::new()), UNKNOWN);
         for value in ["!!!", "AAAA/w=="] {
             let mut headers = HeaderMap::new();
             headers.insert(HEADER, value.parse().unwrap());
-            assert_eq!(line(&headers), "somebody", "{value}");
+            assert_eq!(line(&headers), UNKNOWN, "{value}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the names that ByteStream calls blobs by, and instance names.
+//! Parses the resource names of ByteStream, and checks instance names.
 //!
 //! ```text
 //! read   [{instance}/]blobs/[{function}/]{hash}/{size}
@@ -6,61 +6,61 @@
 //! write  [{instance}/]uploads/{uuid}/{as for reading}[/{anything}]
 //! ```
 //!
-//! Pure: text in, a [`ResourceName`] or a [`NameError`] out, so that it can be fuzzed. An
-//! instance may hold slashes but none of the words above, so a name is read by looking for
-//! the first of them. `blobs/sha256/…` is not canonical and is understood all the same.
-//! The UUID is not read: clients use one for several blobs.
+//! Pure, so that it can be fuzzed. An instance name may hold slashes but no segment that is one
+//! of the words above, so a name is parsed by looking for the first of them. `blobs/sha256/…` is
+//! not canonical and is accepted. The UUID is ignored: clients use one for several blobs.
 //!
-//! Invariant: a `ResourceName` in hand holds a well-formed digest and instance.
+//! Invariant: a [`ResourceName`] holds a well-formed digest, and its instance name was valid.
 
 use kache_cas::{Digest, DigestError, DigestFunction};
 use thiserror::Error;
 
-/// The longest name that is read: the longest instance, the longest digest, and metadata,
-/// which is mostly a file's path.
+/// The longest name that is parsed, in bytes: the longest instance name, the longest digest, and
+/// metadata, which is usually the path of a file.
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
 
-/// The longest instance name. Names are short words; the bound keeps keys small.
+/// The longest instance name, in bytes. It keeps the keys of the database small.
 pub const INSTANCE_BYTES_MAX: usize = 256;
 
-/// Segments that no instance name may hold, so that a resource name can be read by scanning.
+/// Words that cannot be segments of an instance name. REAPI reserves them, so that resource names
+/// can be parsed.
 const RESERVED: [&str; 7] =
     ["blobs", "uploads", "actions", "actionResults", "operations", "capabilities", "compressed-blobs"];
 
-/// How the bytes are sent.
+/// How the bytes of a blob are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// As they are.
+pub enum Compression {
+    /// Uncompressed.
     Identity,
     /// In zstd frames.
     Zstd,
 }
 
-/// A blob, as ByteStream names it.
+/// The blob that a resource name means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResourceName {
-    /// Which blob. Its size is of the bytes before compression.
+    /// The digest of the uncompressed bytes.
     pub digest: Digest,
-    /// How it is sent.
-    pub coding: Coding,
+    /// Whether it is sent compressed.
+    pub compression: Compression,
 }
 
 /// Why a text is not a resource name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NameError {
-    /// It is longer than any valid one.
+    /// The name is longer than any valid one.
     #[error("the resource name has {len} bytes: more than `NAME_BYTES_MAX` ({NAME_BYTES_MAX}) allows")]
     TooLong {
         /// Its length.
         len: usize,
     },
-    /// It has no or too few of the parts.
+    /// The name does not have the expected form.
     #[error("the resource name is not of the form `{form}`")]
     Form {
-        /// What was expected.
+        /// The expected form.
         form: &'static str,
     },
-    /// The compressor is none of ours.
+    /// The compressor is not supported.
     #[error("the compressor `{name}` is not supported; `zstd` is")]
     Compressor {
         /// Its name, shortened.
@@ -85,7 +85,7 @@ const WRITE_FORM: NameError = NameError::Form {
 };
 
 impl ResourceName {
-    /// Reads a name of something to be downloaded.
+    /// Parses the name of a download.
     pub fn for_read(text: &str) -> Result<Self, NameError> {
         check_length(text)?;
         let (before, name, rest) = blob(text, &READ_FORM)?;
@@ -93,7 +93,7 @@ impl ResourceName {
         if rest.is_none() { Ok(name) } else { Err(READ_FORM) }
     }
 
-    /// Reads a name of something to be uploaded.
+    /// Parses the name of an upload.
     pub fn for_write(text: &str) -> Result<Self, NameError> {
         check_length(text)?;
         let (before, name, _metadata) = blob(text, &WRITE_FORM)?;
@@ -112,7 +112,7 @@ fn check_length(text: &str) -> Result<(), NameError> {
     if text.len() > NAME_BYTES_MAX { Err(NameError::TooLong { len: text.len() }) } else { Ok(()) }
 }
 
-/// The segments of a name that are still to be read.
+/// The remaining segments of a name.
 struct Segments<'a>(Option<&'a str>);
 
 impl<'a> Iterator for Segments<'a> {
@@ -126,8 +126,8 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// Finds the first `blobs` or `compressed-blobs`: what is before it, the blob, and what is
-/// after the size, if anything.
+/// Finds the first `blobs` or `compressed-blobs`. Returns the text before it, the blob, and the
+/// text after the size, if there is any.
 fn blob<'a>(text: &'a str, form: &NameError) -> Result<(&'a str, ResourceName, Option<&'a str>), NameError> {
     let mut segments = Segments(Some(text));
     let mut before_bytes = 0;
@@ -139,7 +139,7 @@ fn blob<'a>(text: &'a str, form: &NameError) -> Result<(&'a str, ResourceName, O
         before_bytes += segment.len() + 1;
     };
     let mut next = || segments.next().ok_or_else(|| form.clone());
-    let coding = if keyword == "blobs" { Coding::Identity } else { compressor(next()?)? };
+    let compression = if keyword == "blobs" { Compression::Identity } else { compressor(next()?)? };
     let (function, hash) = match next()? {
         "blake3" => (DigestFunction::Blake3, next()?),
         "sha256" => (DigestFunction::Sha256, next()?),
@@ -147,26 +147,25 @@ fn blob<'a>(text: &'a str, form: &NameError) -> Result<(&'a str, ResourceName, O
     };
     let digest = Digest::parse(function, hash, read_size(next()?)?)?;
     let before = text[..before_bytes].strip_suffix('/').unwrap_or_default();
-    Ok((before, ResourceName { digest, coding }, segments.0))
+    Ok((before, ResourceName { digest, compression }, segments.0))
 }
 
-fn compressor(name: &str) -> Result<Coding, NameError> {
+fn compressor(name: &str) -> Result<Compression, NameError> {
     match name {
-        "zstd" => Ok(Coding::Zstd),
+        "zstd" => Ok(Compression::Zstd),
         _ => Err(NameError::Compressor { name: name.chars().take(32).collect() }),
     }
 }
 
-/// Digits only: `+1`, `-0` and `01` are not how anybody writes a size.
+/// Parses a size in its canonical form: `+1`, `-0` and `01` are refused.
 fn read_size(text: &str) -> Result<i64, DigestError> {
     let wrong = || DigestError::Size { text: text.chars().take(32).collect() };
     let is_canonical = text == "0" || text.starts_with(|first| matches!(first, '1'..='9'));
     text.parse().ok().filter(|_| is_canonical).ok_or_else(wrong)
 }
 
-/// Whether this may be an instance name. The empty one may.
+/// Checks an instance name. The empty one is valid.
 pub fn check_instance(name: &str) -> Result<(), NameError> {
-    // Some clients put the slash after an empty instance name too.
     if name.is_empty() {
         return Ok(());
     }
@@ -193,15 +192,15 @@ mod tests {
 
     const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn expect(function: DigestFunction, size_bytes: u64, coding: Coding) -> ResourceName {
-        ResourceName { digest: Digest::new(function, HASH.parse().unwrap(), size_bytes), coding }
+    fn expect(function: DigestFunction, size_bytes: u64, compression: Compression) -> ResourceName {
+        ResourceName { digest: Digest::new(function, HASH.parse().unwrap(), size_bytes), compression }
     }
 
     #[test]
     fn names_for_reading() {
-        use Coding::{Identity, Zstd};
+        use Compression::{Identity, Zstd};
         use DigestFunction::{Blake3, Sha256};
-        for (name, function, coding) in [
+        for (name, function, compression) in [
             (format!("blobs/{HASH}/7"), Sha256, Identity),
             (format!("/blobs/{HASH}/7"), Sha256, Identity),
             (format!("main/blobs/{HASH}/7"), Sha256, Identity),
@@ -212,15 +211,15 @@ mod tests {
             (format!("compressed-blobs/zstd/{HASH}/7"), Sha256, Zstd),
             (format!("a/b/compressed-blobs/zstd/blake3/{HASH}/7"), Blake3, Zstd),
         ] {
-            assert_eq!(ResourceName::for_read(&name), Ok(expect(function, 7, coding)), "{name}");
+            assert_eq!(ResourceName::for_read(&name), Ok(expect(function, 7, compression)), "{name}");
         }
     }
 
     #[test]
     fn names_for_writing() {
-        use Coding::{Identity, Zstd};
+        use Compression::{Identity, Zstd};
         use DigestFunction::{Blake3, Sha256};
-        for (name, function, coding) in [
+        for (name, function, compression) in [
             (format!("uploads/u/blobs/{HASH}/7"), Sha256, Identity),
             (format!("/uploads/u/blobs/{HASH}/7"), Sha256, Identity),
             (format!("main/uploads/u/blobs/{HASH}/7"), Sha256, Identity),
@@ -230,7 +229,7 @@ mod tests {
             (format!("uploads/u/compressed-blobs/zstd/sha256/{HASH}/7"), Sha256, Zstd),
             (format!("uploads/u/compressed-blobs/zstd/blake3/{HASH}/7/meta"), Blake3, Zstd),
         ] {
-            assert_eq!(ResourceName::for_write(&name), Ok(expect(function, 7, coding)), "{name}");
+            assert_eq!(ResourceName::for_write(&name), Ok(expect(function, 7, compression)), "{name}");
         }
     }
 

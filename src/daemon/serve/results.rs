@@ -1,14 +1,13 @@
-//! Which result a client gets for an action.
+//! Chooses the result that a client gets for an action.
 //!
 //! Results that were made on this machine lie under an instance name that no client can name
-//! (`kache_cas::MADE_HERE`), so no upload replaces one. Clients that give no instance name read
-//! them all the same, and before any upload of the same action: what one client uploads is not
-//! what another client gets in the place of a result that was made here. The uploader, too, reads
-//! back the result that was made here where there is one; both are results of one action.
+//! (`kache_cas::MADE_HERE`), so no upload replaces one (NET-08). A client that gives no instance name
+//! gets such a result in preference to any upload for the same action, so that no client can
+//! replace it for others. This also holds for the client that uploaded.
 
 use kache_cas::{AccessKind, ActionCache, ActionKey, StoreError, StoredResult};
 
-/// The result that a client gets.
+/// Looks an action up. Without an instance name, a result that was made here comes first.
 pub(super) fn get(
     actions: &dyn ActionCache,
     key: &ActionKey,
@@ -16,7 +15,7 @@ pub(super) fn get(
 ) -> Result<Option<StoredResult>, StoreError> {
     if key.instance.is_empty() {
         let own = ActionKey::made_here(key.function, key.hash);
-        // Looked at first without an access, so that one request is counted as one lookup.
+        // `Peek` is not counted, so one request counts as one lookup, whichever result it gets.
         if actions.get(&own, AccessKind::Peek)?.is_some()
             && let Some(stored) = actions.get(&own, access)?
         {

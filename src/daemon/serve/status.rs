@@ -1,8 +1,8 @@
-//! What a failed store operation is called on the wire.
+//! Converts a `StoreError` to a gRPC status, and nothing else does.
 //!
-//! The one place where a `StoreError` becomes a gRPC status. `NOT_FOUND` means a miss and
-//! nothing else (STO-08): a store that could not tell says `INTERNAL` or `UNAVAILABLE`.
-//! Paths of this machine are for the log; a client is told what was being done.
+//! `NOT_FOUND` always means a miss (STO-08): if the store fails to tell, the status is `INTERNAL`
+//! or `UNAVAILABLE`. Paths of this machine are logged and not sent; a client is told which
+//! operation failed.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use kache_cas::StoreError;
 use kache_proto::rpc;
 use tonic::{Code, Status};
 
-/// The status of a failed store operation.
+/// The status for a failed store operation. Faults of the store are logged.
 pub fn of_store_error(error: &StoreError) -> Status {
     let code = code_of(error);
     match error {
@@ -24,7 +24,7 @@ pub fn of_store_error(error: &StoreError) -> Status {
         }
         StoreError::Unusable { .. } => {
             tracing::error!(%error, "the store is unusable");
-            Status::new(code, "the store cannot be used; the daemon's log says why")
+            Status::new(code, "the store cannot be used; see the log of the daemon")
         }
         _ => Status::new(code, error.to_string()),
     }
@@ -34,26 +34,26 @@ fn code_of(error: &StoreError) -> Code {
     match error {
         _ if error.is_callers_fault() => Code::InvalidArgument,
         _ if error.is_no_space() => Code::ResourceExhausted,
-        // A damaged blob is out of service: it is not there, and uploading it again mends it.
+        // A damaged blob is not served any more, so this is a miss. Uploading it again repairs it.
         StoreError::Damaged { .. } => Code::NotFound,
         StoreError::Closing | StoreError::Unusable { .. } => Code::Unavailable,
-        StoreError::Io { source, .. } if is_passing(source) => Code::Unavailable,
+        StoreError::Io { source, .. } if is_transient(source) => Code::Unavailable,
         _ => Code::Internal,
     }
 }
 
-/// Whether the system may well succeed the next time: out of handles or memory, interrupted.
-fn is_passing(error: &io::Error) -> bool {
-    let passing = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EINTR];
-    error.raw_os_error().is_some_and(|code| passing.contains(&code))
+/// Whether a retry may succeed: the process lacked descriptors or memory, or was interrupted.
+fn is_transient(error: &io::Error) -> bool {
+    let transient = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EINTR];
+    error.raw_os_error().is_some_and(|code| transient.contains(&code))
 }
 
-/// The same, as a part of a message that answers for several blobs.
+/// The status as a message, for responses that hold one for each blob.
 pub fn to_message(status: &Status) -> rpc::Status {
     rpc::Status { code: status.code() as i32, message: status.message().to_owned(), details: Vec::new() }
 }
 
-/// A refusal because of a limit, with its name, its value and what to do.
+/// The status for a request that exceeds a limit, with the name and value of the limit.
 pub fn over_limit(code: Code, what: &str, limit: &str, limit_value: impl std::fmt::Display) -> Status {
     Status::new(code, format!("{what}: more than `{limit}` ({limit_value}) allows"))
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_no_path() {
+    fn clients_learn_no_path_of_this_machine() {
         let status = of_store_error(&io_error(libc::EIO));
         assert!(!status.message().contains("secret"), "{status}");
         assert!(status.message().contains("open"), "{status}");

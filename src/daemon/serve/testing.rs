@@ -1,7 +1,6 @@
-//! A server on a real socket, and a client that can misbehave, for the tests of the door.
+//! A server on a real socket, and a client that can misbehave, for tests.
 //!
-//! The client writes bytes and reads bytes; nothing between a test and the wire corrects
-//! what it sends.
+//! The client writes and reads bytes as they are; no library corrects what a test sends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,73 +12,74 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use super::accept::{self, Reception};
-use super::context::{Backend, Shared};
-use super::door::BothProtocols;
-use super::lanes::Lanes;
-use super::limits::Limits;
+use super::accept::{self, Acceptor};
+use super::connection_threads::ConnectionThreads;
+use super::context::{Backend, ServerState};
+use super::limits::ServeLimits;
 use super::listen;
 use super::metrics::ServeMetrics;
+use super::protocol_router::ProtocolRouter;
 use crate::config::serve::ServeSettings;
 use crate::daemon::{Activity, Drain};
 
-/// What a server is to be like.
-pub(super) struct Setup {
+/// How to start a server.
+pub(super) struct ServerSetup {
     pub(super) settings: ServeSettings,
-    pub(super) limits: Limits,
-    pub(super) accept: accept::Limits,
+    pub(super) limits: ServeLimits,
+    pub(super) accept: accept::AcceptLimits,
     pub(super) store: Arc<dyn Backend>,
     pub(super) unix: Option<UnixListener>,
-    pub(super) lanes: Lanes,
+    pub(super) threads: ConnectionThreads,
 }
 
-impl Default for Setup {
+impl Default for ServerSetup {
     fn default() -> Self {
-        Setup {
+        ServerSetup {
             settings: ServeSettings {
                 listen: Some("127.0.0.1:0".parse().unwrap()),
                 ..ServeSettings::default()
             },
-            limits: Limits::default(),
-            accept: accept::Limits::default(),
+            limits: ServeLimits::default(),
+            accept: accept::AcceptLimits::default(),
             store: Arc::new(Store::in_memory(StoreSettings::new("/nonexistent"))),
             unix: None,
-            // What a client sees, the server has then counted, too.
-            lanes: Lanes::at_most(0),
+            // On the thread of the test: a request that a client has seen the response of is then
+            // counted already.
+            threads: ConnectionThreads::at_most(0),
         }
     }
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(super) struct SocketServer {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Arc<ServeMetrics>,
     pub(super) drain: Drain,
     pub(super) running: JoinHandle<()>,
 }
 
-impl Setup {
-    pub(super) async fn start(self) -> Server {
+impl ServerSetup {
+    pub(super) async fn start(self) -> SocketServer {
         let bound = listen::bind(&self.settings).await.unwrap();
         let addresses = bound.iter().map(|bound| bound.socket.local_addr().unwrap()).collect();
         let activity = Arc::new(Activity::default());
-        let shared = Shared::new(self.store, self.limits, Arc::clone(&activity));
+        let shared = ServerState::new(self.store, self.limits, Arc::clone(&activity));
         let metrics = Arc::clone(&shared.metrics);
         let drain = Drain::default();
-        let reception = Reception {
-            door: BothProtocols::new(shared),
+        let acceptor = Acceptor {
+            handler: ProtocolRouter::new(shared),
             metrics: Arc::clone(&metrics),
             activity,
             draining: drain.subscribe(),
             limits: self.accept,
-            lanes: self.lanes,
+            threads: self.threads,
         };
-        let running = tokio::spawn(reception.run(bound, self.unix));
-        Server { addresses, metrics, drain, running }
+        let running = tokio::spawn(acceptor.run(bound, self.unix));
+        SocketServer { addresses, metrics, drain, running }
     }
 }
 
-impl Server {
+impl SocketServer {
     pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addresses[0]).await.unwrap()
     }
@@ -90,13 +90,14 @@ impl Server {
         endpoint.connect().await.unwrap()
     }
 
-    /// One request on a connection of its own. `HOST` in the head stands for the address.
-    pub(super) async fn ask(&self, head: &str, body: &[u8]) -> Answer {
+    /// Sends one request on a connection of its own and returns the response.
+    pub(super) async fn ask(&self, head: &str, body: &[u8]) -> RawResponse {
         let mut stream = self.connect().await;
         exchange(&mut stream, &self.head(head, body.len()), body).await
     }
 
-    /// `GET /x` and header lines become a whole head, with the length of the body.
+    /// Makes a whole head of `GET /x` and lines of headers. Adds `Host` and, for a PUT,
+    /// `Content-Length`.
     pub(super) fn head(&self, lines: &str, body_len: usize) -> String {
         let mut lines = lines.lines();
         let first = lines.next().unwrap();
@@ -114,24 +115,24 @@ impl Server {
         format!("{first} HTTP/1.1\r\n{host}{length}{rest}Connection: close\r\n\r\n")
     }
 
-    pub(super) async fn put(&self, path: &str, body: &[u8]) -> Answer {
+    pub(super) async fn put(&self, path: &str, body: &[u8]) -> RawResponse {
         self.ask(&format!("PUT {path}"), body).await
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> RawResponse {
         self.ask(&format!("GET {path}"), b"").await
     }
 }
 
-/// What came back.
+/// The response as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct RawResponse {
     pub(super) status: u16,
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl RawResponse {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
@@ -141,7 +142,7 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// Asserts a refusal: its status, that it is short text, and that it says this.
+    /// Asserts that this is an error with this status and a short text that contains `words`.
     pub(super) fn refuses(&self, status: u16, words: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.text().contains(words), "{words} is not in {:?}", self.text());
@@ -151,29 +152,29 @@ impl Answer {
     }
 }
 
-/// Sends a request, whole, and reads until the other end closes.
-pub(super) async fn exchange<S>(stream: &mut S, head: &str, body: &[u8]) -> Answer
+/// Sends a whole request, and reads until the server closes the connection.
+pub(super) async fn exchange<S>(stream: &mut S, head: &str, body: &[u8]) -> RawResponse
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(head.as_bytes()).await.unwrap();
-    // Whoever refuses a body may close before all of it was sent.
+    // A server that refuses a body may close the connection before all of it was sent.
     let _ = stream.write_all(body).await;
-    read_answer(stream).await.expect("an answer")
+    read_response(stream).await.expect("an answer")
 }
 
-/// Reads until the other end closes; `None` if nothing came.
-pub(super) async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Answer> {
+/// Reads until the server closes the connection; `None` if nothing came.
+pub(super) async fn read_response<S: AsyncRead + Unpin>(stream: &mut S) -> Option<RawResponse> {
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
-    // A reset after the answer is no matter.
+    // A reset after the response is fine.
     let _ = tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the connection ends");
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1)?.parse().unwrap();
-    let answer = Answer { status, head, body: bytes[end..].to_vec() };
+    let answer = RawResponse { status, head, body: bytes[end..].to_vec() };
     let is_chunked = answer.header("transfer-encoding") == Some("chunked");
-    Some(if is_chunked { Answer { body: unchunk(&answer.body), ..answer } } else { answer })
+    Some(if is_chunked { RawResponse { body: unchunk(&answer.body), ..answer } } else { answer })
 }
 
 fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
@@ -189,12 +190,12 @@ fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The SHA-256 as a path names it.
+/// The SHA-256 of these bytes, as a path names it.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     DigestFunction::Sha256.hash(bytes).to_hex()
 }
 
-/// Bytes that do not compress to nothing.
+/// Bytes that do not compress.
 pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1du64;
     let mut next = || {

@@ -1,9 +1,8 @@
 //! TLS for a listener: certificate and key from PEM files, and client certificates from a CA.
 //!
-//! It owns reading the files, saying clearly what is wrong with them, and reading them again
-//! when they change, so that a renewed certificate needs no restart. It knows no protocol
-//! above TLS and decides nothing about access; whose certificate was verified is told to
-//! `auth`.
+//! It reads the files, reports clearly what is wrong with them, and reads them again when they
+//! change, so that a renewed certificate needs no restart. It knows no protocol above TLS.
+//! `auth` decides what a verified certificate grants.
 //!
 //! Invariant (NET-06): no error or log line holds a byte of a key.
 
@@ -21,49 +20,50 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
+use super::file_version::FileVersion;
 use super::validity::validity;
 
-/// How often the files are looked at, at most.
+/// The shortest time between two looks at the files.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The largest PEM file that is read; a CA bundle with every public root has 220 KiB.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Where the PEM files are.
+/// The paths of the PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The server's certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The CAs whose client certificates are accepted; none are asked for without.
+    /// The CAs that sign client certificates; `None` if clients are not asked for one.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client without a certificate is turned away in the handshake. Otherwise
-    /// it may still present other credentials.
+    /// Whether the handshake fails without a client certificate. Otherwise the client may still
+    /// present other credentials.
     pub client_certificate_required: bool,
 }
 
 /// What is wrong with the files.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// One cannot be read.
+    /// A file cannot be read.
     #[error("failed to read `{}`", path.display())]
     Read {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// One does not hold what it should.
+    /// A file does not hold what it should.
     #[error("`{}` {why}", path.display())]
     Content {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong and what is expected.
         why: String,
     },
-    /// The two do not belong together.
+    /// The key does not belong to the certificate.
     #[error("the key in `{}` is not the key of the certificate in `{}`", key.display(), certificate.display())]
     Mismatch {
         /// The certificate's file.
@@ -71,46 +71,44 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
-    /// The certificate cannot be shown to anybody today.
+    /// The certificate has expired or is not valid yet.
     #[error("the certificate in `{}` {why}", path.display())]
     Dates {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Since when, or until when.
+        /// For how long it has been or will be invalid.
         why: String,
     },
 }
 
-/// The TLS side of a listener.
+/// The TLS configuration of a listener, read again when its files change.
 pub struct Tls {
     files: TlsFiles,
-    current: Mutex<Current>,
+    current: Mutex<LoadedTls>,
 }
 
-struct Current {
+struct LoadedTls {
     config: Arc<ServerConfig>,
-    stamps: Vec<Option<Stamp>>,
+    versions: Vec<Option<FileVersion>>,
     looked_at: Instant,
 }
 
-/// Device, inode, size and change time: what differs when a file was replaced.
-type Stamp = (u64, u64, u64, i64, i64);
-
 impl Tls {
-    /// Reads the files for the first time; any fault is an error.
+    /// Reads the files. Unlike later, any fault is an error.
     pub fn open(files: TlsFiles, now: SystemTime) -> Result<Self, TlsError> {
-        let stamps = stamps(&files);
+        let versions = versions(&files);
         let config = Arc::new(load(&files, now)?);
-        let current = Mutex::new(Current { config, stamps, looked_at: Instant::now() });
+        let current = Mutex::new(LoadedTls { config, versions, looked_at: Instant::now() });
         Ok(Tls { files, current })
     }
 
-    /// Whether a client can show a certificate.
+    /// Whether clients are asked for a certificate.
     pub fn asks_for_certificates(&self) -> bool {
         self.files.client_ca.is_some()
     }
 
-    /// What is to be used for the next connection.
+    /// The configuration for the next connection. Looks at the files first if the last look is
+    /// `RECHECK_INTERVAL` ago.
     pub fn config(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked_at.elapsed() >= RECHECK_INTERVAL {
@@ -119,32 +117,31 @@ impl Tls {
         Arc::clone(&current.config)
     }
 
-    /// Reads changed files. What is wrong with them leaves the old ones in use: half of a
-    /// renewed pair may still be on its way.
-    fn refresh(&self, current: &mut Current, now: SystemTime) {
+    /// Reads changed files. If they cannot be used, the previous ones stay in use: only one of a
+    /// renewed pair may have been written yet.
+    fn refresh(&self, current: &mut LoadedTls, now: SystemTime) {
         current.looked_at = Instant::now();
-        let stamps = stamps(&self.files);
-        if stamps == current.stamps {
+        let versions = versions(&self.files);
+        if versions == current.versions {
             return;
         }
         match load(&self.files, now) {
             Ok(config) => {
                 tracing::info!(certificate = %self.files.certificate.display(), "read the TLS files again");
                 current.config = Arc::new(config);
-                current.stamps = stamps;
+                current.versions = versions;
             }
-            Err(error) => tracing::error!(%error, "the TLS files of before stay in use"),
+            Err(error) => {
+                tracing::error!(%error, "failed to read the changed TLS files; the previous ones stay in use");
+            }
         }
     }
 }
 
-fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
+fn versions(files: &TlsFiles) -> Vec<Option<FileVersion>> {
     let paths = [Some(&files.certificate), Some(&files.key), files.client_ca.as_ref()];
-    let stamp = |path: &PathBuf| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec()))
-    };
-    paths.into_iter().flatten().map(stamp).collect()
+    let version = |path: &PathBuf| fs::metadata(path).ok().map(|metadata| FileVersion::of(&metadata));
+    paths.into_iter().flatten().map(version).collect()
 }
 
 fn load(files: &TlsFiles, now: SystemTime) -> Result<ServerConfig, TlsError> {
@@ -196,7 +193,7 @@ fn client_verifier(
     builder.build().map_err(|error| content(path, format!("cannot be used as client CA: {error}")))
 }
 
-/// At least one certificate.
+/// Reads a file of at least one certificate.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -210,18 +207,21 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read(path)?;
     let mode = fs::metadata(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?.mode();
-    // Group readable keys are a custom of some systems (`ssl-cert`); a key for everybody is not.
+    // Some systems have keys that a group can read (`ssl-cert`), so only other users are checked.
     if mode & 0o007 != 0 {
         return Err(content(
             path,
-            format!("is a private key with mode {:04o}, open to everybody: `chmod 600` it", mode & 0o7777),
+            format!(
+                "is a private key with mode {:04o}, readable by all users: `chmod 600` it",
+                mode & 0o7777
+            ),
         ));
     }
     use rustls::pki_types::pem::Error;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         Error::NoItemsFound if is_encrypted(&pem) => content(
             path,
-            "holds an encrypted key; nobody is there to type its passphrase: decrypt it with `openssl pkey`",
+            "holds an encrypted key, and the daemon cannot ask for its passphrase: decrypt it with `openssl pkey`",
         ),
         Error::NoItemsFound => content(path, "holds no key; a PEM section `PRIVATE KEY` is expected"),
         _ => content(path, "is not well-formed PEM"),

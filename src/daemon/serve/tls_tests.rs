@@ -1,4 +1,4 @@
-//! The files of `tls`, good and bad, and handshakes over a pipe.
+//! Good and bad TLS files, and handshakes over a pipe.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -9,7 +9,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 
-/// A directory with a CA and what it signed.
+/// A directory with a CA and the certificates that it signed.
 struct Authority {
     dir: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -66,9 +66,9 @@ impl Authority {
     }
 }
 
-/// Shakes hands, and returns whether both sides are content and whether the server saw a
-/// client certificate.
-async fn shake_hands(tls: &Tls, client: ClientConfig) -> Option<bool> {
+/// Does a handshake. Returns `None` if it fails on either side, and otherwise whether the server
+/// got a client certificate.
+async fn handshake(tls: &Tls, client: ClientConfig) -> Option<bool> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = async {
@@ -108,12 +108,12 @@ async fn client_certificates_are_required_optional_or_not_asked_for() {
         assert_eq!(tls.asks_for_certificates(), client_ca);
         let client = authority.client(certificate.cloned());
         let row = (client_ca, required, certificate);
-        assert_eq!(shake_hands(&tls, client).await, expected, "{row:?}");
+        assert_eq!(handshake(&tls, client).await, expected, "{row:?}");
     }
 }
 
 #[test]
-fn wrong_files_are_named_with_what_is_wrong() {
+fn unusable_files_are_named_with_a_reason() {
     let authority = Authority::new();
     let good = authority.server(false, false);
     let other_key = authority.issue("other", |_| {}).1;
@@ -171,11 +171,11 @@ async fn renewed_files_are_used_and_broken_ones_are_not() {
     authority.server(false, false);
     look_again();
     assert!(!Arc::ptr_eq(&before, &tls.config()), "the new pair is in use");
-    assert_eq!(shake_hands(&tls, authority.client(None)).await, Some(false));
+    assert_eq!(handshake(&tls, authority.client(None)).await, Some(false));
 }
 
 #[test]
-fn time_is_told_in_words() {
+fn durations_are_written_in_words() {
     for (seconds, words) in [(30, "1 minutes"), (7_200, "2 hours"), (200_000, "2 days")] {
         assert_eq!(in_words(Duration::from_secs(seconds)), words);
     }

@@ -1,19 +1,19 @@
-//! The credentials file's text: names, hashed passwords, hashed tokens, and what each may do.
+//! Parses the credentials file: names, hashed passwords, hashed tokens, and the access of each.
 //!
 //! ```text
-//! # alice may upload; her line is what `htpasswd -nB alice` prints, and a right.
+//! # alice may upload; her line is the output of `htpasswd -nB alice` with the access added.
 //! alice:$2y$10$…:read-write
 //! # ci reads with a token; the hash is of the token's bytes, in base64.
 //! bearer ci:{SHA256}…=:read-only
 //! ```
 //!
-//! Pure: text in, a [`Table`] out, and checks against it. Passwords are hashed by bcrypt,
-//! which is slow on purpose; `{SHA256}` is for what is long and random anyway, and is the
-//! only form for tokens, so that an unknown token costs one hash and not one bcrypt a line.
-//! Files, caching and threads are `credentials`' business.
+//! Pure. Passwords are hashed with bcrypt, which is slow on purpose. `{SHA256}` is for secrets
+//! that are long and random, and is the only form for tokens, so that an unknown token costs one
+//! hash and not one bcrypt for each line. `credentials` owns the file, the threads and the
+//! memory of earlier checks.
 //!
-//! Invariant (NET-06): a table holds hashes only, an error names a line and never repeats
-//! it, and comparisons take the same time wherever they differ.
+//! Invariant (NET-06): a table holds hashes only, an error names a line and never repeats its
+//! text, and comparing hashes takes the same time wherever they differ.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,48 +26,48 @@ use thiserror::Error;
 
 use super::auth::{Access, Secret};
 
-/// The slowest bcrypt that is taken: 2^14 rounds are about a second, and one wrong password
-/// must not keep a core busy for longer.
+/// The highest bcrypt cost that is accepted: 2^14 rounds take about a second, and one wrong
+/// password must not keep a processor busy for longer.
 pub const BCRYPT_COST_MAX: u32 = 14;
 
-/// The most lines with credentials. Every token is compared with all of them.
+/// The most lines with credentials. A presented token is compared with all tokens.
 pub const ENTRIES_MAX: usize = 1_000;
 
-/// What is wrong with a file, and where. Nothing of the line is repeated.
+/// Why a file cannot be parsed. No part of the line is repeated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("line {line}: {why}")]
 pub struct LineError {
-    /// Counted from one.
+    /// The number of the line, from 1.
     pub line: usize,
     /// What is wrong, and what would be right.
     pub why: &'static str,
 }
 
-/// How a secret is kept.
+/// The hash of a password or token.
 #[derive(Clone, PartialEq, Eq)]
-enum Hashed {
+enum HashedSecret {
     Bcrypt(String),
     Sha256(Hash),
 }
 
-/// One line.
+/// The credentials of one line.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct CredentialEntry {
     name: String,
     is_bearer: bool,
-    hashed: Hashed,
+    hashed: HashedSecret,
     access: Access,
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for CredentialEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { name, is_bearer, hashed: _, access } = self;
-        write!(f, "Entry({name}, bearer: {is_bearer}, {access:?})")
+        let CredentialEntry { name, is_bearer, hashed: _, access } = self;
+        write!(f, "CredentialEntry({name}, bearer: {is_bearer}, {access:?})")
     }
 }
 
-/// Reads one line: `None` for a comment or an empty one.
-pub fn parse_line(line: &str) -> Result<Option<Entry>, &'static str> {
+/// Parses one line; `None` for a comment or an empty line. The error says what is wrong.
+pub fn parse_line(line: &str) -> Result<Option<CredentialEntry>, &'static str> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -85,13 +85,14 @@ pub fn parse_line(line: &str) -> Result<Option<Entry>, &'static str> {
         return Err("there are more than three fields; expected `name:hash:read-only` or `…:read-write`");
     }
     let hashed = parse_hash(hash.trim())?;
-    if is_bearer && matches!(hashed, Hashed::Bcrypt(_)) {
+    if is_bearer && matches!(hashed, HashedSecret::Bcrypt(_)) {
         return Err("a bearer token is hashed as `{SHA256}`, not by bcrypt");
     }
-    Ok(Some(Entry { name: name.to_owned(), is_bearer, hashed, access }))
+    Ok(Some(CredentialEntry { name: name.to_owned(), is_bearer, hashed, access }))
 }
 
-/// Without a word, the lesser right: being able to write is never an accident.
+/// Parses the access. A missing field means `read-only`, so that write access is never granted by
+/// accident.
 fn parse_access(field: Option<&str>) -> Result<Access, &'static str> {
     match field.map(str::trim) {
         None | Some("read-only") => Ok(Access::ReadOnly),
@@ -100,19 +101,19 @@ fn parse_access(field: Option<&str>) -> Result<Access, &'static str> {
     }
 }
 
-fn parse_hash(text: &str) -> Result<Hashed, &'static str> {
+fn parse_hash(text: &str) -> Result<HashedSecret, &'static str> {
     if let Some(encoded) = text.strip_prefix("{SHA256}") {
         let bytes = STANDARD.decode(encoded).map_err(|_| "what follows `{SHA256}` is not base64")?;
         let bytes = bytes.try_into().map_err(|_| "what follows `{SHA256}` is not 32 bytes in base64")?;
-        return Ok(Hashed::Sha256(Hash(bytes)));
+        return Ok(HashedSecret::Sha256(Hash(bytes)));
     }
     if is_bcrypt(text)? {
-        return Ok(Hashed::Bcrypt(text.to_owned()));
+        return Ok(HashedSecret::Bcrypt(text.to_owned()));
     }
     Err("the hash is neither bcrypt (`htpasswd -nB name` makes one) nor `{SHA256}` and base64")
 }
 
-/// Whether this is a bcrypt hash; an error where it is one that is not taken.
+/// Whether the text is a bcrypt hash. It is an error if it is a malformed or too costly one.
 fn is_bcrypt(text: &str) -> Result<bool, &'static str> {
     let versions = ["$2y$", "$2b$", "$2a$"];
     let Some(rest) = versions.iter().find_map(|version| text.strip_prefix(version)) else {
@@ -131,49 +132,49 @@ fn is_bcrypt(text: &str) -> Result<bool, &'static str> {
     Ok(true)
 }
 
-/// All credentials of a file.
+/// The credentials of a file.
 #[derive(Debug, Default)]
-pub struct Table {
-    users: HashMap<String, Entry>,
-    tokens: Vec<Entry>,
+pub struct CredentialTable {
+    users: HashMap<String, CredentialEntry>,
+    tokens: Vec<CredentialEntry>,
 }
 
-/// What can be said of a name and password at once.
+/// The result of checking a name and password without bcrypt.
 #[derive(Debug)]
-pub enum Quick {
-    /// It is decided; `None` is wrong.
+pub enum BasicCheck {
+    /// The access, or `None` if the password is wrong.
     Decided(Option<Access>),
-    /// Only bcrypt can tell.
-    Slow(SlowCheck),
+    /// The password is hashed with bcrypt, so the check is still to be run.
+    NeedsBcrypt(BcryptCheck),
 }
 
-/// A bcrypt that is still to be done, off the runtime.
-pub struct SlowCheck {
+/// A bcrypt check that is still to be run, on a blocking thread.
+pub struct BcryptCheck {
     hash: String,
-    /// `None` where the name is unknown: the work is done all the same, so that the time
-    /// taken does not tell which names exist.
+    /// The access that a right password grants. `None` if the name is unknown: bcrypt runs all the
+    /// same, so that its duration does not reveal which names exist.
     access: Option<Access>,
 }
 
-impl fmt::Debug for SlowCheck {
+impl fmt::Debug for BcryptCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SlowCheck({:?})", self.access)
+        write!(f, "BcryptCheck({:?})", self.access)
     }
 }
 
-impl SlowCheck {
-    /// Does it; takes tens of milliseconds to a second.
+impl BcryptCheck {
+    /// Runs the check, which takes tens of milliseconds to a second.
     pub fn run(&self, password: &Secret) -> Option<Access> {
-        // bcrypt ignores what follows the 72nd byte; a longer password is wrong here.
+        // bcrypt ignores all bytes after the 72nd. A longer password is refused.
         let is_right = bcrypt::non_truncating_verify(password.expose(), &self.hash).unwrap_or(false);
         self.access.filter(|_| is_right)
     }
 }
 
-impl Table {
-    /// Reads a whole file.
+impl CredentialTable {
+    /// Parses the text of a file.
     pub fn parse(text: &str) -> Result<Self, LineError> {
-        let mut table = Table::default();
+        let mut table = CredentialTable::default();
         for (index, line) in text.lines().enumerate() {
             let at_line = |why| LineError { line: index + 1, why };
             if let Some(entry) = parse_line(line).map_err(at_line)? {
@@ -183,7 +184,7 @@ impl Table {
         Ok(table)
     }
 
-    fn add(&mut self, entry: Entry) -> Result<(), &'static str> {
+    fn add(&mut self, entry: CredentialEntry) -> Result<(), &'static str> {
         if self.len() == ENTRIES_MAX {
             return Err("there are more credentials than `ENTRIES_MAX` (1,000)");
         }
@@ -197,52 +198,54 @@ impl Table {
         }
     }
 
-    /// How many credentials there are.
+    /// The number of credentials.
     pub fn len(&self) -> usize {
         self.users.len() + self.tokens.len()
     }
 
-    /// Whether nobody can get in.
+    /// Whether there are no credentials.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What this token grants; `None` if it is nobody's.
+    /// The access that a token grants; `None` if it is unknown.
     pub fn check_bearer(&self, token: &Secret) -> Option<Access> {
         let hash = DigestFunction::Sha256.hash(token.expose());
-        // All are compared, so that the time taken says nothing.
+        // The token is compared with all, so that the duration reveals nothing.
         let matching = self.tokens.iter().filter(|entry| entry.hashed.is_sha256(&hash));
         matching.fold(None, |best, entry| best.max(Some(entry.access)))
     }
 
-    /// What this name and password grant, as far as it can be told without bcrypt.
-    pub fn check_basic(&self, user: &str, password: &Secret) -> Quick {
+    /// Checks a name and password as far as that is possible without bcrypt.
+    pub fn check_basic(&self, user: &str, password: &Secret) -> BasicCheck {
         match self.users.get(user) {
-            Some(Entry { hashed: Hashed::Bcrypt(hash), access, .. }) => {
-                Quick::Slow(SlowCheck { hash: hash.clone(), access: Some(*access) })
+            Some(CredentialEntry { hashed: HashedSecret::Bcrypt(hash), access, .. }) => {
+                BasicCheck::NeedsBcrypt(BcryptCheck { hash: hash.clone(), access: Some(*access) })
             }
             Some(entry) => {
                 let hash = DigestFunction::Sha256.hash(password.expose());
-                Quick::Decided(entry.hashed.is_sha256(&hash).then_some(entry.access))
+                BasicCheck::Decided(entry.hashed.is_sha256(&hash).then_some(entry.access))
             }
             None => self.check_unknown(),
         }
     }
 
-    fn check_unknown(&self) -> Quick {
+    fn check_unknown(&self) -> BasicCheck {
         let any_bcrypt = self.users.values().find_map(|entry| match &entry.hashed {
-            Hashed::Bcrypt(hash) => Some(hash.clone()),
-            Hashed::Sha256(_) => None,
+            HashedSecret::Bcrypt(hash) => Some(hash.clone()),
+            HashedSecret::Sha256(_) => None,
         });
-        any_bcrypt.map_or(Quick::Decided(None), |hash| Quick::Slow(SlowCheck { hash, access: None }))
+        any_bcrypt.map_or(BasicCheck::Decided(None), |hash| {
+            BasicCheck::NeedsBcrypt(BcryptCheck { hash, access: None })
+        })
     }
 }
 
-impl Hashed {
+impl HashedSecret {
     fn is_sha256(&self, hash: &Hash) -> bool {
         match self {
-            Hashed::Sha256(own) => own.0.ct_eq(&hash.0).into(),
-            Hashed::Bcrypt(_) => false,
+            HashedSecret::Sha256(own) => own.0.ct_eq(&hash.0).into(),
+            HashedSecret::Bcrypt(_) => false,
         }
     }
 }
@@ -251,7 +254,7 @@ impl Hashed {
 mod tests {
     use super::*;
 
-    /// The fewest rounds bcrypt knows: tests are not attacked.
+    /// The lowest cost of bcrypt, to keep the tests fast.
     const COST: u32 = 4;
 
     fn bcrypted(password: &str) -> String {
@@ -263,16 +266,16 @@ mod tests {
         format!("{{SHA256}}{}", STANDARD.encode(hash.0))
     }
 
-    fn basic(table: &Table, user: &str, password: &str) -> Option<Access> {
+    fn basic(table: &CredentialTable, user: &str, password: &str) -> Option<Access> {
         let password = Secret::new(password);
         match table.check_basic(user, &password) {
-            Quick::Decided(access) => access,
-            Quick::Slow(check) => check.run(&password),
+            BasicCheck::Decided(access) => access,
+            BasicCheck::NeedsBcrypt(check) => check.run(&password),
         }
     }
 
     #[test]
-    fn a_file_grants_what_its_lines_say() {
+    fn a_file_grants_the_access_of_its_lines() {
         let text = format!(
             "# people\n\nalice:{}:read-write\r\n  bob:{}  \nrobot:{}:read-write\nbearer ci:{}:read-only\n\
              bearer ci:{}:read-write\n",
@@ -282,7 +285,7 @@ mod tests {
             sha256("token-1"),
             sha256("token-2"),
         );
-        let table = Table::parse(&text).unwrap();
+        let table = CredentialTable::parse(&text).unwrap();
         assert_eq!(table.len(), 5);
         for (user, password, expected) in [
             ("alice", "sesame", Some(Access::ReadWrite)),
@@ -311,20 +314,22 @@ mod tests {
 
     #[test]
     fn an_unknown_name_costs_as_much_as_a_known_one() {
-        let table = Table::parse(&format!("alice:{}", bcrypted("sesame"))).unwrap();
-        assert!(matches!(table.check_basic("mallory", &Secret::new("x")), Quick::Slow(_)));
-        let Quick::Slow(check) = table.check_basic("mallory", &Secret::new("sesame")) else { unreachable!() };
+        let table = CredentialTable::parse(&format!("alice:{}", bcrypted("sesame"))).unwrap();
+        assert!(matches!(table.check_basic("mallory", &Secret::new("x")), BasicCheck::NeedsBcrypt(_)));
+        let BasicCheck::NeedsBcrypt(check) = table.check_basic("mallory", &Secret::new("sesame")) else {
+            unreachable!()
+        };
         assert_eq!(check.run(&Secret::new("sesame")), None);
     }
 
     #[test]
     fn a_password_is_not_cut_at_72_bytes() {
         let long = "x".repeat(72);
-        let table = Table::parse(&format!("alice:{}", bcrypted(&long))).unwrap();
+        let table = CredentialTable::parse(&format!("alice:{}", bcrypted(&long))).unwrap();
         assert_eq!(basic(&table, "alice", &long), None);
         assert_eq!(basic(&table, "alice", &format!("{long}y")), None);
         let fits = "x".repeat(71);
-        let table = Table::parse(&format!("alice:{}", bcrypted(&fits))).unwrap();
+        let table = CredentialTable::parse(&format!("alice:{}", bcrypted(&fits))).unwrap();
         assert_eq!(basic(&table, "alice", &fits), Some(Access::ReadOnly));
     }
 
@@ -351,18 +356,18 @@ mod tests {
             (format!("alice:{good}\nalice:{good}"), "used before"),
         ] {
             let text = format!("# first\n{line}");
-            let error = Table::parse(&text).unwrap_err();
+            let error = CredentialTable::parse(&text).unwrap_err();
             assert_eq!(error.line, text.lines().count(), "{line}: {error}");
             assert!(error.why.contains(why), "{line}: {error}");
         }
         let many = format!("bearer ci:{}\n", sha256("x")).repeat(ENTRIES_MAX + 1);
-        assert!(Table::parse(&many).unwrap_err().why.contains("ENTRIES_MAX"));
+        assert!(CredentialTable::parse(&many).unwrap_err().why.contains("ENTRIES_MAX"));
     }
 
     #[test]
     fn net_06_debug_shows_no_hash() {
         let hash = bcrypted("sesame");
-        let table = Table::parse(&format!("alice:{hash}\nbearer ci:{}", sha256("token"))).unwrap();
+        let table = CredentialTable::parse(&format!("alice:{hash}\nbearer ci:{}", sha256("token"))).unwrap();
         let shown = format!("{table:?} {:?}", table.check_basic("alice", &Secret::new("sesame")));
         assert!(!shown.contains(&hash) && !shown.contains("SHA256") && !shown.contains("sesame"), "{shown}");
     }

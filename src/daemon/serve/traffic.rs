@@ -1,16 +1,17 @@
-//! What one connection is doing: requests open, and answers that its client does not take.
+//! Tracks the use of one connection: its open requests, and responses that its client does not
+//! read.
 //!
-//! HTTP/2 lets a client leave one stream's bytes lying while it reads another's, so a
-//! deadline on the socket does not see it. Here each large answer notes since when the
-//! client has been given a part and has not come for the next. Closing the connection is the
-//! door's work; this only says that it is time.
+//! With HTTP/2 a client can read one stream and leave the bytes of another one unread, which a
+//! deadline of the socket does not notice. So each large response notes when a part of it was
+//! handed to the connection and the next part has not been requested. `protocol_router` closes
+//! the connection when [`Traffic::state`] says so.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::limits::Limits;
+use super::limits::ServeLimits;
 use crate::daemon::InFlight;
 
 /// The counters of one connection.
@@ -19,25 +20,27 @@ pub(super) struct Traffic {
     begun: Instant,
     requests: AtomicU64,
     open: AtomicU64,
-    /// Whether any request was admitted. Those of strangers earn no patience.
-    is_known: AtomicBool,
+    /// Whether any request was admitted. Until then the connection may be idle only for
+    /// `header_wait_max`.
+    has_admitted: AtomicBool,
     /// When the last request ended, in milliseconds after `begun`.
     ended_ms: AtomicU64,
-    untaken: Mutex<HashMap<u64, Instant>>,
+    /// When a part was handed out that is still unread, by the id of the request.
+    unread_since: Mutex<HashMap<u64, Instant>>,
 }
 
-/// What follows from how a connection is used.
+/// Whether a connection is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing.
-    Fine,
-    /// Nobody is using it.
+pub(super) enum ConnectionState {
+    /// The connection stays open.
+    InUse,
+    /// The connection has had no open request for too long.
     Idle,
-    /// A client does not take what it asked for.
+    /// The client has not read a response for `stream_idle_max`.
     Stalled,
 }
 
-/// A request that is being answered, until it is dropped.
+/// A request that is open until this is dropped.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     traffic: Arc<Traffic>,
@@ -47,77 +50,80 @@ pub(super) struct OpenRequest {
 }
 
 impl Traffic {
-    /// A connection that begins now.
+    /// The counters of a connection that begins now.
     pub(super) fn new(now: Instant) -> Arc<Self> {
         Arc::new(Traffic {
             begun: now,
             requests: AtomicU64::new(0),
             open: AtomicU64::new(0),
-            is_known: AtomicBool::new(false),
+            has_admitted: AtomicBool::new(false),
             ended_ms: AtomicU64::new(0),
-            untaken: Mutex::default(),
+            unread_since: Mutex::default(),
         })
     }
 
-    /// A request begins.
+    /// Counts a request as open.
     pub(super) fn request(self: &Arc<Self>, in_flight: InFlight) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
         OpenRequest { traffic: Arc::clone(self), id, is_watched: false, _in_flight: in_flight }
     }
 
-    /// A request was admitted.
+    /// Notes that a request was admitted.
     pub(super) fn admitted(&self) {
-        self.is_known.store(true, Ordering::Relaxed);
+        self.has_admitted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection is to be closed, and why.
-    pub(super) fn verdict(&self, limits: &Limits, now: Instant) -> Verdict {
+    /// The state of the connection at `now`.
+    pub(super) fn state(&self, limits: &ServeLimits, now: Instant) -> ConnectionState {
         let is_stalled = |since: &Instant| now.saturating_duration_since(*since) > limits.stream_idle_max;
-        if self.untaken().values().any(is_stalled) {
-            return Verdict::Stalled;
+        if self.unread_since().values().any(is_stalled) {
+            return ConnectionState::Stalled;
         }
         if self.open.load(Ordering::Relaxed) > 0 {
-            return Verdict::Fine;
+            return ConnectionState::InUse;
         }
-        let is_known = self.is_known.load(Ordering::Relaxed);
-        let wait_max = if is_known { limits.connection_idle_max } else { limits.header_wait_max };
+        let has_admitted = self.has_admitted.load(Ordering::Relaxed);
+        let wait_max = if has_admitted { limits.connection_idle_max } else { limits.header_wait_max };
         let ended = self.begun + std::time::Duration::from_millis(self.ended_ms.load(Ordering::Relaxed));
-        if now.saturating_duration_since(ended) > wait_max { Verdict::Idle } else { Verdict::Fine }
+        if now.saturating_duration_since(ended) > wait_max {
+            ConnectionState::Idle
+        } else {
+            ConnectionState::InUse
+        }
     }
 
-    fn untaken(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unread_since(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.unread_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OpenRequest {
-    /// The same, noting from now on what the client takes, or not. Small answers are not
-    /// worth it.
+    /// Sets whether unread parts are noted, which is only done for large responses.
     pub(super) fn watched(self, is_watched: bool) -> Self {
         let mut request = self;
         request.is_watched = is_watched;
         request
     }
 
-    /// The client comes for the next part.
-    pub(super) fn is_taking(&self) {
+    /// Notes that the connection asks for the next part, so the client read the last one.
+    pub(super) fn next_part_wanted(&self) {
         if self.is_watched {
-            self.traffic.untaken().remove(&self.id);
+            self.traffic.unread_since().remove(&self.id);
         }
     }
 
-    /// The client was given a part.
-    pub(super) fn is_given(&self) {
+    /// Notes that a part was handed to the connection.
+    pub(super) fn part_sent(&self) {
         if self.is_watched {
-            self.traffic.untaken().insert(self.id, Instant::now());
+            self.traffic.unread_since().insert(self.id, Instant::now());
         }
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.is_taking();
+        self.next_part_wanted();
         let ended_ms = u64::try_from(self.traffic.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.traffic.ended_ms.store(ended_ms, Ordering::Relaxed);
         self.traffic.open.fetch_sub(1, Ordering::Relaxed);
@@ -132,40 +138,40 @@ mod tests {
     use crate::daemon::Activity;
 
     #[test]
-    fn a_connection_without_requests_is_idle_soon_and_another_later() {
-        let limits = Limits::default();
+    fn a_connection_is_idle_sooner_if_no_request_was_admitted() {
+        let limits = ServeLimits::default();
         let now = Instant::now();
         let traffic = Traffic::new(now);
         let activity = Arc::new(Activity::default());
         let soon = now + limits.header_wait_max + Duration::from_secs(1);
-        assert_eq!(traffic.verdict(&limits, soon), Verdict::Idle);
+        assert_eq!(traffic.state(&limits, soon), ConnectionState::Idle);
         let request = traffic.request(activity.request());
         let late = now + limits.connection_idle_max + Duration::from_secs(60);
-        assert_eq!(traffic.verdict(&limits, late), Verdict::Fine, "a request is open");
+        assert_eq!(traffic.state(&limits, late), ConnectionState::InUse, "a request is open");
         drop(request);
-        assert_eq!(traffic.verdict(&limits, soon), Verdict::Idle, "the request was refused");
+        assert_eq!(traffic.state(&limits, soon), ConnectionState::Idle, "the request was refused");
         traffic.admitted();
-        assert_eq!(traffic.verdict(&limits, soon), Verdict::Fine);
-        assert_eq!(traffic.verdict(&limits, late), Verdict::Idle);
+        assert_eq!(traffic.state(&limits, soon), ConnectionState::InUse);
+        assert_eq!(traffic.state(&limits, late), ConnectionState::Idle);
         assert_eq!(activity.count().requests_in_flight, 0);
     }
 
     #[test]
-    fn a_client_that_takes_nothing_is_stalled() {
-        let limits = Limits::default();
+    fn a_client_that_reads_nothing_is_stalled() {
+        let limits = ServeLimits::default();
         let traffic = Traffic::new(Instant::now());
         let activity = Arc::new(Activity::default());
         let small = traffic.request(activity.request());
         let large = traffic.request(activity.request()).watched(true);
-        small.is_given();
-        large.is_given();
-        assert_eq!(traffic.verdict(&limits, Instant::now()), Verdict::Fine);
+        small.part_sent();
+        large.part_sent();
+        assert_eq!(traffic.state(&limits, Instant::now()), ConnectionState::InUse);
         let late = Instant::now() + limits.stream_idle_max + Duration::from_secs(1);
-        assert_eq!(traffic.verdict(&limits, late), Verdict::Stalled);
-        large.is_taking();
-        assert_eq!(traffic.verdict(&limits, late), Verdict::Fine, "small answers are not watched");
-        large.is_given();
+        assert_eq!(traffic.state(&limits, late), ConnectionState::Stalled);
+        large.next_part_wanted();
+        assert_eq!(traffic.state(&limits, late), ConnectionState::InUse, "small responses are not watched");
+        large.part_sent();
         drop(large);
-        assert_eq!(traffic.verdict(&limits, late), Verdict::Fine);
+        assert_eq!(traffic.state(&limits, late), ConnectionState::InUse);
     }
 }

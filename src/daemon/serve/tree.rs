@@ -1,12 +1,12 @@
-//! `GetTree`: every directory below a root, breadth first, each once.
+//! REAPI `GetTree`: all directories below a root, breadth first, each once.
 //!
-//! Without a page size the whole tree is streamed, in messages that any client accepts. With
-//! one, a request gets one page and a token for the next. The token is a position in the
-//! walk, which is the same every time because a tree is named by its content; nothing is
-//! remembered between requests.
+//! Without a page size the whole tree is streamed, in messages that all clients accept. With
+//! one, a request gets one page and a token for the next. The token is a position in the walk.
+//! The order of the walk depends only on the digest of the root, so nothing is remembered
+//! between requests.
 //!
-//! Directories that are missing are left out, as REAPI says. The walk is bounded: what a
-//! client has uploaded may pretend to be a tree of any size.
+//! Missing directories are left out, as REAPI prescribes. The walk is limited, because a client
+//! can upload directories that describe a tree of any size.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,25 +20,26 @@ use kache_proto::Message as _;
 use kache_proto::reapi::{Directory, GetTreeRequest, GetTreeResponse};
 use tonic::{Code, Status};
 
-use super::context::{Backend, Context};
-use super::reply::{self, Body};
+use super::context::{Backend, RequestContext};
+use super::grpc_response::{self as response, ResponseBody};
 use super::status::{of_store_error, over_limit};
 use super::{message, offload, wire_digest};
 
-/// The name of a directory.
+/// The digest of a directory.
 type DirectoryDigest = Digest<DirectoryMessage>;
 
-/// Each message stays below this, as a whole directory more might pass what clients accept.
+/// A message with this many bytes gets no further directory, so that it stays within what
+/// clients accept.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// A directory of this size is nothing but trouble; no message could carry it.
+/// A larger directory, in bytes, is refused: no message could carry it.
 const DIRECTORY_BYTES_MAX: u64 = 4_000_000;
 
-/// A tag and a length for each directory in a page.
+/// How many bytes each directory adds to a page besides its own: a tag and a length.
 const DIRECTORY_OVERHEAD_BYTES: usize = 6;
 
 /// `GetTree`.
-pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Body>, Status> {
+pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetTreeRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;
     let function = wire_digest::function(request.digest_function)?;
@@ -50,14 +51,14 @@ pub(super) async fn get(context: &Context, body: Incoming) -> Result<Response<Bo
     };
     let skip = read_token(&request.page_token, root.hash)?;
     let walk =
-        Walk::new(Arc::clone(&context.shared.store), root, context.limits().tree_directories_max, skip);
-    // The first page comes before the answer begins, so that a missing root is an answer.
+        TreeWalk::new(Arc::clone(&context.shared.store), root, context.limits().tree_directories_max, skip);
+    // The first page is made before the response begins, so that a missing root is a status.
     let (walk, first) = step(walk, page_directories).await?;
-    let pages = Pages { walk, page_directories };
-    Ok(reply::messages(pages.into_stream(first)))
+    let pages = TreePages { walk, page_directories };
+    Ok(response::messages(pages.into_stream(first)))
 }
 
-/// `{root's first 16 digits}-{directories given so far}`.
+/// The page token: `{first 16 digits of the root}-{directories sent so far}`.
 fn token(root: Hash, given: usize) -> String {
     format!("{}-{given}", &root.to_hex()[..16])
 }
@@ -72,20 +73,20 @@ fn read_token(token: &str, root: Hash) -> Result<usize, Status> {
         .ok_or_else(|| Status::invalid_argument("`page_token` is none that was given for this root"))
 }
 
-struct Pages {
-    walk: Walk,
+struct TreePages {
+    walk: TreeWalk,
     page_directories: Option<usize>,
 }
 
-impl Pages {
-    fn into_stream(self, first: Option<GetTreeResponse>) -> reply::FramedStream {
-        // One page is made while another is sent.
+impl TreePages {
+    fn into_stream(self, first: Option<GetTreeResponse>) -> response::FramedStream {
+        // One page is made while another one is being sent.
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
             let (mut walk, mut page) = (self.walk, first);
             while let Some(response) = page {
                 let is_last = self.page_directories.is_some();
-                if sender.send(Ok(reply::framed(&response))).await.is_err() || is_last {
+                if sender.send(Ok(response::framed(&response))).await.is_err() || is_last {
                     return;
                 }
                 page = match step(walk, self.page_directories).await {
@@ -94,7 +95,7 @@ impl Pages {
                         next
                     }
                     Err(status) => {
-                        // Nobody to tell is nothing to mend.
+                        // If the client is gone, the status has no receiver.
                         let _ = sender.send(Err(status)).await;
                         return;
                     }
@@ -105,30 +106,30 @@ impl Pages {
     }
 }
 
-/// Makes one page where it may block.
+/// Makes one page on a blocking thread.
 async fn step(
-    mut walk: Walk,
+    mut walk: TreeWalk,
     page_directories: Option<usize>,
-) -> Result<(Walk, Option<GetTreeResponse>), Status> {
-    offload::elsewhere(move || walk.page(page_directories).map(|page| (walk, page))).await?
+) -> Result<(TreeWalk, Option<GetTreeResponse>), Status> {
+    offload::on_blocking_thread(move || walk.page(page_directories).map(|page| (walk, page))).await?
 }
 
-struct Walk {
+struct TreeWalk {
     store: Arc<dyn Backend>,
     root: DirectoryDigest,
     queue: VecDeque<DirectoryDigest>,
     seen: HashSet<DirectoryDigest>,
     seen_max: usize,
-    /// How many directories are passed over before the first page.
+    /// How many directories are skipped, because earlier pages held them.
     skip: usize,
     given: usize,
-    /// A directory that did not fit the last page.
+    /// A directory that was read and did not fit the last page.
     held_over: Option<Directory>,
 }
 
-impl Walk {
+impl TreeWalk {
     fn new(store: Arc<dyn Backend>, root: DirectoryDigest, seen_max: usize, skip: usize) -> Self {
-        Walk {
+        TreeWalk {
             store,
             root,
             queue: VecDeque::from([root]),
@@ -195,7 +196,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The directory; `None` where it is missing, unless it is the root.
+    /// Reads a directory; `None` if it is missing. A missing root is an error.
     fn read(&self, digest: &DirectoryDigest) -> Result<Option<Directory>, Status> {
         let blob: Digest = digest.coerce();
         if blob.is_empty_blob() {
@@ -209,7 +210,11 @@ impl Walk {
             self.store.blobs().open(&blob, AccessKind::Promise).map_err(|error| of_store_error(&error))?;
         let Some(content) = content else {
             let is_root = *digest == self.root;
-            return if is_root { Err(Status::not_found(format!("`{blob}` is not here"))) } else { Ok(None) };
+            return if is_root {
+                Err(Status::not_found(format!("`{blob}` is not in the cache")))
+            } else {
+                Ok(None)
+            };
         };
         let bytes: Bytes = content
             .read_all()

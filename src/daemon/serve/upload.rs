@@ -1,10 +1,10 @@
-//! A body on its way in over HTTP: waited for within limits, unpacked if need be, and
-//! written off the runtime.
+//! The body of an HTTP upload: received within limits, decompressed if needed, and written on
+//! blocking threads.
 //!
-//! It knows no paths and no statuses beyond its own [`UploadError`]. Whether the bytes are
-//! what their name says is checked by the store, before anything becomes visible.
+//! It knows no paths and no HTTP statuses. The store checks that the bytes match their digest
+//! before the blob becomes visible.
 //!
-//! Invariant: a body that breaks off, stalls or does not fit leaves nothing behind.
+//! Invariant: a body that is cut short, stalls or is too long leaves nothing in the store.
 
 use std::time::Duration;
 
@@ -14,35 +14,35 @@ use http_body_util::BodyExt as _;
 use kache_cas::{BlobWriter, Digest, StoreError};
 use thiserror::Error;
 
-use super::zstd_blob::{Unzip, UnzipError, unzip};
+use super::zstd_blob::{DecompressError, ZstdDecompressor, decompress};
 
-/// How much is gathered before a thread is bothered to write it.
+/// How many bytes are collected before a blocking thread writes them.
 const PIECE_BYTES: usize = 128 * 1024;
 
-/// By how much a small body may be longer compressed than it is: frames have heads, and
-/// some clients put skippable ones between them.
+/// By how many bytes the compressed body of a small blob may exceed the blob: frames have heads,
+/// and some clients put skippable frames between them.
 const FRAMING_BYTES_MAX: u64 = 64 * 1024;
 
-/// How much of a body nobody wants is read all the same. A client that is still sending
-/// when the connection is closed may never see the answer.
+/// How many bytes of a refused body are read. A client that is still sending when the connection
+/// is closed may never see the response.
 const DRAIN_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// How long that may take.
+/// How long a refused body is read.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Why a body was not taken.
+/// Why an upload failed.
 #[derive(Debug, Error)]
 pub enum UploadError {
-    /// The client went away.
-    #[error("the upload broke off")]
-    BrokenOff,
-    /// It sent nothing for too long.
+    /// The client closed the connection.
+    #[error("the upload was cut short")]
+    CutShort,
+    /// The client sent nothing for too long.
     #[error("nothing was sent for {} seconds (`stream_idle_max`)", idle.as_secs())]
     Stalled {
-        /// For how long.
+        /// The limit that it exceeded.
         idle: Duration,
     },
-    /// It is longer than it may be.
+    /// The body is longer than a limit.
     #[error("the body is longer than `{limit}` ({limit_bytes} bytes) allows")]
     TooLong {
         /// The name of the limit.
@@ -50,29 +50,29 @@ pub enum UploadError {
         /// Its value.
         limit_bytes: u64,
     },
-    /// It is not what zstd makes of such a blob.
+    /// The body does not decompress to a blob of the stated size.
     #[error("{0}")]
     Zstd(String),
-    /// The store did not take it.
+    /// The store failed, or refused the blob.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<UnzipError> for UploadError {
-    fn from(error: UnzipError) -> Self {
+impl From<DecompressError> for UploadError {
+    fn from(error: DecompressError) -> Self {
         match error {
-            UnzipError::Store(error) => UploadError::Store(error),
+            DecompressError::Store(error) => UploadError::Store(error),
             error => UploadError::Zstd(error.to_string()),
         }
     }
 }
 
-/// The body of a request, waited for within limits.
+/// Reads the body of a request within limits.
 pub struct Upload<B> {
     body: B,
     idle_max: Duration,
     received_bytes: u64,
-    /// Whether more may still come: it has neither ended nor failed.
+    /// Whether more may come: the body has neither ended nor failed.
     is_open: bool,
 }
 
@@ -80,18 +80,18 @@ impl<B> Upload<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    /// Takes the body of a request.
+    /// Wraps the body of a request. `idle_max` is the longest time that the client may send nothing.
     pub fn new(body: B, idle_max: Duration) -> Self {
         let is_open = !body.is_end_stream();
         Upload { body, idle_max, received_bytes: 0, is_open }
     }
 
-    /// How many bytes came so far, as they were sent.
+    /// How many bytes were received so far, compressed if they are.
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes
     }
 
-    /// The next bytes; `None` at the end.
+    /// Waits for the next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
         let next = self.next_data().await;
         match &next {
@@ -106,14 +106,14 @@ where
             let frame = tokio::time::timeout(self.idle_max, self.body.frame()).await;
             let frame = frame.map_err(|_| UploadError::Stalled { idle: self.idle_max })?;
             let Some(frame) = frame else { return Ok(None) };
-            // Trailers mean nothing here.
-            if let Ok(bytes) = frame.map_err(|_| UploadError::BrokenOff)?.into_data() {
+            // Trailers are ignored.
+            if let Ok(bytes) = frame.map_err(|_| UploadError::CutShort)?.into_data() {
                 return Ok(Some(bytes));
             }
         }
     }
 
-    /// About `PIECE_BYTES`; fewer only at the end, none past it.
+    /// Waits for at least `PIECE_BYTES`; for fewer only at the end, and none after it.
     async fn next_piece(&mut self) -> Result<Bytes, UploadError> {
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
         if first.len() >= PIECE_BYTES {
@@ -129,7 +129,7 @@ where
         Ok(piece.freeze())
     }
 
-    /// All of a small body.
+    /// Receives all of a small body.
     pub async fn collect(&mut self, limit: &'static str, limit_bytes: u64) -> Result<Bytes, UploadError> {
         let mut all = BytesMut::new();
         while let Some(bytes) = self.next().await? {
@@ -141,80 +141,76 @@ where
         Ok(all.freeze())
     }
 
-    /// All of a small blob, unpacked if need be.
+    /// Receives all of a small blob, and decompresses it if needed.
     pub async fn collect_blob(&mut self, digest: Digest, is_compressed: bool) -> Result<Bytes, UploadError> {
         if !is_compressed {
             return self.collect("X-Digest-SizeBytes", digest.size_bytes).await;
         }
         let packed = self.collect("FRAMING_BYTES_MAX", digest.size_bytes + FRAMING_BYTES_MAX).await?;
-        Ok(unzip(digest, &packed)?)
+        Ok(decompress(digest, &packed)?)
     }
 
-    /// Streams the body into the store. `Ok` means that it is there, whole.
+    /// Writes the body to the store. `Ok` means that the whole blob is stored.
     pub async fn store(
         &mut self,
         digest: Digest,
         is_compressed: bool,
         writer: Box<dyn BlobWriter>,
     ) -> Result<(), UploadError> {
-        let unzip = is_compressed.then(|| Unzip::new(digest)).transpose()?;
-        let mut target = Target { writer, unzip };
+        let decompressor = is_compressed.then(|| ZstdDecompressor::new(digest)).transpose()?;
+        let mut sink = UploadSink { writer, decompressor };
         loop {
             let piece = self.next_piece().await?;
             let is_last = piece.is_empty();
             let work = move || {
-                if is_last {
-                    target.finish().map(|()| None)
-                } else {
-                    target.push(&piece).map(|()| Some(target))
-                }
+                if is_last { sink.finish().map(|()| None) } else { sink.push(&piece).map(|()| Some(sink)) }
             };
-            match tokio::task::spawn_blocking(work).await.map_err(|_| UploadError::BrokenOff)?? {
-                Some(returned) => target = returned,
+            match tokio::task::spawn_blocking(work).await.map_err(|_| UploadError::CutShort)?? {
+                Some(returned) => sink = returned,
                 None => return Ok(()),
             }
         }
     }
 
-    /// Reads some of what is left and throws it away.
+    /// Reads and discards the rest of a refused body, within limits.
     pub async fn drain(&mut self) {
         let reading = async {
             while self.is_open && self.received_bytes < DRAIN_BYTES_MAX {
-                // An end and a failure both close it.
+                // The end and an error both clear `is_open`.
                 let _ = self.next().await;
             }
         };
-        // Whatever is left after that is the client's loss.
+        // After that time the connection is closed, whatever the client still sends.
         let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
     }
 
-    /// Reads a body whose blob is there already, to its end.
+    /// Reads and discards all of a body whose blob is already stored.
     pub async fn skip(&mut self) -> Result<(), UploadError> {
         while self.next().await?.is_some() {}
         Ok(())
     }
 }
 
-/// Where the pieces of a blob go. What becomes longer than the blob is stopped: by the
-/// store, or while it is unpacked.
-struct Target {
+/// Decompresses the pieces of a blob if needed, and writes them to the store. Both refuse more
+/// bytes than the digest states. Its calls block.
+struct UploadSink {
     writer: Box<dyn BlobWriter>,
-    unzip: Option<Unzip>,
+    decompressor: Option<ZstdDecompressor>,
 }
 
-impl Target {
+impl UploadSink {
     fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        let Target { writer, unzip } = self;
-        match unzip {
+        let UploadSink { writer, decompressor } = self;
+        match decompressor {
             None => writer.write(bytes)?,
-            Some(unzip) => unzip.feed(bytes, |part| writer.write(part))?,
+            Some(decompressor) => decompressor.feed(bytes, |part| writer.write(part))?,
         }
         Ok(())
     }
 
     fn finish(self) -> Result<(), UploadError> {
-        if let Some(unzip) = self.unzip {
-            unzip.finish()?;
+        if let Some(decompressor) = self.decompressor {
+            decompressor.finish()?;
         }
         self.writer.commit()?;
         Ok(())

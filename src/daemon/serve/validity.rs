@@ -1,18 +1,17 @@
-//! From when to when an X.509 certificate is valid, read from its DER.
+//! Reads from the DER of an X.509 certificate from when to when it is valid.
 //!
-//! Pure, and no more than that: it walks to the two dates and knows nothing of signatures,
-//! names or extensions, which are the TLS library's business. The library itself never
-//! looks at a server's own dates, and clients that refuse an expired certificate say so in
-//! places where nobody looks; hence this.
+//! Pure. It finds the two dates and ignores signatures, names and extensions, which the TLS
+//! library checks. The library does not check the dates of the server's own certificate, and a
+//! client that refuses an expired one reports that only in its own log.
 
 use std::time::{Duration, SystemTime};
 
-/// The two dates of a certificate.
+/// The dates between which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Not before this.
+    /// The date "not before".
     pub begins: SystemTime,
-    /// Not after this.
+    /// The date "not after".
     pub ends: SystemTime,
 }
 
@@ -22,14 +21,14 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// Reads the dates; `None` if these bytes are no certificate.
+/// Reads the dates; `None` if the bytes are not a certificate.
 pub fn validity(der: &[u8]) -> Option<Validity> {
     let (certificate, _) = element(der, SEQUENCE)?;
     let (mut fields, _) = element(certificate, SEQUENCE)?;
     if fields.first() == Some(&VERSION) {
         fields = element(fields, VERSION)?.1;
     }
-    // Serial number, signature algorithm, issuer.
+    // Skips the serial number, the signature algorithm and the issuer.
     for tag in [INTEGER, SEQUENCE, SEQUENCE] {
         fields = element(fields, tag)?.1;
     }
@@ -39,7 +38,8 @@ pub fn validity(der: &[u8]) -> Option<Validity> {
     Some(Validity { begins, ends })
 }
 
-/// The content of the element at the front, and what follows it.
+/// Splits off the DER element at the front: its content, and the bytes after it. `None` if it
+/// does not have this tag.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     if found != tag {
@@ -69,7 +69,7 @@ fn date(der: &[u8]) -> Option<(SystemTime, &[u8])> {
     Some((parse_date(text, year_digits)?, rest))
 }
 
-/// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`.
+/// Parses `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`.
 fn parse_date(text: &[u8], year_digits: usize) -> Option<SystemTime> {
     let digits = text.strip_suffix(b"Z")?;
     if digits.len() != year_digits + 10 || !digits.iter().all(u8::is_ascii_digit) {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_shows_its_dates_and_nothing_else_does() {
+    fn the_dates_of_a_certificate_are_found_and_other_bytes_are_refused() {
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 2, 29);
         params.not_after = rcgen::date_time_ymd(2060, 12, 31);

@@ -1,7 +1,6 @@
-//! Digests and instance names as REAPI messages carry them, to ours.
+//! Converts digests, digest functions and instance names of REAPI messages to types of the store.
 //!
-//! Pure. A request says which function its hashes are of, or says nothing: then they are
-//! SHA-256, the only one of ours that may go without saying.
+//! Pure. A request that names no digest function means SHA-256, as REAPI prescribes.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use tonic::Status;
 
 use super::resource_name::check_instance;
 
-/// The function that a request's `digest_function` means.
+/// Converts the `digest_function` of a request.
 pub(super) fn function(value: i32) -> Result<DigestFunction, Status> {
     match Value::try_from(value) {
         Ok(Value::Unknown | Value::Sha256) => Ok(DigestFunction::Sha256),
@@ -27,7 +26,7 @@ pub(super) fn function(value: i32) -> Result<DigestFunction, Status> {
     }
 }
 
-/// The value that stands for a function.
+/// The value of `digest_function` that stands for a function.
 pub(super) fn function_value(function: DigestFunction) -> i32 {
     match function {
         DigestFunction::Sha256 => Value::Sha256 as i32,
@@ -35,13 +34,13 @@ pub(super) fn function_value(function: DigestFunction) -> i32 {
     }
 }
 
-/// The digest in a message.
+/// Converts a digest.
 pub(super) fn digest(function: DigestFunction, wire: &reapi::Digest) -> Result<Digest, Status> {
     Digest::parse(function, &wire.hash, wire.size_bytes)
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-/// The digest in a field that must be set.
+/// Converts the digest in a field that must be set.
 pub(super) fn required(
     function: DigestFunction,
     wire: Option<&reapi::Digest>,
@@ -54,7 +53,8 @@ fn missing(field: &str) -> Status {
     Status::invalid_argument(format!("`{field}` is not set"))
 }
 
-/// The action that a request is about. The size is left out: some proxies do not know it.
+/// The key of the action that a request names. The size is ignored, because some proxies do not
+/// know it.
 pub(super) fn action_key(
     instance: &str,
     function_value: i32,
@@ -69,7 +69,7 @@ pub(super) fn action_key(
     Ok(ActionKey { instance: Arc::from(instance), function, hash })
 }
 
-/// Refuses what cannot be an instance name.
+/// Checks an instance name.
 pub(super) fn check(instance: &str) -> Result<(), Status> {
     check_instance(instance).map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_are_those_we_have() {
+    fn supported_functions_are_converted_and_others_refused() {
         assert_eq!(function(0).unwrap(), DigestFunction::Sha256);
         for ours in DigestFunction::ALL {
             assert_eq!(function(function_value(ours)).unwrap(), ours);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_known_by_its_hash_alone() {
+    fn the_size_of_an_action_is_ignored() {
         let hash = DigestFunction::Sha256.hash(b"action").to_hex();
         let key = |instance: &str, size_bytes| {
             action_key(instance, 1, Some(&reapi::Digest { hash: hash.clone(), size_bytes }))
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_digest_is_the_callers_fault() {
+    fn malformed_digests_are_invalid_arguments() {
         let hash = DigestFunction::Sha256.hash(b"x").to_hex();
         for (hash, size_bytes) in [(hash.to_uppercase(), 1), (hash.clone(), -1), (String::new(), 0)] {
             let wire = reapi::Digest { hash, size_bytes };

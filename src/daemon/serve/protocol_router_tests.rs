@@ -1,4 +1,4 @@
-//! Connections: both protocols on one, stalls, floods, refusals and leaving.
+//! Connections: both protocols on one, stalled and flooding clients, refusals and draining.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 
 use super::auth::Access;
-use super::grpc_testing::{Failing, Server, memory, sample, wire};
-use super::limits::Limits;
-use super::meters::Method;
+use super::grpc_metrics::GrpcMethod;
+use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, wire};
+use super::limits::ServeLimits;
 
-/// Long enough for anything that is going to happen.
+/// A timeout that only a hanging test exceeds.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A client of HTTP/2 that knows no gRPC.
-async fn http_2(server: &Server) -> SendRequest<Empty<Bytes>> {
+/// A plain HTTP/2 client.
+async fn http_2(server: &InProcessServer) -> SendRequest<Empty<Bytes>> {
     let io = TokioIo::new(server.connect());
     let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
@@ -36,7 +36,7 @@ async fn http_2(server: &Server) -> SendRequest<Empty<Bytes>> {
 
 #[tokio::test]
 async fn one_listener_speaks_both_protocols() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let digest = server.insert(DigestFunction::Sha256, b"blob");
     let request =
         format!("GET /cas/{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", digest.hash);
@@ -48,12 +48,12 @@ async fn one_listener_speaks_both_protocols() {
 
     let mut capabilities = server.capabilities().await;
     capabilities.get_capabilities(GetCapabilitiesRequest::default()).await.unwrap();
-    assert_eq!(server.shared.meters.snapshot(), [(Method::GetCapabilities, Code::Ok, 1)]);
+    assert_eq!(server.shared.grpc_metrics.snapshot(), [(GrpcMethod::GetCapabilities, Code::Ok, 1)]);
 }
 
 #[tokio::test]
 async fn plain_http_works_over_http_2_as_well() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let digest = server.insert(DigestFunction::Sha256, b"blob");
     let uri = format!("http://localhost/cas/{}", digest.hash);
     let request = http::Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
@@ -64,7 +64,7 @@ async fn plain_http_works_over_http_2_as_well() {
 
 #[tokio::test]
 async fn an_unknown_method_is_unimplemented_and_counted() {
-    let server = Server::new();
+    let server = InProcessServer::new();
     let uri = "http://localhost/build.bazel.remote.execution.v2.Execution/Execute";
     let request = http::Request::post(uri).header("content-type", "application/grpc");
     let response = http_2(&server).await.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
@@ -74,12 +74,12 @@ async fn an_unknown_method_is_unimplemented_and_counted() {
         ("12".to_owned(), "application/grpc".to_owned())
     );
     assert!(header("grpc-message").contains("Execution/Execute"));
-    assert_eq!(server.shared.meters.snapshot(), [(Method::Other, Code::Unimplemented, 1)]);
+    assert_eq!(server.shared.grpc_metrics.snapshot(), [(GrpcMethod::Other, Code::Unimplemented, 1)]);
 }
 
 #[tokio::test]
-async fn those_who_are_not_admitted_reach_no_handler() {
-    let server = Server::new();
+async fn requests_that_are_not_admitted_reach_no_handler() {
+    let server = InProcessServer::new();
     let digest = server.insert(DigestFunction::Sha256, b"blob");
     let strangers = server.granting(Access::None);
     let refused = |status: tonic::Status| {
@@ -94,13 +94,14 @@ async fn those_who_are_not_admitted_reach_no_handler() {
     let read = ReadRequest { resource_name, ..ReadRequest::default() };
     refused(strangers.bytestream().await.read(read).await.unwrap_err());
     refused(strangers.health().await.check(HealthCheckRequest::default()).await.unwrap_err());
-    let codes: Vec<Code> = server.shared.meters.snapshot().into_iter().map(|(_, code, _)| code).collect();
+    let codes: Vec<Code> =
+        server.shared.grpc_metrics.snapshot().into_iter().map(|(_, code, _)| code).collect();
     assert_eq!(codes, [Code::Unauthenticated; 4]);
 }
 
 #[tokio::test]
-async fn health_is_said_and_its_change_too() {
-    let server = Server::new();
+async fn health_and_its_change_are_reported() {
+    let server = InProcessServer::new();
     let mut client = server.health().await;
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
     for service in ["", "google.bytestream.ByteStream"] {
@@ -117,8 +118,8 @@ async fn health_is_said_and_its_change_too() {
 }
 
 #[tokio::test]
-async fn draining_finishes_what_is_under_way_and_closes() {
-    let server = Server::new();
+async fn draining_finishes_open_requests_and_closes() {
+    let server = InProcessServer::new();
     let bytes = sample(3_000_000, 1);
     let digest = Digest::of(DigestFunction::Sha256, &bytes);
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
@@ -150,8 +151,8 @@ async fn draining_finishes_what_is_under_way_and_closes() {
 }
 
 #[tokio::test]
-async fn draining_closes_connections_on_which_nothing_happens() {
-    let server = Server::new();
+async fn draining_closes_idle_connections() {
+    let server = InProcessServer::new();
     let mut silent = server.connect();
     let mut plain = server.connect();
     plain.write_all(b"HEAD /status HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -171,9 +172,9 @@ async fn draining_closes_connections_on_which_nothing_happens() {
 }
 
 #[tokio::test]
-async fn draining_does_not_wait_for_ever() {
-    let limits = Limits { drain_max: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn draining_has_a_deadline() {
+    let limits = ServeLimits { drain_max: Duration::from_millis(200), ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let digest: Digest = Digest::of(DigestFunction::Sha256, &sample(300_000, 1));
     let resource_name = format!("uploads/u/blobs/{}/{}", digest.hash, digest.size_bytes);
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
@@ -189,9 +190,9 @@ async fn draining_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_meets_a_limit_with_a_name() {
-    let limits = Limits { stream_idle_max: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn a_stalled_upload_is_refused_with_the_name_of_the_limit() {
+    let limits = ServeLimits { stream_idle_max: Duration::from_millis(200), ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     for size in [1_000, 300_000] {
         let bytes = sample(size, 2);
         let digest = Digest::of(DigestFunction::Sha256, &bytes);
@@ -210,9 +211,9 @@ async fn an_upload_that_stalls_meets_a_limit_with_a_name() {
 }
 
 #[tokio::test]
-async fn a_download_that_nobody_takes_is_cut_off() {
-    let limits = Limits { stream_idle_max: Duration::from_millis(300), ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn a_download_that_is_not_read_is_cut_off() {
+    let limits = ServeLimits { stream_idle_max: Duration::from_millis(300), ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let digest = server.insert(DigestFunction::Sha256, &sample(20_000_000, 3));
     let channel = server.endpoint(Endpoint::from_static("http://localhost")).await;
     let mut client = kache_proto::bytestream::byte_stream_client::ByteStreamClient::new(channel);
@@ -237,9 +238,9 @@ async fn a_download_that_nobody_takes_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_download_that_is_taken_slowly_is_not_cut_off() {
-    let limits = Limits { stream_idle_max: Duration::from_millis(1_500), ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn a_download_that_is_read_slowly_is_not_cut_off() {
+    let limits = ServeLimits { stream_idle_max: Duration::from_millis(1_500), ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     let digest = server.insert(DigestFunction::Sha256, &sample(4_000_000, 3));
     let mut client = server.bytestream().await;
     let resource_name = format!("blobs/{}/{}", digest.hash, digest.size_bytes);
@@ -254,9 +255,9 @@ async fn a_download_that_is_taken_slowly_is_not_cut_off() {
 }
 
 #[tokio::test]
-async fn a_connection_that_asks_nothing_is_closed() {
-    let limits = Limits { header_wait_max: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::with(memory(), limits);
+async fn a_connection_without_requests_is_closed() {
+    let limits = ServeLimits { header_wait_max: Duration::from_millis(200), ..ServeLimits::default() };
+    let server = InProcessServer::with(memory(), limits);
     for first_words in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /cas/"] {
         let mut stream = server.connect();
         stream.write_all(first_words.as_bytes()).await.unwrap();
@@ -266,8 +267,8 @@ async fn a_connection_that_asks_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_protocol_end_the_connection() {
-    let server = Server::new();
+async fn bytes_of_an_unknown_protocol_end_the_connection() {
+    let server = InProcessServer::new();
     for garbage in ["\0\0\0\0\0\0\0\0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET / HTTP/1.1\r\n\r\n"] {
         let mut stream = server.connect();
         stream.write_all(garbage.as_bytes()).await.unwrap();
@@ -279,23 +280,26 @@ async fn bytes_that_are_no_protocol_end_the_connection() {
 
 #[tokio::test]
 async fn headers_above_the_limit_are_refused() {
-    let server = Server::with(memory(), Limits { header_bytes_max: 16 * 1024, ..Limits::default() });
+    let server = InProcessServer::with(
+        memory(),
+        ServeLimits { header_bytes_max: 16 * 1024, ..ServeLimits::default() },
+    );
     let mut client = server.capabilities().await;
     let mut request = tonic::Request::new(GetCapabilitiesRequest::default());
     request.metadata_mut().insert("x-long", "x".repeat(20_000).parse().unwrap());
     assert!(client.get_capabilities(request).await.is_err());
-    assert!(server.shared.meters.snapshot().is_empty(), "no handler saw it");
+    assert!(server.shared.grpc_metrics.snapshot().is_empty(), "no handler saw it");
     client.get_capabilities(GetCapabilitiesRequest::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn large_messages_wait_for_room_and_then_give_up_by_name() {
-    let limits = Limits {
+async fn large_messages_wait_for_memory_and_are_then_refused_with_the_name_of_the_limit() {
+    let limits = ServeLimits {
         messages_in_memory_bytes_max: 1_000_000,
         stream_idle_max: Duration::from_millis(200),
-        ..Limits::default()
+        ..ServeLimits::default()
     };
-    let server = Server::with(memory(), limits);
+    let server = InProcessServer::with(memory(), limits);
     let digest = server.insert(DigestFunction::Sha256, &sample(900_000, 4));
     let request =
         || BatchReadBlobsRequest { digests: vec![wire(&digest)], ..BatchReadBlobsRequest::default() };
@@ -309,11 +313,11 @@ async fn large_messages_wait_for_room_and_then_give_up_by_name() {
     }
 }
 
-/// On a runtime of one thread, a call that blocks it is noticed by everyone.
+/// The runtime has one thread, so a call that blocks it delays all requests.
 #[tokio::test(flavor = "current_thread")]
-async fn sto_10_nobodys_lookup_waits_for_somebodys_eviction() {
+async fn sto_10_a_lookup_does_not_wait_for_the_eviction_of_another_request() {
     let writers_take = Duration::from_secs(2);
-    let server = Server::with(Failing::slow(writers_take), Limits::default());
+    let server = InProcessServer::with(FaultyStore::slow(writers_take), ServeLimits::default());
     let digest: Digest = Digest::of(DigestFunction::Sha256, b"blob");
     let (mut batches, mut uploads, mut results) =
         (server.cas().await, server.bytestream().await, server.actions().await);
@@ -350,8 +354,8 @@ async fn sto_10_nobodys_lookup_waits_for_somebodys_eviction() {
 }
 
 #[tokio::test]
-async fn many_requests_on_one_connection() {
-    let server = Server::new();
+async fn many_requests_on_one_connection_are_answered() {
+    let server = InProcessServer::new();
     let digests: Vec<Digest> =
         (0..500).map(|i| server.insert(DigestFunction::Blake3, &sample(2_000, i))).collect();
     let channel = server.channel().await;
@@ -374,6 +378,6 @@ async fn many_requests_on_one_connection() {
     while let Some(missing) = tasks.join_next().await {
         assert_eq!(missing.unwrap(), 0);
     }
-    assert_eq!(server.shared.meters.snapshot(), [(Method::FindMissingBlobs, Code::Ok, 500)]);
+    assert_eq!(server.shared.grpc_metrics.snapshot(), [(GrpcMethod::FindMissingBlobs, Code::Ok, 500)]);
     assert_eq!(server.shared.activity.count().requests_in_flight, 0);
 }

@@ -1,8 +1,8 @@
-//! Answers of the HTTP protocol: their shape, their headers, and the words of refusals.
+//! Builds HTTP responses: their bodies, headers and error texts.
 //!
-//! The one place where a `StoreError` becomes an HTTP status. 404 means a miss and nothing
-//! else (STO-08). A refusal is short plain text that says what was wrong, where, and what to
-//! do; Bazel prints it, and reads no more than 10 KiB.
+//! It is the only place where a `StoreError` becomes an HTTP status. For a blob or result, 404
+//! always means a miss (STO-08). The body of an error is a short text that says what is wrong
+//! and what to do; Bazel prints it, and reads at most 10 KiB of it.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -15,23 +15,23 @@ use http_body::{Body, Frame, SizeHint};
 use kache_cas::StoreError;
 use tonic::Code;
 
-use super::admission::Refusal;
+use super::admission::AdmissionError;
 use super::download::Download;
 use super::status;
 
-/// Any error of a body.
+/// The error of a body that could not be sent completely.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
-/// The body of an answer.
+/// The body of an HTTP response.
 #[derive(Debug)]
-pub enum Reply {
-    /// At hand.
+pub enum HttpBody {
+    /// All of the bytes.
     Whole(Bytes),
-    /// A blob on its way.
+    /// A blob that is read while it is sent.
     Stream(Download),
 }
 
-impl Body for Reply {
+impl Body for HttpBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -40,9 +40,9 @@ impl Body for Reply {
         context: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Reply::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Reply::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Reply::Stream(download) => download
+            HttpBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            HttpBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            HttpBody::Stream(download) => download
                 .poll_next(context)
                 .map(|next| next.map(|bytes| bytes.map(Frame::data).map_err(BodyError::from))),
         }
@@ -50,49 +50,50 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::Whole(bytes) => bytes.is_empty(),
-            Reply::Stream(download) => download.is_finished(),
+            HttpBody::Whole(bytes) => bytes.is_empty(),
+            HttpBody::Stream(download) => download.is_finished(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Reply::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Reply::Stream(download) => {
+            HttpBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            HttpBody::Stream(download) => {
                 download.bytes_left().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }
     }
 }
 
-/// An answer of the HTTP protocol.
-pub type HttpResponse = Response<Reply>;
+/// A response of the HTTP protocol.
+pub type HttpResponse = Response<HttpBody>;
 
-/// The digest's size where the body's length does not tell it, as bazel-remote names it.
+/// bazel-remote's header with the size of a blob, which `Content-Length` does not tell if the
+/// body is compressed.
 pub const DIGEST_SIZE: HeaderName = HeaderName::from_static("x-digest-sizebytes");
 
-/// The longest text of a refusal; Bazel reads 10 KiB.
+/// The longest text of an error, in bytes.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
 
-/// An answer with these bytes.
+/// A response with these bytes.
 pub fn whole(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> HttpResponse {
     let bytes = bytes.into();
     let len = bytes.len() as u64;
-    with_body(status, content_type, Some(len), Reply::Whole(bytes))
+    with_body(status, content_type, Some(len), HttpBody::Whole(bytes))
 }
 
-/// An answer with this body, whose length is stated if it is known.
+/// A response with this body. `len` becomes its `Content-Length`.
 pub fn with_body(
     status: StatusCode,
     content_type: &'static str,
     len: Option<u64>,
-    body: Reply,
+    body: HttpBody,
 ) -> HttpResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // What is stored here came from builds; no browser shall guess that it is a page.
+    // The bytes come from builds: a browser must not guess that they are a web page.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(len) = len {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
@@ -100,19 +101,19 @@ pub fn with_body(
     response
 }
 
-/// The answer to a HEAD: the headers of the answer to a GET.
+/// Turns the response to a GET into that to a HEAD: the same headers without a body.
 pub fn without_body(mut response: HttpResponse) -> HttpResponse {
-    // The length that was stated remains; that is what HEAD is for.
-    *response.body_mut() = Reply::Whole(Bytes::new());
+    // `Content-Length` stays that of the body, as HEAD requires.
+    *response.body_mut() = HttpBody::Whole(Bytes::new());
     response
 }
 
-/// An empty success.
+/// The response to a successful upload.
 pub fn stored() -> HttpResponse {
     whole(StatusCode::OK, "text/plain", Bytes::new())
 }
 
-/// Words for whoever is at the other end.
+/// A response with a text, which is cut at `TEXT_BYTES_MAX`.
 pub fn text(status: StatusCode, words: &str) -> HttpResponse {
     let mut end = words.len().min(TEXT_BYTES_MAX);
     while !words.is_char_boundary(end) {
@@ -121,18 +122,20 @@ pub fn text(status: StatusCode, words: &str) -> HttpResponse {
     whole(status, "text/plain; charset=utf-8", format!("{}\n", &words[..end]))
 }
 
-/// It is not there.
+/// The response to a lookup that missed.
 pub fn miss(what: &str) -> HttpResponse {
     text(StatusCode::NOT_FOUND, what)
 }
 
-/// What a request is told that was not admitted.
-pub fn refusal(refusal: &Refusal) -> HttpResponse {
+/// The response to a request that was not admitted.
+pub fn refusal(refusal: &AdmissionError) -> HttpResponse {
     let status = match refusal {
-        Refusal::Foreign(_) | Refusal::ReadOnly => StatusCode::FORBIDDEN,
-        Refusal::Anonymous { .. } | Refusal::Wrong | Refusal::Malformed(_) => StatusCode::UNAUTHORIZED,
-        Refusal::Elsewhere { .. } => StatusCode::NOT_FOUND,
-        Refusal::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        AdmissionError::Foreign(_) | AdmissionError::ReadOnly => StatusCode::FORBIDDEN,
+        AdmissionError::Anonymous { .. } | AdmissionError::Wrong | AdmissionError::Malformed(_) => {
+            StatusCode::UNAUTHORIZED
+        }
+        AdmissionError::Elsewhere { .. } => StatusCode::NOT_FOUND,
+        AdmissionError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = text(status, &refusal.to_string());
     if status == StatusCode::UNAUTHORIZED {
@@ -143,7 +146,7 @@ pub fn refusal(refusal: &Refusal) -> HttpResponse {
     response
 }
 
-/// What a failed store operation is called.
+/// The response to a request for which the store failed.
 pub fn of_store_error(error: &StoreError) -> HttpResponse {
     let status = status::of_store_error(error);
     let code = match (error, status.code()) {
@@ -183,15 +186,15 @@ mod tests {
         ] {
             let response = of_store_error(&error);
             assert_eq!(response.status().as_u16(), expected, "{error:?}");
-            let Reply::Whole(words) = response.body() else { panic!("a refusal is at hand") };
+            let HttpBody::Whole(words) = response.body() else { panic!("a refusal is at hand") };
             assert!(!words.is_empty() && !words.windows(6).any(|part| part == b"secret"), "{words:?}");
         }
     }
 
     #[test]
-    fn words_are_cut_between_characters() {
+    fn long_texts_are_cut_between_characters() {
         let response = text(StatusCode::BAD_REQUEST, &"é".repeat(TEXT_BYTES_MAX));
-        let Reply::Whole(words) = response.body() else { panic!("a refusal is at hand") };
+        let HttpBody::Whole(words) = response.body() else { panic!("a refusal is at hand") };
         assert!(std::str::from_utf8(words).is_ok() && words.len() <= TEXT_BYTES_MAX + 1);
         assert_eq!(response.headers()[header::CONTENT_LENGTH], words.len().to_string());
     }

@@ -1,14 +1,14 @@
-//! A byte stream that sends an answer in few writes.
+//! A byte stream that sends a response in few system calls.
 //!
-//! HTTP/2 as we have it writes and flushes each frame with data by itself, and peers take
-//! frames of 16 KiB. A write costs the kernel as much for its ways as for its bytes, so here
-//! they are gathered: an answer's data with its trailers, and the frames of a download. It
-//! knows no frames: that more follows is told from a write that came in pieces, which is how
-//! data is handed on, its frame's head before it.
+//! `h2` writes and flushes each DATA frame by itself, and peers take frames of 16 KiB. The
+//! fixed cost of a system call is as high as that of the bytes, so writes are collected here:
+//! the data of a response with its trailers, and the frames of a download. The stream does not
+//! parse frames. It takes a vectored write for data after which more follows, because that is
+//! how `h2` hands on a DATA frame: its head and its data as two slices.
 //!
-//! Invariant: whatever is gathered is on its way as soon as the writer has nothing to add. A
-//! flush that is put off wakes the task that asked for it; when that comes back, to read, or
-//! to flush without having written data, everything goes.
+//! Invariant: collected bytes are sent as soon as the writer has nothing to add. A flush that
+//! is put off wakes the task that asked for it; when that task comes back to read, or to flush
+//! without having written data, everything is sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,87 +18,86 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Duplex;
 
-/// When so much waits, it goes: four frames, and about what one segment of a local
-/// connection holds.
-const GATHERED_BYTES_MAX: usize = 64 * 1024;
+/// The largest batch, in bytes: four frames, and about one segment of a local connection.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection that waits for requests keeps a buffer of at most this size.
+/// The size in bytes of the buffer that a connection keeps while it waits for requests.
 const KEPT_BYTES_MAX: usize = 8 * 1024;
 
-/// A stream whose writes of data are gathered.
-pub struct Coalesced<S> {
+/// A stream whose writes of data are collected. Reads are passed on.
+pub struct BatchedWrites<S> {
     stream: S,
-    gathered: Vec<u8>,
-    /// How much of it has gone.
+    batch: Vec<u8>,
+    /// How many bytes of `batch` have been sent.
     sent: usize,
     /// Whether data was written since the last flush, so that more will follow.
     is_growing: bool,
 }
 
-impl<S: Duplex> Coalesced<S> {
-    /// Gathers what is written to this stream.
+impl<S: Duplex> BatchedWrites<S> {
+    /// Wraps a stream.
     pub fn new(stream: S) -> Self {
-        Coalesced { stream, gathered: Vec::new(), sent: 0, is_growing: false }
+        BatchedWrites { stream, batch: Vec::new(), sent: 0, is_growing: false }
     }
 
-    /// Sends what was gathered.
+    /// Sends the whole batch.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.gathered.len() {
-            let written =
-                ready!(Pin::new(&mut self.stream).poll_write(context, &self.gathered[self.sent..]))?;
+        while self.sent < self.batch.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.batch[self.sent..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written;
         }
-        self.gathered.clear();
+        self.batch.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))
     }
 
-    /// Takes a write in if it is to be gathered; `None` if it may pass.
-    fn poll_gather(
+    /// Adds a write to the batch. Returns `None` if the write may go to the stream directly: it
+    /// is not data, or is larger than a batch, and nothing is waiting before it.
+    fn poll_batch(
         &mut self,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Option<Poll<io::Result<usize>>> {
         let len: usize = slices.iter().map(|slice| slice.len()).sum();
-        let is_data = slices.len() > 1 && len <= GATHERED_BYTES_MAX;
-        if self.gathered.len() + len > GATHERED_BYTES_MAX {
+        let is_data = slices.len() > 1 && len <= BATCH_BYTES_MAX;
+        if self.batch.len() + len > BATCH_BYTES_MAX {
             match self.poll_send(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
                 Poll::Pending => return Some(Poll::Pending),
             }
         }
-        if self.gathered.is_empty() && !is_data {
+        if self.batch.is_empty() && !is_data {
             return None;
         }
-        slices.iter().for_each(|slice| self.gathered.extend_from_slice(slice));
+        slices.iter().for_each(|slice| self.batch.extend_from_slice(slice));
         self.is_growing = is_data;
         Some(Poll::Ready(Ok(len)))
     }
 }
 
-impl<S: Duplex> AsyncRead for Coalesced<S> {
+impl<S: Duplex> AsyncRead for BatchedWrites<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.gathered.is_empty() && this.poll_send(context)?.is_ready() {
-            // The answer is out; the next one may be long in coming.
-            this.gathered.shrink_to(KEPT_BYTES_MAX);
+        if !this.batch.is_empty() && this.poll_send(context)?.is_ready() {
+            // The response is sent, and the next request may come much later.
+            this.batch.shrink_to(KEPT_BYTES_MAX);
         }
         Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 
-impl<S: Duplex> AsyncWrite for Coalesced<S> {
+impl<S: Duplex> AsyncWrite for BatchedWrites<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match this.poll_gather(context, &[IoSlice::new(bytes)]) {
+        match this.poll_batch(context, &[IoSlice::new(bytes)]) {
             Some(outcome) => outcome,
             None => Pin::new(&mut this.stream).poll_write(context, bytes),
         }
@@ -110,7 +109,7 @@ impl<S: Duplex> AsyncWrite for Coalesced<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match this.poll_gather(context, slices) {
+        match this.poll_batch(context, slices) {
             Some(outcome) => outcome,
             None => Pin::new(&mut this.stream).poll_write_vectored(context, slices),
         }
@@ -156,7 +155,7 @@ mod tests {
         }
     }
 
-    /// What has arrived at the other end.
+    /// How many bytes have arrived at the other end.
     fn arrived(client: &mut DuplexStream) -> usize {
         let mut buffer = vec![0; 1 << 20];
         let mut buffer = ReadBuf::new(&mut buffer);
@@ -164,8 +163,8 @@ mod tests {
         buffer.filled().len()
     }
 
-    /// Writes a head of nine bytes and data, and flushes.
-    fn put_data(server: &mut Coalesced<DuplexStream>, context: &mut Context<'_>, len: usize) {
+    /// Writes the head of a frame and data, as `h2` does, and flushes.
+    fn put_data(server: &mut BatchedWrites<DuplexStream>, context: &mut Context<'_>, len: usize) {
         let data = vec![7; len];
         let slices = [IoSlice::new(&[1; 9]), IoSlice::new(&data)];
         let written = Pin::new(&mut *server).poll_write_vectored(context, &slices);
@@ -173,45 +172,45 @@ mod tests {
         assert!(Pin::new(server).poll_flush(context).is_ready());
     }
 
-    fn put_plain(server: &mut Coalesced<DuplexStream>, context: &mut Context<'_>, len: usize) {
+    fn put_plain(server: &mut BatchedWrites<DuplexStream>, context: &mut Context<'_>, len: usize) {
         assert!(Pin::new(&mut *server).poll_write(context, &vec![8; len]).is_ready());
         assert!(Pin::new(server).poll_flush(context).is_ready());
     }
 
     #[test]
-    fn data_waits_for_what_ends_it_or_until_the_writer_comes_back() {
+    fn data_waits_until_the_response_ends_or_the_writer_comes_back() {
         let (mut client, server) = duplex(1 << 20);
-        let mut server = Coalesced::new(server);
+        let mut server = BatchedWrites::new(server);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
         for frame in 1..=3 {
             put_data(&mut server, &mut context, 16_000);
-            assert_eq!(woken.0.load(Ordering::Relaxed), frame, "whoever is put off is woken");
+            assert_eq!(woken.0.load(Ordering::Relaxed), frame, "a task whose flush is put off is woken");
         }
         assert_eq!(arrived(&mut client), 0);
         put_plain(&mut server, &mut context, 20);
         assert_eq!(arrived(&mut client), 3 * 16_009 + 20);
 
-        // It comes back to flush and had nothing to add.
+        // The writer comes back to flush and has nothing to add.
         put_data(&mut server, &mut context, 400);
         assert_eq!(arrived(&mut client), 0);
         assert!(Pin::new(&mut server).poll_flush(&mut context).is_ready());
         assert_eq!(arrived(&mut client), 409);
 
-        // It comes back to read.
+        // The writer comes back to read.
         put_data(&mut server, &mut context, 16_000);
         let mut byte = [0];
         let read = Pin::new(&mut server).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
         assert!(read.is_pending());
         assert_eq!(arrived(&mut client), 16_009);
-        assert!(server.gathered.capacity() <= KEPT_BYTES_MAX);
+        assert!(server.batch.capacity() <= KEPT_BYTES_MAX);
     }
 
     #[test]
-    fn what_is_full_goes_and_what_is_no_data_passes() {
+    fn a_full_batch_is_sent_and_writes_without_data_are_not_delayed() {
         let (mut client, server) = duplex(1 << 20);
-        let mut server = Coalesced::new(server);
+        let mut server = BatchedWrites::new(server);
         let mut context = Context::from_waker(Waker::noop());
         put_plain(&mut server, &mut context, 100);
         assert_eq!(arrived(&mut client), 100);
@@ -220,13 +219,17 @@ mod tests {
         }
         assert_eq!(arrived(&mut client), 4 * 16_009);
         put_data(&mut server, &mut context, 100_000);
-        assert_eq!(arrived(&mut client), 16_009 + 100_009, "what is larger than the buffer goes at once");
+        assert_eq!(
+            arrived(&mut client),
+            16_009 + 100_009,
+            "a write that is larger than the buffer is sent at once"
+        );
     }
 
     #[tokio::test]
     async fn everything_arrives_in_order_through_a_narrow_pipe() {
         let (mut client, server) = duplex(1000);
-        let mut server = Coalesced::new(server);
+        let mut server = BatchedWrites::new(server);
         let all: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let sent = all.clone();
         let writing = tokio::spawn(async move {

@@ -1,8 +1,8 @@
-//! gRPC's framing on the way out: messages to frames, statuses to trailers.
+//! Builds gRPC responses: messages become frames, statuses become trailers.
 //!
-//! It is ours and not tonic's so that bytes of the store are sent from where they lie: a
-//! stored result or a chunk of a file is one frame, never copied behind a prefix of its own.
-//! HTTP/1.1 answers pass through the same [`Body`], so that one connection serves both.
+//! It replaces tonic's encoder so that bytes of the store are not copied: a large stored result
+//! or a chunk of a file is sent from its own buffer. HTTP responses have the same type,
+//! [`ResponseBody`], because one connection serves both protocols.
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -14,94 +14,97 @@ use kache_proto::Message;
 use tokio_stream::Stream;
 use tonic::{Code, Status};
 
-use super::context::Room;
-use super::http_reply::{BodyError, Reply};
+use super::context::MemoryReservation;
+use super::http_response::{BodyError, HttpBody};
 use super::traffic::OpenRequest;
 
-/// Answers above this are watched: a client that does not take them is cut off.
+/// Larger responses, in bytes, are watched: if the client does not read one, the connection is
+/// closed.
 const WATCHED_BYTES_MIN: usize = 64 * 1024;
 
-/// Messages with their prefix, ready to be sent.
+/// Messages with their prefixes, ready to be sent.
 pub(super) type FramedStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
-/// One byte that says whether the message is compressed, four with its length.
+/// The length of a message's prefix: one byte that says whether it is compressed, and four bytes
+/// with its length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
-/// A stored message is copied behind its prefix up to this length: two frames cost more.
+/// A stored message of up to this many bytes is copied behind its prefix, which costs less than a
+/// second frame.
 const COPIED_BYTES_MAX: usize = 32 * 1024;
 
-/// The body of every answer.
-pub(super) struct Body {
-    kind: Kind,
-    /// The request is open until its last byte is handed over.
+/// The body of every response, of both protocols.
+pub(super) struct ResponseBody {
+    kind: BodyKind,
+    /// Keeps the request open until the body is dropped.
     request: Option<OpenRequest>,
 }
 
-enum Kind {
-    /// Nothing, or nothing more.
+enum BodyKind {
+    /// No bytes, or no more bytes.
     Done,
-    /// One message and a good end.
-    Message { parts: [Bytes; 2], _room: Room },
-    /// Any number of messages, and an end that they decide.
+    /// One message in up to two parts, and the status OK.
+    Message { parts: [Bytes; 2], _room: MemoryReservation },
+    /// Any number of messages. An error among them becomes the status.
     Messages(FramedStream),
-    /// An HTTP answer.
-    Plain(Reply),
+    /// The body of an HTTP response.
+    Plain(HttpBody),
 }
 
-/// Nothing.
-impl Default for Body {
+/// An empty body.
+impl Default for ResponseBody {
     fn default() -> Self {
-        Body::of(Kind::Done)
+        ResponseBody::of(BodyKind::Done)
     }
 }
 
-impl Body {
-    fn of(kind: Kind) -> Self {
-        Body { kind, request: None }
+impl ResponseBody {
+    fn of(kind: BodyKind) -> Self {
+        ResponseBody { kind, request: None }
     }
 
-    /// The body of an HTTP answer.
-    pub(super) fn plain(body: Reply) -> Self {
-        Body::of(Kind::Plain(body))
+    /// Wraps the body of an HTTP response.
+    pub(super) fn plain(body: HttpBody) -> Self {
+        ResponseBody::of(BodyKind::Plain(body))
     }
 
-    /// Keeps the request open until the body is sent.
+    /// Keeps the request open until the body is dropped, and watches large bodies.
     pub(super) fn of_request(self, request: OpenRequest) -> Self {
         let is_large = match &self.kind {
-            Kind::Done => false,
-            Kind::Message { parts, .. } => parts.iter().any(|part| part.len() > WATCHED_BYTES_MIN),
-            Kind::Messages(_) | Kind::Plain(_) => true,
+            BodyKind::Done => false,
+            BodyKind::Message { parts, .. } => parts.iter().any(|part| part.len() > WATCHED_BYTES_MIN),
+            BodyKind::Messages(_) | BodyKind::Plain(_) => true,
         };
-        Body { request: Some(request.watched(is_large)), ..self }
+        ResponseBody { request: Some(request.watched(is_large)), ..self }
     }
 
     fn step(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.kind {
-            Kind::Done => Poll::Ready(None),
-            Kind::Message { parts, .. } => {
+            BodyKind::Done => Poll::Ready(None),
+            BodyKind::Message { parts, .. } => {
                 let [first, second] = parts;
                 let part = std::mem::take(if first.is_empty() { second } else { first });
                 if !part.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(part))));
                 }
-                self.kind = Kind::Done;
+                self.kind = BodyKind::Done;
                 Poll::Ready(Some(Ok(Frame::trailers(trailers(&Status::ok(""))))))
             }
-            Kind::Messages(stream) => match stream.as_mut().poll_next(task) {
+            BodyKind::Messages(stream) => match stream.as_mut().poll_next(task) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(Ok(framed))) => Poll::Ready(Some(Ok(Frame::data(framed)))),
                 Poll::Ready(end) => {
                     let status = end.and_then(Result::err).unwrap_or_else(|| Status::ok(""));
-                    self.kind = Kind::Done;
+                    self.kind = BodyKind::Done;
                     Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
                 }
             },
-            Kind::Plain(body) => http_body::Body::poll_frame(Pin::new(body), task),
+            BodyKind::Plain(body) => http_body::Body::poll_frame(Pin::new(body), task),
         }
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -111,44 +114,44 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if let Some(request) = &this.request {
-            request.is_taking();
+            request.next_part_wanted();
         }
         let step = this.step(task);
         if let (Poll::Ready(Some(Ok(_))), Some(request)) = (&step, &this.request) {
-            request.is_given();
+            request.part_sent();
         }
         step
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Done => true,
-            Kind::Plain(body) => body.is_end_stream(),
+            BodyKind::Done => true,
+            BodyKind::Plain(body) => body.is_end_stream(),
             _ => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Done => SizeHint::with_exact(0),
-            Kind::Plain(body) => body.size_hint(),
+            BodyKind::Done => SizeHint::with_exact(0),
+            BodyKind::Plain(body) => body.size_hint(),
             _ => SizeHint::default(),
         }
     }
 }
 
-/// An answer of one message.
-pub(super) fn message<M: Message>(message: &M) -> Response<Body> {
-    roomy(message, Room::none())
+/// A response of one message.
+pub(super) fn message<M: Message>(message: &M) -> Response<ResponseBody> {
+    reserved(message, MemoryReservation::none())
 }
 
-/// An answer of one message, large enough to have needed room.
-pub(super) fn roomy<M: Message>(message: &M, room: Room) -> Response<Body> {
-    good(Kind::Message { parts: [framed(message), Bytes::new()], _room: room })
+/// A response of one message for which memory was reserved.
+pub(super) fn reserved<M: Message>(message: &M, room: MemoryReservation) -> Response<ResponseBody> {
+    ok(BodyKind::Message { parts: [framed(message), Bytes::new()], _room: room })
 }
 
-/// An answer of one message that is encoded already.
-pub(super) fn encoded(message: Bytes) -> Response<Body> {
+/// A response of one message that is already encoded.
+pub(super) fn encoded(message: Bytes) -> Response<ResponseBody> {
     let mut prefix = BytesMut::with_capacity(PREFIX_BYTES + COPIED_BYTES_MAX.min(message.len()));
     put_prefix(&mut prefix, message.len());
     let parts = if message.len() <= COPIED_BYTES_MAX {
@@ -157,15 +160,15 @@ pub(super) fn encoded(message: Bytes) -> Response<Body> {
     } else {
         [prefix.freeze(), message]
     };
-    good(Kind::Message { parts, _room: Room::none() })
+    ok(BodyKind::Message { parts, _room: MemoryReservation::none() })
 }
 
-/// An answer of any number of messages.
-pub(super) fn messages(stream: FramedStream) -> Response<Body> {
-    good(Kind::Messages(stream))
+/// A response of any number of messages.
+pub(super) fn messages(stream: FramedStream) -> Response<ResponseBody> {
+    ok(BodyKind::Messages(stream))
 }
 
-/// A message behind its prefix.
+/// Encodes a message with its prefix.
 pub(super) fn framed<M: Message>(message: &M) -> Bytes {
     let len = message.encoded_len();
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + len);
@@ -174,21 +177,21 @@ pub(super) fn framed<M: Message>(message: &M) -> Bytes {
     framed.freeze()
 }
 
-/// Writes the prefix of an uncompressed message of this length.
+/// Writes the prefix of an uncompressed message of `len` bytes.
 pub(super) fn put_prefix(to: &mut BytesMut, len: usize) {
     to.put_u8(0);
     to.put_u32(u32::try_from(len).expect("messages are bounded far below 4 GiB"));
 }
 
-fn good(kind: Kind) -> Response<Body> {
-    let mut response = Response::new(Body::of(kind));
+fn ok(kind: BodyKind) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::of(kind));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
-/// An answer that is nothing but a status.
-pub(super) fn status(status: &Status) -> Response<Body> {
-    let mut response = good(Kind::Done);
+/// A response without a message. tonic calls it a trailers-only response.
+pub(super) fn status(status: &Status) -> Response<ResponseBody> {
+    let mut response = ok(BodyKind::Done);
     put_status(response.headers_mut(), status);
     if status.code() == Code::Unimplemented {
         let identity = HeaderValue::from_static("identity");
@@ -203,7 +206,7 @@ fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
-/// A message that cannot be put into a header is left out; the code always goes.
+/// Writes a status. A message that cannot be written as a header is left out.
 fn put_status(headers: &mut HeaderMap, status: &Status) {
     if status.code() == Code::Ok {
         headers.insert("grpc-status", HeaderValue::from_static("0"));
