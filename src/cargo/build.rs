@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// A command that compiles for the target directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Build {
+pub struct BuildCommand {
     /// The words that decide what is compiled, in order.
     pub words: Vec<OsString>,
     /// `--target-dir`, as it was given.
@@ -48,9 +48,9 @@ const IDLE_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
 
 /// What these words, the program first, say; `None` where they compile nothing, or where it
 /// cannot be told.
-pub fn build(words: &[OsString]) -> Option<Build> {
+pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
     let mut words = words.iter().skip(1);
-    let mut found = Build::default();
+    let mut found = BuildCommand::default();
     let mut has_command = false;
     while let Some(word) = words.next() {
         let text = word.to_str()?;
@@ -116,9 +116,9 @@ fn is_shouting(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Option<Build> {
+    fn parsed(line: &str) -> Option<BuildCommand> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        build(&words)
+        parse_build_command(&words)
     }
 
     #[track_caller]

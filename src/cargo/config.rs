@@ -14,7 +14,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What all files together say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config {
+pub struct CargoConfig {
     /// Their texts, the strongest first.
     pub texts: Vec<String>,
     /// `build.target-dir`, absolute.
@@ -23,10 +23,10 @@ pub struct Config {
     pub aliases: Vec<String>,
 }
 
-impl Config {
+impl CargoConfig {
     /// What a cargo with this directory and home reads; `None` where it cannot be told.
-    pub fn read(directory: &Path, home: &Path) -> Option<Config> {
-        let mut found = Config::default();
+    pub fn read(directory: &Path, home: &Path) -> Option<CargoConfig> {
+        let mut found = CargoConfig::default();
         for dir in dirs(Some(directory), Some(home)) {
             let Some(text) = text_in(&dir)? else { continue };
             let document: toml::Table = text.parse().ok()?;
@@ -101,15 +101,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (home, ws) = (dir.path().join("home/.cargo"), dir.path().join("a/ws"));
         fs::create_dir_all(&ws).unwrap();
-        assert_eq!(Config::read(&ws, &home).unwrap(), Config::default());
+        assert_eq!(CargoConfig::read(&ws, &home).unwrap(), CargoConfig::default());
         written(&home, "[build]\ntarget-dir = \"/everybodys\"\n");
         written(&dir.path().join("a/.cargo"), "[build]\ntarget-dir = \"t\"\n");
         written(&ws.join(".cargo"), "[env]\nX = \"1\"\n");
-        let found = Config::read(&ws, &home).unwrap();
+        let found = CargoConfig::read(&ws, &home).unwrap();
         assert_eq!(found.target_dir.unwrap(), dir.path().join("a/t"));
         assert_eq!(found.texts.len(), 3);
         assert!(found.texts[0].contains('X'), "the strongest first");
-        let of_home = Config::read(&home, &home).unwrap();
+        let of_home = CargoConfig::read(&home, &home).unwrap();
         assert_eq!(of_home.texts.len(), 1, "the home is read once");
     }
 
@@ -120,7 +120,7 @@ mod tests {
         {
             let dir = tempfile::tempdir().unwrap();
             written(&dir.path().join(".cargo"), text);
-            assert_eq!(Config::read(dir.path(), Path::new("/nowhere")), None, "{text}");
+            assert_eq!(CargoConfig::read(dir.path(), Path::new("/nowhere")), None, "{text}");
         }
     }
 }

@@ -34,16 +34,16 @@ const FILES: usize = 3;
 
 /// Where a unit stands in a target directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Unit {
+pub struct CargoUnit {
     /// Its profile's directory, relative to the target directory.
     pub profile: PathBuf,
     /// `<package>-<hash>`
     pub name: String,
 }
 
-impl Unit {
+impl CargoUnit {
     /// The unit whose outputs lie in this directory, by cargo's own layout.
-    pub fn of(target_dir: &Path, out_dir: &Path, package: &str, extra_filename: &str) -> Option<Unit> {
+    pub fn of(target_dir: &Path, out_dir: &Path, package: &str, extra_filename: &str) -> Option<CargoUnit> {
         let hash = extra_filename.strip_prefix('-').filter(|hash| !hash.is_empty())?;
         let name = format!("{package}-{hash}");
         let within = out_dir.strip_prefix(target_dir).ok()?;
@@ -53,7 +53,7 @@ impl Unit {
             last if last == name.as_bytes() && above.ends_with("build") => above.parent()?,
             _ => return None,
         };
-        (profile.components().count() > 0).then(|| Unit { profile: profile.to_owned(), name })
+        (profile.components().count() > 0).then(|| CargoUnit { profile: profile.to_owned(), name })
     }
 
     /// The hash in its name.
@@ -110,7 +110,11 @@ pub enum FingerprintError {
 
 impl Fingerprint {
     /// What cargo wrote for the call that came at this time.
-    pub fn read(target_dir: &Path, unit: &Unit, called: SystemTime) -> Result<Fingerprint, FingerprintError> {
+    pub fn read(
+        target_dir: &Path,
+        unit: &CargoUnit,
+        called: SystemTime,
+    ) -> Result<Fingerprint, FingerprintError> {
         let directory = unit.directory(target_dir);
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -172,8 +176,8 @@ impl Fingerprint {
 mod tests {
     use super::*;
 
-    fn unit() -> Unit {
-        Unit { profile: PathBuf::from("debug"), name: "memchr-0123456789abcdef".to_owned() }
+    fn unit() -> CargoUnit {
+        CargoUnit { profile: PathBuf::from("debug"), name: "memchr-0123456789abcdef".to_owned() }
     }
 
     fn fingerprint() -> Fingerprint {
@@ -241,8 +245,8 @@ mod tests {
 
     #[test]
     fn units_are_known_by_cargos_layout() {
-        let unit = |out_dir: &str, extra: &str| Unit::of("/t".as_ref(), out_dir.as_ref(), "a", extra);
-        let expected = |profile: &str| Some(Unit { profile: profile.into(), name: "a-1".to_owned() });
+        let unit = |out_dir: &str, extra: &str| CargoUnit::of("/t".as_ref(), out_dir.as_ref(), "a", extra);
+        let expected = |profile: &str| Some(CargoUnit { profile: profile.into(), name: "a-1".to_owned() });
         for (out_dir, extra, expected) in [
             ("/t/debug/deps", "-1", expected("debug")),
             ("/t/x86_64-unknown-linux-gnu/release/deps", "-1", expected("x86_64-unknown-linux-gnu/release")),

@@ -10,7 +10,7 @@ mod fingerprint;
 mod process;
 pub mod workspace;
 
-pub use build::{Build, build};
-pub use config::Config;
-pub use fingerprint::{Fingerprint, FingerprintError, Unit};
-pub use process::{Process, cargo_above, parent_of};
+pub use build::{BuildCommand, parse_build_command};
+pub use config::CargoConfig;
+pub use fingerprint::{CargoUnit, Fingerprint, FingerprintError};
+pub use process::{CargoProcess, cargo_above, parent_of};

@@ -19,17 +19,17 @@ const STARTED_AT: usize = 19;
 
 /// One process: its number is given to another one when it has ended, its beginning is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct CargoProcess {
     pid: i32,
     started: u64,
 }
 
-impl Process {
+impl CargoProcess {
     /// The process of this number, if that is a cargo.
-    pub fn cargo(pid: i32) -> Option<Process> {
+    pub fn cargo(pid: i32) -> Option<CargoProcess> {
         let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = parse_stat(&text).filter(|stat| stat.name == CARGO)?;
-        Some(Process { pid, started: stat.started })
+        Some(CargoProcess { pid, started: stat.started })
     }
 
     /// Its number.
@@ -71,7 +71,7 @@ pub fn cargo_above(pid: i32) -> Option<i32> {
     let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
         let parent = parent_of(pid)?;
-        if Process::cargo(parent).is_some() {
+        if CargoProcess::cargo(parent).is_some() {
             return Some(parent);
         }
         pid = parent;
@@ -137,7 +137,7 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process::cargo(pid).unwrap();
+        let process = CargoProcess::cargo(pid).unwrap();
         // It has its name before it has its words.
         while process.environment().is_none() {
             std::thread::yield_now();
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(process.directory().unwrap(), dir.path().canonicalize().unwrap());
         assert!(process.is_running());
         assert_eq!(parent_of(pid), i32::try_from(std::process::id()).ok());
-        let another = Process { started: process.started + 1, ..process };
+        let another = CargoProcess { started: process.started + 1, ..process };
         assert!(!another.is_running(), "its number has been given to another one");
         child.kill().unwrap();
         // Before anybody has asked what became of it.
@@ -157,6 +157,6 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(!process.is_running());
-        assert_eq!(Process::cargo(i32::try_from(std::process::id()).unwrap()), None);
+        assert_eq!(CargoProcess::cargo(i32::try_from(std::process::id()).unwrap()), None);
     }
 }

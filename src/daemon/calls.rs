@@ -23,7 +23,8 @@ use super::watching;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::pipeline::{
-    self, Begun, Pipeline, Publishing, SEEDING_MAX, Seeding, Session, StoreSlot, Ticket, Verification,
+    self, NextStep, Pipeline, Publishing, RunningCompile, SEEDING_MAX, Seeding, Session, StoreSlot,
+    Verification,
 };
 use crate::restore::Staging;
 
@@ -223,26 +224,26 @@ impl CallTask {
         let mut begun = self.handler.begin(&call, self.client, &namespace, staging).await;
         loop {
             match begun {
-                Begun::Answer(reply) => return self.reply(wire::reply(reply, false)),
-                Begun::Verify(reply, verification) => {
+                NextStep::Answer(reply) => return self.reply(wire::reply(reply, false)),
+                NextStep::AnswerThenVerify(reply, verification) => {
                     self.reply(wire::reply(reply, false));
                     return self.verify(verification).await;
                 }
-                Begun::Seed(reply, seeding) => {
+                NextStep::AnswerThenSeed(reply, seeding) => {
                     self.reply(wire::reply(reply, true));
                     return self.seed(seeding).await;
                 }
-                Begun::Run(run, ticket) => {
-                    self.reply(wire::run(run));
-                    return self.finish(ticket).await;
+                NextStep::Run(command, compile) => {
+                    self.reply(wire::run(command));
+                    return self.finish(compile).await;
                 }
-                Begun::Wait(follower, pending) => {
-                    let landing = tokio::select! {
-                        landing = follower.landed() => landing,
+                NextStep::Wait(follower, waiting) => {
+                    let leader_outcome = tokio::select! {
+                        leader_outcome = follower.outcome() => leader_outcome,
                         // Either the client is gone, and the reply goes nowhere, or the daemon leaves.
                         None = self.messages.recv() => {
                             let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
-                            return self.reply(wire::reply(pipeline::unrecorded(&call, why), false));
+                            return self.reply(wire::reply(pipeline::pass_on_unrecorded(&call, why), false));
                         }
                         // The leader itself may be what is overdue.
                         () = self.handler.any_overdue() => {
@@ -250,7 +251,7 @@ impl CallTask {
                             continue;
                         }
                     };
-                    let work = move |pipeline: &Pipeline| pipeline.resume(*pending, landing);
+                    let work = move |pipeline: &Pipeline| pipeline.resume(*waiting, leader_outcome);
                     begun = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
                 }
             }
@@ -312,11 +313,11 @@ impl CallTask {
     }
 
     /// Waits for the compiler's end, records it and stores the result. If the client is gone, the
-    /// ticket is dropped, which lets one of the followers compile.
-    async fn finish(mut self, ticket: Box<Ticket>) {
+    /// running compile is dropped, which lets one of the followers compile.
+    async fn finish(mut self, compile: Box<RunningCompile>) {
         let Some(ClientMessage::Ran(ran)) = self.messages.recv().await else { return };
         let (captured, is_whole) = wire::captured(ran);
-        let finish = move |pipeline: &Pipeline| pipeline.finish(ticket, captured, is_whole);
+        let finish = move |pipeline: &Pipeline| pipeline.finish(compile, captured, is_whole);
         let Ok(publishing) = self.handler.in_time(FINISH_MAX, finish).await else {
             return self.reply(reply::Kind::Noted(Noted {}));
         };
@@ -341,7 +342,7 @@ impl CallHandler {
         client: Option<i32>,
         namespace: &Bytes,
         staging: Staging,
-    ) -> Begun {
+    ) -> NextStep {
         let arrived = Instant::now();
         if *self.overdue.borrow() > 0 {
             return pass_on_unrecorded(call, DISK_HANGS);
@@ -356,13 +357,12 @@ impl CallHandler {
         // is unknown counts as equal.
         if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
             let why = Bypass::new(Reason::ForeignNamespace, "");
-            let stand_aside =
-                move |pipeline: &Pipeline| Begun::Answer(pipeline.stand_aside(owned, client, why));
-            return self.begun_in_time(call, left, stand_aside).await;
+            let pass_on = move |pipeline: &Pipeline| NextStep::Answer(pipeline.pass_on(owned, client, why));
+            return self.begun_in_time(call, left, pass_on).await;
         }
         let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, staging);
         let begun = self.begun_in_time(call, left, begin).await;
-        for cargo in self.pipeline.unattended() {
+        for cargo in self.pipeline.take_new_sessions() {
             tokio::spawn(Arc::clone(self).collect_after_exit(cargo));
         }
         begun
@@ -374,7 +374,7 @@ impl CallHandler {
             tokio::time::sleep(CHECK_CARGO_EVERY).await;
         }
         let pipeline = Arc::clone(&self.pipeline);
-        let _ = spawn_blocking(move || pipeline.harvest()).await;
+        let _ = spawn_blocking(move || pipeline.collect_records()).await;
     }
 
     /// Compiles a hit again, one at a time. Does nothing if [`TO_VERIFY_MAX`] hits wait already.
@@ -389,7 +389,7 @@ impl CallHandler {
     /// stored at once, because compilers need the processors.
     async fn publish(self: &Arc<Self>, mut publishing: Publishing) {
         for follower in self.pipeline.awaited(&mut publishing) {
-            follower.landed().await;
+            follower.outcome().await;
         }
         let Ok(permit) = Arc::clone(&self.publishers).acquire_owned().await else { return };
         let publish = move |pipeline: &Pipeline| {
@@ -407,8 +407,8 @@ impl CallHandler {
         self: &Arc<Self>,
         call: &Call,
         limit: Duration,
-        work: impl FnOnce(&Pipeline) -> Begun + Send + 'static,
-    ) -> Begun {
+        work: impl FnOnce(&Pipeline) -> NextStep + Send + 'static,
+    ) -> NextStep {
         match self.in_time(limit, work).await {
             Ok(begun) => begun,
             Err(WorkError::Panicked) => pass_on_unrecorded(call, "a bug in kache, which its log shows"),
@@ -432,7 +432,7 @@ impl CallHandler {
         self.overdue.send_modify(|overdue| *overdue += 1);
         let handler = Arc::clone(self);
         tokio::spawn(async move {
-            // The result comes too late. Dropping it also drops a leader's ticket, so that a follower
+            // The result comes too late. Dropping it also drops a leader's compile, so that a follower
             // may compile.
             drop(working.await);
             handler.overdue.send_modify(|overdue| *overdue -= 1);
@@ -464,7 +464,7 @@ enum WorkError {
 const DISK_HANGS: &str = "the store does not answer in time";
 
 /// Passes a call on without an event, because the event log is on the disk that may hang.
-fn pass_on_unrecorded(call: &Call, why: &str) -> Begun {
+fn pass_on_unrecorded(call: &Call, why: &str) -> NextStep {
     tracing::warn!("a call is passed on: {why}");
-    Begun::Answer(pipeline::unrecorded(call, Bypass::new(Reason::StoreUnusable, why)))
+    NextStep::Answer(pipeline::pass_on_unrecorded(call, Bypass::new(Reason::StoreUnusable, why)))
 }

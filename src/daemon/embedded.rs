@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::{serving, verifying, wire};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
-use crate::pipeline::{self, Begun, Pipeline, StoreSlot, Ticket};
+use crate::pipeline::{self, NextStep, Pipeline, RunningCompile, StoreSlot};
 use crate::restore::Staging;
 
 /// The time that a call waits, each time, for a store that another process has open. Other calls
@@ -46,7 +46,7 @@ pub struct EmbeddedBackend {
     /// The store as the pipeline sees it.
     slot: watch::Sender<StoreSlot>,
     /// Set while the compiler runs.
-    ticket: Option<Box<Ticket>>,
+    compile: Option<Box<RunningCompile>>,
 }
 
 impl EmbeddedBackend {
@@ -66,7 +66,7 @@ impl EmbeddedBackend {
             settings: settings_of_store,
             pipeline,
             slot,
-            ticket: None,
+            compile: None,
         }
     }
 
@@ -82,11 +82,11 @@ impl EmbeddedBackend {
             Ok(store) => StoreSlot::Open(Arc::clone(store)),
             Err(why) => StoreSlot::Unusable(why.clone()),
         });
-        self.pipeline.resume_after_others();
+        self.pipeline.reload_memos();
         let result = work(&self.pipeline);
         // The event log and the memos are released before the store is, because the process that has
         // the store open is the only one that may write them.
-        self.pipeline.rest();
+        self.pipeline.release_files();
         self.slot.send_replace(StoreSlot::Unusable("it is closed".to_owned()));
         drop(store);
         result
@@ -133,32 +133,32 @@ impl CompileBackend for EmbeddedBackend {
         let begin = || {
             // Hashing a toolchain for the first time takes a second. It is done before the store is
             // opened, so that no other process waits for it.
-            self.pipeline.look_ahead(&call);
+            self.pipeline.warm_up(&call);
             self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, staging.clone()))
         };
         Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
             // Nothing is verified or seeded, because this process ends with the call.
-            Begun::Answer(reply) | Begun::Verify(reply, _) | Begun::Seed(reply, _) => {
-                wire::reply(reply, false)
-            }
-            Begun::Run(run, ticket) => {
-                self.ticket = Some(ticket);
+            NextStep::Answer(reply)
+            | NextStep::AnswerThenVerify(reply, _)
+            | NextStep::AnswerThenSeed(reply, _) => wire::reply(reply, false),
+            NextStep::Run(run, compile) => {
+                self.compile = Some(compile);
                 wire::run(run)
             }
             // The pipeline of one call has no leader that this call could wait for.
-            Begun::Wait(..) => {
+            NextStep::Wait(..) => {
                 let why = Bypass::new(Reason::Trouble, "a call waits for a leader, and there is none");
-                wire::reply(pipeline::unrecorded(&call, why), false)
+                wire::reply(pipeline::pass_on_unrecorded(&call, why), false)
             }
         })
     }
 
     fn finish(&mut self, ran: Ran) {
-        let Some(ticket) = self.ticket.take() else { return };
+        let Some(compile) = self.compile.take() else { return };
         let (captured, is_whole) = wire::captured(ran);
         let store = || {
             self.with_store(|pipeline| {
-                let publishing = pipeline.finish(ticket, captured, is_whole);
+                let publishing = pipeline.finish(compile, captured, is_whole);
                 pipeline.publish(publishing);
             });
         };

@@ -11,7 +11,7 @@ use kache_client::control::{Compile, Done, Guard, PassOn, Ran, Replacement, Run,
 
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::invocation::{Call, Environment, variable};
-use crate::pipeline::{self, Reply};
+use crate::pipeline::{CallReply, CompilerCommand};
 
 /// Converts the request of a client into a call.
 pub(super) fn call(compile: &Compile) -> Call {
@@ -64,12 +64,14 @@ fn piece(said: Said) -> MessagePiece {
 
 /// Converts the reply to a call. `seeds` says that the client has to leave a guard behind, because a
 /// target directory is seeded next.
-pub(super) fn reply(reply: Reply, seeds: bool) -> reply::Kind {
+pub(super) fn reply(reply: CallReply, seeds: bool) -> reply::Kind {
     match reply {
-        Reply::Done { said, exit_code } => {
-            reply::Kind::Done(Done { said: said.into_iter().map(said_message).collect(), exit_code, seeds })
-        }
-        Reply::PassOn { argv, why } => reply::Kind::PassOn(PassOn {
+        CallReply::Done { messages, exit_code } => reply::Kind::Done(Done {
+            said: messages.into_iter().map(said_message).collect(),
+            exit_code,
+            seeds,
+        }),
+        CallReply::PassOn { argv, why } => reply::Kind::PassOn(PassOn {
             argv: argv.into_iter().map(bytes).collect(),
             reason: why.to_string(),
             seeds,
@@ -87,7 +89,7 @@ pub(super) fn guard(target_dir: PathBuf, profiles: Vec<PathBuf>) -> reply::Kind 
 }
 
 /// Converts the command that a client is to run.
-pub(super) fn run(run: pipeline::Run) -> reply::Kind {
+pub(super) fn run(run: CompilerCommand) -> reply::Kind {
     let assignment = |(mut name, value): (OsString, OsString)| {
         name.push("=");
         name.push(value);

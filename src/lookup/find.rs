@@ -1,8 +1,9 @@
-//! Finding the result of a compile: its query's trail, the set that agrees with the world,
-//! the result of the action that this set names.
+//! Finds the result of a compile: reads the trail of its query, finds the observation set that still
+//! holds, and reads the result of the action that this set leads to.
 //!
-//! Starts no process and deletes nothing. A set agrees only as a whole; anything that cannot
-//! be told is an error, never agreement (STO-08).
+//! This starts no process and deletes nothing. A set holds only if all of its observations do. An
+//! observation that cannot be made, because a file cannot be read, is an error; it never counts as
+//! equal (STO-08).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,15 +22,15 @@ use crate::action::{CallEnv, Observation, ObservationSet, SETS_MAX, Task, Trail,
 use crate::inputs::{FileState, World};
 use crate::roles::{Form, Role, RolePath};
 
-/// The variables of a call.
+/// The environment of a call.
 pub type Env<'a> = &'a dyn CallEnv;
 
-/// A set this far back is taken to the front when it is used, so that it is not dropped
-/// next. Those before it stay where they are: a hit should not have to write.
+/// From this position on, a set that is used is moved to the front of its trail, so that it is not
+/// dropped next. Sets before it stay where they are, so that most hits need not write.
 const PROMOTED_FROM: usize = SETS_MAX / 2;
 
-/// Looks for a result: by what was learnt here, and then, where uploads are trusted, by what
-/// clients have uploaded.
+/// Looks up the result of a compile: first by the trail of this machine, and then, if uploads are
+/// trusted, by an uploaded trail.
 pub fn find(
     task: &Task,
     env: Env<'_>,
@@ -37,70 +38,73 @@ pub fn find(
     actions: &dyn ActionCache,
     uploads: Uploads,
 ) -> Result<Found, LookupError> {
-    let view = View::new(task, env, world);
-    let own = read_trail(actions, &task.query, AccessKind::Use)?;
-    let found = own.map(|trail| find_by(&trail, &view, actions, uploads)).transpose()?;
-    let found = found.unwrap_or(Found::Miss(Miss::NewQuery));
-    if uploads == Uploads::Ignored || matches!(found, Found::Hit { .. }) {
-        return Ok(found);
+    let view = WorldView::new(task, env, world);
+    let made_here = read_trail(actions, &task.query, AccessKind::Use)?;
+    let outcome = made_here.map(|trail| find_by(&trail, &view, actions, uploads)).transpose()?;
+    let outcome = outcome.unwrap_or(Found::Miss(Miss::NewQuery));
+    if uploads == Uploads::Ignored || matches!(outcome, Found::Hit { .. }) {
+        return Ok(outcome);
     }
     if let Some(trail) = read_uploaded_trail(actions, &task.query)?
         && let hit @ Found::Hit { .. } = find_by(&trail, &view, actions, uploads)?
     {
         return Ok(hit);
     }
-    Ok(found)
+    Ok(outcome)
 }
 
-/// The result of the first set of a trail that agrees with the world.
+/// Returns the result of the first set of a trail that holds. On a miss, the reason names the
+/// differences from the nearest set, which is the one with the fewest.
 fn find_by(
     trail: &Trail,
-    view: &View<'_>,
+    view: &WorldView<'_>,
     actions: &dyn ActionCache,
     uploads: Uploads,
 ) -> Result<Found, LookupError> {
     let mut nearest: Option<Vec<Difference>> = None;
-    for (place, set) in trail.sets.iter().enumerate() {
-        let most = nearest.as_ref().map_or(usize::MAX, Vec::len);
-        let Some(differences) = view.differences(set, most)? else { continue };
+    for (index, set) in trail.sets.iter().enumerate() {
+        let fewest = nearest.as_ref().map_or(usize::MAX, Vec::len);
+        let Some(differences) = view.differences(set, fewest)? else { continue };
         if !differences.is_empty() {
             nearest = Some(differences);
             continue;
         }
-        let found = fetch(set, actions, uploads)?;
-        let is_made_here = matches!(found, Found::Hit { origin: ResultOrigin::MadeHere, .. });
-        if place >= PROMOTED_FROM && is_made_here {
+        let outcome = fetch(set, actions, uploads)?;
+        let is_made_here = matches!(outcome, Found::Hit { origin: ResultOrigin::MadeHere, .. });
+        if index >= PROMOTED_FROM && is_made_here {
             learn(actions, &view.task.query, set.clone())?;
         }
-        return Ok(found);
+        return Ok(outcome);
     }
     Ok(Found::Miss(nearest.map_or(Miss::NewQuery, Miss::Changed)))
 }
 
-/// What the newest run of this query saw, as it is now. A call for which this differs compiles
-/// something else.
-pub fn outlook(
+/// Makes the observations of the query's newest set again. If two calls of one query get different
+/// values, they compile different sources. Returns no observation if the query has no set; leaves out
+/// those that cannot be made in this checkout.
+pub fn observe_newest_set(
     task: &Task,
     env: Env<'_>,
     world: &dyn World,
     actions: &dyn ActionCache,
 ) -> Result<Vec<Observation>, LookupError> {
     let Some(trail) = read_trail(actions, &task.query, AccessKind::Peek)? else { return Ok(Vec::new()) };
-    let view = View::new(task, env, world);
+    let view = WorldView::new(task, env, world);
     let newest = trail.sets.first().map(|set| &*set.observations).unwrap_or_default();
     newest.iter().filter_map(|before| view.observe_again(before).transpose()).collect()
 }
 
-/// Whether another call's outlook is this one's too.
-pub fn shares_outlook(
+/// Whether this call makes the same observations now. They were made by another call of the query,
+/// with [`observe_newest_set`].
+pub fn are_current(
     task: &Task,
     env: Env<'_>,
     world: &dyn World,
-    outlook: &[Observation],
+    observations: &[Observation],
 ) -> Result<bool, LookupError> {
-    let view = View::new(task, env, world);
-    for seen in outlook {
-        if view.observe_again(seen)?.as_ref() != Some(seen) {
+    let view = WorldView::new(task, env, world);
+    for observation in observations {
+        if view.observe_again(observation)?.as_ref() != Some(observation) {
             return Ok(false);
         }
     }
@@ -118,9 +122,9 @@ fn fetch(set: &ObservationSet, actions: &dyn ActionCache, uploads: Uploads) -> R
     }))
 }
 
-/// The world as one call sees it. What was looked at once is remembered: sets of one trail
-/// mostly name the same files.
-struct View<'a> {
+/// The files and variables that one call sees. Each file is looked at once, because the sets of one
+/// trail mostly name the same files.
+struct WorldView<'a> {
     task: &'a Task,
     env: Env<'a>,
     world: &'a dyn World,
@@ -128,13 +132,17 @@ struct View<'a> {
     listings: RefCell<HashMap<RolePath, Option<Digest>>>,
 }
 
-impl<'a> View<'a> {
-    fn new(task: &'a Task, env: Env<'a>, world: &'a dyn World) -> View<'a> {
-        View { task, env, world, files: RefCell::default(), listings: RefCell::default() }
+impl<'a> WorldView<'a> {
+    fn new(task: &'a Task, env: Env<'a>, world: &'a dyn World) -> WorldView<'a> {
+        WorldView { task, env, world, files: RefCell::default(), listings: RefCell::default() }
     }
 
-    /// How the world differs from this set, or `None` when that is in `most` ways or more.
-    fn differences(&self, set: &ObservationSet, most: usize) -> Result<Option<Vec<Difference>>, LookupError> {
+    /// Returns the differences between a set and the world; `None` if there are `limit` or more.
+    fn differences(
+        &self,
+        set: &ObservationSet,
+        limit: usize,
+    ) -> Result<Option<Vec<Difference>>, LookupError> {
         let mut differences = Vec::new();
         for before in &set.observations {
             let now = self.observe_again(before)?;
@@ -142,14 +150,15 @@ impl<'a> View<'a> {
                 continue;
             }
             differences.push(Difference { before: before.clone(), now });
-            if differences.len() >= most {
+            if differences.len() >= limit {
                 return Ok(None);
             }
         }
         Ok(Some(differences))
     }
 
-    /// The same observation, made now. `None` where it cannot be made here.
+    /// Makes an observation again. `None` if it cannot be made in this checkout, because it has no such
+    /// root, for example.
     fn observe_again(&self, before: &Observation) -> Result<Option<Observation>, LookupError> {
         Ok(match before {
             Observation::File { path, .. }
@@ -168,7 +177,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Where a root, or the directory that lies so many levels above it, lies here.
+    /// Observes the path of a root, or of the directory `up` levels above it.
     fn root(&self, role: Role, up: u8, is_real: bool) -> Option<Observation> {
         let dir = self.task.roots.dir_above(role, up)?;
         let path = if is_real { self.world.real(dir)? } else { dir.to_owned() };
@@ -176,8 +185,8 @@ impl<'a> View<'a> {
     }
 
     fn file(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
-        let known = self.files.borrow().get(path).copied();
-        let state = match known {
+        let cached = self.files.borrow().get(path).copied();
+        let state = match cached {
             Some(state) => state,
             None => {
                 let state = self.first_state(path)?;
@@ -194,12 +203,12 @@ impl<'a> View<'a> {
     }
 
     fn listing(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
-        let known = self.listings.borrow().get(path).copied();
-        let digest = match known {
+        let cached = self.listings.borrow().get(path).copied();
+        let digest = match cached {
             Some(digest) => digest,
             None => {
                 let digest = match self.task.roots.locate(path) {
-                    Some(place) => self.world.listing(&place)?,
+                    Some(located) => self.world.listing(&located)?,
                     None => None,
                 };
                 self.listings.borrow_mut().insert(path.clone(), digest);
@@ -209,11 +218,12 @@ impl<'a> View<'a> {
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
     }
 
-    /// Looks at a place; where a path stands for several places, the first that is not absent counts.
+    /// The state of a file. A role path may name a file in one of several directories; then the first
+    /// file that exists counts.
     fn first_state(&self, path: &RolePath) -> Result<Option<FileState>, LookupError> {
-        let Some(places) = self.task.roots.locate_all(path) else { return Ok(None) };
-        for place in &places {
-            let state = self.state(place)?;
+        let Some(candidates) = self.task.roots.locate_all(path) else { return Ok(None) };
+        for candidate in &candidates {
+            let state = self.state(candidate)?;
             if state != Some(FileState::Absent) {
                 return Ok(state);
             }
@@ -221,27 +231,29 @@ impl<'a> View<'a> {
         Ok(Some(FileState::Absent))
     }
 
-    /// A link that leads nowhere is neither there nor absent: what it says is observed.
-    fn state(&self, place: &Path) -> Result<Option<FileState>, LookupError> {
-        let state = self.world.state(place)?;
-        let is_nothing = state == FileState::Absent && self.world.link(place)?.is_some();
-        Ok((!is_nothing).then_some(state))
+    /// The state of a file; `None` for a symbolic link whose target does not exist. Such a link is
+    /// neither a file nor an absence, and its text is observed instead.
+    fn state(&self, path: &Path) -> Result<Option<FileState>, LookupError> {
+        let state = self.world.state(path)?;
+        let is_dangling_link = state == FileState::Absent && self.world.link(path)?.is_some();
+        Ok((!is_dangling_link).then_some(state))
     }
 
     fn link(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
-        let Some(place) = self.task.roots.locate(path) else { return Ok(None) };
-        let text = self.world.link(&place)?;
+        let Some(located) = self.task.roots.locate(path) else { return Ok(None) };
+        let text = self.world.link(&located)?;
         let text = text.and_then(|text| self.task.roots.generalise(&text, Form::Value));
         Ok(text.map(|text| Observation::Link { path: path.clone(), text }))
     }
 
-    /// A variable's value as it would be noted now. Where a mere locator was noted, with
-    /// stand-ins, a value that has become the same is one again (KEY-07).
+    /// Observes a variable. The value of a locator was stored with stand-ins. If the value now, with
+    /// stand-ins, equals `before`, the variable is taken for a locator again; else its plain value is
+    /// observed (KEY-07).
     fn variable(&self, name: &str, before: Option<&[u8]>) -> Observation {
         let value = self.env.value(name);
-        let general = |value: &Vec<u8>| self.task.roots.generalise(value, Form::Value);
-        let value = value.map(|value| match (before, general(&value)) {
-            (Some(before), Some(general)) if before == general => general,
+        let with_stand_ins = |value: &Vec<u8>| self.task.roots.generalise(value, Form::Value);
+        let value = value.map(|value| match (before, with_stand_ins(&value)) {
+            (Some(before), Some(portable)) if before == portable => portable,
             _ => value,
         });
         Observation::Env { name: name.to_owned(), value }

@@ -10,7 +10,7 @@ mod records;
 mod trails;
 
 pub use error::LookupError;
-pub use find::{Env, find, outlook, shares_outlook};
+pub use find::{Env, are_current, find, observe_newest_set};
 pub use key::action_key;
 pub use origin::{ResultOrigin, Uploads, result_of};
 pub use outcome::{Difference, Found, Miss};

@@ -1,4 +1,4 @@
-//! What a call is answered.
+//! What the pipeline tells its caller to do with a call.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,56 +6,57 @@ use std::path::PathBuf;
 use crate::compile::MessagePiece;
 use crate::invocation::Bypass;
 
-use super::flights::Follower;
-use super::pending::{Pending, Ticket};
+use super::call_state::{RunningCompile, WaitingCall};
+use super::coalescer::Follower;
 use super::seeding::Seeding;
 use super::verify::Verification;
 
-/// How a call began.
+/// What the caller of the pipeline does next with a call.
 #[derive(Debug)]
-pub enum Begun {
-    /// It is over, for kache.
-    Answer(Reply),
-    /// It is over, and the result is to be made once more and compared, when there is time.
-    Verify(Reply, Box<Verification>),
-    /// It is over, and what cargo would ask for next is to be laid down meanwhile.
-    Seed(Reply, Box<Seeding>),
-    /// The compiler is to be run, and the ticket handed back with what came of it.
-    Run(Run, Box<Ticket>),
-    /// Another call compiles the same: when that is over, go on with this.
-    Wait(Follower, Box<Pending>),
+pub enum NextStep {
+    /// Send this reply. The call is over.
+    Answer(CallReply),
+    /// Send this reply. Afterwards, when there is time, compile once more and compare.
+    AnswerThenVerify(CallReply, Box<Verification>),
+    /// Send this reply, and restore meanwhile what cargo would ask for next.
+    AnswerThenSeed(CallReply, Box<Seeding>),
+    /// Have the client run the compiler, and hand the running compile to [`super::Pipeline::finish`]
+    /// with what the compiler did.
+    Run(CompilerCommand, Box<RunningCompile>),
+    /// Wait for the leader that this call follows, then resume the call.
+    Wait(Follower, Box<WaitingCall>),
 }
 
-/// The last word to a client.
+/// The last message to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// Everything is in place: say this, and end with this code.
+pub enum CallReply {
+    /// All outputs are restored.
     Done {
-        /// What to say.
-        said: Vec<MessagePiece>,
-        /// The compiler's code.
+        /// The compiler's messages, which the client prints.
+        messages: Vec<MessagePiece>,
+        /// The compiler's exit code, with which the client exits.
         exit_code: i32,
     },
-    /// Run this as if kache were not there.
+    /// The client runs this command as if kache were not there.
     PassOn {
-        /// The command line, the program first.
+        /// The command line; the program comes first.
         argv: Vec<OsString>,
-        /// Why.
+        /// Why the call is not cached.
         why: Bypass,
     },
 }
 
-/// A compiler to be run.
+/// How the client is to run the compiler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Run {
-    /// The command line, the program first.
+pub struct CompilerCommand {
+    /// The command line; the program comes first.
     pub argv: Vec<OsString>,
-    /// Variables to be set for it alone.
+    /// Variables that are set for the compiler alone.
     pub variables: Vec<(OsString, OsString)>,
-    /// Outputs to be removed first (RST-11).
+    /// Outputs that the client removes before the compiler runs (RST-11).
     pub unlink: Vec<PathBuf>,
-    /// What to put in place of what in the lines that are let through.
+    /// Pairs of texts: in the compiler's messages the client replaces the first by the second.
     pub replacements: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether the compiler reads what came on standard input.
+    /// Whether the compiler reads what came on the client's standard input.
     pub feed_stdin: bool,
 }

@@ -1,4 +1,4 @@
-//! From a call to its answer.
+//! The first half of a call: from the request to a reply, a compile, or a wait for another compile.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use kache_cas::{Digest, Store};
 use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
-use super::answer::{Begun, Reply};
-use super::editing::Course;
-use super::edits::Edits;
-use super::flights::{Boarding, Flights, Landing, Lead};
-use super::outputs::Outputs;
-use super::pending::{Client, FlightKey, Outlook, Pending, Ticket};
+use super::answer::{CallReply, NextStep};
+use super::call_state::{CallClient, CurrentObservations, QueryHash, RunningCompile, WaitingCall};
+use super::coalescer::{Coalescer, Join, Leader, LeaderOutcome};
+use super::command;
+use super::edit_memory::EditDecision;
+use super::edit_tracker::EditTracker;
+use super::outputs_in_progress::OutputsInProgress;
 use super::phases::Phases;
 use super::prepare::Prepared;
 use super::recorder::Recorder;
-use super::run;
 use super::sessions::Sessions;
 use super::sharing::LastChecks;
 use super::slot::StoreSlot;
@@ -36,25 +36,25 @@ use crate::restore::{self, Staging};
 use crate::roles::Role;
 use crate::shared::SharedFiles;
 
-/// The file that what is known of files is kept in between two daemons.
+/// The file in the cache directory that keeps the memos of files from one daemon to the next.
 const MEMOS: &str = "memos";
 
-/// How often that is saved while results are stored. What a killed daemon has not saved is
-/// hashed again.
+/// How often the memos are saved while results are stored. If a daemon is killed, the next one
+/// hashes again the files whose memos were not saved.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// What runs calls.
+/// Everything that calls share.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) recorder: Recorder,
     pub(super) configs: CallConfigs,
-    pub(super) flights: Flights<FlightKey, Outlook>,
-    pub(super) outputs: Outputs,
-    pub(super) edits: Edits,
+    coalescer: Coalescer<QueryHash, CurrentObservations>,
+    pub(super) outputs: OutputsInProgress,
+    pub(super) edits: EditTracker,
     pub(super) sessions: Sessions,
     pub(super) shared: SharedFiles,
-    /// Whether files may be other names of inodes that several checkouts have. Somebody has to
-    /// stay and look after them.
+    /// Whether restored files may be hard links to inodes that several checkouts share. Only a
+    /// daemon may share them, because it stays and checks them.
     pub(super) shares_inodes: bool,
     pub(super) last_checks: LastChecks,
     sampler: Sampler,
@@ -68,14 +68,14 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// For the store in this directory.
+    /// Creates the pipeline of a daemon, for the store in this cache directory.
     pub fn new(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         Pipeline {
             recorder: Recorder::new(cache_dir.clone()),
             configs: CallConfigs::new(),
-            flights: Flights::default(),
-            outputs: Outputs::default(),
-            edits: Edits::default(),
+            coalescer: Coalescer::default(),
+            outputs: OutputsInProgress::default(),
+            edits: EditTracker::default(),
             sessions: Sessions::default(),
             shared: SharedFiles::new(&cache_dir),
             shares_inodes: true,
@@ -91,42 +91,44 @@ impl Pipeline {
         }
     }
 
-    /// For a process that makes one call.
+    /// Creates the pipeline of a process that answers one call and exits.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         let pipeline = Pipeline::new(cache_dir, store);
-        Pipeline { edits: Edits::shared(), sessions: Sessions::none(), shares_inodes: false, ..pipeline }
+        let (edits, sessions) = (EditTracker::disabled(), Sessions::disabled());
+        Pipeline { edits, sessions, shares_inodes: false, ..pipeline }
     }
 
-    /// The same with `serve.trust_uploads` as it was configured.
+    /// Sets whether compiles take results that clients have uploaded.
     pub fn with_uploads(self, uploads: Uploads) -> Self {
         Pipeline { uploads, ..self }
     }
 
-    /// Begins a call of this process.
-    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, staging: Staging) -> Begun {
-        let (client, seeding) = self.meet(client, &call, staging);
+    /// Decides how to answer a call. `client` is the process id of the client, if the system told
+    /// it. If the call belongs to a cargo that is being seeded, this waits until seeding is over.
+    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, staging: Staging) -> NextStep {
+        let (client, seeding) = self.identify_client(client, &call, staging);
         self.check_shared(&call, &client);
-        let begun = self.go_on(Pending { call, client, phases: Phases::begin() }, None);
-        match (begun, seeding) {
-            (Begun::Answer(reply), Some(seeding)) => Begun::Seed(reply, seeding),
-            (begun, _) => begun,
+        let step = self.look_up_or_compile(WaitingCall { call, client, phases: Phases::begin() }, None);
+        match (step, seeding) {
+            (NextStep::Answer(reply), Some(seeding)) => NextStep::AnswerThenSeed(reply, seeding),
+            (step, _) => step,
         }
     }
 
-    /// Goes on with a call whose leader has landed.
-    pub fn resume(&self, mut pending: Pending, landing: Landing) -> Begun {
-        pending.phases.end(Phase::Wait);
-        self.go_on(pending, Some(landing))
+    /// Decides how to answer a follower's call, once its leader has ended.
+    pub fn resume(&self, mut waiting: WaitingCall, leader_outcome: LeaderOutcome) -> NextStep {
+        waiting.phases.end(Phase::Wait);
+        self.look_up_or_compile(waiting, Some(leader_outcome))
     }
 
-    /// Puts a call on record that is passed on for a reason outside of it.
-    pub fn stand_aside(&self, call: Arc<Call>, client: Option<i32>, why: Bypass) -> Reply {
+    /// Records a call that the caller does not want to cache, and returns the reply to it.
+    pub fn pass_on(&self, call: Arc<Call>, client: Option<i32>, why: Bypass) -> CallReply {
         let settings = self.settings(&call).ok();
-        let client = Client { pid: client, ..Client::default() };
-        self.pass(Pending { call, client, phases: Phases::begin() }, settings.as_deref(), why)
+        let client = CallClient { pid: client, ..CallClient::default() };
+        self.record_bypass(WaitingCall { call, client, phases: Phases::begin() }, settings.as_deref(), why)
     }
 
-    /// Saves what is known of files, if that was not done for a while.
+    /// Saves the memos of files, if they were not saved for a while.
     pub(super) fn save_if_due(&self) {
         let mut saved_at = self.saved_at.lock().unwrap_or_else(PoisonError::into_inner);
         if saved_at.elapsed() >= SAVE_EVERY {
@@ -136,33 +138,33 @@ impl Pipeline {
         }
     }
 
-    /// Saves what is known of files.
+    /// Saves the memos of files.
     pub fn save(&self) {
         if let Some(world) = self.world.get()
             && let Err(error) = world.save()
         {
-            tracing::warn!("failed to save what is known of files: {error}");
+            tracing::warn!("failed to save the digests of known files: {error}");
         }
     }
 
-    /// Looks at everything that a call's key is made of, so that it is known by the time that
-    /// the store is open.
-    pub fn look_ahead(&self, call: &Call) {
+    /// Hashes the inputs of a call, so that their digests are known when the store is open.
+    pub fn warm_up(&self, call: &Call) {
         if let Ok(settings) = self.settings(call) {
             let _ = self.prepare(call, &settings, &mut Phases::begin());
         }
     }
 
-    /// Learns what other processes have come to know of files since this one began.
-    pub fn resume_after_others(&self) {
+    /// Reads the memos of files that other processes have saved since this one began.
+    pub fn reload_memos(&self) {
         if let Some(world) = self.world.get() {
             world.learn_from_others();
         }
     }
 
-    /// Lets go of the log, and saves what is known of files.
-    pub fn rest(&self) {
-        self.recorder.rest();
+    /// Closes the event log and saves the memos of files, so that another process can use both. The
+    /// next call opens the log again.
+    pub fn release_files(&self) {
+        self.recorder.close();
         self.save();
     }
 
@@ -174,7 +176,7 @@ impl Pipeline {
         self.world.get_or_init(|| DiskWorld::open(self.cache_dir.join(MEMOS)))
     }
 
-    /// The store, while it can be used.
+    /// The store, if it is open; else why the call has to be passed on.
     pub(super) fn store(&self) -> Result<Arc<Store>, Bypass> {
         let why = match &*self.store.borrow() {
             StoreSlot::Open(store) => return Ok(Arc::clone(store)),
@@ -184,42 +186,58 @@ impl Pipeline {
         Err(Bypass::new(Reason::StoreUnusable, why))
     }
 
-    fn go_on(&self, pending: Pending, landing: Option<Landing>) -> Begun {
-        let Pending { call, client, mut phases } = pending;
+    /// Everything from the settings to the decision. `leader_outcome` is `None` for a call that has
+    /// not waited for a leader.
+    fn look_up_or_compile(&self, waiting: WaitingCall, leader_outcome: Option<LeaderOutcome>) -> NextStep {
+        let WaitingCall { call, client, mut phases } = waiting;
         let settings = match self.settings(&call) {
             Ok(settings) => settings,
-            Err(why) => return Begun::Answer(self.pass(Pending { call, client, phases }, None, why)),
+            Err(why) => {
+                let call = WaitingCall { call, client, phases };
+                return NextStep::Answer(self.record_bypass(call, None, why));
+            }
         };
         let prepared =
             self.store().and_then(|store| Ok((store, self.prepare(&call, &settings, &mut phases)?)));
         match prepared {
             Ok((store, prepared)) => {
-                let asked = Asked { call, client, settings, prepared, phases };
-                self.look(&store, asked, landing)
+                let keyed = KeyedCall { call, client, settings, prepared, phases };
+                self.look_up(&store, keyed, leader_outcome)
             }
-            Err(why) => Begun::Answer(self.pass(Pending { call, client, phases }, Some(&settings), why)),
+            Err(why) => {
+                let call = WaitingCall { call, client, phases };
+                NextStep::Answer(self.record_bypass(call, Some(&settings), why))
+            }
         }
     }
 
-    fn look(&self, store: &Store, mut asked: Asked, landing: Option<Landing>) -> Begun {
-        let found = self.find(&asked.call, &asked.prepared, store);
-        asked.phases.end(Phase::Lookup);
-        let mut event = asked.event(Outcome::Miss);
-        match found {
+    /// Looks up the result and restores it. On a miss, and where the lookup or the restore failed, the
+    /// call compiles; the event then says why.
+    fn look_up(
+        &self,
+        store: &Store,
+        mut keyed: KeyedCall,
+        leader_outcome: Option<LeaderOutcome>,
+    ) -> NextStep {
+        let outcome = self.find(&keyed.call, &keyed.prepared, store);
+        keyed.phases.end(Phase::Lookup);
+        let mut event = keyed.event(Outcome::Miss);
+        match outcome {
             Ok(Found::Hit { action, result, origin }) => {
                 event.action = action.hash.to_hex();
                 if origin == ResultOrigin::Uploaded {
                     UPLOADED.clone_into(&mut event.reason);
                 }
-                event.outcome = if landing.is_some() { Outcome::Dup } else { Outcome::LocalHit };
-                match self.hit(store, &mut asked, &mut event, &result) {
+                event.outcome = if leader_outcome.is_some() { Outcome::Dup } else { Outcome::LocalHit };
+                match self.restore_hit(store, &mut keyed, &mut event, &result) {
                     Ok(reply) => {
-                        if let Some(session) = &asked.client.session {
-                            session.note(&asked.call, &asked.prepared, &asked.phases, action.hash);
+                        if let Some(session) = &keyed.client.session {
+                            session.note_unit(&keyed.call, &keyed.prepared, &keyed.phases, action.hash);
                         }
-                        return self.answered(reply, asked, action, result);
+                        return self.answer_hit(reply, keyed, action, result);
                     }
-                    // The lookup has just seen it: a tool has written to it in a checkout.
+                    // The lookup has just found this blob. A tool must have written to it through a
+                    // hard link in a checkout, so that the store no longer serves it.
                     Err(restore::RestoreError::Gone { .. }) => {
                         event.note_unusable_result(&action.hash.to_hex());
                     }
@@ -237,113 +255,124 @@ impl Pipeline {
                 event.detail = error.to_string();
             }
         }
-        match self.edits.course(&asked.prepared, &asked.settings) {
-            Course::Shared => self.board(store, asked, event, landing),
-            course => self.run(asked, event, &course, None),
+        match self.edits.decide(&keyed.prepared, &keyed.settings) {
+            EditDecision::Shared => self.lead_or_follow(store, keyed, event, leader_outcome),
+            decision => self.compile(keyed, event, &decision, None),
         }
     }
 
-    /// What an earlier run of this left, if the world is still as that one saw it.
+    /// Looks up the result of a call.
     pub(super) fn find(&self, call: &Call, prepared: &Prepared, store: &Store) -> Result<Found, LookupError> {
         lookup::find(&prepared.task, &call.env, self.world(), store.actions(), self.uploads)
     }
 
-    /// A hit's answer; one in so many is looked into afterwards.
-    fn answered(
+    /// The answer to a hit. One in `cache.verify_sample` hits is verified afterwards.
+    fn answer_hit(
         &self,
-        reply: Reply,
-        asked: Asked,
+        reply: CallReply,
+        keyed: KeyedCall,
         action: Digest<ActionMessage>,
         result: Box<ActionResult>,
-    ) -> Begun {
-        if !asked.prepared.is_probe && self.is_sampled(&asked.settings) {
-            let Asked { call, prepared, .. } = asked;
-            return Begun::Verify(reply, Box::new(Verification { call, prepared, action, result }));
+    ) -> NextStep {
+        if !keyed.prepared.is_probe && self.take_sample(&keyed.settings) {
+            let KeyedCall { call, prepared, .. } = keyed;
+            let verification = Verification { call, prepared, action, result };
+            return NextStep::AnswerThenVerify(reply, Box::new(verification));
         }
-        Begun::Answer(reply)
+        NextStep::Answer(reply)
     }
 
-    /// Whether it is this hit's turn to be looked into.
-    pub(super) fn is_sampled(&self, settings: &CompileSettings) -> bool {
-        settings.verify_sample.is_some_and(|one_in| self.sampler.takes(one_in.get()))
+    /// Counts a hit, and returns whether it is to be verified.
+    pub(super) fn take_sample(&self, settings: &CompileSettings) -> bool {
+        settings.verify_sample.is_some_and(|one_in| self.sampler.count(one_in.get()))
     }
 
-    pub(super) fn hit(
+    /// Restores a result, records the event and tells every part of kache that keeps track of
+    /// restored files. After an error nothing of the result is left in the checkout, and no event is
+    /// recorded.
+    pub(super) fn restore_hit(
         &self,
         store: &Store,
-        asked: &mut Asked,
+        keyed: &mut KeyedCall,
         event: &mut Event,
         result: &ActionResult,
-    ) -> Result<Reply, restore::RestoreError> {
-        let (task, staging) = (&asked.prepared.task, &asked.client.staging);
-        let most = self.most_shared(&asked.settings);
+    ) -> Result<CallReply, restore::RestoreError> {
+        let (task, staging) = (&keyed.prepared.task, &keyed.client.staging);
+        let most = self.most_shared(&keyed.settings);
         let source = restore::Source { files: store.files(), blobs: store.blobs(), most };
         let restored = restore::restore(task, result, source, staging);
         if let Ok(restored) = &restored {
             self.note_shared(task, &restored.shared, &restored.placed);
         }
-        asked.phases.end(Phase::Restore);
+        keyed.phases.end(Phase::Restore);
         let restored = restored?;
         for file in &restored.placed {
             self.world().note_placed(&file.path, file.digest, file.seen);
         }
-        if let Some(session) = &asked.client.session {
-            session.note_programs(&asked.prepared.task, &restored.placed);
+        if let Some(session) = &keyed.client.session {
+            session.note_programs(&keyed.prepared.task, &restored.placed);
         }
         event.restored_bytes = restored.bytes;
         event.shared_bytes = restored.shared_bytes;
         event.compile_time = restored.compile_time;
-        asked.close(event);
+        keyed.write_times(event);
         self.recorder.record(event);
-        self.tell(&asked.call, &asked.client, &asked.settings, event);
-        self.edits.found(&asked.call, &asked.prepared, &asked.settings);
-        Ok(Reply::Done { said: restored.said, exit_code: restored.exit_code })
+        self.report_progress(&keyed.call, &keyed.client, &keyed.settings, event);
+        self.edits.restored(&keyed.call, &keyed.prepared, &keyed.settings);
+        Ok(CallReply::Done { messages: restored.said, exit_code: restored.exit_code })
     }
 
-    /// A miss: compile, or wait for the one who does.
-    fn board(&self, store: &Store, asked: Asked, event: Event, landing: Option<Landing>) -> Begun {
+    /// Compiles after a miss, or follows a call that compiles the same.
+    fn lead_or_follow(
+        &self,
+        store: &Store,
+        keyed: KeyedCall,
+        event: Event,
+        leader_outcome: Option<LeaderOutcome>,
+    ) -> NextStep {
         let key = event.query.clone();
-        // Whoever waited for a compile that came to nothing does not queue for another.
-        let lead = match landing {
-            Some(Landing::NotStored) => None,
-            _ => match self.flight(store, &asked, &key) {
-                Boarding::Lead(lead) => Some(lead),
-                Boarding::Follow(follower) => {
-                    let Asked { call, client, phases, .. } = asked;
-                    return Begun::Wait(follower, Box::new(Pending { call, client, phases }));
+        // If the leader that this call waited for stored nothing, the next one would not either. The
+        // call then compiles at once, beside its former fellow followers.
+        let leader = match leader_outcome {
+            Some(LeaderOutcome::NotStored) => None,
+            _ => match self.join(store, &keyed, &key) {
+                Join::Leader(leader) => Some(leader),
+                Join::Follower(follower) => {
+                    let KeyedCall { call, client, phases, .. } = keyed;
+                    return NextStep::Wait(follower, Box::new(WaitingCall { call, client, phases }));
                 }
             },
         };
-        self.run(asked, event, &Course::Shared, lead)
+        self.compile(keyed, event, &EditDecision::Shared, leader)
     }
 
-    /// The compiler is to be run. A crate that is being edited is nobody's flight: whoever
-    /// waited would get nothing.
-    fn run(
+    /// Prepares the compiler's run. There is no leader for a crate that is being edited: its result is
+    /// not stored, so a follower would wait in vain.
+    fn compile(
         &self,
-        asked: Asked,
+        keyed: KeyedCall,
         mut event: Event,
-        course: &Course,
-        lead: Option<Lead<FlightKey, Outlook>>,
-    ) -> Begun {
-        let Asked { call, client, settings, prepared, phases } = asked;
-        if let Course::Own { why, .. } = course
+        decision: &EditDecision,
+        leader: Option<Leader<QueryHash, CurrentObservations>>,
+    ) -> NextStep {
+        let KeyedCall { call, client, settings, prepared, phases } = keyed;
+        if let EditDecision::Local { why, .. } = decision
             && event.outcome == Outcome::Miss
         {
             event.outcome = Outcome::Passthrough;
             Reason::Editing.name().clone_into(&mut event.reason);
             event.detail.clone_from(why);
         }
-        let is_incremental = matches!(course, Course::Own { is_incremental: true, .. });
-        let mut run = run::on_a_miss(&call, &prepared, is_incremental);
-        let watching = self.watch(&call, &prepared, course);
+        let is_incremental = matches!(decision, EditDecision::Local { is_incremental: true, .. });
+        let mut command = command::compiler_command(&call, &prepared, is_incremental);
+        let watching = self.watch(&call, &prepared, decision);
         if let Watching::With(watch) = &watching {
-            run.variables = watch.variables();
+            command.variables = watch.variables();
         }
         let is_rebuild = restore::is_rebuild(&prepared.task);
-        let making = self.outputs.make(&prepared.task);
-        let undertaking = self.edits.begin(&call, &prepared, course);
-        let ticket = Ticket {
+        let outputs = self.outputs.begin(&prepared.task);
+        let edit = self.edits.begin(&call, &prepared, decision);
+        let compile = RunningCompile {
             call,
             client,
             settings,
@@ -351,22 +380,23 @@ impl Pipeline {
             event,
             prepared,
             is_rebuild,
-            undertaking,
+            edit,
             watching,
-            making,
-            lead,
+            outputs,
+            leader,
         };
-        Begun::Run(run, Box::new(ticket))
+        NextStep::Run(command, Box::new(compile))
     }
 
-    /// Observes what may be stored. Of a question or a trial all that it reads is known.
-    fn watch(&self, call: &Call, prepared: &Prepared, course: &Course) -> Watching {
-        if !matches!(course, Course::Shared) || prepared.is_probe {
+    /// Sets up the observer for a compile whose result may be stored. A probe needs none, because
+    /// everything that it reads is known beforehand.
+    fn watch(&self, call: &Call, prepared: &Prepared, decision: &EditDecision) -> Watching {
+        if !matches!(decision, EditDecision::Shared) || prepared.is_probe {
             return Watching::Without;
         }
         let Prepared { inputs, task, .. } = prepared;
         let linkers = inputs.files.iter().filter(|input| input.kind == InputKind::LinkToolchain);
-        // Some systems let libraries be executed; whatever that would do, a linker does not.
+        // On some systems libraries have the execute permission, too; a linker does not run them.
         let is_program = |path: &PathBuf| !path.as_os_str().as_bytes().windows(3).any(|part| part == b".so");
         let linkers = linkers.filter(|input| input.is_executable);
         let linkers = linkers.filter_map(|input| task.roots.locate(&input.path)).filter(is_program);
@@ -382,37 +412,48 @@ impl Pipeline {
         }
     }
 
-    /// Leads, or follows a call that compiles the same as far as can be told before: one whose
-    /// modules are others has nothing to wait for.
-    fn flight(&self, store: &Store, asked: &Asked, key: &FlightKey) -> Boarding<FlightKey, Outlook> {
-        let task = &asked.prepared.task;
-        let env = &asked.call.env;
+    /// Becomes a leader of this query, or follows one that makes the same observations now. Calls of
+    /// one query with different modules see different values, and do not wait for each other.
+    fn join(
+        &self,
+        store: &Store,
+        keyed: &KeyedCall,
+        key: &QueryHash,
+    ) -> Join<QueryHash, CurrentObservations> {
+        let task = &keyed.prepared.task;
+        let env = &keyed.call.env;
         let (world, actions) = (self.world(), store.actions());
-        // What cannot be told makes it wait: it looks again afterwards.
-        let outlook = lookup::outlook(task, env, world, actions).unwrap_or_default();
-        self.flights.board_if(key, Arc::new(outlook), |leader| {
-            lookup::shares_outlook(task, env, world, leader).unwrap_or(true)
+        // After an error the call follows, which is safe: a follower looks up the result again.
+        let observations = lookup::observe_newest_set(task, env, world, actions).unwrap_or_default();
+        self.coalescer.join_if(key, Arc::new(observations), |leader| {
+            lookup::are_current(task, env, world, leader).unwrap_or(true)
         })
     }
 
-    /// A line for people, if they want one.
-    pub(super) fn tell(&self, call: &Call, client: &Client, settings: &CompileSettings, event: &Event) {
+    /// Prints a line about the call for the user, if the settings ask for one.
+    pub(super) fn report_progress(
+        &self,
+        call: &Call,
+        client: &CallClient,
+        settings: &CompileSettings,
+        event: &Event,
+    ) {
         if !progress::is_wanted(settings.progress, call.env.get("CI")) {
             return;
         }
         match client {
-            Client { pid: Some(pid), .. } => progress::print_for_client(settings.progress, *pid, event),
-            Client { session: Some(session), .. } => {
+            CallClient { pid: Some(pid), .. } => progress::print_for_client(settings.progress, *pid, event),
+            CallClient { session: Some(session), .. } => {
                 progress::print_for_cargo(settings.progress, session.pid(), event);
             }
-            Client { pid: None, session: None, .. } => {}
+            CallClient { pid: None, session: None, .. } => {}
         }
     }
 
-    /// Without settings, because there is a mistake in them, no line and no other wrapper was
-    /// asked for.
-    fn pass(&self, passed: Pending, settings: Option<&CompileSettings>, why: Bypass) -> Reply {
-        let Pending { call, client, phases } = passed;
+    /// Records a bypass and returns the reply. `settings` is `None` where they cannot be read; then
+    /// no line is printed, and no other wrapper runs in kache's place.
+    fn record_bypass(&self, call: WaitingCall, settings: Option<&CompileSettings>, why: Bypass) -> CallReply {
+        let WaitingCall { call, client, phases } = call;
         let outcome = match why.reason {
             Reason::Trouble => Outcome::Error,
             _ => Outcome::Passthrough,
@@ -432,27 +473,28 @@ impl Pipeline {
         event.phases = phases.into_done();
         self.recorder.record(&event);
         if let Some(settings) = settings {
-            self.tell(&call, &client, settings, &event);
+            self.report_progress(&call, &client, settings, &event);
         }
-        let argv = run::without_incremental(&call.argv);
+        let argv = command::without_incremental(&call.argv);
         let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
             Some(wrapper) => self.fallbacks.before(argv, wrapper, call.env.get("PATH")),
             None => argv,
         };
-        Reply::PassOn { argv, why }
+        CallReply::PassOn { argv, why }
     }
 }
 
 /// A call whose key is known.
-pub(super) struct Asked {
+pub(super) struct KeyedCall {
     pub(super) call: Arc<Call>,
-    pub(super) client: Client,
+    pub(super) client: CallClient,
     pub(super) settings: Arc<CompileSettings>,
     pub(super) prepared: Prepared,
     pub(super) phases: Phases,
 }
 
-impl Asked {
+impl KeyedCall {
+    /// Creates the event of this call. Its times are filled in by [`KeyedCall::write_times`].
     pub(super) fn event(&self, outcome: Outcome) -> Event {
         let task = &self.prepared.task;
         let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
@@ -467,20 +509,20 @@ impl Asked {
         event
     }
 
-    /// The times, when the call is about to be answered.
-    fn close(&self, event: &mut Event) {
+    /// Writes the times into the event. The caller answers the call right afterwards.
+    fn write_times(&self, event: &mut Event) {
         event.at = SystemTime::now();
         event.elapsed = self.phases.elapsed();
         event.phases = self.phases.clone().into_done();
     }
 }
 
-/// A call that is passed on and leaves no event behind.
-pub fn unrecorded(call: &Call, why: Bypass) -> Reply {
-    Reply::PassOn { argv: run::without_incremental(&call.argv), why }
+/// Returns the reply to a call that is passed on without an event, because recording one may block.
+pub fn pass_on_unrecorded(call: &Call, why: Bypass) -> CallReply {
+    CallReply::PassOn { argv: command::without_incremental(&call.argv), why }
 }
 
-/// What a call is shown as where nothing better is known: the crate, or the program.
+/// The name of a call whose command line was not parsed: the crate's, or else the program's.
 fn name_of(call: &Call) -> String {
     let mut words = call.argv.iter();
     let named = words.by_ref().find(|word| *word == "--crate-name").and_then(|_| words.next());

@@ -1,13 +1,16 @@
-//! After the compiler: the call is put on record, and its result goes into the store.
+//! The second half of a call that compiled: record the event, then store the result.
+//!
+//! The client waits for [`Pipeline::finish`] only. [`Pipeline::publish`] runs after the client has
+//! exited.
 
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use super::begin::Pipeline;
-use super::flights::{Follower, Landing};
-use super::pending::Ticket;
+use super::call_state::RunningCompile;
+use super::coalescer::{Follower, LeaderOutcome};
 use super::prepare::Prepared;
-use super::sessions::{Session, Storing};
+use super::sessions::{Session, StoringGuard};
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
@@ -16,133 +19,140 @@ use crate::invocation::rustc::{CrateType, Rustc};
 use crate::observer::Watching;
 use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
 
-/// A result on its way into the store, after the client has gone.
+/// A result that is to be stored.
 #[derive(Debug)]
 pub struct Publishing {
-    ticket: Box<Ticket>,
+    compile: Box<RunningCompile>,
     call: Option<CallId>,
     captured: Captured,
-    /// The outputs as they were when the client still waited.
+    /// The stamps of the outputs, taken while the client still waited. An output that has another
+    /// stamp when it is stored was changed by another process, and the result is refused.
     stamps: Stamps,
-    /// Whether that is all it said.
+    /// Whether `captured` holds all messages of the compiler.
     is_whole: bool,
-    /// Its cargo has not ended before this has.
-    _storing: Option<Storing>,
+    /// Keeps the build session under way until the result is stored.
+    _storing: Option<StoringGuard>,
 }
 
 impl Publishing {
-    /// Whether it is to be stored before the call returns: what a trial has made does not
-    /// stay, and is small.
+    /// Whether the result has to be stored before the client exits. That holds for probes: cargo and
+    /// build scripts remove the outputs of a probe at once.
     pub fn is_urgent(&self) -> bool {
-        self.ticket.prepared.is_probe
+        self.compile.prepared.is_probe
     }
 
-    /// Whether there is anything to be stored.
+    /// Whether the result may be stored at all.
     fn is_shared(&self) -> bool {
-        self.ticket.undertaking.is_shared
+        self.compile.edit.is_shared
     }
 }
 
 impl Pipeline {
-    /// Puts the call on record. What is returned is to be handed to [`Pipeline::publish`].
-    pub fn finish(&self, mut ticket: Box<Ticket>, captured: Captured, is_whole: bool) -> Publishing {
-        ticket.phases.end(Phase::Compile);
-        let mut event = ticket.event.clone();
+    /// Records the event of a call whose compiler has exited. The caller hands the returned value to
+    /// [`Pipeline::publish`]. `is_whole` says whether `captured` holds all messages.
+    pub fn finish(&self, mut compile: Box<RunningCompile>, captured: Captured, is_whole: bool) -> Publishing {
+        compile.phases.end(Phase::Compile);
+        let mut event = compile.event.clone();
         event.at = SystemTime::now();
-        event.elapsed = ticket.phases.elapsed();
-        event.phases = ticket.phases.clone().into_done();
+        event.elapsed = compile.phases.elapsed();
+        event.phases = compile.phases.clone().into_done();
         event.compile_time = captured.wall;
-        let is_probe = ticket.prepared.is_probe;
+        let is_probe = compile.prepared.is_probe;
         event.compiler_runs += u32::from(!is_probe);
         event.probe_runs += u32::from(is_probe);
         if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
             event.outcome = Outcome::Skipped;
         }
         if captured.exit == Exit::Code(0)
-            && let Err(error) = publish::amend_dep_info(&ticket.prepared.task)
+            && let Err(error) = publish::amend_dep_info(&compile.prepared.task)
         {
             tracing::warn!("failed to add declared inputs to a dep-info: {error}");
         }
         let call = self.recorder.record(&event);
-        self.tell(&ticket.call, &ticket.client, &ticket.settings, &event);
-        ticket.undertaking.leave_directory();
-        let stamps = Stamps::take(&ticket.prepared.task);
-        let storing = ticket.client.session.as_ref().map(Session::begin_storing);
-        Publishing { ticket, call, captured, stamps, is_whole, _storing: storing }
+        self.report_progress(&compile.call, &compile.client, &compile.settings, &event);
+        compile.edit.leave_directory();
+        let stamps = Stamps::take(&compile.prepared.task);
+        let storing = compile.client.session.as_ref().map(Session::begin_storing);
+        Publishing { compile, call, captured, stamps, is_whole, _storing: storing }
     }
 
-    /// Whom this result waits for: those that it depends on are stored first.
+    /// Returns the results that have to be stored before this one, because it depends on their files.
     pub fn awaited(&self, publishing: &mut Publishing) -> Vec<Follower> {
         if !publishing.is_shared() {
             return Vec::new();
         }
-        let Ticket { prepared, making, .. } = &mut *publishing.ticket;
-        self.outputs.awaited(&prepared.task, making)
+        let RunningCompile { prepared, outputs, .. } = &mut *publishing.compile;
+        self.outputs.awaited(&prepared.task, outputs)
     }
 
-    /// Stores what can be stored. It takes its time: nobody waits but other calls of the same
-    /// action.
+    /// Stores a result, or records why it is not stored, and wakes the followers. It hashes the
+    /// outputs, so it may take seconds; only followers wait for it.
     pub fn publish(&self, mut publishing: Publishing) {
         if !publishing.is_shared() {
             return;
         }
         let begun = Instant::now();
         let outcome = self.store_result(&publishing);
-        let lead = publishing.ticket.lead.take();
-        let (landing, amendment) = match outcome {
+        let leader = publishing.compile.leader.take();
+        let (leader_outcome, amendment) = match outcome {
             Ok(stored) => {
-                let Ticket { call, client, prepared, phases, .. } = &*publishing.ticket;
+                let RunningCompile { call, client, prepared, phases, .. } = &*publishing.compile;
                 if let Some(session) = &client.session {
-                    session.note(call, prepared, phases, stored.action.hash);
+                    session.note_unit(call, prepared, phases, stored.action.hash);
                     session.note_programs(&prepared.task, &stored.outputs);
                 }
                 let action = stored.action.hash.to_hex();
-                (Landing::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })
+                (
+                    LeaderOutcome::Stored,
+                    Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() },
+                )
             }
-            Err(why) => (Landing::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
+            Err(why) => (LeaderOutcome::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
         };
         if let Some(call) = publishing.call {
             self.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });
         }
-        if let Some(lead) = lead {
-            lead.land(landing);
+        if let Some(leader) = leader {
+            leader.finish(leader_outcome);
         }
         self.save_if_due();
-        let Ticket { call, settings, prepared, undertaking, .. } = &*publishing.ticket;
-        self.edits.stored(call, prepared, settings, undertaking);
+        let RunningCompile { call, settings, prepared, edit, .. } = &*publishing.compile;
+        self.edits.stored(call, prepared, settings, edit);
     }
 
+    /// Stores a result; the error is the reason that the event log shows.
     fn store_result(&self, publishing: &Publishing) -> Result<Stored, String> {
-        let Publishing { ticket, captured, is_whole, .. } = publishing;
+        let Publishing { compile, captured, is_whole, .. } = publishing;
         if !is_whole {
-            return Err("it said more than is kept".to_owned());
+            return Err("the compiler printed more than kache keeps".to_owned());
         }
         let store = self.store().map_err(|why| why.to_string())?;
-        let Prepared { query, inputs, task, rustc, .. } = &ticket.prepared;
-        let record = match &ticket.watching {
+        let Prepared { query, inputs, task, rustc, .. } = &compile.prepared;
+        let record = match &compile.watching {
             Watching::With(watch) => {
                 let record = watch.read();
-                Some(record.map_err(|error| format!("failed to read what it asked for: {error}"))?)
+                Some(record.map_err(|error| format!("failed to read the observer's record: {error}"))?)
             }
             Watching::Without => None,
-            Watching::Failed(why) => return Err(format!("it could not be observed: {why}")),
+            Watching::Failed(why) => return Err(format!("the compiler could not be observed: {why}")),
         };
-        let in_cwd = |path: &PathBuf| ticket.call.cwd.join(path);
+        let in_cwd = |path: &PathBuf| compile.call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
-        let temp_dir = ticket.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
+        let temp_dir = compile.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
         let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
-        let own = [Some(self.observer.dir()), ticket.watching.library()];
-        let own: Vec<PathBuf> = own.into_iter().flatten().map(Into::into).collect();
+        // The compiler opens the observer's own files, too. They are no inputs.
+        let observer_files = [Some(self.observer.dir()), compile.watching.library()];
+        let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
         let watched = record.as_ref().map(|record| Watched {
             record,
             compiler: &inputs.toolchain.driver,
             sysroot: &inputs.toolchain.sysroot,
             crate_dirs: &crate_dirs,
-            observer: &own,
+            observer: &observer_files,
             temp_dir,
             is_keyed: &is_keyed,
-            env: &ticket.call.env,
-            known_linkers: ticket.watching.known(),
+            env: &compile.call.env,
+            known_linkers: compile.watching.known(),
         });
         let complete = |seen: &[action::Observation]| action::complete(query, seen);
         let publication = Publication {
@@ -150,9 +160,9 @@ impl Pipeline {
             inputs: &inputs.files,
             captured,
             stamps: &publishing.stamps,
-            is_rebuild: ticket.is_rebuild,
-            most: self.most_shared(&ticket.settings),
-            keeps_failures: ticket.prepared.is_probe,
+            is_rebuild: compile.is_rebuild,
+            most: self.most_shared(&compile.settings),
+            keeps_failures: compile.prepared.is_probe,
             macros: macros(rustc),
             watched,
             complete: &complete,
@@ -168,20 +178,20 @@ impl Pipeline {
             }
             Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
             Err(error) => {
-                tracing::warn!("failed to store `{}`: {error}", ticket.prepared.task.label.crate_name);
+                tracing::warn!("failed to store `{}`: {error}", compile.prepared.task.label.crate_name);
                 Err(error.to_string())
             }
         }
     }
 }
 
-/// What the command line says of macros.
+/// What the command line tells about macros.
 fn macros(rustc: &Rustc) -> Macros {
-    /// Crates of the toolchain, which count with it and ask for no variable.
+    /// Crates of the toolchain. They are part of its digest, and their macros read no variable.
     const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];
-    let mut unplaced = rustc.externs.iter().filter(|external| external.path.is_none());
+    let mut without_path = rustc.externs.iter().filter(|external| external.path.is_none());
     Macros {
         is_proc_macro: rustc.crate_types.contains(&CrateType::ProcMacro),
-        uses_unknown: unplaced.any(|external| !TOOLCHAIN.contains(&&*external.name)),
+        uses_unknown: without_path.any(|external| !TOOLCHAIN.contains(&&*external.name)),
     }
 }

@@ -1,83 +1,85 @@
-//! Things done on several threads, each after those that it depends on.
+//! Runs work on several threads, each item after the items that it depends on.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// What is left to do.
-struct Plan {
-    /// How many of those that each depends on are not done.
-    lacking: Vec<usize>,
-    /// Those that lack nothing, by their places.
+/// The items that are left to run. An item is named by its index.
+struct Schedule {
+    /// For each item, how many of its dependencies are not done.
+    missing: Vec<usize>,
+    /// The items that may run now and that no thread has taken.
     ready: BTreeSet<usize>,
-    /// How many are not done.
+    /// How many items are not done.
     left: usize,
 }
 
-/// Does `work` for every place of `depends_on`, which says after which others: on so many
-/// threads, first ones first. What depends on itself, or on a place that there is not, waits for
-/// nobody.
-pub(super) fn in_order(depends_on: &[Vec<usize>], threads: NonZeroUsize, work: impl Fn(usize) + Sync) {
+/// Runs `work` for each index of `depends_on` in topological order, on at most `threads` threads.
+/// `depends_on[item]` holds the indices of the items that must be done before `item`; a dependency
+/// on the item itself, on a later one or on one that does not exist is ignored. Of the items that
+/// may run, the one with the lowest index runs first.
+pub(super) fn run_in_order(depends_on: &[Vec<usize>], threads: NonZeroUsize, work: impl Fn(usize) + Sync) {
     let count = depends_on.len();
     let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); count];
-    let mut lacking = vec![0; count];
-    for (place, others) in depends_on.iter().enumerate() {
-        for &other in others.iter().filter(|other| **other < place) {
-            dependents[other].push(place);
-            lacking[place] += 1;
+    let mut missing = vec![0; count];
+    for (item, others) in depends_on.iter().enumerate() {
+        for &other in others.iter().filter(|other| **other < item) {
+            dependents[other].push(item);
+            missing[item] += 1;
         }
     }
-    let ready = (0..count).filter(|place| lacking[*place] == 0).collect();
-    let plan = Mutex::new(Plan { lacking, ready, left: count });
+    let ready = (0..count).filter(|item| missing[*item] == 0).collect();
+    let schedule = Mutex::new(Schedule { missing, ready, left: count });
     let changed = Condvar::new();
-    let work_on = || {
-        let mut doing: MutexGuard<'_, Plan> = lock(&plan);
-        while doing.left > 0 {
-            let Some(place) = doing.ready.pop_first() else {
-                doing = changed.wait(doing).unwrap_or_else(PoisonError::into_inner);
+    let run_items = || {
+        let mut state: MutexGuard<'_, Schedule> = lock(&schedule);
+        while state.left > 0 {
+            let Some(item) = state.ready.pop_first() else {
+                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            drop(doing);
-            // Told also if it panics: whoever waits would wait for ever.
-            let done = Done { place, plan: &plan, dependents: &dependents, changed: &changed };
-            work(place);
+            drop(state);
+            // A guard, so that the item counts as done also if its work panics. Otherwise the other
+            // threads would wait for it for ever.
+            let done = DoneGuard { item, schedule: &schedule, dependents: &dependents, changed: &changed };
+            work(item);
             drop(done);
-            doing = lock(&plan);
+            state = lock(&schedule);
         }
     };
     thread::scope(|scope| {
         for _ in 1..threads.get().min(count) {
-            scope.spawn(work_on);
+            scope.spawn(run_items);
         }
-        work_on();
+        run_items();
     });
 }
 
-/// Says, when it is dropped, that one is done.
-struct Done<'a> {
-    place: usize,
-    plan: &'a Mutex<Plan>,
+/// Marks an item as done when it is dropped.
+struct DoneGuard<'a> {
+    item: usize,
+    schedule: &'a Mutex<Schedule>,
     dependents: &'a [Vec<usize>],
     changed: &'a Condvar,
 }
 
-impl Drop for Done<'_> {
+impl Drop for DoneGuard<'_> {
     fn drop(&mut self) {
-        let mut plan = lock(self.plan);
-        plan.left -= 1;
-        for &dependent in &self.dependents[self.place] {
-            plan.lacking[dependent] -= 1;
-            if plan.lacking[dependent] == 0 {
-                plan.ready.insert(dependent);
+        let mut schedule = lock(self.schedule);
+        schedule.left -= 1;
+        for &dependent in &self.dependents[self.item] {
+            schedule.missing[dependent] -= 1;
+            if schedule.missing[dependent] == 0 {
+                schedule.ready.insert(dependent);
             }
         }
         self.changed.notify_all();
     }
 }
 
-fn lock(plan: &Mutex<Plan>) -> MutexGuard<'_, Plan> {
-    plan.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(schedule: &Mutex<Schedule>) -> MutexGuard<'_, Schedule> {
+    schedule.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -85,38 +87,39 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn order(depends_on: &[Vec<usize>], threads: usize) -> Vec<(usize, bool)> {
-        let told = Mutex::new(Vec::new());
-        in_order(depends_on, NonZeroUsize::new(threads).unwrap(), |place| {
-            told.lock().unwrap().push((place, false));
+    /// Returns the start and the end (`true`) of each item's work, in the order of time.
+    fn run(depends_on: &[Vec<usize>], threads: usize) -> Vec<(usize, bool)> {
+        let log = Mutex::new(Vec::new());
+        run_in_order(depends_on, NonZeroUsize::new(threads).unwrap(), |item| {
+            log.lock().unwrap().push((item, false));
             thread::yield_now();
-            told.lock().unwrap().push((place, true));
+            log.lock().unwrap().push((item, true));
         });
-        told.into_inner().unwrap()
+        log.into_inner().unwrap()
     }
 
     proptest! {
         #[test]
-        fn each_is_done_once_and_after_those_that_it_depends_on(
+        fn each_item_runs_once_and_after_its_dependencies(
             picked in prop::collection::vec(prop::collection::vec(0_usize..40, 0..4), 0..40),
             threads in 1_usize..5,
         ) {
-            let told = order(&picked, threads);
-            prop_assert_eq!(told.len(), 2 * picked.len());
-            let at = |place: usize, is_end: bool| told.iter().position(|one| *one == (place, is_end)).unwrap();
-            for (place, others) in picked.iter().enumerate() {
-                for &other in others.iter().filter(|other| **other < place) {
-                    prop_assert!(at(other, true) < at(place, false), "{} depends on {}", place, other);
+            let log = run(&picked, threads);
+            prop_assert_eq!(log.len(), 2 * picked.len());
+            let at = |item: usize, is_end: bool| log.iter().position(|entry| *entry == (item, is_end)).unwrap();
+            for (item, others) in picked.iter().enumerate() {
+                for &other in others.iter().filter(|other| **other < item) {
+                    prop_assert!(at(other, true) < at(item, false), "{} depends on {}", item, other);
                 }
             }
         }
     }
 
     #[test]
-    fn one_thread_goes_in_order() {
-        let told = order(&[vec![], vec![], vec![0], vec![9, 3]], 1);
-        let begun: Vec<usize> = told.iter().filter(|(_, is_end)| !is_end).map(|(place, _)| *place).collect();
+    fn one_thread_runs_items_by_index() {
+        let log = run(&[vec![], vec![], vec![0], vec![9, 3]], 1);
+        let begun: Vec<usize> = log.iter().filter(|(_, is_end)| !is_end).map(|(item, _)| *item).collect();
         assert_eq!(begun, [0, 1, 2, 3]);
-        assert_eq!(order(&[], 2), []);
+        assert_eq!(run(&[], 2), []);
     }
 }

@@ -1,39 +1,39 @@
-//! One call from its request to its answer, and its result into the store.
+//! Answers compiler calls: parse, gather inputs, make the key, look up, restore or compile, publish.
 //!
-//! The only part of the house that knows all stages. It blocks: whoever runs it gives it
-//! threads. Invariant: every call ends in exactly one event, written before it is answered
-//! (DMN-07), and whatever goes wrong here ends in the compiler being run.
+//! Only this module knows all of these stages. Its functions block on files and on the store, so
+//! callers run them on threads that may block. Two invariants: every call is recorded as exactly one
+//! event, before it is answered (DMN-07); and whatever fails here, the client runs the compiler.
 
 mod answer;
 mod begin;
+mod call_state;
+mod coalescer;
+mod command;
 mod declared;
-mod edit;
-mod editing;
-mod edits;
+mod edit_memory;
+mod edit_tracker;
+mod edited_source;
 mod finish;
-mod flights;
 mod in_order;
-mod outputs;
-mod pending;
+mod incremental_dir;
+mod outputs_in_progress;
 mod phases;
 mod prepare;
 mod recorder;
 mod rerun;
-mod run;
 mod seeding;
 mod sessions;
 mod sharing;
 mod slot;
-mod tidying;
 mod verify;
 
-pub use answer::{Begun, Reply, Run};
-pub use begin::{Pipeline, unrecorded};
+pub use answer::{CallReply, CompilerCommand, NextStep};
+pub use begin::{Pipeline, pass_on_unrecorded};
+pub use call_state::{CallClient, RunningCompile, WaitingCall};
+pub use coalescer::{Follower, LeaderOutcome};
 pub use finish::Publishing;
-pub use flights::{Follower, Landing};
-pub use pending::{Client, Pending, Ticket};
-pub use rerun::{Rerun, Rerunning, Skipped, Verdict};
-pub use seeding::{Plan, Seeding};
+pub use rerun::{Rerun, RerunCommand, Skipped, Verdict};
+pub use seeding::{Seeding, SeedingPlan};
 pub use sessions::{SEEDING_MAX, Session};
 pub use slot::StoreSlot;
 pub use verify::{VERIFY_DIRECTORY, Verification};

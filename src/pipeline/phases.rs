@@ -1,4 +1,4 @@
-//! Where a call's time goes.
+//! Measures how long each phase of a call takes.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ pub(super) struct Phases {
 }
 
 impl Phases {
-    /// Begins now.
+    /// Starts the stopwatch.
     pub(super) fn begin() -> Self {
         let now = Instant::now();
         Phases { begun: now, last: now, done: Vec::new() }
     }
 
-    /// What passed since the last phase's end was this one. A phase that comes again adds up.
+    /// Ends a phase, which took the time since the last phase ended. The times of a phase that ends
+    /// more than once are added up.
     pub(super) fn end(&mut self, phase: Phase) {
         let now = Instant::now();
         let passed = now - self.last;
@@ -30,12 +31,12 @@ impl Phases {
         }
     }
 
-    /// How long it is since the beginning.
+    /// The time since the stopwatch was started.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// All phases, in order.
+    /// The phases in the order in which they first ended.
     pub(super) fn into_done(self) -> Vec<(Phase, Duration)> {
         self.done
     }

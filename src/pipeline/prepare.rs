@@ -1,11 +1,11 @@
-//! A call up to its key: settings, command line, roots, inputs, query, task.
+//! Makes the query of a call: settings, command line, roots, inputs, query, task, in this order.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::begin::Pipeline;
-use super::declared;
+use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
 use crate::action::{self, Paths, Query, Subject, Task};
 use crate::config::{CompileSettings, Facts};
@@ -19,20 +19,22 @@ use crate::roles::{Remap, Roots};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) rustc: Rustc,
-    /// Whether it is a question or a trial: all that it reads is known, and its failure is an
-    /// answer (RST-10).
+    /// Whether the call is a probe: kache knows beforehand everything that it reads, and stores its
+    /// failure as well as its success (RST-10).
     pub(super) is_probe: bool,
-    /// Whether it is a question: nothing is compiled.
+    /// Whether the call is a probe that compiles nothing and only asks the compiler for its version
+    /// or settings.
     pub(super) is_question: bool,
     pub(super) inputs: Inputs,
     pub(super) query: Query,
     pub(super) task: Task,
-    /// What is put before the call's own remapping options, in this order.
+    /// The remapping options that kache puts before the call's own, in this order.
     pub(super) remaps: Vec<Remap>,
 }
 
 impl Pipeline {
-    /// Everything before the lookup; what stands against it is a reason to pass the call on.
+    /// Does everything that comes before the lookup. The error is the reason to pass the call on.
+    /// This reads and hashes inputs, so it may block.
     pub(super) fn prepare(
         &self,
         call: &Call,
@@ -47,11 +49,11 @@ impl Pipeline {
             Parsed::Bypass(bypass) => return Err(bypass),
         };
         let subject = probe.as_ref().map_or_else(|| Subject::from(&rustc), Subject::from);
-        judge(&rustc, call, settings)?;
+        check_settings(&rustc, call, settings)?;
         let world = self.world();
         let toolchain = inputs::toolchain(&rustc, call, world)?;
         let roots = inputs::roots(&rustc, call, &root_settings(settings, &toolchain));
-        let declared = declared::read(&rustc, call)?;
+        let declared = declared::read(call)?;
         let gather_settings = gather_settings(call, settings, &declared);
         let remaps = remaps(&rustc, settings, &roots, &toolchain);
         let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
@@ -66,7 +68,8 @@ impl Pipeline {
         Ok(Prepared { rustc, is_probe, is_question, inputs, query, task, remaps })
     }
 
-    /// What holds for a call.
+    /// The settings of a call: those of its directory, with the variables of its environment. The
+    /// error names a mistake in a configuration file.
     pub(super) fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
         let settings = self.configs.settings(call.env.iter(), &call.cwd);
         settings.map_err(|errors| Bypass::new(Reason::Configuration, first_line(&errors.to_string())))
@@ -81,8 +84,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// What the configuration says against caching this call.
-fn judge(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
+/// Returns an error if the configuration says that this call is not cached.
+fn check_settings(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
     if settings.disabled {
         return Err(Bypass::new(Reason::Disabled, ""));
     }
@@ -110,7 +113,7 @@ fn root_settings(settings: &CompileSettings, toolchain: &Toolchain) -> RootSetti
     RootSettings { base_dirs: settings.roots.base_dirs.clone(), sysroot: Some(toolchain.sysroot.clone()) }
 }
 
-fn gather_settings(call: &Call, settings: &CompileSettings, declared: &declared::Found) -> GatherSettings {
+fn gather_settings(call: &Call, settings: &CompileSettings, declared: &DeclaredInputs) -> GatherSettings {
     let named = settings.key.variables(call.env.iter()).into_iter().map(|(name, _)| name);
     GatherSettings {
         salt: settings.key.salt.clone(),

@@ -1,8 +1,8 @@
-//! Events into the log, which is opened when the first one comes.
+//! Writes events to the event log.
 //!
-//! Opening it may block on a dead disk, so it is done where blocking is allowed. A log that
-//! cannot be written is no reason not to compile: it is said once in the daemon's log, and
-//! tried again with the next call.
+//! The log is opened with the first event and not earlier: opening may block on a disk that hangs,
+//! and events are recorded on threads that may block. Calls go on if the log cannot be written. The
+//! daemon's own log says so once, and the next call tries again.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,34 +10,35 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::events::{Amendment, CallId, Event, Log};
 
-/// Where events go.
+/// The event log of a cache directory.
 #[derive(Debug)]
 pub(super) struct Recorder {
     cache_dir: PathBuf,
     log: Mutex<Option<std::sync::Arc<Log>>>,
-    has_complained: AtomicBool,
+    /// Whether the last attempt failed, which was then reported.
+    has_warned: AtomicBool,
 }
 
 impl Recorder {
-    /// For the log of this cache directory.
+    /// Creates the recorder of this cache directory. The log is not opened yet.
     pub(super) fn new(cache_dir: PathBuf) -> Self {
-        Recorder { cache_dir, log: Mutex::new(None), has_complained: AtomicBool::new(false) }
+        Recorder { cache_dir, log: Mutex::new(None), has_warned: AtomicBool::new(false) }
     }
 
-    /// Puts a call on record.
+    /// Records a call. Returns `None` if the log cannot be written.
     pub(super) fn record(&self, event: &Event) -> Option<CallId> {
         let recorded = self.log().and_then(|log| log.record(event));
-        self.judge(recorded)
+        self.warn_once(recorded)
     }
 
-    /// Adds what became of it.
+    /// Adds to a recorded call what happened after it was answered.
     pub(super) fn amend(&self, call: CallId, amendment: &Amendment) {
         let amended = self.log().and_then(|log| log.amend(call, amendment));
-        self.judge(amended);
+        self.warn_once(amended);
     }
 
-    /// Lets go of the log's file, so that another process can go on with it.
-    pub(super) fn rest(&self) {
+    /// Closes the log's file, so that another process can write to it.
+    pub(super) fn close(&self) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
@@ -51,14 +52,14 @@ impl Recorder {
         Ok(opened)
     }
 
-    fn judge<T>(&self, outcome: std::io::Result<T>) -> Option<T> {
+    fn warn_once<T>(&self, outcome: std::io::Result<T>) -> Option<T> {
         match outcome {
             Ok(done) => {
-                self.has_complained.store(false, Ordering::Relaxed);
+                self.has_warned.store(false, Ordering::Relaxed);
                 Some(done)
             }
             Err(error) => {
-                if !self.has_complained.swap(true, Ordering::Relaxed) {
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!("failed to record a call: {error}");
                 }
                 None

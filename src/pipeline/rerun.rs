@@ -1,9 +1,10 @@
-//! A stored action that somebody wants compiled once more, told by its digest alone.
+//! Reruns a stored action for `kache verify`, which knows only its digest.
 //!
-//! The call is told from the action itself, in a checkout that it is known of, and has to
-//! make the same key there: so every input and every observation is looked at before
-//! anything runs, and a call that is told wrongly, or whose inputs have changed, is no
-//! disagreement. Whoever asks runs the compiler; this says what, and compares.
+//! The call is reconstructed from the action, for a checkout in which the action was made. It is then
+//! prepared like any call and has to lead to the same action. So every input and every observation is
+//! compared before the compiler runs, and neither a changed input nor a mistake in the reconstruction
+//! looks like a difference between two runs. The caller runs the compiler; this module says how, and
+//! compares the outputs.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -22,68 +23,68 @@ use crate::lookup::{self, Found, Miss, Uploads};
 use crate::publish::Differing;
 use crate::roles::{Role, Roots};
 
-/// What is asked for.
+/// A request to verify one action.
 #[derive(Clone, Debug)]
 pub struct Rerun {
-    /// The action.
+    /// The hash of the action.
     pub action: Hash,
-    /// A checkout that it is known of.
+    /// The roots of a checkout in which the action was made.
     pub roots: Roots,
-    /// The caller's variables, of those that no key counts.
+    /// Variables of the caller that are in no key.
     pub env: Vec<(OsString, OsString)>,
-    /// Where outputs go.
+    /// The directory for the outputs.
     pub into: PathBuf,
-    /// Whether they are there.
+    /// Whether the compiler has run, so that the outputs are in that directory.
     pub is_made: bool,
 }
 
-/// A compiler to be run with nothing but this.
+/// How the caller runs the compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rerunning {
-    /// The program first.
+pub struct RerunCommand {
+    /// The command line; the program comes first.
     pub argv: Vec<OsString>,
-    /// The directory.
+    /// The working directory.
     pub cwd: PathBuf,
-    /// The whole environment.
+    /// The whole environment; the compiler gets no other variables.
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// What is said of it.
+/// The result of a verification, or the next step of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Run this, and ask again.
-    Run(Rerunning),
-    /// Both runs have one result.
+    /// The caller runs this command, and then asks again.
+    Run(RerunCommand),
+    /// Both runs gave the same outputs.
     Agreed,
-    /// They have not, and these outputs differ: the action is out of service.
+    /// These outputs differ, and the action is quarantined.
     Disagreed(Vec<Differing>),
-    /// There is nothing to compare, and more about why.
+    /// The action was not verified for this reason; the text, which may be empty, gives details.
     Skipped(Skipped, String),
 }
 
-/// Why there is nothing to compare.
+/// Why an action was not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Skipped {
-    /// The action, or its result, was evicted.
+    /// The action or its result was evicted.
     NotStored,
-    /// It is out of service already.
+    /// The action is quarantined already.
     OutOfService,
-    /// There is no such directory any more.
+    /// A directory of the checkout no longer exists.
     CheckoutGone,
-    /// What it read is not there as it was.
+    /// An input or an observation has changed.
     InputsChanged,
-    /// Its call does not follow from its key.
+    /// The call could not be reconstructed from the action.
     Untold,
-    /// The call names outputs by paths of their own, so it would write there.
+    /// The call names an output by a path of its own, so the compiler would write to the checkout.
     FixedOutputs,
-    /// The configuration here is against caching it.
+    /// The configuration of the checkout says that the call is not cached.
     NotCached,
-    /// The compiler failed, for want of memory for instance. That proves nothing.
+    /// The compiler failed this time. It may have run out of memory, so this proves nothing.
     CompilerFailed,
 }
 
 impl Skipped {
-    /// All of them.
+    /// All reasons.
     pub const ALL: &[Skipped] = &[
         Skipped::NotStored,
         Skipped::OutOfService,
@@ -95,7 +96,7 @@ impl Skipped {
         Skipped::CompilerFailed,
     ];
 
-    /// As a report names it.
+    /// The name that is sent to the client and written into reports.
     pub fn name(self) -> &'static str {
         match self {
             Skipped::NotStored => "not_stored",
@@ -109,79 +110,81 @@ impl Skipped {
         }
     }
 
-    /// For people.
+    /// A sentence for the user, without its full stop.
     pub fn explanation(self) -> &'static str {
         match self {
             Skipped::NotStored => "its result is not stored any more",
-            Skipped::OutOfService => "it is out of service already",
+            Skipped::OutOfService => "it is quarantined already",
             Skipped::CheckoutGone => "its checkout is gone",
             Skipped::InputsChanged => "its inputs have changed",
-            Skipped::Untold => "its call does not follow from its key",
-            Skipped::FixedOutputs => "its outputs have paths of their own",
-            Skipped::NotCached => "the configuration is against caching it",
+            Skipped::Untold => "its call could not be reconstructed from its key",
+            Skipped::FixedOutputs => "its command line names its outputs by fixed paths",
+            Skipped::NotCached => "the configuration says not to cache it",
             Skipped::CompilerFailed => "the compiler failed this time",
         }
     }
 
-    /// The one with this name.
+    /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Skipped> {
         Skipped::ALL.iter().copied().find(|one| one.name() == name)
     }
 }
 
-/// Why there is no verification: for a reason, or because something failed.
-enum Stop {
+/// Why a rerun cannot go on: the action is skipped, or something failed.
+enum RerunStop {
     Skipped(Skipped, String),
     Failed(anyhow::Error),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Stop {
+impl<E: Into<anyhow::Error>> From<E> for RerunStop {
     fn from(error: E) -> Self {
-        Stop::Failed(error.into())
+        RerunStop::Failed(error.into())
     }
 }
 
-fn skipped<T>(why: Skipped) -> Result<T, Stop> {
-    Err(Stop::Skipped(why, String::new()))
+fn skipped<T>(why: Skipped) -> Result<T, RerunStop> {
+    Err(RerunStop::Skipped(why, String::new()))
 }
 
 impl Pipeline {
-    /// Says what to run; once that has run, what came of it.
-    pub fn rerun(&self, asked: &Rerun) -> anyhow::Result<Verdict> {
+    /// Says how to run the compiler or, if `request.is_made`, compares the outputs.
+    pub fn rerun(&self, request: &Rerun) -> anyhow::Result<Verdict> {
         let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
-        let verification = match self.verification(asked, &store) {
+        let verification = match self.verification(request, &store) {
             Ok(verification) => verification,
-            Err(Stop::Skipped(why, detail)) => return Ok(Verdict::Skipped(why, detail)),
-            Err(Stop::Failed(error)) => return Err(error),
+            Err(RerunStop::Skipped(why, detail)) => return Ok(Verdict::Skipped(why, detail)),
+            Err(RerunStop::Failed(error)) => return Err(error),
         };
-        let Some(argv) = verification.argv_into(&asked.into) else {
+        let Some(argv) = verification.argv_into(&request.into) else {
             return Ok(Verdict::Skipped(Skipped::FixedOutputs, String::new()));
         };
-        if !asked.is_made {
+        if !request.is_made {
             let Call { cwd, env, .. } = &*verification.call;
             let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            return Ok(Verdict::Run(Rerunning { argv, cwd: cwd.clone(), env }));
+            return Ok(Verdict::Run(RerunCommand { argv, cwd: cwd.clone(), env }));
         }
-        let found = self.compare(&verification, &asked.into, &store)?;
-        verification.complain(&found);
-        Ok(if found.is_empty() { Verdict::Agreed } else { Verdict::Disagreed(found) })
+        let differing = self.compare(&verification, &request.into, &store)?;
+        verification.log_differences(&differing);
+        Ok(if differing.is_empty() { Verdict::Agreed } else { Verdict::Disagreed(differing) })
     }
 
-    /// The call, if it still makes the action that was asked for.
-    fn verification(&self, asked: &Rerun, store: &Store) -> Result<Verification, Stop> {
-        let entries = entries(asked.action, store, self.uploads)?;
-        let Some(recalled) = action::recall(&entries, &asked.roots) else { return skipped(Skipped::Untold) };
-        let roots = asked.roots.iter().map(|root| &*root.dir);
+    /// Reconstructs the call, and checks that it still leads to the requested action.
+    fn verification(&self, request: &Rerun, store: &Store) -> Result<Verification, RerunStop> {
+        let entries = entries(request.action, store, self.uploads)?;
+        let Some(recalled) = action::recall(&entries, &request.roots) else {
+            return skipped(Skipped::Untold);
+        };
+        let roots = request.roots.iter().map(|root| &*root.dir);
         if roots.chain([&*recalled.cwd]).any(|dir| !dir.is_dir()) {
             return skipped(Skipped::CheckoutGone);
         }
-        let mut env = asked.env.clone();
-        let tools = asked.roots.dir(Role::Sysroot).map(|dir| dir.join("bin"));
-        env.extend(tools.map(|tools| ("PATH".into(), before(&tools, path_of(&env)))));
-        let cargo_home = asked.roots.dir(Role::Cargo).map(|dir| ("CARGO_HOME".into(), dir.into()));
+        let mut env = request.env.clone();
+        let tools = request.roots.dir(Role::Sysroot).map(|dir| dir.join("bin"));
+        env.extend(tools.map(|tools| ("PATH".into(), prepend(&tools, path_of(&env)))));
+        let cargo_home = request.roots.dir(Role::Cargo).map(|dir| ("CARGO_HOME".into(), dir.into()));
         env.extend(cargo_home);
         env.extend(manifest_dir(&recalled).map(|dir| ("CARGO_MANIFEST_DIR".into(), dir.into())));
-        // Those that count come last, so that they stand.
+        // The variables of the key come last, so that they replace the caller's.
         env.extend(recalled.env);
         let call = Arc::new(Call {
             argv: recalled.argv,
@@ -189,24 +192,26 @@ impl Pipeline {
             env: env.into_iter().collect(),
             ..Call::default()
         });
-        let against = |why: Bypass| Stop::Skipped(passed_because(why.reason), why.to_string());
-        let settings = self.settings(&call).map_err(against)?;
-        let prepared = self.prepare(&call, &settings, &mut Phases::begin()).map_err(against)?;
+        let skip = |why: Bypass| RerunStop::Skipped(skipped_because(why.reason), why.to_string());
+        let settings = self.settings(&call).map_err(skip)?;
+        let prepared = self.prepare(&call, &settings, &mut Phases::begin()).map_err(skip)?;
         match self.find(&call, &prepared, store)? {
-            Found::Hit { action, result, .. } if action.hash == asked.action => {
+            Found::Hit { action, result, .. } if action.hash == request.action => {
                 Ok(Verification { call, prepared, action, result })
             }
-            Found::Miss(Miss::Evicted(action)) if action.hash == asked.action => skipped(Skipped::NotStored),
-            found => {
-                let (why, detail) = difference(&entries, &action::explain_query(&prepared.query), &found);
-                Err(Stop::Skipped(why, detail))
+            Found::Miss(Miss::Evicted(action)) if action.hash == request.action => {
+                skipped(Skipped::NotStored)
+            }
+            outcome => {
+                let (why, detail) = difference(&entries, &action::explain_query(&prepared.query), &outcome);
+                Err(RerunStop::Skipped(why, detail))
             }
         }
     }
 }
 
-/// What the action is made of.
-fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, Stop> {
+/// Reads the entries of a stored action.
+fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, RerunStop> {
     const FUNCTION: DigestFunction = DigestFunction::Blake3;
     let Some(size) = store.blobs().size_of(FUNCTION, hash)? else { return skipped(Skipped::NotStored) };
     let digest: Digest<ActionMessage> = Digest::new(FUNCTION, hash, size);
@@ -214,19 +219,19 @@ fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, St
         let is_out_of_service = lookup::is_quarantined(store.actions(), &digest)?.is_some();
         return skipped(if is_out_of_service { Skipped::OutOfService } else { Skipped::NotStored });
     }
-    let mut trouble = None;
+    let mut first_error = None;
     let mut fetch = |digest: Digest| match store.blobs().open(&digest, AccessKind::Peek) {
         Ok(content) => content?.read_all().ok(),
         Err(error) => {
-            trouble.get_or_insert(error);
+            first_error.get_or_insert(error);
             None
         }
     };
     let entries = action::explain_stored(digest, &mut fetch);
-    match (trouble, entries) {
+    match (first_error, entries) {
         (Some(error), _) => Err(error.into()),
         (None, Ok(entries)) => Ok(entries),
-        (None, Err(error)) => Err(Stop::Skipped(Skipped::NotStored, error.to_string())),
+        (None, Err(error)) => Err(RerunStop::Skipped(Skipped::NotStored, error.to_string())),
     }
 }
 
@@ -234,9 +239,9 @@ fn path_of(env: &[(OsString, OsString)]) -> &OsStr {
     env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value)
 }
 
-/// A search path in which this directory comes first, so that a compiler that was called by
-/// its bare name is the one that was meant.
-fn before(directory: &Path, path: &OsStr) -> OsString {
+/// Puts a directory in front of a search path, so that a compiler without a path in `argv[0]` is the
+/// one of the action's toolchain.
+fn prepend(directory: &Path, path: &OsStr) -> OsString {
     let mut whole = directory.as_os_str().to_owned();
     if !path.is_empty() {
         whole.push(":");
@@ -245,8 +250,9 @@ fn before(directory: &Path, path: &OsStr) -> OsString {
     whole
 }
 
-/// The package's directory: cargo says it, and where no key counts it, configuration beside
-/// the package is found by it.
+/// The package's directory, for `CARGO_MANIFEST_DIR`: the nearest directory above the crate's root
+/// that has a `Cargo.toml`. It may not be in the key, but kache reads the package's configuration
+/// there.
 fn manifest_dir(recalled: &action::Recalled) -> Option<PathBuf> {
     let is_source = |word: &&OsString| Path::new(word).extension() == Some(OsStr::new("rs"));
     let source = recalled.argv.iter().find(is_source)?;
@@ -254,17 +260,17 @@ fn manifest_dir(recalled: &action::Recalled) -> Option<PathBuf> {
     source.ancestors().skip(1).find(|dir| dir.join("Cargo.toml").exists()).map(Path::to_owned)
 }
 
-/// How the call as it is now differs from the action: the first thing that the query knows,
-/// or that was observed. If it is the call itself, it was told wrongly.
-fn difference(action: &[Entry], query: &[Entry], found: &Found) -> (Skipped, String) {
-    // The two keys are told apart by their salts.
-    let is_news = |entry: &&Entry| entry.section != Section::Salt && !action.contains(entry);
-    if let Some(entry) = query.iter().find(is_news) {
+/// Says how the reconstructed call differs from the action: by the first entry of the query, or else
+/// by the first observation. If an argument or an output differs, the reconstruction is wrong.
+fn difference(action: &[Entry], query: &[Entry], outcome: &Found) -> (Skipped, String) {
+    // Queries and actions always differ in their salt entries.
+    let is_new = |entry: &&Entry| entry.section != Section::Salt && !action.contains(entry);
+    if let Some(entry) = query.iter().find(is_new) {
         let is_call = matches!(entry.section, Section::Argument | Section::Output);
         let why = if is_call { Skipped::Untold } else { Skipped::InputsChanged };
         return (why, format!("{} `{}`", entry.section.name(), entry.name));
     }
-    let detail = match found {
+    let detail = match outcome {
         Found::Miss(Miss::Changed(differences)) => {
             differences.first().map(|difference| Change::from(difference).to_string())
         }
@@ -273,7 +279,7 @@ fn difference(action: &[Entry], query: &[Entry], found: &Found) -> (Skipped, Str
     (Skipped::InputsChanged, detail.unwrap_or_default())
 }
 
-fn passed_because(reason: Reason) -> Skipped {
+fn skipped_because(reason: Reason) -> Skipped {
     match reason {
         Reason::Disabled | Reason::Excluded | Reason::Executable | Reason::Configuration => {
             Skipped::NotCached

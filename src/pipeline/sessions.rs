@@ -1,7 +1,8 @@
-//! The cargos behind calls: what each was asked, and what was made for it.
+//! Build sessions: one for each cargo that calls kache, with what it builds and what was made for it.
 //!
-//! A cargo's first question for the compiler's version may set off seeding: then whatever else
-//! it asks waits until that is over, since what it does next is to look at what is there.
+//! Seeding may begin when a cargo asks for the compiler's version. Until seeding is over, the later
+//! calls of that cargo wait, because cargo looks at the target directory as soon as it has its
+//! answers.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,110 +15,119 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash};
 
 use crate::action::{Origin, OutputKind, Task};
-use crate::cargo::{Process, Unit, parent_of};
+use crate::cargo::{CargoProcess, CargoUnit, parent_of};
 use crate::compile::KnownFile;
 use crate::invocation::Call;
 use crate::restore::dates::place_of;
 use crate::roles::Role;
-use crate::seeds::Asked;
+use crate::seeds::BuildRequest;
 
 use super::phases::Phases;
 use super::prepare::Prepared;
 
-/// How long a cargo is held up at most by what is laid down for it. Units take as long each as
-/// if it had called for them.
+/// How long seeding may delay a cargo. Restoring a unit takes as long as if cargo had called for it.
 pub const SEEDING_MAX: Duration = Duration::from_millis(1_700);
 
-/// The same where not even that ends, which it does from outside: less than a call may take to be
+/// How long a call waits for seeding at most. The daemon ends seeding after [`SEEDING_MAX`]; this
+/// limit is for a daemon whose threads hang. It is less than the time in which a call has to be
 /// answered.
-const HELD_UP_MAX: Duration = Duration::from_millis(2_600);
+const SEEDING_WAIT_MAX: Duration = Duration::from_millis(2_600);
 
-/// More units of one cargo are not kept in mind.
-const NOTED_MAX: usize = 10_000;
+/// How many units and how many programs are remembered for one session.
+const UNITS_MAX: usize = 10_000;
 
-/// Set for whatever belongs to a package that has a build script, but for that itself.
+/// The variable that cargo sets for a package with a build script, for all of its units but the
+/// build script.
 const OUT_DIR: &str = "OUT_DIR";
 
-/// How many programs a call begins with.
+/// The largest number of programs at the beginning of a command line.
 const PROGRAMS_MAX: usize = 2;
 
-/// Cargo calls a crate so that it asks about and does not compile.
+/// The crate name that cargo uses when it asks for properties and compiles nothing.
 const NO_CRATE: &str = "___";
 
-/// What a cargo asks before it builds.
+/// A question that cargo asks the compiler before it builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// The compiler's version.
+pub(super) enum CargoQuestion {
+    /// Cargo asks for the compiler's version.
     Version,
-    /// Its directories, and what it compiles for.
+    /// Cargo asks for the compiler's directories and for the properties of the target platform.
     Properties,
 }
 
-impl Question {
-    /// That this call asks.
-    pub(super) fn of(call: &Call) -> Option<Question> {
+impl CargoQuestion {
+    /// The question that this call asks; `None` if it is a compile or anything else.
+    pub(super) fn of(call: &Call) -> Option<CargoQuestion> {
         let is_option = |word: &OsString| word.as_bytes().starts_with(b"-");
         // `rustc …`, or `clippy-driver rustc …`.
         let programs = call.argv.iter().take(PROGRAMS_MAX).take_while(|word| !is_option(word)).count();
         match &call.argv[programs..] {
-            [only] if only == "-vV" => Some(Question::Version),
+            [only] if only == "-vV" => Some(CargoQuestion::Version),
             [first, rest @ ..] if first == "-" && rest.iter().any(|word| word == NO_CRATE) => {
-                Some(Question::Properties)
+                Some(CargoQuestion::Properties)
             }
             _ => None,
         }
     }
 }
 
-/// All that are under way.
+/// The build sessions whose records are not kept yet.
+///
+/// Lock order: `taking_ended`, `by_pid`, then `new_sessions`, or `programs` and the state of a
+/// session.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    /// Whether nobody stays to see their end.
-    are_ignored: bool,
+    /// Whether this process exits before a session ends, and so keeps none.
+    is_disabled: bool,
     by_pid: Mutex<HashMap<i32, Arc<Session>>>,
-    unattended: Mutex<Vec<Arc<Session>>>,
-    harvest: Mutex<()>,
-    /// What those that have ended were given.
+    /// Sessions that were not handed to the daemon yet.
+    new_sessions: Mutex<Vec<Arc<Session>>>,
+    /// Held while the records of ended sessions are kept.
+    taking_ended: Mutex<()>,
+    /// Programs that were restored for sessions which have ended.
     programs: Mutex<Vec<Digest>>,
 }
 
 impl Sessions {
-    /// For a process that makes one call.
-    pub(super) fn none() -> Self {
-        Sessions { are_ignored: true, ..Sessions::default() }
+    /// Creates a value that knows no session, for a process that answers one call and exits.
+    pub(super) fn disabled() -> Self {
+        Sessions { is_disabled: true, ..Sessions::default() }
     }
 
-    /// The cargo that made this process, if it was one.
+    /// Returns the session of this client; `None` if the client's parent process is no cargo.
     pub(super) fn of(&self, client: i32) -> Option<Arc<Session>> {
-        let pid = parent_of(client).filter(|_| !self.are_ignored)?;
-        if let Some(known) = lock(&self.by_pid).get(&pid) {
-            return Some(Arc::clone(known));
+        let pid = parent_of(client).filter(|_| !self.is_disabled)?;
+        if let Some(session) = lock(&self.by_pid).get(&pid) {
+            return Some(Arc::clone(session));
         }
-        let process = Process::cargo(pid)?;
+        // Reading the process takes a while, so the lock is not held. If two calls create the session
+        // at once, the first to take the lock again wins.
+        let process = CargoProcess::cargo(pid)?;
         let session = Arc::new(Session::new(process));
-        // Where two calls are the first, one of them is.
         let session = Arc::clone(lock(&self.by_pid).entry(pid).or_insert_with(|| {
-            lock(&self.unattended).push(Arc::clone(&session));
+            lock(&self.new_sessions).push(Arc::clone(&session));
             session
         }));
         Some(session)
     }
 
-    /// Those that nobody waits for the end of yet. Whoever gets them does.
-    pub(super) fn unattended(&self) -> Vec<Arc<Session>> {
-        std::mem::take(&mut *lock(&self.unattended))
+    /// Returns the sessions that began since the last call of this function. The caller waits for
+    /// their end.
+    pub(super) fn take_new(&self) -> Vec<Arc<Session>> {
+        std::mem::take(&mut *lock(&self.new_sessions))
     }
 
-    /// Those that have ended but for what is still being stored.
+    /// Returns the sessions whose cargo has exited while results are still being stored.
     pub(super) fn ending(&self) -> Vec<Arc<Session>> {
         let is_ending = |session: &&Arc<Session>| session.is_storing() && !session.process.is_running();
         lock(&self.by_pid).values().filter(is_ending).cloned().collect()
     }
 
-    /// Does this with those that have ended, which are not known here any more. Whoever comes
-    /// while another one does it waits: what is to be kept of them is kept afterwards.
-    pub(super) fn harvest(&self, mut keep: impl FnMut(&Session)) {
-        let _one_at_a_time = lock(&self.harvest);
+    /// Removes the sessions that have ended, and calls `keep` for each. One thread at a time does
+    /// this. A second thread waits, so that when this function returns, the records of every session
+    /// that had ended before the call are kept, whichever thread kept them.
+    pub(super) fn take_ended(&self, mut keep: impl FnMut(&Session)) {
+        let _one_at_a_time = lock(&self.taking_ended);
         let ended: Vec<_> = lock(&self.by_pid).extract_if(|_, session| !session.is_under_way()).collect();
         for (_, session) in ended {
             lock(&self.programs).append(&mut lock(&session.state).programs);
@@ -125,73 +135,78 @@ impl Sessions {
         }
     }
 
-    /// The programs that cargos were given which have ended since. Hashing them takes longer
-    /// than keeping records, and nobody waits for it.
+    /// Returns the programs of the sessions that have ended since the last call of this function.
+    /// They are kept apart from the records, because hashing programs takes long and no call waits
+    /// for it.
     pub(super) fn take_programs(&self) -> Vec<Digest> {
         std::mem::take(&mut *lock(&self.programs))
     }
 }
 
-/// One cargo.
+/// A build session: one cargo process with all of its calls.
 #[derive(Debug)]
 pub struct Session {
-    process: Process,
-    asked: Option<Asked>,
-    state: Mutex<State>,
+    process: CargoProcess,
+    /// What cargo builds; `None` if that cannot be told, and then the session is never seeded.
+    request: Option<BuildRequest>,
+    state: Mutex<SessionState>,
+    /// Signalled when seeding changes its stage and when a result was stored.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    stage: Stage,
+struct SessionState {
+    stage: SeedingStage,
     has_asked_properties: bool,
-    asks_again: bool,
+    /// Whether cargo asked for the version after it had asked for properties.
+    asks_version_again: bool,
     /// The target directories whose shared files were checked for this session.
     checked: Vec<PathBuf>,
     /// Whether the target directory that the session compiles for is among them.
-    is_checked: bool,
-    /// How many results are on their way into the store.
+    is_target_checked: bool,
+    /// How many results are being stored.
     storing: usize,
-    noted: Vec<Noted>,
+    candidates: Vec<SeedCandidate>,
     programs: Vec<Digest>,
 }
 
+/// Whether a session may be seeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
-    /// Cargo may still be given something.
+enum SeedingStage {
+    /// Cargo has not called yet. Its first call decides.
     #[default]
-    Possible,
-    /// What it asks meanwhile waits, but for its question about properties where another one
-    /// will follow.
-    Seeding { asks_again: bool },
-    /// It looks at what is there.
+    NotBegun,
+    /// Units are being restored, and calls of the session wait. If cargo will ask for the version
+    /// once more, its question for properties need not wait: the question after it will.
+    Running { asks_version_again: bool },
+    /// Cargo looks at the target directory now, so nothing is seeded any more.
     Over,
 }
 
-/// A unit that was made for a cargo, and may be laid down for another.
+/// A unit that was made for a session and may become a seed for others.
 #[derive(Clone, Debug)]
-pub(super) struct Noted {
-    /// The call.
+pub(super) struct SeedCandidate {
+    /// The call that made the unit.
     pub(super) call: Arc<Call>,
-    /// When it came.
+    /// When kache received that call.
     pub(super) called: SystemTime,
-    /// What made it.
+    /// The action of the unit.
     pub(super) action: Hash,
-    /// Where it stands.
-    pub(super) unit: Unit,
+    /// The unit's place in the target directory.
+    pub(super) unit: CargoUnit,
     /// The hashes in the names of the units that it depends on.
     pub(super) depends_on: Vec<String>,
-    /// Where it was made.
+    /// The target directory in which the unit was made.
     pub(super) target_dir: PathBuf,
 }
 
 impl Session {
-    fn new(process: Process) -> Session {
-        let asked = Asked::of(&process);
-        Session { process, asked, state: Mutex::default(), changed: Condvar::new() }
+    fn new(process: CargoProcess) -> Session {
+        let request = BuildRequest::of(&process);
+        Session { process, request, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Whether it has not ended, or something that was made for it is not yet stored.
+    /// Whether cargo still runs or results of its calls are still being stored.
     pub fn is_under_way(&self) -> bool {
         self.is_storing() || self.process.is_running()
     }
@@ -200,57 +215,62 @@ impl Session {
         lock(&self.state).storing > 0
     }
 
-    /// Something that was made for it is being stored, until this is dropped.
-    pub(super) fn begin_storing(self: &Arc<Self>) -> Storing {
+    /// Keeps the session under way until the returned value is dropped.
+    pub(super) fn begin_storing(self: &Arc<Self>) -> StoringGuard {
         lock(&self.state).storing += 1;
-        Storing(Arc::clone(self))
+        StoringGuard(Arc::clone(self))
     }
 
-    /// Waits until everything that was made for it is stored, or time is up.
+    /// Waits until all results of the session are stored, or until the deadline.
     pub(super) fn wait_until_stored(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(lock(&self.state), left, |state| state.storing > 0);
         drop(waited);
     }
 
-    /// Its number.
+    /// The process id of cargo.
     pub(super) fn pid(&self) -> i32 {
         self.process.pid()
     }
 
-    /// What it builds, where that can be told.
-    pub(super) fn asked(&self) -> Option<&Asked> {
-        self.asked.as_ref()
+    /// What cargo builds; `None` if that cannot be told.
+    pub(super) fn request(&self) -> Option<&BuildRequest> {
+        self.request.as_ref()
     }
 
-    /// The name of the set that it leaves something to.
-    pub(super) fn set(&self) -> Option<Digest<ActionMessage>> {
-        self.asked()?.key()
+    /// The name of the seed set that this session reads and adds to.
+    pub(super) fn seed_set_name(&self) -> Option<Digest<ActionMessage>> {
+        self.request()?.key()
     }
 
-    /// Whether it asked for the version again.
-    pub(super) fn asks_again(&self) -> bool {
-        lock(&self.state).asks_again
+    /// Whether cargo asked for the version again after it had asked for properties.
+    pub(super) fn asks_version_again(&self) -> bool {
+        lock(&self.state).asks_version_again
     }
 
-    /// A call of it: whether seeding begins with it. Waits while seeding is under way.
-    pub(super) fn hear(&self, call: &Call) -> bool {
-        let question = Question::of(call);
+    /// Notes a call of this session, and returns whether seeding begins with it. That is so for the
+    /// first call, if it asks for the version. Waits while seeding runs; after
+    /// [`SEEDING_WAIT_MAX`], ends it.
+    pub(super) fn note_call(&self, call: &Call) -> bool {
+        let question = CargoQuestion::of(call);
         let mut state = lock(&self.state);
         match question {
-            Some(Question::Version) => {
-                state.asks_again |= state.has_asked_properties;
+            Some(CargoQuestion::Version) => {
+                state.asks_version_again |= state.has_asked_properties;
             }
-            Some(Question::Properties) => state.has_asked_properties = true,
+            Some(CargoQuestion::Properties) => state.has_asked_properties = true,
             None => {}
         }
-        if state.stage == Stage::Possible {
-            let begins = question == Some(Question::Version) && self.asked.is_some();
-            state.stage = if begins { Stage::Seeding { asks_again: false } } else { Stage::Over };
+        if state.stage == SeedingStage::NotBegun {
+            let begins = question == Some(CargoQuestion::Version) && self.request.is_some();
+            state.stage = match begins {
+                true => SeedingStage::Running { asks_version_again: false },
+                false => SeedingStage::Over,
+            };
             return begins;
         }
-        let deadline = Instant::now() + HELD_UP_MAX;
-        while is_held_up(state.stage, question) {
+        let deadline = Instant::now() + SEEDING_WAIT_MAX;
+        while has_to_wait(state.stage, question) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(state);
@@ -263,66 +283,67 @@ impl Session {
         false
     }
 
-    /// Units are laid down from now on, until seeding is over. Whether another question will follow
-    /// that about properties, which then need not wait.
-    pub(super) fn expect_another(&self, asks_another: bool) {
-        if let Stage::Seeding { asks_again } = &mut lock(&self.state).stage {
-            *asks_again = asks_another;
+    /// Notes whether cargo will ask for the version again after it has asked for properties. If so, its
+    /// question for properties does not wait for seeding.
+    pub(super) fn expect_version_again(&self, is_expected: bool) {
+        if let SeedingStage::Running { asks_version_again } = &mut lock(&self.state).stage {
+            *asks_version_again = is_expected;
         }
         self.changed.notify_all();
     }
 
     /// Whether the shared files of the target directory that the session compiles for were checked.
-    pub(super) fn is_checked(&self) -> bool {
-        lock(&self.state).is_checked
+    pub(super) fn is_target_checked(&self) -> bool {
+        lock(&self.state).is_target_checked
     }
 
     /// Whether the shared files of this target directory were checked for the session.
     pub(super) fn has_checked(&self, target_dir: &Path) -> bool {
-        lock(&self.state).checked.iter().any(|known| known == target_dir)
+        lock(&self.state).checked.iter().any(|checked| checked == target_dir)
     }
 
-    /// Notes that all shared files of this target directory were checked. The session compiles for
-    /// it, unless that is a guess from its command line.
-    pub(super) fn checked(&self, target_dir: &Path, is_guess: bool) {
+    /// Notes that all shared files of this target directory were checked. `is_guess` says that the
+    /// directory follows from cargo's command line and not from a compile.
+    pub(super) fn note_checked(&self, target_dir: &Path, is_guess: bool) {
         let mut state = lock(&self.state);
-        state.is_checked |= !is_guess;
-        if !state.checked.iter().any(|known| known == target_dir) {
+        state.is_target_checked |= !is_guess;
+        if !state.checked.iter().any(|checked| checked == target_dir) {
             state.checked.push(target_dir.to_owned());
         }
     }
 
-    /// Whether its questions are held up.
     #[cfg(test)]
     fn is_seeding(&self) -> bool {
-        matches!(lock(&self.state).stage, Stage::Seeding { .. })
+        matches!(lock(&self.state).stage, SeedingStage::Running { .. })
     }
 
-    /// Nothing more is laid down.
+    /// Ends seeding, and lets the waiting calls of the session go on.
     pub(super) fn end_seeding(&self) {
         let mut state = lock(&self.state);
-        state.stage = Stage::Over;
+        state.stage = SeedingStage::Over;
         self.changed.notify_all();
     }
 
-    /// Keeps in mind what was made for it, if another cargo may be given it: nothing but what
-    /// follows from its inputs, which no one edits and no build script has a part in.
-    pub(super) fn note(&self, call: &Arc<Call>, prepared: &Prepared, phases: &Phases, action: Hash) {
+    /// Remembers a unit that was made for this session, if it may become a seed. That holds for units
+    /// of packages that cargo takes for immutable and that have no build script: those units follow
+    /// from their inputs alone.
+    pub(super) fn note_unit(&self, call: &Arc<Call>, prepared: &Prepared, phases: &Phases, action: Hash) {
         let Prepared { rustc, task, is_probe, .. } = prepared;
-        if self.asked.is_none()
+        if self.request.is_none()
             || *is_probe
             || task.origin != Origin::Immutable
             || call.env.get(OUT_DIR).is_some()
         {
             return;
         }
-        let unit = || {
+        let candidate = || {
             let target_dir = task.roots.dir(Role::Target)?;
             let package = call.env.get("CARGO_PKG_NAME")?.to_str()?;
             let out_dir = call.cwd.join(rustc.out_dir.as_deref()?);
-            let unit = Unit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
-            let depends_on = task.depends_on.iter().map(|path| Unit::hash_of(path)).collect::<Option<_>>()?;
-            Some(Noted {
+            let unit = CargoUnit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
+            let depends_on =
+                task.depends_on.iter().map(|path| CargoUnit::hash_of(path)).collect::<Option<_>>()?;
+            Some(SeedCandidate {
                 call: Arc::clone(call),
                 called: SystemTime::now().checked_sub(phases.elapsed())?,
                 action,
@@ -331,16 +352,17 @@ impl Session {
                 target_dir: target_dir.to_owned(),
             })
         };
-        if let Some(noted) = unit() {
+        if let Some(candidate) = candidate() {
             let mut state = lock(&self.state);
-            if state.noted.len() < NOTED_MAX {
-                state.noted.push(noted);
+            if state.candidates.len() < UNITS_MAX {
+                state.candidates.push(candidate);
             }
         }
     }
 
-    /// Keeps in mind which programs it was given: cargo gives each a second name, which changes
-    /// how the inode looks that it shares with the store.
+    /// Remembers which programs were restored or stored for this session. Cargo makes a hard link to
+    /// each program. That moves the change time of the inode, which the program shares with the store,
+    /// so the store will have to hash it again.
     pub(super) fn note_programs(&self, task: &Task, outputs: &[KnownFile]) {
         let is_program = |path: &Path| {
             let mut programs = task.outputs.iter().filter(|output| output.kind == OutputKind::Executable);
@@ -348,34 +370,39 @@ impl Session {
         };
         let programs = outputs.iter().filter(|output| is_program(&output.path));
         let mut state = lock(&self.state);
-        let room = NOTED_MAX.saturating_sub(state.programs.len());
+        let room = UNITS_MAX.saturating_sub(state.programs.len());
         state.programs.extend(programs.map(|output| output.digest).take(room));
     }
 
-    /// What was noted, each unit once: as it was made last.
-    pub(super) fn take_noted(&self) -> Vec<Noted> {
-        let noted = std::mem::take(&mut lock(&self.state).noted);
-        let last: HashMap<&Unit, usize> = noted.iter().map(|one| &one.unit).zip(0..).collect();
-        let is_last = |place: &usize| last[&noted[*place].unit] == *place;
-        (0..noted.len()).filter(is_last).map(|place| noted[place].clone()).collect()
+    /// Returns the units that may become seeds, in the order in which they were made. Of a unit that
+    /// was made more than once, only the last candidate is returned.
+    pub(super) fn take_candidates(&self) -> Vec<SeedCandidate> {
+        let candidates = std::mem::take(&mut lock(&self.state).candidates);
+        let last: HashMap<&CargoUnit, usize> =
+            candidates.iter().map(|candidate| &candidate.unit).zip(0..).collect();
+        let is_last = |index: &usize| last[&candidates[*index].unit] == *index;
+        (0..candidates.len()).filter(is_last).map(|index| candidates[index].clone()).collect()
     }
 }
 
-/// A result on its way into the store.
+/// Counts as one result that is being stored, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Storing(Arc<Session>);
+pub(super) struct StoringGuard(Arc<Session>);
 
-impl Drop for Storing {
+impl Drop for StoringGuard {
     fn drop(&mut self) {
         lock(&self.0.state).storing -= 1;
         self.0.changed.notify_all();
     }
 }
 
-fn is_held_up(stage: Stage, question: Option<Question>) -> bool {
+/// Whether a call waits while seeding is in this stage.
+fn has_to_wait(stage: SeedingStage, question: Option<CargoQuestion>) -> bool {
     match stage {
-        Stage::Seeding { asks_again } => !(asks_again && question == Some(Question::Properties)),
-        Stage::Possible | Stage::Over => false,
+        SeedingStage::Running { asks_version_again } => {
+            !(asks_version_again && question == Some(CargoQuestion::Properties))
+        }
+        SeedingStage::NotBegun | SeedingStage::Over => false,
     }
 }
 
@@ -391,7 +418,7 @@ mod tests {
 
     use kache_cas::DigestFunction;
 
-    /// Something that the system shows as `cargo build`, as long as nobody reads what it says.
+    /// A process that the system shows as `cargo build`. It blocks, because its output is not read.
     struct Cargo {
         _dir: tempfile::TempDir,
         process: Child,
@@ -407,22 +434,22 @@ mod tests {
             command.arg("build").current_dir(dir.path()).env("HOME", dir.path());
             let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
             let cargo = Cargo { _dir: dir, process };
-            // It has its name before it has its words.
-            while cargo.seen().environment().is_none() {
+            // The system shows the process's name before it shows its arguments.
+            while cargo.process().environment().is_none() {
                 thread::yield_now();
             }
             cargo
         }
 
-        fn seen(&self) -> Process {
-            Process::cargo(i32::try_from(self.process.id()).unwrap()).unwrap()
+        fn process(&self) -> CargoProcess {
+            CargoProcess::cargo(i32::try_from(self.process.id()).unwrap()).unwrap()
         }
 
-        /// A session that is being given something.
-        fn begun(&self, asks_again: bool) -> Session {
-            let session = Session::new(self.seen());
-            assert!(session.hear(&version()), "it begins with the first question");
-            session.expect_another(asks_again);
+        /// A session that is being seeded.
+        fn seeding_session(&self, asks_version_again: bool) -> Session {
+            let session = Session::new(self.process());
+            assert!(session.note_call(&version()), "seeding begins with the first question");
+            session.expect_version_again(asks_version_again);
             session
         }
     }
@@ -447,31 +474,31 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_known_by_their_words() {
+    fn questions_are_recognised_by_their_arguments() {
         for (words, expected) in [
-            (&["rustc", "-vV"][..], Some(Question::Version)),
-            (&["/x/clippy-driver", "/x/rustc", "-vV"], Some(Question::Version)),
-            (&["rustc", "-", "--crate-name", "___", "--print=cfg"], Some(Question::Properties)),
+            (&["rustc", "-vV"][..], Some(CargoQuestion::Version)),
+            (&["/x/clippy-driver", "/x/rustc", "-vV"], Some(CargoQuestion::Version)),
+            (&["rustc", "-", "--crate-name", "___", "--print=cfg"], Some(CargoQuestion::Properties)),
             (&["rustc", "-", "--crate-name", "probe"], None),
             (&["rustc", "-vV", "--target=x"], None),
             (&["rustc", "--crate-name", "___", "src/lib.rs"], None),
             (&["rustc"], None),
             (&[], None),
         ] {
-            assert_eq!(Question::of(&call(words)), expected, "{words:?}");
+            assert_eq!(CargoQuestion::of(&call(words)), expected, "{words:?}");
         }
     }
 
     #[test]
-    fn whatever_cargo_asks_on_waits_until_all_is_laid_down() {
+    fn calls_of_a_cargo_wait_until_seeding_is_over() {
         let cargo = Cargo::new();
-        for (asks_again, question) in
+        for (asks_version_again, question) in
             [(false, properties()), (true, version()), (true, call(&["rustc", "a.rs"]))]
         {
-            let session = cargo.begun(asks_again);
+            let session = cargo.seeding_session(asks_version_again);
             thread::scope(|scope| {
                 let waiting = scope.spawn(|| {
-                    let begins = session.hear(&question);
+                    let begins = session.note_call(&question);
                     (begins, session.is_seeding())
                 });
                 thread::sleep(Duration::from_millis(50));
@@ -480,51 +507,51 @@ mod tests {
                 assert_eq!(waiting.join().unwrap(), (false, false));
             });
         }
-        let session = cargo.begun(true);
-        assert!(!session.hear(&properties()), "another question will follow");
+        let session = cargo.seeding_session(true);
+        assert!(!session.note_call(&properties()), "cargo will ask for the version again");
         assert!(session.is_seeding());
     }
 
     #[test]
-    fn dmn_03_what_hangs_holds_a_cargo_up_for_a_moment() {
+    fn dmn_03_seeding_that_hangs_delays_a_cargo_for_a_limited_time() {
         let cargo = Cargo::new();
-        let session = cargo.begun(false);
+        let session = cargo.seeding_session(false);
         let begun = Instant::now();
-        assert!(!session.hear(&version()));
-        assert!(begun.elapsed() >= HELD_UP_MAX && !session.is_seeding());
+        assert!(!session.note_call(&version()));
+        assert!(begun.elapsed() >= SEEDING_WAIT_MAX && !session.is_seeding());
     }
 
     #[test]
-    fn a_cargo_is_not_over_while_something_is_stored_for_it() {
+    fn a_session_does_not_end_while_a_result_is_being_stored() {
         let mut cargo = Cargo::new();
-        let session = Arc::new(Session::new(cargo.seen()));
+        let session = Arc::new(Session::new(cargo.process()));
         let sessions = Sessions::default();
         lock(&sessions.by_pid).insert(session.pid(), Arc::clone(&session));
-        let harvested = || {
+        let count_ended = || {
             let mut count = 0;
-            sessions.harvest(|_| count += 1);
+            sessions.take_ended(|_| count += 1);
             count
         };
-        assert_eq!((harvested(), sessions.ending().len()), (0, 0), "it runs");
+        assert_eq!((count_ended(), sessions.ending().len()), (0, 0), "cargo runs");
         let storing = session.begin_storing();
         cargo.process.kill().unwrap();
         cargo.process.wait().unwrap();
-        assert_eq!((harvested(), sessions.ending().len()), (0, 1));
+        assert_eq!((count_ended(), sessions.ending().len()), (0, 1));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| session.wait_until_stored(Instant::now() + HELD_UP_MAX));
+            let waiting = scope.spawn(|| session.wait_until_stored(Instant::now() + SEEDING_WAIT_MAX));
             thread::sleep(Duration::from_millis(20));
             assert!(!waiting.is_finished());
             drop(storing);
         });
         lock(&session.state).programs.push(Digest::of(DigestFunction::Blake3, b"a program"));
-        assert_eq!((harvested(), harvested()), (1, 0), "once");
+        assert_eq!((count_ended(), count_ended()), (1, 0), "each session ends once");
         assert_eq!((sessions.take_programs().len(), sessions.take_programs().len()), (1, 0));
     }
 
     #[test]
-    fn whoever_comes_while_a_harvest_is_under_way_waits_for_it() {
+    fn a_second_thread_waits_until_the_records_of_ended_sessions_are_kept() {
         let mut cargo = Cargo::new();
-        let session = Arc::new(Session::new(cargo.seen()));
+        let session = Arc::new(Session::new(cargo.process()));
         cargo.process.kill().unwrap();
         cargo.process.wait().unwrap();
         let sessions = Sessions::default();
@@ -533,23 +560,23 @@ mod tests {
         let (begins, has_begun) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(|| {
-                sessions.harvest(|_| {
+                sessions.take_ended(|_| {
                     begins.send(()).unwrap();
                     thread::sleep(Duration::from_millis(50));
                     kept.store(true, std::sync::atomic::Ordering::Relaxed);
                 });
             });
             has_begun.recv().unwrap();
-            sessions.harvest(|_| panic!("there was one"));
+            sessions.take_ended(|_| panic!("only one session has ended"));
             assert!(kept.load(std::sync::atomic::Ordering::Relaxed));
         });
     }
 
     #[test]
-    fn a_cargo_that_begins_with_a_compile_is_given_nothing() {
+    fn a_cargo_that_begins_with_a_compile_is_not_seeded() {
         let cargo = Cargo::new();
-        let session = Session::new(cargo.seen());
-        assert!(!session.hear(&call(&["rustc", "a.rs"])));
-        assert!(!session.hear(&version()), "it has looked already");
+        let session = Session::new(cargo.process());
+        assert!(!session.note_call(&call(&["rustc", "a.rs"])));
+        assert!(!session.note_call(&version()), "cargo has looked at the target directory already");
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use kache_cas::{Digest, Sharing};
 
 use super::begin::Pipeline;
-use super::pending::Client;
-use super::sessions::Question;
+use super::call_state::CallClient;
+use super::sessions::CargoQuestion;
 use crate::action::Task;
 use crate::compile::KnownFile;
 use crate::config::{CompileSettings, FileSharing};
@@ -35,22 +35,23 @@ const TARGETS_MAX: usize = 256;
 pub(super) struct LastChecks(Mutex<HashMap<PathBuf, Instant>>);
 
 impl LastChecks {
-    /// Whether it is time to check this target directory again.
-    fn is_due(&self, target_dir: &Path) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(target_dir).is_some_and(|at| at.elapsed() < CHECK_EVERY) {
+    /// Returns whether it is time to check this target directory again, and if so, notes that it is
+    /// checked now. Of two threads that ask at once, one checks.
+    fn begin_if_due(&self, target_dir: &Path) -> bool {
+        let mut last_checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_checks.get(target_dir).is_some_and(|at| at.elapsed() < CHECK_EVERY) {
             return false;
         }
-        if known.len() >= TARGETS_MAX {
-            known.clear();
+        if last_checks.len() >= TARGETS_MAX {
+            last_checks.clear();
         }
-        known.insert(target_dir.to_owned(), Instant::now());
+        last_checks.insert(target_dir.to_owned(), Instant::now());
         true
     }
 }
 
 impl Pipeline {
-    /// What a file of this call and the store's may share at most.
+    /// The closest sharing that the settings allow between a file of this call and the store.
     pub(super) fn most_shared(&self, settings: &CompileSettings) -> Sharing {
         match settings.sharing {
             FileSharing::Copy => Sharing::Copy,
@@ -64,7 +65,7 @@ impl Pipeline {
     /// replaced by copies that are not shared.
     pub(super) fn note_shared(&self, task: &Task, shared: &[(PathBuf, Digest)], outputs: &[KnownFile]) {
         let Some(target_dir) = task.roots.dir(Role::Target) else { return };
-        let is_shared = |path: &Path| shared.iter().any(|(known, _)| known == path);
+        let is_shared = |path: &Path| shared.iter().any(|(shared, _)| shared == path);
         let mut others = outputs.iter().map(|output| &*output.path).filter(|path| !is_shared(path));
         let Err(error) = self.shared.note(target_dir, shared, &mut others) else { return };
         tracing::warn!("failed to record the shared files in `{}`: {error}", target_dir.display());
@@ -100,45 +101,50 @@ impl Pipeline {
         Ok(true)
     }
 
-    /// The daemon leaves. Because nobody watches shared files from now on, cargo has to ask for the
-    /// compiler's version before it compares dates, so that they are checked first.
+    /// Prepares for the end of the daemon, after which shared files are not watched. Makes every cargo
+    /// ask for the compiler's version before it compares dates, so that the files are checked first.
     pub fn stop_watching(&self) {
         self.shared.make_cargo_ask(true);
     }
 
     /// Checks the shared files of the target directory that this call is about, unless they were
-    /// checked for its cargo already.
-    pub(super) fn check_shared(&self, call: &Call, client: &Client) {
+    /// checked for its session already.
+    ///
+    /// The first question for the version comes before cargo compares dates, but names no target
+    /// directory. The one that cargo's command line implies is checked then; it is a guess. The
+    /// target directory of the first compile is certain, so it is checked, too, if it is another one.
+    pub(super) fn check_shared(&self, call: &Call, client: &CallClient) {
         if !self.shares_inodes {
             return;
         }
         let session = client.session.as_deref();
         if let Some(session) = session {
-            let question = Question::of(call);
-            let asked = session.asked().filter(|_| question == Some(Question::Version));
-            let guessed = asked.map(|asked| asked.target_dir());
+            let question = CargoQuestion::of(call);
+            let request = session.request().filter(|_| question == Some(CargoQuestion::Version));
+            let guessed = request.map(|request| request.target_dir());
             if let Some(target_dir) = guessed.filter(|dir| !session.has_checked(dir))
                 && self.check(&target_dir)
             {
-                session.checked(&target_dir, true);
+                session.note_checked(&target_dir, true);
             }
-            if question.is_some() || session.is_checked() {
+            if question.is_some() || session.is_target_checked() {
                 return;
             }
         }
         let Some(target_dir) = target_dir_of(call) else { return };
         let is_due = match session {
             Some(session) => !session.has_checked(&target_dir),
-            None => self.last_checks.is_due(&target_dir),
+            None => self.last_checks.begin_if_due(&target_dir),
         };
         if (!is_due || self.check(&target_dir))
             && let Some(session) = session
         {
-            session.checked(&target_dir, false);
+            session.note_checked(&target_dir, false);
         }
     }
 
-    /// Returns whether all files were checked. After an error they are not checked again.
+    /// Returns whether all files were checked. After an error it returns `true`, so that the session
+    /// does not check them again.
     fn check(&self, target_dir: &Path) -> bool {
         let Ok(store) = self.store() else { return false };
         let begun = Instant::now();
@@ -163,7 +169,7 @@ impl Pipeline {
     }
 }
 
-/// The target directory that a compile is for.
+/// The target directory that a call compiles for; `None` if it is no compile.
 fn target_dir_of(call: &Call) -> Option<PathBuf> {
     let rustc = match parse(call, &|path| std::fs::read(path)) {
         Parsed::Compile(rustc) => *rustc,

@@ -1,18 +1,18 @@
-//! The store as the pipeline sees it: there, not yet there, or not to be had.
+//! The state of the store, as the pipeline sees it.
 
 use std::sync::Arc;
 
 use kache_cas::Store;
 
-/// How the store is.
+/// The store, or why it cannot be used.
 #[derive(Clone, Default)]
 pub enum StoreSlot {
-    /// It is being opened.
+    /// The store is being opened.
     #[default]
     Opening,
-    /// It can be used.
+    /// The store is open.
     Open(Arc<Store>),
-    /// It cannot, and why.
+    /// The store cannot be used, for this reason.
     Unusable(String),
 }
 

@@ -1,9 +1,9 @@
-//! Compiling what is stored once more, to see whether it comes out the same: a hit in the
-//! background (`cache.verify_sample`), or what a command asks for.
+//! Compiles a stored action again and compares the outputs: for some hits in the background
+//! (`cache.verify_sample`), and for `kache verify`.
 //!
-//! What a compile reads unseen, such as a file that a proc macro opens, makes two results of
-//! one action (KEY-23). Whoever looks finds out: the action is taken out of service. The
-//! checkout is not touched: the compiler writes elsewhere.
+//! If a compile reads an input that kache does not know of, two runs of one action may give
+//! different outputs (KEY-23). The action is then quarantined. The second run writes to a directory
+//! of its own, so the checkout stays as it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -19,22 +19,22 @@ use kache_cas::{Digest, Sharing, Store};
 use kache_proto::reapi::{ActionResult, OutputFile};
 
 use super::begin::Pipeline;
+use super::command;
 use super::prepare::Prepared;
-use super::run;
 use crate::action::{Output, OutputKind};
 use crate::invocation::Call;
 use crate::lookup::{self, Found};
 use crate::publish::{self, Differing};
 use crate::restore::dates::place_of;
 
-/// Where outputs of verifications go, in the cache directory. What lies here belongs to one
-/// that is under way, or that was killed.
+/// The directory in the cache directory for the outputs of verifications. Each removes its own when
+/// it ends, so files here belong to one that runs or that was killed.
 pub const VERIFY_DIRECTORY: &str = "verify";
 
-/// Those in the background have this of it.
+/// The directory in [`VERIFY_DIRECTORY`] for verifications in the background.
 const BACKGROUND: &str = "background";
 
-/// A result that is to be made again.
+/// A stored result that is to be compared with that of a new run.
 #[derive(Debug)]
 pub struct Verification {
     pub(super) call: Arc<Call>,
@@ -43,23 +43,24 @@ pub struct Verification {
     pub(super) result: Box<ActionResult>,
 }
 
-/// Counts hits, to take one in so many.
+/// Counts hits, to pick one of every so many.
 #[derive(Debug, Default)]
 pub(super) struct Sampler(AtomicU64);
 
 impl Sampler {
-    /// Whether it is this one's turn.
-    pub(super) fn takes(&self, one_in: u64) -> bool {
+    /// Counts a hit. Returns `true` for one in `one_in` hits.
+    pub(super) fn count(&self, one_in: u64) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in)
     }
 }
 
 impl Pipeline {
-    /// Compiles it again and compares. It takes as long as the compile does; one at a time.
+    /// Compiles an action again and compares the outputs. This takes as long as the compile does. All
+    /// verifications use one directory, so the caller runs one at a time.
     pub fn verify(&self, verification: &Verification) {
         let directory = self.cache_dir().join(VERIFY_DIRECTORY).join(BACKGROUND);
         match self.verify_in(verification, &directory) {
-            Ok(found) => verification.complain(&found),
+            Ok(differing) => verification.log_differences(&differing),
             Err(error) => tracing::warn!("failed to verify a hit: {error}"),
         }
         let _ = fs::remove_dir_all(&directory);
@@ -69,8 +70,8 @@ impl Pipeline {
         let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory)?;
-        // One that fails where the first succeeded has read something else, too; but so it does
-        // where the machine is out of memory. That is no evidence.
+        // A compile that fails now may have read something else than the first one. But it may also
+        // have run out of memory, so a failure proves nothing.
         if !compile(&argv, &verification.call)? {
             return Ok(Vec::new());
         }
@@ -78,8 +79,8 @@ impl Pipeline {
         self.compare(verification, directory, &store)
     }
 
-    /// Holds what was made in this directory against what is stored: the outputs that differ. Two
-    /// results of one action take it out of service.
+    /// Compares the outputs in this directory with the stored ones, and returns those that differ. If
+    /// there are any, the action is quarantined.
     pub(super) fn compare(
         &self,
         verification: &Verification,
@@ -87,15 +88,17 @@ impl Pipeline {
         store: &Store,
     ) -> anyhow::Result<Vec<Differing>> {
         let Verification { call, prepared, action, result } = verification;
-        let (now, but) = outputs(prepared, directory, store)?;
+        let (now, not_compared) = outputs(prepared, directory, store)?;
         let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
-        let found = publish::differing(prepared.task.query.function, &before, &now, &but, store.blobs())?;
-        let Some(first) = found.first() else { return Ok(found) };
-        // Whatever was edited meanwhile is no disagreement.
+        let function = prepared.task.query.function;
+        let differing = publish::differing(function, &before, &now, &not_compared, store.blobs())?;
+        let Some(first) = differing.first() else { return Ok(differing) };
+        // If an input was edited meanwhile, the lookup leads to another action, and the difference
+        // proves nothing.
         match self.find(call, prepared, store)? {
             Found::Hit { action: still, .. } if still == *action => {
                 lookup::quarantine(store.actions(), action, &first.at)?;
-                Ok(found)
+                Ok(differing)
             }
             _ => Ok(Vec::new()),
         }
@@ -103,24 +106,24 @@ impl Pipeline {
 }
 
 impl Verification {
-    /// The compiler's command line with its outputs in this directory. `None` where it names
-    /// one of them by a path of its own.
+    /// The compiler's command line with its outputs in this directory. `None` if the call names an
+    /// output by a path of its own, because the compiler would write to that path.
     pub(super) fn argv_into(&self, directory: &Path) -> Option<Vec<OsString>> {
         let Verification { call, prepared, .. } = self;
         let out_dir = call.cwd.join(prepared.rustc.out_dir.as_deref()?);
         let stays = |output: &Output| output.path.parent() == Some(&*out_dir);
-        let argv = || argv_into(&run::on_a_miss(call, prepared, false).argv, directory);
+        let argv = || argv_into(&command::compiler_command(call, prepared, false).argv, directory);
         prepared.task.outputs.iter().all(stays).then(argv).flatten()
     }
 
-    /// Says which outputs differ, if any do.
-    pub(super) fn complain(&self, found: &[Differing]) {
-        if found.is_empty() {
+    /// Logs which outputs differ, if any do.
+    pub(super) fn log_differences(&self, differing: &[Differing]) {
+        if differing.is_empty() {
             return;
         }
-        let outputs: Vec<String> = found.iter().map(|one| format!("`{}`", one.at.output)).collect();
+        let outputs: Vec<String> = differing.iter().map(|one| format!("`{}`", one.at.output)).collect();
         tracing::error!(
-            "two runs of action {} of `{}` disagree about {}: it is out of service",
+            "two runs of action {} of `{}` gave different bytes for {}: the action is quarantined",
             self.action.hash.to_hex(),
             self.prepared.task.label.crate_name,
             outputs.join(", "),
@@ -128,7 +131,7 @@ impl Verification {
     }
 }
 
-/// The command line with another `--out-dir`; `None` where outputs are named otherwise.
+/// Replaces `--out-dir` in a command line; `None` if it has no `--out-dir`.
 fn argv_into(argv: &[OsString], directory: &Path) -> Option<Vec<OsString>> {
     let joined = |word: &OsStr| word.as_bytes().starts_with(b"--out-dir=");
     let mut found = false;
@@ -150,8 +153,8 @@ fn argv_into(argv: &[OsString], directory: &Path) -> Option<Vec<OsString>> {
     found.then_some(replaced)
 }
 
-/// Runs it in the call's environment, without cargo's jobserver, whose descriptors only its
-/// children have. Whether it succeeded.
+/// Runs a compiler in the environment of a call, and returns whether it succeeded. The variables of
+/// cargo's jobserver are left out: they name file descriptors that only cargo's children have.
 fn compile(argv: &[OsString], call: &Call) -> io::Result<bool> {
     let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let is_jobserver = |name: &OsStr| name == "CARGO_MAKEFLAGS" || name == "MAKEFLAGS" || name == "MFLAGS";
@@ -167,14 +170,14 @@ fn compile(argv: &[OsString], call: &Call) -> io::Result<bool> {
     Ok(status.success())
 }
 
-/// What was made, as a result, and the outputs that are not compared: dep-info names paths,
-/// and what was asked for by a path of its own was not made here.
+/// Returns the outputs in this directory as an action result, and the names of the outputs that are
+/// not compared: the dep-info, which contains paths, and outputs that the compiler did not make here.
 fn outputs(
     prepared: &Prepared,
     directory: &Path,
     store: &Store,
 ) -> anyhow::Result<(ActionResult, Vec<String>)> {
-    let (mut now, mut but) = (ActionResult::default(), Vec::new());
+    let (mut now, mut not_compared) = (ActionResult::default(), Vec::new());
     for output in &prepared.task.outputs {
         let name = String::from_utf8_lossy(&output.name.in_input_root()).into_owned();
         let place = place_of(&prepared.task, output);
@@ -187,10 +190,10 @@ fn outputs(
                 let digest = Some(kache_cas::encoding::wire_digest(&digest));
                 now.output_files.push(OutputFile { path: name, digest, ..OutputFile::default() });
             }
-            _ => but.push(name),
+            _ => not_compared.push(name),
         }
     }
-    Ok((now, but))
+    Ok((now, not_compared))
 }
 
 #[cfg(test)]
@@ -198,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_place_of_the_outputs_changes() {
+    fn only_the_directory_of_the_outputs_changes() {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         let into = |argv: &[&str]| argv_into(&words(argv), Path::new("/v"));
         assert_eq!(
@@ -210,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn one_in_so_many_is_taken() {
+    fn one_in_three_hits_is_picked() {
         let sampler = Sampler::default();
-        assert_eq!((0..9).filter(|_| sampler.takes(3)).count(), 3);
-        assert!(sampler.takes(1) && sampler.takes(1));
+        assert_eq!((0..9).filter(|_| sampler.count(3)).count(), 3);
+        assert!(sampler.count(1) && sampler.count(1));
     }
 }

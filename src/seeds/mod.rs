@@ -1,15 +1,15 @@
-//! What earlier builds of a workspace left of units that follow from their inputs alone, to be
-//! laid down before cargo looks: then it finds them fresh, and calls nobody for them.
+//! Seeds: units of earlier builds that are restored before cargo looks at its target directory. Cargo
+//! then finds them fresh and does not call the compiler for them.
 //!
-//! A set is found by all that decides what cargo compiles: the lock file, the words of the
-//! command, configuration files and variables. It is a list of candidates and of nothing more.
-//! Whoever lays one down has looked it up by its own key first, as if cargo had just called for
-//! it, and cargo checks its record of it as always.
+//! A set of seeds is stored under a digest of everything that decides what cargo compiles: the lock
+//! file, the command line, configuration files and variables. A seed is a candidate and no more. The
+//! pipeline looks up its result as if cargo had called for the unit, and cargo checks its own record
+//! of the unit as always.
 
-mod asked;
+mod build_request;
 mod portable;
 mod set;
 
-pub use asked::Asked;
-pub use portable::{Changed, Portable};
-pub use set::{Seed, Seeds, load, save};
+pub use build_request::BuildRequest;
+pub use portable::{ChangedVariable, PortableCall};
+pub use set::{Seed, SeedSet, load, save};

@@ -1,4 +1,4 @@
-//! A call of cargo's that can be made in another checkout.
+//! A compiler call that can be moved to another checkout.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -7,73 +7,75 @@ use std::path::PathBuf;
 use crate::invocation::{Call, Environment};
 use crate::roles::{Form, Roots};
 
-/// The descriptors by which processes of one build share its processors; no key counts them.
+/// The variable with the file descriptors of cargo's jobserver, which is in no key.
 const JOBSERVER: &str = "CARGO_MAKEFLAGS";
 
-/// Cargo sets it to the call's directory, whatever it was.
+/// The variable that cargo sets to the call's directory, whatever its value was before.
 const DIRECTORY: &str = "PWD";
 
-/// A variable that cargo changes for a call.
+/// A variable that has another value in a call than in cargo's own environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// What it is called.
+pub struct ChangedVariable {
+    /// The variable's name.
     pub name: Vec<u8>,
-    /// What it is to cargo itself.
+    /// The value in cargo's own environment; `None` if the variable is not set there.
     pub before: Option<Vec<u8>>,
-    /// What it is set to; `None` where it is taken away.
+    /// The value in the call, with stand-ins; `None` if the variable is not set there.
     pub value: Option<Vec<u8>>,
 }
 
-/// A call with stand-ins for the paths of one checkout, and of its environment only what cargo
-/// changed in its own for it.
+/// A call with stand-ins for the paths of its checkout. Of the environment it holds only the
+/// variables that cargo changed for the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Portable {
-    /// The program first.
+pub struct PortableCall {
+    /// The command line; the program comes first.
     pub argv: Vec<Vec<u8>>,
-    /// The directory.
+    /// The working directory.
     pub cwd: Vec<u8>,
-    /// By name.
-    pub variables: Vec<Changed>,
+    /// The variables that cargo changed.
+    pub variables: Vec<ChangedVariable>,
 }
 
-impl Portable {
-    /// From a call of a cargo with this environment; `None` where it holds what looks like a
-    /// stand-in, or an input of its own.
-    pub fn of(call: &Call, cargos: &Environment, roots: &Roots) -> Option<Portable> {
+impl PortableCall {
+    /// Makes a call portable. `cargo_env` is cargo's own environment. `None` if the call reads standard
+    /// input, or contains a text that looks like a stand-in.
+    pub fn of(call: &Call, cargo_env: &Environment, roots: &Roots) -> Option<PortableCall> {
         if call.stdin.is_some() {
             return None;
         }
-        let general = |text: &OsStr| roots.generalise(text.as_bytes(), Form::Value);
-        let is_new = |name: &OsStr, value: &OsStr| cargos.get(name) != Some(value) && name != JOBSERVER;
-        let before = |name: &OsStr| cargos.get(name).map(|value| value.as_bytes().to_vec());
+        let portable = |text: &OsStr| roots.generalise(text.as_bytes(), Form::Value);
+        let is_new = |name: &OsStr, value: &OsStr| cargo_env.get(name) != Some(value) && name != JOBSERVER;
+        let before = |name: &OsStr| cargo_env.get(name).map(|value| value.as_bytes().to_vec());
         let set = call.env.iter().filter(|(name, value)| is_new(name, value));
         let set = set.map(|(name, value)| {
-            let value = Some(general(value)?);
-            Some(Changed { name: name.as_bytes().to_vec(), before: before(name), value })
+            let value = Some(portable(value)?);
+            Some(ChangedVariable { name: name.as_bytes().to_vec(), before: before(name), value })
         });
-        let gone = cargos.iter().filter(|(name, _)| call.env.get(name).is_none());
-        let gone = gone.map(|(name, _)| {
-            Some(Changed { name: name.as_bytes().to_vec(), before: before(name), value: None })
+        let unset = cargo_env.iter().filter(|(name, _)| call.env.get(name).is_none());
+        let unset = unset.map(|(name, _)| {
+            Some(ChangedVariable { name: name.as_bytes().to_vec(), before: before(name), value: None })
         });
-        Some(Portable {
-            argv: call.argv.iter().map(|word| general(word)).collect::<Option<_>>()?,
-            cwd: general(call.cwd.as_os_str())?,
-            variables: set.chain(gone).collect::<Option<_>>()?,
+        Some(PortableCall {
+            argv: call.argv.iter().map(|word| portable(word)).collect::<Option<_>>()?,
+            cwd: portable(call.cwd.as_os_str())?,
+            variables: set.chain(unset).collect::<Option<_>>()?,
         })
     }
 
-    /// The call that the cargo which asked this would make in the checkout with these roots.
-    /// `None` where that cannot be told: what cargo makes of a variable follows from what that
-    /// is to cargo, so it must be the same, or be set already when it asks.
-    pub fn call(&self, question: &Call, roots: &Roots) -> Option<Call> {
+    /// Makes the call that another cargo would make in the checkout with these roots. `question` is
+    /// that cargo's question for the compiler's version, whose environment shows cargo's own.
+    ///
+    /// Cargo may derive the new value of a variable from the old one. So the variable must have the same
+    /// old value here, or the new value already; otherwise the result is `None`.
+    pub fn localise(&self, question: &Call, roots: &Roots) -> Option<Call> {
         let local = |text: &[u8]| roots.localise(text, Form::Value).map(OsString::from_vec);
         let mut env = question.env.clone();
-        for Changed { name, before, value } in &self.variables {
+        for ChangedVariable { name, before, value } in &self.variables {
             let name = OsStr::from_bytes(name);
             let value = value.as_deref().map(|value| local(value).ok_or(())).transpose().ok()?;
-            let asked = env.get(name);
-            let is_before = asked.map(OsStr::as_bytes) == before.as_deref();
-            if !is_before && asked != value.as_deref() && name != DIRECTORY {
+            let current = env.get(name);
+            let is_before = current.map(OsStr::as_bytes) == before.as_deref();
+            if !is_before && current != value.as_deref() && name != DIRECTORY {
                 return None;
             }
             match value {
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_what_cargo_would_make_of_its_own_environment() {
+    fn a_call_is_the_one_that_cargo_would_make_in_its_own_environment() {
         let call = Call {
             argv: [
                 "/t/bin/rustc",
@@ -129,10 +131,10 @@ mod tests {
             stdin: None,
         };
         let before = environment(&[("LANG", "C"), ("GONE", "1")]);
-        let portable = Portable::of(&call, &before, &roots("one")).unwrap();
+        let portable = PortableCall::of(&call, &before, &roots("one")).unwrap();
         let asks = |env: &[(&str, &str)]| Call { env: environment(env), umask: 0o77, ..Call::default() };
         let question = asks(&[("LANG", "de"), ("GONE", "1"), ("OTHER", "3"), ("PWD", "/home/a/two")]);
-        let found = portable.call(&question, &roots("two")).unwrap();
+        let found = portable.localise(&question, &roots("two")).unwrap();
         let expected = Call {
             argv: [
                 "/t/bin/rustc",
@@ -153,18 +155,18 @@ mod tests {
         };
         assert_eq!(found, expected);
         for env in [&[("GONE", "2")][..], &[("GONE", "1"), ("CARGO_PKG_NAME", "y")]] {
-            assert_eq!(portable.call(&asks(env), &roots("two")), None, "to cargo it is another: {env:?}");
+            assert_eq!(portable.localise(&asks(env), &roots("two")), None, "another old value: {env:?}");
         }
     }
 
     #[test]
-    fn what_looks_like_a_stand_in_is_not_carried_elsewhere() {
+    fn a_call_that_contains_a_stand_in_is_not_portable() {
         let with =
             |argv: &[&str]| Call { argv: argv.iter().map(OsString::from).collect(), ..Call::default() };
         let none = Environment::default();
-        assert_eq!(Portable::of(&with(&["rustc", "/kache/ws/x"]), &none, &roots("one")), None);
-        assert!(Portable::of(&with(&["rustc"]), &none, &roots("one")).is_some());
+        assert_eq!(PortableCall::of(&with(&["rustc", "/kache/ws/x"]), &none, &roots("one")), None);
+        assert!(PortableCall::of(&with(&["rustc"]), &none, &roots("one")).is_some());
         let with_input = Call { stdin: Some(bytes::Bytes::new()), ..with(&["rustc"]) };
-        assert_eq!(Portable::of(&with_input, &none, &roots("one")), None);
+        assert_eq!(PortableCall::of(&with_input, &none, &roots("one")), None);
     }
 }

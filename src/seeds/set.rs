@@ -1,6 +1,4 @@
-//! Sets of seeds in the store.
-//!
-//! A set is a record of its own kind. One that cannot be read is none.
+//! Sets of seeds in the store. A set that cannot be read counts as absent.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -13,64 +11,64 @@ use kache_cas::{ActionCache, Digest, Hash, StoreError};
 use kache_proto::Message as _;
 use kache_proto::seeds as wire;
 
-use super::portable::{Changed, Portable};
-use crate::cargo::{Fingerprint, Unit};
+use super::portable::{ChangedVariable, PortableCall};
+use crate::cargo::{CargoUnit, Fingerprint};
 use crate::lookup::{read_record, write_record};
 
-/// What record this is, and the version of its form.
+/// The kind of the record and the version of its format.
 const PURPOSE: &str = "kache seeds 1";
 
-/// More units than this are not kept: the largest builds known have a third.
+/// How many seeds a set holds at most; three times as many as the largest builds known have units.
 const SEEDS_MAX: usize = 6000;
 
-/// The same as bytes.
+/// The largest set that is read, uncompressed.
 const SET_BYTES_MAX: usize = 64 << 20;
 
-/// One unit.
+/// A unit of an earlier build, which may be restored before cargo calls for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// What made it.
+    /// The action of the unit.
     pub action: Hash,
-    /// Where it stands.
-    pub unit: Unit,
-    /// The call that made it.
-    pub call: Portable,
-    /// Cargo's record of it.
+    /// The unit's place in a target directory.
+    pub unit: CargoUnit,
+    /// The call that made the unit.
+    pub call: PortableCall,
+    /// Cargo's record of the unit.
     pub fingerprint: Fingerprint,
     /// The hashes in the names of the units that it depends on.
     pub depends_on: Vec<String>,
 }
 
-/// Seeds in an order in which each stands behind those that it depends on.
+/// Seeds in dependency order: each comes after the seeds that it depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seeds {
-    /// Whether cargo asks for the compiler's version once more after its properties.
-    pub asks_again: bool,
+pub struct SeedSet {
+    /// Whether cargo asks for the compiler's version again after it has asked for properties.
+    pub asks_version_again: bool,
     seeds: Vec<Seed>,
 }
 
-impl Seeds {
-    /// All of them.
+impl SeedSet {
+    /// The seeds in dependency order.
     pub fn iter(&self) -> impl Iterator<Item = &Seed> {
         self.seeds.iter()
     }
 
-    /// Of each, the places of those that it depends on.
+    /// For each seed, the indices of the seeds that it depends on.
     pub fn dependencies(&self) -> Vec<Vec<usize>> {
-        let places: HashMap<&str, usize> = self.seeds.iter().map(|seed| seed.unit.hash()).zip(0..).collect();
+        let indices: HashMap<&str, usize> = self.seeds.iter().map(|seed| seed.unit.hash()).zip(0..).collect();
         let of =
-            |seed: &Seed| seed.depends_on.iter().filter_map(|hash| places.get(&**hash).copied()).collect();
+            |seed: &Seed| seed.depends_on.iter().filter_map(|hash| indices.get(&**hash).copied()).collect();
         self.seeds.iter().map(of).collect()
     }
 
-    /// Takes these in, which stand in such an order among themselves: in the place of what they
-    /// replace, or behind the others.
-    pub fn add(&mut self, seeds: impl IntoIterator<Item = Seed>) {
-        let places: HashMap<Unit, usize> =
-            self.seeds.iter().enumerate().map(|(place, seed)| (seed.unit.clone(), place)).collect();
+    /// Replaces the seeds of the same units and appends the rest. The new seeds must be in dependency
+    /// order. Seeds beyond [`SEEDS_MAX`] are dropped.
+    pub fn merge(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        let indices: HashMap<CargoUnit, usize> =
+            self.seeds.iter().enumerate().map(|(index, seed)| (seed.unit.clone(), index)).collect();
         for seed in seeds {
-            match places.get(&seed.unit) {
-                Some(&place) => self.seeds[place] = seed,
+            match indices.get(&seed.unit) {
+                Some(&index) => self.seeds[index] = seed,
                 None if self.seeds.len() < SEEDS_MAX => self.seeds.push(seed),
                 None => {}
             }
@@ -78,32 +76,34 @@ impl Seeds {
     }
 
     fn encode(&self) -> std::io::Result<Vec<u8>> {
-        let message =
-            wire::Seeds { asks_again: self.asks_again, seeds: self.seeds.iter().map(message).collect() };
+        let message = wire::Seeds {
+            asks_again: self.asks_version_again,
+            seeds: self.seeds.iter().map(message).collect(),
+        };
         zstd::bulk::compress(&message.encode_to_vec(), zstd::DEFAULT_COMPRESSION_LEVEL)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Seeds> {
+    fn decode(bytes: &[u8]) -> Option<SeedSet> {
         let bytes = zstd::bulk::decompress(bytes, SET_BYTES_MAX).ok()?;
         let message = wire::Seeds::decode(&*bytes).ok()?;
         let seeds = message.seeds.into_iter().map(seed).collect::<Option<_>>()?;
-        Some(Seeds { asks_again: message.asks_again, seeds })
+        Some(SeedSet { asks_version_again: message.asks_again, seeds })
     }
 }
 
-/// The set of this name.
-pub fn load(actions: &dyn ActionCache, name: &Digest<ActionMessage>) -> Result<Option<Seeds>, StoreError> {
-    let kept = read_record(actions, PURPOSE, name)?;
-    Ok(kept.and_then(|bytes| Seeds::decode(&bytes)))
+/// Reads the set with this name; `None` if there is none, or none that this version can read.
+pub fn load(actions: &dyn ActionCache, name: &Digest<ActionMessage>) -> Result<Option<SeedSet>, StoreError> {
+    let record = read_record(actions, PURPOSE, name)?;
+    Ok(record.and_then(|bytes| SeedSet::decode(&bytes)))
 }
 
-/// Keeps it under this name.
-pub fn save(actions: &dyn ActionCache, name: &Digest<ActionMessage>, seeds: &Seeds) -> anyhow::Result<()> {
+/// Stores a set under this name, in the place of the old one.
+pub fn save(actions: &dyn ActionCache, name: &Digest<ActionMessage>, seeds: &SeedSet) -> anyhow::Result<()> {
     Ok(write_record(actions, PURPOSE, name, seeds.encode()?)?)
 }
 
 fn message(seed: &Seed) -> wire::Seed {
-    let variable = |changed: &Changed| wire::Variable {
+    let variable = |changed: &ChangedVariable| wire::Variable {
         name: changed.name.clone().into(),
         before: changed.before.clone().map(Bytes::from),
         value: changed.value.clone().map(Bytes::from),
@@ -122,7 +122,7 @@ fn message(seed: &Seed) -> wire::Seed {
     }
 }
 
-/// From its message; `None` if a name in it could lead out of the target directory.
+/// Decodes a seed; `None` if a path in it leads out of the target directory.
 fn seed(message: wire::Seed) -> Option<Seed> {
     let profile = PathBuf::from(OsString::from_vec(message.profile.into()));
     let is_plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('/');
@@ -133,15 +133,15 @@ fn seed(message: wire::Seed) -> Option<Seed> {
     if !is_below(&profile) || !is_plain(&message.unit) || !files.iter().all(|(name, _)| is_plain(name)) {
         return None;
     }
-    let variable = |variable: wire::Variable| Changed {
+    let variable = |variable: wire::Variable| ChangedVariable {
         name: variable.name.into(),
         before: variable.before.map(Vec::from),
         value: variable.value.map(Vec::from),
     };
     Some(Seed {
         action: Hash(message.action[..].try_into().ok()?),
-        unit: Unit { profile, name: message.unit },
-        call: Portable {
+        unit: CargoUnit { profile, name: message.unit },
+        call: PortableCall {
             argv: message.argv.into_iter().map(Vec::from).collect(),
             cwd: message.cwd.into(),
             variables: message.variables.into_iter().map(variable).collect(),
@@ -160,13 +160,13 @@ mod tests {
     fn seed(name: &str, action: u8) -> Seed {
         Seed {
             action: Hash([action; Hash::LEN]),
-            unit: Unit { profile: PathBuf::from("debug"), name: name.to_owned() },
-            call: Portable {
+            unit: CargoUnit { profile: PathBuf::from("debug"), name: name.to_owned() },
+            call: PortableCall {
                 argv: vec![b"rustc".to_vec(), b"\xff".to_vec()],
                 cwd: b"/kache/cargo/registry".to_vec(),
                 variables: vec![
-                    Changed { name: b"A".to_vec(), before: None, value: Some(Vec::new()) },
-                    Changed { name: b"B".to_vec(), before: Some(b"1".to_vec()), value: None },
+                    ChangedVariable { name: b"A".to_vec(), before: None, value: Some(Vec::new()) },
+                    ChangedVariable { name: b"B".to_vec(), before: Some(b"1".to_vec()), value: None },
                 ],
             },
             fingerprint: Fingerprint { files: vec![("lib-a".to_owned(), b"0".to_vec())] },
@@ -174,9 +174,9 @@ mod tests {
         }
     }
 
-    fn set(seeds: &[Seed]) -> Seeds {
-        let mut set = Seeds { asks_again: true, ..Seeds::default() };
-        set.add(seeds.iter().cloned());
+    fn set(seeds: &[Seed]) -> SeedSet {
+        let mut set = SeedSet { asks_version_again: true, ..SeedSet::default() };
+        set.merge(seeds.iter().cloned());
         set
     }
 
@@ -191,21 +191,21 @@ mod tests {
     }
 
     #[test]
-    fn a_new_seed_takes_the_place_of_the_old_one() {
+    fn a_new_seed_replaces_the_old_one_of_its_unit() {
         let mut kept = set(&[seed("a-1", 1), seed("b-2", 2)]);
-        kept.add([seed("c-3", 3), seed("a-1", 4)]);
-        let places: Vec<_> = kept.dependencies();
-        assert_eq!(places, [[], [], []] as [[usize; 0]; 3], "there is no unit of that hash");
+        kept.merge([seed("c-3", 3), seed("a-1", 4)]);
+        let dependencies: Vec<_> = kept.dependencies();
+        assert_eq!(dependencies, [[], [], []] as [[usize; 0]; 3], "no unit has that hash");
         let found: Vec<_> = kept.iter().map(|seed| (&*seed.unit.name, seed.action.0[0])).collect();
         assert_eq!(found, [("a-1", 4), ("b-2", 2), ("c-3", 3)]);
     }
 
     #[test]
-    fn names_that_lead_elsewhere_make_no_set() {
+    fn a_set_with_a_path_out_of_the_target_directory_is_not_read() {
         let with = |change: fn(&mut Seed)| {
             let mut one = seed("a-1", 1);
             change(&mut one);
-            Seeds::decode(&set(&[one]).encode().unwrap())
+            SeedSet::decode(&set(&[one]).encode().unwrap())
         };
         assert!(with(|_| ()).is_some());
         let changes: [fn(&mut Seed); 4] = [
@@ -217,6 +217,6 @@ mod tests {
         for change in changes {
             assert_eq!(with(change), None);
         }
-        assert_eq!(Seeds::decode(b"no such thing"), None);
+        assert_eq!(SeedSet::decode(b"no set"), None);
     }
 }

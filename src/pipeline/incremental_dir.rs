@@ -1,7 +1,8 @@
-//! The directories that compilers keep incremental state in.
+//! The directories in which rustc keeps incremental state.
 //!
-//! rustc calls them by the crate, a dash, and what tells apart crates of one name; in each
-//! are sessions, of which one is `…-working` while a compiler is at it.
+//! `-C incremental` names one directory for all crates. In it, rustc makes a directory for each
+//! crate, `<crate>-<hash>`, and in that a directory for each session. The name of a session ends
+//! with `-working` while a compiler writes to it.
 
 use std::collections::HashMap;
 use std::fs::{self, File, FileTimes};
@@ -10,18 +11,25 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::editing::Directory;
-
-/// How the name of a session ends that has not ended.
+/// How the name of a session's directory ends while its compiler runs.
 const WORKING: &[u8] = b"-working";
 
-/// The metadata of the crate as the session's compiler made it.
+/// The crate's metadata in a session's directory.
 const METADATA: &str = "metadata.rmeta";
 
-/// Removes what this crate has there (`cache.clean_incremental`): it is megabytes that nobody
-/// uses. Trouble leaves it be, and so does a compiler at work.
-pub(super) fn tidy(directory: &Directory) {
-    for dir in directories(directory) {
+/// The incremental state of one crate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct IncrementalDir {
+    /// The directory that `-C incremental` names, which other crates use, too.
+    pub(super) dir: PathBuf,
+    /// The crate, whose directories in there begin with its name.
+    pub(super) crate_name: String,
+}
+
+/// Removes a crate's incremental state: it may be megabytes that no compiler will use. State that a
+/// compiler uses now stays; so does state that cannot be removed.
+pub(super) fn remove_state(directory: &IncrementalDir) {
+    for dir in crate_dirs(directory) {
         let is_working = |session: &PathBuf| session.as_os_str().as_bytes().ends_with(WORKING);
         if !subdirectories(&dir).iter().any(is_working) {
             let _ = fs::remove_dir_all(dir);
@@ -29,30 +37,35 @@ pub(super) fn tidy(directory: &Directory) {
     }
 }
 
-/// Makes sure that the next compiler in there lays down no metadata with an old date.
+/// Gives saved metadata the current date, so that the next compiler does not put metadata with an old
+/// date into the target directory.
 ///
-/// Where nothing has changed since its last session, rustc links that session's metadata into
-/// the output's place, date and all. Cargo goes by that date, and is wrong where the output
-/// was another one's in between: crates that were compiled with that one are younger, and
-/// count as fresh. So what no output shares any more is dated now.
-pub(super) fn freshen(directory: &Directory) {
+/// If nothing has changed since the last session, rustc hard-links that session's metadata to the
+/// output's path, and the output gets the old date. Suppose that another build, or a restore, made
+/// the output in between. Crates that were compiled against that one are newer than the old date, so
+/// cargo takes them for fresh, which is wrong. Metadata that an output still links to is left alone:
+/// its date is right, and other files depend on it. That is the case if its inode has more links
+/// than it has names in the sessions.
+pub(super) fn redate_metadata(directory: &IncrementalDir) {
     let mut saved: HashMap<(u64, u64), (PathBuf, u64, u64)> = HashMap::new();
-    for session in directories(directory).iter().flat_map(subdirectories) {
+    for session in crate_dirs(directory).iter().flat_map(subdirectories) {
         let path = session.join(METADATA);
-        let Ok(found) = fs::metadata(&path) else { continue };
-        let (_, names, _) = saved.entry((found.dev(), found.ino())).or_insert((path, 0, found.nlink()));
-        *names += 1;
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let inode = (metadata.dev(), metadata.ino());
+        let (_, names_in_sessions, _) = saved.entry(inode).or_insert((path, 0, metadata.nlink()));
+        *names_in_sessions += 1;
     }
-    for (path, names, links) in saved.into_values() {
-        if names == links {
+    for (path, names_in_sessions, links) in saved.into_values() {
+        if names_in_sessions == links {
             let now = FileTimes::new().set_modified(SystemTime::now());
             let _ = File::open(path).and_then(|file| file.set_times(now));
         }
     }
 }
 
-/// The crate's own; a crate's name holds no dash.
-fn directories(directory: &Directory) -> Vec<PathBuf> {
+/// The directories of this crate. The prefix is unambiguous, because the name of a crate contains no
+/// dash.
+fn crate_dirs(directory: &IncrementalDir) -> Vec<PathBuf> {
     let prefix = format!("{}-", directory.crate_name);
     let is_ours =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(prefix.as_bytes()));
@@ -71,19 +84,19 @@ mod tests {
 
     use super::*;
 
-    fn made(names: &[&str]) -> (tempfile::TempDir, Directory) {
+    fn made(names: &[&str]) -> (tempfile::TempDir, IncrementalDir) {
         let dir = tempfile::tempdir().unwrap();
         for name in names {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
-        let directory = Directory { dir: dir.path().to_owned(), crate_name: "app".to_owned() };
+        let directory = IncrementalDir { dir: dir.path().to_owned(), crate_name: "app".to_owned() };
         (dir, directory)
     }
 
     #[test]
-    fn only_the_crates_own_directories_go() {
+    fn only_directories_of_the_crate_are_removed() {
         let (dir, directory) = made(&["app-1abc/s-1", "app-2def/s-1", "app_core-1", "apple-1"]);
-        tidy(&directory);
+        remove_state(&directory);
         let left = fs::read_dir(dir.path()).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -91,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_compiler_at_work_is_left_alone() {
+    fn a_directory_in_which_a_compiler_works_stays() {
         let (dir, directory) = made(&["app-1/s-1-2-working", "app-1/s-0", "app-2/s-0"]);
-        tidy(&directory);
+        remove_state(&directory);
         assert!(dir.path().join("app-1/s-0").exists() && !dir.path().join("app-2").exists());
     }
 
     #[test]
-    fn rst_01_metadata_that_no_output_shares_is_dated_now() {
+    fn rst_01_saved_metadata_that_no_output_links_to_gets_a_new_date() {
         let (dir, directory) = made(&["app-1/s-1", "app-1/s-2", "app-2/s-1", "apple-1/s-1"]);
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let write = |name: &str| {
@@ -112,7 +125,7 @@ mod tests {
         let shared = write("app-2/s-1/metadata.rmeta");
         fs::hard_link(&shared, dir.path().join("libapp.rmeta")).unwrap();
         let others = write("apple-1/s-1/metadata.rmeta");
-        freshen(&directory);
+        redate_metadata(&directory);
         let date = |path| fs::metadata(path).unwrap().modified().unwrap();
         assert!(date(&alone) > old);
         assert_eq!((date(&shared), date(&others)), (old, old));

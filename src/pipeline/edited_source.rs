@@ -1,13 +1,13 @@
-//! Whether somebody has edited a crate since it was last made here, or has other sources of it
-//! from a commit.
+//! Tells whether the sources of a crate were edited, or came from a commit, since the crate was last
+//! made in this target directory.
 //!
-//! What is committed others have too, so its result is offered to them; what is being edited
-//! nobody else has. The dep-info of the last compile names the sources; and git sets `HEAD`
-//! after it has written the files of another commit, so what was written since then was
-//! written by somebody else.
+//! Other checkouts may have committed sources too, so their result is worth storing; no other
+//! checkout has sources that are being edited. The dep-info of the last compile names the sources.
+//! git updates its log of `HEAD` after it has written the files of a commit, so a source with a later
+//! change time was not written by git.
 //!
-//! Dates decide about nothing but time: a wrong guess compiles a crate as a whole that might
-//! have been compiled incrementally, or keeps a result from others.
+//! The answer is a guess from dates, and nothing but speed depends on it. If it is wrong, a crate is
+//! compiled from scratch that could have been compiled incrementally, or a result is not stored.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -21,47 +21,50 @@ use crate::restore::dates::place_of;
 use crate::restore::dep_info::DepInfo;
 use crate::roles::Role;
 
-/// Seconds and nanoseconds.
+/// Seconds and nanoseconds since 1970.
 type Moment = (i64, i64);
 
-/// A source that was edited since this unit was last made here; none where it never was.
+/// Returns a source that was edited since this unit was last made in this target directory. `None`
+/// if no source was edited, or if the unit was never made there.
 pub(super) fn edited_source(task: &Task) -> Option<PathBuf> {
     let dep_info = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo)?;
     let dep_info = place_of(task, dep_info);
     let made = modified(&fs::metadata(&dep_info).ok()?);
     let info = DepInfo::parse(&fs::read(&dep_info).ok()?).ok()?;
     let is_edited = |name: &Vec<u8>| {
-        let place = task.cwd.join(OsStr::from_bytes(name));
-        let changed = changed(&place).filter(|changed| *changed > made);
-        // What lies in the target directory a build script has made: nobody edits it.
+        let path = task.cwd.join(OsStr::from_bytes(name));
+        let changed = changed(&path).filter(|changed| *changed > made);
+        // Sources in the target directory were made by a build script, not by a person.
         changed.is_some()
-            && !task.roots.role_path(&task.cwd, &place).is_below(Role::Target)
-            && changed > committed(&place)
+            && !task.roots.role_path(&task.cwd, &path).is_below(Role::Target)
+            && changed > committed(&path)
     };
     let edited = info.files.iter().find(|name| is_edited(name))?;
     Some(PathBuf::from(OsStr::from_bytes(edited)))
 }
 
-/// When it was last written, moved or removed.
-fn changed(place: &Path) -> Option<Moment> {
-    let found = place.ancestors().find_map(|path| fs::metadata(path).ok())?;
-    Some((found.ctime(), found.ctime_nsec()))
+/// When a file was last written or moved. For a file that does not exist, when the nearest directory
+/// above it was changed, which is no earlier than the removal.
+fn changed(path: &Path) -> Option<Moment> {
+    let metadata = path.ancestors().find_map(|path| fs::metadata(path).ok())?;
+    Some((metadata.ctime(), metadata.ctime_nsec()))
 }
 
-fn modified(found: &Metadata) -> Moment {
-    (found.mtime(), found.mtime_nsec())
+fn modified(metadata: &Metadata) -> Moment {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// When the repository around it last went to another commit; none where there is no
+/// When the repository that contains this file last checked out another commit; `None` outside of a
 /// repository.
-fn committed(place: &Path) -> Option<Moment> {
-    let git = place.ancestors().skip(1).find_map(|dir| git_dir(&dir.join(".git")))?;
-    // A bare repository's worktrees keep no log, and write the index when they are done.
+fn committed(path: &Path) -> Option<Moment> {
+    let git = path.ancestors().skip(1).find_map(|dir| git_dir(&dir.join(".git")))?;
+    // The worktrees of a bare repository keep no log. Their index is written last. It is second
+    // choice, because `git add` writes it, too.
     let marks = [git.join("logs/HEAD"), git.join("index")];
     marks.iter().find_map(|mark| fs::metadata(mark).ok()).as_ref().map(modified)
 }
 
-/// The directory itself, or where the file in its place leads to in a worktree or submodule.
+/// The git directory at this path, or the one that a `.git` file of a worktree or submodule names.
 fn git_dir(path: &Path) -> Option<PathBuf> {
     match fs::read(path) {
         Ok(text) => {
@@ -92,17 +95,17 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
-    fn is_edit(place: &Path) -> bool {
-        changed(place) > committed(place)
+    fn is_edit(path: &Path) -> bool {
+        changed(path) > committed(path)
     }
 
     #[test]
-    fn what_was_written_after_head_moved_is_an_edit() {
+    fn a_file_that_was_written_after_head_moved_is_an_edit() {
         let dir = tempfile::tempdir().unwrap();
         let (repository, worktree) = (dir.path().join("repo"), dir.path().join("tree"));
         let source = repository.join("src/lib.rs");
         write(&source, "");
-        assert!(is_edit(&source), "nobody has committed it");
+        assert!(is_edit(&source), "there is no repository");
         let log = repository.join(".git/logs/HEAD");
         write(&log, "");
         date(&log, -100);
@@ -113,7 +116,7 @@ mod tests {
         assert!(is_edit(&source));
         date(&log, 100);
         assert!(!is_edit(&source));
-        assert!(!is_edit(&repository.join("src/gone/mod.rs")), "so is what a commit has removed");
+        assert!(!is_edit(&repository.join("src/gone/mod.rs")), "a commit has removed the file");
         date(&log, -100);
         assert!(is_edit(&repository.join("src/gone/mod.rs")));
 

@@ -1,4 +1,5 @@
-//! What a cargo was asked to build, as far as that can be seen from beside it.
+//! What a cargo builds, as far as its process shows: command line, environment, directory and
+//! configuration files.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,11 +9,11 @@ use std::path::{Path, PathBuf};
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, DigestFunction};
 
-use crate::cargo::{self, Build, Config, Process, build};
+use crate::cargo::{self, BuildCommand, CargoConfig, CargoProcess, parse_build_command};
 use crate::invocation::Environment;
 
-/// Variables by which cargo is configured.
-const COUNTED: &[&str] = &[
+/// Prefixes of the variables that configure cargo. They are part of a set's name.
+const NAMED: &[&str] = &[
     "CARGO_BUILD_",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_INCREMENTAL",
@@ -24,50 +25,52 @@ const COUNTED: &[&str] = &[
     "__CARGO",
 ];
 
-/// Of these, some that say where outputs go, or how they are made, and not what.
-const NOT_COUNTED: &[&str] =
+/// Variables with these prefixes that do not change what is compiled.
+const NOT_NAMED: &[&str] =
     &["CARGO_BUILD_JOBS", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR", "CARGO_TARGET_TMPDIR"];
 
-/// What a cargo was asked.
+/// A build that a cargo was started for.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    build: Build,
-    config: Config,
+pub struct BuildRequest {
+    build: BuildCommand,
+    config: CargoConfig,
     environment: Environment,
     directory: PathBuf,
     home: PathBuf,
     workspace: PathBuf,
 }
 
-impl Asked {
-    /// By this process; `None` where it builds nothing, or where that cannot be told.
-    pub fn of(process: &Process) -> Option<Asked> {
-        let build = build(&process.arguments()?)?;
+impl BuildRequest {
+    /// Reads the request of this process; `None` if it builds nothing, or if kache cannot tell what it
+    /// builds.
+    pub fn of(process: &CargoProcess) -> Option<BuildRequest> {
+        let build = parse_build_command(&process.arguments()?)?;
         let environment = process.environment()?;
         let directory = process.directory()?;
-        // Outputs then lie in two places.
+        // With a build directory, outputs lie in two directories, which kache does not support.
         if environment.get("CARGO_BUILD_BUILD_DIR").is_some_and(|value| !value.is_empty()) {
             return None;
         }
         let home = cargo::config::home(&environment, &directory)?;
-        let config = Config::read(&directory, &home)?;
-        if build.short_form.as_ref().is_some_and(|name| means_something_else(name, &config, &environment)) {
+        let config = CargoConfig::read(&directory, &home)?;
+        if build.short_form.as_ref().is_some_and(|name| is_alias(name, &config, &environment)) {
             return None;
         }
         let workspace = cargo::workspace::root(&directory, build.manifest.as_deref())?;
-        Some(Asked { build, config, environment, directory, home, workspace })
+        Some(BuildRequest { build, config, environment, directory, home, workspace })
     }
 
-    /// The root of the workspace that it builds.
+    /// The root of the workspace that cargo builds.
     pub fn workspace(&self) -> &Path {
         &self.workspace
     }
 
     /// The target directory that cargo builds in.
     pub fn target_dir(&self) -> PathBuf {
-        let set = |name| self.environment.path(name);
+        let variable = |name| self.environment.path(name);
         let named = self.build.target_dir.as_deref();
-        let named = named.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR"));
+        let named = named.or_else(|| variable("CARGO_TARGET_DIR"));
+        let named = named.or_else(|| variable("CARGO_BUILD_TARGET_DIR"));
         match (named, &self.config.target_dir) {
             (Some(named), _) => self.directory.join(named),
             (None, Some(configured)) => configured.clone(),
@@ -80,13 +83,13 @@ impl Asked {
         &self.home
     }
 
-    /// Its environment.
+    /// Cargo's own environment.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// The name of its set, for a workspace that is locked as its own is now. `None` where it is
-    /// not.
+    /// The name of the seed set for this build, which depends on the lock file as it is now. `None` if
+    /// the workspace has no lock file.
     pub fn key(&self) -> Option<Digest<ActionMessage>> {
         const FUNCTION: DigestFunction = DigestFunction::Blake3;
         let lock = fs::read(self.workspace.join("Cargo.lock")).ok()?;
@@ -94,12 +97,14 @@ impl Asked {
         Some(Digest::new(FUNCTION, FUNCTION.hash(&material), material.len() as u64))
     }
 
+    /// The bytes whose digest names the set: three lists of texts, each text with its length in front
+    /// and each list with an end mark behind it; then the lock file.
     fn material(&self, lock: &[u8]) -> Vec<u8> {
-        let counts = |name: &OsStr| {
+        let is_part = |name: &OsStr| {
             let begins = |prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
-            COUNTED.iter().any(|prefix| begins(prefix)) && NOT_COUNTED.iter().all(|other| name != *other)
+            NAMED.iter().any(|prefix| begins(prefix)) && NOT_NAMED.iter().all(|other| name != *other)
         };
-        let variables = self.environment.iter().filter(|(name, _)| counts(name));
+        let variables = self.environment.iter().filter(|(name, _)| is_part(name));
         let variables = variables.flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
         let words = self.build.words.iter().map(|word: &OsString| word.as_bytes());
         let texts = self.config.texts.iter().map(String::as_bytes);
@@ -119,9 +124,9 @@ impl Asked {
     }
 }
 
-/// Whether a short form of a command, such as `b`, is an alias of somebody's own, which may say
-/// anything.
-fn means_something_else(name: &str, config: &Config, environment: &Environment) -> bool {
+/// Whether the user has defined an alias with the name of a short form such as `b`. The alias may
+/// stand for any command.
+fn is_alias(name: &str, config: &CargoConfig, environment: &Environment) -> bool {
     let variable = format!("CARGO_ALIAS_{}", name.to_uppercase());
     config.aliases.iter().any(|alias| alias == name) || environment.get(variable).is_some()
 }

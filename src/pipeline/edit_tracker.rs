@@ -1,0 +1,142 @@
+//! Connects [`EditMemory`] to the clock, the files of a checkout and the compilers that run now.
+//!
+//! The memory is locked for short moments only, but for one: while the state of an incremental
+//! directory is removed, so that no compiler begins in it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::edit_memory::{EditDecision, EditEvidence, EditMemory};
+use super::edited_source::edited_source;
+use super::incremental_dir::{IncrementalDir, redate_metadata, remove_state};
+use super::prepare::Prepared;
+use crate::action::{Origin, Task};
+use crate::config::CompileSettings;
+use crate::invocation::Call;
+use crate::restore::dates::place_of;
+
+/// The edit memory of a pipeline.
+#[derive(Debug, Default)]
+pub(super) struct EditTracker {
+    memory: Arc<Mutex<EditMemory>>,
+    /// Whether edited crates are compiled and stored like all others.
+    is_disabled: bool,
+}
+
+/// What a compile that was begun has to do with edits.
+#[derive(Debug)]
+pub(super) struct EditAttempt {
+    /// Whether the result may be stored.
+    pub(super) is_shared: bool,
+    /// Whether the unit was made from edits before, and will be stored now.
+    was_edited: bool,
+    /// Held while the compiler may use its incremental directory.
+    dir_in_use: Option<DirInUse>,
+}
+
+impl EditAttempt {
+    /// Notes that the compiler has ended.
+    pub(super) fn leave_directory(&mut self) {
+        self.dir_in_use = None;
+    }
+}
+
+/// Marks an incremental directory as used by one compiler, until it is dropped.
+#[derive(Debug)]
+struct DirInUse {
+    directory: IncrementalDir,
+    memory: Arc<Mutex<EditMemory>>,
+}
+
+impl EditTracker {
+    /// Creates a tracker that decides [`EditDecision::Shared`] for every call, for a process that
+    /// makes one call and could not remember its decision for the next.
+    pub(super) fn disabled() -> Self {
+        EditTracker { is_disabled: true, ..EditTracker::default() }
+    }
+
+    /// Decides how to run a compile after a miss. Reads the last dep-info of the unit and looks at the
+    /// dates of its sources.
+    pub(super) fn decide(&self, prepared: &Prepared, settings: &CompileSettings) -> EditDecision {
+        if prepared.is_probe || self.is_disabled {
+            return EditDecision::Shared;
+        }
+        let Prepared { rustc, task, .. } = prepared;
+        let may_be_incremental =
+            settings.incremental_edits && task.origin == Origin::Path && rustc.incremental.is_some();
+        let edited = may_be_incremental.then(|| edited_source(task)).flatten();
+        let evidence =
+            EditEvidence { may_be_incremental, edited: edited.as_deref(), externs: &task.depends_on };
+        self.lock().decide(&evidence)
+    }
+
+    /// Notes the start of a compile. This has to be called before the compiler runs: other crates use
+    /// its metadata as soon as it is written, while the compiler still runs.
+    pub(super) fn begin(&self, call: &Call, prepared: &Prepared, decision: &EditDecision) -> EditAttempt {
+        let outputs = outputs(&prepared.task);
+        let EditDecision::Local { is_incremental, .. } = decision else {
+            let was_edited = self.lock().forget_outputs(outputs);
+            return EditAttempt { is_shared: true, was_edited, dir_in_use: None };
+        };
+        let directory = directory(call, prepared).filter(|_| *is_incremental);
+        self.lock().begin(outputs.collect(), directory.as_ref(), Instant::now());
+        let dir_in_use = directory.map(|directory| {
+            redate_metadata(&directory);
+            DirInUse { directory, memory: Arc::clone(&self.memory) }
+        });
+        EditAttempt { is_shared: false, was_edited: false, dir_in_use }
+    }
+
+    /// Notes that a stored result was restored, and removes incremental state that this makes useless.
+    pub(super) fn restored(&self, call: &Call, prepared: &Prepared, settings: &CompileSettings) {
+        let was_edited = self.lock().forget_outputs(outputs(&prepared.task));
+        self.clean(call, prepared, settings, was_edited);
+    }
+
+    /// Removes incremental state that is useless now that the result of a compile is stored.
+    pub(super) fn stored(
+        &self,
+        call: &Call,
+        prepared: &Prepared,
+        settings: &CompileSettings,
+        attempt: &EditAttempt,
+    ) {
+        self.clean(call, prepared, settings, attempt.was_edited);
+    }
+
+    /// Removes the incremental state of the call's crate (`cache.clean_incremental`), unless another
+    /// unit of that crate is being edited. The lock is held throughout, so that no compiler begins in
+    /// the directory meanwhile.
+    fn clean(&self, call: &Call, prepared: &Prepared, settings: &CompileSettings, was_edited: bool) {
+        let Some(directory) = directory(call, prepared).filter(|_| settings.clean_incremental) else {
+            return;
+        };
+        let mut memory = self.lock();
+        if memory.may_remove_state(&directory, was_edited, Instant::now()) {
+            memory.forget_directory(&directory);
+            remove_state(&directory);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, EditMemory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DirInUse {
+    fn drop(&mut self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.end(&self.directory, Instant::now());
+    }
+}
+
+fn outputs(task: &Task) -> impl Iterator<Item = PathBuf> {
+    task.outputs.iter().map(|output| place_of(task, output))
+}
+
+/// The incremental directory that cargo named for this call, if it named one.
+fn directory(call: &Call, prepared: &Prepared) -> Option<IncrementalDir> {
+    let dir = call.cwd.join(prepared.rustc.incremental.as_ref()?);
+    Some(IncrementalDir { dir, crate_name: prepared.rustc.crate_name.clone() })
+}
