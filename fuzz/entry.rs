@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kache::config::{ConfigErrors, Environment, Kind, Settings, Site, Sources, list, load};
+use kache::config::{ConfigErrors, ConfigSources, Environment, Settings, Site, ValueKind, list, load};
 use kache::daemon::serve::resource_name::{Compression, NAME_BYTES_MAX, ResourceName, check_instance};
 use kache::daemon::serve::{auth, host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
@@ -165,15 +165,15 @@ fn resource_name(input: &[u8]) -> bool {
 
 /// A configuration file of the user's, and its text as the value of a variable.
 fn config(input: &[u8]) -> bool {
-    const KINDS: [Kind; 8] = [
-        Kind::Path,
-        Kind::Size,
-        Kind::Duration,
-        Kind::Bool,
-        Kind::Address,
-        Kind::Metrics,
-        Kind::Level,
-        Kind::Names,
+    const KINDS: [ValueKind; 8] = [
+        ValueKind::Path,
+        ValueKind::Size,
+        ValueKind::Duration,
+        ValueKind::Bool,
+        ValueKind::Address,
+        ValueKind::Metrics,
+        ValueKind::Level,
+        ValueKind::Names,
     ];
     let text = String::from_utf8_lossy(input);
     for kind in KINDS {
@@ -216,7 +216,7 @@ fn settings_of_file(text: &[u8]) -> Result<Settings, ConfigErrors> {
 }
 
 fn settings_of(environment: Environment) -> Result<Settings, ConfigErrors> {
-    let config = load(&Sources { environment, current_dir: None })?;
+    let config = load(&ConfigSources { environment, current_dir: None })?;
     assert!(!list(&config).is_empty());
     Settings::new(&config)
 }

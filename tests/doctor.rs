@@ -1,5 +1,5 @@
-//! `kache doctor` as a person meets it: what is wrong is named, with what to do, and only what
-//! can do no harm is mended.
+//! `kache doctor` end to end: it says what is wrong and what to do, and fixes only what is safe
+//! to fix.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
@@ -54,38 +54,38 @@ fn assert_line(text: &str, words: &[&str]) {
 }
 
 #[test]
-fn it_looks_and_changes_nothing() {
+fn without_options_it_changes_nothing() {
     let home = Home::new();
     let (said, code) = home.doctor(&[], &[]);
-    assert_line(&said, &["ok", "configuration", "there are no mistakes in it"]);
+    assert_line(&said, &["ok", "configuration", "no mistakes found"]);
     assert_line(&said, &["ok", "programs", "kache"]);
     assert_line(&said, &["warning", "toolchain", "failed to run `rustc`"]);
-    assert_line(&said, &["warning", "wrapper", "nothing has cargo call kache"]);
-    assert_line(&said, &["note", "daemon", "none runs"]);
-    assert_line(&said, &["disk", "are free for the store"]);
+    assert_line(&said, &["warning", "wrapper", "cargo is not configured to call kache"]);
+    assert_line(&said, &["note", "daemon", "no daemon is running"]);
+    assert_line(&said, &["disk", "are free on the store's volume"]);
     assert_line(&said, &["ok", "clock"]);
     assert_line(&said, &["ok", "observer", "proc macros"]);
-    assert!(said.ends_with("\nnothing is wrong, and there are 2 warnings\n"), "{said}");
+    assert!(said.ends_with("\nno errors, 2 warnings\n"), "{said}");
     assert_eq!(code, 0);
     assert_eq!(fs::read_dir(home.0.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_fallback_that_is_not_there_is_named() {
+fn a_missing_fallback_is_a_warning() {
     let home = Home::new();
     let (said, code) = home.doctor(&[], &[("KACHE_FALLBACK", "other-wrapper"), ("PATH", "/usr/bin:/bin")]);
-    assert_line(&said, &["warning", "there is no program `other-wrapper`", "(KACHE_FALLBACK)"]);
+    assert_line(&said, &["warning", "`cache.fallback` names `other-wrapper`", "(KACHE_FALLBACK)"]);
     assert_eq!(code, 0, "{said}");
     let (said, _) = home.doctor(&[], &[("KACHE_FALLBACK", "env"), ("PATH", "/usr/bin:/bin")]);
     assert!(!said.contains("cache.fallback"), "{said}");
 }
 
 #[test]
-fn where_no_daemon_may_be_none_is_started() {
+fn with_kache_daemon_never_fix_starts_no_daemon() {
     let home = Home::new();
     let (said, code) = home.doctor(&["--fix"], &[("KACHE_DAEMON", "never")]);
-    assert_line(&said, &["mended", "store", "made"]);
-    assert_line(&said, &["note", "daemon", "none runs, and no compile may start one"]);
+    assert_line(&said, &["fixed", "store", "created"]);
+    assert_line(&said, &["note", "daemon", "no daemon is running, and compiles may not start one"]);
     assert_eq!(code, 0, "{said}");
     assert!(!home.path("sockets").exists());
 }
@@ -95,47 +95,47 @@ fn sto_07_a_disk_that_does_not_answer_is_not_waited_for() {
     let home = Home::new();
     let cache = home.path("cache");
     fs::create_dir(&cache).unwrap();
-    // Whoever opens this waits for somebody who writes.
+    // Opening a pipe blocks until another process opens it for writing, like a disk that hangs.
     nix::unistd::mkfifo(&cache.join("VERSION"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let (said, code) = home.doctor(&["--probe"], &[("KACHE_CACHE_DIR", cache.to_str().unwrap())]);
-    assert_line(&said, &["WRONG", "store", "HOME/cache` cannot be read: its disk does not answer"]);
+    assert_line(&said, &["ERROR", "store", "HOME/cache` cannot be read: its disk does not answer"]);
     assert_eq!(code, 6, "{said}");
 }
 
 #[test]
 fn key_23_compilers_are_observed_wherever_the_cache_lies() {
     let home = Home::new();
-    // Programs cannot be told of a library in such a directory, so it lies elsewhere.
+    // `LD_PRELOAD` cannot name a library in a directory with a space, so it lies elsewhere.
     for name in ["cache", "a cache"] {
         let cache = home.path(name);
         let (said, _) = home.doctor(&[], &[("KACHE_CACHE_DIR", cache.to_str().unwrap())]);
-        assert_line(&said, &["ok", "observer", "files and variables that proc macros ask for are seen"]);
+        assert_line(&said, &["ok", "observer", "kache sees the files and variables that proc macros read"]);
     }
 }
 
 #[test]
-fn a_broken_configuration_is_named_with_its_place() {
+fn mistakes_in_the_configuration_have_their_position() {
     let home = Home::new();
     fs::write(home.path(".kache.toml"), "[cache]\nexlude = []\n").unwrap();
     fs::write(home.path("kache.toml"), "extra_inputs = 1\n").unwrap();
     let (said, code) = home.doctor(&[], &[("KACHE_TYPO", "1"), ("KACHE_DAEMON", "never")]);
-    assert_line(&said, &["WRONG", "HOME/.kache.toml:2:1: there is no key `cache.exlude`"]);
+    assert_line(&said, &["ERROR", "HOME/.kache.toml:2:1: unknown key `cache.exlude`"]);
     assert_line(&said, &["hint: did you mean `cache.exclude`?"]);
-    assert_line(&said, &["WRONG", "HOME/kache.toml:1:16: `extra_inputs` is no list"]);
-    assert_line(&said, &["warning", "there is no variable `KACHE_TYPO`"]);
+    assert_line(&said, &["ERROR", "HOME/kache.toml:1:16: `extra_inputs` is not a list"]);
+    assert_line(&said, &["warning", "unknown variable `KACHE_TYPO`"]);
     assert_line(&said, &["warning", "KACHE_DAEMON=never"]);
-    assert!(said.ends_with("\n2 things are wrong, and there are 4 warnings\n"), "{said}");
+    assert!(said.ends_with("\n2 errors, 4 warnings\n"), "{said}");
     assert_eq!(code, 6);
 }
 
 #[test]
-fn the_wrapper_that_cargo_really_calls_is_told() {
+fn the_wrapper_that_cargo_calls_is_checked() {
     let home = Home::new();
     let client = env!("CARGO_BIN_EXE_kache");
     for (variables, words) in [
         (vec![("RUSTC_WRAPPER", client)], ["ok", "wrapper", "(RUSTC_WRAPPER)"]),
         (vec![("RUSTC_WRAPPER", "")], ["warning", "wrapper", "cargo calls no wrapper"]),
-        (vec![("RUSTC_WRAPPER", "/gone/kache")], ["WRONG", "wrapper", "there is no such program"]),
+        (vec![("RUSTC_WRAPPER", "/gone/kache")], ["ERROR", "wrapper", "there is no such program"]),
         (vec![("CARGO_BUILD_RUSTC_WRAPPER", "sccache")], ["warning", "wrapper", "`sccache`"]),
     ] {
         assert_line(&home.doctor(&[], &variables).0, &words);
@@ -145,52 +145,52 @@ fn the_wrapper_that_cargo_really_calls_is_told() {
 }
 
 #[test]
-fn dmn_02_sockets_that_others_could_reach_are_named() {
+fn dmn_02_a_socket_directory_that_others_can_reach_is_an_error() {
     let home = Home::new();
     fs::create_dir(home.path("sockets")).unwrap();
     fs::set_permissions(home.path("sockets"), fs::Permissions::from_mode(0o777)).unwrap();
     let (said, code) = home.doctor(&["--fix"], &[]);
-    assert_line(&said, &["WRONG", "daemon", "HOME/sockets"]);
-    assert_line(&said, &["hint: remove it or make it yours"]);
+    assert_line(&said, &["ERROR", "daemon", "HOME/sockets"]);
+    assert_line(&said, &["hint: remove the directory, or make it yours"]);
     assert_eq!(code, 6);
     let mode = fs::metadata(home.path("sockets")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o777, "what others may have touched is not ours to mend");
+    assert_eq!(mode & 0o777, 0o777, "a directory that others may have changed is not fixed");
 }
 
 #[test]
-fn what_can_do_no_harm_is_mended() {
+fn fix_creates_the_directory_and_starts_the_daemon() {
     let home = Home::new();
     let (said, code) = home.doctor(&["--fix"], &[]);
-    assert_line(&said, &["mended", "store", "made `HOME/.cache/kache`"]);
-    assert_line(&said, &["mended", "daemon", "started it"]);
+    assert_line(&said, &["fixed", "store", "created the directory `HOME/.cache/kache`"]);
+    assert_line(&said, &["fixed", "daemon", "started the daemon"]);
     assert_line(&said, &["ok", "daemon", "answers"]);
     assert_line(&said, &["ok", "store", "is open"]);
     assert_eq!(code, 0, "{said}");
     let (said, _) = home.doctor(&["--fix"], &[]);
-    assert!(!said.contains("mended"), "{said}");
+    assert!(!said.contains("fixed"), "{said}");
 }
 
 #[test]
-fn a_cache_directory_that_is_a_file_is_named() {
+fn a_cache_directory_that_is_a_file_is_an_error() {
     let home = Home::new();
     fs::write(home.path("file"), "").unwrap();
     let file = home.path("file").display().to_string();
     let (said, code) = home.doctor(&["--fix"], &[("KACHE_CACHE_DIR", &file)]);
-    assert_line(&said, &["WRONG", "store", "`HOME/file` is not a directory"]);
+    assert_line(&said, &["ERROR", "store", "`HOME/file` is not a directory"]);
     assert_eq!(code, 6);
     home.kache(&["daemon", "stop"], &[("KACHE_CACHE_DIR", &file)]);
 }
 
 #[test]
-fn sto_07_no_room_is_named() {
+fn sto_07_a_full_disk_is_an_error() {
     let home = Home::new();
     let (said, code) = home.doctor(&[], &[("KACHE_RESERVE", "900TiB")]);
-    assert_line(&said, &["WRONG", "disk", "`cache.reserve` leaves 900.0 TiB alone"]);
+    assert_line(&said, &["ERROR", "disk", "`cache.reserve` keeps 900.0 TiB free"]);
     assert_eq!(code, 6);
 }
 
 #[test]
-fn dmn_03_a_daemon_that_hangs_is_named() {
+fn dmn_03_a_daemon_that_hangs_is_an_error() {
     let home = Home::new();
     home.doctor(&["--fix"], &[]);
     let (status, _) = home.kache(&["daemon", "status", "--json"], &[]);
@@ -199,7 +199,7 @@ fn dmn_03_a_daemon_that_hangs_is_named() {
     signal("-STOP");
     let (said, code) = home.doctor(&[], &[]);
     signal("-CONT");
-    assert_line(&said, &["WRONG", "daemon", &format!("(pid {pid}) does not answer")]);
+    assert_line(&said, &["ERROR", "daemon", &format!("(pid {pid}) does not answer")]);
     assert_line(&said, &["hint:", &format!("`kill -9 {pid}`")]);
     assert_eq!(code, 6);
 }

@@ -1,4 +1,4 @@
-//! `kache init` as a person meets it: it shows, asks, changes one line, and takes it back.
+//! `kache init` end to end: it shows the change, asks, changes one line, and removes it again.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
@@ -56,7 +56,7 @@ fn search() -> String {
 }
 
 #[test]
-fn it_shows_what_it_changes_and_does_it_once() {
+fn the_change_is_shown_and_made_once_and_can_be_removed() {
     let home = Home::with_config("# mine\n[build]\njobs = 4 # few\n\n[net]\nretry = 2\n");
     let before = home.text();
     let (said, code) = home.init(&["-y"], &[]);
@@ -68,7 +68,7 @@ fn it_shows_what_it_changes_and_does_it_once() {
 
       [net]
     --- stderr
-    kache: cargo now calls kache; `kache doctor --probe` tries it, `kache init --remove` undoes it
+    kache: cargo now calls kache; `kache doctor --probe` tests it, `kache init --remove` undoes it
     "#);
     assert_eq!(code, 0);
     let after = home.text();
@@ -83,7 +83,7 @@ fn it_shows_what_it_changes_and_does_it_once() {
 }
 
 #[test]
-fn nobody_is_surprised() {
+fn without_a_terminal_and_without_y_nothing_is_changed() {
     let home = Home::new();
     let (said, code) = home.init(&[], &[]);
     insta::assert_snapshot!(said, @r#"
@@ -91,8 +91,8 @@ fn nobody_is_surprised() {
     + [build]
     + rustc-wrapper = "CLIENT"
     --- stderr
-    kache: nobody is there to be asked
-    hint: `kache init -y` does it without asking
+    kache: standard input is not a terminal, so kache cannot ask
+    hint: `kache init -y` does not ask
     "#);
     assert_eq!(code, 2);
     assert_eq!(home.init(&["--check"], &[]).1, 1);
@@ -100,15 +100,15 @@ fn nobody_is_surprised() {
 }
 
 #[test]
-fn a_name_that_finds_us_is_written_since_it_outlives_an_upgrade() {
+fn the_name_is_written_where_path_leads_to_it_and_otherwise_the_path() {
     let home = Home::new();
     assert_eq!(home.init(&["-y"], &[("PATH", &search())]).1, 0);
     assert_eq!(home.text(), "[build]\nrustc-wrapper = \"kache\"\n");
-    // Who does not find it gets the path, since cargo would not find it either.
+    // Without `PATH` cargo would not find the name either, so the path is written.
     let (said, _) = home.init(&["--check"], &[]);
     assert!(said.contains("- rustc-wrapper = \"kache\"\n+ rustc-wrapper = \"CLIENT\""), "{said}");
     assert_eq!(home.init(&["--remove", "-y"], &[]).1, 0);
-    assert!(!home.config().exists(), "a file that we made goes");
+    assert!(!home.config().exists(), "a file that `init` created is removed");
 }
 
 #[test]
@@ -120,16 +120,19 @@ fn another_wrapper_stays() {
         assert_eq!(home.text(), text);
     }
     let (said, code) = home.init(&["-y"], &[]);
-    assert!(said.contains("has cargo call another wrapper, `sccache`") && said.contains("KACHE_FALLBACK"));
+    assert!(said.contains("already names another wrapper, `sccache`") && said.contains("KACHE_FALLBACK"));
     assert_eq!(code, 1);
     let home = Home::new();
     let (said, code) = home.init(&["-y"], &[("RUSTC_WRAPPER", "sccache")]);
-    assert!(said.contains("warning: here RUSTC_WRAPPER has cargo call `sccache` all the same"), "{said}");
+    assert!(
+        said.contains("warning: in this directory RUSTC_WRAPPER overrides that: cargo calls `sccache`"),
+        "{said}"
+    );
     assert_eq!(code, 0);
 }
 
 #[test]
-fn a_file_that_is_no_toml_stays() {
+fn a_file_that_is_not_toml_stays() {
     let home = Home::with_config("[build\n");
     let (said, code) = home.init(&["-y"], &[]);
     assert!(said.contains("correct it first") && code == 1, "{said}");

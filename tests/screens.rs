@@ -1,4 +1,4 @@
-//! Every help page and report as users see it. A changed screen is a diff to be read.
+//! Every help page and many messages as users see them: a change is reviewed as a diff.
 //!
 //! To accept a change: `INSTA_UPDATE=always cargo test --test screens`, then read the diff.
 

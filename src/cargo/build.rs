@@ -1,27 +1,26 @@
-//! Parses cargo's command line, as far as it decides what is compiled.
+//! What a cargo command line says of what is compiled.
 //!
-//! Pure. Options that do not change what is compiled are left out, so that `cargo build` and
-//! `cargo build -v -j 2` are equal. A command line that is not fully understood is not parsed.
+//! Pure. Options that change nothing about it are left out, so that `cargo build` and
+//! `cargo build -v -j 2` are one thing. What is not known is no build.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-/// A cargo command that compiles into the target directory.
+/// A command that compiles for the target directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildCommand {
-    /// The arguments that decide what is compiled, in order.
+    /// The words that decide what is compiled, in order.
     pub words: Vec<OsString>,
-    /// The value of `--target-dir`, which may be relative.
+    /// `--target-dir`, as it was given.
     pub target_dir: Option<PathBuf>,
-    /// The value of `--manifest-path`, which may be relative.
+    /// `--manifest-path`, as it was given.
     pub manifest: Option<PathBuf>,
-    /// The command, if it is a short form such as `b`. A configuration file may define an alias with
-    /// that name.
+    /// The command where it is a short form, for which a configuration may have another meaning.
     pub short_form: Option<String>,
 }
 
-/// The commands that compile, each with its short form.
+/// Commands that compile, in every way of writing them.
 const COMMANDS: &[(&str, &str)] = &[
     ("build", "b"),
     ("check", "c"),
@@ -32,8 +31,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("rustc", "rustc"),
 ];
 
-/// Options without a value that do not change what is compiled.
-const IGNORED: &[&str] = &[
+/// Options that decide nothing, alone.
+const IDLE: &[&str] = &[
     "--verbose",
     "--quiet",
     "--locked",
@@ -44,14 +43,14 @@ const IGNORED: &[&str] = &[
     "--timings",
 ];
 
-/// Options with a value that do not change what is compiled.
-const IGNORED_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
+/// Options that decide nothing, with the value that follows.
+const IDLE_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
 
-/// Parses a command line; the program comes first. `None` if the command compiles nothing, or if an
-/// option is not understood.
+/// What these words, the program first, say; `None` where they compile nothing, or where it
+/// cannot be told.
 pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
     let mut words = words.iter().skip(1);
-    let mut command = BuildCommand::default();
+    let mut found = BuildCommand::default();
     let mut has_command = false;
     while let Some(word) = words.next() {
         let text = word.to_str()?;
@@ -60,27 +59,26 @@ pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
             _ => (text, None),
         };
         match name {
-            // The arguments after it go to the program, or change one crate of the workspace only.
+            // What follows is for the program, or for one crate of the workspace.
             "--" => break,
             "--target-dir" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                command.target_dir = Some(PathBuf::from(value));
+                found.target_dir = Some(PathBuf::from(value));
             }
             "--manifest-path" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                command.manifest = Some(PathBuf::from(value));
+                found.manifest = Some(PathBuf::from(value));
             }
-            // A setting is understood; the name of a file is not, because the file is not read here.
+            // A file may say anything, and unstable options may move everything.
             "--config" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                let is_plain = value.as_bytes().contains(&b'=') && !moves_outputs(value.as_bytes());
-                command.words.extend(is_plain.then(|| [OsString::from("--config"), value])?);
+                let is_plain = value.as_bytes().contains(&b'=') && !places_outputs(value.as_bytes());
+                found.words.extend(is_plain.then(|| [OsString::from("--config"), value])?);
             }
-            // `-C` changes cargo's directory, and unstable options may change anything.
             "-C" => return None,
             _ if name.starts_with("-Z") => return None,
-            _ if IGNORED.contains(&name) => {}
-            _ if IGNORED_WITH_VALUE.contains(&name) => {
+            _ if IDLE.contains(&name) => {}
+            _ if IDLE_WITH_VALUE.contains(&name) => {
                 if joined.is_none() {
                     words.next()?;
                 }
@@ -88,28 +86,28 @@ pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
             "-j" => {
                 words.next()?;
             }
-            _ if name.starts_with("-j") || is_verbosity(name) => {}
+            _ if name.starts_with("-j") || is_shouting(name) => {}
             _ if !has_command => {
-                let (long, _) = COMMANDS.iter().find(|(long, short)| name == *long || name == *short)?;
-                command.words.push(OsString::from(long));
-                command.short_form = (name != *long).then(|| name.to_owned());
+                let (command, _) = COMMANDS.iter().find(|(long, short)| name == *long || name == *short)?;
+                found.words.push(OsString::from(command));
+                found.short_form = (name != *command).then(|| name.to_owned());
                 has_command = true;
             }
-            _ => command.words.push(word.clone()),
+            _ => found.words.push(word.clone()),
         }
     }
-    has_command.then_some(command)
+    has_command.then_some(found)
 }
 
-/// Whether a setting changes the directory of the outputs.
-fn moves_outputs(setting: &[u8]) -> bool {
+/// Whether a setting says where outputs go, which no key counts.
+fn places_outputs(setting: &[u8]) -> bool {
     ["target-dir", "build-dir"]
         .iter()
         .any(|name| setting.windows(name.len()).any(|part| part == name.as_bytes()))
 }
 
-/// Whether an option is `-v`, `-vv`, `-q` or the like.
-fn is_verbosity(word: &str) -> bool {
+/// `-v`, `-vv`, `-q`
+fn is_shouting(word: &str) -> bool {
     let letters = word.strip_prefix('-').unwrap_or_default();
     !letters.is_empty() && letters.bytes().all(|letter| matches!(letter, b'v' | b'q'))
 }
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_do_not_change_the_build_are_left_out() {
+    fn what_decides_nothing_is_left_out() {
         check("cargo build", "build");
         check("/x/cargo -v b -q --color always -j 2 --offline", "build");
         check("cargo --color=never build -j2 --message-format=json --timings -vv", "build");
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_directory_is_not_among_the_words() {
+    fn a_target_directory_is_told_and_does_not_count() {
         for line in ["cargo build --target-dir t --release", "cargo build --target-dir=t --release"] {
             let found = parsed(line).unwrap();
             assert_eq!(found.target_dir.unwrap(), PathBuf::from("t"));
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_and_the_short_form_are_not_among_the_words() {
+    fn a_manifest_and_a_short_form_are_told_and_do_not_count() {
         for line in ["cargo b --manifest-path a/Cargo.toml", "cargo --manifest-path=a/Cargo.toml b"] {
             let found = parsed(line).unwrap();
             assert_eq!(found.manifest.unwrap(), PathBuf::from("a/Cargo.toml"));
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_compiles_nothing_or_is_not_understood_is_no_build() {
+    fn what_compiles_nothing_or_cannot_be_told_is_no_build() {
         for line in [
             "cargo",
             "cargo metadata --format-version 1",

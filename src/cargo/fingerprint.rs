@@ -1,10 +1,10 @@
-//! Cargo's fingerprint of a unit: the files in which cargo records that it built the unit.
+//! What cargo keeps of one unit that it built: from the files' bytes and back.
 //!
-//! Cargo empties a fingerprint before a compile, sets the date of `invoked.timestamp`, and writes the
-//! fingerprint after the compile. A fingerprint belongs to a call only if `invoked.timestamp` is older
-//! than the call and the fingerprint is newer. If the compiler printed messages, cargo keeps them beside
-//! the fingerprint to print them again. Such a fingerprint is not read, because the messages contain
-//! paths of this checkout.
+//! Cargo writes a unit's fingerprint after its compile, empties it before the next one, and
+//! notes when that began. A fingerprint is taken for that of a call only if the last compile
+//! began before the call came and it was written after that. What compilers said of a unit is
+//! kept in it too; such a unit has no fingerprint here, since cargo would say it again in
+//! another checkout's words.
 
 use std::fs;
 use std::io;
@@ -14,36 +14,35 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-/// The directory of the fingerprints in a profile's directory.
+/// Where cargo keeps what it knows of units.
 const FINGERPRINTS: &str = ".fingerprint";
 
-/// The file whose date says when the last compile of a unit began.
+/// Dated when a unit's compile begins.
 const INVOKED: &str = "invoked.timestamp";
 
-/// The content of `invoked.timestamp`.
+/// What is in that.
 const INVOKED_TEXT: &[u8] = b"This file has an mtime of when this was started.";
 
-/// How much earlier than the clock a file's date may be: the system takes it from its last timer tick.
+/// How much older a file may look than it is: systems take its date from their last tick.
 const TICK_MAX: Duration = Duration::from_millis(20);
 
-/// A larger file is not taken for one of cargo's.
+/// A larger file is none of cargo's.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
-/// The number of files: the fingerprint's hash, the values that it was made from, and the dep-info.
+/// The fingerprint itself, what it was made of, what was read.
 const FILES: usize = 3;
 
-/// The place of a unit in a target directory.
+/// Where a unit stands in a target directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CargoUnit {
-    /// The directory of the unit's profile, relative to the target directory.
+    /// Its profile's directory, relative to the target directory.
     pub profile: PathBuf,
-    /// The name of the unit, `<package>-<hash>`.
+    /// `<package>-<hash>`
     pub name: String,
 }
 
 impl CargoUnit {
-    /// Finds the unit with outputs in this directory; `None` if the directory is not as in cargo's
-    /// layout.
+    /// The unit whose outputs lie in this directory, by cargo's own layout.
     pub fn of(target_dir: &Path, out_dir: &Path, package: &str, extra_filename: &str) -> Option<CargoUnit> {
         let hash = extra_filename.strip_prefix('-').filter(|hash| !hash.is_empty())?;
         let name = format!("{package}-{hash}");
@@ -57,18 +56,17 @@ impl CargoUnit {
         (profile.components().count() > 0).then(|| CargoUnit { profile: profile.to_owned(), name })
     }
 
-    /// The hash in the unit's name.
+    /// The hash in its name.
     pub fn hash(&self) -> &str {
         hash_in(&self.name).unwrap_or_default()
     }
 
-    /// The hash in the name of an output, `lib<crate>-<hash>.rmeta`. It is the hash of the output's
-    /// unit.
+    /// The same, by the name of a file that it made: `lib<crate>-<hash>.rmeta`.
     pub fn hash_of(output: &Path) -> Option<String> {
         hash_in(output.file_stem()?.to_str()?).map(str::to_owned)
     }
 
-    /// The directory of the unit's fingerprint.
+    /// Where cargo keeps what it knows of this unit.
     pub fn directory(&self, target_dir: &Path) -> PathBuf {
         target_dir.join(&self.profile).join(FINGERPRINTS).join(&self.name)
     }
@@ -78,40 +76,40 @@ fn hash_in(name: &str) -> Option<&str> {
     name.rsplit_once('-').map(|(_, hash)| hash)
 }
 
-/// The files of a fingerprint.
+/// Files by name, the fingerprint itself last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The name and the content of each file. The one with the hash comes last.
+    /// Each with what is in it.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// Why no fingerprint of a unit belongs to a call.
+/// Why a unit has no fingerprint for a call.
 #[derive(Debug, Error)]
 pub enum FingerprintError {
-    /// A file does not exist or cannot be read.
+    /// It is not there, or cannot be read.
     #[error("failed to read `{}`: {source}", path.display())]
     Io {
-        /// The path of the file or directory.
+        /// Which file or directory.
         path: PathBuf,
-        /// The error of the system.
+        /// Why.
         source: io::Error,
     },
-    /// The files are not those that cargo writes for a unit without messages.
-    #[error("the fingerprint `{}` has an unknown form, or messages", path.display())]
+    /// It does not look as cargo's do.
+    #[error("`{}` is none of cargo's that could be laid down elsewhere", path.display())]
     Unknown {
-        /// The directory of the fingerprint.
+        /// Which directory.
         path: PathBuf,
     },
-    /// The fingerprint belongs to another call.
-    #[error("the fingerprint `{}` belongs to another compile", path.display())]
+    /// It belongs to another call.
+    #[error("`{}` is of another compile", path.display())]
     Another {
-        /// The directory of the fingerprint.
+        /// Which directory.
         path: PathBuf,
     },
 }
 
 impl Fingerprint {
-    /// Reads the fingerprint that cargo wrote for a call which kache received at this time.
+    /// What cargo wrote for the call that came at this time.
     pub fn read(
         target_dir: &Path,
         unit: &CargoUnit,
@@ -147,7 +145,7 @@ impl Fingerprint {
             }
             files.push((name, fs::read(&path).map_err(at(&path))?));
         }
-        // This date is read last, so that a compile that began while the files were read is noticed.
+        // Last: a compile that began while the files were read is seen.
         let invoked = dated(&directory.join(INVOKED))?;
         if invoked > called || written + TICK_MAX < called {
             return Err(FingerprintError::Another { path: directory });
@@ -155,14 +153,14 @@ impl Fingerprint {
         Ok(Fingerprint { files })
     }
 
-    /// Whether the fingerprint contains the path of one of these directories.
+    /// Whether it names a path below one of these directories.
     pub fn names_any(&self, dirs: &[&Path]) -> bool {
         let names =
             |bytes: &[u8], dir: &Path| memchr::memmem::find(bytes, dir.as_os_str().as_bytes()).is_some();
         self.files.iter().any(|(_, bytes)| dirs.iter().any(|dir| names(bytes, dir)))
     }
 
-    /// Writes the files into a directory, as if cargo had just built the unit.
+    /// Fills a unit's directory as if cargo had just built the unit.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let invoked = (INVOKED, INVOKED_TEXT);
         let files = self.files.iter().map(|(name, bytes)| (&**name, &**bytes));
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_fingerprint_is_read_again() {
+    fn what_is_laid_down_is_what_was_read() {
         let dir = tempfile::tempdir().unwrap();
         let directory = unit().directory(dir.path());
         fs::create_dir_all(&directory).unwrap();
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn rst_01_a_fingerprint_of_another_compile_is_refused() {
+    fn rst_01_one_of_another_compile_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let directory = unit().directory(dir.path());
         fs::create_dir_all(&directory).unwrap();
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_that_is_incomplete_or_has_messages_is_refused() {
+    fn one_that_is_not_whole_or_says_something_is_refused() {
         let with = |name: &str, text: &str| {
             let dir = tempfile::tempdir().unwrap();
             let directory = unit().directory(dir.path());
@@ -238,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_the_checkout_is_noticed() {
+    fn a_checkouts_paths_are_seen() {
         let mut named = fingerprint();
         named.files[1].1 = b"\0/home/a/ws/gen.rs".to_vec();
         assert!(named.names_any(&[Path::new("/nowhere"), Path::new("/home/a/ws")]));
@@ -246,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_found_by_cargos_layout() {
+    fn units_are_known_by_cargos_layout() {
         let unit = |out_dir: &str, extra: &str| CargoUnit::of("/t".as_ref(), out_dir.as_ref(), "a", extra);
         let expected = |profile: &str| Some(CargoUnit { profile: profile.into(), name: "a-1".to_owned() });
         for (out_dir, extra, expected) in [

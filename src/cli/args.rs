@@ -1,10 +1,13 @@
-//! The arguments as they are written. Parsing checks their form and does nothing else.
+//! The command line as clap types. Parsing checks the form of the arguments and does nothing
+//! else: it reads no file and no environment.
+//!
+//! The doc comments in here are what `--help` prints.
 
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Kind, Value};
+use crate::config::{Value, ValueKind};
 
 /// A build cache for rustc and C/C++ compilers, and a server of the Bazel remote cache protocol
 #[derive(Debug, Parser)]
@@ -17,25 +20,25 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Look after the daemon, which owns the store and serves it
+    /// Control the daemon, which owns the store and answers requests
     Daemon(DaemonArgs),
-    /// Show what kache is told, and by whom
+    /// Show the configuration and where each value comes from
     Config(ConfigArgs),
-    /// Show what compiler calls did. Starts nothing and changes nothing
+    /// Show what each compiler call did
     Report(ReportArgs),
-    /// Show what the cache is worth, what it occupies and what goes past it
+    /// Show hit rate, time saved, the store's size and bypassed calls
     Stats(StatsArgs),
-    /// Say why a crate was compiled: what changed, old and new
+    /// Explain why a crate was compiled: what changed, before and after
     WhyMiss(WhyMissArgs),
-    /// Print an action: what it runs, and its tree of inputs
+    /// Print an action: its command, environment and inputs
     Explain(ExplainArgs),
-    /// Print how two actions differ
+    /// Show how two actions differ
     Diff(DiffArgs),
-    /// Compile stored actions once more, and see that they come out the same
+    /// Compile stored actions again and compare the outputs
     Verify(VerifyArgs),
-    /// Have cargo call kache, by one line in cargo's own configuration
+    /// Make cargo call kache, by one line in cargo's configuration
     Init(InitArgs),
-    /// Find out what is wrong, if anything is
+    /// Check the installation and name what is wrong
     Doctor(DoctorArgs),
 }
 
@@ -48,17 +51,17 @@ pub(super) struct DaemonArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DaemonCommand {
-    /// Show how it is; the default. Starts nothing and changes nothing
+    /// Show the daemon's status (the default)
     Status(StatusArgs),
-    /// Run it here, until it is stopped
+    /// Run the daemon in the foreground
     Run(RunArgs),
-    /// Start it in the background, unless it runs
+    /// Start the daemon in the background, unless it is running
     Start,
-    /// Let it finish what is under way, and leave
+    /// Stop the daemon after the requests under way
     Stop,
-    /// Stop it and start it again, with the configuration of now
+    /// Stop the daemon and start it with the current configuration
     Restart,
-    /// Show the end of its log
+    /// Show the end of the daemon's log
     Log(LogArgs),
 }
 
@@ -71,17 +74,17 @@ pub(super) struct StatusArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
-    /// Leave the caller behind; everything is read from the environment
+    /// Detach from the caller and read the settings from the environment only
     #[arg(long, hide = true)]
     pub(super) detach: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct LogArgs {
-    /// How many lines
+    /// Number of lines to show
     #[arg(short = 'n', long, default_value_t = 100, value_name = "COUNT")]
     pub(super) lines: usize,
-    /// Print where the log is, and nothing else
+    /// Print only the path of the log file
     #[arg(long)]
     pub(super) path: bool,
 }
@@ -95,38 +98,38 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Print every key with its value and where that came from
+    /// List every key with its value and where the value comes from
     List,
-    /// Print one value
+    /// Print the value of one key
     Get(GetArgs),
-    /// Print the commented defaults, to start a file from
+    /// Print the commented defaults, a template for a configuration file
     Default,
-    /// Print the reference page, `docs/configuration.md`
+    /// Print the reference page (docs/configuration.md)
     Docs,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct GetArgs {
-    /// A key, such as `cache.max_size`
+    /// Name of a key, such as `cache.max_size`
     pub(super) key: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ReportArgs {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     pub(super) format: ReportFormat,
-    /// Only calls of so long ago and later, such as `90s`, `15m`, `2h` or `7d`
+    /// Only calls of this last period, such as `90s`, `15m`, `2h` or `7d`
     #[arg(long, value_name = "DURATION", value_parser = since)]
     pub(super) since: Option<Duration>,
 }
 
-/// How a report is printed.
+/// The output formats of `kache report`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ReportFormat {
-    /// For a terminal: the latest calls, then what all of them add up to
+    /// For a terminal: the latest calls, then the totals
     Text,
-    /// Everything, as docs/report.schema.json says
+    /// All data, as docs/report.schema.json describes it
     Json,
     /// For a pull request or a job summary
     Markdown,
@@ -134,15 +137,15 @@ pub(super) enum ReportFormat {
 
 #[derive(Args, Debug)]
 pub(super) struct StatsArgs {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = StatsFormat::Text)]
     pub(super) format: StatsFormat,
-    /// Only calls of so long ago and later, such as `90s`, `15m`, `2h` or `7d`
+    /// Only calls of this last period, such as `90s`, `15m`, `2h` or `7d`
     #[arg(long, value_name = "DURATION", value_parser = since)]
     pub(super) since: Option<Duration>,
 }
 
-/// How numbers are printed.
+/// The output formats of `kache stats`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StatsFormat {
     /// For a terminal
@@ -153,87 +156,87 @@ pub(super) enum StatsFormat {
 
 #[derive(Args, Debug)]
 pub(super) struct WhyMissArgs {
-    /// The crate, as `--crate-name` or the package says it
+    /// Name of the crate or of its package
     #[arg(value_name = "CRATE")]
     pub(super) name: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// The action's digest, or the beginning of one that is on record
+    /// Digest of the action; for an action in the event log, its first digits
     #[arg(value_name = "DIGEST")]
     pub(super) digest: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
-    /// The earlier action's digest, or the beginning of one that is on record
+    /// Digest of the earlier action; for one in the event log, its first digits
     #[arg(value_name = "BEFORE")]
     pub(super) before: String,
-    /// The later one's
+    /// Digest of the later action
     #[arg(value_name = "NOW")]
     pub(super) now: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArgs {
-    /// So many of those that are on record, chosen at random; the default, with 10
+    /// Verify N actions of the event log, chosen at random (the default, with N = 10)
     #[arg(long, value_name = "N", conflicts_with_all = ["name", "all"])]
     pub(super) sample: Option<usize>,
-    /// Those of one crate
+    /// Verify the actions of one crate
     #[arg(long = "crate", value_name = "CRATE", conflicts_with = "all")]
     pub(super) name: Option<String>,
-    /// Every one that is on record
+    /// Verify every action of the event log
     #[arg(long)]
     pub(super) all: bool,
-    /// Choose as an earlier sample did, which printed this number
+    /// Choose the same sample as an earlier run, which printed this number
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["name", "all"])]
     pub(super) seed: Option<u64>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = VerifyFormat::Text)]
     pub(super) format: VerifyFormat,
 }
 
-/// How a verification is printed.
+/// The output formats of `kache verify`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum VerifyFormat {
-    /// For a terminal: each disagreement, then what it comes to
+    /// For a terminal: each output that differs, then the totals
     Text,
     /// For programs
     Json,
 }
 
 fn since(text: &str) -> Result<Duration, String> {
-    match Kind::Duration.read(text) {
+    match ValueKind::Duration.read(text) {
         Some(Value::Duration(time)) => Ok(time),
-        _ => Err(format!("expected {}", Kind::Duration.expected())),
+        _ => Err(format!("expected {}", ValueKind::Duration.expected())),
     }
 }
 
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
-    /// Change it without asking
+    /// Make the change without asking
     #[arg(short, long)]
     pub(super) yes: bool,
-    /// Only show what would change; exit with 1 if anything would
+    /// Only show the change; exit with 1 if there is one
     #[arg(long, conflicts_with = "yes")]
     pub(super) check: bool,
-    /// Undo it
+    /// Remove kache from cargo's configuration
     #[arg(long)]
     pub(super) remove: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
-    /// Put right what can do no harm: make directories, start the daemon
+    /// Fix what is safe to fix: create directories, start the daemon
     #[arg(long)]
     pub(super) fix: bool,
-    /// Compile a small crate twice, and see that the second time is a hit
+    /// Compile a small crate twice and check that the second compile is a hit
     #[arg(long)]
     pub(super) probe: bool,
 }
 
-/// The whole command line, for help pages and completions.
+/// Returns the command line as clap knows it, for help pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }

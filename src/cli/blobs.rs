@@ -1,5 +1,7 @@
-//! Where the commands that explain actions get bytes from: the daemon that runs, or the store
-//! itself where none does. They start no daemon.
+//! Reads stored blobs for the commands that explain actions: through the running daemon, or
+//! from the store itself if no daemon runs.
+//!
+//! Nothing in here starts a daemon or creates a store (DMN-06).
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -13,36 +15,37 @@ use super::failure::Failure;
 use crate::config::Settings;
 use crate::daemon as engine;
 use crate::events::Event;
-use crate::explain::{Blobs, Origins};
+use crate::explain::{Blobs, ResultOrigins};
 
-/// A way to a store's bytes.
-pub(super) enum Source {
-    /// The daemon that runs.
+/// The place that blobs are read from.
+pub(super) enum BlobSource {
+    /// The running daemon.
     Daemon(Box<RefCell<DaemonConnection>>),
-    /// The store, opened for as long as this lives; no daemon can have it meanwhile.
+    /// The store. It stays open, and no daemon can open it, until this value is dropped.
     Store(Box<Store>),
-    /// There is no store.
+    /// There is no store yet: every lookup finds nothing.
     Nothing,
 }
 
-impl Source {
-    /// The daemon's, where one runs.
-    pub(super) fn of_daemon(settings: &Settings) -> Result<Option<Source>, Failure> {
+impl BlobSource {
+    /// Connects to the running daemon; `None` if no daemon runs.
+    pub(super) fn of_daemon(settings: &Settings) -> Result<Option<BlobSource>, Failure> {
         match DaemonConnection::open(&settings.address, Intent::Look, soon()) {
-            Ok(connection) => Ok(Some(Source::Daemon(Box::new(RefCell::new(connection))))),
+            Ok(connection) => Ok(Some(BlobSource::Daemon(Box::new(RefCell::new(connection))))),
             Err(ConnectError::NotRunning) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The daemon's, or the store's own. A store that was never begun is not begun for this.
-    pub(super) fn open(settings: &Settings) -> Result<Source, Failure> {
-        if let Some(source) = Source::of_daemon(settings)? {
+    /// Connects to the running daemon, or opens the store if no daemon runs. Never creates a
+    /// store.
+    pub(super) fn open(settings: &Settings) -> Result<BlobSource, Failure> {
+        if let Some(source) = BlobSource::of_daemon(settings)? {
             return Ok(source);
         }
         let dir = settings.address.cache_dir();
         if !dir.join("VERSION").exists() {
-            return Ok(Source::Nothing);
+            return Ok(BlobSource::Nothing);
         }
         let store_settings = StoreSettings {
             limit_bytes: settings.max_size_bytes,
@@ -50,41 +53,43 @@ impl Source {
             ..StoreSettings::new(dir)
         };
         let store = Store::open(store_settings).map_err(|error| {
-            Failure::new(format!("failed to open the store: {error}")).hint("`kache daemon start` says more")
+            Failure::new(format!("failed to open the store: {error}"))
+                .hint("`kache daemon start` may say more")
         })?;
-        Ok(Source::Store(Box::new(store)))
+        Ok(BlobSource::Store(Box::new(store)))
     }
 }
 
-impl Source {
-    /// Where the results of an action are from.
-    pub(super) fn origins(&self, hash: Hash) -> Result<Origins, String> {
+impl BlobSource {
+    /// Says whether results of this action are stored, and who stored them.
+    pub(super) fn origins(&self, hash: Hash) -> Result<ResultOrigins, String> {
         match self {
-            Source::Daemon(connection) => {
-                let Fetched { made_here, uploaded, .. } = ask(&mut connection.borrow_mut(), hash)?;
-                Ok(Origins { made_here, uploaded })
+            BlobSource::Daemon(connection) => {
+                let Fetched { made_here, uploaded, .. } = fetch(&mut connection.borrow_mut(), hash)?;
+                Ok(ResultOrigins { made_here, uploaded })
             }
-            Source::Store(store) => engine::origins(store.actions(), hash),
-            Source::Nothing => Ok(Origins::default()),
+            BlobSource::Store(store) => engine::origins(store.actions(), hash),
+            BlobSource::Nothing => Ok(ResultOrigins::default()),
         }
     }
 }
 
-impl Drop for Source {
+impl Drop for BlobSource {
     fn drop(&mut self) {
-        if let Source::Store(store) = self {
-            // Nothing was written, so at worst the next start looks at more than it need.
+        if let BlobSource::Store(store) = self {
+            // Nothing was written. If closing fails, the next daemon takes the store for one
+            // that was not closed and checks its newest blobs, which costs time and no data.
             let _ = store.close();
         }
     }
 }
 
-impl Blobs for Source {
+impl Blobs for BlobSource {
     fn get(&self, hash: Hash) -> Result<Option<Bytes>, String> {
         match self {
-            Source::Daemon(connection) => Ok(ask(&mut connection.borrow_mut(), hash)?.content),
-            Source::Store(store) => engine::fetch(store.blobs(), hash),
-            Source::Nothing => Ok(None),
+            BlobSource::Daemon(connection) => Ok(fetch(&mut connection.borrow_mut(), hash)?.content),
+            BlobSource::Store(store) => engine::fetch(store.blobs(), hash),
+            BlobSource::Nothing => Ok(None),
         }
     }
 }
@@ -93,21 +98,21 @@ fn soon() -> Instant {
     Instant::now() + HELLO_WAIT_MAX
 }
 
-fn ask(connection: &mut DaemonConnection, hash: Hash) -> Result<Fetched, String> {
+fn fetch(connection: &mut DaemonConnection, hash: Hash) -> Result<Fetched, String> {
     let fetch = Fetch { hash: Bytes::copy_from_slice(&hash.0) };
     match connection.request(request::Kind::Fetch(fetch), soon()) {
         Ok(reply::Kind::Fetched(fetched)) => Ok(fetched),
         Ok(reply::Kind::Failed(failed)) => Err(failed.message),
-        Ok(_) => Err("the daemon answered something else".to_owned()),
+        Ok(_) => Err("the daemon sent an unexpected response".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// How many digits of a digest are enough to look for it on record.
+/// The fewest digits of a hash by which an action is searched for in the event log.
 const PREFIX_DIGITS_MIN: usize = 4;
 
-/// An action by its digest, as people write it: `blake3/hash/size`, `hash/size`, the hash, or
-/// its beginning if it is on record.
+/// Reads an action's digest as people write it: `blake3/hash/size`, `hash/size`, the hash, or
+/// the first digits of the hash if exactly one action in the event log begins with them.
 pub(super) fn resolve(text: &str, events: &[Event]) -> Result<Hash, Failure> {
     let bare = DigestFunction::ALL
         .iter()
@@ -119,18 +124,19 @@ pub(super) fn resolve(text: &str, events: &[Event]) -> Result<Hash, Failure> {
     }
     let is_prefix = hash.len() >= PREFIX_DIGITS_MIN && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_prefix {
-        return Err(Failure::new(format!("`{text}` is no digest"))
-            .hint("64 hexadecimal digits are expected, or the first of an action that is on record"));
+        return Err(Failure::new(format!("`{text}` is not a digest")).hint(format!(
+            "give 64 hexadecimal digits, or at least the first {PREFIX_DIGITS_MIN} digits of an action in the event log"
+        )));
     }
-    let mut found: Vec<&str> =
+    let mut matches: Vec<&str> =
         events.iter().map(|event| &*event.action).filter(|action| action.starts_with(&hash)).collect();
-    found.sort_unstable();
-    found.dedup();
-    match found[..] {
+    matches.sort_unstable();
+    matches.dedup();
+    match matches[..] {
         [only] => only.parse().map_err(Failure::new),
-        [] => Err(Failure::new(format!("no action on record begins with `{hash}`"))
-            .hint("`kache report --format json` shows the actions of every call")),
-        _ => Err(Failure::new(format!("{} actions on record begin with `{hash}`", found.len()))
+        [] => Err(Failure::new(format!("no action in the event log begins with `{hash}`"))
+            .hint("`kache report --format json` shows the action of every call")),
+        _ => Err(Failure::new(format!("{} actions in the event log begin with `{hash}`", matches.len()))
             .hint("give more digits")),
     }
 }
@@ -143,7 +149,7 @@ mod tests {
     use crate::events::Outcome;
 
     #[test]
-    fn a_digest_is_read_as_people_write_it() {
+    fn a_digest_may_be_written_with_its_function_its_size_or_only_its_first_digits() {
         let [one, two] = ["ab12", "ab34"].map(|start| format!("{start}{}", "0".repeat(60)));
         let event =
             |action: &str| Event { action: action.to_owned(), ..Event::new(UNIX_EPOCH, "x", Outcome::Miss) };
@@ -159,14 +165,17 @@ mod tests {
             assert_eq!(resolve(&text, &events).unwrap().to_hex(), one, "{text}");
         }
         for (text, expected) in [
-            ("ab1", "`ab1` is no digest"),
-            ("xyz12345", "`xyz12345` is no digest"),
-            ("ffff", "no action on record begins with `ffff`"),
-            ("", "`` is no digest"),
+            ("ab1", "`ab1` is not a digest"),
+            ("xyz12345", "`xyz12345` is not a digest"),
+            ("ffff", "no action in the event log begins with `ffff`"),
+            ("", "`` is not a digest"),
         ] {
             assert_eq!(resolve(text, &events).unwrap_err().message, expected);
         }
         let events = [event(&one), event(&format!("ab12{}", "1".repeat(60)))];
-        assert_eq!(resolve("ab12", &events).unwrap_err().message, "2 actions on record begin with `ab12`");
+        assert_eq!(
+            resolve("ab12", &events).unwrap_err().message,
+            "2 actions in the event log begin with `ab12`"
+        );
     }
 }

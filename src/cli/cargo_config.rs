@@ -1,8 +1,8 @@
-//! Cargo's configuration, as far as it says which wrapper is called.
+//! The one setting of cargo's configuration that matters here: which wrapper cargo calls.
 //!
-//! Finding and reading follow cargo: a variable first, then `.cargo/config.toml` from the
-//! current directory upwards, then the one in cargo's home. Changing is a function over a
-//! file's text, and keeps every comment, space and key that it does not have to touch.
+//! Values are looked up in cargo's own order: first a variable, then `.cargo/config.toml` from
+//! the current directory upwards, then the file in cargo's home. A change is a function from a
+//! file's text to the new text; it keeps every other key, comment and space.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,56 +15,57 @@ use crate::cargo::config;
 use crate::compile::find_program;
 use crate::config::{Environment, Variable, env_vars};
 
-/// Where the wrapper that cargo calls is said.
+/// The variable or file that names a wrapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum WrapperOrigin {
     Variable(&'static str),
     File(PathBuf),
 }
 
-/// The wrapper that cargo calls, and where that is said.
+/// A wrapper that cargo is told to call, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrapper {
+pub(super) struct ConfiguredWrapper {
     pub(super) program: PathBuf,
-    pub(super) said_in: Place,
+    pub(super) origin: WrapperOrigin,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for WrapperOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Variable(name) => f.write_str(name),
-            Place::File(path) => write!(f, "{}", path.display()),
+            WrapperOrigin::Variable(name) => f.write_str(name),
+            WrapperOrigin::File(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
-/// Variables that say it, the stronger first.
+/// The variables that name a wrapper, in the order in which cargo looks at them.
 const VARIABLES: [Variable; 2] = [env_vars::RUSTC_WRAPPER, env_vars::CARGO_BUILD_RUSTC_WRAPPER];
 
-/// Cargo's home.
+/// Cargo's home; `None` if neither `CARGO_HOME` nor the home directory is known.
 pub(super) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
     let named = environment.get(env_vars::CARGO_HOME).map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| Some(environment.xdg_dirs().home?.join(".cargo")))
 }
 
-/// Everything that says which wrapper is called, strongest first. What cannot be read says
-/// nothing here; cargo itself complains of it.
-pub(super) fn wrappers(environment: &Environment, current_dir: Option<&Path>) -> Vec<Wrapper> {
+/// All wrappers that variables and files name; cargo calls the first one. Files that cannot be
+/// read are left out: cargo itself complains about them.
+pub(super) fn wrappers(environment: &Environment, current_dir: Option<&Path>) -> Vec<ConfiguredWrapper> {
     let by_variable = VARIABLES.iter().filter_map(|variable| {
         let program = PathBuf::from(environment.get(*variable)?);
-        Some(Wrapper { program, said_in: Place::Variable(variable.name) })
+        Some(ConfiguredWrapper { program, origin: WrapperOrigin::Variable(variable.name) })
     });
     let home = cargo_home(environment);
     let dirs = config::dirs(current_dir, home.as_deref());
     let by_file = dirs.iter().filter_map(|dir| {
         let path = config::file_in(dir);
         let program = wrapper_of(&fs::read_to_string(&path).ok()?).ok()??;
-        Some(Wrapper { program: anchored(&program, dir), said_in: Place::File(path) })
+        Some(ConfiguredWrapper { program: anchored(&program, dir), origin: WrapperOrigin::File(path) })
     });
     by_variable.chain(by_file).filter(|wrapper| !wrapper.program.as_os_str().is_empty()).collect()
 }
 
-/// A path counts from the directory that holds `.cargo`; a bare name is looked up.
+/// Resolves a path in a configuration file, which is relative to the directory that holds
+/// `.cargo`. A bare name stays as it is: cargo looks it up in `PATH`.
 fn anchored(program: &str, dir: &Path) -> PathBuf {
     let program = Path::new(program);
     match dir.parent() {
@@ -73,7 +74,7 @@ fn anchored(program: &str, dir: &Path) -> PathBuf {
     }
 }
 
-/// `build.rustc-wrapper` of a file's text.
+/// Reads `build.rustc-wrapper` from a configuration file's text.
 pub(super) fn wrapper_of(text: &str) -> Result<Option<String>, TomlError> {
     let document: DocumentMut = text.parse()?;
     let wrapper = document.get("build").and_then(Item::as_table_like).and_then(|build| build.get(KEY));
@@ -82,8 +83,8 @@ pub(super) fn wrapper_of(text: &str) -> Result<Option<String>, TomlError> {
 
 const KEY: &str = "rustc-wrapper";
 
-/// The text with the wrapper set to this. `None` if `build` is something that it cannot be
-/// set in.
+/// Returns the text with `build.rustc-wrapper` set to `program`; `None` if `build` is not a
+/// table.
 pub(super) fn with_wrapper(text: &str, program: &str) -> Result<Option<String>, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     let is_new = !document.contains_key("build");
@@ -99,7 +100,7 @@ pub(super) fn with_wrapper(text: &str, program: &str) -> Result<Option<String>, 
     Ok(Some(document.to_string()))
 }
 
-/// In the place of what is there, with the comment behind it, or at the end.
+/// Replaces the present value and keeps its comment, or adds the key at the end of the table.
 fn set(build: &mut dyn TableLike, program: &str) {
     match build.get_mut(KEY).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -113,7 +114,8 @@ fn set(build: &mut dyn TableLike, program: &str) {
     }
 }
 
-/// The text without the wrapper, and without a `[build]` that held nothing else.
+/// Returns the text without `build.rustc-wrapper`. A `[build]` table that is empty then goes
+/// too, unless the user wrote a comment above it.
 pub(super) fn without_wrapper(text: &str) -> Result<String, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     let Some(build) = document.get_mut("build").and_then(Item::as_table_like_mut) else {
@@ -134,8 +136,8 @@ pub(super) fn without_wrapper(text: &str) -> Result<String, TomlError> {
     Ok(document.to_string())
 }
 
-/// Whether this wrapper is the program at `client`: by its name, found in `search`, or by its
-/// path.
+/// Whether `wrapper` is the program at `client`. A wrapper without a directory is looked up in
+/// `search`, which has the form of `PATH`.
 pub(super) fn is_client(wrapper: &Path, client: &Path, search: Option<&OsStr>) -> bool {
     let same = |path: &Path| matches!((path.canonicalize(), client.canonicalize()), (Ok(left), Ok(right)) if left == right);
     if wrapper.components().nth(1).is_some() {
@@ -145,12 +147,12 @@ pub(super) fn is_client(wrapper: &Path, client: &Path, search: Option<&OsStr>) -
     }
 }
 
-/// Whether it goes by our name, wherever it lies.
+/// Whether the wrapper's file name is `kache`, in whatever directory.
 pub(super) fn is_named_kache(wrapper: &Path) -> bool {
     wrapper.file_name() == Some(OsStr::new("kache"))
 }
 
-/// The text of a file; empty if there is none.
+/// Reads a file; a file that does not exist reads as empty.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_says_it() {
+    fn a_variable_comes_before_the_nearest_file_and_that_before_cargos_home() {
         let dir = tempfile::tempdir().unwrap();
         let path = |rest: &str| dir.path().join(rest);
         for (file, wrapper) in [("home/.cargo/config.toml", "kache"), ("work/.cargo/config", "bin/own")] {
@@ -210,16 +212,16 @@ mod tests {
         let found = wrappers(&environment, Some(&path("work/member")));
         let programs: Vec<&Path> = found.iter().map(|wrapper| &*wrapper.program).collect();
         assert_eq!(programs, [Path::new("sccache"), &path("work/bin/own"), Path::new("kache")]);
-        assert_eq!(found[0].said_in.to_string(), "RUSTC_WRAPPER");
+        assert_eq!(found[0].origin.to_string(), "RUSTC_WRAPPER");
         let environment = Environment::new([("HOME", home)]);
         assert_eq!(
-            wrappers(&environment, Some(&path("home")))[0].said_in,
-            Place::File(path("home/.cargo/config.toml"))
+            wrappers(&environment, Some(&path("home")))[0].origin,
+            WrapperOrigin::File(path("home/.cargo/config.toml"))
         );
     }
 
     #[test]
-    fn a_name_is_found_as_a_shell_would() {
+    fn a_bare_name_is_looked_up_in_path_as_a_shell_does() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         for (name, mode) in [("a/kache", 0o644), ("b/kache", 0o755)] {

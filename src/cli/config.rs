@@ -1,12 +1,13 @@
-//! `kache config`: what kache is told, and by whom. It starts nothing and changes nothing.
+//! `kache config`: the configuration and where each value comes from. The command starts
+//! nothing and changes nothing.
 
 use super::args::{ConfigArgs, ConfigCommand, GetArgs};
 use super::exit_codes::{FAILURE, OK, USAGE};
-use super::failure::{Failure, Outcome};
+use super::failure::{CommandResult, Failure};
 use super::output;
-use crate::config::{self, Config, DEFAULT_FILE, Environment, Key, Sources};
+use crate::config::{self, Config, ConfigSources, DEFAULT_FILE, Environment, Key};
 
-pub(super) fn run(args: ConfigArgs) -> Outcome {
+pub(super) fn run(args: ConfigArgs) -> CommandResult {
     match args.command {
         ConfigCommand::List => list(),
         ConfigCommand::Get(args) => get(&args),
@@ -15,26 +16,28 @@ pub(super) fn run(args: ConfigArgs) -> Outcome {
     }
 }
 
-/// The configuration that holds in the current directory.
+/// Loads the configuration that applies in the current directory, and warns of `KACHE_`
+/// variables that do not exist.
 pub(super) fn load_here() -> Result<Config, Failure> {
     let environment = Environment::of_process();
     for name in environment.unknown() {
-        output::talk(&format!(
-            "kache: warning: there is no variable `{name}`; docs/configuration.md lists them all"
+        output::message(&format!(
+            "kache: warning: unknown variable `{name}`; docs/configuration.md lists all variables"
         ));
     }
-    // Without a current directory there is no project, and no relative path in a variable.
+    // Without a current directory there is no project file, and a relative path in a variable
+    // is an error.
     let current_dir = std::env::current_dir().ok();
-    Ok(config::load(&Sources { environment, current_dir })?)
+    Ok(config::load(&ConfigSources { environment, current_dir })?)
 }
 
-fn list() -> Outcome {
+fn list() -> CommandResult {
     output::data(&config::list(&load_here()?)).map(|()| OK)
 }
 
-fn get(args: &GetArgs) -> Outcome {
+fn get(args: &GetArgs) -> CommandResult {
     let Some(key) = Key::by_name(&args.key) else {
-        let failure = Failure { status: USAGE, ..Failure::new(format!("there is no key `{}`", args.key)) };
+        let failure = Failure { status: USAGE, ..Failure::new(format!("unknown key `{}`", args.key)) };
         return Err(match Key::nearest(&args.key) {
             Some(meant) => failure.hint(format!("did you mean `{}`?", meant.name())),
             None => failure.hint("`kache config list` shows every key"),
@@ -42,7 +45,7 @@ fn get(args: &GetArgs) -> Outcome {
     };
     match config::value_of(&load_here()?, key) {
         Some(value) => output::data(&format!("{value}\n")).map(|()| OK),
-        // Nothing on stdout, and a code that scripts can tell from a value.
+        // A key without a value prints nothing, so the exit code tells scripts that it has none.
         None => Ok(FAILURE),
     }
 }

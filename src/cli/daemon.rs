@@ -1,7 +1,7 @@
-//! `kache daemon`: its state, its start and its end.
+//! `kache daemon`: shows, starts and stops the daemon, and shows its log.
 //!
-//! `status` and `log` start nothing and change nothing (DMN-06). Nobody is killed (DMN-05):
-//! a daemon that does not answer is named, with the command that ends it.
+//! `status` and `log` start nothing and change nothing (DMN-06). No command kills a daemon
+//! (DMN-05): where one does not answer, the error names its process id and how to end it.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, Start
 
 use super::args::{DaemonArgs, DaemonCommand, LogArgs, RunArgs, StatusArgs};
 use super::config::load_here;
-use super::exit_codes::{NOT_RUNNING, OK, TROUBLE};
-use super::failure::{Failure, Outcome};
+use super::exit_codes::{NOT_RUNNING, OK, STORE_PROBLEM};
+use super::failure::{CommandResult, Failure};
 use super::{output, starter};
-use crate::config::{self, Environment, Settings, Sources};
+use crate::config::{self, ConfigSources, Environment, Settings};
 use crate::daemon::{self as engine, Mode};
 
-/// How often a store that is being opened, or a daemon that is leaving, is looked at again.
+/// The time between two looks at a store that is being opened or a daemon that is stopping.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// How long `start` waits for the store before it says that it is still being opened.
+/// How long `start` waits for the store; after that it says that the store is still being opened.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much of a log is read to show its end: a whole file of ours.
+/// How much of the log's end is read: the largest size of a log file, so mostly all of it.
 const LOG_BYTES_SHOWN_MAX: u64 = engine::LOG_BYTES_MAX;
 
-pub(super) fn run(args: DaemonArgs) -> Outcome {
+pub(super) fn run(args: DaemonArgs) -> CommandResult {
     match args.command.unwrap_or(DaemonCommand::Status(StatusArgs::default())) {
         DaemonCommand::Status(args) => status(&args),
         DaemonCommand::Run(args) => run_here(&args),
@@ -41,7 +41,7 @@ fn settings() -> Result<Settings, Failure> {
     Ok(Settings::new(&load_here()?)?)
 }
 
-fn status(args: &StatusArgs) -> Outcome {
+fn status(args: &StatusArgs) -> CommandResult {
     let settings = settings()?;
     let connection = DaemonConnection::open(&settings.address, Intent::Look, soon());
     let mut connection = match connection {
@@ -53,7 +53,7 @@ fn status(args: &StatusArgs) -> Outcome {
     };
     let status = ask_status(&mut connection)?;
     output::data(&if args.json { json(&status) } else { text(&status) })?;
-    Ok(if troubles(&status).is_empty() { OK } else { TROUBLE })
+    Ok(if problems(&status).is_empty() { OK } else { STORE_PROBLEM })
 }
 
 fn not_running(settings: &Settings) -> String {
@@ -82,7 +82,8 @@ fn soon() -> Instant {
     Instant::now() + HELLO_WAIT_MAX
 }
 
-fn troubles(status: &DaemonStatus) -> &[String] {
+/// The problems that the daemon reports of its store.
+fn problems(status: &DaemonStatus) -> &[String] {
     status.store.as_ref().map_or(&[], |store| &store.troubles)
 }
 
@@ -93,15 +94,18 @@ fn text(status: &DaemonStatus) -> String {
     let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<10} {value}\n"));
     line("store", &format!("{} ({})", status.cache_dir, status.store_state));
     line("size", &format!("{} of {}", output::size(store.physical_bytes), output::size(store.limit_bytes)));
-    line("content", &content(&store));
+    line("contents", &content(&store));
     for (index, address) in status.listening.iter().enumerate() {
         line(if index == 0 { "listening" } else { "" }, address);
     }
-    line("busy", &format!("{} requests, {} connections", status.requests_in_flight, status.connections_open));
-    line("leaves", &leaves(status.idle_timeout_s));
+    line(
+        "in flight",
+        &format!("{} requests, {} connections", status.requests_in_flight, status.connections_open),
+    );
+    line("stops", &stops(status.idle_timeout_s));
     line("log", &status.log_file);
-    for trouble in &store.troubles {
-        line("trouble", trouble);
+    for problem in &store.troubles {
+        line("problem", problem);
     }
     text
 }
@@ -111,9 +115,9 @@ fn content(store: &kache_client::control::StoreStatus) -> String {
     format!("{} blobs with {logical}, about {} action results", store.blobs, store.action_results)
 }
 
-fn leaves(idle_timeout_s: u64) -> String {
+fn stops(idle_timeout_s: u64) -> String {
     match idle_timeout_s {
-        0 => "never by itself".to_owned(),
+        0 => "only when told to".to_owned(),
         seconds => format!("after {} without a request", output::duration(Duration::from_secs(seconds))),
     }
 }
@@ -144,9 +148,9 @@ fn json(status: &DaemonStatus) -> String {
     format!("{value:#}\n")
 }
 
-/// A detached daemon was handed everything in its environment; one in the foreground reads
-/// the configuration of where it was started.
-fn run_here(args: &RunArgs) -> Outcome {
+/// Runs the daemon in this process. A daemon in the foreground reads the configuration of the
+/// current directory; a detached one has all its settings in its environment (DMN-01).
+fn run_here(args: &RunArgs) -> CommandResult {
     if !args.detach {
         engine::run(&settings()?, Mode::Foreground).map_err(Failure::new)?;
         return Ok(OK);
@@ -165,28 +169,30 @@ fn run_here(args: &RunArgs) -> Outcome {
 }
 
 fn handed_settings() -> Result<Settings, Failure> {
-    let sources = Sources { environment: Environment::of_process(), current_dir: None };
+    let sources = ConfigSources { environment: Environment::of_process(), current_dir: None };
     Ok(Settings::new(&config::load(&sources)?)?)
 }
 
-fn start() -> Outcome {
+fn start() -> CommandResult {
     let (mut connection, started) = starter::starter(&settings()?)?.ensure(starter::deadline())?;
     let status = wait_for_store(&mut connection)?;
     let how = match started {
-        Started::AlreadyRunning => "was running already",
+        Started::AlreadyRunning => "is already running",
         Started::New => "started",
-        Started::Replaced => "started, in the place of an older one",
+        Started::Replaced => "started and replaced an older one",
     };
-    output::talk(&format!("kache: daemon {} (pid {})", how, status.pid));
-    for trouble in troubles(&status) {
-        output::talk(&format!("kache: warning: {trouble}"));
+    output::message(&format!("kache: daemon {} (pid {})", how, status.pid));
+    for problem in problems(&status) {
+        output::message(&format!("kache: warning: {problem}"));
     }
     if status.store_state == "opening" {
-        output::talk("kache: the store is still being opened");
+        output::message("kache: the store is still being opened");
     }
-    Ok(if troubles(&status).is_empty() { OK } else { TROUBLE })
+    Ok(if problems(&status).is_empty() { OK } else { STORE_PROBLEM })
 }
 
+/// Waits until the daemon's store is open or cannot be opened, `STORE_WAIT_MAX` at most, and
+/// returns the daemon's status.
 pub(super) fn wait_for_store(connection: &mut DaemonConnection) -> Result<DaemonStatus, Failure> {
     let give_up = Instant::now() + STORE_WAIT_MAX;
     loop {
@@ -198,38 +204,41 @@ pub(super) fn wait_for_store(connection: &mut DaemonConnection) -> Result<Daemon
     }
 }
 
-fn stop() -> Outcome {
+fn stop() -> CommandResult {
     match stop_running(&settings()?)? {
-        Some(pid) => output::talk(&format!("kache: daemon stopped (pid {pid})")),
-        None => output::talk("kache: no daemon is running"),
+        Some(pid) => output::message(&format!("kache: daemon stopped (pid {pid})")),
+        None => output::message("kache: no daemon is running"),
     }
     Ok(OK)
 }
 
-/// Asks it to leave and waits until it has; its process id, if there was one. A daemon that
-/// has its lock and does not listen yet is asked as soon as it does.
+/// Stops the running daemon, waits until it is gone and returns its process id; `None` if no
+/// daemon was running.
+///
+/// A daemon counts as gone once its lock is free. One that holds the lock but does not listen
+/// yet, because it is just starting, is told to stop as soon as it listens.
 fn stop_running(settings: &Settings) -> Result<Option<u32>, Failure> {
     let deadline = starter::deadline();
-    let mut told = None;
+    let mut stopped_pid = None;
     loop {
         match DaemonConnection::open(&settings.address, Intent::Use, soon()) {
-            Ok(mut connection) if told.is_none() => {
-                told = Some(connection.daemon_pid());
+            Ok(mut connection) if stopped_pid.is_none() => {
+                stopped_pid = Some(connection.daemon_pid());
                 ask(&mut connection, request::Kind::Stop(request::Stop::default()))?;
             }
-            // Somebody has started the next one already.
-            Ok(connection) if told != Some(connection.daemon_pid()) => return Ok(told),
+            // Another process has started the next daemon already.
+            Ok(connection) if stopped_pid != Some(connection.daemon_pid()) => return Ok(stopped_pid),
             Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
             Err(error) => return Err(error.into()),
         }
         if !settings.address.check().map_err(ConnectError::Dir)? {
-            return Ok(told);
+            return Ok(stopped_pid);
         }
         match Lock::take(&settings.address.daemon_lock()) {
-            Ok(_free) => return Ok(told),
+            Ok(_free) => return Ok(stopped_pid),
             Err(LockError::Held { .. }) if Instant::now() < deadline => std::thread::sleep(POLL_EVERY),
             Err(LockError::Held { .. }) => {
-                return Err(Failure::new("the daemon was told to leave and is still there")
+                return Err(Failure::new("the daemon was told to stop and is still running")
                     .hint("`kache daemon log` may say what it is waiting for"));
             }
             Err(error) => return Err(Failure::new(error)),
@@ -237,15 +246,15 @@ fn stop_running(settings: &Settings) -> Result<Option<u32>, Failure> {
     }
 }
 
-fn restart() -> Outcome {
+fn restart() -> CommandResult {
     stop_running(&settings()?)?;
     start()
 }
 
-fn log(args: &LogArgs) -> Outcome {
+fn log(args: &LogArgs) -> CommandResult {
     let settings = settings()?;
     let Some(path) = settings.log.file else {
-        return Err(Failure::new("there is no directory for a log").hint("set KACHE_LOG_FILE_PATH"));
+        return Err(Failure::new("no directory for the log is known").hint("set KACHE_LOG_FILE_PATH"));
     };
     if args.path {
         return output::data(&format!("{}\n", path.display())).map(|()| OK);
@@ -253,14 +262,15 @@ fn log(args: &LogArgs) -> Outcome {
     let text = match read_end(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::new(format!("there is no log at `{}`", path.display()))
-                .hint(format!("kache {VERSION} has not run a daemon for this store yet")));
+            return Err(Failure::new(format!("there is no log file `{}`", path.display()))
+                .hint(format!("no daemon of kache {VERSION} has run for this store yet")));
         }
         Err(error) => return Err(Failure::new(format!("failed to read `{}`: {error}", path.display()))),
     };
     output::data(last_lines(&text, args.lines)).map(|()| OK)
 }
 
+/// Reads at most `LOG_BYTES_SHOWN_MAX` from the end of the file.
 fn read_end(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = std::fs::File::open(path)?;
@@ -285,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines() {
+    fn the_last_lines_of_a_log_are_whole() {
         for (text, count, expected) in [
             ("a\nb\nc\n", 2, "b\nc\n"),
             ("a\nb\nc", 1, "c"),

@@ -1,6 +1,6 @@
-//! One compile without a daemon, for a client that may not ask one (`KACHE_DAEMON=never`).
+//! One compile without a daemon, for a client that may not use one (`KACHE_DAEMON=never`).
 //!
-//! Nothing is said here but what the compiler says (RST-07); whatever is wrong, it runs.
+//! The only output is the compiler's (RST-07). Whatever goes wrong in here, the compiler runs.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use kache_client::control::{Compile, Ran, reply};
 use kache_client::{CompileBackend, compile_with};
 
-use crate::config::{self, Environment, Settings, Sources};
+use crate::config::{self, ConfigSources, Environment, Settings};
 use crate::daemon::EmbeddedBackend;
 
-/// The compiler's code, or that of a call that makes no sense.
+/// Compiles and returns the compiler's exit code. `words` is the compiler and its arguments.
 pub(super) fn run(words: &[OsString]) -> ExitCode {
     let Some((program, args)) = words.split_first() else { return ExitCode::FAILURE };
-    // A panic costs the call its answer, and says nothing.
+    // A panic in kache must print nothing into the build's output: the compiler then runs
+    // without the cache.
     std::panic::set_hook(Box::new(|_| {}));
     let current_dir = std::env::current_dir().ok();
     match current_dir.as_deref().and_then(settings) {
@@ -24,13 +25,14 @@ pub(super) fn run(words: &[OsString]) -> ExitCode {
     }
 }
 
+/// Loads the settings; `None` if the configuration has a mistake.
 fn settings(current_dir: &Path) -> Option<Settings> {
     let sources =
-        Sources { environment: Environment::of_process(), current_dir: Some(current_dir.to_owned()) };
+        ConfigSources { environment: Environment::of_process(), current_dir: Some(current_dir.to_owned()) };
     Settings::new(&config::load(&sources).ok()?).ok()
 }
 
-/// Makes every call run the compiler, where the settings cannot be read.
+/// A backend that has no results, so the compiler always runs.
 struct NoBackend;
 
 impl CompileBackend for NoBackend {

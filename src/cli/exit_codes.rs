@@ -1,51 +1,51 @@
-//! Every exit code, with its meaning. Scripts rely on them: a code is never given another.
+//! Every exit code with its meaning. Scripts rely on the codes, so none ever changes its meaning.
 
-/// A code and what it says.
+/// An exit code and its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStatus {
-    /// The number.
+    /// The code that the process exits with.
     pub code: u8,
-    /// What it means.
+    /// The meaning, as `docs/daemon.md` states it.
     pub meaning: &'static str,
 }
 
-/// It worked.
-pub(super) const OK: ExitStatus = ExitStatus { code: 0, meaning: "it worked" };
+/// The command succeeded.
+pub(super) const OK: ExitStatus = ExitStatus { code: 0, meaning: "success" };
 
-/// It did not, and standard error says why.
-pub(super) const FAILURE: ExitStatus = ExitStatus { code: 1, meaning: "it failed; standard error says why" };
+/// The command failed or its answer is no, as for `kache diff` and `kache init --check`.
+pub(super) const FAILURE: ExitStatus = ExitStatus { code: 1, meaning: "failure; standard error says why" };
 
-/// The arguments make no sense.
-pub(super) const USAGE: ExitStatus = ExitStatus { code: 2, meaning: "the arguments make no sense" };
+/// The arguments are wrong.
+pub(super) const USAGE: ExitStatus = ExitStatus { code: 2, meaning: "the arguments are wrong" };
 
-/// There is no daemon, and one was asked about.
+/// A command asked about the daemon, and none is running.
 pub(super) const NOT_RUNNING: ExitStatus = ExitStatus { code: 3, meaning: "no daemon is running" };
 
-/// A daemon runs and something is wrong with its store.
-pub(super) const TROUBLE: ExitStatus =
-    ExitStatus { code: 4, meaning: "the daemon runs, and something is wrong with its store" };
+/// The daemon is running and reports a problem with its store.
+pub(super) const STORE_PROBLEM: ExitStatus =
+    ExitStatus { code: 4, meaning: "the daemon is running, and its store has a problem" };
 
-/// The configuration is wrong.
-pub(super) const CONFIGURATION: ExitStatus = ExitStatus { code: 5, meaning: "the configuration is wrong" };
+/// The configuration has a mistake.
+pub(super) const CONFIGURATION: ExitStatus =
+    ExitStatus { code: 5, meaning: "the configuration has a mistake" };
 
-/// `kache doctor` has found something.
-pub(super) const UNWELL: ExitStatus =
-    ExitStatus { code: 6, meaning: "`kache doctor` found something that is wrong" };
+/// `kache doctor` found an error.
+pub(super) const DOCTOR_ERROR: ExitStatus = ExitStatus { code: 6, meaning: "`kache doctor` found an error" };
 
-/// `kache verify` has found two results of one action.
+/// `kache verify` found two different results of one action.
 pub(super) const DISAGREEMENT: ExitStatus =
-    ExitStatus { code: 7, meaning: "`kache verify` found two results of one action" };
+    ExitStatus { code: 7, meaning: "`kache verify` found two different results of one action" };
 
-/// All of them.
+/// All exit codes, in ascending order.
 pub const ALL: &[ExitStatus] =
-    &[OK, FAILURE, USAGE, NOT_RUNNING, TROUBLE, CONFIGURATION, UNWELL, DISAGREEMENT];
+    &[OK, FAILURE, USAGE, NOT_RUNNING, STORE_PROBLEM, CONFIGURATION, DOCTOR_ERROR, DISAGREEMENT];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_told_apart() {
+    fn codes_are_distinct_and_without_gaps() {
         for (index, status) in ALL.iter().enumerate() {
             assert_eq!(usize::from(status.code), index);
         }

@@ -1,4 +1,4 @@
-//! How a command fails: a message, hints, and an exit code.
+//! The error type of all commands: a message, hints and an exit code.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use kache_client::{ConnectError, StartError};
 use super::exit_codes::{CONFIGURATION, ExitStatus, FAILURE, NOT_RUNNING};
 use crate::config::ConfigErrors;
 
-/// Why a command did not do what it was asked.
+/// An error of a command, as it is shown to the user.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) message: String,
@@ -15,14 +15,16 @@ pub(super) struct Failure {
     pub(super) status: ExitStatus,
 }
 
-/// What every command returns.
-pub(super) type Outcome = Result<ExitStatus, Failure>;
+/// The return type of every command.
+pub(super) type CommandResult = Result<ExitStatus, Failure>;
 
 impl Failure {
+    /// A failure with exit code 1 and no hint.
     pub(super) fn new(message: impl Display) -> Self {
         Failure { message: message.to_string(), hints: Vec::new(), status: FAILURE }
     }
 
+    /// Adds a line that says what the user can do.
     pub(super) fn hint(mut self, hint: impl Display) -> Self {
         self.hints.push(hint.to_string());
         self
@@ -47,12 +49,14 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::NotRunning => Failure { status: NOT_RUNNING, ..failure },
             ConnectError::Hung { pid: Some(pid) } => failure.hint(format!(
-                "it may be stopped or waiting for a disk; `kill -9 {pid}` ends it, and the next start cleans up"
+                "it may be suspended or waiting for a disk; `kill -9 {pid}` ends it, and the next daemon cleans up"
             )),
             ConnectError::Hung { pid: None } => {
-                failure.hint("it may be stopped or waiting for a disk; end it, and the next start cleans up")
+                failure.hint("it may be suspended or waiting for a disk; kill it, and the next daemon cleans up")
             }
-            ConnectError::Refused { leaving: true, .. } => failure.hint("it is leaving; try again in a moment"),
+            ConnectError::Refused { leaving: true, .. } => {
+                failure.hint("it is stopping; try again in a moment")
+            }
             ConnectError::Refused { leaving: false, .. } => {
                 failure.hint("use the newer kache, or stop the daemon with the kache that started it")
             }
@@ -66,7 +70,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Connect(error) => error.into(),
             StartError::Spawn { .. } => Failure::new(error)
-                .hint("`kache` and `kached` are installed side by side; install kache again"),
+                .hint("`kache` and `kached` must lie in the same directory; install kache again"),
             other => Failure::new(other),
         }
     }

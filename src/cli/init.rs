@@ -1,8 +1,7 @@
-//! `kache init`: has cargo call kache, everywhere, by one line in cargo's own configuration.
+//! `kache init`: makes every cargo of the user call kache, by one line in cargo's configuration.
 //!
-//! It shows what it would change before it changes anything, and asks. What is there already
-//! stays as it is, comments and all; another wrapper is never replaced. `--remove` is the
-//! reverse.
+//! The command shows the change and asks before it writes. It keeps everything else in the
+//! file, comments included, and never replaces another wrapper. `--remove` is the reverse.
 
 use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -12,62 +11,68 @@ use std::path::{Path, PathBuf};
 use kache_client::engine_path;
 
 use super::args::InitArgs;
-use super::cargo_config::{self as cargo, Place};
+use super::cargo_config::{self as cargo, WrapperOrigin};
 use super::exit_codes::{FAILURE, OK, USAGE};
-use super::failure::{Failure, Outcome};
+use super::failure::{CommandResult, Failure};
 use super::output;
 use crate::cargo::config::file_in;
 use crate::config::{Environment, env_vars};
 
-pub(super) fn run(args: &InitArgs) -> Outcome {
+pub(super) fn run(args: &InitArgs) -> CommandResult {
     let environment = Environment::of_process();
-    let setup = Setup::find(&environment)?;
-    let wanted = if args.remove { setup.without()? } else { setup.with()? };
+    let setup = CargoSetup::find(&environment)?;
+    let wanted = if args.remove { setup.text_without_kache()? } else { setup.text_with_kache()? };
     let current_dir = std::env::current_dir().ok();
     for warning in setup.warnings(&environment, current_dir.as_deref(), args.remove) {
-        output::talk(&format!("kache: warning: {warning}"));
+        output::message(&format!("kache: warning: {warning}"));
     }
     if wanted == setup.text {
-        let state = if args.remove { "does not call" } else { "calls" };
-        output::talk(&format!("kache: nothing to do: cargo {state} kache by `{}`", setup.file.display()));
+        let state = if args.remove { "does not name" } else { "already names" };
+        output::message(&format!(
+            "kache: nothing to do: `{}` {state} kache as wrapper",
+            setup.file.display()
+        ));
         return Ok(OK);
     }
     output::data(&change(&setup.file, &setup.text, &wanted))?;
     if args.check {
         return Ok(FAILURE);
     }
-    if !args.yes && !agreed()? {
-        output::talk("kache: nothing was changed");
+    if !args.yes && !is_confirmed()? {
+        output::message("kache: nothing was changed");
         return Ok(FAILURE);
     }
     write(&setup.file, &wanted)?;
-    output::talk(if args.remove { REMOVED } else { SET });
+    output::message(if args.remove { REMOVED } else { SET });
     Ok(OK)
 }
 
 const SET: &str =
-    "kache: cargo now calls kache; `kache doctor --probe` tries it, `kache init --remove` undoes it";
-const REMOVED: &str = "kache: cargo no longer calls kache; `kache daemon stop` ends the daemon, and the directory \
-                       that `kache config get cache.dir` names holds the store";
+    "kache: cargo now calls kache; `kache doctor --probe` tests it, `kache init --remove` undoes it";
+const REMOVED: &str = "kache: cargo no longer calls kache; `kache daemon stop` stops the daemon, and \
+                       `kache config get cache.dir` prints the directory of the store";
 
-/// What there is, and what is wanted.
-struct Setup {
-    /// The file that is changed, links followed.
+/// Cargo's configuration file as it is, and the program that it is to name.
+struct CargoSetup {
+    /// The file that is changed, with symbolic links resolved.
     file: PathBuf,
     text: String,
+    /// The client that is installed beside this engine.
     client: PathBuf,
-    /// What cargo is to call: our name where that finds us, since it outlives an upgrade, or
-    /// else our path.
+    /// The value for `build.rustc-wrapper`: `kache` where `PATH` leads to this client, because
+    /// a name stays right after an upgrade; otherwise the client's path.
     program: String,
+    /// `PATH`.
     search: Option<std::ffi::OsString>,
 }
 
-impl Setup {
-    fn find(environment: &Environment) -> Result<Setup, Failure> {
+impl CargoSetup {
+    fn find(environment: &Environment) -> Result<CargoSetup, Failure> {
         let home = cargo::cargo_home(environment)
             .ok_or_else(|| Failure::new("cargo's home is not known").hint("set HOME or CARGO_HOME"))?;
         let file = file_in(&home);
-        // Configuration files are often links into a repository: the link stays.
+        // People keep configuration files in a repository and link to them. The link stays,
+        // and the file that it leads to is changed.
         let file = file.canonicalize().unwrap_or(file);
         let text = cargo::read(&file)
             .map_err(|error| Failure::new(format!("failed to read `{}`: {error}", file.display())))?;
@@ -75,7 +80,7 @@ impl Setup {
         let client = engine.with_file_name("kache");
         if !client.is_file() {
             return Err(Failure::new(format!("there is no `{}`", client.display()))
-                .hint("`kache` and `kached` are installed side by side; install kache again"));
+                .hint("`kache` and `kached` must lie in the same directory; install kache again"));
         }
         let search = environment.get(env_vars::PATH).map(ToOwned::to_owned);
         let program = if cargo::is_client(Path::new("kache"), &client, search.as_deref()) {
@@ -85,20 +90,20 @@ impl Setup {
             path.ok_or_else(|| Failure::new(format!("the path `{}` is not UTF-8", client.display())))?
                 .to_owned()
         };
-        Ok(Setup { file, text, client, program, search })
+        Ok(CargoSetup { file, text, client, program, search })
     }
 
-    fn misread(&self, error: &toml_edit::TomlError) -> Failure {
+    fn unreadable(&self, error: &toml_edit::TomlError) -> Failure {
         Failure::new(format!("failed to read `{}`: {error}", self.file.display()))
-            .hint("cargo cannot read it either; correct it first")
+            .hint("cargo cannot read the file either; correct it first")
     }
 
     fn current(&self) -> Result<Option<String>, Failure> {
-        cargo::wrapper_of(&self.text).map_err(|error| self.misread(&error))
+        cargo::wrapper_of(&self.text).map_err(|error| self.unreadable(&error))
     }
 
-    /// The file's text with us in it.
-    fn with(&self) -> Result<String, Failure> {
+    /// Returns the file's text with kache as the wrapper. Another wrapper in it is an error.
+    fn text_with_kache(&self) -> Result<String, Failure> {
         if let Some(current) = self.current()?.filter(|current| !current.is_empty()) {
             let wrapper = Path::new(&current);
             if cargo::is_client(wrapper, &self.client, self.search.as_deref()) {
@@ -108,54 +113,57 @@ impl Setup {
                 return Err(another(&current, &self.file));
             }
         }
-        let changed = cargo::with_wrapper(&self.text, &self.program).map_err(|error| self.misread(&error))?;
+        let changed =
+            cargo::with_wrapper(&self.text, &self.program).map_err(|error| self.unreadable(&error))?;
         changed.ok_or_else(|| {
-            Failure::new(format!("`build` in `{}` is no table", self.file.display()))
-                .hint("cargo cannot read it either; correct it first")
+            Failure::new(format!("`build` in `{}` is not a table", self.file.display()))
+                .hint("cargo cannot read the file either; correct it first")
         })
     }
 
-    /// The file's text without us. What is not ours stays.
-    fn without(&self) -> Result<String, Failure> {
+    /// Returns the file's text without kache as the wrapper. Another wrapper stays.
+    fn text_without_kache(&self) -> Result<String, Failure> {
         match self.current()? {
             Some(current) if cargo::is_named_kache(Path::new(&current)) => {
-                cargo::without_wrapper(&self.text).map_err(|error| self.misread(&error))
+                cargo::without_wrapper(&self.text).map_err(|error| self.unreadable(&error))
             }
             _ => Ok(self.text.clone()),
         }
     }
 
-    /// What has the file's line mean something else here.
+    /// Warns of variables and nearer files that override the changed file in the current
+    /// directory: after a setup those that name another program, after a removal those that
+    /// still name kache.
     fn warnings(
         &self,
         environment: &Environment,
         current_dir: Option<&Path>,
         is_removed: bool,
     ) -> Vec<String> {
-        let elsewhere = |place: &Place| match place {
-            Place::Variable(_) => true,
-            Place::File(path) => path.canonicalize().ok().as_ref() != Some(&self.file),
+        let is_elsewhere = |origin: &WrapperOrigin| match origin {
+            WrapperOrigin::Variable(_) => true,
+            WrapperOrigin::File(path) => path.canonicalize().ok().as_ref() != Some(&self.file),
         };
         let wrappers = cargo::wrappers(environment, current_dir);
-        let stronger = wrappers.into_iter().take_while(|wrapper| elsewhere(&wrapper.said_in));
-        let is_us = |program: &Path| cargo::is_client(program, &self.client, self.search.as_deref());
-        let other = stronger.filter(|wrapper| is_us(&wrapper.program) == is_removed);
+        let stronger = wrappers.into_iter().take_while(|wrapper| is_elsewhere(&wrapper.origin));
+        let is_kache = |program: &Path| cargo::is_client(program, &self.client, self.search.as_deref());
+        let other = stronger.filter(|wrapper| is_kache(&wrapper.program) == is_removed);
         other
             .map(|wrapper| {
-                let (place, program) = (&wrapper.said_in, wrapper.program.display());
-                format!("here {place} has cargo call `{program}` all the same")
+                let (origin, program) = (&wrapper.origin, wrapper.program.display());
+                format!("in this directory {origin} overrides that: cargo calls `{program}`")
             })
             .collect()
     }
 }
 
 fn another(current: &str, file: &Path) -> Failure {
-    Failure::new(format!("`{}` has cargo call another wrapper, `{current}`", file.display())).hint(format!(
-        "remove that line and run this again; to have `{current}` called for what kache passes by, set KACHE_FALLBACK"
+    Failure::new(format!("`{}` already names another wrapper, `{current}`", file.display())).hint(format!(
+        "remove that line and run this again; with KACHE_FALLBACK kache calls `{current}` for compiles that it does not cache"
     ))
 }
 
-/// What would change: lines that go, lines that come, and the ones around them.
+/// Renders the change as a diff: removed lines, added lines and a few lines around them.
 fn change(file: &Path, before: &str, after: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let same_head = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
@@ -175,23 +183,22 @@ fn change(file: &Path, before: &str, after: &str) -> String {
     shown
 }
 
-/// How many lines around a change are shown.
+/// The number of unchanged lines that are shown on each side of a change.
 const CONTEXT_LINES: usize = 2;
 
-/// Whether the user says yes. Nobody who cannot be asked has agreed.
-fn agreed() -> Result<bool, Failure> {
+/// Asks the user and returns whether the answer was yes. Without a terminal this is an error.
+fn is_confirmed() -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
-        let failure = Failure::new("nobody is there to be asked");
-        return Err(Failure { status: USAGE, ..failure }.hint("`kache init -y` does it without asking"));
+        let failure = Failure::new("standard input is not a terminal, so kache cannot ask");
+        return Err(Failure { status: USAGE, ..failure }.hint("`kache init -y` does not ask"));
     }
-    output::talk("Change it so? [y/N]");
+    output::message("Make this change? [y/N]");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Writes beside the file and renames, with the mode that it had. A file that would be empty
-/// goes.
+/// Replaces the file in one step and keeps its mode. If the text is empty, the file is removed.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |doing: &str| {
         let what = format!("failed to {doing} `{}`", file.display());
@@ -201,7 +208,7 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
         return fs::remove_file(file).map_err(failed("remove"));
     }
     if let Some(dir) = file.parent() {
-        fs::create_dir_all(dir).map_err(failed("make the directory of"))?;
+        fs::create_dir_all(dir).map_err(failed("create the directory of"))?;
     }
     let fresh = file.with_extension(format!("toml.{}", std::process::id()));
     let written = (|| {
@@ -214,7 +221,7 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
         fs::rename(&fresh, file)
     })();
     if written.is_err() {
-        // What is half written must not be taken for anything; the first error is the one to tell.
+        // Nothing more can be done if this fails too; the first error is reported.
         let _ = fs::remove_file(&fresh);
     }
     written.map_err(failed("write"))
@@ -225,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_shown_with_what_is_around_it() {
+    fn a_change_is_shown_with_the_lines_around_it() {
         let before = "a\nb\nc\nd\ne\nf\n";
         let shown = change(Path::new("/f"), before, "a\nb\nc\nX\ne\nf\n");
         assert_eq!(shown, "/f\n  b\n  c\n- d\n+ X\n  e\n  f\n");

@@ -1,4 +1,7 @@
-//! The command line: one file a command.
+//! The command line of the engine, with one file for each command.
+//!
+//! Commands read the configuration, ask the daemon or read the event log, and print. They hold
+//! no logic of the cache itself. Standard output carries data, standard error everything else.
 
 mod args;
 mod blobs;

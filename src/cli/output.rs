@@ -1,13 +1,13 @@
-//! Writing to standard output and standard error. stdout is data, stderr is talk.
+//! Writing to standard output (data) and standard error (messages), and formatting numbers.
 //!
-//! A reader who has gone away (`kache config list | head -1`) is no failure.
+//! A reader that closes the pipe early (`kache config list | head -1`) is no failure.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use super::failure::Failure;
 
-/// Data.
+/// Writes to standard output.
 pub(super) fn data(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -16,12 +16,12 @@ pub(super) fn data(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Talk. There may be nobody to hear it.
-pub(super) fn talk(text: &str) {
+/// Writes a line to standard error. Errors are ignored: there is no place left to report them.
+pub(super) fn message(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A size for people.
+/// Formats a size for people, such as `1.5 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: &[&str] = &["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
@@ -36,7 +36,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
-/// A time for people.
+/// Formats a time for people in whole seconds, minutes, hours or days.
 pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -47,7 +47,7 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
-/// `1 call`, `2 calls`.
+/// Formats a number with its noun: `1 call`, `2 calls`.
 pub(super) fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")

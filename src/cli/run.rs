@@ -1,4 +1,4 @@
-//! From argv to an exit code.
+//! The entry point of the engine's command line: from argv to an exit code.
 
 use std::process::ExitCode;
 
@@ -10,14 +10,16 @@ use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
 use super::{config, daemon, diff, doctor, embedded, explain, init, output, report, stats, verify, why_miss};
 
-/// The whole of the engine's command line.
+/// Parses the arguments of this process, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
+    // The client starts the engine with this word for one compile without a daemon. What
+    // follows are the compiler's arguments, which clap must not see.
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == EMBEDDED_COMMAND) {
         return embedded::run(&words.collect::<Vec<_>>());
     }
     let status = match Cli::try_parse() {
-        Ok(cli) => dispatch(cli).unwrap_or_else(|failure| complain(&failure)),
+        Ok(cli) => dispatch(cli).unwrap_or_else(|failure| print_failure(&failure)),
         Err(error) => print_help(&error),
     };
     ExitCode::from(status.code)
@@ -38,17 +40,17 @@ fn dispatch(cli: Cli) -> Result<ExitStatus, Failure> {
     }
 }
 
-/// Help that was asked for is data; anything else is talk.
+/// Prints help and version to standard output, and errors of usage to standard error.
 fn print_help(error: &clap::Error) -> ExitStatus {
-    // Nobody may be there to read it.
+    // The reader may have closed the pipe.
     let _ = error.print();
     if error.use_stderr() { USAGE } else { OK }
 }
 
-fn complain(failure: &Failure) -> ExitStatus {
-    output::talk(&format!("kache: {}", failure.message));
+fn print_failure(failure: &Failure) -> ExitStatus {
+    output::message(&format!("kache: {}", failure.message));
     for hint in &failure.hints {
-        output::talk(&format!("hint: {hint}"));
+        output::message(&format!("hint: {hint}"));
     }
     failure.status
 }

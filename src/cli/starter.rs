@@ -1,4 +1,4 @@
-//! From a configuration to a starter: what a daemon is started with.
+//! How commands start a daemon: its program, arguments and environment.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use kache_client::{START_WAIT_MAX, Starter, engine_path};
 use super::failure::Failure;
 use crate::config::Settings;
 
-/// How a daemon with these settings is started. They travel in its environment, which holds
-/// nothing else (DMN-01).
+/// Returns a starter for a daemon with these settings. They are handed over in its environment,
+/// which holds nothing else (DMN-01).
 pub(super) fn starter(settings: &Settings) -> Result<Starter, Failure> {
     Ok(Starter {
         address: settings.address.clone(),
@@ -18,7 +18,7 @@ pub(super) fn starter(settings: &Settings) -> Result<Starter, Failure> {
     })
 }
 
-/// The moment after which starting is given up.
+/// Returns the moment at which a command stops waiting for a daemon to start or to stop.
 pub(super) fn deadline() -> Instant {
     Instant::now() + START_WAIT_MAX
 }

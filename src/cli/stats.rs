@@ -1,8 +1,8 @@
-//! `kache stats`: what the cache is worth, what it occupies, and what goes past it.
+//! `kache stats`: hit rate, time saved, the store's size, and calls that bypassed the cache.
 //!
-//! The numbers of calls are read from the event log. Those of the store are asked of the
-//! daemon that runs; where none does, none is started and the database stays closed: the
-//! store's files are measured, and that is what is said (DMN-06).
+//! Numbers about calls come from the event log. Numbers about the store come from the running
+//! daemon. If no daemon runs, none is started and the database stays closed: the command then
+//! adds up the sizes of the store's files (DMN-06).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -18,27 +18,27 @@ use serde::Serialize;
 use super::args::{StatsArgs, StatsFormat};
 use super::config::load_here;
 use super::exit_codes::OK;
-use super::failure::Outcome;
+use super::failure::CommandResult;
 use super::{moment, output, report};
 use crate::config::Settings;
 use crate::events::{self, Event, Summary, by_frequency};
 
-/// A walk through the store's files ends here: some seconds on a cold disk.
+/// The most files that are measured, which takes some seconds on a cold disk.
 const FILES_MEASURED_MAX: u64 = 1_000_000;
 
-/// What of a store's directory is content.
+/// The directories of a store that count towards its size. A store always has the first one.
 const CONTENT: &[&str] = &["blobs", "db", "tmp"];
 
-/// Raised when a field goes or changes its meaning.
+/// Raised when a field of the JSON is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
 
-pub(super) fn run(args: &StatsArgs) -> Outcome {
+pub(super) fn run(args: &StatsArgs) -> CommandResult {
     let settings = Settings::new(&load_here()?)?;
     let since = args.since.map(|time| SystemTime::now().checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH));
     let history = report::history(&settings, since)?;
     report::warn_of_unread(&history);
     let summary = Summary::of(&history.events);
-    let store = Store::look(&settings);
+    let store = StoreSizes::read(&settings);
     let bypasses = bypasses(&history.events);
     output::data(&match args.format {
         StatsFormat::Text => text(&settings, since, &summary, &store, &bypasses),
@@ -47,29 +47,30 @@ pub(super) fn run(args: &StatsArgs) -> Outcome {
     Ok(OK)
 }
 
-/// What is known of the store.
-enum Store {
-    /// What the daemon says.
+/// The store's sizes, as far as they can be read.
+enum StoreSizes {
+    /// The running daemon's numbers.
     Daemon(StoreStatus),
-    /// No daemon runs; what its files occupy.
+    /// No daemon runs; the sum of the sizes of the store's files. If there are more than
+    /// `FILES_MEASURED_MAX` files, it is not the whole sum.
     Files { physical_bytes: u64, is_whole: bool },
-    /// There is none yet.
+    /// There is no store yet.
     Missing,
-    /// It could not be looked at.
+    /// Neither the daemon nor the files could be read, with the reason.
     Unknown(String),
 }
 
-impl Store {
-    fn look(settings: &Settings) -> Store {
+impl StoreSizes {
+    fn read(settings: &Settings) -> StoreSizes {
         match ask_daemon(settings) {
-            Ok(Some(status)) => Store::Daemon(status),
+            Ok(Some(status)) => StoreSizes::Daemon(status),
             Ok(None) => measure(settings.address.cache_dir()),
-            Err(why) => Store::Unknown(why),
+            Err(why) => StoreSizes::Unknown(why),
         }
     }
 }
 
-/// `None` where no daemon runs.
+/// Asks the running daemon for the store's numbers; `None` if no daemon runs.
 fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
     let soon = || Instant::now() + HELLO_WAIT_MAX;
     let mut connection = match DaemonConnection::open(&settings.address, Intent::Look, soon()) {
@@ -86,39 +87,40 @@ fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
             let separator = if troubles.is_empty() { "" } else { ": " };
             Err(format!("the daemon's store is {}{separator}{troubles}", status.store_state))
         }
-        Ok(_) => Err("the daemon answered something else".to_owned()),
+        Ok(_) => Err("the daemon sent an unexpected response".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn measure(cache_dir: &Path) -> Store {
+fn measure(cache_dir: &Path) -> StoreSizes {
     if !cache_dir.join(CONTENT[0]).exists() {
-        return Store::Missing;
+        return StoreSizes::Missing;
     }
-    let mut walk = Walk::default();
+    let mut usage = DiskUsage::default();
     for part in CONTENT {
-        if let Err(error) = walk.add(cache_dir.join(part)) {
-            return Store::Unknown(error.to_string());
+        if let Err(error) = usage.add(cache_dir.join(part)) {
+            return StoreSizes::Unknown(error.to_string());
         }
     }
-    Store::Files { physical_bytes: walk.bytes, is_whole: walk.files <= FILES_MEASURED_MAX }
+    StoreSizes::Files { physical_bytes: usage.bytes, is_whole: usage.files <= FILES_MEASURED_MAX }
 }
 
-/// Bytes on disk, each inode once.
+/// The space that files occupy on the volume. A file with several names counts once.
 #[derive(Default)]
-struct Walk {
+struct DiskUsage {
     files: u64,
     bytes: u64,
+    /// Inodes with more than one name that were counted.
     linked: HashSet<u64>,
 }
 
-impl Walk {
+impl DiskUsage {
     fn add(&mut self, top: PathBuf) -> io::Result<()> {
         let mut waiting = vec![top];
         while let Some(directory) = waiting.pop() {
             let entries = match fs::read_dir(&directory) {
                 Ok(entries) => entries,
-                // A store that is being written changes under a look.
+                // Files come and go while a daemon that just started writes the store.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -141,18 +143,18 @@ impl Walk {
     }
 }
 
-/// Why some calls were passed on.
+/// The calls that bypassed the cache for one reason.
 #[derive(Serialize)]
-struct Bypass<'a> {
+struct BypassCount<'a> {
     reason: &'a str,
     count: u64,
-    /// What was said of the last of them.
+    /// The detail of the last of these calls.
     example: Option<&'a str>,
-    /// The crate or program of the last of them.
+    /// The crate or program of the last of these calls.
     example_crate: &'a str,
 }
 
-fn bypasses(events: &[Event]) -> Vec<Bypass<'_>> {
+fn bypasses(events: &[Event]) -> Vec<BypassCount<'_>> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut last: BTreeMap<&str, &Event> = BTreeMap::new();
     for event in events.iter().filter(|event| event.outcome == events::Outcome::Passthrough) {
@@ -162,7 +164,7 @@ fn bypasses(events: &[Event]) -> Vec<Bypass<'_>> {
     let bypass = |(reason, count): (&str, u64)| {
         let event = last[reason];
         let example = Some(&*event.detail).filter(|detail| !detail.is_empty());
-        Bypass { reason: &event.reason, count, example, example_crate: &event.crate_name }
+        BypassCount { reason: &event.reason, count, example, example_crate: &event.crate_name }
     };
     by_frequency(&counts).into_iter().map(bypass).collect()
 }
@@ -171,22 +173,22 @@ fn text(
     settings: &Settings,
     since: Option<SystemTime>,
     summary: &Summary,
-    store: &Store,
-    bypasses: &[Bypass<'_>],
+    store: &StoreSizes,
+    bypasses: &[BypassCount<'_>],
 ) -> String {
     let mut text = match since {
         Some(since) => format!("kache since {}\n", moment::for_people(since)),
-        None => "kache, all calls on record\n".to_owned(),
+        None => "kache, all calls in the event log\n".to_owned(),
     };
     let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<10} {value}\n"));
     if summary.rated() == 0 {
-        line("hit rate", "- (no crate was asked for)");
+        line("hit rate", "- (no call could be a hit)");
     } else {
-        let counts = format!("({} of {})", summary.hits(), output::counted(summary.rated(), "crate"));
-        line("by count", &format!("{} hits {counts}", report::percent(summary.hit_rate_pct())));
-        line("by time", &format!("{} of compile time", report::percent(summary.hit_rate_time_pct())));
+        let counts = format!("({} of {})", summary.hits(), summary.rated());
+        line("hit rate", &format!("{} of crates {counts}", report::percent(summary.hit_rate_pct())));
+        line("", &format!("{} of compile time", report::percent(summary.hit_rate_time_pct())));
         let spent = report::seconds(summary.compiled);
-        line("saved", &format!("{} of compiling; {spent} were compiled", report::seconds(summary.saved)));
+        line("saved", &format!("{} of compile time; {spent} were spent", report::seconds(summary.saved)));
     }
     line("store", &settings.address.cache_dir().display().to_string());
     for (label, value) in store_lines(store) {
@@ -195,15 +197,15 @@ fn text(
     line("bypassed", &output::counted(summary.count_of(events::Outcome::Passthrough), "call"));
     for bypass in bypasses {
         let reason = if bypass.reason.is_empty() { "-" } else { bypass.reason };
-        let example = bypass.example.map(|example| format!(", such as: {example}")).unwrap_or_default();
+        let example = bypass.example.map(|example| format!(", for example: {example}")).unwrap_or_default();
         line("", &report::shown(&format!("{:>6}  {reason}{example}", bypass.count)));
     }
     text
 }
 
-fn store_lines(store: &Store) -> Vec<(&'static str, String)> {
+fn store_lines(store: &StoreSizes) -> Vec<(&'static str, String)> {
     match store {
-        Store::Daemon(status) => {
+        StoreSizes::Daemon(status) => {
             let limit = output::size(status.limit_bytes);
             let logical = output::size(status.logical_bytes);
             let results = format!("about {} action results", status.action_results);
@@ -211,35 +213,36 @@ fn store_lines(store: &Store) -> Vec<(&'static str, String)> {
                 ("physical", format!("{} of {limit}", output::size(status.physical_bytes))),
                 ("logical", format!("{logical} in {} blobs, {results}", status.blobs)),
             ];
-            lines.extend(status.troubles.iter().map(|trouble| ("trouble", trouble.clone())));
+            lines.extend(status.troubles.iter().map(|problem| ("problem", problem.clone())));
             lines
         }
-        Store::Files { physical_bytes, is_whole } => {
+        StoreSizes::Files { physical_bytes, is_whole } => {
             let at_least = if *is_whole { "" } else { "more than " };
             let size = output::size(*physical_bytes);
             vec![
-                ("physical", format!("{at_least}{size} (its files, measured: no daemon is running)")),
-                ("logical", "unknown until a daemon runs; `kache daemon start`".to_owned()),
+                ("physical", format!("{at_least}{size} (sum of the files; no daemon is running)")),
+                ("logical", "unknown while no daemon is running; `kache daemon start`".to_owned()),
             ]
         }
-        Store::Missing => vec![("physical", "nothing yet".to_owned())],
-        Store::Unknown(why) => vec![("physical", format!("unknown: {why}"))],
+        StoreSizes::Missing => vec![("physical", "0 B (there is no store yet)".to_owned())],
+        StoreSizes::Unknown(why) => vec![("physical", format!("unknown: {why}"))],
     }
 }
 
+/// The JSON document. Fields are only ever added while `schema_version` is the same.
 #[derive(Serialize)]
-struct Document<'a> {
+struct StatsDocument<'a> {
     schema_version: u32,
     since: Option<String>,
     cache_dir: String,
     summary: report::SummaryEntry<'a>,
-    bypasses: &'a [Bypass<'a>],
+    bypasses: &'a [BypassCount<'a>],
     store: StoreEntry<'a>,
 }
 
 #[derive(Serialize)]
 struct StoreEntry<'a> {
-    /// `daemon`, `files`, `none` or `unknown`.
+    /// Where the numbers come from: `daemon`, `files`, `none` or `unknown`.
     source: &'static str,
     physical_bytes: Option<u64>,
     logical_bytes: Option<u64>,
@@ -262,9 +265,9 @@ impl<'a> StoreEntry<'a> {
         }
     }
 
-    fn of(store: &'a Store) -> Self {
+    fn of(store: &'a StoreSizes) -> Self {
         match store {
-            Store::Daemon(status) => StoreEntry {
+            StoreSizes::Daemon(status) => StoreEntry {
                 source: "daemon",
                 physical_bytes: Some(status.physical_bytes),
                 logical_bytes: Some(status.logical_bytes),
@@ -273,11 +276,11 @@ impl<'a> StoreEntry<'a> {
                 action_results: Some(status.action_results),
                 troubles: status.troubles.iter().map(|trouble| &**trouble).collect(),
             },
-            Store::Files { physical_bytes, .. } => {
+            StoreSizes::Files { physical_bytes, .. } => {
                 StoreEntry { physical_bytes: Some(*physical_bytes), ..StoreEntry::empty("files") }
             }
-            Store::Missing => StoreEntry { physical_bytes: Some(0), ..StoreEntry::empty("none") },
-            Store::Unknown(why) => StoreEntry { troubles: vec![why], ..StoreEntry::empty("unknown") },
+            StoreSizes::Missing => StoreEntry { physical_bytes: Some(0), ..StoreEntry::empty("none") },
+            StoreSizes::Unknown(why) => StoreEntry { troubles: vec![why], ..StoreEntry::empty("unknown") },
         }
     }
 }
@@ -286,10 +289,10 @@ fn json(
     settings: &Settings,
     since: Option<SystemTime>,
     summary: &Summary,
-    store: &Store,
-    bypasses: &[Bypass<'_>],
+    store: &StoreSizes,
+    bypasses: &[BypassCount<'_>],
 ) -> String {
-    let document = Document {
+    let document = StatsDocument {
         schema_version: SCHEMA_VERSION,
         since: since.map(moment::rfc3339),
         cache_dir: settings.address.cache_dir().to_string_lossy().into_owned(),

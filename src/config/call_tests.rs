@@ -1,4 +1,4 @@
-//! What holds for a call, against real files: scopes, what adds up, and what is remembered.
+//! Tests of the settings of a call with real files: scopes, lists that add up, and the cache.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 
-/// A home with a project in it.
+/// A home directory with a project in it.
 struct Home {
     dir: tempfile::TempDir,
     variables: Vec<(OsString, OsString)>,
-    known: CallConfigs,
+    configs: CallConfigs,
 }
 
 impl Home {
@@ -21,7 +21,7 @@ impl Home {
         fs::create_dir_all(dir.path().join(".config/kache")).unwrap();
         fs::create_dir_all(dir.path().join("work/member")).unwrap();
         let home = dir.path().as_os_str().to_owned();
-        Home { dir, variables: vec![("HOME".into(), home)], known: CallConfigs::new() }
+        Home { dir, variables: vec![("HOME".into(), home)], configs: CallConfigs::new() }
     }
 
     fn path(&self, rest: &str) -> PathBuf {
@@ -43,13 +43,13 @@ impl Home {
         self
     }
 
-    fn ask(&self) -> Result<Arc<CompileSettings>, String> {
+    fn try_settings(&self) -> Result<Arc<CompileSettings>, String> {
         let environment = self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-        self.known.settings(environment, &self.path("work/member")).map_err(|errors| errors.to_string())
+        self.configs.settings(environment, &self.path("work/member")).map_err(|errors| errors.to_string())
     }
 
     fn settings(&self) -> Arc<CompileSettings> {
-        self.ask().unwrap()
+        self.try_settings().unwrap()
     }
 
     fn rule(&self, crate_name: &str, source: &str, argv: &[&str]) -> Option<String> {
@@ -59,12 +59,12 @@ impl Home {
             found.map(|(_, value)| value.clone())
         };
         let source = self.path(source);
-        let facts = Facts { crate_name, source: Some(&source), argv: &argv, variable: &find };
-        self.settings().rule_against(&facts)
+        let call = RuleInput { crate_name, source: Some(&source), argv: &argv, variable: &find };
+        self.settings().rule_against(&call)
     }
 }
 
-/// Makes a file old enough to be remembered.
+/// Dates a file back, so that only its `ctime` is recent.
 fn age(path: &Path) {
     let past = SystemTime::now() - Duration::from_secs(60);
     fs::File::options().write(true).open(path).unwrap().set_modified(past).unwrap();
@@ -78,18 +78,18 @@ fn without_configuration_everything_is_cached() {
     assert_eq!(settings.cache_executables, cfg!(target_os = "linux"));
     assert_eq!(settings.key, KeySettings::default());
     assert_eq!((settings.verify_sample, &settings.fallback), (None, &None));
-    assert_eq!((settings.progress, settings.sharing), (Progress::Auto, FileSharing::Hardlink));
+    assert_eq!((settings.progress, settings.sharing), (ProgressMode::Auto, FileSharing::Hardlink));
 }
 
 #[test]
-fn the_call_decides_what_its_files_share() {
+fn a_variable_of_the_call_overrides_the_files_for_sharing() {
     let home = Home::new().user("cache.sharing = \"reflink\"").project("cache.sharing = \"copy\"");
     assert_eq!(home.settings().sharing, FileSharing::Copy);
     assert_eq!(home.variable("KACHE_SHARING", "hardlink").settings().sharing, FileSharing::Hardlink);
 }
 
 #[test]
-fn key_20_a_salt_that_is_empty_is_none_and_those_of_all_places_count() {
+fn key_20_an_empty_salt_is_no_salt_and_the_salts_of_all_layers_count() {
     assert_eq!(Home::new().variable("KACHE_KEY_SALT", "").settings().key, KeySettings::default());
     assert_eq!(Home::new().user("cache.key_salt = \"\"").settings().key, KeySettings::default());
     let both = Home::new().user("cache.key_salt = \"mine\"").project("cache.key_salt = \"ours\"");
@@ -98,7 +98,7 @@ fn key_20_a_salt_that_is_empty_is_none_and_those_of_all_places_count() {
 }
 
 #[test]
-fn key_21_a_project_cannot_take_back_what_the_user_makes_count() {
+fn key_21_a_project_cannot_remove_key_variables_of_the_user() {
     let home = Home::new()
         .user("cache.key_env_vars = [\"MINE\", \"BOTH\"]\n")
         .project("cache.key_env_vars = [\"BOTH\", \"OURS_*\"]\n");
@@ -116,7 +116,7 @@ fn key_21_a_project_cannot_take_back_what_the_user_makes_count() {
 }
 
 #[test]
-fn rules_of_all_places_hold() {
+fn the_rules_of_all_layers_apply() {
     let home = Home::new()
         .user("cache.exclude = [\"vendor/**\"]\ncache.bypass_crates = [\"my-*\"]\n")
         .project("cache.exclude = [\"gen/*.rs\"]\ncache.bypass_argv = [\"--cfg=slow\"]\ncache.bypass_env = [\"A=1*\", \"B\"]\n");
@@ -139,20 +139,20 @@ fn rules_of_all_places_hold() {
 }
 
 #[test]
-fn a_checkout_runs_removes_and_writes_nothing() {
+fn a_project_file_cannot_run_programs_remove_files_or_write_to_the_terminal() {
     for text in [
         "cache.fallback = \"/evil\"",
         "cache.clean_incremental = true",
         "cache.verify_sample = 1",
         "log.progress = \"always\"",
     ] {
-        let error = Home::new().project(text).ask().unwrap_err();
-        assert!(error.contains("is the user's to set, not a project's"), "{text}: {error}");
+        let error = Home::new().project(text).try_settings().unwrap_err();
+        assert!(error.contains("cannot be set in a project's file"), "{text}: {error}");
     }
 }
 
 #[test]
-fn paths_and_programs_count_from_where_they_are_said() {
+fn relative_paths_and_programs_are_relative_to_their_file() {
     let home = Home::new()
         .project("paths.base_dirs = [\"../shared\", \"/abs/x/..\"]\n")
         .user("cache.fallback = \"bin/other\"\n");
@@ -160,11 +160,11 @@ fn paths_and_programs_count_from_where_they_are_said() {
     assert_eq!(settings.roots.base_dirs, [home.path("shared"), PathBuf::from("/abs")]);
     assert_eq!(settings.fallback, Some(home.path(".config/kache/bin/other")));
     let settings = Home::new().variable("KACHE_FALLBACK", "sccache").settings();
-    assert_eq!(settings.fallback, Some(PathBuf::from("sccache")), "a name is looked up by who calls");
+    assert_eq!(settings.fallback, Some(PathBuf::from("sccache")), "the caller looks a bare name up");
 }
 
 #[test]
-fn dmn_01_nothing_of_the_daemon_decides() {
+fn dmn_01_the_daemons_own_environment_and_directory_do_not_matter() {
     // The daemon has neither these variables nor this directory.
     let home = Home::new().variable("KACHE_DISABLED", "1").variable("KACHE_CONFIG", "mine.toml");
     fs::write(home.path("work/member/mine.toml"), "paths.normalize = false\n").unwrap();
@@ -173,27 +173,27 @@ fn dmn_01_nothing_of_the_daemon_decides() {
 }
 
 #[test]
-fn a_mistake_is_an_answer_and_goes_away_with_its_cause() {
+fn a_corrected_mistake_is_noticed() {
     let home = Home::new().project("cache.exlude = []\n");
-    assert!(home.ask().unwrap_err().contains("did you mean `cache.exclude`?"));
+    assert!(home.try_settings().unwrap_err().contains("did you mean `cache.exclude`?"));
     let home = home.project("cache.exclude = []\n");
     home.settings();
 }
 
 #[test]
-fn key_05_what_is_remembered_follows_the_files() {
+fn key_05_cached_settings_follow_the_files() {
     let home = Home::new().user("cache.key_salt = \"1\"\n");
     let file = home.path(".config/kache/config.toml");
     assert_eq!(home.settings().key.salt, b"1");
-    // The change time cannot be set, so a young file is never remembered, whatever it says.
+    // The `ctime` cannot be set, so the settings of a file that was just written are not cached.
     age(&file);
     let home = home.user("cache.key_salt = \"2\"\n");
     age(&file);
     assert_eq!(home.settings().key.salt, b"2");
-    // A file that appears where there was none counts at once.
+    // A new file counts at once.
     let plain = Home::new();
     let first = plain.settings();
-    assert!(Arc::ptr_eq(&first, &plain.settings()), "what nothing has changed is remembered");
+    assert!(Arc::ptr_eq(&first, &plain.settings()), "unchanged settings come from the cache");
     fs::write(plain.path("work/member/.kache.toml"), "cache.disabled = true\n").unwrap();
     assert!(plain.settings().disabled);
     fs::remove_file(plain.path("work/member/.kache.toml")).unwrap();

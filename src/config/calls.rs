@@ -1,9 +1,9 @@
-//! Settings for calls, remembered for as long as nothing they come from has changed.
+//! A cache of the settings of calls, which holds them until a configuration file changes.
 //!
-//! A build makes hundreds of calls from a few directories with the same variables. A call
-//! that was seen before costs one stat for each file that was read or might have been
-//! there. A file that was young when it was read is read again: two writes within one tick
-//! of the filesystem's clock look alike (KEY-05).
+//! A build makes hundreds of calls from a few directories with the same variables. For a call
+//! like an earlier one, the cache only examines each configuration file, and each path where
+//! one could appear, with one `stat`. Settings from a file that was changed just now are not
+//! cached: two writes within one tick of the filesystem's clock leave the same dates (KEY-05).
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,41 +17,41 @@ use super::compile::CompileSettings;
 use super::diagnostic::ConfigErrors;
 use super::env_vars::may_matter;
 use super::environment::Environment;
-use super::load::{PROJECT_FILE, Sources, load, user_file};
+use super::load::{ConfigSources, PROJECT_FILE, load, user_file};
 
-/// How many combinations of a directory and variables are remembered. A build of a large
-/// workspace has one for each package from the registry.
+/// The most calls in the cache. A build of a large workspace has one for each package from the
+/// registry, because each is compiled in its own directory.
 const CALLS_MAX: usize = 4096;
 
-/// The coarsest clock of a filesystem.
+/// The coarsest resolution of dates on any filesystem.
 const CLOCK_GRAIN: Duration = Duration::from_secs(2);
 
-/// What is known about calls.
+/// The settings of earlier calls.
 #[derive(Debug, Default)]
 pub struct CallConfigs {
-    known: Mutex<HashMap<Origin, Entry>>,
+    cache: Mutex<HashMap<CallIdentity, CachedSettings>>,
 }
 
-/// What a call's settings follow from, besides files.
+/// Everything that decides a call's settings, besides the contents of files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Origin {
+struct CallIdentity {
     variables: Vec<(OsString, OsString)>,
     cwd: PathBuf,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    answer: Answer,
-    /// Every file that counted, or would have if it had been there.
-    files: Vec<(PathBuf, Option<Stamp>)>,
+struct CachedSettings {
+    settings: SettingsResult,
+    /// Every file that was read, and every path where a file would have been read.
+    files: Vec<(PathBuf, Option<FileVersion>)>,
 }
 
-/// What holds for a call, or everything that is wrong with its configuration.
-type Answer = Result<Arc<CompileSettings>, Arc<ConfigErrors>>;
+/// The settings of a call, or all mistakes in its configuration.
+type SettingsResult = Result<Arc<CompileSettings>, Arc<ConfigErrors>>;
 
-/// What changes when a file does.
+/// The metadata by which a change of a configuration file is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileVersion {
     dev: u64,
     ino: u64,
     size: u64,
@@ -60,87 +60,91 @@ struct Stamp {
 }
 
 impl CallConfigs {
-    /// Nothing known yet.
+    /// An empty cache.
     pub fn new() -> Self {
         CallConfigs::default()
     }
 
-    /// What holds for a call with this environment in this directory.
+    /// Returns the settings of a call with this environment in this directory. Reads files, so
+    /// it may block; the lock is not held meanwhile.
     pub fn settings<'a>(
         &self,
         environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
         cwd: &Path,
-    ) -> Answer {
-        let ours = environment.into_iter().filter(|(name, _)| may_matter(name));
-        let mut variables: Vec<_> = ours.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    ) -> SettingsResult {
+        let relevant = environment.into_iter().filter(|(name, _)| may_matter(name));
+        let mut variables: Vec<_> =
+            relevant.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         variables.sort_unstable();
-        let origin = Origin { variables, cwd: cwd.to_owned() };
-        if let Some(answer) = self.remembered(&origin) {
-            return answer;
+        let call = CallIdentity { variables, cwd: cwd.to_owned() };
+        if let Some(settings) = self.cached(&call) {
+            return settings;
         }
-        let entry = read(&origin);
-        let answer = entry.answer.clone();
-        if entry.is_settled() {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= CALLS_MAX {
-                known.clear();
+        let entry = read(&call);
+        let settings = entry.settings.clone();
+        if entry.is_cacheable() {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.len() >= CALLS_MAX {
+                cache.clear();
             }
-            known.insert(origin, entry);
+            cache.insert(call, entry);
         }
-        answer
+        settings
     }
 
-    fn remembered(&self, origin: &Origin) -> Option<Answer> {
-        let entry = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(origin)?.clone();
-        entry.files.iter().all(|(path, stamp)| Stamp::of(path) == *stamp).then_some(entry.answer)
+    /// Returns the cached settings if no configuration file changed since they were read.
+    fn cached(&self, call: &CallIdentity) -> Option<SettingsResult> {
+        let entry = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(call)?.clone();
+        let is_current = entry.files.iter().all(|(path, version)| FileVersion::of(path) == *version);
+        is_current.then_some(entry.settings)
     }
 }
 
-/// The stamps are taken before the files are read, so that a change in between is noticed at
-/// the next call.
-fn read(origin: &Origin) -> Entry {
-    let environment = Environment::of_call(origin.variables.iter().cloned());
-    let stamped = |path: PathBuf| {
-        let stamp = Stamp::of(&path);
-        (path, stamp)
+/// Reads the configuration of a call. The metadata of each file is taken before the file is read,
+/// so that a change in between is noticed at the next call.
+fn read(call: &CallIdentity) -> CachedSettings {
+    let environment = Environment::of_call(call.variables.iter().cloned());
+    let with_version = |path: PathBuf| {
+        let version = FileVersion::of(&path);
+        (path, version)
     };
     let mut files = Vec::new();
-    for dir in origin.cwd.ancestors() {
-        files.push(stamped(dir.join(PROJECT_FILE)));
-        // Above the nearest project's file nothing counts.
-        if files.last().is_some_and(|(_, stamp)| stamp.is_some()) {
+    for dir in call.cwd.ancestors() {
+        files.push(with_version(dir.join(PROJECT_FILE)));
+        // Only the nearest project file counts, so the directories above it do not matter.
+        if files.last().is_some_and(|(_, version)| version.is_some()) {
             break;
         }
     }
-    files.extend(user_file(&environment, Some(&origin.cwd)).map(stamped));
-    let sources = Sources { environment, current_dir: Some(origin.cwd.clone()) };
-    let answer = load(&sources).map(|config| Arc::new(CompileSettings::new(&config))).map_err(Arc::new);
-    Entry { answer, files }
+    files.extend(user_file(&environment, Some(&call.cwd)).map(with_version));
+    let sources = ConfigSources { environment, current_dir: Some(call.cwd.clone()) };
+    let settings = load(&sources).map(|config| Arc::new(CompileSettings::new(&config))).map_err(Arc::new);
+    CachedSettings { settings, files }
 }
 
-impl Entry {
-    /// Whether a later change to any file shows in its stamp.
-    fn is_settled(&self) -> bool {
+impl CachedSettings {
+    /// Whether every later change of a file will change its dates.
+    fn is_cacheable(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let limit = i64::try_from(now.saturating_sub(CLOCK_GRAIN).as_secs()).unwrap_or(i64::MAX);
-        self.files.iter().filter_map(|(_, stamp)| *stamp).all(|stamp| {
-            // A clock that was set back makes files of the future: they are read every time.
-            stamp.mtime.0 < limit && stamp.ctime.0 < limit
+        self.files.iter().filter_map(|(_, version)| *version).all(|version| {
+            // This also excludes dates in the future, as left by a clock that was set back.
+            version.mtime.0 < limit && version.ctime.0 < limit
         })
     }
 }
 
-impl Stamp {
-    /// `None` where nothing can be seen. What cannot be examined now and cannot be read then
-    /// is an error in the answer, and stays one until it can be seen.
-    fn of(path: &Path) -> Option<Stamp> {
-        let found = fs::metadata(path).ok()?;
-        Some(Stamp {
-            dev: found.dev(),
-            ino: found.ino(),
-            size: found.size(),
-            mtime: (found.mtime(), found.mtime_nsec()),
-            ctime: (found.ctime(), found.ctime_nsec()),
+impl FileVersion {
+    /// Returns the metadata; `None` if the file does not exist or cannot be examined. If reading
+    /// it then fails, that error is cached until the file can be examined.
+    fn of(path: &Path) -> Option<FileVersion> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(FileVersion {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            size: metadata.size(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }

@@ -1,67 +1,69 @@
-//! What the configuration means for one compiler call.
+//! The settings of one compiler call.
 //!
-//! It follows from the call alone: its environment, the project's file above its directory,
-//! the user's file (DMN-01). The daemon's own environment and directory never enter. What
-//! goes into keys stands apart from what does not, so that nobody keys on too much or too
-//! little.
+//! They depend on the call alone: its environment, the project's file in or above its directory,
+//! and the user's file. The daemon's own environment and directory have no influence (DMN-01).
+//! Settings that enter keys have a struct of their own, so that a key has all of them and no
+//! others.
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::glob::{PathGlob, Pattern};
+use super::glob::{PathGlob, WordGlob};
 use super::key::Key;
 use super::load::Config;
-use super::value::{FileSharing, Progress, Value};
+use super::value::{FileSharing, ProgressMode, Value};
 
-/// What holds for one call.
+/// The settings of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileSettings {
-    /// kache stands aside: nothing is looked up, nothing is stored.
+    /// `cache.disabled`: kache looks nothing up and stores nothing.
     pub disabled: bool,
-    /// What enters the key.
+    /// The settings that enter the key.
     pub key: KeySettings,
-    /// Which directories may lie anywhere.
+    /// The settings for directories whose paths count by role.
     pub roots: RootSettings,
-    /// What a linker makes is cached.
+    /// `cache.cache_executables`: linked outputs are cached.
     pub cache_executables: bool,
-    /// What is being edited is compiled incrementally, and not stored.
+    /// `cache.incremental_edits`: edited crates are compiled incrementally and not stored.
     pub incremental_edits: bool,
-    /// Incremental directories that have become useless are removed.
+    /// `cache.clean_incremental`: kache removes incremental directories that are of no more use.
     pub clean_incremental: bool,
-    /// What cargo would ask for is laid down before it does.
+    /// `cache.seed`: kache restores units before cargo asks for them.
     pub seed: bool,
-    /// What a restored file and the store's may share at most.
+    /// `cache.sharing`: how a restored file and the store may share bytes at most.
     pub sharing: FileSharing,
-    /// One in how many hits is compiled again and compared; `None`: none.
+    /// `cache.verify_sample`: one in this many hits is compiled again and compared; `None`: no
+    /// hit is.
     pub verify_sample: Option<NonZeroU64>,
-    /// Another wrapper, for what is passed by: a bare name, or an absolute path.
+    /// `cache.fallback`, the wrapper for calls that kache bypasses: a bare name or an absolute
+    /// path.
     pub fallback: Option<PathBuf>,
-    /// Whether a line is written for each crate.
-    pub progress: Progress,
-    rules: Rules,
+    /// `log.progress`: whether kache writes a line for each crate.
+    pub progress: ProgressMode,
+    rules: BypassRules,
 }
 
-/// What enters the key, and nothing else does.
+/// The settings that enter the key. No other setting does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySettings {
-    /// `cache.key_salt`; empty is none (KEY-20).
+    /// `cache.key_salt`; an empty salt is no salt (KEY-20).
     pub salt: Vec<u8>,
-    /// `cache.key_env_vars`, in order of their names, each once (KEY-21).
+    /// `cache.key_env_vars`, sorted and without duplicates (KEY-21).
     pub env_vars: Vec<VariableName>,
 }
 
-/// What decides which paths count by role.
+/// The settings that decide which paths count by role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootSettings {
-    /// Whether paths are remapped at all (KEY-18).
+    /// `paths.normalize`: paths are remapped (KEY-18).
     pub normalize: bool,
-    /// `paths.base_dirs`: absolute, in lexical normal form, in the order they were given.
+    /// `paths.base_dirs`: absolute, in lexical normal form, in the order of the configuration.
     pub base_dirs: Vec<PathBuf>,
 }
 
-/// A variable's name, or how the names of several begin.
+/// The name of a variable, or a prefix of names with a `*` at its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VariableName(String);
 
@@ -70,24 +72,25 @@ impl VariableName {
         VariableName(text.into())
     }
 
-    /// Whether it means this variable.
-    pub fn means(&self, name: &OsStr) -> bool {
+    /// Whether a variable has this name or prefix.
+    pub fn matches(&self, name: &OsStr) -> bool {
         match self.0.strip_suffix('*') {
             Some(prefix) => name.as_bytes().starts_with(prefix.as_bytes()),
             None => name.as_bytes() == self.0.as_bytes(),
         }
     }
 
-    /// The one variable that it means, unless it means several.
+    /// The name; `None` for a prefix.
     pub fn exact(&self) -> Option<&str> {
         (!self.0.ends_with('*')).then_some(&self.0)
     }
 }
 
 impl KeySettings {
-    /// The variables that enter the key, with their values, in order of their names. One that
-    /// is named and not set is `None`: unset, empty and set are three things (KEY-06). Names
-    /// that are no text are left out where only a `*` could mean them.
+    /// Returns the variables that enter the key with their values, sorted by name. The value of
+    /// a named variable that is not set is `None`: unset, empty and set are three different
+    /// things (KEY-06). A variable whose name is not UTF-8 is left out, because only a prefix
+    /// could match it.
     pub fn variables<'a>(
         &self,
         environment: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
@@ -96,7 +99,7 @@ impl KeySettings {
     }
 }
 
-/// What these names mean in this environment.
+/// Looks the names up in an environment, for [`KeySettings::variables`] and declarations.
 pub(super) fn variables<'a>(
     names: &[VariableName],
     environment: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
@@ -107,37 +110,37 @@ pub(super) fn variables<'a>(
     let unset = names.iter().filter_map(|name| Some((name.exact()?.to_owned(), None)));
     let mut found: std::collections::BTreeMap<String, Option<Vec<u8>>> = unset.collect();
     for (name, value) in environment {
-        if let (Some(text), true) = (name.to_str(), names.iter().any(|pattern| pattern.means(name))) {
+        if let (Some(text), true) = (name.to_str(), names.iter().any(|pattern| pattern.matches(name))) {
             found.insert(text.to_owned(), Some(value.as_bytes().to_vec()));
         }
     }
     found.into_iter().collect()
 }
 
-/// What rules judge a call by.
+/// The parts of a call that `cache.exclude` and `cache.bypass_*` are matched against.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
-    /// `--crate-name`.
+pub struct RuleInput<'a> {
+    /// The value of `--crate-name`.
     pub crate_name: &'a str,
     /// The root source file, absolute and without `.` and `..`.
     pub source: Option<&'a Path>,
-    /// Every argument.
+    /// All arguments.
     pub argv: &'a [OsString],
-    /// What a variable says in the call's environment.
+    /// Looks a variable up in the call's environment.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-/// `cache.exclude` and `cache.bypass_*`, each with its text for the report.
+/// `cache.exclude` and `cache.bypass_*`. Each rule has its text as configured, for the report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Rules {
+struct BypassRules {
     sources: Vec<(String, PathGlob)>,
-    crates: Vec<(String, Pattern)>,
-    argv: Vec<(String, Pattern)>,
-    env: Vec<(String, Option<Pattern>)>,
+    crates: Vec<(String, WordGlob)>,
+    argv: Vec<(String, WordGlob)>,
+    env: Vec<(String, Option<WordGlob>)>,
 }
 
 impl CompileSettings {
-    /// Reads them off a configuration.
+    /// Takes the settings of a call from a configuration.
     pub(super) fn new(config: &Config) -> Self {
         let salt = match value(config, Key::CacheKeySalt) {
             Some(Value::Text(salt)) => salt.clone().into_bytes(),
@@ -157,7 +160,7 @@ impl CompileSettings {
         };
         let progress = match value(config, Key::LogProgress) {
             Some(Value::Progress(progress)) => *progress,
-            _ => Progress::default(),
+            _ => ProgressMode::default(),
         };
         let sharing = match value(config, Key::CacheSharing) {
             Some(Value::Sharing(sharing)) => *sharing,
@@ -179,30 +182,31 @@ impl CompileSettings {
             verify_sample,
             fallback,
             progress,
-            rules: Rules::new(config),
+            rules: BypassRules::new(config),
         }
     }
 
-    /// The rule of the configuration that this call is passed by for, as it is to be shown.
-    pub fn rule_against(&self, facts: &Facts<'_>) -> Option<String> {
-        let Rules { sources, crates, argv, env } = &self.rules;
+    /// Returns the first rule that makes kache bypass this call, as text for the report; `None`
+    /// if no rule matches.
+    pub fn rule_against(&self, call: &RuleInput<'_>) -> Option<String> {
+        let BypassRules { sources, crates, argv, env } = &self.rules;
         let shown = |key: Key, rule: &str| format!("`{}` has \"{rule}\"", key.name());
-        if let Some(path) = facts.source
+        if let Some(path) = call.source
             && let Some((rule, _)) = sources.iter().find(|(_, glob)| glob.matches(path))
         {
             return Some(shown(Key::CacheExclude, rule));
         }
-        let crate_name = facts.crate_name.replace('-', "_");
+        let crate_name = call.crate_name.replace('-', "_");
         if let Some((rule, _)) = crates.iter().find(|(_, name)| name.matches(crate_name.as_bytes())) {
             return Some(shown(Key::CacheBypassCrates, rule));
         }
-        let is_given = |word: &Pattern| facts.argv.iter().any(|argument| word.matches(argument.as_bytes()));
+        let is_given = |word: &WordGlob| call.argv.iter().any(|argument| word.matches(argument.as_bytes()));
         if let Some((rule, _)) = argv.iter().find(|(_, word)| is_given(word)) {
             return Some(shown(Key::CacheBypassArgv, rule));
         }
-        let is_set = |rule: &str, wanted: &Option<Pattern>| {
+        let is_set = |rule: &str, wanted: &Option<WordGlob>| {
             let name = rule.split_once('=').map_or(rule, |(name, _)| name);
-            (facts.variable)(name)
+            (call.variable)(name)
                 .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted.matches(value.as_bytes())))
         };
         let (rule, _) = env.iter().find(|(rule, wanted)| is_set(rule, wanted))?;
@@ -210,21 +214,22 @@ impl CompileSettings {
     }
 }
 
-impl Rules {
+impl BypassRules {
     fn new(config: &Config) -> Self {
-        let words = |key: Key, text: fn(&str) -> String| -> Vec<(String, Pattern)> {
-            let read = |rule: &String| Some((rule.clone(), Pattern::new(&text(rule))?));
+        let words = |key: Key, text: fn(&str) -> String| -> Vec<(String, WordGlob)> {
+            let read = |rule: &String| Some((rule.clone(), WordGlob::new(&text(rule))?));
             names(config, key).iter().filter_map(read).collect()
         };
         let sources = names(config, Key::CacheExclude).iter();
         let env = names(config, Key::CacheBypassEnv).iter().map(|rule| {
-            // `NAME=` stands for an empty one, for which there is no glob of its own.
-            let wanted = rule.split_once('=').map(|(_, wanted)| Pattern::new(wanted).unwrap_or_default());
+            // `NAME=` matches an empty value. A glob cannot be read from an empty text, but the
+            // default glob matches it.
+            let wanted = rule.split_once('=').map(|(_, wanted)| WordGlob::new(wanted).unwrap_or_default());
             (rule.clone(), wanted)
         });
-        Rules {
+        BypassRules {
             sources: sources.filter_map(|rule| Some((rule.clone(), PathGlob::new(rule)?))).collect(),
-            // Cargo calls packages `a-b` whose crates the compiler calls `a_b`.
+            // The crate of a package `a-b` is `a_b`; both names are accepted.
             crates: words(Key::CacheBypassCrates, |rule| rule.replace('-', "_")),
             argv: words(Key::CacheBypassArgv, str::to_owned),
             env: env.collect(),

@@ -1,9 +1,7 @@
-//! `kache.toml`, beside a package's `Cargo.toml`: what its compiles depend on and no
-//! compiler reports.
+//! `kache.toml` beside a package's `Cargo.toml`: inputs of its compiles that no compiler reports.
 //!
-//! Pure: text in, declarations out. What is declared only ever adds to the key (KEY-21). A
-//! file that cannot be understood makes the package uncacheable (KEY-04), so nothing in it
-//! is skipped.
+//! Pure: from text to declarations. Declarations can only add to a key (KEY-21). A mistake
+//! anywhere in the file is an error, and then the package is not cached (KEY-04).
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,22 +12,22 @@ use super::compile::{VariableName, variables};
 use super::diagnostic::{ConfigError, ConfigErrors, Site, position};
 use super::glob::PathGlob;
 use super::layer::shorten;
-use super::value::{Kind, Value};
+use super::value::{Value, ValueKind};
 
-/// The file's name. Without a dot: it belongs to the package's sources and is published with
-/// them, unlike `.kache.toml`, which configures whoever builds.
+/// The name of the file. It has no dot in front because it belongs to the package's sources and
+/// is published with them, unlike `.kache.toml`, which belongs to a checkout.
 pub const DECLARATION_FILE: &str = "kache.toml";
 
-/// What a package declares.
+/// The declarations of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// Globs for files, relative to the file's directory; `..` may stand in front.
+    /// Globs for files, relative to the directory of `kache.toml`; they may begin with `..`.
     pub extra_inputs: Vec<PathGlob>,
     env_vars: Vec<VariableName>,
 }
 
 impl Declared {
-    /// Reads the text of the file at `path`, or says everything that is wrong with it.
+    /// Reads the text of the file at `path`, or returns all mistakes in it.
     pub fn read(text: &str, path: &Path) -> Result<Declared, ConfigErrors> {
         let wrong = |offset: usize, what: String, remedy: &str| {
             let (line, column) = position(text, offset);
@@ -50,29 +48,29 @@ impl Declared {
                     Some(globs) => declared.extra_inputs = globs,
                     None => errors.push(wrong(
                         offset,
-                        "`extra_inputs` is no list of relative globs".to_owned(),
-                        "write such as [\"migrations/**/*.sql\", \"../schema.json\"]",
+                        "`extra_inputs` is not a list of relative globs".to_owned(),
+                        "write for example [\"migrations/**/*.sql\", \"../schema.json\"]",
                     )),
                 },
                 "key_env_vars" => match names(value.get_ref()) {
                     Some(names) => declared.env_vars = names,
                     None => errors.push(wrong(
                         offset,
-                        "`key_env_vars` is no list of names".to_owned(),
-                        "write such as [\"MY_FLAG\", \"MY_APP_*\"]",
+                        "`key_env_vars` is not a list of variable names".to_owned(),
+                        "write for example [\"MY_FLAG\", \"MY_APP_*\"]",
                     )),
                 },
                 other => errors.push(wrong(
                     name.span().start,
-                    format!("there is no key `{}` here", shorten(other)),
-                    "`extra_inputs` and `key_env_vars` are all there is; everything else belongs into `.kache.toml`",
+                    format!("unknown key `{}`", shorten(other)),
+                    "this file may only have `extra_inputs` and `key_env_vars`; other keys belong in `.kache.toml`",
                 )),
             }
         }
         if errors.is_empty() { Ok(declared) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// The variables that enter the key, as [`super::KeySettings::variables`] gives them.
+    /// Returns the variables that enter the key, like [`super::KeySettings::variables`].
     pub fn variables<'a>(
         &self,
         environment: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
@@ -92,7 +90,7 @@ fn globs(value: &DeValue<'_>) -> Option<Vec<PathGlob>> {
 }
 
 fn names(value: &DeValue<'_>) -> Option<Vec<VariableName>> {
-    match Kind::VariableNames.read_list(texts(value)?)? {
+    match ValueKind::VariableNames.read_list(texts(value)?)? {
         Value::Names(names) => Some(names.into_iter().map(VariableName::new).collect()),
         _ => None,
     }
@@ -126,16 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn key_04_what_is_not_understood_is_refused() {
+    fn key_04_a_mistake_in_the_declarations_is_an_error() {
         for (text, expected) in [
-            ("extra_input = []", "/p/kache.toml:1:1: there is no key `extra_input` here"),
-            ("\nextra_inputs = \"a\"", "/p/kache.toml:2:16: `extra_inputs` is no list of relative globs"),
+            ("extra_input = []", "/p/kache.toml:1:1: unknown key `extra_input`"),
+            ("\nextra_inputs = \"a\"", "/p/kache.toml:2:16: `extra_inputs` is not a list of relative globs"),
             (
                 "extra_inputs = [\"/etc/passwd\"]",
-                "/p/kache.toml:1:16: `extra_inputs` is no list of relative globs",
+                "/p/kache.toml:1:16: `extra_inputs` is not a list of relative globs",
             ),
-            ("extra_inputs = [\"[\"]", "/p/kache.toml:1:16: `extra_inputs` is no list of relative globs"),
-            ("key_env_vars = [\"*\"]", "/p/kache.toml:1:16: `key_env_vars` is no list of names"),
+            ("extra_inputs = [\"[\"]", "/p/kache.toml:1:16: `extra_inputs` is not a list of relative globs"),
+            ("key_env_vars = [\"*\"]", "/p/kache.toml:1:16: `key_env_vars` is not a list of variable names"),
             ("extra_inputs = [", "/p/kache.toml:1:17: this is not TOML"),
         ] {
             let error = read(text).unwrap_err();

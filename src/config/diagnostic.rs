@@ -1,47 +1,47 @@
-//! What is wrong with the configuration: where, what, and what to do.
+//! Mistakes in the configuration: where each is, what is wrong, and what to do.
 //!
-//! Pure. All mistakes are collected, so that they can be corrected in one go.
+//! Pure. All mistakes are collected, so that the user can correct them at once.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// The most mistakes that are shown. A file of another format would give hundreds.
+/// The most mistakes that are shown. A file that is not meant for kache would have hundreds.
 const SHOWN_MAX: usize = 10;
 
 /// Where a mistake is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Site {
-    /// At a place in a file; both are counted from one, columns in characters.
+    /// At a position in a file.
     File {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which line.
+        /// The line, counted from 1.
         line: usize,
-        /// Which column.
+        /// The column in characters, counted from 1.
         column: usize,
     },
-    /// A file as a whole.
+    /// In a file as a whole.
     WholeFile(PathBuf),
-    /// An environment variable.
+    /// In an environment variable.
     Variable(&'static str),
-    /// No place: something is missing.
+    /// Nowhere: a setting is missing.
     Nowhere,
 }
 
 /// One mistake.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where.
+    /// The file or variable that has the mistake.
     pub site: Site,
-    /// What is wrong.
+    /// A sentence that says what is wrong.
     pub what: String,
-    /// What to do.
+    /// A sentence that says what to do; it is printed as a hint.
     pub remedy: String,
 }
 
-/// All mistakes; at least one.
+/// All mistakes of a configuration; there is at least one.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -81,7 +81,7 @@ impl From<ConfigError> for ConfigErrors {
     }
 }
 
-/// Line and column of a byte in a text, both from one.
+/// Returns the line and column of a byte offset in a text, both counted from 1.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn floods_are_cut() {
+    fn only_the_first_ten_mistakes_are_shown() {
         let error = ConfigError { site: Site::Nowhere, what: "bad".into(), remedy: "good".into() };
         let text = ConfigErrors(vec![error; 12]).to_string();
         assert_eq!(text.matches("bad").count(), 10);

@@ -1,8 +1,8 @@
-//! Every environment variable that kache reads, each a documented constant.
+//! Every environment variable that kache reads, each as a documented constant.
 //!
-//! The reference page is generated from here, and a test fails when the two part. Nothing
-//! else names a variable: the programs take one snapshot of their environment, and it holds
-//! these and no others.
+//! The reference page is generated from the doc comments in here, and a test fails when it is out
+//! of date. No other module names a variable: the programs take one snapshot of their
+//! environment, which holds only these variables.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,11 +12,11 @@ use super::key::Key;
 /// An environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
+    /// The name, such as `KACHE_CACHE_DIR`.
     pub name: &'static str,
-    /// Which key it sets, if it sets one.
+    /// The configuration key that the variable sets; `None` if it sets none.
     pub key: Option<Key>,
-    /// What it is for.
+    /// The meaning, as the reference page prints it.
     pub doc: &'static str,
 }
 
@@ -29,7 +29,7 @@ macro_rules! variables {
             doc: concat!($($doc),+),
         };)+
 
-        /// All of them, in the order of the reference page.
+        /// All variables, in the order of the reference page.
         pub const ALL: &[Variable] = &[$($name),+];
     };
     (@key) => { None };
@@ -37,127 +37,133 @@ macro_rules! variables {
 }
 
 variables! {
-    /// Where the store lies. A relative path counts from the current directory.
+    /// The directory of the store. A relative path is relative to the current directory.
     KACHE_CACHE_DIR => CacheDir;
     /// How much the store may occupy on its volume, such as `20GiB`.
     KACHE_MAX_SIZE => CacheMaxSize;
     /// How much of the volume the store leaves free, such as `1GiB`.
     KACHE_RESERVE => CacheReserve;
-    /// `1`: kache stands aside. Compilers run as if it were not there, except that they do not
-    /// compile incrementally, so that switching back and forth rebuilds nothing.
+    /// `1`: caching is turned off. Compilers run as without kache, except that they do not
+    /// compile incrementally, so that turning kache off and on rebuilds nothing.
     KACHE_DISABLED => CacheDisabled;
-    /// `false`: what a linker makes (programs, tests, libraries for loading) is compiled every
-    /// time.
+    /// `false`: linked outputs (programs, tests, dynamic libraries) are not cached.
     KACHE_CACHE_EXECUTABLES => CacheExecutables;
     /// `false`: a crate that is being edited is compiled as a whole and stored each time.
     KACHE_INCREMENTAL_EDITS => CacheIncrementalEdits;
-    /// `false`: incremental directories that kache makes useless are left where they are.
+    /// `false`: kache does not remove incremental directories that are of no more use.
     KACHE_CLEAN_INCREMENTAL => CacheCleanIncremental;
-    /// `false`: nothing is laid down in an empty target directory before cargo asks for it.
+    /// `false`: kache restores nothing in an empty target directory before cargo asks for it.
     KACHE_SEED => CacheSeed;
-    /// What a restored file and the store may share at most: `hardlink` (blocks where the
-    /// filesystem can, else the inode), `reflink` (blocks only) or `copy` (nothing).
+    /// How restored files and the store may share bytes: `hardlink` (by reflinks where the
+    /// filesystem has them, otherwise by hard links), `reflink` (by reflinks or not at all) or
+    /// `copy` (not at all).
     KACHE_SHARING => CacheSharing;
-    /// Globs for source files that kache passes by, separated by commas.
+    /// Globs for source files whose crates are not cached, separated by commas.
     KACHE_EXCLUDE => CacheExclude;
-    /// Globs for names of crates that kache passes by, separated by commas.
+    /// Globs for names of crates that are not cached, separated by commas.
     KACHE_BYPASS_CRATES => CacheBypassCrates;
-    /// Globs for arguments of calls that kache passes by, separated by commas.
+    /// Globs for compiler arguments, separated by commas. A call with such an argument is not
+    /// cached.
     KACHE_BYPASS_ARGV => CacheBypassArgv;
-    /// Variables, `NAME` or `NAME=GLOB`, whose being set makes kache pass by, separated by
-    /// commas.
+    /// Variables as `NAME` or `NAME=GLOB`, separated by commas. A call with such a variable is
+    /// not cached.
     KACHE_BYPASS_ENV => CacheBypassEnv;
-    /// A text that goes into every key: another text is another cache.
+    /// A text that goes into every key: with another text, no earlier result is found.
     KACHE_KEY_SALT => CacheKeySalt;
-    /// Variables that go into every key, separated by commas; a `*` may end a name.
+    /// Variables whose values go into every key, separated by commas; a name may end with `*`.
     KACHE_KEY_ENV_VARS => CacheKeyEnvVars;
-    /// One in how many hits is compiled again in the background and compared; `0` means none.
+    /// With `N`, one in `N` hits is compiled again in the background and compared; with `0`,
+    /// none is.
     KACHE_VERIFY_SAMPLE => CacheVerifySample;
-    /// Another wrapper, such as `sccache`, that is called for what kache passes by. Once, the
-    /// daemon's log says if it is missing.
+    /// Another wrapper, such as `sccache`, which kache calls for compiles that it does not cache.
+    /// If it is missing, the daemon's log says so once.
     KACHE_FALLBACK => CacheFallback;
-    /// `0`: sources are compiled with the paths they have, and results are found again at the
-    /// same place only.
+    /// `0`: paths are not remapped, and checkouts at different paths share no results.
     KACHE_RUSTC_PATH_NORMALIZE => PathsNormalize;
-    /// More directories in which only what is below counts and not where they lie, separated by
+    /// More directories whose own paths do not count, only the paths below them; separated by
     /// colons.
     KACHE_BASE_DIR => PathsBaseDirs;
-    /// After how long without a request the daemon leaves: seconds, or such as `10m`. `0`
-    /// means never.
+    /// The daemon stops after this time without a request: a number of seconds, or for example
+    /// `10m`. `0` means never.
     KACHE_DAEMON_IDLE_TIMEOUT => DaemonIdleTimeout;
-    /// The directory for the daemon's sockets. It must be yours alone. Every caller must set
-    /// it alike.
+    /// The directory for the daemon's sockets. Only you may have access to it. All callers must
+    /// set the same directory.
     KACHE_SOCKET_DIR => DaemonSocketDir;
-    /// How much a command or a daemon in the foreground says on standard error: `off`, `error`,
-    /// `warn`, `info`, `debug` or `trace`.
+    /// The level of messages that a command or a daemon in the foreground writes to standard
+    /// error: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     KACHE_LOG => LogLevel;
-    /// How much goes to the daemon's log file: a level, as for `KACHE_LOG`.
+    /// The level of messages in the daemon's log file; the levels are those of `KACHE_LOG`.
     KACHE_LOG_FILE => LogFileLevel;
-    /// Where the daemon's log file lies. It is rotated at 5 MB.
+    /// The path of the daemon's log file. It is rotated at 5 MB.
     KACHE_LOG_FILE_PATH => LogFile;
-    /// Whether a line is written for each crate, to the standard error of cargo: `always`,
-    /// `never`, or `auto`, which means where that is no terminal and `CI` is set.
+    /// Whether kache writes a line for each crate to cargo's standard error: `always`, `never`,
+    /// or `auto`, which writes them if `CI` is set and standard error is not a terminal.
     KACHE_PROGRESS => LogProgress;
-    /// The TCP address to serve the Bazel remote cache protocol on, such as `127.0.0.1:9092`.
+    /// The TCP address on which the daemon serves the Bazel remote cache protocol, such as
+    /// `127.0.0.1:9092`.
     KACHE_SERVE_LISTEN => ServeListen;
-    /// One more TCP address for the HTTP cache protocol.
+    /// A second TCP address, for the HTTP cache protocol only.
     KACHE_SERVE_HTTP_LISTEN => ServeHttpListen;
-    /// Where `/metrics` is answered: `shared`, `off`, or an address of its own.
+    /// Where `/metrics` is served: `shared` (on every HTTP address), `off`, or an address of its
+    /// own.
     KACHE_SERVE_METRICS => ServeMetrics;
-    /// Host names that a loopback listener answers to besides `localhost`, separated by commas.
+    /// Host names other than `localhost` that requests to a loopback address may have, separated
+    /// by commas.
     KACHE_SERVE_HOSTS => ServeHosts;
-    /// `true`: nobody may store anything over TCP.
+    /// `true`: no client may store anything over TCP.
     KACHE_SERVE_READ_ONLY => ServeReadOnly;
-    /// `true`: compiles take results that clients of the served protocols have uploaded.
+    /// `true`: compiles use results that clients of the served protocols have uploaded.
     KACHE_SERVE_TRUST_UPLOADS => ServeTrustUploads;
-    /// The file with names, hashed passwords and hashed tokens. Only its path is ever shown.
+    /// The file with names, hashed passwords and hashed tokens. kache only ever shows its path.
     KACHE_SERVE_TOKENS => ServeTokens;
-    /// `true`: callers without credentials may still read.
+    /// `true`: clients without credentials may read.
     KACHE_SERVE_ANONYMOUS_READS => ServeAnonymousReads;
     /// The PEM file with the server's certificate chain.
     KACHE_SERVE_TLS_CERT => ServeTlsCert;
-    /// The PEM file with the certificate's key. Only its path is ever shown.
+    /// The PEM file with the certificate's private key. kache only ever shows its path.
     KACHE_SERVE_TLS_KEY => ServeTlsKey;
     /// The PEM file with the authorities whose client certificates are accepted.
     KACHE_SERVE_TLS_CLIENT_CA => ServeTlsClientCa;
-    /// `true`: the first of two consents to serve others without TLS or authentication.
+    /// `true`: the first of two settings that allow a public address without TLS or
+    /// authentication.
     KACHE_SERVE_ALLOW_INSECURE => ServeAllowInsecure;
-    /// The second consent: it repeats the address.
+    /// The second of these settings: it repeats the address.
     KACHE_SERVE_INSECURE_ADDRESS => ServeInsecureAddress;
-    /// The user's configuration file, in place of `$XDG_CONFIG_HOME/kache/config.toml`. It must
-    /// exist.
+    /// The user's configuration file, in place of `$XDG_CONFIG_HOME/kache/config.toml`. The file
+    /// must exist.
     KACHE_CONFIG;
-    /// `never`: no daemon is asked or started by compiler calls and `kache verify`; each opens the
-    /// store for itself.
+    /// `never`: compiler calls and `kache verify` neither use nor start a daemon; each opens the
+    /// store itself.
     KACHE_DAEMON;
-    /// Cargo's home, whose `config.toml` `kache init` changes; `~/.cargo` if it is not set.
+    /// Cargo's home, whose `config.toml` `kache init` changes; by default `~/.cargo`.
     CARGO_HOME;
-    /// The wrapper that cargo calls, whatever its configuration says; `kache init` and
-    /// `kache doctor` look at it.
+    /// The wrapper that cargo calls, whatever cargo's configuration names; `kache init` and
+    /// `kache doctor` read it.
     RUSTC_WRAPPER;
-    /// The same in the place of `build.rustc-wrapper`.
+    /// Overrides `build.rustc-wrapper` of cargo's configuration; `kache init` and `kache doctor`
+    /// read it.
     CARGO_BUILD_RUSTC_WRAPPER;
-    /// Whether cargo compiles incrementally; `kache doctor` looks at it.
+    /// Whether cargo compiles incrementally; `kache doctor` reads it.
     CARGO_INCREMENTAL;
-    /// Set where builds run unattended; `KACHE_PROGRESS=auto` looks at it.
+    /// Set by CI services; `KACHE_PROGRESS=auto` depends on it.
     CI;
-    /// Where `kache init` looks whether `kache` is found by its name alone.
+    /// The directories with programs; `kache init` searches them for `kache`.
     PATH;
-    /// The home directory, for what the `XDG_` variables leave open.
+    /// The home directory; defaults of the `XDG_` variables lie in it.
     HOME;
-    /// Where configuration files lie; `~/.config` if it is not set.
+    /// The directory with configuration files; by default `~/.config`.
     XDG_CONFIG_HOME;
-    /// Where caches lie; `~/.cache` if it is not set.
+    /// The directory with caches; by default `~/.cache`.
     XDG_CACHE_HOME;
-    /// Where logs lie; `~/.local/state` if it is not set.
+    /// The directory with logs; by default `~/.local/state`.
     XDG_STATE_HOME;
 }
 
-/// What all variables of ours begin with.
+/// The prefix of all variables that belong to kache.
 pub(super) const PREFIX: &str = "KACHE_";
 
-/// Whether a variable can decide what holds for a call, without looking through all of them:
-/// a call brings some hundred.
+/// Whether a variable can influence a call's settings. A call has about a hundred variables, so
+/// this looks at the first letter before it compares names.
 pub(super) fn may_matter(name: &OsStr) -> bool {
     let name = name.as_bytes();
     match name.first() {
@@ -168,13 +174,13 @@ pub(super) fn may_matter(name: &OsStr) -> bool {
     }
 }
 
-/// All variables of this process.
+/// Returns all variables of this process.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
 pub fn of_process() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 
-/// The variable that sets this key.
+/// Returns the variable that sets this key.
 pub(super) fn of_key(key: Key) -> Variable {
     *ALL.iter()
         .find(|variable| variable.key == Some(key))
@@ -186,8 +192,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_matter_is_never_left_out() {
-        // These are for the commands alone, and `CI` is asked for where it matters.
+    fn every_variable_that_influences_a_call_may_matter() {
+        // Only commands read these, and `log.progress` reads `CI` itself.
         let others = [CARGO_HOME, RUSTC_WRAPPER, CARGO_BUILD_RUSTC_WRAPPER, CARGO_INCREMENTAL, CI, PATH];
         for variable in ALL {
             assert_eq!(
@@ -201,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_obeys_is_documented() {
+    fn the_variables_of_the_client_are_documented() {
         for name in kache_client::variables::ALL {
             assert!(ALL.iter().any(|variable| variable.name == *name), "{name}");
         }
     }
 
     #[test]
-    fn every_key_has_one_variable_of_ours() {
+    fn every_key_has_one_variable() {
         for key in Key::ALL {
             let variables: Vec<_> = ALL.iter().filter(|variable| variable.key == Some(*key)).collect();
             assert_eq!(variables.len(), 1, "{}", key.name());

@@ -1,7 +1,7 @@
-//! One snapshot of the environment: the variables that kache documents, and no others.
+//! A snapshot of the environment that holds only the variables that kache documents.
 //!
-//! Taken once, at the edge; everything inside is handed it. That is how the daemon cannot
-//! come to depend on its starter's environment by accident (DMN-01).
+//! The programs take it once and pass it on. No other code reads the process's environment, so
+//! the daemon cannot come to depend on the environment of the process that started it (DMN-01).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -11,25 +11,24 @@ use super::env_vars::{
     self, ALL, HOME, KACHE_DAEMON, PREFIX, Variable, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME,
 };
 
-/// The documented variables that are set, and the names of those that look like ours.
+/// The documented variables that are set, and the names of unknown ones with kache's prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     set: BTreeMap<&'static str, OsString>,
-    /// Those that are set to nothing.
+    /// Documented variables with an empty value.
     emptied: BTreeSet<&'static str>,
     unknown: Vec<String>,
-    /// The home directory by the user database, for where `HOME` is not set.
+    /// The home directory in the user database, used if `HOME` is not set.
     home_of_user: Option<PathBuf>,
 }
 
 impl Environment {
-    /// This process's environment.
+    /// Takes a snapshot of this process's environment.
     pub fn of_process() -> Self {
         Environment { home_of_user: kache_client::os::home_dir(), ..Environment::new(env_vars::of_process()) }
     }
 
-    /// A compiler call's environment. The user is this process's, which is the caller's too
-    /// (DMN-02).
+    /// The environment of a compiler call. Its user is the user of this process (DMN-02).
     pub(super) fn of_call(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut environment = Environment::new(pairs);
         if environment.get(HOME).is_none() {
@@ -38,7 +37,8 @@ impl Environment {
         environment
     }
 
-    /// These variables. One that is empty counts as not set.
+    /// Keeps the documented ones of these variables. A variable with an empty value counts as
+    /// not set.
     pub fn new<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut environment = Environment::default();
         for (name, value) in pairs {
@@ -58,28 +58,28 @@ impl Environment {
         environment
     }
 
-    /// What a variable says.
+    /// Returns a variable's value; `None` if it is not set or empty.
     pub fn get(&self, variable: Variable) -> Option<&OsStr> {
         self.set.get(variable.name).map(OsString::as_os_str)
     }
 
-    /// Whether a variable is set to nothing. To kache that is as if it were not set; cargo
-    /// makes a difference with some.
+    /// Whether a variable is set to an empty value. For kache it then counts as not set, but for
+    /// cargo some empty variables have a meaning.
     pub fn is_emptied(&self, variable: Variable) -> bool {
         self.emptied.contains(variable.name)
     }
 
-    /// Whether a daemon may be asked and started for a compile.
+    /// Whether compiles may use and start a daemon: false where `KACHE_DAEMON=never` is set.
     pub fn may_have_daemon(&self) -> bool {
         self.get(KACHE_DAEMON).is_none_or(|value| value != "never")
     }
 
-    /// Variables that begin like ours and mean nothing.
+    /// The names of variables that begin with `KACHE_` and are not documented.
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// The directories that everything without a place of its own goes to.
+    /// Returns the user's directories for configuration, caches and logs.
     pub fn xdg_dirs(&self) -> XdgDirs {
         let path =
             |variable| self.get(variable).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
@@ -94,17 +94,17 @@ impl Environment {
     }
 }
 
-/// The user's directories; `None` where neither a variable nor the user database helps. A
-/// relative path in a variable is ignored, as the standard asks.
+/// The user's directories; `None` where neither a variable nor the user database names one. A
+/// relative path in a variable is ignored, as the XDG specification requires.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XdgDirs {
-    /// For `~` in configuration files.
+    /// The home directory, `~` in configuration files.
     pub home: Option<PathBuf>,
-    /// For the user's configuration.
+    /// The directory with the user's configuration.
     pub config: Option<PathBuf>,
-    /// For the store.
+    /// The directory with the store.
     pub cache: Option<PathBuf>,
-    /// For logs.
+    /// The directory with logs.
     pub state: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
-//! Reading one configuration file: its text and its owner, or what is wrong with it.
+//! Reads one configuration file: its text and its owner. It does not interpret the text.
 //!
-//! It interprets nothing. A file from a checkout may be anything, so it can neither be
-//! endless nor make us wait.
+//! A checkout may contain anything under the name of a project file, so reading is limited in
+//! size and does not block on a pipe.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,26 +10,26 @@ use std::path::Path;
 
 use super::diagnostic::{ConfigError, Site, position};
 
-/// The largest configuration file. What is larger is not one.
+/// The size limit of a configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What may be read.
+/// The kinds of files that may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
-    /// Anything the user names: a pipe, `/dev/null`.
+    /// Any file, including a pipe and `/dev/null`: the user chose it.
     Any,
-    /// A regular file; somebody else's pipe would make us wait for ever.
+    /// Only a regular file. Reading a pipe in a checkout could block for ever.
     Regular,
 }
 
-/// A file's content.
+/// The content of a configuration file.
 pub(super) struct ConfigFile {
     pub(super) text: String,
     pub(super) owner_uid: u32,
 }
 
-/// The file's text; `None` if it is not there. A directory above that may not be searched
-/// counts as not there: what is not ours to see does not configure us.
+/// Reads a file; `None` if it does not exist. If this user may not search the directory, the
+/// file counts as not existing.
 pub(super) fn read(path: &Path, kind: FileKind) -> Result<Option<ConfigFile>, ConfigError> {
     let unreadable = |error: io::Error| {
         let what = format!("this file cannot be read: {error}");
@@ -48,20 +48,20 @@ pub(super) fn read(path: &Path, kind: FileKind) -> Result<Option<ConfigFile>, Co
     let bytes = read_bounded(file).map_err(unreadable)?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         let what = format!("this file is larger than CONFIG_BYTES_MAX ({CONFIG_BYTES_MAX}) allows");
-        return Err(whole(path, what, "it is hardly a configuration file; move it away"));
+        return Err(whole(path, what, "check that it is a configuration file, or move it away"));
     }
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     Ok(Some(ConfigFile { text, owner_uid: metadata.uid() }))
 }
 
-/// One byte more than is allowed, so that too much can be told from enough.
+/// Reads up to one byte more than the limit, so that the caller notices a file that is too large.
 fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Whether there is nothing to be read, as far as we are allowed to know.
+/// Whether the file does not exist, or lies in a directory that this user may not search.
 fn is_absent(path: &Path, error: &io::Error) -> bool {
     let is_hidden =
         || fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
@@ -82,6 +82,6 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
     ConfigError {
         site: Site::File { path: path.to_owned(), line, column },
         what: "this is not UTF-8".to_owned(),
-        remedy: "save the file as UTF-8, which TOML asks for".to_owned(),
+        remedy: "save the file as UTF-8, as TOML requires".to_owned(),
     }
 }

@@ -1,33 +1,36 @@
-//! Globs: for words, and for paths.
+//! Globs for words and for paths. Pure.
 //!
-//! Pure. `*` stands for any run of characters, `?` for one, `[a-z]` and `[!a-z]` for one of
-//! some; `\` takes the meaning away from what follows. In a path none of these stands for a
-//! `/`, and `**` as a whole component stands for any number of directories. Matching costs
-//! at most the pattern's length times the text's: a project's file may hold any pattern.
+//! `*` matches any number of characters, `?` one character, `[a-z]` and `[!a-z]` one character of a
+//! set; `\` makes the next character literal. In a path none of these matches a `/`, and `**` as a
+//! whole component matches any number of directories. Matching takes at most the length of the
+//! pattern times that of the text, because a project's file may contain any pattern.
+//!
+//! The crate `globset` is not used: it matches `?` and sets byte by byte, so a declared input with
+//! an umlaut in its name would be lost, and it cannot say which directories a walk has to enter.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
-/// The longest pattern. What is longer was not written by a person.
+/// The length limit of a pattern.
 const PATTERN_BYTES_MAX: usize = 4096;
 
-/// A glob for a word: a crate's name, an argument. The default one stands for the empty word.
+/// A glob for a word, such as a crate's name or an argument. The default matches the empty word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pattern {
-    tokens: Vec<Token>,
+pub struct WordGlob {
+    tokens: Vec<GlobToken>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
+enum GlobToken {
     Byte(u8),
     One,
     Run,
     Class { is_negated: bool, ranges: Vec<(char, char)> },
 }
 
-impl Pattern {
-    /// Reads it; `None` if it is empty, too long, or a bracket is not closed.
-    pub fn new(text: &str) -> Option<Pattern> {
+impl WordGlob {
+    /// Parses a glob; `None` if it is empty or too long, or if a bracket is not closed.
+    pub fn new(text: &str) -> Option<WordGlob> {
         if text.is_empty() || text.len() > PATTERN_BYTES_MAX || text.contains('\0') {
             return None;
         }
@@ -35,25 +38,25 @@ impl Pattern {
         let mut rest = text.chars();
         while let Some(letter) = rest.next() {
             match letter {
-                '*' if tokens.last() == Some(&Token::Run) => {}
-                '*' => tokens.push(Token::Run),
-                '?' => tokens.push(Token::One),
+                '*' if tokens.last() == Some(&GlobToken::Run) => {}
+                '*' => tokens.push(GlobToken::Run),
+                '?' => tokens.push(GlobToken::One),
                 '[' => tokens.push(class(&mut rest)?),
                 '\\' => push_letter(&mut tokens, rest.next()?),
                 other => push_letter(&mut tokens, other),
             }
         }
-        Some(Pattern { tokens })
+        Some(WordGlob { tokens })
     }
 
-    /// Whether it stands for the whole of this text.
+    /// Whether the glob matches the whole text.
     pub fn matches(&self, text: &[u8]) -> bool {
-        // On a mismatch the last run takes one byte more; earlier runs need no second try,
-        // since whatever they could have taken the last one can take as well.
+        // On a mismatch the last `*` takes one byte more. Earlier ones need no second try: the
+        // last `*` can take every byte that an earlier one could have taken instead.
         let (mut token, mut at) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
         while at < text.len() {
-            if self.tokens.get(token) == Some(&Token::Run) {
+            if self.tokens.get(token) == Some(&GlobToken::Run) {
                 retry = Some((token, at));
                 token += 1;
                 continue;
@@ -68,35 +71,37 @@ impl Pattern {
                 (None, None) => return false,
             }
         }
-        self.tokens[token..].iter().all(|token| *token == Token::Run)
+        self.tokens[token..].iter().all(|token| *token == GlobToken::Run)
     }
 
-    /// The text that it stands for, if there is only one.
+    /// Returns the only text that the glob matches; `None` if it has a wildcard.
     fn literal(&self) -> Option<Vec<u8>> {
         self.tokens
             .iter()
-            .map(|token| if let Token::Byte(byte) = token { Some(*byte) } else { None })
+            .map(|token| if let GlobToken::Byte(byte) = token { Some(*byte) } else { None })
             .collect()
     }
 }
 
-impl Token {
-    /// How many bytes it takes from the beginning of a text that is not empty.
+impl GlobToken {
+    /// Returns how many bytes at the beginning of the text match; `None` if none do. The text is
+    /// not empty.
     fn take(&self, text: &[u8]) -> Option<usize> {
         match self {
-            Token::Byte(byte) => (text[0] == *byte).then_some(1),
-            Token::One => Some(letter(text).1),
-            Token::Class { is_negated, ranges } => {
+            GlobToken::Byte(byte) => (text[0] == *byte).then_some(1),
+            GlobToken::One => Some(letter(text).1),
+            GlobToken::Class { is_negated, ranges } => {
                 let (letter, len) = letter(text);
                 let is_in = ranges.iter().any(|(from, to)| (*from..=*to).contains(&letter));
                 (is_in != *is_negated).then_some(len)
             }
-            Token::Run => None,
+            GlobToken::Run => None,
         }
     }
 }
 
-/// The first character, and how many bytes it takes. What is no text goes byte by byte.
+/// Returns the first character and its length in bytes. A byte that is not UTF-8 counts as a
+/// character of its own.
 fn letter(text: &[u8]) -> (char, usize) {
     let head = &text[..text.len().min(4)];
     let valid = match std::str::from_utf8(head) {
@@ -106,13 +111,13 @@ fn letter(text: &[u8]) -> (char, usize) {
     valid.chars().next().map_or((char::REPLACEMENT_CHARACTER, 1), |letter| (letter, letter.len_utf8()))
 }
 
-fn push_letter(tokens: &mut Vec<Token>, letter: char) {
+fn push_letter(tokens: &mut Vec<GlobToken>, letter: char) {
     let mut buffer = [0; 4];
-    tokens.extend(letter.encode_utf8(&mut buffer).bytes().map(Token::Byte));
+    tokens.extend(letter.encode_utf8(&mut buffer).bytes().map(GlobToken::Byte));
 }
 
-/// What stands between brackets; the opening one is gone already.
-fn class(rest: &mut std::str::Chars<'_>) -> Option<Token> {
+/// Parses a set in brackets, after its opening bracket; `None` if it is not closed.
+fn class(rest: &mut std::str::Chars<'_>) -> Option<GlobToken> {
     let mut letters = Vec::new();
     let mut is_negated = false;
     loop {
@@ -137,75 +142,73 @@ fn class(rest: &mut std::str::Chars<'_>) -> Option<Token> {
             }
         }
     }
-    Some(Token::Class { is_negated, ranges })
+    Some(GlobToken::Class { is_negated, ranges })
 }
 
 /// A glob for a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathGlob {
     is_absolute: bool,
-    parts: Vec<Part>,
+    parts: Vec<GlobPart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum GlobPart {
     /// `**`
     Directories,
     /// `..`
     Up,
-    One(Pattern),
+    One(WordGlob),
 }
 
 impl PathGlob {
-    /// Reads it; `None` if it is empty or too long, if a bracket is not closed, or if a `..`
-    /// stands behind a wildcard, where nobody could say what it leads to.
+    /// Parses a glob; `None` if it is empty or too long, if a bracket is not closed, or if a `..`
+    /// follows a wildcard, because its parent directory is then not known.
     pub fn new(text: &str) -> Option<PathGlob> {
         if text.is_empty() || text.len() > PATTERN_BYTES_MAX {
             return None;
         }
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<GlobPart> = Vec::new();
         for part in text.split('/') {
             match (part, parts.last()) {
-                ("" | ".", _) | ("**", Some(Part::Directories)) => {}
-                ("**", _) => parts.push(Part::Directories),
-                ("..", Some(Part::One(above))) if above.literal().is_some() => {
+                ("" | ".", _) | ("**", Some(GlobPart::Directories)) => {}
+                ("**", _) => parts.push(GlobPart::Directories),
+                ("..", Some(GlobPart::One(above))) if above.literal().is_some() => {
                     parts.pop();
                 }
-                ("..", None | Some(Part::Up)) if !text.starts_with('/') => parts.push(Part::Up),
+                ("..", None | Some(GlobPart::Up)) if !text.starts_with('/') => parts.push(GlobPart::Up),
                 ("..", _) => return None,
-                (one, _) => parts.push(Part::One(Pattern::new(one)?)),
+                (one, _) => parts.push(GlobPart::One(WordGlob::new(one)?)),
             }
         }
-        // `vendor/` means what is in it.
-        if text.ends_with('/') && parts.last() != Some(&Part::Directories) {
-            parts.push(Part::Directories);
+        // `vendor/` matches everything below `vendor`.
+        if text.ends_with('/') && parts.last() != Some(&GlobPart::Directories) {
+            parts.push(GlobPart::Directories);
         }
         (!parts.is_empty()).then_some(PathGlob { is_absolute: text.starts_with('/'), parts })
     }
 
-    /// Whether it stands for this path. A relative glob stands for a path that begins
-    /// anywhere below the root only if it says so with `**`.
+    /// Whether the glob matches the whole path. A relative glob matches only relative paths.
     pub fn matches(&self, path: &Path) -> bool {
         let (ends, _) = self.walk(path);
         ends
     }
 
-    /// Whether it may stand for something in this directory, at any depth: whoever walks a
-    /// tree need not look into others.
+    /// Whether the glob can match something below this directory, at any depth. A walk need not
+    /// enter other directories.
     pub fn reaches(&self, dir: &Path) -> bool {
         let (_, goes_on) = self.walk(dir);
         goes_on
     }
 
-    /// The directory that everything it stands for lies in, as far as it is written out:
-    /// where to begin a walk.
+    /// Returns the directory in which a walk begins: the components in front of the first wildcard.
     pub fn literal_dir(&self) -> Vec<u8> {
         let mut dir = if self.is_absolute { b"/".to_vec() } else { Vec::new() };
         for part in &self.parts[..self.parts.len() - 1] {
             let name = match part {
-                Part::Directories => break,
-                Part::Up => b"..".to_vec(),
-                Part::One(pattern) => match pattern.literal() {
+                GlobPart::Directories => break,
+                GlobPart::Up => b"..".to_vec(),
+                GlobPart::One(pattern) => match pattern.literal() {
                     Some(name) => name,
                     None => break,
                 },
@@ -218,13 +221,15 @@ impl PathGlob {
         dir
     }
 
-    /// After these components: whether the pattern may end here, and whether it may go on.
+    /// Returns whether the glob matches the whole path, and whether it can match more below it.
+    ///
+    /// `places[n]` says whether the first `n` parts can match the components so far. Keeping all
+    /// such numbers as a set, instead of trying one after the other, bounds the time.
     fn walk(&self, path: &Path) -> (bool, bool) {
         if path.is_absolute() != self.is_absolute {
             return (false, false);
         }
         let end = self.parts.len();
-        // The places in the pattern where one may be, as a set: no path is tried twice.
         let mut places = vec![false; end + 1];
         places[0] = true;
         self.skip_directories(&mut places);
@@ -233,13 +238,13 @@ impl PathGlob {
             let mut next = vec![false; end + 1];
             for (at, part) in self.parts.iter().enumerate().filter(|(at, _)| places[*at]) {
                 match (part, component) {
-                    (Part::Directories, Component::Normal(_)) => {
+                    (GlobPart::Directories, Component::Normal(_)) => {
                         next[at] = true;
-                        // At the end it stands for what is in the directory, so for one more.
+                        // At the end `**` matches the entries of a directory, so at least one.
                         next[at + 1] |= at + 1 == end;
                     }
-                    (Part::Up, Component::ParentDir) => next[at + 1] = true,
-                    (Part::One(pattern), Component::Normal(name)) => {
+                    (GlobPart::Up, Component::ParentDir) => next[at + 1] = true,
+                    (GlobPart::One(pattern), Component::Normal(name)) => {
                         next[at + 1] |= pattern.matches(name.as_bytes());
                     }
                     _ => {}
@@ -251,18 +256,18 @@ impl PathGlob {
         (places[end], places[..end].contains(&true))
     }
 
-    /// `**` stands for no directory as well, unless it is the end.
+    /// `**` also matches no directory at all, unless it is the last part.
     fn skip_directories(&self, places: &mut [bool]) {
         for (at, part) in self.parts[..self.parts.len() - 1].iter().enumerate() {
-            if places[at] && *part == Part::Directories {
+            if places[at] && *part == GlobPart::Directories {
                 places[at + 1] = true;
             }
         }
     }
 }
 
-/// A relative glob as one that counts from a directory; an absolute one as it is. What the
-/// directory's name holds is no pattern.
+/// Makes a relative glob absolute by the directory that it is relative to. Wildcards in the
+/// directory's own name are escaped. `None` if the name is not UTF-8.
 pub(super) fn anchor(glob: &str, dir: &Path) -> Option<String> {
     if glob.starts_with('/') {
         return Some(glob.to_owned());
@@ -282,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words() {
+    fn a_glob_matches_whole_words() {
         for (pattern, yes, no) in [
             ("serde", &["serde"][..], &["serde_json", "Serde", ""][..]),
             ("serde*", &["serde", "serde_json"], &["xserde"]),
@@ -296,7 +301,7 @@ mod tests {
             ("\\*", &["*"], &["a"]),
             ("--cfg=*", &["--cfg=x"], &["--cfg"]),
         ] {
-            let read = Pattern::new(pattern).unwrap();
+            let read = WordGlob::new(pattern).unwrap();
             for text in yes {
                 assert!(read.matches(text.as_bytes()), "{pattern} {text}");
             }
@@ -305,12 +310,12 @@ mod tests {
             }
         }
         for pattern in ["", "[a", "[]", "a\\", "a\0b"] {
-            assert_eq!(Pattern::new(pattern), None, "{pattern}");
+            assert_eq!(WordGlob::new(pattern), None, "{pattern}");
         }
     }
 
     #[test]
-    fn paths() {
+    fn a_path_glob_matches_whole_paths() {
         for (pattern, yes, no) in [
             ("src/*.rs", &["src/a.rs", "src/.rs"][..], &["src/a/b.rs", "a.rs", "/src/a.rs"][..]),
             ("src/**/*.rs", &["src/a.rs", "src/a/b/c.rs"], &["src/a.txt", "b/src/a.rs"]),
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_knows_where_to_begin_and_what_to_leave_out() {
+    fn a_walk_enters_only_directories_with_possible_matches() {
         for (pattern, dir) in [
             ("a/b/*.sql", "a/b"),
             ("*.sql", ""),
@@ -357,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directorys_own_name_is_no_pattern() {
+    fn wildcards_in_the_name_of_the_base_directory_are_literal() {
         let anchored = anchor("src/*.rs", Path::new("/w[1]/a*")).unwrap();
         let glob = PathGlob::new(&anchored).unwrap();
         assert!(glob.matches(Path::new("/w[1]/a*/src/x.rs")));
@@ -368,8 +373,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_takes_no_time() {
-        let pattern = Pattern::new(&("a*".repeat(500) + "b")).unwrap();
+    fn matching_a_hostile_pattern_is_fast() {
+        let pattern = WordGlob::new(&("a*".repeat(500) + "b")).unwrap();
         assert!(!pattern.matches("a".repeat(20_000).as_bytes()));
         let glob = PathGlob::new(&("**/a/".repeat(200) + "b")).unwrap();
         assert!(!glob.matches(Path::new(&"a/".repeat(500))));

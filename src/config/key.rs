@@ -1,28 +1,28 @@
-//! Every key that can be set, with what belongs there and who may set it.
+//! The table of all configuration keys: the kind of each value, who may set it, and whether it is
+//! for the daemon or for a call.
 
 use super::env_vars::{self, Variable};
-use super::value::Kind;
+use super::value::ValueKind;
 
 /// Who may set a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Anyone: a project's file too.
+    /// The user, and a project's file.
     Project,
-    /// A project's file may set it only together with `cache.dir`: the limits of a store
-    /// belong to whom the store belongs to. A checkout must not shrink the store that all
-    /// others share.
+    /// The user, and a project's file that also sets `cache.dir`. A checkout may limit a store of
+    /// its own, but must not shrink the store that all projects share.
     ProjectWithDir,
-    /// The user alone: a file that came with a checkout must not open ports or move logs.
+    /// The user only. A file that came with a checkout must not open ports or move logs.
     User,
 }
 
-/// Whom a key is for.
+/// The reader of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// The daemon, which is handed it when it starts, and the commands.
+    /// The commands and the daemon, which gets the value when it is started.
     Daemon,
-    /// One compiler call: it is read for each, from that call's environment and directory
-    /// (DMN-01), and the daemon is never handed it.
+    /// A compiler call. The value is read for each call from its own environment and directory,
+    /// and never handed to the daemon at its start (DMN-01).
     Call,
 }
 
@@ -35,25 +35,25 @@ macro_rules! keys {
         }
 
         impl Key {
-            /// All of them, in the order in which they are shown.
+            /// All keys, in the order in which they are shown.
             pub const ALL: &[Key] = &[$(Key::$variant),+];
 
-            /// As it is written in a file, with dots.
+            /// The name as written in a file, such as `cache.max_size`.
             pub fn name(self) -> &'static str {
                 match self { $(Key::$variant => $name),+ }
             }
 
-            /// What belongs there.
-            pub fn kind(self) -> Kind {
-                match self { $(Key::$variant => Kind::$kind),+ }
+            /// The kind of the values.
+            pub fn kind(self) -> ValueKind {
+                match self { $(Key::$variant => ValueKind::$kind),+ }
             }
 
-            /// Who may set it.
+            /// Who may set the key.
             pub fn scope(self) -> Scope {
                 match self { $(Key::$variant => Scope::$scope),+ }
             }
 
-            /// Whom it is for.
+            /// Who reads the key.
             pub fn audience(self) -> Audience {
                 match self { $(Key::$variant => Audience::$audience),+ }
             }
@@ -102,38 +102,42 @@ keys! {
     "serve.tls.client_ca" ServeTlsClientCa Path User Daemon;
 }
 
-/// The most letters by which a name may be off and still be recognised.
+/// The most letters that may be wrong in a name for which another name is suggested.
 const TYPO_DISTANCE_MAX: usize = 3;
 
 impl Key {
-    /// The key of this name.
+    /// Returns the key with this name.
     pub fn by_name(name: &str) -> Option<Key> {
         Key::ALL.iter().copied().find(|key| key.name() == name)
     }
 
-    /// Whether this is the name of a table that holds keys.
+    /// Whether this is the name of a table of keys, such as `cache` or `serve.tls`.
     pub fn is_table(name: &str) -> bool {
         Key::ALL.iter().any(|key| key.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
     }
 
-    /// The key that was probably meant.
+    /// Returns the key that the user probably meant; `None` if no name is similar enough.
     pub fn nearest(name: &str) -> Option<Key> {
         let by_distance = |key: &Key| distance(name, key.name());
         let nearest = Key::ALL.iter().copied().min_by_key(by_distance)?;
         (by_distance(&nearest) <= TYPO_DISTANCE_MAX).then_some(nearest)
     }
 
-    /// Whether what several places say adds up, in place of the first one winning. So it is
-    /// for everything that can only make kache more careful: a project's file cannot take
-    /// away what the user's says (KEY-20, KEY-21).
+    /// Whether the values of all layers add up, instead of the first one winning. This holds for
+    /// keys that can only make kache cache less or key on more, so that a project's file cannot
+    /// remove what the user has set (KEY-20, KEY-21).
     pub fn is_additive(self) -> bool {
         matches!(
             self.kind(),
-            Kind::PathGlobs | Kind::Patterns | Kind::VariableNames | Kind::Paths | Kind::Text
+            ValueKind::PathGlobs
+                | ValueKind::Patterns
+                | ValueKind::VariableNames
+                | ValueKind::Paths
+                | ValueKind::Text
         )
     }
 
-    /// The variable that sets it.
+    /// Returns the environment variable that sets the key.
     pub fn variable(self) -> Variable {
         env_vars::of_key(self)
     }
@@ -160,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typos_are_recognised() {
+    fn a_similar_key_is_suggested_for_a_typo() {
         for (typo, meant) in [
             ("cache.maxsize", Some(Key::CacheMaxSize)),
             ("cache.dirr", Some(Key::CacheDir)),

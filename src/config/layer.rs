@@ -1,7 +1,7 @@
-//! One TOML file: from text to keys with values and places, or to mistakes with places.
+//! Parses one TOML file into settings and mistakes, each with its position.
 //!
-//! Pure. Unknown keys are mistakes, since a misspelt limit that is silently ignored is worse
-//! than one that is refused. Text from the file is quoted only as far as it is short.
+//! Pure. An unknown key is a mistake: a misspelt limit that is silently ignored would be worse.
+//! Errors quote at most `QUOTE_CHARS_MAX` characters of the file, without control characters.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::diagnostic::{ConfigError, Site, position};
 use super::key::Key;
 use super::value::Value;
 
-/// How much of a wrong value is repeated.
+/// The most characters of a wrong value that an error quotes.
 const QUOTE_CHARS_MAX: usize = 40;
 
-/// The deepest table that is looked into; ours are three deep.
+/// The deepest nesting of tables that is read; the tables of kache are nested three deep.
 const DEPTH_MAX: usize = 8;
 
 /// A key that a file sets.
@@ -28,16 +28,16 @@ pub(super) struct Setting {
     pub(super) column: usize,
 }
 
-/// What a file says: what is right in it, and what is wrong.
+/// The settings and the mistakes of a file.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub(super) settings: Vec<Setting>,
     pub(super) errors: Vec<ConfigError>,
 }
 
-/// Reads a file's text.
+/// Parses the text of the file at `path`. The path is only used in errors.
 pub(super) fn read(text: &str, path: &Path) -> Layer {
-    let mut reader = Reader { text, path, layer: Layer::default() };
+    let mut reader = LayerReader { text, path, layer: Layer::default() };
     match DeTable::parse(text) {
         Ok(table) => reader.table("", table.get_ref(), 0),
         Err(error) => {
@@ -49,13 +49,13 @@ pub(super) fn read(text: &str, path: &Path) -> Layer {
     reader.layer
 }
 
-struct Reader<'a> {
+struct LayerReader<'a> {
     text: &'a str,
     path: &'a Path,
     layer: Layer,
 }
 
-impl Reader<'_> {
+impl LayerReader<'_> {
     fn table(&mut self, prefix: &str, table: &DeTable<'_>, depth: usize) {
         for (name, value) in table.iter() {
             let full = if prefix.is_empty() {
@@ -73,7 +73,7 @@ impl Reader<'_> {
                     self.wrong(
                         &value.span(),
                         what,
-                        format!("write `[{full}]` on a line of its own, keys below it"),
+                        format!("write `[{full}]` on a line of its own and the keys below it"),
                     );
                 }
                 (None, _) => self.unknown(&full, &name.span()),
@@ -86,7 +86,7 @@ impl Reader<'_> {
             Some(meant) => format!("did you mean `{}`?", meant.name()),
             None => "`kache config list` shows every key".to_owned(),
         };
-        self.wrong(span, format!("there is no key `{}`", shorten(name)), remedy);
+        self.wrong(span, format!("unknown key `{}`", shorten(name)), remedy);
     }
 
     fn value(&mut self, key: Key, value: &Spanned<DeValue<'_>>) {
@@ -96,7 +96,7 @@ impl Reader<'_> {
                 self.layer.settings.push(Setting { key, value: value_read, line, column });
             }
             None => {
-                let what = format!("`{}` cannot be {}", key.name(), describe(value.get_ref()));
+                let what = format!("invalid value for `{}`: {}", key.name(), describe(value.get_ref()));
                 self.wrong(&value.span(), what, format!("expected {}", key.kind().expected()));
             }
         }
@@ -112,10 +112,10 @@ impl Reader<'_> {
 fn interpret(key: Key, value: &DeValue<'_>) -> Option<Value> {
     let kind = key.kind();
     match (value, kind) {
-        (DeValue::Boolean(yes), super::Kind::Bool) => Some(Value::Bool(*yes)),
-        // In a file a yes or no and a number are written without quotes, and a list with
-        // brackets.
-        (DeValue::String(_), super::Kind::Bool | super::Kind::Count) => None,
+        (DeValue::Boolean(yes), super::ValueKind::Bool) => Some(Value::Bool(*yes)),
+        // TOML has booleans, numbers and lists, so in a file they must not be written as text.
+        // Only variables hold them as text.
+        (DeValue::String(_), super::ValueKind::Bool | super::ValueKind::Count) => None,
         (DeValue::String(_), _) if kind.takes_lists() => None,
         (DeValue::String(text), _) => kind.read(text),
         (DeValue::Integer(number), _) if kind.takes_numbers() && number.radix() == 10 => {
@@ -141,7 +141,7 @@ fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Control characters would reach a terminal.
+/// Shortens a text for an error, and escapes control characters that could reach a terminal.
 pub(super) fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
@@ -173,48 +173,49 @@ mod tests {
     }
 
     #[test]
-    fn settings_know_their_place() {
+    fn settings_have_their_line_and_column() {
         let layer = read("[serve]\n\n  read_only = true\n", Path::new("/f.toml"));
         assert_eq!((layer.settings[0].line, layer.settings[0].column), (3, 15));
     }
 
     #[test]
-    fn mistakes_name_the_place_and_the_remedy() {
+    fn mistakes_have_a_position_and_a_hint() {
         for (text, expected) in [
             (
                 "[cache]\nmax_size = \"20 apples\"\n",
-                "/f.toml:2:12: `cache.max_size` cannot be \"20 apples\"\nhint: expected a number of bytes or a size with \
-                 its unit, such as \"20GiB\" or \"500MB\"",
+                "/f.toml:2:12: invalid value for `cache.max_size`: \"20 apples\"\nhint: expected a number of bytes or a \
+                 size with its unit, such as \"20GiB\" or \"500MB\"",
             ),
             (
                 "[cache]\nmaxsize = 1\n",
-                "/f.toml:2:1: there is no key `cache.maxsize`\nhint: did you mean `cache.max_size`?",
+                "/f.toml:2:1: unknown key `cache.maxsize`\nhint: did you mean `cache.max_size`?",
             ),
             (
                 "colour = \"red\"",
-                "/f.toml:1:1: there is no key `colour`\nhint: `kache config list` shows every key",
+                "/f.toml:1:1: unknown key `colour`\nhint: `kache config list` shows every key",
             ),
             (
                 "cache = 3",
-                "/f.toml:1:9: `cache` is a table, not 3\nhint: write `[cache]` on a line of its own, keys below it",
+                "/f.toml:1:9: `cache` is a table, not 3\nhint: write `[cache]` on a line of its own and the keys below it",
             ),
             (
                 "[serve]\nread_only = \"yes\"",
-                "/f.toml:2:13: `serve.read_only` cannot be \"yes\"\nhint: expected true or false",
+                "/f.toml:2:13: invalid value for `serve.read_only`: \"yes\"\nhint: expected true or false",
             ),
             (
                 "daemon.idle_timeout = -1",
-                "/f.toml:1:23: `daemon.idle_timeout` cannot be -1\nhint: expected a number of seconds or a time with its \
-                 unit, such as \"600s\", \"10m\" or \"2h\"",
+                "/f.toml:1:23: invalid value for `daemon.idle_timeout`: -1\nhint: expected a number of seconds or a time \
+                 with its unit, such as \"600s\", \"10m\" or \"2h\"",
             ),
             (
                 "serve.listen = \"9092\"",
-                "/f.toml:1:16: `serve.listen` cannot be \"9092\"\nhint: expected a host and a port, such as \
+                "/f.toml:1:16: invalid value for `serve.listen`: \"9092\"\nhint: expected a host and a port, such as \
                  \"127.0.0.1:9092\" or \"[::1]:9092\"",
             ),
             (
                 "serve.hosts = [\"a\", 3]",
-                "/f.toml:1:15: `serve.hosts` cannot be this list\nhint: expected a list of names, such as [\"cache.example\"]",
+                "/f.toml:1:15: invalid value for `serve.hosts`: this list\nhint: expected a list of names, such as \
+                 [\"cache.example\"]",
             ),
         ] {
             assert_eq!(errors(text), [expected]);
@@ -222,20 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn broken_toml_is_placed() {
+    fn a_syntax_error_has_a_position() {
         let found = errors("[cache\nmax_size = 1");
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("/f.toml:1:7: this is not TOML: "), "{}", found[0]);
     }
 
     #[test]
-    fn all_mistakes_are_found_and_what_is_right_is_kept() {
+    fn all_mistakes_are_found_and_correct_settings_are_kept() {
         let layer = read("a = 1\nb = 2\n[cache]\ndir = \"/x\"\n", Path::new("/f.toml"));
         assert_eq!((layer.errors.len(), layer.settings.len()), (2, 1));
     }
 
     #[test]
-    fn what_is_quoted_is_short_and_harmless() {
+    fn quotes_are_short_and_have_no_control_characters() {
         let found = errors(&format!("cache.max_size = \"\\u001b[31m{}\"", "x".repeat(1000)));
         assert!(found[0].len() < 300 && !found[0].contains('\u{1b}'), "{}", found[0]);
     }

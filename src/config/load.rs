@@ -1,8 +1,9 @@
-//! All layers, put together: environment, the project's file, the user's file, defaults.
+//! Combines the four layers of the configuration: environment variables, the project's file, the
+//! user's file, and the defaults.
 //!
-//! Each key takes its value from the first layer that sets it, and remembers which; a few
-//! take what all of them say. It reads files and nothing else; variables are handed to it, and so is the directory it starts
-//! from. What the values are good for is `settings`' business.
+//! Each key takes its value from the first layer that sets it; for additive keys the values of all
+//! layers add up. Every value has its origin. This module reads the two files; the caller passes
+//! the variables and the current directory. It does not know what the values are used for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,54 +19,54 @@ use super::glob::{self, PathGlob};
 use super::key::{Key, Scope};
 use super::layer::{self, Layer, shorten};
 use super::show::DEFAULT_FILE;
-use super::value::{Kind, Value};
+use super::value::{Value, ValueKind};
 use crate::roles::normalise;
 
-/// A project's file, looked for in the current directory and its parents.
+/// The name of a project's file, which is searched in the current directory and upwards.
 pub const PROJECT_FILE: &str = ".kache.toml";
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// An environment variable.
+    /// An environment variable, by its name.
     Variable(&'static str),
-    /// A file's line.
+    /// A line of a file.
     File {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which line, from one.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// What is compiled in.
+    /// A default that is compiled in.
     Default,
 }
 
 /// A key's value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The value.
+    /// The value; for an additive key the sum of all layers.
     pub value: Value,
-    /// Where it came from.
+    /// The first layer that sets the key.
     pub origin: Origin,
-    /// Where more of it came from: some keys add up.
+    /// The other layers that add to the value of an additive key.
     pub more: Vec<Origin>,
 }
 
-/// What is read, and from where.
+/// The inputs of [`load`].
 #[derive(Clone, Debug)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The documented variables.
     pub environment: Environment,
-    /// Where to look for a project's file from, and what relative paths in variables count
-    /// from. `None` for a daemon that was handed everything in variables.
+    /// The directory where the search for a project's file begins, and to which relative paths in
+    /// variables are relative. `None` for a daemon, which has all its settings in variables.
     pub current_dir: Option<PathBuf>,
 }
 
-/// Every key that has a value.
+/// A loaded configuration: all keys that have a value.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     values: BTreeMap<Key, Resolved>,
-    /// The user's directories, for what depends on other keys.
+    /// The user's directories, for defaults that depend on other keys.
     pub(super) dirs: XdgDirs,
 }
 
@@ -80,12 +81,14 @@ impl fmt::Display for Origin {
 }
 
 impl Config {
-    /// A key's value, if it has one.
+    /// Returns a key's value and origin; `None` if no layer sets the key.
     pub fn get(&self, key: Key) -> Option<&Resolved> {
         self.values.get(&key)
     }
 
-    fn set_if_open(&mut self, key: Key, value: Value, origin: Origin) {
+    /// Adds a value from the next layer. The layers are added in order, so a value that is there
+    /// already stays, unless the key is additive.
+    fn add(&mut self, key: Key, value: Value, origin: Origin) {
         match self.values.get_mut(&key) {
             None => {
                 self.values.insert(key, Resolved { value, origin, more: Vec::new() });
@@ -99,23 +102,23 @@ impl Config {
     }
 }
 
-/// Reads everything, or says everything that is wrong.
-pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
-    let mut loading = Loading {
+/// Loads the configuration, or returns all mistakes in it.
+pub fn load(sources: &ConfigSources) -> Result<Config, ConfigErrors> {
+    let mut loader = ConfigLoader {
         config: Config { dirs: sources.environment.xdg_dirs(), ..Config::default() },
         errors: Vec::new(),
     };
-    loading.variables(&sources.environment, sources.current_dir.as_deref());
+    loader.variables(&sources.environment, sources.current_dir.as_deref());
     if let Some(current_dir) = &sources.current_dir {
-        loading.project(current_dir);
+        loader.project(current_dir);
     }
-    loading.user(&sources.environment, sources.current_dir.as_deref());
-    loading.defaults();
-    if loading.errors.is_empty() { Ok(loading.config) } else { Err(ConfigErrors(loading.errors)) }
+    loader.user(&sources.environment, sources.current_dir.as_deref());
+    loader.defaults();
+    if loader.errors.is_empty() { Ok(loader.config) } else { Err(ConfigErrors(loader.errors)) }
 }
 
-/// Where the user's file is, or would be. A relative path counts from the directory that the
-/// question is asked in.
+/// Returns the path of the user's file, which need not exist. A relative path in `KACHE_CONFIG` is
+/// relative to `current_dir`. `None` if the user's directories are not known.
 pub fn user_file(environment: &Environment, current_dir: Option<&Path>) -> Option<PathBuf> {
     let named = environment.get(KACHE_CONFIG).map(|path| match current_dir {
         Some(dir) => dir.join(path),
@@ -124,36 +127,36 @@ pub fn user_file(environment: &Environment, current_dir: Option<&Path>) -> Optio
     named.or_else(|| Some(environment.xdg_dirs().config?.join("kache/config.toml")))
 }
 
-struct Loading {
+struct ConfigLoader {
     config: Config,
     errors: Vec<ConfigError>,
 }
 
-impl Loading {
+impl ConfigLoader {
     fn variables(&mut self, environment: &Environment, current_dir: Option<&Path>) {
         for key in Key::ALL {
             let variable = key.variable();
             let Some(text) = environment.get(variable) else { continue };
             let value = match (key.kind(), text.to_str()) {
-                // A path need not be text.
-                (Kind::Path, _) => Some(Value::Path(text.into())),
-                (Kind::Program, _) => Some(Value::Program(text.into())),
+                // A path need not be UTF-8.
+                (ValueKind::Path, _) => Some(Value::Path(text.into())),
+                (ValueKind::Program, _) => Some(Value::Program(text.into())),
                 (kind, Some(text)) => kind.read(text),
                 (_, None) => None,
             };
             let site = Site::Variable(variable.name);
             match value {
                 Some(value) => {
-                    let base = Base { dir: current_dir, is_project: false };
+                    let base = PathBase { dir: current_dir, is_project: false };
                     let value = self.anchored(value, key.kind(), &base, &site);
-                    self.config.set_if_open(*key, value, Origin::Variable(variable.name));
+                    self.config.add(*key, value, Origin::Variable(variable.name));
                 }
                 None => self.errors.push(wrong_variable(*key, site, &text.to_string_lossy())),
             }
         }
     }
 
-    /// The nearest project's file, and only that one: what lies above it is another project.
+    /// Reads the nearest project file. Files in directories above it belong to other projects.
     fn project(&mut self, current_dir: &Path) {
         for dir in current_dir.ancestors() {
             let path = dir.join(PROJECT_FILE);
@@ -168,10 +171,10 @@ impl Loading {
     fn project_file(&mut self, path: &Path, file: &ConfigFile) {
         if !is_trusted_owner(file.owner_uid) {
             let what = format!(
-                "this file belongs to user {}, who could have your builds use another cache",
+                "this file belongs to user {}, who could make your builds use another cache",
                 file.owner_uid
             );
-            let remedy = "remove it, or make it yours with `chown`".to_owned();
+            let remedy = "remove it, or change its owner with `chown`".to_owned();
             return self.errors.push(ConfigError { site: Site::WholeFile(path.to_owned()), what, remedy });
         }
         let layer = layer::read(&file.text, path);
@@ -194,7 +197,7 @@ impl Loading {
             Ok(None) if is_named => self.errors.push(ConfigError {
                 site: Site::Variable(KACHE_CONFIG.name),
                 what: format!("there is no file `{}`", path.display()),
-                remedy: "create it, for instance with `kache config default`, or unset the variable"
+                remedy: "create it, for example with `kache config default`, or unset the variable"
                     .to_owned(),
             }),
             Ok(None) => {}
@@ -204,12 +207,12 @@ impl Loading {
 
     fn layer(&mut self, path: &Path, is_project: bool, layer: Layer) {
         self.errors.extend(layer.errors);
-        let base = Base { dir: path.parent(), is_project };
+        let base = PathBase { dir: path.parent(), is_project };
         for setting in layer.settings {
             let (line, column) = (setting.line, setting.column);
             let site = Site::File { path: path.to_owned(), line, column };
             let value = self.anchored(setting.value, setting.key.kind(), &base, &site);
-            self.config.set_if_open(setting.key, value, Origin::File { path: path.to_owned(), line });
+            self.config.add(setting.key, value, Origin::File { path: path.to_owned(), line });
         }
     }
 
@@ -217,22 +220,22 @@ impl Loading {
         let layer = layer::read(DEFAULT_FILE, Path::new("default.toml"));
         debug_assert!(layer.errors.is_empty(), "{:?}", layer.errors);
         for setting in layer.settings {
-            self.config.set_if_open(setting.key, setting.value, Origin::Default);
+            self.config.add(setting.key, setting.value, Origin::Default);
         }
         if let Some(cache) = &self.config.dirs.cache {
             let dir = cache.join("kache");
-            self.config.set_if_open(Key::CacheDir, Value::Path(dir), Origin::Default);
+            self.config.add(Key::CacheDir, Value::Path(dir), Origin::Default);
         }
-        // What a linker makes is identified as KEY-15 asks on Linux only.
+        // Only on Linux can kache identify the link toolchain as KEY-15 requires.
         let links = Value::Bool(cfg!(target_os = "linux"));
-        self.config.set_if_open(Key::CacheExecutables, links, Origin::Default);
+        self.config.add(Key::CacheExecutables, links, Origin::Default);
     }
 
-    /// Makes everything that holds a path independent of where it was said.
-    fn anchored(&mut self, value: Value, kind: Kind, base: &Base<'_>, site: &Site) -> Value {
+    /// Makes paths and globs absolute, so that they no longer depend on their file or directory.
+    fn anchored(&mut self, value: Value, kind: ValueKind, base: &PathBase<'_>, site: &Site) -> Value {
         match value {
             Value::Path(path) => Value::Path(self.absolute(path, base.dir, site)),
-            // A bare name is looked up in the `PATH` of whoever calls.
+            // A bare name stays as it is: it is looked up in the caller's `PATH`.
             Value::Program(path) if path.components().nth(1).is_some() || path.is_absolute() => {
                 Value::Program(self.absolute(path, base.dir, site))
             }
@@ -240,14 +243,14 @@ impl Loading {
                 let paths = paths.into_iter().map(|path| self.absolute(path, base.dir, site));
                 Value::Paths(paths.map(|path| normalise(&path)).collect())
             }
-            Value::Names(globs) if kind == Kind::PathGlobs => {
+            Value::Names(globs) if kind == ValueKind::PathGlobs => {
                 Value::Names(globs.into_iter().map(|glob| self.absolute_glob(glob, base, site)).collect())
             }
             other => other,
         }
     }
 
-    /// `~` is the home directory, anything else counts from `base`.
+    /// Makes a path absolute: `~` is the home directory, other paths are relative to `base`.
     fn absolute(&mut self, path: PathBuf, base: Option<&Path>, site: &Site) -> PathBuf {
         let anchor =
             |rest: &Path, base: Option<&Path>| Some(base.filter(|base| base.is_absolute())?.join(rest));
@@ -257,19 +260,19 @@ impl Loading {
             Err(_) => anchor(&path, base),
         };
         absolute.unwrap_or_else(|| {
-            let what = format!("it is not known what `{}` counts from", path.display());
+            let what = format!("the relative path `{}` cannot be resolved here", path.display());
             let remedy = "write a path that begins with `/`".to_owned();
             self.errors.push(ConfigError { site: site.clone(), what, remedy });
             path
         })
     }
 
-    /// In a project's file a glob counts from the file. In a variable and in the user's file,
-    /// which are for all projects, it counts from anywhere.
-    fn absolute_glob(&mut self, text: String, base: &Base<'_>, site: &Site) -> String {
+    /// Makes a glob absolute. In a project's file it is relative to the file. In a variable and in
+    /// the user's file, which apply to all projects, it may match in any directory.
+    fn absolute_glob(&mut self, text: String, base: &PathBase<'_>, site: &Site) -> String {
         let absolute = match (text.strip_prefix("~/"), base) {
             (Some(rest), _) => self.config.dirs.home.as_deref().and_then(|home| glob::anchor(rest, home)),
-            (None, Base { is_project: true, dir: Some(dir) }) => glob::anchor(&text, dir),
+            (None, PathBase { is_project: true, dir: Some(dir) }) => glob::anchor(&text, dir),
             (None, _) if text.starts_with('/') || text.starts_with("..") => {
                 glob::anchor(&text, Path::new("/"))
             }
@@ -278,7 +281,7 @@ impl Loading {
         match absolute {
             Some(absolute) if PathGlob::new(&absolute).is_some() => absolute,
             _ => {
-                let what = format!("it is not known what `{}` counts from", shorten(&text));
+                let what = format!("the relative glob `{}` cannot be resolved here", shorten(&text));
                 let remedy = "write a glob that begins with `/` or `**/`".to_owned();
                 self.errors.push(ConfigError { site: site.clone(), what, remedy });
                 text
@@ -287,18 +290,18 @@ impl Loading {
     }
 }
 
-/// What relative paths count from.
-struct Base<'a> {
+/// The directory to which relative paths of a layer are relative.
+struct PathBase<'a> {
     dir: Option<&'a Path>,
     is_project: bool,
 }
 
 fn wrong_variable(key: Key, site: Site, text: &str) -> ConfigError {
-    let what = format!("`{}` cannot be \"{}\"", key.name(), shorten(text));
+    let what = format!("invalid value for `{}`: \"{}\"", key.name(), shorten(text));
     let mut remedy = format!("expected {}", key.kind().expected());
     if key == Key::LogFileLevel && text.contains('/') {
-        remedy =
-            format!("it is how much is logged, `info` say; where to is {}", Key::LogFile.variable().name);
+        let path_variable = Key::LogFile.variable().name;
+        remedy = format!("this is the level, such as `info`; {path_variable} is the path of the log file");
     }
     ConfigError { site, what, remedy }
 }
@@ -307,10 +310,10 @@ fn refuse(path: &Path, setting: &layer::Setting) -> ConfigError {
     let (line, column) = (setting.line, setting.column);
     let (what, remedy) = match setting.key.scope() {
         Scope::ProjectWithDir => (
-            "limits a store that other projects share",
-            "set `cache.dir` here as well, or set this in your own configuration file",
+            "limits a store that other projects share, so a project's file cannot set it alone",
+            "set `cache.dir` in this file as well, or set the limit in your own configuration file",
         ),
-        _ => ("is the user's to set, not a project's", "set it in your own configuration file"),
+        _ => ("cannot be set in a project's file", "set it in your own configuration file"),
     };
     let what = format!("`{}` {what}", setting.key.name());
     ConfigError { site: Site::File { path: path.to_owned(), line, column }, what, remedy: remedy.to_owned() }

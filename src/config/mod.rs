@@ -1,4 +1,8 @@
-//! Configuration: what can be set, where it came from, and what it means.
+//! The configuration: which keys exist, where their values come from, and what they mean.
+//!
+//! Data goes one way: variables and files (`environment`, `file`) are parsed (`layer`, `value`),
+//! combined (`load`) and turned into settings for the daemon (`settings`, `serve`) or for one call
+//! (`compile`). This module knows no daemon, no store and no compiler.
 
 #[cfg(test)]
 mod call_tests;
@@ -22,16 +26,16 @@ mod tests;
 mod value;
 
 pub use calls::CallConfigs;
-pub use compile::{CompileSettings, Facts, KeySettings, RootSettings, VariableName};
+pub use compile::{CompileSettings, KeySettings, RootSettings, RuleInput, VariableName};
 pub use declared::{DECLARATION_FILE, Declared};
 pub use diagnostic::{ConfigError, ConfigErrors, Site};
 pub use env_vars::Variable;
 pub use environment::{Environment, XdgDirs};
 pub use file::CONFIG_BYTES_MAX;
-pub use glob::{PathGlob, Pattern};
+pub use glob::{PathGlob, WordGlob};
 pub use key::{Audience, Key, Scope};
-pub use load::{Config, Origin, PROJECT_FILE, Resolved, Sources, load, user_file};
+pub use load::{Config, ConfigSources, Origin, PROJECT_FILE, Resolved, load, user_file};
 pub use reference::page as reference_page;
 pub use settings::{LogSettings, Settings};
 pub use show::{DEFAULT_FILE, list, value_of};
-pub use value::{FileSharing, Kind, Level, Progress, Value};
+pub use value::{FileSharing, Level, ProgressMode, Value, ValueKind};

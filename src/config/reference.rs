@@ -1,5 +1,5 @@
-//! The reference page, `docs/configuration.md`: written from the same tables that the
-//! program uses. `kache config docs` prints it; a test compares.
+//! The reference page `docs/configuration.md`, generated from the tables that the program uses.
+//! `kache config docs` prints it, and a test compares it with the committed file.
 
 use std::fmt::Write as _;
 
@@ -11,58 +11,64 @@ const INTRODUCTION: &str = r#"# Configuration
 
 <!-- This page is printed by `kache config docs`. A test fails when it is out of date. -->
 
-kache needs no configuration. What it is told comes from four places; the first that sets a
-key wins:
+kache needs no configuration. Values come from four layers; the first layer that sets a key wins:
 
 1. environment variables;
-2. the nearest `.kache.toml`, in the current directory or above;
-3. the user's file: `$XDG_CONFIG_HOME/kache/config.toml`, mostly `~/.config/kache/config.toml`,
-   or the file that `KACHE_CONFIG` names;
+2. the project's file: the nearest `.kache.toml` in the current directory or above;
+3. the user's file: `$XDG_CONFIG_HOME/kache/config.toml`, by default
+   `~/.config/kache/config.toml`, or the file that `KACHE_CONFIG` names;
 4. the defaults, which are compiled in.
 
-`kache config list` shows every key with its value and where that came from, `kache config get
-KEY` one value, and `kache config default` the commented defaults below. A misspelt key, a value
-of the wrong type, a bad size, time or address is an error that names the file, line and column.
+Lists and `cache.key_salt` add up instead: the values of all layers apply together. Such keys can
+only make kache cache less or key on more, so a project cannot undo what you exclude or add to keys.
 
-Lists and `cache.key_salt` add up instead: what all places say holds together. They can only make
-kache more careful, and so a project cannot take back what you exclude or make count.
+`kache config list` shows every key with its value and origin, `kache config get KEY` shows one
+value, and `kache config default` prints the commented defaults below. A misspelt key or an invalid
+value is an error that names the file, line and column.
 
-A compiler call is judged by its own environment, its own directory and the files of that moment,
-never by what the daemon was started with. A call that meets a mistake in any of them runs its
-compiler uncached, and `kache doctor` names the mistake. The keys that are for the daemon are
-handed to it when it is started, as a whole; `kache daemon restart` makes it take new ones.
+Each compiler call reads the configuration anew, from its own environment and directory, not from
+those of the daemon. If there is a mistake in it, the compiler runs without the cache, and `kache
+doctor` names the mistake. The daemon gets its keys when it is started; `kache daemon restart`
+starts it with the current ones.
 
 ## A project's file
 
-A `.kache.toml` comes with a checkout. It may say what of the project is cached and what counts
-for it: that costs nobody else anything. It cannot open ports, move logs, have another program run
-(`cache.fallback`), have your files removed (`cache.clean_incremental`), spend your processor
-(`cache.verify_sample`), write to your terminal (`log.progress`), or shrink a store that other
-projects share. It may set `cache.dir`, and the limits of that store with it. It is only read if
-it belongs to you or to root.
+A `.kache.toml` comes with a checkout. It may decide which of the project's crates are cached and
+what enters their keys, because that affects no other project. It may set `cache.dir`, and then also
+the limits of that store. It cannot
 
-Globs in it count from its directory. In a variable and in your own file, which hold for all
-projects, a relative glob counts from any directory.
+- open ports or move logs,
+- run another program (`cache.fallback`),
+- remove your files (`cache.clean_incremental`),
+- use your processor in the background (`cache.verify_sample`),
+- write to your terminal (`log.progress`),
+- shrink a store that other projects share.
+
+kache reads the file only if it belongs to you or to root.
+
+Globs in the file are relative to its directory. In a variable and in your own file, which apply to
+all projects, a relative glob matches in any directory.
 
 ## A package's declarations
 
-A `kache.toml` (without a dot) beside a package's `Cargo.toml` names what its compiles depend on
-though no compiler reports it: files that a procedural macro reads, variables that it asks for.
+A `kache.toml` (without a dot) beside a package's `Cargo.toml` declares inputs that no compiler
+reports: files and variables that a procedural macro reads.
 
 ```toml
 extra_inputs = ["migrations/**/*.sql", "../schema.json"]
 key_env_vars = ["DATABASE_URL"]
 ```
 
-Globs are relative to the file. `*` and `?` stand for anything but a `/`, `[a-z]` for one
-character of some, `**` for any directories, and `dir/` for everything below it. Declarations only
-ever add to what counts. A file with a mistake makes the package uncacheable.
+Globs are relative to the file. `*` matches any number of characters except `/`, `?` one such
+character, `[a-z]` one character of a range, `**` any number of directories, and `dir/` everything
+below `dir`. Declarations can only add to keys. If there is a mistake in the file, the package is not
+cached.
 "#;
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    page.push_str("\n## Keys\n\n| key | variable | in `.kache.toml` | adds up | for |\n| --- | --- | --- | --- | --- |\n");
+    page.push_str("\n## Keys\n\n| key | variable | in `.kache.toml` | adds up | read by |\n| --- | --- | --- | --- | --- |\n");
     for key in Key::ALL {
         let scope = match key.scope() {
             Scope::Project => "yes",
@@ -77,7 +83,7 @@ pub fn page() -> String {
         let (name, variable) = (key.name(), key.variable().name);
         let _ = writeln!(page, "| `{name}` | `{variable}` | {scope} | {adds_up} | {audience} |");
     }
-    page.push_str("\n## Environment variables\n\nOne that is empty counts as not set.\n\n| variable | meaning |\n| --- | --- |\n");
+    page.push_str("\n## Environment variables\n\nA variable with an empty value counts as not set.\n\n| variable | meaning |\n| --- | --- |\n");
     for variable in ALL {
         let _ = writeln!(page, "| `{}` | {} |", variable.name, variable.doc.trim());
     }

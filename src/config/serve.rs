@@ -1,18 +1,8 @@
-//! What `serve.*` says, resolved and well-formed: the one struct that the daemon's driver
-//! hands to its listeners.
+//! The settings under `serve.`, parsed: the struct that the daemon passes to its listeners.
 //!
-//! It knows no file and no environment, opens nothing and binds nothing. Whether a
-//! combination may be listened on at all (a public address without TLS, say) is decided by
-//! `daemon::serve::listen`, which owns those rules; here is only what was said.
-//!
-//! The driver's side of the bargain: it calls
-//! `serve::listen::bind(&ServeSettings)` once before anything else, and treats its error as a
-//! refusal to start; then, when the store is open, hands what it bound, its Unix listener
-//! (bound by the driver, for this user only), the store, an [`Activity`] and a [`Draining`]
-//! to `serve::listen::run`, which returns when draining is done.
-//!
-//! [`Activity`]: crate::daemon::Activity
-//! [`Draining`]: crate::daemon::Draining
+//! This module reads no file, opens nothing and binds nothing. It accepts every combination that
+//! can be written down; `daemon::serve::listen` decides which of them are safe to serve, such as a
+//! public address without TLS.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,37 +14,38 @@ use thiserror::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeSettings {
     /// `serve.listen`: the TCP address for gRPC, the HTTP protocol and, unless
-    /// [`MetricsDoor`] says otherwise, `/metrics`. `None`: the Unix socket only.
+    /// [`MetricsListener`] says otherwise, `/metrics`. `None`: the Unix socket only.
     pub listen: Option<ListenAddress>,
     /// `serve.http_listen`: one more TCP address, for programs that want the HTTP protocol
-    /// on a port of its own. Every rule of `listen` holds for it.
+    /// on a port of its own. Every rule of `listen` applies to it.
     pub http_listen: Option<ListenAddress>,
-    /// `serve.metrics`: where `/metrics` is answered.
-    pub metrics: MetricsDoor,
-    /// `serve.hosts`: host names that a loopback listener answers to besides `localhost`.
+    /// `serve.metrics`: where `/metrics` is served.
+    pub metrics: MetricsListener,
+    /// `serve.hosts`: host names other than `localhost` that requests to a loopback address may
+    /// have.
     pub hosts: Vec<String>,
-    /// `serve.read_only`: nobody may store anything over TCP, whatever their credentials.
+    /// `serve.read_only`: no client may store anything over TCP, whatever its credentials.
     pub read_only: bool,
-    /// `serve.tls.*`.
+    /// `serve.tls.*`; `None` serves without TLS.
     pub tls: Option<TlsSettings>,
-    /// `serve.trust_uploads`: compiles take results that clients have uploaded.
+    /// `serve.trust_uploads`: compiles use results that clients have uploaded.
     pub trust_uploads: bool,
     /// `serve.tokens`: the file with names, hashed passwords and hashed tokens.
     pub tokens: Option<PathBuf>,
-    /// `serve.anonymous_reads`: with `tokens` or `tls.client_ca` set, callers who present
-    /// nothing may still read.
+    /// `serve.anonymous_reads`: with `tokens` or `tls.client_ca` set, clients without credentials
+    /// may still read.
     pub anonymous_reads: bool,
-    /// `serve.allow_insecure`: the first of the two times one must say that an address
-    /// others can reach is to be served without TLS or without authentication.
+    /// `serve.allow_insecure`: the first of the two settings that allow a public address without
+    /// TLS or without authentication.
     pub allow_insecure: bool,
-    /// `serve.insecure_address`: the second. It must repeat `listen`, so that a changed
-    /// address asks again.
+    /// `serve.insecure_address`: the second of these settings. It must repeat the address, so that
+    /// another address has to be allowed again.
     pub insecure_address: Option<ListenAddress>,
 }
 
 impl ServeSettings {
-    /// Whether this listener was insisted on twice, and so may be insecure.
-    pub fn is_told_twice(&self, listen: &ListenAddress) -> bool {
+    /// Whether both settings allow this address to be served without TLS or authentication.
+    pub fn is_insecure_allowed(&self, listen: &ListenAddress) -> bool {
         self.allow_insecure && self.insecure_address.as_ref() == Some(listen)
     }
 }
@@ -62,49 +53,49 @@ impl ServeSettings {
 /// `serve.tls.*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// `serve.tls.cert`: the PEM file with our certificate chain.
+    /// `serve.tls.cert`: the PEM file with the server's certificate chain.
     pub cert: PathBuf,
-    /// `serve.tls.key`: the PEM file with its key.
+    /// `serve.tls.key`: the PEM file with the certificate's private key.
     pub key: PathBuf,
-    /// `serve.tls.client_ca`: clients must present a certificate that one of these signed,
-    /// unless they have a token.
+    /// `serve.tls.client_ca`: clients must present a certificate that one of these authorities
+    /// signed, unless they have a token.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Where `/metrics` is answered.
+/// The listeners that serve `/metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum MetricsDoor {
-    /// On every listener, under its rules.
+pub enum MetricsListener {
+    /// Every listener, under its own rules for access.
     #[default]
     Shared,
-    /// Nowhere.
+    /// No listener.
     Off,
-    /// On an address of its own, and there only; nothing else is answered there.
+    /// Only a listener on this address, which serves nothing else.
     Own(ListenAddress),
 }
 
 /// A host and a port to listen on: `127.0.0.1:9092`, `[::1]:9092`, `localhost:0`.
 ///
-/// Invariant: the host is not empty and holds nothing but what names and addresses are made
-/// of; brackets are taken off an IPv6 address and put back when it is shown.
+/// Invariant: the host is not empty, and consists of letters, digits, `.`, `-` and `_`, or is an
+/// IPv6 address. The brackets of an IPv6 address are not part of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     host: String,
     port: u16,
 }
 
-/// Why a text is no address to listen on.
+/// The error for a text that is not an address to listen on.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("an address to listen on is `host:port`, such as `127.0.0.1:9092` or `[::1]:9092`")]
+#[error("an address to listen on has the form `host:port`, such as `127.0.0.1:9092` or `[::1]:9092`")]
 pub struct AddressError;
 
 impl ListenAddress {
-    /// The host, without brackets.
+    /// The host; an IPv6 address is without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port; 0 lets the system choose.
+    /// The port; with 0 the system chooses one.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -177,15 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn insecurity_is_told_twice_for_one_address() {
+    fn an_insecure_address_is_allowed_by_two_settings_for_this_address() {
         let public: ListenAddress = "0.0.0.0:9092".parse().unwrap();
         let mut settings = ServeSettings { allow_insecure: true, ..ServeSettings::default() };
-        assert!(!settings.is_told_twice(&public));
+        assert!(!settings.is_insecure_allowed(&public));
         settings.insecure_address = Some("0.0.0.0:9093".parse().unwrap());
-        assert!(!settings.is_told_twice(&public));
+        assert!(!settings.is_insecure_allowed(&public));
         settings.insecure_address = Some(public.clone());
-        assert!(settings.is_told_twice(&public));
+        assert!(settings.is_insecure_allowed(&public));
         settings.allow_insecure = false;
-        assert!(!settings.is_told_twice(&public));
+        assert!(!settings.is_insecure_allowed(&public));
     }
 }

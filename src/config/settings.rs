@@ -1,7 +1,7 @@
-//! What the configuration means: typed settings for the daemon, checked against each other.
+//! The settings of the daemon, typed and checked against each other.
 //!
-//! Pure. It also says them back as environment variables, which is how a starter hands them
-//! to the daemon: whole, absolute, and independent of files and directories (DMN-01).
+//! Pure. The settings can also be written as environment variables: with these a starter hands
+//! them to the daemon, complete, absolute and independent of files and directories (DMN-01).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,47 +13,47 @@ use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
 use super::key::{Audience, Key};
 use super::load::{Config, Origin};
-use super::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
+use super::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
 use super::value::{Level, Value};
 
-/// The smallest store that is any use: an empty database takes most of it.
+/// The smallest limit of a store. An empty database occupies most of it.
 const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Everything a daemon is told.
+/// The settings of a daemon and of the commands that talk to it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where its store and its sockets are.
+    /// The directories of the store and of the sockets.
     pub address: DaemonAddress,
-    /// What the store may occupy.
+    /// `cache.max_size`: the limit for the space that the store occupies.
     pub max_size_bytes: u64,
-    /// What stays free on the volume.
+    /// `cache.reserve`: the space that stays free on the volume.
     pub reserve_bytes: u64,
-    /// After how long without a request it leaves; `None`: never.
+    /// `daemon.idle_timeout`: the daemon stops after this time without a request; `None`: never.
     pub idle_timeout: Option<Duration>,
-    /// What it logs.
+    /// The settings under `log.` that concern the daemon.
     pub log: LogSettings,
-    /// Whom it serves.
+    /// The settings under `serve.`.
     pub serve: ServeSettings,
-    /// All that, as variables.
+    /// All these settings as environment variables.
     variables: Vec<(OsString, OsString)>,
 }
 
-/// What is logged, and where.
+/// The levels of log messages and the log file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// On standard error.
+    /// The level for standard error.
     pub level: Level,
-    /// In the file.
+    /// The level for the log file.
     pub file_level: Level,
-    /// The file; `None` where there is no directory for it.
+    /// The path of the log file; `None` if no directory for it is known.
     pub file: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Reads them off a configuration.
+    /// Takes the daemon's settings from a configuration, or returns the mistakes in them.
     pub fn new(config: &Config) -> Result<Self, ConfigErrors> {
-        let reader = Reader { config };
-        let Some(cache_dir) = reader.path(Key::CacheDir) else { return Err(nowhere_to_cache().into()) };
+        let reader = SettingsReader { config };
+        let Some(cache_dir) = reader.path(Key::CacheDir) else { return Err(no_cache_dir().into()) };
         let address = DaemonAddress::new(&cache_dir, reader.path(Key::DaemonSocketDir).as_deref());
         let max_size_bytes = reader.size(Key::CacheMaxSize);
         if max_size_bytes < CACHE_BYTES_MIN {
@@ -62,7 +62,7 @@ impl Settings {
         let log = LogSettings {
             level: reader.level(Key::LogLevel),
             file_level: reader.level(Key::LogFileLevel),
-            file: reader.path(Key::LogFile).or_else(|| usual_log_file(config, &address)),
+            file: reader.path(Key::LogFile).or_else(|| default_log_file(config, &address)),
         };
         let idle_timeout = reader.idle_timeout();
         let serve = reader.serve()?;
@@ -71,16 +71,16 @@ impl Settings {
         Ok(Settings { address, max_size_bytes, reserve_bytes, idle_timeout, log, serve, variables })
     }
 
-    /// The whole environment of a daemon with these settings.
+    /// Returns the whole environment of a daemon with these settings.
     pub fn to_variables(&self) -> Vec<(OsString, OsString)> {
         self.variables.clone()
     }
 }
 
-fn nowhere_to_cache() -> ConfigError {
+fn no_cache_dir() -> ConfigError {
     ConfigError {
         site: Site::Nowhere,
-        what: "there is no place for the cache: neither `HOME` nor `XDG_CACHE_HOME` is set".to_owned(),
+        what: "no cache directory is known: neither `HOME` nor `XDG_CACHE_HOME` is set".to_owned(),
         remedy: "set KACHE_CACHE_DIR".to_owned(),
     }
 }
@@ -97,18 +97,20 @@ fn too_small(config: &Config) -> ConfigError {
     ConfigError {
         site: site_of(config, Key::CacheMaxSize),
         what: format!("`cache.max_size` is less than CACHE_BYTES_MIN ({CACHE_BYTES_MIN}) allows"),
-        remedy: "give it at least 1MiB; some gigabytes are useful".to_owned(),
+        remedy: "set at least 1MiB; several gigabytes are useful".to_owned(),
     }
 }
 
-/// One file a store, so that two daemons never rotate each other's.
-fn usual_log_file(config: &Config, address: &DaemonAddress) -> Option<PathBuf> {
+/// The default path of the log file. Each store has its own, because two daemons must not rotate
+/// the same file.
+fn default_log_file(config: &Config, address: &DaemonAddress) -> Option<PathBuf> {
     let name = address.dir().file_name()?.to_string_lossy().into_owned();
     Some(config.dirs.state.as_ref()?.join(format!("kache/kached-{name}.log")))
 }
 
-/// Every key of the daemon's that has a value, and no files besides. What a call may set, the
-/// call itself brings (DMN-01).
+/// Returns the environment that a daemon is started with: every key of the daemon that has a value,
+/// and an empty configuration file. Keys of calls are left out, because each call brings its own
+/// (DMN-01).
 fn variables(
     config: &Config,
     address: &DaemonAddress,
@@ -119,7 +121,7 @@ fn variables(
         Key::CacheDir => Some(Value::Path(address.cache_dir().to_owned())),
         Key::DaemonIdleTimeout => Some(Value::Duration(idle_timeout.unwrap_or_default())),
         Key::LogFile => log_file.map(|path| Value::Path(path.to_owned())),
-        // An empty list cannot be said in a variable, and is the default.
+        // An empty list cannot be written in a variable, but it is the default.
         other => config
             .get(other)
             .map(|resolved| resolved.value.clone())
@@ -130,13 +132,13 @@ fn variables(
     pairs.chain([(KACHE_CONFIG.name.into(), "/dev/null".into())]).collect()
 }
 
-/// Values by kind. Defaults are there for all kinds but paths and addresses, which a test
-/// checks.
-struct Reader<'a> {
+/// Reads values by their kind. Every key has a default, except those of paths and addresses; a
+/// test checks that.
+struct SettingsReader<'a> {
     config: &'a Config,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     fn value(&self, key: Key) -> Option<&Value> {
         self.config.get(key).map(|resolved| &resolved.value)
     }
@@ -161,7 +163,8 @@ impl Reader<'_> {
         if let Some(Value::Level(level)) = self.value(key) { *level } else { Level::Warn }
     }
 
-    /// A server stays unless it is told to go, since nobody can start it from afar.
+    /// A daemon that serves TCP has no timeout by default, because its remote clients cannot start
+    /// it again.
     fn idle_timeout(&self) -> Option<Duration> {
         let resolved = self.config.get(Key::DaemonIdleTimeout)?;
         let serves = self.address(Key::ServeListen).or_else(|| self.address(Key::ServeHttpListen)).is_some();
@@ -176,7 +179,7 @@ impl Reader<'_> {
     fn serve(&self) -> Result<ServeSettings, ConfigErrors> {
         let metrics = match self.value(Key::ServeMetrics) {
             Some(Value::Metrics(metrics)) => metrics.clone(),
-            _ => MetricsDoor::default(),
+            _ => MetricsListener::default(),
         };
         let hosts = match self.value(Key::ServeHosts) {
             Some(Value::Names(names)) => names.clone(),
@@ -197,14 +200,14 @@ impl Reader<'_> {
         })
     }
 
-    /// A certificate is nothing without its key.
+    /// A certificate needs its key, and an authority for clients needs both.
     fn tls(&self) -> Result<Option<TlsSettings>, ConfigErrors> {
         let (cert, key) = (self.path(Key::ServeTlsCert), self.path(Key::ServeTlsKey));
         let client_ca = self.path(Key::ServeTlsClientCa);
         let lacking = |present: Key, missing: Key| ConfigError {
             site: site_of(self.config, present),
-            what: format!("`{}` is set and `{}` is not", present.name(), missing.name()),
-            remedy: format!("set `{}` as well, or neither", missing.name()),
+            what: format!("`{}` is set but `{}` is not", present.name(), missing.name()),
+            remedy: format!("set `{}` too, or neither of them", missing.name()),
         };
         match (cert, key, client_ca) {
             (Some(cert), Some(key), client_ca) => Ok(Some(TlsSettings { cert, key, client_ca })),

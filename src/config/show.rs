@@ -1,15 +1,15 @@
-//! How the configuration is shown: valid TOML, one key a line, each with its origin.
+//! Prints the configuration as valid TOML, one key on each line, with its origin as a comment.
 //!
-//! Pure. No key holds a secret: keys, passwords and tokens lie in files, and only their
-//! paths are configured (NET-06).
+//! Pure. No value is a secret: private keys, passwords and tokens lie in files, and the
+//! configuration has only their paths (NET-06).
 
 use super::key::Key;
 use super::load::Config;
 
-/// The defaults, as a commented file.
+/// The defaults as a commented configuration file.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
-/// Every key, its value and its origin.
+/// Lists every key with its value and its origin.
 pub fn list(config: &Config) -> String {
     let lines: Vec<(String, String)> = Key::ALL.iter().map(|key| line(config, *key)).collect();
     let width = lines.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
@@ -27,7 +27,7 @@ fn line(config: &Config, key: Key) -> (String, String) {
     }
 }
 
-/// One key's value alone, for scripts: no quotes, nothing if it is not set.
+/// Returns one value without quotes, for scripts; `None` if the key has no value.
 pub fn value_of(config: &Config, key: Key) -> Option<String> {
     config.get(key).map(|resolved| resolved.value.to_string())
 }

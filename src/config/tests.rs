@@ -1,14 +1,14 @@
-//! The layers against real files in a directory of their own.
+//! Tests of the layers with real files in a temporary directory.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::serve::MetricsDoor;
+use super::serve::MetricsListener;
 use super::*;
 
-/// A home, a project in it, and variables.
+/// A home directory with a project in it, and variables.
 struct Sandbox {
     dir: tempfile::TempDir,
     variables: Vec<(String, OsString)>,
@@ -44,7 +44,7 @@ impl Sandbox {
 
     fn load(&self) -> Result<Config, ConfigErrors> {
         let environment = Environment::new(self.variables.clone());
-        load(&Sources { environment, current_dir: Some(self.home().join("work/deep/er")) })
+        load(&ConfigSources { environment, current_dir: Some(self.home().join("work/deep/er")) })
     }
 
     fn settings(&self) -> Settings {
@@ -82,7 +82,7 @@ fn the_first_layer_that_sets_a_key_wins() {
     assert_eq!(value, "2GiB");
     assert!(origin.ends_with("work/.kache.toml:2"), "{origin}");
     let here = project.home().join("work/here").display().to_string();
-    assert_eq!(text_of(&config, Key::CacheDir).0, here, "a path counts from its file");
+    assert_eq!(text_of(&config, Key::CacheDir).0, here, "a path is relative to its file");
 
     let variable = project.variable("KACHE_MAX_SIZE", "1GiB");
     let config = variable.load().unwrap();
@@ -90,7 +90,7 @@ fn the_first_layer_that_sets_a_key_wins() {
 }
 
 #[test]
-fn only_the_nearest_project_counts() {
+fn only_the_nearest_project_file_counts() {
     let sandbox = Sandbox::new().project_file("cache.dir = \"/far\"\n");
     fs::write(sandbox.home().join("work/deep/.kache.toml"), "cache.dir = \"/near\"\n").unwrap();
     assert_eq!(text_of(&sandbox.load().unwrap(), Key::CacheDir).0, "/near");
@@ -109,17 +109,18 @@ fn paths_are_made_absolute() {
 }
 
 #[test]
-fn a_checkout_cannot_set_what_is_the_users() {
+fn a_project_file_cannot_set_the_users_keys() {
     for (text, expected) in [
         (
             "[serve]\nlisten = \"0.0.0.0:1\"",
-            "HOME/work/.kache.toml:2:10: `serve.listen` is the user's to set, not a project's\nhint: set it in your own \
+            "HOME/work/.kache.toml:2:10: `serve.listen` cannot be set in a project's file\nhint: set it in your own \
              configuration file",
         ),
         (
             "cache.max_size = \"2MiB\"",
-            "HOME/work/.kache.toml:1:18: `cache.max_size` limits a store that other projects share\nhint: set `cache.dir` \
-             here as well, or set this in your own configuration file",
+            "HOME/work/.kache.toml:1:18: `cache.max_size` limits a store that other projects share, so a project's file \
+             cannot set it alone\nhint: set `cache.dir` in this file as well, or set the limit in your own configuration \
+             file",
         ),
     ] {
         assert_eq!(Sandbox::new().project_file(text).error(), expected);
@@ -127,9 +128,9 @@ fn a_checkout_cannot_set_what_is_the_users() {
 }
 
 #[test]
-fn a_checkout_of_somebody_else_is_not_obeyed() {
-    // Only root can give a file away, and root obeys everybody's (see `is_trusted_owner`), so
-    // what can be checked here depends on who runs this.
+fn a_project_file_of_another_user_is_not_read() {
+    // Only root can change the owner of a file, and for root all owners are trusted (see
+    // `is_trusted_owner`), so this test checks less for root.
     let sandbox = Sandbox::new().project_file("cache.dir = \"/evil\"\n");
     let path = sandbox.home().join("work/.kache.toml");
     match std::os::unix::fs::chown(&path, Some(12345), None) {
@@ -139,23 +140,23 @@ fn a_checkout_of_somebody_else_is_not_obeyed() {
 }
 
 #[test]
-fn mistakes_in_variables_are_named() {
+fn mistakes_in_variables_are_errors() {
     let sandbox = Sandbox::new()
         .variable("KACHE_MAX_SIZE", "lots")
         .variable("KACHE_LOG_FILE", "/var/log/kache.log")
         .variable("KACHE_SERVE_READ_ONLY", "maybe");
     insta::assert_snapshot!(sandbox.error(), @r#"
-    KACHE_MAX_SIZE: `cache.max_size` cannot be "lots"
+    KACHE_MAX_SIZE: invalid value for `cache.max_size`: "lots"
     hint: expected a number of bytes or a size with its unit, such as "20GiB" or "500MB"
-    KACHE_LOG_FILE: `log.file_level` cannot be "/var/log/kache.log"
-    hint: it is how much is logged, `info` say; where to is KACHE_LOG_FILE_PATH
-    KACHE_SERVE_READ_ONLY: `serve.read_only` cannot be "maybe"
+    KACHE_LOG_FILE: invalid value for `log.file_level`: "/var/log/kache.log"
+    hint: this is the level, such as `info`; KACHE_LOG_FILE_PATH is the path of the log file
+    KACHE_SERVE_READ_ONLY: invalid value for `serve.read_only`: "maybe"
     hint: expected true or false
     "#);
 }
 
 #[test]
-fn files_that_are_none_are_named() {
+fn a_file_that_is_missing_or_unreadable_is_an_error() {
     let missing = Sandbox::new().variable("KACHE_CONFIG", "/nonexistent/kache.toml");
     assert!(missing.error().starts_with("KACHE_CONFIG: there is no file `/nonexistent/kache.toml`\nhint: "));
 
@@ -171,7 +172,7 @@ fn files_that_are_none_are_named() {
 }
 
 #[test]
-fn a_checkout_cannot_make_us_wait() {
+fn a_pipe_in_a_checkout_does_not_block() {
     let sandbox = Sandbox::new();
     let path = sandbox.home().join("work/.kache.toml");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -184,7 +185,7 @@ fn settings_are_checked_against_each_other() {
     assert!(
         halves
             .error()
-            .contains("config.toml:2:1: `serve.tls.cert` is set and `serve.tls.key` is not\nhint: ")
+            .contains("config.toml:2:1: `serve.tls.cert` is set but `serve.tls.key` is not\nhint: ")
     );
     let small = Sandbox::new().variable("KACHE_MAX_SIZE", "1KiB");
     assert!(small.error().starts_with("KACHE_MAX_SIZE: `cache.max_size` is less than CACHE_BYTES_MIN"));
@@ -192,16 +193,16 @@ fn settings_are_checked_against_each_other() {
 
 #[test]
 fn without_a_home_there_must_be_a_cache_directory() {
-    let homeless = load(&Sources { environment: Environment::default(), current_dir: None }).unwrap();
+    let homeless = load(&ConfigSources { environment: Environment::default(), current_dir: None }).unwrap();
     let error = Settings::new(&homeless).unwrap_err().to_string();
     assert!(
-        error.contains("there is no place for the cache") && error.contains("set KACHE_CACHE_DIR"),
+        error.contains("no cache directory is known") && error.contains("set KACHE_CACHE_DIR"),
         "{error}"
     );
 }
 
 #[test]
-fn a_server_stays_unless_it_is_told_to_go() {
+fn a_daemon_that_serves_tcp_has_no_idle_timeout_by_default() {
     let idle = |sandbox: Sandbox| sandbox.settings().idle_timeout.map(|time| time.as_secs());
     assert_eq!(idle(Sandbox::new()), Some(600));
     assert_eq!(idle(Sandbox::new().variable("KACHE_DAEMON_IDLE_TIMEOUT", "0")), None);
@@ -213,7 +214,7 @@ fn a_server_stays_unless_it_is_told_to_go() {
 }
 
 #[test]
-fn dmn_01_a_daemon_that_is_handed_its_settings_has_the_same() {
+fn dmn_01_settings_survive_the_way_through_variables_to_the_daemon() {
     let sandbox = Sandbox::new().user_file(
         "[cache]\nmax_size = \"1500MB\"\nreserve = 0\n[log]\nlevel = \"trace\"\n[serve]\nlisten = \"[::1]:9092\"\n\
          metrics = \"off\"\nhosts = [\"a.example\", \"b\"]\nread_only = true\ntrust_uploads = true\ntokens = \"t\"\nanonymous_reads = true\n\
@@ -221,22 +222,22 @@ fn dmn_01_a_daemon_that_is_handed_its_settings_has_the_same() {
          cert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n",
     );
     let before = sandbox.settings();
-    assert_eq!(before.serve.metrics, MetricsDoor::Off);
-    // The daemon has no home, no directory and no file, only what it is handed.
-    let sources = Sources { environment: Environment::new(before.to_variables()), current_dir: None };
+    assert_eq!(before.serve.metrics, MetricsListener::Off);
+    // The daemon has no home directory, no current directory and no file, only these variables.
+    let sources = ConfigSources { environment: Environment::new(before.to_variables()), current_dir: None };
     let after = Settings::new(&load(&sources).unwrap()).unwrap();
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
-    assert_eq!(after.idle_timeout, None, "a default that became never stays never");
+    assert_eq!(after.idle_timeout, None, "a default without a timeout stays without one");
 
     let plain = Sandbox::new().settings();
-    let sources = Sources { environment: Environment::new(plain.to_variables()), current_dir: None };
+    let sources = ConfigSources { environment: Environment::new(plain.to_variables()), current_dir: None };
     let after = Settings::new(&load(&sources).unwrap()).unwrap();
     assert_eq!(format!("{plain:?}"), format!("{after:?}"));
     assert_eq!(after.idle_timeout, Some(Duration::from_secs(600)));
 }
 
 #[test]
-fn the_default_file_is_right_and_complete() {
+fn the_default_file_is_correct_and_complete() {
     let layer = layer::read(DEFAULT_FILE, Path::new("default.toml"));
     assert_eq!(layer.errors, []);
     let uncommented: String = DEFAULT_FILE
@@ -247,12 +248,12 @@ fn the_default_file_is_right_and_complete() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let all = layer::read(&uncommented, Path::new("default.toml"));
-    assert_eq!(all.errors, [], "the examples are right too");
+    assert_eq!(all.errors, [], "the examples are correct too");
     for key in Key::ALL {
         assert!(all.settings.iter().any(|setting| setting.key == *key), "{} is not described", key.name());
         let depends_on_system = *key == Key::CacheExecutables;
-        let needs_default =
-            !matches!(key.kind(), Kind::Path | Kind::Address | Kind::Program) && !depends_on_system;
+        let needs_default = !matches!(key.kind(), ValueKind::Path | ValueKind::Address | ValueKind::Program)
+            && !depends_on_system;
         let has_default = layer.settings.iter().any(|setting| setting.key == *key);
         assert_eq!(has_default, needs_default, "{}", key.name());
     }

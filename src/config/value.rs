@@ -1,7 +1,7 @@
-//! Values: what a key's text means, and how it is written back.
+//! The values of keys: parsing them from text and writing them as text.
 //!
-//! Pure. Every value has one canonical text, and reading that text gives the value again:
-//! a daemon is handed its settings in that form.
+//! Pure. Invariant: parsing the text of a value gives the same value. Settings are handed to a
+//! daemon as such texts.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,31 +9,31 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::glob::{PathGlob, Pattern};
-use super::serve::{ListenAddress, MetricsDoor};
+use super::glob::{PathGlob, WordGlob};
+use super::serve::{ListenAddress, MetricsListener};
 
-/// What belongs into a key.
+/// The kind of a key's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// A path.
     Path,
-    /// A number of bytes.
+    /// A number of bytes, with or without a unit.
     Size,
-    /// A length of time.
+    /// A duration in seconds, or with a unit.
     Duration,
-    /// Yes or no.
+    /// `true` or `false`.
     Bool,
     /// A host and a port.
     Address,
-    /// Where metrics are answered.
+    /// The listener for metrics.
     Metrics,
-    /// How much is logged.
+    /// A log level.
     Level,
-    /// A list of names.
+    /// A list of host names.
     Names,
-    /// A text.
+    /// Any text.
     Text,
-    /// A number.
+    /// A whole number.
     Count,
     /// A program, by its name or its path.
     Program,
@@ -43,23 +43,23 @@ pub enum Kind {
     PathGlobs,
     /// A list of globs for words.
     Patterns,
-    /// A list of names of variables; a `*` may end one.
+    /// A list of variable names; a name may end with `*`.
     VariableNames,
-    /// Whether a line is written for each crate.
+    /// Whether kache writes a line for each crate.
     Progress,
-    /// What a file of a checkout and the store's may share.
+    /// How a file of a checkout and the store may share bytes.
     Sharing,
 }
 
-/// What a file of a checkout and the store's may share at most. Each allows what stands above
-/// it, too.
+/// How a file of a checkout and the store may share bytes at most. Each variant also allows the
+/// ones above it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileSharing {
-    /// Nothing: every file is a full copy.
+    /// Not at all: every file is a full copy.
     Copy,
-    /// Blocks, where the filesystem copies them on write.
+    /// By reflinks, on filesystems that have them: the files share blocks until one is changed.
     Reflink,
-    /// The inode, where blocks cannot be shared.
+    /// By hard links, on filesystems without reflinks.
     #[default]
     Hardlink,
 }
@@ -67,7 +67,7 @@ pub enum FileSharing {
 impl FileSharing {
     const ALL: [FileSharing; 3] = [FileSharing::Reflink, FileSharing::Hardlink, FileSharing::Copy];
 
-    /// Its name.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             FileSharing::Copy => "copy",
@@ -77,11 +77,10 @@ impl FileSharing {
     }
 }
 
-/// Whether a line is written for each crate, to the terminal or log of the build.
+/// Whether kache writes a line for each crate to cargo's standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Progress {
-    /// Where the build's standard error is a log that people read: no terminal, and `CI` is
-    /// set.
+pub enum ProgressMode {
+    /// If `CI` is set and cargo's standard error is not a terminal: then it is a log.
     #[default]
     Auto,
     /// Always.
@@ -90,40 +89,40 @@ pub enum Progress {
     Never,
 }
 
-impl Progress {
-    const ALL: [Progress; 3] = [Progress::Auto, Progress::Always, Progress::Never];
+impl ProgressMode {
+    const ALL: [ProgressMode; 3] = [ProgressMode::Auto, ProgressMode::Always, ProgressMode::Never];
 
-    /// Its name.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
-            Progress::Auto => "auto",
-            Progress::Always => "always",
-            Progress::Never => "never",
+            ProgressMode::Auto => "auto",
+            ProgressMode::Always => "always",
+            ProgressMode::Never => "never",
         }
     }
 }
 
-/// How much is logged.
+/// The least severe messages that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing.
+    /// No messages.
     Off,
-    /// What failed.
+    /// Failures.
     Error,
-    /// What is odd.
+    /// Unexpected events that kache copes with.
     Warn,
-    /// What happened.
+    /// Normal events, such as a start of the daemon.
     Info,
-    /// Why it happened.
+    /// Details that explain the normal events.
     Debug,
-    /// Everything.
+    /// All messages.
     Trace,
 }
 
 impl Level {
     const ALL: [Level; 6] = [Level::Off, Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
 
-    /// Its name.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Level::Off => "off",
@@ -136,124 +135,131 @@ impl Level {
     }
 }
 
-/// A value, of one kind.
+/// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A path; absolute once it is loaded.
+    /// A path; in a loaded configuration it is absolute.
     Path(PathBuf),
-    /// Bytes.
+    /// A size in bytes.
     Size(u64),
-    /// A length of time, in whole seconds.
+    /// A duration in whole seconds.
     Duration(Duration),
-    /// Yes or no.
+    /// `true` or `false`.
     Bool(bool),
     /// A host and a port.
     Address(ListenAddress),
-    /// Where metrics are answered.
-    Metrics(MetricsDoor),
-    /// How much is logged.
+    /// The listener for metrics.
+    Metrics(MetricsListener),
+    /// A log level.
     Level(Level),
-    /// Names, globs or patterns.
+    /// Names or globs.
     Names(Vec<String>),
-    /// A text.
+    /// Any text.
     Text(String),
-    /// A number.
+    /// A whole number.
     Count(u64),
-    /// A program: a bare name, or an absolute path once it is loaded.
+    /// A program: a bare name or a path; in a loaded configuration a path is absolute.
     Program(PathBuf),
-    /// Paths; absolute once they are loaded.
+    /// Paths; in a loaded configuration they are absolute.
     Paths(Vec<PathBuf>),
-    /// Whether a line is written for each crate.
-    Progress(Progress),
-    /// What a file of a checkout and the store's may share.
+    /// Whether kache writes a line for each crate.
+    Progress(ProgressMode),
+    /// How a file of a checkout and the store may share bytes.
     Sharing(FileSharing),
 }
 
-impl Kind {
-    /// What belongs there, for an error's hint.
+impl ValueKind {
+    /// Describes the valid values, for the hint of an error.
     pub fn expected(self) -> &'static str {
         match self {
-            Kind::Path => "a path in quotes, such as \"/var/cache/kache\" or \"~/cache\"",
-            Kind::Size => "a number of bytes or a size with its unit, such as \"20GiB\" or \"500MB\"",
-            Kind::Duration => {
+            ValueKind::Path => "a path in quotes, such as \"/var/cache/kache\" or \"~/cache\"",
+            ValueKind::Size => "a number of bytes or a size with its unit, such as \"20GiB\" or \"500MB\"",
+            ValueKind::Duration => {
                 "a number of seconds or a time with its unit, such as \"600s\", \"10m\" or \"2h\""
             }
-            Kind::Bool => "true or false",
-            Kind::Address => "a host and a port, such as \"127.0.0.1:9092\" or \"[::1]:9092\"",
-            Kind::Metrics => "\"shared\", \"off\", or an address such as \"127.0.0.1:9093\"",
-            Kind::Level => "one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
-            Kind::Names => "a list of names, such as [\"cache.example\"]",
-            Kind::Text => "a text in quotes",
-            Kind::Count => "a number, such as 100",
-            Kind::Program => "a program in quotes, such as \"sccache\" or \"/usr/bin/sccache\"",
-            Kind::Paths => "a list of paths, such as [\"/srv/sources\", \"..\"]",
-            Kind::PathGlobs => "a list of globs for paths, such as [\"vendor/**\", \"/opt/**/*.rs\"]",
-            Kind::Patterns => "a list of words, in which `*` stands for anything, such as [\"my_*\"]",
-            Kind::VariableNames => "a list of names of variables, such as [\"MY_FLAG\", \"MY_APP_*\"]",
-            Kind::Progress => "one of \"auto\", \"always\", \"never\"",
-            Kind::Sharing => "one of \"reflink\", \"hardlink\", \"copy\"",
+            ValueKind::Bool => "true or false",
+            ValueKind::Address => "a host and a port, such as \"127.0.0.1:9092\" or \"[::1]:9092\"",
+            ValueKind::Metrics => "\"shared\", \"off\", or an address such as \"127.0.0.1:9093\"",
+            ValueKind::Level => "one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            ValueKind::Names => "a list of names, such as [\"cache.example\"]",
+            ValueKind::Text => "a text in quotes",
+            ValueKind::Count => "a number, such as 100",
+            ValueKind::Program => "a program in quotes, such as \"sccache\" or \"/usr/bin/sccache\"",
+            ValueKind::Paths => "a list of paths, such as [\"/srv/sources\", \"..\"]",
+            ValueKind::PathGlobs => "a list of globs for paths, such as [\"vendor/**\", \"/opt/**/*.rs\"]",
+            ValueKind::Patterns => "a list of words, in which `*` stands for anything, such as [\"my_*\"]",
+            ValueKind::VariableNames => "a list of names of variables, such as [\"MY_FLAG\", \"MY_APP_*\"]",
+            ValueKind::Progress => "one of \"auto\", \"always\", \"never\"",
+            ValueKind::Sharing => "one of \"reflink\", \"hardlink\", \"copy\"",
         }
     }
 
-    /// Reads a text; `None` if it is not of this kind.
+    /// Parses a text; `None` if it is not a value of this kind.
     pub fn read(self, text: &str) -> Option<Value> {
         match self {
-            Kind::Path => is_path(text).then(|| Value::Path(text.into())),
-            Kind::Size => read_size(text).map(Value::Size),
-            Kind::Duration => read_duration(text).map(Value::Duration),
-            Kind::Bool => read_bool(text).map(Value::Bool),
-            Kind::Address => text.parse().ok().map(Value::Address),
-            Kind::Metrics => read_metrics(text).map(Value::Metrics),
-            Kind::Level => Level::ALL.into_iter().find(|level| level.name() == text).map(Value::Level),
-            Kind::Text => Some(Value::Text(text.to_owned())),
-            Kind::Count => text.parse().ok().map(Value::Count),
-            Kind::Program => is_path(text).then(|| Value::Program(text.into())),
-            Kind::Paths => self.read_list(text.split(':')),
-            Kind::Names | Kind::PathGlobs | Kind::Patterns | Kind::VariableNames => {
+            ValueKind::Path => is_path(text).then(|| Value::Path(text.into())),
+            ValueKind::Size => read_size(text).map(Value::Size),
+            ValueKind::Duration => read_duration(text).map(Value::Duration),
+            ValueKind::Bool => read_bool(text).map(Value::Bool),
+            ValueKind::Address => text.parse().ok().map(Value::Address),
+            ValueKind::Metrics => read_metrics(text).map(Value::Metrics),
+            ValueKind::Level => Level::ALL.into_iter().find(|level| level.name() == text).map(Value::Level),
+            ValueKind::Text => Some(Value::Text(text.to_owned())),
+            ValueKind::Count => text.parse().ok().map(Value::Count),
+            ValueKind::Program => is_path(text).then(|| Value::Program(text.into())),
+            ValueKind::Paths => self.read_list(text.split(':')),
+            ValueKind::Names | ValueKind::PathGlobs | ValueKind::Patterns | ValueKind::VariableNames => {
                 self.read_list(text.split(','))
             }
-            Kind::Progress => {
-                Progress::ALL.into_iter().find(|progress| progress.name() == text).map(Value::Progress)
+            ValueKind::Progress => {
+                ProgressMode::ALL.into_iter().find(|progress| progress.name() == text).map(Value::Progress)
             }
-            Kind::Sharing => {
+            ValueKind::Sharing => {
                 FileSharing::ALL.into_iter().find(|sharing| sharing.name() == text).map(Value::Sharing)
             }
         }
     }
 
-    /// Reads a list; `None` if one of these is none of this kind.
+    /// Parses the items of a list; `None` if one of them is invalid.
     pub fn read_list<'a>(self, items: impl IntoIterator<Item = &'a str>) -> Option<Value> {
-        let is_right = |item: &str| match self {
-            Kind::Names => is_name(item),
-            Kind::Paths => is_path(item),
-            Kind::PathGlobs => PathGlob::new(item).is_some(),
-            Kind::Patterns => Pattern::new(item).is_some(),
-            Kind::VariableNames => is_variable_name(item),
+        let is_valid = |item: &str| match self {
+            ValueKind::Names => is_name(item),
+            ValueKind::Paths => is_path(item),
+            ValueKind::PathGlobs => PathGlob::new(item).is_some(),
+            ValueKind::Patterns => WordGlob::new(item).is_some(),
+            ValueKind::VariableNames => is_variable_name(item),
             _ => false,
         };
         let items: Vec<&str> = items.into_iter().map(str::trim).collect();
-        if !self.takes_lists() || !items.iter().all(|item| is_right(item)) {
+        if !self.takes_lists() || !items.iter().all(|item| is_valid(item)) {
             return None;
         }
         Some(match self {
-            Kind::Paths => Value::Paths(items.into_iter().map(PathBuf::from).collect()),
+            ValueKind::Paths => Value::Paths(items.into_iter().map(PathBuf::from).collect()),
             _ => Value::Names(items.into_iter().map(str::to_owned).collect()),
         })
     }
 
-    /// Whether a whole number without quotes is welcome.
+    /// Whether a file may have a number without quotes.
     pub fn takes_numbers(self) -> bool {
-        matches!(self, Kind::Size | Kind::Duration | Kind::Count)
+        matches!(self, ValueKind::Size | ValueKind::Duration | ValueKind::Count)
     }
 
-    /// Whether it is a list, which a file writes with brackets.
+    /// Whether the values are lists, which a file writes with brackets.
     pub fn takes_lists(self) -> bool {
-        matches!(self, Kind::Names | Kind::Paths | Kind::PathGlobs | Kind::Patterns | Kind::VariableNames)
+        matches!(
+            self,
+            ValueKind::Names
+                | ValueKind::Paths
+                | ValueKind::PathGlobs
+                | ValueKind::Patterns
+                | ValueKind::VariableNames
+        )
     }
 
-    /// Whether a variable may say it with bytes that are no text.
+    /// Whether the value in a variable need not be UTF-8.
     pub fn takes_bytes(self) -> bool {
-        matches!(self, Kind::Path | Kind::Program)
+        matches!(self, ValueKind::Path | ValueKind::Program)
     }
 }
 
@@ -265,7 +271,7 @@ const DECIMAL_UNITS: &[(&str, u64)] =
 
 const SHORT_UNITS: &[(&str, u64)] = &[
     ("kB", 1_000),
-    // Alone, the letters mean what `du` and most build tools mean by them.
+    // A letter alone is binary, as in `du` and most build tools.
     ("T", 1 << 40),
     ("G", 1 << 30),
     ("M", 1 << 20),
@@ -276,7 +282,7 @@ const SHORT_UNITS: &[(&str, u64)] = &[
 const DURATION_UNITS: &[(&str, u64)] =
     &[("days", 86_400), ("day", 86_400), ("d", 86_400), ("h", 3_600), ("min", 60), ("m", 60), ("s", 1)];
 
-/// The longest time that makes sense here, and that no sum of times overflows.
+/// The longest duration: a hundred years, so that no sum of durations overflows.
 const DURATION_S_MAX: u64 = 100 * 365 * 86_400;
 
 fn read_size(text: &str) -> Option<u64> {
@@ -291,7 +297,7 @@ fn read_duration(text: &str) -> Option<Duration> {
     with_unit(text, DURATION_UNITS).filter(|seconds| *seconds <= DURATION_S_MAX).map(Duration::from_secs)
 }
 
-/// A number with one of the units, or without any: `20GiB`, `1.5 GiB`, `600`.
+/// Parses a number with or without a unit: `20GiB`, `1.5 GiB`, `600`.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     for (unit, factor) in units {
@@ -302,9 +308,10 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     scaled(text, 1)
 }
 
-/// A decimal number times a factor, rounded down, without going through floats.
+/// Multiplies a decimal number by a factor and rounds down. It does not use floats, which cannot
+/// hold every number of bytes exactly.
 fn scaled(number: &str, factor: u64) -> Option<u64> {
-    /// More digits behind the point than this say nothing.
+    /// The most digits after the point, so that the product fits into 128 bits.
     const FRACTION_DIGITS_MAX: usize = 9;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -324,11 +331,11 @@ fn read_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn read_metrics(text: &str) -> Option<MetricsDoor> {
+fn read_metrics(text: &str) -> Option<MetricsListener> {
     match text {
-        "shared" => Some(MetricsDoor::Shared),
-        "off" => Some(MetricsDoor::Off),
-        _ => text.parse().ok().map(MetricsDoor::Own),
+        "shared" => Some(MetricsListener::Shared),
+        "off" => Some(MetricsListener::Off),
+        _ => text.parse().ok().map(MetricsListener::Own),
     }
 }
 
@@ -340,28 +347,28 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
 }
 
-/// A name that a program would give a variable, or the beginning of such names and a `*`.
-/// The `*` alone would key on the whole environment, and nothing would ever be found again.
+/// Whether this is the name of a variable, or a prefix of such names followed by `*`. A `*` alone
+/// is not allowed: the whole environment would enter the key, and there would be no more hits.
 fn is_variable_name(name: &str) -> bool {
     let name = name.strip_suffix('*').unwrap_or(name);
     !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '=' | '*' | ','))
 }
 
-/// The largest unit that leaves a whole number.
+/// Writes a number with the largest unit that leaves a whole number.
 fn write_unit(number: u64, units: &[(&str, u64)]) -> String {
     let fits = units.iter().find(|(_, factor)| number != 0 && number.is_multiple_of(*factor));
     fits.map_or_else(|| number.to_string(), |(unit, factor)| format!("{}{unit}", number / factor))
 }
 
-/// As people would write it: "20GiB" and "500MB", whichever is shorter.
+/// Writes a size in binary or decimal units, whichever is shorter: "20GiB", "500MB".
 fn write_size(bytes: u64) -> String {
     let (binary, decimal) = (write_unit(bytes, BINARY_UNITS), write_unit(bytes, DECIMAL_UNITS));
     if decimal.len() < binary.len() { decimal } else { binary }
 }
 
 impl Value {
-    /// Adds what another place says: lists become longer, texts stand on lines of their own.
-    /// Anything else stays as it is.
+    /// Adds the value of another layer to the value of an additive key: lists are joined without
+    /// duplicates, and texts are joined with a line break. Other values stay as they are.
     pub fn add(&mut self, other: Value) {
         match (self, other) {
             (Value::Names(names), Value::Names(more)) => {
@@ -383,7 +390,7 @@ impl Value {
         }
     }
 
-    /// The text for an environment variable. Paths keep bytes that are no text.
+    /// Writes the value for an environment variable. Paths need not be UTF-8.
     pub fn to_variable(&self) -> OsString {
         match self {
             Value::Path(path) | Value::Program(path) => path.clone().into_os_string(),
@@ -391,7 +398,7 @@ impl Value {
         }
     }
 
-    /// As a TOML file would say it.
+    /// Writes the value as TOML.
     pub fn to_toml(&self) -> String {
         match self {
             Value::Bool(yes) => yes.to_string(),
@@ -422,9 +429,9 @@ impl fmt::Display for Value {
             Value::Duration(time) if time.is_zero() => f.write_str("never"),
             Value::Duration(time) => write!(f, "{}s", time.as_secs()),
             Value::Bool(yes) => write!(f, "{yes}"),
-            Value::Address(address) | Value::Metrics(MetricsDoor::Own(address)) => write!(f, "{address}"),
-            Value::Metrics(MetricsDoor::Shared) => f.write_str("shared"),
-            Value::Metrics(MetricsDoor::Off) => f.write_str("off"),
+            Value::Address(address) | Value::Metrics(MetricsListener::Own(address)) => write!(f, "{address}"),
+            Value::Metrics(MetricsListener::Shared) => f.write_str("shared"),
+            Value::Metrics(MetricsListener::Off) => f.write_str("off"),
             Value::Level(level) => f.write_str(level.name()),
             Value::Names(names) => f.write_str(&names.join(",")),
         }
@@ -492,53 +499,56 @@ mod tests {
 
     #[test]
     fn names_and_metrics() {
-        let names = |text| Kind::Names.read(text);
+        let names = |text| ValueKind::Names.read(text);
         assert_eq!(names("a.example, b:1"), Some(Value::Names(vec!["a.example".into(), "b:1".into()])));
         for text in ["", "a,,b", "a b", "http://a/"] {
             assert_eq!(names(text), None, "{text}");
         }
-        assert_eq!(read_metrics("off"), Some(MetricsDoor::Off));
+        assert_eq!(read_metrics("off"), Some(MetricsListener::Off));
         assert_eq!(read_metrics("elsewhere"), None);
     }
 
     #[test]
-    fn lists_are_checked_one_by_one() {
+    fn an_invalid_item_makes_the_list_invalid() {
         for (kind, text) in [
-            (Kind::VariableNames, "*"),
-            (Kind::VariableNames, "A=1"),
-            (Kind::VariableNames, "A,,B"),
-            (Kind::VariableNames, "MY*VAR"),
-            (Kind::PathGlobs, "src/[a"),
-            (Kind::Patterns, ""),
-            (Kind::Paths, "/a::/b"),
-            (Kind::Count, "-1"),
-            (Kind::Progress, "sometimes"),
-            (Kind::Sharing, "auto"),
+            (ValueKind::VariableNames, "*"),
+            (ValueKind::VariableNames, "A=1"),
+            (ValueKind::VariableNames, "A,,B"),
+            (ValueKind::VariableNames, "MY*VAR"),
+            (ValueKind::PathGlobs, "src/[a"),
+            (ValueKind::Patterns, ""),
+            (ValueKind::Paths, "/a::/b"),
+            (ValueKind::Count, "-1"),
+            (ValueKind::Progress, "sometimes"),
+            (ValueKind::Sharing, "auto"),
         ] {
             assert_eq!(kind.read(text), None, "{text}");
         }
     }
 
     #[test]
-    fn the_canonical_text_means_the_value() {
+    fn parsing_the_text_of_a_value_gives_the_value() {
         for (kind, texts) in [
-            (Kind::Path, &["/a b/c", "relative"][..]),
-            (Kind::Size, &["0", "1", "1023", "1000", "1024", "20GiB", "1TB", "5GB", "18446744073709551615"]),
-            (Kind::Duration, &["0", "1", "10m", "1d"]),
-            (Kind::Bool, &["yes", "no"]),
-            (Kind::Address, &["[::1]:1", "localhost:0"]),
-            (Kind::Metrics, &["shared", "off", "127.0.0.1:9"]),
-            (Kind::Level, &["off", "error", "warn", "info", "debug", "trace"]),
-            (Kind::Names, &["a", "a,b"]),
-            (Kind::Text, &["", "a b"]),
-            (Kind::Count, &["0", "100"]),
-            (Kind::Program, &["sccache", "/usr/bin/sccache"]),
-            (Kind::Paths, &["/a", "/a:b"]),
-            (Kind::PathGlobs, &["vendor/**", "/a/*.rs,b"]),
-            (Kind::Patterns, &["my_*", "NAME=value,--cfg"]),
-            (Kind::VariableNames, &["A", "A,MY_*"]),
-            (Kind::Progress, &["auto", "always", "never"]),
-            (Kind::Sharing, &["reflink", "hardlink", "copy"]),
+            (ValueKind::Path, &["/a b/c", "relative"][..]),
+            (
+                ValueKind::Size,
+                &["0", "1", "1023", "1000", "1024", "20GiB", "1TB", "5GB", "18446744073709551615"],
+            ),
+            (ValueKind::Duration, &["0", "1", "10m", "1d"]),
+            (ValueKind::Bool, &["yes", "no"]),
+            (ValueKind::Address, &["[::1]:1", "localhost:0"]),
+            (ValueKind::Metrics, &["shared", "off", "127.0.0.1:9"]),
+            (ValueKind::Level, &["off", "error", "warn", "info", "debug", "trace"]),
+            (ValueKind::Names, &["a", "a,b"]),
+            (ValueKind::Text, &["", "a b"]),
+            (ValueKind::Count, &["0", "100"]),
+            (ValueKind::Program, &["sccache", "/usr/bin/sccache"]),
+            (ValueKind::Paths, &["/a", "/a:b"]),
+            (ValueKind::PathGlobs, &["vendor/**", "/a/*.rs,b"]),
+            (ValueKind::Patterns, &["my_*", "NAME=value,--cfg"]),
+            (ValueKind::VariableNames, &["A", "A,MY_*"]),
+            (ValueKind::Progress, &["auto", "always", "never"]),
+            (ValueKind::Sharing, &["reflink", "hardlink", "copy"]),
         ] {
             for text in texts {
                 let value = kind.read(text).unwrap();

@@ -12,7 +12,7 @@ use kache_cas::{
 use kache_client::control::{Failed, Fetched, reply};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::explain::Origins;
+use crate::explain::ResultOrigins;
 
 /// The largest blob that is read. A larger one is no action and no directory, and would not fit into
 /// a frame.
@@ -34,8 +34,8 @@ pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String>
 }
 
 /// Returns where the results of the action with this hash come from.
-pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<Origins, String> {
-    let mut origins = Origins::default();
+pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<ResultOrigins, String> {
+    let mut origins = ResultOrigins::default();
     for function in DigestFunction::ALL {
         let has = |instance: &str| {
             let key = ActionKey { instance: instance.into(), function, hash };
@@ -81,7 +81,7 @@ impl FetchHandler {
         };
         tokio::task::spawn_blocking(move || {
             let found = fetch(store.blobs(), Hash(hash)).and_then(|content| {
-                let Origins { made_here, uploaded } = origins(store.actions(), Hash(hash))?;
+                let ResultOrigins { made_here, uploaded } = origins(store.actions(), Hash(hash))?;
                 Ok(Fetched { content, made_here, uploaded })
             });
             drop((store, permit));
@@ -130,10 +130,10 @@ mod tests {
         let own = ActionKey::made_here(DigestFunction::Blake3, DigestFunction::Blake3.hash(b"action"));
         let uploaded = ActionKey { instance: "".into(), function: own.function, hash: own.hash };
         let told = || origins(store.actions(), own.hash).unwrap();
-        assert_eq!(told(), Origins::default());
+        assert_eq!(told(), ResultOrigins::default());
         store.actions().put(&uploaded, &ActionResult::default()).unwrap();
-        assert_eq!(told(), Origins { made_here: false, uploaded: true });
+        assert_eq!(told(), ResultOrigins { made_here: false, uploaded: true });
         store.actions().put(&own, &ActionResult::default()).unwrap();
-        assert_eq!(told(), Origins { made_here: true, uploaded: true });
+        assert_eq!(told(), ResultOrigins { made_here: true, uploaded: true });
     }
 }

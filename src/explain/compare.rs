@@ -1,16 +1,20 @@
-//! How two actions differ, in the order in which it is worth knowing: what was decided
-//! (salt, toolchain, arguments, variables) before what follows from it (files).
+//! Compares two actions.
+//!
+//! Differences are listed by how much they explain: causes (salt, toolchain, arguments,
+//! variables) come before files, and what merely follows from another difference comes last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::load::Explained;
+use super::load::ExplainedAction;
 use crate::action::{Entry, Section};
 use crate::events::Change;
 
-/// The differences; empty for an action and itself.
-pub fn compare(before: &Explained, now: &Explained) -> Vec<Change> {
+/// Returns the differences; there are none between an action and itself.
+pub fn compare(before: &ExplainedAction, now: &ExplainedAction) -> Vec<Change> {
     let mut changes = Vec::new();
-    let [old, new] = [before, now].map(|action| Sides::of(&action.entries));
+    let [old, new] = [before, now].map(|action| EntryIndex::of(&action.entries));
+    // The keys are sorted by rank. Arguments are compared as a whole, because their order
+    // counts: their differences go where their rank has its place.
     let keys: BTreeSet<_> = old.named.keys().chain(new.named.keys()).collect();
     let mut has_compared_arguments = false;
     for key @ (rank, kind, name) in keys {
@@ -26,51 +30,52 @@ pub fn compare(before: &Explained, now: &Explained) -> Vec<Change> {
     if !has_compared_arguments {
         arguments(&old.arguments, &new.arguments, &mut changes);
     }
-    changes.sort_by_key(follows);
+    // A stable sort: the order within causes and within consequences stays.
+    changes.sort_by_key(is_consequence);
     changes
 }
 
-/// Options that say where things go and what they are called. Cargo makes them of what it
-/// decided, so they differ because something else does.
+/// Options for directories and names of outputs. Cargo computes them from everything else, so
+/// they differ because something else does.
 const CONSEQUENCES: &[&str] = &["--out-dir", "-L", "-C metadata", "-C extra-filename"];
 
-fn follows(change: &Change) -> bool {
+fn is_consequence(change: &Change) -> bool {
     let is_option = |option: &&str| {
         change.name.strip_prefix(*option).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
     change.kind == "output" || (change.kind == "argument" && CONSEQUENCES.iter().any(is_option))
 }
 
-/// Where arguments stand among the rest.
+/// The rank of arguments; [`named`] has the ranks of the other entries.
 const ARGUMENTS_RANK: u8 = 2;
 
-/// What has a name: its rank, its kind, its name.
-type Key<'a> = (u8, &'a str, &'a str);
+/// The rank, kind and name of an entry.
+type EntryKey<'a> = (u8, &'a str, &'a str);
 
-/// An action's entries, to be looked up.
-struct Sides<'a> {
+/// The entries of an action: the arguments in their order, the others by their names.
+struct EntryIndex<'a> {
     arguments: Vec<String>,
-    named: BTreeMap<Key<'a>, &'a str>,
+    named: BTreeMap<EntryKey<'a>, &'a str>,
 }
 
-impl<'a> Sides<'a> {
+impl<'a> EntryIndex<'a> {
     fn of(entries: &'a [Entry]) -> Self {
         let is_argument = |entry: &&Entry| entry.section == Section::Argument;
-        Sides {
+        EntryIndex {
             arguments: entries.iter().filter(is_argument).map(|entry| entry.value.clone()).collect(),
             named: entries.iter().filter(|entry| !is_argument(entry)).map(named).collect(),
         }
     }
 
-    /// Whether what was not there on one side is there on this.
+    /// Whether this action has the file or variable that the other action found absent or unset.
     fn has(&self, kind: &str, name: &str) -> bool {
-        let there = if kind == ABSENT { (5, "file", name) } else { (4, "env", name) };
-        self.named.contains_key(&there)
+        let present = if kind == ABSENT { (5, "file", name) } else { (4, "env", name) };
+        self.named.contains_key(&present)
     }
 }
 
-/// What was looked for and not found: a file, a variable. Where the other action has it, its
-/// coming or going is told by that.
+/// Observations of a file that was absent and of a variable that was unset. If the other action
+/// has the file or variable, that difference is listed, and the absence is not listed again.
 const ABSENT: &str = "absent";
 const UNSET: &str = "unset";
 
@@ -78,7 +83,7 @@ fn is_absence(kind: &str) -> bool {
     kind == ABSENT || kind == UNSET
 }
 
-fn named(entry: &Entry) -> (Key<'_>, &str) {
+fn named(entry: &Entry) -> (EntryKey<'_>, &str) {
     let (name, value) = (&*entry.name, &*entry.value);
     match entry.section {
         Section::Salt => ((0, "salt", "salt"), value),
@@ -92,8 +97,9 @@ fn named(entry: &Entry) -> (Key<'_>, &str) {
     }
 }
 
-/// `absent PATH`, `unset NAME`, `listing DIGEST PATH`, `env NAME=VALUE`, and what may come.
-fn observed<'a>(what: &'a str, value: &'a str) -> (Key<'a>, &'a str) {
+/// Observations are `absent PATH`, `unset NAME`, `listing DIGEST PATH` and `env NAME=VALUE`.
+/// Other ones, which a newer kache may store, count as a name without a value.
+fn observed<'a>(what: &'a str, value: &'a str) -> (EntryKey<'a>, &'a str) {
     match what {
         ABSENT | UNSET => ((6, what, value), ""),
         "listing" => {
@@ -113,8 +119,8 @@ fn change(kind: &str, name: &str, before: Option<&str>, now: Option<&str>) -> Ch
     Change { kind: kind.to_owned(), name: name.to_owned(), before, now }
 }
 
-/// Arguments that only one side has, as options with their values. The same ones in another
-/// order are a change too: the last one wins (KEY-09).
+/// Compares arguments as options with their values. The same arguments in another order are a
+/// difference too, because of two values of an option the last one wins (KEY-09).
 fn arguments(before: &[String], now: &[String], changes: &mut Vec<Change>) {
     if before == now {
         return;
@@ -137,7 +143,7 @@ fn arguments(before: &[String], now: &[String], changes: &mut Vec<Change>) {
     changes.extend(found);
 }
 
-/// An option that may come more than once, such as `--cfg`.
+/// Compares the values of an option that may be repeated, such as `--cfg`.
 fn values(name: &str, before: &[String], now: &[String], found: &mut Vec<Change>) {
     let shown = |value: &String| if value.is_empty() { name.to_owned() } else { format!("{name} {value}") };
     let without = |from: &[String], other: &[String]| {
@@ -157,12 +163,14 @@ fn values(name: &str, before: &[String], now: &[String], found: &mut Vec<Change>
     found.extend(new.iter().map(|value| change("argument", &shown(value), None, Some(""))));
 }
 
-/// Arguments by option: `-C opt-level=3` is the option `-C opt-level` with the value `3`.
-/// What stands alone is an option without a value, or belongs to the one before it.
+/// Groups arguments by option: `-C opt-level=3` is the option `-C opt-level` with the value `3`.
+/// A word without a dash is the value of the option in front of it, unless that has a value
+/// already.
 fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut words = arguments.iter().peekable();
-    // Every compile begins with `env -C DIRECTORY COMPILER`, and those are no options of rustc's.
+    // The command of every action begins with `env -C DIRECTORY COMPILER`: this `-C` is an
+    // option of `env` and not of rustc.
     if let [env, change, directory, compiler, ..] = arguments
         && (env.as_str(), change.as_str()) == ("env", "-C")
     {
@@ -193,9 +201,9 @@ fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
 mod tests {
     use super::*;
     use crate::explain::load;
-    use crate::explain::testing::{Made, Shelf};
+    use crate::explain::testing::{MemoryBlobs, TestAction};
 
-    const BASE: Made<'_> = Made {
+    const BASE: TestAction<'_> = TestAction {
         args: &["rustc", "--crate-name", "x", "-C", "opt-level=0", "--cfg", "a", "--cfg", "b", "-O"],
         env: &[("A", "1"), ("B", "")],
         files: &[
@@ -212,9 +220,9 @@ mod tests {
     const PATCHED: &[(&str, &str)] =
         &[BASE.files[0], ("sysroot/bin/rustc", "patched"), ("ws/src/lib.rs", "longer")];
 
-    fn said(now: &Made<'_>) -> Vec<String> {
-        let shelf = Shelf::default();
-        let [before, now] = [&BASE, now].map(|made| load(&shelf, shelf.put(made)).unwrap());
+    fn said(now: &TestAction<'_>) -> Vec<String> {
+        let blobs = MemoryBlobs::default();
+        let [before, now] = [&BASE, now].map(|made| load(&blobs, blobs.put(made)).unwrap());
         compare(&before, &now).iter().map(|one| format!("{} {}", one.kind, without_hashes(one))).collect()
     }
 
@@ -231,12 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn where_it_ran_and_what_ran_are_no_options() {
-        let made = |args| Made { args, ..BASE };
+    fn the_directory_and_the_compiler_are_not_taken_for_options() {
+        let made = |args| TestAction { args, ..BASE };
         let before = made(&["env", "-C", "cargo/git/x/1", "../../../../sysroot/bin/rustc", "-C", "lto"]);
         let now = made(&["env", "-C", "cargo/git/x/2", "../../../../abs/opt/rustc", "-C", "lto"]);
-        let shelf = Shelf::default();
-        let [before, now] = [before, now].map(|made| load(&shelf, shelf.put(&made)).unwrap());
+        let blobs = MemoryBlobs::default();
+        let [before, now] = [before, now].map(|made| load(&blobs, blobs.put(&made)).unwrap());
         let said: Vec<String> = compare(&before, &now).iter().map(Change::to_string).collect();
         insta::assert_snapshot!(said.join("\n"), @r"
         the compiler is `../../../../abs/opt/rustc`, and was `../../../../sysroot/bin/rustc`
@@ -246,19 +254,19 @@ mod tests {
 
     #[test]
     fn every_part_of_an_action_is_compared() {
-        let files = |files: &'static [(&'static str, &'static str)]| Made { files, ..BASE };
+        let files = |files: &'static [(&'static str, &'static str)]| TestAction { files, ..BASE };
         for (now, expected) in [
-            (Made { salt: "2", ..BASE }, &["salt `salt` is `2`, and was `1`"][..]),
+            (TestAction { salt: "2", ..BASE }, &["salt `salt` is `2`, and was `1`"][..]),
             (
-                Made { properties: &[("OSFamily", "linux"), ("ISA", "x")], ..BASE },
+                TestAction { properties: &[("OSFamily", "linux"), ("ISA", "x")], ..BASE },
                 &["property `ISA` is `x`, and was not set"],
             ),
             (
-                Made { env: &[("A", "2")], ..BASE },
+                TestAction { env: &[("A", "2")], ..BASE },
                 &["env `A` is `2`, and was `1`", "env `B` is not set, and was empty"],
             ),
             (
-                Made { outputs: &["out/libx.rmeta"], ..BASE },
+                TestAction { outputs: &["out/libx.rmeta"], ..BASE },
                 &[
                     "output `out/libx.rlib` is no output, and was",
                     "output `out/libx.rmeta` is an output, and was not",
@@ -278,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn what_appears_where_nothing_was_is_told_once() {
-        let now = Made {
+    fn a_file_that_was_absent_before_is_listed_once() {
+        let now = TestAction {
             env: &[("A", "1"), ("B", ""), ("C", "new")],
             files: &[
                 ("observed", "listing d2 ws/m\nabsent ws/src/n.rs"),
@@ -302,14 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_from_something_else_comes_last() {
-        let with = |args: &'static [&'static str]| Made { args, ..BASE };
-        let shelf = Shelf::default();
+    fn consequences_of_other_differences_come_last() {
+        let with = |args: &'static [&'static str]| TestAction { args, ..BASE };
+        let blobs = MemoryBlobs::default();
         let [before, now] = [
             with(&["rustc", "--out-dir", "a", "-C", "metadata=1", "-C", "opt-level=0"]),
             with(&["rustc", "--out-dir", "b", "-C", "metadata=2", "-C", "opt-level=3"]),
         ]
-        .map(|made| load(&shelf, shelf.put(&made)).unwrap());
+        .map(|made| load(&blobs, blobs.put(&made)).unwrap());
         let names: Vec<_> = compare(&before, &now).into_iter().map(|change| change.name).collect();
         assert_eq!(names, ["-C opt-level", "--out-dir", "-C metadata"]);
     }
@@ -338,7 +346,7 @@ mod tests {
                 &["argument `-O` is not passed, and was"],
             ),
         ] {
-            assert_eq!(said(&Made { args: now, ..BASE }), expected);
+            assert_eq!(said(&TestAction { args: now, ..BASE }), expected);
         }
     }
 }

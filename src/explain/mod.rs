@@ -1,9 +1,9 @@
-//! What kache did, explained: what an action is made of, how two of them differ, and why a
-//! crate was compiled.
+//! Explains what kache did: the parts of an action, how two actions differ, and why a crate was
+//! compiled.
 //!
-//! Actions are read back by the same walk that made their digest (`action`), so what is said
-//! here cannot part from what was keyed. Pure: it knows no store and no daemon; whoever asks
-//! hands it a way to bytes.
+//! Actions are read back by the same walk that computed their digest (`action`), so an
+//! explanation cannot differ from the key. Pure: this module knows no store and no daemon. The
+//! caller passes the events and a source of blobs.
 
 mod compare;
 mod load;
@@ -13,6 +13,6 @@ mod testing;
 mod why;
 
 pub use compare::compare;
-pub use load::{Blobs, Explained, LoadError, load};
-pub use page::{Origins, page};
-pub use why::{Case, case, sentence, similar};
+pub use load::{Blobs, ExplainedAction, LoadError, load};
+pub use page::{ResultOrigins, page};
+pub use why::{MissCase, miss_case, sentence, similar};

@@ -1,9 +1,9 @@
-//! An action as a page for people.
+//! Prints an action for people.
 
-use super::load::Explained;
+use super::load::ExplainedAction;
 use crate::action::{Entry, Section};
 
-/// Sections in the order in which they are read, and what they are called.
+/// The sections in the order in which they are printed, with their titles.
 const SECTIONS: &[(Section, &str)] = &[
     (Section::Salt, "salt"),
     (Section::Toolchain, "toolchain"),
@@ -15,43 +15,43 @@ const SECTIONS: &[(Section, &str)] = &[
     (Section::Observed, "also observed"),
 ];
 
-/// Where the results of an action are from that are stored.
+/// The origins of the stored results of an action: it may have one of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// One was made on this machine.
+pub struct ResultOrigins {
+    /// A result of a compile on this machine is stored.
     pub made_here: bool,
-    /// One was uploaded by a client of the served protocols.
+    /// A result that a client of the served protocols uploaded is stored.
     pub uploaded: bool,
 }
 
-impl Origins {
-    /// One line for each result.
+impl ResultOrigins {
+    /// One line for each stored result.
     fn lines(self) -> impl Iterator<Item = &'static str> {
         let lines = [
-            (self.made_here, "made here"),
+            (self.made_here, "compiled on this machine"),
             (
                 self.uploaded && !self.made_here,
-                "uploaded by a client of the served port; compiles take it only with `serve.trust_uploads`",
+                "uploaded by a client; compiles use it only with `serve.trust_uploads`",
             ),
             (
                 self.uploaded && self.made_here,
-                "another was uploaded by a client of the served port; compiles never take it while this one is there",
+                "another one was uploaded by a client; compiles use the one from this machine",
             ),
-            (!self.made_here && !self.uploaded, "none is stored"),
+            (!self.made_here && !self.uploaded, "no result is stored"),
         ];
         lines.into_iter().filter_map(|(holds, line)| holds.then_some(line))
     }
 }
 
-/// Prints an action: where its result is from, what it runs, in what environment, on what, and its
-/// inputs as a tree.
-pub fn page(explained: &Explained, origins: Origins) -> String {
-    let mut text = format!("action {}\nresult\n", explained.hash);
+/// Prints an action: the origin of its result, its command, environment, platform and outputs,
+/// and its inputs as a tree.
+pub fn page(action: &ExplainedAction, origins: ResultOrigins) -> String {
+    let mut text = format!("action {}\nresult\n", action.hash);
     for line in origins.lines() {
         text.push_str(&format!("  {line}\n"));
     }
     for (section, title) in SECTIONS {
-        let entries: Vec<_> = explained.entries.iter().filter(|entry| entry.section == *section).collect();
+        let entries: Vec<_> = action.entries.iter().filter(|entry| entry.section == *section).collect();
         let lines = match section {
             Section::Salt => entries.iter().map(|entry| escaped(&entry.value)).collect(),
             Section::Argument => options(&entries),
@@ -74,7 +74,7 @@ pub fn page(explained: &Explained, origins: Origins) -> String {
     text
 }
 
-/// An option and its value on one line.
+/// Puts an option and its value on one line.
 fn options(entries: &[&Entry]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut takes_value = false;
@@ -94,7 +94,8 @@ fn options(entries: &[&Entry]) -> Vec<String> {
     lines
 }
 
-/// Paths in order, each directory once.
+/// Prints paths as a tree. The entries are in the order of their paths, so each directory is
+/// printed once, in front of its first entry.
 fn tree(entries: &[&Entry]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut above: Vec<&str> = Vec::new();
@@ -115,7 +116,7 @@ fn escaped(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
-/// A digest by its first digits and its size.
+/// Shortens a digest to its first 12 digits and its size.
 fn short(digest: &str) -> String {
     let bare = digest.strip_prefix("blake3/").unwrap_or(digest);
     match bare.split_once('/') {
@@ -128,12 +129,12 @@ fn short(digest: &str) -> String {
 mod tests {
     use super::*;
     use crate::explain::load;
-    use crate::explain::testing::{Made, Shelf};
+    use crate::explain::testing::{MemoryBlobs, TestAction};
 
     #[test]
-    fn a_page() {
-        let shelf = Shelf::default();
-        let made = Made {
+    fn an_action_is_printed_by_sections() {
+        let blobs = MemoryBlobs::default();
+        let action = TestAction {
             args: &[
                 "env",
                 "-C",
@@ -159,7 +160,10 @@ mod tests {
         };
         insta::assert_snapshot!(
             "page",
-            page(&load(&shelf, shelf.put(&made)).unwrap(), Origins { made_here: true, uploaded: false })
+            page(
+                &load(&blobs, blobs.put(&action)).unwrap(),
+                ResultOrigins { made_here: true, uploaded: false }
+            )
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A shelf of blobs, and actions made of few words.
+//! For tests: blobs in memory, and actions that are written in a few words.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,21 +14,21 @@ use kache_proto::reapi::{
 
 use super::load::Blobs;
 
-/// Blobs by their BLAKE3.
+/// Blobs in memory, by their BLAKE3 hash.
 #[derive(Clone, Default)]
-pub(super) struct Shelf {
+pub(super) struct MemoryBlobs {
     blobs: RefCell<HashMap<Hash, Bytes>>,
 }
 
-impl Blobs for Shelf {
+impl Blobs for MemoryBlobs {
     fn get(&self, hash: Hash) -> Result<Option<Bytes>, String> {
         Ok(self.blobs.borrow().get(&hash).cloned())
     }
 }
 
-/// An action in few words. Files are `path=content`.
+/// The parts of an action. Files are pairs of a path and a content, in the order of the paths.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Made<'a> {
+pub(super) struct TestAction<'a> {
     pub(super) args: &'a [&'a str],
     pub(super) env: &'a [(&'a str, &'a str)],
     pub(super) files: &'a [(&'a str, &'a str)],
@@ -37,13 +37,13 @@ pub(super) struct Made<'a> {
     pub(super) outputs: &'a [&'a str],
 }
 
-impl Shelf {
+impl MemoryBlobs {
     pub(super) fn hash(bytes: &[u8]) -> Hash {
         DigestFunction::Blake3.hash(bytes)
     }
 
     pub(super) fn put_bytes(&self, bytes: &[u8]) -> Hash {
-        let hash = Shelf::hash(bytes);
+        let hash = MemoryBlobs::hash(bytes);
         self.blobs.borrow_mut().insert(hash, Bytes::copy_from_slice(bytes));
         hash
     }
@@ -57,7 +57,7 @@ impl Shelf {
         WireDigest { hash: self.put_bytes(&bytes).to_hex(), size_bytes: bytes.len() as i64 }
     }
 
-    pub(super) fn put(&self, made: &Made<'_>) -> Hash {
+    pub(super) fn put(&self, action: &TestAction<'_>) -> Hash {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let variable = |(name, value): &(&str, &str)| EnvironmentVariable {
             name: (*name).to_owned(),
@@ -66,22 +66,23 @@ impl Shelf {
         let property =
             |(name, value): &(&str, &str)| Property { name: (*name).to_owned(), value: (*value).to_owned() };
         let command = Command {
-            arguments: texts(made.args),
-            environment_variables: made.env.iter().map(variable).collect(),
-            output_paths: texts(made.outputs),
+            arguments: texts(action.args),
+            environment_variables: action.env.iter().map(variable).collect(),
+            output_paths: texts(action.outputs),
             ..Command::default()
         };
         let action = Action {
             command_digest: Some(self.put_message(&command)),
-            input_root_digest: Some(self.put_tree(made.files)),
-            salt: Bytes::copy_from_slice(made.salt.as_bytes()),
-            platform: Some(Platform { properties: made.properties.iter().map(property).collect() }),
+            input_root_digest: Some(self.put_tree(action.files)),
+            salt: Bytes::copy_from_slice(action.salt.as_bytes()),
+            platform: Some(Platform { properties: action.properties.iter().map(property).collect() }),
             ..Action::default()
         };
         self.put_message(&action).hash.parse().unwrap()
     }
 
-    /// Paths are in order, so what is below one directory stands together.
+    /// Stores a directory tree. The paths are in order, so all files below one directory are next
+    /// to each other.
     fn put_tree(&self, files: &[(&str, &str)]) -> WireDigest {
         let mut directory = Directory::default();
         let mut left = files;

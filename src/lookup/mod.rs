@@ -1,4 +1,4 @@
-//! Finds the result of a query: trail, observation sets, action cache.
+//! From a query to a result: trail, observation sets, action cache.
 
 mod error;
 mod find;

@@ -1,4 +1,4 @@
-//! The outcome of a lookup.
+//! What a lookup finds.
 
 use kache_cas::Digest;
 use kache_cas::digest::ActionMessage;
@@ -7,10 +7,10 @@ use kache_proto::reapi::ActionResult;
 use super::origin::ResultOrigin;
 use crate::action::Observation;
 
-/// The outcome of a lookup.
+/// A lookup's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// A complete result.
+    /// A result, complete.
     Hit {
         /// The action.
         action: Digest<ActionMessage>,
@@ -19,28 +19,28 @@ pub enum Found {
         /// Where the result is from.
         origin: ResultOrigin,
     },
-    /// No result, and why.
+    /// None, and why.
     Miss(Miss),
 }
 
 /// Why there is no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// The query has no observation set.
+    /// This query was never seen.
     NewQuery,
-    /// No observation set of the query holds. These are the differences from the nearest one.
+    /// It was seen, under other circumstances; this is how the nearest of them differ.
     Changed(Vec<Difference>),
-    /// An observation set holds, but the result of this action was evicted.
+    /// The same was seen, and its result is gone.
     Evicted(Digest<ActionMessage>),
-    /// An observation set holds, but this action is quarantined.
+    /// The same was seen, and two results of it disagreed.
     Quarantined(Digest<ActionMessage>),
 }
 
-/// An observation that has another value now.
+/// One thing that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The observation in the set.
+    /// As it was.
     pub before: Observation,
-    /// The observation now; `None` if it cannot be made in this checkout.
+    /// As it is; none if it cannot be told.
     pub now: Option<Observation>,
 }

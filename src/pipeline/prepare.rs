@@ -8,7 +8,7 @@ use super::begin::Pipeline;
 use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
 use crate::action::{self, Paths, Query, Subject, Task};
-use crate::config::{CompileSettings, Facts};
+use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
 use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
 use crate::invocation::rustc::{Parsed, Rustc, Source, parse};
@@ -97,13 +97,13 @@ fn check_settings(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Res
         Source::Stdin => None,
     };
     let variable = |name: &str| call.env.get(name).map(ToOwned::to_owned);
-    let facts = Facts {
+    let rule_input = RuleInput {
         crate_name: &rustc.crate_name,
         source: source.as_deref(),
         argv: &call.argv,
         variable: &variable,
     };
-    match settings.rule_against(&facts) {
+    match settings.rule_against(&rule_input) {
         Some(rule) => Err(Bypass::new(Reason::Excluded, rule)),
         None => Ok(()),
     }

@@ -13,22 +13,22 @@ use std::path::PathBuf;
 
 use super::line::line;
 use crate::cargo::cargo_above;
-use crate::config::Progress;
+use crate::config::ProgressMode;
 use crate::events::Event;
 
 /// Returns whether a line is to be printed. It reads no files, so the caller checks it first. `ci` is
 /// the value of `CI` in the call's environment.
-pub fn is_wanted(progress: Progress, ci: Option<&OsStr>) -> bool {
+pub fn is_wanted(progress: ProgressMode, ci: Option<&OsStr>) -> bool {
     match progress {
-        Progress::Always => true,
-        Progress::Never => false,
-        Progress::Auto => ci.is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false")),
+        ProgressMode::Always => true,
+        ProgressMode::Never => false,
+        ProgressMode::Auto => ci.is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false")),
     }
 }
 
 /// Prints the line of a client's call to the standard error of the cargo that started the client, if
 /// there is one. With `Auto` nothing is printed to a terminal, where cargo shows its own progress.
-pub fn print_for_client(progress: Progress, client_pid: i32, event: &Event) {
+pub fn print_for_client(progress: ProgressMode, client_pid: i32, event: &Event) {
     if let Some(stderr) = cargo_stderr(client_pid) {
         write_line(progress, stderr, event);
     }
@@ -36,16 +36,16 @@ pub fn print_for_client(progress: Progress, client_pid: i32, event: &Event) {
 
 /// Prints the line of a unit that was seeded, for which there was no call, to the standard error of
 /// this cargo.
-pub fn print_for_cargo(progress: Progress, cargo_pid: i32, event: &Event) {
+pub fn print_for_cargo(progress: ProgressMode, cargo_pid: i32, event: &Event) {
     if let Some(stderr) = stderr_of(cargo_pid) {
         write_line(progress, stderr, event);
     }
 }
 
-fn write_line(progress: Progress, mut stderr: File, event: &Event) {
+fn write_line(progress: ProgressMode, mut stderr: File, event: &Event) {
     let Some(text) = line(event) else { return };
     let is_terminal = stderr.is_terminal();
-    if is_terminal && progress != Progress::Always {
+    if is_terminal && progress != ProgressMode::Always {
         return;
     }
     // The line replaces cargo's progress bar, which cargo draws again.
@@ -143,11 +143,11 @@ mod tests {
     fn rst_07_the_line_goes_to_cargo_and_not_to_the_wrapper() {
         let dir = tempfile::tempdir().unwrap();
         let cargo = Cargo::start(dir.path(), Stdio::piped(), "2>/dev/null");
-        print_for_client(Progress::Auto, cargo.wrapper, &hit());
+        print_for_client(ProgressMode::Auto, cargo.wrapper, &hit());
         assert_eq!(cargo.end(), "kache: hit: serde: 3 ms\n");
 
         let cargo = Cargo::start(dir.path(), Stdio::piped(), "");
-        print_for_client(Progress::Always, cargo.wrapper, &hit());
+        print_for_client(ProgressMode::Always, cargo.wrapper, &hit());
         assert_eq!(cargo.end(), "", "a stream that both share counts as the wrapper's");
     }
 
@@ -159,7 +159,7 @@ mod tests {
             fs::write(&log, "before\n").unwrap();
             let file = OpenOptions::new().write(true).append(appends).open(&log).unwrap();
             let cargo = Cargo::start(dir.path(), file.into(), "2>/dev/null");
-            print_for_client(Progress::Auto, cargo.wrapper, &hit());
+            print_for_client(ProgressMode::Auto, cargo.wrapper, &hit());
             cargo.end();
             assert_eq!(fs::read_to_string(&log).unwrap(), expected);
         }
@@ -178,12 +178,12 @@ mod tests {
     #[test]
     fn lines_are_printed_in_ci_or_where_the_setting_says_so() {
         for (progress, ci, expected) in [
-            (Progress::Auto, None, false),
-            (Progress::Auto, Some(""), false),
-            (Progress::Auto, Some("false"), false),
-            (Progress::Auto, Some("true"), true),
-            (Progress::Never, Some("true"), false),
-            (Progress::Always, None, true),
+            (ProgressMode::Auto, None, false),
+            (ProgressMode::Auto, Some(""), false),
+            (ProgressMode::Auto, Some("false"), false),
+            (ProgressMode::Auto, Some("true"), true),
+            (ProgressMode::Never, Some("true"), false),
+            (ProgressMode::Always, None, true),
         ] {
             assert_eq!(is_wanted(progress, ci.map(OsStr::new)), expected);
         }

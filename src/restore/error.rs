@@ -1,4 +1,4 @@
-//! Why a result could not be restored. The compiler runs instead.
+//! Why a result could not be laid down. The compiler runs instead.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,40 +8,40 @@ use thiserror::Error;
 
 use super::dep_info::DepInfoError;
 
-/// A failed restore, of which nothing is left in the checkout (RST-05).
+/// A restore that did not happen: nothing of it is left (RST-05).
 #[derive(Debug, Error)]
 pub enum RestoreError {
     /// The store failed.
     #[error("failed to restore from the store: {0}")]
     Store(#[from] StoreError),
-    /// A blob that the lookup found is no longer in the store.
+    /// A blob is gone since the lookup.
     #[error("`{digest}` is no longer in the store")]
     Gone {
-        /// The digest of the blob.
+        /// Which.
         digest: Digest,
     },
-    /// The client has removed its staging directory and runs the compiler itself.
-    #[error("the restore took longer than the client waits")]
+    /// The client has gone on without it.
+    #[error("it took too long")]
     TooLate,
-    /// The client could not make a staging directory beside the outputs.
-    #[error("there is no staging directory beside the outputs")]
+    /// The client could make no staging directory beside the outputs.
+    #[error("nothing can be laid down where the outputs belong")]
     NoStaging,
-    /// The result contains a file that is no output of this call (NET-02).
-    #[error("the result has a file `{path}` that is no output of the call")]
+    /// The result names a file that this call did not ask for (NET-02).
+    #[error("the result has an output `{path}` that was not asked for")]
     Unexpected {
-        /// The file's path in the result.
+        /// As the result names it.
         path: String,
     },
-    /// The result does not contain a required output of this call.
-    #[error("the result has no output `{}`", path.display())]
+    /// The result lacks a file that this call asked for.
+    #[error("the result has no `{}`", path.display())]
     Lacking {
-        /// The path of the output in the checkout.
+        /// Where it would have gone.
         path: PathBuf,
     },
     /// The result is not one that kache stored.
     #[error("the result is malformed: {what}")]
     Malformed {
-        /// The malformed part of it.
+        /// What is wrong with it.
         what: &'static str,
     },
     /// The stored dep-info is not understood.
@@ -50,9 +50,9 @@ pub enum RestoreError {
     /// A file could not be written.
     #[error("failed to write `{}`: {source}", path.display())]
     Io {
-        /// The path of the file.
+        /// Which.
         path: PathBuf,
-        /// The error of the system.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -12,7 +12,7 @@ fn it_starts_answers_and_stops() {
     let home = Home::new();
     home.run(&["daemon", "start"]).expect(0, &["daemon started (pid "]);
     let pid = home.pid().unwrap();
-    home.run(&["daemon", "start"]).expect(0, &[&format!("daemon was running already (pid {pid})")]);
+    home.run(&["daemon", "start"]).expect(0, &[&format!("daemon is already running (pid {pid})")]);
     let status = home.run(&["daemon"]).expect(0, &[]);
     assert!(status.stdout.contains(&format!("is running (pid {pid})")), "{status:?}");
     home.run(&["daemon", "stop"]).expect(0, &[&format!("daemon stopped (pid {pid})")]);

@@ -118,8 +118,10 @@ fn a_port_that_is_taken_is_named() {
 fn a_wrong_configuration_is_named_before_anything_is_started() {
     let home = Home::new().with("KACHE_MAX_SIZE", "20 apples");
     for args in [&["daemon", "start"][..], &["daemon", "status"], &["config", "list"], &["daemon", "run"]] {
-        home.run(args)
-            .expect(5, &["KACHE_MAX_SIZE: `cache.max_size` cannot be \"20 apples\"\nhint: expected "]);
+        home.run(args).expect(
+            5,
+            &["KACHE_MAX_SIZE: invalid value for `cache.max_size`: \"20 apples\"\nhint: expected "],
+        );
     }
 }
 

@@ -184,7 +184,7 @@ fn net_08_a_client_cannot_replace_the_result_of_a_compile() {
     let served = Served::new(&[]);
     let (one, call) = served.build("one");
     assert_eq!(one.prints("target/debug/prog"), COMPILED);
-    assert!(served.explain(&call).contains("result\n  made here\n"));
+    assert!(served.explain(&call).contains("result\n  compiled on this machine\n"));
     let (action, forged) = (hash(&call.action), served.forged(&call));
     let made = served.get(action, "").unwrap();
     // The upload is accepted, as the protocol wants it, and lies apart.
@@ -198,7 +198,7 @@ fn net_08_a_client_cannot_replace_the_result_of_a_compile() {
     assert_eq!(two.prints("target/debug/prog"), COMPILED);
     assert_eq!(served.get(action, "").unwrap(), made, "clients read what was made here");
     let explained = served.explain(&call);
-    assert!(explained.contains("  made here\n  another was uploaded"), "{explained}");
+    assert!(explained.contains("  compiled on this machine\n  another one was uploaded"), "{explained}");
 }
 
 #[test]

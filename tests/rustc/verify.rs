@@ -95,7 +95,7 @@ fn key_23_every_output_that_differs_is_named() {
         let lines: Vec<_> = text.stdout.lines().filter(|line| line.starts_with("prog: action ")).collect();
         let [rlib, rmeta] = lines[..] else { panic!("{text:#?}") };
         for (line, end, says) in
-            [(rlib, ".rlib` differs", "is out of service:"), (rmeta, ".rmeta` differs", "also:")]
+            [(rlib, ".rlib` differs", "is quarantined:"), (rmeta, ".rmeta` differs", "also:")]
         {
             assert!(line.contains(end) && line.contains(says) && line.contains(" from byte "), "{line}");
         }
@@ -162,13 +162,17 @@ fn key_23_a_sample_can_be_taken_again() {
     let sample = |seed: &str| {
         let built = home.kache(&["verify", "--sample", "3", "--seed", seed]).ok();
         assert!(built.stdout.starts_with("verified 3 actions in"), "{built:#?}");
-        assert!(built.stderr.starts_with(&format!("kache: sample 3 with --seed {seed}\n")), "{built:#?}");
+        let first_line = format!("kache: verifying a sample of 3 (--seed {seed})\n");
+        assert!(built.stderr.starts_with(&first_line), "{built:#?}");
         built.stderr.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(sample("1"), sample("1"));
     let unknown = home.kache(&["verify", "--crate", "nothing"]).run();
     assert_eq!(unknown.code, Some(1), "{unknown:#?}");
-    assert!(unknown.stderr.contains("no stored action of a crate `nothing` is on record"), "{unknown:#?}");
+    assert!(
+        unknown.stderr.contains("the event log has no stored action of a crate `nothing`"),
+        "{unknown:#?}"
+    );
 }
 
 #[test]

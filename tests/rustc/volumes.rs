@@ -210,12 +210,12 @@ fn sto_07_a_disk_that_is_dead_costs_nothing_and_is_named() {
         assert_eq!(tree.prints("target/debug/app"), PRINTS);
     }
     let said = doctor(&home);
-    assert!(said.contains("WRONG") && said.contains("Input/output error"), "{said}");
+    assert!(said.contains("ERROR") && said.contains("Input/output error"), "{said}");
     // Nor does a daemon that only then begins, and cannot open the store.
     home.kill_daemon();
     home.cargo(&project::mini(&home, "d"), &build).ok_unwatched();
     let said = doctor(&home);
-    assert!(said.contains("WRONG") && said.contains("Input/output error"), "{said}");
+    assert!(said.contains("ERROR") && said.contains("Input/output error"), "{said}");
     // Nor where none may be, and nobody but the doctor can say so.
     home.kill_daemon();
     let home = home.with("KACHE_DAEMON", "never");

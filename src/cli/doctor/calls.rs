@@ -1,21 +1,22 @@
-//! Calls of the last day that could not be cached though they were meant to be: by the log
-//! alone, so it starts nothing. Of each crate in each place the last call counts.
+//! Finds compiles of the last day that should have been cached and were not. It only reads the
+//! event log. Of each crate in each directory the last call counts, because an earlier fault
+//! may be corrected by now.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::finding::{Finding, State};
+use super::finding::{DoctorFinding, Severity};
 use crate::config::Settings;
 use crate::events::{self, Event};
 use crate::invocation::Reason;
 
 const SUBJECT: &str = "calls";
 
-/// How far back is looked. What was wrong before that is forgotten or seen again.
+/// Older calls are ignored.
 const LOOKED_BACK: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What nobody asked for, and somebody can put right.
-const UNWANTED: [Reason; 6] = [
+/// The reasons for a bypass that are faults: the user did not ask for them and can correct them.
+const FAULTS: [Reason; 6] = [
     Reason::ArgFile,
     Reason::UnknownCompiler,
     Reason::UnknownInput,
@@ -24,33 +25,34 @@ const UNWANTED: [Reason; 6] = [
     Reason::Trouble,
 ];
 
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) fn check(settings: &Settings) -> Vec<DoctorFinding> {
     let since = SystemTime::now().checked_sub(LOOKED_BACK);
-    // A log that cannot be read is the store's trouble, which is named there.
+    // If the log cannot be read, the check of the store's directory says so.
     let history = events::read(settings.address.cache_dir(), since).unwrap_or_default();
     findings(&history.events)
 }
 
-fn findings(events: &[Event]) -> Vec<Finding> {
+fn findings(events: &[Event]) -> Vec<DoctorFinding> {
     let mut last: BTreeMap<(&str, &str), &Event> = BTreeMap::new();
     for event in events {
         last.insert((&event.cwd, &event.crate_name), event);
     }
     let of_reason = |reason: Reason| {
-        let met: Vec<&Event> = last.values().copied().filter(|event| event.reason == reason.name()).collect();
-        let newest = met.iter().max_by_key(|event| event.at)?;
-        let crates = match met.len() {
+        let calls: Vec<&Event> =
+            last.values().copied().filter(|event| event.reason == reason.name()).collect();
+        let newest = calls.iter().max_by_key(|event| event.at)?;
+        let crates = match calls.len() {
             1 => "1 crate was".to_owned(),
             more => format!("{more} crates were"),
         };
         let why = reason.explanation().trim_end_matches('.');
         let what = format!(
-            "{crates} passed on within a day. {why}\nthe last is `{}` in `{}`: {}",
+            "{crates} not cached in the last day. {why}\nthe latest is `{}` in `{}`: {}",
             newest.crate_name, newest.cwd, newest.detail
         );
-        Some(Finding::new(State::Warning, SUBJECT, what).hint("`kache report` lists them"))
+        Some(DoctorFinding::new(Severity::Warning, SUBJECT, what).hint("`kache report` lists the calls"))
     };
-    UNWANTED.into_iter().filter_map(of_reason).collect()
+    FAULTS.into_iter().filter_map(of_reason).collect()
 }
 
 #[cfg(test)]
@@ -69,8 +71,8 @@ mod tests {
     fn the_last_call_of_each_crate_counts() {
         let unreadable = "`/ws/x`: Permission denied";
         let events = [
-            event(1, "mended", "unknown_input", unreadable),
-            event(2, "mended", "", ""),
+            event(1, "corrected", "unknown_input", unreadable),
+            event(2, "corrected", "", ""),
             event(3, "a", "unknown_input", unreadable),
             event(4, "b", "unknown_input", "`/ws/y`: Permission denied"),
             event(5, "wanted", "excluded", "a rule"),
@@ -78,8 +80,8 @@ mod tests {
         let found = findings(&events);
         assert_eq!(found.len(), 1, "{found:?}");
         insta::assert_snapshot!(found[0].what, @r"
-        2 crates were passed on within a day. An input could not be read or identified
-        the last is `b` in `/ws`: `/ws/y`: Permission denied
+        2 crates were not cached in the last day. An input could not be read or identified
+        the latest is `b` in `/ws`: `/ws/y`: Permission denied
         ");
         assert_eq!(findings(&events[..2]), []);
     }

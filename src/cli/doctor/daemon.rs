@@ -1,4 +1,4 @@
-//! The daemon: its directory, its answer, and what it says of its store. It is not started.
+//! Checks the daemon's socket directory, its response and its store. It does not start a daemon.
 
 use std::fs;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use kache_client::control::{DaemonStatus, reply, request};
 use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, VERSION};
 
-use super::finding::{Finding, State};
+use super::finding::{DoctorFinding, Severity};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::Settings;
@@ -14,74 +14,75 @@ use crate::config::Settings;
 const SUBJECT: &str = "daemon";
 const STORE: &str = "store";
 
-pub(super) fn look(settings: &Settings, may_have_one: bool) -> Vec<Finding> {
+/// Checks the daemon. `may_have_daemon` is false where `KACHE_DAEMON=never` is set.
+pub(super) fn check(settings: &Settings, may_have_daemon: bool) -> Vec<DoctorFinding> {
     let connection = DaemonConnection::open(&settings.address, Intent::Look, Instant::now() + HELLO_WAIT_MAX);
     let mut connection = match connection {
         Ok(connection) => connection,
-        Err(ConnectError::NotRunning) if !may_have_one => {
-            return vec![Finding::new(State::Note, SUBJECT, "none runs, and no compile may start one")];
+        Err(ConnectError::NotRunning) if !may_have_daemon => {
+            let what = "no daemon is running, and compiles may not start one";
+            return vec![DoctorFinding::new(Severity::Note, SUBJECT, what)];
         }
-        Err(ConnectError::NotRunning) => return vec![absent(settings)],
+        Err(ConnectError::NotRunning) => return vec![not_running(settings)],
         Err(error) => return vec![unreachable(error)],
     };
-    let mut findings = vec![present(&connection)];
+    let mut findings = vec![running(&connection)];
+    let error = |what: String| DoctorFinding::new(Severity::Error, SUBJECT, what);
     match connection.request(request::Kind::Status(request::Status {}), Instant::now() + HELLO_WAIT_MAX) {
         Ok(reply::Kind::Status(status)) => findings.extend(store(&status)),
-        Ok(_) => {
-            findings.push(Finding::new(State::Wrong, SUBJECT, "it answers something else than was asked"));
-        }
-        Err(error) => {
-            findings.push(Finding::new(State::Wrong, SUBJECT, format!("it does not answer: {error}")));
-        }
+        Ok(_) => findings.push(error("the daemon sent an unexpected response".to_owned())),
+        Err(cause) => findings.push(error(format!("the daemon does not answer: {cause}"))),
     }
     findings
 }
 
-/// None runs. That is as it should be between builds.
-fn absent(settings: &Settings) -> Finding {
-    let left = fs::symlink_metadata(settings.address.control_socket()).is_ok();
-    let what = if left {
-        "none runs; one that died left its socket behind, which the next one removes"
+/// Between builds it is normal that no daemon is running.
+fn not_running(settings: &Settings) -> DoctorFinding {
+    let has_socket = fs::symlink_metadata(settings.address.control_socket()).is_ok();
+    let what = if has_socket {
+        "no daemon is running; an earlier one died and left its socket, which the next one removes"
     } else {
-        "none runs; a compile starts it"
+        "no daemon is running; the next compile starts one"
     };
-    Finding::new(State::Note, SUBJECT, what)
-        .hint("`kache daemon start` starts it now and says what is wrong if it cannot")
+    DoctorFinding::new(Severity::Note, SUBJECT, what)
+        .hint("`kache daemon start` starts one now, and says why if it cannot")
 }
 
-/// The same words and hints as every command has for it.
-fn unreachable(error: ConnectError) -> Finding {
+/// Reports a daemon that cannot be reached, with the message and hints of every other command.
+fn unreachable(error: ConnectError) -> DoctorFinding {
     let is_dir = matches!(error, ConnectError::Dir(_));
     let failure = Failure::from(error);
-    let mut finding = Finding::new(State::Wrong, SUBJECT, failure.message);
+    let mut finding = DoctorFinding::new(Severity::Error, SUBJECT, failure.message);
     finding.hints = failure.hints;
     if is_dir {
-        finding = finding
-            .hint("remove it or make it yours, with mode 0700; or choose another with KACHE_SOCKET_DIR");
+        finding =
+            finding.hint("remove the directory, or make it yours with mode 0700; or set KACHE_SOCKET_DIR");
     }
     finding
 }
 
-fn present(connection: &DaemonConnection) -> Finding {
+fn running(connection: &DaemonConnection) -> DoctorFinding {
     let (version, pid) = (connection.daemon_version(), connection.daemon_pid());
     if version == VERSION {
-        return Finding::new(State::Good, SUBJECT, format!("kache {version} answers (pid {pid})"));
+        let what = format!("the daemon of kache {version} answers (pid {pid})");
+        return DoctorFinding::new(Severity::Good, SUBJECT, what);
     }
-    let what = format!("kache {version} answers (pid {pid}), and this is kache {VERSION}");
-    Finding::new(State::Warning, SUBJECT, what).hint("`kache daemon restart`")
+    let what = format!("the daemon is kache {version} (pid {pid}), but this is kache {VERSION}");
+    DoctorFinding::new(Severity::Warning, SUBJECT, what)
+        .hint("`kache daemon restart` starts one of this version")
 }
 
-fn store(status: &DaemonStatus) -> Vec<Finding> {
+fn store(status: &DaemonStatus) -> Vec<DoctorFinding> {
     let store = status.store.clone().unwrap_or_default();
     let sizes = format!("{} of {}", output::size(store.physical_bytes), output::size(store.limit_bytes));
-    let state = match status.store_state.as_str() {
-        "open" if store.troubles.is_empty() => State::Good,
-        "open" | "unusable" => State::Wrong,
-        _ => State::Note,
+    let severity = match status.store_state.as_str() {
+        "open" if store.troubles.is_empty() => Severity::Good,
+        "open" | "unusable" => Severity::Error,
+        _ => Severity::Note,
     };
     let what = format!("`{}` is {}, {sizes}", status.cache_dir, status.store_state);
-    let mut findings = vec![Finding::new(state, STORE, what)];
-    let troubles = store.troubles.iter().map(|trouble| Finding::new(State::Wrong, STORE, trouble));
-    findings.extend(troubles);
+    let mut findings = vec![DoctorFinding::new(severity, STORE, what)];
+    let problems = store.troubles.iter().map(|problem| DoctorFinding::new(Severity::Error, STORE, problem));
+    findings.extend(problems);
     findings
 }

@@ -1,61 +1,64 @@
-//! What was found, as it is shown. Pure.
+//! The findings of `kache doctor` and how they are printed. Pure.
 
-/// How it is.
+use crate::cli::output::counted;
+
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
-    /// As it should be.
+pub(super) enum Severity {
+    /// The subject is in order.
     Good,
-    /// It was put right just now.
-    Mended,
-    /// Worth knowing.
+    /// `--fix` has just put the subject in order.
+    Fixed,
+    /// Worth knowing, but not a fault.
     Note,
-    /// It costs hits or time, or it will.
+    /// It costs hits or time, or will do so.
     Warning,
     /// Builds get nothing from the cache, or may fail.
-    Wrong,
+    Error,
 }
 
-impl State {
+impl Severity {
     fn word(self) -> &'static str {
         match self {
-            State::Good => "ok",
-            State::Mended => "mended",
-            State::Note => "note",
-            State::Warning => "warning",
-            State::Wrong => "WRONG",
+            Severity::Good => "ok",
+            Severity::Fixed => "fixed",
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "ERROR",
         }
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
-    pub(super) state: State,
-    /// What was looked at, in a word.
+pub(super) struct DoctorFinding {
+    pub(super) severity: Severity,
+    /// The thing that was checked, in one word.
     pub(super) subject: &'static str,
     pub(super) what: String,
     pub(super) hints: Vec<String>,
 }
 
-impl Finding {
-    pub(super) fn new(state: State, subject: &'static str, what: impl Into<String>) -> Self {
-        Finding { state, subject, what: what.into(), hints: Vec::new() }
+impl DoctorFinding {
+    pub(super) fn new(severity: Severity, subject: &'static str, what: impl Into<String>) -> Self {
+        DoctorFinding { severity, subject, what: what.into(), hints: Vec::new() }
     }
 
+    /// Adds a line that says what the user can do.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 }
 
-/// How far from the left it says what was found.
+/// The column in which the descriptions begin.
 const MARGIN: usize = 24;
 
-/// All of it, in the order in which it was looked at, and one line about the whole.
-pub(super) fn text(findings: &[Finding]) -> String {
+/// Prints the findings in the order of the checks, and then how many faults there are.
+pub(super) fn text(findings: &[DoctorFinding]) -> String {
     let mut text = String::new();
-    for Finding { state, subject, what, hints } in findings {
-        text.push_str(&format!("{:<9}{subject:<15}", state.word()));
+    for DoctorFinding { severity, subject, what, hints } in findings {
+        text.push_str(&format!("{:<9}{subject:<15}", severity.word()));
         text.push_str(&indented(what));
         for hint in hints {
             text.push_str(&format!("{:MARGIN$}hint: {}", "", indented(hint)));
@@ -69,19 +72,16 @@ fn indented(what: &str) -> String {
     format!("{}\n", what.replace('\n', &format!("\n{:MARGIN$}", "")))
 }
 
-fn summary(findings: &[Finding]) -> String {
-    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
-    let warnings = match count(State::Warning) {
-        0 => String::new(),
-        1 => ", and there is 1 warning".to_owned(),
-        more => format!(", and there are {more} warnings"),
+fn summary(findings: &[DoctorFinding]) -> String {
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+    let errors = match count(Severity::Error) {
+        0 => "no errors".to_owned(),
+        some => counted(some, "error"),
     };
-    let wrong = match count(State::Wrong) {
-        0 => "nothing is wrong".to_owned(),
-        1 => "1 thing is wrong".to_owned(),
-        more => format!("{more} things are wrong"),
-    };
-    format!("\n{wrong}{warnings}\n")
+    match count(Severity::Warning) {
+        0 => format!("\n{errors}\n"),
+        some => format!("\n{errors}, {}\n", counted(some, "warning")),
+    }
 }
 
 #[cfg(test)]
@@ -91,20 +91,20 @@ mod tests {
     #[test]
     fn findings_are_shown_in_columns() {
         let findings = [
-            Finding::new(State::Good, "daemon", "it runs"),
-            Finding::new(State::Wrong, "configuration", "a:1: bad\nhint: worse").hint("correct it"),
+            DoctorFinding::new(Severity::Good, "daemon", "it runs"),
+            DoctorFinding::new(Severity::Error, "configuration", "a:1: bad\nhint: worse").hint("correct it"),
         ];
         insta::assert_snapshot!(text(&findings), @r"
         ok       daemon         it runs
-        WRONG    configuration  a:1: bad
+        ERROR    configuration  a:1: bad
                                 hint: worse
                                 hint: correct it
 
-        1 thing is wrong
+        1 error
         ");
-        assert_eq!(summary(&findings[..1]), "\nnothing is wrong\n");
-        let warning = Finding::new(State::Warning, "clock", "late");
-        assert_eq!(summary(std::slice::from_ref(&warning)), "\nnothing is wrong, and there is 1 warning\n");
-        assert!(summary(&[warning.clone(), warning]).ends_with(", and there are 2 warnings\n"));
+        assert_eq!(summary(&findings[..1]), "\nno errors\n");
+        let warning = DoctorFinding::new(Severity::Warning, "clock", "late");
+        assert_eq!(summary(std::slice::from_ref(&warning)), "\nno errors, 1 warning\n");
+        assert!(summary(&[warning.clone(), warning]).ends_with(", 2 warnings\n"));
     }
 }

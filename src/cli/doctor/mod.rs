@@ -1,14 +1,14 @@
-//! `kache doctor`: what is wrong, if anything is, and what to do about it.
+//! `kache doctor`: checks the installation, and says what is wrong and what to do about it.
 //!
-//! Without options it looks and changes nothing. `--fix` does what can do no harm: it makes
-//! directories and starts the daemon, which clears away what a dead one left. `--probe`
-//! compiles a crate of its own twice.
+//! Without options it changes nothing. `--fix` makes the changes that cannot do harm: it creates
+//! directories and starts the daemon, which removes the sockets of a dead one. `--probe`
+//! compiles a small crate twice.
 
 mod calls;
 mod cargo;
 mod daemon;
 mod finding;
-mod mend;
+mod fix;
 mod observer;
 mod probe;
 mod run;

@@ -1,18 +1,21 @@
-//! Whether compilers can be observed. Nothing is laid down to find out.
+//! Checks whether compilers can be observed on this system. The check writes no file.
 
-use super::finding::{Finding, State};
+use super::finding::{DoctorFinding, Severity};
 use crate::config::Settings;
 use crate::observer;
 
 const SUBJECT: &str = "observer";
 
-pub(super) fn look(settings: &Settings) -> Finding {
+pub(super) fn check(settings: &Settings) -> DoctorFinding {
     match observer::check(settings.address.cache_dir()) {
-        Ok(()) => Finding::new(State::Good, SUBJECT, "files and variables that proc macros ask for are seen"),
+        Ok(()) => {
+            let what = "kache sees the files and variables that proc macros read";
+            DoctorFinding::new(Severity::Good, SUBJECT, what)
+        }
         Err(why) => {
-            let what = format!("files and variables that proc macros ask for are not seen: {why}");
-            Finding::new(State::Note, SUBJECT, what)
-                .hint("name them in a `kache.toml`: `extra_inputs`, `key_env_vars`")
+            let what = format!("kache cannot see the files and variables that proc macros read: {why}");
+            DoctorFinding::new(Severity::Note, SUBJECT, what)
+                .hint("declare them in the package's `kache.toml`: `extra_inputs`, `key_env_vars`")
         }
     }
 }

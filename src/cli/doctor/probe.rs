@@ -1,5 +1,5 @@
-//! `--probe`: a crate of one function is compiled in two places, and the second must be a
-//! hit. The crate is another one every time, so that the first is a miss.
+//! `--probe`: compiles a crate of one function in two directories and checks that the second
+//! compile is a hit. The crate has a new name every time, so that the first compile is a miss.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -9,65 +9,66 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kache_client::engine_path;
 
-use super::finding::{Finding, State};
+use super::finding::{DoctorFinding, Severity};
 use crate::config::Settings;
 use crate::events::{self, Event, Outcome};
 
 const SUBJECT: &str = "probe";
 
-/// How long to wait for the first result to be stored, which happens after the call.
+/// How long to wait for the first result. The daemon stores it after the call has returned.
 const STORED_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The time between two reads of the event log while waiting.
+const READ_EVERY: Duration = Duration::from_millis(50);
 
-pub(super) fn probe(settings: &Settings, current_dir: Option<&Path>) -> Vec<Finding> {
+pub(super) fn probe(settings: &Settings, current_dir: Option<&Path>) -> Vec<DoctorFinding> {
     let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let name = format!("kache_doctor_{nonce:x}");
-    // Beside the work, where files can be shared as they are in a build; else where everything
-    // temporary goes.
-    let beside = current_dir.map(|dir| dir.join("target")).filter(|dir| dir.is_dir());
-    let dir = beside.unwrap_or_else(std::env::temp_dir).join(&name);
-    let found = try_it(settings, &dir, &name);
-    // What is left is a few kilobytes in a place for such things.
+    // The target directory lies on the volume that builds here use, so files are shared with the
+    // store in the same way. Without one, the temporary directory has to do.
+    let target = current_dir.map(|dir| dir.join("target")).filter(|dir| dir.is_dir());
+    let dir = target.unwrap_or_else(std::env::temp_dir).join(&name);
+    let found = compile_twice(settings, &dir, &name);
+    // If this fails, a few kilobytes stay in a directory for temporary files.
     let _ = fs::remove_dir_all(&dir);
     vec![found.unwrap_or_else(|what| {
-        Finding::new(State::Wrong, SUBJECT, what).hint("`kache daemon log` may say more")
+        DoctorFinding::new(Severity::Error, SUBJECT, what).hint("`kache daemon log` may say more")
     })]
 }
 
-fn try_it(settings: &Settings, dir: &Path, name: &str) -> Result<Finding, String> {
+/// Compiles the crate in two directories below `dir`; an error says what went wrong.
+fn compile_twice(settings: &Settings, dir: &Path, name: &str) -> Result<DoctorFinding, String> {
     let begun = SystemTime::now();
     let first = compile(&dir.join("first"), name)?;
-    let calls = |wanted: usize| recorded(settings.address.cache_dir(), begun, name, wanted);
+    let calls = |count: usize| recorded(settings.address.cache_dir(), begun, name, count);
     let Some(event) = calls(1).pop() else {
-        return Err("the compiler ran without kache: no call is on record".to_owned());
+        return Err("the compiler ran without kache: the event log has no call".to_owned());
     };
     if event.outcome != Outcome::Miss {
-        return Err(format!("the first compile was {}", described(&event)));
+        return Err(format!("the result of the first compile was {}, not a miss", described(&event)));
     }
     wait_until_stored(|| calls(1).pop());
     let second = compile(&dir.join("second"), name)?;
     match calls(2).pop() {
         Some(event) if matches!(event.outcome, Outcome::LocalHit | Outcome::RemoteHit | Outcome::Dup) => {
-            same(dir, name)?;
+            compare(dir, name)?;
             let what = format!(
-                "compiled a crate in {} ms, and had it again in {} ms",
+                "a small crate was compiled in {} ms and restored in {} ms",
                 first.as_millis(),
                 second.as_millis()
             );
-            Ok(Finding::new(State::Good, SUBJECT, what))
+            Ok(DoctorFinding::new(Severity::Good, SUBJECT, what))
         }
         Some(event) => {
             let stored = calls(1).into_iter().next().map(|first| first.not_stored).unwrap_or_default();
             let why = if stored.is_empty() {
                 String::new()
             } else {
-                format!("; the first was not stored: {stored}")
+                format!("; the first result was not stored: {stored}")
             };
-            Err(format!("compiling the same again was {}{why}", described(&event)))
+            Err(format!("the result of the second compile was {}, not a hit{why}", described(&event)))
         }
-        None => Err("the second call is not on record".to_owned()),
+        None => Err("the event log does not have the second call".to_owned()),
     }
 }
 
@@ -76,7 +77,7 @@ fn described(event: &Event) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
-/// Compiles as cargo would, and says how long that took.
+/// Compiles the crate through kache, with cargo's arguments, and returns how long it took.
 fn compile(dir: &Path, name: &str) -> Result<Duration, String> {
     let failed = |error: io::Error| format!("failed to prepare `{}`: {error}", dir.display());
     let deps = dir.join("target/debug/deps");
@@ -104,7 +105,7 @@ fn compile(dir: &Path, name: &str) -> Result<Duration, String> {
         .map_err(|error| format!("failed to run kache: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("nothing").to_owned();
-        return Err(format!("a small crate did not compile: {said}"));
+        return Err(format!("a small crate cannot be compiled: {said}"));
     }
     Ok(begun.elapsed())
 }
@@ -113,32 +114,32 @@ fn write(path: &PathBuf, text: &str) -> io::Result<()> {
     File::create(path)?.write_all(text.as_bytes())
 }
 
-/// Both places hold the same library.
-fn same(dir: &Path, name: &str) -> Result<(), String> {
-    let read = |place: &str| {
-        let path = dir.join(place).join(format!("target/debug/deps/lib{name}-d0c.rlib"));
+/// Checks that both directories hold the same library.
+fn compare(dir: &Path, name: &str) -> Result<(), String> {
+    let read = |checkout: &str| {
+        let path = dir.join(checkout).join(format!("target/debug/deps/lib{name}-d0c.rlib"));
         fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", path.display()))
     };
     if read("first")? == read("second")? {
         Ok(())
     } else {
-        Err("the second result is not the first".to_owned())
+        Err("the restored library differs from the compiled one".to_owned())
     }
 }
 
-/// The calls of this crate that are on record.
-fn recorded(cache_dir: &Path, since: SystemTime, name: &str, wanted: usize) -> Vec<Event> {
+/// The first `count` calls of this crate in the event log; none if there are fewer.
+fn recorded(cache_dir: &Path, since: SystemTime, name: &str, count: usize) -> Vec<Event> {
     let history = events::read(cache_dir, Some(since)).unwrap_or_default();
     let mut calls: Vec<Event> = history.events.into_iter().filter(|event| event.crate_name == name).collect();
-    calls.truncate(wanted);
-    if calls.len() < wanted { Vec::new() } else { calls }
+    calls.truncate(count);
+    if calls.len() < count { Vec::new() } else { calls }
 }
 
-/// A result is stored after its call has returned; a miss that was not is said so.
+/// Waits until the event says that the result is stored, or why it is not.
 fn wait_until_stored(call: impl Fn() -> Option<Event>) {
     let give_up = Instant::now() + STORED_WAIT_MAX;
     let is_done = |event: &Event| event.stored_bytes > 0 || !event.not_stored.is_empty();
     while Instant::now() < give_up && !call().as_ref().is_some_and(is_done) {
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(READ_EVERY);
     }
 }

@@ -1,45 +1,46 @@
-//! The order in which things are looked at, and what becomes of it.
+//! Runs the checks of `kache doctor` in order and prints the findings.
 
 use std::path::Path;
 
-use super::finding::{Finding, State, text};
-use super::{calls, cargo, daemon, mend, observer, probe, settings, volume};
+use super::finding::{DoctorFinding, Severity, text};
+use super::{calls, cargo, daemon, fix, observer, probe, settings, volume};
 use crate::cli::args::DoctorArgs;
-use crate::cli::exit_codes::{OK, UNWELL};
-use crate::cli::failure::Outcome;
+use crate::cli::exit_codes::{DOCTOR_ERROR, OK};
+use crate::cli::failure::CommandResult;
 use crate::cli::output;
 use crate::config::{Environment, Settings};
 
-pub(in crate::cli) fn run(args: &DoctorArgs) -> Outcome {
+pub(in crate::cli) fn run(args: &DoctorArgs) -> CommandResult {
     let environment = Environment::of_process();
     let current_dir = std::env::current_dir().ok();
     let may_have_daemon = environment.may_have_daemon();
-    let (known, mut findings) = settings::look(&environment, current_dir.as_deref());
-    findings.extend(cargo::look(&environment, current_dir.as_deref()));
-    if known.is_none() {
-        let what = "without settings nobody knows which store and which daemon are meant: not looked at";
-        findings.push(Finding::new(State::Note, "daemon", what));
+    let (settings, mut findings) = settings::check(&environment, current_dir.as_deref());
+    findings.extend(cargo::check(&environment, current_dir.as_deref()));
+    if settings.is_none() {
+        let what = "not checked: the configuration must be correct to know which store and daemon to check";
+        findings.push(DoctorFinding::new(Severity::Note, "daemon", what));
     }
-    if let Some(settings) = &known {
+    if let Some(settings) = &settings {
         if args.fix {
-            findings.extend(mend::mend(settings, may_have_daemon));
+            findings.extend(fix::fix(settings, may_have_daemon));
         }
-        findings.extend(daemon::look(settings, may_have_daemon));
-        match volume::silence(settings.address.cache_dir()) {
+        findings.extend(daemon::check(settings, may_have_daemon));
+        // The other checks read the store's disk, so they would hang where it does not answer.
+        match volume::check_answers(settings.address.cache_dir()) {
             Some(finding) => findings.push(finding),
             None => findings.extend(store(settings, current_dir.as_deref(), args.probe)),
         }
     }
     output::data(&text(&findings))?;
-    let is_unwell = findings.iter().any(|finding: &Finding| finding.state == State::Wrong);
-    Ok(if is_unwell { UNWELL } else { OK })
+    let has_error = findings.iter().any(|finding: &DoctorFinding| finding.severity == Severity::Error);
+    Ok(if has_error { DOCTOR_ERROR } else { OK })
 }
 
-/// What is found by reading on the store's disk, and by using it.
-fn store(settings: &Settings, current_dir: Option<&Path>, is_probed: bool) -> Vec<Finding> {
-    let mut findings = volume::look(settings, current_dir);
-    findings.push(observer::look(settings));
-    findings.extend(calls::look(settings));
+/// The checks that read or use the store's disk.
+fn store(settings: &Settings, current_dir: Option<&Path>, is_probed: bool) -> Vec<DoctorFinding> {
+    let mut findings = volume::check(settings, current_dir);
+    findings.push(observer::check(settings));
+    findings.extend(calls::check(settings));
     if is_probed {
         findings.extend(probe::probe(settings, current_dir));
     }

@@ -1,22 +1,22 @@
-//! The report as JSON: `docs/report.schema.json` describes it, and a test compares.
+//! The report as JSON. `docs/report.schema.json` describes it, and a test compares the two.
 //!
-//! Fields are only ever added while `schema_version` is 1. What does not apply is null;
-//! times are in milliseconds, to the microsecond.
+//! Fields are only ever added while `schema_version` is 1. A field that does not apply is null.
+//! Times are in milliseconds, with a precision of a microsecond.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::command::Subject;
+use super::command::ReportData;
 use crate::cli::moment::rfc3339;
 use crate::events::{Change, Event, Outcome, Summary, Unread, by_frequency};
 
-/// Raised when a field goes or changes its meaning.
+/// Raised when a field is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct ReportDocument<'a> {
     schema_version: u32,
     kache_version: &'static str,
     generated_at: String,
@@ -27,7 +27,7 @@ struct Document<'a> {
     unread: Vec<UnreadEntry<'a>>,
 }
 
-/// What many calls add up to.
+/// The totals of many calls. `kache stats` prints the same object.
 #[derive(Serialize)]
 pub(in crate::cli) struct SummaryEntry<'a> {
     hit_rate_pct: f64,
@@ -109,17 +109,17 @@ struct UnreadEntry<'a> {
     why: &'a str,
 }
 
-pub(super) fn page(subject: &Subject) -> String {
-    let summary = Summary::of(&subject.history.events);
-    let document = Document {
+pub(super) fn page(data: &ReportData) -> String {
+    let summary = Summary::of(&data.history.events);
+    let document = ReportDocument {
         schema_version: SCHEMA_VERSION,
         kache_version: env!("CARGO_PKG_VERSION"),
-        generated_at: rfc3339(subject.now),
-        since: subject.since.map(rfc3339),
-        cache_dir: &subject.cache_dir,
+        generated_at: rfc3339(data.now),
+        since: data.since.map(rfc3339),
+        cache_dir: &data.cache_dir,
         summary: summary_entry(&summary),
-        all_events: subject.history.events.iter().map(event_entry).collect(),
-        unread: subject.history.unread.iter().map(unread_entry).collect(),
+        all_events: data.history.events.iter().map(event_entry).collect(),
+        unread: data.history.unread.iter().map(unread_entry).collect(),
     };
     let text = serde_json::to_string_pretty(&document).expect("every key is a text");
     text + "\n"
@@ -193,7 +193,7 @@ fn event_entry(event: &Event) -> EventEntry<'_> {
     }
 }
 
-/// A phase may come more than once.
+/// The time of each phase. A call may go through a phase more than once; its times are added.
 fn phases(event: &Event) -> BTreeMap<&'static str, f64> {
     let mut sums: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for (phase, took) in &event.phases {
@@ -215,6 +215,7 @@ fn unread_entry(unread: &Unread) -> UnreadEntry<'_> {
     UnreadEntry { path: unread.path.to_string_lossy().into_owned(), why: &unread.why }
 }
 
+/// Events hold an empty text where a field does not apply; JSON holds null.
 fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
@@ -223,7 +224,7 @@ fn ms(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
 
-/// Digits beyond the second say nothing.
+/// Rounds to two digits after the point.
 fn rounded(percent: f64) -> f64 {
     (percent * 100.0).round() / 100.0
 }

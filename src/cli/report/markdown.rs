@@ -1,24 +1,24 @@
-//! The report for a pull request or a job summary.
+//! The report as Markdown, for a pull request or a job summary.
 
-use super::command::Subject;
+use super::command::ReportData;
 use super::text::{milliseconds, percent, seconds, shown};
 use crate::cli::{moment, output};
 use crate::events::{Event, Outcome, Summary, by_frequency};
 
-/// Only so many calls that were not hits are listed; services cut off long summaries.
+/// The most calls that are listed. CI services cut off long summaries.
 const CALLS_SHOWN_MAX: usize = 100;
 
-pub(super) fn page(subject: &Subject) -> String {
-    let events = &subject.history.events;
+pub(super) fn page(data: &ReportData) -> String {
+    let events = &data.history.events;
     let summary = Summary::of(events);
     let mut text = String::from("## kache\n\n");
-    text.push_str(&match subject.since {
+    text.push_str(&match data.since {
         Some(since) => format!("Calls since {}.\n\n", moment::for_people(since)),
-        None => "All calls on record.\n\n".to_owned(),
+        None => "All calls in the event log.\n\n".to_owned(),
     });
     text.push_str(&numbers(&summary));
-    text.push_str(&reasons("Passed on", &by_frequency(&summary.passthrough_reasons)));
-    text.push_str(&reasons("Missed", &by_frequency(&summary.miss_reasons)));
+    text.push_str(&reasons("Bypassed calls", &by_frequency(&summary.passthrough_reasons)));
+    text.push_str(&reasons("Misses", &by_frequency(&summary.miss_reasons)));
     text.push_str(&calls(events));
     text
 }
@@ -26,8 +26,8 @@ pub(super) fn page(subject: &Subject) -> String {
 fn numbers(summary: &Summary) -> String {
     let mut text = String::from("| | |\n| --- | ---: |\n");
     let mut row = |label: &str, value: String| text.push_str(&format!("| {label} | {value} |\n"));
-    row("Hit rate, crates", percent(summary.hit_rate_pct()));
-    row("Hit rate, compile time", percent(summary.hit_rate_time_pct()));
+    row("Hit rate by crates", percent(summary.hit_rate_pct()));
+    row("Hit rate by compile time", percent(summary.hit_rate_time_pct()));
     row("Crates", summary.crates.to_string());
     row("Local hits", summary.count_of(Outcome::LocalHit).to_string());
     if summary.seeded > 0 {
@@ -36,22 +36,22 @@ fn numbers(summary: &Summary) -> String {
     for (label, outcome) in [
         ("Prefetch hits", Outcome::PrefetchHit),
         ("Remote hits", Outcome::RemoteHit),
-        ("Dups", Outcome::Dup),
+        ("Shared compiles (dup)", Outcome::Dup),
         ("Misses", Outcome::Miss),
         ("Failed compiles", Outcome::Skipped),
         ("Errors", Outcome::Error),
-        ("Passed on", Outcome::Passthrough),
+        ("Bypassed", Outcome::Passthrough),
     ] {
         row(label, summary.count_of(outcome).to_string());
     }
     row("Compiler runs", summary.compiler_runs.to_string());
-    row("Time compiling", seconds(summary.compiled));
-    row("Time saved", seconds(summary.saved));
+    row("Compile time spent", seconds(summary.compiled));
+    row("Compile time saved", seconds(summary.saved));
     if let Some(half) = summary.hit_percentile(50) {
-        row("Hit, median", milliseconds(half));
+        row("Median time of a hit", milliseconds(half));
     }
-    row("Laid down", output::size(summary.restored_bytes));
-    row("Shared with the store", output::size(summary.shared_bytes));
+    row("Restored", output::size(summary.restored_bytes));
+    row("Of these, shared with the store", output::size(summary.shared_bytes));
     row("Stored", output::size(summary.stored_bytes));
     text
 }
@@ -60,7 +60,7 @@ fn reasons(title: &str, reasons: &[(&str, u64)]) -> String {
     if reasons.is_empty() {
         return String::new();
     }
-    let mut text = format!("\n### {title}\n\n| Why | Calls |\n| --- | ---: |\n");
+    let mut text = format!("\n### {title}\n\n| Reason | Calls |\n| --- | ---: |\n");
     for (reason, count) in reasons {
         text.push_str(&format!("| {} | {count} |\n", cell(reason)));
     }
@@ -73,8 +73,8 @@ fn calls(events: &[Event]) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\n<details><summary>{} that no cache answered</summary>\n\n\
-         | Crate | Kind | Result | Took | Why |\n| --- | --- | --- | ---: | --- |\n",
+        "\n<details><summary>{} that were not hits</summary>\n\n\
+         | Crate | Kind | Result | Time | Reason |\n| --- | --- | --- | ---: | --- |\n",
         output::counted(missed.len() as u64, "call")
     );
     for event in missed.iter().take(CALLS_SHOWN_MAX) {
@@ -95,7 +95,8 @@ fn calls(events: &[Event]) -> String {
     text
 }
 
-/// A text from outside, without what Markdown or HTML would take for its own.
+/// Escapes a text that did not originate in kache, so that neither Markdown nor HTML gives its
+/// characters a meaning.
 fn cell(text: &str) -> String {
     let mut safe = String::new();
     for c in shown(text).chars() {
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_from_outside_are_text() {
+    fn markdown_and_html_in_names_are_escaped() {
         assert_eq!(cell("a|b<script>_x_ `y`\n"), "a\\|b&lt;script>\\_x\\_ \\`y\\`\u{fffd}");
     }
 }

@@ -1,5 +1,5 @@
-//! `kache report`: what compiler calls did. It reads the event log and asks nobody, so it
-//! starts nothing and changes nothing (DMN-06).
+//! `kache report`: what compiler calls did. It only reads the event log: it needs no daemon,
+//! starts none and changes nothing (DMN-06).
 
 mod command;
 mod document;

@@ -1,35 +1,37 @@
-//! The report for a terminal: the latest calls, then what all of them add up to, since the
-//! end is what stays on the screen.
+//! The report for a terminal: the latest calls, then the totals. The totals come last because
+//! the end of a long output is what stays on the screen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::command::Subject;
+use super::command::ReportData;
 use crate::cli::{moment, output};
 use crate::events::{Event, Outcome, Summary, by_frequency};
 
-/// Earlier calls are counted and not shown: nobody reads a thousand lines, and `--format
-/// json` has them all.
+/// The most calls that are listed; the totals count all calls.
 const CALLS_SHOWN_MAX: usize = 200;
 
-/// How wide the column of crates becomes at most.
+/// The greatest width of the column with the crates.
 const CRATE_CHARS_MAX: usize = 32;
 
-/// So many reasons are named.
+/// The most reasons that are named; the others are added up.
 const REASONS_SHOWN_MAX: usize = 8;
 
-pub(super) fn page(subject: &Subject) -> String {
-    let events = &subject.history.events;
+pub(super) fn page(data: &ReportData) -> String {
+    let events = &data.history.events;
     if events.is_empty() {
-        return format!("no compiler call is on record {}\n", window(subject));
+        return match data.since {
+            Some(since) => format!("the event log has no call since {}\n", moment::for_people(since)),
+            None => format!("the event log in {} has no calls yet\n", data.cache_dir),
+        };
     }
-    format!("{}\n{}", calls(events), totals(subject, &Summary::of(events)))
+    format!("{}\n{}", calls(events), totals(data, &Summary::of(events)))
 }
 
-fn window(subject: &Subject) -> String {
-    match subject.since {
+fn window(data: &ReportData) -> String {
+    match data.since {
         Some(since) => format!("since {}", moment::for_people(since)),
-        None => format!("in {}", subject.cache_dir),
+        None => format!("in {}", data.cache_dir),
     }
 }
 
@@ -40,11 +42,11 @@ fn calls(events: &[Event]) -> String {
     let crates = shown.iter().map(|event| width(crate_of(event))).max().unwrap_or(0).max(5);
     let mut text = String::new();
     if first > 0 {
-        text.push_str(&format!("{first} earlier calls are not shown; `--format json` has them\n"));
+        text.push_str(&format!("{first} earlier calls are not shown; `--format json` lists all\n"));
     }
     text.push_str(&format!(
-        "{:<14}  {:<12}  {:<crates$}  {:<12}  {:>9}  {:>9}  {:>9}  WHY\n",
-        "AT", "RESULT", "CRATE", "KIND", "TOOK", "COMPILE", "BYTES"
+        "{:<14}  {:<12}  {:<crates$}  {:<12}  {:>9}  {:>9}  {:>9}  REASON\n",
+        "TIME (UTC)", "RESULT", "CRATE", "KIND", "TOOK", "COMPILE", "SIZE"
     ));
     for event in shown {
         let bytes = if event.restored_bytes > 0 { event.restored_bytes } else { event.stored_bytes };
@@ -57,7 +59,7 @@ fn calls(events: &[Event]) -> String {
             milliseconds(event.elapsed),
             if event.compile_time.is_zero() { "-".to_owned() } else { milliseconds(event.compile_time) },
             if bytes == 0 { "-".to_owned() } else { output::size(bytes) },
-            why(event),
+            reason(event),
         );
         text.push_str(line.trim_end());
         text.push('\n');
@@ -76,7 +78,7 @@ fn crate_of(event: &Event) -> String {
     }
 }
 
-fn why(event: &Event) -> String {
+fn reason(event: &Event) -> String {
     let parts = [&event.reason, &event.detail, &event.not_stored];
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(|part| shown(part)).collect();
     parts.join(": ")
@@ -86,24 +88,24 @@ fn shown_or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { shown(text) }
 }
 
-fn totals(subject: &Subject, summary: &Summary) -> String {
-    let mut text = format!("{} {}\n", output::counted(summary.calls, "call"), window(subject));
+fn totals(data: &ReportData, summary: &Summary) -> String {
+    let mut text = format!("{} {}\n", output::counted(summary.calls, "call"), window(data));
     let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<10} {value}\n"));
     line("hit rate", &rates(summary));
-    line("answered", &answered(summary));
+    line("hits", &hits(summary));
     line("compiled", &compiled(summary));
-    line("passed on", &passed_on(summary));
+    line("bypassed", &bypassed(summary));
     if !summary.miss_reasons.is_empty() {
         line("misses", &reasons(&summary.miss_reasons));
     }
     line("time", &times(summary));
     if let Some(times) = hit_times(summary) {
-        line("hits took", &times);
+        line("hit time", &times);
     }
     if !summary.phases.is_empty() {
         line("phases", &phases(summary));
     }
-    line("bytes", &bytes(summary));
+    line("size", &sizes(summary));
     text
 }
 
@@ -116,7 +118,7 @@ fn rates(summary: &Summary) -> String {
     format!("{by_count} of crates, {by_time} of compile time")
 }
 
-fn answered(summary: &Summary) -> String {
+fn hits(summary: &Summary) -> String {
     let count = |outcome, name| output::counted(summary.count_of(outcome), name);
     let mut parts = vec![
         count(Outcome::LocalHit, "local hit"),
@@ -143,7 +145,7 @@ fn compiled(summary: &Summary) -> String {
     format!("{misses}, {} failed, {errors}; {runs}", summary.count_of(Outcome::Skipped))
 }
 
-fn passed_on(summary: &Summary) -> String {
+fn bypassed(summary: &Summary) -> String {
     match summary.count_of(Outcome::Passthrough) {
         0 => "0".to_owned(),
         count => format!("{count}: {}", reasons(&summary.passthrough_reasons)),
@@ -152,16 +154,15 @@ fn passed_on(summary: &Summary) -> String {
 
 fn times(summary: &Summary) -> String {
     let spent = seconds(summary.elapsed);
-    let mut text = format!("{spent} in calls, {} of it compiling", seconds(summary.compiled));
-    text.push_str(&format!("; {} saved", seconds(summary.saved)));
-    text
+    let (compiled, saved) = (seconds(summary.compiled), seconds(summary.saved));
+    format!("{spent} in calls, of which {compiled} in the compiler; {saved} of compiling saved")
 }
 
-/// Dups are not among them: they wait for a compile.
+/// How long hits took. Dups do not count, because they wait for another call's compile.
 fn hit_times(summary: &Summary) -> Option<String> {
     let [half, most, all] = [50, 95, 100].map(|percent| summary.hit_percentile(percent));
     let (half, most, all) = (milliseconds(half?), milliseconds(most?), milliseconds(all?));
-    Some(format!("half of them within {half}, 95 % within {most}, all within {all}"))
+    Some(format!("median {half}, 95 % within {most}, all within {all}"))
 }
 
 fn phases(summary: &Summary) -> String {
@@ -173,13 +174,13 @@ fn phases(summary: &Summary) -> String {
     parts.join(", ")
 }
 
-fn bytes(summary: &Summary) -> String {
+fn sizes(summary: &Summary) -> String {
     let [restored, shared, stored] =
         [summary.restored_bytes, summary.shared_bytes, summary.stored_bytes].map(output::size);
-    format!("{restored} laid down, {shared} of it shared with the store; {stored} stored")
+    format!("{restored} restored, of which {shared} shared with the store; {stored} stored")
 }
 
-/// `unknown-flag 3, stdin 1`.
+/// Formats reasons with their counts, the most frequent first: `unknown-flag 3, stdin 1`.
 fn reasons(reasons: &BTreeMap<String, u64>) -> String {
     let sorted = by_frequency(reasons);
     let named = |(reason, count): &(&str, u64)| format!("{} {count}", shown_or_dash(reason));
@@ -191,12 +192,12 @@ fn reasons(reasons: &BTreeMap<String, u64>) -> String {
     parts.join(", ")
 }
 
-/// `98.0 %`.
+/// Formats a percentage: `98.0 %`.
 pub(in crate::cli) fn percent(percent: f64) -> String {
     format!("{percent:.1} %")
 }
 
-/// `0.31 ms`, `31 ms`, `3.1 s`: three digits at most before they change their unit.
+/// Formats a time with at most three digits: `0.31 ms`, `31 ms`, `3.1 s`.
 pub(super) fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     match ms {
@@ -206,7 +207,7 @@ pub(super) fn milliseconds(time: Duration) -> String {
     }
 }
 
-/// `3.1 s`, or minutes and hours where there are many.
+/// Formats a time in seconds, `3.1 s`; from two minutes on in minutes or hours.
 pub(in crate::cli) fn seconds(time: Duration) -> String {
     if time < Duration::from_secs(120) {
         format!("{:.1} s", time.as_secs_f64())
@@ -215,7 +216,8 @@ pub(in crate::cli) fn seconds(time: Duration) -> String {
     }
 }
 
-/// A text from outside, without what would move a terminal's cursor.
+/// Replaces control characters, which could move a terminal's cursor. Names and paths come from
+/// the build, not from kache.
 pub(in crate::cli) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -225,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_the_digits_that_matter() {
+    fn times_have_at_most_three_digits() {
         for (micros, expected) in [
             (0, "0.00 ms"),
             (314, "0.31 ms"),
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_outside_do_not_move_the_cursor() {
+    fn control_characters_in_names_are_replaced() {
         assert_eq!(shown("a\x1b[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
     }
 }

@@ -1,85 +1,85 @@
-//! Which actions are verified. Pure: what is on record and a seed go in.
+//! Chooses the actions to verify from the event log. Pure: the same events, selection and seed
+//! give the same actions.
 
 use std::collections::HashMap;
 
 use crate::events::Event;
 
-/// A checkout, by the directories of its roots.
-pub(super) type Place = Vec<(String, String)>;
+/// The directories of a checkout, as pairs of a role and a path.
+pub(super) type CheckoutRoots = Vec<(String, String)>;
 
-/// So many checkouts of one action are tried, the latest first.
-const PLACES_MAX: usize = 4;
+/// The most checkouts in which one action is tried, the latest first.
+const CHECKOUTS_MAX: usize = 4;
 
-/// An action that can be verified.
+/// An action of the event log that can be verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
-    /// Its digest, as hexadecimal.
+pub(super) struct RecordedAction {
+    /// The digest's hash, in hexadecimal.
     pub(super) action: String,
-    /// The crate.
     pub(super) crate_name: String,
-    /// Where it was asked for, the latest first.
-    pub(super) places: Vec<Place>,
+    /// The checkouts whose calls had this action, the latest first.
+    pub(super) checkouts: Vec<CheckoutRoots>,
 }
 
-/// Which of them.
+/// The actions that the user wants to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    /// Every one.
+pub(super) enum Selection {
+    /// All actions.
     All,
-    /// Those of a crate.
+    /// The actions of the crate with this name.
     Crate(String),
-    /// So many, by chance.
+    /// A random sample.
     Sample {
-        /// How many.
+        /// The size of the sample.
         count: usize,
-        /// What decides. The same picks the same from the same record.
+        /// The same seed chooses the same sample from the same event log.
         seed: u64,
     },
 }
 
-/// The actions on record, in the order in which they were first seen. What build scripts try
-/// has no place that stays.
-pub(super) fn candidates(events: &[Event]) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = Vec::new();
-    let mut known: HashMap<&str, usize> = HashMap::new();
-    let are_compiles = |event: &&Event| !event.action.is_empty() && event.kind != "probe";
-    for event in events.iter().filter(are_compiles).filter(|event| !event.roots.is_empty()) {
-        let index = *known.entry(&event.action).or_insert_with(|| {
-            found.push(Candidate {
+/// Returns the actions of the event log in the order in which they first occur. Probes of build
+/// scripts are left out, because their directories do not stay.
+pub(super) fn recorded_actions(events: &[Event]) -> Vec<RecordedAction> {
+    let mut actions: Vec<RecordedAction> = Vec::new();
+    let mut indices: HashMap<&str, usize> = HashMap::new();
+    let is_compile = |event: &&Event| !event.action.is_empty() && event.kind != "probe";
+    for event in events.iter().filter(is_compile).filter(|event| !event.roots.is_empty()) {
+        let index = *indices.entry(&event.action).or_insert_with(|| {
+            actions.push(RecordedAction {
                 action: event.action.clone(),
                 crate_name: event.crate_name.clone(),
-                places: Vec::new(),
+                checkouts: Vec::new(),
             });
-            found.len() - 1
+            actions.len() - 1
         });
-        let places = &mut found[index].places;
-        places.retain(|place| *place != event.roots);
-        places.insert(0, event.roots.clone());
-        places.truncate(PLACES_MAX);
+        let checkouts = &mut actions[index].checkouts;
+        checkouts.retain(|checkout| *checkout != event.roots);
+        checkouts.insert(0, event.roots.clone());
+        checkouts.truncate(CHECKOUTS_MAX);
     }
-    found
+    actions
 }
 
-/// Those that are meant.
-pub(super) fn chosen(mut candidates: Vec<Candidate>, which: &Which) -> Vec<Candidate> {
-    match which {
-        Which::All => {}
-        Which::Crate(name) => {
-            let plain = |name: &str| name.replace('-', "_");
-            candidates.retain(|candidate| plain(&candidate.crate_name) == plain(name));
+/// Keeps the selected actions.
+pub(super) fn select(mut actions: Vec<RecordedAction>, selection: &Selection) -> Vec<RecordedAction> {
+    match selection {
+        Selection::All => {}
+        Selection::Crate(name) => {
+            let normal = |name: &str| name.replace('-', "_");
+            actions.retain(|action| normal(&action.crate_name) == normal(name));
         }
-        Which::Sample { count, seed } => {
-            let rank = |candidate: &Candidate| mixed(*seed, &candidate.action);
-            candidates.sort_by_cached_key(rank);
-            candidates.truncate(*count);
+        Selection::Sample { count, seed } => {
+            let rank = |action: &RecordedAction| seeded_hash(*seed, &action.action);
+            actions.sort_by_cached_key(rank);
+            actions.truncate(*count);
         }
     }
-    candidates
+    actions
 }
 
-/// A number for this text that another seed makes another one: FNV-1a, then the last steps of
-/// SplitMix64, since FNV leaves texts that are nearly alike nearly in order.
-fn mixed(seed: u64, text: &str) -> u64 {
+/// Hashes a text so that another seed gives another order: FNV-1a, then the last steps of
+/// SplitMix64, because FNV alone leaves nearly equal texts nearly in order.
+fn seeded_hash(seed: u64, text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let mut mixed = text.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, step);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_there_once_with_its_latest_places_first() {
-        let place = |ws: &str| vec![("ws".to_owned(), ws.to_owned())];
+    fn each_action_occurs_once_with_its_latest_checkout_first() {
+        let checkout = |ws: &str| vec![("ws".to_owned(), ws.to_owned())];
         let nowhere = Event { roots: Vec::new(), ..event("c", "x", "") };
         let probe = Event { kind: "probe".to_owned(), ..event("d", "x", "/a") };
         let events = [
@@ -117,26 +117,26 @@ mod tests {
             nowhere,
             probe,
         ];
-        let found = candidates(&events);
-        assert_eq!(found.iter().map(|one| &*one.action).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(found[0].places, [place("/a"), place("/b")]);
-        let of_crate = chosen(found.clone(), &Which::Crate("y_z".to_owned()));
-        assert_eq!(of_crate, found[1..]);
-        assert_eq!(chosen(found.clone(), &Which::All), found);
+        let actions = recorded_actions(&events);
+        assert_eq!(actions.iter().map(|one| &*one.action).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(actions[0].checkouts, [checkout("/a"), checkout("/b")]);
+        let of_crate = select(actions.clone(), &Selection::Crate("y_z".to_owned()));
+        assert_eq!(of_crate, actions[1..]);
+        assert_eq!(select(actions.clone(), &Selection::All), actions);
     }
 
     #[test]
-    fn a_seed_picks_the_same_and_another_one_does_not() {
+    fn the_same_seed_chooses_the_same_sample_and_another_seed_another_one() {
         let events: Vec<_> = (0..50).map(|number| event(&format!("{number:064x}"), "x", "/a")).collect();
         let sample = |seed, count| {
-            let chosen = chosen(candidates(&events), &Which::Sample { count, seed });
-            chosen.into_iter().map(|one| one.action).collect::<Vec<_>>()
+            let selected = select(recorded_actions(&events), &Selection::Sample { count, seed });
+            selected.into_iter().map(|one| one.action).collect::<Vec<_>>()
         };
         assert_eq!(sample(1, 5), sample(1, 5));
         assert_ne!(sample(1, 5), sample(2, 5));
         assert_eq!((sample(1, 5).len(), sample(1, 99).len()), (5, 50));
         assert_eq!(sample(1, 5), sample(1, 9)[..5]);
-        // Every one has its turn.
+        // With enough seeds every action is chosen.
         let picked: std::collections::BTreeSet<_> = (0..200).flat_map(|seed| sample(seed, 3)).collect();
         assert_eq!(picked.len(), 50);
     }

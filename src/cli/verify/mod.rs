@@ -1,8 +1,8 @@
-//! `kache verify`: stored actions are compiled once more, and what comes out is compared.
+//! `kache verify`: compiles stored actions again and compares the outputs with the stored ones.
 //!
-//! The daemon says what to run and compares, since the store is its own; the compiler is this
-//! process's child, one at a time, and writes into a directory of its own. What is looked at
-//! are actions on record, in checkouts that are still as they were.
+//! The daemon owns the store, so it derives the compiler call from the action and compares the
+//! outputs. This process runs the compilers, one at a time, into a directory of its own. Only
+//! actions of the event log are verified, in checkouts that are still as they were.
 
 mod choose;
 mod command;

@@ -1,4 +1,7 @@
-//! One action after the other: asking what to run, running it, asking what came of it.
+//! Verifies one action at a time: asks the daemon for the compiler call, runs the compiler into a
+//! directory of its own, and asks the daemon to compare the outputs with the stored ones.
+//!
+//! The compilers are children of this process and end with it. Nothing is written to a checkout.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -15,7 +18,7 @@ use kache_client::control::verdict::{self, Rerun};
 use kache_client::control::{Root, StreamError, Verify, reply, request};
 use kache_client::os::{Lock, LockError, kill_with_this_process};
 
-use super::choose::{Candidate, Place};
+use super::choose::{CheckoutRoots, RecordedAction};
 use crate::cli::daemon::wait_for_store;
 use crate::cli::failure::Failure;
 use crate::cli::starter;
@@ -23,11 +26,12 @@ use crate::config::{Environment, Settings, env_vars};
 use crate::daemon::EmbeddedBackend;
 use crate::pipeline::{Skipped, VERIFY_DIRECTORY};
 
-/// How long the daemon may take to look at everything that a compile read, and to compare.
+/// How long the daemon may take to check the inputs of a compile and to compare its outputs.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
 
-/// What a compiler needs of its caller's environment and no key counts.
-const OF_CALLER: &[&str] = &[
+/// The variables that the compiler gets from the user's environment. No key counts them, so the
+/// stored action does not have them.
+const PASSED_VARIABLES: &[&str] = &[
     "HOME",
     "LANG",
     "LC_ALL",
@@ -40,126 +44,134 @@ const OF_CALLER: &[&str] = &[
     "XDG_CONFIG_HOME",
 ];
 
-/// What came of one action.
+/// The result of verifying one action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// It came out the same.
+pub(super) enum VerifyResult {
+    /// The new outputs equal the stored ones.
     Agreed,
-    /// It did not: these differ, in order.
-    Disagreed(Vec<Differing>),
-    /// It could not be compared, and what is known of why.
+    /// These outputs differ, in the order of their names.
+    Disagreed(Vec<DifferingOutput>),
+    /// The outputs could not be compared: the reason, and its detail if there is one.
     Skipped(Skipped, String),
 }
 
-/// An output of which two results differ.
+/// An output that differs between the stored and the new result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Differing {
-    /// The output.
+pub(super) struct DifferingOutput {
+    /// The output's path by role, such as `out/debug/deps/libx.rlib`.
     pub(super) output: String,
-    /// The first byte that differs; none where they cannot be compared.
+    /// The offset of the first byte that differs; `None` if only one result has the output.
     pub(super) offset: Option<u64>,
-    /// How many do.
+    /// The number of bytes that differ.
     pub(super) differing_bytes: Option<u64>,
-    /// How large the stored one is; none if there is none.
+    /// The size of the stored output; `None` if it is not stored.
     pub(super) stored_bytes: Option<u64>,
-    /// How large the one is that was made now.
+    /// The size of the new output; `None` if it was not made.
     pub(super) made_bytes: Option<u64>,
 }
 
-/// Who knows what is stored.
-enum Knower {
-    /// A daemon.
+/// The owner of the store, which answers `Verify` requests.
+enum VerifyEngine {
     Daemon(DaemonConnection),
-    /// This process, where no daemon may be.
-    Here(Box<EmbeddedBackend>),
+    /// This process itself, where `KACHE_DAEMON=never` is set.
+    Embedded(Box<EmbeddedBackend>),
 }
 
-/// Asks, and runs compilers.
+/// Asks the engine, and runs compilers.
 pub(super) struct Verifier {
-    knower: Knower,
+    engine: VerifyEngine,
     env: Vec<Bytes>,
-    /// Where compilers write to; emptied before each, and gone in the end.
+    /// The directory that compilers write to. It is emptied before each run, and removed when
+    /// this value is dropped.
     directory: PathBuf,
-    _alone: Lock,
+    /// Held as long as this process uses the directory.
+    _lock: Lock,
 }
 
 impl Verifier {
-    /// With the daemon of these settings, which is started if none runs and one may be.
+    /// Connects to the daemon and starts it if none is running. Where `KACHE_DAEMON=never` is
+    /// set, opens the store in this process.
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let knower = match Environment::of_process().may_have_daemon() {
+        let engine = match Environment::of_process().may_have_daemon() {
             true => {
                 let (mut connection, _) = starter::starter(settings)?.ensure(starter::deadline())?;
                 wait_for_store(&mut connection)?;
-                Knower::Daemon(connection)
+                VerifyEngine::Daemon(connection)
             }
-            false => Knower::Here(Box::new(EmbeddedBackend::new(settings))),
+            false => VerifyEngine::Embedded(Box::new(EmbeddedBackend::new(settings))),
         };
         let parent = settings.address.cache_dir().join(VERIFY_DIRECTORY);
         fs::create_dir_all(&parent)?;
-        let alone = Lock::take(&parent.join("command.lock")).map_err(|error| match error {
-            LockError::Held { .. } => Failure::new("another `kache verify` is under way"),
+        let lock = Lock::take(&parent.join("command.lock")).map_err(|error| match error {
+            LockError::Held { .. } => Failure::new("another `kache verify` is running"),
             other => Failure::new(other),
         })?;
-        let env = env_vars::of_process().filter(|(name, _)| is_of_caller(name)).map(joined).collect();
-        Ok(Verifier { knower, env, directory: parent.join("command"), _alone: alone })
+        let env = env_vars::of_process().filter(|(name, _)| is_passed(name)).map(joined).collect();
+        Ok(Verifier { engine, env, directory: parent.join("command"), _lock: lock })
     }
 
-    /// In the latest checkout that is still as it was.
-    pub(super) fn verify(&mut self, candidate: &Candidate) -> Result<Finding, Failure> {
-        const ELSEWHERE: &[Skipped] =
+    /// Verifies an action in the latest checkout in which it can be compiled as it was.
+    pub(super) fn verify(&mut self, action: &RecordedAction) -> Result<VerifyResult, Failure> {
+        /// Reasons that concern one checkout, so that another one may do.
+        const TRY_ANOTHER: &[Skipped] =
             &[Skipped::CheckoutGone, Skipped::InputsChanged, Skipped::NotCached, Skipped::Untold];
-        let mut last = Finding::Skipped(Skipped::CheckoutGone, String::new());
-        for place in &candidate.places {
-            last = self.verify_at(candidate, place)?;
-            if !matches!(&last, Finding::Skipped(why, _) if ELSEWHERE.contains(why)) {
+        let mut last = VerifyResult::Skipped(Skipped::CheckoutGone, String::new());
+        for checkout in &action.checkouts {
+            last = self.verify_in(action, checkout)?;
+            if !matches!(&last, VerifyResult::Skipped(why, _) if TRY_ANOTHER.contains(why)) {
                 break;
             }
         }
         Ok(last)
     }
 
-    fn verify_at(&mut self, candidate: &Candidate, place: &Place) -> Result<Finding, Failure> {
-        let question = self.question(candidate, place)?;
-        let rerun = match self.ask(&question)? {
+    fn verify_in(
+        &mut self,
+        action: &RecordedAction,
+        checkout: &CheckoutRoots,
+    ) -> Result<VerifyResult, Failure> {
+        let request = self.request(action, checkout)?;
+        let rerun = match self.ask(&request)? {
             verdict::Kind::Rerun(rerun) => rerun,
-            other => return finding(other),
+            other => return verify_result(other),
         };
         self.empty_directory()?;
         if !run(&rerun) {
-            return Ok(Finding::Skipped(Skipped::CompilerFailed, String::new()));
+            return Ok(VerifyResult::Skipped(Skipped::CompilerFailed, String::new()));
         }
-        finding(self.ask(&Verify { is_made: true, ..question })?)
+        verify_result(self.ask(&Verify { is_made: true, ..request })?)
     }
 
-    fn question(&self, candidate: &Candidate, place: &Place) -> Result<Verify, Failure> {
-        let action: Hash = candidate.action.parse().map_err(Failure::new)?;
+    fn request(&self, action: &RecordedAction, checkout: &CheckoutRoots) -> Result<Verify, Failure> {
+        let hash: Hash = action.action.parse().map_err(Failure::new)?;
         let root = |(role, dir): &(String, String)| Root { role: role.clone(), dir: dir.clone().into() };
         Ok(Verify {
-            action: Bytes::copy_from_slice(&action.0),
-            roots: place.iter().map(root).collect(),
+            action: Bytes::copy_from_slice(&hash.0),
+            roots: checkout.iter().map(root).collect(),
             env: self.env.clone(),
             into: Bytes::copy_from_slice(self.directory.as_os_str().as_bytes()),
             is_made: false,
         })
     }
 
-    fn ask(&mut self, question: &Verify) -> Result<verdict::Kind, Failure> {
+    /// Sends a request and waits for the response, `ANSWER_MAX` at most.
+    fn ask(&mut self, request: &Verify) -> Result<verdict::Kind, Failure> {
         let deadline = Instant::now() + ANSWER_MAX;
-        let answer = match &mut self.knower {
-            Knower::Daemon(connection) => {
-                connection.request(request::Kind::Verify(question.clone()), deadline)
+        let response = match &mut self.engine {
+            VerifyEngine::Daemon(connection) => {
+                connection.request(request::Kind::Verify(request.clone()), deadline)
             }
-            Knower::Here(embedded) => Ok(embedded.verify(question)),
+            VerifyEngine::Embedded(embedded) => Ok(embedded.verify(request)),
         };
-        match answer {
-            Ok(reply::Kind::Verdict(verdict)) => verdict.kind.ok_or_else(garbled),
-            Ok(reply::Kind::Failed(failed)) => Err(match &self.knower {
-                Knower::Daemon(_) => Failure::new(failed.message),
-                Knower::Here(_) => Failure::new(failed.message).hint(
-                    "`KACHE_DAEMON=never` is set, so the store is opened here, and no other process may have it",
+        match response {
+            Ok(reply::Kind::Verdict(verdict)) => verdict.kind.ok_or_else(unexpected),
+            Ok(reply::Kind::Failed(failed)) => Err(match &self.engine {
+                VerifyEngine::Daemon(_) => Failure::new(failed.message),
+                VerifyEngine::Embedded(_) => Failure::new(failed.message).hint(
+                    "with `KACHE_DAEMON=never` this command opens the store itself, so no daemon may have it open",
                 ),
             }),
-            Ok(_) => Err(garbled()),
+            Ok(_) => Err(unexpected()),
             Err(StreamError::Late) => Err(Failure::new("the daemon does not answer")),
             Err(error) => Err(Failure::new(error)),
         }
@@ -173,7 +185,7 @@ impl Verifier {
 
 impl Drop for Verifier {
     fn drop(&mut self) {
-        // Whoever verifies next removes what is left.
+        // The next `kache verify` removes what is left if this fails.
         let _ = remove(&self.directory);
     }
 }
@@ -185,8 +197,8 @@ fn remove(directory: &std::path::Path) -> io::Result<()> {
     }
 }
 
-fn is_of_caller(name: &OsStr) -> bool {
-    OF_CALLER.iter().any(|known| name == *known) || name.as_bytes().starts_with(b"KACHE_")
+fn is_passed(name: &OsStr) -> bool {
+    PASSED_VARIABLES.iter().any(|passed| name == *passed) || name.as_bytes().starts_with(b"KACHE_")
 }
 
 fn joined((mut name, value): (OsString, OsString)) -> Bytes {
@@ -195,7 +207,8 @@ fn joined((mut name, value): (OsString, OsString)) -> Bytes {
     Bytes::from(name.into_vec())
 }
 
-/// Runs it to its end. Whether it succeeded; one that cannot be started has not.
+/// Runs the compiler to its end and returns whether it succeeded. The compiler is killed when
+/// this process dies.
 fn run(rerun: &Rerun) -> bool {
     let text = |bytes: &Bytes| OsString::from_vec(bytes.to_vec());
     let Some((program, args)) = rerun.argv.split_first() else { return false };
@@ -211,35 +224,35 @@ fn run(rerun: &Rerun) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn finding(verdict: verdict::Kind) -> Result<Finding, Failure> {
+fn verify_result(verdict: verdict::Kind) -> Result<VerifyResult, Failure> {
     match verdict {
-        verdict::Kind::Agreed(_) => Ok(Finding::Agreed),
-        verdict::Kind::Disagreed(found) => Ok(Finding::Disagreed(differing(found))),
+        verdict::Kind::Agreed(_) => Ok(VerifyResult::Agreed),
+        verdict::Kind::Disagreed(disagreed) => Ok(VerifyResult::Disagreed(differing_outputs(disagreed))),
         verdict::Kind::Skipped(skipped) => {
-            let why = Skipped::from_name(&skipped.reason).ok_or_else(garbled)?;
-            Ok(Finding::Skipped(why, skipped.detail))
+            let why = Skipped::from_name(&skipped.reason).ok_or_else(unexpected)?;
+            Ok(VerifyResult::Skipped(why, skipped.detail))
         }
-        verdict::Kind::Rerun(_) => Err(garbled()),
+        verdict::Kind::Rerun(_) => Err(unexpected()),
     }
 }
 
-/// An older daemon names the first output only, and no sizes.
-fn differing(found: verdict::Disagreed) -> Vec<Differing> {
-    if found.outputs.is_empty() {
-        let verdict::Disagreed { output, offset, differing_bytes, .. } = found;
-        return vec![Differing { output, offset, differing_bytes, ..Differing::default() }];
+/// Reads the outputs from a response. An older daemon names only the first one, without sizes.
+fn differing_outputs(disagreed: verdict::Disagreed) -> Vec<DifferingOutput> {
+    if disagreed.outputs.is_empty() {
+        let verdict::Disagreed { output, offset, differing_bytes, .. } = disagreed;
+        return vec![DifferingOutput { output, offset, differing_bytes, ..DifferingOutput::default() }];
     }
-    let one = |one: verdict::Differing| Differing {
+    let one = |one: verdict::Differing| DifferingOutput {
         output: one.output,
         offset: one.offset,
         differing_bytes: one.differing_bytes,
         stored_bytes: one.stored_bytes,
         made_bytes: one.made_bytes,
     };
-    found.outputs.into_iter().map(one).collect()
+    disagreed.outputs.into_iter().map(one).collect()
 }
 
-fn garbled() -> Failure {
-    Failure::new("the daemon answered something else")
-        .hint("`kache daemon restart` starts one of this version")
+fn unexpected() -> Failure {
+    Failure::new("the daemon sent an unexpected response")
+        .hint("`kache daemon restart` starts a daemon of this version")
 }

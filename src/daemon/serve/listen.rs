@@ -19,7 +19,7 @@ use super::credentials::{Credentials, CredentialsError};
 use super::host_guard::HostGuard;
 use super::stream::{DeadlineStream, Duplex};
 use super::tls::{Tls, TlsError, TlsFiles};
-use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
+use crate::config::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
 use crate::daemon::Draining;
 
 /// The most addresses of one name that are bound; `localhost` has two.
@@ -111,13 +111,16 @@ pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
 
 /// Each configured address once, with the paths that are served there.
 fn wanted(settings: &ServeSettings) -> Vec<(&ListenAddress, ServedPaths)> {
-    let everything =
-        if settings.metrics == MetricsDoor::Shared { ServedPaths::Everything } else { ServedPaths::Cache };
+    let everything = if settings.metrics == MetricsListener::Shared {
+        ServedPaths::Everything
+    } else {
+        ServedPaths::Cache
+    };
     let caches = settings.listen.iter().chain(&settings.http_listen);
     let mut wanted: Vec<_> = caches.map(|address| (address, everything)).collect();
     // The same address twice would be a second listener that never gets a connection.
     wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port() != 0);
-    if let MetricsDoor::Own(address) = &settings.metrics {
+    if let MetricsListener::Own(address) = &settings.metrics {
         wanted.push((address, ServedPaths::Metrics));
     }
     wanted
@@ -213,7 +216,7 @@ fn check_exposure(
     address: &ListenAddress,
     is_loopback: bool,
 ) -> Result<(), ListenError> {
-    if is_loopback || settings.is_told_twice(address) {
+    if is_loopback || settings.is_insecure_allowed(address) {
         return Ok(());
     }
     let (lacking, remedy) = match (settings.tls.is_some(), has_authentication(settings)) {

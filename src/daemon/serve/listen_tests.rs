@@ -26,7 +26,7 @@ use super::listen::{self, ListenError};
 use super::metrics::ConnectionRejection;
 use super::stream::{self, StreamDeadlines};
 use super::testing::{RawResponse, ServerSetup, SocketServer, exchange, noise, read_response, sha256};
-use crate::config::serve::{ListenAddress, MetricsDoor, ServeSettings, TlsSettings};
+use crate::config::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
 
 fn address(text: &str) -> Option<ListenAddress> {
     Some(text.parse().unwrap())
@@ -144,7 +144,7 @@ async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
         (
             ServeSettings {
                 listen: address("127.0.0.1:0"),
-                metrics: MetricsDoor::Own("0.0.0.0:0".parse().unwrap()),
+                metrics: MetricsListener::Own("0.0.0.0:0".parse().unwrap()),
                 ..public.clone()
             },
             "without TLS and authentication",
@@ -504,9 +504,9 @@ async fn dmn_02_only_the_user_of_the_daemon_can_use_the_unix_socket() {
 
 #[tokio::test]
 async fn metrics_are_served_where_they_are_configured() {
-    let own = MetricsDoor::Own("127.0.0.1:0".parse().unwrap());
+    let own = MetricsListener::Own("127.0.0.1:0".parse().unwrap());
     for (metrics, shared_status, own_status) in
-        [(MetricsDoor::Shared, 200, None), (MetricsDoor::Off, 404, None), (own, 404, Some(200))]
+        [(MetricsListener::Shared, 200, None), (MetricsListener::Off, 404, None), (own, 404, Some(200))]
     {
         let settings = ServeSettings { metrics, ..ServerSetup::default().settings };
         let mut server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
