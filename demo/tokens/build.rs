@@ -1,4 +1,4 @@
-//! Writes the table of levels as Rust, from a text file that is easier to edit.
+//! Generates the table of levels from a text file, which is easier to edit.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `#[derive(Columns)]`: the names of a struct's fields, as a table would head them.
+//! `#[derive(Columns)]`: the names of a struct's fields as column titles of a table.
 
 use proc_macro::TokenStream;
 use quote::quote;

@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use tally_derive::Columns;
 use tally_tokens::Tokens;
 
-/// What heads a table of these.
+/// The column titles of a table of this type.
 pub trait Columns {
     /// The names of the fields, in their order.
     const COLUMNS: &'static [&'static str];
 }
 
-/// What to count.
+/// The settings of a count.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Levels that weigh less are left out.
+    /// Lines of levels with a lower weight are not counted.
     pub at_least: u8,
 }
 
-/// One level, and how often it occurs.
+/// One level with the number of its lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Columns)]
 pub struct Row {
     /// The level's name.
     pub level: &'static str,
-    /// How often.
+    /// The number of lines.
     pub lines: usize,
     /// The last message of this level.
     pub last: String,
@@ -49,7 +49,7 @@ pub fn tally(text: &str, settings: &Settings) -> Vec<Row> {
     rows.into_values().rev().collect()
 }
 
-/// The rows as a person reads them.
+/// Prints the rows as a table.
 pub fn render(rows: &[Row]) -> String {
     let mut text = Row::COLUMNS.join("\t");
     for row in rows {

@@ -1,4 +1,4 @@
-//! `tally`: reads a log and says what is in it.
+//! `tally`: reads a log and counts its lines by level.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt, stdin};
 /// Counts the lines of a log by level.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The log; standard input without it.
+    /// The log; by default standard input.
     file: Option<PathBuf>,
-    /// Settings, as TOML.
+    /// The file with the settings, as TOML.
     #[arg(long)]
     settings: Option<PathBuf>,
     /// Print JSON.

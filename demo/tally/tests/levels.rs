@@ -1,4 +1,4 @@
-//! The whole of it, on a small log.
+//! Counts the lines of a small log.
 
 use tally::{Settings, render, tally};
 

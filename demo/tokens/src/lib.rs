@@ -1,26 +1,26 @@
-//! What a line of a log consists of.
+//! Splits a line of a log into its level and its message.
 
 use regex::Regex;
 
 include!(concat!(env!("OUT_DIR"), "/levels.rs"));
 
-/// A line that says nothing we know.
+/// The error for a line without a known level.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no level in `{0}`")]
 pub struct NoLevel(pub String);
 
-/// A line, taken apart.
+/// The parts of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The level's name, as the table of levels has it.
+    /// The level's name in the table of levels.
     pub level: &'static str,
-    /// How much it matters.
+    /// The level's weight: errors weigh most.
     pub weight: u8,
-    /// What comes after it.
+    /// The text after the level.
     pub message: &'a str,
 }
 
-/// Takes lines apart.
+/// Splits lines.
 #[derive(Debug)]
 pub struct Tokens {
     level: Regex,
@@ -35,7 +35,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// The level and the message of a line.
+    /// Splits a line into its level and message.
     pub fn line<'a>(&self, text: &'a str) -> Result<Line<'a>, NoLevel> {
         let unknown = || NoLevel(text.to_owned());
         let found = self.level.captures(text).ok_or_else(unknown)?;
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_taken_apart() {
+    fn a_line_is_split() {
         let line = Tokens::default().line("12:00 WARN: disk is nearly full").unwrap();
         assert_eq!(line, Line { level: "warn", weight: 3, message: "disk is nearly full" });
     }
 
     #[test]
-    fn a_line_without_a_level_is_named() {
+    fn a_line_without_a_level_is_an_error() {
         assert_eq!(Tokens::default().line("hello"), Err(NoLevel("hello".to_owned())));
     }
 }
