@@ -1,26 +1,27 @@
-//! What a cargo command line says of what is compiled.
+//! Parses cargo's command line, as far as it decides what is compiled.
 //!
-//! Pure. Options that change nothing about it are left out, so that `cargo build` and
-//! `cargo build -v -j 2` are one thing. What is not known is no build.
+//! Pure. Options that do not change what is compiled are left out, so that `cargo build` and
+//! `cargo build -v -j 2` are equal. A command line that is not fully understood is not parsed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-/// A command that compiles for the target directory.
+/// A cargo command that compiles into the target directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildCommand {
-    /// The words that decide what is compiled, in order.
+    /// The arguments that decide what is compiled, in order.
     pub words: Vec<OsString>,
-    /// `--target-dir`, as it was given.
+    /// The value of `--target-dir`, which may be relative.
     pub target_dir: Option<PathBuf>,
-    /// `--manifest-path`, as it was given.
+    /// The value of `--manifest-path`, which may be relative.
     pub manifest: Option<PathBuf>,
-    /// The command where it is a short form, for which a configuration may have another meaning.
+    /// The command, if it is a short form such as `b`. A configuration file may define an alias with
+    /// that name.
     pub short_form: Option<String>,
 }
 
-/// Commands that compile, in every way of writing them.
+/// The commands that compile, each with its short form.
 const COMMANDS: &[(&str, &str)] = &[
     ("build", "b"),
     ("check", "c"),
@@ -31,8 +32,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("rustc", "rustc"),
 ];
 
-/// Options that decide nothing, alone.
-const IDLE: &[&str] = &[
+/// Options without a value that do not change what is compiled.
+const IGNORED: &[&str] = &[
     "--verbose",
     "--quiet",
     "--locked",
@@ -43,14 +44,14 @@ const IDLE: &[&str] = &[
     "--timings",
 ];
 
-/// Options that decide nothing, with the value that follows.
-const IDLE_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
+/// Options with a value that do not change what is compiled.
+const IGNORED_WITH_VALUE: &[&str] = &["--color", "--jobs", "--message-format"];
 
-/// What these words, the program first, say; `None` where they compile nothing, or where it
-/// cannot be told.
+/// Parses a command line; the program comes first. `None` if the command compiles nothing, or if an
+/// option is not understood.
 pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
     let mut words = words.iter().skip(1);
-    let mut found = BuildCommand::default();
+    let mut command = BuildCommand::default();
     let mut has_command = false;
     while let Some(word) = words.next() {
         let text = word.to_str()?;
@@ -59,26 +60,27 @@ pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
             _ => (text, None),
         };
         match name {
-            // What follows is for the program, or for one crate of the workspace.
+            // The arguments after it go to the program, or change one crate of the workspace only.
             "--" => break,
             "--target-dir" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                found.target_dir = Some(PathBuf::from(value));
+                command.target_dir = Some(PathBuf::from(value));
             }
             "--manifest-path" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                found.manifest = Some(PathBuf::from(value));
+                command.manifest = Some(PathBuf::from(value));
             }
-            // A file may say anything, and unstable options may move everything.
+            // A setting is understood; the name of a file is not, because the file is not read here.
             "--config" => {
                 let value = joined.map(OsString::from).or_else(|| words.next().cloned())?;
-                let is_plain = value.as_bytes().contains(&b'=') && !places_outputs(value.as_bytes());
-                found.words.extend(is_plain.then(|| [OsString::from("--config"), value])?);
+                let is_plain = value.as_bytes().contains(&b'=') && !moves_outputs(value.as_bytes());
+                command.words.extend(is_plain.then(|| [OsString::from("--config"), value])?);
             }
+            // `-C` changes cargo's directory, and unstable options may change anything.
             "-C" => return None,
             _ if name.starts_with("-Z") => return None,
-            _ if IDLE.contains(&name) => {}
-            _ if IDLE_WITH_VALUE.contains(&name) => {
+            _ if IGNORED.contains(&name) => {}
+            _ if IGNORED_WITH_VALUE.contains(&name) => {
                 if joined.is_none() {
                     words.next()?;
                 }
@@ -86,28 +88,28 @@ pub fn parse_build_command(words: &[OsString]) -> Option<BuildCommand> {
             "-j" => {
                 words.next()?;
             }
-            _ if name.starts_with("-j") || is_shouting(name) => {}
+            _ if name.starts_with("-j") || is_verbosity(name) => {}
             _ if !has_command => {
-                let (command, _) = COMMANDS.iter().find(|(long, short)| name == *long || name == *short)?;
-                found.words.push(OsString::from(command));
-                found.short_form = (name != *command).then(|| name.to_owned());
+                let (long, _) = COMMANDS.iter().find(|(long, short)| name == *long || name == *short)?;
+                command.words.push(OsString::from(long));
+                command.short_form = (name != *long).then(|| name.to_owned());
                 has_command = true;
             }
-            _ => found.words.push(word.clone()),
+            _ => command.words.push(word.clone()),
         }
     }
-    has_command.then_some(found)
+    has_command.then_some(command)
 }
 
-/// Whether a setting says where outputs go, which no key counts.
-fn places_outputs(setting: &[u8]) -> bool {
+/// Whether a setting changes the directory of the outputs.
+fn moves_outputs(setting: &[u8]) -> bool {
     ["target-dir", "build-dir"]
         .iter()
         .any(|name| setting.windows(name.len()).any(|part| part == name.as_bytes()))
 }
 
-/// `-v`, `-vv`, `-q`
-fn is_shouting(word: &str) -> bool {
+/// Whether an option is `-v`, `-vv`, `-q` or the like.
+fn is_verbosity(word: &str) -> bool {
     let letters = word.strip_prefix('-').unwrap_or_default();
     !letters.is_empty() && letters.bytes().all(|letter| matches!(letter, b'v' | b'q'))
 }
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_nothing_is_left_out() {
+    fn options_that_do_not_change_the_build_are_left_out() {
         check("cargo build", "build");
         check("/x/cargo -v b -q --color always -j 2 --offline", "build");
         check("cargo --color=never build -j2 --message-format=json --timings -vv", "build");
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_directory_is_told_and_does_not_count() {
+    fn the_target_directory_is_not_among_the_words() {
         for line in ["cargo build --target-dir t --release", "cargo build --target-dir=t --release"] {
             let found = parsed(line).unwrap();
             assert_eq!(found.target_dir.unwrap(), PathBuf::from("t"));
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_and_a_short_form_are_told_and_do_not_count() {
+    fn the_manifest_and_the_short_form_are_not_among_the_words() {
         for line in ["cargo b --manifest-path a/Cargo.toml", "cargo --manifest-path=a/Cargo.toml b"] {
             let found = parsed(line).unwrap();
             assert_eq!(found.manifest.unwrap(), PathBuf::from("a/Cargo.toml"));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compiles_nothing_or_cannot_be_told_is_no_build() {
+    fn a_command_that_compiles_nothing_or_is_not_understood_is_no_build() {
         for line in [
             "cargo",
             "cargo metadata --format-version 1",

@@ -1,7 +1,7 @@
-//! Cargo's home, its configuration files, and what they tell a cargo in some directory.
+//! Cargo's home, and the configuration files that a cargo in some directory reads.
 //!
-//! All their text counts: profiles, flags, variables. Only where outputs go is understood, and
-//! what leads to other files is not followed: then nothing is known.
+//! The files are read as texts, because every setting in them may change what is compiled. Only the
+//! target directory and the aliases are parsed. A file that includes other files is not understood.
 
 use std::fs;
 use std::io;
@@ -12,19 +12,20 @@ use crate::invocation::Environment;
 /// A longer file is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What all files together say.
+/// The configuration files of one cargo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CargoConfig {
-    /// Their texts, the strongest first.
+    /// The texts of the files; the file with the highest precedence comes first.
     pub texts: Vec<String>,
-    /// `build.target-dir`, absolute.
+    /// The absolute path of `build.target-dir`, if it is set.
     pub target_dir: Option<PathBuf>,
-    /// The commands in `[alias]`.
+    /// The names of the commands in `[alias]`.
     pub aliases: Vec<String>,
 }
 
 impl CargoConfig {
-    /// What a cargo with this directory and home reads; `None` where it cannot be told.
+    /// Reads the configuration of a cargo with this directory and home. `None` if a file cannot be read
+    /// or is not understood. Without files the result is empty.
     pub fn read(directory: &Path, home: &Path) -> Option<CargoConfig> {
         let mut found = CargoConfig::default();
         for dir in dirs(Some(directory), Some(home)) {
@@ -36,9 +37,9 @@ impl CargoConfig {
                 return None;
             }
             if let Some(target_dir) = names("target-dir") {
-                // It counts from where `.cargo` lies.
-                let place = dir.parent()?.join(target_dir.as_str()?);
-                found.target_dir.get_or_insert(place);
+                // The path is relative to the parent of `.cargo`.
+                let path = dir.parent()?.join(target_dir.as_str()?);
+                found.target_dir.get_or_insert(path);
             }
             let aliases = document.get("alias").and_then(toml::Value::as_table);
             found.aliases.extend(aliases.into_iter().flat_map(|table| table.keys().cloned()));
@@ -48,26 +49,26 @@ impl CargoConfig {
     }
 }
 
-/// `$CARGO_HOME`, else `$HOME/.cargo`, for whoever is in this directory.
+/// Cargo's home: `$CARGO_HOME`, or else `$HOME/.cargo`. A relative path is relative to `directory`.
 pub fn home(environment: &Environment, directory: &Path) -> Option<PathBuf> {
     let default = || environment.path("HOME").map(|home| home.join(".cargo"));
     environment.path("CARGO_HOME").map(Path::to_owned).or_else(default).map(|home| directory.join(home))
 }
 
-/// Where configuration files may lie for a cargo in this directory with this home, the strongest
-/// first.
+/// The directories in which a cargo with this directory and home looks for its configuration; the one
+/// with the highest precedence comes first.
 pub fn dirs(directory: Option<&Path>, home: Option<&Path>) -> Vec<PathBuf> {
     let above = directory.into_iter().flat_map(Path::ancestors).map(|dir| dir.join(".cargo"));
     above.filter(|dir| Some(&**dir) != home).chain(home.map(Path::to_owned)).collect()
 }
 
-/// The configuration file of such a directory: cargo still prefers its old name.
+/// The configuration file in such a directory. If both names exist, cargo takes the old one.
 pub fn file_in(dir: &Path) -> PathBuf {
     let old = dir.join("config");
     if old.is_file() { old } else { dir.join("config.toml") }
 }
 
-/// The file's text, if there is one.
+/// The text of the configuration file: `Some(None)` if there is no file, `None` if it cannot be read.
 fn text_in(dir: &Path) -> Option<Option<String>> {
     let path = file_in(dir);
     match fs::metadata(&path) {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_counts_and_the_nearest_target_directory_stands() {
+    fn all_files_are_read_and_the_nearest_target_directory_wins() {
         let dir = tempfile::tempdir().unwrap();
         let (home, ws) = (dir.path().join("home/.cargo"), dir.path().join("a/ws"));
         fs::create_dir_all(&ws).unwrap();
@@ -108,13 +109,13 @@ mod tests {
         let found = CargoConfig::read(&ws, &home).unwrap();
         assert_eq!(found.target_dir.unwrap(), dir.path().join("a/t"));
         assert_eq!(found.texts.len(), 3);
-        assert!(found.texts[0].contains('X'), "the strongest first");
+        assert!(found.texts[0].contains('X'), "the file with the highest precedence comes first");
         let of_home = CargoConfig::read(&home, &home).unwrap();
         assert_eq!(of_home.texts.len(), 1, "the home is read once");
     }
 
     #[test]
-    fn what_leads_elsewhere_is_not_told() {
+    fn a_file_that_is_not_understood_makes_the_configuration_unknown() {
         for text in
             ["include = [\"x.toml\"]", "[build]\nbuild-dir = \"b\"", "no toml", "[build]\ntarget-dir = 1"]
         {

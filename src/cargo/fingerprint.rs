@@ -1,10 +1,10 @@
-//! What cargo keeps of one unit that it built: from the files' bytes and back.
+//! Cargo's fingerprint of a unit: the files in which cargo records that it built the unit.
 //!
-//! Cargo writes a unit's fingerprint after its compile, empties it before the next one, and
-//! notes when that began. A fingerprint is taken for that of a call only if the last compile
-//! began before the call came and it was written after that. What compilers said of a unit is
-//! kept in it too; such a unit has no fingerprint here, since cargo would say it again in
-//! another checkout's words.
+//! Cargo empties a fingerprint before a compile, sets the date of `invoked.timestamp`, and writes the
+//! fingerprint after the compile. A fingerprint belongs to a call only if `invoked.timestamp` is older
+//! than the call and the fingerprint is newer. If the compiler printed messages, cargo keeps them beside
+//! the fingerprint to print them again. Such a fingerprint is not read, because the messages contain
+//! paths of this checkout.
 
 use std::fs;
 use std::io;
@@ -14,35 +14,36 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-/// Where cargo keeps what it knows of units.
+/// The directory of the fingerprints in a profile's directory.
 const FINGERPRINTS: &str = ".fingerprint";
 
-/// Dated when a unit's compile begins.
+/// The file whose date says when the last compile of a unit began.
 const INVOKED: &str = "invoked.timestamp";
 
-/// What is in that.
+/// The content of `invoked.timestamp`.
 const INVOKED_TEXT: &[u8] = b"This file has an mtime of when this was started.";
 
-/// How much older a file may look than it is: systems take its date from their last tick.
+/// How much earlier than the clock a file's date may be: the system takes it from its last timer tick.
 const TICK_MAX: Duration = Duration::from_millis(20);
 
-/// A larger file is none of cargo's.
+/// A larger file is not taken for one of cargo's.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
-/// The fingerprint itself, what it was made of, what was read.
+/// The number of files: the fingerprint's hash, the values that it was made from, and the dep-info.
 const FILES: usize = 3;
 
-/// Where a unit stands in a target directory.
+/// The place of a unit in a target directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CargoUnit {
-    /// Its profile's directory, relative to the target directory.
+    /// The directory of the unit's profile, relative to the target directory.
     pub profile: PathBuf,
-    /// `<package>-<hash>`
+    /// The name of the unit, `<package>-<hash>`.
     pub name: String,
 }
 
 impl CargoUnit {
-    /// The unit whose outputs lie in this directory, by cargo's own layout.
+    /// Finds the unit with outputs in this directory; `None` if the directory is not as in cargo's
+    /// layout.
     pub fn of(target_dir: &Path, out_dir: &Path, package: &str, extra_filename: &str) -> Option<CargoUnit> {
         let hash = extra_filename.strip_prefix('-').filter(|hash| !hash.is_empty())?;
         let name = format!("{package}-{hash}");
@@ -56,17 +57,18 @@ impl CargoUnit {
         (profile.components().count() > 0).then(|| CargoUnit { profile: profile.to_owned(), name })
     }
 
-    /// The hash in its name.
+    /// The hash in the unit's name.
     pub fn hash(&self) -> &str {
         hash_in(&self.name).unwrap_or_default()
     }
 
-    /// The same, by the name of a file that it made: `lib<crate>-<hash>.rmeta`.
+    /// The hash in the name of an output, `lib<crate>-<hash>.rmeta`. It is the hash of the output's
+    /// unit.
     pub fn hash_of(output: &Path) -> Option<String> {
         hash_in(output.file_stem()?.to_str()?).map(str::to_owned)
     }
 
-    /// Where cargo keeps what it knows of this unit.
+    /// The directory of the unit's fingerprint.
     pub fn directory(&self, target_dir: &Path) -> PathBuf {
         target_dir.join(&self.profile).join(FINGERPRINTS).join(&self.name)
     }
@@ -76,40 +78,40 @@ fn hash_in(name: &str) -> Option<&str> {
     name.rsplit_once('-').map(|(_, hash)| hash)
 }
 
-/// Files by name, the fingerprint itself last.
+/// The files of a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Each with what is in it.
+    /// The name and the content of each file. The one with the hash comes last.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// Why a unit has no fingerprint for a call.
+/// Why no fingerprint of a unit belongs to a call.
 #[derive(Debug, Error)]
 pub enum FingerprintError {
-    /// It is not there, or cannot be read.
+    /// A file does not exist or cannot be read.
     #[error("failed to read `{}`: {source}", path.display())]
     Io {
-        /// Which file or directory.
+        /// The path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It does not look as cargo's do.
-    #[error("`{}` is none of cargo's that could be laid down elsewhere", path.display())]
+    /// The files are not those that cargo writes for a unit without messages.
+    #[error("the fingerprint `{}` has an unknown form, or messages", path.display())]
     Unknown {
-        /// Which directory.
+        /// The directory of the fingerprint.
         path: PathBuf,
     },
-    /// It belongs to another call.
-    #[error("`{}` is of another compile", path.display())]
+    /// The fingerprint belongs to another call.
+    #[error("the fingerprint `{}` belongs to another compile", path.display())]
     Another {
-        /// Which directory.
+        /// The directory of the fingerprint.
         path: PathBuf,
     },
 }
 
 impl Fingerprint {
-    /// What cargo wrote for the call that came at this time.
+    /// Reads the fingerprint that cargo wrote for a call which kache received at this time.
     pub fn read(
         target_dir: &Path,
         unit: &CargoUnit,
@@ -145,7 +147,7 @@ impl Fingerprint {
             }
             files.push((name, fs::read(&path).map_err(at(&path))?));
         }
-        // Last: a compile that began while the files were read is seen.
+        // This date is read last, so that a compile that began while the files were read is noticed.
         let invoked = dated(&directory.join(INVOKED))?;
         if invoked > called || written + TICK_MAX < called {
             return Err(FingerprintError::Another { path: directory });
@@ -153,14 +155,14 @@ impl Fingerprint {
         Ok(Fingerprint { files })
     }
 
-    /// Whether it names a path below one of these directories.
+    /// Whether the fingerprint contains the path of one of these directories.
     pub fn names_any(&self, dirs: &[&Path]) -> bool {
         let names =
             |bytes: &[u8], dir: &Path| memchr::memmem::find(bytes, dir.as_os_str().as_bytes()).is_some();
         self.files.iter().any(|(_, bytes)| dirs.iter().any(|dir| names(bytes, dir)))
     }
 
-    /// Fills a unit's directory as if cargo had just built the unit.
+    /// Writes the files into a directory, as if cargo had just built the unit.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let invoked = (INVOKED, INVOKED_TEXT);
         let files = self.files.iter().map(|(name, bytes)| (&**name, &**bytes));
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_down_is_what_was_read() {
+    fn a_written_fingerprint_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let directory = unit().directory(dir.path());
         fs::create_dir_all(&directory).unwrap();
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn rst_01_one_of_another_compile_is_refused() {
+    fn rst_01_a_fingerprint_of_another_compile_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let directory = unit().directory(dir.path());
         fs::create_dir_all(&directory).unwrap();
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_whole_or_says_something_is_refused() {
+    fn a_fingerprint_that_is_incomplete_or_has_messages_is_refused() {
         let with = |name: &str, text: &str| {
             let dir = tempfile::tempdir().unwrap();
             let directory = unit().directory(dir.path());
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkouts_paths_are_seen() {
+    fn a_path_of_the_checkout_is_noticed() {
         let mut named = fingerprint();
         named.files[1].1 = b"\0/home/a/ws/gen.rs".to_vec();
         assert!(named.names_any(&[Path::new("/nowhere"), Path::new("/home/a/ws")]));
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_known_by_cargos_layout() {
+    fn a_unit_is_found_by_cargos_layout() {
         let unit = |out_dir: &str, extra: &str| CargoUnit::of("/t".as_ref(), out_dir.as_ref(), "a", extra);
         let expected = |profile: &str| Some(CargoUnit { profile: profile.into(), name: "a-1".to_owned() });
         for (out_dir, extra, expected) in [

@@ -1,8 +1,8 @@
-//! Cargo, seen from beside: the process behind a call, what it was told, and what it keeps of
-//! a build in a target directory.
+//! Cargo, as other processes see it: its process, its command line and configuration, and its records
+//! in a target directory.
 //!
-//! Nothing here is promised by cargo. Whatever does not look as expected is nothing, and
-//! whoever asked goes on without; cargo itself checks all that is laid down for it.
+//! Cargo promises none of this. If something does not look as expected, these functions return `None`
+//! or an error and the caller goes on without. Cargo itself checks all files that kache restores.
 
 mod build;
 pub mod config;

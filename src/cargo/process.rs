@@ -1,5 +1,4 @@
-//! Processes, by what the system tells of them in `/proc`. Where it tells nothing, there are
-//! none.
+//! Processes, as the system shows them in `/proc`. On systems without `/proc` no process is found.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,16 +7,17 @@ use std::path::PathBuf;
 
 use crate::invocation::{Environment, variable};
 
-/// How far above the client cargo may be: a shell, a script or another wrapper between them.
+/// How many processes may lie between a client and its cargo: a shell, a script, another wrapper.
 const ANCESTORS_MAX: usize = 8;
 
-/// What cargo's processes are called.
+/// The name of cargo's processes.
 const CARGO: &[u8] = b"cargo";
 
-/// Which of the words behind the name says when a process began.
+/// The index of the start time among the fields after the name in `/proc/<pid>/stat`.
 const STARTED_AT: usize = 19;
 
-/// One process: its number is given to another one when it has ended, its beginning is not.
+/// A process of cargo. Its start time is part of the identity, because the system gives the process id
+/// to another process later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CargoProcess {
     pid: i32,
@@ -25,48 +25,49 @@ pub struct CargoProcess {
 }
 
 impl CargoProcess {
-    /// The process of this number, if that is a cargo.
+    /// Finds the process with this id; `None` if it is not called `cargo`.
     pub fn cargo(pid: i32) -> Option<CargoProcess> {
         let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = parse_stat(&text).filter(|stat| stat.name == CARGO)?;
         Some(CargoProcess { pid, started: stat.started })
     }
 
-    /// Its number.
+    /// The process id.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Whether it has not ended.
+    /// Whether the process has not exited. A zombie has.
     pub fn is_running(&self) -> bool {
         let text = fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         parse_stat(&text).is_some_and(|stat| stat.started == self.started && stat.state != b"Z")
     }
 
-    /// Its words, the program first.
+    /// The command line; the program comes first.
     pub fn arguments(&self) -> Option<Vec<OsString>> {
         let text = fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
         Some(strings(&text).map(|word| OsString::from_vec(word.to_vec())).collect())
     }
 
-    /// The environment it was started with; none while the system has not been told yet.
+    /// The environment with which the process was started. `None` while the process is being started,
+    /// when the system does not show it yet.
     pub fn environment(&self) -> Option<Environment> {
         let text = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
         (!text.is_empty()).then(|| strings(&text).map(variable).collect())
     }
 
-    /// The directory it is in.
+    /// The working directory.
     pub fn directory(&self) -> Option<PathBuf> {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
     }
 }
 
-/// The process that started this one.
+/// The id of a process's parent.
 pub fn parent_of(pid: i32) -> Option<i32> {
     Some(parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?.parent)
 }
 
-/// The nearest cargo above this process.
+/// The id of the nearest cargo among the ancestors of a process.
 pub fn cargo_above(pid: i32) -> Option<i32> {
     let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
@@ -79,7 +80,7 @@ pub fn cargo_above(pid: i32) -> Option<i32> {
     None
 }
 
-/// What each byte of zero ends.
+/// Splits a text in which each string ends with a zero byte.
 fn strings(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == 0).map(|word| word.strip_suffix(b"\0").unwrap_or(word))
 }
@@ -92,7 +93,7 @@ struct Stat<'a> {
     started: u64,
 }
 
-/// `pid (name) state ppid …`; the name may hold anything, parentheses too.
+/// Parses `pid (name) state ppid …`. The name may contain any bytes, also parentheses.
 fn parse_stat(text: &[u8]) -> Option<Stat<'_>> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')')?;
@@ -110,7 +111,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_may_be_called_anything() {
+    fn a_process_may_have_any_name() {
         let rest = "R 41 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 8675309 1 2 3";
         for name in ["cargo", "a b", ") S 7 (", "R 1 1", "("] {
             let text = format!("9 ({name}) {rest}");
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_what_it_was_started_with_until_it_ends() {
+    fn a_running_process_shows_its_arguments_and_environment() {
         let dir = tempfile::tempdir().unwrap();
         let cargo = dir.path().join("cargo");
         std::os::unix::fs::symlink("/bin/sleep", &cargo).unwrap();
@@ -138,7 +139,7 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let process = CargoProcess::cargo(pid).unwrap();
-        // It has its name before it has its words.
+        // The system shows the process's name before it shows its arguments.
         while process.environment().is_none() {
             std::thread::yield_now();
         }
@@ -149,9 +150,9 @@ mod tests {
         assert!(process.is_running());
         assert_eq!(parent_of(pid), i32::try_from(std::process::id()).ok());
         let another = CargoProcess { started: process.started + 1, ..process };
-        assert!(!another.is_running(), "its number has been given to another one");
+        assert!(!another.is_running(), "the id belongs to another process now");
         child.kill().unwrap();
-        // Before anybody has asked what became of it.
+        // Until its parent waits for it, the process is a zombie.
         while process.is_running() {
             std::thread::yield_now();
         }

@@ -1,20 +1,20 @@
-//! Which workspace a cargo builds: by its manifest, as cargo finds it.
+//! Finds the root of the workspace that a cargo builds, from the manifests, as cargo does.
 //!
-//! Where that cannot be told for sure, there is none: then nothing is laid down, and no directory is
-//! made in a checkout that cargo was not asked to build.
+//! If the root is not certain, the answer is `None`, and the session is not seeded. kache must not make
+//! a target directory in a workspace that cargo does not build.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a manifest is called.
+/// The file name of a manifest.
 const MANIFEST: &str = "Cargo.toml";
 
 /// A longer manifest is not read.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
-/// The root of the workspace that a cargo in this directory builds, or one that was given this
-/// manifest. `None` where that cannot be told.
+/// Returns the root of the workspace that a cargo in this directory builds. `manifest` is the value of
+/// `--manifest-path`. `None` if the root is not certain.
 pub fn root(directory: &Path, manifest: Option<&Path>) -> Option<PathBuf> {
     let package = match manifest {
         Some(manifest) if manifest.file_name()? != MANIFEST => return None,
@@ -31,7 +31,7 @@ pub fn root(directory: &Path, manifest: Option<&Path>) -> Option<PathBuf> {
     }
     for above in package.ancestors().skip(1) {
         match Manifest::read(above)? {
-            // Whether it leaves this package out is for cargo to say.
+            // The workspace above may exclude this package; only cargo knows its rules for that.
             Some(Manifest { is_root: true, excludes: true, .. } | Manifest { workspace: Some(_), .. }) => {
                 return None;
             }
@@ -42,19 +42,19 @@ pub fn root(directory: &Path, manifest: Option<&Path>) -> Option<PathBuf> {
     Some(package)
 }
 
-/// What a manifest says of workspaces.
+/// The part of a manifest that is about workspaces.
 #[derive(Debug, Default)]
 struct Manifest {
-    /// It has a `[workspace]`.
+    /// Whether there is a `[workspace]`.
     is_root: bool,
-    /// That leaves directories out.
+    /// Whether `[workspace]` has an `exclude`.
     excludes: bool,
-    /// `package.workspace`
+    /// The value of `package.workspace`.
     workspace: Option<PathBuf>,
 }
 
 impl Manifest {
-    /// The one in this directory, if there is one; `None` where it cannot be read.
+    /// Reads the manifest in a directory: `Some(None)` if there is none, `None` if it cannot be read.
     fn read(dir: &Path) -> Option<Option<Manifest>> {
         let path = dir.join(MANIFEST);
         let text = match fs::metadata(&path) {
@@ -84,7 +84,7 @@ mod tests {
     const EXCLUDING: &str = "[workspace]\nexclude = [\"a\"]\n";
 
     #[test]
-    fn the_workspace_is_that_of_the_manifest() {
+    fn the_root_is_found_from_the_manifest() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().canonicalize().unwrap();
         for (path, text) in [

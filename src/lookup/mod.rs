@@ -1,4 +1,4 @@
-//! From a query to a result: trail, observation sets, action cache.
+//! Finds the result of a query: trail, observation sets, action cache.
 
 mod error;
 mod find;

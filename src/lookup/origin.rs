@@ -1,4 +1,4 @@
-//! Where a result is from: this machine made it, or a client of the served protocols uploaded it.
+//! The origin of a result: this machine made it, or a client of the served protocols uploaded it.
 //!
 //! Any client that reaches the served port may upload a result under any action's digest. So
 //! uploads lie under other keys than what was made here (`kache_cas::MADE_HERE`), which no client
@@ -12,7 +12,7 @@ use super::error::LookupError;
 use super::key::{action_key, uploaded_key};
 use super::quarantine::is_quarantined;
 
-/// Whether compiles take what clients have uploaded: `serve.trust_uploads`.
+/// Whether compiles take results that clients have uploaded: `serve.trust_uploads`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Uploads {
     /// Compiles take no upload.
@@ -22,7 +22,7 @@ pub enum Uploads {
     Trusted,
 }
 
-/// Where a result is from.
+/// Who made a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultOrigin {
     /// A compile on this machine.
@@ -31,8 +31,8 @@ pub enum ResultOrigin {
     Uploaded,
 }
 
-/// The result of an action that a compile may take, and where it is from. An action that is out of
-/// service has none, whoever uploaded one.
+/// Returns the result of an action that a compile may take. An upload is not taken if the action is
+/// quarantined.
 pub fn result_of(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,

@@ -1,4 +1,4 @@
-//! What a lookup finds.
+//! The outcome of a lookup.
 
 use kache_cas::Digest;
 use kache_cas::digest::ActionMessage;
@@ -7,10 +7,10 @@ use kache_proto::reapi::ActionResult;
 use super::origin::ResultOrigin;
 use crate::action::Observation;
 
-/// A lookup's answer.
+/// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// A result, complete.
+    /// A complete result.
     Hit {
         /// The action.
         action: Digest<ActionMessage>,
@@ -19,28 +19,28 @@ pub enum Found {
         /// Where the result is from.
         origin: ResultOrigin,
     },
-    /// None, and why.
+    /// No result, and why.
     Miss(Miss),
 }
 
 /// Why there is no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// This query was never seen.
+    /// The query has no observation set.
     NewQuery,
-    /// It was seen, under other circumstances; this is how the nearest of them differ.
+    /// No observation set of the query holds. These are the differences from the nearest one.
     Changed(Vec<Difference>),
-    /// The same was seen, and its result is gone.
+    /// An observation set holds, but the result of this action was evicted.
     Evicted(Digest<ActionMessage>),
-    /// The same was seen, and two results of it disagreed.
+    /// An observation set holds, but this action is quarantined.
     Quarantined(Digest<ActionMessage>),
 }
 
-/// One thing that is not as it was.
+/// An observation that has another value now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// As it was.
+    /// The observation in the set.
     pub before: Observation,
-    /// As it is; none if it cannot be told.
+    /// The observation now; `None` if it cannot be made in this checkout.
     pub now: Option<Observation>,
 }

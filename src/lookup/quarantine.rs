@@ -1,7 +1,8 @@
-//! Actions that are out of service because two runs of them disagreed (KEY-23).
+//! Quarantined actions: two runs of them gave different outputs, so they are not served (KEY-23).
 //!
-//! The record stands beside the action, not in its place: the result is taken away, and
-//! whoever finds none, or has a new one to store, asks here. So a hit pays nothing for it.
+//! The quarantine is a record under a key of its own, and the result of the action is removed. A lookup
+//! reads the record only if it finds no result, and a publish before it stores one. So a hit costs
+//! nothing more.
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{ActionCache, Digest, StoreError};
@@ -9,28 +10,29 @@ use kache_cas::{ActionCache, Digest, StoreError};
 use super::key::action_key;
 use super::records::{read_record, remove_record, write_record};
 
-/// What record this is, and the version of its form.
+/// The kind of the record and the version of its format.
 const PURPOSE: &str = "kache quarantine 1";
 
-/// Where two results of one action part.
+/// The first difference between two results of one action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disagreement {
     /// The output, by its path in the result.
     pub output: String,
-    /// How its bytes differ; none where only one of the two has this output.
+    /// How its bytes differ; `None` if only one of the results has this output.
     pub bytes: Option<DifferentBytes>,
 }
 
 /// How the bytes of two files differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DifferentBytes {
-    /// The first that does.
+    /// The position of the first different byte.
     pub offset: u64,
-    /// How many do, in place; what only the longer file has counts too.
+    /// The number of positions with different bytes. Bytes that only the longer file has count, too.
     pub count: u64,
 }
 
-/// Takes an action out of service. The record first, so that no moment is without either.
+/// Quarantines an action. The record is written before the result is removed, so that at no moment a
+/// new result could be stored.
 pub fn quarantine(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,
@@ -42,14 +44,14 @@ pub fn quarantine(
     actions.remove(&action_key(action)).map(drop)
 }
 
-/// Why an action is out of service; `None` if it is not.
+/// Returns why an action is quarantined; `None` if it is not.
 pub fn is_quarantined(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,
 ) -> Result<Option<Disagreement>, StoreError> {
     let Some(text) = read_record(actions, PURPOSE, action)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
-    // A record that cannot be read is one all the same.
+    // A record in an unknown form still means that the action is quarantined.
     let (bytes, output) = text.split_once(' ').unwrap_or(("", &text));
     Ok(Some(Disagreement { output: output.to_owned(), bytes: different_bytes(bytes) }))
 }
@@ -59,7 +61,8 @@ fn different_bytes(text: &str) -> Option<DifferentBytes> {
     Some(DifferentBytes { offset: offset.parse().ok()?, count: count.parse().ok()? })
 }
 
-/// Puts an action back into service, for when whoever caused the disagreement is mended.
+/// Ends the quarantine of an action, for instance because the faulty proc macro was fixed. Returns
+/// whether the action was quarantined.
 pub fn release(actions: &dyn ActionCache, action: &Digest<ActionMessage>) -> Result<bool, StoreError> {
     remove_record(actions, PURPOSE, action)
 }

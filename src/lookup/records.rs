@@ -1,16 +1,16 @@
-//! Records beside results: what is known of an action, a file or a build, kept in the action
-//! cache as a result that names no outputs.
+//! Records about an action, a file or a build. A record is kept in the action cache as a result that
+//! names no outputs.
 //!
-//! They lie where no client of the served protocols can write. Each kind lies under digests of its
-//! own making, so that a lookup of an action never finds one. The purpose keeps the kinds apart
-//! and contains the version of their form.
+//! Records lie under an instance to which no client of the served protocols can write. The key of a
+//! record is a digest of its purpose and its subject, so a lookup of an action never finds one. The
+//! purpose tells the kinds of records apart and contains the version of their format.
 
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, ActionCache, ActionKey, Digest, Hash, StoreError};
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
 
-/// What is kept about this for this purpose.
+/// Reads the record about a subject; `None` if there is none.
 pub fn read_record(
     actions: &dyn ActionCache,
     purpose: &str,
@@ -20,7 +20,7 @@ pub fn read_record(
     stored.map(|stored| Ok(stored.decode()?.stdout_raw)).transpose()
 }
 
-/// Keeps this, in the place of what was kept.
+/// Writes the record about a subject, in the place of an old one.
 pub fn write_record(
     actions: &dyn ActionCache,
     purpose: &str,
@@ -33,7 +33,7 @@ pub fn write_record(
     actions.put(&record_key(purpose, about), &record).map(drop)
 }
 
-/// Forgets it. Whether it was there.
+/// Removes the record about a subject. Returns whether there was one.
 pub fn remove_record(
     actions: &dyn ActionCache,
     purpose: &str,

@@ -1,7 +1,7 @@
-//! Trails in the action cache: read, and merged on write.
+//! Reads and updates trails in the action cache.
 //!
-//! A trail is kept as an action result that names no outputs, under the digest of its query.
-//! One that cannot be read (a newer version's, or damage) counts as none: the next compile
+//! A trail is kept as an action result that names no outputs, under the digest of its query. A trail
+//! that cannot be read, because it is damaged or of a newer version, counts as absent; the next compile
 //! writes a new one.
 
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,11 @@ use kache_cas::{Digest, StoreError};
 use super::key::{action_key, uploaded_key};
 use crate::action::{ObservationSet, Trail};
 
-/// Held while a trail is read, changed and written, so that of two compiles of one query
-/// neither forgets what the other has learnt. One for all queries: it is held for some
-/// microseconds.
+/// Held while a trail is read, changed and written, so that two compiles of one query do not overwrite
+/// each other's sets. One lock for all queries is enough, because it is held for microseconds.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// The trail of a query.
+/// Reads the trail of a query; `None` if there is none.
 pub fn read_trail(
     actions: &dyn ActionCache,
     query: &Digest<ActionMessage>,
@@ -28,7 +27,7 @@ pub fn read_trail(
     Ok(Trail::from_result(&stored.decode()?).ok())
 }
 
-/// The trail of a query as a client has uploaded it. Only for lookups that trust uploads.
+/// Reads the uploaded trail of a query. Only lookups that trust uploads may use it.
 pub fn read_uploaded_trail(
     actions: &dyn ActionCache,
     query: &Digest<ActionMessage>,
@@ -37,7 +36,7 @@ pub fn read_uploaded_trail(
     Ok(Trail::from_result(&stored.decode()?).ok())
 }
 
-/// Takes a set to the front of its query's trail, and keeps the others.
+/// Puts a set at the front of its query's trail. The other sets stay.
 pub fn learn(
     actions: &dyn ActionCache,
     query: &Digest<ActionMessage>,

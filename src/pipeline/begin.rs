@@ -299,7 +299,7 @@ impl Pipeline {
     ) -> Result<CallReply, restore::RestoreError> {
         let (task, staging) = (&keyed.prepared.task, &keyed.client.staging);
         let most = self.most_shared(&keyed.settings);
-        let source = restore::Source { files: store.files(), blobs: store.blobs(), most };
+        let source = restore::RestoreSource { files: store.files(), blobs: store.blobs(), most };
         let restored = restore::restore(task, result, source, staging);
         if let Ok(restored) = &restored {
             self.note_shared(task, &restored.shared, &restored.placed);
@@ -319,7 +319,7 @@ impl Pipeline {
         self.recorder.record(event);
         self.report_progress(&keyed.call, &keyed.client, &keyed.settings, event);
         self.edits.restored(&keyed.call, &keyed.prepared, &keyed.settings);
-        Ok(CallReply::Done { messages: restored.said, exit_code: restored.exit_code })
+        Ok(CallReply::Done { messages: restored.messages, exit_code: restored.exit_code })
     }
 
     /// Compiles after a miss, or follows a call that compiles the same.

@@ -34,7 +34,7 @@ use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
 use crate::restore::dates::{self, Dating, place_of};
 use crate::restore::dep_info::DepInfo;
-use crate::restore::messages::{self, Kept};
+use crate::restore::messages::{self, PortableMessages};
 use crate::restore::paths;
 use crate::roles::Form;
 
@@ -200,7 +200,7 @@ impl<'a> Publisher<'a> {
         let captured = self.publication.captured;
         let (stdout, stderr) =
             (captured.messages_on(MessageStream::Stdout), captured.messages_on(MessageStream::Stderr));
-        let kept = messages::keep(&self.task.roots, &stdout, &stderr)
+        let kept = messages::to_portable(&self.task.roots, &stdout, &stderr)
             .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
         let askers = dep_info.as_ref().map(|info| self.askers(info)).transpose()?.flatten();
@@ -312,7 +312,7 @@ impl<'a> Publisher<'a> {
         dep_info: Option<&DepInfo>,
         askers: Option<&Askers>,
         made: &[Made<'_>],
-        kept: &Kept,
+        kept: &PortableMessages,
     ) -> Result<Vec<Observation>, Stop> {
         let started = self.publication.captured.started;
         let is_locator = |name: &str| askers.is_some_and(|askers| askers.is_locator(name));
@@ -386,7 +386,7 @@ impl<'a> Publisher<'a> {
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
             // Before it is shared: afterwards its date must not change (RST-02).
-            dates::dress(&made.place, &placing).map_err(|error| failed(&made.place, error))?;
+            dates::set_mode_and_date(&made.place, &placing).map_err(|error| failed(&made.place, error))?;
         }
         let ingest = || self.stores.files.ingest(&made.place, function, placing.sharing);
         // Cargo may be giving it another date just now.
@@ -425,7 +425,12 @@ impl<'a> Publisher<'a> {
         self.stores.blobs.insert(blobs).into_iter().collect()
     }
 
-    fn result(&self, files: Vec<OutputFile>, kept: &Kept, exit_code: i32) -> Result<ActionResult, Stop> {
+    fn result(
+        &self,
+        files: Vec<OutputFile>,
+        kept: &PortableMessages,
+        exit_code: i32,
+    ) -> Result<ActionResult, Stop> {
         let captured = self.publication.captured;
         let metadata = ExecutedActionMetadata {
             worker: WORKER.to_owned(),

@@ -19,7 +19,7 @@ use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output,
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
-use crate::restore::{RestoreError, Restored, Source, Staging, restore};
+use crate::restore::{RestoreError, RestoreSource, Restored, Staging, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -273,7 +273,7 @@ impl Checkout<'_> {
         staging: &Staging,
     ) -> Result<Restored, RestoreError> {
         let (files, blobs) = (self.house.store.files(), self.house.store.blobs());
-        restore(&self.task(), result, Source { files, blobs, most: Sharing::Hardlink }, staging)
+        restore(&self.task(), result, RestoreSource { files, blobs, most: Sharing::Hardlink }, staging)
     }
 }
 

@@ -59,7 +59,7 @@ fn key_17_what_one_checkout_made_another_gets() {
     for kind in [OutputKind::Metadata, OutputKind::Rlib] {
         assert_eq!(fs::read(a.output(kind)).unwrap(), fs::read(b.output(kind)).unwrap());
     }
-    let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    let said: Vec<u8> = restored.messages.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     assert_eq!(
         said,
         b.compile(b"seed").messages_on(MessageStream::Stderr),
@@ -556,7 +556,7 @@ fn rst_07_messages_are_said_for_this_checkout_in_this_form() {
     }
     compile_and_publish(&a, b"seed");
     let restored = b.restore().unwrap();
-    let said: Vec<u8> = restored.said.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    let said: Vec<u8> = restored.messages.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     assert_eq!(
         String::from_utf8(said).unwrap().as_bytes(),
         b.compile(b"seed").messages_on(MessageStream::Stderr)
@@ -590,7 +590,7 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     assert_eq!(refusal(checkout.publish(&captured)), Refusal::Failed);
     stored(checkout.publish_with(&captured, |publication| publication.keeps_failures = true).unwrap());
     let restored = checkout.restore().unwrap();
-    assert_eq!((restored.exit_code, restored.said[0].bytes.clone()), (1, stderr));
+    assert_eq!((restored.exit_code, restored.messages[0].bytes.clone()), (1, stderr));
     let killed = Captured { exit: Exit::Signal(9), ..captured.clone() };
     let full =
         MessagePiece { stream: MessageStream::Stderr, bytes: Bytes::from_static(b"error: no space left\n") };

@@ -1,10 +1,10 @@
-//! The `output` file of a package's build script, which cargo dates and everything above it
-//! is compared with.
+//! The date of a build script's `output` file, with which cargo compares the dates of the units that
+//! use the script's output.
 //!
-//! It may bear the constant date when nothing that cargo compares it with is younger: the
-//! build script's executable bears that date too, and no `rerun-if-changed` names a file
-//! whose date counts. Knows cargo's `build/<package>-<hash>/` directories and nothing else
-//! of it; where they look different, nothing is dated.
+//! The file may get the constant date if nothing that cargo compares it with is newer: the
+//! executable of the build script has the constant date, too, and no `rerun-if-changed` line names a
+//! file whose date cargo looks at. This module knows cargo's `build/<package>-<hash>/` directories.
+//! If they look different, it dates nothing.
 
 use std::fs;
 use std::io::Read as _;
@@ -16,16 +16,21 @@ use super::staging::Staging;
 use crate::action::Task;
 use crate::roles::Role;
 
-/// A longer `output` is not read: it is then no list of a few instructions.
+/// A longer `output` is not read: it holds more than instructions for cargo.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// Gives `output` the constant date, if it may have it. Whether it has it now.
-pub(super) fn date(task: &Task, output: &Path, staging: Option<&Staging>) -> bool {
+/// Whether `output` may have the constant date. Changes nothing.
+pub(super) fn may_have_constant_date(task: &Task, output: &Path) -> bool {
     let output = task.cwd.join(output);
     let (Some(cargo), Some(text)) = (task.roots.dir(Role::Cargo), read(&output)) else { return false };
-    let is_datable = text.split(|&byte| byte == b'\n').all(|line| is_harmless(line, cargo))
-        && executable_is_dated(task, &output);
-    is_datable && (has_constant_date(&output) == Some(true) || set_constant_date(&output, staging).is_ok())
+    text.split(|&byte| byte == b'\n').all(|line| is_harmless(line, cargo))
+        && executables_are_dated(task, &output)
+}
+
+/// Gives `output` the constant date. Returns whether the file has it now.
+pub(super) fn give_constant_date(task: &Task, output: &Path, staging: Option<&Staging>) -> bool {
+    let output = task.cwd.join(output);
+    has_constant_date(&output) == Some(true) || set_constant_date(&output, staging).is_ok()
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -34,8 +39,8 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     (text.len() as u64 <= OUTPUT_BYTES_MAX).then_some(text)
 }
 
-/// Whether a line makes cargo look at no date that counts. Relative paths are the package's,
-/// which lies where cargo looks at none.
+/// Whether a line names no file whose date cargo looks at. Cargo looks at no date in its registry
+/// and git directories; relative paths lie there, too, because the package does.
 fn is_harmless(line: &[u8], cargo: &Path) -> bool {
     let line = line.trim_ascii();
     let named = [&b"cargo:rerun-if-changed="[..], b"cargo::rerun-if-changed="];
@@ -46,24 +51,24 @@ fn is_harmless(line: &[u8], cargo: &Path) -> bool {
     !leads_up && (path.is_relative() || is_below("registry") || is_below("git"))
 }
 
-/// Whether every build-script executable of this package bears the constant date. Which of
-/// them made `output` is not written anywhere near it.
-fn executable_is_dated(task: &Task, output: &Path) -> bool {
+/// Whether all build-script executables of this package have the constant date, and there is one. No
+/// file says which of them wrote `output`.
+fn executables_are_dated(task: &Task, output: &Path) -> bool {
     let Some((package, build)) = package_and_build_dir(output) else { return false };
-    let mut found = false;
+    let mut has_executable = false;
     for build in std::iter::once(build.to_owned()).chain(host_build_dir(task, build)) {
         let Ok(entries) = fs::read_dir(&build) else { continue };
-        let ours = entries
+        let units = entries
             .flatten()
             .filter(|entry| package_of(&entry.file_name()).as_deref() == Some(package.as_bytes()));
-        for executable in ours.flat_map(|entry| executables(&entry.path())) {
+        for executable in units.flat_map(|entry| executables(&entry.path())) {
             if has_constant_date(&executable) != Some(true) {
                 return false;
             }
-            found = true;
+            has_executable = true;
         }
     }
-    found
+    has_executable
 }
 
 fn package_and_build_dir(output: &Path) -> Option<(&str, &Path)> {
@@ -77,8 +82,8 @@ fn package_of(directory: &std::ffi::OsStr) -> Option<Vec<u8>> {
     Some(package.as_bytes().to_vec())
 }
 
-/// Where build scripts are compiled when `build` is another target's: `target/debug/build`
-/// beside `target/<triple>/debug/build`.
+/// The directory in which build scripts are compiled when `build` belongs to another platform:
+/// `target/debug/build` beside `target/<triple>/debug/build`.
 fn host_build_dir(task: &Task, build: &Path) -> Option<PathBuf> {
     let profile = build.parent()?.file_name()?;
     let host = task.roots.dir(Role::Target)?.join(profile).join("build");
@@ -90,6 +95,6 @@ fn executables(unit: &Path) -> Vec<PathBuf> {
     let is_executable = |name: &str| {
         (name.starts_with("build-script-") || name.starts_with("build_script_")) && !name.contains('.')
     };
-    let ours = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_executable));
-    ours.map(|entry| entry.path()).collect()
+    let files = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_executable));
+    files.map(|entry| entry.path()).collect()
 }

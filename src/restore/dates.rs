@@ -1,20 +1,20 @@
-//! Which files of a compile may be the store's own inodes, and which dates they bear.
+//! Decides which outputs of a compile may share an inode with the store, and which dates they get.
 //!
-//! An inode has one date for all checkouts that share it, so it must be one that is right in
-//! all of them and never changes: a constant in the past (RST-02, RST-12). Cargo takes a
-//! unit for stale when something it depends on is newer than its newest output. So a file
-//! with the constant date only ever stands on others with the constant date, or beside an
-//! output that is dated now.
+//! An inode has one date for all checkouts that share it. So the date of a shared file is a constant
+//! in the past, which is right in all of them and never changes (RST-02, RST-12). Cargo takes a unit
+//! for stale if a file that it depends on is newer than its newest output. Therefore a unit whose
+//! outputs all have the constant date may only depend on files with the constant date; every other
+//! unit needs an output with the current date.
 //!
-//! - Where blocks can be shared (reflink), every file is a checkout's own, dated now.
-//! - Else libraries are shared whose metadata, dated now, speaks for the unit.
-//! - Else, for packages that cargo takes for immutable, everything is, if all that it stands
-//!   on bears the constant date: its externs, and the `output` file of its build script,
-//!   which is dated for the purpose. Cargo only compares that date with its neighbours',
-//!   because it looks at no date below `$CARGO_HOME/registry` and `git`.
-//! - What no two checkouts may share, the store and one of them do, for as long as no other
-//!   name of the inode exists: a program is on the disk once for each checkout, and not once
-//!   more for the store.
+//! - If the filesystem has reflinks, every file has an inode of its own and the current date.
+//! - Else a unit with metadata and a library shares the library. Its metadata gets the current date,
+//!   which makes the unit as new as it is.
+//! - A package that cargo takes for immutable shares all outputs, if everything that it depends on has
+//!   the constant date: its externs, and the `output` file of its build script, which gets that date
+//!   for this purpose. That is right because cargo looks at no date below `$CARGO_HOME/registry` and
+//!   `git`; it only compares the dates of the outputs with each other.
+//! - All other files share their inode with the store and with no other checkout. A program is then
+//!   on the disk once for each checkout, and not once more for the store.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
@@ -29,10 +29,10 @@ use super::staging::Staging;
 use crate::action::{Origin, Output, OutputKind, Task};
 use crate::roles::Role;
 
-/// The one date, in seconds since the Unix epoch: in September 2001, before any compile.
+/// The date of all shared files, in seconds since 1970: in September 2001, before any compile.
 pub const CONSTANT_DATE_S: u64 = 1_000_000_000;
 
-/// The one date.
+/// The date of all shared files.
 pub fn constant_date() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(CONSTANT_DATE_S)
 }
@@ -40,17 +40,21 @@ pub fn constant_date() -> SystemTime {
 /// How the files of one compile are dated and shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dating {
-    /// Every file is this checkout's own, dated now. It shares with the store what this says,
-    /// and its inode with no other checkout.
+    /// Every file has the current date and shares its inode with no other checkout. The value says
+    /// what it shares with the store.
     Own(Sharing),
-    /// Libraries are shared; what speaks for the unit's age is this checkout's own.
+    /// Libraries are shared with other checkouts. The metadata is not, and has the current date.
     Libraries,
-    /// Everything but the dep-info is shared.
+    /// All outputs are shared with other checkouts, but for the dep-info and debug information.
     Everything,
 }
 
-/// Decides, and dates the build script's `output` where that is part of it: by way of the client's
-/// staging directory, where files are laid down for a client. `most` is what may be shared at most.
+/// Decides how the files of a compile are dated and shared. `most` is the closest sharing that is
+/// allowed.
+///
+/// If the decision is [`Dating::Everything`], this has given the build script's `output` file the
+/// constant date, because the decision is right only then. In a restore that goes through the client's
+/// staging directory; `staging` is `None` when a result is stored.
 pub fn decide(
     task: &Task,
     files: &dyn LocalFiles,
@@ -63,35 +67,40 @@ pub fn decide(
     }
     let own = Dating::Own(Sharing::Exclusive);
     let Some(directory) = output_directory(task) else { return own };
-    // Nobody checks files outside of a target directory.
+    // Shared files are checked in target directories only.
     if task.roots.dir(Role::Target).is_none_or(|target| !directory.starts_with(target)) {
         return own;
     }
     let directory = staging.map_or(Ok(&*directory), Staging::dir);
-    // Trouble with telling is no trouble: what is a checkout's own is right everywhere.
+    // After an error nothing is shared, which is always right.
     let shared = directory.ok().map(|directory| files.shares(directory));
     if !matches!(shared, Some(Ok(Link::Hardlink))) {
         return own;
     }
     let has = |kind| task.outputs.iter().any(|output| output.kind == kind);
-    if task.origin == Origin::Immutable && !is_rebuild && is_one_date_possible(task, staging) {
+    if task.origin == Origin::Immutable
+        && !is_rebuild
+        && may_share_everything(task)
+        && date_build_script_output(task, staging)
+    {
         return Dating::Everything;
     }
     if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { own }
 }
 
-/// Whether this unit was made in this target directory before. Then what depends on it may
-/// still be as it was, and must see that this is newer.
+/// Whether this unit was made in this target directory before. If so, units that were compiled against
+/// the old outputs may still exist, and cargo must see that the new outputs are newer.
 pub fn is_rebuild(task: &Task) -> bool {
     let dep_info = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo);
-    // `.d` stays when cargo removes the rest. What cannot be looked at counts as there.
+    // Cargo keeps the dep-info when it removes the other outputs. After an error the unit counts as
+    // made before.
     dep_info.is_none_or(|output| match fs::symlink_metadata(place_of(task, output)) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     })
 }
 
-/// Where an output lies.
+/// The absolute path of an output.
 pub fn place_of(task: &Task, output: &Output) -> PathBuf {
     task.cwd.join(&output.path)
 }
@@ -101,7 +110,9 @@ fn output_directory(task: &Task) -> Option<PathBuf> {
     place_of(task, first).parent().map(Path::to_owned)
 }
 
-fn is_one_date_possible(task: &Task, staging: Option<&Staging>) -> bool {
+/// Whether all outputs may have the constant date: everything that the unit depends on has it, or, in
+/// the case of the build script's `output`, may get it.
+fn may_share_everything(task: &Task) -> bool {
     let kinds = || task.outputs.iter().map(|output| output.kind);
     let is_known = |kind| {
         matches!(
@@ -116,22 +127,33 @@ fn is_one_date_possible(task: &Task, staging: Option<&Staging>) -> bool {
     };
     let is_linked =
         |kind| matches!(kind, OutputKind::Rlib | OutputKind::SharedLibrary | OutputKind::Executable);
-    // Metadata alone is `cargo check`'s, which dates it itself, through whatever inode.
+    // A unit with metadata only comes from `cargo check`. Cargo sets the date of that file itself, and
+    // so would change it in all checkouts.
     kinds().all(is_known)
         && kinds().any(is_linked)
         && task.depends_on.iter().all(|path| is_dated(&task.cwd.join(path)))
-        && task.build_script_output.as_ref().is_none_or(|output| build_script::date(task, output, staging))
+        && task
+            .build_script_output
+            .as_ref()
+            .is_none_or(|output| build_script::may_have_constant_date(task, output))
 }
 
-/// Whether a dependency bears the constant date: the file itself, and the metadata beside a
-/// library, because cargo goes by the newest output of a unit.
+/// Gives the build script's `output` the constant date, if the unit has one. Returns whether the file
+/// has that date now.
+fn date_build_script_output(task: &Task, staging: Option<&Staging>) -> bool {
+    let output = task.build_script_output.as_ref();
+    output.is_none_or(|output| build_script::give_constant_date(task, output, staging))
+}
+
+/// Whether a dependency has the constant date. Beside a library, the metadata needs that date, too,
+/// because cargo goes by the newest output of a unit.
 fn is_dated(path: &Path) -> bool {
     let is_library = path.extension().is_some_and(|extension| extension == "rlib");
     has_constant_date(path) == Some(true)
         && (!is_library || has_constant_date(&path.with_extension("rmeta")) != Some(false))
 }
 
-/// `None` where there is no file, or none that can be looked at.
+/// Whether a file has the constant date; `None` if there is no file or it cannot be looked at.
 pub(super) fn has_constant_date(path: &Path) -> Option<bool> {
     let metadata = fs::metadata(path).ok()?;
     Some(metadata.modified().ok()? == constant_date())
@@ -145,8 +167,8 @@ pub(super) fn set_constant_date(path: &Path, staging: Option<&Staging>) -> io::R
     File::open(path)?.set_times(FileTimes::new().set_modified(constant_date()))
 }
 
-/// Gives a file the mode and date that it is to be shared with.
-pub fn dress(path: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
+/// Gives a file the mode and the date that a placing asks for.
+pub fn set_mode_and_date(path: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
     let file = File::open(path)?;
     if let Some(modified) = placing.modified {
         file.set_times(FileTimes::new().set_modified(modified))?;
@@ -154,13 +176,13 @@ pub fn dress(path: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(placing.mode))
 }
 
-/// How one output is laid down. The mode is what the compiler would have given under the
-/// caller's umask (RST-04), but for shared libraries of crates, which nobody writes to: they
-/// are read-only, so that nobody does.
+/// How one output is placed in the checkout. The mode is the one that the compiler would have given
+/// under the client's umask (RST-04). Only a shared `rlib` is read-only, so that no tool writes to it
+/// by mistake.
 pub fn placing(task: &Task, output: &Output, dating: Dating) -> PlaceOptions<'static> {
     let mode = if output.kind.is_executable() { 0o777 } else { 0o666 } & !task.umask;
     let sharing = match (dating, output.kind) {
-        // Compilers write it in place.
+        // Compilers overwrite an existing dep-info in place, so it is never shared.
         (_, OutputKind::DepInfo) => Sharing::Private,
         (Dating::Own(most), _) => most,
         (Dating::Everything, kind) if kind != OutputKind::Debug => Sharing::Hardlink,

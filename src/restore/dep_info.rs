@@ -1,35 +1,34 @@
-//! The `.d` file: which files and variables a compile read.
+//! The dep-info file (`.d`), which names the files and variables that a compile read.
 //!
-//! Pure. Parsed rather than patched: a name with a space is written in two ways in one file
-//! (escaped among the prerequisites, as it is among the targets), so text replacement would
-//! get one of them wrong. Only what is written back byte for byte counts as understood
-//! (KEY-04); everything else is refused.
+//! Pure. Paths are replaced in the parsed form and not in the text: a name with a space is written in
+//! two ways in one file (escaped among the prerequisites, plain among the targets), so replacing text
+//! would get one of them wrong. A file that would be rendered differently is refused (KEY-04).
 //!
-//! Invariant (RST-06): what is rendered parses back to the same.
+//! Invariant (RST-06): a rendered dep-info parses back to the same value.
 
 use thiserror::Error;
 
-/// A dep-info file.
+/// The content of a dep-info file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DepInfo {
-    /// What was made, the `.d` file first.
+    /// The outputs; the `.d` file comes first.
     pub targets: Vec<Vec<u8>>,
-    /// What was read, in the compiler's order.
+    /// The files that were read, in the compiler's order.
     pub files: Vec<Vec<u8>>,
-    /// Variables that were asked for; no value is unset (KEY-06).
+    /// The variables that were read; the value is `None` where a variable was not set (KEY-06).
     pub env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 /// Why a dep-info file is not understood.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DepInfoError {
-    /// A line is none that the compiler is known to write.
+    /// The compiler is not known to write such a line.
     #[error("line {line} of the dep-info is not understood")]
     Line {
-        /// Which, from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
-    /// The same facts would have been written differently.
+    /// The content is understood, but the compiler would have written it differently.
     #[error("the dep-info is not in the compiler's own form")]
     Form,
 }
@@ -37,7 +36,7 @@ pub enum DepInfoError {
 const ENV_PREFIX: &[u8] = b"# env-dep:";
 
 impl DepInfo {
-    /// Reads one.
+    /// Parses the text of a dep-info file.
     pub fn parse(text: &[u8]) -> Result<DepInfo, DepInfoError> {
         let mut info = DepInfo::default();
         let mut phony = Vec::new();
@@ -56,7 +55,7 @@ impl DepInfo {
             if self.targets.len() == 1 {
                 self.files = files;
             } else if self.files != files {
-                // Something else than the compiler wrote this.
+                // The compiler writes the same prerequisites for every target.
                 return None;
             }
         } else if let Some(name) = line.strip_suffix(b":") {
@@ -67,7 +66,7 @@ impl DepInfo {
         Some(())
     }
 
-    /// Writes it as the compiler does.
+    /// Renders the text of the file as the compiler writes it.
     pub fn render(&self) -> Vec<u8> {
         let names: Vec<Vec<u8>> = self.files.iter().map(|name| escape_name(name)).collect();
         let line = names.join(&b' ');
@@ -97,8 +96,8 @@ impl DepInfo {
         text
     }
 
-    /// The same with every path and every variable's value replaced; `None` where one of them
-    /// cannot be.
+    /// Replaces every path and the value of every variable; `None` if one of the functions returns
+    /// `None`.
     pub fn map(
         &self,
         map_path: impl Fn(&[u8]) -> Option<Vec<u8>>,
@@ -117,7 +116,7 @@ impl DepInfo {
         })
     }
 
-    /// Adds a file, unless it is there.
+    /// Adds a file, unless the list contains it.
     pub fn add_file(&mut self, path: &[u8]) {
         if self.files.iter().all(|file| file != path) {
             self.files.push(path.to_vec());
@@ -125,13 +124,13 @@ impl DepInfo {
     }
 }
 
-/// Where a rule's target ends: at the last `: `, because a target's spaces are not escaped
-/// and a prerequisite's are.
+/// The position of the `: ` after a rule's target. It is the last one in the line, because spaces are
+/// escaped in prerequisites and plain in targets.
 fn rule_separator(line: &[u8]) -> Option<usize> {
     line.windows(2).rposition(|pair| pair == b": ")
 }
 
-/// Prerequisites, unescaped.
+/// Splits a list of prerequisites, and unescapes them.
 fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     let mut name = Vec::new();
@@ -208,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// What rustc 1.95 wrote for a crate in a directory `a b/c: d`.
+    /// The dep-info that rustc 1.95 wrote for a crate in a directory `a b/c: d`.
     const REAL: &[u8] = b"/a b/c: d/x.d: /a\\ b/c:\\ d/l\\ b.rs /a\\ b/c:\\ d/x\\ y.txt
 
 /a b/c: d/libx.rlib: /a\\ b/c:\\ d/l\\ b.rs /a\\ b/c:\\ d/x\\ y.txt
@@ -222,7 +221,7 @@ mod tests {
 ";
 
     #[test]
-    fn rst_06_what_the_compiler_writes_is_understood() {
+    fn rst_06_a_dep_info_of_the_compiler_is_understood() {
         let info = DepInfo::parse(REAL).unwrap();
         assert_eq!(info.targets, [&b"/a b/c: d/x.d"[..], b"/a b/c: d/libx.rlib"]);
         assert_eq!(info.files, [&b"/a b/c: d/l b.rs"[..], b"/a b/c: d/x y.txt"]);
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn key_04_what_is_odd_is_refused() {
+    fn key_04_a_dep_info_in_another_form_is_refused() {
         for text in [
             &b"x.d: a.rs\n\ny.rmeta: b.rs\n\na.rs:\n"[..], // Two rules that differ.
             b"x.d: a.rs\n\n",                              // A file without its own rule.
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_added_file_is_there_once() {
+    fn a_file_is_added_once() {
         let mut info = DepInfo::parse(b"x.d: a.rs\n\na.rs:\n").unwrap();
         info.add_file(b"e f");
         info.add_file(b"e f");
@@ -264,14 +263,14 @@ mod tests {
         "[a-z/][a-z ./:\"=#]{0,6}[a-z]".prop_map(String::into_bytes)
     }
 
-    /// Anything may be in a variable.
+    /// A variable may hold any bytes.
     fn variables() -> impl Strategy<Value = (Vec<u8>, Option<Vec<u8>>)> {
         ("[A-Z_]{1,4}".prop_map(String::into_bytes), proptest::option::of(any::<Vec<u8>>()))
     }
 
     proptest! {
         #[test]
-        fn rst_06_what_is_rendered_parses_back(
+        fn rst_06_a_rendered_dep_info_parses_back(
             targets in proptest::collection::vec(names(), 1..4),
             files in proptest::collection::vec(names(), 1..5),
             env in proptest::collection::vec(variables(), 0..4),
@@ -281,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_misread(text: Vec<u8>) {
+        fn a_text_is_refused_or_rendered_again_byte_for_byte(text: Vec<u8>) {
             if let Ok(info) = DepInfo::parse(&text) {
                 prop_assert_eq!(info.render(), text);
             }

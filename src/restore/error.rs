@@ -1,4 +1,4 @@
-//! Why a result could not be laid down. The compiler runs instead.
+//! Why a result could not be restored. The compiler runs instead.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,40 +8,40 @@ use thiserror::Error;
 
 use super::dep_info::DepInfoError;
 
-/// A restore that did not happen: nothing of it is left (RST-05).
+/// A failed restore, of which nothing is left in the checkout (RST-05).
 #[derive(Debug, Error)]
 pub enum RestoreError {
     /// The store failed.
     #[error("failed to restore from the store: {0}")]
     Store(#[from] StoreError),
-    /// A blob is gone since the lookup.
+    /// A blob that the lookup found is no longer in the store.
     #[error("`{digest}` is no longer in the store")]
     Gone {
-        /// Which.
+        /// The digest of the blob.
         digest: Digest,
     },
-    /// The client has gone on without it.
-    #[error("it took too long")]
+    /// The client has removed its staging directory and runs the compiler itself.
+    #[error("the restore took longer than the client waits")]
     TooLate,
-    /// The client could make no staging directory beside the outputs.
-    #[error("nothing can be laid down where the outputs belong")]
+    /// The client could not make a staging directory beside the outputs.
+    #[error("there is no staging directory beside the outputs")]
     NoStaging,
-    /// The result names a file that this call did not ask for (NET-02).
-    #[error("the result has an output `{path}` that was not asked for")]
+    /// The result contains a file that is no output of this call (NET-02).
+    #[error("the result has a file `{path}` that is no output of the call")]
     Unexpected {
-        /// As the result names it.
+        /// The file's path in the result.
         path: String,
     },
-    /// The result lacks a file that this call asked for.
-    #[error("the result has no `{}`", path.display())]
+    /// The result does not contain a required output of this call.
+    #[error("the result has no output `{}`", path.display())]
     Lacking {
-        /// Where it would have gone.
+        /// The path of the output in the checkout.
         path: PathBuf,
     },
     /// The result is not one that kache stored.
     #[error("the result is malformed: {what}")]
     Malformed {
-        /// What is wrong with it.
+        /// The malformed part of it.
         what: &'static str,
     },
     /// The stored dep-info is not understood.
@@ -50,9 +50,9 @@ pub enum RestoreError {
     /// A file could not be written.
     #[error("failed to write `{}`: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,8 @@
-//! From a result to files and messages of this checkout.
+//! Restores a result: puts its outputs into a checkout and turns its messages into those that the
+//! compiler would have printed there.
+//!
+//! Invariant: a restore that fails leaves nothing behind, and changes nothing once the client has
+//! removed its staging directory (RST-05).
 
 mod build_script;
 pub mod dates;
@@ -12,6 +16,6 @@ mod write_file;
 
 pub use dates::is_rebuild;
 pub use error::RestoreError;
-pub use run::{Restored, Source, restore};
+pub use run::{RestoreSource, Restored, restore};
 pub use staging::Staging;
 pub use write_file::write_file;

@@ -1,8 +1,8 @@
-//! Laying down a result: files first, then what the call is to say.
+//! Restores a result: puts its files into the checkout, and returns the messages.
 //!
-//! Everything that can be known to be wrong is found out before the first file is touched.
-//! What fails after that is undone: files that were laid down go, and the compiler makes all
-//! of them (RST-05). The metadata is laid down first, because it is what others wait for.
+//! Everything that can be checked is checked before the first file is placed. If a later step fails,
+//! the files that were placed are removed, and the compiler makes all of them (RST-05). The metadata
+//! is placed first, because cargo starts the compiles of dependent crates when it is there.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,48 +23,49 @@ use crate::action::{Output, OutputKind, Task};
 use crate::compile::{KnownFile, MessagePiece, MessageStream};
 use crate::roles::{Form, Roots};
 
-/// The largest dep-info or message that is read into memory: a thousand times the usual.
+/// The largest dep-info or message that is read into memory, a thousand times the usual size.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
-/// A result that was laid down.
+/// A result that was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
-    /// What the call is to say, in order.
-    pub said: Vec<MessagePiece>,
-    /// What it is to exit with.
+    /// The messages that the client prints, in order.
+    pub messages: Vec<MessagePiece>,
+    /// The exit code of the compile.
     pub exit_code: i32,
-    /// Bytes laid down.
+    /// The size of all restored files.
     pub bytes: u64,
-    /// Of these, bytes that take no room of their own.
+    /// The size of the files among them that use the same disk blocks as the store.
     pub shared_bytes: u64,
-    /// What lies where now, so that nobody has to read it to know.
+    /// The files that were placed, with their digests, so that no later call has to hash them.
     pub placed: Vec<KnownFile>,
-    /// Of these, what is another name of an inode that other checkouts may have, too.
+    /// The files among them whose inode other checkouts may share.
     pub shared: Vec<(PathBuf, Digest)>,
-    /// What the compile took when it ran.
+    /// How long the compile took when it ran.
     pub compile_time: Duration,
 }
 
-/// Where a result comes from, and how much of it may be shared.
+/// The store that a result is restored from.
 #[derive(Clone, Copy)]
-pub struct Source<'a> {
-    /// Files of the store.
+pub struct RestoreSource<'a> {
+    /// The store's files.
     pub files: &'a dyn LocalFiles,
-    /// Blobs of the store.
+    /// The store's blobs.
     pub blobs: &'a dyn BlobStore,
-    /// What a file and the store's may share at most.
+    /// The closest sharing that is allowed between a restored file and the store.
     pub most: Sharing,
 }
 
-/// Lays down a result.
+/// Restores a result. After an error nothing of it is left in the checkout. This blocks on the store
+/// and on the checkout.
 pub fn restore(
     task: &Task,
     result: &ActionResult,
-    source: Source<'_>,
+    source: RestoreSource<'_>,
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
-    let restored = lay_down(task, result, source, staging);
-    // Once the client has taken its staging directory away, every step fails for that reason alone.
+    let restored = try_restore(task, result, source, staging);
+    // If the client has removed its staging directory, every later step fails, whatever its error says.
     restored.map_err(|error| match error {
         RestoreError::NoStaging => RestoreError::NoStaging,
         _ if staging.dir().is_ok() && staging.is_gone() => RestoreError::TooLate,
@@ -72,21 +73,21 @@ pub fn restore(
     })
 }
 
-fn lay_down(
+fn try_restore(
     task: &Task,
     result: &ActionResult,
-    Source { files, blobs, most }: Source<'_>,
+    RestoreSource { files, blobs, most }: RestoreSource<'_>,
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
     let mut plan = plan(task, result)?;
-    // A stable sort: what the metadata overtakes keeps its order.
+    // The metadata comes first. The sort is stable, so the other outputs keep their order.
     plan.sort_by_key(|(output, _)| output.kind != OutputKind::Metadata);
-    let said = said(task, result, blobs)?;
+    let messages = messages(task, result, blobs)?;
     let dep_infos = plan.iter().filter(|(output, _)| output.kind == OutputKind::DepInfo);
     let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
         .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))
         .collect::<Result<_, RestoreError>>()?;
-    let mut laid = Laid {
+    let mut unfinished = UnfinishedRestore {
         task,
         files,
         staging,
@@ -100,21 +101,22 @@ fn lay_down(
     if !plan.is_empty() {
         let outputs: Vec<PathBuf> = plan.iter().map(|(output, _)| place_of(task, output)).collect();
         staging.announce(&outputs)?;
-        laid.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging), most);
+        unfinished.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging), most);
     }
     for (output, digest) in &plan {
         if output.kind != OutputKind::DepInfo {
-            laid.place(output, digest)?;
+            unfinished.place(output, digest)?;
         }
     }
     for (output, text) in &dep_infos {
-        laid.write(output, text)?;
+        unfinished.write(output, text)?;
     }
-    Ok(Restored { said, exit_code: result.exit_code, compile_time: compile_time(result), ..laid.done() })
+    let compile_time = compile_time(result);
+    Ok(Restored { messages, exit_code: result.exit_code, compile_time, ..unfinished.finish() })
 }
 
-/// Which blob goes to which output. Every output that the compile has to make is there, and
-/// none that it was not asked for.
+/// Returns the blob of each output. It is an error if a required output is missing, or if the result
+/// has a file that is no output of the task.
 fn plan<'a>(task: &'a Task, result: &ActionResult) -> Result<Vec<(&'a Output, Digest)>, RestoreError> {
     let mut named: HashMap<Vec<u8>, Digest> = HashMap::new();
     for file in &result.output_files {
@@ -151,30 +153,31 @@ fn read(blobs: &dyn BlobStore, digest: &Digest) -> Result<Bytes, RestoreError> {
     content.read_all().map_err(|source| RestoreError::Io { path: digest.to_string().into(), source })
 }
 
-/// What the call is to say.
-fn said(
+/// Returns the messages that the compiler would print in this checkout.
+fn messages(
     task: &Task,
     result: &ActionResult,
     blobs: &dyn BlobStore,
 ) -> Result<Vec<MessagePiece>, RestoreError> {
-    let kept = |raw: &Bytes, digest: Option<&WireDigest>| match digest {
+    let stored = |raw: &Bytes, digest: Option<&WireDigest>| match digest {
         Some(digest) if raw.is_empty() => read(blobs, &parse(task.query.function, digest)?),
         _ => Ok(raw.clone()),
     };
-    let stdout = kept(&result.stdout_raw, result.stdout_digest.as_ref())?;
-    let stderr = kept(&result.stderr_raw, result.stderr_digest.as_ref())?;
+    let stdout = stored(&result.stdout_raw, result.stdout_digest.as_ref())?;
+    let stderr = stored(&result.stderr_raw, result.stderr_digest.as_ref())?;
     let stderr = match result.exit_code {
         0 => messages::stderr(task, &stderr),
         _ => messages::localise(task, &stderr),
     };
     let unknown = || RestoreError::Malformed { what: "a message about an unknown root" };
     let stdout = messages::localise(task, &stdout).ok_or_else(unknown)?;
-    let said = [(MessageStream::Stdout, stdout), (MessageStream::Stderr, stderr.ok_or_else(unknown)?)];
-    let said = said.into_iter().filter(|(_, bytes)| !bytes.is_empty());
-    Ok(said.map(|(stream, bytes)| MessagePiece { stream, bytes: Bytes::from(bytes) }).collect())
+    let messages = [(MessageStream::Stdout, stdout), (MessageStream::Stderr, stderr.ok_or_else(unknown)?)];
+    let messages = messages.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+    Ok(messages.map(|(stream, bytes)| MessagePiece { stream, bytes: Bytes::from(bytes) }).collect())
 }
 
-/// A stored dep-info in this checkout's paths, with the files that cargo is to watch too.
+/// Returns a stored dep-info with the paths of this checkout, and with the declared files, so that cargo
+/// watches them, too.
 fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
     let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
     for path in &task.extra_dep_info {
@@ -201,8 +204,8 @@ fn compile_time(result: &ActionResult) -> Duration {
     start.zip(end).map(|(start, end)| end.saturating_sub(start)).unwrap_or_default()
 }
 
-/// Files that were laid down. They go with this value unless it is done.
-struct Laid<'a> {
+/// A restore that has begun. Dropping it removes the files that were placed, unless it was finished.
+struct UnfinishedRestore<'a> {
     task: &'a Task,
     files: &'a dyn LocalFiles,
     staging: &'a Staging,
@@ -214,7 +217,7 @@ struct Laid<'a> {
     shared: Vec<(PathBuf, Digest)>,
 }
 
-impl Laid<'_> {
+impl UnfinishedRestore<'_> {
     fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
         let path = place_of(self.task, output);
         let staging = Some(self.staging.dir()?);
@@ -242,10 +245,11 @@ impl Laid<'_> {
         Ok(())
     }
 
-    fn done(mut self) -> Restored {
+    /// Keeps the files. The caller fills in the messages, the exit code and the compile time.
+    fn finish(mut self) -> Restored {
         self.undo.clear();
         Restored {
-            said: Vec::new(),
+            messages: Vec::new(),
             exit_code: 0,
             bytes: self.bytes,
             shared_bytes: self.shared_bytes,
@@ -256,7 +260,7 @@ impl Laid<'_> {
     }
 }
 
-impl Drop for Laid<'_> {
+impl Drop for UnfinishedRestore<'_> {
     fn drop(&mut self) {
         if !self.undo.is_empty() {
             self.staging.undo(&self.undo);

@@ -1,15 +1,15 @@
-//! The directory by which a client decides whether what is laid down for it still counts.
+//! The staging directory, with which a client decides whether the daemon may still change its checkout.
 //!
-//! A call that waits too long is compiled without the daemon, and a daemon that was stopped may go
-//! on a minute later, between any two of its instructions. What it would lay down then lies in the
-//! compiler's way, or takes the place of what the compiler has made. No check that the daemon makes
-//! can rule that out, so the client decides: it makes a staging directory beside the outputs before
-//! it asks, and takes it away when it goes on alone. Every change that the daemon makes in a
-//! checkout is one system call that names a path in the staging directory, so it fails from then
-//! on. The kernel decides, and there is no moment in between.
+//! A client that waits too long runs the compiler itself. A daemon that was stopped may continue a
+//! minute later, between any two of its instructions. Files that it would restore then would be in the
+//! compiler's way, or would replace what the compiler has made. No check in the daemon can rule that
+//! out, so the client decides. It makes a staging directory beside the outputs before it sends the
+//! call, and removes that directory when it goes on alone. Every change that the daemon makes in a
+//! checkout is one system call that names a path in the staging directory, so from then on every change
+//! fails. The kernel decides, and there is no moment in between.
 //!
-//! Before the first output of a result is renamed to its place, all of them are in a list in the
-//! staging directory. By that list the client removes what was laid down in part.
+//! Before the first output of a result is renamed to its place, all outputs are in a list in the staging
+//! directory. With that list the client removes the files of a restore that did not end.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -35,23 +35,24 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// For a client that has made this directory; without one nothing can be laid down.
+    /// Creates the value for a client that has made this directory. Without a directory nothing can be
+    /// restored.
     pub fn new(dir: Option<PathBuf>) -> Staging {
         Staging { dir: dir.map(Arc::from) }
     }
 
-    /// The directory.
+    /// The path of the directory, or an error if the client has made none.
     pub fn dir(&self) -> Result<&Path, RestoreError> {
         self.dir.as_deref().ok_or(RestoreError::NoStaging)
     }
 
-    /// Whether the client has taken it away, or has never had one.
+    /// Whether the client has removed the directory, or has never made one.
     pub fn is_gone(&self) -> bool {
         self.dir.as_deref().is_none_or(|dir| fs::symlink_metadata(dir).is_err())
     }
 
-    /// Lists what is about to be laid down. Each path ends with a byte of zero: one that does not
-    /// was not written to its end.
+    /// Adds outputs that are about to be restored to the list. Each path ends with a zero byte; the
+    /// client ignores one that does not, because it was cut off.
     pub fn announce(&self, outputs: &[PathBuf]) -> Result<(), RestoreError> {
         let path = self.dir()?.join(OUTPUTS);
         let mut text = Vec::new();
@@ -70,23 +71,24 @@ impl Staging {
             .map_err(|source| RestoreError::Io { path: path.to_owned(), source })
     }
 
-    /// Takes files back that were laid down.
+    /// Removes files that were restored. Errors are ignored: the client removes what is left.
     pub fn undo(&self, paths: &[PathBuf]) {
         for path in paths {
-            // The client removes what cannot be taken back.
-            let Ok(taken) = self.name() else { return };
-            if fs::rename(path, &taken).is_ok() {
-                let _ = fs::remove_file(taken);
+            // A rename into the staging directory, because it fails if the client has removed the
+            // directory. The file may be the compiler's by then.
+            let Ok(draft) = self.name() else { return };
+            if fs::rename(path, &draft).is_ok() {
+                let _ = fs::remove_file(draft);
             }
         }
     }
 
-    /// Dates a file that lies in the checkout.
+    /// Sets the date of a file in the checkout.
     pub fn set_date(&self, path: &Path, date: SystemTime) -> io::Result<()> {
         let name = self.name().map_err(io::Error::other)?;
         fs::hard_link(path, &name)?;
-        // By the name in the staging directory, not by an open file: when the client has taken the
-        // directory away, this fails.
+        // The date is set by the name in the staging directory and not by an open file, so that this
+        // fails if the client has removed the directory.
         let since = date.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?;
         let modified = TimeSpec::from_duration(since);
         let dated =
@@ -95,7 +97,7 @@ impl Staging {
         Ok(dated?)
     }
 
-    /// Makes a directory with those above it that are not there.
+    /// Makes a directory, and the missing directories above it.
     pub fn make_dirs(&self, path: &Path, umask: u32) -> Result<(), RestoreError> {
         if path.is_dir() {
             return Ok(());
@@ -114,7 +116,7 @@ impl Staging {
         made.or_else(|error| if path.is_dir() { Ok(()) } else { Err(failed(error)) })
     }
 
-    /// Fills a directory with files and gives it its place, whole.
+    /// Makes a directory with files, which appears at its path with all of them at once.
     pub fn fill_dir(
         &self,
         path: &Path,
@@ -122,7 +124,7 @@ impl Staging {
         fill: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), RestoreError> {
         let draft = self.name()?;
-        let lay = || {
+        let make = || {
             make_dir(&draft, umask)?;
             fill(&draft)?;
             for entry in fs::read_dir(&draft)? {
@@ -130,13 +132,13 @@ impl Staging {
             }
             fs::rename(&draft, path)
         };
-        lay().map_err(|source| {
+        make().map_err(|source| {
             let _ = fs::remove_dir_all(&draft);
             RestoreError::Io { path: path.to_owned(), source }
         })
     }
 
-    /// A name in it that nothing else has.
+    /// A path in the directory that no other file has.
     fn name(&self) -> Result<PathBuf, RestoreError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +146,7 @@ impl Staging {
     }
 }
 
-/// The daemon's umask is not its client's.
+/// Makes a directory with the mode that the client's umask gives; the daemon's umask is another one.
 fn make_dir(path: &Path, umask: u32) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o777 & !umask))
@@ -154,63 +156,63 @@ fn make_dir(path: &Path, umask: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    struct World {
+    struct TestCheckout {
         dir: tempfile::TempDir,
         staging: Staging,
     }
 
-    impl World {
-        fn new() -> World {
+    impl TestCheckout {
+        fn new() -> TestCheckout {
             let dir = tempfile::tempdir().unwrap();
             let made = dir.path().join(".kache-1");
             fs::create_dir(&made).unwrap();
-            World { staging: Staging::new(Some(made)), dir }
+            TestCheckout { staging: Staging::new(Some(made)), dir }
         }
 
         fn path(&self, name: &str) -> PathBuf {
             self.dir.path().join(name)
         }
 
-        /// Does to the directory what a client does that goes on alone.
-        fn take_away(&self) {
+        /// Removes the staging directory, as a client does that goes on alone.
+        fn remove_staging(&self) {
             fs::remove_dir_all(self.staging.dir().unwrap()).unwrap();
         }
     }
 
     #[test]
-    fn rst_05_nothing_changes_once_the_client_has_taken_its_directory_away() {
-        let world = World::new();
-        let staging = &world.staging;
-        let [file, made, filled] = ["file", "a/b/c", "a/b/filled"].map(|name| world.path(name));
+    fn rst_05_nothing_changes_once_the_client_has_removed_its_staging_directory() {
+        let checkout = TestCheckout::new();
+        let staging = &checkout.staging;
+        let [file, made, filled] = ["file", "a/b/c", "a/b/filled"].map(|name| checkout.path(name));
         let fill = |dir: &Path| fs::write(dir.join("x"), "");
-        staging.write(&file, b"laid down", 0o640).unwrap();
+        staging.write(&file, b"restored", 0o640).unwrap();
         staging.set_date(&file, SystemTime::UNIX_EPOCH).unwrap();
         staging.make_dirs(&made, 0o22).unwrap();
         staging.fill_dir(&filled, 0o22, fill).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"laid down");
+        assert_eq!(fs::read(&file).unwrap(), b"restored");
         let date = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
         assert_eq!(date(&file), SystemTime::UNIX_EPOCH);
         assert!(made.is_dir() && filled.join("x").exists());
         assert_eq!(fs::read_dir(staging.dir().unwrap()).unwrap().count(), 0, "no draft is left");
 
-        world.take_away();
+        checkout.remove_staging();
         assert!(staging.write(&file, b"late", 0o640).is_err());
         assert!(staging.set_date(&file, SystemTime::now()).is_err());
-        assert!(staging.make_dirs(&world.path("late/dir"), 0o22).is_err());
-        assert!(staging.fill_dir(&world.path("late"), 0o22, fill).is_err());
+        assert!(staging.make_dirs(&checkout.path("late/dir"), 0o22).is_err());
+        assert!(staging.fill_dir(&checkout.path("late"), 0o22, fill).is_err());
         assert!(staging.announce(std::slice::from_ref(&file)).is_err());
         staging.undo(std::slice::from_ref(&file));
-        assert_eq!((fs::read(&file).unwrap(), date(&file)), (b"laid down".to_vec(), SystemTime::UNIX_EPOCH));
-        let left = fs::read_dir(world.dir.path()).unwrap().count();
-        assert_eq!(left, 2, "nothing came later");
+        assert_eq!((fs::read(&file).unwrap(), date(&file)), (b"restored".to_vec(), SystemTime::UNIX_EPOCH));
+        let left = fs::read_dir(checkout.dir.path()).unwrap().count();
+        assert_eq!(left, 2, "no file came later");
     }
 
     #[test]
-    fn rst_05_what_was_laid_down_can_be_taken_back() {
-        let world = World::new();
-        let file = world.path("file");
-        world.staging.write(&file, b"laid down", 0o640).unwrap();
-        world.staging.undo(std::slice::from_ref(&file));
+    fn rst_05_a_restored_file_can_be_removed_again() {
+        let checkout = TestCheckout::new();
+        let file = checkout.path("file");
+        checkout.staging.write(&file, b"restored", 0o640).unwrap();
+        checkout.staging.undo(std::slice::from_ref(&file));
         assert!(!file.exists());
     }
 }
