@@ -22,7 +22,7 @@ use crate::inputs::{self, RootSettings};
 use crate::invocation::Call;
 use crate::invocation::rustc::{Parsed, parse};
 use crate::roles::Role;
-use crate::shared::{self, Checked};
+use crate::shared::{self, CheckReport};
 
 /// How often the files of a target directory are checked for calls that do not come from a cargo.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -150,7 +150,7 @@ impl Pipeline {
         let begun = Instant::now();
         match self.shared.check(target_dir, store.files(), store.blobs()) {
             Ok(report) => {
-                let Checked { files, repaired, removed, is_partial } = report;
+                let CheckReport { files, repaired, removed, is_partial } = report;
                 tracing::debug!("checked {files} shared files in {:?}", begun.elapsed());
                 if repaired + removed > 0 {
                     tracing::info!(

@@ -12,41 +12,41 @@ use std::time::{Duration, Instant};
 use kache_cas::{AccessKind, BlobStore, Content, LocalFiles};
 
 use super::entry::{Attributes, Entry, changed_ns, inode};
-use super::files::{SharedFiles, Target, lock};
-use super::repair::{Repaired, digest_of, repair};
+use super::files::{SharedFiles, SharedTarget, lock};
+use super::repair::{RepairOutcome, digest_of, repair};
 use crate::inputs::is_absence;
 
 /// How long one check may take. What it does not reach is left to the next call.
 const CHECK_MAX: Duration = Duration::from_secs(2);
 
-/// The store that files are restored from.
+/// The store from which changed files are restored.
 #[derive(Clone, Copy)]
-pub(super) struct Stores<'a> {
+pub(super) struct RepairSource<'a> {
     pub(super) files: &'a dyn LocalFiles,
     pub(super) blobs: &'a dyn BlobStore,
 }
 
-/// What a check found.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub struct CheckReport {
     /// How many files were checked.
     pub files: usize,
     /// How many had another date, mode or owner, and were restored.
     pub repaired: usize,
-    /// How many had other bytes, and were removed.
+    /// How many had been overwritten, and were removed.
     pub removed: usize,
-    /// Whether the time was up before all files were checked.
+    /// Whether the check reached its time limit before all files were checked.
     pub is_partial: bool,
 }
 
-/// What lies at a path.
-enum Standing {
-    /// The recorded file, unchanged.
-    Whole(Entry),
-    /// The recorded inode, changed.
+/// The state of the file at a recorded path.
+enum FileStatus {
+    /// The recorded file is unchanged. The entry has its present change time.
+    Unchanged(Entry),
+    /// The recorded inode is there, and was changed.
     Changed,
-    /// No file, or one with another inode, which kache did not restore.
-    Foreign,
+    /// There is no file, or one with another inode, which kache did not restore.
+    Replaced,
 }
 
 impl SharedFiles {
@@ -58,85 +58,93 @@ impl SharedFiles {
         target_dir: &Path,
         files: &dyn LocalFiles,
         blobs: &dyn BlobStore,
-    ) -> io::Result<Checked> {
+    ) -> io::Result<CheckReport> {
         self.process_events(files, blobs)?;
         let target = match self.target(target_dir) {
-            Err(error) if is_absence(&error) => return Ok(Checked::default()),
+            Err(error) if is_absence(&error) => return Ok(CheckReport::default()),
             target => target?,
         };
-        self.check_entries(&target, target.entries(), Stores { files, blobs })
+        self.check_entries(&target, target.entries(), RepairSource { files, blobs })
     }
 
     /// Checks some files of a target directory.
     pub(super) fn check_entries(
         &self,
-        target: &Target,
+        target: &SharedTarget,
         entries: Vec<(PathBuf, Entry)>,
-        stores: Stores<'_>,
-    ) -> io::Result<Checked> {
+        source: RepairSource<'_>,
+    ) -> io::Result<CheckReport> {
         let _one_at_a_time = lock(&target.checking);
         let (begun, target_dir) = (Instant::now(), target.dir());
-        let mut report = Checked { files: entries.len(), ..Checked::default() };
+        let mut report = CheckReport { files: entries.len(), ..CheckReport::default() };
         let mut changes = Vec::new();
         for (below, entry) in entries {
             if begun.elapsed() > CHECK_MAX {
                 report.is_partial = true;
                 break;
             }
-            let after = report.one(&target_dir.join(&below), &entry, stores)?;
+            let after = report.check_file(&target_dir.join(&below), &entry, source)?;
             if after != Some(entry) {
                 changes.push((below, entry, after));
             }
         }
-        target.settle(changes)?;
+        target.apply(changes)?;
         Ok(report)
     }
 }
 
-impl Checked {
-    /// Checks one file, and returns its entry from now on.
-    fn one(&mut self, path: &Path, entry: &Entry, stores: Stores<'_>) -> io::Result<Option<Entry>> {
-        match standing(path, entry, stores.blobs)? {
-            Standing::Whole(entry) => return Ok(Some(entry)),
-            Standing::Foreign => return Ok(None),
-            Standing::Changed => {}
+impl CheckReport {
+    /// Checks one file and restores it if it was changed. Returns the entry that replaces the recorded
+    /// one; `None` if the file is no longer shared.
+    fn check_file(
+        &mut self,
+        path: &Path,
+        entry: &Entry,
+        source: RepairSource<'_>,
+    ) -> io::Result<Option<Entry>> {
+        match status(path, entry, source.blobs)? {
+            FileStatus::Unchanged(entry) => return Ok(Some(entry)),
+            FileStatus::Replaced => return Ok(None),
+            FileStatus::Changed => {}
         }
-        Ok(match repair(path, entry, stores)? {
-            Repaired::Shared(entry) => {
+        Ok(match repair(path, entry, source)? {
+            RepairOutcome::Shared(entry) => {
                 self.repaired += 1;
                 Some(entry)
             }
-            Repaired::Private => {
+            RepairOutcome::Private => {
                 self.repaired += 1;
                 None
             }
-            Repaired::Removed => {
+            RepairOutcome::Removed => {
                 self.removed += 1;
                 None
             }
-            Repaired::Foreign => None,
+            RepairOutcome::Replaced => None,
         })
     }
 }
 
-fn standing(path: &Path, entry: &Entry, blobs: &dyn BlobStore) -> io::Result<Standing> {
+/// Compares a file with its entry, the cheapest comparison first. The bytes are hashed only if the
+/// change time moved and the store does not know why.
+fn status(path: &Path, entry: &Entry, blobs: &dyn BlobStore) -> io::Result<FileStatus> {
     let metadata = match fs::symlink_metadata(path) {
-        Err(error) if is_absence(&error) => return Ok(Standing::Foreign),
+        Err(error) if is_absence(&error) => return Ok(FileStatus::Replaced),
         metadata => metadata?,
     };
     if !entry.is(&metadata) {
-        return Ok(Standing::Foreign);
+        return Ok(FileStatus::Replaced);
     }
     if Attributes::of(&metadata) != entry.attributes {
-        return Ok(Standing::Changed);
+        return Ok(FileStatus::Changed);
     }
     if entry.changed_ns != Some(changed_ns(&metadata))
         && !is_vouched_for(entry, blobs)
         && digest_of(path)? != Some(entry.digest.hash)
     {
-        return Ok(Standing::Changed);
+        return Ok(FileStatus::Changed);
     }
-    Ok(Standing::Whole(Entry { changed_ns: Some(changed_ns(&metadata)), ..*entry }))
+    Ok(FileStatus::Unchanged(Entry { changed_ns: Some(changed_ns(&metadata)), ..*entry }))
 }
 
 /// Whether this is the store's own inode, and the store knows that its bytes are right.

@@ -9,32 +9,32 @@ use kache_cas::Digest;
 /// The bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
 
-/// The name of an inode.
+/// The identity of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// The volume.
+    /// The device number of the filesystem.
     pub device: u64,
-    /// The number there.
+    /// The inode number in that filesystem.
     pub number: u64,
 }
 
 /// The attributes that cargo and other tools depend on. New and removed links do not change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// How many bytes.
+    /// The size of the file.
     pub size_bytes: u64,
-    /// The date of the content, in nanoseconds since 1970.
+    /// The modification time, in nanoseconds since 1970.
     pub modified_ns: i64,
-    /// The permissions.
+    /// The permission bits of the mode.
     pub mode: u32,
-    /// The owner.
+    /// The owner's user id.
     pub uid: u32,
-    /// The group.
+    /// The group id.
     pub gid: u32,
 }
 
 impl Attributes {
-    /// The attributes of a file.
+    /// Reads the attributes from the metadata of a file.
     pub fn of(metadata: &Metadata) -> Attributes {
         Attributes {
             size_bytes: metadata.size(),
@@ -49,14 +49,14 @@ impl Attributes {
 /// A shared file as it was restored or stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The blob.
+    /// The digest of the recorded bytes.
     pub digest: Digest,
-    /// The inode. A file with another inode was made by somebody else since.
+    /// The recorded inode. If the file has another one, another process has replaced it.
     pub inode: Inode,
     /// When the inode was created, in nanoseconds since 1970, because numbers of deleted inodes are
     /// reused. 0 where the filesystem does not say.
     pub born_ns: u64,
-    /// The attributes that it has to have.
+    /// The attributes that the file must have.
     pub attributes: Attributes,
     /// The inode's change time when its bytes were last known to be right. A link moves it, too, so
     /// another change time only means that the bytes have to be verified.

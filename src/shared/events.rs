@@ -1,4 +1,4 @@
-//! Changes of shared files, handled as soon as the watch reports them.
+//! Handles changes of shared files as soon as the watch reports them.
 //!
 //! The checkout through whose link a file was changed keeps the change; its entry leaves the
 //! record, because the file is its own from then on. In every other target directory that shares
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use kache_cas::{BlobStore, LocalFiles};
 
-use super::check::Stores;
+use super::check::RepairSource;
 use super::entry::{Attributes, Entry, Inode};
-use super::files::{SharedFiles, Target, lock};
+use super::files::{SharedFiles, SharedTarget, lock};
 use super::repair::{digest_of, unshare};
-use super::watch::{Event, Watch};
+use super::watch::{Watch, WatchEvent};
 use crate::inputs::is_absence;
 
-/// Inodes that were changed, each with the links through which that was done.
-type Changes = HashMap<Inode, Vec<(Arc<Target>, PathBuf)>>;
+/// The inodes that were changed, each with the links through which they were changed.
+type Changes = HashMap<Inode, Vec<(Arc<SharedTarget>, PathBuf)>>;
 
 impl SharedFiles {
     /// Starts to watch shared files, including those that earlier daemons recorded.
@@ -36,11 +36,11 @@ impl SharedFiles {
         outcome
     }
 
-    /// Checks all shared files that are known. It undoes changes that were made while no daemon
-    /// watched: nothing tells in which checkout they were made.
+    /// Checks all shared files that are recorded. This undoes changes that were made while no daemon
+    /// watched, because kache cannot tell in which checkout they were made.
     pub fn check_all(&self, files: &dyn LocalFiles, blobs: &dyn BlobStore) -> io::Result<()> {
         for target in self.targets() {
-            self.check_entries(&target, target.entries(), Stores { files, blobs })?;
+            self.check_entries(&target, target.entries(), RepairSource { files, blobs })?;
         }
         Ok(())
     }
@@ -50,31 +50,34 @@ impl SharedFiles {
         self.active_watch().map_or(Ok(false), |watch| watch.wait(timeout))
     }
 
-    /// Handles all changes that were made until now and that the watch saw. One thread at a time
-    /// does this; others wait for it.
+    /// Handles all changes that the watch has reported until now. One thread at a time does this;
+    /// others wait for it.
+    ///
+    /// First the changed inodes are collected from all events, each with the links through which it was
+    /// changed; then they are handled. So a file that was changed in two checkouts stays in both.
     pub fn process_events(&self, files: &dyn LocalFiles, blobs: &dyn BlobStore) -> io::Result<()> {
         let Some(watch) = self.active_watch() else { return Ok(()) };
-        let stores = Stores { files, blobs };
+        let source = RepairSource { files, blobs };
         let _one_at_a_time = lock(&self.processing);
         let mut links: HashMap<(Inode, PathBuf), bool> = HashMap::new();
         let mut is_complete = true;
         for event in watch.events()? {
             match event {
-                Event::Touched { target, below, is_written } => {
+                WatchEvent::Touched { target, below, is_written } => {
                     *links.entry((target, below)).or_default() |= is_written;
                 }
-                Event::Gone { target, below } => self.watch_again(target, &below),
-                Event::Lost => is_complete = false,
+                WatchEvent::Gone { target, below } => self.watch_again(target, &below),
+                WatchEvent::Lost => is_complete = false,
             }
         }
         let mut changes = Changes::new();
         for ((target, below), is_written) in links {
-            let Some(target) = self.known(target) else { continue };
+            let Some(target) = self.by_identity(target) else { continue };
             if let Some(inode) = changed_inode(&target, &below, is_written)? {
                 changes.entry(inode).or_default().push((target, below));
             }
         }
-        self.separate(&changes, stores)?;
+        self.separate(&changes, source)?;
         if is_complete { Ok(()) } else { self.check_all(files, blobs) }
     }
 
@@ -82,10 +85,10 @@ impl SharedFiles {
         self.watch.get()?.as_ref()
     }
 
-    /// A watched directory is gone. It may have been made again in the same target directory.
+    /// Watches a removed directory again, if it was made again in the same target directory.
     fn watch_again(&self, target: Inode, below: &Path) {
-        if let Some(target) = self.known(target) {
-            target.is_unwatched(below);
+        if let Some(target) = self.by_identity(target) {
+            target.note_unwatched(below);
             if target.is_in_place() {
                 self.watch_over(&target);
             }
@@ -93,17 +96,17 @@ impl SharedFiles {
     }
 
     /// Leaves changed files as they are where they were changed, and restores them elsewhere.
-    fn separate(&self, changes: &Changes, stores: Stores<'_>) -> io::Result<()> {
+    fn separate(&self, changes: &Changes, source: RepairSource<'_>) -> io::Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
         for links in changes.values() {
-            for (place, (target, below)) in links.iter().enumerate() {
+            for (index, (target, below)) in links.iter().enumerate() {
                 // Two checkouts that changed the same inode must not share it any longer.
-                if place > 0 {
+                if index > 0 {
                     unshare(&target.dir().join(below))?;
                 }
-                target.release([below.clone()])?;
+                target.remove_entries([below.clone()])?;
             }
         }
         for target in self.targets() {
@@ -114,9 +117,9 @@ impl SharedFiles {
                 continue;
             }
             let inodes: HashSet<Inode> = entries.iter().map(|(_, entry)| entry.inode).collect();
-            let report = self.check_entries(&target, entries, stores)?;
+            let report = self.check_entries(&target, entries, source)?;
             tracing::info!(
-                "{} shared files were changed elsewhere: in `{}`, {} were restored and {} removed",
+                "{} shared files were changed in another checkout: in `{}`, {} were restored and {} removed",
                 inodes.len(),
                 target.dir().display(),
                 report.repaired,
@@ -127,8 +130,8 @@ impl SharedFiles {
     }
 }
 
-/// The inode of this link, if it is a shared one that was changed.
-fn changed_inode(target: &Target, below: &Path, is_written: bool) -> io::Result<Option<Inode>> {
+/// Returns the inode of a link; `None` if it is not shared or was not changed.
+fn changed_inode(target: &SharedTarget, below: &Path, is_written: bool) -> io::Result<Option<Inode>> {
     let Some(entry) = target.entry(below) else { return Ok(None) };
     let path = target.dir().join(below);
     let metadata = match fs::symlink_metadata(&path) {

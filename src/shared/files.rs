@@ -20,10 +20,10 @@ use super::record::{self, Record};
 use super::watch::Watch;
 use crate::inputs::is_absence;
 
-/// The directory in the cache's.
+/// The directory of the records in the cache directory.
 const DIRECTORY: &str = "shared";
 
-/// Where cargo keeps what compilers have told it, in a target directory.
+/// The file in a target directory in which cargo keeps the compiler's version.
 const VERSIONS: &str = ".rustc_info.json";
 
 /// How many records are kept, one for each target directory.
@@ -35,7 +35,7 @@ const UNSEEN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How many shared files one target directory may have. Further files are copied.
 const ENTRIES_MAX: usize = 50_000;
 
-/// The largest record that is read: frames are about 150 bytes.
+/// The largest record that is read. A frame has about 150 bytes.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 /// A record is rewritten once it has more than so many frames for each entry.
@@ -48,20 +48,24 @@ const FRAMES_FEW: usize = 1000;
 #[derive(Debug)]
 pub struct SharedFiles {
     dir: PathBuf,
-    known: Mutex<HashMap<Inode, Arc<Target>>>,
+    /// The target directories whose records were read, by the inode of the directory.
+    targets: Mutex<HashMap<Inode, Arc<SharedTarget>>>,
     /// Reports changes. It is set when watching starts, to `None` where that is not possible.
     pub(super) watch: OnceLock<Option<Watch>>,
     /// Held while events are processed.
     pub(super) processing: Mutex<()>,
 }
 
-/// The entry of a path from now on; `None` where the file is not shared.
+/// A path with its new entry; `None` if the file is no longer shared.
 type Change = (PathBuf, Option<Entry>);
 
-/// One target directory.
+/// A target directory with shared files.
+///
+/// Lock order: `checking` before `record`. Neither is held while `watched` is waited for.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct SharedTarget {
     pub(super) identity: Inode,
+    /// The file of the record.
     file: PathBuf,
     /// The directories below it that are watched.
     watched: Mutex<HashSet<PathBuf>>,
@@ -73,11 +77,11 @@ pub(super) struct Target {
 }
 
 impl SharedFiles {
-    /// The records in this cache directory. Nothing is read yet.
+    /// Creates the value for this cache directory. No record is read yet.
     pub fn new(cache_dir: &Path) -> SharedFiles {
         SharedFiles {
             dir: cache_dir.join(DIRECTORY),
-            known: Mutex::default(),
+            targets: Mutex::default(),
             watch: OnceLock::new(),
             processing: Mutex::default(),
         }
@@ -93,39 +97,39 @@ impl SharedFiles {
     ) -> io::Result<()> {
         let target = self.target(target_dir)?;
         let below = |path: &Path| path.strip_prefix(target_dir).map(Path::to_owned).map_err(io::Error::other);
-        let look = |(path, digest): &(PathBuf, Digest)| {
+        let change = |(path, digest): &(PathBuf, Digest)| {
             Ok((below(path)?, Some(Entry::of(*digest, &fs::symlink_metadata(path)?))))
         };
-        let mut changes: Vec<Change> = shared.iter().map(look).collect::<io::Result<_>>()?;
+        let mut changes: Vec<Change> = shared.iter().map(change).collect::<io::Result<_>>()?;
         let others = others.filter_map(|path| Some((below(path).ok()?, None)));
-        changes.extend(others.filter(|(path, _)| target.knows(path)));
+        changes.extend(others.filter(|(path, _)| target.has_entry(path)));
         if changes.is_empty() {
             return Ok(());
         }
         let directories = directories(changes.iter().map(|(path, _)| path));
-        target.add(changes)?;
+        target.append(changes)?;
         self.watch_directories(&target, directories);
         Ok(())
     }
 
-    /// All target directories that are known and lie where they were seen last. One that was
-    /// renamed is found when somebody builds in it.
-    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
-        let known: Vec<_> = lock(&self.known).values().cloned().collect();
-        known.into_iter().filter(|target| target.is_in_place()).collect()
+    /// Returns the target directories that are still at their recorded paths. One that was renamed is
+    /// found again with the next call that compiles in it.
+    pub(super) fn targets(&self) -> Vec<Arc<SharedTarget>> {
+        let targets: Vec<_> = lock(&self.targets).values().cloned().collect();
+        targets.into_iter().filter(|target| target.is_in_place()).collect()
     }
 
-    /// The target directory of this identity, if it is known.
-    pub(super) fn known(&self, identity: Inode) -> Option<Arc<Target>> {
-        lock(&self.known).get(&identity).cloned()
+    /// Returns the target directory with this inode, if its record was read.
+    pub(super) fn by_identity(&self, identity: Inode) -> Option<Arc<SharedTarget>> {
+        lock(&self.targets).get(&identity).cloned()
     }
 
     /// Watches the directories of this target directory in which shared files lie.
-    pub(super) fn watch_over(&self, target: &Target) {
+    pub(super) fn watch_over(&self, target: &SharedTarget) {
         self.watch_directories(target, target.directories());
     }
 
-    fn watch_directories(&self, target: &Target, directories: HashSet<PathBuf>) {
+    fn watch_directories(&self, target: &SharedTarget, directories: HashSet<PathBuf>) {
         let Some(watch) = self.watch.get() else { return };
         let Some(watch) = watch else { return target.is_unobserved.store(true, Ordering::Relaxed) };
         let target_dir = target.dir();
@@ -148,9 +152,9 @@ impl SharedFiles {
         }
     }
 
-    /// Makes cargo ask for the compiler's version when it builds next, by removing its memory of
-    /// the answer: in target directories that are not watched, or in all of them. Their files are
-    /// then checked before cargo compares dates.
+    /// Makes cargo ask for the compiler's version in its next build, by removing the file in which it
+    /// keeps the answer: in target directories that are not watched, or everywhere. kache then checks
+    /// their files before cargo compares dates.
     pub fn make_cargo_ask(&self, everywhere: bool) {
         for target in self.targets() {
             if (everywhere || target.is_unobserved.load(Ordering::Relaxed)) && target.has_entries() {
@@ -160,7 +164,7 @@ impl SharedFiles {
         }
     }
 
-    /// Reads all records whose target directory is where it was.
+    /// Reads the records of all target directories that are still at their recorded paths.
     pub(super) fn read_all(&self) -> io::Result<()> {
         self.prepare()?;
         for entry in fs::read_dir(&self.dir)? {
@@ -176,20 +180,20 @@ impl SharedFiles {
         Ok(())
     }
 
-    /// The target directory at this path.
-    pub(super) fn target(&self, target_dir: &Path) -> io::Result<Arc<Target>> {
+    /// Returns the target directory at this path, with its record. Fails if there is no directory.
+    pub(super) fn target(&self, target_dir: &Path) -> io::Result<Arc<SharedTarget>> {
         let identity = inode(&fs::metadata(target_dir)?);
         let target = {
-            let mut known = lock(&self.known);
-            if known.is_empty() {
+            let mut targets = lock(&self.targets);
+            if targets.is_empty() {
                 self.prepare()?;
             }
-            if !known.contains_key(&identity) {
-                // The directory that was at this path before is gone, or was renamed.
-                known.retain(|_, other| other.dir() != target_dir);
-                known.insert(identity, Arc::new(self.load(identity, target_dir)));
+            if !targets.contains_key(&identity) {
+                // Another directory that was at this path before is gone, or was renamed.
+                targets.retain(|_, other| other.dir() != target_dir);
+                targets.insert(identity, Arc::new(self.load(identity, target_dir)));
             }
-            Arc::clone(&known[&identity])
+            Arc::clone(&targets[&identity])
         };
         if target.move_to(target_dir)? {
             lock(&target.watched).clear();
@@ -198,21 +202,22 @@ impl SharedFiles {
         Ok(target)
     }
 
-    /// Makes the directory, and removes the records that are of no use any more.
+    /// Makes the directory of the records, and removes records that will not be used any more.
     fn prepare(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            let is_of_use = || {
+            // The date of a record that is kept.
+            let kept_date = || {
                 let record = read(&path).ok()?;
                 let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
-                let found = fs::metadata(&record.target_dir).ok();
-                let is_there = found.is_some_and(|found| self.file(inode(&found)) == path);
-                let is_young = || written.elapsed().unwrap_or_default() < UNSEEN_MAX;
-                (is_there || is_young()).then_some(written)
+                let metadata = fs::metadata(&record.target_dir).ok();
+                let is_in_place = metadata.is_some_and(|metadata| self.file(inode(&metadata)) == path);
+                let is_recent = || written.elapsed().unwrap_or_default() < UNSEEN_MAX;
+                (is_in_place || is_recent()).then_some(written)
             };
-            match is_of_use() {
+            match kept_date() {
                 Some(written) => kept.push((written, path)),
                 None => fs::remove_file(&path)?,
             }
@@ -228,11 +233,12 @@ impl SharedFiles {
         self.dir.join(format!("{:x}-{:x}", identity.device, identity.number))
     }
 
-    fn load(&self, identity: Inode, target_dir: &Path) -> Target {
+    /// Reads the record of a target directory. One that cannot be read counts as empty.
+    fn load(&self, identity: Inode, target_dir: &Path) -> SharedTarget {
         let file = self.file(identity);
-        let fresh = || Record { target_dir: target_dir.to_owned(), ..Record::default() };
-        let record = read(&file).unwrap_or_else(|_| fresh());
-        Target {
+        let empty = || Record { target_dir: target_dir.to_owned(), ..Record::default() };
+        let record = read(&file).unwrap_or_else(|_| empty());
+        SharedTarget {
             identity,
             file,
             watched: Mutex::default(),
@@ -243,7 +249,7 @@ impl SharedFiles {
     }
 }
 
-impl Target {
+impl SharedTarget {
     /// All entries, by path below the target directory.
     pub(super) fn entries(&self) -> Vec<(PathBuf, Entry)> {
         let record = lock(&self.record);
@@ -254,16 +260,16 @@ impl Target {
         !lock(&self.record).entries.is_empty()
     }
 
-    fn knows(&self, path: &Path) -> bool {
+    fn has_entry(&self, path: &Path) -> bool {
         lock(&self.record).entries.contains_key(path)
     }
 
-    /// The path of the target directory.
+    /// The path at which the target directory was last found.
     pub(super) fn dir(&self) -> PathBuf {
         lock(&self.record).target_dir.clone()
     }
 
-    /// Whether the target directory still lies at that path.
+    /// Whether the target directory is still at its recorded path.
     pub(super) fn is_in_place(&self) -> bool {
         fs::metadata(self.dir()).is_ok_and(|found| inode(&found) == self.identity)
     }
@@ -274,12 +280,12 @@ impl Target {
     }
 
     /// Removes the entries of these paths.
-    pub(super) fn release(&self, below: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
-        self.add(below.into_iter().map(|path| (path, None)).collect())
+    pub(super) fn remove_entries(&self, below: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        self.append(below.into_iter().map(|path| (path, None)).collect())
     }
 
     /// Notes that this directory is not watched any longer.
-    pub(super) fn is_unwatched(&self, below: &Path) {
+    pub(super) fn note_unwatched(&self, below: &Path) {
         lock(&self.watched).remove(below);
     }
 
@@ -287,8 +293,8 @@ impl Target {
         directories(lock(&self.record).entries.keys())
     }
 
-    /// Adds entries, on the disk first.
-    fn add(&self, changes: Vec<Change>) -> io::Result<()> {
+    /// Appends changes to the record, on the disk first and then in memory.
+    fn append(&self, changes: Vec<Change>) -> io::Result<()> {
         let mut record = lock(&self.record);
         if record.entries.len() + changes.len() > ENTRIES_MAX {
             return Err(io::Error::other("there are too many shared files in it"));
@@ -299,7 +305,7 @@ impl Target {
         }
         changes.iter().for_each(|(path, entry)| bytes.extend(record::frame(path, entry.as_ref())));
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.file)?;
-        // What a full disk or a crash has cut off would hide all that follows.
+        // A frame that a full disk or a crash has cut off would make all later frames unreadable.
         if file.metadata()?.len() != record.whole_bytes as u64 {
             file.set_len(record.whole_bytes as u64)?;
         }
@@ -310,9 +316,10 @@ impl Target {
         Ok(())
     }
 
-    /// Replaces entries after a check; `None` removes one. A file that was restored again
-    /// meanwhile keeps its new entry.
-    pub(super) fn settle(&self, changes: Vec<(PathBuf, Entry, Option<Entry>)>) -> io::Result<()> {
+    /// Replaces entries after a check: path, entry before, entry after. `None` removes an entry. A file
+    /// that was restored again during the check keeps its newer entry. The record on the disk is only
+    /// rewritten if more than change times changed, because those are not stored, or if it is too long.
+    pub(super) fn apply(&self, changes: Vec<(PathBuf, Entry, Option<Entry>)>) -> io::Result<()> {
         let mut record = lock(&self.record);
         let mut is_changed = record.frames > FRAMES_FEW + FRAMES_PER_ENTRY_MAX * record.entries.len();
         for (path, before, after) in changes {
@@ -323,27 +330,28 @@ impl Target {
                 after.is_none_or(|after| Entry { changed_ns: before.changed_ns, ..after } != before);
             record.set(path, after);
         }
-        if is_changed { self.write_anew(&mut record) } else { Ok(()) }
+        if is_changed { self.rewrite(&mut record) } else { Ok(()) }
     }
 
-    /// Notes where the target directory lies now. Returns whether it was elsewhere before.
+    /// Notes the present path of the target directory. Returns whether it had another path before.
     fn move_to(&self, target_dir: &Path) -> io::Result<bool> {
         let mut record = lock(&self.record);
         if record.target_dir == target_dir {
             return Ok(false);
         }
         target_dir.clone_into(&mut record.target_dir);
-        self.write_anew(&mut record)?;
+        self.rewrite(&mut record)?;
         Ok(true)
     }
 
-    fn write_anew(&self, record: &mut Record) -> io::Result<()> {
+    /// Writes a record with one frame for each entry, which replaces the old one.
+    fn rewrite(&self, record: &mut Record) -> io::Result<()> {
         let mut bytes = record::header(&record.target_dir);
         record.entries.iter().for_each(|(path, entry)| bytes.extend(record::frame(path, Some(entry))));
         let beside = self.file.with_extension("new");
         let written = File::create(&beside).and_then(|mut file| file.write_all(&bytes));
         written.and_then(|()| fs::rename(&beside, &self.file)).inspect_err(|_| {
-            // A rest that cannot be removed now is removed when the records are read next.
+            // If it cannot be removed now, `prepare` removes it at the next start.
             let _ = fs::remove_file(&beside);
         })?;
         record.whole_bytes = bytes.len();

@@ -21,7 +21,7 @@ mod record;
 mod repair;
 mod watch;
 
-pub use check::Checked;
+pub use check::CheckReport;
 pub use entry::{Attributes, Entry};
 pub use files::SharedFiles;
 pub use repair::unshare;

@@ -1,13 +1,12 @@
-//! The record of one target directory, as it lies on the disk.
+//! The format of a target directory's record on the disk.
 //!
-//! It is appended to with each restore, so that it is whole whenever the daemon is killed: a
-//! frame that was cut off is left out, and so is whatever follows it. One of another version
-//! is as good as none.
+//! Each restore appends to the record, so it can be read whenever the daemon is killed: a frame that
+//! was cut off is ignored, and so is everything after it. A record of another version counts as absent.
 //!
-//! Format 1: the magic, the version as `u32`, the target directory's path; then frames, each
-//! with its length and the beginning of its BLAKE3 in front. A frame holds a path below the
-//! target directory and what lies there, or nothing more where that is shared no longer; the
-//! last frame of a path counts (STO-09).
+//! Format 1: the magic, the version as `u32`, the path of the target directory; then frames, each after
+//! its length and the first bytes of its BLAKE3. A frame holds a path below the target directory and an
+//! entry. A frame without an entry says that the file is no longer shared. The last frame of a path
+//! counts (STO-09).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -21,7 +20,7 @@ use super::entry::{Attributes, Entry, Inode};
 const MAGIC: &[u8] = b"kache shared files\n";
 const VERSION: u32 = 1;
 
-/// How much of a frame's hash stands in front of it.
+/// How many bytes of a frame's hash are stored in front of it.
 const CHECK_BYTES: usize = 8;
 
 /// The record of one target directory.
@@ -29,16 +28,16 @@ const CHECK_BYTES: usize = 8;
 pub(super) struct Record {
     /// The path of the target directory when the record was written.
     pub(super) target_dir: PathBuf,
-    /// What lies where below it.
+    /// The shared files, by path below the target directory.
     pub(super) entries: HashMap<PathBuf, Entry>,
-    /// How many frames it took to say so.
+    /// The number of frames in the file. It may be larger than that of the entries.
     pub(super) frames: usize,
-    /// How many bytes of the file are whole.
+    /// The length of the file up to the end of the last whole frame.
     pub(super) whole_bytes: usize,
 }
 
 impl Record {
-    /// This lies there from now on.
+    /// Sets the entry of a path; `None` removes it.
     pub(super) fn set(&mut self, path: PathBuf, entry: Option<Entry>) {
         match entry {
             Some(entry) => self.entries.insert(path, entry),
@@ -47,7 +46,7 @@ impl Record {
     }
 }
 
-/// How a record begins.
+/// Encodes the beginning of a record.
 pub(super) fn header(target_dir: &Path) -> Vec<u8> {
     let mut bytes = MAGIC.to_owned();
     bytes.extend(VERSION.to_le_bytes());
@@ -55,7 +54,7 @@ pub(super) fn header(target_dir: &Path) -> Vec<u8> {
     bytes
 }
 
-/// One frame: what lies at this path from now on, or `None` where that is not shared.
+/// Encodes a frame with the new entry of a path; `None` says that the file is no longer shared.
 pub(super) fn frame(path: &Path, entry: Option<&Entry>) -> Vec<u8> {
     let mut body = Vec::with_capacity(160);
     put_bytes(&mut body, path.as_os_str().as_bytes());
@@ -82,9 +81,9 @@ fn put_entry(body: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
-/// Reads a record; `None` where it is none of this version.
+/// Decodes a record; `None` if it has another version or is no record.
 pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
-    let mut left = Left(bytes);
+    let mut left = UnreadBytes(bytes);
     (left.take(MAGIC.len())? == MAGIC && left.u32()? == VERSION).then_some(())?;
     let target_dir = PathBuf::from(OsStr::from_bytes(left.framed()?));
     let mut record = Record { target_dir, ..Record::default() };
@@ -96,12 +95,14 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
     }
 }
 
-fn next(left: &mut Left<'_>) -> Option<(PathBuf, Option<Entry>)> {
+/// Decodes the next frame; `None` at the end, and for a frame that is cut off or damaged or whose path
+/// leads out of the target directory.
+fn next(left: &mut UnreadBytes<'_>) -> Option<(PathBuf, Option<Entry>)> {
     let len = usize::try_from(left.u64()?).ok()?;
     let check = left.take(CHECK_BYTES)?;
     let body = left.take(len)?;
     (DigestFunction::Blake3.hash(body).0[..CHECK_BYTES] == *check).then_some(())?;
-    let mut body = Left(body);
+    let mut body = UnreadBytes(body);
     let path = PathBuf::from(OsStr::from_bytes(body.framed()?));
     let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
     is_below.then_some(())?;
@@ -127,10 +128,10 @@ fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend(bytes);
 }
 
-/// Bytes that were not read yet; `None` where there are too few.
-struct Left<'a>(&'a [u8]);
+/// The bytes that were not decoded yet. Its functions return `None` if there are too few.
+struct UnreadBytes<'a>(&'a [u8]);
 
-impl<'a> Left<'a> {
+impl<'a> UnreadBytes<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_09_a_record_is_read_as_written_and_the_last_word_on_a_file_counts() {
+    fn sto_09_a_record_is_read_as_written_and_the_last_frame_of_a_file_counts() {
         let (bytes, _) = written();
         let record = decode(&bytes).unwrap();
         assert_eq!(record.target_dir, Path::new("/w/target"));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_01_what_was_cut_off_is_left_out() {
+    fn sto_01_a_frame_that_was_cut_off_is_ignored() {
         let (bytes, last) = written();
         let whole = bytes.len() - last;
         for cut in 1..=last {
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_09_a_record_of_another_version_is_none() {
+    fn sto_09_a_record_of_another_version_is_not_read() {
         let (mut bytes, _) = written();
         bytes[MAGIC.len()] = 2;
         assert_eq!(decode(&bytes), None);

@@ -1,9 +1,9 @@
-//! How a shared file that was changed is restored.
+//! Restores a shared file that was changed.
 //!
-//! If its bytes are right, only its date, mode or owner were changed. It is then replaced by a link
-//! to the store's file, which has a fresh inode by then, or else by a copy. If its bytes are wrong
-//! it is removed, so that cargo asks for it. It is not replaced by the recorded bytes, because a
-//! linker of this very checkout may have written the new ones in place.
+//! If its bytes are right, only its date, mode or owner were changed. The file is then replaced by a
+//! link to the store's file, which gets a new inode for this, or by a copy. If its bytes are wrong, the
+//! file is removed, so that cargo makes it again. It is not replaced by the recorded bytes, because a
+//! linker in the same checkout may have written the new ones in place.
 //!
 //! Invariant: only the recorded inode is ever replaced or removed, because a compiler may write to
 //! the same directory at the same time.
@@ -16,31 +16,32 @@ use std::time::{Duration, SystemTime};
 
 use kache_cas::{AccessKind, DigestFunction, Hash, Hasher, Link, LinkedFile, PlaceOptions, Sharing};
 
-use super::check::{Stores, beside};
+use super::check::{RepairSource, beside};
 use super::entry::Entry;
 use crate::inputs::is_absence;
 
-/// How much of a file is read at a time.
+/// The size of the buffer with which a file is hashed.
 const READ_BYTES: usize = 256 << 10;
 
-/// The outcome for one file.
+/// What was done with a file that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repaired {
-    /// It is restored, as a link to an inode that other checkouts may share.
+pub(super) enum RepairOutcome {
+    /// The file was restored, as a link to an inode that other checkouts may share.
     Shared(Entry),
-    /// It is restored, as a file of its own.
+    /// The file was restored, with an inode of its own.
     Private,
-    /// Its bytes were wrong, and it is removed.
+    /// The bytes were wrong, and the file was removed.
     Removed,
-    /// Another file is there by now, and is left alone.
-    Foreign,
+    /// Another process has put another file there, which was left alone.
+    Replaced,
 }
 
-/// Restores this file, whose inode was changed.
-pub(super) fn repair(path: &Path, entry: &Entry, stores: Stores<'_>) -> io::Result<Repaired> {
-    let Stores { files, blobs } = stores;
+/// Restores or removes a file whose recorded inode was changed.
+pub(super) fn repair(path: &Path, entry: &Entry, source: RepairSource<'_>) -> io::Result<RepairOutcome> {
+    let RepairSource { files, blobs } = source;
     if digest_of(path)? != Some(entry.digest.hash) {
-        // If this is the store's inode, the store takes the blob out of service.
+        // If the store's file has the same inode, its bytes are wrong, too. Opening it makes the store
+        // notice that.
         let _ = blobs.open(&entry.digest, AccessKind::Peek);
         return remove(path, entry);
     }
@@ -61,15 +62,15 @@ pub(super) fn repair(path: &Path, entry: &Entry, stores: Stores<'_>) -> io::Resu
     };
     let metadata = fs::symlink_metadata(&beside.0)?;
     if !exchange(&beside.0, path, entry)? {
-        return Ok(Repaired::Foreign);
+        return Ok(RepairOutcome::Replaced);
     }
     Ok(match link {
-        Link::Hardlink => Repaired::Shared(Entry::of(entry.digest, &metadata)),
-        Link::Reflink | Link::Copy => Repaired::Private,
+        Link::Hardlink => RepairOutcome::Shared(Entry::of(entry.digest, &metadata)),
+        Link::Reflink | Link::Copy => RepairOutcome::Private,
     })
 }
 
-/// A file beside its destination, which is removed with this value.
+/// A temporary file beside its destination, which is removed when this value is dropped.
 struct Beside(std::path::PathBuf);
 
 impl Drop for Beside {
@@ -79,7 +80,7 @@ impl Drop for Beside {
     }
 }
 
-/// The BLAKE3 of a file; `None` where there is none.
+/// Returns the BLAKE3 of a file; `None` if there is no file.
 pub(super) fn digest_of(path: &Path) -> io::Result<Option<Hash>> {
     let mut file = match File::open(path) {
         Err(error) if is_absence(&error) => return Ok(None),
@@ -135,7 +136,7 @@ fn exchange(new: &Path, path: &Path, entry: &Entry) -> io::Result<bool> {
     if entry.is(&fs::symlink_metadata(new)?) {
         return Ok(true);
     }
-    // A compiler has written another file meanwhile, which goes back to its place.
+    // A compiler has written another file meanwhile. The second exchange puts it back.
     swap()?;
     Ok(false)
 }
@@ -145,7 +146,8 @@ fn exchange(new: &Path, path: &Path, entry: &Entry) -> io::Result<bool> {
     replace(new, path, entry)
 }
 
-/// The same where the filesystem cannot exchange two files in one step.
+/// Does the same on filesystems that cannot exchange two files in one step. A file that a compiler
+/// writes between the check and the rename is lost.
 fn replace(new: &Path, path: &Path, entry: &Entry) -> io::Result<bool> {
     if !is_there(path, entry)? {
         return Ok(false);
@@ -154,16 +156,17 @@ fn replace(new: &Path, path: &Path, entry: &Entry) -> io::Result<bool> {
     Ok(true)
 }
 
-fn remove(path: &Path, entry: &Entry) -> io::Result<Repaired> {
+fn remove(path: &Path, entry: &Entry) -> io::Result<RepairOutcome> {
     if !is_there(path, entry)? {
-        return Ok(Repaired::Foreign);
+        return Ok(RepairOutcome::Replaced);
     }
     match fs::remove_file(path) {
-        Err(error) if is_absence(&error) => Ok(Repaired::Foreign),
-        removed => removed.map(|()| Repaired::Removed),
+        Err(error) if is_absence(&error) => Ok(RepairOutcome::Replaced),
+        removed => removed.map(|()| RepairOutcome::Removed),
     }
 }
 
+/// Whether the recorded inode is at this path.
 fn is_there(path: &Path, entry: &Entry) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if is_absence(&error) => Ok(false),
@@ -191,28 +194,28 @@ mod tests {
     }
 
     #[test]
-    fn rst_02_what_a_compiler_puts_there_meanwhile_stays() {
+    fn rst_02_a_file_that_a_compiler_writes_during_a_repair_stays() {
         let dir = tempfile::tempdir().unwrap();
         let [path, new, compiled] = ["x", "new", "compiled"].map(|name| dir.path().join(name));
-        write(&path, "laid down");
-        let laid_down = entry(&path, "laid down");
-        write(&new, "anew");
-        assert!(exchange(&new, &path, &laid_down).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "anew");
+        write(&path, "restored");
+        let restored = entry(&path, "restored");
+        write(&new, "repaired");
+        assert!(exchange(&new, &path, &restored).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "repaired");
 
         write(&compiled, "compiled");
         fs::rename(&compiled, &path).unwrap();
-        write(&new, "anew again");
-        assert!(!exchange(&new, &path, &laid_down).unwrap());
+        write(&new, "repaired again");
+        assert!(!exchange(&new, &path, &restored).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "compiled");
-        assert_eq!(remove(&path, &laid_down).unwrap(), Repaired::Foreign);
+        assert_eq!(remove(&path, &restored).unwrap(), RepairOutcome::Replaced);
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
-        assert!(!exchange(&new, &path, &laid_down).unwrap() && !path.exists());
+        assert!(!exchange(&new, &path, &restored).unwrap() && !path.exists());
     }
 
     #[test]
-    fn rst_02_a_file_that_is_parted_bears_what_it_bore() {
+    fn rst_02_an_unshared_file_keeps_its_bytes_date_and_mode() {
         let dir = tempfile::tempdir().unwrap();
         let [path, other] = ["x", "y"].map(|name| dir.path().join(name));
         write(&path, "text");

@@ -1,5 +1,5 @@
-//! The watch by inotify. A watched directory reports changes of its files that were made by their
-//! name in this directory. It does not report new or removed links.
+//! The watch with inotify. A watched directory reports changes that were made through the links in that
+//! directory. It does not report new or removed links.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use super::Event;
+use super::WatchEvent;
 use crate::shared::entry::Inode;
 
 /// The directories that are watched.
@@ -23,13 +23,13 @@ pub(in crate::shared) struct Watch {
 }
 
 impl Watch {
-    /// A watch without directories.
+    /// Creates a watch without directories.
     pub(in crate::shared) fn new() -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         Ok(Watch { inotify, dirs: Mutex::default() })
     }
 
-    /// Watches this directory, which lies there below a target directory.
+    /// Watches a directory, which is at the path `below` in the target directory.
     pub(in crate::shared) fn add(&self, dir: &Path, target: Inode, below: &Path) -> io::Result<()> {
         // The system reports a change of the modification time alone as if it were a write.
         let mask = AddWatchFlags::IN_ATTRIB
@@ -52,8 +52,8 @@ impl Watch {
         }
     }
 
-    /// All events since the last call.
-    pub(in crate::shared) fn events(&self) -> io::Result<Vec<Event>> {
+    /// Returns all events since the last call. Does not wait.
+    pub(in crate::shared) fn events(&self) -> io::Result<Vec<WatchEvent>> {
         let mut events = Vec::new();
         loop {
             match self.inotify.read_events() {
@@ -73,18 +73,18 @@ impl Watch {
     }
 }
 
-fn meaning(event: InotifyEvent, dirs: &mut HashMap<WatchDescriptor, (Inode, PathBuf)>) -> Option<Event> {
+fn meaning(event: InotifyEvent, dirs: &mut HashMap<WatchDescriptor, (Inode, PathBuf)>) -> Option<WatchEvent> {
     if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-        return Some(Event::Lost);
+        return Some(WatchEvent::Lost);
     }
     if event.mask.contains(AddWatchFlags::IN_IGNORED) {
         let (target, below) = dirs.remove(&event.wd)?;
-        return Some(Event::Gone { target, below });
+        return Some(WatchEvent::Gone { target, below });
     }
     // An event without a name is about the directory itself.
     let (name, (target, below)) = (event.name?, dirs.get(&event.wd)?);
     let is_written = event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE);
-    Some(Event::Touched { target: *target, below: below.join(name), is_written })
+    Some(WatchEvent::Touched { target: *target, below: below.join(name), is_written })
 }
 
 #[cfg(test)]
@@ -109,11 +109,11 @@ mod tests {
         watch.add(&path("b"), TARGET, Path::new("debug/b")).unwrap();
         let touched = |below: &str, is_written| {
             let below = PathBuf::from(below);
-            Event::Touched { target: TARGET, below, is_written }
+            WatchEvent::Touched { target: TARGET, below, is_written }
         };
         // Another thread may start a process, which keeps files open that this test has closed.
-        let is_written = |event: &Event| matches!(event, Event::Touched { is_written: true, .. });
-        let events = || -> Vec<Event> {
+        let is_written = |event: &WatchEvent| matches!(event, WatchEvent::Touched { is_written: true, .. });
+        let events = || -> Vec<WatchEvent> {
             watch.events().unwrap().into_iter().filter(|event| !is_written(event)).collect()
         };
 
@@ -135,7 +135,7 @@ mod tests {
         }
 
         fs::remove_dir_all(path("a")).unwrap();
-        let gone = Event::Gone { target: TARGET, below: PathBuf::from("debug/a") };
+        let gone = WatchEvent::Gone { target: TARGET, below: PathBuf::from("debug/a") };
         assert!(watch.events().unwrap().contains(&gone));
     }
 }

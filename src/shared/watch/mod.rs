@@ -19,21 +19,21 @@ use super::entry::Inode;
 
 /// A change that the system reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// The attributes of a file may have been changed by this name, or its bytes.
+pub(super) enum WatchEvent {
+    /// The attributes or the bytes of a file may have been changed through this link.
     Touched {
-        /// The target directory.
+        /// The inode of the target directory.
         target: Inode,
-        /// The file, below it.
+        /// The path of the file below the target directory.
         below: PathBuf,
-        /// Whether it was open for writing.
+        /// Whether a process had the file open for writing.
         is_written: bool,
     },
-    /// A directory is not watched any more: it is gone.
+    /// A watched directory was removed, so it is not watched any more.
     Gone {
-        /// The target directory.
+        /// The inode of the target directory.
         target: Inode,
-        /// The directory, below it.
+        /// The path of the directory below the target directory.
         below: PathBuf,
     },
     /// The system dropped events, because its queue was full.

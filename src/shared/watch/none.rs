@@ -1,13 +1,13 @@
-//! Systems on which kache watches nothing.
+//! The watch on systems other than Linux, where kache watches nothing.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Event;
+use super::WatchEvent;
 use crate::shared::entry::Inode;
 
-/// A watch, of which there is none.
+/// A watch, which cannot be made here.
 #[derive(Debug)]
 pub(in crate::shared) enum Watch {}
 
@@ -17,7 +17,7 @@ impl Watch {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Watches this directory, which lies there below a target directory.
+    /// Watches a directory, which is at the path `below` in the target directory.
     pub(in crate::shared) fn add(&self, _dir: &Path, _target: Inode, _below: &Path) -> io::Result<()> {
         match *self {}
     }
@@ -27,8 +27,8 @@ impl Watch {
         match *self {}
     }
 
-    /// All events since the last call.
-    pub(in crate::shared) fn events(&self) -> io::Result<Vec<Event>> {
+    /// Returns all events since the last call. Does not wait.
+    pub(in crate::shared) fn events(&self) -> io::Result<Vec<WatchEvent>> {
         match *self {}
     }
 }
