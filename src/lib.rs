@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod invocation;
 pub mod lookup;
 pub mod observer;
+pub mod outputs;
 pub mod pipeline;
 pub mod progress;
 pub mod publish;

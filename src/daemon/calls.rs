@@ -22,11 +22,11 @@ use super::core::ConnectionId;
 use super::watching;
 use super::wire;
 use crate::invocation::{Bypass, Call, Reason};
+use crate::outputs::Staging;
 use crate::pipeline::{
     self, NextStep, Pipeline, Publishing, RunningCompile, SEEDING_MAX, Seeding, Session, StoreSlot,
     Verification,
 };
-use crate::restore::Staging;
 
 /// The time for finding the reply to a call, after which the compiler runs without one. It includes
 /// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three

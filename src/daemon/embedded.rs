@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use super::{serving, verifying, wire};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
+use crate::outputs::Staging;
 use crate::pipeline::{self, NextStep, Pipeline, RunningCompile, StoreSlot};
-use crate::restore::Staging;
 
 /// The time that a call waits, each time, for a store that another process has open. Other calls
 /// have it open for some hundredths of a second.

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, Uid, access};
 use thiserror::Error;
 
 use super::system::is_executable;
-use crate::restore::write_file;
+use crate::outputs::write_file;
 
 /// The library; empty where it cannot be made.
 static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));

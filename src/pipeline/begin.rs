@@ -31,8 +31,9 @@ use crate::inputs::{DiskWorld, InputKind, is_script};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError, ResultOrigin, Uploads};
 use crate::observer::{Observer, Watching};
+use crate::outputs::{self, Staging};
 use crate::progress;
-use crate::restore::{self, Staging};
+use crate::restore;
 use crate::roles::Role;
 use crate::shared::SharedFiles;
 
@@ -369,7 +370,7 @@ impl Pipeline {
         if let Watching::With(watch) = &watching {
             command.variables = watch.variables();
         }
-        let is_rebuild = restore::is_rebuild(&prepared.task);
+        let is_rebuild = outputs::is_rebuild(&prepared.task);
         let outputs = self.outputs.begin(&prepared.task);
         let edit = self.edits.begin(&call, &prepared, decision);
         let compile = RunningCompile {

@@ -13,7 +13,7 @@ use crate::config::CompileSettings;
 use crate::events::Event;
 use crate::invocation::Call;
 use crate::observer::Watching;
-use crate::restore::Staging;
+use crate::outputs::Staging;
 
 /// The hash of a query in hexadecimal: the key under which compiles are coalesced.
 pub(super) type QueryHash = String;

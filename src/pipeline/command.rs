@@ -10,7 +10,7 @@ use super::answer::CompilerCommand;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind, Task};
 use crate::invocation::Call;
-use crate::restore::dates::place_of;
+use crate::outputs::dates::place_of;
 use crate::roles::Role;
 
 /// Returns the command that makes the outputs of a call.

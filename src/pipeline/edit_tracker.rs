@@ -14,7 +14,7 @@ use super::prepare::Prepared;
 use crate::action::{Origin, Task};
 use crate::config::CompileSettings;
 use crate::invocation::Call;
-use crate::restore::dates::place_of;
+use crate::outputs::dates::place_of;
 
 /// The edit memory of a pipeline.
 #[derive(Debug, Default)]

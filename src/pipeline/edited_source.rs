@@ -17,8 +17,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::action::{OutputKind, Task};
-use crate::restore::dates::place_of;
-use crate::restore::dep_info::DepInfo;
+use crate::outputs::dates::place_of;
+use crate::outputs::dep_info::DepInfo;
 use crate::roles::Role;
 
 /// Seconds and nanoseconds since 1970.

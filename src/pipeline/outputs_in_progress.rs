@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::coalescer::{Coalescer, Follower, Join, Leader};
 use crate::action::Task;
-use crate::restore::dates::place_of;
+use crate::outputs::dates::place_of;
 
 /// The files that are being made, by path.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ use crate::config::CompileSettings;
 use crate::events::{Outcome, Phase, SEEDED};
 use crate::invocation::{Call, Environment};
 use crate::lookup::Found;
-use crate::restore::Staging;
+use crate::outputs::Staging;
 use crate::roles::{Role, Root, Roots};
 use crate::seeds::{self, PortableCall, Seed, SeedSet};
 

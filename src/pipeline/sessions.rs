@@ -18,7 +18,7 @@ use crate::action::{Origin, OutputKind, Task};
 use crate::cargo::{CargoProcess, CargoUnit, parent_of};
 use crate::compile::KnownFile;
 use crate::invocation::Call;
-use crate::restore::dates::place_of;
+use crate::outputs::dates::place_of;
 use crate::roles::Role;
 use crate::seeds::BuildRequest;
 

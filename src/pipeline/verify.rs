@@ -24,8 +24,8 @@ use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
 use crate::invocation::Call;
 use crate::lookup::{self, Found};
+use crate::outputs::dates::place_of;
 use crate::publish::{self, Differing};
-use crate::restore::dates::place_of;
 
 /// The directory in the cache directory for the outputs of verifications. Each removes its own when
 /// it ends, so files here belong to one that runs or that was killed.

@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
 use crate::action::{OutputKind, Task};
-use crate::restore::dates::place_of;
-use crate::restore::dep_info::DepInfo;
-use crate::restore::write_file;
+use crate::outputs::dates::place_of;
+use crate::outputs::dep_info::DepInfo;
+use crate::outputs::write_file;
 
 /// Adds them. To be done after the compiler and before cargo reads the file. A dep-info that
 /// is not understood is left alone: the compile is not stored either.

@@ -15,7 +15,7 @@ use super::note::Note;
 use crate::action::{OutputKind, Task};
 use crate::inputs::{Input, InputKind};
 use crate::lookup::{read_record, write_record};
-use crate::restore::dep_info::DepInfo;
+use crate::outputs::dep_info::DepInfo;
 use crate::roles::Form;
 
 /// What record this is, and the version of its form.

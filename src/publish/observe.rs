@@ -15,7 +15,7 @@ use super::places::Namer;
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError};
-use crate::restore::dep_info::DepInfo;
+use crate::outputs::dep_info::DepInfo;
 use crate::roles::Form;
 
 /// Why there are no observations.

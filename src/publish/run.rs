@@ -32,10 +32,10 @@ use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output
 use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
-use crate::restore::dates::{self, Dating, place_of};
-use crate::restore::dep_info::DepInfo;
-use crate::restore::messages::{self, PortableMessages};
-use crate::restore::paths;
+use crate::outputs::dates::{self, Dating, place_of};
+use crate::outputs::dep_info::DepInfo;
+use crate::outputs::messages::{self, PortableMessages};
+use crate::outputs::paths;
 use crate::roles::Form;
 
 /// Messages above this are blobs of their own, so that a result remains small.
@@ -55,7 +55,7 @@ pub struct Publication<'a> {
     /// What its outputs looked like when the compiler had ended.
     pub stamps: &'a Stamps,
     /// Whether the unit had been made in this target directory before the compiler ran
-    /// ([`crate::restore::is_rebuild`], asked then).
+    /// ([`crate::outputs::is_rebuild`], asked then).
     pub is_rebuild: bool,
     /// What its outputs and the store's files may share at most.
     pub most: Sharing,

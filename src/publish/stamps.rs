@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::action::{OutputKind, Task};
-use crate::restore::dates::{constant_date, place_of};
+use crate::outputs::dates::{constant_date, place_of};
 
 /// The stamps of a task's outputs, in the task's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output,
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
-use crate::restore::{RestoreError, RestoreSource, Restored, Staging, restore};
+use crate::outputs::Staging;
+use crate::restore::{RestoreError, RestoreSource, Restored, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;

@@ -16,8 +16,9 @@ use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, KnownFile, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
 use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
-use crate::restore::dates::CONSTANT_DATE_S;
-use crate::restore::{RestoreError, Staging};
+use crate::outputs::Staging;
+use crate::outputs::dates::CONSTANT_DATE_S;
+use crate::restore::RestoreError;
 use crate::roles::{Role, RolePath};
 
 const ONE_DATE: i64 = CONSTANT_DATE_S as i64;

@@ -17,7 +17,7 @@ use super::unseen::unseen;
 use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
 use crate::observer::{self, Kind, Note, is_made_up};
-use crate::restore::dates::place_of;
+use crate::outputs::dates::place_of;
 use crate::roles::{Form, Role, Root, normalise};
 
 /// More than this is not kept of one compile: a hit has to look at all of it.

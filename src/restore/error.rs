@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use kache_cas::{Digest, StoreError};
 use thiserror::Error;
 
-use super::dep_info::DepInfoError;
+use crate::outputs::StagingError;
+use crate::outputs::dep_info::DepInfoError;
 
 /// A failed restore, of which nothing is left in the checkout (RST-05).
 #[derive(Debug, Error)]
@@ -56,4 +57,13 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<StagingError> for RestoreError {
+    fn from(error: StagingError) -> Self {
+        match error {
+            StagingError::Missing => RestoreError::NoStaging,
+            StagingError::Io { path, source } => RestoreError::Io { path, source },
+        }
+    }
 }

@@ -14,13 +14,12 @@ use kache_cas::{AccessKind, BlobStore, Link, LinkedFile, LocalFiles, PlaceOption
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
-use super::dates::{self, Dating, place_of};
-use super::dep_info::DepInfo;
 use super::error::RestoreError;
-use super::staging::Staging;
-use super::{messages, paths};
 use crate::action::{Output, OutputKind, Task};
 use crate::compile::{KnownFile, MessagePiece, MessageStream};
+use crate::outputs::dates::{self, Dating, place_of};
+use crate::outputs::dep_info::DepInfo;
+use crate::outputs::{Staging, messages, paths};
 use crate::roles::{Form, Roots};
 
 /// The largest dep-info or message that is read into memory, a thousand times the usual size.

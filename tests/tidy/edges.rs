@@ -36,7 +36,7 @@ const WORLD: &[&str] = &[
 ];
 
 /// What happens to an action once its digest is known.
-const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/restore", "src/publish", "src/remote"];
+const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish", "src/remote"];
 
 /// Everything that a compile passes through, in order.
 const STAGES: &[&str] = &[
@@ -44,6 +44,7 @@ const STAGES: &[&str] = &[
     "src/inputs",
     "src/action",
     "src/lookup",
+    "src/outputs",
     "src/restore",
     "src/compile",
     "src/publish",
@@ -98,6 +99,24 @@ const EDGES: &[Edge] = &[
         never: &["kache::pipeline", "kache::cli", "kache::daemon", "kache::tui"],
         but: &[],
         why: "a stage does not know who runs it",
+    },
+    Edge {
+        from: &["src/outputs"],
+        never: &["kache::lookup", "kache::restore", "kache::publish"],
+        but: &[],
+        why: "restore and publish both stand on `outputs`, which knows neither",
+    },
+    Edge {
+        from: &["src/publish"],
+        never: &["kache::restore"],
+        but: &[],
+        why: "what publish and restore share is in `outputs`",
+    },
+    Edge {
+        from: &["src/restore"],
+        never: &["kache::publish"],
+        but: &[],
+        why: "what restore and publish share is in `outputs`",
     },
     Edge {
         from: &["src/remote"],
@@ -301,6 +320,9 @@ mod tests {
         ("src/action/walk.rs", "use crate::{config::Config};"),
         ("src/restore/files.rs", "use crate::invocation::Rustc;"),
         ("src/lookup/local.rs", "fn f() { super::super::pipeline::run(); }"),
+        ("src/outputs/dates.rs", "use crate::restore::RestoreError;"),
+        ("src/publish/run.rs", "use crate::restore::restore;"),
+        ("src/restore/run.rs", "use crate::publish::Refusal;"),
         ("src/remote/http.rs", "use kache_cas::{Digest, BlobStore};"),
         ("client/src/start.rs", "use ::tokio::net::UnixStream;"),
         ("src/os/unix.rs", "use crate::daemon;"),

@@ -24,9 +24,26 @@ use kache_client::staging::OUTPUTS;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
+use thiserror::Error;
 
-use super::error::RestoreError;
 use super::write_file::write_file_by;
+
+/// Why a checkout could not be changed through a staging directory.
+#[derive(Debug, Error)]
+pub enum StagingError {
+    /// The client could not make a staging directory beside the outputs.
+    #[error("there is no staging directory beside the outputs")]
+    Missing,
+    /// A file or directory could not be written.
+    #[error("failed to write `{}`: {source}", path.display())]
+    Io {
+        /// The path of the file or directory.
+        path: PathBuf,
+        /// The error of the system.
+        #[source]
+        source: io::Error,
+    },
+}
 
 /// A client's staging directory.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +59,8 @@ impl Staging {
     }
 
     /// The path of the directory, or an error if the client has made none.
-    pub fn dir(&self) -> Result<&Path, RestoreError> {
-        self.dir.as_deref().ok_or(RestoreError::NoStaging)
+    pub fn dir(&self) -> Result<&Path, StagingError> {
+        self.dir.as_deref().ok_or(StagingError::Missing)
     }
 
     /// Whether the client has removed the directory, or has never made one.
@@ -53,7 +70,7 @@ impl Staging {
 
     /// Adds outputs that are about to be restored to the list. Each path ends with a zero byte; the
     /// client ignores one that does not, because it was cut off.
-    pub fn announce(&self, outputs: &[PathBuf]) -> Result<(), RestoreError> {
+    pub fn announce(&self, outputs: &[PathBuf]) -> Result<(), StagingError> {
         let path = self.dir()?.join(OUTPUTS);
         let mut text = Vec::new();
         for output in outputs {
@@ -61,14 +78,14 @@ impl Staging {
             text.push(0);
         }
         let write = || OpenOptions::new().append(true).create(true).open(&path)?.write_all(&text);
-        write().map_err(|source| RestoreError::Io { path, source })
+        write().map_err(|source| StagingError::Io { path, source })
     }
 
     /// Writes a small file with exactly this mode.
-    pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), RestoreError> {
+    pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), StagingError> {
         let draft = self.name()?;
         write_file_by(&draft, path, bytes, mode)
-            .map_err(|source| RestoreError::Io { path: path.to_owned(), source })
+            .map_err(|source| StagingError::Io { path: path.to_owned(), source })
     }
 
     /// Removes files that were restored. Errors are ignored: the client removes what is left.
@@ -98,14 +115,14 @@ impl Staging {
     }
 
     /// Makes a directory, and the missing directories above it.
-    pub fn make_dirs(&self, path: &Path, umask: u32) -> Result<(), RestoreError> {
+    pub fn make_dirs(&self, path: &Path, umask: u32) -> Result<(), StagingError> {
         if path.is_dir() {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
             self.make_dirs(parent, umask)?;
         }
-        let failed = |source| RestoreError::Io { path: path.to_owned(), source };
+        let failed = |source| StagingError::Io { path: path.to_owned(), source };
         let draft = self.name()?;
         make_dir(&draft, umask).map_err(failed)?;
         let made = fs::rename(&draft, path);
@@ -122,7 +139,7 @@ impl Staging {
         path: &Path,
         umask: u32,
         fill: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<(), StagingError> {
         let draft = self.name()?;
         let make = || {
             make_dir(&draft, umask)?;
@@ -134,12 +151,12 @@ impl Staging {
         };
         make().map_err(|source| {
             let _ = fs::remove_dir_all(&draft);
-            RestoreError::Io { path: path.to_owned(), source }
+            StagingError::Io { path: path.to_owned(), source }
         })
     }
 
     /// A path in the directory that no other file has.
-    fn name(&self) -> Result<PathBuf, RestoreError> {
+    fn name(&self) -> Result<PathBuf, StagingError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         Ok(self.dir()?.join(format!("{}-{number}", std::process::id())))
