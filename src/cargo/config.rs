@@ -33,6 +33,7 @@ impl CargoConfig {
             let document: toml::Table = text.parse().ok()?;
             let build = document.get("build");
             let names = |key: &str| build.and_then(|build| build.get(key));
+            // Included files may set anything, and with a build directory outputs lie in two places.
             if document.contains_key("include") || names("build-dir").is_some() {
                 return None;
             }

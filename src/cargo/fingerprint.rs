@@ -130,6 +130,8 @@ impl Fingerprint {
                 names.push(name);
             }
         }
+        // The names are `<name>.json`, `dep-<name>` and `<name>`. The shortest is the file with the
+        // hash, which comes last.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         let own = names.last().cloned().filter(|_| names.len() == FILES).ok_or_else(unknown)?;
         let parts = [own.clone(), format!("{own}.json"), format!("dep-{own}")];

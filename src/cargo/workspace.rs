@@ -29,6 +29,8 @@ pub fn root(directory: &Path, manifest: Option<&Path>) -> Option<PathBuf> {
         let root = package.join(named).canonicalize().ok()?;
         return Manifest::read(&root)??.is_root.then_some(root);
     }
+    // Like cargo, look for a workspace above the package. Cargo also checks that the workspace has the
+    // package as a member, but it fails if not, so no build begins.
     for above in package.ancestors().skip(1) {
         match Manifest::read(above)? {
             // The workspace above may exclude this package; only cargo knows its rules for that.

@@ -63,6 +63,8 @@ fn find_by(
 ) -> Result<Found, LookupError> {
     let mut nearest: Option<Vec<Difference>> = None;
     for (index, set) in trail.sets.iter().enumerate() {
+        // A set with at least as many differences as the nearest one so far is given up early, which
+        // saves looking at its files.
         let fewest = nearest.as_ref().map_or(usize::MAX, Vec::len);
         let Some(differences) = view.differences(set, fewest)? else { continue };
         if !differences.is_empty() {

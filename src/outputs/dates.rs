@@ -85,6 +85,7 @@ pub fn decide(
     {
         return Dating::Everything;
     }
+    // Cargo takes the newest output of a unit for its age, so the metadata alone may bear it.
     if has(OutputKind::Rlib) && has(OutputKind::Metadata) { Dating::Libraries } else { own }
 }
 

@@ -190,6 +190,8 @@ impl Pipeline {
     /// Everything from the settings to the decision. `leader_outcome` is `None` for a call that has
     /// not waited for a leader.
     fn look_up_or_compile(&self, waiting: WaitingCall, leader_outcome: Option<LeaderOutcome>) -> NextStep {
+        // A follower comes here for the second time. Its settings and inputs are read again, because
+        // they may have changed while it waited.
         let WaitingCall { call, client, mut phases } = waiting;
         let settings = match self.settings(&call) {
             Ok(settings) => settings,
@@ -229,6 +231,7 @@ impl Pipeline {
                 if origin == ResultOrigin::Uploaded {
                     UPLOADED.clone_into(&mut event.reason);
                 }
+                // A former follower's hit is counted apart: without its leader it would be a miss.
                 event.outcome = if leader_outcome.is_some() { Outcome::Dup } else { Outcome::LocalHit };
                 match self.restore_hit(store, &mut keyed, &mut event, &result) {
                     Ok(reply) => {
@@ -302,6 +305,8 @@ impl Pipeline {
         let most = self.most_shared(&keyed.settings);
         let source = restore::RestoreSource { files: store.files(), blobs: store.blobs(), most };
         let restored = restore::restore(task, result, source, staging);
+        // Before anything else is done with them: if the daemon ended now, no later daemon would check
+        // shared files that are not recorded.
         if let Ok(restored) = &restored {
             self.note_shared(task, &restored.shared, &restored.placed);
         }
@@ -370,6 +375,7 @@ impl Pipeline {
         if let Watching::With(watch) = &watching {
             command.variables = watch.variables();
         }
+        // Asked before the compiler runs, because the answer depends on files of an earlier compile.
         let is_rebuild = outputs::is_rebuild(&prepared.task);
         let outputs = self.outputs.begin(&prepared.task);
         let edit = self.edits.begin(&call, &prepared, decision);
@@ -476,6 +482,8 @@ impl Pipeline {
         if let Some(settings) = settings {
             self.report_progress(&call, &client, settings, &event);
         }
+        // Incremental outputs differ from run to run. If only some builds wrote them, the keys of
+        // crates that use them would change for no reason.
         let argv = command::without_incremental(&call.argv);
         let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
             Some(wrapper) => self.fallbacks.before(argv, wrapper, call.env.get("PATH")),

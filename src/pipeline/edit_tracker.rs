@@ -94,8 +94,8 @@ impl EditTracker {
         self.clean(call, prepared, settings, was_edited);
     }
 
-    /// Removes incremental state that is useless now that the result of a compile is stored.
-    pub(super) fn stored(
+    /// Removes incremental state that is useless after a compile without it.
+    pub(super) fn compiled(
         &self,
         call: &Call,
         prepared: &Prepared,

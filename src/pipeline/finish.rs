@@ -60,6 +60,7 @@ impl Pipeline {
         let is_probe = compile.prepared.is_probe;
         event.compiler_runs += u32::from(!is_probe);
         event.probe_runs += u32::from(is_probe);
+        // A compile that fails is no miss: no cache could have had its result.
         if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
             event.outcome = Outcome::Skipped;
         }
@@ -71,6 +72,8 @@ impl Pipeline {
         let call = self.recorder.record(&event);
         self.report_progress(&compile.call, &compile.client, &compile.settings, &event);
         compile.edit.leave_directory();
+        // From here on the client may exit, and cargo with it. So the stamps are taken now, before
+        // another process can change the outputs, and the session is kept under way.
         let stamps = Stamps::take(&compile.prepared.task);
         let storing = compile.client.session.as_ref().map(Session::begin_storing);
         Publishing { compile, call, captured, stamps, is_whole, _storing: storing }
@@ -112,12 +115,13 @@ impl Pipeline {
         if let Some(call) = publishing.call {
             self.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });
         }
+        // Last, because a follower looks up the result as soon as it wakes.
         if let Some(leader) = leader {
             leader.finish(leader_outcome);
         }
         self.save_if_due();
         let RunningCompile { call, settings, prepared, edit, .. } = &*publishing.compile;
-        self.edits.stored(call, prepared, settings, edit);
+        self.edits.compiled(call, prepared, settings, edit);
     }
 
     /// Stores a result; the error is the reason that the event log shows.

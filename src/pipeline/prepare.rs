@@ -131,6 +131,8 @@ fn remaps(rustc: &Rustc, settings: &CompileSettings, roots: &Roots, toolchain: &
         return Vec::new();
     }
     let sources: PathBuf = toolchain.sysroot.join("lib/rustlib/src/rust");
+    // The paths of the standard library's sources are remapped only if the sources are installed:
+    // rustc then writes their real paths instead of `/rustc/<commit>`.
     let has_sources = !toolchain.commit_hash.is_empty() && sources.join("library/std/src/lib.rs").exists();
     roots.remaps(has_sources.then_some((&*sources, &*toolchain.commit_hash)))
 }

@@ -265,6 +265,8 @@ impl Pipeline {
         let outcome = self.find(&call, &prepared, store);
         phases.end(Phase::Lookup);
         let Ok(Found::Hit { action, result, .. }) = outcome else { return None };
+        // With another action, cargo's record would not match the files: it was written for the outputs
+        // of the seed's action.
         if action.hash != seed.action {
             return None;
         }

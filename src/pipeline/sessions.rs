@@ -338,6 +338,8 @@ impl Session {
         }
         let candidate = || {
             let target_dir = task.roots.dir(Role::Target)?;
+            // The place of the unit follows from the names that cargo gave it: package, output directory
+            // and the hash in the file names.
             let package = call.env.get("CARGO_PKG_NAME")?.to_str()?;
             let out_dir = call.cwd.join(rustc.out_dir.as_deref()?);
             let unit = CargoUnit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
@@ -345,6 +347,8 @@ impl Session {
                 task.depends_on.iter().map(|path| CargoUnit::hash_of(path)).collect::<Option<_>>()?;
             Some(SeedCandidate {
                 call: Arc::clone(call),
+                // The phases began when kache received the call. The time tells later whether cargo's
+                // fingerprint belongs to this call.
                 called: SystemTime::now().checked_sub(phases.elapsed())?,
                 action,
                 unit,

@@ -68,6 +68,7 @@ impl Pipeline {
 
     fn verify_in(&self, verification: &Verification, directory: &Path) -> anyhow::Result<Vec<Differing>> {
         let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
+        // Files of a verification that was killed would be taken for outputs.
         let _ = fs::remove_dir_all(directory);
         fs::create_dir_all(directory)?;
         // A compile that fails now may have read something else than the first one. But it may also
@@ -111,9 +112,9 @@ impl Verification {
     pub(super) fn argv_into(&self, directory: &Path) -> Option<Vec<OsString>> {
         let Verification { call, prepared, .. } = self;
         let out_dir = call.cwd.join(prepared.rustc.out_dir.as_deref()?);
-        let stays = |output: &Output| output.path.parent() == Some(&*out_dir);
+        let is_in_out_dir = |output: &Output| output.path.parent() == Some(&*out_dir);
         let argv = || argv_into(&command::compiler_command(call, prepared, false).argv, directory);
-        prepared.task.outputs.iter().all(stays).then(argv).flatten()
+        prepared.task.outputs.iter().all(is_in_out_dir).then(argv).flatten()
     }
 
     /// Logs which outputs differ, if any do.

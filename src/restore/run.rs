@@ -82,6 +82,8 @@ fn try_restore(
     // The metadata comes first. The sort is stable, so the other outputs keep their order.
     plan.sort_by_key(|(output, _)| output.kind != OutputKind::Metadata);
     let messages = messages(task, result, blobs)?;
+    // Messages and dep-infos are read and converted before the first file is placed, because that may
+    // fail. A dep-info is written last.
     let dep_infos = plan.iter().filter(|(output, _)| output.kind == OutputKind::DepInfo);
     let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
         .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))

@@ -51,6 +51,7 @@ impl PortableCall {
             let value = Some(portable(value)?);
             Some(ChangedVariable { name: name.as_bytes().to_vec(), before: before(name), value })
         });
+        // Variables that cargo removes for the call have to be removed in the other checkout, too.
         let unset = cargo_env.iter().filter(|(name, _)| call.env.get(name).is_none());
         let unset = unset.map(|(name, _)| {
             Some(ChangedVariable { name: name.as_bytes().to_vec(), before: before(name), value: None })

@@ -124,6 +124,7 @@ fn message(seed: &Seed) -> wire::Seed {
 
 /// Decodes a seed; `None` if a path in it leads out of the target directory.
 fn seed(message: wire::Seed) -> Option<Seed> {
+    // The names become paths in a checkout. A damaged record must not make kache write elsewhere.
     let profile = PathBuf::from(OsString::from_vec(message.profile.into()));
     let is_plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('/');
     let is_below =

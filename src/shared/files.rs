@@ -321,6 +321,7 @@ impl SharedTarget {
     /// rewritten if more than change times changed, because those are not stored, or if it is too long.
     pub(super) fn apply(&self, changes: Vec<(PathBuf, Entry, Option<Entry>)>) -> io::Result<()> {
         let mut record = lock(&self.record);
+        // A record grows with every restore. It is rewritten once most of its frames are outdated.
         let mut is_changed = record.frames > FRAMES_FEW + FRAMES_PER_ENTRY_MAX * record.entries.len();
         for (path, before, after) in changes {
             if record.entries.get(&path).is_none_or(|now| now.inode != before.inode) {
