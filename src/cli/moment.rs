@@ -1,48 +1,29 @@
-//! Moments as text, in UTC: a report is compared with others, and with logs of machines in
-//! other places.
+//! Times as text, always in UTC, so that reports can be compared with each other and with logs of
+//! machines in other time zones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const DAY_S: u64 = 86_400;
+use jiff::Timestamp;
 
-/// `2026-11-21T04:43:22.123456Z`, as RFC 3339 has it. Moments before 1970 are shown as 1970.
+/// Formats a time as in RFC 3339, to the microsecond: `2026-11-21T04:43:22.123456Z`.
 pub(super) fn rfc3339(moment: SystemTime) -> String {
-    let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = since_epoch.subsec_micros();
-    format!("{}T{}.{micros:06}Z", date(since_epoch.as_secs()), time_of_day(since_epoch.as_secs()))
+    timestamp(moment).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
-/// `2026-11-21 04:43:22 UTC`.
+/// Formats a time for people: `2026-11-21 04:43:22 UTC`.
 pub(super) fn for_people(moment: SystemTime) -> String {
-    let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    format!("{} {} UTC", date(seconds), time_of_day(seconds))
+    timestamp(moment).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// `11-21 04:43:22`, where the year is plain.
+/// Formats a time without its year: `11-21 04:43:22`.
 pub(super) fn short(moment: SystemTime) -> String {
-    let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    format!("{} {}", &date(seconds)[5..], time_of_day(seconds))
+    timestamp(moment).strftime("%m-%d %H:%M:%S").to_string()
 }
 
-fn time_of_day(seconds: u64) -> String {
-    let second = seconds % DAY_S;
-    format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
-}
-
-/// The date in the Gregorian calendar. Years are counted from March, so that the day that
-/// leap years add is the last of its year.
-fn date(seconds: u64) -> String {
-    const DAYS_FROM_YEAR_0_TO_1970: u64 = 719_468;
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    let days = seconds / DAY_S + DAYS_FROM_YEAR_0_TO_1970;
-    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day_of_month:02}")
+/// Converts a time. One before 1970 is shown as 1970, and one after the year 9999 as its end: such
+/// times come from a clock that is wrong or from a damaged log.
+fn timestamp(moment: SystemTime) -> Timestamp {
+    Timestamp::try_from(moment.max(UNIX_EPOCH)).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -52,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_those_of_the_calendar() {
+    fn times_are_formatted_in_utc_by_the_gregorian_calendar() {
         // As `date -u -d @N` says.
         for (seconds, expected) in [
             (0, "1970-01-01T00:00:00.000000Z"),
@@ -66,7 +47,9 @@ mod tests {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         }
         assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000000Z");
-        let moment = UNIX_EPOCH + Duration::from_micros(1_795_236_202_000_007);
+        let far = rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 40));
+        assert!(far.starts_with("9999-12-30T"), "{far}");
+        let moment = UNIX_EPOCH + Duration::from_nanos(1_795_236_202_000_007_999);
         assert_eq!(rfc3339(moment), "2026-11-21T04:43:22.000007Z");
         assert_eq!(for_people(moment), "2026-11-21 04:43:22 UTC");
         assert_eq!(short(moment), "11-21 04:43:22");

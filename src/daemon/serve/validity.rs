@@ -6,6 +6,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::civil::DateTime;
+
 /// The dates between which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
@@ -85,23 +87,14 @@ fn parse_date(text: &[u8], year_digits: usize) -> Option<SystemTime> {
         year => year,
     };
     let at = |index: usize| number(year_digits + 2 * index..year_digits + 2 * index + 2);
-    let days = days_since_epoch(year, at(0), at(1))?;
-    let seconds = days * 86_400 + at(2) * 3_600 + at(3) * 60 + at(4);
+    let [month, day, hour, minute, second] = [0, 1, 2, 3, 4].map(|index| i8::try_from(at(index)).ok());
+    let moment = DateTime::new(i16::try_from(year).ok()?, month?, day?, hour?, minute?, second?, 0).ok()?;
+    // `Timestamp` cannot hold the last second of the year 9999, which RFC 5280 uses for a
+    // certificate that never expires, so the seconds are computed without a time zone.
+    let seconds = moment.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs();
     let magnitude = Duration::from_secs(seconds.unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;
     if seconds < 0 { epoch.checked_sub(magnitude) } else { epoch.checked_add(magnitude) }
-}
-
-/// Days from 1970-01-01 to a day of the Gregorian calendar.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
-    const DAYS_BEFORE_MONTH: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-    let before_month = DAYS_BEFORE_MONTH.get(usize::try_from(month - 1).ok()?)?;
-    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let leap_day = i64::from(month > 2 && is_leap(year));
-    let past = year - 1;
-    let leap_days = past / 4 - past / 100 + past / 400;
-    // 719,162 days lie between the first day of year 1 and the epoch.
-    Some(past * 365 + leap_days + before_month + leap_day + day - 1 - 719_162)
 }
 
 #[cfg(test)]
@@ -122,6 +115,8 @@ mod tests {
             ("70010100000xZ", 2, None),
             ("701301000000Z", 2, None),
             ("700001000000Z", 2, None),
+            ("700230000000Z", 2, None),
+            ("700101240000Z", 2, None),
         ] {
             let expected = expected.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(parse_date(text.as_bytes(), year_digits), expected, "{text}");
