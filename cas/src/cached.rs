@@ -1,22 +1,22 @@
-//! Reading what the page cache already holds, without waiting for a disk.
+//! Reads of files that are in the page cache, without waiting for a disk.
 //!
-//! A thread that must not block may read a file this way, and hands the read to another
-//! thread only if there is something to wait for. Where the system cannot tell, nothing is
-//! ever found to be cached.
+//! A thread that must not block reads a file this way, and hands the read to another thread only
+//! if the bytes are not in memory. Where the system cannot tell, nothing counts as cached.
 
 use std::fs::File;
 
 use bytes::BytesMut;
 
-/// Appends exactly `len` bytes from `offset` if all of them are in memory. Otherwise, and
-/// where the read fails, `buffer` is as it was: reading in the usual way says why.
+/// Appends exactly `len` bytes from `offset` to `buffer` if all of them are in memory. Otherwise,
+/// or if the read fails, returns `false` and leaves `buffer` as it was; an ordinary read then
+/// reports the error.
 pub fn read_if_cached(file: &File, offset: u64, len: usize, buffer: &mut BytesMut) -> bool {
     buffer.reserve(len);
     let read = system::read_into_spare(file, offset, len, buffer);
     if read < len {
         return false;
     }
-    // SAFETY: the system has just written so many bytes after the ones that count.
+    // SAFETY: the system has just written `len` bytes after the buffer's present end.
     unsafe { buffer.set_len(buffer.len() + len) };
     true
 }
@@ -28,7 +28,7 @@ mod system {
 
     use bytes::BytesMut;
 
-    /// Up to `len` bytes into the room that `buffer` has after its content; how many.
+    /// Reads up to `len` bytes into the spare capacity of `buffer`; returns how many.
     pub(super) fn read_into_spare(file: &File, offset: u64, len: usize, buffer: &mut BytesMut) -> usize {
         let Ok(offset) = libc::off_t::try_from(offset) else { return 0 };
         let spare = buffer.spare_capacity_mut();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_it_or_nothing() {
+    fn a_cached_read_appends_all_bytes_or_none() {
         let mut file = tempfile::tempfile().expect("a place for temporary files");
         let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         file.write_all(&bytes).expect("room for a small file");

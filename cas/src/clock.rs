@@ -1,15 +1,15 @@
-//! The store's only source of time, handed in so that tests can move it.
+//! The store's only source of time, passed in so that tests can move it.
 //!
-//! Times in the store are whole milliseconds since the Unix epoch: they are compared,
-//! persisted and subtracted, never shown. A clock may jump either way; nothing here
-//! assumes that it does not.
+//! Times in the store are whole milliseconds since the Unix epoch: they are compared, persisted
+//! and subtracted, never shown. The clock may jump in either direction, and all users of this
+//! module allow for that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 }
 
@@ -19,7 +19,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        // A clock set before 1970 reads as 1970: everything is then simply old.
+        // A clock set before 1970 reads as 1970.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         duration_ms(since_epoch)
     }
@@ -32,23 +32,23 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at this time.
+    /// Makes a clock that stands at this time.
     pub const fn at_ms(now_ms: u64) -> Self {
         ManualClock { now_ms: AtomicU64::new(now_ms) }
     }
 
-    /// Moves it on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.now_ms.fetch_add(duration_ms(by), Ordering::Relaxed);
     }
 
-    /// Sets it, also backwards, as a machine's clock sometimes is.
+    /// Sets the clock, possibly backwards, as happens to the clock of a machine.
     pub fn set_ms(&self, now_ms: u64) {
         self.now_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 
-/// Some day in 2026: old enough for ages to be subtracted from it.
+/// A day in 2026, late enough for ages to be subtracted from it.
 impl Default for ManualClock {
     fn default() -> Self {
         ManualClock::at_ms(1_790_000_000_000)
@@ -61,24 +61,23 @@ impl Clock for ManualClock {
     }
 }
 
-/// How long something is taking, which is not a matter of dates: it goes on whatever the
-/// clock on the wall does.
+/// Measures a duration. It is monotonic: changes of the system's clock do not affect it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// From now.
+    /// Starts measuring.
     pub fn start() -> Self {
         Stopwatch(Instant::now())
     }
 
-    /// So far.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
 }
 
-/// A duration in whole milliseconds.
+/// Returns a duration in whole milliseconds.
 pub(crate) fn duration_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_goes_where_it_is_told() {
+    fn a_manual_clock_moves_only_when_it_is_set() {
         let clock = ManualClock::at_ms(5_000);
         clock.advance(Duration::from_secs(2));
         assert_eq!(clock.now_ms(), 7_000);
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_is_past_the_day_this_was_written() {
+    fn the_system_clock_shows_a_plausible_date() {
         assert!(SystemClock.now_ms() > 1_700_000_000_000);
     }
 }

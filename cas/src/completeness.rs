@@ -1,12 +1,11 @@
-//! An action result is only returned when every blob it names is there (STO-03).
+//! A decorator that returns an action result only if every blob it names is present (STO-03).
 //!
-//! The decorator in front of an action cache that knows the blobs. A mention reaches the
-//! action first and then every blob it names, through trees, so that a blob is never older
-//! than the action that needs it. It knows no clients: what a miss means is theirs.
+//! An access counts for the action first and then for every blob that it names, including those
+//! in trees, so that a blob never looks older than the action that needs it.
 //!
-//! A hot action costs one lookup: while the store's count of deletions stands still, what
-//! was found complete is complete, and while [`RENEWAL_SLACK`] lasts its promise needs no
-//! new record. What trees expand to is remembered as well, by their digests, which never
+//! An often used action costs one lookup: as long as the store's count of deletions has not moved,
+//! a result that was found complete is complete, and within [`RENEWAL_SLACK`] its promise needs no
+//! new record. The digests in a tree are remembered by the tree's digest, so that memory never
 //! goes out of date.
 
 use std::hash::{BuildHasher, RandomState};
@@ -29,14 +28,14 @@ use crate::store::{AccessKind, ActionCache, ActionKey, BlobStore, StoredResult};
 /// How many results are remembered as complete: at 40 bytes each, a few megabytes.
 const REMEMBERED_RESULTS_MAX: usize = 65_536;
 
-/// How many digests the remembered trees may hold together: about 12 MiB.
+/// How many digests all remembered trees may hold together: about 12 MiB.
 const REMEMBERED_TREE_DIGESTS_MAX: u64 = 262_144;
 
-/// How many trees are remembered at most, should they all be small.
+/// How many trees are remembered at most, if all of them are small.
 const REMEMBERED_TREES_MAX: usize = 8_192;
 
-/// The largest encoded tree that is read into memory to be expanded. At about 80 bytes a
-/// file it has 800,000 files; a result with a larger one cannot be checked and is a miss.
+/// The largest encoded tree that is read into memory. At about 80 bytes a file it has 800,000
+/// files; a result with a larger tree cannot be checked and is a miss.
 pub const TREE_BYTES_MAX: u64 = 64 << 20;
 
 type TreeDigests = Arc<[Digest]>;
@@ -50,7 +49,8 @@ impl Weighter<TreeReference, TreeDigests> for DigestCount {
     }
 }
 
-/// What trees expand to, remembered and computed once.
+/// The digests in trees, remembered. Threads that need the same tree at the same time share one
+/// read of it.
 pub struct TreeCache {
     remembered: Cache<TreeReference, TreeDigests, DigestCount>,
     computations: SharedComputations<TreeReference, Option<TreeDigests>>,
@@ -66,8 +66,8 @@ impl Default for TreeCache {
 }
 
 impl TreeCache {
-    /// What this tree names; `None` where the tree is not there, is not a tree, or is
-    /// larger than [`TREE_BYTES_MAX`].
+    /// Returns the digests that a tree names; `None` if the tree's blob is missing, is not a tree,
+    /// or is larger than [`TREE_BYTES_MAX`].
     pub fn expand<B: BlobStore + ?Sized>(
         &self,
         blobs: &B,
@@ -100,14 +100,15 @@ fn read_tree<B: BlobStore + ?Sized>(
         Err(error) => return Err(error),
     };
     let bytes = content.read_all().map_err(|error| StoreError::io("read", "a tree", error))?;
-    // Whoever named it vouched for its being a tree. If it is none, nothing can be built
-    // from the result, which makes it as good as absent.
+    // The result says that this blob is a tree. If it is none, nothing can be restored from the
+    // result, so the result counts as missing.
     let Ok(message) = Tree::decode(bytes) else { return Ok(None) };
     let references = references::tree_references(digest.function, &message, tree.with_directories);
     Ok(references.ok().map(Arc::from))
 }
 
-/// Everything this result names, through its trees; `None` where a tree cannot be expanded.
+/// Returns the digests of all blobs that a result names, including those in its trees; `None` if a
+/// tree cannot be read.
 pub fn everything_named<B: BlobStore + ?Sized>(
     function: crate::DigestFunction,
     result: &ActionResult,
@@ -126,7 +127,7 @@ pub fn everything_named<B: BlobStore + ?Sized>(
     Ok(Some(all))
 }
 
-/// What was found complete, and when.
+/// The times at which a result was found complete, and the count of deletions then.
 #[derive(Clone, Copy)]
 struct KnownComplete {
     deletions: u64,
@@ -135,7 +136,7 @@ struct KnownComplete {
 }
 
 impl KnownComplete {
-    /// Whether asking again, with this mention, would change anything.
+    /// Tells whether the blobs need not be checked again for this access.
     fn still_covers(&self, deletions: u64, access: AccessKind, now_ms: u64) -> bool {
         let recent = |then_ms: u64| now_ms < then_ms.saturating_add(duration_ms(RENEWAL_SLACK) / 2);
         let is_covered = match access {
@@ -147,7 +148,7 @@ impl KnownComplete {
     }
 }
 
-/// An action cache whose results are complete.
+/// Decorates an action cache so that it returns complete results only.
 pub struct CompleteActionCache<A: ?Sized, B: ?Sized> {
     actions: Arc<A>,
     blobs: Arc<B>,
@@ -155,13 +156,13 @@ pub struct CompleteActionCache<A: ?Sized, B: ?Sized> {
     trees: Arc<TreeCache>,
     meter: Arc<Meter>,
     complete: Cache<u64, KnownComplete>,
-    /// Results are remembered by a keyed hash of their bytes: a result that was replaced is
-    /// another one, and nobody can aim for a collision.
+    /// Results are remembered by a keyed hash of their bytes: a replaced result has another hash,
+    /// and a client that does not know the key cannot provoke a collision.
     fingerprints: RandomState,
 }
 
 impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> CompleteActionCache<A, B> {
-    /// In front of `actions`, whose blobs are in `blobs`.
+    /// Decorates `actions`, whose blobs are in `blobs`.
     pub fn new(
         actions: Arc<A>,
         blobs: Arc<B>,
@@ -189,7 +190,7 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> CompleteActionCache<A, B> {
     ) -> Result<bool, StoreError> {
         let fingerprint = self.fingerprints.hash_one((key.function, &stored.encoded));
         let now_ms = self.clock.now_ms();
-        // Read before the blobs are looked for: a deletion in between then shows.
+        // Read before the blobs are looked up, so that a deletion in between makes this stale.
         let deletions = self.blobs.deletions();
         let before = self.complete.get(&fingerprint);
         if before.is_some_and(|before| before.still_covers(deletions, access, now_ms)) {
@@ -223,9 +224,9 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> CompleteActionCache<A, B> {
         self.complete.insert(fingerprint, complete);
     }
 
-    /// Moves contents that came inside the result to the blobs, where everybody else looks
-    /// for them.
-    fn take_out_contents(&self, key: &ActionKey, result: &mut ActionResult) -> Result<(), StoreError> {
+    /// Moves file contents that a client sent inside the result to the blob store, where readers
+    /// of the result look for them.
+    fn move_contents_to_blobs(&self, key: &ActionKey, result: &mut ActionResult) -> Result<(), StoreError> {
         for file in &mut result.output_files {
             let contents = std::mem::take(&mut file.contents);
             let Some(stated) = file.digest.as_ref().filter(|_| !contents.is_empty()) else { continue };
@@ -253,11 +254,11 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for CompleteAct
         Ok(None)
     }
 
-    /// The result is stored also where blobs are missing: they may be on their way. Those
-    /// that are there are used by it from now on.
+    /// Stores the result even if blobs are missing: they may be on their way. For the blobs that
+    /// are present this counts as a use.
     fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
         let mut admitted = references::admit(key.function, result.clone())?;
-        self.take_out_contents(key, &mut admitted)?;
+        self.move_contents_to_blobs(key, &mut admitted)?;
         let stored = self.actions.put(key, &admitted)?;
         if let Some(named) = everything_named(key.function, &admitted, &*self.blobs, &self.trees)? {
             self.blobs.find_missing(&named, AccessKind::Use)?;

@@ -1,8 +1,8 @@
-//! The store as a daemon uses it: one implementation and what stands in front of it.
+//! The store as a daemon uses it: one implementation behind its decorators.
 //!
-//! Blobs pass `metering`, then `verify`, then `room`; action results pass `metering`, then
-//! `completeness`, then `room`; files pass `metering`, then `room`. This file puts them together and decides
-//! nothing itself, but for when an implementation's upkeep has its turn.
+//! A request for blobs passes `metering`, `presence`, `verify` and `room`; one for action results
+//! passes `metering`, `completeness` and `room`; one for files passes `metering` and `room`. This
+//! file puts them together. The only decision it makes is when the implementation's upkeep runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,37 +20,37 @@ use crate::room::{EvictingStore, SharedEvictor};
 use crate::store::{ActionCache, BlobStore, LocalFiles, StoreStatus};
 use crate::verify::VerifyingStore;
 
-/// How large a store may become unless somebody says otherwise.
+/// The store's size limit where the configuration names none.
 pub const LIMIT_BYTES_DEFAULT: u64 = 20 << 30;
 
-/// How much of the volume stays free unless somebody says otherwise: what a system needs
+/// How much of the volume stays free where the configuration says nothing: enough for the system
 /// to remain usable.
 pub const RESERVE_BYTES_DEFAULT: u64 = 1 << 30;
 
-/// The largest blob that is taken unless somebody says otherwise. LinkedFile programs with
+/// The largest blob that is accepted where the configuration says nothing. Linked programs with
 /// their debugging information stay below it.
 pub const BLOB_BYTES_MAX_DEFAULT: u64 = 8 << 30;
 
-/// How often an implementation's own upkeep has its turn while eviction is under way.
+/// How often the implementation's upkeep runs while eviction is under way.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Where a store is and what it may do.
+/// Where a store is, and its limits.
 #[derive(Clone)]
 pub struct StoreSettings {
-    /// Its directory. No other process may use it.
+    /// The store's directory, which only one process can have open.
     pub dir: PathBuf,
-    /// What it may occupy on the volume.
+    /// The most that the store may occupy on the volume.
     pub limit_bytes: u64,
-    /// How much of the volume it leaves free.
+    /// How much of the volume the store leaves free.
     pub reserve_bytes: u64,
-    /// The largest blob it takes.
+    /// The size of the largest blob that the store accepts.
     pub blob_bytes_max: u64,
-    /// What tells it the time.
+    /// The source of time for ages and leases.
     pub clock: Arc<dyn Clock>,
 }
 
 impl StoreSettings {
-    /// The usual limits, for a store in this directory.
+    /// Returns the default settings for a store in this directory.
     pub fn new(dir: impl AsRef<Path>) -> Self {
         StoreSettings {
             dir: dir.as_ref().to_owned(),
@@ -62,24 +62,25 @@ impl StoreSettings {
     }
 }
 
-/// What one step of maintenance did.
+/// The outcome of one step of maintenance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintenance {
-    /// Whether another step is due at once. Otherwise a second's rest is fine.
+    /// Whether the caller should make another step at once. Otherwise it may rest for a second.
     pub more_is_due: bool,
 }
 
-/// What `Store` needs of an implementation.
+/// All that `Store` needs of an implementation.
 trait Backend: BlobStore + ActionCache + LocalFiles + Catalog {
-    /// What is wrong with it, in words.
+    /// Returns one sentence for each problem of the implementation.
     fn troubles(&self) -> Vec<String>;
 
-    /// How many blobs it found damaged and took out of service, also where nobody asked.
+    /// Returns how many blobs the implementation has found damaged and taken out of service,
+    /// including those that upkeep found and no request asked for.
     fn damaged(&self) -> u64 {
         0
     }
 
-    /// Stops cleanly. Nothing is asked of it afterwards.
+    /// Stops cleanly. No call follows.
     fn close(&self) -> Result<(), StoreError>;
 }
 
@@ -108,7 +109,7 @@ impl Backend for DiskStore {
     }
 }
 
-/// The store, put together.
+/// A store with its decorators and its maintenance.
 pub struct Store {
     backend: Arc<dyn Backend>,
     blobs: Box<dyn BlobStore>,
@@ -120,9 +121,9 @@ pub struct Store {
     upkeep_at: Mutex<Option<Stopwatch>>,
 }
 
-/// A `SharedEvictor`, whatever it is of.
+/// Hides the type parameter of [`SharedEvictor`].
 trait EvictionSteps: Send + Sync {
-    /// One step. Whether more is due at once.
+    /// Makes one step of eviction. Returns whether more is due at once.
     fn evict(&self) -> Result<bool, StoreError>;
 }
 
@@ -133,7 +134,7 @@ impl<S: BlobStore + Catalog> EvictionSteps for Arc<SharedEvictor<S>> {
 }
 
 impl Store {
-    /// The store in this directory, which is begun if there is none.
+    /// Opens the store in the settings' directory, or makes one if there is none.
     pub fn open(settings: StoreSettings) -> Result<Store, StoreError> {
         let disk = DiskStore::open(DiskSettings {
             dir: settings.dir.clone(),
@@ -145,8 +146,8 @@ impl Store {
         Ok(Store::around(Arc::new(disk), settings))
     }
 
-    /// A store that lasts as long as the process, for tests. The settings' directory is not
-    /// looked at.
+    /// Makes a store that lasts as long as the process, for tests. The settings' directory is
+    /// ignored.
     pub fn in_memory(settings: StoreSettings) -> Store {
         let memory = MemoryStore::limited(Arc::clone(&settings.clock), settings.limit_bytes);
         Store::around(Arc::new(memory), settings)
@@ -184,22 +185,22 @@ impl Store {
         }
     }
 
-    /// The blobs.
+    /// Returns the interface for blobs.
     pub fn blobs(&self) -> &dyn BlobStore {
         &*self.blobs
     }
 
-    /// The action results, complete ones only.
+    /// Returns the interface for action results, which returns only complete ones (STO-03).
     pub fn actions(&self) -> &dyn ActionCache {
         &*self.actions
     }
 
-    /// Files that enter and leave.
+    /// Returns the interface for files of this machine.
     pub fn files(&self) -> &dyn LocalFiles {
         &*self.files
     }
 
-    /// What it holds.
+    /// Returns the store's size and problems.
     pub fn status(&self) -> StoreStatus {
         let mut troubles = self.backend.troubles();
         let usage = self.backend.usage().unwrap_or_else(|error| {
@@ -216,17 +217,20 @@ impl Store {
         }
     }
 
-    /// What happened since it was opened.
+    /// Returns how often things have happened since the store was opened.
     pub fn counters(&self) -> Counters {
         let counters = self.meter.read();
         Counters { damaged: counters.damaged.max(self.backend.damaged()), ..counters }
     }
 
-    /// One bounded step of upkeep: eviction where it is due, and the implementation's own.
-    /// For a thread of its own: no request waits for it. An error of one does not keep the
-    /// other from its turn. After [`StoreError::Stuck`] the store is to be closed and opened
-    /// anew; until then it can be read.
+    /// Makes one bounded step of maintenance: eviction if it is due, and the implementation's own
+    /// upkeep. It may block and is meant for a thread of its own; no request waits for it. After
+    /// [`StoreError::Stuck`] the caller has to close the store and open it again; until then
+    /// it can be read.
     pub fn maintain(&self) -> Result<Maintenance, StoreError> {
+        // Eviction may have a thousand steps to make in a row. Upkeep gets its turn every second
+        // nevertheless, also where eviction fails: it frees the database's deleted records and
+        // writes out uses, which eviction relies on.
         let evicting = self.room.evict();
         let mut upkeep_at = self.upkeep_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = upkeep_at.is_none_or(|then| then.elapsed() >= UPKEEP_EVERY);
@@ -238,7 +242,8 @@ impl Store {
         evicting.map(|_| Maintenance { more_is_due })
     }
 
-    /// Stops cleanly.
+    /// Stops cleanly, so that the next start need not hash recently stored blobs. What is stored
+    /// afterwards is refused.
     pub fn close(&self) -> Result<(), StoreError> {
         self.backend.close()
     }
@@ -269,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_03_what_is_put_together_returns_complete_results_only() {
+    fn sto_03_the_composed_store_returns_only_complete_results() {
         let (store, _) = store(1 << 20);
         let blob: Digest = Digest::of(SHA256, b"blob");
         let file =
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_06_maintenance_makes_room_ahead_of_need() {
+    fn sto_06_maintenance_evicts_before_a_writer_needs_the_room() {
         let (store, clock) = store(100_000);
         for name in 0..90u8 {
             insert(&store, &[name; 1_000]);

@@ -1,11 +1,11 @@
-//! What a blob is called: a hash, the function that made it, and a length.
+//! Digests: a hash, the function that made it, and a length.
 //!
-//! `Digest<Kind>` says in its type what the named bytes are, so that an action's digest
-//! cannot be handed to something that wants a file's. Changing the kind is possible and
-//! always visible (`coerce`). This module hashes and parses; it knows no store.
+//! `Digest<Kind>` says in its type what the bytes are, so that an action's digest cannot be passed
+//! where a file's is expected. `coerce` changes the kind, visibly. This module hashes and
+//! parses; it knows no store.
 //!
-//! Invariant: a `Digest` in hand is well-formed. Text from outside becomes one only
-//! through `Digest::parse`, which accepts exactly the lower-case, full-length form.
+//! Invariant: every `Digest` is well-formed. Text from outside becomes a digest only through
+//! `Digest::parse`, which accepts exactly the lower-case, full-length form.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,21 +14,21 @@ use std::str::FromStr;
 use sha2::Digest as _;
 use thiserror::Error;
 
-/// The functions that name blobs here. Both give 32 bytes, so a hash alone says nothing
-/// about which one it is of: keys are always (function, hash).
+/// The digest functions. Both give 32 bytes, so a hash does not show which function made it:
+/// keys are always (function, hash).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DigestFunction {
-    /// What the store itself uses.
+    /// The function by which the store itself names blobs.
     Blake3,
-    /// What most remote caches and clients know.
+    /// The function that most remote caches and clients use.
     Sha256,
 }
 
 impl DigestFunction {
-    /// Every function, in the order of preference.
+    /// All functions, in the order of preference.
     pub const ALL: [DigestFunction; 2] = [DigestFunction::Blake3, DigestFunction::Sha256];
 
-    /// The lower-case name, as resource names and reports write it.
+    /// Returns the lower-case name that resource names and reports use.
     pub const fn name(self) -> &'static str {
         match self {
             DigestFunction::Blake3 => "blake3",
@@ -36,7 +36,7 @@ impl DigestFunction {
         }
     }
 
-    /// The hash of these bytes.
+    /// Hashes `bytes`.
     pub fn hash(self, bytes: &[u8]) -> Hash {
         match self {
             DigestFunction::Blake3 => Hash(*blake3::hash(bytes).as_bytes()),
@@ -51,15 +51,15 @@ impl fmt::Display for DigestFunction {
     }
 }
 
-/// 32 bytes that a digest function gave. Shown as 64 lower-case hexadecimal digits.
+/// The 32 bytes that a digest function gives. Displayed as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hash(pub [u8; Hash::LEN]);
 
 impl Hash {
-    /// Length in bytes.
+    /// The length of a hash in bytes.
     pub const LEN: usize = 32;
 
-    /// As 64 lower-case hexadecimal digits.
+    /// Returns the hash as 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
         self.to_string()
     }
@@ -83,9 +83,9 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// What each byte is worth as a hexadecimal digit, or [`NO_DIGIT`]. By table, because a
-/// thousand digests come in one request: digit by digit with branches they took 200 ns each,
-/// a third of all that was done for such a request.
+/// The value of each byte as a hexadecimal digit, or [`NO_DIGIT`]. A table, because one request
+/// brings a thousand digests: with a branch for each digit, parsing took 200 ns a digest, a third
+/// of the time for such a request.
 const DIGIT_VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
@@ -96,7 +96,7 @@ const DIGIT_VALUES: [u8; 256] = {
     values
 };
 
-/// Any bit of the upper half would do.
+/// Marks a byte that is no digit. Any bit of the upper half would do.
 const NO_DIGIT: u8 = 0x80;
 
 impl FromStr for Hash {
@@ -116,14 +116,14 @@ impl FromStr for Hash {
     }
 }
 
-/// At most this much of a malformed text is repeated in an error.
+/// How much of a malformed text an error message repeats.
 const EXCERPT_CHARS_MAX: usize = 80;
 
 fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_CHARS_MAX).collect()
 }
 
-/// Why a text is not a digest.
+/// Why a text was rejected as a digest.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DigestError {
     /// The hash is not 64 lower-case hexadecimal digits.
@@ -156,47 +156,47 @@ pub enum DirectoryMessage {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TreeMessage {}
 
-/// The name of some bytes of kind `K`.
+/// The digest of some bytes of kind `K`.
 pub struct Digest<K = Blob> {
-    /// Which function made `hash`.
+    /// The function that made `hash`.
     pub function: DigestFunction,
-    /// The hash itself.
+    /// The hash of the bytes.
     pub hash: Hash,
-    /// How many bytes there are. Part of the identity: the right hash with the wrong size
-    /// names nothing.
+    /// The number of bytes. It is part of the identity: the right hash with the wrong size names
+    /// nothing.
     pub size_bytes: u64,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K> Digest<K> {
-    /// A digest whose parts are known.
+    /// Puts a digest together from its parts.
     pub const fn new(function: DigestFunction, hash: Hash, size_bytes: u64) -> Self {
         Digest { function, hash, size_bytes, kind: PhantomData }
     }
 
-    /// The digest of these bytes.
+    /// Computes the digest of `bytes`.
     pub fn of(function: DigestFunction, bytes: &[u8]) -> Self {
         Digest::new(function, function.hash(bytes), bytes.len() as u64)
     }
 
-    /// The digest a wire message states.
+    /// Parses the digest in a wire message.
     pub fn parse(function: DigestFunction, hash: &str, size_bytes: i64) -> Result<Self, DigestError> {
         let size_bytes =
             u64::try_from(size_bytes).map_err(|_| DigestError::Size { text: size_bytes.to_string() })?;
         Ok(Digest::new(function, hash.parse()?, size_bytes))
     }
 
-    /// The digest of no bytes at all, which every store holds.
+    /// Returns the digest of the empty blob, which every store holds.
     pub fn empty(function: DigestFunction) -> Self {
         Digest::of(function, &[])
     }
 
-    /// Whether this names the empty blob.
+    /// Tells whether this is the digest of the empty blob.
     pub fn is_empty_blob(&self) -> bool {
         self.size_bytes == 0 && *self == Digest::empty(self.function)
     }
 
-    /// The same name for bytes of another kind. The caller vouches for it.
+    /// Returns the same digest for another kind of bytes. The caller knows that it is right.
     pub const fn coerce<L>(self) -> Digest<L> {
         Digest::new(self.function, self.hash, self.size_bytes)
     }
@@ -229,7 +229,7 @@ impl<K> Ord for Digest<K> {
         (self.function, self.hash, self.size_bytes).cmp(&(other.function, other.hash, other.size_bytes))
     }
 }
-/// As people write it: `hash/size`, with the function in front unless it is SHA-256.
+/// Writes `hash/size`, with the function in front unless it is SHA-256.
 impl<K> fmt::Display for Digest<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.function {
@@ -244,19 +244,19 @@ impl<K> fmt::Debug for Digest<K> {
     }
 }
 
-/// The names of one content: always its BLAKE3, and its SHA-256 where somebody asked.
+/// The names of one blob: always its BLAKE3, and its SHA-256 if it was stored under that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobNames {
-    /// What the store calls it.
+    /// The BLAKE3, by which the store itself names the blob.
     pub blake3: Hash,
-    /// What SHA-256 clients call it.
+    /// The SHA-256, if it was computed.
     pub sha256: Option<Hash>,
-    /// How many bytes there are.
+    /// The blob's size.
     pub size_bytes: u64,
 }
 
 impl BlobNames {
-    /// The digest in this function, if it was computed.
+    /// Returns the digest in `function`, if it was computed.
     pub fn digest(&self, function: DigestFunction) -> Option<Digest> {
         let hash = match function {
             DigestFunction::Blake3 => Some(self.blake3),
@@ -266,7 +266,7 @@ impl BlobNames {
     }
 }
 
-/// Hashes a stream of bytes: always with BLAKE3, and with SHA-256 where asked for.
+/// Hashes a stream of bytes: always with BLAKE3, and also with SHA-256 if the caller needs it.
 #[derive(Clone)]
 pub struct Hasher {
     blake3: blake3::Hasher,
@@ -275,13 +275,13 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// A hasher whose result has a name in `function`.
+    /// Makes a hasher whose result includes a name in `function`.
     pub fn new(function: DigestFunction) -> Self {
         let sha256 = (function == DigestFunction::Sha256).then(sha2::Sha256::new);
         Hasher { blake3: blake3::Hasher::new(), sha256, size_bytes: 0 }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.blake3.update(bytes);
         if let Some(sha256) = &mut self.sha256 {
@@ -290,12 +290,12 @@ impl Hasher {
         self.size_bytes += bytes.len() as u64;
     }
 
-    /// How many bytes were taken.
+    /// Returns how many bytes were added so far.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// The names of what was taken.
+    /// Returns the names of all added bytes.
     pub fn finish(self) -> BlobNames {
         BlobNames {
             blake3: Hash(*self.blake3.finalize().as_bytes()),
@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_empty_blob_has_its_well_known_names() {
+    fn the_empty_blob_has_its_well_known_digests() {
         let sha256: Digest = Digest::empty(DigestFunction::Sha256);
         assert_eq!(sha256.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/0");
         let blake3: Digest = Digest::empty(DigestFunction::Blake3);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_canonical_text_is_a_hash() {
+    fn only_full_length_lower_case_hex_is_a_hash() {
         let hash = DigestFunction::Sha256.hash(b"kache");
         assert_eq!(hash.to_hex().parse(), Ok(hash));
         for wrong in [
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_byte_is_a_digit() {
+    fn only_hexadecimal_digits_are_accepted_at_every_position() {
         for byte in 0..=127u8 {
             for at in [0, 31, 63] {
                 let mut text = "7".repeat(Hash::LEN * 2);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_the_names_of_the_whole() {
+    fn hashing_in_pieces_gives_the_digest_of_the_whole() {
         let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         let mut hasher = Hasher::new(DigestFunction::Sha256);
         bytes.chunks(777).for_each(|chunk| hasher.update(chunk));

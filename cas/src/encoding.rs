@@ -1,12 +1,12 @@
-//! The one encoding of each message that has a digest: Directory, Command, Action, Tree.
+//! The canonical encoding of each message that has a digest: Directory, Command, Action, Tree.
 //!
-//! Every function takes a message in any order and gives it in canonical order, or says
-//! why it has none. prost writes fields by tag and leaves defaults out, which is the rest
-//! of what the protocol asks for. BlobNames sort as UTF-8 bytes, never by a locale.
+//! Every function takes a message whose lists are in any order and returns it in canonical order,
+//! or an error that says why there is none. The rest of what the protocol demands is prost's: it
+//! writes fields by tag and leaves defaults out. Names sort as UTF-8 bytes, never by a locale.
 //!
-//! It knows no files and no compiler: what goes into a message is decided elsewhere.
+//! This module knows no files and no compiler; its callers decide what goes into a message.
 //!
-//! Invariant (KEY-22): equal contents give equal bytes, whatever order they came in.
+//! Invariant (KEY-22): equal contents give equal bytes, in whatever order they are passed in.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,21 +25,21 @@ pub enum EncodingError {
     /// A name in a directory is not one path segment.
     #[error("`{name}` is not the name of a file in a directory")]
     Name {
-        /// The name.
+        /// The rejected name.
         name: String,
     },
     /// A name occurs more than once where it may occur once.
     #[error("{what} `{name}` occurs more than once")]
     Duplicate {
-        /// What kind of name.
+        /// The kind of name, such as `the environment variable`.
         what: &'static str,
-        /// The name.
+        /// The name that occurs again.
         name: String,
     },
-    /// Something that must be named by its digest is not.
+    /// A field or a node that must have a digest has none.
     #[error("`{name}` has no digest")]
     NoDigest {
-        /// The name of its field or node.
+        /// The name of the field or node.
         name: String,
     },
     /// A tree has no root, or a directory in it names one that the tree does not have.
@@ -50,7 +50,7 @@ pub enum EncodingError {
     },
 }
 
-/// A message with its bytes and its name. Made only from a canonical message.
+/// The bytes and the digest of a message. Made only from a canonical message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded<K> {
     digest: Digest<K>,
@@ -63,25 +63,26 @@ impl<K> Encoded<K> {
         Encoded { digest: Digest::of(function, &bytes), bytes }
     }
 
-    /// What it is called.
+    /// Returns the digest of the encoded message.
     pub fn digest(&self) -> Digest<K> {
         self.digest
     }
 
-    /// Its encoding.
+    /// Returns the encoded message.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
-/// The wire form of a digest.
+/// Converts a digest to its wire message.
 pub fn wire_digest<K>(digest: &Digest<K>) -> WireDigest {
-    // No blob is larger than what an `i64` holds: no filesystem takes one.
+    // No blob is too large for an `i64`: no filesystem can hold such a file.
     let size_bytes = i64::try_from(digest.size_bytes).unwrap_or(i64::MAX);
     WireDigest { hash: digest.hash.to_hex(), size_bytes }
 }
 
-/// A directory in canonical order: each list by name, and no name twice.
+/// Puts a directory into canonical order: each list sorted by name. A name that occurs twice is an
+/// error.
 pub fn canonical_directory(mut directory: Directory) -> Result<Directory, EncodingError> {
     directory.files.sort_by(|a, b| a.name.cmp(&b.name));
     directory.directories.sort_by(|a, b| a.name.cmp(&b.name));
@@ -135,7 +136,7 @@ fn canonical_properties(mut properties: NodeProperties) -> Result<NodeProperties
     Ok(properties)
 }
 
-/// A platform in canonical order: by name, then value. A name may occur with several
+/// Puts a platform into canonical order: by name, then value. A name may occur with several
 /// values.
 pub fn canonical_platform(mut platform: Platform) -> Platform {
     platform.properties.sort_by(|a, b| (&a.name, &a.value).cmp(&(&b.name, &b.value)));
@@ -143,7 +144,7 @@ pub fn canonical_platform(mut platform: Platform) -> Platform {
     platform
 }
 
-/// A command in canonical order. Arguments keep theirs: it means something.
+/// Puts a command into canonical order. The arguments keep their order, which has a meaning.
 #[expect(deprecated, reason = "older commands have to be given their order, too")]
 pub fn canonical_command(mut command: Command) -> Result<Command, EncodingError> {
     command.environment_variables.sort_by(|a, b| a.name.cmp(&b.name));
@@ -164,7 +165,7 @@ pub fn canonical_command(mut command: Command) -> Result<Command, EncodingError>
     Ok(command)
 }
 
-/// An action in canonical order. It needs both of its digests.
+/// Puts an action into canonical order. An action without both of its digests is an error.
 pub fn canonical_action(mut action: Action) -> Result<Action, EncodingError> {
     require("command_digest", action.command_digest.as_ref())?;
     require("input_root_digest", action.input_root_digest.as_ref())?;
@@ -172,7 +173,7 @@ pub fn canonical_action(mut action: Action) -> Result<Action, EncodingError> {
     Ok(action)
 }
 
-/// A directory, encoded.
+/// Encodes a directory in canonical order.
 pub fn encode_directory(
     function: DigestFunction,
     directory: Directory,
@@ -180,7 +181,7 @@ pub fn encode_directory(
     canonical_directory(directory).map(|directory| Encoded::of(function, &directory))
 }
 
-/// A command, encoded.
+/// Encodes a command in canonical order.
 pub fn encode_command(
     function: DigestFunction,
     command: Command,
@@ -188,7 +189,7 @@ pub fn encode_command(
     canonical_command(command).map(|command| Encoded::of(function, &command))
 }
 
-/// An action, encoded.
+/// Encodes an action in canonical order.
 pub fn encode_action(
     function: DigestFunction,
     action: Action,
@@ -196,13 +197,14 @@ pub fn encode_action(
     canonical_action(action).map(|action| Encoded::of(function, &action))
 }
 
-/// A tree, encoded: its directories canonical, each once, parents before their children,
-/// and none that the root does not reach. Such a tree may be called topologically sorted.
+/// Encodes a tree with canonical directories, each once and parents before their children
+/// (topologically sorted). Directories that the root does not reach are left out.
 pub fn encode_tree(function: DigestFunction, tree: Tree) -> Result<Encoded<TreeMessage>, EncodingError> {
     canonical_tree(function, tree).map(|tree| Encoded::of(function, &tree))
 }
 
-/// A tree as [`encode_tree`] writes it.
+/// Puts a tree into the order in which [`encode_tree`] writes it. A directory that is named in the
+/// tree and not part of it is an error.
 pub fn canonical_tree(function: DigestFunction, tree: Tree) -> Result<Tree, EncodingError> {
     let lacking = |digest: &str| EncodingError::Incomplete { digest: digest.to_owned() };
     let root = canonical_directory(tree.root.ok_or_else(|| lacking("root"))?)?;
@@ -218,11 +220,11 @@ pub fn canonical_tree(function: DigestFunction, tree: Tree) -> Result<Tree, Enco
     Ok(Tree { root: Some(root), children })
 }
 
-/// The hashes of everything below the root, each once, after all of its parents.
+/// Lists the hashes of all directories below the root, each once and after all of its parents.
 ///
-/// A depth-first walk that emits a directory when all below it is done, reversed. The walk
-/// keeps its own stack: a tree may be deeper than ours. A directory cannot contain itself,
-/// as it would have to contain its own digest.
+/// This is the reverse of a depth-first walk that emits a directory after everything below it. The
+/// walk keeps a stack of its own, because a tree may be deeper than the thread's stack. It
+/// needs no check for cycles: a directory that contains itself would contain its own digest.
 fn parents_first(root: &Directory, known: &HashMap<String, Directory>) -> Result<Vec<String>, EncodingError> {
     enum Visit {
         Enter(String),
@@ -294,9 +296,9 @@ mod tests {
         Property { name: name.to_owned(), value: value.to_owned() }
     }
 
-    /// The values that two other implementations of protobuf give.
+    /// The expected digests were computed with two other implementations of protobuf.
     #[test]
-    fn key_22_the_golden_digests() {
+    fn key_22_the_encoding_agrees_with_other_implementations() {
         let command = Command {
             arguments: strings(&["rustc", "--crate-name", "foo"]),
             environment_variables: vec![variable("CARGO_PKG_NAME", "foo")],
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn key_22_the_golden_digest_of_an_action() {
+    fn key_22_the_encoding_of_an_action_agrees_with_other_implementations() {
         // The hashes of this value are two digits long: encoding does not look at them.
         let named = |hash: &str, size_bytes| Some(WireDigest { hash: hash.to_owned(), size_bytes });
         let properties = vec![property("OSFamily", "linux"), property("ISA", "x86-64")];
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_is_the_empty_blob() {
+    fn an_empty_directory_encodes_to_the_empty_blob() {
         let encoded = encode_directory(SHA256, Directory::default()).unwrap();
         assert!(encoded.bytes().is_empty());
         assert!(encoded.digest().coerce::<Blob>().is_empty_blob());
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_segment_and_unique() {
+    fn a_name_that_is_not_one_segment_or_occurs_twice_is_rejected() {
         for name in ["", ".", "..", "a/b", "/", "a\0"] {
             let error = canonical_directory(directory(&[name], &[])).unwrap_err();
             assert_eq!(error, EncodingError::Name { name: name.to_owned() });
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_has_each_directory_once_and_parents_first() {
+    fn a_canonical_tree_has_each_directory_once_and_parents_first() {
         let leaf = directory(&["leaf"], &[]);
         let middle = directory(&[], &[("leaf", &leaf)]);
         // The leaf hangs from the root as well as from the middle.
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_may_be_deep() {
+    fn a_deep_tree_does_not_overflow_the_stack() {
         let mut directories = vec![directory(&["bottom"], &[])];
         for _ in 0..2_000 {
             let above = directory(&[], &[("d", directories.last().expect("it has one"))]);
@@ -391,7 +393,7 @@ mod tests {
         assert_eq!(tree.children, directories);
     }
 
-    /// Some names, and the same in another order.
+    /// Some names, and the same names in another order.
     fn names_twice() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
         proptest::collection::btree_set("[a-zA-Z_.]{3,4}", 0..8).prop_flat_map(|names| {
             let names: Vec<String> = names.into_iter().collect();
@@ -401,7 +403,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_22_order_does_not_count((names, shuffled) in names_twice()) {
+        fn key_22_the_order_of_a_list_does_not_change_the_digest((names, shuffled) in names_twice()) {
             let command = |names: &[String]| Command {
                 environment_variables: names.iter().map(|name| variable(name, name)).collect(),
                 output_paths: names.to_vec(),

@@ -1,7 +1,7 @@
-//! What can go wrong in the store, in words that name the path or digest.
+//! The errors of the store, each of which names the path or digest.
 //!
-//! "Not there" is never an error here: it is `None` or a missing digest (STO-08). An error
-//! means that the store could not tell, or could not do it, and nothing was deleted.
+//! "Not there" is never an error: it is `None` or a missing digest (STO-08). An error means that
+//! the store could not find out or could not do what was asked; nothing was deleted.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,101 +10,101 @@ use thiserror::Error;
 
 use crate::digest::{Digest, DigestError};
 
-/// A store operation that could not be done.
+/// Why a store operation failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The bytes are not what the digest says.
+    /// The bytes do not have the digest that the caller stated.
     #[error("the bytes do not match `{claimed}`: they are `{actual}`")]
     Mismatch {
-        /// What the caller said.
+        /// The digest that the caller stated.
         claimed: Digest,
-        /// What the bytes are.
+        /// The digest of the bytes.
         actual: Digest,
     },
     /// More or fewer bytes arrived than the digest says.
     #[error("`{claimed}` was given {received_bytes} bytes")]
     Length {
-        /// What the caller said.
+        /// The digest that the caller stated.
         claimed: Digest,
-        /// How many bytes came, at the point where it was certain.
+        /// How many bytes had arrived when the length was known to be wrong.
         received_bytes: u64,
     },
-    /// A text that should have been a digest was not.
+    /// A text that should be a digest is malformed.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// The blob is larger than any this store takes.
+    /// The blob or the action result is larger than a limit allows.
     #[error("{size_bytes} bytes are more than `{limit}` ({limit_bytes}) allows")]
     TooLarge {
         /// The name of the limit.
         limit: &'static str,
-        /// Its value.
+        /// The value of the limit.
         limit_bytes: u64,
-        /// What was asked for.
+        /// The size of the blob or result.
         size_bytes: u64,
     },
     /// The store is at its limit and nothing more may be evicted, or the volume is full.
     #[error("no room for {wanted_bytes} bytes: {why}")]
     NoSpace {
-        /// What was asked for.
+        /// How many bytes the writer needs.
         wanted_bytes: u64,
-        /// Which limit stands in the way, and what to do.
+        /// Which limit is met, with its numbers.
         why: String,
     },
-    /// An action result that no cache may keep.
+    /// The action result breaks a rule of the protocol and must not be stored.
     #[error("the action result is not well-formed: {why}")]
     InvalidResult {
-        /// The field and what is wrong with it.
+        /// The wrong field, and what is wrong with it.
         why: String,
     },
     /// A file operation failed.
     #[error("failed to {doing} `{}`", path.display())]
     Io {
-        /// A verb, such as `open`.
+        /// The operation, as a verb such as `open`.
         doing: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The database failed.
     #[error("failed to {doing}: {message}")]
     Database {
-        /// A verb and its object, such as `read an action result`.
+        /// The operation, as a verb with its object such as `read an action result`.
         doing: &'static str,
-        /// What RocksDB said.
+        /// RocksDB's message.
         message: String,
     },
-    /// Stored bytes are not what they were. They are out of service.
+    /// The stored bytes no longer have their digest. The blob is not served any more.
     #[error("`{digest}` was damaged on disk and is out of service")]
     Damaged {
-        /// Which blob.
+        /// The blob's digest.
         digest: Digest,
     },
-    /// A file changed while it was stored or laid down, so what was read of it is of no use.
+    /// A file changed while it was stored or placed, so the bytes that were read are of no use.
     #[error("`{}` changed while it was read", path.display())]
     Changed {
-        /// Which file.
+        /// The file that changed.
         path: PathBuf,
     },
     /// The store on disk cannot be used as it is.
     #[error("the store at `{}` {why}", path.display())]
     Unusable {
-        /// Where it is.
+        /// The store's directory, or the database's.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong and what to do about it.
         why: String,
     },
-    /// Another process has it open.
+    /// Another process has the store open.
     #[error("the store at `{}` is in use by another process; only one may have it open at a time", path.display())]
     InUse {
-        /// Where it is.
+        /// The store's directory.
         path: PathBuf,
     },
-    /// The database has given up writing, and only opening it anew helps.
-    #[error("the database writes no more until the store is opened anew: {message}")]
+    /// The database has given up writing until it is closed and opened again.
+    #[error("the database does not write until the store is opened again: {message}")]
     Stuck {
-        /// What RocksDB said.
+        /// RocksDB's message.
         message: String,
     },
     /// The store is being closed.
@@ -113,12 +113,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Wraps a file error with what was being done and where.
+    /// Makes the error of a file operation: `doing` is a verb such as `open`.
     pub fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         StoreError::Io { doing, path: path.into(), source }
     }
 
-    /// Whether the caller's data is at fault, so that trying again cannot help.
+    /// Tells whether the caller's data is wrong, so that trying again cannot help.
     pub fn is_callers_fault(&self) -> bool {
         matches!(
             self,
@@ -130,7 +130,7 @@ impl StoreError {
         )
     }
 
-    /// Whether room is what is missing: the store's, or the volume's.
+    /// Tells whether room is missing, either below the store's limit or on the volume.
     pub fn is_no_space(&self) -> bool {
         match self {
             StoreError::NoSpace { .. } => true,

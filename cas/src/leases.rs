@@ -1,51 +1,53 @@
-//! When a thing was last used, and until when it is promised to somebody.
+//! How long an entry (a blob or an action result) is kept: its last use and its lease.
 //!
-//! A value, not a registry: each implementation keeps one [`Retention`] per action and per
-//! blob, persisted or not, and asks it these questions. Pins (a restore that is under way)
-//! are not here; they live as long as a call does.
+//! An entry has a lease for one of two reasons. An *upload* gives a blob [`UPLOAD_GRACE`], until
+//! the result that names it arrives. A *promise* is longer: a client was told that the entry
+//! exists and may fetch it within [`PROMISE_LEASE`]. Both are kept as one date; they are told
+//! apart by how far that date lies past the last use.
 //!
-//! Invariant: a mention never shortens a lease and never makes a thing older.
+//! A [`Retention`] is a value, not a registry: each implementation keeps one for every entry.
+//! Invariant: an access never shortens a lease and never makes an entry older.
 
 use std::time::Duration;
 
 use crate::clock::duration_ms;
 use crate::store::{AccessKind, PROMISE_LEASE};
 
-/// How long an uploaded blob is kept that nothing names yet. A build uploads its outputs
+/// How long an uploaded blob is kept although no result names it yet. A build uploads its outputs
 /// first and the result that names them last; a quarter of an hour covers a slow link.
 pub const UPLOAD_GRACE: Duration = Duration::from_secs(15 * 60);
 
-/// How much longer than [`PROMISE_LEASE`] a promise is recorded. A thing mentioned again
-/// within this time needs no new record: what is left is still a whole promise. It is what
-/// makes a hot action's hit cost one lookup.
+/// How much longer than [`PROMISE_LEASE`] a promise is recorded. A second access within this time
+/// needs no new record, because the rest of the recorded lease still covers a whole promise. This
+/// is why a hit of an often used action costs one lookup and no write.
 pub const RENEWAL_SLACK: Duration = Duration::from_secs(15 * 60);
 
-/// A lease that ends later than this from now was written under a clock that was wrong,
-/// and is not honoured: else one bad date could fill the store for years. Clocks that are
-/// put right by hours or days (a time zone, a machine that slept) break no promise.
+/// A lease that ends later than this from now was written under a wrong clock and is ignored:
+/// otherwise one bad date could keep the store full for years. A clock that is corrected by hours
+/// or days (a time zone, a machine that slept) breaks no promise.
 pub const LEASE_HONOURED_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// When a thing was last used and until when it is leased.
+/// The last use of an entry and the end of its lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The last use, in milliseconds since the Unix epoch.
+    /// The time of the last use, in milliseconds since the Unix epoch.
     pub used_ms: u64,
-    /// The end of its lease; zero where there never was one.
+    /// The end of the lease, in milliseconds since the Unix epoch; zero if there never was one.
     pub leased_until_ms: u64,
 }
 
 impl Retention {
-    /// A blob that has just arrived: used now, and leased for the upload's grace.
+    /// Returns the retention of a blob that has just arrived: used now, leased for [`UPLOAD_GRACE`].
     pub fn uploaded(now_ms: u64) -> Self {
         Retention { used_ms: now_ms, leased_until_ms: now_ms.saturating_add(duration_ms(UPLOAD_GRACE)) }
     }
 
-    /// A thing that was used now and promised to nobody.
+    /// Returns the retention of an entry that is used now and has no lease.
     pub fn used(now_ms: u64) -> Self {
         Retention { used_ms: now_ms, leased_until_ms: 0 }
     }
 
-    /// What it becomes through a mention.
+    /// Returns what the retention becomes when the entry is accessed now.
     #[must_use]
     pub fn accessed(self, access: AccessKind, now_ms: u64) -> Self {
         let lease_ms = match access {
@@ -56,8 +58,12 @@ impl Retention {
         self.followed_by(Retention { used_ms: now_ms, leased_until_ms: lease_ms })
     }
 
-    /// What it becomes through what was noted later. A promise is told from a grace by its length
-    /// past the last use: where the clock has gone back since then, it keeps its length.
+    /// Combines this retention with one that was noted later.
+    ///
+    /// Usually that is the later use and the later end of lease. A clock that has gone back makes
+    /// it harder: `later` was noted after `self` but has an earlier `used_ms`. The later use is
+    /// then kept, and a promise would reach less far past it, so that it looked like an upload's
+    /// grace. Therefore the promise is moved to keep its full length past the last use.
     #[must_use]
     pub fn followed_by(self, later: Retention) -> Self {
         let mut both = self.merged(later);
@@ -69,7 +75,7 @@ impl Retention {
         both
     }
 
-    /// Whether its lease reaches further past the last use than an upload's does.
+    /// Tells whether the lease reaches further past the last use than an upload's grace does.
     pub fn is_longer_than_grace(&self) -> bool {
         self.lease_ms() > duration_ms(UPLOAD_GRACE)
     }
@@ -78,7 +84,7 @@ impl Retention {
         self.leased_until_ms.saturating_sub(self.used_ms)
     }
 
-    /// Both of them: the later use and the longer lease.
+    /// Combines two retentions in any order: the later use and the later end of lease.
     #[must_use]
     pub fn merged(self, other: Retention) -> Self {
         Retention {
@@ -87,21 +93,21 @@ impl Retention {
         }
     }
 
-    /// Whether a promise stands.
+    /// Tells whether a lease of either kind is running.
     pub fn is_leased(&self, now_ms: u64) -> bool {
         let honoured_until_ms = now_ms.saturating_add(duration_ms(LEASE_HONOURED_MAX));
         now_ms < self.leased_until_ms && self.leased_until_ms <= honoured_until_ms
     }
 
-    /// Whether somebody was promised it. The grace of an upload is no promise: it covers the
-    /// time until something names the blob, and what names it is then what keeps it. A
-    /// promise is told from a grace by how far past the last use it reaches; in its last
-    /// quarter of an hour, which is [`RENEWAL_SLACK`] and owed to nobody, it may look like one.
+    /// Tells whether a promise to a client is running. An upload's grace does not count: it covers
+    /// the time until a result names the blob, and from then on the result keeps the blob. In its
+    /// last quarter of an hour a promise may look like a grace; that time is [`RENEWAL_SLACK`],
+    /// which no client was promised.
     pub fn is_promised(&self, now_ms: u64) -> bool {
         self.is_leased(now_ms) && self.is_longer_than_grace()
     }
 
-    /// How long ago it was last used; nothing, where the clock has gone back since.
+    /// Returns how long ago the last use was; zero if the clock has gone back since.
     pub fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.used_ms)
     }
@@ -124,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mention_never_takes_away() {
+    fn an_access_never_shortens_a_lease() {
         let promised = Retention::default().accessed(AccessKind::Promise, NOW_MS);
         // The clock went back.
         assert_eq!(promised.accessed(AccessKind::Use, NOW_MS - 50_000), promised);
@@ -133,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_04_a_promise_under_a_clock_that_went_back_is_one() {
+    fn sto_04_a_promise_is_recognised_after_the_clock_went_back() {
         for hours in [1, 3, 4, 70] {
             let then_ms = NOW_MS - hours * 60 * 60 * 1000;
             let promised = Retention::uploaded(NOW_MS).accessed(AccessKind::Promise, then_ms);
@@ -141,7 +147,7 @@ mod tests {
             assert!(promised.is_promised(then_ms) && promised.is_promised(last_ms), "{hours} hours");
             assert_eq!(promised.followed_by(promised), promised);
         }
-        // Mostly it goes on, and what comes later changes no promise.
+        // With a clock that goes on, later accesses change no promise.
         let promised = Retention::uploaded(NOW_MS).accessed(AccessKind::Promise, NOW_MS + 1_000);
         let used = promised.accessed(AccessKind::Use, NOW_MS + 60_000);
         assert_eq!(used, Retention { used_ms: NOW_MS + 60_000, ..promised });
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_from_a_wrong_clock_is_not_honoured() {
+    fn a_lease_from_a_wrong_clock_is_ignored() {
         let year_ms = 365 * 24 * 60 * 60 * 1000;
         let wrong = Retention::default().accessed(AccessKind::Promise, NOW_MS + year_ms);
         assert!(!wrong.is_leased(NOW_MS));
@@ -157,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_is_no_promise_and_a_promise_is_one_for_its_three_hours() {
+    fn an_upload_grace_is_no_promise_and_a_promise_holds_for_three_hours() {
         let uploaded = Retention::uploaded(NOW_MS);
         assert!(uploaded.is_leased(NOW_MS) && !uploaded.is_promised(NOW_MS));
         assert!(!uploaded.accessed(AccessKind::Use, NOW_MS + 60_000).is_promised(NOW_MS + 60_000));
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_has_its_grace() {
+    fn an_upload_is_leased_for_its_grace() {
         let retention = Retention::uploaded(NOW_MS);
         assert!(retention.is_leased(NOW_MS + duration_ms(UPLOAD_GRACE) - 1));
         assert!(!retention.is_leased(NOW_MS + duration_ms(UPLOAD_GRACE)));

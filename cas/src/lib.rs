@@ -1,7 +1,11 @@
-//! The store: bytes by digest, results by action, on one disk.
+//! The store of one cache directory: blobs by digest and action results by action.
 //!
-//! It knows no compiler, no network and no configuration file: limits, clocks and paths
-//! are handed to it. Of our other crates it knows only the wire messages.
+//! Start at [`composed::Store`], which is what a daemon opens; it is made of the traits in
+//! `store`, their implementation in `disk`, and decorators with one duty each. `evict` keeps
+//! the store below its limit.
+//!
+//! The crate knows no compiler, no network and no configuration file: limits, clocks and paths
+//! are passed in. Of the other crates it depends only on the wire messages (`kache-proto`).
 
 mod cached;
 pub mod clock;

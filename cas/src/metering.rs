@@ -1,7 +1,7 @@
-//! NameCounts what passes through a store, for reports and `/metrics`.
+//! A decorator that counts the requests to a store, for reports and `/metrics`.
 //!
-//! Counters only ever grow and are never read to decide anything. Each is one relaxed
-//! atomic: a hit pays a nanosecond for being counted.
+//! Counters only grow, and no decision depends on them. Each is one relaxed atomic, so counting
+//! a hit takes a nanosecond.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::store::{
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened since the store was opened.
+        /// How often each thing happened since the store was opened.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        /// The counters while they grow.
+        /// The running counters, which all decorators share.
         #[derive(Debug, Default)]
         pub struct Meter {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
         impl Meter {
-            /// How they stand. Each is exact; together they are of about the same moment.
+            /// Reads all counters. Each value is exact; they are of about the same moment.
             pub fn read(&self) -> Counters {
                 Counters { $($name: self.$name.read(),)* }
             }
@@ -41,35 +41,35 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Action results asked for and served.
+    /// Lookups of action results that returned one.
     action_hits,
-    /// Action results asked for that were not there, or not complete.
+    /// Lookups of action results that found none, or an incomplete one.
     action_misses,
-    /// Action results that were there but named a blob that was not.
+    /// Lookups that found an action result which names a missing blob.
     actions_incomplete,
     /// Action results stored.
     action_puts,
-    /// Blobs opened for reading or laid down as files.
+    /// Blobs opened for reading or placed as files.
     blob_hits,
-    /// Blobs asked for that were not there.
+    /// Requests for blobs that the store does not have.
     blob_misses,
-    /// Their sizes.
+    /// The sizes of the blobs counted in `blob_hits`.
     blob_bytes_out,
-    /// Blobs stored, also those that were there already.
+    /// Blobs stored, including those that the store had already.
     blob_puts,
     /// The sizes of the blobs stored.
     blob_bytes_in,
-    /// Digests whose presence was asked for.
+    /// Digests for which a client asked whether the blob is present.
     presence_checks,
-    /// Digests that were said to be missing.
+    /// Digests of which the answer was that the blob is missing.
     presence_missing,
-    /// Blobs and results refused because the caller's data was at fault.
+    /// Blobs and results rejected because the caller's data was wrong.
     refused,
     /// Writes that found no room.
     no_space,
     /// Blobs found damaged and taken out of service.
     damaged,
-    /// Operations that failed otherwise.
+    /// Operations that failed for another reason.
     failures,
     /// Action results evicted.
     actions_evicted,
@@ -89,19 +89,19 @@ impl Counter {
         self.add(1);
     }
 
-    /// Adds this many.
+    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// How it stands.
+    /// Returns the present value.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Meter {
-    /// NameCounts an operation that failed, by whose fault it was.
+    /// Counts an operation that failed, in the counter for its cause.
     pub fn failed(&self, error: &StoreError) {
         let counter = match error {
             StoreError::Damaged { .. } => &self.damaged,
@@ -112,7 +112,7 @@ impl Meter {
         counter.increment();
     }
 
-    fn watch<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn count_failure<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| self.failed(error))
     }
 
@@ -127,14 +127,14 @@ impl Meter {
     }
 }
 
-/// The store behind it, counted.
+/// Decorates a store so that its requests are counted.
 pub struct MeteredStore<S: ?Sized> {
     meter: Arc<Meter>,
     inner: Arc<S>,
 }
 
 impl<S: ?Sized> MeteredStore<S> {
-    /// In front of `inner`.
+    /// Decorates `inner`.
     pub fn new(inner: Arc<S>, meter: Arc<Meter>) -> Self {
         MeteredStore { meter, inner }
     }
@@ -142,14 +142,14 @@ impl<S: ?Sized> MeteredStore<S> {
 
 impl<S: BlobStore + ?Sized> BlobStore for MeteredStore<S> {
     fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
-        let missing = self.meter.watch(self.inner.find_missing(digests, access))?;
+        let missing = self.meter.count_failure(self.inner.find_missing(digests, access))?;
         self.meter.presence_checks.add(missing.len() as u64);
         self.meter.presence_missing.add(missing.iter().filter(|&&is_missing| is_missing).count() as u64);
         Ok(missing)
     }
 
     fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
-        let content = self.meter.watch(self.inner.open(digest, access))?;
+        let content = self.meter.count_failure(self.inner.open(digest, access))?;
         match &content {
             Some(content) => self.meter.served(content.size_bytes()),
             None => self.meter.blob_misses.increment(),
@@ -158,11 +158,11 @@ impl<S: BlobStore + ?Sized> BlobStore for MeteredStore<S> {
     }
 
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
-        self.meter.watch(self.inner.size_of(function, hash))
+        self.meter.count_failure(self.inner.size_of(function, hash))
     }
 
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
-        let inner = self.meter.watch(self.inner.create(digest))?;
+        let inner = self.meter.count_failure(self.inner.create(digest))?;
         Ok(Box::new(MeteredWriter { meter: Arc::clone(&self.meter), inner }))
     }
 
@@ -193,11 +193,11 @@ struct MeteredWriter {
 
 impl BlobWriter for MeteredWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.meter.watch(self.inner.write(bytes))
+        self.meter.count_failure(self.inner.write(bytes))
     }
 
     fn commit(self: Box<Self>) -> Result<BlobNames, StoreError> {
-        let names = self.meter.watch(self.inner.commit())?;
+        let names = self.meter.count_failure(self.inner.commit())?;
         self.meter.stored(names.size_bytes);
         Ok(names)
     }
@@ -205,9 +205,9 @@ impl BlobWriter for MeteredWriter {
 
 impl<S: ActionCache + ?Sized> ActionCache for MeteredStore<S> {
     fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError> {
-        let found = self.meter.watch(self.inner.get(key, access))?;
+        let found = self.meter.count_failure(self.inner.get(key, access))?;
         match &found {
-            // A peek is part of some other request, which is counted by itself.
+            // A peek is part of another request, which is counted by itself.
             _ if access == AccessKind::Peek => {}
             Some(_) => self.meter.action_hits.increment(),
             None => self.meter.action_misses.increment(),
@@ -216,13 +216,13 @@ impl<S: ActionCache + ?Sized> ActionCache for MeteredStore<S> {
     }
 
     fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError> {
-        let stored = self.meter.watch(self.inner.put(key, result))?;
+        let stored = self.meter.count_failure(self.inner.put(key, result))?;
         self.meter.action_puts.increment();
         Ok(stored)
     }
 
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
-        self.meter.watch(self.inner.remove(key))
+        self.meter.count_failure(self.inner.remove(key))
     }
 }
 
@@ -233,7 +233,7 @@ impl<S: LocalFiles + ?Sized> LocalFiles for MeteredStore<S> {
         function: DigestFunction,
         sharing: Sharing,
     ) -> Result<(BlobNames, LinkedFile), StoreError> {
-        let (names, linked) = self.meter.watch(self.inner.ingest(path, function, sharing))?;
+        let (names, linked) = self.meter.count_failure(self.inner.ingest(path, function, sharing))?;
         self.meter.stored(names.size_bytes);
         Ok((names, linked))
     }
@@ -244,7 +244,7 @@ impl<S: LocalFiles + ?Sized> LocalFiles for MeteredStore<S> {
         path: &Path,
         placing: &PlaceOptions<'_>,
     ) -> Result<Option<LinkedFile>, StoreError> {
-        let linked = self.meter.watch(self.inner.place(digest, path, placing))?;
+        let linked = self.meter.count_failure(self.inner.place(digest, path, placing))?;
         match linked {
             Some(_) => self.meter.served(digest.size_bytes),
             None => self.meter.blob_misses.increment(),
@@ -253,7 +253,7 @@ impl<S: LocalFiles + ?Sized> LocalFiles for MeteredStore<S> {
     }
 
     fn shares(&self, directory: &Path) -> Result<Link, StoreError> {
-        self.meter.watch(self.inner.shares(directory))
+        self.meter.count_failure(self.inner.shares(directory))
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
     use crate::memory::MemoryStore;
 
     #[test]
-    fn what_passes_is_counted() {
+    fn each_request_is_counted_once() {
         let meter = Arc::new(Meter::default());
         let memory = Arc::new(MemoryStore::new(Arc::new(ManualClock::default())));
         let store = MeteredStore::new(memory, Arc::clone(&meter));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_counted_by_whose_fault_it_is() {
+    fn a_failure_is_counted_by_its_cause() {
         let meter = Meter::default();
         let digest = Digest::of(DigestFunction::Sha256, b"x");
         meter.failed(&StoreError::Damaged { digest });

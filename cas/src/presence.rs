@@ -1,13 +1,12 @@
-//! Remembers which blobs are there, so that asking again costs no lookup.
+//! A decorator that remembers which blobs are present, so that a second request costs no lookup.
 //!
-//! Clients ask for the same digests build after build, a thousand at a time. The decorator
-//! in front of a store answers for those that it knows and passes on the rest. It remembers
-//! presence only: what is missing may come at any moment.
+//! Clients ask for the same digests build after build, a thousand at a time. Only presence is
+//! remembered, never absence: a missing blob may be uploaded at any moment.
 //!
-//! Invariant (STO-04): an answer that promises is as good as the store's. A blob is only
-//! vouched for while the store's count of deletions has not moved since the store itself
-//! said that it was there, and a promise only while a recorded one has a whole
-//! [`PROMISE_LEASE`](crate::PROMISE_LEASE) left to run.
+//! Invariant (STO-04): a remembered answer promises no less than the store's own. It is used only
+//! while the store's count of deletions has not moved since the store said that the blob is
+//! present, and for a promise only while the recorded lease still has a whole
+//! [`PROMISE_LEASE`](crate::PROMISE_LEASE) to run.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::store::{AccessKind, BlobStore, BlobWriter, Content};
 /// How many blobs are remembered: at about 90 bytes each, 6 MiB.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// What the store said of a blob, and when.
+/// The times at which the store said that a blob is present, and its count of deletions then.
 #[derive(Clone, Copy)]
 struct KnownPresent {
     deletions: u64,
@@ -32,7 +31,7 @@ struct KnownPresent {
 }
 
 impl KnownPresent {
-    /// Whether asking the store, with this mention, would change anything.
+    /// Tells whether this access need not be passed on to the store.
     fn still_covers(&self, deletions: u64, access: AccessKind, now_ms: u64) -> bool {
         // A clock that went back makes nothing recent.
         let recent = |then_ms: u64| {
@@ -47,7 +46,7 @@ impl KnownPresent {
     }
 }
 
-/// The store behind it is asked only for what is not known.
+/// Decorates a store so that it is asked only for blobs that are not remembered.
 pub struct PresenceCache<S: ?Sized> {
     inner: Arc<S>,
     clock: Arc<dyn Clock>,
@@ -55,7 +54,7 @@ pub struct PresenceCache<S: ?Sized> {
 }
 
 impl<S: BlobStore + ?Sized> PresenceCache<S> {
-    /// In front of `inner`.
+    /// Decorates `inner`.
     pub fn new(inner: Arc<S>, clock: Arc<dyn Clock>) -> Self {
         PresenceCache { inner, clock, present: Cache::new(REMEMBERED_MAX) }
     }
@@ -75,7 +74,7 @@ impl<S: BlobStore + ?Sized> PresenceCache<S> {
 impl<S: BlobStore + ?Sized> BlobStore for PresenceCache<S> {
     fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
         let now_ms = self.clock.now_ms();
-        // Read before the store is asked: a deletion in between then shows.
+        // Read before the store is asked, so that a deletion in between makes the answer stale.
         let deletions = self.inner.deletions();
         let is_known = |digest: &Digest| {
             self.present.get(digest).is_some_and(|present| present.still_covers(deletions, access, now_ms))
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    /// Has everything but what is odd in size, and counts what it is asked.
+    /// Has every blob of even size and no blob of odd size, and counts the digests it is asked for.
     #[derive(Default)]
     struct Fake {
         asked: AtomicU64,
@@ -162,7 +161,7 @@ mod tests {
         (fake, clock, presence)
     }
 
-    /// Asks, and gives how many of the digests the store was asked for.
+    /// Asks for the digests, and returns how many of them the store was asked for.
     fn ask(presence: &PresenceCache<Fake>, digests: &[Digest], access: AccessKind, expected: &[bool]) -> u64 {
         let before = presence.inner.asked.load(Ordering::Relaxed);
         assert_eq!(presence.find_missing(digests, access).unwrap(), expected);
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_asked_for_once_and_what_is_missing_again() {
+    fn presence_is_remembered_and_absence_is_not() {
         let (_fake, _clock, presence) = setup();
         let digests = [digest(2), digest(3), digest(4)];
         assert_eq!(ask(&presence, &digests, AccessKind::Promise, &[false, true, false]), 3);
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_04_a_deletion_ends_what_is_remembered() {
+    fn sto_04_a_deletion_invalidates_remembered_presence() {
         let (fake, _clock, presence) = setup();
         assert_eq!(ask(&presence, &[digest(2)], AccessKind::Promise, &[false]), 1);
         fake.deletions.fetch_add(1, Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! What an action result names: its blobs and its trees, and whether it may be kept at all.
+//! The blobs and trees that an action result names, and whether a result is acceptable at all.
 //!
-//! Pure: messages in, digests out; nothing is looked up here. What a tree expands to is
-//! computed by [`tree_references`] from the tree's own bytes, which `completeness` fetches.
+//! The functions are pure: messages in, digests out; nothing is looked up. `completeness` reads
+//! the trees, and [`tree_references`] lists the digests in them.
 //!
-//! Invariant: a result that [`admit`] let through has only relative paths that stay
-//! inside, well-formed digests, a tree for every directory, and an encoding that is never
-//! zero bytes.
+//! Invariant: a result that [`admit`] accepted has only relative paths that stay inside the
+//! working directory, well-formed digests, a tree for every directory, and an encoding that is
+//! never zero bytes long.
 
 use kache_proto::reapi::{
     ActionResult, Digest as WireDigest, Directory, ExecutedActionMetadata, OutputSymlink, Tree,
@@ -14,32 +14,33 @@ use kache_proto::reapi::{
 use crate::digest::{Digest, DigestFunction, TreeMessage};
 use crate::error::StoreError;
 
-/// Who made a result that does not say so itself. The field only has to be set, so that an
-/// otherwise empty result does not encode to zero bytes, which clients take for a miss.
+/// The worker name of a result that names none. The field has to be set so that an otherwise empty
+/// result does not encode to zero bytes, which clients take for a miss.
 pub const UNKNOWN_WORKER: &str = "unknown";
 
-/// The longest path a result may name: what Linux accepts in one call.
+/// The longest path that a result may name: the longest that Linux accepts in a system call.
 pub const PATH_BYTES_MAX: usize = 4096;
 
-/// What a result names directly.
+/// The digests that a result names directly, without those in its trees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Output files, stdout, stderr, the trees themselves and root directories.
+    /// Output files, stdout, stderr, root directories, and the blobs of the trees themselves.
     pub blobs: Vec<Digest>,
-    /// The trees, whose own references count as well.
+    /// The trees, whose own digests count as well.
     pub trees: Vec<TreeReference>,
 }
 
 /// A tree that a result names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TreeReference {
-    /// The encoded `Tree`.
+    /// The digest of the encoded `Tree`.
     pub digest: Digest<TreeMessage>,
-    /// Whether the directories are also named one by one, as blobs.
+    /// Whether the result also names the tree's directories, each as a blob of its own.
     pub with_directories: bool,
 }
 
-/// Checks a result that somebody wants kept, and makes it fit to be kept.
+/// Checks a result before it is stored, and fills in the worker name if there is none. Returns an
+/// error that names the wrong field if the result must not be stored.
 pub fn admit(function: DigestFunction, mut result: ActionResult) -> Result<ActionResult, StoreError> {
     check_paths(&result)?;
     references(function, &result)?;
@@ -50,8 +51,8 @@ pub fn admit(function: DigestFunction, mut result: ActionResult) -> Result<Actio
     Ok(result)
 }
 
-/// What this result names, each digest once, in the order of first mention. The empty blob
-/// is left out: every store holds it.
+/// Lists the digests that a result names directly, each once, in the order in which they first
+/// occur. The empty blob is left out: every store holds it.
 pub fn references(function: DigestFunction, result: &ActionResult) -> Result<References, StoreError> {
     let mut found = References::default();
     for file in &result.output_files {
@@ -76,8 +77,8 @@ pub fn references(function: DigestFunction, result: &ActionResult) -> Result<Ref
     Ok(found)
 }
 
-/// What a tree names: its files, and its directories where they are blobs of their own.
-/// Each digest once; the empty blob is left out.
+/// Lists the digests of a tree's files, and of its directories if `with_directories`. Each digest
+/// occurs once; the empty blob is left out.
 pub fn tree_references(
     function: DigestFunction,
     tree: &Tree,
@@ -130,7 +131,7 @@ fn invalid(why: String) -> StoreError {
     StoreError::InvalidResult { why }
 }
 
-/// Each of them once, in the order of first mention, without the empty blob.
+/// Removes repeated digests and the empty blob; keeps the order.
 fn distinct(digests: Vec<Digest>) -> Vec<Digest> {
     let mut seen = std::collections::HashSet::with_capacity(digests.len());
     digests.into_iter().filter(|digest| !digest.is_empty_blob() && seen.insert(*digest)).collect()
@@ -142,13 +143,13 @@ fn check_paths(result: &ActionResult) -> Result<(), StoreError> {
     }
     for symlink in symlinks(result) {
         check_path("output symlink", &symlink.path, false)?;
-        // The target may be anything that a link can say; who restores it decides.
+        // The target may be any text: the client that restores the link decides what it allows.
         if symlink.target.is_empty() {
             return Err(invalid(format!("output symlink `{}` has no target", symlink.path)));
         }
     }
     for directory in &result.output_directories {
-        // The empty path is the working directory itself.
+        // For a directory, the empty path means the working directory itself.
         check_path("output directory", &directory.path, true)?;
     }
     Ok(())
@@ -160,8 +161,8 @@ fn symlinks(result: &ActionResult) -> impl Iterator<Item = &OutputSymlink> {
     result.output_symlinks.iter().chain(older)
 }
 
-/// A path is relative, is not empty unless that has a meaning, and never steps above where
-/// it starts, not even on the way.
+/// Rejects a path that is absolute, that is empty where this has no meaning, or that leads above
+/// its starting directory at any segment, even if it comes back.
 fn check_path(what: &str, path: &str, may_be_empty: bool) -> Result<(), StoreError> {
     let wrong = |why: &str| Err(invalid(format!("{what} `{}` {why}", excerpt(path))));
     if path.is_empty() && !may_be_empty {
@@ -176,13 +177,13 @@ fn check_path(what: &str, path: &str, may_be_empty: bool) -> Result<(), StoreErr
     if path.contains('\0') {
         return wrong("has a path with a NUL in it");
     }
-    if leaves(path) {
+    if leads_above_start(path) {
         return wrong("has a path that leaves the working directory");
     }
     Ok(())
 }
 
-fn leaves(path: &str) -> bool {
+fn leads_above_start(path: &str) -> bool {
     let mut depth = 0usize;
     for segment in path.split('/') {
         match segment {
@@ -195,7 +196,7 @@ fn leaves(path: &str) -> bool {
     false
 }
 
-/// At most this much of a path is repeated in an error.
+/// How much of a path an error message repeats.
 const EXCERPT_CHARS_MAX: usize = 120;
 
 fn excerpt(path: &str) -> String {
@@ -228,7 +229,7 @@ mod tests {
         ActionResult { output_files: vec![file], ..Default::default() }
     }
 
-    fn refused(result: ActionResult, part_of_why: &str) {
+    fn assert_rejected(result: ActionResult, part_of_why: &str) {
         match admit(SHA256, result) {
             Err(StoreError::InvalidResult { why }) => assert!(why.contains(part_of_why), "{why}"),
             other => panic!("{part_of_why}: {other:?}"),
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_a_result_names_is_found_once() {
+    fn each_digest_in_a_result_is_listed_once() {
         let result = ActionResult {
             output_files: vec![file("a"), file("b"), file("a")],
             output_directories: vec![OutputDirectory {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_names_the_files_of_every_directory() {
+    fn the_files_of_every_directory_of_a_tree_are_listed() {
         let node = |name: &str| FileNode { name: name.to_owned(), digest: wire(name), ..Default::default() };
         let child = DirectoryNode { name: "sub".to_owned(), digest: wire("sub") };
         let root = Directory { files: vec![node("x")], directories: vec![child], ..Default::default() };
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     #[expect(deprecated, reason = "clients of API 2.0 still fill the two older lists")]
-    fn a_path_that_leaves_or_is_absolute_is_refused() {
+    fn an_absolute_path_and_one_that_leads_above_its_start_are_rejected() {
         for (path, why) in [
             ("/etc/passwd", "absolute"),
             ("../x", "leaves"),
@@ -283,15 +284,21 @@ mod tests {
             ("a\0b", "NUL"),
             (&"x".repeat(PATH_BYTES_MAX + 1), "more than"),
         ] {
-            refused(with_file(file(path)), why);
+            assert_rejected(with_file(file(path)), why);
             let link = |target: &str| OutputSymlink {
                 path: path.to_owned(),
                 target: target.to_owned(),
                 ..Default::default()
             };
-            refused(ActionResult { output_symlinks: vec![link("t")], ..Default::default() }, why);
-            refused(ActionResult { output_file_symlinks: vec![link("t")], ..Default::default() }, why);
-            refused(ActionResult { output_directory_symlinks: vec![link("t")], ..Default::default() }, why);
+            assert_rejected(ActionResult { output_symlinks: vec![link("t")], ..Default::default() }, why);
+            assert_rejected(
+                ActionResult { output_file_symlinks: vec![link("t")], ..Default::default() },
+                why,
+            );
+            assert_rejected(
+                ActionResult { output_directory_symlinks: vec![link("t")], ..Default::default() },
+                why,
+            );
         }
         for path in ["a", "a/b", "a/../b", "..a/b..", "./a", "a//b"] {
             assert!(admit(SHA256, with_file(file(path))).is_ok(), "{path}");
@@ -299,35 +306,35 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_may_be_the_working_directory_but_needs_its_tree() {
+    fn an_output_directory_needs_a_tree_even_if_it_is_the_working_directory() {
         let directory = |path: &str, tree_digest| {
             let directory = OutputDirectory { path: path.to_owned(), tree_digest, ..Default::default() };
             ActionResult { output_directories: vec![directory], ..Default::default() }
         };
         assert!(admit(SHA256, directory("", wire("tree"))).is_ok());
-        refused(directory("d", None), "tree of output directory `d` has no digest");
-        refused(directory("../d", wire("tree")), "leaves");
+        assert_rejected(directory("d", None), "tree of output directory `d` has no digest");
+        assert_rejected(directory("../d", wire("tree")), "leaves");
     }
 
     #[test]
-    fn a_digest_must_be_there_and_well_formed() {
-        refused(with_file(OutputFile { digest: None, ..file("a") }), "no digest");
+    fn a_missing_or_malformed_digest_is_rejected() {
+        assert_rejected(with_file(OutputFile { digest: None, ..file("a") }), "no digest");
         let upper = wire("a").map(|d| WireDigest { hash: d.hash.to_uppercase(), ..d });
-        refused(with_file(OutputFile { digest: upper.clone(), ..file("a") }), "lower-case");
+        assert_rejected(with_file(OutputFile { digest: upper.clone(), ..file("a") }), "lower-case");
         let negative = wire("a").map(|d| WireDigest { size_bytes: -1, ..d });
-        refused(with_file(OutputFile { digest: negative, ..file("a") }), "size");
-        refused(ActionResult { stdout_digest: upper.clone(), ..Default::default() }, "stdout");
-        refused(ActionResult { stderr_digest: upper, ..Default::default() }, "stderr");
+        assert_rejected(with_file(OutputFile { digest: negative, ..file("a") }), "size");
+        assert_rejected(ActionResult { stdout_digest: upper.clone(), ..Default::default() }, "stdout");
+        assert_rejected(ActionResult { stderr_digest: upper, ..Default::default() }, "stderr");
     }
 
     #[test]
-    fn a_symlink_needs_a_target() {
+    fn a_symlink_without_a_target_is_rejected() {
         let link = OutputSymlink { path: "l".to_owned(), ..Default::default() };
-        refused(ActionResult { output_symlinks: vec![link], ..Default::default() }, "no target");
+        assert_rejected(ActionResult { output_symlinks: vec![link], ..Default::default() }, "no target");
     }
 
     #[test]
-    fn the_encoding_is_never_empty() {
+    fn an_accepted_result_never_encodes_to_zero_bytes() {
         let admitted = admit(SHA256, ActionResult::default()).unwrap();
         assert!(!StoredResult::new(&admitted).encoded.is_empty());
         let metadata = ExecutedActionMetadata { worker: "w".to_owned(), ..Default::default() };

@@ -1,10 +1,10 @@
-//! A writer that finds no room makes some, a little, before it gives up.
+//! Lets a writer that finds the store full evict a little, in its own thread, before it gives up.
 //!
-//! Maintenance keeps room free ahead of need; this is for when writers outrun it. The one
-//! who is refused evicts in bounded steps, on its own time, and tries again; where nothing
-//! may go it is refused quickly. Reading never comes here: no hit waits for a collection
-//! (STO-10). Which limit was met is the implementation's to say, and the limit itself is
-//! kept there (STO-06): this decides only what to do about it.
+//! Maintenance keeps room free ahead of need; this decorator is for writers that are faster than
+//! maintenance. A writer that is refused evicts in bounded steps and tries again; if nothing may
+//! be evicted, it is refused quickly. Reads pass straight through: no hit waits for eviction
+//! (STO-10). The implementation keeps the limit and says when it is met (STO-06); this decorator
+//! only decides what to do then.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,37 +24,38 @@ use crate::store::{
     PlaceOptions, Sharing, StoredResult,
 };
 
-/// How long one write may spend on making room. Longer, and its client would be better off
-/// uncached.
+/// How long one write may spend on making room. With a longer wait its client would be better off
+/// without the cache.
 pub const MAKE_ROOM_MAX: Duration = Duration::from_millis(250);
 
-/// How often one write tries again: others may take the room that it made.
+/// How often one write is attempted: other writers may take the room that it made.
 const ATTEMPTS_MAX: usize = 4;
 
-/// Eviction, for those who need room and for maintenance.
+/// The one evictor of a store, shared by the writers that need room and by maintenance.
 pub struct SharedEvictor<S: ?Sized> {
     store: Arc<S>,
     clock: Arc<dyn Clock>,
     evictor: Mutex<Evictor>,
     meter: Arc<Meter>,
-    /// Whether a writer found no room and nothing has looked relaxed since.
+    /// Whether a writer found no room, and no step of eviction since has ended with nothing due.
     is_short_of_room: AtomicBool,
 }
 
 impl<S: BlobStore + Catalog> SharedEvictor<S> {
-    /// Of this store.
+    /// Makes the evictor of `store`, which keeps to `limits`.
     pub fn new(store: Arc<S>, clock: Arc<dyn Clock>, limits: SizeLimits, meter: Arc<Meter>) -> Self {
         let (evictor, is_short_of_room) = (Mutex::new(Evictor::new(limits)), AtomicBool::new(false));
         SharedEvictor { store, clock, evictor, meter, is_short_of_room }
     }
 
-    /// One step of eviction, if any is due.
+    /// Makes one step of eviction if any is due. Waits while another thread makes a step.
     pub fn step(&self) -> Result<EvictionStep, StoreError> {
         self.step_locked(&mut self.evictor())
     }
 
     fn evictor(&self) -> MutexGuard<'_, Evictor> {
-        // A step that panicked took its round with it; what is left is whole.
+        // A step that panics loses its round, which is taken out of the evictor during the step;
+        // the rest of the evictor is consistent.
         self.evictor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,13 +69,14 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
         Ok(step)
     }
 
-    /// Evicts until about so many bytes are free, nothing more may go, or it has
-    /// taken too long. Whether anything went.
+    /// Evicts until about `wanted_bytes` are free, nothing more may be evicted, or
+    /// [`MAKE_ROOM_MAX`] has passed. Returns whether anything was evicted.
     fn make_room(&self, wanted_bytes: u64, since: Stopwatch) -> bool {
         self.evictor().want(wanted_bytes);
         let mut freed_bytes = 0;
         while freed_bytes < wanted_bytes.max(1) {
-            // An error here is maintenance's to report; the writer hears of its own.
+            // Maintenance meets the same error and reports it; the writer reports that it found no
+            // room.
             let Ok(step) = self.step() else { break };
             freed_bytes += step.evicted.physical_bytes;
             if !step.more_is_due || since.elapsed() >= MAKE_ROOM_MAX {
@@ -84,7 +86,7 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
         freed_bytes > 0
     }
 
-    /// Does this, and if there is no room for it, makes some and does it again.
+    /// Runs `attempt`; while it fails for want of room, makes some and runs it again.
     fn with_room<T>(&self, attempt: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let since = Stopwatch::start();
         for _ in 1..ATTEMPTS_MAX {
@@ -102,14 +104,14 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
     }
 }
 
-/// A store whose writers make room.
+/// Decorates a store so that its writers make room when it is full.
 pub struct EvictingStore<S: ?Sized, E: ?Sized> {
     inner: Arc<S>,
     room: Arc<SharedEvictor<E>>,
 }
 
 impl<S: ?Sized, E: BlobStore + Catalog> EvictingStore<S, E> {
-    /// In front of `inner`.
+    /// Decorates `inner`; `room` evicts from the same store.
     pub fn new(inner: Arc<S>, room: Arc<SharedEvictor<E>>) -> Self {
         EvictingStore { inner, room }
     }

@@ -1,4 +1,4 @@
-//! Tests of `room`: the limit is held while many write, and those who wait are told.
+//! Tests of `room`: the limit holds while many threads write, and refusals are quick.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -109,7 +109,7 @@ fn sto_04_a_promise_is_not_broken_for_a_writer() {
     let missing = fixture.memory.find_missing(&promised, AccessKind::Peek).unwrap();
     assert!(!missing.contains(&true));
 
-    // Those who come next are refused without a search.
+    // The next writers are refused without another search.
     let begun = Stopwatch::start();
     for name in 200..1_200 {
         assert!(fixture.write(name, 100_000).is_err());
@@ -118,11 +118,11 @@ fn sto_04_a_promise_is_not_broken_for_a_writer() {
 }
 
 #[test]
-fn sto_10_reading_evicts_nothing_and_waits_for_no_eviction() {
+fn sto_10_a_read_neither_evicts_nor_waits_for_eviction() {
     let fixture = Fixture::new();
     let digests: Vec<_> = (0..62).map(|name| fixture.write(name, 4_000).unwrap()).collect();
     fixture.clock.advance(UPLOAD_GRACE * 10);
-    // Somebody is in the middle of a step, for as long as this takes.
+    // Another thread would be in the middle of a step all the while.
     let evicting = fixture.room.evictor();
     for digest in &digests {
         assert!(fixture.store.open(digest, AccessKind::Use).unwrap().is_some());
@@ -136,7 +136,7 @@ fn sto_10_reading_evicts_nothing_and_waits_for_no_eviction() {
 }
 
 #[test]
-fn those_who_must_not_block_are_told_while_room_has_to_be_made() {
+fn may_block_is_true_while_writers_have_to_make_room() {
     let fixture = Fixture::new();
     assert!(!fixture.store.may_block());
     for name in 0..100 {
@@ -149,7 +149,7 @@ fn those_who_must_not_block_are_told_while_room_has_to_be_made() {
 }
 
 #[test]
-fn an_error_that_is_not_about_room_is_passed_on_at_once() {
+fn an_error_that_is_not_about_room_is_returned_without_a_second_attempt() {
     let fixture = Fixture::new();
     let attempts = AtomicU64::new(0);
     let outcome = fixture.room.with_room(|| {

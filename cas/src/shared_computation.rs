@@ -1,15 +1,15 @@
-//! One computation per key at a time, however many want its outcome (NET-03).
+//! Threads that need the same value at the same time share one computation of it (NET-03).
 //!
-//! The first who asks computes; the others sleep on a condition variable and are woken
-//! with its value. A leader that fails or panics takes nobody with it: one of those who
-//! wait becomes the leader and computes for itself. Nothing is remembered once a computation
-//! has landed; remembering is a cache's business.
+//! The first thread that asks for a key is the leader and computes; the others are followers,
+//! which sleep until they get the leader's value. If the leader fails or panics, one of its
+//! followers becomes the leader and computes again. Values are not remembered after the
+//! computation has ended; that is the duty of a cache.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// Computations under way, by key.
+/// The computations that are running, by key.
 pub struct SharedComputations<K, V> {
     pending: Mutex<HashMap<K, Arc<PendingComputation<V>>>>,
 }
@@ -20,11 +20,11 @@ struct PendingComputation<V> {
 }
 
 enum ComputationState<V> {
-    /// Somebody computes.
+    /// The leader is computing.
     Running,
-    /// It is there.
+    /// The leader has the value.
     Done(V),
-    /// The leader gave up. Whoever joins next, or wakes first, begins anew.
+    /// The leader failed. The next thread to join or to wake computes again.
     Abandoned,
 }
 
@@ -35,8 +35,9 @@ impl<K, V> Default for SharedComputations<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> SharedComputations<K, V> {
-    /// The value of `compute`, or of another's computation for the same key that was under
-    /// way. An error goes only to whoever computed it.
+    /// Returns the value of `compute`, or that of another thread's computation for the same key if
+    /// one is running; the call then waits for it. An error is returned only to the thread whose
+    /// `compute` failed.
     pub fn run<E>(&self, key: &K, compute: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         loop {
             match self.join(key) {
@@ -54,7 +55,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedComputations<K, V> {
         }
     }
 
-    /// How many computations are under way.
+    /// Returns how many computations are running.
     pub fn pending_count(&self) -> usize {
         lock(&self.pending).len()
     }
@@ -78,8 +79,8 @@ enum Joined<'a, K: Clone + Eq + Hash, V: Clone> {
     Follower(Arc<PendingComputation<V>>),
 }
 
-/// The leader's seat. Leaving it without landing, by an error or a panic, abandons the
-/// computation, which wakes everybody.
+/// Held by the leader while it computes. Dropping it without `finish`, because of an error or a
+/// panic, abandons the computation and wakes all followers.
 struct ComputationLeader<'a, K: Clone + Eq + Hash, V: Clone> {
     all: &'a SharedComputations<K, V>,
     key: K,
@@ -94,7 +95,7 @@ impl<K: Clone + Eq + Hash, V: Clone> ComputationLeader<'_, K, V> {
 
 impl<K: Clone + Eq + Hash, V: Clone> Drop for ComputationLeader<'_, K, V> {
     fn drop(&mut self) {
-        // The key goes first, so that whoever is woken can leader.
+        // The key is removed first, so that a follower that is woken can become the leader.
         lock(&self.all.pending).remove(&self.key);
         let mut state = lock(&self.computation.state);
         if matches!(*state, ComputationState::Running) {
@@ -106,7 +107,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Drop for ComputationLeader<'_, K, V> {
 }
 
 impl<V: Clone> PendingComputation<V> {
-    /// The leader's value; `None` where there is none and somebody else has to leader.
+    /// Waits for the leader. Returns its value, or `None` if it failed and the caller has to try
+    /// to become the leader.
     fn wait(&self) -> Option<V> {
         let state = lock(&self.state);
         let state = self
@@ -120,8 +122,8 @@ impl<V: Clone> PendingComputation<V> {
     }
 }
 
-/// A leader may panic while it computes, but holds no lock then; what a lock guards is
-/// whole at every moment, so poison says nothing here.
+/// Locks without regard to poison: a leader holds no lock while it computes, and the guarded
+/// values are consistent at every moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -137,8 +139,8 @@ mod tests {
 
     type Computations = SharedComputations<&'static str, u32>;
 
-    /// Runs `followers` threads that join a computation which `leader` leads, and gives what each
-    /// of them got, and how often they had to compute for themselves.
+    /// Runs `followers` threads that join a computation whose leader runs `leader`. Returns the
+    /// result that each follower got, and how often a follower computed by itself.
     fn with_followers(
         followers: usize,
         leader: impl FnOnce() -> Result<u32, ()> + Send,
@@ -153,7 +155,7 @@ mod tests {
                     pending.run(&"key", || {
                         leading.send(()).unwrap();
                         joined.wait();
-                        // They are about to wait, or wait already: both must work.
+                        // The followers are about to wait, or wait already: both must work.
                         leader()
                     })
                 }));
@@ -173,23 +175,23 @@ mod tests {
         (outcomes, computed.into_inner())
     }
 
-    /// Long enough for threads that were let go together to have fallen asleep.
+    /// Sleeps long enough for all followers to be waiting.
     fn let_them_wait() {
         thread::sleep(std::time::Duration::from_millis(50));
     }
 
     #[test]
-    fn net_03_those_who_wait_get_the_leaders_value() {
+    fn net_03_followers_get_the_leaders_value() {
         let (outcomes, computed) = with_followers(8, || {
             let_them_wait();
             Ok(1)
         });
         assert_eq!(outcomes, vec![Ok(1); 8]);
-        assert_eq!(computed, 0, "nobody else computes");
+        assert_eq!(computed, 0, "no follower computes");
     }
 
     #[test]
-    fn net_03_a_leader_that_fails_hands_over() {
+    fn net_03_a_follower_computes_after_the_leader_fails() {
         let (outcomes, computed) = with_followers(8, || {
             let_them_wait();
             Err(())
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn net_03_a_leader_that_dies_hands_over() {
+    fn net_03_a_follower_computes_after_the_leader_panics() {
         let (outcomes, computed) = with_followers(8, || {
             let_them_wait();
             panic!("the leader dies")
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_is_not_remembered() {
+    fn a_value_is_not_remembered() {
         let pending = Computations::default();
         assert_eq!(pending.run(&"key", || Ok::<u32, ()>(1)), Ok(1));
         assert_eq!(pending.run(&"key", || Ok::<u32, ()>(2)), Ok(2));
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_do_not_wait() {
+    fn a_computation_does_not_block_other_keys() {
         let pending = Computations::default();
         let nested = pending.run(&"a", || pending.run(&"b", || Ok::<u32, ()>(1)));
         assert_eq!(nested, Ok(1));

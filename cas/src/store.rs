@@ -1,13 +1,13 @@
-//! The store's traits: what every implementation and every decorator offers.
+//! The traits that every implementation of the store and every decorator offers.
 //!
-//! Three small ones, because three kinds of caller exist: `BlobStore` for bytes by digest,
-//! `ActionCache` for results by action, `LocalFiles` for files that enter or leave the
-//! store without being copied. All calls may block on the disk; none waits for eviction
-//! unless its documentation says so.
+//! There are three, for three kinds of caller: `BlobStore` for bytes by digest, `ActionCache`
+//! for results by action, `LocalFiles` for files that enter or leave the store without being
+//! copied. Every call may block on the disk; none waits for eviction unless its documentation
+//! says so.
 //!
-//! Implementations: `memory` (tests), `disk` (RocksDB and files). Decorators, each doing
-//! one thing: `verify`, `completeness`, `shared_computation`, `metering`. `composed::Store` is
-//! how they are put together for a daemon.
+//! Implementations: `memory` (for tests) and `disk` (RocksDB and files). Decorators with one duty
+//! each: `metering`, `presence`, `verify`, `completeness`, `room`. `composed::Store` puts them
+//! together for a daemon.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -23,42 +23,43 @@ use kache_proto::reapi::ActionResult;
 use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 
-/// What a lookup means for how long the thing found is kept.
+/// Why a caller looks up a blob or a result, which decides how long the store keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKind {
-    /// Nothing: statistics and checks look without touching.
+    /// The caller only looks (statistics, checks): nothing about the entry changes.
     Peek,
-    /// It was used; that counts for its age.
+    /// The caller uses the entry now: its age begins anew.
     Use,
-    /// A client was told that it is there and may come for it later: it is leased for
-    /// [`PROMISE_LEASE`].
+    /// A client is told that the entry exists and may fetch it later: the age begins anew, and the
+    /// entry is leased for [`PROMISE_LEASE`], during which it is not evicted.
     Promise,
 }
 
-/// How long a blob is kept after a client was told of it. Bazel fetches outputs lazily and
-/// assumes three hours.
+/// How long an entry is kept after a client was told that it exists. Bazel fetches outputs lazily
+/// and assumes three hours.
 pub const PROMISE_LEASE: std::time::Duration = std::time::Duration::from_secs(3 * 60 * 60);
 
-/// Bytes by digest.
+/// Stores bytes under their digests.
 pub trait BlobStore: Send + Sync {
-    /// Which of these are missing, in the order asked, one answer each (`true`: missing).
-    /// The empty blob is never missing. A known hash with another size is missing.
+    /// Tells for each digest, in the same order, whether its blob is missing (`true`).
+    /// The empty blob is never missing. A stored hash with another size is missing.
     fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError>;
 
-    /// The bytes, or `None`. What is returned stays readable whatever is evicted meanwhile
-    /// (STO-04).
+    /// Returns the blob's bytes, or `None` if the store does not have it. The returned content
+    /// stays readable even if the blob is evicted meanwhile (STO-04).
     fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError>;
 
-    /// How many bytes the blob of this hash has, for a protocol that carries hashes without
-    /// sizes; `None` where it is not there. It mentions nothing: `open` follows.
+    /// Returns the size of the blob with this hash, for a protocol that carries hashes without
+    /// sizes; `None` if the store does not have it. This does not count as an access: the caller
+    /// goes on with `open`, which does.
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError>;
 
-    /// Begins to store a blob. Nothing is visible before `commit`; dropping the writer
-    /// leaves nothing behind.
+    /// Begins to store a blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is
+    /// dropped without it leaves nothing behind.
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError>;
 
-    /// Stores small blobs that are at hand, in one step; one answer each. A bad one does
-    /// not keep the others out.
+    /// Stores small blobs whose bytes are in memory, in one step, and returns one result for each.
+    /// A blob that is rejected does not keep the others out.
     fn insert(&self, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
         let insert_one = |(digest, bytes): &(Digest, Bytes)| {
             let mut writer = self.create(digest)?;
@@ -68,43 +69,43 @@ pub trait BlobStore: Send + Sync {
         blobs.iter().map(insert_one).collect()
     }
 
-    /// NameCounts deletions. While it stands still, whatever was there is still there, so an
-    /// action result found complete remains complete.
+    /// Returns a counter that moves with every deletion. As long as it has not moved, every blob
+    /// that was present still is, so an action result that was found complete is still complete.
     fn deletions(&self) -> u64;
 
-    /// Whether calls that are mostly quick may take long just now: after an unclean stop,
-    /// while blobs are still to be hashed before they are trusted, and while writers have to
-    /// make room. Whoever must not block makes them elsewhere meanwhile.
+    /// Tells whether calls that are usually quick may take long at the moment: after an unclean
+    /// stop, while stored blobs have to be hashed before they are trusted, and while writers have
+    /// to evict to make room. A thread that must not block hands its calls to another thread then.
     fn may_block(&self) -> bool {
         false
     }
 }
 
-/// A blob on its way into the store.
+/// Receives the bytes of one blob.
 pub trait BlobWriter: Send {
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Checks length and hash, then makes the blob visible, whole, under its names.
+    /// Checks length and hash, then makes the whole blob visible and returns its names.
     fn commit(self: Box<Self>) -> Result<BlobNames, StoreError>;
 }
 
-/// The bytes of a blob, wherever they are. Cheap to clone.
+/// The bytes of a blob, in memory or in a file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// In memory.
+    /// The blob's bytes themselves.
     Memory(Bytes),
-    /// In an open file; the handle keeps the bytes alive even if the name goes.
+    /// An open file; the handle keeps the bytes readable even after the file is deleted.
     File {
-        /// The open file.
+        /// The file, open for reading.
         file: Arc<File>,
-        /// How many bytes the blob has.
+        /// The blob's size, which is also the file's.
         size_bytes: u64,
     },
 }
 
 impl Content {
-    /// How many bytes there are.
+    /// Returns the blob's size.
     pub fn size_bytes(&self) -> u64 {
         match self {
             Content::Memory(bytes) => bytes.len() as u64,
@@ -112,7 +113,7 @@ impl Content {
         }
     }
 
-    /// Up to `len_max` bytes from `offset`: fewer only at the end, none past it.
+    /// Reads up to `len_max` bytes from `offset`: fewer only at the end of the blob, none past it.
     pub fn read_at(&self, offset: u64, len_max: usize) -> io::Result<Bytes> {
         let left = self.size_bytes().saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(len_max);
@@ -129,20 +130,20 @@ impl Content {
         }
     }
 
-    /// All of it. The caller knows that it is small.
+    /// Reads the whole blob into memory. The caller has made sure that it is small.
     pub fn read_all(&self) -> io::Result<Bytes> {
         self.read_at(0, usize::MAX)
     }
 }
 
-/// Which action, for whom.
+/// The key of an action result: the action's digest within one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionKey {
-    /// The instance name, which isolates action results; mostly empty.
+    /// The instance name, which isolates action results from each other; usually empty.
     pub instance: Arc<str>,
-    /// Which function made `hash`.
+    /// The digest function of `hash`.
     pub function: DigestFunction,
-    /// The action's hash. Its size is left out: some clients do not know it.
+    /// The action's hash. The digest's size is left out because some clients do not know it.
     pub hash: Hash,
 }
 
@@ -152,13 +153,13 @@ pub struct ActionKey {
 pub const MADE_HERE: &str = "actions/made-here";
 
 impl ActionKey {
-    /// The key of a result that was made on this machine, and not uploaded by a client.
+    /// Returns the key of a result that was made on this machine and not uploaded by a client.
     pub fn made_here(function: DigestFunction, hash: Hash) -> ActionKey {
         ActionKey { instance: MADE_HERE.into(), function, hash }
     }
 }
 
-/// An action result as the store keeps it: canonical protobuf, ready to be sent.
+/// An action result as the store keeps it: encoded, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResult {
     /// The encoded `ActionResult`, never zero bytes.
@@ -166,12 +167,12 @@ pub struct StoredResult {
 }
 
 impl StoredResult {
-    /// Encodes a result.
+    /// Encodes `result`.
     pub fn new(result: &ActionResult) -> Self {
         StoredResult { encoded: Bytes::from(result.encode_to_vec()) }
     }
 
-    /// The message. It was encoded by us, so only damage makes this fail.
+    /// Decodes the message. The store encoded it itself, so an error means that it was damaged.
     pub fn decode(&self) -> Result<ActionResult, StoreError> {
         ActionResult::decode(self.encoded.clone()).map_err(|error| StoreError::Database {
             doing: "decode a stored action result",
@@ -180,36 +181,38 @@ impl StoredResult {
     }
 }
 
-/// Results by action.
+/// Stores action results under their actions.
 pub trait ActionCache: Send + Sync {
-    /// The result, or `None`. Behind `completeness`, a result that names a blob which is
-    /// not there is `None` (STO-03), and a mention reaches every blob that it names.
+    /// Returns the result of an action, or `None` if there is none. Through `completeness`, a
+    /// result that names a missing blob is `None` as well (STO-03), and the access also counts
+    /// for every blob that the result names.
     fn get(&self, key: &ActionKey, access: AccessKind) -> Result<Option<StoredResult>, StoreError>;
 
-    /// Stores a result, replacing any other. It is checked first: paths are relative and
-    /// stay inside, digests are well-formed, every directory has its tree.
+    /// Stores a result in place of any earlier one, and returns it as stored. The result is
+    /// rejected unless its paths are relative and stay inside the working directory, its digests
+    /// are well-formed, and every directory has its tree.
     fn put(&self, key: &ActionKey, result: &ActionResult) -> Result<StoredResult, StoreError>;
 
-    /// Takes a result out of service. Whether there was one.
+    /// Deletes a result. Returns whether there was one.
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError>;
 }
 
-/// Whether a file in the store and one outside may be the same inode.
+/// How much a file in the store and the same file outside may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Neither inode nor blocks: always a full copy.
+    /// Nothing: neither inode nor blocks. Always a full copy.
     Copy,
-    /// Never the inode: reflink, else copy.
+    /// Blocks but not the inode: a reflink, or else a copy.
     Private,
-    /// A hardlink, where a reflink cannot be had, of an inode that nobody else has: the file
-    /// outside and the store's are then one, and it may bear whatever mode and date it
-    /// likes. Else a copy.
+    /// A reflink, or else a hard link if no other name of the store's inode exists outside the
+    /// store, or else a copy. Since that hard link is the only one, the file may get any mode
+    /// and date.
     Exclusive,
-    /// A hardlink is welcome where a reflink cannot be had. Where others have the store's inode,
-    /// and it bears another mode or date, the store first puts a copy in the place of its file,
-    /// so that whatever is placed from then on shares the copy.
+    /// A reflink, or else a hard link, or else a copy. If the store's inode has other names
+    /// already and does not have the mode and date that are asked for, the store first replaces
+    /// its own file by a copy; that copy is shared from then on.
     Hardlink,
-    /// As `Hardlink`, but by another inode than this one, which somebody has changed.
+    /// Like `Hardlink`, but never of the inode `not`, which another process has changed.
     Anew {
         /// The number of the inode that was changed.
         not: u64,
@@ -217,41 +220,41 @@ pub enum Sharing {
 }
 
 impl Sharing {
-    /// Whether the file outside and the store's may be one inode.
+    /// Tells whether the file outside and the store's file may be one inode.
     pub fn may_share_inode(self) -> bool {
         matches!(self, Sharing::Exclusive | Sharing::Hardlink | Sharing::Anew { .. })
     }
 }
 
-/// How a file came to be.
+/// What a file outside the store shares with the store's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Link {
-    /// Its extents are shared, copy on write.
+    /// Its extents, copy on write.
     Reflink,
-    /// It is another name of the same inode.
+    /// Its inode, of which it is another name.
     Hardlink,
-    /// It is a copy.
+    /// Nothing.
     Copy,
 }
 
-/// How a file looked at a moment when its content was certain. While it still looks so, its content
-/// is the same, as far as the dates of its filesystem show a change.
+/// Device, inode, size and dates of a file at a moment when its content was certain. While all of
+/// these stay the same, so does the content, as far as the filesystem's dates show changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
-    /// The volume.
+    /// The device number of the file's filesystem.
     pub device: u64,
-    /// The inode's number there.
+    /// The inode's number within that filesystem.
     pub inode: u64,
-    /// How many bytes it has.
+    /// The file's length.
     pub size_bytes: u64,
-    /// When its content was last changed, in nanoseconds since 1970.
+    /// When the content was last changed (`mtime`), in nanoseconds since 1970.
     pub modified_ns: i64,
-    /// When anything about it was last changed, in nanoseconds since 1970.
+    /// When anything about the inode was last changed (`ctime`), in nanoseconds since 1970.
     pub changed_ns: i64,
 }
 
 impl FileStamp {
-    /// How a file looks that has this metadata.
+    /// Takes the stamp from a file's metadata.
     pub fn of(metadata: &Metadata) -> FileStamp {
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
@@ -264,43 +267,45 @@ impl FileStamp {
         }
     }
 
-    /// Whether nothing was written between two looks. The date of the last change of the inode is
-    /// left out: another name, another mode and a rename move it, and the store does all of these.
+    /// Tells whether nothing was written to the file between two stamps. `changed_ns` is not
+    /// compared: a new name, a new mode and a rename move it, and the store does all three.
     pub(crate) fn has_content_of(&self, before: &FileStamp) -> bool {
         FileStamp { changed_ns: before.changed_ns, ..*self } == *before
     }
 }
 
-/// A file outside of the store whose content is that of a blob.
+/// The outcome of storing a file or of placing one: the file's content is the blob's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkedFile {
-    /// What it shares with the store.
+    /// What the file shares with the store.
     pub link: Link,
-    /// How it looked when the store had done with it; `None` if it changed meanwhile.
+    /// The file's stamp when the store had finished; `None` if another process changed it meanwhile.
     pub stamp: Option<FileStamp>,
 }
 
-/// How a file is to be laid down.
+/// How [`LocalFiles::place`] makes a file.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaceOptions<'a> {
-    /// The permission bits the file must have, exactly.
+    /// The permission bits that the file gets, exactly.
     pub mode: u32,
-    /// The modification time it must have; `None` leaves it to the system.
+    /// The modification time that the file gets; `None` leaves it to the system.
     pub modified: Option<SystemTime>,
-    /// Whether its inode may be the store's.
+    /// What the file may share with the store.
     pub sharing: Sharing,
-    /// The directory in which the file is made before it is renamed to its place; `None`: beside
-    /// its place. It has to be on the same volume. Somebody who takes this directory away keeps
-    /// the file from getting to its place, at whatever moment.
+    /// The staging directory, in which the file is made before it is renamed to its destination;
+    /// `None` means the destination's own directory. It must be on the destination's volume. A
+    /// client that removes this directory, at any moment, thereby keeps the file from appearing
+    /// at its destination.
     pub staging: Option<&'a Path>,
 }
 
-/// Files that enter or leave the store, without a copy where the filesystem allows.
+/// Takes files of this machine into the store and places them, without copying where the
+/// filesystem allows it.
 pub trait LocalFiles: Send + Sync {
-    /// Stores the bytes of this file. It is streamed, never held in memory, and checked
-    /// not to have changed meanwhile. The digest is named in `function` as well as in the
-    /// store's own. What is said of the file's looks is true of the file that was opened, whatever
-    /// has the path's name by now.
+    /// Stores the content of the file at `path`. The file is streamed, never held in memory; if it
+    /// changes meanwhile, the call fails. The returned names include one in `function`. The
+    /// returned stamp is that of the file that was opened, even if `path` leads to another file
+    /// by then.
     fn ingest(
         &self,
         path: &Path,
@@ -308,8 +313,8 @@ pub trait LocalFiles: Send + Sync {
         sharing: Sharing,
     ) -> Result<(BlobNames, LinkedFile), StoreError>;
 
-    /// Lays the blob down at `path`, atomically, replacing what is there. `None` if the
-    /// blob is not in the store; then `path` is as it was.
+    /// Puts the blob at `path`, atomically, replacing any file that is there. Returns `None` if
+    /// the blob is not in the store; `path` is unchanged then, and after an error.
     fn place(
         &self,
         digest: &Digest,
@@ -317,26 +322,26 @@ pub trait LocalFiles: Send + Sync {
         placing: &PlaceOptions<'_>,
     ) -> Result<Option<LinkedFile>, StoreError>;
 
-    /// The best that a file in this directory and one in the store can share, as far as the
-    /// filesystems are concerned. Found out by trying, once for each pair of them: a caller
-    /// decides by it which modes and dates its files can have, and a single file may still
-    /// turn out to be a copy.
+    /// Returns the most that a file in this directory and a file in the store can share, as far as
+    /// their filesystems allow it. The store finds out by trying, once for each pair of
+    /// filesystems. A caller decides by the answer which modes and dates its files can have; a
+    /// single file may still turn out to be a copy.
     fn shares(&self, directory: &Path) -> Result<Link, StoreError>;
 }
 
-/// What the store holds, for reports.
+/// The store's size and problems, for reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
-    /// What it occupies on the volume, blobs and database.
+    /// The space that blobs and database occupy on the volume.
     pub physical_bytes: u64,
     /// The sum of the blobs' sizes.
     pub logical_bytes: u64,
-    /// What it may occupy.
+    /// The most that `physical_bytes` may be.
     pub limit_bytes: u64,
-    /// How many blobs it holds.
+    /// The number of blobs.
     pub blobs: u64,
-    /// How many action results, by estimate.
+    /// The number of action results, estimated.
     pub action_results: u64,
-    /// What is wrong, in words; empty when nothing is.
+    /// One sentence for each problem; empty when the store is well.
     pub troubles: Vec<String>,
 }

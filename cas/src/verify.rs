@@ -1,9 +1,9 @@
-//! Bytes are checked against their name on the way in (STO-02).
+//! Bytes are checked against their digest before they are stored (STO-02).
 //!
-//! Two things: [`DigestCheck`], the check itself, which every writer of blobs makes; and
-//! [`VerifyingStore`], the decorator that answers for what needs no store at all (the empty
-//! blob, a blob over the limit, a length that cannot be right) so that implementations
-//! never see it. Neither knows where bytes are kept.
+//! [`DigestCheck`] is the check itself, which every writer of blobs makes. [`VerifyingStore`] is a
+//! decorator that answers requests which need no store at all: for the empty blob, for a blob over
+//! the limit, for a length that cannot be right. Implementations never see these. Neither knows
+//! where bytes are kept.
 
 use std::sync::Arc;
 
@@ -13,22 +13,23 @@ use crate::digest::{BlobNames, Digest, DigestFunction, Hash, Hasher};
 use crate::error::StoreError;
 use crate::store::{AccessKind, BlobStore, BlobWriter, Content};
 
-/// The name of the limit on one blob, as messages say it.
+/// The name of the limit on the size of one blob, for messages.
 pub const BLOB_BYTES_MAX: &str = "blob_bytes_max";
 
-/// A digest somebody stated, being checked against bytes as they come.
+/// Checks the bytes of a blob, as they arrive, against the digest that the caller stated.
 pub struct DigestCheck {
     digest: Digest,
     hasher: Hasher,
 }
 
 impl DigestCheck {
-    /// Nothing taken yet.
+    /// Begins the check for `digest`.
     pub fn new(digest: &Digest) -> Self {
         DigestCheck { digest: *digest, hasher: Hasher::new(digest.function) }
     }
 
-    /// Takes the next bytes. One byte too many is an error at once: nobody hashes a flood.
+    /// Adds the next bytes. Fails at the first byte too many, so that an endless stream is not
+    /// hashed.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let received_bytes = self.hasher.size_bytes().saturating_add(bytes.len() as u64);
         if received_bytes > self.digest.size_bytes {
@@ -38,7 +39,7 @@ impl DigestCheck {
         Ok(())
     }
 
-    /// The names of the bytes, if they are what was claimed.
+    /// Returns the names of the bytes, or an error if length or hash are not those of the digest.
     pub fn finish(self) -> Result<BlobNames, StoreError> {
         let received_bytes = self.hasher.size_bytes();
         if received_bytes != self.digest.size_bytes {
@@ -53,14 +54,14 @@ impl DigestCheck {
     }
 }
 
-/// The store behind it never sees the empty blob nor one that is too large.
+/// Decorates a store so that it never sees the empty blob, nor a blob that is too large.
 pub struct VerifyingStore<S: ?Sized> {
     inner: Arc<S>,
     blob_bytes_max: u64,
 }
 
 impl<S: BlobStore + ?Sized> VerifyingStore<S> {
-    /// In front of `inner`.
+    /// Decorates `inner`, which gets no blob larger than `blob_bytes_max`.
     pub fn new(inner: Arc<S>, blob_bytes_max: u64) -> Self {
         VerifyingStore { inner, blob_bytes_max }
     }
@@ -79,12 +80,12 @@ impl<S: BlobStore + ?Sized> VerifyingStore<S> {
 
 impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
     fn find_missing(&self, digests: &[Digest], access: AccessKind) -> Result<Vec<bool>, StoreError> {
-        if !digests.iter().any(names_nothing) {
+        if !digests.iter().any(has_no_bytes) {
             return self.inner.find_missing(digests, access);
         }
-        let rest: Vec<Digest> = digests.iter().filter(|digest| !names_nothing(digest)).copied().collect();
+        let rest: Vec<Digest> = digests.iter().filter(|digest| !has_no_bytes(digest)).copied().collect();
         let mut answers = self.inner.find_missing(&rest, access)?.into_iter();
-        let answer = |digest: &Digest| match names_nothing(digest) {
+        let answer = |digest: &Digest| match has_no_bytes(digest) {
             true => !digest.is_empty_blob(),
             false => answers.next().expect("there is one answer for each digest asked about"),
         };
@@ -92,7 +93,7 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
     }
 
     fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
-        if names_nothing(digest) {
+        if has_no_bytes(digest) {
             return Ok(digest.is_empty_blob().then(|| Content::Memory(Bytes::new())));
         }
         self.inner.open(digest, access)
@@ -107,8 +108,8 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
 
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check_size(digest)?;
-        if names_nothing(digest) {
-            return Ok(Box::new(NothingWriter { check: DigestCheck::new(digest) }));
+        if has_no_bytes(digest) {
+            return Ok(Box::new(EmptyBlobWriter { check: DigestCheck::new(digest) }));
         }
         self.inner.create(digest)
     }
@@ -119,7 +120,7 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
             if bytes.len() as u64 != digest.size_bytes {
                 return Err(StoreError::Length { claimed: *digest, received_bytes: bytes.len() as u64 });
             }
-            match names_nothing(digest) {
+            match has_no_bytes(digest) {
                 true => DigestCheck::new(digest).finish().map(|_| false),
                 false => Ok(true),
             }
@@ -153,17 +154,18 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
     }
 }
 
-/// Of size zero there is one blob; any other hash with that size names nothing at all.
-fn names_nothing(digest: &Digest) -> bool {
+/// Tells whether a digest has size zero. Only one such blob exists, the empty one; a digest of
+/// size zero with any other hash names nothing.
+fn has_no_bytes(digest: &Digest) -> bool {
     digest.size_bytes == 0
 }
 
-/// Checks that no bytes come, and stores none.
-struct NothingWriter {
+/// Checks that no bytes arrive, and stores nothing.
+struct EmptyBlobWriter {
     check: DigestCheck,
 }
 
-impl BlobWriter for NothingWriter {
+impl BlobWriter for EmptyBlobWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.check.update(bytes)
     }
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_02_bytes_that_are_not_their_name_never_get_in() {
+    fn sto_02_bytes_that_do_not_match_their_digest_are_rejected() {
         let store = store();
         let good = digest(b"the bytes");
         for (claimed, bytes) in [
@@ -223,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_stopped_at_the_first_byte_too_many() {
+    fn a_stream_is_rejected_at_the_first_byte_too_many() {
         let mut check = DigestCheck::new(&digest(b"1234"));
         check.update(b"1234").unwrap();
         assert!(matches!(check.update(b"5"), Err(StoreError::Length { received_bytes: 5, .. })));
     }
 
     #[test]
-    fn the_empty_blob_is_always_there_and_never_stored() {
+    fn the_empty_blob_is_always_present_and_never_stored() {
         let store = store();
         for function in DigestFunction::ALL {
             let empty = Digest::empty(function);
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_refused_before_a_byte_is_taken() {
+    fn a_blob_that_is_too_large_is_rejected_before_its_first_byte() {
         let store = store();
         let bytes = [7; 101];
         let is_too_large =

@@ -1,7 +1,7 @@
-//! Action results, and the traits that callers know the store by.
+//! Action results on disk, and the implementation of the store's traits.
 //!
-//! A result is one key and one value. Whether the blobs it names are there is not asked
-//! here: `completeness` stands in front.
+//! A result is one key and one value. This module does not check whether the blobs that a result
+//! names are present: the decorator `completeness` does.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ use crate::store::{
     PlaceOptions, Sharing, StoredResult,
 };
 
-/// The largest result that is kept. Ten thousand output files make some megabytes.
+/// The size of the largest result that is accepted. Ten thousand output files need some megabytes.
 pub(super) const ACTION_BYTES_MAX: u64 = 64 << 20;
 
 impl StoreInner {
@@ -55,7 +55,7 @@ impl StoreInner {
         Ok(())
     }
 
-    /// Deletes a result. Whoever calls holds the lock of its hash.
+    /// Deletes a result. The caller holds the lock of its hash.
     pub(super) fn delete_action_locked(&self, key: &[u8], result: &StoredResult) -> Result<(), StoreError> {
         let _entered = self.epochs.enter()?;
         let mut batch = WriteBatch::default();
@@ -73,7 +73,7 @@ impl ActionCache for DiskStore {
         let key = encode_action_key(key);
         let result = self.inner.action(&key)?;
         if result.is_some() {
-            // It is in hand already: that it may be doomed changes nothing.
+            // The result was read already, so it can be returned even if it is being deleted.
             self.inner.note_access(&action_key(&key), access);
         }
         Ok(result)

@@ -1,9 +1,9 @@
-//! What eviction sees of the store on disk.
+//! Eviction's interface to the store on disk.
 //!
-//! Pages come from the database's own order. A deletion takes the lock of its hash or goes
-//! away, dooms the key so that no promise can be made meanwhile, deletes the record and
-//! every name of it in one batch, and only then the file: a crash in between leaves a file
-//! of no blob, never a blob of no file.
+//! Pages come in the database's own order. A deletion takes the lock of its hash, or gives up if
+//! another thread has it. It marks the key so that no promise can be made meanwhile, deletes the
+//! record and all its names in one batch, and deletes the file last: a crash in between leaves a
+//! file without a blob, never a blob without a file.
 
 use std::fs;
 use std::io;
@@ -90,7 +90,8 @@ impl Catalog for DiskStore {
         let Some(entry) = self.inner.action_entry(&key)? else { return Ok(true) };
         let (used_key, now_ms) = (action_key(&key), self.inner.now_ms());
         let is_spared = |retention: Retention| retention != expected || retention.is_leased(now_ms);
-        // What is merged again into what it was merged from stays the same.
+        // The entry's retention already includes the recorded uses. Merging is idempotent, so the
+        // merge differs from `expected` only if there was an access since.
         if !self.inner.uses.begin_deletion(&self.inner.database, &used_key, |retention| {
             !is_spared(retention.merged(entry.retention))
         })? {

@@ -1,11 +1,12 @@
-//! Making blobs visible: a file's rename, or a small blob's bytes, with the index record.
+//! The last step of storing a blob, which makes it visible: the rename of a file, or the write of
+//! a small blob's bytes, together with the index record.
 //!
-//! Whoever comes here has bytes that were hashed, and names that are true. What is there
-//! already, whole and trusted, stays; the newcomer only adds its name and its grace. What
-//! was damaged or is suspect is replaced.
+//! Callers have hashed the bytes, so their names are right. If the store has the blob already and
+//! trusts it, the stored blob stays: it only gains the new name and a new upload grace. A
+//! damaged or suspect blob is replaced.
 //!
-//! Invariant (STO-01): the record is written after the file is in place, in one batch with
-//! every other name and the totals, all under the lock of the hash.
+//! Invariant (STO-01): the record is written after the file is in place, in one batch with all
+//! names and the totals, under the lock of the hash.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -25,13 +26,13 @@ use crate::digest::{BlobNames, Hash};
 use crate::error::StoreError;
 use crate::leases::Retention;
 
-/// About what a record, an alias and their keys take in the database.
+/// The space in the database for a record, an alias and their keys, estimated.
 pub(super) const RECORD_BYTES: u64 = 256;
 
-/// A stored file is read-only for everybody, ourselves included.
+/// A stored file is read-only for every process, the daemon included.
 const BLOB_MODE: u32 = 0o444;
 
-/// A file in `tmp/`, which goes with this value unless it was renamed.
+/// A file in `tmp/`. Dropping this value deletes the file, unless it was renamed.
 pub(super) struct Draft {
     path: PathBuf,
     file: File,
@@ -46,7 +47,7 @@ impl Draft {
         &self.file
     }
 
-    /// Another name of a file outside, in `tmp/`.
+    /// Takes over a hard link in `tmp/` of a file outside the store.
     pub(super) fn adopt(path: PathBuf, file: File) -> Draft {
         Draft { path, file }
     }
@@ -54,14 +55,14 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After the rename there is nothing by this name. What else may go wrong is
-        // rubbish in `tmp/`, which the next start clears away.
+        // After a rename this name does not exist. If the deletion fails, the next start deletes
+        // the file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl StoreInner {
-    /// An empty file in `tmp/`.
+    /// Makes an empty file in `tmp/`.
     pub(super) fn draft(&self) -> Result<Draft, StoreError> {
         let path = self.layout.tmp_name();
         let file = OpenOptions::new()
@@ -74,8 +75,8 @@ impl StoreInner {
         Ok(Draft { path, file })
     }
 
-    /// Stores a file whose bytes have these names. Whether it is now the store's: not if
-    /// the store had the blob already.
+    /// Stores a file whose bytes have these names. Returns `false` if the store had the blob
+    /// already; the draft is then not used.
     pub(super) fn commit_file(
         &self,
         names: &BlobNames,
@@ -109,7 +110,7 @@ impl StoreInner {
         let difference = self.put(&mut batch, &names.blake3, &record, known.as_ref());
         if let Err(error) = self.write_blobs(batch) {
             if known.is_none() {
-                // Nobody knows of it; if it stays, it is cleared away as an orphan.
+                // No record names this file. If it cannot be deleted here, the next start does so.
                 let _ = fs::remove_file(&path);
             }
             return Err(error);
@@ -169,15 +170,15 @@ impl StoreInner {
         known.map(|(hash, value)| Ok((*hash, BlobRecord::decode(&value)?))).collect()
     }
 
-    /// A blob that is there was stored again: it has its grace again, and perhaps a name
-    /// more. Returns its record.
+    /// Handles the upload of a blob that the store has: the blob gets a new upload grace, and its
+    /// SHA-256 if it had none. Returns its record.
     fn renew_stored_blob(
         &self,
         batch: &mut WriteBatch,
         names: &BlobNames,
         record: &BlobRecord,
     ) -> BlobRecord {
-        // Nothing with this hash is doomed: deletions hold the lock as well.
+        // No deletion of this blob is under way, because deletions hold the lock of the hash.
         self.uses.note(&blob_key(&names.blake3), Retention::uploaded(self.now_ms()));
         let mut record = *record;
         if names.sha256.is_some() && record.sha256.is_none() {
@@ -187,7 +188,8 @@ impl StoreInner {
         record
     }
 
-    /// Adds a blob to a batch, in place of `before`. Returns what it does to the totals.
+    /// Adds a blob's record and names to a batch, in place of the record `before`. Returns the
+    /// change of the totals.
     pub(super) fn put(
         &self,
         batch: &mut WriteBatch,
@@ -218,9 +220,9 @@ impl StoreInner {
     }
 }
 
-/// How a shared file looks after it was given its name here, which itself counts as a change
-/// of it. Where anything else about it has changed it keeps its old stamp, and is hashed
-/// before it is served.
+/// Returns the stamp of a shared file after its rename into the store, which itself moves the
+/// inode's change date. If anything else has changed, the result is the old stamp, which no longer
+/// matches, so that the file is hashed before it is served.
 fn stamp_after_rename(before: InodeStamp, path: &Path) -> InodeStamp {
     match fs::symlink_metadata(path).map(|metadata| inode_stamp(&metadata)) {
         Ok(now) if (now.inode, now.modified_ns) == (before.inode, before.modified_ns) => now,

@@ -1,38 +1,38 @@
-//! Giving back what was deleted from the database.
+//! Frees the space of records that were deleted from the database.
 //!
-//! RocksDB keeps deleted records until a compaction comes by, which in a store that is
-//! full may be late. So when enough of it is deleted, the tables are compacted, a slice of
-//! the keys in a step: keys are hashes, so slices are alike. Deletes nothing itself.
+//! RocksDB keeps deleted records until a compaction happens to cover them, which may be late for a
+//! store that is full. So when enough is deleted, this compacts all tables, one slice of the keys
+//! at a time; keys are hashes, so all slices are about equally large. It deletes no records.
 
 use super::database::DbTable;
 use super::store::StoreInner;
 
-/// A round rewrites so small a part of the tables at a time: 1 GB of database in steps of
-/// 64 MB, a fraction of a second each.
+/// How many steps a round has. A database of 1 GB is rewritten in steps of 64 MB, which take a
+/// fraction of a second each.
 const SLICES: u16 = 16;
 
-/// Less is not worth a round.
+/// With less deleted than this no round begins.
 const RECLAIMABLE_BYTES_MIN: u64 = 1 << 20;
 
 /// One part in so many of the database, or of a store's last part that is free, is.
 const PARTS: u64 = 8;
 
-/// A round under way.
+/// A round of compaction that is under way.
 #[derive(Clone, Copy)]
 struct CompactionRound {
     slice: u16,
-    /// What was deleted when it began.
+    /// How much was deleted when the round began.
     reclaimable_bytes: u64,
 }
 
-/// Where compaction has got to.
+/// The state of compaction between two steps.
 #[derive(Default)]
 pub(super) struct Compactor {
     round: Option<CompactionRound>,
 }
 
 impl Compactor {
-    /// One step, if any is due. Whether more is.
+    /// Compacts one slice if that is due. Returns whether more is due at once.
     pub(super) fn step(&mut self, store: &StoreInner) -> bool {
         let Some(round) = self.round.or_else(|| due(store)) else { return false };
         for (table, prefixes) in [
@@ -64,7 +64,7 @@ fn due(store: &StoreInner) -> Option<CompactionRound> {
     is_due.then_some(CompactionRound { slice: 0, reclaimable_bytes: balance.reclaimable_bytes })
 }
 
-/// The first and the last key of a slice, of keys with this prefix and a hash.
+/// Returns the first and the last key of a slice, for keys that are this prefix and a hash.
 fn bounds(prefix: &[u8], slice: u16) -> (Vec<u8>, Vec<u8>) {
     let width = 256 / SLICES;
     let first = u8::try_from(slice * width).expect("a slice begins with a byte");

@@ -1,12 +1,12 @@
 //! RocksDB, with the options that a small store beside a build needs.
 //!
-//! Owns column families, options and the mapping of RocksDB's errors to ours. Knows no
-//! record's meaning but two which it merges: the totals, and when a thing was used.
+//! This module owns column families, options and the mapping of RocksDB's errors to those of the
+//! store. It knows the meaning of two records only, which it merges: the totals, and the uses.
 //!
-//! What the options are for: a million action results shall open in well under a second,
-//! stay below 300 MB of memory, and be read in microseconds. So indexes and filters live
-//! in the block cache, whose size is fixed; memtables and the log are bounded; tables are
-//! opened when first needed. There is no compression: the values are mostly hashes.
+//! Purpose of the options: a store with a million action results opens in well under a second,
+//! needs less than 300 MB of memory, and answers in microseconds. So indexes and filters are in
+//! the block cache, whose size is fixed; memtables and the log are bounded; table files are opened
+//! when they are first needed. There is no compression, because most values are hashes.
 //!
 //! Invariant: a batch is applied whole or not at all, also across column families.
 
@@ -29,14 +29,14 @@ pub(super) enum DbTable {
     Meta,
     /// Action key to result.
     Actions,
-    /// BLAKE3 to what the index knows of the blob.
+    /// BLAKE3 to the blob's record.
     Blobs,
-    /// BLAKE3 to the bytes of a small blob. Apart from the index, so that asking what
-    /// exists never reads contents.
+    /// BLAKE3 to the bytes of a small blob. Apart from the records, so that a check of presence
+    /// never reads contents.
     Inline,
     /// SHA-256 to BLAKE3.
     Aliases,
-    /// When things were last used and until when they are leased.
+    /// Action or blob to its last use and the end of its lease.
     Uses,
 }
 
@@ -56,34 +56,34 @@ impl DbTable {
     }
 }
 
-/// For blocks, indexes and filters of all tables together.
+/// The size of the cache for blocks, indexes and filters of all tables together.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
-/// A point read fetches one block; smaller ones would only make the indexes larger.
+/// The size of a block. A point read fetches one block; smaller blocks would make the indexes larger.
 const BLOCK_BYTES: usize = 4 << 10;
-/// Ten bits a key make one absent key in a hundred cost a read.
+/// Bits a key in the Bloom filters. With ten, one absent key in a hundred costs a read.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
-/// All memtables together, before one is flushed; so large is the log as well, and what
-/// has to be replayed after a crash: 32 MB take about a third of a second.
+/// The size of all memtables together, above which one is flushed. The log grows as large, and has
+/// to be replayed after a crash: 32 MB take about a third of a second.
 const MEMTABLES_BYTES_MAX: u64 = 32 << 20;
-/// A small store has smaller ones: what is in memory is in the log too, and while it is
-/// flushed it is on the volume twice.
+/// A small store has smaller memtables: their content is in the log too, and while it is flushed
+/// it is on the volume twice.
 const MEMTABLES_BYTES_MIN: u64 = 1 << 20;
-/// Which part of the store's limit they may have.
+/// One part in this many of the store's limit may be memtables.
 const MEMTABLES_SHARE: u64 = 64;
-/// DbTable files are as large as all memtables together, which keeps their number small and
-/// the cost of one compaction too. The first sorted level has this many.
+/// How many table files the first sorted level has. A table file is as large as all memtables
+/// together, which keeps small both the number of files and the cost of one compaction.
 const LEVEL_BASE_FILES: u64 = 4;
-/// Of the 1,024 descriptors a process usually has, the database takes at most these.
+/// How many of the 1,024 descriptors that a process usually has the database may use.
 const OPEN_FILES_MAX: i32 = 256;
-/// Flushes and compactions at a time; a build needs the processors more.
+/// How many flushes and compactions run at a time: few, because a build needs the processors more.
 const BACKGROUND_JOBS: i32 = 2;
-/// RocksDB's own log is for bug reports only.
+/// The size of RocksDB's own log, which is for bug reports only.
 const INFO_LOG_BYTES_MAX: usize = 1 << 20;
-/// As many deletions among so many neighbours make a file worth compacting, so that what
-/// eviction frees is freed on the disk as well.
+/// A file is compacted if among the first number of neighbouring keys the second number are
+/// deletions, so that the space which eviction frees is also freed on the disk.
 const TOMBSTONES: (usize, usize) = (128, 64);
 
-/// Written to see whether writing works; nobody reads it.
+/// A key that is written to see whether writing works, and never read.
 const WRITE_PROBE: &str = "write probe";
 
 /// A key and its value.
@@ -91,9 +91,9 @@ pub(super) type KeyValue = (Box<[u8]>, Box<[u8]>);
 
 /// Why a database was not opened.
 pub(super) enum OpenError {
-    /// It is not a database, or not a whole one: no retry will help.
+    /// The files are no database, or not a complete one. A retry cannot help.
     Unreadable(String),
-    /// It could not be read now.
+    /// Another error, after which a later attempt may succeed.
     Failed(StoreError),
 }
 
@@ -103,18 +103,19 @@ pub(super) struct Database {
     read: ReadOptions,
     write: WriteOptions,
     write_synced: WriteOptions,
-    /// Whether the last write failed.
-    is_in_doubt: AtomicBool,
+    /// Whether a write has failed since `check_that_it_writes` last looked.
+    has_write_failed: AtomicBool,
 }
 
 impl Database {
-    /// Opens the database; `fresh` says whether one is to be made.
+    /// Opens the database, which is made if it does not exist and `fresh` is set.
     pub(super) fn open(path: &Path, fresh: bool, limit_bytes: u64) -> Result<Database, OpenError> {
         let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
         let memtables_bytes = (limit_bytes / MEMTABLES_SHARE).clamp(MEMTABLES_BYTES_MIN, MEMTABLES_BYTES_MAX);
         let options = |table| table_options(table, &cache, memtables_bytes);
-        // RocksDB insists on a family that we do not use. After a full volume it writes again
-        // once the largest memtable's size is free, so this one's must not be the largest.
+        // RocksDB insists on a column family that this store does not use. After a full volume,
+        // RocksDB writes again once the size of the largest memtable is free, so the memtable of
+        // the unused family must not be the largest.
         let mut unused = Options::default();
         unused.set_write_buffer_size(size(MEMTABLES_BYTES_MIN / 4));
         let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
@@ -131,7 +132,7 @@ impl Database {
             read: ReadOptions::default(),
             write: WriteOptions::default(),
             write_synced,
-            is_in_doubt: AtomicBool::new(false),
+            has_write_failed: AtomicBool::new(false),
         })
     }
 
@@ -139,7 +140,7 @@ impl Database {
         self.db.cf_handle(table.name()).expect("every table was opened")
     }
 
-    /// One value, without copying it out of the block cache.
+    /// Returns one value without copying it out of the block cache.
     pub(super) fn get(
         &self,
         table: DbTable,
@@ -149,7 +150,7 @@ impl Database {
         self.db.get_pinned_cf_opt(self.table(table), key, &self.read).map_err(|error| failed(doing, error))
     }
 
-    /// Many values, in the order of the keys.
+    /// Returns many values, in the order of the keys.
     pub(super) fn get_many<'a, K>(
         &self,
         table: DbTable,
@@ -166,7 +167,7 @@ impl Database {
             .collect()
     }
 
-    /// Up to `count` entries with keys after `after`, in order.
+    /// Returns up to `count` entries in order, from the first key after `after`.
     pub(super) fn page(
         &self,
         table: DbTable,
@@ -175,7 +176,7 @@ impl Database {
         doing: &'static str,
     ) -> Result<Vec<KeyValue>, StoreError> {
         let mut options = ReadOptions::default();
-        // A walk over everything must not push what is hot out of the cache.
+        // A scan of the whole table must not push frequently used blocks out of the cache.
         options.fill_cache(false);
         let mut iterator = self.db.raw_iterator_cf_opt(self.table(table), options);
         match after {
@@ -192,7 +193,7 @@ impl Database {
         Ok(entries)
     }
 
-    /// Applies a batch. It survives the process, not yet a loss of power.
+    /// Applies a batch. It survives a crash of the process, but not yet a loss of power.
     pub(super) fn write(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
         self.write_with(batch, &self.write, doing)
     }
@@ -209,18 +210,18 @@ impl Database {
         doing: &'static str,
     ) -> Result<(), StoreError> {
         let written = self.db.write_opt(batch, options);
-        // Only set here: a write that succeeds meanwhile may have begun before.
+        // A successful write does not clear the flag: it may have begun before the failed one.
         if written.is_err() {
-            self.is_in_doubt.store(true, Ordering::Relaxed);
+            self.has_write_failed.store(true, Ordering::Relaxed);
         }
         written.map_err(|error| failed(doing, error))
     }
 
-    /// Fails if the database has given up writing. RocksDB does so for good after an error
-    /// that it takes for lasting, such as one while writing its log; a disk that is well
-    /// again does not help it, opening the database anew does. A full disk is none of these.
+    /// Fails with `Stuck` if the database has given up writing. RocksDB gives up for good after
+    /// some errors, such as one while it writes its log: even when the disk works again, only
+    /// opening the database again helps. A full disk is not such an error.
     pub(super) fn check_that_it_writes(&self) -> Result<(), StoreError> {
-        if !self.is_in_doubt.swap(false, Ordering::Relaxed) {
+        if !self.has_write_failed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
@@ -231,12 +232,12 @@ impl Database {
         }
     }
 
-    /// Makes everything written so far survive a loss of power.
+    /// Makes everything written so far survive a loss of power. Blocks until the log is synced.
     pub(super) fn sync_log(&self) -> Result<(), StoreError> {
         self.db.flush_wal(true).map_err(|error| failed("sync the database's log", error))
     }
 
-    /// Moves everything from the log into tables, so that the next start replays nothing.
+    /// Writes all memtables to table files, so that the next start has no log to replay.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         for table in DbTable::ALL {
             self.db.flush_cf(self.table(table)).map_err(|error| failed("flush the database", error))?;
@@ -244,12 +245,12 @@ impl Database {
         Ok(())
     }
 
-    /// Rewrites what lies between two keys, so that what was deleted there is given back.
+    /// Rewrites the table between two keys, which frees the space of deleted records.
     pub(super) fn compact(&self, table: DbTable, from: &[u8], to: &[u8]) {
         self.db.compact_range_cf(self.table(table), Some(from), Some(to));
     }
 
-    /// About how many keys a table has.
+    /// Estimates how many keys a table has.
     pub(super) fn keys_estimated(&self, table: DbTable) -> u64 {
         let property = rocksdb::properties::ESTIMATE_NUM_KEYS;
         self.db.property_int_value_cf(self.table(table), property).ok().flatten().unwrap_or(0)
@@ -257,11 +258,11 @@ impl Database {
 }
 
 fn database_options(fresh: bool, memtables_bytes: u64) -> Options {
-    // Preallocated files occupy what nobody has written: in a store of 200 MB, a sixth of
-    // it. A RocksDB that does not know the option is none the worse.
+    // Without this option files are preallocated and occupy more than was written to them: in a
+    // store of 200 MB, a sixth of it. A RocksDB that does not know the option works all the same.
     let mut options = Options::default().get_options_from_string("allow_fallocate=false").unwrap_or_default();
     options.create_if_missing(fresh);
-    // A process that died while it began the store may not have made all of them.
+    // A process that died while it made the store may have made only some of the families.
     options.create_missing_column_families(true);
     options.set_db_write_buffer_size(size(memtables_bytes));
     options.set_max_total_wal_size(memtables_bytes);
@@ -293,7 +294,7 @@ fn table_options(table: DbTable, cache: &Cache, memtables_bytes: u64) -> Options
     blocks.set_format_version(6);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    // Several tables fill at the same time.
+    // A quarter of the total, because several tables fill at the same time.
     options.set_write_buffer_size(size(memtables_bytes / 4));
     options.set_target_file_size_base(memtables_bytes);
     options.set_max_bytes_for_level_base(LEVEL_BASE_FILES * memtables_bytes);
@@ -307,8 +308,8 @@ fn table_options(table: DbTable, cache: &Cache, memtables_bytes: u64) -> Options
     options
 }
 
-/// Adds differences to the totals. A malformed operand fails the merge, which RocksDB
-/// reports as corruption, rather than being counted as something.
+/// Adds differences to the totals. A malformed operand fails the merge, and RocksDB then reports
+/// corruption.
 fn merge_totals(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let start = existing.map_or(Some(Totals::default()), |bytes| Totals::decode(bytes).ok())?;
     let sum = operands
@@ -317,7 +318,7 @@ fn merge_totals(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) 
     Some(sum.encode().to_vec())
 }
 
-/// Keeps the latest use and the latest lease.
+/// Combines noted uses in the order in which they were written.
 fn merge_uses(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
     let start = existing.map_or(Some(Retention::default()), |bytes| decode_retention(bytes).ok())?;
     let latest = operands.iter().try_fold(start, |latest, bytes| {
@@ -326,9 +327,9 @@ fn merge_uses(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) ->
     Some(encode_retention(latest).to_vec())
 }
 
-/// What RocksDB says when a file it needs is not there.
+/// Part of RocksDB's message when a file that it needs does not exist.
 const FILE_MISSING: &str = "No such file or directory";
-/// What it says when the volume is full.
+/// Part of RocksDB's message when the volume is full.
 const VOLUME_FULL: &str = "No space left on device";
 
 fn open_error(path: &Path, error: rocksdb::Error) -> OpenError {
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_in_order_and_bounded() {
+    fn a_page_is_sorted_and_has_no_more_than_count_entries() {
         let dir = tempfile::tempdir().unwrap();
         let database = open(dir.path(), true);
         let mut batch = WriteBatch::default();

@@ -1,17 +1,16 @@
-//! Which blobs may have been torn by an unclean stop.
+//! Epochs: which blobs an unclean stop may have left incomplete.
 //!
-//! Nothing is synced when a blob is stored. Instead every blob carries the number of the
-//! epoch it was stored in. From time to time an epoch ends: new blobs go to the next one,
-//! the volume and the log are synced, and the ended epoch is recorded as durable. After
-//! an unclean stop, blobs of epochs that were not durable are suspects: they are hashed
-//! before they are first served (STO-02). A stop is clean only if `close` said so, whether
-//! the machine went down or only the process: hashing a few minutes' blobs once is cheap,
-//! and there is nothing to get wrong.
+//! Nothing is synced when a blob is stored. Instead every blob records the number of the epoch in
+//! which it was stored. Every few minutes the epoch ends: new blobs belong to the next one, the
+//! volume and the log are synced, and the ended epoch is recorded as durable. After an unclean
+//! stop, the blobs of epochs that were not durable are suspect: they are hashed before they are
+//! first served (STO-02). A stop is clean only if `close` recorded it; a crash of the process
+//! counts like a loss of power, since hashing the blobs of a few minutes is cheap.
 //!
-//! Knows numbers and the table `meta`; hashes nothing itself.
+//! This module knows numbers and the table `meta`; it hashes nothing itself.
 //!
-//! Invariant: a blob's epoch is recorded as durable only when the blob was on the volume
-//! before the sync began.
+//! Invariant: an epoch is recorded as durable only if all of its blobs were written before the
+//! sync began.
 
 use std::fs::File;
 use std::io;
@@ -30,23 +29,23 @@ const DURABLE: &[u8] = b"durable_epoch";
 const CLEAN: &[u8] = b"clean";
 const SUSPECTS: &[u8] = b"suspects";
 
-/// More ranges than this are made one: a store that is never stopped cleanly should not
-/// grow a list.
+/// More ranges than this are merged into one, so that the list stays short in a store that is never
+/// stopped cleanly.
 const RANGES_MAX: usize = 16;
 
-/// Epochs whose blobs are suspects: after the first, up to and with the second.
+/// Epochs whose blobs are suspect: those after the first number, up to and including the second.
 type SuspectRange = (u64, u64);
 
-/// The epoch that blobs are stored in now, and which epochs are not trusted.
+/// The current epoch, and the suspect epochs.
 pub(super) struct Epochs {
     current: RwLock<EpochState>,
-    /// Whether anything was stored in the current epoch.
+    /// Whether a write has begun in the current epoch.
     used: AtomicBool,
     suspects: RwLock<Vec<SuspectRange>>,
     has_suspects: AtomicBool,
     /// How often suspects were added since the start.
     suspect_generation: AtomicU64,
-    /// One epoch ends at a time.
+    /// Held while an epoch ends: only one ends at a time.
     ending: Mutex<()>,
 }
 
@@ -55,27 +54,27 @@ struct EpochState {
     closed: bool,
 }
 
-/// Keeps the epoch from ending while a blob goes into it.
+/// Keeps the current epoch from ending while a blob is stored in it.
 pub(super) struct EpochGuard<'a> {
     state: RwLockReadGuard<'a, EpochState>,
 }
 
 impl EpochGuard<'_> {
-    /// The epoch to record.
+    /// Returns the epoch to record in what is stored.
     pub(super) fn epoch(&self) -> u64 {
         self.state.epoch
     }
 }
 
 impl Epochs {
-    /// Begins an epoch in this store, having found out how it was left.
+    /// Finds out how the store was stopped, and begins an epoch.
     pub(super) fn begin(database: &Database) -> Result<Epochs, StoreError> {
         let last = number(database, EPOCH)?;
         let durable = number(database, DURABLE)?;
         let clean = number(database, CLEAN)? == 1;
         let mut suspects = ranges(database)?;
         if !clean && durable < last {
-            suspects = with(suspects, (durable, last));
+            suspects = add_range(suspects, (durable, last));
         }
         let epoch = last + 1;
         let meta = database.table(DbTable::Meta);
@@ -94,8 +93,8 @@ impl Epochs {
         })
     }
 
-    /// Enters the current epoch, unless the store is closing. What is stored before the
-    /// result is dropped belongs to that epoch.
+    /// Enters the current epoch, or fails with `Closing`. What the caller writes before it drops
+    /// the guard belongs to that epoch.
     pub(super) fn enter(&self) -> Result<EpochGuard<'_>, StoreError> {
         let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
@@ -105,7 +104,7 @@ impl Epochs {
         Ok(EpochGuard { state })
     }
 
-    /// Whether blobs of this epoch have to be hashed before they are served.
+    /// Tells whether blobs of this epoch have to be hashed before they are served.
     pub(super) fn is_suspect(&self, epoch: u64) -> bool {
         self.has_suspects()
             && self
@@ -116,18 +115,18 @@ impl Epochs {
                 .any(|&(after, last)| after < epoch && epoch <= last)
     }
 
-    /// Whether there may be suspects at all.
+    /// Tells whether any blob may be suspect.
     pub(super) fn has_suspects(&self) -> bool {
         self.has_suspects.load(Ordering::Relaxed)
     }
 
-    /// Changes whenever there are new suspects.
+    /// Returns a number that changes whenever suspects are added.
     pub(super) fn suspect_generation(&self) -> u64 {
         self.suspect_generation.load(Ordering::SeqCst)
     }
 
-    /// Every blob was looked at: none is a suspect any more, unless there were new ones
-    /// since `suspect_generation` was asked for.
+    /// Records that every blob was examined, so that none is suspect any more. Does nothing if
+    /// suspects were added since the caller read this `suspect_generation`.
     pub(super) fn clear_suspects(
         &self,
         database: &Database,
@@ -139,15 +138,16 @@ impl Epochs {
         }
         let mut batch = WriteBatch::default();
         batch.put_cf(database.table(DbTable::Meta), SUSPECTS, encode(&[]));
-        // What the records of the examined blobs now say is in the log before this.
+        // Syncing this write also syncs what the log has before it: the new records of the
+        // examined blobs.
         database.write_synced(batch, "record that no blob is suspect")?;
         suspects.clear();
         self.has_suspects.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Ends the epoch, if anything was stored in it: what was is durable afterwards. Takes
-    /// as long as the volume takes to sync; nobody waits for it.
+    /// Ends the epoch if anything was stored in it, and makes it durable. Blocks until the volume
+    /// is synced; writers do not wait for that. Returns whether an epoch ended.
     pub(super) fn end(&self, database: &Database, root: &Path) -> Result<bool, StoreError> {
         let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.used.load(Ordering::Relaxed) {
@@ -162,12 +162,12 @@ impl Epochs {
         Ok(true)
     }
 
-    /// A sync failed. The system reports that once and then forgets what it could not
-    /// write, so no later sync makes these epochs durable: their blobs are suspects.
+    /// Makes all epochs suspect that were not durable when a sync failed. The system reports a
+    /// failed write once and then drops the data, so no later sync can make them durable.
     fn distrust(&self, database: &Database, ended: u64) -> Result<(), StoreError> {
         let durable = number(database, DURABLE)?;
         let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
-        *suspects = with(std::mem::take(&mut suspects), (durable.min(ended), ended));
+        *suspects = add_range(std::mem::take(&mut suspects), (durable.min(ended), ended));
         self.has_suspects.store(true, Ordering::Relaxed);
         self.suspect_generation.fetch_add(1, Ordering::SeqCst);
         let mut batch = WriteBatch::default();
@@ -175,7 +175,8 @@ impl Epochs {
         database.write(batch, "record which epochs are suspect")
     }
 
-    /// Begins the next epoch and returns the last one, which nobody is in any more.
+    /// Waits until all writes of the current epoch have ended, begins the next epoch, and returns
+    /// the number of the ended one.
     fn begin_next(&self, database: &Database) -> Result<u64, StoreError> {
         let mut state = self.current.write().unwrap_or_else(PoisonError::into_inner);
         record(database, EPOCH, state.epoch + 1)?;
@@ -184,12 +185,12 @@ impl Epochs {
         Ok(state.epoch - 1)
     }
 
-    /// Keeps everybody from storing anything more.
+    /// Makes every later `enter` fail, and waits for the writes that are under way.
     pub(super) fn close(&self) {
         self.current.write().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
-    /// Makes all epochs durable and the stop clean. Nobody stores anything any more.
+    /// Makes all epochs durable and records that the stop is clean. Comes after `close`.
     pub(super) fn finish(&self, database: &Database, root: &Path) -> Result<(), StoreError> {
         sync_volume(root)?;
         let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
@@ -233,8 +234,8 @@ fn encode(ranges: &[SuspectRange]) -> Vec<u8> {
     ranges.iter().flat_map(|&(after, last)| [after.to_le_bytes(), last.to_le_bytes()]).flatten().collect()
 }
 
-/// Adds a range, which lies behind all others or overlaps the last.
-fn with(mut ranges: Vec<SuspectRange>, new: SuspectRange) -> Vec<SuspectRange> {
+/// Adds a range, which lies after all others or overlaps the last one.
+fn add_range(mut ranges: Vec<SuspectRange>, new: SuspectRange) -> Vec<SuspectRange> {
     match ranges.last_mut() {
         Some(last) if new.0 <= last.1 => *last = (last.0.min(new.0), last.1.max(new.1)),
         _ => ranges.push(new),
@@ -249,7 +250,7 @@ fn malformed(doing: &'static str) -> StoreError {
     StoreError::Database { doing, message: "it is malformed".to_owned() }
 }
 
-/// Writes all of the volume's data to it.
+/// Writes all data of the volume to the disk.
 fn sync_volume(root: &Path) -> Result<(), StoreError> {
     let sync = || {
         let directory = File::open(root)?;
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_02_what_was_not_durable_at_an_unclean_stop_is_suspect() {
+    fn sto_02_epochs_that_were_not_durable_are_suspect_after_an_unclean_stop() {
         let dir = tempfile::tempdir().unwrap();
         let (durable, torn) = {
             let database = open(dir.path(), true);
@@ -318,10 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn ranges_stay_few_and_cover_everything() {
-        let ranges = (0..100).fold(Vec::new(), |ranges, n| with(ranges, (10 * n, 10 * n + 5)));
+    fn many_ranges_are_merged_into_one_that_covers_them() {
+        let ranges = (0..100).fold(Vec::new(), |ranges, n| add_range(ranges, (10 * n, 10 * n + 5)));
         assert!(ranges.len() <= RANGES_MAX);
         assert_eq!((ranges[0].0, ranges.last().unwrap().1), (0, 995));
-        assert_eq!(with(vec![(3, 5)], (4, 9)), [(3, 9)]);
+        assert_eq!(add_range(vec![(3, 5)], (4, 9)), [(3, 9)]);
     }
 }

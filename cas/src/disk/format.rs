@@ -1,4 +1,4 @@
-//! Which format a store on disk has, and what to do about it.
+//! The format version of a store on disk, and what happens to stores of another version.
 //!
 //! | found                               | done                                          |
 //! |-------------------------------------|-----------------------------------------------|
@@ -10,15 +10,15 @@
 //! | a database that RocksDB calls corrupt | set aside, a fresh one is begun             |
 //! | an I/O error                        | reported; nothing is touched (STO-08)         |
 //!
-//! What was set aside is not counted towards the limit: it is evidence, and the message says
-//! where it is, so that whoever does not want it can delete it.
+//! A store that was set aside does not count towards the limit. It is kept as evidence, and the
+//! message says where it is, so that the user can delete it.
 //!
-//! History: version 1 is the first. Whoever changes the bytes of a record, a key or a file
-//! name raises `CURRENT`, adds a line here and a fixture under `tests/fixtures`. So does
-//! whoever adds a table: RocksDB does not open a database with one it was not told of, and
-//! the older kache would take that for damage.
+//! History: version 1 is the first. A change of the bytes of a record, a key or a file name has to
+//! raise `CURRENT`, and add a line here and a fixture under `tests/fixtures`. So does a new table:
+//! RocksDB does not open a database with a table that it was not told of, and an older kache would
+//! take that for damage.
 //!
-//! Invariant (STO-09): a store is never read by rules other than those it was written by.
+//! Invariant (STO-09): a store is never read by other rules than those it was written by.
 
 use std::fs;
 use std::io::{self, Write};
@@ -30,22 +30,23 @@ use crate::error::StoreError;
 /// The version that this code writes, and the only one that it reads.
 pub(super) const CURRENT: u32 = 1;
 
-/// What the one line of `VERSION` begins with.
+/// The beginning of the one line of `VERSION`.
 const HEADING: &str = "kache store ";
 
-/// A `VERSION` file is one short line; of anything longer only this much is looked at.
+/// How much of a `VERSION` file is looked at. A valid one is a short line.
 const VERSION_BYTES_MAX: usize = 256;
 
-/// What was found.
+/// The store that [`prepare`] leaves in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PreparedStore {
-    /// A store of the current version.
+    /// The store of the current version that was there.
     Current,
-    /// Nothing: a fresh one has just been begun.
+    /// A new, empty store.
     Fresh,
 }
 
-/// Looks at what is there and makes it a store of the current version, or refuses.
+/// Makes sure that the directory has a store of the current version, or fails. The text, if any,
+/// tells the user that an unreadable store was set aside.
 pub(super) fn prepare(layout: &Layout) -> Result<(PreparedStore, Option<String>), StoreError> {
     let (found, trouble) = match read_version(layout)? {
         StoredVersion::Known(CURRENT) => (PreparedStore::Current, None),
@@ -65,8 +66,8 @@ pub(super) fn prepare(layout: &Layout) -> Result<(PreparedStore, Option<String>)
     Ok((found, trouble))
 }
 
-/// Moves the store aside, where only the latest such is kept, and begins a fresh one.
-/// Returns what to tell the user.
+/// Moves the store to `set-aside`, in place of any store there, and makes a new one. Returns the
+/// message for the user.
 pub(super) fn set_aside(layout: &Layout, why: &str) -> Result<String, StoreError> {
     let aside = layout.set_aside();
     let former = exists(&aside)?.then(|| layout.root().join("set-aside-former"));
@@ -83,7 +84,7 @@ pub(super) fn set_aside(layout: &Layout, why: &str) -> Result<String, StoreError
     begin(layout)?;
     layout.make_directories()?;
     if let Some(former) = &former {
-        // What lies in `tmp/` is deleted in small steps: the former may be large.
+        // Files in `tmp/` are deleted in small steps by upkeep: this store may be large.
         rename(former, &layout.tmp_name().with_extension("former"))?;
     }
     let message = format!(
@@ -115,13 +116,14 @@ fn read_version(layout: &Layout) -> Result<StoredVersion, StoreError> {
     Ok(version.map_or(StoredVersion::Illegible, StoredVersion::Known))
 }
 
-/// Whether there is something of a store, although no `VERSION` says so. Directories
-/// without a database hold nothing that could be missed.
+/// Tells whether the directory has a database, although it has no `VERSION`. Without a database,
+/// the other directories hold nothing that could be lost.
 fn has_remains(layout: &Layout) -> Result<bool, StoreError> {
     exists(&layout.db())
 }
 
-/// Writes `VERSION`, before there is anything that it could describe wrongly.
+/// Writes `VERSION`. This comes first, so that a store never has a format that `VERSION` does not
+/// name.
 fn begin(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.version();
     let partial = layout.root().join("VERSION.partial");
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_09_a_fresh_store_says_its_version() {
+    fn sto_09_a_new_store_names_its_version() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
         assert_eq!(prepare(&layout).unwrap(), (PreparedStore::Fresh, None));
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_09_a_newer_store_is_refused_and_left_alone() {
+    fn sto_09_a_newer_store_is_refused_and_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
         fs::write(layout.version(), "kache store 2\n").unwrap();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_09_what_cannot_be_read_is_set_aside_and_one_is_kept() {
+    fn sto_09_an_unreadable_store_is_set_aside_and_only_the_latest_is_kept() {
         for (round, version) in ["kache store 0\n", "garbage", "", "kache store x\n"].iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
             let layout = layout(dir.path());
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_08_a_version_that_cannot_be_read_now_is_not_an_unreadable_store() {
+    fn sto_08_an_error_while_reading_the_version_sets_nothing_aside() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
         fs::create_dir(layout.version()).unwrap();

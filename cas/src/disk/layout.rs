@@ -1,16 +1,16 @@
-//! Where things lie in a store's directory, and who may touch them.
+//! The paths in a store's directory, and the lock that keeps other processes out.
 //!
 //! ```text
 //! VERSION      one line: which format the rest has
 //! lock         taken (flock) by the one process that has the store open
 //! db/          RocksDB
 //! blobs/ab/…   one file a blob, named by its BLAKE3
-//! tmp/         files on their way in; whatever is here at start is rubbish
+//! tmp/         files on their way in; files that are here at the start are left-overs
 //! set-aside/   the last store that could not be read
 //! ```
 //!
-//! Knows paths and the lock, never what is in the files. Invariant: whoever holds a
-//! `Layout` holds the lock, so two processes never write one store.
+//! This module does not know what is in the files. Invariant: a process that has a `Layout` holds
+//! the lock, so two processes never write to one store.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -25,25 +25,27 @@ use crate::clock::{Clock, SystemClock};
 use crate::digest::Hash;
 use crate::error::StoreError;
 
-/// Only the owner may look: a cache holds sources and binaries that nobody shared.
+/// Only the owner may enter: a cache holds sources and binaries, which may be confidential.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// How many directories the blobs are spread over: one a first byte, so that none of them
-/// grows beyond some thousand names in a store of a million.
+/// The number of directories over which blobs are spread: one for each first byte of the hash, so
+/// that in a store of a million blobs none has more than some thousand names.
 pub(super) const FAN_OUT: usize = 256;
 
 /// The paths of a store that this process has locked.
 #[derive(Debug)]
 pub(super) struct Layout {
     root: PathBuf,
-    /// Tells this process's temporary files from those of one that died.
+    /// Begins the names of this process's temporary files, to tell them from those of a process
+    /// that died.
     session: String,
     sequence: AtomicU64,
     _lock: Flock<File>,
 }
 
 impl Layout {
-    /// Makes the directory if need be and takes the lock, or says who has it.
+    /// Makes the directory if it does not exist, and takes the lock. Fails with `InUse` if another
+    /// process has it.
     pub(super) fn lock(root: &Path) -> Result<Layout, StoreError> {
         make_directory(root)?;
         let path = root.join("lock");
@@ -64,7 +66,7 @@ impl Layout {
         Ok(Layout { root: root.to_owned(), session, sequence: AtomicU64::new(0), _lock: lock })
     }
 
-    /// Makes the directories of a store.
+    /// Makes all directories of a store except the database's.
     pub(super) fn make_directories(&self) -> Result<(), StoreError> {
         make_directory(&self.blobs())?;
         make_directory(&self.tmp())?;
@@ -90,7 +92,7 @@ impl Layout {
         self.root.join("blobs")
     }
 
-    /// The directory of all blobs whose hash begins with this byte.
+    /// Returns the directory of all blobs whose hash begins with this byte.
     pub(super) fn fan(&self, first: usize) -> PathBuf {
         self.root.join(format!("blobs/{first:02x}"))
     }
@@ -109,13 +111,13 @@ impl Layout {
         self.root.join("tmp")
     }
 
-    /// A name in `tmp/` that nobody else has.
+    /// Returns a path in `tmp/` that is not in use.
     pub(super) fn tmp_name(&self) -> PathBuf {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         self.root.join(format!("tmp/{}-{number}", self.session))
     }
 
-    /// Whether a name in `tmp/` is of this process.
+    /// Tells whether a name in `tmp/` belongs to this process.
     pub(super) fn is_own_tmp(&self, name: &str) -> bool {
         name.strip_prefix(&self.session).is_some_and(|rest| rest.starts_with('-'))
     }
@@ -125,8 +127,8 @@ impl Layout {
     }
 }
 
-/// A name beside `path` that nobody else has, for a file that is renamed to `path` when
-/// it is whole.
+/// Returns an unused path in the directory of `path`, for a file that is renamed to `path` when it
+/// is whole.
 pub(super) fn draft_path_beside(path: &Path) -> PathBuf {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +142,7 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether something is there; only a definite no is a no.
+/// Tells whether something exists at `path`. An error other than "not found" is returned.
 pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_has_one_process() {
+    fn a_second_process_cannot_lock_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let first = Layout::lock(dir.path()).unwrap();
         let error = Layout::lock(dir.path()).unwrap_err().to_string();
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_lies_under_its_first_byte() {
+    fn a_blob_is_in_the_directory_of_its_first_byte() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::lock(dir.path()).unwrap();
         let hash = Hash([0xab; 32]);
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_names_are_told_apart() {
+    fn temporary_names_are_unique_and_tell_their_process() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::lock(dir.path()).unwrap();
         let (one, two) = (layout.tmp_name(), layout.tmp_name());

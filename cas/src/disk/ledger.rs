@@ -1,12 +1,12 @@
-//! What the store occupies, and whether there is room for more.
+//! How much space the store occupies, and whether there is room for more.
 //!
-//! Room is reserved before anything is written and settled when it was, so that the limit
-//! holds in physical bytes whatever number of writers run (STO-06). The database counts as
-//! well: it is measured from time to time, and in between its growth is estimated. Knows
-//! numbers and two measurements that it is handed; never a path, and never evicts.
+//! A writer reserves room before it writes and settles the reservation afterwards, so that the
+//! limit holds in physical bytes with any number of writers (STO-06). The database counts as well:
+//! it is measured from time to time, and its growth in between is estimated. The ledger knows
+//! numbers and two measurements, but no paths, and it never evicts.
 //!
-//! Invariant: files + database + reserved <= limit, and what the volume has left after
-//! every reservation >= the reserve. Of both, what RocksDB needs for its own work is left.
+//! Invariant: files + database + reserved + headroom <= limit, and after every reservation the
+//! volume has the reserve and the headroom free. The headroom is for RocksDB's compactions.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,22 +14,23 @@ use super::record::Totals;
 use crate::error::StoreError;
 use crate::evict::{HIGH_MARK_PARTS, SizeLimits};
 
-/// After so many reserved bytes, measure anew: others use the volume too, and the
-/// database's growth is only estimated.
+/// After this many reserved bytes the ledger measures again: other processes use the volume too,
+/// and the database's growth is only estimated.
 const MEASURE_AFTER_BYTES: u64 = 16 << 20;
 
-/// RocksDB writes a compaction's result before it deletes what went in, and of a small database
-/// that may be nearly all. As much as it occupies is kept free: at least this part of the limit,
-/// and no more than what eviction keeps free anyway.
+/// RocksDB writes the result of a compaction before it deletes the input, which may be nearly all
+/// of a small database. So as much headroom as the database occupies is kept free: at least one
+/// part in this many of the limit, and at most the part that eviction keeps free anyway.
 const COMPACTION_PARTS: u64 = 32;
-/// A compaction takes a few table files at a time, so it never needs more than this.
+/// The most headroom that is kept. A compaction takes a few table files at a time, so it never
+/// needs more.
 const COMPACTION_BYTES_MAX: u64 = 64 << 20;
 
-/// What only the outside can tell.
+/// Measures the space in use. Passed in, so that tests need no volume.
 pub(super) trait Measure: Send + Sync {
-    /// What the database and the directories occupy now.
+    /// Returns how much the database and the directories occupy now.
     fn database_bytes(&self) -> Result<u64, StoreError>;
-    /// What is free on the volume now.
+    /// Returns how much is free on the volume now.
     fn volume_free_bytes(&self) -> Result<u64, StoreError>;
 }
 
@@ -44,12 +45,12 @@ struct Accounts {
     totals: Totals,
     reserved_bytes: u64,
     database_bytes: u64,
-    /// What was added to the database since it was measured.
+    /// How much was added to the database since it was measured.
     database_growth_bytes: u64,
-    /// What was deleted from the database and still occupies its files, by estimate.
+    /// How much was deleted from the database and still occupies its files, estimated.
     reclaimable_bytes: u64,
     volume_free_bytes: u64,
-    /// What was reserved since the volume was measured.
+    /// How much was reserved since the volume was measured.
     spent_bytes: u64,
 }
 
@@ -59,26 +60,26 @@ impl Accounts {
     }
 }
 
-/// What the ledger says.
+/// A snapshot of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Balance {
     pub(super) physical_bytes: u64,
     pub(super) reserved_bytes: u64,
     pub(super) logical_bytes: u64,
     pub(super) blobs: u64,
-    /// How much of the database is deleted already.
+    /// How much of the database is deleted and waits for compaction.
     pub(super) reclaimable_bytes: u64,
-    /// What the database occupies, without what was added since it was measured.
+    /// How much the database occupied when it was last measured.
     pub(super) database_bytes: u64,
-    /// What may still be written before the limit is met.
+    /// How much may still be written before the limit is met.
     pub(super) room_bytes: u64,
     pub(super) limit_bytes: u64,
-    /// What is free on the volume and not reserved.
+    /// How much of the volume is free and not reserved.
     pub(super) volume_free_bytes: u64,
 }
 
 impl Ledger {
-    /// A ledger of a store that holds `totals`.
+    /// Makes the ledger of a store that holds `totals`, and measures once.
     pub(super) fn new(
         limits: SizeLimits,
         totals: Totals,
@@ -94,7 +95,7 @@ impl Ledger {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes both measurements.
+    /// Takes both measurements now.
     pub(super) fn measure_now(&self) -> Result<(), StoreError> {
         self.measure(&mut self.accounts())
     }
@@ -103,21 +104,21 @@ impl Ledger {
         accounts.database_bytes = self.measure.database_bytes()?;
         accounts.database_growth_bytes = 0;
         accounts.volume_free_bytes = self.measure.volume_free_bytes()?;
-        // Of what is reserved, part is on the volume already; to count it once more errs on
-        // the safe side.
+        // Part of the reserved bytes may be on the volume already and thus be counted twice. That
+        // errs on the safe side.
         accounts.spent_bytes = accounts.reserved_bytes;
         Ok(())
     }
 
-    /// Room for so many bytes, or why there is none.
+    /// Reserves room for `bytes`, or fails with `NoSpace`. Before it refuses, it measures again.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, StoreError> {
         let mut accounts = self.accounts();
         let stale =
             accounts.spent_bytes.saturating_add(bytes) > MEASURE_AFTER_BYTES + accounts.reserved_bytes;
-        if stale || self.refusal(&accounts, bytes).is_some() {
+        if stale || self.why_no_room(&accounts, bytes).is_some() {
             self.measure(&mut accounts)?;
         }
-        if let Some(why) = self.refusal(&accounts, bytes) {
+        if let Some(why) = self.why_no_room(&accounts, bytes) {
             return Err(StoreError::NoSpace { wanted_bytes: bytes, why });
         }
         accounts.reserved_bytes += bytes;
@@ -125,7 +126,8 @@ impl Ledger {
         Ok(Reservation { ledger: Arc::clone(self), bytes })
     }
 
-    fn refusal(&self, accounts: &Accounts, bytes: u64) -> Option<String> {
+    /// Returns why there is no room for `bytes`, or `None` if there is.
+    fn why_no_room(&self, accounts: &Accounts, bytes: u64) -> Option<String> {
         let SizeLimits { limit_bytes, reserve_bytes } = self.limits;
         let headroom_bytes = accounts
             .database_bytes
@@ -148,18 +150,18 @@ impl Ledger {
         None
     }
 
-    /// NameCounts a change of the files, as it was written to the database.
+    /// Counts a change of the totals that was written to the database.
     pub(super) fn count(&self, difference: Totals) {
         let mut accounts = self.accounts();
         accounts.totals = accounts.totals.plus(difference);
     }
 
-    /// NameCounts what was deleted from the database, which gives it back later.
+    /// Counts bytes that were deleted from the database, which frees their space later.
     pub(super) fn count_deleted(&self, database_bytes: u64) {
         self.accounts().reclaimable_bytes += database_bytes;
     }
 
-    /// So much of what was deleted has been given back.
+    /// Counts deleted bytes whose space the database has freed.
     pub(super) fn count_reclaimed(&self, database_bytes: u64) {
         let mut accounts = self.accounts();
         accounts.reclaimable_bytes = accounts.reclaimable_bytes.saturating_sub(database_bytes);
@@ -186,15 +188,15 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Room that is set apart. Dropping it gives the room back.
+/// Reserved room. Dropping it without `settle` gives the room back.
 pub(super) struct Reservation {
     ledger: Arc<Ledger>,
     bytes: u64,
 }
 
 impl Reservation {
-    /// What was reserved is written: as files, whose totals changed by `difference`, and
-    /// as `database_bytes` of records.
+    /// Replaces the reservation by what was written: files, which changed the totals by
+    /// `difference`, and `database_bytes` of records.
     pub(super) fn settle(self, difference: Totals, database_bytes: u64) {
         let mut accounts = self.ledger.accounts();
         accounts.totals = accounts.totals.plus(difference);
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_06_a_database_has_room_to_be_rewritten() {
+    fn sto_06_headroom_is_left_for_compactions_of_the_database() {
         for (database, room) in [(0, 6_200), (100, 6_100), (300, 5_800), (1_000, 5_000)] {
             let (ledger, _) = ledger(6_400, 0, database, 1 << 40);
             assert!(ledger.reserve(room + 1).is_err() && ledger.reserve(room).is_ok(), "{database}");
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_06_room_that_is_not_used_is_given_back() {
+    fn sto_06_a_dropped_reservation_gives_its_room_back() {
         let (ledger, _) = ledger(6_400, 0, 0, 1 << 40);
         let room = ledger.reserve(6_200).unwrap();
         assert!(ledger.reserve(1).map(drop).unwrap_err().is_no_space());
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_06_the_database_is_measured_before_anybody_is_refused() {
+    fn sto_06_the_database_is_measured_before_a_writer_is_refused() {
         let (ledger, fake) = ledger(6_400, 0, 6_300, 1 << 40);
         assert!(ledger.reserve(1).is_err());
         fake.database.store(100, Ordering::Relaxed);

@@ -1,21 +1,21 @@
-//! One lock a hash, so that a blob's file and its index record change together.
+//! One lock for each hash, so that a blob's file and its index record change together.
 //!
-//! Whoever renames a file into place and writes its record, or deletes both, holds the
-//! lock of that hash meanwhile; a deletion therefore never removes a file that a writer has
-//! just put there. Knows hashes and threads, nothing of files.
+//! A thread that renames a file into place and writes its record, or deletes both, holds the lock
+//! of that hash meanwhile. Thus a deletion never removes a file that a writer has just put there.
+//! This module knows hashes and threads, but no files.
 //!
-//! Lock order: several hashes are locked in ascending order, and before any other lock of
-//! the store. Eviction never waits: it leaves out what is locked.
+//! Lock order: several hashes are locked in ascending order, and before any other lock of the
+//! store. Eviction never waits for a lock: it skips entries that are locked.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Hash;
 
-/// Enough that threads rarely meet in one, whatever the number of processors.
+/// Enough shards that threads rarely contend for one, on any number of processors.
 const SHARDS: usize = 64;
 
-/// Which hashes are locked.
+/// The set of hashes that are locked.
 #[derive(Default)]
 pub(super) struct HashLocks {
     shards: Vec<LockShard>,
@@ -29,12 +29,12 @@ struct LockShard {
 
 impl LockShard {
     fn held(&self) -> MutexGuard<'_, HashSet<Hash>> {
-        // A set of hashes is whole whatever its user panicked over.
+        // A panic cannot leave the set of hashes inconsistent, so poison is ignored.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The lock of one hash.
+/// Holds the lock of one hash until it is dropped.
 pub(super) struct HashGuard<'a> {
     shard: &'a LockShard,
     hash: Hash,
@@ -49,7 +49,7 @@ impl HashLocks {
         &self.shards[usize::from(hash.0[0]) % SHARDS]
     }
 
-    /// Waits for the lock of this hash.
+    /// Locks this hash; waits while another thread has it locked.
     pub(super) fn enter(&self, hash: Hash) -> HashGuard<'_> {
         let shard = self.shard(&hash);
         let mut held = shard.held();
@@ -59,14 +59,14 @@ impl HashLocks {
         HashGuard { shard, hash }
     }
 
-    /// The lock of this hash, unless somebody has it.
+    /// Locks this hash, or returns `None` at once if it is locked.
     pub(super) fn try_enter(&self, hash: Hash) -> Option<HashGuard<'_>> {
         let shard = self.shard(&hash);
         let is_free = shard.held().insert(hash);
         is_free.then(|| HashGuard { shard, hash })
     }
 
-    /// The locks of these hashes, each once, in the order that keeps waiting finite.
+    /// Locks all these hashes, each once, in ascending order, which prevents deadlocks.
     pub(super) fn enter_all(&self, mut hashes: Vec<Hash>) -> Vec<HashGuard<'_>> {
         hashes.sort_unstable();
         hashes.dedup();
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_hash_has_one_holder_and_others_do_not_wait() {
+    fn a_locked_hash_does_not_block_other_hashes() {
         let locks = HashLocks::new();
         let guard = locks.enter(Hash([1; 32]));
         assert!(locks.try_enter(Hash([1; 32])).is_none());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_locked_in_any_order_without_deadlock() {
+    fn many_hashes_are_locked_in_any_order_without_deadlock() {
         let locks = HashLocks::new();
         let inside = AtomicU32::new(0);
         let hashes = |order: bool| {

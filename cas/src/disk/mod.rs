@@ -1,14 +1,13 @@
-//! The store on disk: RocksDB for what is small, files for what is not.
+//! The store on disk: the index and small blobs in RocksDB, larger blobs in files.
 //!
-//! One directory, one process. `layout` says where things lie and takes the lock, `format`
-//! decides whether a store is read, refused or set aside, `database` knows RocksDB's
-//! options, `record` the bytes of its values. `store` puts them together; `reader`,
-//! `writer`, `actions`, `ingest` and `place` are what callers see of it; `catalog` is what
-//! eviction sees. Nothing here knows what an action result names: completeness and
-//! eviction are decided elsewhere.
+//! One process has one directory open. `layout` knows the paths and takes the lock, `format`
+//! decides whether a store is read, refused or set aside, `database` knows RocksDB's options,
+//! `record` the bytes of its values. `store` puts them together. Callers use it through `reader`,
+//! `writer`, `actions`, `ingest` and `place`; eviction uses it through `catalog`. Nothing here
+//! knows which blobs an action result names, so completeness and eviction are decided elsewhere.
 //!
-//! Invariants: nothing is visible before it is whole (STO-01), an error is never taken for
-//! absence (STO-08), and what is on the disk is counted before it is written (STO-06).
+//! Invariants: a blob is not visible before it is whole (STO-01), an error is never taken for
+//! absence (STO-08), and space is counted before it is used (STO-06).
 
 mod actions;
 mod catalog;

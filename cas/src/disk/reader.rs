@@ -1,11 +1,11 @@
-//! Finding and reading blobs.
+//! Finds and reads blobs.
 //!
-//! What exists is answered by the index alone, many digests in one call. A blob of at most
-//! 4 KiB is read in one lookup; a larger one is an open file. Never deletes anything but
-//! what `verify` condemns, and never takes an error for absence (STO-08).
+//! The index alone tells which blobs exist, for many digests in one call. A blob of at most 4 KiB
+//! is read in one lookup; a larger one is an open file. An error is never taken for absence
+//! (STO-08).
 //!
-//! Invariant (STO-04): an answer that promises a blob has leased it before it is given, and
-//! no deletion that began before the lease has taken the blob.
+//! Invariant (STO-04): a blob is leased before a client is told that it exists, and no deletion
+//! that began before the lease removes it afterwards.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -26,15 +26,15 @@ use crate::error::StoreError;
 use crate::leases::Retention;
 use crate::store::{AccessKind, Content};
 
-/// How often what is being deleted is looked for again before it counts as gone. A deletion
-/// takes longer than all of these together; one that is called off takes less.
+/// How often a blob that is being deleted is looked up again before it counts as missing. A
+/// deletion takes longer than all tries together; one that is called off is over sooner.
 const LEASE_TRIES_MAX: u32 = 16;
 
-/// What was found for one digest.
+/// A blob that the index has for a digest.
 #[derive(Clone, Copy)]
 struct LocatedBlob {
     blake3: Hash,
-    /// Whether it has to be hashed before anybody is told of it.
+    /// Whether the blob has to be hashed before a client is told that it exists.
     is_suspect: bool,
 }
 
@@ -56,13 +56,14 @@ impl StoreInner {
             .collect()
     }
 
-    /// What the index has for these digests, all of it leased as the mention says.
+    /// Looks up the blobs of these digests in the index, and notes the access for each.
     ///
-    /// A lease that was taken is respected by every deletion that begins after it. One that
-    /// began before it makes the lease fail for as long as it lasts, and has moved
-    /// `deletions` once it is over. So when all leases were taken and something was deleted
-    /// meanwhile, what the index has now will stay; and when one was not taken, everything is
-    /// asked again.
+    /// A promise must not be made for a blob that a deletion takes away. There are two cases. A
+    /// deletion that begins after the lease sees the lease and gives up. A deletion that began
+    /// before the lease makes the lease fail as long as it runs, and has moved `deletions` when it
+    /// is over. So if a lease failed, everything is looked up again. If all leases were taken but
+    /// `deletions` has moved, some blobs may have been deleted between the lookup and the lease: a
+    /// second lookup shows which are left, and these stay.
     fn locate_and_note(
         &self,
         digests: &[Digest],
@@ -92,7 +93,7 @@ impl StoreInner {
         }
     }
 
-    /// Notes a mention. Whether the blob may still be used.
+    /// Notes an access. Returns `false` if the blob is being deleted.
     fn access(&self, found: &LocatedBlob, access: AccessKind) -> bool {
         self.note_access(&blob_key(&found.blake3), access)
     }
@@ -103,17 +104,17 @@ impl StoreInner {
         }
         let noted = self.uses.note(key, Retention::default().accessed(access, self.now_ms()));
         if noted == NoteOutcome::WriteDue {
-            // The next step of upkeep reports what goes wrong here.
+            // An error is not lost: the next step of upkeep meets and reports it.
             let _ = self.uses.flush_shard_of(&self.database, key);
         }
         noted != NoteOutcome::BeingDeleted
     }
 
-    /// What the index has for these digests, one answer each.
+    /// Looks up the blobs of these digests in the index; one result for each.
     fn locate(&self, digests: &[Digest]) -> Result<Vec<Option<LocatedBlob>>, StoreError> {
         let names = self.names_of(digests)?;
-        // An alias is there exactly as long as its blob can be served: that answers, unless
-        // the blob may be a suspect.
+        // An alias exists exactly as long as its blob can be served. So where no blob is suspect,
+        // a digest that has an alias needs no second lookup for the blob's record.
         let is_trusting = !self.epochs.has_suspects();
         let is_known = |digest: &Digest| is_trusting && digest.function == DigestFunction::Sha256;
         let unknown = names.iter().zip(digests).filter(|(_, digest)| !is_known(digest));
@@ -135,7 +136,7 @@ impl StoreInner {
         names.into_iter().zip(digests).map(look).collect()
     }
 
-    /// The store's own names of these digests, where it knows one, and their sizes.
+    /// Returns the BLAKE3 and the size of each blob, where the store knows them.
     fn names_of(&self, digests: &[Digest]) -> Result<Vec<Option<Alias>>, StoreError> {
         let is_alias = |digest: &&Digest| digest.function == DigestFunction::Sha256;
         let keys = digests.iter().filter(is_alias).map(|digest| &digest.hash.0);
@@ -148,7 +149,7 @@ impl StoreInner {
         digests.iter().map(name).collect()
     }
 
-    /// The store's own name of one digest.
+    /// Returns the BLAKE3 of the blob with this hash; `None` if no alias names it.
     pub(super) fn blake3(&self, function: DigestFunction, hash: Hash) -> Result<Option<Hash>, StoreError> {
         match function {
             DigestFunction::Blake3 => Ok(Some(hash)),
@@ -174,13 +175,14 @@ impl StoreInner {
                 .map(|(file, _)| Content::File { file: Arc::new(file), size_bytes: digest.size_bytes })
         };
         if content.is_some() {
-            // It is in hand already: that it may be doomed changes nothing.
+            // The content was opened already, so it can be returned even if the blob is being
+            // deleted.
             self.note_access(&blob_key(&blake3), access);
         }
         Ok(content)
     }
 
-    /// A small blob is always inline, so nothing else has to be looked up.
+    /// Reads a small blob. These are always inline, so one lookup is enough.
     fn open_inline(&self, blake3: &Hash, digest: &Digest) -> Result<Option<Content>, StoreError> {
         let value = self.database.get(DbTable::Inline, blake3.0, "read a small blob")?;
         let bytes = value.filter(|value| value.len() as u64 == digest.size_bytes);
@@ -188,7 +190,8 @@ impl StoreInner {
         Ok(bytes.or_else(|| digest.is_empty_blob().then(Bytes::new)).map(Content::Memory))
     }
 
-    /// The open file of a blob, hashed first if there is doubt, and how it looks.
+    /// Opens the file of a blob and returns it with its metadata. The file is hashed first if it is
+    /// not trusted.
     pub(super) fn open_file(
         &self,
         blake3: Hash,
@@ -209,7 +212,8 @@ impl StoreInner {
                     return Ok(Some((file, metadata)));
                 }
             }
-            // Evicted since the lookup, or lost: the lock tells which.
+            // The file was evicted since the lookup, or is lost. `examine` finds out under the
+            // lock.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("open", path, error)),
         }

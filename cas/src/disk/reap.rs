@@ -1,11 +1,11 @@
-//! Clearing away what an unclean stop left behind, a little at a time.
+//! Clears up what an unclean stop left behind, in small steps, once after every start.
 //!
-//! Once after every start: files in `tmp/` of processes that died, files in `blobs/` that
-//! the index does not know, and blobs whose epoch is suspect, which are hashed so that no
-//! reader has to. Deletes no blob that the index knows.
+//! It deletes files in `tmp/` of processes that died, and files in `blobs/` that have no record
+//! (orphans). It hashes blobs whose epoch is suspect, so that no reader has to. It deletes no
+//! blob that has a record.
 //!
-//! Invariant: an orphan is deleted under the lock of its hash, after asking the index
-//! again, so that a writer between its rename and its record loses nothing.
+//! Invariant: an orphan is deleted under the lock of its hash, after the index was read again, so
+//! that a writer between its rename and its record does not lose the file.
 
 use std::fs::{self, ReadDir};
 use std::io;
@@ -19,13 +19,13 @@ use super::store::StoreInner;
 use crate::digest::Hash;
 use crate::error::StoreError;
 
-/// So many names are looked at in one step, which takes some milliseconds.
+/// How many names one step looks at, which takes some milliseconds.
 const NAMES_PER_STEP: usize = 512;
 
-/// So many bytes are hashed in one step before it ends.
+/// A step ends after it has hashed this many bytes.
 const HASHED_BYTES_PER_STEP: u64 = 64 << 20;
 
-/// Where the round after a start has got to.
+/// The state of the clean-up between two steps.
 pub(super) struct Reaper {
     stage: ReapStage,
 }
@@ -37,13 +37,13 @@ enum ReapStage {
     Done,
 }
 
-/// One look at every blob.
+/// One scan of all blobs, in which suspects are hashed.
 #[derive(Default)]
 struct SuspectScan {
     after: Option<Hash>,
-    /// Which suspect_generation there were when it began.
+    /// The generation of suspects when the scan began.
     suspect_generation: Option<u64>,
-    /// Whether a blob could not be read, and so stays a suspect.
+    /// Whether a blob could not be read and therefore remains suspect.
     failed: bool,
 }
 
@@ -52,7 +52,7 @@ impl Reaper {
         Reaper { stage: ReapStage::Temporary }
     }
 
-    /// One step. Whether there is more to do.
+    /// Makes one step. Returns whether there is more to do.
     pub(super) fn step(&mut self, store: &StoreInner) -> Result<bool, StoreError> {
         let next = match &mut self.stage {
             ReapStage::Temporary => {
@@ -71,14 +71,14 @@ impl Reaper {
     }
 }
 
-/// Deletes some of what others left in `tmp/`. Whether that was all.
+/// Deletes some files that other processes left in `tmp/`. Returns whether none is left.
 fn clear_temporary(store: &StoreInner) -> Result<bool, StoreError> {
     let tmp = store.layout.tmp();
     let mut left = NAMES_PER_STEP;
     for path in list(&tmp)? {
         let path = path.map_err(|error| StoreError::io("list", &tmp, error))?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        // A store that was set aside before has our own name, and is a directory.
+        // A former set-aside store is a directory with a name of this process; it is deleted, too.
         if name.is_some_and(|name| store.layout.is_own_tmp(name)) && !path.is_dir() {
             continue;
         }
@@ -91,7 +91,7 @@ fn clear_temporary(store: &StoreInner) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Deletes a file, or as much of a directory as is left to delete in this step.
+/// Deletes a file or a directory, but no more than `left` entries, and subtracts those from `left`.
 fn remove_some(path: &Path, left: &mut usize) -> io::Result<()> {
     if *left == 0 {
         return Ok(());
@@ -109,7 +109,8 @@ fn remove_some(path: &Path, left: &mut usize) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Deletes files of no blob. Whether all were looked at.
+/// Looks at some files in `blobs/` and deletes those without a record. Returns whether all were
+/// looked at.
 fn clear_orphans(
     store: &StoreInner,
     fan: &mut usize,
@@ -125,7 +126,7 @@ fn clear_orphans(
         match entries.next() {
             Some(entry) => {
                 let name = entry.map_err(|error| StoreError::io("list", &directory, error))?.file_name();
-                // Other names are nobody's we know, so they are left alone.
+                // A file whose name is no hash was not made by the store, and stays.
                 hashes.extend(name.to_str().and_then(|name| name.parse::<Hash>().ok()));
             }
             None => {
@@ -158,7 +159,7 @@ fn clear_orphan(store: &StoreInner, hash: &Hash) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Hashes some of the suspects. Whether all were looked at.
+/// Looks at some blobs and hashes the suspects among them. Returns whether all were looked at.
 fn examine_suspects(store: &StoreInner, round: &mut SuspectScan) -> Result<bool, StoreError> {
     if !store.epochs.has_suspects() {
         return Ok(true);
@@ -173,9 +174,9 @@ fn examine_suspects(store: &StoreInner, round: &mut SuspectScan) -> Result<bool,
         round.after = Some(hash);
         if store.is_suspect(&record) {
             hashed_bytes += record.size_bytes;
-            let verdict = store.examine(hash);
-            round.failed |= verdict.is_err();
-            verdict?;
+            let examined = store.examine(hash);
+            round.failed |= examined.is_err();
+            examined?;
         }
         if hashed_bytes >= HASHED_BYTES_PER_STEP {
             return Ok(false);

@@ -1,8 +1,8 @@
-//! The bytes of the database's values, format version 1.
+//! The encoding of the database's keys and values, format version 1.
 //!
-//! Numbers are little-endian and fixed in width. Knows no database and no file. A value
-//! of the wrong length is an error and never a guess (STO-09): changing anything here
-//! means raising `format::CURRENT`.
+//! Numbers are little-endian and fixed in width. This module knows no database and no file. A
+//! value of the wrong length is an error, never a guess (STO-09). Every change here has to raise
+//! `format::CURRENT`.
 
 use crate::digest::{Digest, DigestFunction, Hash};
 use crate::error::StoreError;
@@ -18,45 +18,49 @@ pub(super) enum BlobLocation {
     File,
 }
 
-/// What a file looked like when its bytes were last known to be the blob's. Kept only for
-/// files whose inode is shared with others, who may write to it (RST-03).
+/// The inode and dates of a blob's file when its bytes were last known to be right. Recorded only
+/// for files whose inode has names outside the store, where another process may write to it
+/// (RST-03).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InodeStamp {
     pub(super) inode: u64,
     pub(super) modified_ns: i64,
-    /// Nobody can set this one, so a change that hides its date still shows.
+    /// No process can set this date, so a write whose modification date was set back still shows.
     pub(super) changed_ns: i64,
-    /// When this was looked at.
+    /// When the stamp was taken.
     pub(super) taken_ns: i64,
 }
 
-/// A write this soon before or after a look may have left the same date: clocks of
-/// filesystems are coarse.
+/// Two writes within this time may give a file the same date, because the clocks of filesystems
+/// are coarse.
 const GRAIN_NS: i64 = 2_000_000_000;
 
 impl InodeStamp {
-    /// Whether a file that looks like `now` has the bytes that this stamp vouches for.
-    pub(super) fn vouches_for(&self, now: &InodeStamp) -> bool {
+    /// Tells whether a file with the stamp `now` still has the bytes that it had at this stamp. A
+    /// stamp taken within [`GRAIN_NS`] after the last write proves nothing: a second write right
+    /// after it could have left the same date.
+    pub(super) fn is_unchanged_in(&self, now: &InodeStamp) -> bool {
         let same =
             (self.inode, self.modified_ns, self.changed_ns) == (now.inode, now.modified_ns, now.changed_ns);
         same && self.taken_ns.saturating_sub(self.modified_ns) >= GRAIN_NS
     }
 }
 
-/// What the index says of a blob.
+/// The index's record of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlobRecord {
     pub(super) size_bytes: u64,
-    /// What it occupies on the volume; for an inline blob, about.
+    /// The space that the blob occupies on the volume; an estimate for an inline blob.
     pub(super) physical_bytes: u64,
-    /// When it was written, in epochs: tells whether it may have been torn.
+    /// The epoch in which the blob was written, which tells whether an unclean stop may have left
+    /// it incomplete.
     pub(super) epoch: u64,
     pub(super) created_ms: u64,
     pub(super) location: BlobLocation,
-    /// Its bytes are not what they were. It is not served, and waits for eviction or for
-    /// somebody to store it anew.
+    /// Whether the bytes are known to be wrong. Such a blob is not served; it remains until it is
+    /// evicted or stored again.
     pub(super) damaged: bool,
-    /// Its other name, if anybody stored it under that.
+    /// The blob's SHA-256, if it was stored under that name.
     pub(super) sha256: Option<Hash>,
     pub(super) stamp: Option<InodeStamp>,
 }
@@ -110,7 +114,7 @@ impl BlobRecord {
     }
 }
 
-/// What a SHA-256 stands for. It is there exactly as long as the blob can be served.
+/// The blob that a SHA-256 names. An alias exists exactly as long as its blob can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Alias {
     pub(super) blake3: Hash,
@@ -133,7 +137,7 @@ impl Alias {
     }
 }
 
-/// When something was last used, and until when it is leased.
+/// Encodes the last use and the end of the lease of an entry.
 pub(super) fn encode_retention(retention: Retention) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&retention.used_ms.to_le_bytes());
@@ -148,18 +152,18 @@ pub(super) fn decode_retention(bytes: &[u8]) -> Result<Retention, StoreError> {
     Ok(retention)
 }
 
-/// Sums over all blobs, kept in the database by merging differences, so that opening a
-/// store counts nothing.
+/// Sums over all blobs. The database keeps them by merging differences, so that opening a store
+/// need not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Of the files; what is inline is counted as part of the database.
+    /// The space of all files. Inline blobs count as part of the database.
     pub(super) file_bytes: i64,
     pub(super) logical_bytes: i64,
     pub(super) blobs: i64,
 }
 
 impl Totals {
-    /// What this blob contributes.
+    /// Returns what one blob adds to the totals.
     pub(super) fn of(record: &BlobRecord) -> Totals {
         let file_bytes = if record.location == BlobLocation::File { record.physical_bytes } else { 0 };
         Totals { file_bytes: signed(file_bytes), logical_bytes: signed(record.size_bytes), blobs: 1 }
@@ -201,7 +205,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How the functions are numbered in keys: as in the protocol.
+/// Returns the number of a digest function in keys, which is that of the protocol.
 fn function_number(function: DigestFunction) -> u8 {
     match function {
         DigestFunction::Sha256 => 1,
@@ -213,8 +217,8 @@ fn function_of(number: u8) -> Option<DigestFunction> {
     DigestFunction::ALL.into_iter().find(|&function| function_number(function) == number)
 }
 
-/// The database's key of an action: function, hash, instance name. The hash comes early,
-/// so that the keys are spread evenly.
+/// Encodes the database's key of an action: function, hash, instance name. The hash comes before
+/// the name so that keys are spread evenly.
 pub(super) fn encode_action_key(key: &ActionKey) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + Hash::LEN + key.instance.len());
     bytes.push(function_number(key.function));
@@ -232,7 +236,7 @@ pub(super) fn decode_action_key(bytes: &[u8]) -> Result<ActionKey, StoreError> {
     Ok(ActionKey { instance, function, hash })
 }
 
-/// An action result as it is stored: when, then the encoded message.
+/// Encodes an action result for the database: the date, then the encoded message.
 pub(super) fn encode_action(created_ms: u64, encoded: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + encoded.len());
     bytes.extend(created_ms.to_le_bytes());
@@ -253,7 +257,7 @@ pub(super) fn decode_hash(bytes: &[u8]) -> Result<Hash, StoreError> {
     Ok(hash)
 }
 
-/// Whether a record is of the blob that this digest names, and may be served.
+/// Tells whether a record has the size that the digest names, and its blob may be served.
 pub(super) fn is_servable_as(record: &BlobRecord, digest: &Digest) -> bool {
     record.size_bytes == digest.size_bytes && !record.damaged
 }
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn small_values_are_read_as_written() {
+    fn aliases_retentions_and_totals_are_read_as_written() {
         let alias = Alias { blake3: Hash([7; 32]), size_bytes: 9 };
         assert_eq!(Alias::decode(&alias.encode()).unwrap(), alias);
         assert!(Alias::decode(&alias.encode()[1..]).is_err());
@@ -361,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn rst_03_a_stamp_vouches_only_for_what_it_saw_at_rest() {
+    fn rst_03_a_stamp_proves_nothing_about_a_file_that_was_just_written() {
         let stamp = InodeStamp { inode: 1, modified_ns: 0, changed_ns: 5, taken_ns: GRAIN_NS };
-        assert!(stamp.vouches_for(&InodeStamp { taken_ns: i64::MAX, ..stamp }));
-        assert!(!stamp.vouches_for(&InodeStamp { changed_ns: 6, ..stamp }));
-        assert!(!stamp.vouches_for(&InodeStamp { modified_ns: 6, ..stamp }));
-        assert!(!stamp.vouches_for(&InodeStamp { inode: 6, ..stamp }));
+        assert!(stamp.is_unchanged_in(&InodeStamp { taken_ns: i64::MAX, ..stamp }));
+        assert!(!stamp.is_unchanged_in(&InodeStamp { changed_ns: 6, ..stamp }));
+        assert!(!stamp.is_unchanged_in(&InodeStamp { modified_ns: 6, ..stamp }));
+        assert!(!stamp.is_unchanged_in(&InodeStamp { inode: 6, ..stamp }));
         let young = InodeStamp { taken_ns: GRAIN_NS - 1, ..stamp };
-        assert!(!young.vouches_for(&young), "a write within the clock's grain would not show");
+        assert!(!young.is_unchanged_in(&young), "a second write with the same date would not show");
     }
 }

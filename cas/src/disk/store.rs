@@ -1,7 +1,7 @@
-//! The store on disk, put together: opening, upkeep and closing.
+//! Opening, upkeep and closing of the store on disk.
 //!
-//! What it does for its callers is in `reader`, `writer`, `actions`, `ingest`, `place` and
-//! `catalog`; all of them work on the `StoreInner` declared here.
+//! The operations for callers are in `reader`, `writer`, `actions`, `ingest`, `place` and
+//! `catalog`; all of them work on the `StoreInner` that is declared here.
 //!
 //! Lock order, outermost first: hash locks, the epoch, a shard of `uses`, the ledger.
 //! RocksDB's own locks come last.
@@ -28,30 +28,30 @@ use crate::clock::{Clock, SystemClock, duration_ms};
 use crate::error::StoreError;
 use crate::evict::SizeLimits;
 
-/// How long an epoch lasts: after an unclean stop, what was stored within that time is
-/// hashed before it is served.
+/// How long an epoch lasts. After an unclean stop, the blobs that were stored within about that
+/// time are hashed before they are served.
 const EPOCH: Duration = Duration::from_secs(3 * 60);
 
 /// The key of the totals in `meta`.
 pub(super) const TOTALS: &[u8] = b"totals";
 
-/// Where a store is and how much it may take.
+/// Where a store is, and its limits.
 #[derive(Clone)]
 pub struct DiskSettings {
-    /// Its directory, made if need be.
+    /// The store's directory, which is made if it does not exist.
     pub dir: PathBuf,
-    /// What it may occupy on the volume, blobs and database.
+    /// The most that blobs and database may occupy on the volume.
     pub limit_bytes: u64,
-    /// What it leaves free on the volume.
+    /// How much of the volume the store leaves free.
     pub reserve_bytes: u64,
-    /// The largest blob it takes.
+    /// The size of the largest blob that the store accepts.
     pub blob_bytes_max: u64,
-    /// What tells it the time.
+    /// The source of time for ages and leases.
     pub clock: Arc<dyn Clock>,
 }
 
 impl DiskSettings {
-    /// A store without limits at this path.
+    /// Returns settings without limits for a store at this path.
     pub fn new(dir: impl Into<PathBuf>) -> DiskSettings {
         DiskSettings {
             dir: dir.into(),
@@ -63,18 +63,19 @@ impl DiskSettings {
     }
 }
 
-/// What happened in the store since it was opened.
+/// How often each thing happened in the store since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskCounters {
-    /// Blobs taken out of service because their bytes had changed, which nobody may change.
+    /// Blobs whose bytes had changed although only the store has the file: the disk damaged them.
     pub damaged: u64,
-    /// The same of blobs whose inode others have, and have written to.
+    /// Blobs whose bytes had changed and whose inode has names outside the store: another process
+    /// wrote to it.
     pub overwritten: u64,
-    /// Blobs that an unclean stop had torn or lost.
+    /// Blobs that an unclean stop had left incomplete or lost.
     pub torn: u64,
-    /// Suspects that turned out to be whole.
+    /// Suspect blobs that turned out to be whole.
     pub verified: u64,
-    /// Files of no blob that were deleted.
+    /// Files that belonged to no blob and were deleted.
     pub reaped: u64,
 }
 
@@ -87,12 +88,12 @@ pub(super) struct AtomicDiskCounters {
     pub(super) reaped: AtomicU64,
 }
 
-/// A store on disk. Dropping it without `close` is an unclean stop.
+/// A store on disk. Dropping it without [`DiskStore::close`] is an unclean stop.
 pub struct DiskStore {
     pub(super) inner: Arc<StoreInner>,
 }
 
-/// What the parts of the store share.
+/// The state that the parts of the store share.
 pub(super) struct StoreInner {
     pub(super) database: Database,
     pub(super) layout: Layout,
@@ -104,23 +105,26 @@ pub(super) struct StoreInner {
     pub(super) epochs: Epochs,
     pub(super) pairs: LinkSupport,
     pub(super) counted: AtomicDiskCounters,
-    /// Moves before and after every deletion.
+    /// Incremented before and again after every deletion of a blob. A reader that finds the same
+    /// value twice knows that no deletion ended in between.
     pub(super) deletions: AtomicU64,
     reaper: Mutex<Reaper>,
     compactor: Mutex<Compactor>,
     epoch_began_ms: AtomicU64,
-    /// How often in a row the database found no room where there was some.
-    full_in_vain: AtomicU64,
+    /// How often in a row the database reported a full volume although the volume had room.
+    false_full_count: AtomicU64,
     trouble_at_start: Option<String>,
     trouble: Mutex<Option<String>>,
 }
 
-/// So many turns of upkeep the database may find no room where there is some.
-const FULL_IN_VAIN_MAX: u64 = 1;
+/// How many turns of upkeep in a row the database may wrongly report a full volume before it counts
+/// as stuck.
+const FALSE_FULL_MAX: u64 = 1;
 
 impl DiskStore {
-    /// Opens the store, or begins one. NameCounts nothing and reads no blob, so it takes the
-    /// same time for a store of any size.
+    /// Opens the store, or makes one. Opening counts nothing and reads no blob, so it takes the same
+    /// time for a store of any size. A store that cannot be read is set aside; `troubles` then
+    /// says so.
     pub fn open(settings: DiskSettings) -> Result<DiskStore, StoreError> {
         let layout = Layout::lock(&settings.dir)?;
         let (found, mut trouble) = format::prepare(&layout)?;
@@ -156,14 +160,14 @@ impl DiskStore {
             deletions: AtomicU64::new(0),
             reaper: Mutex::new(Reaper::new()),
             compactor: Mutex::default(),
-            full_in_vain: AtomicU64::new(0),
+            false_full_count: AtomicU64::new(0),
             trouble_at_start: trouble,
             trouble: Mutex::new(None),
         };
         Ok(DiskStore { inner: Arc::new(inner) })
     }
 
-    /// What happened since it was opened.
+    /// Returns how often each thing happened since the store was opened.
     pub fn counters(&self) -> DiskCounters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DiskCounters {
@@ -175,7 +179,7 @@ impl DiskStore {
         }
     }
 
-    /// What is wrong, in words; nothing when nothing is.
+    /// Returns one sentence for each problem.
     pub fn troubles(&self) -> Vec<String> {
         let lasting = self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let damaged = self.counters().damaged;
@@ -184,14 +188,14 @@ impl DiskStore {
         self.inner.trouble_at_start.clone().into_iter().chain(lasting).chain(damage).collect()
     }
 
-    /// Ends the epoch now: everything stored so far survives a loss of power. For tests and
-    /// for those about to lose power; upkeep does it from time to time.
+    /// Ends the epoch now, so that everything stored so far survives a loss of power. Blocks until
+    /// the volume is synced. Upkeep does the same from time to time.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.inner.uses.flush(&self.inner.database)?;
         self.inner.epochs.end(&self.inner.database, self.inner.layout.root()).map(drop)
     }
 
-    /// Stops cleanly. What is stored afterwards is refused.
+    /// Stops cleanly. Blobs and results that are stored afterwards are refused.
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.epochs.close();
         self.inner.uses.flush(&self.inner.database)?;
@@ -205,7 +209,8 @@ impl StoreInner {
         self.clock.now_ms()
     }
 
-    /// One bounded step of what nobody should wait for. Whether more is due at once.
+    /// Makes one bounded step of the work that no request should wait for. Returns whether more is
+    /// due at once.
     pub(super) fn upkeep_step(&self) -> Result<bool, StoreError> {
         let result = self.upkeep_parts();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,15 +218,18 @@ impl StoreInner {
         result
     }
 
-    /// RocksDB goes on by itself once a full volume has room again, but not after everything
-    /// that it may have met meanwhile. It is given some turns.
+    /// Fails with `Stuck` if the database has given up writing.
+    ///
+    /// After a full volume, RocksDB usually goes on by itself once there is room again; after some
+    /// errors that it met meanwhile it does not. So a database that still reports a full volume,
+    /// although the ledger finds room, gets [`FALSE_FULL_MAX`] more turns of upkeep.
     fn check_that_it_writes(&self) -> Result<(), StoreError> {
         let checked = self.database.check_that_it_writes();
         let (Err(StoreError::NoSpace { why, .. }), Ok(_)) = (&checked, self.ledger.reserve(1)) else {
-            self.full_in_vain.store(0, Ordering::Relaxed);
+            self.false_full_count.store(0, Ordering::Relaxed);
             return checked;
         };
-        if self.full_in_vain.fetch_add(1, Ordering::Relaxed) < FULL_IN_VAIN_MAX {
+        if self.false_full_count.fetch_add(1, Ordering::Relaxed) < FALSE_FULL_MAX {
             return checked;
         }
         Err(StoreError::Stuck { message: why.clone() })
@@ -244,7 +252,7 @@ impl StoreInner {
     }
 }
 
-/// An error with what caused it, in one line.
+/// Puts an error and its cause into one line.
 fn describe(error: &StoreError) -> String {
     let source = std::error::Error::source(error);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
@@ -264,7 +272,7 @@ fn totals(database: &Database) -> Result<Totals, StoreError> {
     value.map_or_else(|| Ok(Totals::default()), |value| Totals::decode(&value))
 }
 
-/// Measures the real thing.
+/// Measures the store's directory and its volume.
 struct StoreVolume {
     root: PathBuf,
     db: PathBuf,
@@ -274,12 +282,12 @@ struct StoreVolume {
 impl Measure for StoreVolume {
     fn database_bytes(&self) -> Result<u64, StoreError> {
         let sum = || {
-            // Directories occupy something as well, in a large store some 100 MB.
+            // Directories occupy space as well, in a large store some 100 MB.
             let blocks = |path: &PathBuf| Ok(path.metadata()?.blocks());
             let fans: io::Result<u64> = self.fans.iter().map(blocks).sum();
             let mut bytes = fans? * 512;
             for entry in self.db.read_dir()? {
-                // RocksDB deletes files while this looks at them.
+                // RocksDB may delete a file between the listing and this call.
                 match entry?.metadata() {
                     Ok(metadata) => bytes += metadata.blocks() * 512,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -296,7 +304,7 @@ impl Measure for StoreVolume {
     }
 }
 
-/// What this user may still write to the volume.
+/// Returns how many bytes this user may still write to the volume.
 fn volume_free_bytes(path: &Path) -> Result<u64, StoreError> {
     let stat = nix::sys::statvfs::statvfs(path)
         .map_err(|errno| StoreError::io("measure the volume of", path, errno.into()))?;

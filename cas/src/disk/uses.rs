@@ -1,12 +1,12 @@
-//! When things were last used and until when they are leased.
+//! The last use and the lease of every entry, in memory and in the database.
 //!
-//! A hit must not cost a write, so mentions are gathered in memory and go to the database
-//! in batches. A crash loses the last batch: then a little age, and leases of the last
-//! moment, are forgotten. Knows keys and times; decides nothing about eviction.
+//! A hit must not cost a write, so accesses are gathered in memory and written to the database in
+//! batches. A crash loses the last batch: the last uses and leases are forgotten then. This module
+//! knows keys and times and decides nothing about eviction.
 //!
-//! Invariant (STO-04): a mention and a deletion of the same thing exclude each other. A
-//! deletion first dooms the key, under the lock that mentions take; a mention of a doomed
-//! key fails, and a key with a running lease cannot be doomed.
+//! Invariant (STO-04): an access and a deletion of the same entry exclude each other. A deletion
+//! first marks the key, under the lock that accesses take. An access of a marked key fails, and a
+//! key with a running lease cannot be marked.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -24,35 +24,36 @@ use crate::leases::{RENEWAL_SLACK, Retention};
 
 const SHARDS: usize = 32;
 
-/// So many entries of a shard stay in memory between batches; all shards together take
-/// some 10 MB at most.
+/// How many entries of a shard stay in memory after a batch was written; all shards together need
+/// at most some 10 MB.
 const SHARD_ENTRIES_MAX: usize = 2_048;
 
-/// With so much news a shard is written before its time. Everything else on that thread waits
-/// meanwhile: with a thousand it took more than a millisecond, and one answer in a hundred
-/// was late.
+/// With this many unwritten entries a shard is written without waiting for upkeep. The thread that
+/// does it serves no other request meanwhile: with a thousand entries that took more than a
+/// millisecond, and one response in a hundred was late.
 const SHARD_UNWRITTEN_MAX: usize = 32;
 
-/// A use this soon after the last one is not news.
+/// A use this soon after the last one is not recorded.
 const USE_GRAIN: Duration = Duration::from_secs(60);
 
-/// The key under which a blob's uses are kept.
+/// Returns the key of a blob in this table.
 pub(super) fn blob_key(hash: &Hash) -> [u8; 33] {
     let mut key = [b'b'; 33];
     key[1..].copy_from_slice(&hash.0);
     key
 }
 
-/// The key under which an action's uses are kept.
+/// Returns the key of an action in this table; `key` is its key in the table of actions.
 pub(super) fn action_key(key: &[u8]) -> Vec<u8> {
     [b"a", key].concat()
 }
 
-/// What was mentioned lately.
+/// The latest accesses, and which entries are being deleted.
 pub(super) struct Uses {
     shards: Vec<Mutex<UseShard>>,
     hasher: RandomState,
-    /// Two flushes of one shard at a time could drop what neither has written.
+    /// Held during a flush: two flushes of one shard at a time could drop an entry that neither has
+    /// written.
     flushing: Mutex<()>,
 }
 
@@ -60,26 +61,25 @@ pub(super) struct Uses {
 struct UseShard {
     entries: HashMap<Arc<[u8]>, UseEntry>,
     in_deletion: HashSet<Box<[u8]>>,
-    /// The keys of entries that the database does not know. What was forgotten since may be
-    /// among them.
+    /// The keys of entries that are not in the database yet. Some may have been forgotten since.
     unwritten: Vec<Arc<[u8]>>,
 }
 
-/// What came of a mention.
+/// The outcome of noting an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoteOutcome {
-    /// It was noted.
+    /// The access was noted.
     Noted,
-    /// It was noted, and there is so much news by now that it should be written.
+    /// The access was noted, and the shard has so many unwritten entries that it should be written.
     WriteDue,
-    /// The thing is being deleted and may not be used any more.
+    /// The entry is being deleted and must not be used any more.
     BeingDeleted,
 }
 
 #[derive(Clone, Copy)]
 struct UseEntry {
     retention: Retention,
-    /// Whether the database does not know it yet.
+    /// Whether the retention is not in the database yet.
     unwritten: bool,
 }
 
@@ -97,7 +97,7 @@ impl Uses {
         usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).expect("a small number")
     }
 
-    /// Notes a mention.
+    /// Notes an access, unless the entry is being deleted.
     pub(super) fn note(&self, key: &[u8], retention: Retention) -> NoteOutcome {
         let mut shard = self.shard(key);
         if !shard.in_deletion.is_empty() && shard.in_deletion.contains(key) {
@@ -118,7 +118,7 @@ impl Uses {
                 shard.entries.insert(key, UseEntry { retention, unwritten: true });
             }
         }
-        // Where writing fails, not every further mention tries it again.
+        // A multiple, so that after a failed write only every so many-th access tries again.
         if shard.unwritten.len().is_multiple_of(SHARD_UNWRITTEN_MAX) {
             NoteOutcome::WriteDue
         } else {
@@ -126,8 +126,9 @@ impl Uses {
         }
     }
 
-    /// Keeps everybody from using this any more, if what is known of it `permits` that.
-    /// The caller deletes it, or not, and then calls `end_deletion`.
+    /// Marks an entry as being deleted if its retention `permits` that, and returns whether it is
+    /// marked. From then on every access fails. The caller deletes the entry or gives up, and
+    /// then calls `end_deletion`.
     pub(super) fn begin_deletion(
         &self,
         database: &Database,
@@ -139,7 +140,8 @@ impl Uses {
             shard.in_deletion.insert(key.into());
             shard.entries.get(key).map_or_else(Retention::default, |entry| entry.retention)
         };
-        // Only now: what left memory before is in the database by now.
+        // The database is read after memory: an entry that had left memory before is in the
+        // database by now, so one of the two reads finds it.
         let answer = stored(database, key).map(|stored| permits(stored.followed_by(remembered)));
         if !matches!(answer, Ok(true)) {
             self.end_deletion(key);
@@ -147,23 +149,23 @@ impl Uses {
         answer
     }
 
-    /// Ends what `begin_deletion` began.
+    /// Removes the mark that `begin_deletion` made.
     pub(super) fn end_deletion(&self, key: &[u8]) {
         self.shard(key).in_deletion.remove(key);
     }
 
-    /// Forgets a thing that is gone.
+    /// Forgets an entry that was deleted.
     pub(super) fn forget(&self, key: &[u8]) {
         self.shard(key).entries.remove(key);
     }
 
-    /// What is known of these, from memory and database.
+    /// Returns the retention of each entry, from memory and database together.
     pub(super) fn look<K: AsRef<[u8]>>(
         &self,
         database: &Database,
         keys: &[K],
     ) -> Result<Vec<Retention>, StoreError> {
-        // Memory first: what leaves it meanwhile is in the database when that is read.
+        // Memory first: an entry that leaves memory meanwhile is in the database when that is read.
         let remember = |key: &K| {
             let key = key.as_ref();
             self.shard(key).entries.get(key).map_or_else(Retention::default, |entry| entry.retention)
@@ -174,7 +176,7 @@ impl Uses {
         both.map(|(retention, value)| Ok(decode(value.as_deref())?.followed_by(retention))).collect()
     }
 
-    /// Writes the news of the shard that this key is in, unless somebody is writing.
+    /// Writes the unwritten entries of this key's shard, unless another thread is writing.
     pub(super) fn flush_shard_of(&self, database: &Database, key: &[u8]) -> Result<(), StoreError> {
         match self.flushing.try_lock() {
             Ok(_flushing) => flush_shard(&self.shards[self.index(key)], database),
@@ -182,7 +184,7 @@ impl Uses {
         }
     }
 
-    /// Writes what the database does not know yet.
+    /// Writes all unwritten entries to the database.
     pub(super) fn flush(&self, database: &Database) -> Result<(), StoreError> {
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.shards.iter().try_for_each(|shard| flush_shard(shard, database))
@@ -224,21 +226,21 @@ fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), Store
 }
 
 fn lock(shard: &Mutex<UseShard>) -> MutexGuard<'_, UseShard> {
-    // Entries are written whole; a panic elsewhere does not spoil them.
+    // A panic cannot leave a shard inconsistent, so poison is ignored.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_worth_writing(known: Retention, retention: Retention) -> bool {
     let later_use = known.used_ms.saturating_add(duration_ms(USE_GRAIN));
-    // Promises are recorded longer than they were given by the slack, so half of it may pass
-    // before one has to be renewed. An upload's grace is not.
+    // A promise is recorded for longer than it was given, by `RENEWAL_SLACK`. So half of that may
+    // pass before it has to be recorded again. An upload's grace has no slack.
     let slack_ms = if retention.is_longer_than_grace() { duration_ms(RENEWAL_SLACK) / 2 } else { 0 };
     let later_lease = known.leased_until_ms.saturating_add(slack_ms);
     let retention = known.followed_by(retention);
     retention.used_ms > later_use || retention.leased_until_ms > later_lease || lease_begins(known, retention)
 }
 
-/// A first lease always counts, however short: an upload's is.
+/// Tells whether an entry without a lease gets one. Such a lease is always recorded, however short.
 fn lease_begins(known: Retention, retention: Retention) -> bool {
     known.leased_until_ms < retention.used_ms && retention.leased_until_ms > known.leased_until_ms
 }
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_04_what_is_leased_cannot_be_doomed_and_the_doomed_cannot_be_leased() {
+    fn sto_04_a_leased_entry_is_not_deleted_and_an_entry_in_deletion_gets_no_lease() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
         assert_eq!(uses.note(KEY, retention(10, 20)), NoteOutcome::Noted);
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_04_a_lease_outlives_memory() {
+    fn sto_04_a_lease_that_was_written_holds_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
         uses.note(KEY, retention(10, 2_000));
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_mentions_are_not_written_again() {
+    fn repeated_accesses_are_not_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
         uses.note(KEY, retention(1_000_000, 9_000_000));
@@ -304,14 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_is_not_written() {
+    fn a_forgotten_entry_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
         uses.note(KEY, retention(10, 0));
         uses.forget(KEY);
         uses.flush(&database).unwrap();
         assert_eq!(uses.look(&database, &[KEY]).unwrap(), [Retention::default()]);
-        // Noted anew before the list was written, it is in there twice.
+        // An entry that is noted again before the list was written is in the list twice.
         uses.note(KEY, retention(20, 0));
         uses.forget(KEY);
         uses.note(KEY, retention(30, 0));
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_short_and_not_tried_at_every_mention() {
+    fn a_write_is_due_once_for_every_so_many_accesses_of_a_shard() {
         let uses = Uses::new();
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         let crowded: Vec<_> =
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn memory_stays_within_the_limit_of_entries() {
         let dir = tempfile::tempdir().unwrap();
         let (uses, database) = (Uses::new(), database(&dir));
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();

@@ -68,7 +68,7 @@ impl StoreInner {
     pub(super) fn is_trusted(&self, record: &BlobRecord, metadata: &Metadata) -> bool {
         metadata.len() == record.size_bytes
             && !self.epochs.is_suspect(record.epoch)
-            && record.stamp.is_none_or(|known| known.vouches_for(&inode_stamp(metadata)))
+            && record.stamp.is_none_or(|known| known.is_unchanged_in(&inode_stamp(metadata)))
     }
 
     /// Looks at a blob's file under its lock, hashes it if there is doubt, and takes it out

@@ -1,10 +1,10 @@
-//! Blobs on their way in from a stream.
+//! Stores blobs that arrive as a stream.
 //!
-//! A small blob is gathered in memory and never touches a file. A larger one goes to a
-//! file in `tmp/` in large pieces, each hashed while it is in the processor's cache. Room
-//! for all of it is reserved before the first byte is written.
+//! A small blob is gathered in memory and never written to a file. A larger one is written to a
+//! file in `tmp/` in large pieces, each hashed while it is in the processor's cache. Room for the
+//! whole blob is reserved before the first byte is written.
 //!
-//! Invariant: nothing is visible before length and hash were checked, and a writer that is
+//! Invariant: a blob is not visible before its length and hash were checked, and a writer that is
 //! dropped leaves nothing behind.
 
 use std::io::Write;
@@ -20,18 +20,18 @@ use crate::error::StoreError;
 use crate::store::BlobWriter;
 use crate::verify::{BLOB_BYTES_MAX, DigestCheck};
 
-/// Blobs up to this size live in the database: a file would occupy as much for one byte,
-/// and reading it would take three system calls instead of none.
+/// Blobs up to this size are stored in the database: a file would occupy this much even for one
+/// byte, and reading it would take three system calls instead of none.
 pub(super) const INLINE_BYTES_MAX: u64 = 4 << 10;
 
 /// Smaller pieces are gathered to this size before they are hashed and written: clients
 /// send 16 KiB at a time.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// What filesystems allocate by.
+/// The unit in which filesystems allocate.
 const BLOCK_BYTES: u64 = 4 << 10;
 
-/// What a blob of this size will occupy, with its record.
+/// Returns the space that a blob of this size will occupy, with its record.
 pub(super) fn room_bytes(size_bytes: u64) -> u64 {
     if size_bytes <= INLINE_BYTES_MAX {
         return size_bytes + RECORD_BYTES;
@@ -46,7 +46,7 @@ pub(super) struct DiskWriter {
     check: DigestCheck,
     received_bytes: u64,
     gathered: Vec<u8>,
-    /// Where a large blob goes.
+    /// The file of a large blob; `None` for a small one.
     draft: Option<Draft>,
     room: Reservation,
 }
@@ -123,7 +123,7 @@ impl StoreInner {
         Err(StoreError::TooLarge { limit: BLOB_BYTES_MAX, limit_bytes: self.blob_bytes_max, size_bytes })
     }
 
-    /// Stores blobs that are at hand: the small ones in one batch.
+    /// Stores blobs whose bytes are in memory, the small ones in one batch.
     pub(super) fn insert_blobs(self: &Arc<Self>, blobs: &[(Digest, Bytes)]) -> Vec<Result<(), StoreError>> {
         let mut answers: Vec<Option<Result<(), StoreError>>> = Vec::with_capacity(blobs.len());
         let mut small = Vec::new();
@@ -144,7 +144,7 @@ impl StoreInner {
         let settle = |((digest, bytes), answer): (&(Digest, Bytes), Option<_>)| match (answer, &together) {
             (Some(answer), _) => answer,
             (None, Ok(())) => Ok(()),
-            // What keeps all of them out together need not keep each of them out.
+            // The batch as a whole may have failed for want of room where single blobs still fit.
             (None, Err(_)) => self.insert_one(digest, bytes),
         };
         blobs.iter().zip(answers).map(settle).collect()
