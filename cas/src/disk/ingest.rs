@@ -1,12 +1,12 @@
-//! Files that enter the store from this machine.
+//! Takes files of this machine into the store.
 //!
-//! A reflink is a snapshot: it is made first and hashed afterwards. A hardlink is the file
-//! itself, so it is hashed, looked at again, and stamped, because others may write to it
-//! later (RST-03). A copy is hashed while it is written. Files are streamed; several
-//! callers ingest at the same time and meet only in the database.
+//! A reflink is a snapshot: it is made first and hashed afterwards. A hard link is the file itself,
+//! so the file is hashed, its dates are compared, and its stamp is recorded, because another
+//! process may write to it later (RST-03). A copy is hashed while it is written. Files are
+//! streamed; calls for several files run in parallel until they write to the database.
 //!
-//! Invariant (KEY-05): what a caller is told is the digest of the file as it was before
-//! and after. One that changed meanwhile is not stored.
+//! Invariant (KEY-05): the returned digest is that of the file both before and after the call. A
+//! file that changes meanwhile is not stored.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -26,7 +26,7 @@ use crate::digest::{BlobNames, DigestFunction, Hasher};
 use crate::error::StoreError;
 use crate::store::{FileStamp, Link, LinkedFile, Sharing};
 
-/// A file outside, as it was when it was opened.
+/// A file outside the store, with its metadata when it was opened.
 struct IngestedFile<'a> {
     path: &'a Path,
     file: File,
@@ -36,7 +36,7 @@ struct IngestedFile<'a> {
 impl<'a> IngestedFile<'a> {
     fn open(path: &'a Path) -> Result<IngestedFile<'a>, StoreError> {
         let open = || {
-            // Opening a pipe that nobody writes to would wait for ever.
+            // Without this flag, opening a pipe that has no writer would block for ever.
             let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
             let before = file.metadata()?;
             if before.is_file() {
@@ -52,15 +52,14 @@ impl<'a> IngestedFile<'a> {
         StoreError::io("read", self.path, error)
     }
 
-    /// How the file looks now, if nothing was written to it since it was opened and confirmed to have
-    /// these names.
+    /// Returns the file's stamp now, or `None` if the file was written to since it was opened.
     fn stamp_if_unchanged(&self, names: &BlobNames) -> Option<FileStamp> {
         let now = FileStamp::of(&self.file.metadata().ok()?);
         let is_same = now.has_content_of(&FileStamp::of(&self.before)) && now.size_bytes == names.size_bytes;
         is_same.then_some(now)
     }
 
-    /// Makes sure that the file is still what these names say.
+    /// Fails if the file changed since it was opened, so that `names` may be wrong.
     fn confirm(&self, names: &BlobNames) -> Result<(), StoreError> {
         let changed = || StoreError::Changed { path: self.path.to_owned() };
         let after = self.file.metadata().map_err(|error| self.failed(error))?;
@@ -68,8 +67,8 @@ impl<'a> IngestedFile<'a> {
         if times(&after) != times(&self.before) || names.size_bytes != after.len() {
             return Err(changed());
         }
-        // Another link or another mode is no change, but a write whose date was set back
-        // looks the same.
+        // A new link or a new mode moves the change date and is harmless. But a write whose
+        // modification date was set back moves only this date as well, so hash again.
         if (after.ctime(), after.ctime_nsec()) != (self.before.ctime(), self.before.ctime_nsec()) {
             let again = hash_file(&self.file, DigestFunction::Blake3).map_err(|error| self.failed(error))?;
             return if again.blake3 == names.blake3 { Ok(()) } else { Err(changed()) };
@@ -95,9 +94,10 @@ impl StoreInner {
         }
         let (names, draft, stamp, link) = self.make_draft(&source, function, sharing)?;
         let is_new = self.commit_file(&names, &draft, stamp, room)?;
-        // A name in `tmp/` that is not needed goes before the last look: that changes the inode, too.
+        // An unused link in `tmp/` is deleted before the stamp is taken, because the deletion moves
+        // the inode's change date.
         drop(draft);
-        // What the store had already shares nothing with this file.
+        // A blob that the store had already shares nothing with this file.
         let link = if is_new { link } else { Link::Copy };
         Ok((names, LinkedFile { link, stamp: source.stamp_if_unchanged(&names) }))
     }
@@ -119,7 +119,8 @@ impl StoreInner {
         Ok(names)
     }
 
-    /// The file in `tmp/`, by the cheapest means that works.
+    /// Makes the file in `tmp/` and hashes it, by the cheapest means that works. Also returns the
+    /// stamp to record, if the file is a hard link, and what the file shares with the source.
     fn make_draft(
         &self,
         source: &IngestedFile<'_>,
@@ -129,8 +130,8 @@ impl StoreInner {
         let tmp = self.layout.tmp();
         let to = fs::metadata(&tmp).map_err(|error| StoreError::io("look at", &tmp, error))?;
         let pair = DevicePair::new(&source.before, &to);
-        // Where only hardlinks work, no file is made in vain: ext4 takes a tenth of a
-        // millisecond for one after others were deleted.
+        // Without the check for `may_reflink`, a file would be made in vain where only hard links
+        // work, and ext4 takes a tenth of a millisecond for a new file after deletions.
         if sharing != Sharing::Copy && self.pairs.may_reflink(pair) {
             let draft = self.draft()?;
             if self.pairs.reflink(pair, &source.file, draft.file()) {
@@ -153,8 +154,8 @@ impl StoreInner {
         Ok((names, draft, None, Link::Copy))
     }
 
-    /// Another name in `tmp/` for the file that was opened, and how it looks. `None` where
-    /// it cannot have one.
+    /// Makes a hard link in `tmp/` to the file that was opened, and returns it with its stamp.
+    /// Returns `None` if the file cannot have one, or if `path` leads to another file by now.
     fn hardlink_in_tmp(
         &self,
         source: &IngestedFile<'_>,
@@ -168,7 +169,7 @@ impl StoreInner {
         let draft = Draft::adopt(path, file);
         let linked = fs::symlink_metadata(draft.path())
             .map_err(|error| StoreError::io("look at", draft.path(), error))?;
-        // A symbolic link has been linked itself, or the name is another file's by now.
+        // The path is a symbolic link, which was linked itself, or it leads to another file by now.
         if linked.ino() != source.before.ino() {
             return Ok(None);
         }
@@ -198,7 +199,7 @@ fn copy_hashing(
             Err(error) => return Err(source.failed(error)),
         };
         if hasher.size_bytes() + count as u64 > source.before.len() {
-            // It grows: more than the room that was reserved is not written.
+            // The file is growing, and room was reserved for its former size only.
             return Err(StoreError::Changed { path: source.path.to_owned() });
         }
         hasher.update(&buffer[..count]);

@@ -1,10 +1,8 @@
-//! Making one file of another: reflink, hardlink or copy.
+//! Makes one file from another by reflink, hard link or copy.
 //!
-//! Which of them works depends on the two filesystems, so a refusal that will not change
-//! is remembered for that pair of devices. A refusal that concerns only this file (too
-//! many links, another owner) is not. Knows files and devices, no blobs.
-//!
-//! Invariant: an error is returned only when not even copying worked.
+//! Which of these works depends on the two filesystems, so a permanent refusal is remembered for
+//! that pair of devices. A refusal that concerns only this file (too many links, another owner) is
+//! not. This module knows files and devices, but no blobs.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-/// Two filesystems, by device number: from which, to which.
+/// The device numbers of the filesystems of the source and the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DevicePair {
     from: u64,
@@ -31,7 +29,7 @@ impl DevicePair {
     }
 }
 
-/// What is known not to work between a pair; and that a reflink does.
+/// Which links are known to fail between a pair of devices, and whether a reflink has worked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PairSupport {
     reflink_refused: bool,
@@ -39,14 +37,14 @@ struct PairSupport {
     hardlink_refused: bool,
 }
 
-/// What was learnt about pairs of filesystems.
+/// Remembers which links work between pairs of devices.
 #[derive(Default)]
 pub(super) struct LinkSupport {
     known: RwLock<HashMap<DevicePair, PairSupport>>,
 }
 
-/// How many pairs are remembered; device numbers are reused, and some filesystems have
-/// one a directory.
+/// How many pairs are remembered. There is a limit because some filesystems have a device number
+/// for each directory.
 const PAIRS_MAX: usize = 256;
 
 impl LinkSupport {
@@ -63,22 +61,22 @@ impl LinkSupport {
         change(known.entry(pair).or_default());
     }
 
-    /// Whether a reflink may work here.
+    /// Tells whether a reflink may work between this pair.
     pub(super) fn may_reflink(&self, pair: DevicePair) -> bool {
         !self.known(pair).reflink_refused
     }
 
-    /// Whether a reflink has worked here.
+    /// Tells whether a reflink has worked between this pair.
     pub(super) fn is_reflink_proven(&self, pair: DevicePair) -> bool {
         self.known(pair).reflink_proven
     }
 
-    /// Whether a hardlink may work here.
+    /// Tells whether a hard link may work between this pair.
     pub(super) fn may_hardlink(&self, pair: DevicePair) -> bool {
         !self.known(pair).hardlink_refused
     }
 
-    /// Makes `to`, which is empty, share the extents of `from`. Whether it does.
+    /// Makes `to`, which is empty, share the extents of `from`. Returns whether that worked.
     pub(super) fn reflink(&self, pair: DevicePair, from: &File, to: &File) -> bool {
         if self.known(pair).reflink_refused {
             return false;
@@ -99,7 +97,7 @@ impl LinkSupport {
         }
     }
 
-    /// Makes `to` another name of `from`. Whether it is; a missing `from` is an error.
+    /// Makes `to` another name of `from`. Returns whether that worked; a missing `from` is an error.
     pub(super) fn hardlink(&self, pair: DevicePair, from: &Path, to: &Path) -> io::Result<bool> {
         if self.known(pair).hardlink_refused {
             return Ok(false);
@@ -117,7 +115,7 @@ impl LinkSupport {
     }
 }
 
-/// Whether a refusal is of the filesystems and not of these files.
+/// Tells whether an error is due to the filesystems, so that it will occur for all files.
 fn is_permanent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS))
 }
@@ -132,7 +130,7 @@ fn clone_file(from: &File, to: &File) -> io::Result<()> {
     }
 }
 
-/// Copies all of `from` to `to`, in the kernel where it can. Returns how much.
+/// Copies all of `from` to `to`, in the kernel where that is possible. Returns the number of bytes.
 pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
     io::copy(&mut from, &mut to)
 }
@@ -183,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_refusals_that_will_not_change_are_for_good() {
+    fn only_errors_of_the_filesystems_are_permanent() {
         for (code, for_good) in [
             (libc::EXDEV, true),
             (libc::EOPNOTSUPP, true),

@@ -1,17 +1,16 @@
-//! Files that leave the store for a place on this machine.
+//! Places blobs as files outside the store.
 //!
-//! A file is made beside its destination, or where the caller says, with its mode and its date,
-//! and renamed over it:
-//! whoever looks sees the old one or the new one, whole. Where the inode is to be the
-//! store's own, mode and date are too, and must fit; the blob is marked as shared before
-//! it is, so that a crash in between only costs a hash.
+//! A file is made in the staging directory, or beside its destination, with its mode and date, and
+//! is then renamed over the destination: a reader sees the whole old file or the whole new one.
 //!
-//! Where somebody has changed a shared inode, the store takes a copy of its own in its place,
-//! and shares that.
+//! A hard link shares the store's inode and therefore its mode and date, so these must be right
+//! before the link is made. The blob is marked as shared before the link exists; a crash in
+//! between only means that the blob is hashed once more. If the inode has other names and the
+//! wrong mode or date, or another process has changed it, the store replaces its own file by a
+//! copy and shares that.
 //!
-//! Invariants: what is placed has exactly the mode asked for (RST-04); no file that
-//! somebody else got is changed by it (RST-02); a failure leaves the destination as it was
-//! (RST-05).
+//! Invariants: a placed file has exactly the mode asked for (RST-04); files that were placed
+//! earlier do not change (RST-02); a failure leaves the destination as it was (RST-05).
 
 use std::fs::{self, File, FileTimes, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -40,12 +39,12 @@ use crate::store::{AccessKind, Content, FileStamp, Link, LinkedFile, PlaceOption
 /// The bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
 
-/// How large a file is that is only cloned to see whether that works: one block, because an
+/// The size of the file that is cloned to find out whether reflinks work: one block, because an
 /// empty file has nothing to share.
 const PROBE_BYTES: usize = 4096;
 
-/// A file beside its destination, or in the directory for staging, which goes with this value unless
-/// it was renamed.
+/// A file in the staging directory or beside its destination. Dropping this value deletes the file,
+/// unless it was renamed.
 struct PlacedDraft {
     path: PathBuf,
 }
@@ -72,8 +71,8 @@ impl PlacedDraft {
             .map_err(|error| StoreError::io("create", &self.path, error))
     }
 
-    /// Gives a file of ours its mode and date, and the destination's name.
-    /// How it looks afterwards is `None` if somebody has written to it by then.
+    /// Sets the file's mode and date and renames it to its destination. Returns the file's stamp,
+    /// or `None` if another process has written to it by then.
     fn finish(
         self,
         file: &File,
@@ -88,7 +87,8 @@ impl PlacedDraft {
         Ok(Some(after).filter(|after| after.has_content_of(&before)))
     }
 
-    /// Renames it. Two names of one inode stay two names: then the drop removes this one.
+    /// Renames the file to its destination. If both are names of one inode already, the system
+    /// leaves both, and the drop deletes the draft's.
     fn rename(self, destination: &Path) -> Result<(), StoreError> {
         fs::rename(&self.path, destination).map_err(|error| StoreError::io("rename to", destination, error))
     }
@@ -96,7 +96,7 @@ impl PlacedDraft {
 
 impl Drop for PlacedDraft {
     fn drop(&mut self) {
-        // Mostly there is nothing by this name any more.
+        // After a rename this name does not exist.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -133,7 +133,7 @@ impl StoreInner {
         Ok(Some(LinkedFile { link: Link::Copy, stamp }))
     }
 
-    /// What this directory and the store can share.
+    /// Returns the most that a file in this directory can share with the store.
     pub(super) fn best_link(&self, directory: &Path) -> Result<Link, StoreError> {
         let tmp = self.layout.tmp();
         let look = |path: &Path| fs::metadata(path).map_err(|error| StoreError::io("look at", path, error));
@@ -145,7 +145,7 @@ impl StoreInner {
         Ok(if may_hardlink { Link::Hardlink } else { Link::Copy })
     }
 
-    /// Whether a file of the store can be cloned into this directory.
+    /// Tries whether a file of the store can be cloned into this directory.
     fn try_reflink(&self, pair: DevicePair, directory: &Path) -> Result<bool, StoreError> {
         if !self.pairs.may_reflink(pair) {
             return Ok(false);
@@ -189,7 +189,7 @@ impl StoreInner {
         let target = draft.create()?;
         copy(file, &target).map_err(|error| StoreError::io("copy to", &draft.path, error))?;
         let after = file.metadata().map_err(|error| StoreError::io("look at", path, error))?;
-        // Somebody who shares the inode may have written to it meanwhile.
+        // If the inode is shared, another process may have written to it during the copy.
         if (after.len(), after.mtime(), after.mtime_nsec())
             != (before.len(), before.mtime(), before.mtime_nsec())
         {
@@ -198,8 +198,18 @@ impl StoreInner {
         draft.finish(&target, path, placing)
     }
 
-    /// Places the store's own inode, if it fits or can be made to; `None` where it was not
-    /// placed.
+    /// Places a hard link of the store's own file. Returns `None` if that is not possible; the
+    /// caller then makes a copy.
+    ///
+    /// The inode's mode and date have to be those asked for. If they are not, there are three
+    /// cases. An inode that has no other name is changed. One that has other names must not be
+    /// changed, since files that were placed earlier would change with it: for
+    /// `Sharing::Exclusive` nothing is placed, and otherwise the store first replaces its file by
+    /// a copy (`replace_by_copy`).
+    ///
+    /// The lock of the hash is held all the while, so that no other placement and no deletion
+    /// comes in between. The stamp is recorded twice: before the link is made, since the inode is
+    /// shared from that moment, and after the rename, which has moved the inode's change date.
     fn place_hardlink(
         &self,
         pair: DevicePair,
@@ -223,7 +233,7 @@ impl StoreInner {
             Sharing::Anew { not } => before.ino() != not && has_mode_and_date(&before, placing),
             _ => false,
         };
-        // An inode that nobody else has may be made to fit; one that others have may not.
+        // The inode has names outside the store, so its mode and date must not change.
         if !is_fitting && before.nlink() > 1 {
             if placing.sharing == Sharing::Exclusive {
                 return Ok(None);
@@ -240,7 +250,8 @@ impl StoreInner {
         if !linked.map_err(|error| StoreError::io("link", &source, error))? {
             return Ok(None);
         }
-        // Only now that it can be had: elsewhere a copy of the inode as it was is made.
+        // Changed only now that the link exists: without one, the file is copied, and the store's
+        // inode need not change.
         if !is_fitting && set_mode_and_fresh_date(&file, placing).is_err() {
             return Ok(None);
         }
@@ -254,10 +265,10 @@ impl StoreInner {
         Ok(Some(LinkedFile { link: Link::Hardlink, stamp }))
     }
 
-    /// Puts a copy, with this mode and date, in the place of a blob's file whose inode others
-    /// have; they keep that inode, and nothing that they do to it concerns the store any more.
-    /// `None` where there is no room for one. The caller holds the lock of the hash and has
-    /// seen that the bytes are right.
+    /// Replaces a blob's file, whose inode has names outside the store, by a copy with the mode and
+    /// date asked for. The other names keep the old inode, and writes to it no longer concern the
+    /// store. Returns `None` if there is no room for a copy. The caller holds the lock of the hash
+    /// and has checked the bytes.
     fn replace_by_copy(
         &self,
         blake3: Hash,
@@ -296,7 +307,8 @@ impl StoreInner {
         Ok(Some((renewed, after)))
     }
 
-    /// Records how a file looks whose inode others have or are about to get.
+    /// Records the stamp of a blob's file whose inode has, or is about to get, a name outside the
+    /// store.
     fn mark_shared(&self, blake3: Hash, record: &BlobRecord, metadata: &Metadata) -> Result<(), StoreError> {
         let _entered = self.epochs.enter()?;
         let record = BlobRecord { stamp: Some(inode_stamp(metadata)), ..*record };
@@ -329,7 +341,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether an inode is already as it should be. One that was given to another user is not.
+/// Tells whether an inode has the mode and date asked for, and belongs to this user.
 fn has_mode_and_date(metadata: &Metadata, placing: &PlaceOptions<'_>) -> bool {
     let dated = |time: SystemTime| metadata.modified().is_ok_and(|modified| modified == time);
     metadata.uid() == Uid::effective().as_raw()
@@ -337,9 +349,9 @@ fn has_mode_and_date(metadata: &Metadata, placing: &PlaceOptions<'_>) -> bool {
         && placing.modified.is_none_or(dated)
 }
 
-/// Dresses an inode that is not new as if it were. Without a date it gets the filesystem's own
-/// idea of now, which is also what files written just before and after it bear: the system's
-/// clock is finer and would date it after them.
+/// Sets the mode and date of an existing inode as if it were new. If no date is asked for, the
+/// filesystem sets its own time, as it does for files that are written before and after this
+/// one: the system's clock is finer, and a date taken from it would be later than theirs.
 fn set_mode_and_fresh_date(file: &File, placing: &PlaceOptions<'_>) -> io::Result<()> {
     set_mode_and_date(file, placing)?;
     match placing.modified {

@@ -118,7 +118,7 @@ impl Uses {
                 shard.entries.insert(key, UseEntry { retention, unwritten: true });
             }
         }
-        // A multiple, so that after a failed write only every so many-th access tries again.
+        // A multiple, so that after a failed write not every further access tries again.
         if shard.unwritten.len().is_multiple_of(SHARD_UNWRITTEN_MAX) {
             NoteOutcome::WriteDue
         } else {

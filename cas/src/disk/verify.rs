@@ -1,11 +1,9 @@
-//! Whether a file's bytes are still what the index says, where there is doubt.
+//! Checks whether a blob's file still has the right bytes, where they are not trusted.
 //!
-//! Doubt has three causes: an unclean stop (the blob's epoch is suspect), a shared inode
-//! (its stamp no longer matches), or a length that is wrong at sight. A file without doubt
-//! is not hashed again. What turns out to be wrong is taken out of service under its lock,
-//! counted, and never repaired (STO-02, RST-03).
-//!
-//! Knows nothing of who asked for the blob.
+//! There are three reasons for distrust: an unclean stop (the blob's epoch is suspect), a shared
+//! inode whose stamp no longer matches, or a wrong length. Other files are not hashed again. A
+//! blob whose bytes are wrong is taken out of service under its lock, counted, and never repaired
+//! (STO-02, RST-03).
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -22,12 +20,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::digest::{BlobNames, Digest, DigestFunction, Hash, Hasher};
 use crate::error::StoreError;
 
-/// What is read at a time for hashing: fits into a second-level cache, so the hash reads
-/// what the copy has just written there.
+/// How much is read at a time for hashing: it fits into a second-level cache, so that the hash
+/// reads the bytes there which a copy has just written.
 pub(super) const READ_BYTES: usize = 256 << 10;
 
-/// How a file looks now. The time is the system's and not the store's clock: it is
-/// compared with the filesystem's.
+/// Takes the stamp of a file from its metadata. `taken_ns` is the system's time and not that of the
+/// store's clock, because it is compared with the filesystem's dates.
 pub(super) fn inode_stamp(metadata: &Metadata) -> InodeStamp {
     let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
     InodeStamp {
@@ -52,33 +50,34 @@ pub(super) fn hash_file(file: &File, function: DigestFunction) -> io::Result<Blo
     }
 }
 
-/// What became of a blob that was looked at.
+/// The result of examining a blob.
 #[derive(Debug)]
 pub(super) enum BlobCheck {
-    /// It is what it should be.
+    /// The bytes are right.
     Whole(File),
-    /// It is gone from the index meanwhile, or its loss was to be expected.
+    /// The index has no such blob any more, or its bytes were lost by an unclean stop or
+    /// overwritten through a shared inode. Readers get a miss.
     Absent,
-    /// It is not what it should be, which nobody could expect.
+    /// The bytes are wrong for no such reason: the disk is damaged. Readers get an error.
     Damaged,
 }
 
 impl StoreInner {
-    /// Whether this file is to be trusted without hashing it.
+    /// Tells whether a blob's file is trusted without hashing it.
     pub(super) fn is_trusted(&self, record: &BlobRecord, metadata: &Metadata) -> bool {
         metadata.len() == record.size_bytes
             && !self.epochs.is_suspect(record.epoch)
             && record.stamp.is_none_or(|known| known.is_unchanged_in(&inode_stamp(metadata)))
     }
 
-    /// Looks at a blob's file under its lock, hashes it if there is doubt, and takes it out
-    /// of service if that was justified.
+    /// Examines a blob under the lock of its hash: hashes the file if it is not trusted, and takes
+    /// the blob out of service if the bytes are wrong.
     pub(super) fn examine(&self, hash: Hash) -> Result<BlobCheck, StoreError> {
         let _lock = self.locks.enter(hash);
         self.examine_locked(hash)
     }
 
-    /// The same for who holds the lock.
+    /// Does the same as `examine` for a caller that holds the lock of the hash.
     pub(super) fn examine_locked(&self, hash: Hash) -> Result<BlobCheck, StoreError> {
         let Some(record) = self.record(&hash)?.filter(|record| !record.damaged) else {
             return Ok(BlobCheck::Absent);
@@ -108,14 +107,14 @@ impl StoreInner {
         Ok(BlobCheck::Whole(file))
     }
 
-    /// Records that the bytes were right when the file looked like `stamp`.
+    /// Records that the bytes were right when the file had this stamp.
     fn record_whole(&self, hash: Hash, record: &BlobRecord, stamp: InodeStamp) -> Result<(), StoreError> {
         let mut record = *record;
         record.stamp = record.stamp.map(|_| stamp);
         if self.epochs.is_suspect(record.epoch) {
             self.counted.verified.fetch_add(1, Ordering::Relaxed);
         }
-        // A store that is closing may still answer; it records nothing any more.
+        // A store that is closing may still serve the blob, but records nothing any more.
         let Ok(entered) = self.epochs.enter() else { return Ok(()) };
         record.epoch = entered.epoch();
         let mut batch = WriteBatch::default();
@@ -123,8 +122,8 @@ impl StoreInner {
         self.database.write(batch, "record that a blob is whole")
     }
 
-    /// Takes a blob out of service. A file that is not there is forgotten; one that is
-    /// remains as evidence until it is evicted or stored anew.
+    /// Takes a blob out of service. If its file does not exist, the record is deleted; otherwise
+    /// both remain, marked as damaged, as evidence until the blob is evicted or stored again.
     fn take_out_of_service(
         &self,
         hash: Hash,
@@ -132,7 +131,7 @@ impl StoreInner {
         is_gone: bool,
     ) -> Result<BlobCheck, StoreError> {
         let is_suspect = self.epochs.is_suspect(record.epoch);
-        // Somebody who has the inode too may write to it, and that is no fault of the disk.
+        // Another process may write to a shared inode, which does not mean that the disk is bad.
         let is_shared = record.stamp.is_some();
         let expected = is_suspect || is_shared;
         let counter = match (is_suspect, is_shared) {
@@ -165,20 +164,20 @@ impl StoreInner {
         Ok(if expected { BlobCheck::Absent } else { BlobCheck::Damaged })
     }
 
-    /// What the index knows of this blob.
+    /// Returns the index's record of a blob.
     pub(super) fn record(&self, hash: &Hash) -> Result<Option<BlobRecord>, StoreError> {
         let value = self.database.get(DbTable::Blobs, hash.0, "look up a blob")?;
         value.map(|value| BlobRecord::decode(&value)).transpose()
     }
 
-    /// Whether a blob of this record may have been torn. What is inline is the database's,
-    /// which checks its own.
+    /// Tells whether an unclean stop may have left this blob incomplete. Inline blobs never are: the
+    /// database checks its own records.
     pub(super) fn is_suspect(&self, record: &BlobRecord) -> bool {
         record.location == BlobLocation::File && self.epochs.is_suspect(record.epoch)
     }
 }
 
-/// The error for a blob that was damaged.
+/// Makes the error for a blob that was damaged.
 pub(super) fn damaged(digest: &Digest) -> StoreError {
     StoreError::Damaged { digest: *digest }
 }

@@ -1,91 +1,90 @@
-//! What eviction may see of a store, and the only two things it may do to it.
+//! The interface through which eviction scans a store and deletes from it.
 //!
-//! Implemented by `memory` and `disk`. Pages come in the store's own key order, so that a
-//! scan of a million entries holds one page at a time; an empty page is the end. Entries
-//! that come or go during a scan may be seen or not: eviction assumes neither, and asks
-//! again before it deletes.
+//! `memory` and `disk` implement it. Pages come in the store's own key order, so that a scan of a
+//! million entries holds one page at a time; an empty page is the end. Entries that come or go
+//! during a scan may be listed or not, so eviction looks at an entry again before it deletes it.
 //!
-//! Invariant (STO-04): a deletion is refused, under the same lock that grants leases, when
-//! the thing was mentioned since it was looked at, is leased, or is pinned.
+//! Invariant (STO-04): under the same lock that grants leases, a deletion is refused if the entry
+//! was accessed since eviction looked at it, or is leased.
 
 use crate::digest::{BlobNames, Digest, Hash};
 use crate::error::StoreError;
 use crate::leases::Retention;
 use crate::store::{ActionKey, StoredResult};
 
-/// How full it is. Cheap to ask: writers do so for every blob.
+/// How full a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// What the store occupies on the volume, blobs and database.
+    /// The space that blobs and database occupy on the volume.
     pub physical_bytes: u64,
     /// The sum of the blobs' sizes.
     pub logical_bytes: u64,
-    /// How many blobs there are.
+    /// The number of blobs.
     pub blobs: u64,
-    /// How many action results, by estimate.
+    /// The number of action results, estimated.
     pub action_results: u64,
-    /// How much of `physical_bytes` is deleted already and only waits for the database to
-    /// give it back.
+    /// The part of `physical_bytes` that is deleted already and is freed by the database's next
+    /// compactions.
     pub reclaimable_bytes: u64,
-    /// What is still free on the volume for this user; `None` where there is no volume.
+    /// How much this user may still write to the volume; `None` for a store without a volume.
     pub volume_free_bytes: Option<u64>,
 }
 
-/// An action result as eviction sees it.
+/// An action result in a page.
 #[derive(Clone, Debug)]
 pub struct ActionEntry {
-    /// Which action.
+    /// The key of the action.
     pub key: ActionKey,
-    /// What it names.
+    /// The stored result, from which eviction learns the blobs that it names.
     pub result: StoredResult,
-    /// When it was last used.
+    /// The last use and the lease of the result.
     pub retention: Retention,
 }
 
-/// A blob as eviction sees it.
+/// A blob in a page.
 #[derive(Clone, Copy, Debug)]
 pub struct BlobEntry {
-    /// Every name it goes by.
+    /// All digests of the blob.
     pub names: BlobNames,
-    /// What deleting it would free.
+    /// The space that deleting the blob frees.
     pub physical_bytes: u64,
-    /// When it was last used.
+    /// The last use and the lease of the blob.
     pub retention: Retention,
 }
 
-/// A store that can be looked through and thinned out.
+/// A store that eviction can scan and delete from.
 pub trait Catalog: Send + Sync {
-    /// How full it is.
+    /// Returns how full the store is. Cheap.
     fn usage(&self) -> Result<Usage, StoreError>;
 
-    /// At most `entries_max` actions, from the first after `after`.
+    /// Lists at most `entries_max` actions, from the first after `after`.
     fn actions_after(
         &self,
         after: Option<&ActionKey>,
         entries_max: usize,
     ) -> Result<Vec<ActionEntry>, StoreError>;
 
-    /// At most `entries_max` blobs, from the first whose BLAKE3 comes after `after`.
+    /// Lists at most `entries_max` blobs, from the first whose BLAKE3 comes after `after`.
     fn blobs_after(&self, after: Option<&Hash>, entries_max: usize) -> Result<Vec<BlobEntry>, StoreError>;
 
-    /// One action, without touching it.
+    /// Returns one action result; this does not count as an access.
     fn action_entry(&self, key: &ActionKey) -> Result<Option<ActionEntry>, StoreError>;
 
-    /// One blob by any of its names, without touching it.
+    /// Returns one blob by any of its digests; this does not count as an access.
     fn blob_entry(&self, digest: &Digest) -> Result<Option<BlobEntry>, StoreError>;
 
-    /// Deletes an action result unless it was mentioned since `seen` or is leased. Whether
-    /// it is gone.
+    /// Deletes an action result, unless its retention is no longer `expected` because it was
+    /// accessed since, or it is leased. Returns whether it is gone.
     fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError>;
 
-    /// Deletes the blob with this BLAKE3, under all of its names, unless it was mentioned
-    /// since `seen`, is promised or is pinned; whether an upload's grace counts is for the
-    /// caller to know. How many physical bytes that freed; `None` where it was spared or was
-    /// not there.
+    /// Deletes the blob with this BLAKE3 and all of its names, unless its retention is no longer
+    /// `expected` because it was accessed since, or it is promised to a client. An upload's grace
+    /// does not prevent the deletion: the caller decides whether it counts. Returns how many
+    /// physical bytes were freed, or `None` if nothing was deleted.
     fn delete_blob(&self, blake3: &Hash, expected: Retention) -> Result<Option<u64>, StoreError>;
 
-    /// One bounded step of the implementation's own upkeep (writing out buffered uses,
-    /// ending an epoch). Whether more is due at once.
+    /// Makes one bounded step of the implementation's own upkeep (writing out buffered uses,
+    /// ending an epoch). Returns whether more is due at once.
     fn upkeep(&self) -> Result<bool, StoreError> {
         Ok(false)
     }

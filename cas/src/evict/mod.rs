@@ -1,9 +1,9 @@
-//! Eviction: what goes when there is not room for everything.
+//! Eviction: removes the least worthy results and blobs to hold the size limit.
 //!
-//! `plan` and `worth` decide and are pure; `sketch` counts who names what, in bounded
-//! memory; `run` looks through a [`Catalog`] and deletes, one bounded step at a time. What
-//! is live is derived anew in every round from the results that are there (STO-05). It
-//! knows neither files nor a database.
+//! `plan` and `worth` are pure and decide how much to free and in which order. `sketch` counts, in
+//! bounded memory, how many results name a blob. `run` scans a [`Catalog`] and deletes, one bounded
+//! step at a time. There are no stored reference counts: every round counts again, from the results
+//! that exist (STO-05). Eviction knows neither files nor the database.
 
 mod catalog;
 mod plan;

@@ -1,11 +1,10 @@
-//! How much has to go, and what goes first. Pure: values in, values out.
+//! How much to free, and which entries to evict first. Pure: values in, values out.
 //!
-//! [`SizeLimits::bytes_to_free`] turns a usage into a goal, with a high mark at which eviction
-//! begins and a low one at which it ends, so that it runs in rounds and not for every
-//! blob. [`Selection`] sees every entry once, in any order, and keeps only the least
-//! worthy: a heap of bounded size, whatever the store's. It keeps more than the goal needs,
-//! as what several results name is freed by none of them alone; who deletes knows best when
-//! it is enough.
+//! [`SizeLimits::bytes_to_free`] turns a usage into a goal. Eviction begins at a high mark and ends
+//! at a low one, so that it runs in rounds and not for every blob. [`Selection`] is offered every
+//! entry once, in any order, and keeps those of least worth, in a heap of bounded size. It keeps
+//! more than the goal needs, because deleting a result does not free the blobs that other results
+//! name too; so only the deletion itself knows when enough is freed.
 
 use std::collections::BinaryHeap;
 
@@ -14,34 +13,34 @@ use super::worth::Worth;
 use crate::digest::Digest;
 use crate::store::ActionKey;
 
-/// Eviction begins where a sixteenth of the limit is left, at the latest when writers are
-/// refused…
+/// Eviction begins when only a sixteenth of the limit is left, or earlier when a writer is refused.
 pub(crate) const HIGH_MARK_PARTS: u64 = 16;
 
-/// …and ends where an eighth is, so that the next round is a sixteenth away.
+/// Eviction ends when an eighth of the limit is left, so that the next round is a sixteenth away.
 const LOW_MARK_PARTS: u64 = 8;
 
-/// Never more than this is left unused on purpose, however large the limit.
+/// The most space that is left unused on purpose at the high mark, however large the limit is.
 const MARK_BYTES_MAX: u64 = 4 << 30;
 
-/// Near the reserve of the volume it begins this much early: others write there too.
+/// How much before the volume's reserve is reached eviction begins at most: other processes write
+/// to the volume too.
 const VOLUME_MARK_BYTES_MAX: u64 = 256 << 20;
 
-/// How full a store may be.
+/// The two limits on the size of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLimits {
-    /// What it may occupy.
+    /// The most that the store may occupy on the volume.
     pub limit_bytes: u64,
-    /// How much of the volume it leaves free.
+    /// How much of the volume the store leaves free.
     pub reserve_bytes: u64,
 }
 
 impl SizeLimits {
-    /// How much has to go; zero where nothing has. `wanted_bytes` is what a writer was
-    /// refused, zero where none was.
+    /// Returns how many bytes to free; zero if none. `wanted_bytes` is the size of the write that
+    /// was refused; zero if none was.
     pub fn bytes_to_free(&self, usage: &Usage, wanted_bytes: u64) -> u64 {
-        // What was deleted and not given back yet will come; to evict more meanwhile would
-        // empty the store.
+        // Deleted records still occupy space until the database compacts. Without subtracting them,
+        // eviction would go on meanwhile and empty the store.
         let in_use_bytes = usage.physical_bytes.saturating_sub(usage.reclaimable_bytes);
         let for_limit = self.for_limit(in_use_bytes, wanted_bytes);
         let for_volume = usage.volume_free_bytes.map_or(0, |free_bytes| {
@@ -57,8 +56,8 @@ impl SizeLimits {
         let high = mark(HIGH_MARK_PARTS, 1);
         let low = mark(LOW_MARK_PARTS, 2);
         let needed = in_use_bytes.saturating_add(wanted_bytes);
-        // A refused writer is pressure whatever the marks say: the implementation counts
-        // what is on its way as well.
+        // A refused writer needs room even below the high mark: the implementation also counts
+        // the blobs that are being written.
         if needed > high || wanted_bytes > 0 { needed.saturating_sub(low).max(wanted_bytes) } else { 0 }
     }
 
@@ -73,14 +72,14 @@ impl SizeLimits {
     }
 }
 
-/// Something that may go.
+/// An entry that may be evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvictionCandidate {
-    /// What it is worth.
+    /// The worth of the entry.
     pub worth: Worth,
-    /// About what its going frees.
+    /// About how much its deletion frees.
     pub physical_bytes: u64,
-    /// What it is.
+    /// The entry itself.
     pub what: Evictable,
 }
 
@@ -93,8 +92,8 @@ pub enum Evictable {
     Orphan(Digest),
 }
 
-/// By worth; the rest only makes the order total, so that a plan does not depend on the
-/// order of a scan.
+/// Orders by worth. The other fields only make the order total, so that a selection does not depend
+/// on the order of the scan.
 impl Ord for EvictionCandidate {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.worth
@@ -110,7 +109,7 @@ impl PartialOrd for EvictionCandidate {
     }
 }
 
-/// The least worthy of all that was offered.
+/// The candidates of least worth among all that were offered.
 pub struct Selection {
     candidates_max: usize,
     chosen: BinaryHeap<EvictionCandidate>,
@@ -118,12 +117,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Nothing chosen yet, and never more than this.
+    /// Makes an empty selection that keeps at most `candidates_max`.
     pub fn new(candidates_max: usize) -> Self {
         Selection { candidates_max, chosen: BinaryHeap::new(), overflowed: false }
     }
 
-    /// Considers one more.
+    /// Offers one more candidate.
     pub fn offer(&mut self, candidate: EvictionCandidate) {
         if self.chosen.len() < self.candidates_max {
             self.chosen.push(candidate);
@@ -137,12 +136,12 @@ impl Selection {
         }
     }
 
-    /// Whether more would have been chosen, had there been room to remember it.
+    /// Tells whether a candidate was dropped because the selection was full.
     pub fn overflowed(&self) -> bool {
         self.overflowed
     }
 
-    /// What was chosen, the least worthy first.
+    /// Returns the selected candidates, those of least worth first.
     pub fn into_order(self) -> Vec<EvictionCandidate> {
         self.chosen.into_sorted_vec()
     }
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_06_a_refused_writer_is_pressure_below_the_mark() {
+    fn sto_06_a_refused_writer_starts_eviction_below_the_high_mark() {
         let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 0 };
         assert_eq!(limits.bytes_to_free(&usage(1_000, None), 900), 900);
         assert_eq!(limits.bytes_to_free(&usage(1_000, None), 10), 10);
@@ -185,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_back_is_not_evicted_again() {
+    fn deleted_bytes_that_await_compaction_are_not_evicted_again() {
         let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 1_000 };
         let waiting = Usage { reclaimable_bytes: 200, ..usage(1_600, Some(900)) };
         assert_eq!(limits.bytes_to_free(&waiting, 0), 0);
     }
 
     #[test]
-    fn a_large_limit_is_nearly_used_up() {
+    fn a_store_with_a_large_limit_leaves_little_unused() {
         let limits = SizeLimits { limit_bytes: 1 << 40, reserve_bytes: 0 };
         assert_eq!(limits.bytes_to_free(&usage((1 << 40) - (5 << 30), None), 0), 0);
     }
@@ -205,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_least_worthy_are_chosen_whatever_the_order_of_the_scan(
+        fn the_selection_does_not_depend_on_the_order_of_the_scan(
             entries in proptest::collection::vec((1u64..9, 1u64..9, any::<u8>()), 0..60).prop_shuffle(),
             candidates_max in 0usize..80,
         ) {

@@ -1,13 +1,13 @@
-//! A round of eviction, one bounded step at a time.
+//! Runs eviction in rounds, one bounded step at a time.
 //!
-//! A round counts what every result names, ranks results and the blobs that none names,
-//! and deletes the least worthy until its goal is reached: results first, then those of
-//! their blobs that no surviving result names. Whoever calls [`Evictor::step`] decides
-//! when; no lookup ever does (STO-10).
+//! A round has four phases. It counts how many results name each blob; it ranks the results; it
+//! ranks the blobs that no result names (orphans); and it deletes the entries of least worth until
+//! enough is freed. When a result is deleted, those of its blobs follow that no other result names.
+//! The caller of [`Evictor::step`] decides when a step is made; lookups never make one (STO-10).
 //!
-//! What happens between two steps is never assumed away. A result or blob that was used
-//! since it was looked at stays; one that came during the round was not counted and
-//! therefore stays as well, since coming is a use.
+//! Requests run between two steps, so a round checks each entry again before it deletes it. An
+//! entry that was used since the round began stays. An entry that was stored during the round was
+//! not counted; it stays as well, because storing is a use.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -25,87 +25,92 @@ use crate::leases::Retention;
 use crate::references;
 use crate::store::{ActionKey, BlobStore};
 
-/// So many results are looked at in one step: a millisecond or two.
+/// How many results one step looks at, which takes a millisecond or two.
 const ACTIONS_PER_STEP: usize = 256;
 
-/// So many blobs are looked at in one step.
+/// How many blobs one step looks at.
 const BLOBS_PER_STEP: usize = 1_024;
 
-/// So many things are deleted in one step: each is an `unlink` and a database write.
+/// How many entries one step deletes, each with an `unlink` and a database write.
 const DELETIONS_PER_STEP: usize = 64;
 
-/// So many candidates are remembered at most: about 10 MiB. Should they not be enough, the
-/// next round follows at once.
+/// How many candidates a round remembers: about 10 MiB. If they are not enough, the next round
+/// follows at once.
 const CANDIDATES_MAX: usize = 65_536;
 
-/// How long after a round that did not reach its goal the next may begin, unless a writer
-/// waits for room and the last round found some. A round looks at everything; what it
-/// could not free then it cannot free now.
+/// How long eviction rests after a round that did not reach its goal, unless a writer needs room
+/// and the last round freed some. A round looks at every entry, so a second one right after it
+/// would free nothing either.
 const REST: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A larger blob has a file of its own, in blocks of this size; both as on most volumes.
+/// The block size of most volumes. A larger blob has a file of its own, in blocks of this size.
 const BLOCK_BYTES: u64 = 4_096;
 
-/// About what the records of an entry take.
+/// The space for the records of an entry, estimated.
 const RECORD_BYTES: u64 = 128;
 
-/// A use dated later than this from now was dated by a clock that was wrong.
+/// A use that is dated later than this from now was dated by a wrong clock.
 const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
-/// Whether the grace of an upload keeps a blob. It does so until a result names it; a store
-/// that is filled within that time could otherwise drop results and free nothing.
+/// Whether the lease of an upload protects a blob from deletion. It does as long as no result names
+/// the blob, and no longer when the result that named it is deleted: otherwise a store that is
+/// filled within [`UPLOAD_GRACE`](crate::leases::UPLOAD_GRACE) would lose results and free nothing.
 #[derive(Clone, Copy)]
 enum UploadLease {
     Holds,
     Over,
 }
 
-/// What eviction works on.
+/// The store that eviction works on, by its interfaces.
 pub struct EvictionTarget<'a> {
-    /// The store, to be looked through and thinned out.
+    /// The store, for scans and deletions.
     pub catalog: &'a dyn Catalog,
-    /// The same store, to read trees from.
+    /// The same store, for reading trees.
     pub blobs: &'a dyn BlobStore,
-    /// What tells the time.
+    /// The source of time.
     pub clock: &'a dyn Clock,
 }
 
-/// What was evicted.
+/// How much was evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// How many action results.
+    /// The number of deleted action results.
     pub actions: u64,
-    /// How many blobs.
+    /// The number of deleted blobs.
     pub blobs: u64,
-    /// The physical bytes of both.
+    /// The physical bytes that both occupied.
     pub physical_bytes: u64,
 }
 
-/// What one step did.
+/// The outcome of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EvictionStep {
-    /// Whether another is due at once.
+    /// Whether another step is due at once.
     pub more_is_due: bool,
-    /// What went.
+    /// How much this step evicted.
     pub evicted: Evicted,
 }
 
-/// Eviction between two steps.
+/// The state of eviction between two steps.
 pub struct Evictor {
     limits: SizeLimits,
     round: Option<Box<EvictionRound>>,
+    /// The size of the largest write that was refused since the last round; zero if none was.
     wanted_bytes: u64,
+    /// When the present rest began; zero if the next round may begin at once.
     rested_at_ms: u64,
+    /// Whether the last round freed at least half of its goal.
     last_was_productive: bool,
 }
 
 impl Evictor {
-    /// Nothing under way.
+    /// Makes an evictor with no round under way.
     pub fn new(limits: SizeLimits) -> Self {
         Evictor { limits, round: None, wanted_bytes: 0, rested_at_ms: 0, last_was_productive: true }
     }
 
-    /// A writer was refused so many bytes. That is pressure, whatever the marks say.
+    /// Records that a write of this size was refused, which makes eviction due even below the high
+    /// mark.
     pub fn want(&mut self, bytes: u64) {
         self.wanted_bytes = self.wanted_bytes.max(bytes);
         if let Some(round) = &mut self.round {
@@ -113,7 +118,7 @@ impl Evictor {
         }
     }
 
-    /// Does a little. An error ends the round; nothing is deleted on its account.
+    /// Makes one bounded step. An error ends the round; nothing is deleted because of it.
     pub fn step(&mut self, target: &EvictionTarget<'_>) -> Result<EvictionStep, StoreError> {
         let Some(mut round) = self.round.take() else { return self.begin(target) };
         let before = round.evicted;
@@ -153,14 +158,16 @@ impl Evictor {
         Ok(EvictionStep { more_is_due: true, evicted: Evicted::default() })
     }
 
-    /// A clock that went back must not make this rest for longer.
+    /// Tells whether the rest after the last round still lasts. A clock that went back ends it.
     fn is_resting(&self, now_ms: u64) -> bool {
         (self.rested_at_ms..self.rested_at_ms.saturating_add(duration_ms(REST))).contains(&now_ms)
     }
 
-    /// After a round that reached its goal, or could not remember enough to, the next may
-    /// begin at once; but only if what went is seen to be gone, so that a store which gives
-    /// room back late is not emptied meanwhile.
+    /// Ends a round and decides whether the next one may begin at once.
+    ///
+    /// It may if this round reached its goal, or failed to only because it could not remember enough
+    /// candidates. In addition the store's usage must have shrunk by at least half of what was
+    /// deleted: a store that frees space late would otherwise be emptied meanwhile.
     fn finish(&mut self, round: &EvictionRound, used_bytes: Option<u64>, now_ms: u64) {
         let freed_bytes = round.evicted.physical_bytes;
         let is_seen = used_bytes.is_some_and(|used| used.saturating_add(freed_bytes / 2) <= round.used_bytes);
@@ -191,9 +198,10 @@ impl Evicted {
 struct EvictionRound {
     started_ms: u64,
     goal_bytes: u64,
-    /// What the store occupied when it began.
+    /// How much the store occupied when the round began.
     used_bytes: u64,
-    /// How many results name a blob; also, which results were counted.
+    /// How many results name each blob. The fingerprints of the counted results are added as well,
+    /// which tells later whether a result was counted.
     counts: NameCounts,
     fingerprints: RandomState,
     trees: TreeCache,
@@ -209,12 +217,13 @@ enum RoundPhase {
     Deleting { candidates: IntoIter<EvictionCandidate>, doomed: VecDeque<Digest> },
 }
 
-/// What a result names.
+/// The blobs that a result names.
 struct NamedBlobs {
     digests: Vec<Digest>,
-    /// `None` where the result is of no use: a part of it cannot be had.
+    /// The time to rebuild the result; `None` if the result is of no use, because it or one of its
+    /// trees cannot be read.
     rebuild_ms: Option<u64>,
-    /// What the result and all it names hash to, in this round.
+    /// A hash of the result and of all digests it names, with the key of this round.
     fingerprint: u64,
 }
 
@@ -233,7 +242,7 @@ impl EvictionRound {
         }
     }
 
-    /// One step. Whether there is more to do.
+    /// Makes one step. Returns whether the round goes on.
     fn advance(&mut self, target: &EvictionTarget<'_>) -> Result<bool, StoreError> {
         let phase = std::mem::replace(&mut self.phase, RoundPhase::Counting { after: None });
         let next = match phase {
@@ -295,7 +304,8 @@ impl EvictionRound {
         now_ms: u64,
     ) -> EvictionCandidate {
         let named = self.named_by(target, entry);
-        // A blob that several name is freed by none of them alone: each is charged its part.
+        // Deleting one of several results does not free a blob that they share, so each result is
+        // charged its share of the blob.
         let share = |digest: &Digest| {
             physical_bytes(digest.size_bytes) / u64::from(self.counts.estimate(digest).max(1))
         };
@@ -327,9 +337,9 @@ impl EvictionRound {
         Ok(RoundPhase::RankingBlobs { after: Some(last.names.blake3), selection })
     }
 
-    /// Deletes a few; `None` when the goal is reached or nothing is left that may go. The
-    /// blobs of a result that is gone go before the next candidate is looked at, so that
-    /// what counts as freed is free.
+    /// Deletes a few entries. Returns `None` when the goal is reached or no candidate is left. The
+    /// blobs of a deleted result are deleted before the next candidate is looked at, so that the
+    /// count of freed bytes is right when the goal is checked.
     fn delete(
         &mut self,
         target: &EvictionTarget<'_>,
@@ -357,7 +367,8 @@ impl EvictionRound {
         Ok(Some(RoundPhase::Deleting { candidates, doomed }))
     }
 
-    /// Deletes a result if nobody used it meanwhile. What it named.
+    /// Deletes a result unless it was used meanwhile. Returns the blobs that it named, or none if
+    /// it was not deleted.
     fn delete_action(
         &mut self,
         target: &EvictionTarget<'_>,
@@ -368,8 +379,8 @@ impl EvictionRound {
             return Ok(Vec::new());
         }
         let named = self.named_by(target, &entry);
-        // What was never counted, because it came or was replaced since, cannot be taken
-        // back from the counts.
+        // A result that was stored or replaced since the count was not counted, so subtracting it
+        // would make the counts of its blobs too low. It stays.
         if self.counts.estimate(&named.fingerprint) == 0
             || !target.catalog.delete_action(key, entry.retention)?
         {
@@ -382,7 +393,7 @@ impl EvictionRound {
         Ok(named.digests)
     }
 
-    /// Deletes a blob if no result names it and nobody used it meanwhile.
+    /// Deletes a blob unless a result names it or it was used meanwhile.
     fn delete_blob(
         &mut self,
         target: &EvictionTarget<'_>,
@@ -405,23 +416,24 @@ impl EvictionRound {
         Ok(())
     }
 
-    /// Whether any result that was there when this round began, and still is, names it.
+    /// Tells whether a blob is named by a result that existed when the round began and still does.
     fn is_named(&self, entry: &BlobEntry) -> bool {
         let names = DigestFunction::ALL.into_iter().filter_map(|function| entry.names.digest(function));
         names.into_iter().any(|digest| self.counts.estimate(&digest) > 0)
     }
 
-    /// Leased, or used since the round began.
+    /// Tells whether an entry is leased, or was used since the round began.
     fn is_spared(&self, retention: Retention, now_ms: u64) -> bool {
         retention.is_leased(now_ms) || self.was_used_lately(retention, now_ms)
     }
 
-    /// Used since the round began.
+    /// Tells whether an entry was used since the round began.
     fn was_used_lately(&self, retention: Retention, now_ms: u64) -> bool {
         (self.started_ms..=now_ms.saturating_add(CLOCK_TOLERANCE_MS)).contains(&retention.used_ms)
     }
 
-    /// What a result names, as far as can be told. What cannot be read protects nothing.
+    /// Lists the blobs that a result names. If the result or one of its trees cannot be read, the
+    /// blobs that only this part names are not protected: the result cannot be restored anyway.
     fn named_by(&self, target: &EvictionTarget<'_>, entry: &ActionEntry) -> NamedBlobs {
         let function = entry.key.function;
         let (digests, rebuild_ms) = match entry.result.decode() {
@@ -453,7 +465,7 @@ fn action_bytes(entry: &ActionEntry) -> u64 {
     entry.result.encoded.len() as u64 + RECORD_BYTES
 }
 
-/// About what a blob of this size takes on the volume.
+/// Estimates how much a blob of this size occupies on the volume.
 fn physical_bytes(size_bytes: u64) -> u64 {
     match size_bytes {
         ..=BLOCK_BYTES => size_bytes + RECORD_BYTES,

@@ -1,4 +1,4 @@
-//! Tests of a round of eviction, against the store in memory.
+//! Tests of eviction rounds against the store in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,16 +22,15 @@ use crate::store::{AccessKind, ActionCache};
 const DAY: Time = Time::from_secs(24 * 60 * 60);
 const KIB: u64 = 1024;
 
-/// The store in memory, watched: no blob may go while a result names it, and no step may
-/// do more than its share.
-struct Watched {
+/// The store in memory, which counts listed pages and attempted deletions and can be made to fail.
+struct WatchedStore {
     memory: MemoryStore,
     fails: AtomicBool,
     deletions: AtomicUsize,
     pages: AtomicUsize,
 }
 
-impl Watched {
+impl WatchedStore {
     fn check(&self) -> Result<(), StoreError> {
         match self.fails.load(Ordering::Relaxed) {
             true => Err(StoreError::Database { doing: "read", message: "it broke".to_owned() }),
@@ -40,7 +39,7 @@ impl Watched {
     }
 }
 
-impl Catalog for Watched {
+impl Catalog for WatchedStore {
     fn usage(&self) -> Result<Usage, StoreError> {
         self.memory.usage()
     }
@@ -73,7 +72,7 @@ impl Catalog for Watched {
 }
 
 struct Fixture {
-    store: Watched,
+    store: WatchedStore,
     clock: Arc<ManualClock>,
     evictor: Evictor,
 }
@@ -81,7 +80,7 @@ struct Fixture {
 impl Fixture {
     fn new(limit_kib: u64) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let store = Watched {
+        let store = WatchedStore {
             memory: MemoryStore::new(clock.clone()),
             fails: false.into(),
             deletions: AtomicUsize::new(0),
@@ -95,7 +94,7 @@ impl Fixture {
         &self.store.memory
     }
 
-    /// Some KiB whose bytes depend on the name.
+    /// Stores a blob of this size, whose bytes depend on the name.
     fn blob(&self, function: DigestFunction, name: u32, kib: u64) -> Digest {
         let mut bytes = vec![0; usize::try_from(kib * KIB).unwrap()];
         bytes[..4].copy_from_slice(&name.to_le_bytes());
@@ -124,7 +123,7 @@ impl Fixture {
         self.evictor.step(&target)
     }
 
-    /// Steps until nothing more is due.
+    /// Makes steps until no more is due.
     fn run(&mut self) -> Evicted {
         let mut evicted = Evicted::default();
         for _ in 0..10_000 {
@@ -137,7 +136,7 @@ impl Fixture {
         panic!("eviction does not end");
     }
 
-    /// Steps until the next step would delete.
+    /// Makes steps until the next one would delete.
     fn run_until_deleting(&mut self) {
         for _ in 0..10_000 {
             assert!(self.step().more_is_due);
@@ -187,7 +186,7 @@ fn result(cost_s: i64, blobs: &[Digest]) -> ActionResult {
 const SHA256: DigestFunction = DigestFunction::Sha256;
 
 #[test]
-fn sto_06_a_round_brings_it_below_the_low_mark_and_stops_there() {
+fn sto_06_a_round_ends_at_the_low_mark() {
     let mut fixture = Fixture::new(1_600);
     for name in 0..1_590 {
         fixture.blob(SHA256, name, 1);
@@ -200,7 +199,7 @@ fn sto_06_a_round_brings_it_below_the_low_mark_and_stops_there() {
 }
 
 #[test]
-fn sto_04_what_is_promised_or_newly_uploaded_stays() {
+fn sto_04_promised_and_newly_uploaded_blobs_are_not_evicted() {
     let mut fixture = Fixture::new(100);
     let uploaded: Vec<_> = (0..50).map(|name| fixture.blob(SHA256, name, 1)).collect();
     fixture.clock.advance(crate::leases::UPLOAD_GRACE);
@@ -225,7 +224,7 @@ fn sto_04_what_is_promised_or_newly_uploaded_stays() {
 }
 
 #[test]
-fn sto_06_what_a_result_names_makes_room_also_within_the_grace_of_its_upload() {
+fn sto_06_blobs_of_an_evicted_result_are_evicted_even_within_their_upload_grace() {
     let mut fixture = Fixture::new(100);
     let named = fixture.blob(SHA256, 1, 60);
     let key = fixture.action(1, 1, &[named]);
@@ -238,7 +237,7 @@ fn sto_06_what_a_result_names_makes_room_also_within_the_grace_of_its_upload() {
 }
 
 #[test]
-fn sto_04_a_promised_result_stays_with_all_it_names() {
+fn sto_04_a_promised_result_is_kept_with_all_its_blobs() {
     let mut fixture = Fixture::new(100);
     let kept = fixture.blob(SHA256, 1, 40);
     let kept_by = fixture.action(1, 1, &[kept]);
@@ -253,7 +252,7 @@ fn sto_04_a_promised_result_stays_with_all_it_names() {
 }
 
 #[test]
-fn what_is_cheap_and_large_goes_before_what_is_dear_and_small() {
+fn cheap_large_results_are_evicted_before_expensive_small_ones() {
     let mut fixture = Fixture::new(300);
     let add = |name, cost_s, kib| {
         let blob = fixture.blob(SHA256, name, kib);
@@ -273,7 +272,7 @@ fn what_is_cheap_and_large_goes_before_what_is_dear_and_small() {
 }
 
 #[test]
-fn each_of_many_results_is_charged_its_part_of_what_they_share() {
+fn results_that_share_a_blob_are_each_charged_a_share_of_it() {
     let mut fixture = Fixture::new(100);
     let shared = fixture.blob(SHA256, 1, 60);
     let sharers: Vec<_> = (0..10).map(|name| fixture.action(name, 10, &[shared])).collect();
@@ -286,7 +285,7 @@ fn each_of_many_results_is_charged_its_part_of_what_they_share() {
 }
 
 #[test]
-fn what_nobody_asks_for_goes_in_the_end() {
+fn an_expensive_result_that_is_not_used_is_evicted_in_the_end() {
     let mut fixture = Fixture::new(100);
     let old = fixture.blob(SHA256, 1, 60);
     let old_by = fixture.action(1, 100, &[old]);
@@ -299,7 +298,7 @@ fn what_nobody_asks_for_goes_in_the_end() {
 }
 
 #[test]
-fn orphans_compete_by_age_and_go_before_results_that_cost_something() {
+fn old_orphans_are_evicted_before_young_orphans_and_expensive_results() {
     let mut fixture = Fixture::new(100);
     let old = fixture.blob(SHA256, 1, 20);
     fixture.clock.advance(DAY);
@@ -313,7 +312,7 @@ fn orphans_compete_by_age_and_go_before_results_that_cost_something() {
 }
 
 #[test]
-fn sto_05_a_blob_that_a_surviving_result_names_survives_under_either_name() {
+fn sto_05_a_blob_that_a_kept_result_names_is_kept_under_either_digest_function() {
     for function in DigestFunction::ALL {
         let mut fixture = Fixture::new(100);
         let shared = fixture.blob(function, 1, 30);
@@ -328,7 +327,7 @@ fn sto_05_a_blob_that_a_surviving_result_names_survives_under_either_name() {
 }
 
 #[test]
-fn sto_05_what_a_tree_names_is_named() {
+fn sto_05_blobs_in_a_tree_are_kept_with_the_result_that_names_the_tree() {
     let mut fixture = Fixture::new(100);
     let inside = fixture.blob(SHA256, 1, 30);
     let node = FileNode { name: "f".to_owned(), digest: Some(wire_digest(&inside)), ..Default::default() };
@@ -346,14 +345,14 @@ fn sto_05_what_a_tree_names_is_named() {
     assert!(!fixture.has(&orphan));
     assert!(fixture.has_action(&stays) && fixture.has(&tree) && fixture.has(&inside));
 
-    // And it goes with the last result that names it.
+    // They are evicted with the last result that names the tree.
     fixture.evictor.want(1_000 * KIB);
     fixture.run();
     assert!(!fixture.has_action(&stays) && !fixture.has(&tree) && !fixture.has(&inside));
 }
 
 #[test]
-fn a_result_that_lacks_something_goes_first() {
+fn a_result_that_lacks_a_tree_is_evicted_first() {
     let mut fixture = Fixture::new(100);
     let there = fixture.blob(SHA256, 1, 40);
     let whole = fixture.action(1, 1, &[there]);
@@ -373,7 +372,7 @@ fn a_result_that_lacks_something_goes_first() {
 }
 
 #[test]
-fn sto_04_what_is_used_between_two_steps_stays() {
+fn sto_04_entries_that_are_used_between_two_steps_are_kept() {
     let mut fixture = Fixture::new(100);
     let blobs: Vec<_> = (0..4).map(|name| fixture.blob(SHA256, name, 30)).collect();
     let first = fixture.action(0, 1, &blobs[..1]);
@@ -383,7 +382,8 @@ fn sto_04_what_is_used_between_two_steps_stays() {
     fixture.run_until_deleting();
 
     fixture.clock.advance(Time::from_millis(5));
-    // One result is used, with its blob; one orphan is; and one is named by a new result.
+    // One result is used, with its blob; one orphan is used; and a new result names a blob of the
+    // second result.
     fixture.memory().get(&first, AccessKind::Use).unwrap();
     fixture.memory().find_missing(&blobs[..1], AccessKind::Use).unwrap();
     fixture.memory().find_missing(&blobs[2..3], AccessKind::Use).unwrap();
@@ -398,7 +398,7 @@ fn sto_04_what_is_used_between_two_steps_stays() {
 }
 
 #[test]
-fn a_result_that_was_replaced_meanwhile_stays() {
+fn a_result_that_is_replaced_during_a_round_is_kept() {
     let mut fixture = Fixture::new(100);
     let old = fixture.blob(SHA256, 1, 60);
     let new = fixture.blob(SHA256, 2, 60);
@@ -406,7 +406,7 @@ fn a_result_that_was_replaced_meanwhile_stays() {
     fixture.clock.advance(DAY);
     fixture.evictor.want(1_000 * KIB);
     fixture.run_until_deleting();
-    // In the same millisecond, so that the dates do not tell.
+    // With the date of the old result, so that the dates do not show the replacement.
     fixture.clock.set_ms(fixture.clock.now_ms() - duration_ms(DAY));
     fixture.action(1, 1, &[new]);
     fixture.clock.advance(DAY);
@@ -454,7 +454,7 @@ fn sto_10_a_step_is_bounded() {
 }
 
 #[test]
-fn sto_10_a_store_that_cannot_be_thinned_is_not_searched_again_and_again() {
+fn sto_10_a_store_from_which_nothing_can_be_evicted_is_not_scanned_again_at_once() {
     let mut fixture = Fixture::new(100);
     let blobs: Vec<_> = (0..120).map(|name| fixture.blob(SHA256, name, 1)).collect();
     fixture.memory().find_missing(&blobs, AccessKind::Promise).unwrap();
@@ -483,7 +483,7 @@ fn a_clock_that_went_back_does_not_stop_eviction() {
 }
 
 #[derive(Clone, Debug)]
-struct Planned {
+struct PlannedAction {
     cost_s: i64,
     blobs: Vec<u32>,
     idle_h: u64,
@@ -491,17 +491,17 @@ struct Planned {
     blake3: bool,
 }
 
-fn planned() -> impl Strategy<Value = Planned> {
+fn planned() -> impl Strategy<Value = PlannedAction> {
     let blobs = proptest::collection::vec(0u32..30, 0..5);
     (1i64..5_000, blobs, 0u64..100, proptest::bool::weighted(0.1), any::<bool>()).prop_map(
-        |(cost_s, blobs, idle_h, promised, blake3)| Planned { cost_s, blobs, idle_h, promised, blake3 },
+        |(cost_s, blobs, idle_h, promised, blake3)| PlannedAction { cost_s, blobs, idle_h, promised, blake3 },
     )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn sto_03_04_05_06_any_round_leaves_a_store_that_is_whole(
+    fn sto_03_04_05_06_a_round_keeps_results_complete_promises_kept_and_the_limit(
         actions in proptest::collection::vec(planned(), 0..40),
         limit_kib in 8u64..200,
     ) {

@@ -1,46 +1,46 @@
-//! What an entry is worth keeping: what it costs to have again, for its size and its age.
+//! The worth of an entry: the cost of making it again, divided by its size and its age.
 //!
-//! Pure arithmetic over values. The measure is milliseconds saved, per byte kept, and less
-//! with every second nobody asked: a result that took a minute and fills a kilobyte
-//! outlives one that took a second and fills a gigabyte, and either goes in the end if
-//! nobody wants it.
+//! This is pure arithmetic. Worth is milliseconds saved per byte kept, and shrinks with the time
+//! since the last use: a result that took a minute and fills a kilobyte outlives one that took a
+//! second and fills a gigabyte, and both are evicted in the end if they are not used.
 
 use std::cmp::Ordering;
 
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata};
 use kache_proto::well_known::Timestamp;
 
-/// What it takes to rebuild something whose result does not say: the median compile of an
-/// ordinary tree is about this long.
+/// The assumed time to rebuild a result that does not record its own: about the median compile of
+/// an ordinary project.
 pub const REBUILD_MS_DEFAULT: u64 = 1_000;
 
-/// Nothing is rebuilt in less: a process has to be started.
+/// The shortest rebuild: a process has to be started.
 const REBUILD_MS_MIN: u64 = 10;
 
-/// And no claim of more than a day is believed: it would make an entry immortal.
+/// The longest rebuild that is believed. A result that claims more would never be evicted.
 const REBUILD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// To have a blob again that no result names takes one exchange over a network…
+/// The time of the request when a client uploads a blob again that no result names.
 const REFETCH_MS: u64 = 20;
 
-/// …and its transfer, at 50 MB/s.
+/// The speed of the transfer in that case: 50 MB/s.
 const REFETCH_BYTES_PER_MS: u64 = 50_000;
 
-/// A thing of fewer bytes counts as this many: its records take room as well.
+/// A smaller entry counts as this many bytes, because its records occupy space as well.
 const BYTES_MIN: u64 = 512;
 
-/// Within an hour of its use everything is equally young.
+/// A younger entry counts as this old: within an hour of their use all entries are equally young.
 const AGE_MS_MIN: u64 = 60 * 60 * 1000;
 
-/// What an entry is worth. More is better.
+/// The worth of an entry, on a logarithmic scale. The entries of least worth are evicted first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worth(f64);
 
 impl Worth {
-    /// What cannot be used at all.
+    /// The worth of a result that cannot be restored.
     pub const NOTHING: Worth = Worth(f64::NEG_INFINITY);
 
-    /// Of something that costs this much to have again and was last used so long ago.
+    /// Computes the worth of an entry from the time to make it again, the space that it occupies,
+    /// and the time since its last use.
     pub fn of(cost_ms: u64, physical_bytes: u64, age_ms: u64) -> Worth {
         let log2 = |number: u64| (number as f64).log2();
         Worth(log2(cost_ms.max(1)) - log2(physical_bytes.max(BYTES_MIN)) - log2(age_ms.max(AGE_MS_MIN)))
@@ -61,12 +61,12 @@ impl PartialOrd for Worth {
     }
 }
 
-/// What it costs to have a blob again that no result names.
+/// Returns the time until a client has uploaded a blob again that no result names.
 pub(super) fn refetch_cost_ms(size_bytes: u64) -> u64 {
     REFETCH_MS + size_bytes / REFETCH_BYTES_PER_MS
 }
 
-/// What it costs to rebuild this result, as far as it says.
+/// Returns the time to rebuild a result, as recorded in it.
 pub(super) fn rebuild_cost_ms(result: &ActionResult) -> u64 {
     let said = result.execution_metadata.as_ref().and_then(execution_ms);
     said.map_or(REBUILD_MS_DEFAULT, |ms| ms.clamp(REBUILD_MS_MIN, REBUILD_MS_MAX))
@@ -79,7 +79,7 @@ fn execution_ms(metadata: &ExecutedActionMetadata) -> Option<u64> {
         let (start, end) = (start.as_ref()?, end.as_ref()?);
         ms(end.seconds, end.nanos)?.checked_sub(ms(start.seconds, start.nanos)?)
     };
-    // A duration of nothing is what a field that was never set looks like.
+    // A duration of zero means that the field was never set.
     virtually
         .or_else(|| between(&metadata.execution_start_timestamp, &metadata.execution_completed_timestamp))
         .or_else(|| between(&metadata.worker_start_timestamp, &metadata.worker_completed_timestamp))
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn dear_and_old_may_outlive_cheap_and_young() {
+    fn an_old_expensive_entry_may_outlive_a_young_cheap_one() {
         let dear = Worth::of(120_000, 1 << 20, 48 * HOUR_MS);
         let cheap = Worth::of(500, 1 << 20, 2 * HOUR_MS);
         assert!(dear > cheap);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_is_what_the_result_says() {
+    fn the_cost_is_the_duration_that_the_result_records() {
         let of =
             |metadata| rebuild_cost_ms(&ActionResult { execution_metadata: metadata, ..Default::default() });
         let at = |seconds| Some(Timestamp { seconds, nanos: 500_000_000 });

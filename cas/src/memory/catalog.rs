@@ -1,4 +1,4 @@
-//! `Catalog` in memory: pages in key order, and deletions that ask again first.
+//! `Catalog` in memory: pages in key order, and deletions that check the lease under the lock.
 
 use std::ops::Bound;
 

@@ -75,7 +75,7 @@ impl LocalFiles for MemoryStore {
             })
             .map_err(|error| StoreError::io("place", path, error));
         if written.is_err() {
-            // The draft is ours alone; that it may not exist is no trouble.
+            // The error has been kept. The draft may not even exist.
             let _ = fs::remove_file(&draft);
         }
         written.map(|stamp| Some(LinkedFile { link: Link::Copy, stamp }))

@@ -1,9 +1,8 @@
-//! The store in memory: what the traits mean, with nothing in the way. For tests.
+//! The store in memory, for tests: the plainest implementation of the traits.
 //!
-//! It keeps every promise of the traits, limit and leases included, except to outlive the
-//! process, so that whatever stands in front of a store can be tested without a disk, and
-//! so that `disk` has something to be compared with. It knows no volume, and its files are
-//! copies.
+//! It keeps all promises of the traits, including limit and leases, but ends with the process. So
+//! decorators can be tested without a disk, and `disk` can be compared with it. It knows no
+//! volume, and the files that it places are copies.
 
 mod catalog;
 mod files;

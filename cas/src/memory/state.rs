@@ -1,7 +1,7 @@
-//! What the store in memory holds: two maps and the aliases between names.
+//! The content of the store in memory: a map of blobs, a map of results, and the aliases.
 //!
-//! Plain data behind one lock; it reads no clock and checks no hash. Invariant: an alias
-//! leads to a blob that is there, and a blob's SHA-256 is exactly what its alias says.
+//! This is plain data behind one lock; it reads no clock and checks no hash. Invariant: every
+//! alias leads to a blob that exists, and that blob records the alias as its SHA-256.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::evict::BlobEntry;
 use crate::leases::Retention;
 use crate::store::{AccessKind, ActionKey, StoredResult};
 
-/// What an entry costs beside its bytes, so that a million empty ones are not free.
+/// How much an entry counts beside its bytes, so that a million empty ones are not free.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
-/// Actions in the order in which pages list them.
+/// The key of an action, in the order in which pages list actions.
 pub(super) type ActionOrder = (Arc<str>, DigestFunction, Hash);
 
 pub(super) fn order(key: &ActionKey) -> ActionOrder {
@@ -53,15 +53,15 @@ pub(super) struct MemoryState {
     pub(super) aliases: HashMap<Hash, Hash>,
     pub(super) actions: BTreeMap<ActionOrder, MemoryAction>,
     pub(super) physical_bytes: u64,
-    /// What writers that are under way may still add.
+    /// How much the writers that are under way may still add.
     pub(super) reserved_bytes: u64,
     pub(super) logical_bytes: u64,
     pub(super) deletions: u64,
 }
 
 impl MemoryState {
-    /// Sets room apart for a blob or a result of this size. Whoever calls it gives the
-    /// same back with `release`, before or after the bytes are counted.
+    /// Reserves room for a blob or a result of this size, or fails with `NoSpace`. The caller
+    /// gives the room back with `release`, before or after the bytes are counted.
     pub(super) fn reserve(&mut self, size_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
         let wanted_bytes = size_bytes.saturating_add(ENTRY_OVERHEAD_BYTES);
         let used_bytes = self.physical_bytes + self.reserved_bytes;
@@ -84,7 +84,7 @@ impl MemoryState {
         }
     }
 
-    /// The blob by this name, mentioned; `None` also where the size is another.
+    /// Returns the blob with this digest and counts the access; `None` also if its size is another.
     pub(super) fn access_blob(
         &mut self,
         digest: &Digest,
@@ -100,8 +100,8 @@ impl MemoryState {
         Some(record)
     }
 
-    /// Makes checked bytes visible under their names. Bytes that are there already gain
-    /// the new name and the upload's grace.
+    /// Makes checked bytes visible under their names. A blob that is there already gains the new
+    /// name and a new upload grace.
     pub(super) fn add_blob(&mut self, names: &BlobNames, bytes: Bytes, now_ms: u64) {
         let retention = Retention::uploaded(now_ms);
         if let Some(sha256) = names.sha256 {
@@ -118,7 +118,7 @@ impl MemoryState {
         self.blobs.insert(names.blake3, record);
     }
 
-    /// Takes a blob out, under all of its names. How many physical bytes that freed.
+    /// Deletes a blob with all of its names. Returns how many physical bytes that freed.
     pub(super) fn remove_blob(&mut self, blake3: &Hash) -> Option<u64> {
         let record = self.blobs.remove(blake3)?;
         if let Some(sha256) = record.sha256 {
@@ -130,7 +130,7 @@ impl MemoryState {
         Some(record.physical_bytes())
     }
 
-    /// Stores a result, replacing any other; its lease outlives the replacement.
+    /// Stores a result in place of any earlier one, whose lease it inherits.
     pub(super) fn add_action(&mut self, key: &ActionKey, result: StoredResult, now_ms: u64) {
         let order = order(key);
         let retention = Retention::used(now_ms);

@@ -1,7 +1,7 @@
 //! `BlobStore` and `ActionCache` in memory.
 //!
-//! One lock around everything: a lookup and the lease it grants are one step, which is
-//! what STO-04 rests on. Only checked bytes come past `commit` (STO-02).
+//! One lock guards everything, so a lookup and the lease that it grants are one step (STO-04).
+//! `commit` accepts only bytes that were checked (STO-02).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,12 +22,12 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store that tells the time by this clock and has no limit.
+    /// Makes an empty store without a limit.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         MemoryStore::limited(clock, u64::MAX)
     }
 
-    /// An empty store that holds no more than this.
+    /// Makes an empty store that holds at most `limit_bytes`.
     pub fn limited(clock: Arc<dyn Clock>, limit_bytes: u64) -> Self {
         MemoryStore { state: Arc::default(), clock, limit_bytes }
     }
@@ -93,10 +93,11 @@ impl BlobStore for MemoryStore {
     }
 }
 
-/// Holds its reservation until it is dropped, which is after the bytes were counted.
+/// A blob that is being written. Its reservation ends when it is dropped, after `commit` has counted
+/// the bytes.
 struct MemoryWriter {
     size_bytes: u64,
-    /// Taken by `commit`.
+    /// `None` once `commit` has run.
     check: Option<DigestCheck>,
     bytes: Vec<u8>,
     state: Arc<Mutex<MemoryState>>,

@@ -1,4 +1,4 @@
-//! Tests of what only the implementation can promise.
+//! Tests of the promises that only an implementation can keep, not a decorator.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ fn insert(store: &MemoryStore, bytes: &'static [u8]) -> Digest {
 }
 
 #[test]
-fn sto_04_a_deletion_asks_again() {
+fn sto_04_a_deletion_is_refused_after_an_access_or_a_promise() {
     let (store, clock) = store(u64::MAX);
     let digest = insert(&store, b"blob");
     let entry = || store.blob_entry(&digest).unwrap().unwrap();
@@ -60,7 +60,7 @@ fn sto_04_a_deletion_asks_again() {
 }
 
 #[test]
-fn sto_04_what_was_opened_stays_readable() {
+fn sto_04_an_opened_blob_stays_readable_after_its_deletion() {
     let (store, clock) = store(u64::MAX);
     let digest = insert(&store, b"blob");
     let content = store.open(&digest, AccessKind::Use).unwrap().unwrap();
@@ -71,12 +71,12 @@ fn sto_04_what_was_opened_stays_readable() {
 }
 
 #[test]
-fn sto_06_room_is_set_apart_when_a_writer_begins() {
+fn sto_06_a_writer_reserves_its_room_when_it_begins() {
     let (store, _) = store(10_000);
     let digest = |name: u8| Digest::of(SHA256, &[name; 3_000]);
     let mut writers: Vec<_> = (0..3).map(|name| store.create(&digest(name)).unwrap()).collect();
     assert!(store.create(&digest(3)).is_err_and(|error| error.is_no_space()));
-    // One that goes away gives its room back.
+    // A writer that is dropped gives its room back.
     writers.pop();
     let mut writer = store.create(&digest(3)).unwrap();
     writer.write(&[3; 3_000]).unwrap();
@@ -87,7 +87,7 @@ fn sto_06_room_is_set_apart_when_a_writer_begins() {
 }
 
 #[test]
-fn one_content_has_one_copy_under_both_names() {
+fn the_same_bytes_under_two_digests_are_stored_once() {
     let (store, _) = store(u64::MAX);
     let bytes = Bytes::from_static(b"the same");
     let names = DigestFunction::ALL.map(|function| Digest::of(function, &bytes));
@@ -99,7 +99,7 @@ fn one_content_has_one_copy_under_both_names() {
 }
 
 #[test]
-fn a_file_goes_in_and_comes_out_as_asked() {
+fn a_file_is_ingested_and_placed_with_the_mode_and_date_asked_for() {
     let (store, _) = store(u64::MAX);
     let dir = tempfile::tempdir().unwrap();
     let (source, target) = (dir.path().join("in"), dir.path().join("out"));
