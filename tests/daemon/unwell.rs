@@ -19,7 +19,7 @@ fn dmn_03_a_hung_daemon_is_named_and_costs_little() {
     let begun = Instant::now();
     let words = format!("the daemon (pid {pid}) does not answer");
     for command in ["status", "start"] {
-        home.run(&["daemon", command]).expect(1, &[&words, "hint: it may be stopped"]);
+        home.run(&["daemon", command]).expect(1, &[&words, "hint: it may be suspended"]);
     }
     assert!(begun.elapsed() < 2 * HUNG_COST_MAX);
     signal(pid, Signal::SIGCONT);

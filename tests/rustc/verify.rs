@@ -97,7 +97,7 @@ fn key_23_every_output_that_differs_is_named() {
         for (line, end, says) in
             [(rlib, ".rlib` differs", "is quarantined:"), (rmeta, ".rmeta` differs", "also:")]
         {
-            assert!(line.contains(end) && line.contains(says) && line.contains(" from byte "), "{line}");
+            assert!(line.contains(end) && line.contains(says) && line.contains(" first at byte "), "{line}");
         }
         // The same of another checkout, whose one result is known to nobody yet.
         let tree = clock(&home, "b");
