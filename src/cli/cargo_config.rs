@@ -90,6 +90,8 @@ pub(super) fn with_wrapper(text: &str, program: &str) -> Result<Option<String>, 
     let is_new = !document.contains_key("build");
     if is_new {
         let mut table = toml_edit::Table::new();
+        // A blank line separates the new table from the one in front of it. `without_wrapper`
+        // removes the table with this line, so the file is again what it was.
         if !text.trim().is_empty() {
             table.decor_mut().set_prefix("\n");
         }
@@ -124,6 +126,8 @@ pub(super) fn without_wrapper(text: &str) -> Result<String, TomlError> {
     if build.remove(KEY).is_none() {
         return Ok(text.to_owned());
     }
+    // The prefix of a table is the text in front of it. If that is more than blank lines, it is a
+    // comment of the user, and the table stays for its sake.
     let is_bare = build.is_empty()
         && document
             .get("build")

@@ -226,11 +226,13 @@ fn stop_running(settings: &Settings) -> Result<Option<u32>, Failure> {
                 stopped_pid = Some(connection.daemon_pid());
                 ask(&mut connection, request::Kind::Stop(request::Stop::default()))?;
             }
-            // Another process has started the next daemon already.
+            // Another process has started the next daemon already. It must not be stopped too, so
+            // the process ids are compared.
             Ok(connection) if stopped_pid != Some(connection.daemon_pid()) => return Ok(stopped_pid),
             Ok(_) | Err(ConnectError::NotRunning | ConnectError::Refused { leaving: true, .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        // Without a socket directory there is no lock file, and no daemon.
         if !settings.address.check().map_err(ConnectError::Dir)? {
             return Ok(stopped_pid);
         }

@@ -109,6 +109,7 @@ impl CargoSetup {
             if cargo::is_client(wrapper, &self.client, self.search.as_deref()) {
                 return Ok(self.text.clone());
             }
+            // A program named `kache` is an earlier installation and is replaced by this one.
             if !cargo::is_named_kache(wrapper) {
                 return Err(another(&current, &self.file));
             }
@@ -165,6 +166,9 @@ fn another(current: &str, file: &Path) -> Failure {
 
 /// Renders the change as a diff: removed lines, added lines and a few lines around them.
 fn change(file: &Path, before: &str, after: &str) -> String {
+    // One setting is changed, so all changed lines are next to each other: what the two texts have
+    // in common at their beginning and at their end is unchanged, and the rest is the change. The
+    // common end is searched only behind the common beginning, or a line could count twice.
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let same_head = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
     let tails = old[same_head..].iter().rev().zip(new[same_head..].iter().rev());
@@ -210,6 +214,9 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir).map_err(failed("create the directory of"))?;
     }
+    // A crash while the file is written must not leave half a configuration, which would break
+    // every cargo of the user. So the text goes into a new file, is synced, and replaces the old
+    // file by a rename.
     let fresh = file.with_extension(format!("toml.{}", std::process::id()));
     let written = (|| {
         let mut new = fs::File::create_new(&fresh)?;

@@ -157,6 +157,8 @@ struct BypassCount<'a> {
 fn bypasses(events: &[Event]) -> Vec<BypassCount<'_>> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut last: BTreeMap<&str, &Event> = BTreeMap::new();
+    // Events are in order, so what stays in `last` is the latest call of each reason: the example
+    // that the user most likely remembers.
     for event in events.iter().filter(|event| event.outcome == events::Outcome::Passthrough) {
         *counts.entry(event.reason.clone()).or_default() += 1;
         last.insert(&event.reason, event);

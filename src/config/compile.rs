@@ -107,6 +107,8 @@ pub(super) fn variables<'a>(
     if names.is_empty() {
         return Vec::new();
     }
+    // A named variable that is not set enters the key as unset, so that setting it later changes
+    // the key. For a prefix there is no such entry: any number of names could be unset.
     let unset = names.iter().filter_map(|name| Some((name.exact()?.to_owned(), None)));
     let mut found: std::collections::BTreeMap<String, Option<Vec<u8>>> = unset.collect();
     for (name, value) in environment {

@@ -42,6 +42,7 @@ impl Environment {
     pub fn new<N: AsRef<OsStr>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut environment = Environment::default();
         for (name, value) in pairs {
+            // No documented name has a byte that is not UTF-8, so a lossy name matches none.
             let (name, value) = (name.as_ref().to_string_lossy(), value.into());
             match ALL.iter().find(|variable| variable.name == name) {
                 Some(variable) if !value.is_empty() => {

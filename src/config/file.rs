@@ -35,6 +35,9 @@ pub(super) fn read(path: &Path, kind: FileKind) -> Result<Option<ConfigFile>, Co
         let what = format!("this file cannot be read: {error}");
         whole(path, what, "correct its permissions, or move it away")
     };
+    // Opening a pipe for reading blocks until another process opens it for writing, and the kind of
+    // the file is only known reliably once it is open. `O_NONBLOCK` opens it at once and has no
+    // effect on regular files.
     let flags = if kind == FileKind::Regular { libc::O_NONBLOCK } else { 0 };
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,

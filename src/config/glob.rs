@@ -53,6 +53,8 @@ impl WordGlob {
     pub fn matches(&self, text: &[u8]) -> bool {
         // On a mismatch the last `*` takes one byte more. Earlier ones need no second try: the
         // last `*` can take every byte that an earlier one could have taken instead.
+        // `token` and `at` are the positions in the pattern and in the text. `retry` is the position
+        // of the last `*` and how far it reaches in the text.
         let (mut token, mut at) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
         while at < text.len() {
@@ -103,6 +105,8 @@ impl GlobToken {
 /// Returns the first character and its length in bytes. A byte that is not UTF-8 counts as a
 /// character of its own.
 fn letter(text: &[u8]) -> (char, usize) {
+    // A character has at most four bytes, so no more are decoded. The fourth may be the first byte
+    // of the next character, and then only the valid part in front of it counts.
     let head = &text[..text.len().min(4)];
     let valid = match std::str::from_utf8(head) {
         Ok(valid) => valid,
@@ -118,6 +122,8 @@ fn push_letter(tokens: &mut Vec<GlobToken>, letter: char) {
 
 /// Parses a set in brackets, after its opening bracket; `None` if it is not closed.
 fn class(rest: &mut std::str::Chars<'_>) -> Option<GlobToken> {
+    // A `]` directly after the opening bracket is a member of the set, and a `-` that was escaped
+    // with `\` does not form a range. So each letter remembers whether it was escaped.
     let mut letters = Vec::new();
     let mut is_negated = false;
     loop {
@@ -173,6 +179,7 @@ impl PathGlob {
             match (part, parts.last()) {
                 ("" | ".", _) | ("**", Some(GlobPart::Directories)) => {}
                 ("**", _) => parts.push(GlobPart::Directories),
+                // `a/..` is removed, as the paths that are matched have no `..` either.
                 ("..", Some(GlobPart::One(above))) if above.literal().is_some() => {
                     parts.pop();
                 }

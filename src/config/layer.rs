@@ -63,6 +63,8 @@ impl LayerReader<'_> {
             } else {
                 format!("{prefix}.{}", name.get_ref())
             };
+            // `cache` is a table of keys and `cache.dir` a key, and no name is both. So a name that
+            // is neither is a mistake, and so is a table's name with a value that is not a table.
             match (Key::by_name(&full), value.get_ref()) {
                 (Some(key), _) => self.value(key, value),
                 (None, DeValue::Table(inner)) if Key::is_table(&full) && depth < DEPTH_MAX => {

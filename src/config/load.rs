@@ -108,6 +108,7 @@ pub fn load(sources: &ConfigSources) -> Result<Config, ConfigErrors> {
         config: Config { dirs: sources.environment.xdg_dirs(), ..Config::default() },
         errors: Vec::new(),
     };
+    // In the order of precedence: a value of an earlier layer stays.
     loader.variables(&sources.environment, sources.current_dir.as_deref());
     if let Some(current_dir) = &sources.current_dir {
         loader.project(current_dir);
@@ -169,6 +170,7 @@ impl ConfigLoader {
     }
 
     fn project_file(&mut self, path: &Path, file: &ConfigFile) {
+        // Anyone can put a file into `/tmp`, above the checkouts that others have there.
         if !is_trusted_owner(file.owner_uid) {
             let what = format!(
                 "this file belongs to user {}, who could make your builds use another cache",
@@ -217,6 +219,7 @@ impl ConfigLoader {
     }
 
     fn defaults(&mut self) {
+        // The default file has no paths. Defaults that depend on the machine follow below.
         let layer = layer::read(DEFAULT_FILE, Path::new("default.toml"));
         debug_assert!(layer.errors.is_empty(), "{:?}", layer.errors);
         for setting in layer.settings {
@@ -270,6 +273,9 @@ impl ConfigLoader {
     /// Makes a glob absolute. In a project's file it is relative to the file. In a variable and in
     /// the user's file, which apply to all projects, it may match in any directory.
     fn absolute_glob(&mut self, text: String, base: &PathBase<'_>, site: &Site) -> String {
+        // In the user's file and in variables, `gen/*.rs` becomes `/**/gen/*.rs`. A glob that begins
+        // with `..` has no meaning there; `anchor` makes it one that cannot be parsed, which is then
+        // reported.
         let absolute = match (text.strip_prefix("~/"), base) {
             (Some(rest), _) => self.config.dirs.home.as_deref().and_then(|home| glob::anchor(rest, home)),
             (None, PathBase { is_project: true, dir: Some(dir) }) => glob::anchor(&text, dir),

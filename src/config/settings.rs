@@ -127,6 +127,8 @@ fn variables(
             .map(|resolved| resolved.value.clone())
             .filter(|value| *value != Value::Names(vec![])),
     };
+    // `/dev/null` is an empty file: without it the daemon would read the user's file again, which
+    // may have changed since the starter read it.
     let keys = Key::ALL.iter().filter(|key| key.audience() == Audience::Daemon);
     let pairs = keys.filter_map(|key| Some((key.variable().name.into(), value(*key)?.to_variable())));
     pairs.chain([(KACHE_CONFIG.name.into(), "/dev/null".into())]).collect()
@@ -168,6 +170,8 @@ impl SettingsReader<'_> {
     fn idle_timeout(&self) -> Option<Duration> {
         let resolved = self.config.get(Key::DaemonIdleTimeout)?;
         let serves = self.address(Key::ServeListen).or_else(|| self.address(Key::ServeHttpListen)).is_some();
+        // The value that is handed to a daemon is no default for it, whatever it was here. So the
+        // decision is made once, before the start, and 0 stands for no timeout.
         match &resolved.value {
             Value::Duration(time) if time.is_zero() => None,
             Value::Duration(_) if serves && resolved.origin == Origin::Default => None,

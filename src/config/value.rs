@@ -299,6 +299,7 @@ fn read_duration(text: &str) -> Option<Duration> {
 
 /// Parses a number with or without a unit: `20GiB`, `1.5 GiB`, `600`.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    // A unit may end with another one (`GiB` with `B`), so longer units come first in the tables.
     let text = text.trim();
     for (unit, factor) in units {
         if let Some(number) = text.strip_suffix(unit) {
@@ -318,6 +319,7 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     if !is_digits(whole) || !is_digits(fraction) || fraction.len() > FRACTION_DIGITS_MAX {
         return None;
     }
+    // `1.25` times a factor is `125` times the factor divided by 100, all in 128 bits.
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let digits = whole.parse::<u128>().ok()?.checked_mul(scale)?.checked_add(fraction.parse().ok()?)?;
     u64::try_from(digits.checked_mul(u128::from(factor))? / scale).ok()

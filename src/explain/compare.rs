@@ -22,6 +22,8 @@ pub fn compare(before: &ExplainedAction, now: &ExplainedAction) -> Vec<Change> {
             arguments(&old.arguments, &new.arguments, &mut changes);
             has_compared_arguments = true;
         }
+        // A file that was absent and is now an input would be listed twice, as an input that is new
+        // and as an absence that is gone. Only the first says something.
         let [before, now] = [&old, &new].map(|side| side.named.get(key).copied());
         if before != now && !(is_absence(kind) && (old.has(kind, name) || new.has(kind, name))) {
             changes.push(change(kind, name, before, now));
@@ -146,6 +148,8 @@ fn arguments(before: &[String], now: &[String], changes: &mut Vec<Change>) {
 /// Compares the values of an option that may be repeated, such as `--cfg`.
 fn values(name: &str, before: &[String], now: &[String], found: &mut Vec<Change>) {
     let shown = |value: &String| if value.is_empty() { name.to_owned() } else { format!("{name} {value}") };
+    // The values of one side without those of the other. A value that occurs twice on one side and
+    // once on the other remains once, so this removes one occurrence for each.
     let without = |from: &[String], other: &[String]| {
         let mut left = from.to_vec();
         for value in other {
@@ -178,6 +182,8 @@ fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
         options.insert("the compiler".to_owned(), vec![compiler.clone()]);
         words.nth(3);
     }
+    // `-C lto` and `-C opt-level=3` are different options for rustc although they begin with the
+    // same word. So the key of `-C`, `-Z` and `--extern` belongs to the name of the option.
     while let Some(word) = words.next() {
         let value =
             words.next_if(|next| word.starts_with('-') && !word.contains('=') && !next.starts_with('-'));

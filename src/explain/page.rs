@@ -97,6 +97,8 @@ fn options(entries: &[&Entry]) -> Vec<String> {
 /// Prints paths as a tree. The entries are in the order of their paths, so each directory is
 /// printed once, in front of its first entry.
 fn tree(entries: &[&Entry]) -> Vec<String> {
+    // `above` is the directory of the entry before. The directories that both have in common are
+    // printed already; the others get a line each, indented by their depth.
     let mut lines = Vec::new();
     let mut above: Vec<&str> = Vec::new();
     for entry in entries {

@@ -121,6 +121,8 @@ fn differences(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
     }
     match changes {
         Some([only]) => only.to_string(),
+        // A record holds only the first differences; a last one of the kind `more` counts the rest
+        // and is quoted as it is.
         Some([first, others @ ..]) => match others {
             [second] if second.kind == "more" => format!("{first}; and {second}"),
             _ => format!("{first}; and {} more", others.len()),

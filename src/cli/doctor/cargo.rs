@@ -81,6 +81,9 @@ fn wrapper(environment: &Environment, current_dir: Option<&Path>) -> DoctorFindi
     let search = environment.get(env_vars::PATH);
     let client = engine_path().map(|engine| engine.with_file_name("kache"));
     let called = program.display();
+    // The order matters: a wrapper is first compared by the file that it leads to, so a link to this
+    // client is fine whatever its name; then by its name; and only a `kache` that is not this client
+    // is searched for.
     match client {
         Ok(client) if config::is_client(&program, &client, search) => {
             DoctorFinding::new(Severity::Good, SUBJECT, format!("cargo calls `{called}` ({origin})"))

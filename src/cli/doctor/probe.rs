@@ -83,6 +83,7 @@ fn compile(dir: &Path, name: &str) -> Result<Duration, String> {
     let deps = dir.join("target/debug/deps");
     fs::create_dir_all(&deps).map_err(failed)?;
     fs::create_dir_all(dir.join("src")).map_err(failed)?;
+    // By this file, which cargo writes too, kache recognises the target directory.
     write(&dir.join("target/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55").map_err(failed)?;
     write(&dir.join("src/lib.rs"), &format!("pub fn name() -> &'static str {{ \"{name}\" }}\n"))
         .map_err(failed)?;

@@ -49,6 +49,7 @@ fn calls(events: &[Event]) -> String {
         "TIME (UTC)", "RESULT", "CRATE", "KIND", "TOOK", "COMPILE", "SIZE"
     ));
     for event in shown {
+        // A call either restores outputs or stores them, so one column is enough for both.
         let bytes = if event.restored_bytes > 0 { event.restored_bytes } else { event.stored_bytes };
         let line = format!(
             "{:<14}  {:<12}  {:<crates$}  {:<12}  {:>9}  {:>9}  {:>9}  {}",

@@ -52,6 +52,7 @@ pub(super) fn recorded_actions(events: &[Event]) -> Vec<RecordedAction> {
             });
             actions.len() - 1
         });
+        // A checkout that is listed already moves to the front, because it was just used.
         let checkouts = &mut actions[index].checkouts;
         checkouts.retain(|checkout| *checkout != event.roots);
         checkouts.insert(0, event.roots.clone());

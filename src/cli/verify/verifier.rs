@@ -211,6 +211,8 @@ fn joined((mut name, value): (OsString, OsString)) -> Bytes {
 /// this process dies.
 fn run(rerun: &Rerun) -> bool {
     let text = |bytes: &Bytes| OsString::from_vec(bytes.to_vec());
+    // The environment is the stored one and nothing else: a variable that the user has set since
+    // then would make another compile. The daemon has already added the passed variables to it.
     let Some((program, args)) = rerun.argv.split_first() else { return false };
     let mut command = Command::new(text(program));
     command.args(args.iter().map(text)).env_clear().current_dir(text(&rerun.cwd));
