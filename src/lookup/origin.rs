@@ -22,7 +22,7 @@ pub enum Uploads {
     Trusted,
 }
 
-/// Who made a result.
+/// The maker of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultOrigin {
     /// A compile on this machine.

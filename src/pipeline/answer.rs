@@ -1,4 +1,4 @@
-//! What the pipeline tells its caller to do with a call.
+//! The instructions of the pipeline to its caller: what to do with a call.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::coalescer::Follower;
 use super::seeding::Seeding;
 use super::verify::Verification;
 
-/// What the caller of the pipeline does next with a call.
+/// The next thing that the caller of the pipeline does with a call.
 #[derive(Debug)]
 pub enum NextStep {
     /// Send this reply. The call is over.

@@ -34,7 +34,7 @@ type OutcomeReceiver = watch::Receiver<Option<LeaderOutcome>>;
 struct CoalescedCompile<T> {
     /// Increases with each compile that was begun.
     number: u64,
-    /// What the leader compiles, as far as the key does not tell.
+    /// Tells apart compiles with equal keys, as [`Coalescer::join_if`] describes.
     description: T,
     outcome: OutcomeReceiver,
 }

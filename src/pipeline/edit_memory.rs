@@ -29,7 +29,7 @@ const OUTPUTS_MAX: usize = 20_000;
 /// How many incremental directories are remembered.
 const DIRECTORIES_MAX: usize = 5_000;
 
-/// What the decision about a compile depends on.
+/// The facts on which the decision about a compile depends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EditEvidence<'a> {
     /// Whether cargo asked for an incremental compile, and the settings and the kind of crate allow

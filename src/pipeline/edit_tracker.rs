@@ -24,7 +24,7 @@ pub(super) struct EditTracker {
     is_disabled: bool,
 }
 
-/// What a compile that was begun has to do with edits.
+/// A compile that was begun, as the edit tracker sees it.
 #[derive(Debug)]
 pub(super) struct EditAttempt {
     /// Whether the result may be stored.

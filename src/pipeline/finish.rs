@@ -189,7 +189,7 @@ impl Pipeline {
     }
 }
 
-/// What the command line tells about macros.
+/// Returns the facts about macros that the command line shows.
 fn macros(rustc: &Rustc) -> Macros {
     /// Crates of the toolchain. They are part of its digest, and their macros read no variable.
     const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];

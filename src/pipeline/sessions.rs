@@ -147,7 +147,8 @@ impl Sessions {
 #[derive(Debug)]
 pub struct Session {
     process: CargoProcess,
-    /// What cargo builds; `None` if that cannot be told, and then the session is never seeded.
+    /// The build that cargo was started for; `None` if it cannot be determined. Then the session is
+    /// never seeded.
     request: Option<BuildRequest>,
     state: Mutex<SessionState>,
     /// Signalled when seeding changes its stage and when a result was stored.
@@ -233,7 +234,7 @@ impl Session {
         self.process.pid()
     }
 
-    /// What cargo builds; `None` if that cannot be told.
+    /// The build that cargo was started for; `None` if it cannot be determined.
     pub(super) fn request(&self) -> Option<&BuildRequest> {
         self.request.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What a cargo builds, as far as its process shows: command line, environment, directory and
+//! The build that a cargo was started for, as far as its process shows: its command line, environment, directory and
 //! configuration files.
 
 use std::ffi::{OsStr, OsString};

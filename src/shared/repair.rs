@@ -23,7 +23,7 @@ use crate::inputs::is_absence;
 /// The size of the buffer with which a file is hashed.
 const READ_BYTES: usize = 256 << 10;
 
-/// What was done with a file that was changed.
+/// The way in which a changed file was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RepairOutcome {
     /// The file was restored, as a link to an inode that other checkouts may share.
