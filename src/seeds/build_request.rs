@@ -1,5 +1,5 @@
-//! The build that a cargo was started for, as far as its process shows: its command line, environment, directory and
-//! configuration files.
+//! The build that a cargo was started for, as far as its process shows: its command line, environment,
+//! directory and configuration files.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
