@@ -98,7 +98,7 @@ fn sto_07_a_store_that_cannot_be_is_named() {
     let home = home.with("KACHE_CACHE_DIR", "file/cache");
     home.run(&["daemon", "start"]).expect(4, &["warning: failed to ", "file/cache"]);
     let shown = home.run(&["daemon", "status"]).expect(4, &[]).stdout;
-    assert!(shown.contains("(unusable)") && shown.contains("  trouble    failed to "), "{shown}");
+    assert!(shown.contains("(unusable)") && shown.contains("  problem    failed to "), "{shown}");
     // Once it can be, it is used.
     fs::remove_file(home.path().join("file")).unwrap();
     eventually("opening", || home.run(&["daemon", "status"]).code == 0);

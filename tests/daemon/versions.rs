@@ -29,7 +29,7 @@ fn greet(home: &Home, protocol: u32, version: &str, only_looking: bool) -> (Unix
 fn dmn_03_an_older_daemon_makes_room() {
     let home = Home::new();
     let fake = Fake::take(&home.address(), welcome("0.0.1"));
-    home.run(&["daemon", "start"]).expect(0, &["daemon started, in the place of an older one"]);
+    home.run(&["daemon", "start"]).expect(0, &["daemon started and replaced an older one"]);
     let stop = request::Stop { if_older_than: VERSION.to_owned() };
     assert_eq!(fake.asked()[0], request::Kind::Stop(stop));
     assert!(home.pid().is_some());
@@ -40,7 +40,7 @@ fn dmn_03_an_older_daemon_of_another_protocol_makes_room() {
     let home = Home::new();
     let greeting = Refused { protocol: 0, daemon_version: "0.0.1".into(), leaving: true };
     let fake = Fake::take(&home.address(), reply::Kind::Refused(greeting));
-    home.run(&["daemon", "start"]).expect(0, &["daemon started, in the place of an older one"]);
+    home.run(&["daemon", "start"]).expect(0, &["daemon started and replaced an older one"]);
     assert_eq!(fake.asked(), []);
 }
 
