@@ -1,5 +1,5 @@
-//! Tests of `completeness`: what makes a result incomplete, what a hit costs, and whom a
-//! mention reaches.
+//! Tests of `completeness`: when a result is incomplete, how many lookups a hit costs, and for
+//! which blobs an access counts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::{BlobWriter, Content, PROMISE_LEASE};
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
 
-/// Blobs that count how often they are asked.
+/// A blob store that counts its requests.
 struct Counted {
     memory: Arc<MemoryStore>,
     checks: AtomicUsize,
@@ -83,7 +83,7 @@ impl Fixture {
         digest
     }
 
-    /// As eviction would, once every lease is over.
+    /// Deletes a blob as eviction would after all leases have ended.
     fn delete(&self, digest: &Digest) {
         self.clock.advance(Duration::from_secs(24 * 60 * 60));
         let entry = self.memory.blob_entry(digest).unwrap().expect("it is there");
@@ -108,8 +108,8 @@ fn output(path: &str, digest: &Digest) -> OutputFile {
     OutputFile { path: path.to_owned(), digest: Some(wire_digest(digest)), ..Default::default() }
 }
 
-/// A result that names one blob of every kind there is: file, stdout, stderr, tree, file in
-/// a tree, root directory and directory below it.
+/// A result that names a blob in every way there is: file, stdout, stderr, tree, file in a tree,
+/// root directory and directory below it.
 fn everything(fixture: &Fixture) -> (ActionResult, Vec<Digest>) {
     let node = |name: &str, digest: &Digest| FileNode {
         name: name.to_owned(),
@@ -175,7 +175,7 @@ fn sto_03_a_result_is_returned_again_when_its_blob_is_back() {
 }
 
 #[test]
-fn sto_03_a_tree_that_is_none_makes_a_miss() {
+fn sto_03_a_result_whose_tree_is_malformed_is_a_miss() {
     let fixture = Fixture::new();
     let tree = fixture.add([0xff; 40]);
     let directory =
@@ -186,7 +186,7 @@ fn sto_03_a_tree_that_is_none_makes_a_miss() {
 }
 
 #[test]
-fn sto_03_a_replaced_result_is_checked_anew() {
+fn sto_03_a_replaced_result_is_checked_again() {
     let fixture = Fixture::new();
     let there = fixture.add("there");
     let absent = Digest::<Blob>::of(SHA256, b"absent");
@@ -198,7 +198,7 @@ fn sto_03_a_replaced_result_is_checked_anew() {
 }
 
 #[test]
-fn sto_03_empty_blobs_need_not_be_there() {
+fn sto_03_the_empty_blob_is_never_missing() {
     let fixture = Fixture::new();
     let empty = Some(wire_digest(&Digest::<Blob>::empty(SHA256)));
     let directory =
@@ -214,7 +214,7 @@ fn sto_03_empty_blobs_need_not_be_there() {
 }
 
 #[test]
-fn sto_08_an_error_is_an_error_and_deletes_nothing() {
+fn sto_08_an_error_while_checking_is_returned_and_deletes_nothing() {
     let fixture = Fixture::new();
     let (result, _) = everything(&fixture);
     fixture.cache.put(&key(), &result).unwrap();
@@ -240,7 +240,7 @@ fn sto_10_a_hot_action_costs_one_lookup() {
     }
     assert_eq!(asked(), before, "the blobs are not asked again");
 
-    // A deletion of something else costs one more look, at no tree.
+    // The deletion of another blob costs one more check of presence, but no read of a tree.
     let other = fixture.add("other");
     fixture.delete(&other);
     fixture.get(AccessKind::Peek);
@@ -248,14 +248,14 @@ fn sto_10_a_hot_action_costs_one_lookup() {
 }
 
 #[test]
-fn sto_04_a_mention_reaches_every_blob_and_its_promise_is_never_short() {
+fn sto_04_a_promise_covers_every_blob_of_the_result_for_its_whole_time() {
     let fixture = Fixture::new();
     let (result, named) = everything(&fixture);
     fixture.cache.put(&key(), &result).unwrap();
     fixture.clock.advance(PROMISE_LEASE);
     fixture.get(AccessKind::Use);
     assert!(!named.iter().any(|digest| fixture.leased(digest, Duration::ZERO)), "a use promises nothing");
-    // However hits fall, each is worth a whole promise.
+    // Each hit gives a whole promise, at whatever time it comes.
     for _ in 0..30 {
         fixture.clock.advance(Duration::from_secs(170));
         fixture.get(AccessKind::Promise);
@@ -264,7 +264,7 @@ fn sto_04_a_mention_reaches_every_blob_and_its_promise_is_never_short() {
 }
 
 #[test]
-fn sto_04_what_a_new_result_names_is_used() {
+fn sto_04_storing_a_result_counts_as_a_use_of_its_blobs() {
     let fixture = Fixture::new();
     let (result, named) = everything(&fixture);
     fixture.clock.advance(Duration::from_secs(1000));
@@ -276,7 +276,7 @@ fn sto_04_what_a_new_result_names_is_used() {
 }
 
 #[test]
-fn contents_inside_a_result_become_blobs() {
+fn file_contents_inside_a_result_are_stored_as_blobs() {
     let fixture = Fixture::new();
     let digest = Digest::<Blob>::of(SHA256, b"contents");
     let file = OutputFile { contents: Bytes::from_static(b"contents"), ..output("a", &digest) };

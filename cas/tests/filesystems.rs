@@ -1,4 +1,4 @@
-//! Ingest and place on real filesystems: which ones share bytes, and what that costs.
+//! Ingest and place on real filesystems: which of them share bytes, and how much space that saves.
 //!
 //! btrfs and XFS are mounted from image files, which needs root; without it these tests
 //! fail and say so, unless `KACHE_TEST_MOUNTS=skip` is set.
@@ -19,7 +19,7 @@ mod volume;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that no filesystem can compress or deduplicate by itself.
+/// Makes bytes that no filesystem can compress or deduplicate by itself.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let step = || {
@@ -31,8 +31,8 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(step).take(len / 8).flatten().collect()
 }
 
-/// A store on the volume, which may fill it: volumes here are smaller than what a store
-/// usually leaves free.
+/// Opens a store that may fill the volume: the volumes of these tests are smaller than the usual
+/// reserve.
 fn store_on(volume: &Volume) -> Store {
     let mut settings = StoreSettings::new(volume.mountpoint.join("cache"));
     settings.reserve_bytes = 0;
@@ -43,7 +43,7 @@ fn placing(sharing: Sharing) -> PlaceOptions<'static> {
     PlaceOptions { mode: 0o644, modified: None, sharing, staging: None }
 }
 
-/// Ingests a file and lays it down ten times, all on one volume that can share extents.
+/// Ingests a file and places it ten times, all on one volume that can share extents.
 fn ten_worktrees_share_their_bytes(volume: &Volume) {
     let store = store_on(volume);
     let built = volume.mountpoint.join("libdemo.rlib");
@@ -63,7 +63,7 @@ fn ten_worktrees_share_their_bytes(volume: &Volume) {
     let grown = volume.used_bytes() - before;
     assert!(grown < 6 * MIB as u64, "eleven more copies of 24 MiB took {grown} bytes");
 
-    // RST-02, RST-03: what is done to one of them reaches nobody else.
+    // RST-02, RST-03: a write to one of the files changes neither the others nor the blob.
     let spoilt = volume.mountpoint.join("worktree-3.rlib");
     fs::write(&spoilt, b"spoilt").unwrap();
     assert!(fs::read(volume.mountpoint.join("worktree-4.rlib")).unwrap() == bytes);
@@ -100,7 +100,7 @@ fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
     assert_eq!(linked.link, Link::Hardlink);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
 
-    // Twice: the second time it is known.
+    // Twice, because the second answer is remembered.
     for _ in 0..2 {
         assert_eq!(store.files().shares(&volume.mountpoint).unwrap(), Link::Hardlink);
     }
@@ -114,7 +114,7 @@ fn rst_02_on_ext4_hardlinks_share_and_copies_do_not() {
     assert_ne!(fs::metadata(&private).unwrap().ino(), fs::metadata(&built).unwrap().ino());
     assert!(fs::read(&private).unwrap() == bytes);
 
-    // RST-03: somebody writes through the shared inode. The store must not serve that.
+    // RST-03: another process writes through the shared inode. The store must not serve that.
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&shared, b"spoilt").unwrap();
     let again = volume.mountpoint.join("again.rlib");
@@ -136,7 +136,7 @@ fn rst_02_between_two_volumes_a_copy_is_made() {
     assert_eq!(linked.link, Link::Copy);
     assert_eq!(store.files().shares(dir.path()).unwrap(), Link::Copy);
     let digest = names.digest(DigestFunction::Blake3).unwrap();
-    // Twice: the second time the pair is remembered, and nothing else changes.
+    // Twice, because the pair is remembered; the outcome is the same.
     for name in ["one.rlib", "two.rlib"] {
         let path = dir.path().join(name);
         let link = store.files().place(&digest, &path, &placing(Sharing::Hardlink)).unwrap();

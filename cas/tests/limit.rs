@@ -1,5 +1,5 @@
-//! The limit of the store on disk, in bytes that the volume says it occupies, while many
-//! write and maintenance runs beside them (STO-06).
+//! The limit of the store on disk, measured in bytes on the volume, while many threads write and
+//! maintenance runs (STO-06).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -27,9 +27,9 @@ struct Fixture {
     dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
     store: Store,
-    /// Whoever touches the store holds this for a moment; whoever holds it alone sees its
-    /// directory stand still, with writers in the middle of what they do.
-    moment: RwLock<()>,
+    /// Held shared during each call of the store. A thread that holds it exclusively can measure
+    /// the directory while nothing changes and writers are between two calls.
+    measuring: RwLock<()>,
 }
 
 impl Fixture {
@@ -43,23 +43,23 @@ impl Fixture {
             ..StoreSettings::new(dir.path().join("store"))
         };
         let store = Store::open(settings).unwrap();
-        Fixture { dir, clock, store, moment: RwLock::new(()) }
+        Fixture { dir, clock, store, measuring: RwLock::new(()) }
     }
 
-    /// Does this while nobody measures.
-    fn apart<T>(&self, act: impl FnOnce() -> T) -> T {
-        let _moment = self.moment.read().unwrap();
-        act()
+    /// Makes a call of the store, while no thread measures.
+    fn call<T>(&self, call: impl FnOnce() -> T) -> T {
+        let _shared = self.measuring.read().unwrap();
+        call()
     }
 
-    /// Measures while nobody does anything.
+    /// Measures while no thread is in a call.
     fn occupied_bytes(&self) -> u64 {
-        let _moment = self.moment.write().unwrap();
+        let _exclusive = self.measuring.write().unwrap();
         occupied_bytes(&self.dir.path().join("store"))
     }
 }
 
-/// What a directory and all below it occupy. RocksDB's files may come and go meanwhile.
+/// Measures a directory with all below it. RocksDB's files may come and go meanwhile.
 fn occupied_bytes(path: &Path) -> u64 {
     let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
     let own = metadata.blocks() * 512;
@@ -73,21 +73,21 @@ fn blob(name: u64, len: usize) -> (Digest, Bytes) {
     (Digest::of(SHA256, &bytes), Bytes::from(bytes))
 }
 
-/// One writer's round: a large blob in pieces, small ones at once, a file, and a result
-/// that names them. Whether all of it was stored.
+/// One round of a writer: stores a large blob in pieces, small blobs in one call, a file, and a
+/// result that names them. Fails if one of them was not stored.
 fn write(fixture: &Fixture, name: u64) -> Result<(), StoreError> {
     let Fixture { store, .. } = fixture;
     let (large, bytes) = blob(name, 300_000 + usize::try_from(name % 7).unwrap() * 100_000);
-    let mut writer = fixture.apart(|| store.blobs().create(&large))?;
-    bytes.chunks(65_536).try_for_each(|chunk| fixture.apart(|| writer.write(chunk)))?;
-    fixture.apart(|| writer.commit())?;
+    let mut writer = fixture.call(|| store.blobs().create(&large))?;
+    bytes.chunks(65_536).try_for_each(|chunk| fixture.call(|| writer.write(chunk)))?;
+    fixture.call(|| writer.commit())?;
 
     let small: Vec<_> = (0..20).map(|index| blob(name * 100 + index, 2_000)).collect();
-    fixture.apart(|| store.blobs().insert(&small).into_iter().collect::<Result<(), _>>())?;
+    fixture.call(|| store.blobs().insert(&small).into_iter().collect::<Result<(), _>>())?;
 
     let path = fixture.dir.path().join(format!("in-{name}"));
     fs::write(&path, blob(name + 1_000_000, 200_000).1).unwrap();
-    let ingested = fixture.apart(|| store.files().ingest(&path, SHA256, Sharing::Private));
+    let ingested = fixture.call(|| store.files().ingest(&path, SHA256, Sharing::Private));
     fs::remove_file(&path).unwrap();
     let file = ingested?.0.digest(SHA256).unwrap();
 
@@ -100,7 +100,7 @@ fn write(fixture: &Fixture, name: u64) -> Result<(), StoreError> {
     let output_files = named.iter().enumerate().map(output).collect();
     let result = ActionResult { output_files, ..Default::default() };
     let key = ActionKey { instance: "".into(), function: SHA256, hash: large.hash };
-    fixture.apart(|| store.actions().put(&key, &result)).map(drop)
+    fixture.call(|| store.actions().put(&key, &result)).map(drop)
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn sto_06_the_limit_holds_on_disk_under_concurrent_writers() {
         });
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if !fixture.apart(|| fixture.store.maintain()).unwrap().more_is_due {
+                if !fixture.call(|| fixture.store.maintain()).unwrap().more_is_due {
                     thread::sleep(Duration::from_millis(2));
                 }
             }
@@ -142,7 +142,7 @@ fn sto_06_the_limit_holds_on_disk_under_concurrent_writers() {
     });
     let peak_bytes = peak_bytes.into_inner();
     assert!(peak_bytes <= LIMIT_BYTES, "{peak_bytes} bytes of {LIMIT_BYTES}");
-    // Some 0.9 MB a round: what was stored would not have fit without eviction.
+    // A round stores some 0.9 MB, so this many would not have fit without eviction.
     assert!(stored > WRITERS * ROUNDS / 2, "only {stored} of {} rounds were stored", WRITERS * ROUNDS);
     assert!(fixture.store.counters().blobs_evicted > 0);
     let status = fixture.store.status();
@@ -151,7 +151,7 @@ fn sto_06_the_limit_holds_on_disk_under_concurrent_writers() {
 }
 
 #[test]
-fn sto_04_sto_06_promises_on_disk_outlast_writers_that_want_the_room() {
+fn sto_04_sto_06_promised_blobs_on_disk_are_kept_although_writers_need_the_room() {
     let fixture = Fixture::new();
     let promised: Vec<_> = (0..40).map(|name| blob(name, 500_000)).collect();
     for (digest, bytes) in &promised {

@@ -1,9 +1,9 @@
-//! The whole store, put together, against a model that is a few maps.
+//! Compares the composed store with a model that consists of a few maps.
 //!
-//! Random lives of a store: blobs and results come, are asked for and promised, time
-//! passes and goes back, maintenance runs, the store is closed and opened again. After
-//! every step the store may say nothing that the model knows to be false, and must have
-//! kept every promise that the model remembers.
+//! A test makes a random sequence of events: blobs and results are stored, read and promised, time
+//! passes and goes back, maintenance runs, the store is closed and opened again. After every event
+//! the store's answers must agree with the model, and every promise that the model remembers must
+//! have been kept.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -25,8 +25,8 @@ fn check(kind: Kind, life: &[model::life::Event]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// So many lives, or more: `PROPTEST_CASES=2560` makes ten times as many. Failures are
-/// printed whole; no file of seeds is kept.
+/// Runs this many sequences, or more: `PROPTEST_CASES=2560` makes ten times as many. A failure
+/// prints the whole sequence; no file of seeds is kept.
 fn config(cases: u32) -> ProptestConfig {
     let usual = ProptestConfig::default();
     let cases = (cases * usual.cases / 256).max(1);
@@ -41,7 +41,7 @@ proptest! {
     }
 }
 
-// Few, as each begins with a fresh store and waits for the volume at every epoch's end.
+// Few sequences, because each makes a new store and waits for the volume at the end of each epoch.
 proptest! {
     #![proptest_config(config(8))]
     #[test]

@@ -1,11 +1,11 @@
-//! kache's wire messages, and the one door to the Remote Execution API.
+//! The wire messages of kache and of the Remote Execution API.
 //!
-//! Everything under `generated/` is written by `./x generate` from `protos/proto` and
-//! committed, so that nobody who builds kache needs protoc. No other crate of ours
-//! names a generated module: they say `kache_proto::reapi`, `kache_proto::bytestream`
-//! and so on, and a change of generator stays inside this file.
+//! `./x generate` writes everything under `generated/` from `protos/proto`. It is committed, so
+//! that a build of kache needs no protoc. Other crates use the names exported here, such as
+//! `kache_proto::reapi` and `kache_proto::bytestream`, and never a generated module, so that a
+//! change of the generator concerns only this file.
 //!
-//! This crate knows encodings only: no digest is computed here and nothing is checked.
+//! This crate knows encodings only: it computes no digest and checks nothing.
 
 #[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
 #[cfg_attr(

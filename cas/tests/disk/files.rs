@@ -1,4 +1,4 @@
-//! Files that enter and leave the store: what they share, and what they must not.
+//! Files that enter and leave the store: what they share with it and with each other.
 
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io::{Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ use kache_cas::{
 
 use crate::support::{BLAKE3, SHA256, blob_path, bytes, files_below, is_missing, open, read, write};
 
-/// Old enough that a write made now shows in the date.
+/// Returns a date so old that a write made now changes it.
 fn long_ago() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
@@ -50,7 +50,7 @@ impl World {
         self.outside.path().join(name)
     }
 
-    /// A file outside that has been there for a while.
+    /// Makes a file outside the store, with an old date.
     fn file(&self, name: &str, bytes: &[u8], mode: u32) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
@@ -59,21 +59,21 @@ impl World {
         path
     }
 
-    /// Stores a file; what is said of how it looks is how it looks afterwards.
+    /// Stores a file, and checks that the returned stamp is the file's.
     fn ingest(&self, path: &Path, function: DigestFunction, sharing: Sharing) -> (BlobNames, Link) {
         let (names, linked) = self.store.ingest(path, function, sharing).unwrap();
-        assert_eq!(linked.stamp, Some(FileStamp::of(&look(path))), "how it looks");
+        assert_eq!(linked.stamp, Some(FileStamp::of(&look(path))), "the stamp");
         (names, linked.link)
     }
 
     fn place(&self, digest: &Digest, name: &str, placing: &PlaceOptions<'_>) -> Option<Link> {
         let path = self.path(name);
         let linked = self.store.place(digest, &path, placing).unwrap()?;
-        assert_eq!(linked.stamp, Some(FileStamp::of(&look(&path))), "how it looks");
+        assert_eq!(linked.stamp, Some(FileStamp::of(&look(&path))), "the stamp");
         Some(linked.link)
     }
 
-    /// Whether this filesystem has reflinks, which nothing shares an inode with.
+    /// Tells whether this filesystem has reflinks; hard links are never made then.
     fn has_reflinks(&self) -> bool {
         let from = self.file("probe", &bytes(99, 5_000), 0o644);
         self.ingest(&from, BLAKE3, Sharing::Private).1 == Link::Reflink
@@ -130,7 +130,7 @@ fn rst_02_placing_again_changes_no_file_that_was_placed_before() {
 }
 
 #[test]
-fn hardlinks_share_their_bytes_with_the_store() {
+fn a_hard_link_shares_its_inode_with_the_store() {
     let world = World::new();
     if world.has_reflinks() {
         return; // Then nothing has to share an inode.
@@ -143,16 +143,16 @@ fn hardlinks_share_their_bytes_with_the_store() {
         assert_eq!(world.place(&digest, name, &placing(0o644, Sharing::Hardlink)), Some(Link::Hardlink));
         assert_eq!(look(&world.path(name)).ino(), look(&from).ino());
     }
-    // PlaceOptions over another name of the same inode leaves no third.
+    // Placing over another name of the same inode leaves no third name.
     assert_eq!(world.place(&digest, "two", &placing(0o644, Sharing::Hardlink)), Some(Link::Hardlink));
     assert_eq!(look(&from).nlink(), 4);
     assert_eq!(world.leftovers(), 0);
     let (_, link) = world.ingest(&world.file("other", &bytes(1, 100_000), 0o644), SHA256, Sharing::Hardlink);
-    assert_eq!(link, Link::Copy, "what was there already shares nothing with a newcomer");
+    assert_eq!(link, Link::Copy, "a blob that is stored already shares nothing with the file");
 }
 
 #[test]
-fn what_is_private_shares_no_inode() {
+fn a_private_file_does_not_share_its_inode() {
     let world = World::new();
     let from = world.file("from", &bytes(1, 100_000), 0o644);
     let (names, link) = world.ingest(&from, BLAKE3, Sharing::Private);
@@ -164,7 +164,7 @@ fn what_is_private_shares_no_inode() {
     assert_eq!(read(&world.store, &digest).unwrap(), bytes(1, 100_000));
 }
 
-/// One name outside of the store at a time, dated anew for each.
+/// An exclusive inode has one name outside the store at a time, and a new date for each.
 #[test]
 fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
     let world = World::new();
@@ -177,14 +177,14 @@ fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
     let digest = names.digest(BLAKE3).unwrap();
     let request = PlaceOptions { modified: None, ..placing(0o750, Sharing::Exclusive) };
     let begun = look(&world.file("clock", b"", 0o600)).ctime();
-    assert_eq!(world.place(&digest, "second", &request), Some(Link::Copy), "the first place has it");
+    assert_eq!(world.place(&digest, "second", &request), Some(Link::Copy), "the first file has the inode");
     assert_eq!((look(&from).mode() & 0o7777, look(&from).modified().unwrap()), (0o755, long_ago()));
 
     fs::remove_file(&from).unwrap();
     assert_eq!(world.place(&digest, "third", &request), Some(Link::Hardlink));
     let third = look(&world.path("third"));
     assert_eq!((third.mode() & 0o7777, third.nlink()), (0o750, 2));
-    assert!(third.mtime() >= begun, "it is as new as a copy would be");
+    assert!(third.mtime() >= begun, "as new as a copy would be");
     assert!((third.mtime(), third.mtime_nsec()) <= (third.ctime(), third.ctime_nsec()), "and no newer");
     assert_eq!(world.place(&digest, "fourth", &request), Some(Link::Copy));
     let fifth = world.place(&digest, "fifth", &placing(0o750, Sharing::Hardlink));
@@ -198,7 +198,7 @@ fn rst_02_an_exclusive_inode_is_given_to_one_place_at_a_time() {
     assert_eq!(world.leftovers(), 0);
 }
 
-/// What tools do to files they were given.
+/// Changes a file in one of the ways in which tools do.
 fn tamper(path: &Path, how: usize) {
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     match how {
@@ -208,7 +208,7 @@ fn tamper(path: &Path, how: usize) {
             file.write_all(b"appended").unwrap();
         }
         2 => file.write_all(b"in place").unwrap(),
-        // The same, and then the date set back, as `strip -p` and `rsync -t` do.
+        // A write in place, after which the date is set back, as `strip -p` and `rsync -t` do.
         _ => {
             file.write_all(b"in place").unwrap();
             set_modified(path, long_ago());
@@ -248,7 +248,7 @@ fn rst_03_a_write_through_a_shared_inode_is_noticed_before_it_is_served() {
 }
 
 #[test]
-fn rst_03_what_is_no_write_takes_nothing_out_of_service() {
+fn rst_03_a_change_that_is_no_write_takes_no_blob_out_of_service() {
     let world = World::new();
     let from = world.file("from", &bytes(1, 100_000), 0o644);
     let (names, _) = world.ingest(&from, SHA256, Sharing::Hardlink);
@@ -268,7 +268,7 @@ fn rst_03_what_is_no_write_takes_nothing_out_of_service() {
 }
 
 #[test]
-fn rst_03_a_young_file_is_hashed_before_it_is_served() {
+fn rst_03_a_just_written_file_is_hashed_before_it_is_served() {
     let world = World::new();
     if world.has_reflinks() {
         return;
@@ -283,7 +283,7 @@ fn rst_03_a_young_file_is_hashed_before_it_is_served() {
 }
 
 #[test]
-fn rst_05_what_cannot_be_placed_leaves_the_destination_as_it_was() {
+fn rst_05_a_failed_placement_leaves_the_destination_as_it_was() {
     let world = World::new();
     let absent = Digest::of(BLAKE3, &bytes(9, 100_000));
     let there = write(&world.store, BLAKE3, &bytes(1, 100_000));
@@ -304,7 +304,7 @@ fn rst_05_what_cannot_be_placed_leaves_the_destination_as_it_was() {
 }
 
 #[test]
-fn files_cross_filesystems_by_copy() {
+fn a_file_is_copied_between_filesystems() {
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
     let world = World::new();
     if look(elsewhere.path()).dev() == look(world.dir.path()).dev() {
@@ -368,7 +368,7 @@ fn key_05_a_file_that_changes_while_it_is_ingested_is_not_stored_under_a_wrong_n
         let mut changed = 0;
         let until = std::time::Instant::now() + Duration::from_secs(20);
         let mut rounds = 0;
-        // On a busy machine the writer may have its turn late.
+        // On a busy machine the writer may run late.
         while rounds < 40 || (changed == 0 && std::time::Instant::now() < until) {
             rounds += 1;
             match world.store.ingest(&path, BLAKE3, Sharing::Private) {
@@ -389,10 +389,10 @@ fn key_05_a_file_that_changes_while_it_is_ingested_is_not_stored_under_a_wrong_n
     assert_eq!(world.leftovers(), 0);
 }
 
-/// What was done to one of the names of an inode is not felt at the others any more, once they
-/// were placed anew.
+/// A change through one name of an inode no longer affects the other files once these were placed
+/// again.
 #[test]
-fn rst_02_an_inode_that_was_changed_is_taken_out_of_sharing() {
+fn rst_02_a_changed_inode_is_not_shared_any_more() {
     let world = World::new();
     if world.has_reflinks() {
         return;
@@ -420,10 +420,10 @@ fn rst_02_an_inode_that_was_changed_is_taken_out_of_sharing() {
         assert_eq!(fs::read(world.path(name)).unwrap(), bytes(1, 100_000));
     }
     let seen = look(&from);
-    assert_eq!((seen.ino(), seen.nlink()), (changed, 1), "what was changed is nobody else's");
+    assert_eq!((seen.ino(), seen.nlink()), (changed, 1), "the changed inode has no other name");
     assert_eq!((seen.mode() & 0o7777, seen.modified().unwrap()), (0o600, SystemTime::UNIX_EPOCH));
     assert_eq!(read(&world.store, &digest).unwrap(), bytes(1, 100_000));
-    // Bytes that are wrong are nowhere to be had.
+    // Wrong bytes are not served in any way.
     fs::set_permissions(world.path("one"), Permissions::from_mode(0o600)).unwrap();
     tamper(&world.path("one"), 2);
     assert_eq!(

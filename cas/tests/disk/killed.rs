@@ -1,4 +1,4 @@
-//! A process that is killed in the middle of everything, again and again.
+//! A process that stores and evicts is killed at random moments, and the store is checked each time.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -16,10 +16,10 @@ use kache_proto::reapi::{ActionResult, Digest as WireDigest, OutputFile};
 
 use crate::support::{SHA256, bytes, files_below, key, open, read, upkeep, write};
 
-/// How the child is told where to work.
+/// The variable that tells the child its directory.
 const DIRECTORY: &str = "KACHE_TEST_KILLED_DIR";
 
-/// After how many builds it is killed, each round, and how much later.
+/// For each round, after how many builds the child is killed, and how many milliseconds later.
 const LIVES: [(usize, u64); 10] =
     [(0, 0), (0, 7), (1, 1), (1, 13), (2, 0), (3, 5), (5, 2), (8, 0), (13, 9), (21, 4)];
 
@@ -36,10 +36,11 @@ fn result_naming(digests: &[Digest]) -> ActionResult {
     ActionResult { output_files: digests.iter().map(file).collect(), ..Default::default() }
 }
 
-/// Stores blobs and results that name them, restores, evicts, and never stops.
-#[expect(clippy::print_stdout, reason = "its parent waits for this line")]
+/// Stores blobs and results that name them, places files and evicts, without end.
+#[expect(clippy::print_stdout, reason = "the parent waits for this line")]
 fn work(dir: &Path, thread: u8) -> ! {
-    // Half a minute a look, so that leases end and eviction has something to do.
+    // The clock advances half a minute with each build, so that leases end and eviction has
+    // something to do.
     let clock = Arc::new(ManualClock::default());
     let settings = DiskSettings { clock: clock.clone(), ..DiskSettings::new(dir.join("store")) };
     let store = Arc::new(DiskStore::open(settings).unwrap());
@@ -55,7 +56,7 @@ fn work(dir: &Path, thread: u8) -> ! {
         })
     });
     workers.collect::<Vec<_>>().into_iter().for_each(|worker| worker.join().unwrap());
-    unreachable!("its work never ends")
+    unreachable!("the workers never return")
 }
 
 fn one_build(store: &DiskStore, dir: &Path, seed: u8) {
@@ -77,7 +78,7 @@ fn one_build(store: &DiskStore, dir: &Path, seed: u8) {
     }
 }
 
-/// As eviction does it: what names blobs first, then the blobs.
+/// Deletes as eviction does: first results, then the blobs that they named.
 fn evict_some(store: &DiskStore, seed: u8) {
     let from = Hash([seed.wrapping_mul(37); 32]);
     for entry in store.actions_after(Some(&kache_cas::ActionKey { hash: from, ..key(0) }), 2).unwrap() {
@@ -95,21 +96,21 @@ fn evict_some(store: &DiskStore, seed: u8) {
     }
 }
 
-/// A child that is killed when this goes. It may speak until then.
-struct Killed {
+/// A child process, which is killed when this is dropped.
+struct KilledChild {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Drop for Killed {
+impl Drop for KilledChild {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-/// A child that has opened the store and made so many builds.
-fn spawn(dir: &Path, builds: usize) -> Killed {
+/// Starts a child and waits until it has opened the store and made this many builds.
+fn spawn(dir: &Path, builds: usize) -> KilledChild {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::the_child_works_until_it_is_killed", "--nocapture"])
         .env(DIRECTORY, dir)
@@ -117,7 +118,7 @@ fn spawn(dir: &Path, builds: usize) -> Killed {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut killed = Killed { child, lines };
+    let mut killed = KilledChild { child, lines };
     let mut lines = killed.lines.by_ref().map(|line| line.unwrap());
     assert!(lines.any(|line| line.ends_with("open")), "the child opened the store");
     assert_eq!(lines.filter(|line| line.ends_with("built")).take(builds).count(), builds);
@@ -133,7 +134,7 @@ fn the_child_works_until_it_is_killed() {
 }
 
 #[test]
-fn sto_01_a_kill_at_any_moment_leaves_everything_whole() {
+fn sto_01_a_kill_at_any_moment_leaves_a_consistent_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut results = 0;
     for (builds, later_ms) in LIVES {
@@ -145,7 +146,7 @@ fn sto_01_a_kill_at_any_moment_leaves_everything_whole() {
     assert!(results > 0, "something was stored");
 }
 
-/// Everything that is served is whole. Returns how many results there are.
+/// Checks that every blob that is served is whole. Returns how many results there are.
 fn check(dir: &Path) -> usize {
     let store = open(dir);
     let results = store.actions_after(None, usize::MAX).unwrap();
@@ -154,7 +155,7 @@ fn check(dir: &Path) -> usize {
             let digest = file.digest.unwrap();
             let digest: Digest = Digest::parse(entry.key.function, &digest.hash, digest.size_bytes).unwrap();
             let missing = store.find_missing(&[digest], AccessKind::Promise).unwrap()[0];
-            // Another result's eviction may have taken it: then it is missing, and said so.
+            // The blob may have been evicted with another result: then the store says so.
             assert_eq!(read(&store, &digest).is_none(), missing);
         }
     }
@@ -170,9 +171,9 @@ fn check(dir: &Path) -> usize {
     let logical_bytes: u64 = blobs.iter().map(|entry| entry.names.size_bytes).sum();
     assert_eq!((usage.blobs, usage.logical_bytes), (blobs.len() as u64, logical_bytes));
     let counters = store.counters();
-    assert_eq!((counters.damaged, counters.torn), (0, 0), "a kill tears nothing");
+    assert_eq!((counters.damaged, counters.torn), (0, 0), "a kill damages no blob");
     let files = blobs.iter().filter(|entry| entry.names.size_bytes > 4_096).count();
-    assert_eq!(files_below(&dir.join("blobs")), files, "no file is left that nobody knows");
+    assert_eq!(files_below(&dir.join("blobs")), files, "no file without a record is left");
     assert_eq!(files_below(&dir.join("tmp")), 0);
     results.len()
 }

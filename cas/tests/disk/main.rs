@@ -1,4 +1,4 @@
-//! The store on disk, tried through its public traits.
+//! Tests of the store on disk through its public traits.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 

@@ -1,4 +1,4 @@
-//! Opening what lies on a disk: fresh, old, foreign, broken, or not to be had.
+//! Opening directories of every kind: empty, of another version, damaged, locked or unreadable.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// What the fixture holds: the same for every version, as long as the store can say it.
+/// Stores the content of the fixture, which is the same for every version.
 fn fill(store: &DiskStore) {
     for (seed, size) in (0..).zip(FIXTURE_SIZES) {
         for function in DigestFunction::ALL {
@@ -54,8 +54,8 @@ fn check(store: &DiskStore) {
     assert_eq!((usage.blobs, usage.logical_bytes), (5, 10 + 4_096 + 4_097 + 20_000 + 17));
 }
 
-/// Where the store of a version is kept. `the_fixture_can_be_made_again` makes the next
-/// version's; of that, `lock`, `db/LOCK`, `db/LOG*` and `db/OPTIONS*` need not be kept.
+/// Returns the directory of a version's fixture. `the_fixture_can_be_made_again` makes that of the
+/// next version, whose files `lock`, `db/LOCK`, `db/LOG*` and `db/OPTIONS*` need not be committed.
 fn fixture(version: u32) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/store-v{version}"))
 }
@@ -68,7 +68,7 @@ fn sto_09_a_store_of_version_1_is_read() {
         let store = open(dir.path());
         check(&store);
         upkeep(&store);
-        assert_eq!(store.counters().reaped, 0, "nothing of it is rubbish");
+        assert_eq!(store.counters().reaped, 0, "every file belongs to a blob");
         check(&store);
         store.close().unwrap();
     }
@@ -76,7 +76,7 @@ fn sto_09_a_store_of_version_1_is_read() {
 }
 
 #[test]
-fn sto_09_what_this_version_writes_is_what_the_fixture_holds() {
+fn sto_09_this_version_writes_what_its_fixture_holds() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     fill(&store);
@@ -84,7 +84,7 @@ fn sto_09_what_this_version_writes_is_what_the_fixture_holds() {
 }
 
 #[test]
-fn sto_09_a_newer_store_is_refused_with_what_to_do() {
+fn sto_09_the_refusal_of_a_newer_store_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     copy_tree(&fixture(1), dir.path());
     fs::write(dir.path().join("VERSION"), "kache store 2\nwhatever follows\n").unwrap();
@@ -97,7 +97,7 @@ fn sto_09_a_newer_store_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn sto_07_a_corrupt_database_is_set_aside_and_a_fresh_store_begun() {
+fn sto_07_a_corrupt_database_is_set_aside_and_a_new_store_is_made() {
     type Harm = fn(&Path);
     let harms: [Harm; 5] = [
         |db| fs::write(db.join("CURRENT"), "garbage").unwrap(),
@@ -130,7 +130,7 @@ fn each(db: &Path, part: &str, harm: impl Fn(&Path)) {
 }
 
 #[test]
-fn only_the_latest_store_set_aside_is_kept() {
+fn only_the_latest_set_aside_store_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3u8 {
         let store = open(dir.path());
@@ -152,9 +152,9 @@ fn only_the_latest_store_set_aside_is_kept() {
 }
 
 #[test]
-fn sto_07_a_place_that_cannot_hold_a_store_is_named() {
+fn sto_07_the_error_names_a_directory_that_cannot_hold_a_store() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    // Not even root makes directories in these.
+    // Not even root can make directories in these.
     for path in [file.path().join("store"), "/proc/kache/store".into(), "/sys/kache".into()] {
         let error = DiskStore::open(DiskSettings::new(&path)).map(drop).unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
@@ -162,7 +162,7 @@ fn sto_07_a_place_that_cannot_hold_a_store_is_named() {
 }
 
 #[test]
-fn sto_07_a_second_process_is_refused_and_told_why() {
+fn sto_07_the_refusal_of_a_second_process_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let _first = open(dir.path());
     let error = DiskStore::open(DiskSettings::new(dir.path())).map(drop).unwrap_err();
@@ -183,7 +183,7 @@ fn sto_08_an_error_of_the_disk_is_not_absence_and_deletes_nothing() {
     let fan = path.parent().unwrap();
     let aside = dir.path().join("moved");
     let store = open(dir.path());
-    // A loop of links gives an error other than "not found", whoever asks.
+    // A loop of symbolic links gives an error other than "not found", for every user.
     fs::rename(fan, &aside).unwrap();
     std::os::unix::fs::symlink(fan, fan).unwrap();
     let error = kache_cas::BlobStore::open(&store, &digest, AccessKind::Use).unwrap_err();

@@ -1,4 +1,4 @@
-//! Writers that want more than there is room for, and readers that must not notice.
+//! Writers that need more room than there is, and readers that must not notice.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,27 +17,27 @@ use crate::support::{BLAKE3, SHA256, bytes, read, write};
 const LIMIT_BYTES: u64 = 32 << 20;
 
 fn occupied_bytes(path: &Path) -> u64 {
-    // Files go while they are looked at.
+    // A file may be deleted between the listing and this call.
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
     let below = std::fs::read_dir(path).into_iter().flatten().flatten();
     metadata.blocks() * 512 + below.map(|entry| occupied_bytes(&entry.path())).sum::<u64>()
 }
 
-/// Stores a blob. While `still` is held by somebody else, it stands still: between its last
-/// byte and its commit, too.
-fn store_one(store: &Store, seed: u64, still: &RwLock<()>) -> Result<(Digest, Vec<u8>), StoreError> {
+/// Stores a blob, but makes no call while another thread holds `measuring` exclusively. That thread
+/// may also get the lock between the last byte and the commit.
+fn store_one(store: &Store, seed: u64, measuring: &RwLock<()>) -> Result<(Digest, Vec<u8>), StoreError> {
     let size = [900, 4_000, 40_000, 300_000][(seed % 4) as usize] + (seed / 4 % 97) as usize;
     let mut bytes = bytes((seed % 251) as u8, size);
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let digest = Digest::of(BLAKE3, &bytes);
     let writer = {
-        let _moving = still.read().unwrap();
+        let _shared = measuring.read().unwrap();
         let mut writer = store.blobs().create(&digest)?;
         writer.write(&bytes)?;
         writer
     };
     std::thread::yield_now();
-    let _moving = still.read().unwrap();
+    let _shared = measuring.read().unwrap();
     writer.commit()?;
     Ok((digest, bytes))
 }
@@ -53,27 +53,27 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
         ..StoreSettings::new(dir.path())
     };
     let store = Store::open(settings).unwrap();
-    let still = RwLock::new(());
+    let measuring = RwLock::new(());
     let (stop, most, written_bytes) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 {
-                    let _still = still.write().unwrap();
+                    let _exclusive = measuring.write().unwrap();
                     most.fetch_max(occupied_bytes(dir.path()), Ordering::Relaxed);
                 }
                 store.maintain().unwrap();
-                // Grace and leases end, so that something may go.
+                // Leases end, so that blobs may be evicted.
                 clock.advance(Duration::from_secs(1_200));
             }
         });
         let writers: Vec<_> = (0..4u64)
             .map(|writer| {
-                let (store, written_bytes, still) = (&store, &written_bytes, &still);
+                let (store, written_bytes, measuring) = (&store, &written_bytes, &measuring);
                 scope.spawn(move || {
                     let mut refused = 0;
                     for number in 0..400 {
-                        match store_one(store, number + writer * 100_000, still) {
+                        match store_one(store, number + writer * 100_000, measuring) {
                             Ok((digest, bytes)) => {
                                 written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                                 if let Some(content) = store.blobs().open(&digest, AccessKind::Use).unwrap() {
@@ -103,7 +103,7 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
 }
 
 #[test]
-fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
+fn sto_04_a_promised_blob_is_kept_for_three_hours_while_others_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let settings = StoreSettings {
@@ -113,13 +113,13 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
         ..StoreSettings::new(dir.path())
     };
     let store = Store::open(settings).unwrap();
-    let still = RwLock::new(());
-    let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed, &still).unwrap()).collect();
+    let measuring = RwLock::new(());
+    let promised: Vec<_> = (0..40).map(|seed| store_one(&store, seed, &measuring).unwrap()).collect();
     let digests: Vec<Digest> = promised.iter().map(|(digest, _)| *digest).collect();
     assert_eq!(store.blobs().find_missing(&digests, AccessKind::Promise).unwrap(), vec![false; 40]);
     for step in 0..200u64 {
         clock.advance(Duration::from_secs(50));
-        match store_one(&store, 1_000 + step * 4 + 3, &still) {
+        match store_one(&store, 1_000 + step * 4 + 3, &measuring) {
             Err(error) if !error.is_no_space() => panic!("{error}"),
             _ => {}
         }
@@ -129,11 +129,11 @@ fn sto_04_a_promised_blob_is_there_for_three_hours_whatever_is_written() {
         let content = store.blobs().open(digest, AccessKind::Peek).unwrap();
         assert_eq!(content.expect("it is promised").read_all().unwrap(), bytes);
     }
-    assert!(store.counters().blobs_evicted > 0, "others had to go");
+    assert!(store.counters().blobs_evicted > 0, "other blobs were evicted");
 }
 
 #[test]
-fn sto_04_of_a_promise_and_a_deletion_at_the_same_time_one_gives_way() {
+fn sto_04_of_a_concurrent_promise_and_deletion_only_one_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store =

@@ -1,5 +1,4 @@
-//! The store on disk through its public traits: what goes in comes out, across stops of
-//! every kind.
+//! Blobs and action results on disk: they are returned as stored, after clean and unclean stops.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +23,7 @@ use crate::support::{
 const SIZES: [usize; 7] = [0, 1, 4_096, 4_097, 131_072, 131_073, 1_000_003];
 
 #[test]
-fn sto_01_what_was_stored_is_there_after_every_kind_of_stop() {
+fn sto_01_stored_blobs_are_there_after_every_kind_of_stop() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..4u8 {
         let store = open(dir.path());
@@ -51,7 +50,7 @@ fn sto_01_what_was_stored_is_there_after_every_kind_of_stop() {
 }
 
 #[test]
-fn a_blob_has_only_the_names_it_was_stored_under() {
+fn a_blob_is_found_by_blake3_and_by_the_digests_it_was_stored_under() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for size in [100, 100_000] {
@@ -62,7 +61,7 @@ fn a_blob_has_only_the_names_it_was_stored_under() {
 
         let second = bytes(2, size);
         write(&store, BLAKE3, &second);
-        assert!(is_missing(&store, &Digest::of(SHA256, &second)), "nobody stored it under that name");
+        assert!(is_missing(&store, &Digest::of(SHA256, &second)), "it was not stored under that name");
         write(&store, SHA256, &second);
         assert_eq!(read(&store, &Digest::of(SHA256, &second)).unwrap(), second);
     }
@@ -71,7 +70,7 @@ fn a_blob_has_only_the_names_it_was_stored_under() {
 }
 
 #[test]
-fn sto_02_wrong_bytes_leave_nothing_behind() {
+fn sto_02_rejected_bytes_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for size in [100, 100_000] {
@@ -93,10 +92,11 @@ fn sto_02_wrong_bytes_leave_nothing_behind() {
     assert_eq!(store.usage().unwrap().blobs, 0);
 }
 
-/// No kill between the two steps shows their order: an unclean stop makes such a blob a suspect,
-/// and a suspect without a file is absent. Here the first step fails, and the second must not have been.
+/// A kill between the two steps would not show their order: after an unclean stop such a blob is
+/// suspect, and a suspect blob without a file is absent. So this test makes the first step fail,
+/// and checks that the second was not made.
 #[test]
-fn sto_03_a_blob_is_known_only_once_its_file_is_there() {
+fn sto_03_a_blob_is_recorded_only_after_its_file_is_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let bytes = bytes(1, 100_000);
@@ -187,7 +187,7 @@ fn action_results_are_kept_apart_by_instance_and_function() {
 }
 
 #[test]
-fn sto_05_nothing_but_a_deletion_makes_a_blob_go_and_it_takes_every_name() {
+fn sto_05_a_deletion_removes_every_name_of_a_blob_unless_it_was_accessed() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store =
@@ -237,14 +237,14 @@ fn sto_04_a_promise_survives_a_stop() {
 }
 
 #[test]
-fn sto_02_what_an_unclean_stop_tore_is_never_served() {
+fn sto_02_a_blob_damaged_by_an_unclean_stop_is_never_served() {
     let dir = tempfile::tempdir().unwrap();
     let blobs: Vec<Vec<u8>> = (0..4).map(|seed| bytes(seed, 50_000)).collect();
     let digests: Vec<Digest> = {
         let store = open(dir.path());
         blobs.iter().map(|bytes| write(&store, SHA256, bytes)).collect()
     };
-    // What a loss of power can do: cut short, lost, and zeros in place of data.
+    // A loss of power can truncate a file, lose it, or leave zeros in place of data.
     let paths: Vec<PathBuf> = blobs.iter().map(|bytes| blob_path(dir.path(), bytes)).collect();
     fs::remove_file(&paths[1]).unwrap();
     replace(&paths[2], &blobs[2][..30_000]);
@@ -283,7 +283,7 @@ fn sto_02_upkeep_hashes_all_suspects_and_then_trusts_them() {
     for (seed, digest) in digests.iter().enumerate() {
         assert_eq!(read(&store, digest).is_some(), seed != 7);
     }
-    assert_eq!(store.counters().verified, 0, "nobody is a suspect any more");
+    assert_eq!(store.counters().verified, 0, "no blob is suspect any more");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn sto_02_damage_after_a_clean_stop_is_reported_and_out_of_service() {
 }
 
 #[test]
-fn sto_01_orphans_and_drafts_of_the_dead_are_cleared_away() {
+fn sto_01_orphans_and_drafts_of_a_dead_process_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let kept = {
         let store = open(dir.path());
@@ -338,7 +338,7 @@ fn sto_01_orphans_and_drafts_of_the_dead_are_cleared_away() {
 }
 
 #[test]
-fn what_a_store_holds_is_known_as_soon_as_it_is_open() {
+fn usage_is_known_as_soon_as_the_store_is_open() {
     let dir = tempfile::tempdir().unwrap();
     {
         let store = open(dir.path());
@@ -373,7 +373,7 @@ fn sto_06_totals_are_right_after_an_unclean_stop() {
 }
 
 #[test]
-fn sto_06_a_writer_that_finds_no_room_is_told_so_at_once() {
+fn sto_06_a_writer_without_room_is_refused_before_its_first_byte() {
     let dir = tempfile::tempdir().unwrap();
     let settings = DiskSettings { limit_bytes: 64 << 20, ..DiskSettings::new(dir.path()) };
     let store = DiskStore::open(settings).unwrap();
@@ -386,7 +386,7 @@ fn sto_06_a_writer_that_finds_no_room_is_told_so_at_once() {
 }
 
 #[test]
-fn a_store_that_is_closed_takes_nothing_more() {
+fn a_closed_store_refuses_blobs_and_results() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let bytes = bytes(1, 10_000);
@@ -400,7 +400,7 @@ fn a_store_that_is_closed_takes_nothing_more() {
 }
 
 #[test]
-fn pages_show_everything_once_and_in_order() {
+fn pages_list_every_entry_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for seed in 0..50 {
@@ -431,7 +431,7 @@ fn pages_show_everything_once_and_in_order() {
 }
 
 #[test]
-fn place_and_ingest_are_each_others_reverse() {
+fn an_ingested_file_is_placed_with_the_same_bytes() {
     let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(dir.path());
     for size in SIZES {

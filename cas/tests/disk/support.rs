@@ -1,4 +1,4 @@
-//! What the tests of the store on disk share: stores, bytes, and looks behind the scenes.
+//! Helpers for the tests of the store on disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) fn open(dir: &Path) -> DiskStore {
     DiskStore::open(DiskSettings::new(dir)).unwrap()
 }
 
-/// Bytes that no other seed gives.
+/// Makes bytes that differ for each seed.
 pub(crate) fn bytes(seed: u8, len: usize) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[seed]);
@@ -40,7 +40,7 @@ pub(crate) fn is_missing(store: &DiskStore, digest: &Digest) -> bool {
     store.find_missing(&[*digest], AccessKind::Peek).unwrap()[0]
 }
 
-/// Where the store keeps the file of these bytes.
+/// Returns the path of the blob file that has these bytes.
 pub(crate) fn blob_path(dir: &Path, bytes: &[u8]) -> PathBuf {
     let hex = BLAKE3.hash(bytes).to_hex();
     dir.join("blobs").join(&hex[..2]).join(hex)
@@ -51,7 +51,7 @@ pub(crate) fn files_below(dir: &Path) -> usize {
     entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
 }
 
-/// Another file in place of this one.
+/// Replaces a file by another file, so that the inode changes, too.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
@@ -65,7 +65,7 @@ pub(crate) fn result(exit_code: i32) -> ActionResult {
     ActionResult { exit_code, ..Default::default() }
 }
 
-/// All the upkeep that is due.
+/// Makes steps of upkeep until no more is due.
 pub(crate) fn upkeep(store: &DiskStore) {
     while store.upkeep().unwrap() {}
 }

@@ -1,11 +1,11 @@
-//! What can happen to a store, at random.
+//! Random sequences of events in the life of a store.
 
 use std::time::Duration;
 
 use kache_cas::{AccessKind, DigestFunction};
 use proptest::prelude::*;
 
-/// Blobs are named by a number, of which their bytes and size follow.
+/// The number of a blob, which determines its bytes and size.
 pub(crate) type Name = u8;
 
 /// One thing that happens.
@@ -13,33 +13,33 @@ pub(crate) type Name = u8;
 pub(crate) enum Event {
     /// A blob is written in pieces.
     Write(DigestFunction, Name),
-    /// Several are inserted at once.
+    /// Several blobs are inserted in one call.
     Insert(DigestFunction, Vec<Name>),
-    /// A blob is written with bytes that are not its own.
+    /// Bytes are written that do not match the blob's digest.
     WriteWrong(DigestFunction, Name),
-    /// A writer goes away in the middle.
+    /// A writer is dropped in the middle of a blob.
     Abandon(DigestFunction, Name),
-    /// A file is taken in.
+    /// A file is ingested.
     Ingest(DigestFunction, Name),
-    /// A blob is laid down as a file.
+    /// A blob is placed as a file.
     Place(DigestFunction, Name),
-    /// Somebody asks which are missing.
+    /// A client asks which blobs are missing.
     Find(DigestFunction, Vec<Name>, AccessKind),
     /// A blob is read.
     Open(DigestFunction, Name, AccessKind),
     /// A result is stored, under one of a few keys.
     Put(DigestFunction, u8, Vec<Name>),
-    /// A result is asked for.
+    /// A result is looked up.
     Get(DigestFunction, u8, AccessKind),
-    /// A result is taken out of service.
+    /// A result is removed.
     Remove(DigestFunction, u8),
     /// Time passes.
     Wait(Duration),
     /// The clock is set back.
     SetBack(Duration),
-    /// Maintenance runs until it has nothing to do.
+    /// Maintenance runs until nothing more is due.
     Maintain,
-    /// One step of maintenance.
+    /// Maintenance makes one step.
     Step,
     /// The store is closed and opened again.
     Reopen,
@@ -51,13 +51,13 @@ fn functions() -> impl Strategy<Value = DigestFunction> {
     prop_oneof![Just(DigestFunction::Blake3), Just(DigestFunction::Sha256)]
 }
 
-fn mentions() -> impl Strategy<Value = AccessKind> {
+fn accesses() -> impl Strategy<Value = AccessKind> {
     prop_oneof![Just(AccessKind::Peek), Just(AccessKind::Use), Just(AccessKind::Promise)]
 }
 
 fn waits() -> impl Strategy<Value = Duration> {
-    let hours = |range| (range,).prop_map(|(minutes,): (u64,)| Duration::from_secs(60 * minutes));
-    prop_oneof![hours(0u64..20), hours(0u64..300), hours(0u64..100_000)]
+    let minutes = |range| (range,).prop_map(|(minutes,): (u64,)| Duration::from_secs(60 * minutes));
+    prop_oneof![minutes(0u64..20), minutes(0u64..300), minutes(0u64..100_000)]
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -71,13 +71,13 @@ fn events() -> impl Strategy<Value = Event> {
         1 => (functions(), name()).prop_map(|(function, name)| Event::Abandon(function, name)),
         2 => (functions(), name()).prop_map(|(function, name)| Event::Ingest(function, name)),
         2 => (functions(), name()).prop_map(|(function, name)| Event::Place(function, name)),
-        4 => (functions(), names(), mentions())
+        4 => (functions(), names(), accesses())
             .prop_map(|(function, names, access)| Event::Find(function, names, access)),
-        3 => (functions(), name(), mentions())
+        3 => (functions(), name(), accesses())
             .prop_map(|(function, name, access)| Event::Open(function, name, access)),
         4 => (functions(), key(), names())
             .prop_map(|(function, key, names)| Event::Put(function, key, names)),
-        6 => (functions(), key(), mentions())
+        6 => (functions(), key(), accesses())
             .prop_map(|(function, key, access)| Event::Get(function, key, access)),
         1 => (functions(), key()).prop_map(|(function, key)| Event::Remove(function, key)),
         6 => waits().prop_map(Event::Wait),
@@ -89,7 +89,7 @@ fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A life of up to so many events.
+/// Makes a sequence of up to `events_max` events.
 pub(crate) fn lives(events_max: usize) -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(events(), 1..events_max)
 }

@@ -1,4 +1,4 @@
-//! A store, the model of it, and the comparison of both.
+//! A store, a model of it, and the comparison of the two.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use super::life::{Event, Name};
 
 type Outcome = Result<(), TestCaseError>;
 
-/// Which implementation.
+/// The implementation under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The one in memory, which forgets nothing and cannot be reopened.
+    /// The store in memory, which cannot be reopened.
     Memory,
-    /// The one on disk.
+    /// The store on disk.
     Disk,
 }
 
 impl Kind {
-    /// Blobs have up to 16 of these.
+    /// The unit of blob sizes: a blob has up to 16 of them.
     fn unit_bytes(self) -> usize {
         match self {
             Kind::Memory => 1 << 10,
@@ -45,37 +45,37 @@ impl Kind {
     }
 }
 
-/// A store and what is known of it.
+/// A store, and the model: all that the test knows of the store's content and promises.
 pub(crate) struct World {
     kind: Kind,
     store: Option<Store>,
     clock: Arc<ManualClock>,
     settings: StoreSettings,
     dir: tempfile::TempDir,
-    /// BlobNames under which something was ever stored.
+    /// All digests under which a blob was ever stored.
     stored: HashSet<Digest>,
-    /// Until when something must be there.
+    /// The time until which a promised blob must be there.
     promised: HashMap<Digest, u64>,
-    /// Until when something uploaded must be there unless a result names it.
+    /// The time until which an uploaded blob must be there, unless a result names it.
     graced: HashMap<(DigestFunction, Name), u64>,
-    /// What a result ever named: from then on the result keeps it, and no grace.
+    /// The blobs that a result has ever named: the upload grace no longer protects them.
     named: HashSet<Name>,
-    /// What was put last, by key.
-    results: HashMap<ActionKey, Known>,
-    /// Evictions before the store was last opened.
+    /// The result that was stored last, by key.
+    results: HashMap<ActionKey, ModelResult>,
+    /// The number of blobs evicted before the store was last opened.
     evicted_before: u64,
-    /// How far the clock was set back, all in all.
+    /// How far the clock was set back in total.
     set_back: Duration,
 }
 
-struct Known {
+struct ModelResult {
     encoded: Bytes,
     named: Vec<Digest>,
     promised_until_ms: u64,
 }
 
 impl World {
-    /// A fresh store of this kind.
+    /// Makes a new store of this kind.
     pub(crate) fn new(kind: Kind) -> World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::default());
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Lets this happen, and compares.
+    /// Makes an event happen, and compares store and model.
     pub(crate) fn live(&mut self, event: &Event) -> Outcome {
         match event {
             Event::Write(function, name) => self.write(*function, *name)?,
@@ -128,14 +128,14 @@ impl World {
     }
 
     fn store(&self) -> &Store {
-        self.store.as_ref().expect("it is open but for a moment")
+        self.store.as_ref().expect("the store is closed only while `reopen` runs")
     }
 
     fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
 
-    /// What has lapsed stays lapsed, should the clock go back.
+    /// Lets time pass. A lease that has ended stays ended, even if the clock goes back.
     fn wait(&mut self, duration: Duration) {
         self.clock.advance(duration);
         let now_ms = self.now_ms();
@@ -145,7 +145,7 @@ impl World {
         lapsed.for_each(|known| known.promised_until_ms = 0);
     }
 
-    /// Leases from a week ahead are not honoured, so no clock goes back so far here.
+    /// Sets the clock back, but in total never so far that the store would ignore leases.
     fn set_back(&mut self, by: Duration) {
         if self.set_back + by < LEASE_HONOURED_MAX / 2 {
             self.set_back += by;
@@ -171,19 +171,19 @@ impl World {
         self.store().blobs().find_missing(&[*digest], AccessKind::Peek).unwrap()[0]
     }
 
-    /// A blob was given to the store, which said this.
+    /// Updates the model after an attempt to store a blob, whose result was `said`.
     fn given(&mut self, function: DigestFunction, name: Name, said: Result<(), StoreError>) -> Outcome {
         let digest = self.digest(function, name);
         match said {
             Ok(()) => {
                 prop_assert!(!self.is_too_large(&digest));
                 self.stored.insert(digest);
-                // Bytes that are here always have their BLAKE3.
+                // A stored blob can always be found by its BLAKE3.
                 self.stored.insert(self.digest(DigestFunction::Blake3, name));
                 let until_ms = self.now_ms() + ms(UPLOAD_GRACE);
                 let graced = self.graced.entry((function, name)).or_default();
                 *graced = until_ms.max(*graced);
-                // What a result names goes with the result, also while it is uploaded again.
+                // A blob that a result names is evicted with the result, even right after an upload.
                 prop_assert!(
                     self.named.contains(&name) || !self.is_missing(&digest),
                     "{digest} was stored and is missing"
@@ -261,7 +261,7 @@ impl World {
         if let Ok((names, _)) = &said {
             prop_assert_eq!(names.digest(function), Some(self.digest(function, name)));
         }
-        // Files are ours: no limit on single blobs need apply to them.
+        // The limit on single blobs need not apply to files of this machine.
         match said {
             Ok(_) if self.is_too_large(&self.digest(function, name)) => {
                 self.stored.insert(self.digest(function, name));
@@ -300,7 +300,7 @@ impl World {
     }
 
     fn said_to_be_there(&mut self, digest: &Digest, access: AccessKind) -> Outcome {
-        prop_assert!(self.stored.contains(digest) || digest.is_empty_blob(), "nobody stored {digest}");
+        prop_assert!(self.stored.contains(digest) || digest.is_empty_blob(), "{digest} was never stored");
         if access == AccessKind::Promise {
             self.promise(*digest, PROMISE_LEASE);
         }
@@ -340,7 +340,7 @@ impl World {
             Ok(stored) => {
                 self.named.extend(names);
                 let promised_until_ms = self.results.get(&key).map_or(0, |known| known.promised_until_ms);
-                self.results.insert(key, Known { encoded: stored.encoded, named, promised_until_ms });
+                self.results.insert(key, ModelResult { encoded: stored.encoded, named, promised_until_ms });
             }
             Err(error) => prop_assert!(error.is_no_space(), "{error}"),
         }
@@ -362,7 +362,7 @@ impl World {
             return Ok(());
         };
         let Some(known) = known else {
-            return Err(TestCaseError::fail("a result that nobody put"));
+            return Err(TestCaseError::fail("a result that was never stored"));
         };
         prop_assert_eq!(&found.encoded, &known.encoded);
         if access == AccessKind::Promise {
@@ -387,12 +387,12 @@ impl World {
         if self.kind == Kind::Memory {
             return;
         }
-        let store = self.store.take().expect("it is open but for a moment");
+        let store = self.store.take().expect("the store is closed only while `reopen` runs");
         self.evicted_before += store.counters().blobs_evicted;
         if cleanly {
             store.close().unwrap();
         } else {
-            // Mentions of the last moment are written in batches and may be forgotten.
+            // Accesses are written in batches, and the last batch may be lost.
             self.promised.clear();
             self.graced.clear();
             self.results.values_mut().for_each(|known| known.promised_until_ms = 0);
@@ -401,7 +401,7 @@ impl World {
         self.store = Some(open(self.kind, &self.settings));
     }
 
-    /// What must hold at every moment.
+    /// Checks what must hold at every moment.
     fn compare(&self) -> Outcome {
         let status = self.store().status();
         prop_assert!(status.physical_bytes <= self.kind.limit_bytes(), "{} bytes", status.physical_bytes);

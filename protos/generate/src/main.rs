@@ -1,14 +1,14 @@
 //! Writes `protos/src/generated/*.rs` from `protos/proto/**/*.proto`.
 //!
-//! Only someone who changes a `.proto` file runs this (`./x generate`); its output is
-//! committed, so nobody who builds kache needs it, nor protoc. `./x lint` runs it and
-//! fails if the committed files differ.
+//! It is needed only after a change of a `.proto` file (`./x generate`). Its output is committed,
+//! so that a build of kache needs neither this program nor protoc. `./x lint` runs it and fails if
+//! the committed files differ.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Every file that is compiled; imports are found from these.
+/// The files to compile; the files that they import are found from these.
 const FILES: &[&str] = &[
     "reapi/remote_execution.proto",
     "reapi/bytestream.proto",
