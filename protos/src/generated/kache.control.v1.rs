@@ -2,13 +2,13 @@
 /// The first frame of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
-    /// The number of this protocol. Equal numbers understand one another.
+    /// The version of this protocol. Client and daemon need the same one.
     #[prost(uint32, tag = "1")]
     pub protocol: u32,
-    /// The caller's version, for the log and for `Refused`.
+    /// The client's version, for the log and for `Refused`.
     #[prost(string, tag = "2")]
     pub client_version: ::prost::alloc::string::String,
-    /// The caller only looks: whatever the versions are, this greeting changes nothing.
+    /// The client only asks for the status. With any versions, this greeting changes nothing.
     #[prost(bool, tag = "3")]
     pub only_looking: bool,
 }
@@ -21,10 +21,10 @@ pub struct Request {
 pub mod request {
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Status {}
-    /// Finish what is under way, accept nothing new, leave.
+    /// The daemon finishes the requests that are under way, accepts no others, and exits.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Stop {
-        /// Only leave if the daemon is older than this version; empty means always.
+        /// The daemon exits only if it is older than this version; empty means always.
         #[prost(string, tag = "1")]
         pub if_older_than: ::prost::alloc::string::String,
     }
@@ -94,8 +94,8 @@ pub struct Welcome {
     #[prost(uint32, tag = "3")]
     pub pid: u32,
 }
-/// The daemon speaks another protocol. An older daemon that refuses a newer client
-/// drains and leaves, so that the client can start its own.
+/// The daemon speaks another version of the protocol. An older daemon that refuses a newer client
+/// finishes its requests and exits, so that the client can start a newer one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {
     #[prost(uint32, tag = "1")]
@@ -110,7 +110,7 @@ pub struct Stopping {
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
-/// A request that was understood and could not be done.
+/// The answer to a request that was understood and failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {
     #[prost(string, tag = "1")]
@@ -154,39 +154,39 @@ pub struct StoreStatus {
     pub blobs: u64,
     #[prost(uint64, tag = "5")]
     pub action_results: u64,
-    /// What is wrong with the store, in words; empty when nothing is.
+    /// One sentence for each problem of the store; empty when it is well.
     #[prost(string, repeated, tag = "6")]
     pub troubles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// A compiler call, as it was made. Answered by `Done`, `Run` or `PassOn`, when there is an
-/// answer: a call that waits for another one's compile is answered when that is over.
+/// A call of the compiler. The daemon answers with `Done`, `Run` or `PassOn`. The answer may take
+/// long: a follower is answered when its leader's compile has ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Compile {
-    /// The program first, as it was named.
+    /// The arguments, with the program first, as in the call.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// The directory, absolute.
+    /// The working directory, absolute.
     #[prost(bytes = "bytes", tag = "2")]
     pub cwd: ::prost::bytes::Bytes,
-    /// `NAME=value`, one each.
+    /// The environment: `NAME=value`, one variable each.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(uint32, tag = "4")]
     pub umask: u32,
-    /// What the paths of this process mean: its mount namespace and its root directory. Only a daemon
-    /// of the same view sees the same files by them. Empty where the system does not say.
+    /// The client's mount namespace and root directory. Its paths lead a daemon to the same files only
+    /// if the daemon has the same ones. Empty where the system does not tell.
     #[prost(bytes = "bytes", tag = "5")]
     pub mount_namespace: ::prost::bytes::Bytes,
-    /// What is on standard input, sent only where the call reads it.
+    /// The standard input, sent only if the call reads it.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub stdin: ::core::option::Option<::prost::bytes::Bytes>,
-    /// A directory beside the outputs that the client has made for this call. Whatever is laid down
-    /// passes through it, so that the client can put an end to that by taking it away. Empty: nothing
-    /// can be laid down.
+    /// The staging directory, which the client has made beside the outputs for this call. Every
+    /// restored file passes through it, so that the client can stop a restore by removing it. Empty:
+    /// nothing can be restored.
     #[prost(bytes = "bytes", tag = "7")]
     pub staging: ::prost::bytes::Bytes,
 }
-/// Part of what a compiler says, in order.
+/// A part of a compiler's output, in order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Said {
     #[prost(enumeration = "said::Stream", tag = "1")]
@@ -233,48 +233,51 @@ pub mod said {
         }
     }
 }
-/// The outputs are where they belong. Say this and exit.
+/// The outputs are restored. The client writes `said` and exits with `exit_code`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Done {
     #[prost(message, repeated, tag = "1")]
     pub said: ::prost::alloc::vec::Vec<Said>,
     #[prost(int32, tag = "2")]
     pub exit_code: i32,
-    /// Units are about to be laid down for the client's cargo: somebody has to stay who guards that.
+    /// The daemon is about to seed the target directory of the client's cargo. The client has to stay
+    /// as the guard.
     #[prost(bool, tag = "3")]
     pub seeds: bool,
 }
-/// Units are to be laid down in a target directory in which nothing was built. The client makes the
-/// directory and holds cargo's own locks there, by its own clock. Answered by `Guarding`.
+/// The daemon wants to restore units in a target directory in which nothing was built. The guard
+/// makes the directory and holds cargo's own locks there, by its own clock. It answers with
+/// `Guarding`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Guard {
     #[prost(bytes = "bytes", tag = "1")]
     pub target_dir: ::prost::bytes::Bytes,
-    /// Directories of profiles, relative to it.
+    /// Directories of profiles, relative to the target directory.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub profiles: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// The guard's word.
+/// The guard's answer to `Guard`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Guarding {
-    /// The staging directory, which the guard has made in the target directory. Empty: somebody builds
-    /// there, so nothing is to be laid down.
+    /// The staging directory, which the guard has made in the target directory. Empty: another build
+    /// runs there, so the daemon must restore nothing.
     #[prost(bytes = "bytes", tag = "1")]
     pub staging: ::prost::bytes::Bytes,
 }
-/// Everything was laid down, or what was is to go. The guard lets go of its locks and leaves.
+/// Seeding has ended: all units were restored, or those that were have to be removed (`take_back`).
+/// The guard releases its locks and exits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Release {
     #[prost(bool, tag = "1")]
     pub take_back: bool,
 }
-/// Run this compiler, let through what it says, and report with `Ran`.
+/// The client runs this compiler, passes its output on, and reports with `Ran`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Run {
-    /// The program first.
+    /// The arguments, with the program first.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Variables to set, `NAME=value`, and to take away.
+    /// Variables to set, `NAME=value`, and to remove.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub env_set: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(bytes = "bytes", repeated, tag = "3")]
@@ -282,11 +285,11 @@ pub struct Run {
     /// Existing outputs to unlink first: some tools write them in place (RST-11).
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub unlink: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// What to put in place of what in each line that is let through, so that it names this
-    /// checkout's paths. What is reported in `Ran` stays as the compiler said it.
+    /// Texts to replace in each line of output that is passed on, so that it names this checkout's
+    /// paths. The output in `Ran` is what the compiler wrote.
     #[prost(message, repeated, tag = "5")]
     pub replacements: ::prost::alloc::vec::Vec<Replacement>,
-    /// What was sent as `stdin` is the compiler's standard input.
+    /// The compiler's standard input is what the client sent as `stdin`.
     #[prost(bool, tag = "6")]
     pub feed_stdin: bool,
 }
@@ -297,11 +300,11 @@ pub struct Replacement {
     #[prost(bytes = "bytes", tag = "2")]
     pub to: ::prost::bytes::Bytes,
 }
-/// Run the compiler as if kache were not there; nothing is reported.
+/// The client runs the compiler as if kache were not there, and reports nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PassOn {
-    /// The program first. Not always what the call said: `-C incremental` is taken out, and
-    /// another wrapper may stand in front.
+    /// The arguments, with the program first. They may differ from the call's: `-C incremental` is
+    /// removed, and another wrapper may be put in front.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// For the log and for `KACHE_LOG`.
@@ -311,19 +314,19 @@ pub struct PassOn {
     #[prost(bool, tag = "3")]
     pub seeds: bool,
 }
-/// The compiler that `Run` asked for has been started.
+/// The compiler that `Run` named has been started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Began {
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
-/// The compiler that `Run` asked for has ended. Answered by `Noted`.
+/// The compiler that `Run` named has ended. The daemon answers with `Noted`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ran {
-    /// Set if it ended by itself.
+    /// The exit code; absent if a signal ended the compiler.
     #[prost(int32, optional, tag = "1")]
     pub exit_code: ::core::option::Option<i32>,
-    /// Else the signal that ended it.
+    /// The signal, if there is no exit code.
     #[prost(int32, tag = "2")]
     pub signal: i32,
     #[prost(message, repeated, tag = "3")]
@@ -332,58 +335,58 @@ pub struct Ran {
     pub wall_us: u64,
     #[prost(uint64, tag = "5")]
     pub cpu_us: u64,
-    /// When it was started, since the Unix epoch.
+    /// When the compiler was started, since the Unix epoch.
     #[prost(uint64, tag = "6")]
     pub started_us: u64,
-    /// It said more than fits here, so `said` is not all of it.
+    /// The output was too large for this message, so `said` is only a part of it.
     #[prost(bool, tag = "7")]
     pub said_is_cut: bool,
 }
-/// What the call did is on record. The client may leave.
+/// The call is recorded. The client may exit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Noted {}
-/// A small blob, such as an action, by its hash alone: people know no sizes.
+/// Asks for a small blob, such as an action, by its hash alone, since people do not know sizes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fetch {
-    /// 32 bytes, of either function.
+    /// The hash, 32 bytes, in either digest function.
     #[prost(bytes = "bytes", tag = "1")]
     pub hash: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fetched {
-    /// Absent: it is not in the store.
+    /// The blob's bytes; absent if it is not in the store.
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub content: ::core::option::Option<::prost::bytes::Bytes>,
-    /// If this is an action: whether a result of it is stored that was made on this machine, and
-    /// whether one is that a client of the served protocols has uploaded.
+    /// If the blob is an action: whether the store has a result of it that was made on this machine,
+    /// and whether it has one that a client of the served protocols has uploaded.
     #[prost(bool, tag = "2")]
     pub made_here: bool,
     #[prost(bool, tag = "3")]
     pub uploaded: bool,
 }
-/// A stored result that is to be compiled once more. Asked twice: before the compile, where the
-/// answer is what to run, and after it, with the same and `is_made`.
+/// Asks to compile a stored result again and compare. The client sends it twice: before the
+/// compile, where the answer is the command to run, and after it, with `is_made` set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Verify {
     /// The action's hash, 32 bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub action: ::prost::bytes::Bytes,
-    /// Where a checkout lies that this action is known of.
+    /// The directories of a checkout in which this action was compiled.
     #[prost(message, repeated, tag = "2")]
     pub roots: ::prost::alloc::vec::Vec<Root>,
-    /// Variables of the caller that no key counts, `NAME=value`.
+    /// Variables of the client's environment that are in no key, `NAME=value`.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// The directory that outputs go to; nobody else's.
+    /// The directory for the outputs, which no other process uses.
     #[prost(bytes = "bytes", tag = "4")]
     pub into: ::prost::bytes::Bytes,
-    /// The compiler has run, and the outputs are there.
+    /// Whether the compiler has run and the outputs are in `into`.
     #[prost(bool, tag = "5")]
     pub is_made: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Root {
-    /// Its name in an input root, such as `ws`.
+    /// The name of the directory in an input root, such as `ws`.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "2")]
@@ -396,19 +399,19 @@ pub struct Verdict {
 }
 /// Nested message and enum types in `Verdict`.
 pub mod verdict {
-    /// Run this, with this environment and no other.
+    /// The command to run, with this environment and no other variables.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Rerun {
-        /// The program first.
+        /// The arguments, with the program first.
         #[prost(bytes = "bytes", repeated, tag = "1")]
         pub argv: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
         #[prost(bytes = "bytes", tag = "2")]
         pub cwd: ::prost::bytes::Bytes,
-        /// `NAME=value`, one each.
+        /// `NAME=value`, one variable each.
         #[prost(bytes = "bytes", repeated, tag = "3")]
         pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     }
-    /// It cannot be compared, and why.
+    /// The result cannot be compared, with the reason.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Skipped {
         #[prost(string, tag = "1")]
@@ -418,13 +421,14 @@ pub mod verdict {
     }
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Agreed {}
-    /// It is out of service.
+    /// The outputs differ. The stored result is out of service now.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Disagreed {
         /// The first output that differs, by its path in the result.
         #[prost(string, tag = "1")]
         pub output: ::prost::alloc::string::String,
-        /// The first byte that differs, and how many do; absent where one of the two is not there.
+        /// The offset of the first byte that differs, and the number of such bytes; absent if one of the
+        /// two outputs does not exist.
         #[prost(uint64, optional, tag = "2")]
         pub offset: ::core::option::Option<u64>,
         #[prost(uint64, optional, tag = "3")]
@@ -436,15 +440,16 @@ pub mod verdict {
     /// An output that differs.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Differing {
-        /// Its path in the result.
+        /// The path of the output in the result.
         #[prost(string, tag = "1")]
         pub output: ::prost::alloc::string::String,
-        /// The first byte that differs, and how many do; absent where they cannot be compared.
+        /// The offset of the first byte that differs, and the number of such bytes; absent if the outputs
+        /// cannot be compared.
         #[prost(uint64, optional, tag = "2")]
         pub offset: ::core::option::Option<u64>,
         #[prost(uint64, optional, tag = "3")]
         pub differing_bytes: ::core::option::Option<u64>,
-        /// How large it is; absent where it was not made.
+        /// The sizes of the two outputs; absent for one that does not exist.
         #[prost(uint64, optional, tag = "4")]
         pub stored_bytes: ::core::option::Option<u64>,
         #[prost(uint64, optional, tag = "5")]

@@ -14,13 +14,13 @@ pub mod record {
         Amendment(super::Amendment),
     }
 }
-/// One wrapper call, written before it was answered.
+/// One call of the wrapper, written before it was answered.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Call {
-    /// Unique in a log, and rising with time.
+    /// Unique within a log, and increasing with time.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Since the Unix epoch.
+    /// The time of the call, since the Unix epoch.
     #[prost(uint64, tag = "2")]
     pub at_us: u64,
     #[prost(string, tag = "3")]
@@ -29,7 +29,8 @@ pub struct Call {
     pub version: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub kind: ::prost::alloc::string::String,
-    /// A name, as reports show it, and not a number: a log outlives the list of them.
+    /// The name that reports show, and not a number, because a log may be older than the list of
+    /// outcomes.
     #[prost(string, tag = "6")]
     pub outcome: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -62,22 +63,22 @@ pub struct Call {
     pub cwd: ::prost::alloc::string::String,
     #[prost(string, tag = "21")]
     pub root: ::prost::alloc::string::String,
-    /// How the nearest earlier call of the same query differs; only where the call missed.
+    /// If the call missed, how it differs from the most similar earlier call of the same query.
     #[prost(message, repeated, tag = "22")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
-    /// The action that these changes count from.
+    /// The action of that earlier call.
     #[prost(string, tag = "23")]
     pub nearest: ::prost::alloc::string::String,
     /// Why nothing was stored.
     #[prost(string, tag = "24")]
     pub not_stored: ::prost::alloc::string::String,
-    /// Where the call's checkout lies, so that its action can be compiled there once more.
+    /// The directories of the call's checkout, in which the action can be compiled again.
     #[prost(message, repeated, tag = "25")]
     pub roots: ::prost::alloc::vec::Vec<Root>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Root {
-    /// Its name in an input root, such as `ws`.
+    /// The name of the directory in an input root, such as `ws`.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -90,36 +91,36 @@ pub struct Phase {
     #[prost(uint64, tag = "2")]
     pub took_us: u64,
 }
-/// One thing that is not as it was.
+/// One input or observation that differs from an earlier call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Change {
     /// `file`, `env`, `listing`, `root`, `presentation`, …
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// What it is called.
+    /// The name of the input, such as a path or a variable.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// Absent: it was not there.
+    /// The value in the earlier call; absent if there was none.
     #[prost(string, optional, tag = "3")]
     pub before: ::core::option::Option<::prost::alloc::string::String>,
-    /// Absent: it is not there.
+    /// The value in this call; absent if there is none.
     #[prost(string, optional, tag = "4")]
     pub now: ::core::option::Option<::prost::alloc::string::String>,
 }
-/// What became of a call after it was answered.
+/// What was stored for a call after it was answered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Amendment {
-    /// The call.
+    /// The id of the call.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Empty where nothing was stored.
+    /// The action of the result; empty if nothing was stored.
     #[prost(string, tag = "2")]
     pub action: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub stored_bytes: u64,
     #[prost(uint64, tag = "4")]
     pub publish_us: u64,
-    /// Why nothing was stored; empty where something was.
+    /// Why nothing was stored; empty if a result was.
     #[prost(string, tag = "5")]
     pub not_stored: ::prost::alloc::string::String,
 }
