@@ -63,7 +63,7 @@ mod tests {
         let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         file.write_all(&bytes).expect("room for a small file");
         let mut buffer = BytesMut::from(&b"head"[..]);
-        // What was just written is in memory, where the system can tell.
+        // Bytes that were just written are in memory, where the system can tell.
         if read_if_cached(&file, 10, 70_000, &mut buffer) {
             assert!(buffer[..4] == b"head"[..] && buffer[4..] == bytes[10..70_010]);
         } else {

@@ -188,6 +188,8 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> CompleteActionCache<A, B> {
         stored: &StoredResult,
         access: AccessKind,
     ) -> Result<bool, StoreError> {
+        // The key is left out on purpose: two actions with the same result share one check. The
+        // function is included, because it decides which blobs the hashes name.
         let fingerprint = self.fingerprints.hash_one((key.function, &stored.encoded));
         let now_ms = self.clock.now_ms();
         // Read before the blobs are looked up, so that a deletion in between makes this stale.

@@ -70,7 +70,7 @@ pub struct Maintenance {
 }
 
 /// All that `Store` needs of an implementation.
-trait Backend: BlobStore + ActionCache + LocalFiles + Catalog {
+trait StoreBackend: BlobStore + ActionCache + LocalFiles + Catalog {
     /// Returns one sentence for each problem of the implementation.
     fn troubles(&self) -> Vec<String>;
 
@@ -84,7 +84,7 @@ trait Backend: BlobStore + ActionCache + LocalFiles + Catalog {
     fn close(&self) -> Result<(), StoreError>;
 }
 
-impl Backend for MemoryStore {
+impl StoreBackend for MemoryStore {
     fn troubles(&self) -> Vec<String> {
         Vec::new()
     }
@@ -94,7 +94,7 @@ impl Backend for MemoryStore {
     }
 }
 
-impl Backend for DiskStore {
+impl StoreBackend for DiskStore {
     fn troubles(&self) -> Vec<String> {
         DiskStore::troubles(self)
     }
@@ -111,7 +111,7 @@ impl Backend for DiskStore {
 
 /// A store with its decorators and its maintenance.
 pub struct Store {
-    backend: Arc<dyn Backend>,
+    backend: Arc<dyn StoreBackend>,
     blobs: Box<dyn BlobStore>,
     actions: Box<dyn ActionCache>,
     files: Box<dyn LocalFiles>,
@@ -153,7 +153,7 @@ impl Store {
         Store::around(Arc::new(memory), settings)
     }
 
-    fn around<B: Backend + 'static>(backend: Arc<B>, settings: StoreSettings) -> Store {
+    fn around<B: StoreBackend + 'static>(backend: Arc<B>, settings: StoreSettings) -> Store {
         let StoreSettings { limit_bytes, reserve_bytes, blob_bytes_max, clock, .. } = settings;
         let meter = Arc::new(Meter::default());
         let limits = SizeLimits { limit_bytes, reserve_bytes };

@@ -132,11 +132,11 @@ mod tests {
     }
 
     impl BlobStore for Fake {
-        fn find_missing(&self, digests: &[Digest], _mention: AccessKind) -> Result<Vec<bool>, StoreError> {
+        fn find_missing(&self, digests: &[Digest], _access: AccessKind) -> Result<Vec<bool>, StoreError> {
             self.asked.fetch_add(digests.len() as u64, Ordering::Relaxed);
             Ok(digests.iter().map(|digest| digest.size_bytes % 2 == 1).collect())
         }
-        fn open(&self, _digest: &Digest, _mention: AccessKind) -> Result<Option<Content>, StoreError> {
+        fn open(&self, _digest: &Digest, _access: AccessKind) -> Result<Option<Content>, StoreError> {
             Ok(None)
         }
         fn size_of(&self, _function: DigestFunction, _hash: Hash) -> Result<Option<u64>, StoreError> {

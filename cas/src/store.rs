@@ -226,7 +226,7 @@ impl Sharing {
     }
 }
 
-/// What a file outside the store shares with the store's file.
+/// Tells what a file outside the store shares with the store's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Link {
     /// Its extents, copy on write.

@@ -146,6 +146,8 @@ impl StoreInner {
             batch.delete_cf(self.database.table(DbTable::Aliases), sha256.0);
         }
         batch.merge_cf(self.database.table(DbTable::Meta), TOTALS, difference.encode());
+        // Counted before and after the write: a reader may read the count between the two, and
+        // must see it move again, since its lookup may have found the blob.
         self.deletions.fetch_add(1, Ordering::SeqCst);
         let written = self.database.write(batch, "delete a blob");
         self.deletions.fetch_add(1, Ordering::SeqCst);

@@ -113,6 +113,8 @@ impl StoreInner {
             return content.map(|content| place_small(&content, path, placing)).transpose();
         }
         let Some(blake3) = self.blake3(digest.function, digest.hash)? else { return Ok(None) };
+        // From the cheapest to the dearest: a reflink, then a hard link where the caller allows it,
+        // then a copy. The first two return `None` where they are not possible.
         let Some((file, before)) = self.open_file(blake3, digest)? else { return Ok(None) };
         self.note_access(&blob_key(&blake3), AccessKind::Use);
         let directory = directory_of(path);

@@ -23,7 +23,7 @@ use super::link::LinkSupport;
 use super::locks::HashLocks;
 use super::reap::Reaper;
 use super::record::Totals;
-use super::uses::Uses;
+use super::uses::RecordedUses;
 use crate::clock::{Clock, SystemClock, duration_ms};
 use crate::error::StoreError;
 use crate::evict::SizeLimits;
@@ -101,7 +101,7 @@ pub(super) struct StoreInner {
     pub(super) blob_bytes_max: u64,
     pub(super) ledger: Arc<Ledger>,
     pub(super) locks: HashLocks,
-    pub(super) uses: Uses,
+    pub(super) uses: RecordedUses,
     pub(super) epochs: Epochs,
     pub(super) pairs: LinkSupport,
     pub(super) counted: AtomicDiskCounters,
@@ -153,7 +153,7 @@ impl DiskStore {
             blob_bytes_max: settings.blob_bytes_max,
             ledger,
             locks: HashLocks::new(),
-            uses: Uses::new(),
+            uses: RecordedUses::new(),
             epochs,
             pairs: LinkSupport::default(),
             counted: AtomicDiskCounters::default(),

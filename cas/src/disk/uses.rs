@@ -49,7 +49,7 @@ pub(super) fn action_key(key: &[u8]) -> Vec<u8> {
 }
 
 /// The latest accesses, and which entries are being deleted.
-pub(super) struct Uses {
+pub(super) struct RecordedUses {
     shards: Vec<Mutex<UseShard>>,
     hasher: RandomState,
     /// Held during a flush: two flushes of one shard at a time could drop an entry that neither has
@@ -83,10 +83,10 @@ struct UseEntry {
     unwritten: bool,
 }
 
-impl Uses {
-    pub(super) fn new() -> Uses {
+impl RecordedUses {
+    pub(super) fn new() -> RecordedUses {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Uses { shards, hasher: RandomState::new(), flushing: Mutex::default() }
+        RecordedUses { shards, hasher: RandomState::new(), flushing: Mutex::default() }
     }
 
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, UseShard> {
@@ -208,6 +208,8 @@ fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), Store
     if batch.is_empty() {
         return Ok(());
     }
+    // The shard is not locked during the write, so accesses go on. An entry that is accessed
+    // meanwhile is unwritten again, and is written by the next flush.
     let result = database.write(batch, "write what was used");
     let mut shard = lock(shard);
     if result.is_err() {
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn sto_04_a_leased_entry_is_not_deleted_and_an_entry_in_deletion_gets_no_lease() {
         let dir = tempfile::tempdir().unwrap();
-        let (uses, database) = (Uses::new(), database(&dir));
+        let (uses, database) = (RecordedUses::new(), database(&dir));
         assert_eq!(uses.note(KEY, retention(10, 20)), NoteOutcome::Noted);
         assert!(!uses.begin_deletion(&database, KEY, |retention| !retention.is_leased(19)).unwrap());
         assert!(uses.begin_deletion(&database, KEY, |retention| !retention.is_leased(20)).unwrap());
@@ -282,10 +284,10 @@ mod tests {
     #[test]
     fn sto_04_a_lease_that_was_written_holds_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let (uses, database) = (Uses::new(), database(&dir));
+        let (uses, database) = (RecordedUses::new(), database(&dir));
         uses.note(KEY, retention(10, 2_000));
         uses.flush(&database).unwrap();
-        let later = Uses::new();
+        let later = RecordedUses::new();
         later.note(KEY, retention(500, 0));
         assert!(!later.begin_deletion(&database, KEY, |retention| !retention.is_leased(1_999)).unwrap());
         later.flush(&database).unwrap();
@@ -295,10 +297,10 @@ mod tests {
     #[test]
     fn repeated_accesses_are_not_written_again() {
         let dir = tempfile::tempdir().unwrap();
-        let (uses, database) = (Uses::new(), database(&dir));
+        let (uses, database) = (RecordedUses::new(), database(&dir));
         uses.note(KEY, retention(1_000_000, 9_000_000));
         uses.flush(&database).unwrap();
-        let unwritten = |uses: &Uses| uses.shard(KEY).entries[KEY].unwritten;
+        let unwritten = |uses: &RecordedUses| uses.shard(KEY).entries[KEY].unwritten;
         uses.note(KEY, retention(1_010_000, 9_010_000));
         assert!(!unwritten(&uses));
         uses.note(KEY, retention(1_010_000, 9_500_000));
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn a_forgotten_entry_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (uses, database) = (Uses::new(), database(&dir));
+        let (uses, database) = (RecordedUses::new(), database(&dir));
         uses.note(KEY, retention(10, 0));
         uses.forget(KEY);
         uses.flush(&database).unwrap();
@@ -318,12 +320,12 @@ mod tests {
         uses.forget(KEY);
         uses.note(KEY, retention(30, 0));
         uses.flush(&database).unwrap();
-        assert_eq!(Uses::new().look(&database, &[KEY]).unwrap(), [retention(30, 0)]);
+        assert_eq!(RecordedUses::new().look(&database, &[KEY]).unwrap(), [retention(30, 0)]);
     }
 
     #[test]
     fn a_write_is_due_once_for_every_so_many_accesses_of_a_shard() {
-        let uses = Uses::new();
+        let uses = RecordedUses::new();
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         let crowded: Vec<_> =
             keys.iter().filter(|key| uses.note(*key, retention(7, 8)) == NoteOutcome::WriteDue).collect();
@@ -336,7 +338,7 @@ mod tests {
 
     #[test]
     fn sto_04_an_upload_renews_its_whole_grace() {
-        let uses = Uses::new();
+        let uses = RecordedUses::new();
         uses.note(KEY, Retention::uploaded(1_000_000));
         uses.note(KEY, Retention::uploaded(1_001_000));
         assert_eq!(uses.shard(KEY).entries[KEY].retention, Retention::uploaded(1_001_000));
@@ -344,7 +346,7 @@ mod tests {
 
     #[test]
     fn sto_04_a_first_lease_is_always_noted() {
-        let uses = Uses::new();
+        let uses = RecordedUses::new();
         uses.note(KEY, retention(1_000, 0));
         uses.note(KEY, retention(1_001, 1_002));
         assert_eq!(uses.shard(KEY).entries[KEY].retention.leased_until_ms, 1_002);
@@ -353,7 +355,7 @@ mod tests {
     #[test]
     fn memory_stays_within_the_limit_of_entries() {
         let dir = tempfile::tempdir().unwrap();
-        let (uses, database) = (Uses::new(), database(&dir));
+        let (uses, database) = (RecordedUses::new(), database(&dir));
         let keys: Vec<_> = (0..100_000u32).map(u32::to_le_bytes).collect();
         for key in &keys {
             if uses.note(key, retention(7, 8)) == NoteOutcome::WriteDue {

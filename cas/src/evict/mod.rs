@@ -13,6 +13,6 @@ mod worth;
 
 pub use catalog::{ActionEntry, BlobEntry, Catalog, Usage};
 pub(crate) use plan::HIGH_MARK_PARTS;
-pub use plan::{Evictable, EvictionCandidate, Selection, SizeLimits};
+pub use plan::{Evictable, EvictionCandidate, EvictionSelection, SizeLimits};
 pub use run::{Evicted, EvictionStep, EvictionTarget, Evictor};
 pub use worth::{REBUILD_MS_DEFAULT, Worth};

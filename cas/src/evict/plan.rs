@@ -1,7 +1,7 @@
 //! How much to free, and which entries to evict first. Pure: values in, values out.
 //!
 //! [`SizeLimits::bytes_to_free`] turns a usage into a goal. Eviction begins at a high mark and ends
-//! at a low one, so that it runs in rounds and not for every blob. [`Selection`] is offered every
+//! at a low one, so that it runs in rounds and not for every blob. [`EvictionSelection`] is offered every
 //! entry once, in any order, and keeps those of least worth, in a heap of bounded size. It keeps
 //! more than the goal needs, because deleting a result does not free the blobs that other results
 //! name too; so only the deletion itself knows when enough is freed.
@@ -83,7 +83,7 @@ pub struct EvictionCandidate {
     pub what: Evictable,
 }
 
-/// What may go.
+/// An entry of either kind that may be evicted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evictable {
     /// A result, and those of its blobs that no other result names.
@@ -110,16 +110,16 @@ impl PartialOrd for EvictionCandidate {
 }
 
 /// The candidates of least worth among all that were offered.
-pub struct Selection {
+pub struct EvictionSelection {
     candidates_max: usize,
     chosen: BinaryHeap<EvictionCandidate>,
     overflowed: bool,
 }
 
-impl Selection {
+impl EvictionSelection {
     /// Makes an empty selection that keeps at most `candidates_max`.
     pub fn new(candidates_max: usize) -> Self {
-        Selection { candidates_max, chosen: BinaryHeap::new(), overflowed: false }
+        EvictionSelection { candidates_max, chosen: BinaryHeap::new(), overflowed: false }
     }
 
     /// Offers one more candidate.
@@ -210,7 +210,7 @@ mod tests {
         ) {
             let mut sorted: Vec<_> = entries.iter().copied().map(candidate).collect();
             sorted.sort();
-            let mut selection = Selection::new(candidates_max);
+            let mut selection = EvictionSelection::new(candidates_max);
             entries.into_iter().for_each(|entry| selection.offer(candidate(entry)));
             prop_assert_eq!(selection.overflowed(), sorted.len() > candidates_max);
             sorted.truncate(candidates_max);

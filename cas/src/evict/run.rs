@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::vec::IntoIter;
 
 use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
-use super::plan::{Evictable, EvictionCandidate, Selection, SizeLimits};
+use super::plan::{Evictable, EvictionCandidate, EvictionSelection, SizeLimits};
 use super::sketch::NameCounts;
 use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
 use crate::clock::{Clock, duration_ms};
@@ -149,6 +149,8 @@ impl Evictor {
             self.wanted_bytes = 0;
             return Ok(EvictionStep::default());
         }
+        // A writer that needs room ends the rest, but only if the last round was of use. Otherwise
+        // every refused write would scan the whole store in vain.
         let waited_for = self.wanted_bytes > 0 && self.last_was_productive;
         if !waited_for && self.is_resting(now_ms) {
             self.wanted_bytes = 0;
@@ -212,9 +214,9 @@ struct EvictionRound {
 
 enum RoundPhase {
     Counting { after: Option<ActionKey> },
-    RankingActions { after: Option<ActionKey>, selection: Selection },
-    RankingBlobs { after: Option<Hash>, selection: Selection },
-    Deleting { candidates: IntoIter<EvictionCandidate>, doomed: VecDeque<Digest> },
+    RankingActions { after: Option<ActionKey>, selection: EvictionSelection },
+    RankingBlobs { after: Option<Hash>, selection: EvictionSelection },
+    Deleting { candidates: IntoIter<EvictionCandidate>, blobs_to_delete: VecDeque<Digest> },
 }
 
 /// The blobs that a result names.
@@ -253,8 +255,8 @@ impl EvictionRound {
             RoundPhase::RankingBlobs { after, selection } => {
                 self.rank_blobs(target, after.as_ref(), selection)?
             }
-            RoundPhase::Deleting { candidates, doomed } => {
-                let Some(next) = self.delete(target, candidates, doomed)? else { return Ok(false) };
+            RoundPhase::Deleting { candidates, blobs_to_delete } => {
+                let Some(next) = self.delete(target, candidates, blobs_to_delete)? else { return Ok(false) };
                 next
             }
         };
@@ -269,7 +271,7 @@ impl EvictionRound {
     ) -> Result<RoundPhase, StoreError> {
         let page = target.catalog.actions_after(after, ACTIONS_PER_STEP)?;
         let Some(last) = page.last() else {
-            let selection = Selection::new(CANDIDATES_MAX);
+            let selection = EvictionSelection::new(CANDIDATES_MAX);
             return Ok(RoundPhase::RankingActions { after: None, selection });
         };
         for entry in &page {
@@ -284,7 +286,7 @@ impl EvictionRound {
         &self,
         target: &EvictionTarget<'_>,
         after: Option<&ActionKey>,
-        mut selection: Selection,
+        mut selection: EvictionSelection,
     ) -> Result<RoundPhase, StoreError> {
         let page = target.catalog.actions_after(after, ACTIONS_PER_STEP)?;
         let Some(last) = page.last() else { return Ok(RoundPhase::RankingBlobs { after: None, selection }) };
@@ -320,13 +322,13 @@ impl EvictionRound {
         &mut self,
         target: &EvictionTarget<'_>,
         after: Option<&Hash>,
-        mut selection: Selection,
+        mut selection: EvictionSelection,
     ) -> Result<RoundPhase, StoreError> {
         let page = target.catalog.blobs_after(after, BLOBS_PER_STEP)?;
         let Some(last) = page.last() else {
             self.overflowed = selection.overflowed();
             let candidates = selection.into_order().into_iter();
-            return Ok(RoundPhase::Deleting { candidates, doomed: VecDeque::new() });
+            return Ok(RoundPhase::Deleting { candidates, blobs_to_delete: VecDeque::new() });
         };
         let now_ms = target.clock.now_ms();
         for entry in &page {
@@ -344,10 +346,10 @@ impl EvictionRound {
         &mut self,
         target: &EvictionTarget<'_>,
         mut candidates: IntoIter<EvictionCandidate>,
-        mut doomed: VecDeque<Digest>,
+        mut blobs_to_delete: VecDeque<Digest>,
     ) -> Result<Option<RoundPhase>, StoreError> {
         for _ in 0..DELETIONS_PER_STEP {
-            if let Some(digest) = doomed.pop_front() {
+            if let Some(digest) = blobs_to_delete.pop_front() {
                 self.delete_blob(target, &digest, UploadLease::Over)?;
                 continue;
             }
@@ -360,11 +362,11 @@ impl EvictionRound {
                     self.delete_blob(target, &digest, UploadLease::Holds)?;
                 }
                 Some(EvictionCandidate { what: Evictable::Action(key), .. }) => {
-                    doomed.extend(self.delete_action(target, &key)?);
+                    blobs_to_delete.extend(self.delete_action(target, &key)?);
                 }
             }
         }
-        Ok(Some(RoundPhase::Deleting { candidates, doomed }))
+        Ok(Some(RoundPhase::Deleting { candidates, blobs_to_delete }))
     }
 
     /// Deletes a result unless it was used meanwhile. Returns the blobs that it named, or none if
