@@ -147,6 +147,7 @@ impl Pipeline {
         // The compiler opens the observer's own files, too. They are no inputs.
         let observer_files = [Some(self.observer.dir()), compile.watching.library()];
         let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
+        let key = || action::explain_query(query);
         let watched = record.as_ref().map(|record| Watched {
             record,
             compiler: &inputs.toolchain.driver,
@@ -157,6 +158,7 @@ impl Pipeline {
             is_keyed: &is_keyed,
             env: &compile.call.env,
             known_linkers: compile.watching.known(),
+            key: &key,
         });
         let complete = |seen: &[action::Observation]| action::complete(query, seen);
         let publication = Publication {

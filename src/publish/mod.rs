@@ -3,6 +3,8 @@
 mod amend;
 mod asked;
 mod compare;
+mod dir_names;
+mod explained;
 mod lexer;
 mod locator;
 mod note;

@@ -74,11 +74,16 @@ const UNSEEN: &str = "
 ## What cannot be seen
 
 - System calls that a program makes itself, past the C library, where the kernel does not report them: that
-  takes Linux 5.11 on x86-64 and glibc 2.34. Elsewhere, name the files in `extra_inputs`; the daemon's log
-  names the programs.
-- A name that a macro takes out of a variable's value, such as the last part of `CARGO_MANIFEST_DIR`. The
-  whole path is found in an output, and a part of it is not. The current directory is another matter: where
-  a macro asks for it, the result is good in that place only.
+  takes Linux 5.11 on x86-64, glibc 2.34, and a sandbox that allows `prctl`. Elsewhere, name the files in
+  `extra_inputs`. `kache doctor` says whether they are reported, and the daemon's log names the programs.
+- A name that a macro takes out of a path, where the sources have the same word. Where a macro asks for a
+  variable that holds the path of a checkout, such as `CARGO_MANIFEST_DIR`, or reads a link that does, the
+  outputs are searched for the path and for the name of each directory in it. A name that is found makes the
+  result good only where that directory has this path, unless it also stands in what the compiler read: its
+  arguments, variables, sources and crates. So a checkout that is called like its crate is shared, and a macro
+  that puts the checkout's name in is then not noticed. Nor are names of one or two letters, names of three
+  that are no word by themselves in the output, names that are changed otherwise than by `_` in the place of
+  `-` and `.`, and names that a macro takes from the compiler's command line.
 - The clock, random numbers, the network, another program that answers.
 - Dates and permissions of files that are looked at: a file counts by content.
 - Anything, on systems for which there is no such library. `kache doctor` says so.

@@ -3,6 +3,7 @@
 //! Runs after the call has been answered. What is not certain is not stored, and nothing of
 //! it is visible before the trail is written, which is last.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,11 +22,13 @@ use kache_proto::well_known::Timestamp;
 use thiserror::Error;
 
 use super::compare::differing;
+use super::dir_names::{DirNames, dir_names};
+use super::explained::Readings;
 use super::notes::{Askers, Macros};
 use super::observe::{Trouble, observe, recheck};
 use super::own::{is_own, is_untouched};
 use super::refusal::Refusal;
-use super::scan::Scanner;
+use super::scan::{Found, Scanner};
 use super::stamps::Stamps;
 use super::watched::{Named, Watched, observe_watched};
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
@@ -322,20 +325,25 @@ impl<'a> Publisher<'a> {
             }
             None => Vec::new(),
         };
+        let mut names = DirNames::new();
         if let Some(watched) = &self.publication.watched {
             let inputs = self.publication.inputs;
             let named = dep_info.map(|info| self.named(info)).unwrap_or_default();
-            let seen = observe_watched(self.task, watched, inputs, &named, started, self.world)?;
-            observations.extend(seen);
+            let read = observe_watched(self.task, watched, inputs, &named, started, self.world)?;
+            observations.extend(read.observations);
+            names = dir_names(&read.told, self.task, self.world);
         }
-        let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
+        let mut scanner =
+            Scanner::new(&self.task.roots, &self.task.cwd).with_names(names.keys().map(Vec::as_slice));
         for made in made.iter().filter(|made| made.output.kind != OutputKind::DepInfo) {
             scanner.scan(&made.place).map_err(|error| failed(&made.place, error))?;
         }
         // A path that could not be replaced in a message binds as well.
         scanner.look(&kept.stdout);
         scanner.look(&kept.stderr);
-        let found = scanner.found().into_iter();
+        let mut found = self.named_by(&scanner, &names, &observations);
+        found.extend(scanner.found());
+        let found = found.into_iter();
         observations.extend(found.filter_map(|found| found.observation(self.task, self.world)));
         if kept.has_messages() {
             observations.push(Observation::Presentation { options: self.task.presentation.clone() });
@@ -343,6 +351,18 @@ impl<'a> Publisher<'a> {
         observations.sort();
         observations.dedup();
         Ok(observations)
+    }
+
+    /// The directories whose names are in the outputs, and in nothing that the compiler read.
+    fn named_by(&self, scanner: &Scanner, names: &DirNames, seen: &[Observation]) -> BTreeSet<Found> {
+        let Some(watched) = self.publication.watched.as_ref().filter(|_| !scanner.found_names().is_empty())
+        else {
+            return BTreeSet::new();
+        };
+        let (task, inputs) = (self.task, self.publication.inputs);
+        let readings = Readings { task, inputs, observations: seen, key: (watched.key)() };
+        let unexplained = readings.unexplained(scanner.found_names());
+        unexplained.into_iter().filter_map(|name| names.get(name)).flatten().copied().collect()
     }
 
     fn named(&self, info: &DepInfo) -> Named {

@@ -8,12 +8,15 @@
 //! A path may stand between any other bytes: the texts of a program lie in it side by side. A
 //! directory above a root that has one name only, such as `/work`, is the exception. It would be
 //! found in the middle of many names, so it counts as a word by itself.
+//!
+//! A scanner also looks for single names of directories, where it is asked to: `dir_names.rs` says
+//! which ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memchr::memmem::Finder;
 
@@ -36,11 +39,16 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// The directory's path; `None` where the call has no such root.
+    pub(super) fn path(self, task: &Task, world: &dyn World) -> Option<PathBuf> {
+        let dir = task.roots.dir_above(self.role, self.up)?;
+        if self.is_real { world.real(dir) } else { Some(dir.to_owned()) }
+    }
+
     /// That the directory lies where it lies.
     pub(super) fn observation(self, task: &Task, world: &dyn World) -> Option<Observation> {
         let Found { role, up, is_real } = self;
-        let dir = task.roots.dir_above(role, up)?;
-        let path = if is_real { world.real(dir)? } else { dir.to_owned() };
+        let path = self.path(task, world)?;
         Some(Observation::Root { role, up, is_real, path: path.into_os_string().into_vec() })
     }
 }
@@ -63,10 +71,38 @@ struct Family {
     needles: Vec<(Vec<u8>, Needle)>,
 }
 
+/// Shorter names only count as words by themselves.
+pub(super) const PLAIN_BYTES_MIN: usize = 4;
+
+/// A single name that is looked for.
+struct NameNeedle {
+    finder: Finder<'static>,
+    /// Whether it only counts as a word by itself: three letters stand in the middle of many words.
+    is_word: bool,
+}
+
+impl NameNeedle {
+    fn new(name: &[u8]) -> Self {
+        NameNeedle { finder: Finder::new(name).into_owned(), is_word: name.len() < PLAIN_BYTES_MIN }
+    }
+
+    /// Whether the name begins at `from` or behind it, and before `to`.
+    fn is_in(&self, bytes: &[u8], from: usize, to: usize) -> bool {
+        let len = self.finder.needle().len();
+        let end = (to + len).saturating_sub(1).clamp(from, bytes.len());
+        let mut places = self.finder.find_iter(&bytes[from..end]);
+        places.any(|at| !self.is_word || is_name(bytes, from + at, len))
+    }
+}
+
 /// Looks for all of them at once.
+#[derive(Default)]
 pub(super) struct Scanner {
     families: Vec<Family>,
+    /// The names that were not found yet.
+    names: Vec<NameNeedle>,
     found: BTreeSet<Found>,
+    found_names: BTreeSet<Vec<u8>>,
     longest: usize,
     buffer: Vec<u8>,
 }
@@ -92,7 +128,20 @@ impl Scanner {
         for family in &mut families {
             family.needles.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         }
-        Scanner { families, found: BTreeSet::new(), longest, buffer: Vec::new() }
+        Scanner { families, longest, ..Scanner::default() }
+    }
+
+    /// Looks for these names as well.
+    pub(super) fn with_names<'n>(mut self, names: impl IntoIterator<Item = &'n [u8]>) -> Self {
+        self.names = names.into_iter().map(NameNeedle::new).collect();
+        let longest = self.names.iter().map(|name| name.finder.needle().len()).max();
+        self.longest = self.longest.max(longest.unwrap_or_default());
+        self
+    }
+
+    /// Whether all that is looked for was found.
+    pub(super) fn is_done(&self) -> bool {
+        self.families.is_empty() && self.names.is_empty()
     }
 
     /// Reads one file.
@@ -102,7 +151,7 @@ impl Scanner {
         // The end of each piece is kept: one byte before, and as much as could begin a needle.
         buffer.resize(self.longest + 1 + PIECE_BYTES, 0);
         let (mut kept, mut from) = (0, 0);
-        while !self.families.is_empty() {
+        while !self.is_done() {
             let count = match file.read(&mut buffer[kept..]) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -131,6 +180,12 @@ impl Scanner {
 
     /// Looks for what begins at `from` or behind it, and before `to`.
     fn look_between(&mut self, bytes: &[u8], from: usize, to: usize) {
+        let found_names = &mut self.found_names;
+        self.names.retain(|name| {
+            let is_found = name.is_in(bytes, from, to);
+            found_names.extend(is_found.then(|| name.finder.needle().to_vec()));
+            !is_found
+        });
         let found = &mut self.found;
         self.families.retain(|family| {
             let end = (to + family.finder.needle().len()).saturating_sub(1).clamp(from, bytes.len());
@@ -141,6 +196,11 @@ impl Scanner {
                 family.needles.iter().flat_map(|(_, needle)| needle.roots.iter().chain(&needle.above));
             !all.all(|one| found.contains(one))
         });
+    }
+
+    /// The names that were found.
+    pub(super) fn found_names(&self) -> &BTreeSet<Vec<u8>> {
+        &self.found_names
     }
 
     /// The directories whose paths were found.
@@ -167,12 +227,17 @@ impl Family {
     }
 }
 
-/// Whether no other name goes on before these bytes or behind them.
+/// Whether no other name goes on before these bytes or behind them, and no path leads to them.
 fn is_word(bytes: &[u8], at: usize, len: usize) -> bool {
+    let is_path = at.checked_sub(1).is_some_and(|before| matches!(bytes.get(before), Some(b'.' | b'/')));
+    !is_path && is_name(bytes, at, len)
+}
+
+/// Whether no other name goes on before these bytes or behind them.
+fn is_name(bytes: &[u8], at: usize, len: usize) -> bool {
     let continues = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let before = at.checked_sub(1).and_then(|before| bytes.get(before));
-    !before.is_some_and(|byte| continues(byte) || matches!(byte, b'.' | b'/'))
-        && !bytes.get(at + len).is_some_and(continues)
+    !before.is_some_and(continues) && !bytes.get(at + len).is_some_and(continues)
 }
 
 /// The needles, by the path that each looks for.
@@ -307,6 +372,44 @@ mod tests {
         }
         // The root itself is found in the middle of others, as ever.
         assert_eq!(scan(&roots, "/src/app", b"x/src/apples"), ["ws"]);
+    }
+
+    #[test]
+    fn key_07_a_name_is_found_wherever_it_stands() {
+        let names: [&[u8]; 4] = [b"alpha", b"alpha-tree", b"wt1", b"none"];
+        let scan = |bytes: &[u8]| -> Vec<String> {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(bytes).unwrap();
+            let mut scanner = Scanner::default().with_names(names);
+            scanner.scan(file.path()).unwrap();
+            let mut other = Scanner::default().with_names(names);
+            other.look(bytes);
+            assert_eq!(scanner.found_names(), other.found_names());
+            scanner.found_names().iter().map(|name| String::from_utf8(name.clone()).unwrap()).collect()
+        };
+        for (text, expected) in [
+            ("", &[][..]),
+            ("alph", &[]),
+            ("textalphatext", &["alpha"]),
+            ("alpha-tree", &["alpha", "alpha-tree"]),
+            // Three letters stand in the middle of many words.
+            ("xwt1", &[]),
+            ("wt12", &[]),
+            ("wt1-x", &[]),
+            ("wt1", &["wt1"]),
+            ("/x/wt1/y", &["wt1"]),
+            ("\u{1}wt1\u{2}", &["wt1"]),
+        ] {
+            assert_eq!(scan(text.as_bytes()), expected, "{text}");
+        }
+        for start in [PIECE_BYTES - 5, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 3, 2 * PIECE_BYTES - 9] {
+            let mut bytes = vec![b'.'; start];
+            bytes.extend_from_slice(b"alpha-tree wt1");
+            bytes.extend(vec![b'.'; PIECE_BYTES]);
+            assert_eq!(scan(&bytes), ["alpha", "alpha-tree", "wt1"], "{start}");
+            bytes[start + 14] = b'1';
+            assert_eq!(scan(&bytes), ["alpha", "alpha-tree"], "{start}");
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ use super::asked::{Asked, Known, asked};
 use super::observe::{Trouble, changed_since, content};
 use super::places::{Make, Namer};
 use super::refusal::Refusal;
-use super::scan::Scanner;
+use super::scan::{Found, Scanner};
 use super::unseen::unseen;
-use crate::action::{CallEnv, Observation, Task, is_imported, names_digest};
+use crate::action::{CallEnv, Entry, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
 use crate::observer::{self, Kind, Note, is_made_up};
 use crate::outputs::dates::place_of;
@@ -43,6 +43,16 @@ pub struct Watched<'a> {
     pub env: &'a dyn CallEnv,
     /// Programs that are known as compilers and linkers by their content.
     pub known_linkers: &'a [PathBuf],
+    /// The text of the key, which is asked for where a directory's name was found in an output.
+    pub key: &'a dyn Fn() -> Vec<Entry>,
+}
+
+/// What an observed compile has found out.
+pub(super) struct WatchedReadings {
+    /// What it read beyond its inputs and what the dep-info names.
+    pub(super) observations: Vec<Observation>,
+    /// The directories whose paths a macro was told: it may have taken them apart.
+    pub(super) told: BTreeSet<Found>,
 }
 
 /// What the dep-info names, and what is therefore observed already.
@@ -54,7 +64,7 @@ pub(super) struct Named {
     pub(super) variables: Vec<Vec<u8>>,
 }
 
-/// What a watched compile saw beyond its inputs and what the dep-info names.
+/// Reads the record of an observed compile.
 pub(super) fn observe_watched(
     task: &Task,
     watched: &Watched<'_>,
@@ -62,7 +72,7 @@ pub(super) fn observe_watched(
     named: &Named,
     started: SystemTime,
     world: &dyn World,
-) -> Result<Vec<Observation>, Trouble> {
+) -> Result<WatchedReadings, Trouble> {
     let notes =
         observer::parse(watched.record).map_err(|damage| Refusal::UnknownInputs(damage.to_string()))?;
     // Notes are judged in normal form; a call may name a directory by way of `..`.
@@ -106,7 +116,8 @@ pub(super) fn observe_watched(
     let texts = texts(&notes, &asked);
     let (texts, asked, env) = (&texts, &asked, watched.env);
     let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, is_linker, texts, asked };
-    looker.look()
+    let told = looker.told(&notes);
+    Ok(WatchedReadings { observations: looker.look()?, told })
 }
 
 /// Whether a library uses the list of all variables, as the standard library does for `env::vars` and where
@@ -235,6 +246,29 @@ impl Looker<'_> {
             let above = self.task.roots.dir_above(root.role, 1);
             above.is_some_and(|dir| self.asked.contains(&Asked::Absence(dir.join(name))))
         })
+    }
+
+    /// The directories whose paths are in a variable that a macro asked for, or in a link that was
+    /// read. The observations of these have stand-ins for roots, so they do not tell one place from
+    /// another.
+    fn told(&self, notes: &[Note]) -> BTreeSet<Found> {
+        let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
+        let of_macros = |note: &&Note| note.kind == Kind::Variable && note.mark;
+        notes.iter().filter(of_macros).for_each(|note| scanner.look(&note.value));
+        for one in self.asked {
+            match one {
+                Asked::Environment => {
+                    let names = self.env.names().into_iter().filter_map(|name| String::from_utf8(name).ok());
+                    names.filter_map(|name| self.env.value(&name)).for_each(|value| scanner.look(&value));
+                }
+                Asked::Link(path) => {
+                    let text = fs::read_link(path).unwrap_or_default();
+                    scanner.look(text.as_os_str().as_bytes());
+                }
+                _ => {}
+            }
+        }
+        scanner.found()
     }
 
     fn look(&self) -> Result<Vec<Observation>, Trouble> {

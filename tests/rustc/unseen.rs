@@ -268,6 +268,61 @@ fn key_07_the_name_of_the_directory_that_a_macro_asks_for_binds_the_result() {
     }
 }
 
+/// Two checkouts of these names, in which a macro with this body makes different texts.
+fn bound_by_name(names: [&str; 2], body: &str, prepare: impl Fn(&Asking<'_>), expected: [&str; 2]) {
+    let home = Home::new();
+    let [a, b] = names.map(|name| Asking::new(&home, name, body));
+    [&a, &b].into_iter().for_each(prepare);
+    a.misses(expected[0]);
+    b.misses(expected[1]);
+    a.hits(expected[0]);
+    b.hits(expected[1]);
+}
+
+#[test]
+fn key_07_a_name_that_a_macro_takes_out_of_a_path_binds_the_result() {
+    const NAMES: [&str; 2] = ["alpha-tree", "beta-tree"];
+    const LAST: &str = "dir.file_name().unwrap().to_str().unwrap().to_string()";
+    bound_by_name(NAMES, LAST, |_| {}, NAMES);
+    let identifier = format!("{LAST}.replace('-', \"_\")");
+    bound_by_name(NAMES, &identifier, |_| {}, ["alpha_tree", "beta_tree"]);
+    // What a link says is generalised as the values of variables are.
+    let link = format!("let dir = fs::read_link(dir.join(\"here\")).unwrap(); {LAST}");
+    let prepare = |asking: &Asking<'_>| {
+        std::os::unix::fs::symlink(asking.tree.path(), asking.tree.join("here")).unwrap();
+    };
+    bound_by_name(NAMES, &link, prepare, NAMES);
+}
+
+#[test]
+fn key_07_a_name_of_a_directory_above_binds_the_result_to_it() {
+    const ABOVE: &str = "dir.parent().unwrap().file_name().unwrap().to_str().unwrap().to_string()";
+    let home = Home::new();
+    let names = ["alpha-above/child-tree", "beta-above/child-tree", "beta-above/other-tree"];
+    let [a, b, sibling] = names.map(|name| Asking::new(&home, name, ABOVE));
+    a.misses("alpha-above");
+    b.misses("beta-above");
+    a.hits("alpha-above");
+    // It lies in the same directory.
+    sibling.hits("beta-above");
+}
+
+#[test]
+fn key_07_a_checkout_that_is_called_like_its_crate_is_shared() {
+    const BODY: &str = "fs::read_to_string(dir.join(\"text\")).unwrap()";
+    let home = Home::new();
+    // The crate's name stands in every output; so does a word of the file that the macro reads.
+    for names in [["prog", "other-tree"], ["wording", "third-tree"]] {
+        let [a, b] = names.map(|name| Asking::new(&home, name, BODY));
+        for asking in [&a, &b] {
+            asking.tree.write("text", format!("wording {}", names[1]));
+        }
+        let expected = format!("wording {}", names[1]);
+        a.misses(&expected);
+        b.hits(&expected);
+    }
+}
+
 #[test]
 fn key_23_macros_are_observed_wherever_the_cache_lies() {
     const BODY: &str = "fs::read_to_string(dir.join(\"text\")).unwrap()";
