@@ -93,7 +93,7 @@ fn private_dirs() -> Vec<PathBuf> {
 }
 
 /// Whether programs could load something from this directory, or one that is made there.
-fn is_loadable(dir: &Path) -> Result<(), Unavailable> {
+pub(super) fn is_loadable(dir: &Path) -> Result<(), Unavailable> {
     if dir.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':' | b'$' | b'\n')) {
         return Err(Unavailable::Unspeakable(dir.to_owned()));
     }

@@ -17,7 +17,7 @@ pub use elf::Elf;
 pub use library::Unavailable;
 pub use record::{Damage, Kind, Note, Outcome, RECORD_BYTES_MAX, UNKNOWN_PROCESS, parse};
 pub use system::is_made_up;
-pub use watch::{Observer, Watch, Watching, check, is_own_variable};
+pub use watch::{Observer, Watch, Watching, check, is_own_variable, sees_raw_calls};
 
 #[cfg(test)]
 mod tests;

@@ -68,7 +68,7 @@ pub(super) struct Trial {
     /// Whether it is a compiler or a linker, by its content.
     pub(super) is_known: bool,
     /// Whether the kernel reports system calls that it makes past the C library.
-    is_dispatched: bool,
+    pub(super) is_dispatched: bool,
 }
 
 /// What was found out about one.
@@ -140,8 +140,10 @@ impl Program {
     }
 }
 
-/// Neither answer need be a good one: some linkers want to be called by another name.
-fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::Result<Trial> {
+/// Asks a program for its version, with the library and without. Neither answer need be a good one: some
+/// linkers want to be called by another name. An error means that the program did not answer in time, or
+/// could not be started.
+pub(super) fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::Result<Trial> {
     let ask = |watch: Option<&Watch>| {
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(env.iter());

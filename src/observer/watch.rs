@@ -37,6 +37,14 @@ pub fn check(cache_dir: &Path) -> Result<(), Unavailable> {
     library::check(&cache_dir.join(DIRECTORY))
 }
 
+/// Whether the kernel reports the system calls that a program makes past the C library. To find out, this
+/// program is asked for its version. The observer's files lie in `dir` meanwhile, which the caller removes.
+pub fn sees_raw_calls(dir: &Path, program: &Path) -> io::Result<bool> {
+    library::is_loadable(dir).map_err(io::Error::other)?;
+    let watch = Observer::new(dir).try_watch(None).map_err(io::Error::other)?;
+    Ok(trial::try_out(program, &Environment::default(), &watch)?.is_dispatched)
+}
+
 /// What watches compilers.
 #[derive(Debug)]
 pub struct Observer {
