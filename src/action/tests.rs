@@ -99,6 +99,7 @@ impl Checkout {
             env: self.env.clone(),
             native: self.native.map(str::to_owned),
             salt: self.salt.clone(),
+            made_crate: None,
         }
     }
 

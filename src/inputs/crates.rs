@@ -24,6 +24,21 @@ pub const CRATES_MAX: usize = 50_000;
 /// How many compiles are remembered by place. Those of one build are far fewer.
 const PLACES_MAX: usize = 20_000;
 
+/// The crate that a compile makes for others to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeCrate {
+    /// Where it will lie, in normal form and without extension.
+    place: PathBuf,
+    uses: Arc<Uses>,
+}
+
+impl MadeCrate {
+    /// Of a compile that makes `lib….rlib` and its like at this path, which has no extension.
+    pub(super) fn new(path: &Path, uses: Uses) -> Self {
+        MadeCrate { place: normalise(path), uses: Arc::new(uses) }
+    }
+}
+
 /// What a crate uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Uses {
@@ -88,24 +103,28 @@ impl Crates {
         found.or_else(|| known.by_place.get(&place(path))).cloned()
     }
 
-    /// A compile begins that will make `lib….rlib` and its like at this place; `place` has no
-    /// extension.
-    pub(super) fn begin(&self, place: &Path, uses: Arc<Uses>) {
+    /// A compile begins that will make this crate. Until its bytes are known, the crate is known by its
+    /// place.
+    pub(super) fn begin(&self, made: &MadeCrate) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.by_place.len() >= PLACES_MAX {
             known.by_place.clear();
         }
-        known.by_place.insert(normalise(place), uses);
+        known.by_place.insert(made.place.clone(), Arc::clone(&made.uses));
     }
 
-    /// A file with this content now lies there.
-    pub(super) fn note(&self, path: &Path, digest: &Digest) {
+    /// A compile has made this crate, or a result of it was restored, and a file of it has this content. Any
+    /// other file is passed over. The uses are those of that compile: another one may have begun at the same
+    /// place since.
+    pub(super) fn note(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
+        if place(path) != made.place {
+            return;
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(uses) = known.by_place.get(&place(path)).cloned() else { return };
         if known.by_digest.len() >= CRATES_MAX {
             known.by_digest.clear();
         }
-        known.by_digest.insert(*digest, uses);
+        known.by_digest.insert(*digest, Arc::clone(&made.uses));
     }
 
     /// Takes up what was kept.
@@ -130,12 +149,36 @@ mod tests {
     fn key_14_a_crate_is_known_however_its_directory_is_written() {
         let crates = Crates::default();
         let uses = Uses { crates: vec!["libb-2.rlib".to_owned()], natives: Vec::new() };
-        crates.begin(Path::new("/ws/../t/./deps/liba-1"), Arc::new(uses.clone()));
+        let made = MadeCrate::new(Path::new("/ws/../t/./deps/liba-1"), uses.clone());
+        crates.begin(&made);
         let digest = Digest::of(DigestFunction::Blake3, b"a");
         for path in ["/t/deps/liba-1.rmeta", "/ws/../t/deps/liba-1.rlib"] {
             assert_eq!(crates.get(Path::new(path), &digest).as_deref(), Some(&uses), "{path}");
         }
-        crates.note(Path::new("/t/deps/liba-1.rlib"), &digest);
+        crates.note(&made, Path::new("/t/deps/liba-1.rlib"), &digest);
         assert_eq!(crates.get(Path::new("/elsewhere/liba-1.rlib"), &digest).as_deref(), Some(&uses));
+        // Another output of the same compile.
+        let other = Digest::of(DigestFunction::Blake3, b"b");
+        crates.note(&made, Path::new("/t/deps/a-1.d"), &other);
+        assert_eq!(crates.get(Path::new("/elsewhere/liba-1.rlib"), &other), None);
+    }
+
+    #[test]
+    fn key_14_two_compiles_at_one_place_keep_their_own_uses() {
+        let crates = Crates::default();
+        let place = Path::new("/t/deps/liba-1");
+        let uses = ["libb-1.rlib", "libc-1.rlib"]
+            .map(|name| Uses { crates: vec![name.to_owned()], natives: Vec::new() });
+        let [first, second] = uses.clone().map(|uses| MadeCrate::new(place, uses));
+        let digests = [&b"first"[..], b"second"].map(|bytes| Digest::of(DigestFunction::Blake3, bytes));
+        // The second begins before the first is stored.
+        crates.begin(&first);
+        crates.begin(&second);
+        let path = Path::new("/t/deps/liba-1.rlib");
+        crates.note(&first, path, &digests[0]);
+        crates.note(&second, path, &digests[1]);
+        for (digest, uses) in digests.iter().zip(&uses) {
+            assert_eq!(crates.get(path, digest).as_deref(), Some(uses));
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use kache_cas::{Digest, DigestFunction, FileStamp, Hasher};
 
 use super::bytes::Writer;
-use super::crates::{Crates, Uses};
+use super::crates::{Crates, MadeCrate, Uses};
 use super::facts::{Fact, Facts};
 use super::memos::Memos;
 use super::snapshot::Snapshot;
@@ -93,7 +93,6 @@ impl DiskWorld {
     /// like this: its content is known without reading it, however young it is. Where it looks
     /// otherwise by now, somebody may have written to it, and nothing is remembered.
     pub fn note_placed(&self, path: &Path, digest: Digest, seen: Option<FileStamp>) {
-        self.crates.note(path, &digest);
         self.is_changed.store(true, Ordering::Relaxed);
         if let Some(seen) = seen
             && let Ok(Some(stamp)) = Stamp::of(path)
@@ -116,9 +115,16 @@ impl DiskWorld {
         self.crates.get(path, digest)
     }
 
-    /// A compile begins whose crate will lie at this place, extension left out.
-    pub(super) fn begin_crate(&self, place: &Path, uses: Arc<Uses>) {
-        self.crates.begin(place, uses);
+    /// A compile begins that will make this crate.
+    pub(super) fn begin_crate(&self, made: &MadeCrate) {
+        self.crates.begin(made);
+    }
+
+    /// A file with this content is an output of the compile that makes this crate, or was restored as one.
+    /// What the crate uses is known by the content from now on.
+    pub fn note_crate(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
+        self.crates.note(made, path, digest);
+        self.is_changed.store(true, Ordering::Relaxed);
     }
 
     /// The answer to a question: from memory while nothing that it was made of has changed,

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kache_cas::Digest;
 
-use super::crates::{Uses, linked_name};
+use super::crates::{MadeCrate, Uses, linked_name};
 use super::disk_world::DiskWorld;
 use super::env;
 use super::linked::{passed_on, take_linked};
@@ -68,11 +67,17 @@ pub fn gather(
     let native = rustc.is_native.then(|| native(rustc, call, &toolchain, world)).transpose()?;
     take_linked(&mut gathered, rustc, &toolchain)?;
     let env = env::keyed(rustc, call, roots, &settings.key_env_vars, is_linked)?;
-    if let Some(place) = crate_place(rustc, call) {
-        world.begin_crate(&place, Arc::new(uses(rustc)));
+    let made_crate = made_crate(rustc, call);
+    if let Some(made) = &made_crate {
+        world.begin_crate(made);
     }
     let files = gathered.files.into_values().collect();
-    Ok(Inputs { toolchain, files, env, native, salt: settings.salt.clone() })
+    Ok(Inputs { toolchain, files, env, native, salt: settings.salt.clone(), made_crate })
+}
+
+/// The crate that the call makes, if others can use it.
+pub(super) fn made_crate(rustc: &Rustc, call: &Call) -> Option<MadeCrate> {
+    Some(MadeCrate::new(&crate_place(rustc, call)?, uses(rustc)))
 }
 
 /// Where the crate will lie, without extension, if others can use it.

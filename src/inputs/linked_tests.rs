@@ -96,6 +96,7 @@ impl Checkout {
         let rustc = self.library(name, hash, kind, externs);
         // That the linker is identified is not what these are about.
         drop(self.gather(&rustc));
+        let made = gather::made_crate(&rustc, &self.call).unwrap();
         let extensions: &[&str] = if kind == "proc-macro" { &["so"] } else { &["rmeta", "rlib"] };
         for extension in extensions {
             let bytes = format!("{name} {extension}");
@@ -104,7 +105,9 @@ impl Checkout {
                 &format!("target/debug/deps/lib{name}-{hash}.{extension}"),
                 bytes.as_bytes(),
             );
-            self.world.note_placed(&path, Digest::of(DigestFunction::Blake3, bytes.as_bytes()), seen(&path));
+            let digest = Digest::of(DigestFunction::Blake3, bytes.as_bytes());
+            self.world.note_placed(&path, digest, seen(&path));
+            self.world.note_crate(&made, &path, &digest);
         }
     }
 }

@@ -33,7 +33,7 @@ mod volume;
 mod volume_tests;
 mod world;
 
-pub use crates::CRATES_MAX;
+pub use crates::{CRATES_MAX, MadeCrate};
 pub use disk_world::DiskWorld;
 pub use env::is_keyed;
 pub use facts::FACTS_MAX;

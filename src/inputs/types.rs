@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kache_cas::Digest;
 use kache_cas::digest::DirectoryMessage;
 
+use super::crates::MadeCrate;
 use crate::roles::RolePath;
 
 /// Everything that enters the key besides the command line and what earlier runs observed.
@@ -20,6 +21,8 @@ pub struct Inputs {
     pub native: Option<String>,
     /// `cache.key_salt`; empty is none (KEY-20).
     pub salt: Vec<u8>,
+    /// The crate that the compile makes, if others can use it. It enters no key.
+    pub made_crate: Option<MadeCrate>,
 }
 
 /// Variables in order of their names, with their values if they are set. Values hold

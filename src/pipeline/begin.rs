@@ -314,6 +314,9 @@ impl Pipeline {
         let restored = restored?;
         for file in &restored.placed {
             self.world().note_placed(&file.path, file.digest, file.seen);
+            if let Some(made) = &asked.prepared.inputs.made_crate {
+                self.world().note_crate(made, &file.path, &file.digest);
+            }
         }
         if let Some(session) = &keyed.client.session {
             session.note_programs(&keyed.prepared.task, &restored.placed);

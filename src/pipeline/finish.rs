@@ -178,6 +178,9 @@ impl Pipeline {
             Ok(Published::Stored(stored)) => {
                 for output in &stored.outputs {
                     self.world().note_placed(&output.path, output.digest, output.seen);
+                    if let Some(made) = &inputs.made_crate {
+                        self.world().note_crate(made, &output.path, &output.digest);
+                    }
                 }
                 self.note_shared(task, &stored.shared, &stored.outputs);
                 Ok(stored)
