@@ -160,7 +160,12 @@ impl Calls {
     /// Delivers a client's message to the task of its call. Returns `false` if the task has ended or
     /// has too many messages.
     pub(super) fn deliver(&mut self, id: ConnectionId, message: ClientMessage) -> bool {
-        self.clients.get(&id).is_some_and(|(sender, _)| sender.try_send(message).is_ok())
+        let Some((sender, staging)) = self.clients.get_mut(&id) else { return false };
+        // The client has removed the staging directory of its request before it ran the compiler.
+        if let ClientMessage::Ran(ran) = &message {
+            *staging = wire::optional_path(&ran.staging);
+        }
+        sender.try_send(message).is_ok()
     }
 
     /// Ends the call of a client that is gone, and removes the staging directory, which a client
@@ -316,8 +321,9 @@ impl CallTask {
     /// running compile is dropped, which lets one of the followers compile.
     async fn finish(mut self, compile: Box<RunningCompile>) {
         let Some(ClientMessage::Ran(ran)) = self.messages.recv().await else { return };
+        let staging = Staging::new(wire::optional_path(&ran.staging));
         let (captured, is_whole) = wire::captured(ran);
-        let finish = move |pipeline: &Pipeline| pipeline.finish(compile, captured, is_whole);
+        let finish = move |pipeline: &Pipeline| pipeline.finish(compile, captured, is_whole, &staging);
         let Ok(publishing) = self.handler.in_time(FINISH_MAX, finish).await else {
             return self.reply(reply::Kind::Noted(Noted {}));
         };

@@ -155,10 +155,11 @@ impl CompileBackend for EmbeddedBackend {
 
     fn finish(&mut self, ran: Ran) {
         let Some(compile) = self.compile.take() else { return };
+        let staging = Staging::new(wire::optional_path(&ran.staging));
         let (captured, is_whole) = wire::captured(ran);
         let store = || {
             self.with_store(|pipeline| {
-                let publishing = pipeline.finish(compile, captured, is_whole);
+                let publishing = pipeline.finish(compile, captured, is_whole, &staging);
                 pipeline.publish(publishing);
             });
         };

@@ -169,8 +169,7 @@ pub(super) fn set_constant_date(path: &Path, staging: Option<&Staging>) -> io::R
 }
 
 /// Gives a file the mode and the date that a placing asks for.
-pub fn set_mode_and_date(path: &Path, placing: &PlaceOptions<'_>) -> io::Result<()> {
-    let file = File::open(path)?;
+pub fn set_mode_and_date(file: &File, placing: &PlaceOptions<'_>) -> io::Result<()> {
     if let Some(modified) = placing.modified {
         file.set_times(FileTimes::new().set_modified(modified))?;
     }

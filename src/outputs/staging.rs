@@ -114,6 +114,14 @@ impl Staging {
         Ok(dated?)
     }
 
+    /// Removes a directory with all that is in it. It is moved into the staging directory first, so that it
+    /// is removed as a whole or not at all.
+    pub fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let taken = self.name().map_err(io::Error::other)?;
+        fs::rename(path, &taken)?;
+        fs::remove_dir_all(taken)
+    }
+
     /// Makes a directory, and the missing directories above it.
     pub fn make_dirs(&self, path: &Path, umask: u32) -> Result<(), StagingError> {
         if path.is_dir() {
@@ -210,9 +218,12 @@ mod tests {
         let date = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
         assert_eq!(date(&file), SystemTime::UNIX_EPOCH);
         assert!(made.is_dir() && filled.join("x").exists());
+        staging.remove_dir(&filled).unwrap();
+        assert!(!filled.exists());
         assert_eq!(fs::read_dir(staging.dir().unwrap()).unwrap().count(), 0, "no draft is left");
 
         checkout.remove_staging();
+        assert!(staging.remove_dir(&made).is_err() && made.exists());
         assert!(staging.write(&file, b"late", 0o640).is_err());
         assert!(staging.set_date(&file, SystemTime::now()).is_err());
         assert!(staging.make_dirs(&checkout.path("late/dir"), 0o22).is_err());

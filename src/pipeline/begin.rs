@@ -314,7 +314,7 @@ impl Pipeline {
         let restored = restored?;
         for file in &restored.placed {
             self.world().note_placed(&file.path, file.digest, file.seen);
-            if let Some(made) = &asked.prepared.inputs.made_crate {
+            if let Some(made) = &keyed.prepared.inputs.made_crate {
                 self.world().note_crate(made, &file.path, &file.digest);
             }
         }
@@ -327,7 +327,7 @@ impl Pipeline {
         keyed.write_times(event);
         self.recorder.record(event);
         self.report_progress(&keyed.call, &keyed.client, &keyed.settings, event);
-        self.edits.restored(&keyed.call, &keyed.prepared, &keyed.settings);
+        self.edits.restored(&keyed.call, &keyed.prepared, &keyed.settings, &keyed.client.staging);
         Ok(CallReply::Done { messages: restored.messages, exit_code: restored.exit_code })
     }
 
@@ -381,7 +381,7 @@ impl Pipeline {
         // Asked before the compiler runs, because the answer depends on files of an earlier compile.
         let is_rebuild = outputs::is_rebuild(&prepared.task);
         let outputs = self.outputs.begin(&prepared.task);
-        let edit = self.edits.begin(&call, &prepared, decision);
+        let edit = self.edits.begin(&call, &prepared, decision, &client.staging);
         let compile = RunningCompile {
             call,
             client,

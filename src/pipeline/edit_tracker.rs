@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use crate::action::{Origin, Task};
 use crate::config::CompileSettings;
 use crate::invocation::Call;
+use crate::outputs::Staging;
 use crate::outputs::dates::place_of;
 
 /// The edit memory of a pipeline.
@@ -73,7 +74,13 @@ impl EditTracker {
 
     /// Notes the start of a compile. This has to be called before the compiler runs: other crates use
     /// its metadata as soon as it is written, while the compiler still runs.
-    pub(super) fn begin(&self, call: &Call, prepared: &Prepared, decision: &EditDecision) -> EditAttempt {
+    pub(super) fn begin(
+        &self,
+        call: &Call,
+        prepared: &Prepared,
+        decision: &EditDecision,
+        staging: &Staging,
+    ) -> EditAttempt {
         let outputs = outputs(&prepared.task);
         let EditDecision::Local { is_incremental, .. } = decision else {
             let was_edited = self.lock().forget_outputs(outputs);
@@ -82,16 +89,22 @@ impl EditTracker {
         let directory = directory(call, prepared).filter(|_| *is_incremental);
         self.lock().begin(outputs.collect(), directory.as_ref(), Instant::now());
         let dir_in_use = directory.map(|directory| {
-            redate_metadata(&directory);
+            redate_metadata(&directory, staging);
             DirInUse { directory, memory: Arc::clone(&self.memory) }
         });
         EditAttempt { is_shared: false, was_edited: false, dir_in_use }
     }
 
     /// Notes that a stored result was restored, and removes incremental state that this makes useless.
-    pub(super) fn restored(&self, call: &Call, prepared: &Prepared, settings: &CompileSettings) {
+    pub(super) fn restored(
+        &self,
+        call: &Call,
+        prepared: &Prepared,
+        settings: &CompileSettings,
+        staging: &Staging,
+    ) {
         let was_edited = self.lock().forget_outputs(outputs(&prepared.task));
-        self.clean(call, prepared, settings, was_edited);
+        self.clean(call, prepared, settings, was_edited, staging);
     }
 
     /// Removes incremental state that is useless after a compile without it.
@@ -101,21 +114,29 @@ impl EditTracker {
         prepared: &Prepared,
         settings: &CompileSettings,
         attempt: &EditAttempt,
+        staging: &Staging,
     ) {
-        self.clean(call, prepared, settings, attempt.was_edited);
+        self.clean(call, prepared, settings, attempt.was_edited, staging);
     }
 
     /// Removes the incremental state of the call's crate (`cache.clean_incremental`), unless another
     /// unit of that crate is being edited. The lock is held throughout, so that no compiler begins in
     /// the directory meanwhile.
-    fn clean(&self, call: &Call, prepared: &Prepared, settings: &CompileSettings, was_edited: bool) {
+    fn clean(
+        &self,
+        call: &Call,
+        prepared: &Prepared,
+        settings: &CompileSettings,
+        was_edited: bool,
+        staging: &Staging,
+    ) {
         let Some(directory) = directory(call, prepared).filter(|_| settings.clean_incremental) else {
             return;
         };
         let mut memory = self.lock();
         if memory.may_remove_state(&directory, was_edited, Instant::now()) {
             memory.forget_directory(&directory);
-            remove_state(&directory);
+            remove_state(&directory, staging);
         }
     }
 

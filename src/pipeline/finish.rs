@@ -18,6 +18,7 @@ use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, Rustc};
 use crate::observer::Watching;
 use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
+use crate::outputs::Staging;
 
 /// A result that is to be stored.
 #[derive(Debug)]
@@ -49,8 +50,16 @@ impl Publishing {
 
 impl Pipeline {
     /// Records the event of a call whose compiler has exited. The caller hands the returned value to
-    /// [`Pipeline::publish`]. `is_whole` says whether `captured` holds all messages.
-    pub fn finish(&self, mut compile: Box<RunningCompile>, captured: Captured, is_whole: bool) -> Publishing {
+    /// [`Pipeline::publish`]. `is_whole` says whether `captured` holds all messages. What is still to be
+    /// changed beside the outputs passes through the client's staging directory, so that nothing is
+    /// changed once the client has gone on.
+    pub fn finish(
+        &self,
+        mut compile: Box<RunningCompile>,
+        captured: Captured,
+        is_whole: bool,
+        staging: &Staging,
+    ) -> Publishing {
         compile.phases.end(Phase::Compile);
         let mut event = compile.event.clone();
         event.at = SystemTime::now();
@@ -65,13 +74,17 @@ impl Pipeline {
             event.outcome = Outcome::Skipped;
         }
         if captured.exit == Exit::Code(0)
-            && let Err(error) = publish::amend_dep_info(&compile.prepared.task)
+            && let Err(error) = publish::amend_dep_info(&compile.prepared.task, staging)
         {
             tracing::warn!("failed to add declared inputs to a dep-info: {error}");
         }
         let call = self.recorder.record(&event);
         self.report_progress(&compile.call, &compile.client, &compile.settings, &event);
         compile.edit.leave_directory();
+        if compile.edit.is_shared {
+            let RunningCompile { call, settings, prepared, edit, .. } = &*compile;
+            self.edits.compiled(call, prepared, settings, edit, staging);
+        }
         // From here on the client may exit, and cargo with it. So the stamps are taken now, before
         // another process can change the outputs, and the session is kept under way.
         let stamps = Stamps::take(&compile.prepared.task);
@@ -120,8 +133,6 @@ impl Pipeline {
             leader.finish(leader_outcome);
         }
         self.save_if_due();
-        let RunningCompile { call, settings, prepared, edit, .. } = &*publishing.compile;
-        self.edits.compiled(call, prepared, settings, edit);
     }
 
     /// Stores a result; the error is the reason that the event log shows.

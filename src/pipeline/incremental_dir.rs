@@ -5,11 +5,13 @@
 //! with `-working` while a compiler writes to it.
 
 use std::collections::HashMap;
-use std::fs::{self, File, FileTimes};
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
+
+use crate::outputs::Staging;
 
 /// How the name of a session's directory ends while its compiler runs.
 const WORKING: &[u8] = b"-working";
@@ -27,12 +29,13 @@ pub(super) struct IncrementalDir {
 }
 
 /// Removes a crate's incremental state: it may be megabytes that no compiler will use. State that a
-/// compiler uses now stays; so does state that cannot be removed.
-pub(super) fn remove_state(directory: &IncrementalDir) {
+/// compiler uses now stays; so does state that cannot be removed. It is removed by way of the client's
+/// staging directory: once the client has gone on, a compiler may begin to use it at any moment.
+pub(super) fn remove_state(directory: &IncrementalDir, staging: &Staging) {
     for dir in crate_dirs(directory) {
         let is_working = |session: &PathBuf| session.as_os_str().as_bytes().ends_with(WORKING);
         if !subdirectories(&dir).iter().any(is_working) {
-            let _ = fs::remove_dir_all(dir);
+            let _ = staging.remove_dir(&dir);
         }
     }
 }
@@ -46,7 +49,7 @@ pub(super) fn remove_state(directory: &IncrementalDir) {
 /// cargo takes them for fresh, which is wrong. Metadata that an output still links to is left alone:
 /// its date is right, and other files depend on it. That is the case if its inode has more links
 /// than it has names in the sessions.
-pub(super) fn redate_metadata(directory: &IncrementalDir) {
+pub(super) fn redate_metadata(directory: &IncrementalDir, staging: &Staging) {
     let mut saved: HashMap<(u64, u64), (PathBuf, u64, u64)> = HashMap::new();
     for session in crate_dirs(directory).iter().flat_map(subdirectories) {
         let path = session.join(METADATA);
@@ -57,8 +60,7 @@ pub(super) fn redate_metadata(directory: &IncrementalDir) {
     }
     for (path, names_in_sessions, links) in saved.into_values() {
         if names_in_sessions == links {
-            let now = FileTimes::new().set_modified(SystemTime::now());
-            let _ = File::open(path).and_then(|file| file.set_times(now));
+            let _ = staging.set_date(&path, SystemTime::now());
         }
     }
 }
@@ -80,9 +82,16 @@ fn subdirectories(dir: &PathBuf) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{File, FileTimes};
     use std::time::Duration;
 
     use super::*;
+
+    fn staging(dir: &tempfile::TempDir) -> Staging {
+        let made = dir.path().join(".kache-1");
+        fs::create_dir_all(&made).unwrap();
+        Staging::new(Some(made))
+    }
 
     fn made(names: &[&str]) -> (tempfile::TempDir, IncrementalDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -96,7 +105,10 @@ mod tests {
     #[test]
     fn only_directories_of_the_crate_are_removed() {
         let (dir, directory) = made(&["app-1abc/s-1", "app-2def/s-1", "app_core-1", "apple-1"]);
-        remove_state(&directory);
+        remove_state(&directory, &Staging::default());
+        assert!(dir.path().join("app-1abc").exists(), "the client has gone on");
+        remove_state(&directory, &staging(&dir));
+        fs::remove_dir(dir.path().join(".kache-1")).unwrap();
         let left = fs::read_dir(dir.path()).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -106,7 +118,7 @@ mod tests {
     #[test]
     fn a_directory_in_which_a_compiler_works_stays() {
         let (dir, directory) = made(&["app-1/s-1-2-working", "app-1/s-0", "app-2/s-0"]);
-        remove_state(&directory);
+        remove_state(&directory, &staging(&dir));
         assert!(dir.path().join("app-1/s-0").exists() && !dir.path().join("app-2").exists());
     }
 
@@ -125,8 +137,10 @@ mod tests {
         let shared = write("app-2/s-1/metadata.rmeta");
         fs::hard_link(&shared, dir.path().join("libapp.rmeta")).unwrap();
         let others = write("apple-1/s-1/metadata.rmeta");
-        redate_metadata(&directory);
-        let date = |path| fs::metadata(path).unwrap().modified().unwrap();
+        redate_metadata(&directory, &Staging::default());
+        let date = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+        assert_eq!(date(&alone), old, "the client has gone on");
+        redate_metadata(&directory, &staging(&dir));
         assert!(date(&alone) > old);
         assert_eq!((date(&shared), date(&others)), (old, old));
     }

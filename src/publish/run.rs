@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,13 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
     AccessKind, ActionCache, BlobStore, Digest, DigestFunction, FileStamp, Link, LinkedFile, LocalFiles,
-    Sharing, StoreError,
+    PlaceOptions, Sharing, StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
 use thiserror::Error;
 
+use super::amend::add_declared;
 use super::compare::differing;
 use super::dir_names::{DirNames, dir_names};
 use super::explained::Readings;
@@ -299,7 +300,11 @@ impl<'a> Publisher<'a> {
         };
         let text = fs::read(&found.place).map_err(|error| failed(&found.place, error))?;
         match DepInfo::parse(&text) {
-            Ok(info) => Ok(Some(info)),
+            Ok(mut info) => {
+                // They are there already, unless the client went on before they could be added.
+                add_declared(self.task, &mut info);
+                Ok(Some(info))
+            }
             Err(error) => Err(Refusal::UnknownInputs(error.to_string()).into()),
         }
     }
@@ -376,6 +381,8 @@ impl<'a> Publisher<'a> {
     /// Stores the outputs' bytes, and dates those that the store and this checkout share.
     fn ingest(&self, made: &[Made<'_>], dep_info: Option<&DepInfo>) -> Result<Ingested, Stop> {
         let Publication { is_rebuild, most, .. } = *self.publication;
+        // One whose build script has run again meanwhile is made anew as well.
+        let is_rebuild = is_rebuild || !self.publication.stamps.build_script_holds(self.task);
         let dating = dates::decide(self.task, self.stores.files, is_rebuild, None, most);
         let Ingested { mut files, mut outputs, mut shared } = Ingested::default();
         for made in made {
@@ -406,7 +413,7 @@ impl<'a> Publisher<'a> {
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
             // Before it is shared: afterwards its date must not change (RST-02).
-            dates::set_mode_and_date(&made.place, &placing).map_err(|error| failed(&made.place, error))?;
+            self.set_mode_and_date(made, &placing)?;
         }
         let ingest = || self.stores.files.ingest(&made.place, function, placing.sharing);
         // Cargo may be giving it another date just now.
@@ -425,6 +432,17 @@ impl<'a> Publisher<'a> {
         };
         let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
         Ok((Digest::new(function, hash, names.size_bytes), seen, is_shared))
+    }
+
+    /// Gives an output the mode and date that it is to be shared with. The file is opened first and looked
+    /// at by its descriptor: since the last look another compile may have put its own in this place.
+    fn set_mode_and_date(&self, made: &Made<'_>, placing: &PlaceOptions<'_>) -> Result<(), Stop> {
+        let file = File::open(&made.place).map_err(|error| failed(&made.place, error))?;
+        let metadata = file.metadata().map_err(|error| failed(&made.place, error))?;
+        if !self.publication.stamps.hold_for(self.task, &made.place, &metadata) {
+            return Err(Refusal::Replaced(made.place.clone()).into());
+        }
+        Ok(dates::set_mode_and_date(&file, placing).map_err(|error| failed(&made.place, error))?)
     }
 
     /// The dep-info for any checkout.

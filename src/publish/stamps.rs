@@ -11,9 +11,14 @@ use std::path::Path;
 use crate::action::{OutputKind, Task};
 use crate::outputs::dates::{constant_date, place_of};
 
-/// The stamps of a task's outputs, in the task's order.
+/// The stamps of a task's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps(Vec<Option<Stamp>>);
+pub struct Stamps {
+    /// In the task's order; `None` for an output that is not there.
+    outputs: Vec<Option<Stamp>>,
+    /// That of the `output` file of the package's build script, which is dated with the outputs.
+    build_script: Option<Stamp>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -26,22 +31,41 @@ struct Stamp {
 impl Stamps {
     /// Looks at the outputs as they are now.
     pub fn take(task: &Task) -> Stamps {
-        let stamp = |place| fs::metadata(place).ok().map(|metadata| Stamp::of(&metadata));
-        Stamps(task.outputs.iter().map(|output| stamp(place_of(task, output))).collect())
+        let outputs = task.outputs.iter().map(|output| stamp(&place_of(task, output))).collect();
+        Stamps { outputs, build_script: of_build_script(task) }
     }
 
     /// Whether what is there now is what was there then. Dates may have been changed by
     /// kache itself, and those of metadata by cargo, which dates the outputs of a check
     /// through whatever inode they have.
     pub(super) fn still_hold(&self, task: &Task, place: &Path) -> bool {
-        let at = task.outputs.iter().position(|output| place_of(task, output) == place);
-        let Some((at, Some(then))) = at.and_then(|at| Some((at, (*self.0.get(at)?)))) else { return false };
-        let Ok(now) = fs::metadata(place).map(|metadata| Stamp::of(&metadata)) else { return false };
-        let is_same_date = now.modified == then.modified
-            || now.modified == constant()
-            || task.outputs[at].kind == OutputKind::Metadata;
-        is_same_date && Stamp { modified: then.modified, ..now } == then
+        fs::metadata(place).is_ok_and(|metadata| self.hold_for(task, place, &metadata))
     }
+
+    /// The same of an output that was opened.
+    pub(super) fn hold_for(&self, task: &Task, place: &Path, metadata: &Metadata) -> bool {
+        let at = task.outputs.iter().position(|output| place_of(task, output) == place);
+        let then = at.and_then(|at| Some((at, (*self.outputs.get(at)?)?)));
+        let Some((at, then)) = then else { return false };
+        let is_dated_by_cargo = task.outputs[at].kind == OutputKind::Metadata;
+        then.is_now(Stamp::of(metadata), is_dated_by_cargo)
+    }
+
+    /// Whether the build script's `output` is what it was then.
+    pub(super) fn build_script_holds(&self, task: &Task) -> bool {
+        match (self.build_script, of_build_script(task)) {
+            (Some(then), Some(now)) => then.is_now(now, false),
+            (then, now) => then == now,
+        }
+    }
+}
+
+fn stamp(place: &Path) -> Option<Stamp> {
+    fs::metadata(place).ok().map(|metadata| Stamp::of(&metadata))
+}
+
+fn of_build_script(task: &Task) -> Option<Stamp> {
+    stamp(&task.cwd.join(task.build_script_output.as_ref()?))
 }
 
 impl Stamp {
@@ -52,6 +76,13 @@ impl Stamp {
             len: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
+    }
+
+    /// Whether a later stamp is of the same file, unchanged. Kache itself may have given it the constant
+    /// date.
+    fn is_now(self, now: Stamp, is_dated_by_others: bool) -> bool {
+        let is_same_date = now.modified == self.modified || now.modified == constant() || is_dated_by_others;
+        is_same_date && Stamp { modified: self.modified, ..now } == self
     }
 }
 

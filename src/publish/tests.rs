@@ -93,6 +93,24 @@ fn rst_06_dep_info_names_this_checkouts_paths() {
 }
 
 #[test]
+fn key_21_a_result_names_declared_inputs_also_when_the_client_has_gone_on() {
+    let house = House::new();
+    let mut checkout = house.checkout("a");
+    write(&checkout.ws.join("queries.sql"), b"select");
+    let captured = checkout.compile(b"seed");
+    let path = checkout.output(OutputKind::DepInfo);
+    let before = fs::read(&path).unwrap();
+    checkout.extra_dep_info = vec![checkout.ws.join("queries.sql")];
+    let gone = Staging::new(Some(checkout.deps().join(".kache-gone")));
+    assert!(amend_dep_info(&checkout.task(), &gone).is_err());
+    assert_eq!(fs::read(&path).unwrap(), before);
+    stored(checkout.publish(&captured));
+    checkout.restore().unwrap();
+    let declared = checkout.ws.join("queries.sql").display().to_string();
+    assert_eq!(fs::read_to_string(&path).unwrap().matches(&declared).count(), 4, "each once a rule");
+}
+
+#[test]
 fn key_21_cargo_hears_of_declared_inputs_from_a_compile_too() {
     let house = House::new();
     let mut checkout = house.checkout("a");
@@ -100,10 +118,14 @@ fn key_21_cargo_hears_of_declared_inputs_from_a_compile_too() {
     let captured = checkout.compile(b"seed");
     let path = checkout.output(OutputKind::DepInfo);
     let before = fs::read(&path).unwrap();
-    amend_dep_info(&checkout.task()).unwrap();
+    let dir = checkout.deps().join(".kache-staging");
+    fs::create_dir(&dir).unwrap();
+    let staging = Staging::new(Some(dir.clone()));
+    amend_dep_info(&checkout.task(), &staging).unwrap();
     assert_eq!(fs::read(&path).unwrap(), before);
     checkout.extra_dep_info = vec![checkout.ws.join("queries.sql")];
-    amend_dep_info(&checkout.task()).unwrap();
+    amend_dep_info(&checkout.task(), &staging).unwrap();
+    fs::remove_dir(dir).unwrap();
     let declared = checkout.ws.join("queries.sql").display().to_string();
     assert!(fs::read_to_string(&path).unwrap().contains(&format!("src/a.rs {declared}\n")));
     assert_eq!(look(&path).1, 0o644);

@@ -12,6 +12,7 @@ use kache_client::{DaemonAddress, DaemonConnection, Intent};
 use nix::sys::signal::{Signal, kill};
 
 use crate::home::{Home, eventually};
+use crate::observed::Asking;
 use crate::project::{self, PRINTS};
 use crate::seeding;
 use crate::tree::Tree;
@@ -176,4 +177,43 @@ fn dmn_03_a_daemon_that_is_stopped_while_it_lays_units_down() {
 #[test]
 fn dmn_03_a_daemon_that_is_stopped_while_it_answers_calls() {
     stop_at_moments(&ASKED, 6);
+}
+
+/// Stops the daemon while a compiler runs, until its client has gone on alone. What the daemon would have
+/// changed beside the outputs stays undone when it goes on: the dep-info is as the compiler wrote it, and
+/// incremental state, which a compiler may use by then, is there.
+#[test]
+fn dmn_03_a_daemon_that_goes_on_late_changes_nothing_beside_the_outputs() {
+    const SIGNS: &str = "let [begun, go] = [\"begun\", \"go\"].map(|name| env::temp_dir().join(name)); \
+        fs::write(begun, \"\").unwrap(); \
+        while !go.exists() { std::thread::sleep(std::time::Duration::from_millis(5)) } String::new()";
+    let home = Home::without_daemon();
+    let signs = home.tree("signs");
+    let home = home.with("TMPDIR", signs.text());
+    home.start();
+    let asking = Asking::new(&home, "a", SIGNS);
+    let tree = &asking.tree;
+    tree.write("kache.toml", "extra_inputs = [\"declared.txt\"]\n").write("declared.txt", "");
+    let state = "target/debug/incremental/prog-1/s-1/x";
+    tree.write(state, "");
+    let mut cargo = home.cargo(tree, &["build"]).env("CARGO_INCREMENTAL", "1").spawn();
+    eventually("the macro", || signs.join("begun").exists() || cargo.try_wait().unwrap().is_some());
+    let pid = home.daemon_pid().unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    signs.write("go", "");
+    let ended = cargo.wait();
+    let before = seen(tree);
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(ended.unwrap().success());
+    until_idle(&home);
+    assert_eq!(seen(tree), before);
+    assert!(tree.join(state).exists());
+    assert_nothing_is_left(tree);
+    // A daemon that is there in time does both.
+    tree.edit("pm/src/lib.rs", "String::new()", "String::from(\"2\")");
+    home.cargo(tree, &["build"]).env("CARGO_INCREMENTAL", "1").env("KACHE_INCREMENTAL_EDITS", "0").ok();
+    let dep_infos = tree.files("target/debug/deps");
+    let dep_info = dep_infos.keys().find(|name| name.starts_with("prog-") && name.ends_with(".d")).unwrap();
+    assert!(tree.read(&format!("target/debug/deps/{dep_info}")).contains("declared.txt"));
+    assert!(!tree.join(state).exists());
 }

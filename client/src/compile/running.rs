@@ -65,6 +65,7 @@ pub(crate) fn run(run: &Run, stdin: &CallStdin) -> io::Result<EndedCompiler> {
         cpu_us: micros(os::children_cpu_time().saturating_sub(cpu_before)),
         started_us: micros(started.duration_since(UNIX_EPOCH).unwrap_or_default()),
         said_is_cut: tee.is_cut,
+        ..Ran::default()
     };
     Ok(EndedCompiler { status, ran })
 }

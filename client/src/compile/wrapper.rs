@@ -4,10 +4,12 @@
 //! the daemon can no longer change the outputs.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kache_proto::control::{Done, PassOn, Ran, Reply, Request, Run, reply, request};
 
 use super::call_stdin::CallStdin;
@@ -63,7 +65,8 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
             finish(&done)
         }
         CompileReply::Run(run, stream) => {
-            run_and_report(&run, |ran| report(&address, ran, stream), program, args, stdin)
+            let report = |ran| report(&address, with_staging(ran, args, &cwd), stream);
+            run_and_report(&run, report, program, args, stdin)
         }
         CompileReply::PassOn(pass_on, stream) => {
             if pass_on.seeds {
@@ -75,8 +78,8 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
     }
 }
 
-/// Keeps the outputs that the daemon has restored if the reply is `Done`. For every other reply,
-/// removes them and makes sure that no more appear.
+/// Ends the use of a staging directory, after which the daemon changes nothing more beside the outputs.
+/// If the daemon is done, what it has laid down stays; otherwise it is removed.
 fn keep_or_revoke(staging: Option<StagingDirectory>, is_done: bool) {
     match staging {
         Some(staging) if is_done => staging.keep(),
@@ -94,7 +97,14 @@ pub fn compile_with(backend: &mut dyn CompileBackend, program: &OsStr, args: &[O
     keep_or_revoke(staging, matches!(reply, Some(reply::Kind::Done(_))));
     match reply {
         Some(reply::Kind::Done(done)) => finish(&done),
-        Some(reply::Kind::Run(run)) => run_and_report(&run, |ran| backend.finish(ran), program, args, stdin),
+        Some(reply::Kind::Run(run)) => {
+            let report = |ran| {
+                let (ran, staging) = with_staging(ran, args, &cwd);
+                backend.finish(ran);
+                keep_or_revoke(staging, true);
+            };
+            run_and_report(&run, report, program, args, stdin)
+        }
         Some(reply::Kind::PassOn(pass_on)) => exec_passed_on(&pass_on, program, args, stdin),
         _ => pass_on::without_kache(program, args, stdin),
     }
@@ -141,12 +151,22 @@ fn run_and_report(
     }
 }
 
+/// Makes a staging directory for what the daemon changes beside the outputs before it replies, and names
+/// it in the report.
+fn with_staging(ran: Ran, args: &[OsString], cwd: &Path) -> (Ran, Option<StagingDirectory>) {
+    let staging = StagingDirectory::of_call(args, cwd);
+    let path = staging.as_ref().map(|staging| staging.path().as_os_str().as_bytes());
+    (Ran { staging: Bytes::copy_from_slice(path.unwrap_or_default()), ..ran }, staging)
+}
+
 /// Reports how the compiler ended, and waits until the daemon has recorded it (DMN-07). If the
-/// daemon does not answer in time, this call goes on and the next calls do not wait for it.
-fn report(address: &DaemonAddress, ran: Ran, mut stream: FrameStream) {
+/// daemon does not answer in time, this call goes on, the daemon can no longer change anything beside
+/// the outputs, and the next calls do not wait for it.
+fn report(address: &DaemonAddress, (ran, staging): (Ran, Option<StagingDirectory>), mut stream: FrameStream) {
     let deadline = Instant::now() + NOTING_WAIT_MAX;
     let sent = stream.send(&Request { kind: Some(request::Kind::Ran(ran)) }, deadline);
     let recorded = sent.and_then(|()| stream.receive::<Reply>(deadline).map(drop));
+    keep_or_revoke(staging, recorded.is_ok());
     if matches!(recorded, Err(StreamError::Late)) {
         FallbackReason::NoAnswer.record(address);
     }

@@ -341,6 +341,10 @@ pub struct Ran {
     /// The output was too large for this message, so `said` is only a part of it.
     #[prost(bool, tag = "7")]
     pub said_is_cut: bool,
+    /// A directory beside the outputs that the client has made for what the daemon still changes there, as
+    /// for `Compile`. The client takes it away when it waits for `Noted` no longer.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub staging: ::prost::bytes::Bytes,
 }
 /// The call is recorded. The client may exit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
