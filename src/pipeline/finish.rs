@@ -17,8 +17,8 @@ use crate::events::{Amendment, CallId, Outcome, Phase};
 use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, Rustc};
 use crate::observer::Watching;
-use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
 use crate::outputs::Staging;
+use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
 
 /// A result that is to be stored.
 #[derive(Debug)]
