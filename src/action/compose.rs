@@ -1,8 +1,8 @@
 //! From a command line and its inputs to the query, the first of the two keys.
 //!
-//! It decides in which form each argument counts. Absolute paths become paths through the
-//! input root (`../out/debug/deps`), so that they are the same for every checkout (KEY-17);
-//! relative ones stay, because a compiler writes them down as they were given.
+//! This file decides in which form each argument enters the key. An absolute path becomes a path
+//! through the input root (`../out/debug/deps`), so that it is the same for every checkout (KEY-17).
+//! A relative path stays as it is, because a compiler writes it into outputs as it was given.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use kache_cas::encoding::Encoded;
 use super::encoder::{Encoder, FUNCTION};
 use super::error::ActionError;
 use super::explain::{Entry, Explainer};
-use super::material::{Leaf, Material, Step, leaf_path, root_property, walk};
+use super::material::{KeyStep, Leaf, Material, leaf_path, root_property, walk};
 use super::observation::Observation;
 use super::text::{path_text, text};
 use crate::inputs::{Inputs, Toolchain};
@@ -23,36 +23,37 @@ use crate::invocation::Call;
 use crate::invocation::rustc::{Made, Probe, Rustc, Source, TargetArgument, Word};
 use crate::roles::{Form, Role, RolePath, Roots};
 
-/// What a crate with a random name is called in a key, and in what is kept of it (RST-10).
+/// Replaces the random crate name of a trial compile, in its key and in its stored result (RST-10).
 pub const CONSTANT_NAME: &str = "kache_trial";
 
-/// What becomes of paths in outputs.
+/// How paths get into outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paths {
-    /// They are remapped, so an action is the same in every place (KEY-17).
+pub enum PathTreatment {
+    /// kache remaps them, so the action is the same for every checkout (KEY-17).
     Remapped,
-    /// They are kept, so an action is bound to its place (KEY-18).
+    /// They are not remapped, so the action holds the paths of all roots and is good for this checkout
+    /// only (KEY-18).
     Kept,
 }
 
-/// What is to be keyed: a compile, or a question.
+/// The call that gets a key: a compile or a probe.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct KeySubject<'a> {
     pub(super) rustc: &'a Rustc,
     pub(super) is_probe: bool,
     pub(super) is_question: bool,
     pub(super) random_name: Option<&'a str>,
 }
 
-impl<'a> From<&'a Rustc> for Subject<'a> {
+impl<'a> From<&'a Rustc> for KeySubject<'a> {
     fn from(rustc: &'a Rustc) -> Self {
-        Subject { rustc, is_probe: false, is_question: false, random_name: None }
+        KeySubject { rustc, is_probe: false, is_question: false, random_name: None }
     }
 }
 
-impl<'a> From<&'a Probe> for Subject<'a> {
+impl<'a> From<&'a Probe> for KeySubject<'a> {
     fn from(probe: &'a Probe) -> Self {
-        Subject {
+        KeySubject {
             rustc: &probe.rustc,
             is_probe: true,
             is_question: probe.is_question,
@@ -61,38 +62,38 @@ impl<'a> From<&'a Probe> for Subject<'a> {
     }
 }
 
-impl Subject<'_> {
+impl KeySubject<'_> {
     pub(super) fn made(&self) -> &[Made] {
         &self.rustc.made
     }
 }
 
-/// The first of the two keys, and what it was made of.
+/// The first of the two keys, with its contents, from which [`complete`] makes the second.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// Its digest: a trail is stored under it.
+    /// The trail of this compile is stored under this digest.
     pub digest: Digest<ActionMessage>,
     material: Arc<Material>,
 }
 
-/// The second key: an action, well-formed, with everything it refers to that is made here.
+/// The second key: a well-formed REAPI action with the messages and files that it refers to.
 #[derive(Clone, Debug)]
 pub struct FullAction {
-    /// The key: a result is stored under it.
+    /// The result of the compile is stored under this digest.
     pub digest: Digest<ActionMessage>,
-    /// The action.
+    /// The encoded action.
     pub action: Encoded<ActionMessage>,
-    /// Its command.
+    /// The encoded command of the action.
     pub command: Encoded<CommandMessage>,
     /// The directories of its input root, children before their parents. The toolchain's
     /// tree is not among them.
     pub directories: Vec<Encoded<DirectoryMessage>>,
-    /// Files of the input root that are made here.
+    /// Files of the input root that exist in no checkout, with their contents.
     pub files: Vec<(Digest, Bytes)>,
 }
 
 impl FullAction {
-    /// Every message and file of it, with its name, to be stored so that it can be explained.
+    /// Every message and file that `kache explain` needs later, with its digest.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, Bytes)> {
         let action = (self.action.digest().coerce(), self.action.bytes().clone());
         let command = (self.command.digest().coerce(), self.command.bytes().clone());
@@ -101,13 +102,14 @@ impl FullAction {
     }
 }
 
-/// Makes the query of a compile or a question. `roots` are the call's.
+/// Makes the query of a compile or a probe. `roots` are the roots of `call`. An error means that the
+/// call has no key and must be passed on.
 pub fn compose<'a>(
-    subject: impl Into<Subject<'a>>,
+    subject: impl Into<KeySubject<'a>>,
     call: &Call,
     roots: &Roots,
     inputs: &Inputs,
-    paths: Paths,
+    paths: PathTreatment,
 ) -> Result<Query, ActionError> {
     let subject = subject.into();
     let material = Material {
@@ -120,15 +122,16 @@ pub fn compose<'a>(
         leaves: leaves(&subject, call, inputs),
     };
     let mut encoder = Encoder::default();
-    walk(&material, Step::Query, &[], &mut encoder);
+    walk(&material, KeyStep::Query, &[], &mut encoder);
     let digest = encoder.finish()?.action.digest();
     Ok(Query { digest, material: Arc::new(material) })
 }
 
-/// Makes the full action of a query and what a run of it observed.
-pub fn complete(query: &Query, seen: &[Observation]) -> Result<FullAction, ActionError> {
+/// Makes the full action of a query and the observations of one run. An error means that this run has
+/// no key: for example, one of its files had two contents.
+pub fn complete(query: &Query, observations: &[Observation]) -> Result<FullAction, ActionError> {
     let mut encoder = Encoder::default();
-    walk(&query.material, Step::Full, seen, &mut encoder);
+    walk(&query.material, KeyStep::Full, observations, &mut encoder);
     let messages = encoder.finish()?;
     Ok(FullAction {
         digest: messages.action.digest(),
@@ -139,34 +142,33 @@ pub fn complete(query: &Query, seen: &[Observation]) -> Result<FullAction, Actio
     })
 }
 
-/// What the full action of a query and observations is made of. The same walk as
-/// [`complete`]'s.
-pub fn explain(query: &Query, seen: &[Observation]) -> Vec<Entry> {
+/// Lists the parts of the full action that [`complete`] makes of the same arguments.
+pub fn explain(query: &Query, observations: &[Observation]) -> Vec<Entry> {
     let mut explainer = Explainer::default();
-    walk(&query.material, Step::Full, seen, &mut explainer);
+    walk(&query.material, KeyStep::Full, observations, &mut explainer);
     explainer.finish()
 }
 
-/// What the query itself is made of.
+/// Lists the parts of the query.
 pub fn explain_query(query: &Query) -> Vec<Entry> {
     let mut explainer = Explainer::default();
-    walk(&query.material, Step::Query, &[], &mut explainer);
+    walk(&query.material, KeyStep::Query, &[], &mut explainer);
     explainer.finish()
 }
 
-/// Arguments on their way into a key.
+/// Puts the arguments of a call into the form in which they enter a key.
 struct Arguments<'a> {
-    subject: &'a Subject<'a>,
+    subject: &'a KeySubject<'a>,
     call: &'a Call,
     roots: &'a Roots,
-    paths: Paths,
+    paths: PathTreatment,
     cwd: RolePath,
-    /// The way from the directory of the call to the input root.
+    /// The relative path from the call's directory to the input root: one `../` for each level.
     up: String,
 }
 
 impl<'a> Arguments<'a> {
-    fn new(subject: &'a Subject<'a>, call: &'a Call, roots: &'a Roots, paths: Paths) -> Self {
+    fn new(subject: &'a KeySubject<'a>, call: &'a Call, roots: &'a Roots, paths: PathTreatment) -> Self {
         let cwd = roots.role_path(&call.cwd, Path::new(""));
         let depth = cwd.in_input_root().split(|byte| *byte == b'/').count();
         Arguments { subject, call, roots, paths, cwd, up: "../".repeat(depth) }
@@ -176,7 +178,7 @@ impl<'a> Arguments<'a> {
         let mut all = Vec::with_capacity(self.subject.rustc.words.len() + 12);
         all.extend(["env".to_owned(), "-C".to_owned(), path_text(&self.cwd.in_input_root())]);
         all.push(self.absolute(&toolchain.called));
-        if self.paths == Paths::Remapped {
+        if self.paths == PathTreatment::Remapped {
             self.remaps(&toolchain.commit_hash, &mut all);
         }
         for word in &self.subject.rustc.words {
@@ -192,15 +194,16 @@ impl<'a> Arguments<'a> {
         }
         let hashed = self.subject.rustc.presentation.hashed();
         if !hashed.is_empty() {
-            // The one may not be given without the other.
+            // rustc refuses `--json` without `--error-format=json`.
             all.extend(["--error-format=json".to_owned(), format!("--json={}", hashed.join(","))]);
         }
         Ok(all)
     }
 
-    /// What is remapped, by role. Which options that takes depends on where the roots lie; what
-    /// comes of it does not, so they count in this form. The workspace counts for its own
-    /// packages only: a package of the registry is the same for every workspace.
+    /// Adds kache's own remaps, by role. The real options depend on where the roots lie, but their
+    /// effect on outputs does not; therefore each role counts once and its path does not count. The
+    /// workspace counts for its own packages only: a package of the registry is the same for every
+    /// workspace.
     fn remaps(&self, commit_hash: &str, all: &mut Vec<String>) {
         let mut roles: Vec<Role> = self.roots.iter().map(|root| root.role).collect();
         roles.retain(|role| *role != Role::Workspace || self.cwd.role() == Role::Workspace);
@@ -225,7 +228,8 @@ impl<'a> Arguments<'a> {
         if found.role() == self.cwd.role() {
             return path_text(given);
         }
-        // Through a parent to another root: `./` tells it from the same path given absolutely.
+        // A relative path into another root. The `./` tells it apart from the same path given
+        // absolutely: rustc writes the two into outputs in different ways.
         format!("./{}{}", self.up, path_text(&found.in_input_root()))
     }
 
@@ -240,7 +244,7 @@ impl<'a> Arguments<'a> {
         Ok(text(&found))
     }
 
-    /// With a constant name in place of a random one.
+    /// Replaces the random name of a trial compile by [`CONSTANT_NAME`].
     fn named(&self, argument: String) -> String {
         match self.subject.random_name {
             Some(name) if argument.contains(name) => argument.replace(name, CONSTANT_NAME),
@@ -257,7 +261,7 @@ fn variables(inputs: &Inputs) -> Vec<(String, String)> {
     variables
 }
 
-fn output(subject: &Subject<'_>, call: &Call, roots: &Roots, path: &Path) -> String {
+fn output(subject: &KeySubject<'_>, call: &Call, roots: &Roots, path: &Path) -> String {
     let path = path_text(&roots.role_path(&call.cwd, path).in_input_root());
     match subject.random_name {
         Some(name) => path.replace(name, CONSTANT_NAME),
@@ -266,17 +270,17 @@ fn output(subject: &Subject<'_>, call: &Call, roots: &Roots, path: &Path) -> Str
 }
 
 fn platform(
-    subject: &Subject<'_>,
+    subject: &KeySubject<'_>,
     call: &Call,
     roots: &Roots,
     inputs: &Inputs,
-    paths: Paths,
+    paths: PathTreatment,
 ) -> Vec<(String, String)> {
     let host = &inputs.toolchain.host;
     let target = match &subject.rustc.target {
         None => host.clone(),
         Some(TargetArgument::Triple(triple)) => triple.clone(),
-        // Its content counts as a file.
+        // The target description is an input file and counts by content.
         Some(TargetArgument::Spec(_)) => "custom".to_owned(),
     };
     let mut platform = vec![
@@ -286,7 +290,7 @@ fn platform(
         ("target".to_owned(), target),
     ];
     platform.extend(inputs.native.clone().map(|native| ("kache-native".to_owned(), native)));
-    if paths == Paths::Kept {
+    if paths == PathTreatment::Kept {
         for root in roots.iter() {
             platform
                 .push((root_property(root.role, 0, false), text(root.dir.as_os_str().as_encoded_bytes())));
@@ -310,7 +314,7 @@ fn os_family(host: &str) -> &'static str {
     families.iter().find(|(part, _)| host.contains(part)).map_or("other", |(_, family)| family)
 }
 
-fn leaves(subject: &Subject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
+fn leaves(subject: &KeySubject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
     let leaf = |input: &crate::inputs::Input| Leaf {
         path: leaf_path(&input.path.in_input_root()),
         digest: input.digest,

@@ -1,4 +1,7 @@
-//! The visitor that makes REAPI messages of a key (KEY-22).
+//! The visitor that makes REAPI messages of a key.
+//!
+//! Invariant (KEY-22): files and directories are sorted before they are encoded, so the digest does
+//! not depend on the order in which they were found.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -12,22 +15,22 @@ use kache_proto::reapi::platform::Property;
 use kache_proto::reapi::{Action, Command, Directory, DirectoryNode, FileNode, Platform};
 
 use super::error::ActionError;
-use super::material::{Leaf, Visitor};
+use super::material::{KeyVisitor, Leaf};
 
-/// What the store digests with.
+/// The function that the store makes digests with.
 pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
 
-/// Messages, encoded.
+/// The encoded messages of one key.
 #[derive(Clone, Debug)]
 pub(super) struct Messages {
     pub(super) action: Encoded<ActionMessage>,
     pub(super) command: Encoded<CommandMessage>,
     pub(super) directories: Vec<Encoded<DirectoryMessage>>,
-    /// Files that are made here.
+    /// Files of the input root that exist in no checkout.
     pub(super) files: Vec<(Digest, Bytes)>,
 }
 
-/// Collects what it is shown.
+/// Collects the parts of a key until [`Encoder::finish`] encodes them.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     salt: Vec<u8>,
@@ -38,7 +41,7 @@ pub(super) struct Encoder {
     files: Vec<(Digest, Bytes)>,
 }
 
-impl Visitor for Encoder {
+impl KeyVisitor for Encoder {
     fn salt(&mut self, salt: &[u8]) {
         self.salt = salt.to_vec();
     }
@@ -78,7 +81,7 @@ impl Visitor for Encoder {
 }
 
 impl Encoder {
-    /// The messages of everything it was shown.
+    /// Encodes everything that was visited. An error means that the parts make no valid action.
     pub(super) fn finish(mut self) -> Result<Messages, ActionError> {
         let leaves = distinct(std::mem::take(&mut self.leaves))?;
         let mut directories = Vec::new();
@@ -100,8 +103,8 @@ impl Encoder {
 
 type Flat = (String, Digest, bool);
 
-/// Each path once, in order. A path that comes twice must have the same content twice; it is
-/// executable if one of them says so.
+/// Sorts files by path and drops duplicates. Two files of one path must have the same content, else the
+/// file changed while the inputs were gathered (KEY-05). The file is executable if one of the two is.
 fn distinct(leaves: Vec<Flat>) -> Result<Vec<Flat>, ActionError> {
     let mut known: HashMap<String, (Digest, bool)> = HashMap::with_capacity(leaves.len());
     for (path, digest, is_executable) in leaves {
@@ -121,8 +124,9 @@ fn distinct(leaves: Vec<Flat>) -> Result<Vec<Flat>, ActionError> {
     Ok(leaves)
 }
 
-/// Encodes the directory that holds these files, which all share their first `depth` bytes:
-/// that directory's path. In byte order, all paths below one directory stand together.
+/// Encodes the directory that holds these files, and before it all directories below. The first
+/// `depth` bytes of each path are the path of this directory. `leaves` are sorted by bytes, so all
+/// paths below one child directory follow each other and become one recursive call.
 fn directory(
     leaves: &[Flat],
     depth: usize,

@@ -1,8 +1,8 @@
-//! All variables of a call, for what reads all of them at once (KEY-23).
+//! All variables of a call, for programs that read all of them at once (KEY-23).
 //!
-//! A shell imports every variable that it is started with and asks for none of them by name.
-//! What such a program may have seen is every variable of the call, and that no other one is
-//! set. Only what differs from call to call is left out: nothing would ever be found otherwise.
+//! A shell imports its whole environment and asks for no variable by name. Such a program may have
+//! used the value of every variable, and may have noticed that no other variable is set. So all of
+//! them count, except those that differ from call to call: with those there would never be a hit.
 
 use kache_cas::{Digest, DigestFunction};
 
@@ -38,7 +38,7 @@ impl CallEnv for std::collections::BTreeMap<String, String> {
     }
 }
 
-/// Variables that differ for every call, terminal or shell.
+/// Variables that differ from call to call, from terminal to terminal or from shell to shell.
 const OF_THE_CALL: &[&str] = &[
     "COLORTERM",
     "COLUMNS",
@@ -55,8 +55,8 @@ const OF_THE_CALL: &[&str] = &[
     "_",
 ];
 
-/// The jobserver's file descriptors, which cargo hands to what it starts, and what the observer
-/// adds. Programs read these by name in every compile.
+/// Variables with the jobserver's file descriptors, which cargo sets for every process that it starts,
+/// and those that the observer adds. Their values differ from build to build.
 const OF_THE_BUILD: &[&str] = &["CARGO_MAKEFLAGS", "LD_PRELOAD", "MAKEFLAGS", "MFLAGS", "__KACHE_RECORD"];
 
 /// Whether a variable differs from call to call, and therefore never counts by its value.
@@ -64,17 +64,17 @@ pub fn is_of_the_call(name: &str) -> bool {
     OF_THE_CALL.contains(&name) || name.starts_with("KACHE_")
 }
 
-/// Whether a variable counts where all variables do.
+/// Whether a variable counts for a program that reads all variables.
 pub fn is_imported(name: &[u8]) -> bool {
     std::str::from_utf8(name).map_or(true, |name| !is_of_the_call(name) && !OF_THE_BUILD.contains(&name))
 }
 
-/// Which variables are set, as one digest.
+/// The digest of the sorted names of all variables that are set and count.
 pub fn names_digest(env: &dyn CallEnv) -> Digest {
     let mut names = env.names();
     names.retain(|name| is_imported(name));
     names.sort_unstable();
-    // No name has a zero in it.
+    // A name cannot contain a zero byte, so two lists never give the same bytes.
     Digest::of(DigestFunction::Blake3, &names.join(&0))
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn key_23_a_variable_that_appears_is_seen_where_all_count() {
+    fn key_23_a_new_variable_counts_if_all_variables_do() {
         assert_eq!(digest(&["A", "B"]), digest(&["B", "A"]));
         assert_ne!(digest(&["A"]), digest(&["A", "B"]));
         assert_ne!(digest(&["A"]), digest(&[]));

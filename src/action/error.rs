@@ -6,19 +6,19 @@ use thiserror::Error;
 /// Why a compile has no key. It is passed on, or its result not stored.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ActionError {
-    /// An argument holds a stand-in for a root before anything was replaced.
+    /// An argument already contains the text of a stand-in, so replacing paths could not be undone.
     #[error("`{text}` holds a path that stands for something else")]
     StandIn {
-        /// The argument.
+        /// The argument as it was given.
         text: String,
     },
-    /// One file has two contents: it changed in between (KEY-05).
+    /// One file has two contents: it changed while inputs and observations were gathered (KEY-05).
     #[error("`{path}` has two contents")]
     Conflict {
-        /// The file.
+        /// The path of the file in the input root.
         path: String,
     },
-    /// It cannot be encoded.
+    /// A message of the action cannot be encoded.
     #[error("failed to encode the action: {0}")]
     Encoding(#[from] EncodingError),
 }

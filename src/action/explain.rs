@@ -1,8 +1,8 @@
-//! The visitor that tells people what a key is made of, and the same told by an action that
-//! is stored.
+//! The visitor that lists the parts of a key for people, and the same list read back from a stored
+//! action.
 //!
-//! Invariant: what is read back from an action's messages is what the walk says that made
-//! them. A test compares.
+//! Invariant: [`explain_stored`] gives the same list as the walk that made the action. A test
+//! compares the two.
 
 use bytes::Bytes;
 use kache_cas::Digest;
@@ -12,32 +12,32 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::encoder::FUNCTION;
-use super::material::{Leaf, Visitor};
+use super::material::{KeyVisitor, Leaf};
 
-/// What part of a key something is.
+/// The part of a key that an [`Entry`] belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// The key's version and `key_salt`.
     Salt,
-    /// The platform, and what binds an action to a place.
+    /// The platform, and the paths that an action is bound to.
     Platform,
-    /// An argument.
+    /// An argument of the command.
     Argument,
-    /// A variable.
+    /// A variable of the environment.
     Variable,
-    /// A file that is made.
+    /// A file that the compile makes.
     Output,
-    /// The compiler.
+    /// The toolchain's tree.
     Toolchain,
-    /// A file that is read.
+    /// A file that the compile reads.
     Input,
-    /// What was looked for and not found, and what else was seen.
+    /// An observation that is neither a file nor the value of a variable.
     Observed,
 }
 
 impl Section {
-    /// All of them.
+    /// All sections, in the order in which `explain` prints them.
     pub const ALL: &[Section] = &[
         Section::Salt,
         Section::Platform,
@@ -49,7 +49,7 @@ impl Section {
         Section::Observed,
     ];
 
-    /// As `explain` shows it.
+    /// The name of the section in the output of `kache explain`.
     pub fn name(self) -> &'static str {
         match self {
             Section::Salt => "salt",
@@ -64,18 +64,18 @@ impl Section {
     }
 }
 
-/// One thing that a key is made of.
+/// One item of a key, as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Entry {
-    /// What part of it.
+    /// The part of the key that the item belongs to.
     pub section: Section,
-    /// Its name: a path, a variable, an argument's place.
+    /// A path, the name of a variable or property, or the index of an argument.
     pub name: String,
-    /// Its value: a digest, a text; may be empty.
+    /// A digest or a text; may be empty.
     pub value: String,
 }
 
-/// Collects entries.
+/// Collects the entries of a key.
 #[derive(Debug, Default)]
 pub(super) struct Explainer {
     entries: Vec<Entry>,
@@ -87,7 +87,7 @@ impl Explainer {
         self.entries.push(Entry { section, name: name.into(), value: value.into() });
     }
 
-    /// Sorted, as digests do not tell the order in which things came.
+    /// Returns the entries sorted: the stored messages do not keep the order of the visits.
     pub(super) fn finish(mut self) -> Vec<Entry> {
         self.entries.sort();
         self.entries.dedup();
@@ -95,13 +95,13 @@ impl Explainer {
     }
 }
 
-impl Visitor for Explainer {
+impl KeyVisitor for Explainer {
     fn salt(&mut self, salt: &[u8]) {
         self.push(Section::Salt, "", String::from_utf8_lossy(salt));
     }
 
     fn argument(&mut self, argument: &str) {
-        // Wide enough that text sorts as numbers do.
+        // With leading zeros the names sort like the numbers.
         let name = format!("{:06}", self.arguments);
         self.arguments += 1;
         self.push(Section::Argument, name, argument);
@@ -138,29 +138,30 @@ impl Visitor for Explainer {
 /// Why a stored action cannot be explained.
 #[derive(Debug, Error)]
 pub enum ExplainError {
-    /// Part of it is not stored any more.
+    /// A message of the action was evicted.
     #[error("`{digest}` is not stored")]
     Missing {
-        /// What.
+        /// The digest of the missing blob.
         digest: String,
     },
-    /// Part of it is something else.
-    #[error("`{digest}` is no such message: {why}")]
+    /// A blob is not the message that it should be.
+    #[error("`{digest}` is not the expected message: {why}")]
     Malformed {
-        /// What.
+        /// The digest of the blob.
         digest: String,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
 }
 
-/// How stored bytes are got.
+/// Reads a blob from the store; `None` if it is not there.
 pub type Fetch<'a> = &'a mut dyn FnMut(Digest) -> Option<Bytes>;
 
-/// How deep an input root may be before it is taken for a bad one.
+/// The largest depth of an input root. A deeper one is an error, so a hostile tree cannot exhaust the
+/// stack.
 const DEPTH_MAX: usize = 256;
 
-/// What a stored action is made of, from its messages.
+/// Lists the parts of a stored action, read from its messages.
 pub fn explain_stored(action: Digest<ActionMessage>, fetch: Fetch<'_>) -> Result<Vec<Entry>, ExplainError> {
     let action: Action = decode(action.coerce(), fetch)?;
     let command = digest::<CommandMessage>(action.command_digest.as_ref())?;

@@ -1,8 +1,9 @@
-//! What a key is made of, and the one walk over it.
+//! The contents of a key, and the one function that walks over them.
 //!
-//! Whoever wants to know what a key is made of walks: one visitor makes messages and digests
-//! of it, another one text for people. So an explanation cannot say anything else than what
-//! the key holds, and the same things are in both keys, the query and the full action.
+//! Every reader of a key's contents is a visitor of this walk: one visitor makes messages and
+//! digests, another makes text for people. Therefore an explanation always shows exactly what the
+//! key holds, and both keys, the query and the full action, hold the same parts in the same form.
+//! The full action only adds observations.
 
 use kache_cas::Digest;
 use kache_cas::digest::DirectoryMessage;
@@ -12,27 +13,29 @@ use super::text::{line, path_text, text};
 use crate::inputs::InputKind;
 use crate::roles::Role;
 
-/// The version of the key's contents. A change of what enters a key, or of how, is a new
-/// version and a line in the changelog: old entries are then not found any more.
+/// The version of the key's contents. A change to what enters a key, or to its form, needs a new
+/// version and a line in the changelog. Results that were stored under an older version are then
+/// never found again.
 pub const KEY_VERSION: &str = "4";
 
-/// Which of the two keys.
+/// Tells the two keys of a compile apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// What is known before anything runs.
+pub(super) enum KeyStep {
+    /// The first key: everything that is known before the compiler runs.
     Query,
-    /// The same with what a run observed.
+    /// The second key: the first one with the observations of one run.
     Full,
 }
 
 /// A file of the input root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
-    /// Its path in the input root.
+    /// The path in the input root, such as `ws/src/lib.rs`.
     pub(super) path: String,
     pub(super) digest: Digest,
     pub(super) is_executable: bool,
-    /// Why it is there; none for what was observed. Not part of the key.
+    /// Why the file is an input; `None` for an observed file and for standard input. The key does not
+    /// contain the kind.
     pub(super) kind: Option<InputKind>,
 }
 
@@ -40,7 +43,7 @@ pub(super) struct Leaf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Material {
     pub(super) arguments: Vec<String>,
-    /// Sorted by name.
+    /// Names and values, sorted by name. A variable that is not set is not in the list (KEY-06).
     pub(super) variables: Vec<(String, String)>,
     pub(super) outputs: Vec<String>,
     pub(super) platform: Vec<(String, String)>,
@@ -49,8 +52,8 @@ pub(super) struct Material {
     pub(super) leaves: Vec<Leaf>,
 }
 
-/// Who walks.
-pub(super) trait Visitor {
+/// Receives the parts of a key in order, one call for each part.
+pub(super) trait KeyVisitor {
     fn salt(&mut self, salt: &[u8]);
     fn argument(&mut self, argument: &str);
     fn variable(&mut self, name: &str, value: &str);
@@ -58,19 +61,29 @@ pub(super) trait Visitor {
     fn property(&mut self, name: &str, value: &str);
     fn toolchain(&mut self, tree: Digest<DirectoryMessage>);
     fn file(&mut self, leaf: &Leaf);
-    /// A file that is made here and not found: its content is these lines.
+    /// A file of the input root that exists in no checkout: its content is made of these lines.
     fn lines(&mut self, path: &str, lines: &[String]);
 }
 
-/// The directory in an input root for files of the sysroot that were observed one by one:
-/// `sysroot` itself is the toolchain's tree, whose files are not known here.
+/// The directory in an input root for single files of the sysroot that a run observed. They cannot
+/// be put below `sysroot`: that is the toolchain's tree, of which only the digest is known here.
 const SYSROOT_FILES: &str = "sysroot-files";
 
-/// What a run saw that is neither a file nor a variable's value, one line each.
+/// The file in an input root that lists all observations which are neither files nor values of
+/// variables, one observation a line.
 pub(super) const OBSERVED: &str = "observed";
 
-/// The one walk.
-pub(super) fn walk(material: &Material, step: Step, seen: &[Observation], visitor: &mut dyn Visitor) {
+/// Shows all parts of a key to `visitor`. `observations` is empty for the query.
+///
+/// REAPI has no field for "this file did not exist" and the like. Such observations become lines of
+/// one more input file, [`OBSERVED`]. The lines are sorted, so the order in which a run made its
+/// observations does not count (KEY-22).
+pub(super) fn walk(
+    material: &Material,
+    step: KeyStep,
+    observations: &[Observation],
+    visitor: &mut dyn KeyVisitor,
+) {
     visitor.salt(&salt(step, &material.key_salt));
     material.arguments.iter().for_each(|argument| visitor.argument(argument));
     material.variables.iter().for_each(|(name, value)| visitor.variable(name, value));
@@ -79,7 +92,7 @@ pub(super) fn walk(material: &Material, step: Step, seen: &[Observation], visito
     visitor.toolchain(material.toolchain);
     material.leaves.iter().for_each(|leaf| visitor.file(leaf));
     let mut lines = Vec::new();
-    for observation in seen {
+    for observation in observations {
         observe(material, observation, visitor, &mut lines);
     }
     if !lines.is_empty() {
@@ -92,7 +105,7 @@ pub(super) fn walk(material: &Material, step: Step, seen: &[Observation], visito
 fn observe(
     material: &Material,
     observation: &Observation,
-    visitor: &mut dyn Visitor,
+    visitor: &mut dyn KeyVisitor,
     lines: &mut Vec<String>,
 ) {
     match observation {
@@ -113,7 +126,8 @@ fn observe(
             match material.variables.iter().find(|(known, _)| known == name) {
                 None => visitor.variable(name, &value),
                 Some((_, known)) if *known == value => {}
-                // The key knows it in another form, with stand-ins or without.
+                // The query has the variable in another form: one value has stand-ins for roots and
+                // the other has not. A command cannot hold two values of one variable.
                 Some(_) => lines.push(format!("env {name}={}", line(value.as_bytes()))),
             }
         }
@@ -128,16 +142,18 @@ fn observe(
     }
 }
 
-/// The property that says how messages look.
+/// The platform property with the options that decide how messages look.
 pub(super) const PRESENTATION: &str = "kache-presentation";
 
-/// The property that binds an action to the place of a root, or of a directory above it.
+/// The name of the platform property that binds an action to the path of a root, or of the directory
+/// `up` levels above it.
 pub(super) fn root_property(role: Role, up: u8, is_real: bool) -> String {
     let real = if is_real { "-real" } else { "" };
     format!("kache-root-{}{real}", role.dir_name_above(up))
 }
 
-/// Where a file stands in the input root, given its role path.
+/// The path of an input file in the input root. It differs from its path by role for files of the
+/// sysroot only, see [`SYSROOT_FILES`].
 pub(super) fn leaf_path(in_input_root: &[u8]) -> String {
     match in_input_root.strip_prefix(b"sysroot/") {
         Some(rest) => format!("{SYSROOT_FILES}/{}", path_text(rest)),
@@ -145,12 +161,13 @@ pub(super) fn leaf_path(in_input_root: &[u8]) -> String {
     }
 }
 
-/// What goes into `Action.salt`. A query must not be taken for an action: their results are
-/// different things. Without a `key_salt` nothing of it is in there (KEY-20).
-fn salt(step: Step, key_salt: &[u8]) -> Vec<u8> {
+/// The bytes of `Action.salt`. They differ for the two keys, because a query and an action of the
+/// same contents must not share a digest: a trail is stored under the one, a result under the other.
+/// An empty `key_salt` adds nothing (KEY-20).
+fn salt(step: KeyStep, key_salt: &[u8]) -> Vec<u8> {
     let mut salt = match step {
-        Step::Query => format!("kache query {KEY_VERSION}"),
-        Step::Full => format!("kache {KEY_VERSION}"),
+        KeyStep::Query => format!("kache query {KEY_VERSION}"),
+        KeyStep::Full => format!("kache {KEY_VERSION}"),
     }
     .into_bytes();
     if !key_salt.is_empty() {

@@ -1,12 +1,14 @@
-//! One compile as one REAPI action. Pure: an invocation and its inputs go in, messages and
-//! digests come out.
+//! The two keys of a compile, as REAPI actions. Pure: an invocation and its inputs go in, messages
+//! and digests come out. It reads no file and knows no store.
 //!
-//! What enters a key is told once, by the walk in `material`; `encoder` makes digests of it and
-//! `explain` text. The table of all of it, with the reasons, is [`PARTS`], printed as
-//! `docs/cache-key.md`; tests hold table, walk and page against one another.
+//! One function, `material::walk`, decides what enters a key. Two visitors follow it: `encoder`
+//! makes messages and digests, `explain` makes text for people. [`KEY_PARTS`] lists every part of a
+//! key with the reason for it and is printed as `docs/cache-key.md`. Tests compare the list, the walk
+//! and the page with one another.
 //!
-//! Invariants: equal keys mean equal compiles (KEY-01 to KEY-16, KEY-18); the place of a
-//! checkout is in no key that need not have it (KEY-17); order of reading is in none (KEY-22).
+//! Invariants: equal keys mean equal compiles (KEY-01 to KEY-16, KEY-18). The path of a checkout
+//! enters a key only where outputs depend on it (KEY-17). The order in which files are read enters
+//! no key (KEY-22).
 
 mod compose;
 mod encoder;
@@ -26,15 +28,15 @@ mod trail;
 mod varint;
 
 pub use compose::{
-    CONSTANT_NAME, FullAction, Paths, Query, Subject, complete, compose, explain, explain_query,
+    CONSTANT_NAME, FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query,
 };
 pub use environment::{CallEnv, is_imported, is_of_the_call, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
-pub use recall::{Recalled, recall};
-pub use reference::{PARTS, Part, page};
+pub use recall::{RecalledCall, recall};
+pub use reference::{KEY_PARTS, KeyPart, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
 pub use to_task::task;
 pub use trail::{TRAIL_VERSION, TrailError};

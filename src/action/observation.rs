@@ -1,101 +1,103 @@
-//! What earlier runs of a query saw, and which action it made of it.
+//! Observations: what a compiler read that nothing on its command line names.
 //!
-//! A query's trail holds the last few observation sets, newest first. A set that agrees
-//! with the world names the full action; checking one starts no process.
+//! The trail of a query holds the observation sets of its last runs, newest first. A lookup compares
+//! a set with the checkout. If every observation still holds, the set names the full action, whose
+//! result can be restored. The comparison starts no process.
 
 use kache_cas::Digest;
 use kache_cas::digest::ActionMessage;
 
 use crate::roles::{Role, RolePath};
 
-/// How many sets a trail holds. The least recently used goes first, never all.
+/// The largest number of sets in a trail. A new set replaces the least recently used one.
 pub const SETS_MAX: usize = 16;
 
-/// One thing that a compiler saw.
+/// One thing that a compiler read, with the value that it had.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Observation {
-    /// A file with this content.
+    /// A file had this content.
     File {
-        /// Where.
+        /// The path of the file.
         path: RolePath,
-        /// What.
+        /// The digest of its content.
         digest: Digest,
     },
-    /// Nothing where something was looked for (KEY-03).
+    /// The compiler looked for something at this path and found nothing (KEY-03).
     Absent {
-        /// Where.
+        /// The path that did not exist.
         path: RolePath,
     },
-    /// A directory with these names in it.
+    /// A directory had these entries.
     Listing {
-        /// Where.
+        /// The path of the directory.
         path: RolePath,
-        /// The digest of the names.
+        /// The digest of the entries' names and kinds.
         digest: Digest,
     },
-    /// A directory, whatever is in it, that was looked for and found (KEY-03).
+    /// The compiler looked for this path and found a directory. Its content does not count (KEY-03).
     Directory {
-        /// Where.
+        /// The path of the directory.
         path: RolePath,
     },
-    /// A variable (KEY-06). Its value holds stand-ins for roots where it is a mere locator
-    /// (KEY-07).
+    /// A variable had this value (KEY-06). The value has stand-ins for roots if the variable is a
+    /// locator (KEY-07).
     Env {
-        /// Its name.
+        /// The name of the variable.
         name: String,
-        /// Its value; none is unset.
+        /// The value; `None` if the variable was not set.
         value: Option<Vec<u8>>,
     },
-    /// All variables may have been read. This says which are set; the value of each is an
-    /// observation of its own.
+    /// A program may have read all variables, so the set of variables counts. The value of each one is
+    /// an [`Observation::Env`] of its own.
     Environment {
-        /// The digest of their names.
+        /// The digest of the names of all variables that were set.
         digest: Digest,
     },
-    /// A symbolic link that was read or followed.
+    /// A symbolic link was read or followed.
     Link {
-        /// Where the link itself lies.
+        /// The path of the link itself.
         path: RolePath,
-        /// What it says, with stand-ins for roots.
+        /// The text of the link, with stand-ins for roots.
         text: Vec<u8>,
     },
-    /// A root, or a directory above one, has to lie at this place: the outputs hold its path
-    /// (KEY-07, KEY-18), or something was found by it that has no other name.
+    /// A root, or a directory above one, must have this path. Either the outputs contain the path
+    /// (KEY-07, KEY-18), or the compiler found something through it that no path by role can name.
     Root {
         /// Which root.
         role: Role,
         /// How many levels above the root the directory lies; 0 is the root itself.
         up: u8,
-        /// Whether the path is the real one, with every link followed, and not the call's.
+        /// Whether every symbolic link in `path` was followed. If not, `path` is spelled as in the call.
         is_real: bool,
-        /// Its path.
+        /// The absolute path of the directory.
         path: Vec<u8>,
     },
-    /// There were messages, so they look as these options say (RST-07).
+    /// The compiler printed messages, so the options that decide how they look count (RST-07).
     Presentation {
-        /// The options, framed.
+        /// The options, each with its length in front.
         options: Vec<u8>,
     },
 }
 
-/// What one run saw.
+/// All observations of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservationSet {
-    /// What it saw, sorted, each once.
+    /// Sorted, without duplicates.
     pub observations: Vec<Observation>,
-    /// The action that this makes of the query.
+    /// The full action of the query with these observations.
     pub action: Digest<ActionMessage>,
 }
 
-/// The last few sets of a query, the most recently used first.
+/// The observation sets of a query's last runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trail {
-    /// At most [`SETS_MAX`].
+    /// The most recently used set first; at most [`SETS_MAX`].
     pub sets: Vec<ObservationSet>,
 }
 
 impl Trail {
-    /// Takes a new set, or one that was used, to the front.
+    /// Puts a new set, or one that a lookup has just used, to the front. If the trail is full, the least
+    /// recently used set is dropped.
     pub fn promote(&mut self, set: ObservationSet) {
         self.sets.retain(|other| other.observations != set.observations);
         self.sets.insert(0, set);

@@ -1,9 +1,10 @@
-//! A call told from its action: the reverse of what `compose` does to arguments and variables,
-//! for whoever wants to compile the same once more.
+//! Makes a call from a stored action: the reverse of what `compose` does to arguments and variables.
+//! `kache verify` uses it to compile an action once more.
 //!
-//! Pure. What a key leaves out is lost (how a call wanted its messages where there were none,
-//! `-C incremental`, variables that do not count); it changes no output. Nothing here is to
-//! be believed: whoever runs what comes of it makes its key first, and takes only the same.
+//! Pure. Parts of a call that its key leaves out are lost: the format of messages where there were
+//! none, `-C incremental`, variables that do not count. None of them changes an output. The result is
+//! not to be trusted: the caller must compute the key of the recalled call and run it only if that is
+//! the key of the stored action.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -14,28 +15,29 @@ use super::material::PRESENTATION;
 use super::text::{MARK, bytes_of};
 use crate::roles::{Form, RolePath, Roots};
 
-/// A call as far as its action tells it.
+/// The parts of a call that its action tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recalled {
-    /// The program first.
+pub struct RecalledCall {
+    /// The arguments, the program first.
     pub argv: Vec<OsString>,
-    /// The directory.
+    /// The working directory, absolute.
     pub cwd: PathBuf,
-    /// The variables that count.
+    /// The variables that are in the key. No other variable of the call is known.
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// The call of a stored action in the checkout with these roots. `None` where it cannot be
-/// told, or names a root that is not among them.
-pub fn recall(entries: &[Entry], roots: &Roots) -> Option<Recalled> {
+/// Makes the call of a stored action for the checkout with these roots. `None` if the action is not a
+/// compile of kache's, or if it names a root that is not in `roots`.
+pub fn recall(entries: &[Entry], roots: &Roots) -> Option<RecalledCall> {
     let arguments: Vec<&str> = of(entries, Section::Argument).map(|entry| &*entry.value).collect();
     let ["env", "-C", cwd, program, rest @ ..] = &arguments[..] else { return None };
     let up = "../".repeat(cwd.split('/').count());
     let cwd = roots.locate(&RolePath::from_input_root(cwd.as_bytes())?)?;
-    let reader = Reader { roots, cwd: &cwd, up };
-    // How messages looked is in the key in part; where there were any, all of it is known.
+    let reader = ArgumentReader { roots, cwd: &cwd, up };
+    // The key always holds those parts of `--json` that rustc hashes. If the compiler printed
+    // messages, the presentation property holds all options, and these replace the part.
     let shown = of(entries, Section::Platform).find(|entry| entry.name == PRESENTATION);
-    let (rest, looks) = match (rest, shown) {
+    let (rest, presented) = match (rest, shown) {
         (rest, None) => (rest, Vec::new()),
         ([rest @ .., "--error-format=json", json], Some(entry)) => (rest, presentation(entry, json)?),
         (rest, Some(entry)) => (rest, presentation(entry, "")?),
@@ -44,18 +46,18 @@ pub fn recall(entries: &[Entry], roots: &Roots) -> Option<Recalled> {
     for argument in rest.iter().skip_while(|argument| is_remap_of_ours(argument)) {
         argv.push(reader.argument(argument)?);
     }
-    argv.extend(looks);
+    argv.extend(presented);
     let variable = |entry: &Entry| Some((OsString::from(&entry.name), reader.text(&entry.value)?));
     let env = of(entries, Section::Variable).map(variable).collect::<Option<_>>()?;
-    Some(Recalled { argv, cwd, env })
+    Some(RecalledCall { argv, cwd, env })
 }
 
 fn of(entries: &[Entry], section: Section) -> impl Iterator<Item = &Entry> {
     entries.iter().filter(move |entry| entry.section == section)
 }
 
-/// What is remapped by role stands right behind the program. It follows from the roots, so
-/// whoever compiles adds it anew.
+/// Whether an argument is a remap that kache added to the key, right after the program. The recalled
+/// call must not have it: the next compile adds remaps for its own roots.
 fn is_remap_of_ours(argument: &str) -> bool {
     argument.strip_prefix("--remap-path-prefix=/kache/").is_some_and(|remap| {
         let (from, to) = remap.split_once('=').unwrap_or((remap, ""));
@@ -65,9 +67,9 @@ fn is_remap_of_ours(argument: &str) -> bool {
     })
 }
 
-/// The options by which messages looked, as they were given. They are kept each behind its
-/// length, what belongs to `--json` without that, and without notices of outputs, of which the
-/// key itself tells.
+/// Decodes the options that decide how messages look, as they were given (`to_task::presentation` made
+/// the bytes). The value of `--json` is stored without the name of the option and without `artifacts`;
+/// whether the call had `artifacts` is taken from `keyed`, the `--json` argument in the key.
 fn presentation(entry: &Entry, keyed: &str) -> Option<Vec<OsString>> {
     let announces = keyed.contains("artifacts");
     let framed = bytes_of(&entry.value)?;
@@ -88,15 +90,15 @@ fn presentation(entry: &Entry, keyed: &str) -> Option<Vec<OsString>> {
     Some(options)
 }
 
-/// Arguments on their way back.
-struct Reader<'a> {
+/// Makes arguments of a call from arguments of a key.
+struct ArgumentReader<'a> {
     roots: &'a Roots,
     cwd: &'a Path,
-    /// The way from the directory of the call to the input root.
+    /// The relative path from the call's directory to the input root: one `../` for each level.
     up: String,
 }
 
-impl Reader<'_> {
+impl ArgumentReader<'_> {
     fn argument(&self, argument: &str) -> Option<OsString> {
         let Some((before, path)) = self.path(argument) else { return self.text(argument) };
         let mut whole = OsString::from(before);
@@ -104,12 +106,14 @@ impl Reader<'_> {
         Some(whole)
     }
 
-    /// The path through the input root that an argument ends in, and what stands before it.
+    /// Splits an argument that ends in a path through the input root into the text before the path and
+    /// the path in this checkout. `None` if the argument has no such path; an inner `None` if this
+    /// checkout has no such root.
     fn path<'t>(&self, argument: &'t str) -> Option<(&'t str, Option<PathBuf>)> {
         let at = argument.find(&self.up)?;
         let path = RolePath::from_input_root(&argument.as_bytes()[at + self.up.len()..])?;
         let place = if argument.contains(MARK) { None } else { self.roots.locate(&path) };
-        // Given through a parent, or given absolutely.
+        // `compose` marks a relative path into another root by `./`. All others were absolute.
         Some(match argument[..at].strip_suffix("./") {
             Some(before) => (before, place.map(|place| relative(self.cwd, &place))),
             None => (&argument[..at], place),
@@ -122,7 +126,7 @@ impl Reader<'_> {
     }
 }
 
-/// The way from one directory to a path; both are absolute and in normal form.
+/// The relative path from a directory to a path; both are absolute and in normal form.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let ups = from.components().skip(shared).map(|_| Component::ParentDir.as_os_str());
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_way_goes_up_and_down() {
+    fn a_relative_path_goes_up_and_down() {
         for (from, to, expected) in
             [("/a/b", "/a/c/d", "../c/d"), ("/a/b", "/a/b/c", "c"), ("/a", "/a", "."), ("/", "/x", "x")]
         {
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_kache_itself_remaps_is_left_out() {
+    fn only_remaps_of_kache_itself_are_left_out() {
         for (argument, expected) in [
             ("--remap-path-prefix=/kache/ws=.", true),
             ("--remap-path-prefix=/kache/sysroot/lib/rustlib/src/rust=/rustc/abc", true),

@@ -1,8 +1,8 @@
-//! The table of everything that a key is made of, and the page `docs/cache-key.md`, which is
-//! printed from it and from the tables of rustc's options.
+//! The table of all parts of a key, and the page `docs/cache-key.md`, which is printed from this table
+//! and from the tables of rustc's options.
 //!
-//! A test holds the table against the walk: a section that is missing here, or that enters a
-//! key in which the table does not have it, fails. Another holds the page against the table.
+//! One test compares the table with the walk: it fails if a section is missing here, or enters a key
+//! that the table does not list it for. Another test compares the page with the table.
 
 use std::fmt::Write as _;
 
@@ -11,108 +11,108 @@ use super::material::KEY_VERSION;
 use crate::invocation::rustc::{CODEGEN, KeyEffect, OPTIONS, UNSTABLE};
 use crate::roles::{COMMON, Listed, SYSTEM};
 
-/// One row of the table.
+/// One row of the table of a key's parts.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
-    /// Which part of a key.
+pub struct KeyPart {
+    /// The section of the key that this part belongs to.
     pub section: Section,
-    /// What is in it.
+    /// The contents of the part.
     pub what: &'static str,
-    /// Whether it is in the query.
+    /// Whether the part is in the query, too. Every part is in the full action.
     pub in_query: bool,
-    /// Why, and what to mind.
+    /// The reason why it counts.
     pub why: &'static str,
 }
 
-const fn part(section: Section, in_query: bool, what: &'static str, why: &'static str) -> Part {
-    Part { section, what, in_query, why }
+const fn part(section: Section, in_query: bool, what: &'static str, why: &'static str) -> KeyPart {
+    KeyPart { section, what, in_query, why }
 }
 
-/// The table. Everything in it is in the full action.
-pub const PARTS: &[Part] = &[
+/// The table of a key's parts.
+pub const KEY_PARTS: &[KeyPart] = &[
     part(
         Section::Salt,
         true,
         "the version of the key, `cache.key_salt`",
-        "a query and an action of the same contents must differ: their results are different things",
+        "a query and an action of the same contents must differ, because a trail is stored under the one and a result under the other",
     ),
     part(
         Section::Platform,
         true,
         "system and processor family, host and target triple",
-        "a result is good for a platform",
+        "a result is good for one platform",
     ),
     part(
         Section::Platform,
         true,
         "`kache-native`: with `target-cpu=native` or `tune-cpu=native`, the processor's name and features",
-        "the compiler itself says what they are; machines with the same ones share results",
+        "the compiler itself says what they are; machines with the same processor and features share results",
     ),
     part(
         Section::Platform,
         true,
-        "where paths are not remapped: every root and the directory",
-        "they are in the outputs, and in coverage maps no scan finds them",
+        "if paths are not remapped: the paths of all roots and the working directory",
+        "outputs contain them, and a search of the outputs cannot find them in compressed coverage maps",
     ),
     part(
         Section::Platform,
         false,
-        "`kache-root-…`: a root, or a directory above one, whose path was found in an output, or by which something was found that has no other name; `-real` with every link followed",
-        "the result is good for that place only",
+        "`kache-root-…`: the path of a root, or of a directory above one, that an output contains, or through which the compiler found something that no path by role can name; with `-real` every link is followed",
+        "the result is good for that path only",
     ),
     part(
         Section::Platform,
         false,
-        "`kache-presentation`: format, colours and width of messages",
-        "only where there were messages; most compiles say nothing",
+        "`kache-presentation`: the format, colours and width of messages",
+        "counts only if the compiler printed messages; most compiles print none",
     ),
     part(
         Section::Argument,
         true,
-        "directory by role, compiler, remaps by role, then the arguments as the tables below say",
-        "each by itself and in order, never joined",
+        "the working directory by role, the compiler, kache's remaps by role, then the arguments as the tables below say",
+        "each argument is an item of its own, in order; arguments are never joined",
     ),
     part(
         Section::Variable,
         true,
-        "variables that rustc reads itself, `cache.key_env_vars`; for crates that use others also those of the package and its build script",
-        "a proc-macro may read them and never say so; paths of roots have stand-ins",
+        "variables that rustc itself reads, and `cache.key_env_vars`; for crates that use other crates also the variables of the package and of its build script",
+        "a proc macro may read them without reporting it; stand-ins replace the paths of roots",
     ),
     part(
         Section::Variable,
         false,
-        "`env!` and `option_env!`, as the dep-info says; variables that were seen to be asked for",
-        "known when the compiler has run",
+        "variables that `env!` and `option_env!` read, as the dep-info says; variables that a program was observed to read",
+        "known only after the compiler has run",
     ),
     part(
         Section::Output,
         true,
-        "every file that is made, by role",
-        "a result of `cargo check` is none of `cargo build`",
+        "the path of every output, by role",
+        "a result of `cargo check` is not a result of `cargo build`",
     ),
     part(
         Section::Toolchain,
         true,
         "the toolchain's tree: driver, libraries, the target's standard library",
-        "by content, never by banner",
+        "counts by content; the version text of the compiler does not count",
     ),
     part(
         Section::Input,
         true,
-        "the crate's root source, externs, files that options name, `extra_inputs`; for what is linked also reachable crates, native libraries, the link toolchain",
+        "the crate's root source, externs, files that options name, `extra_inputs`; for a linked output also reachable crates, native libraries and the link toolchain",
         "known before the compiler runs",
     ),
     part(
         Section::Input,
         false,
-        "every other file in the dep-info, and files that were seen to be read (`docs/observed.md`); what lies outside of all roots under every name that it may have been come by",
-        "known when the compiler has run",
+        "every other file in the dep-info, and every file that a program was observed to read (`docs/observed.md`); a file outside all roots under every name by which it may have been found",
+        "known only after the compiler has run",
     ),
     part(
         Section::Observed,
         false,
-        "places where a file was looked for and not found, directories that were, listings of directories, what symbolic links say, variables that are not set, and which variables are set where a program may have read all of them",
-        "what appears there makes another compile of it; they stand in the file `observed` of the input root",
+        "paths that did not exist when they were looked for, directories that were found, listings of directories, texts of symbolic links, variables that are not set, and the names of all variables if a program may have read all of them",
+        "the compile may change when one of them changes; they are lines of the file `observed` in the input root",
     ),
 ];
 
@@ -121,74 +121,77 @@ const INTRODUCTION: &str = "\
 
 <!-- This page is written by a test of `src/action/reference.rs`, which fails when it is out of date. -->
 
-A compile has two keys, both Remote Execution API actions. The *query* holds what is known before
-anything runs. Its trail names up to 16 *full actions*: the same with what a run of the compiler
-turned out to read. `kache explain DIGEST` prints an action, part by part, in the names of this
-page; `kache diff` compares two.
+A compile has two keys, both Remote Execution API actions. The *query* holds everything that is known
+before the compiler runs. The trail of a query names up to 16 *full actions*. A full action is the query
+with everything that one run of the compiler was observed to read. `kache explain DIGEST` prints an
+action part by part, with the names that this page uses; `kache diff` compares two actions.
 
 Paths count by role: `ws` is the workspace, `out` the target directory, `cargo` the cargo home,
-`sysroot` the toolchain, `base0` and on what `paths.base_dirs` names, `abs` anything else. They are
-the directories of an action's input root. What lies above a root is named by levels: `ws-up1` is the
-directory that holds the workspace, and `ws-above/.env` stands for a file of this name in every
-directory above it, where a search has found none.
+`sysroot` the toolchain, `base0`, `base1`, … the directories in `paths.base_dirs`, and `abs` any other
+path. The roles are the directories of an action's input root. A path above a root is named by levels:
+`ws-up1` is the directory that contains the workspace. `ws-above/.env` stands for a file `.env` in every
+directory above the workspace, if a search has found none of them.
 ";
 
 const CONSIDERATIONS: &str = "
 ## Before anything is added or left out
 
-- What decides an output, a message or success counts. Lint levels and `--cap-lints` change no
-  byte of an output; they decide what is said and whether it fails.
-- What is different for every call must not count, or nothing is ever found: the terminal's
-  width, colours, the numbers in `CARGO_MAKEFLAGS`, a random crate name in a build script's trial.
-- A path counts by role, or as it is, never both ways at once: a relative path and the same path
-  given absolutely are two things, because rustc writes them down as given.
-- Arguments that may hold a path inside (`-C link-arg`, `--remap-path-prefix`) count with
-  stand-ins for roots. Should the path get into an output, the scan of outputs finds it there.
-- Remaps count by role and not as given: which options it takes depends on where the roots lie,
-  and what comes of them does not.
-- Anything new in here is a new version of the key and a line in the changelog.
+- Everything counts that decides an output, a message or whether the compile succeeds. Lint levels and
+  `--cap-lints` change no byte of an output, but they decide which messages appear and whether the
+  compile fails.
+- Nothing may count that differs from call to call, or there would never be a hit: the width of the
+  terminal, colours, the numbers in `CARGO_MAKEFLAGS`, a random crate name in a build script's trial.
+- A path counts by role or as it is, never in both ways. A relative path and the same path given
+  absolutely are different, because rustc writes paths into outputs as they were given.
+- Arguments that may contain a path (`-C link-arg`, `--remap-path-prefix`) count with stand-ins for
+  roots. If the path gets into an output, the search of the outputs finds it there.
+- kache's own remaps count by role and not as options: the options depend on where the roots lie, but
+  their effect on outputs does not.
+- Every addition needs a new version of the key and a line in the changelog.
 ";
 
 const OUTSIDE: &str = "
-## What lies outside of all roots
+## Files outside all roots
 
-A workspace may be a subdirectory of its repository, and a compile may read what lies above it. Another
-checkout gets the result if it finds the same where it would look, so a place counts under every name
-that it may have been come by:
+A workspace may be a subdirectory of its repository, and a compile may read files above it. Another
+checkout can use the result only if the same search would find the same file there. Therefore a path
+counts under every name by which the compile may have found it:
 
-- A text that enters a root and leaves it upwards tells the name: `src/../../../shared.txt` and
-  `<workspace>/../shared.txt` are `ws-up1/shared.txt`, and nothing else counts. Where `..` stands behind a
-  symbolic link and leads elsewhere than by name, the link counts, and the place that it leads to as if it had
-  been named itself; a compile whose dep-info says such a name is not stored.
-- An absolute path does not tell. A macro may have gone upwards from a root with `Path::parent`, or have been
-  told this very path. The place counts as it is (`abs/…`), and relative to every root but the toolchain.
-- A search that goes on to the root of the file system and finds nothing counts once for all directories
-  above a root (`ws-above/…`), so that checkouts at another depth share it. One that finds something
-  there, or passes something, binds the result to roots of the same depth.
-- A dep-info is handed to other checkouts as it was written. A file in it that is named by an absolute path
-  outside of all roots binds the result to the directory above each root through which it was reached.
-- Where a root is reached through a link, so that a search by name and one through `..` lead to different
-  directories, the result is bound to the root and to where it leads.
-- A package whose own directory lies in no root counts with that directory as it is.
+- A path that enters a root and leaves it through `..` tells how it was found. `src/../../../shared.txt` and
+  `<workspace>/../shared.txt` are both `ws-up1/shared.txt`, and no other name counts. If `..` follows a
+  symbolic link, it may lead to another directory than the text says; then the link counts, and so does the
+  file that it leads to, as if it had been named itself. A compile with such a path in its dep-info is
+  not stored.
+- An absolute path does not tell how it was found. A macro may have gone upwards from a root with
+  `Path::parent`, or may have been given this very path. The path counts as it is (`abs/…`), and relative to
+  every root except the toolchain.
+- A search that goes up to the root of the file system and finds nothing counts once for all directories
+  above a root (`ws-above/…`), so that checkouts at another depth share it. A search that finds or passes
+  something there binds the result to roots of the same depth.
+- Other checkouts get a dep-info as it was written. If it names a file by an absolute path outside all
+  roots, the result is bound to the path of the directory above each root through which the file was reached.
+- If a root is reached through a link, a search by name and a search through `..` may lead to different
+  directories. Then the result is bound to the path of the root and to the path that the link leads to.
+- A package whose own directory lies in no root counts with the absolute path of that directory.
 
-There is no role for the repository. Levels name everything in it without knowing what a repository is, and
-what lies above it as well; a role that depends on a marker (`.git`, `.jj`) would change what a path is called
-when a marker comes or goes.
+There is no role for the repository. Levels can name every file in it, and above it, without knowing where
+the repository begins. A role that depends on a marker (`.git`, `.jj`) would change the names of paths
+when the marker appears or disappears.
 
-An absolute path may be shared, without another name, in a directory of the system. No root may lie in
-that directory; else it is no directory of the system for this call. A search for the same name that was
-made elsewhere before makes an exception as well: then it may have been come by upwards.
+An absolute path in a directory of the system counts as it is, and under no other name. There are two
+exceptions. If a root lies in the directory, it is not a directory of the system for this call. If the
+compile has looked for the same name elsewhere before, it may have reached the file by going upwards.
 
 ";
 
 const ABOVE: &str = "
-Outputs and messages are searched for the paths of roots, and of the directories above them, as they are
-written and with every link followed. What is found binds the result to that directory's place. The search
-goes upwards to the first directory that is common property:
+kache searches outputs and messages for the paths of the roots and of the directories above them, both as
+the call spells them and with every link followed. A path that is found binds the result to the path of that
+directory. The search goes upwards and ends before the first directory that is common to all users:
 
 ";
 
-/// A table of directories with reasons, those of one reason in one row.
+/// Prints a table of directories. Neighbours with the same reason share a row.
 fn listed(page: &mut String, list: &[Listed]) {
     page.push_str("| directory | why |\n| --- | --- |\n");
     let mut rows: Vec<(Vec<String>, &str)> = Vec::new();
@@ -203,14 +206,14 @@ fn listed(page: &mut String, list: &[Listed]) {
     }
 }
 
-/// The page.
+/// The text of `docs/cache-key.md`.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     let _ = write!(
         page,
         "\n## Parts of a key, version {KEY_VERSION}\n\n| part | what | query | action | why |\n| --- | --- | --- | --- | --- |\n"
     );
-    for part in PARTS {
+    for part in KEY_PARTS {
         let query = if part.in_query { "yes" } else { "" };
         let _ = writeln!(page, "| {} | {} | {query} | yes | {} |", part.section.name(), part.what, part.why);
     }
@@ -224,16 +227,16 @@ pub fn page() -> String {
 }
 
 fn options(page: &mut String) {
-    page.push_str("\n## rustc's options\n\nOne that is not listed makes the call pass by, with its name in the report.\n\n");
-    page.push_str("| option | what it does to the key |\n| --- | --- |\n");
+    page.push_str("\n## rustc's options\n\nA call with an option that is not listed is a bypass; the report names the option.\n\n");
+    page.push_str("| option | effect on the key |\n| --- | --- |\n");
     for option in OPTIONS {
         let short = (option.short != '\0').then(|| format!("`-{}`", option.short));
         let long = (!option.long.is_empty()).then(|| format!("`--{}`", option.long));
         let names: Vec<String> = short.into_iter().chain(long).collect();
         let effect = match (option.short, option.long) {
             ('C' | 'Z', _) => "see below".to_owned(),
-            (_, "error-format") => "counts where there are messages".to_owned(),
-            (_, "json") => "counts where there are messages; `artifacts` and `future-incompat` always, \
+            (_, "error-format") => "counts if there are messages".to_owned(),
+            (_, "json") => "counts if there are messages; `artifacts` and `future-incompat` always count, \
                  since rustc makes them part of a crate's hash"
                 .to_owned(),
             _ => explanation(option.effect),
@@ -241,7 +244,7 @@ fn options(page: &mut String) {
         let _ = writeln!(page, "| {} | {effect} |", names.join(", "));
     }
     for (flag, table) in [("-C", CODEGEN), ("-Z", UNSTABLE)] {
-        let _ = write!(page, "\n| `{flag}` | what it does to the key |\n| --- | --- |\n");
+        let _ = write!(page, "\n| `{flag}` | effect on the key |\n| --- | --- |\n");
         for option in table {
             let _ = writeln!(page, "| `{}` | {} |", option.name, explanation(option.effect));
         }
@@ -251,27 +254,27 @@ fn options(page: &mut String) {
 
 fn explanation(effect: KeyEffect) -> String {
     match effect {
-        KeyEffect::Refused(why) => format!("makes the call pass by: {why}"),
+        KeyEffect::Refused(why) => format!("the call is a bypass: {why}"),
         _ => effect.explanation().to_owned(),
     }
 }
 
 const REFUSALS: &str = "
-Some values make a call pass by, and the report says which and why:
+Some values make a call a bypass. The report names the value and the reason:
 
-- `target-cpu=native` and `tune-cpu=native` where the kernel does not describe the processor (on other systems
-  than Linux) or another code generator is named.
-- `split-debuginfo=unpacked` with debugging information, and several codegen units with `--emit asm` and its
-  like: they leave a file for each codegen unit, and only the run shows how many there are. `save-temps`: its
-  files have other names in every run.
-- `linker-plugin-lto` with a plugin, where something is linked; `dlltool` for Windows: programs whose content
-  is not known. `passes` and `llvm-args` other than those known to read and write no file.
-- Words for the linker by which it writes a file besides (`-Map`, `--dependency-file`, `--reproduce`), and
-  those by which a C compiler looks at the processor (`-march=native`).
-- `--print` other than `native-static-libs` within a compile; outputs that come with others on the target
+- `target-cpu=native` and `tune-cpu=native`, if the kernel does not describe the processor (on every system
+  except Linux) or if another code generator is named.
+- `split-debuginfo=unpacked` with debugging information, and several codegen units with `--emit asm` and
+  similar kinds: rustc writes a file for each codegen unit, and only the run shows how many there are.
+  `save-temps`: its files have different names in every run.
+- `linker-plugin-lto` with a plugin, if something is linked, and `dlltool` for Windows: they name programs
+  whose content is not known. `passes` and `llvm-args`, except those that are known to read and write no file.
+- Linker arguments that make the linker write another file (`-Map`, `--dependency-file`, `--reproduce`), and
+  arguments that let a C compiler look at the processor (`-march=native`).
+- `--print` within a compile, except `native-static-libs`; outputs that come with other files on the target
   (`.pdb`, `.dSYM`, import libraries).
 
-Some bind a result to its place, since a path in its outputs could not be found there: `instrument-coverage`,
-`debuginfo-compression`, `--compress-debug-sections` and `-gz` compress it, and `rpath` writes how to get from
-what is linked to the toolchain.
+Some values bind a result to the paths of its roots, because a search of the outputs could not find a path
+there. `instrument-coverage`, `debuginfo-compression`, `--compress-debug-sections` and `-gz` compress paths.
+`rpath` writes the relative path from the linked output to the toolchain.
 ";

@@ -1,5 +1,5 @@
-//! A compile as the stages after the digest see it: no compiler, no options, only what is
-//! to be found, laid down or stored.
+//! A compile as the stages after the key see it: lookup, restore and publish know its key, its outputs
+//! and the few properties below, but neither the compiler nor its options.
 
 use std::path::PathBuf;
 
@@ -8,73 +8,75 @@ use kache_cas::digest::ActionMessage;
 
 use crate::roles::{RolePath, Roots};
 
-/// A compile after its key is known.
+/// A compile whose first key is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// For people.
+    /// The name that logs and reports show.
     pub label: Label,
-    /// Where it happens.
+    /// The roots of the call.
     pub roots: Roots,
-    /// The call's directory.
+    /// The working directory of the call, absolute.
     pub cwd: PathBuf,
-    /// The umask that its files get.
+    /// The umask of the call, which restored files get.
     pub umask: u32,
-    /// The first of the two keys.
+    /// The digest of the query, the first of the two keys.
     pub query: Digest<ActionMessage>,
-    /// What it makes, in the order in which a compiler announces it.
+    /// The files that the compile makes, in the order in which the compiler announces them.
     pub outputs: Vec<Output>,
-    /// Options that decide how messages look, framed; it only counts where there are any.
+    /// The options that decide how messages look, each with its length in front. They count only if
+    /// the compiler prints messages.
     pub presentation: Vec<u8>,
-    /// Whether outputs are announced on standard error as JSON.
+    /// Whether the call wants a JSON notice on standard error for each output.
     pub announces_artifacts: bool,
-    /// Where its sources come from.
+    /// Whether the sources of the package can change.
     pub origin: Origin,
-    /// Files whose dates decide whether this one's outputs may bear the constant date: the
-    /// externs.
+    /// The externs. Their dates decide whether the outputs of this compile may have the constant date.
     pub depends_on: Vec<PathBuf>,
-    /// A path that cargo's `output` file of this package's build script may have; none where
-    /// the package has no build script.
+    /// The path at which cargo stores the output of the package's build script. `None` if the package
+    /// has no build script.
     pub build_script_output: Option<PathBuf>,
-    /// Files that are added to the dep-info, so that cargo itself notices (`extra_inputs`).
+    /// Files that are added to the dep-info (`extra_inputs`), so that cargo itself notices when they
+    /// change.
     pub extra_dep_info: Vec<PathBuf>,
-    /// Whether a proc macro, which may read what it likes, runs inside the compiler.
+    /// Whether a proc macro may run inside the compiler. It can read any file.
     pub runs_proc_macros: bool,
 }
 
-/// What people call it.
+/// The name of a compile in logs and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
-    /// `--crate-name`.
+    /// The value of `--crate-name`.
     pub crate_name: String,
-    /// The package's version, where cargo says it.
+    /// The version of the package; empty if cargo did not set it.
     pub version: String,
     /// `lib`, `bin`, `proc-macro`, `test`, `build-script`, `check`, `clippy`, …
     pub kind: String,
 }
 
-/// Where a package comes from.
+/// Whether the sources of a package can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `$CARGO_HOME/registry` or `$CARGO_HOME/git`: cargo takes its sources for immutable.
+    /// The package lies in `$CARGO_HOME/registry` or `$CARGO_HOME/git`, whose sources cargo never expects
+    /// to change.
     Immutable,
-    /// A path: its sources are edited.
+    /// The package lies elsewhere, and its sources are edited.
     Path,
 }
 
-/// One file that the compile makes.
+/// One file that a compile makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// What it is.
+    /// What kind of file it is.
     pub kind: OutputKind,
-    /// Where it goes.
+    /// The absolute path of the file in this checkout.
     pub path: PathBuf,
-    /// Where it stands.
+    /// The path by role, under which a stored result keeps the file.
     pub name: RolePath,
-    /// Whether a compile that did not make it counts as failed.
+    /// Whether a result without this file must not be stored.
     pub is_required: bool,
 }
 
-/// What an output is.
+/// The kind of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutputKind {
     /// `.d`
@@ -104,7 +106,7 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
-    /// As rustc calls it in `--emit` and in the notices about what it wrote.
+    /// The name that rustc uses in `--emit` and in its notices about outputs.
     pub fn emit_name(self) -> &'static str {
         match self {
             OutputKind::DepInfo => "dep-info",
@@ -122,12 +124,12 @@ impl OutputKind {
         }
     }
 
-    /// Whether the compiler announces it. Debugging information comes without a word.
+    /// Whether the compiler announces such an output. It does not announce separate debugging information.
     pub fn is_announced(self) -> bool {
         self != OutputKind::Debug
     }
 
-    /// Whether it is executed or loaded, so that it needs execute permission.
+    /// Whether such a file needs execute permission, because it is executed or loaded.
     pub fn is_executable(self) -> bool {
         matches!(self, OutputKind::Executable | OutputKind::SharedLibrary)
     }

@@ -27,7 +27,7 @@ struct Checkout {
     native: Option<&'static str>,
     extern_content: &'static str,
     toolchain: &'static str,
-    paths: Paths,
+    paths: PathTreatment,
 }
 
 const ARGUMENTS: &str = "--crate-name util --edition=2021 util/src/lib.rs --error-format=json \
@@ -47,7 +47,7 @@ impl Checkout {
             native: None,
             extern_content: "x",
             toolchain: "1.95",
-            paths: Paths::Remapped,
+            paths: PathTreatment::Remapped,
         }
     }
 
@@ -139,7 +139,7 @@ fn path(text: &str) -> RolePath {
 }
 
 #[test]
-fn key_17_the_place_of_a_checkout_does_not_count() {
+fn key_17_the_path_of_a_checkout_does_not_count() {
     let (a, b) = (Checkout::at("/home/a"), Checkout::at("/srv/builds/b/much/longer"));
     assert_eq!(a.query().digest, b.query().digest);
     let elsewhere = Checkout::with("/home/a", |checkout| checkout.target = "/tmp/other".to_owned());
@@ -147,15 +147,15 @@ fn key_17_the_place_of_a_checkout_does_not_count() {
 }
 
 #[test]
-fn key_18_where_paths_are_kept_the_place_counts() {
-    let kept = |home| Checkout::with(home, |checkout| checkout.paths = Paths::Kept).query().digest;
+fn key_18_the_path_counts_if_paths_are_kept() {
+    let kept = |home| Checkout::with(home, |checkout| checkout.paths = PathTreatment::Kept).query().digest;
     assert_ne!(kept("/home/a"), kept("/home/b"));
     assert_ne!(kept("/home/a"), Checkout::at("/home/a").query().digest);
     assert_eq!(kept("/home/a"), kept("/home/a"));
 }
 
 #[test]
-fn key_08_what_is_written_counts() {
+fn key_08_the_outputs_count() {
     assert!(!same(replaced("--emit=dep-info,metadata,link", "--emit=dep-info,metadata")));
     assert!(!same(replaced("extra-filename=-00", "extra-filename=-01")));
     assert!(!same(replaced("--crate-type lib", "--crate-type staticlib")));
@@ -181,7 +181,7 @@ fn key_12_the_toolchain_counts_by_content() {
 }
 
 #[test]
-fn key_09_what_native_means_counts() {
+fn key_09_the_processor_behind_native_counts() {
     let of = |native| Checkout::with("/home/a", |checkout| checkout.native = native).query().digest;
     assert_eq!(of(Some("znver5,+avx2")), of(Some("znver5,+avx2")));
     let all = [None, Some("znver5,+avx2"), Some("znver5,-avx2"), Some("znver4,+avx2")].map(of);
@@ -199,7 +199,7 @@ fn key_13_how_messages_look_does_not_count_in_the_query() {
 }
 
 #[test]
-fn key_08_what_of_the_messages_is_in_the_outputs_counts() {
+fn key_08_json_options_that_rustc_hashes_count() {
     // rustc hashes these two words with the crate.
     assert!(!same(replaced(",artifacts", ",artifacts,future-incompat")));
     assert!(!same(replaced(",artifacts", "")));
@@ -299,7 +299,7 @@ fn key_01_every_observation_counts() {
 }
 
 #[test]
-fn key_03_what_was_not_there_counts() {
+fn key_03_absent_files_count() {
     let query = Checkout::at("/home/a").query();
     let absent = |paths: &[&str]| {
         let seen: Vec<_> = paths.iter().map(|one| Observation::Absent { path: path(one) }).collect();
@@ -319,7 +319,7 @@ fn key_05_a_file_with_two_contents_has_no_key() {
 }
 
 #[test]
-fn key_17_a_call_is_told_from_its_action_for_any_checkout() {
+fn key_17_a_call_is_recalled_from_its_action_in_any_checkout() {
     let more = "--cap-lints allow --remap-path-prefix=HOME/ws=/w -L native=HOME/.cargo/lib -L/opt/lib \
         -L ../../elsewhere/lib --extern=y=HOME/ws/y.rlib -C linker=/usr/bin/cc -C incremental=inc \
         --color always";
@@ -385,7 +385,7 @@ fn key_22_a_stored_action_explains_itself_as_its_walk_does() {
 }
 
 #[test]
-fn an_action_is_well_formed_and_names_no_place() {
+fn an_action_is_well_formed_and_names_no_path_of_the_checkout() {
     let query = Checkout::at("/home/a").query();
     let entries = explain(&query, &[]);
     let arguments: Vec<&str> = entries
@@ -417,7 +417,8 @@ fn rst_10_a_random_name_does_not_count() {
         });
         let call = Call { stdin: Some(Bytes::from_static(source.as_bytes())), ..checkout.call() };
         let probe = probe(&call);
-        let query = compose(&probe, &call, &checkout.roots(), &checkout.inputs(), Paths::Remapped).unwrap();
+        let query =
+            compose(&probe, &call, &checkout.roots(), &checkout.inputs(), PathTreatment::Remapped).unwrap();
         (query.digest, task(&probe, &call, &checkout.roots(), &query, Vec::new()))
     };
     let (one, task) = trial("autocfg_0123456789abcdef_0", "pub fn f() {}");
@@ -432,10 +433,11 @@ fn a_question_has_a_key_and_no_outputs() {
     let checkout = Checkout::with("/home/a", |checkout| checkout.arguments = "-vV".to_owned());
     let call = checkout.call();
     let probe = probe(&call);
-    let query = compose(&probe, &call, &checkout.roots(), &checkout.inputs(), Paths::Remapped).unwrap();
+    let query =
+        compose(&probe, &call, &checkout.roots(), &checkout.inputs(), PathTreatment::Remapped).unwrap();
     assert_eq!(task(&probe, &call, &checkout.roots(), &query, Vec::new()).outputs, []);
     let other = Checkout::with("/home/a", |checkout| checkout.toolchain = "other");
-    let again = compose(&probe, &call, &checkout.roots(), &other.inputs(), Paths::Remapped).unwrap();
+    let again = compose(&probe, &call, &checkout.roots(), &other.inputs(), PathTreatment::Remapped).unwrap();
     assert_ne!(query.digest, again.digest);
 }
 
@@ -470,7 +472,7 @@ fn key_01_the_table_of_the_key_and_the_walk_agree() {
     let (before, whole) = (explain_query(&query), explain(&query, &sample()));
     for section in Section::ALL {
         let said =
-            |wanted: bool| PARTS.iter().any(|part| part.section == *section && part.in_query == wanted);
+            |wanted: bool| KEY_PARTS.iter().any(|part| part.section == *section && part.in_query == wanted);
         let count = |entries: &[Entry]| entries.iter().filter(|entry| entry.section == *section).count();
         assert_eq!(said(true), count(&before) > 0, "{section:?} in the query");
         assert_eq!(said(false), count(&whole) > count(&before), "{section:?} in the action");
@@ -545,7 +547,7 @@ proptest! {
     }
 
     #[test]
-    fn sto_09_bytes_that_are_no_trail_are_refused(
+    fn sto_09_malformed_trails_are_rejected(
         sets in proptest::collection::vec(set(), 1..3),
         at in any::<proptest::sample::Index>(),
         byte in any::<u8>(),

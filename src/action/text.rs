@@ -1,12 +1,13 @@
 //! Bytes as the text that REAPI messages hold.
 //!
-//! Paths and values are bytes here and UTF-8 there. What is not UTF-8 is written in
-//! hexadecimal behind a mark, and so is what begins with that mark, so that two different
-//! values are never one text (KEY-02).
+//! Paths and values are bytes, but REAPI strings are UTF-8. Bytes that are not UTF-8 are written in
+//! hexadecimal after a mark. Text that begins with the mark is written in the same way, so two
+//! different values never become one text (KEY-02).
 
+/// Begins a text in hexadecimal.
 pub(super) const MARK: &str = "hex:";
 
-/// Bytes as text.
+/// Bytes as text, in hexadecimal if they are not UTF-8.
 pub(super) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with(MARK) => text.to_owned(),
@@ -14,7 +15,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     }
 }
 
-/// The reverse of [`text`]; `None` for what that never makes.
+/// The reverse of [`text`]; `None` for a text that [`text`] never makes.
 pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let Some(digits) = text.strip_prefix(MARK) else { return Some(text.as_bytes().to_vec()) };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -22,7 +23,7 @@ pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
-/// Bytes as text without an end of line.
+/// Like [`text`], but the result has no line break.
 pub(super) fn line(bytes: &[u8]) -> String {
     match bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
         true => hexadecimal(bytes),
@@ -30,7 +31,7 @@ pub(super) fn line(bytes: &[u8]) -> String {
     }
 }
 
-/// A path as text: each name by itself, so that the slashes stay.
+/// A path as text. Each name is converted by itself, so the slashes stay.
 pub(super) fn path_text(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
         Ok(whole) if !whole.contains(MARK) => whole.to_owned(),
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_found_again() {
+    fn text_is_converted_back_to_the_same_bytes() {
         for bytes in [&b"a b"[..], b"\xff\x00", b"hex:ff", b""] {
             assert_eq!(bytes_of(&text(bytes)).as_deref(), Some(bytes));
         }

@@ -1,18 +1,18 @@
-//! From a command line to the [`Task`] that the later stages get: what it makes and where,
-//! and no more of the compiler than that.
+//! Makes the [`Task`] of a call for the stages after the key. All knowledge of rustc's options that
+//! those stages need is put into its fields here.
 
 use std::path::PathBuf;
 
-use super::compose::{CONSTANT_NAME, Query, Subject};
+use super::compose::{CONSTANT_NAME, KeySubject, Query};
 use super::task::{Label, Origin, Output, OutputKind, Task};
 use crate::invocation::Call;
 use crate::invocation::rustc::{CrateType, DriverKind, EmitKind, MadeKind, Rustc, Source};
 use crate::roles::{Role, RolePath, Roots};
 
-/// Makes the task of a compile or a question. `extra_dep_info` are declared inputs that cargo
-/// is to notice itself.
+/// Makes the task of a compile or a probe. `extra_dep_info` are declared inputs that go into the dep-info,
+/// so that cargo notices when they change.
 pub fn task<'a>(
-    subject: impl Into<Subject<'a>>,
+    subject: impl Into<KeySubject<'a>>,
     call: &Call,
     roots: &Roots,
     query: &Query,
@@ -33,8 +33,8 @@ pub fn task<'a>(
         presentation: presentation(rustc),
         announces_artifacts: rustc.presentation.is_json && rustc.presentation.announces_artifacts,
         origin: origin(rustc, call, roots),
-        // A library may hand on the macros of its own dependencies, so any extern may bring
-        // some. Which do is known only to whoever reads their metadata.
+        // A library may re-export macros of its own dependencies, so any extern may bring one. Only
+        // the metadata of the extern says whether it does, and kache does not read that.
         runs_proc_macros: !depends_on.is_empty(),
         depends_on,
         build_script_output: build_script_output(call),
@@ -42,7 +42,7 @@ pub fn task<'a>(
     }
 }
 
-fn label(subject: &Subject<'_>, call: &Call) -> Label {
+fn label(subject: &KeySubject<'_>, call: &Call) -> Label {
     let version = call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned());
     let name = &subject.rustc.crate_name;
     let crate_name = match subject.random_name {
@@ -77,7 +77,7 @@ fn kind(rustc: &Rustc) -> &'static str {
     }
 }
 
-fn outputs(subject: &Subject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
+fn outputs(subject: &KeySubject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
     let output = |made: &crate::invocation::rustc::Made| {
         let name = roots.role_path(&call.cwd, &made.path);
         Output {
@@ -90,7 +90,7 @@ fn outputs(subject: &Subject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
     subject.made().iter().map(output).collect()
 }
 
-/// A result's output with a random name is kept under a constant one.
+/// Replaces the random name of a trial compile in the path of an output, as the key does.
 fn constant(name: RolePath, random: Option<&str>) -> RolePath {
     let Some(random) = random else { return name };
     let Ok(rest) = std::str::from_utf8(name.rest()) else { return name };
@@ -116,8 +116,8 @@ fn output_kind(kind: MadeKind) -> OutputKind {
     }
 }
 
-/// The options that decide how messages look, each behind its length. Whether outputs are
-/// announced is not among them: notices are made anew for every call.
+/// Encodes the options that decide how messages look, each with its length in front. `artifacts` is
+/// left out: kache writes the notices about outputs anew for every call.
 fn presentation(rustc: &Rustc) -> Vec<u8> {
     let mut framed = Vec::new();
     for option in &rustc.presentation.options {
@@ -141,7 +141,7 @@ fn origin(rustc: &Rustc, call: &Call, roots: &Roots) -> Origin {
     if is_immutable { Origin::Immutable } else { Origin::Path }
 }
 
-/// Cargo keeps what a build script said in a file beside its `OUT_DIR`.
+/// Cargo stores the output of a build script in a file beside its `OUT_DIR`.
 fn build_script_output(call: &Call) -> Option<PathBuf> {
     Some(call.env.path("OUT_DIR")?.parent()?.join("output"))
 }

@@ -1,15 +1,15 @@
-//! A trail as bytes, and as the action result that carries it.
+//! The encoding of a trail, and the action result that carries it.
 //!
-//! The sets of one trail say mostly the same, so every observation is written once, sorted,
-//! and a path only with what it does not share with the one before; a set is a list of
-//! numbers. Format, after the version byte:
+//! The sets of one trail have most observations in common. Therefore a table holds every observation
+//! once, sorted, and a set is a list of numbers of table rows. Of a path only the part is written
+//! that differs from the path before it. Format, after the version byte:
 //!
 //! ```text
 //! count, observations: kind, fields     (paths: role, levels above it, shared length, rest)
 //! count, sets: action, count, numbers   (each as the distance from the one before)
 //! ```
 //!
-//! Bytes may come from a remote: whatever does not decode is an error, never a panic.
+//! The bytes may come from a remote store. Bytes that do not decode are an error, never a panic.
 
 use std::collections::BTreeSet;
 
@@ -20,34 +20,34 @@ use kache_proto::reapi::ActionResult;
 use thiserror::Error;
 
 use super::observation::{Observation, ObservationSet, SETS_MAX, Trail};
-use super::varint::{Reader, Writer};
+use super::varint::{VarintReader, VarintWriter};
 use crate::roles::{Role, RolePath};
 
-/// The version of this format. Older and newer ones are not read: the query is then new.
+/// The version of this format. A trail of another version is not read, and its query counts as new.
 pub const TRAIL_VERSION: u8 = 3;
 
-/// More observations than a trail may have together. The largest build known here has
-/// compiles with 6,000 files.
+/// The largest number of different observations in a trail. A compile with 6,000 files is the largest
+/// one that was measured.
 const OBSERVATIONS_MAX: usize = 1 << 20;
 
-/// Why bytes are no trail.
+/// Why bytes cannot be read as a trail.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TrailError {
-    /// They are of another version.
+    /// They have another version of the format than [`TRAIL_VERSION`].
     #[error("the trail has version {0}")]
     Version(u8),
-    /// They say nothing sensible.
+    /// They do not follow the format.
     #[error("the trail is malformed")]
     Malformed,
 }
 
 impl Trail {
-    /// As bytes.
+    /// Encodes the trail.
     pub fn encode(&self) -> Vec<u8> {
         let observations: BTreeSet<&Observation> =
             self.sets.iter().flat_map(|set| &set.observations).collect();
         let table: Vec<&Observation> = observations.into_iter().collect();
-        let mut writer = Writer::default();
+        let mut writer = VarintWriter::default();
         writer.bytes.push(TRAIL_VERSION);
         writer.count(table.len());
         let mut before = Vec::new();
@@ -62,6 +62,7 @@ impl Trail {
                 .map(|one| table.binary_search(&one).expect("the table has every observation"))
                 .collect();
             numbers.sort_unstable();
+            // Rows of one set mostly follow each other, so distances are small and take one byte each.
             let mut last = 0;
             for number in numbers {
                 writer.count(number - last);
@@ -71,27 +72,27 @@ impl Trail {
         writer.bytes
     }
 
-    /// From bytes.
+    /// Decodes a trail.
     pub fn decode(bytes: &[u8]) -> Result<Trail, TrailError> {
         let (version, rest) = bytes.split_first().ok_or(TrailError::Malformed)?;
         if *version != TRAIL_VERSION {
             return Err(TrailError::Version(*version));
         }
-        read_trail(&mut Reader::new(rest)).ok_or(TrailError::Malformed)
+        read_trail(&mut VarintReader::new(rest)).ok_or(TrailError::Malformed)
     }
 
-    /// As a result, to be stored under the query's digest.
+    /// Wraps the encoded trail in an action result, which is stored under the query's digest.
     pub fn to_result(&self) -> ActionResult {
         ActionResult { stdout_raw: Bytes::from(self.encode()), ..ActionResult::default() }
     }
 
-    /// From such a result.
+    /// Decodes the trail that [`Trail::to_result`] wrapped.
     pub fn from_result(result: &ActionResult) -> Result<Trail, TrailError> {
         Trail::decode(&result.stdout_raw)
     }
 }
 
-fn write_observation(writer: &mut Writer, observation: &Observation, before: &mut Vec<u8>) {
+fn write_observation(writer: &mut VarintWriter, observation: &Observation, before: &mut Vec<u8>) {
     match observation {
         Observation::File { path, digest } => {
             writer.bytes.push(0);
@@ -138,13 +139,13 @@ fn write_observation(writer: &mut Writer, observation: &Observation, before: &mu
     }
 }
 
-/// Added to the number of a role that is followed by a number of levels above it.
+/// A bit that is set in the byte of a role if a second byte follows, the number of levels above it.
 const ABOVE: u8 = 0x10;
 
-/// The number of levels that says that a path stands for one place on each of them.
+/// The number of levels of a path that is `RolePath::is_everywhere_above`.
 const EVERY_LEVEL: u8 = u8::MAX;
 
-fn write_role(writer: &mut Writer, role: Role, up: u8) {
+fn write_role(writer: &mut VarintWriter, role: Role, up: u8) {
     let above = if up == 0 { 0 } else { ABOVE };
     match role {
         Role::Workspace => writer.bytes.push(above),
@@ -157,7 +158,7 @@ fn write_role(writer: &mut Writer, role: Role, up: u8) {
     writer.bytes.extend((up != 0).then_some(up));
 }
 
-fn write_path(writer: &mut Writer, path: &RolePath, before: &mut Vec<u8>) {
+fn write_path(writer: &mut VarintWriter, path: &RolePath, before: &mut Vec<u8>) {
     write_role(writer, path.role(), if path.is_everywhere_above() { EVERY_LEVEL } else { path.up() });
     let shared = before.iter().zip(path.rest()).take_while(|(a, b)| a == b).count();
     writer.count(shared);
@@ -166,7 +167,7 @@ fn write_path(writer: &mut Writer, path: &RolePath, before: &mut Vec<u8>) {
     before.extend_from_slice(path.rest());
 }
 
-fn write_digest<K>(writer: &mut Writer, digest: &Digest<K>) {
+fn write_digest<K>(writer: &mut VarintWriter, digest: &Digest<K>) {
     writer.bytes.push(match digest.function {
         DigestFunction::Sha256 => 0,
         DigestFunction::Blake3 => 1,
@@ -175,7 +176,7 @@ fn write_digest<K>(writer: &mut Writer, digest: &Digest<K>) {
     writer.number(digest.size_bytes);
 }
 
-fn read_trail(reader: &mut Reader<'_>) -> Option<Trail> {
+fn read_trail(reader: &mut VarintReader<'_>) -> Option<Trail> {
     let count = reader.count().filter(|count| *count <= OBSERVATIONS_MAX)?;
     let mut before = Vec::new();
     let table =
@@ -185,7 +186,7 @@ fn read_trail(reader: &mut Reader<'_>) -> Option<Trail> {
     reader.is_at_end().then_some(Trail { sets })
 }
 
-fn read_set(reader: &mut Reader<'_>, table: &[Observation]) -> Option<ObservationSet> {
+fn read_set(reader: &mut VarintReader<'_>, table: &[Observation]) -> Option<ObservationSet> {
     let action: Digest<ActionMessage> = read_digest(reader)?;
     let count = reader.count().filter(|count| *count <= table.len())?;
     let mut at = 0;
@@ -197,7 +198,7 @@ fn read_set(reader: &mut Reader<'_>, table: &[Observation]) -> Option<Observatio
     Some(ObservationSet { observations, action })
 }
 
-fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Observation> {
+fn read_observation(reader: &mut VarintReader<'_>, before: &mut Vec<u8>) -> Option<Observation> {
     let name = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     Some(match reader.byte()? {
         0 => Observation::File { path: read_path(reader, before)?, digest: read_digest(reader)? },
@@ -222,8 +223,8 @@ fn read_observation(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<Obs
     })
 }
 
-/// A role, and a number of levels above it.
-fn read_role(reader: &mut Reader<'_>) -> Option<(Role, u8)> {
+/// Reads a role and the number of levels above it. `None` if the bytes are malformed.
+fn read_role(reader: &mut VarintReader<'_>) -> Option<(Role, u8)> {
     let number = reader.byte()?;
     let role = match number & !ABOVE {
         0 => Role::Workspace,
@@ -238,7 +239,7 @@ fn read_role(reader: &mut Reader<'_>) -> Option<(Role, u8)> {
     Some((role, up))
 }
 
-fn read_path(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<RolePath> {
+fn read_path(reader: &mut VarintReader<'_>, before: &mut Vec<u8>) -> Option<RolePath> {
     let (role, up) = read_role(reader)?;
     let shared = usize::try_from(reader.number()?).ok()?;
     if shared > before.len() {
@@ -252,7 +253,7 @@ fn read_path(reader: &mut Reader<'_>, before: &mut Vec<u8>) -> Option<RolePath> 
     }
 }
 
-fn read_digest<K>(reader: &mut Reader<'_>) -> Option<Digest<K>> {
+fn read_digest<K>(reader: &mut VarintReader<'_>) -> Option<Digest<K>> {
     let function = match reader.byte()? {
         0 => DigestFunction::Sha256,
         1 => DigestFunction::Blake3,

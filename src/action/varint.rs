@@ -1,13 +1,15 @@
-//! Numbers and byte strings of a trail's encoding, written and read. Whatever is read is
-//! bounded by what is there: a length that lies is an error, never an allocation.
+//! Writes and reads the numbers and byte strings of an encoded trail. Numbers are LEB128.
+//!
+//! Invariant: a length is compared with the remaining bytes before anything is allocated, so a wrong
+//! length is an error and never a large allocation.
 
-/// A writer.
+/// Appends numbers and byte strings.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(super) struct VarintWriter {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Writer {
+impl VarintWriter {
     pub(super) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push((number & 0x7f) as u8 | 0x80);
@@ -26,15 +28,15 @@ impl Writer {
     }
 }
 
-/// A reader; `None` is what is not there.
+/// Reads from the front. Every method returns `None` if the bytes end too early or are malformed.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct VarintReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> VarintReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Reader { rest: bytes }
+        VarintReader { rest: bytes }
     }
 
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -63,7 +65,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A number of things that follow, each of at least one byte.
+    /// Reads the number of items that follow. Each item has at least one byte, so a number larger than
+    /// the remaining bytes is malformed.
     pub(super) fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.rest.len()).then_some(count)

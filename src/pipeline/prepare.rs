@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::begin::Pipeline;
 use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
-use crate::action::{self, Paths, Query, Subject, Task};
+use crate::action::{self, KeySubject, PathTreatment, Query, Task};
 use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
 use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
@@ -48,7 +48,7 @@ impl Pipeline {
             Parsed::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
             Parsed::Bypass(bypass) => return Err(bypass),
         };
-        let subject = probe.as_ref().map_or_else(|| Subject::from(&rustc), Subject::from);
+        let subject = probe.as_ref().map_or_else(|| KeySubject::from(&rustc), KeySubject::from);
         check_settings(&rustc, call, settings)?;
         let world = self.world();
         let toolchain = inputs::toolchain(&rustc, call, world)?;
@@ -58,7 +58,7 @@ impl Pipeline {
         let remaps = remaps(&rustc, settings, &roots, &toolchain);
         let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
         phases.end(Phase::Inputs);
-        let paths = if is_remapped(&rustc, settings) { Paths::Remapped } else { Paths::Kept };
+        let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
         let query = action::compose(subject, call, &roots, &inputs, paths)
             .map_err(|error| Bypass::new(Reason::Trouble, error.to_string()))?;
         let task = action::task(subject, call, &roots, &query, declared.files);

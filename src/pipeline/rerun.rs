@@ -253,7 +253,7 @@ fn prepend(directory: &Path, path: &OsStr) -> OsString {
 /// The package's directory, for `CARGO_MANIFEST_DIR`: the nearest directory above the crate's root
 /// that has a `Cargo.toml`. It may not be in the key, but kache reads the package's configuration
 /// there.
-fn manifest_dir(recalled: &action::Recalled) -> Option<PathBuf> {
+fn manifest_dir(recalled: &action::RecalledCall) -> Option<PathBuf> {
     let is_source = |word: &&OsString| Path::new(word).extension() == Some(OsStr::new("rs"));
     let source = recalled.argv.iter().find(is_source)?;
     let source = recalled.cwd.join(source);
