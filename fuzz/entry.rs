@@ -10,10 +10,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use kache::config::{ConfigErrors, ConfigSources, Environment, Settings, Site, ValueKind, list, load};
-use kache::daemon::serve::resource_name::{Compression, NAME_BYTES_MAX, ResourceName, check_instance};
-use kache::daemon::serve::{auth, host_guard, http_path, range, tokens};
 use kache_client::control::{self, Decoder, FRAME_BYTES_MAX, FrameError};
 use kache_proto::Message;
+use kache_serve::resource_name::{Compression, NAME_BYTES_MAX, ResourceName, check_instance};
+use kache_serve::{auth, host_guard, http_path, range, tokens};
 
 /// A parser under test.
 pub(crate) type Entry = fn(&[u8]) -> bool;

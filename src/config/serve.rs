@@ -1,7 +1,7 @@
 //! The settings under `serve.`, parsed: the struct that the daemon passes to its listeners.
 //!
 //! This module reads no file, opens nothing and binds nothing. It accepts every combination that
-//! can be written down; `daemon::serve::listen` decides which of them are safe to serve, such as a
+//! can be written down; the crate `kache-serve` decides which of them are safe to serve, such as a
 //! public address without TLS.
 
 use std::fmt;
@@ -41,13 +41,6 @@ pub struct ServeSettings {
     /// `serve.insecure_address`: the second of these settings. It must repeat the address, so that
     /// another address has to be allowed again.
     pub insecure_address: Option<ListenAddress>,
-}
-
-impl ServeSettings {
-    /// Whether both settings allow this address to be served without TLS or authentication.
-    pub fn is_insecure_allowed(&self, listen: &ListenAddress) -> bool {
-        self.allow_insecure && self.insecure_address.as_ref() == Some(listen)
-    }
 }
 
 /// `serve.tls.*`.
@@ -165,18 +158,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ListenAddress>(), Err(AddressError), "{text}");
         }
-    }
-
-    #[test]
-    fn an_insecure_address_is_allowed_by_two_settings_for_this_address() {
-        let public: ListenAddress = "0.0.0.0:9092".parse().unwrap();
-        let mut settings = ServeSettings { allow_insecure: true, ..ServeSettings::default() };
-        assert!(!settings.is_insecure_allowed(&public));
-        settings.insecure_address = Some("0.0.0.0:9093".parse().unwrap());
-        assert!(!settings.is_insecure_allowed(&public));
-        settings.insecure_address = Some(public.clone());
-        assert!(settings.is_insecure_allowed(&public));
-        settings.allow_insecure = false;
-        assert!(!settings.is_insecure_allowed(&public));
     }
 }

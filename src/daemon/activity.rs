@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kache_serve::ActivityCounter;
+
 /// The counters, shared by all tasks that answer requests.
 #[derive(Debug, Default)]
 pub struct Activity {
@@ -38,14 +40,13 @@ impl Activity {
     /// Counts a request that begins. The caller holds the guard until the last byte of the response
     /// is sent.
     pub fn request(self: &Arc<Self>) -> InFlight {
-        self.requests_in_flight.fetch_add(1, Ordering::Relaxed);
-        self.requests_begun.fetch_add(1, Ordering::Relaxed);
+        self.request_begun();
         InFlight(Arc::clone(self))
     }
 
     /// Counts a connection that was accepted. The caller holds the guard until it is closed.
     pub fn connection(self: &Arc<Self>) -> OpenConnection {
-        self.connections_open.fetch_add(1, Ordering::Relaxed);
+        self.connection_opened();
         OpenConnection(Arc::clone(self))
     }
 
@@ -59,15 +60,34 @@ impl Activity {
     }
 }
 
+impl ActivityCounter for Activity {
+    fn request_begun(&self) {
+        self.requests_in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests_begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn request_ended(&self) {
+        self.requests_in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn connection_opened(&self) {
+        self.connections_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn connection_closed(&self) {
+        self.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.requests_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.request_ended();
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
+        self.0.connection_closed();
     }
 }
 

@@ -31,6 +31,12 @@ impl Drain {
     }
 }
 
+impl From<Draining> for kache_serve::DrainSignal {
+    fn from(draining: Draining) -> Self {
+        Self::from(draining.0)
+    }
+}
+
 impl Draining {
     /// Waits until draining has begun.
     pub async fn begun(&mut self) {

@@ -13,13 +13,13 @@ use std::time::Duration;
 use kache_cas::{Store, StoreSettings};
 use kache_client::os::{self, DirError, Lock, LockError, StarterPipe};
 use kache_client::{DaemonAddress, PROTOCOL, READY, VERSION};
+use kache_serve::{Bound, ListenError};
 use thiserror::Error;
 
 use super::core::{Core, Identity};
 use super::driver::{Driver, Ending};
 use super::log::{self, Console};
 use super::reject::RejectingListeners;
-use super::serve::listen::{self, Bound, ListenError};
 use super::serving;
 use super::status::DaemonInfo;
 use super::upkeep::{OpenStore, with_causes};
@@ -119,7 +119,7 @@ fn run_once(
         .build()
         .map_err(RunError::Runtime)?;
     let outcome = runtime.block_on(async {
-        let tcp = listen::bind(&settings.serve).await?;
+        let tcp = kache_serve::bind(&serving::listen_options(&settings.serve)).await?;
         let control = listen_at(&settings.address.control_socket())?;
         let reapi = listen_at(&settings.address.reapi_socket())?;
         let driver = assemble(settings, tcp, reapi, log_trouble);

@@ -20,7 +20,6 @@ mod fetch;
 mod lifecycle;
 mod log;
 mod reject;
-pub mod serve;
 mod serving;
 mod status;
 mod upkeep;

@@ -9,10 +9,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 
+use kache_serve::Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-
-use super::serve::listen::Bound;
 
 /// Second handles of the listeners. Connections are rejected until this is dropped.
 pub(super) struct RejectingListeners {

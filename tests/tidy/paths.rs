@@ -22,6 +22,7 @@ pub(crate) fn module_of(file: &str) -> String {
         ("cas/src/", "kache_cas"),
         ("client/src/", "kache_client"),
         ("protos/src/", "kache_proto"),
+        ("serve/src/", "kache_serve"),
         ("bench/src/", "kache_bench"),
         ("src/bin/", "bin"),
         ("src/", "kache"),

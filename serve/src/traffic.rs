@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::limits::ServeLimits;
-use crate::daemon::InFlight;
+use crate::program::RequestInFlight;
 
 /// The counters of one connection.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct OpenRequest {
     traffic: Arc<Traffic>,
     id: u64,
     is_watched: bool,
-    _in_flight: InFlight,
+    _in_flight: RequestInFlight,
 }
 
 impl Traffic {
@@ -63,7 +63,7 @@ impl Traffic {
     }
 
     /// Counts a request as open.
-    pub(super) fn request(self: &Arc<Self>, in_flight: InFlight) -> OpenRequest {
+    pub(super) fn request(self: &Arc<Self>, in_flight: RequestInFlight) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
         let id = self.requests.fetch_add(1, Ordering::Relaxed);
         OpenRequest { traffic: Arc::clone(self), id, is_watched: false, _in_flight: in_flight }
@@ -135,17 +135,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::daemon::Activity;
+    use crate::program::ActivityCounter;
+    use crate::tests::program::CountedActivity;
 
     #[test]
     fn a_connection_is_idle_sooner_if_no_request_was_admitted() {
         let limits = ServeLimits::default();
         let now = Instant::now();
         let traffic = Traffic::new(now);
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(CountedActivity::default());
+        let counter: Arc<dyn ActivityCounter> = Arc::<CountedActivity>::clone(&activity);
         let soon = now + limits.header_wait_max + Duration::from_secs(1);
         assert_eq!(traffic.state(&limits, soon), ConnectionState::Idle);
-        let request = traffic.request(activity.request());
+        let request = traffic.request(RequestInFlight::count(&counter));
         let late = now + limits.connection_idle_max + Duration::from_secs(60);
         assert_eq!(traffic.state(&limits, late), ConnectionState::InUse, "a request is open");
         drop(request);
@@ -153,16 +155,17 @@ mod tests {
         traffic.admitted();
         assert_eq!(traffic.state(&limits, soon), ConnectionState::InUse);
         assert_eq!(traffic.state(&limits, late), ConnectionState::Idle);
-        assert_eq!(activity.count().requests_in_flight, 0);
+        assert_eq!(activity.requests_in_flight(), 0);
     }
 
     #[test]
     fn a_client_that_reads_nothing_is_stalled() {
         let limits = ServeLimits::default();
         let traffic = Traffic::new(Instant::now());
-        let activity = Arc::new(Activity::default());
-        let small = traffic.request(activity.request());
-        let large = traffic.request(activity.request()).watched(true);
+        let activity = Arc::new(CountedActivity::default());
+        let counter: Arc<dyn ActivityCounter> = Arc::<CountedActivity>::clone(&activity);
+        let small = traffic.request(RequestInFlight::count(&counter));
+        let large = traffic.request(RequestInFlight::count(&counter)).watched(true);
         small.part_sent();
         large.part_sent();
         assert_eq!(traffic.state(&limits, Instant::now()), ConnectionState::InUse);

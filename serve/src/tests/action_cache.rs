@@ -11,8 +11,8 @@ use kache_proto::reapi::{
 };
 use tonic::Code;
 
-use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, value, wire};
-use super::limits::ServeLimits;
+use super::grpc_server::{FaultyStore, InProcessServer, memory, sample, value, wire};
+use crate::limits::ServeLimits;
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
 
@@ -283,7 +283,7 @@ async fn a_hit_extends_the_leases_of_its_blobs() {
     let server = InProcessServer::with(store.clone(), ServeLimits::default());
     let action = Digest::of(SHA256, b"action");
     let output = server.insert(SHA256, b"output");
-    super::action_cache_tests::store(&server, &action, result(vec![file("a", &output)]), "").await;
+    super::action_cache::store(&server, &action, result(vec![file("a", &output)]), "").await;
     lookup(&server, get(&action, "")).await.unwrap();
     assert_eq!(store.blobs().find_missing(&[output], AccessKind::Peek).unwrap(), [false]);
 }

@@ -31,7 +31,7 @@ use super::limits::ServeLimits;
 use super::listen::{ConnectionHandler, Stream};
 use super::traffic::{ConnectionState, Traffic};
 use super::{action_cache, bytestream, bytestream_write, capabilities, cas, health, request_metadata, tree};
-use crate::daemon::Draining;
+use crate::program::{DrainSignal, RequestInFlight};
 
 /// How many bytes a client may send on one stream before the server has read any of them: as
 /// many as one upload collects.
@@ -71,7 +71,7 @@ impl ProtocolRouter {
 }
 
 impl ConnectionHandler for ProtocolRouter {
-    async fn serve(&self, stream: Stream, peer: Peer, draining: Draining) {
+    async fn serve(&self, stream: Stream, peer: Peer, draining: DrainSignal) {
         serve(stream, RequestContext::new(Arc::clone(&self.shared), peer, draining)).await;
     }
 }
@@ -167,7 +167,7 @@ async fn answer(
     traffic: &Arc<Traffic>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let open = traffic.request(context.shared.activity.request());
+    let open = traffic.request(RequestInFlight::count(&context.shared.activity));
     let admitted = context.peer.admit(request.uri(), request.headers()).await;
     match &admitted {
         Ok(_) => traffic.admitted(),

@@ -9,8 +9,8 @@ use kache_proto::bytestream::{QueryWriteStatusRequest, ReadRequest, ReadResponse
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample};
-use super::limits::ServeLimits;
+use super::grpc_server::{FaultyStore, InProcessServer, memory, sample};
+use crate::limits::ServeLimits;
 
 /// Sizes below, at and above what is stored on the connection's thread, and above one chunk.
 const SIZES: [usize; 7] = [1, 4_096, 65_536, 65_537, 600_000, 3_000_000, 9_000_001];
@@ -379,7 +379,7 @@ async fn sto_01_an_interrupted_upload_leaves_nothing() {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     upload.abort();
     assert!(upload.await.is_err());
-    let idle = || server.shared.activity.count().requests_in_flight == 0;
+    let idle = || server.activity.requests_in_flight() == 0;
     for _ in 0..200 {
         if idle() {
             break;

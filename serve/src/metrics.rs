@@ -340,9 +340,9 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_counter() {
-        use crate::daemon::serve::admission::AdmissionError;
-        use crate::daemon::serve::credentials::TooManyChecks;
-        use crate::daemon::serve::host_guard::ForeignRequest;
+        use crate::admission::AdmissionError;
+        use crate::credentials::TooManyChecks;
+        use crate::host_guard::ForeignRequest;
         for refusal in [
             AdmissionError::Foreign(ForeignRequest::NoHost { port: 1 }),
             AdmissionError::Anonymous { certificates: false },

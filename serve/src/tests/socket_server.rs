@@ -12,19 +12,20 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use super::accept::{self, Acceptor};
-use super::connection_threads::ConnectionThreads;
-use super::context::{Backend, ServerState};
-use super::limits::ServeLimits;
-use super::listen;
-use super::metrics::ServeMetrics;
-use super::protocol_router::ProtocolRouter;
-use crate::config::serve::ServeSettings;
-use crate::daemon::{Activity, Drain};
+use super::program::{CountedActivity, DrainSwitch};
+use crate::accept::{self, Acceptor};
+use crate::connection_threads::ConnectionThreads;
+use crate::context::{Backend, ServerState};
+use crate::limits::ServeLimits;
+use crate::listen;
+use crate::metrics::ServeMetrics;
+use crate::options::{HostPort, ListenOptions};
+use crate::program::ActivityCounter;
+use crate::protocol_router::ProtocolRouter;
 
 /// How to start a server.
 pub(super) struct ServerSetup {
-    pub(super) settings: ServeSettings,
+    pub(super) settings: ListenOptions,
     pub(super) limits: ServeLimits,
     pub(super) accept: accept::AcceptLimits,
     pub(super) store: Arc<dyn Backend>,
@@ -35,10 +36,7 @@ pub(super) struct ServerSetup {
 impl Default for ServerSetup {
     fn default() -> Self {
         ServerSetup {
-            settings: ServeSettings {
-                listen: Some("127.0.0.1:0".parse().unwrap()),
-                ..ServeSettings::default()
-            },
+            settings: ListenOptions { listen: Some(host_port("127.0.0.1:0")), ..ListenOptions::default() },
             limits: ServeLimits::default(),
             accept: accept::AcceptLimits::default(),
             store: Arc::new(Store::in_memory(StoreSettings::new("/nonexistent"))),
@@ -50,11 +48,17 @@ impl Default for ServerSetup {
     }
 }
 
+/// The host and port of a text such as `127.0.0.1:0` or `[::1]:0`.
+pub(super) fn host_port(text: &str) -> HostPort {
+    let (host, port) = text.rsplit_once(':').unwrap();
+    HostPort { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().unwrap() }
+}
+
 /// A running server.
 pub(super) struct SocketServer {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) metrics: Arc<ServeMetrics>,
-    pub(super) drain: Drain,
+    pub(super) drain: DrainSwitch,
     pub(super) running: JoinHandle<()>,
 }
 
@@ -62,10 +66,10 @@ impl ServerSetup {
     pub(super) async fn start(self) -> SocketServer {
         let bound = listen::bind(&self.settings).await.unwrap();
         let addresses = bound.iter().map(|bound| bound.socket.local_addr().unwrap()).collect();
-        let activity = Arc::new(Activity::default());
+        let activity: Arc<dyn ActivityCounter> = Arc::new(CountedActivity::default());
         let shared = ServerState::new(self.store, self.limits, Arc::clone(&activity));
         let metrics = Arc::clone(&shared.metrics);
-        let drain = Drain::default();
+        let drain = DrainSwitch::default();
         let acceptor = Acceptor {
             handler: ProtocolRouter::new(shared),
             metrics: Arc::clone(&metrics),

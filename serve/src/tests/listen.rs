@@ -18,18 +18,20 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::accept;
-use super::connection_threads::ConnectionThreads;
-use super::credentials::BCRYPTS_AT_ONCE_MAX;
-use super::limits::ServeLimits;
-use super::listen::{self, ListenError};
-use super::metrics::ConnectionRejection;
-use super::stream::{self, StreamDeadlines};
-use super::testing::{RawResponse, ServerSetup, SocketServer, exchange, noise, read_response, sha256};
-use crate::config::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
+use super::socket_server::{
+    RawResponse, ServerSetup, SocketServer, exchange, host_port, noise, read_response, sha256,
+};
+use crate::accept;
+use crate::connection_threads::ConnectionThreads;
+use crate::credentials::BCRYPTS_AT_ONCE_MAX;
+use crate::limits::ServeLimits;
+use crate::listen::{self, ListenError};
+use crate::metrics::ConnectionRejection;
+use crate::options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+use crate::stream::{self, StreamDeadlines};
 
-fn address(text: &str) -> Option<ListenAddress> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> Option<HostPort> {
+    Some(host_port(text))
 }
 
 /// Files for the configuration of a server.
@@ -59,14 +61,10 @@ impl Files {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    fn tls(&self, with_client_ca: bool) -> TlsSettings {
+    fn tls(&self, with_client_ca: bool) -> TlsOptions {
         let (certificate, key) = self.issue();
         let client_ca = with_client_ca.then(|| self.write("ca.pem", &self.issuer.pem()));
-        TlsSettings {
-            cert: self.write("cert.pem", &certificate),
-            key: self.write("key.pem", &key),
-            client_ca,
-        }
+        TlsOptions { cert: self.write("cert.pem", &certificate), key: self.write("key.pem", &key), client_ca }
     }
 
     /// alice may write with `sesame`, bob may read with `open`, and the token `t0ken` may write.
@@ -113,28 +111,28 @@ impl Files {
     }
 }
 
-async fn refusal(settings: ServeSettings) -> ListenError {
+async fn refusal(settings: ListenOptions) -> ListenError {
     listen::bind(&settings).await.unwrap_err()
 }
 
 #[tokio::test]
 async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
     let files = Files::new();
-    let public = ServeSettings { listen: address("0.0.0.0:0"), ..ServeSettings::default() };
+    let public = ListenOptions { listen: address("0.0.0.0:0"), ..ListenOptions::default() };
     let (tls, mtls, tokens) = (Some(files.tls(false)), Some(files.tls(true)), Some(files.tokens()));
     for (settings, lacking) in [
         (public.clone(), "without TLS and authentication"),
-        (ServeSettings { tls: tls.clone(), ..public.clone() }, "without authentication"),
-        (ServeSettings { tokens: tokens.clone(), ..public.clone() }, "without TLS:"),
-        (ServeSettings { allow_insecure: true, ..public.clone() }, "without TLS and authentication"),
-        (ServeSettings { insecure_address: address("0.0.0.0:0"), ..public.clone() }, "without TLS and"),
+        (ListenOptions { tls: tls.clone(), ..public.clone() }, "without authentication"),
+        (ListenOptions { tokens: tokens.clone(), ..public.clone() }, "without TLS:"),
+        (ListenOptions { allow_insecure: true, ..public.clone() }, "without TLS and authentication"),
+        (ListenOptions { insecure_address: address("0.0.0.0:0"), ..public.clone() }, "without TLS and"),
         (
-            ServeSettings { allow_insecure: true, insecure_address: address("0.0.0.0:1"), ..public.clone() },
+            ListenOptions { allow_insecure: true, insecure_address: address("0.0.0.0:1"), ..public.clone() },
             "without TLS and authentication",
         ),
-        (ServeSettings { listen: address("[::]:0"), ..public.clone() }, "without TLS and authentication"),
+        (ListenOptions { listen: address("[::]:0"), ..public.clone() }, "without TLS and authentication"),
         (
-            ServeSettings {
+            ListenOptions {
                 listen: address("127.0.0.1:0"),
                 http_listen: address("0.0.0.0:0"),
                 ..public.clone()
@@ -142,9 +140,9 @@ async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
             "without TLS and authentication",
         ),
         (
-            ServeSettings {
+            ListenOptions {
                 listen: address("127.0.0.1:0"),
-                metrics: MetricsListener::Own("0.0.0.0:0".parse().unwrap()),
+                metrics: MetricsAddress::Own(host_port("0.0.0.0:0")),
                 ..public.clone()
             },
             "without TLS and authentication",
@@ -154,12 +152,12 @@ async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
         assert!(error.contains(lacking) && error.contains("serve.insecure_address"), "{error}");
     }
     for settings in [
-        ServeSettings { listen: None, ..public.clone() },
-        ServeSettings { listen: address("127.0.0.1:0"), ..public.clone() },
-        ServeSettings { listen: address("localhost:0"), ..public.clone() },
-        ServeSettings { tls: tls.clone(), tokens: tokens.clone(), ..public.clone() },
-        ServeSettings { tls: mtls, ..public.clone() },
-        ServeSettings { allow_insecure: true, insecure_address: address("0.0.0.0:0"), ..public.clone() },
+        ListenOptions { listen: None, ..public.clone() },
+        ListenOptions { listen: address("127.0.0.1:0"), ..public.clone() },
+        ListenOptions { listen: address("localhost:0"), ..public.clone() },
+        ListenOptions { tls: tls.clone(), tokens: tokens.clone(), ..public.clone() },
+        ListenOptions { tls: mtls, ..public.clone() },
+        ListenOptions { allow_insecure: true, insecure_address: address("0.0.0.0:0"), ..public.clone() },
     ] {
         let bound = listen::bind(&settings).await.unwrap();
         assert_eq!(bound.is_empty(), settings.listen.is_none(), "{settings:?}");
@@ -170,19 +168,19 @@ async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
 async fn an_address_that_cannot_be_bound_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let text = taken.local_addr().unwrap().to_string();
-    let error = refusal(ServeSettings { listen: address(&text), ..ServeSettings::default() }).await;
+    let error = refusal(ListenOptions { listen: address(&text), ..ListenOptions::default() }).await;
     assert!(matches!(error, ListenError::Bind { .. }) && error.to_string().contains(&text), "{error}");
-    let nowhere = ServeSettings { listen: address("no-such-host.invalid:1"), ..ServeSettings::default() };
+    let nowhere = ListenOptions { listen: address("no-such-host.invalid:1"), ..ListenOptions::default() };
     let error = refusal(nowhere).await;
     assert!(matches!(error, ListenError::Resolve { .. }), "{error}");
-    let missing = TlsSettings { cert: "/nonexistent".into(), key: "/nonexistent".into(), client_ca: None };
+    let missing = TlsOptions { cert: "/nonexistent".into(), key: "/nonexistent".into(), client_ca: None };
     let settings =
-        ServeSettings { listen: address("127.0.0.1:0"), tls: Some(missing), ..ServeSettings::default() };
+        ListenOptions { listen: address("127.0.0.1:0"), tls: Some(missing), ..ListenOptions::default() };
     assert!(matches!(refusal(settings).await, ListenError::Tls(_)));
-    let settings = ServeSettings {
+    let settings = ListenOptions {
         listen: address("127.0.0.1:0"),
         tokens: Some("/nonexistent".into()),
-        ..ServeSettings::default()
+        ..ListenOptions::default()
     };
     assert!(matches!(refusal(settings).await, ListenError::Credentials(_)));
 }
@@ -213,16 +211,16 @@ async fn web_pages_cannot_reach_a_loopback_listener() {
 
 #[tokio::test]
 async fn web_pages_cannot_reach_an_open_listener_by_a_name_of_their_own() {
-    let open = ServeSettings {
+    let open = ListenOptions {
         listen: address("0.0.0.0:0"),
         allow_insecure: true,
         insecure_address: address("0.0.0.0:0"),
         hosts: vec!["cache.example".to_owned()],
-        ..ServeSettings::default()
+        ..ListenOptions::default()
     };
     let files = Files::new();
-    let with_tokens = ServeSettings { tokens: Some(files.tokens()), ..open.clone() };
-    let reads = ServeSettings { anonymous_reads: true, ..with_tokens.clone() };
+    let with_tokens = ListenOptions { tokens: Some(files.tokens()), ..open.clone() };
+    let reads = ListenOptions { anonymous_reads: true, ..with_tokens.clone() };
     let alice = "Authorization: Basic YWxpY2U6c2VzYW1l";
     for (settings, host, credentials, status) in [
         (&open, "192.168.0.1:9092", "", 200),
@@ -242,11 +240,11 @@ async fn web_pages_cannot_reach_an_open_listener_by_a_name_of_their_own() {
 #[tokio::test]
 async fn credentials_decide_about_access() {
     let files = Files::new();
-    let settings = ServeSettings { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
+    let settings = ListenOptions { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
     let server = ServerSetup { settings: settings.clone(), ..ServerSetup::default() }.start().await;
-    let reads = ServeSettings { anonymous_reads: true, ..settings.clone() };
+    let reads = ListenOptions { anonymous_reads: true, ..settings.clone() };
     let with_reads = ServerSetup { settings: reads, ..ServerSetup::default() }.start().await;
-    let locked = ServeSettings { read_only: true, ..settings };
+    let locked = ListenOptions { read_only: true, ..settings };
     let read_only = ServerSetup { settings: locked, ..ServerSetup::default() }.start().await;
     let path = format!("/cas/{}", sha256(b"x"));
     for (authorization, reading, writing, reading_if_anyone_may, writing_if_nobody_may) in [
@@ -277,7 +275,7 @@ async fn credentials_decide_about_access() {
 #[tokio::test]
 async fn tls_is_served_and_plain_text_is_not() {
     let files = Files::new();
-    let settings = ServeSettings { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
+    let settings = ListenOptions { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
     let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     let blob = noise(300_000);
     let path = format!("/cas/{}", sha256(&blob));
@@ -304,7 +302,7 @@ async fn tls_is_served_and_plain_text_is_not() {
 async fn certificates_of_the_client_ca_are_accepted_and_others_are_not() {
     let (files, strangers) = (Files::new(), Files::new());
     let mut stranger = files.connector(&["http/1.1"], false);
-    let settings = ServeSettings { tls: Some(files.tls(true)), ..ServerSetup::default().settings };
+    let settings = ListenOptions { tls: Some(files.tls(true)), ..ServerSetup::default().settings };
     let server = ServerSetup { settings: settings.clone(), ..ServerSetup::default() }.start().await;
     let put = server.head(&format!("PUT /cas/{}", sha256(b"x")), 1);
     let mut stream = files.connect(&server, true).await.unwrap();
@@ -322,7 +320,7 @@ async fn certificates_of_the_client_ca_are_accepted_and_others_are_not() {
     }
 
     // If tokens are configured as well, a client without a certificate may present one.
-    let settings = ServeSettings { tokens: Some(files.tokens()), ..settings };
+    let settings = ListenOptions { tokens: Some(files.tokens()), ..settings };
     let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     for (certificate, authorization, status) in
         [(true, "", 200), (false, "", 401), (false, "Authorization: Bearer t0ken", 200)]
@@ -362,7 +360,7 @@ async fn net_06_logs_and_pages_show_no_secret() {
     // A test's runtime has one thread, and this holds for it.
     let _guard = tracing::subscriber::set_default(subscriber);
     let files = Files::new();
-    let settings = ServeSettings { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
+    let settings = ListenOptions { tokens: Some(files.tokens()), ..ServerSetup::default().settings };
     let server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
     let mut shown = String::new();
     for credentials in
@@ -400,7 +398,7 @@ fn short_deadlines() -> accept::AcceptLimits {
 async fn clients_that_send_too_little_are_disconnected() {
     let files = Files::new();
     let limits = || ServeLimits { header_wait_max: Duration::from_millis(300), ..ServeLimits::default() };
-    let tls = ServeSettings { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
+    let tls = ListenOptions { tls: Some(files.tls(false)), ..ServerSetup::default().settings };
     let plain =
         ServerSetup { accept: short_deadlines(), limits: limits(), ..ServerSetup::default() }.start().await;
     let server =
@@ -493,7 +491,7 @@ async fn dmn_02_only_the_user_of_the_daemon_can_use_the_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let unix = Some(UnixListener::bind(&path).unwrap());
-    let settings = ServeSettings::default();
+    let settings = ListenOptions::default();
     let server = ServerSetup { settings, unix, ..ServerSetup::default() }.start().await;
     assert!(server.addresses.is_empty());
     let mut stream = UnixStream::connect(&path).await.unwrap();
@@ -504,11 +502,11 @@ async fn dmn_02_only_the_user_of_the_daemon_can_use_the_unix_socket() {
 
 #[tokio::test]
 async fn metrics_are_served_where_they_are_configured() {
-    let own = MetricsListener::Own("127.0.0.1:0".parse().unwrap());
+    let own = MetricsAddress::Own(host_port("127.0.0.1:0"));
     for (metrics, shared_status, own_status) in
-        [(MetricsListener::Shared, 200, None), (MetricsListener::Off, 404, None), (own, 404, Some(200))]
+        [(MetricsAddress::Shared, 200, None), (MetricsAddress::Off, 404, None), (own, 404, Some(200))]
     {
-        let settings = ServeSettings { metrics, ..ServerSetup::default().settings };
+        let settings = ListenOptions { metrics, ..ServerSetup::default().settings };
         let mut server = ServerSetup { settings, ..ServerSetup::default() }.start().await;
         assert_eq!(server.get("/metrics").await.status, shared_status);
         assert_eq!(server.get("/status").await.status, 200);

@@ -13,9 +13,9 @@ use kache_proto::Message as _;
 use kache_proto::reapi::{self, ActionResult, ExecutedActionMetadata, OutputFile};
 use tokio::io::AsyncWriteExt as _;
 
-use super::context::Backend;
-use super::limits::ServeLimits;
-use super::testing::{RawResponse, ServerSetup, exchange, noise, read_response, sha256};
+use super::socket_server::{RawResponse, ServerSetup, exchange, noise, read_response, sha256};
+use crate::context::Backend;
+use crate::limits::ServeLimits;
 
 const EMPTY: &str = "/cas/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -14,8 +14,8 @@ use kache_proto::reapi::{
 };
 use tonic::Code;
 
-use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, value, wire};
-use super::limits::ServeLimits;
+use super::grpc_server::{FaultyStore, InProcessServer, memory, sample, value, wire};
+use crate::limits::ServeLimits;
 
 const BOTH: [DigestFunction; 2] = DigestFunction::ALL;
 

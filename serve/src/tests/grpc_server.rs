@@ -24,12 +24,13 @@ use kache_proto::reapi::content_addressable_storage_client::ContentAddressableSt
 use tokio::io::DuplexStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::admission::{ListenerRules, Peer};
-use super::auth::{Access, AccessPolicy};
-use super::context::{Backend, RequestContext, ServerState};
-use super::limits::ServeLimits;
-use super::{protocol_router, wire_digest};
-use crate::daemon::{Activity, Drain};
+use super::program::{CountedActivity, DrainSwitch};
+use crate::admission::{ListenerRules, Peer};
+use crate::auth::{Access, AccessPolicy};
+use crate::context::{Backend, RequestContext, ServerState};
+use crate::limits::ServeLimits;
+use crate::program::ActivityCounter;
+use crate::{protocol_router, wire_digest};
 
 /// Bytes in the pipe between client and server.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -37,8 +38,9 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// A server in this process, to which clients connect by pipes.
 pub(super) struct InProcessServer {
     pub(super) shared: Arc<ServerState>,
+    pub(super) activity: Arc<CountedActivity>,
     pub(super) rules: Arc<ListenerRules>,
-    pub(super) drain: Drain,
+    pub(super) drain: DrainSwitch,
 }
 
 impl InProcessServer {
@@ -48,8 +50,11 @@ impl InProcessServer {
     }
 
     pub(super) fn with(store: Arc<dyn Backend>, limits: ServeLimits) -> Self {
-        let shared = ServerState::new(store, limits, Arc::new(Activity::default()));
-        InProcessServer { shared, rules: Arc::new(ListenerRules::this_user()), drain: Drain::default() }
+        let activity = Arc::new(CountedActivity::default());
+        let counter: Arc<dyn ActivityCounter> = Arc::<CountedActivity>::clone(&activity);
+        let shared = ServerState::new(store, limits, counter);
+        let rules = Arc::new(ListenerRules::this_user());
+        InProcessServer { shared, activity, rules, drain: DrainSwitch::default() }
     }
 
     /// A server with an empty store in this directory.
@@ -67,7 +72,8 @@ impl InProcessServer {
     pub(super) fn granting(&self, access: Access) -> Self {
         let policy = AccessPolicy { anonymous: access, certificate: Access::None, ceiling: access };
         let rules = Arc::new(ListenerRules { policy, ..ListenerRules::this_user() });
-        InProcessServer { shared: Arc::clone(&self.shared), rules, drain: Drain::default() }
+        let (shared, activity) = (Arc::clone(&self.shared), Arc::clone(&self.activity));
+        InProcessServer { shared, activity, rules, drain: DrainSwitch::default() }
     }
 
     fn context(&self) -> RequestContext {

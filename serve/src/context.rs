@@ -16,7 +16,7 @@ use super::grpc_metrics::GrpcMetrics;
 use super::limits::ServeLimits;
 use super::metrics::ServeMetrics;
 use super::status::over_limit;
-use crate::daemon::{Activity, Draining};
+use crate::program::{ActivityCounter, DrainSignal};
 
 /// The store, as far as the served protocols need it.
 pub trait Backend: Send + Sync + 'static {
@@ -63,7 +63,7 @@ pub struct ServerState {
     /// Counts HTTP requests, connections and requests that were not admitted.
     pub metrics: Arc<ServeMetrics>,
     /// Counts requests and connections for the daemon, which does not leave while there are any.
-    pub activity: Arc<Activity>,
+    pub activity: Arc<dyn ActivityCounter>,
     /// The memory budget for large messages: one permit is `MEMORY_UNIT_BYTES`.
     memory: Arc<Semaphore>,
 }
@@ -73,7 +73,11 @@ const MEMORY_UNIT_BYTES: usize = 1024;
 
 impl ServerState {
     /// The shared state for this store, with all counters at zero.
-    pub fn new(store: Arc<dyn Backend>, limits: ServeLimits, activity: Arc<Activity>) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Backend>,
+        limits: ServeLimits,
+        activity: Arc<dyn ActivityCounter>,
+    ) -> Arc<Self> {
         let memory_units = limits.messages_in_memory_bytes_max / MEMORY_UNIT_BYTES;
         let memory = Arc::new(Semaphore::new(memory_units));
         let (grpc_metrics, metrics) = (GrpcMetrics::default(), Arc::default());
@@ -117,7 +121,7 @@ pub struct ConnectionContext {
     /// The client.
     pub peer: Peer,
     /// Tells whether the daemon is draining.
-    pub draining: Draining,
+    pub draining: DrainSignal,
 }
 
 /// What a handler is given: the connection, and the access of the caller.
@@ -141,7 +145,7 @@ impl Deref for RequestContext {
 
 impl RequestContext {
     /// A context for a connection from this peer, which grants nothing yet.
-    pub fn new(shared: Arc<ServerState>, peer: Peer, draining: Draining) -> Self {
+    pub fn new(shared: Arc<ServerState>, peer: Peer, draining: DrainSignal) -> Self {
         let connection = Arc::new(ConnectionContext { shared, peer, draining });
         RequestContext { connection, access: Access::None }
     }

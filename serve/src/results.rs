@@ -32,9 +32,9 @@ mod tests {
     use kache_cas::{DigestFunction, MADE_HERE, Store, StoreSettings};
     use kache_proto::reapi::ActionResult;
 
-    use super::super::http_path;
-    use super::super::resource_name::check_instance;
     use super::*;
+    use crate::http_path;
+    use crate::resource_name::check_instance;
 
     fn saying(text: &'static str) -> ActionResult {
         ActionResult { stdout_raw: text.into(), ..ActionResult::default() }

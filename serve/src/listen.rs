@@ -19,8 +19,8 @@ use super::credentials::{Credentials, CredentialsError};
 use super::host_guard::HostGuard;
 use super::stream::{DeadlineStream, Duplex};
 use super::tls::{Tls, TlsError, TlsFiles};
-use crate::config::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
-use crate::daemon::Draining;
+use crate::options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+use crate::program::DrainSignal;
 
 /// The most addresses of one name that are bound; `localhost` has two.
 const ADDRESSES_MAX: usize = 8;
@@ -32,7 +32,7 @@ pub type Stream = DeadlineStream<Box<dyn Duplex>>;
 pub trait ConnectionHandler: Clone + Send + Sync + 'static {
     /// Serves a connection until it is closed. Once draining has begun, no new requests are taken,
     /// and it returns when the open ones are answered or their deadline has passed.
-    fn serve(&self, stream: Stream, peer: Peer, draining: Draining) -> impl Future<Output = ()> + Send;
+    fn serve(&self, stream: Stream, peer: Peer, draining: DrainSignal) -> impl Future<Output = ()> + Send;
 }
 
 /// Why the server does not listen.
@@ -42,7 +42,7 @@ pub enum ListenError {
     #[error("failed to resolve `{address}`")]
     Resolve {
         /// The configured address.
-        address: ListenAddress,
+        address: HostPort,
         /// The error of the resolver.
         #[source]
         source: io::Error,
@@ -63,10 +63,10 @@ pub enum ListenError {
     )]
     Exposed {
         /// The configured address.
-        address: ListenAddress,
+        address: HostPort,
         /// `TLS`, `authentication` or both.
         lacking: &'static str,
-        /// The settings that would provide it.
+        /// The options that would provide it.
         remedy: &'static str,
     },
     /// The TLS files are unusable.
@@ -93,15 +93,15 @@ impl std::fmt::Debug for Bound {
     }
 }
 
-/// Binds all TCP addresses of the settings. If one of them cannot be served, none is.
-pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
-    let wanted = wanted(settings);
+/// Binds all TCP addresses of the options. If one of them cannot be served, none is.
+pub async fn bind(options: &ListenOptions) -> Result<Vec<Bound>, ListenError> {
+    let wanted = wanted(options);
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let tls = settings.tls.as_ref().map(|tls| open_tls(tls, settings)).transpose()?;
-    let credentials = settings.tokens.as_deref().map(Credentials::open).transpose()?;
-    let shared = BindContext { tls: tls.map(Arc::new), credentials: credentials.map(Arc::new), settings };
+    let tls = options.tls.as_ref().map(|tls| open_tls(tls, options)).transpose()?;
+    let credentials = options.tokens.as_deref().map(Credentials::open).transpose()?;
+    let shared = BindContext { tls: tls.map(Arc::new), credentials: credentials.map(Arc::new), options };
     let mut bound = Vec::new();
     for (address, serves) in wanted {
         bound.extend(shared.bind(address, serves).await?);
@@ -110,30 +110,27 @@ pub async fn bind(settings: &ServeSettings) -> Result<Vec<Bound>, ListenError> {
 }
 
 /// Each configured address once, with the paths that are served there.
-fn wanted(settings: &ServeSettings) -> Vec<(&ListenAddress, ServedPaths)> {
-    let everything = if settings.metrics == MetricsListener::Shared {
-        ServedPaths::Everything
-    } else {
-        ServedPaths::Cache
-    };
-    let caches = settings.listen.iter().chain(&settings.http_listen);
+fn wanted(options: &ListenOptions) -> Vec<(&HostPort, ServedPaths)> {
+    let everything =
+        if options.metrics == MetricsAddress::Shared { ServedPaths::Everything } else { ServedPaths::Cache };
+    let caches = options.listen.iter().chain(&options.http_listen);
     let mut wanted: Vec<_> = caches.map(|address| (address, everything)).collect();
     // The same address twice would be a second listener that never gets a connection.
-    wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port() != 0);
-    if let MetricsListener::Own(address) = &settings.metrics {
+    wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port != 0);
+    if let MetricsAddress::Own(address) = &options.metrics {
         wanted.push((address, ServedPaths::Metrics));
     }
     wanted
 }
 
-fn open_tls(tls: &TlsSettings, settings: &ServeSettings) -> Result<Tls, TlsError> {
+fn open_tls(tls: &TlsOptions, options: &ListenOptions) -> Result<Tls, TlsError> {
     let files = TlsFiles {
         certificate: tls.cert.clone(),
         key: tls.key.clone(),
         client_ca: tls.client_ca.clone(),
         // A client without a certificate passes the handshake if it may present a token instead,
         // or needs no credentials.
-        client_certificate_required: settings.tokens.is_none() && !settings.anonymous_reads,
+        client_certificate_required: options.tokens.is_none() && !options.anonymous_reads,
     };
     Tls::open(files, SystemTime::now())
 }
@@ -142,14 +139,14 @@ fn open_tls(tls: &TlsSettings, settings: &ServeSettings) -> Result<Tls, TlsError
 struct BindContext<'a> {
     tls: Option<Arc<Tls>>,
     credentials: Option<Arc<Credentials>>,
-    settings: &'a ServeSettings,
+    options: &'a ListenOptions,
 }
 
 impl BindContext<'_> {
-    async fn bind(&self, address: &ListenAddress, serves: ServedPaths) -> Result<Vec<Bound>, ListenError> {
+    async fn bind(&self, address: &HostPort, serves: ServedPaths) -> Result<Vec<Bound>, ListenError> {
         let resolved = resolve(address).await?;
         let is_loopback = is_loopback(&resolved);
-        check_exposure(self.settings, address, is_loopback)?;
+        check_exposure(self.options, address, is_loopback)?;
         let mut bound = Vec::new();
         for resolved in resolved {
             let failed = |source| ListenError::Bind { address: resolved, source };
@@ -157,7 +154,7 @@ impl BindContext<'_> {
             let port = socket.local_addr().map_err(failed)?.port();
             let rules = Arc::new(self.rules(address, port, is_loopback, serves));
             bound.push(Bound { socket, rules, tls: self.tls.clone() });
-            if address.port() == 0 {
+            if address.port == 0 {
                 // A second address would get another port, and clients could not know which.
                 break;
             }
@@ -165,34 +162,31 @@ impl BindContext<'_> {
         Ok(bound)
     }
 
-    fn rules(
-        &self,
-        address: &ListenAddress,
-        port: u16,
-        is_loopback: bool,
-        serves: ServedPaths,
-    ) -> ListenerRules {
-        let settings = self.settings;
-        let requires_credentials = has_authentication(settings) && !settings.anonymous_reads;
+    fn rules(&self, address: &HostPort, port: u16, is_loopback: bool, serves: ServedPaths) -> ListenerRules {
+        let options = self.options;
+        let requires_credentials = has_authentication(options) && !options.anonymous_reads;
         let hosts = if self.tls.is_some() {
             HostGuard::pages_only(port)
         } else if is_loopback {
-            HostGuard::loopback(port, &settings.hosts)
+            HostGuard::loopback(port, &options.hosts)
         } else if requires_credentials {
             HostGuard::pages_only(port)
         } else {
-            let own = address.host().to_owned();
-            HostGuard::no_domains(port, &[&settings.hosts[..], &[own]].concat())
+            let own = address.host.clone();
+            HostGuard::no_domains(port, &[&options.hosts[..], &[own]].concat())
         };
         let credentials = self.credentials.clone();
-        ListenerRules { policy: policy(settings), credentials, hosts: Some(hosts), serves, is_private: false }
+        ListenerRules { policy: policy(options), credentials, hosts: Some(hosts), serves, is_private: false }
     }
 }
 
-async fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, ListenError> {
+async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, ListenError> {
     let failed = |source| ListenError::Resolve { address: address.clone(), source };
-    let mut resolved: Vec<_> =
-        lookup_host((address.host(), address.port())).await.map_err(failed)?.take(ADDRESSES_MAX).collect();
+    let mut resolved: Vec<_> = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(failed)?
+        .take(ADDRESSES_MAX)
+        .collect();
     resolved.dedup();
     if resolved.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
@@ -206,20 +200,16 @@ fn is_loopback(resolved: &[SocketAddr]) -> bool {
 }
 
 /// Whether clients can authenticate themselves, by a token, a password or a certificate.
-fn has_authentication(settings: &ServeSettings) -> bool {
-    settings.tokens.is_some() || settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+fn has_authentication(options: &ListenOptions) -> bool {
+    options.tokens.is_some() || options.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
 }
 
 /// Refuses an address that other machines can reach without TLS or without authentication.
-fn check_exposure(
-    settings: &ServeSettings,
-    address: &ListenAddress,
-    is_loopback: bool,
-) -> Result<(), ListenError> {
-    if is_loopback || settings.is_insecure_allowed(address) {
+fn check_exposure(options: &ListenOptions, address: &HostPort, is_loopback: bool) -> Result<(), ListenError> {
+    if is_loopback || options.has_both_consents(address) {
         return Ok(());
     }
-    let (lacking, remedy) = match (settings.tls.is_some(), has_authentication(settings)) {
+    let (lacking, remedy) = match (options.tls.is_some(), has_authentication(options)) {
         (true, true) => return Ok(()),
         (true, false) => ("authentication", "`serve.tokens` or `serve.tls.client_ca`"),
         (false, true) => ("TLS", "`serve.tls.cert` and `serve.tls.key`"),
@@ -233,13 +223,13 @@ fn check_exposure(
 
 /// Without authentication every client may read and write; with it, anonymous clients may only
 /// read, and only if that is configured.
-fn policy(settings: &ServeSettings) -> AccessPolicy {
-    let anonymous = match (has_authentication(settings), settings.anonymous_reads) {
+fn policy(options: &ListenOptions) -> AccessPolicy {
+    let anonymous = match (has_authentication(options), options.anonymous_reads) {
         (false, _) => Access::ReadWrite,
         (true, true) => Access::ReadOnly,
         (true, false) => Access::None,
     };
-    let ceiling = if settings.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let ceiling = if options.read_only { Access::ReadOnly } else { Access::ReadWrite };
     AccessPolicy { anonymous, certificate: Access::ReadWrite, ceiling }
 }
 

@@ -24,7 +24,7 @@ use super::listen::{Bound, ConnectionHandler};
 use super::metrics::{ConnectionRejection, ServeMetrics};
 use super::stream::{DeadlineStream, Duplex, StreamDeadlines};
 use super::tls::Tls;
-use crate::daemon::{Activity, Draining};
+use crate::program::{ActivityCounter, DrainSignal, OpenConnection};
 
 /// The most TCP connections at once, over all addresses. Bazel opens up to a hundred for a
 /// build over HTTP, and each costs us a descriptor and some tens of kilobytes.
@@ -75,9 +75,9 @@ pub struct Acceptor<D> {
     /// Counts connections for `/metrics`.
     pub metrics: Arc<ServeMetrics>,
     /// Counts connections for the daemon, which stays as long as one is open.
-    pub activity: Arc<Activity>,
+    pub activity: Arc<dyn ActivityCounter>,
     /// Tells when to stop accepting.
-    pub draining: Draining,
+    pub draining: DrainSignal,
     /// The limits for connections.
     pub limits: AcceptLimits,
     /// The threads on which connections are served.
@@ -289,7 +289,7 @@ async fn counted<D: ConnectionHandler>(
         }
     }
     acceptor.metrics.connection_opened();
-    let open = (Open(&acceptor.metrics), acceptor.activity.connection(), held);
+    let open = (Open(&acceptor.metrics), OpenConnection::count(&acceptor.activity), held);
     connection.await;
     drop(open);
 }
@@ -324,16 +324,16 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::listen::Stream;
     use super::*;
-    use crate::daemon::Drain;
+    use crate::listen::Stream;
+    use crate::tests::program::{CountedActivity, DrainSwitch};
 
     /// Counts connections and closes them at once.
     #[derive(Clone, Default)]
     struct CountingHandler(Arc<AtomicUsize>);
 
     impl ConnectionHandler for CountingHandler {
-        async fn serve(&self, _: Stream, _: Peer, _: Draining) {
+        async fn serve(&self, _: Stream, _: Peer, _: DrainSignal) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -372,12 +372,12 @@ mod tests {
     }
 
     async fn accept_after(errors: &[i32]) -> (usize, Duration) {
-        let (handler, drain) = (CountingHandler::default(), Drain::default());
+        let (handler, drain) = (CountingHandler::default(), DrainSwitch::default());
         let served = Arc::clone(&handler.0);
         let acceptor = Acceptor {
             handler,
             metrics: Arc::default(),
-            activity: Arc::default(),
+            activity: Arc::new(CountedActivity::default()),
             draining: drain.subscribe(),
             limits: AcceptLimits::default(),
             threads: ConnectionThreads::default(),

@@ -18,10 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use super::auth::Access;
-use super::grpc_metrics::GrpcMethod;
-use super::grpc_testing::{FaultyStore, InProcessServer, memory, sample, wire};
-use super::limits::ServeLimits;
+use super::grpc_server::{FaultyStore, InProcessServer, memory, sample, wire};
+use crate::auth::Access;
+use crate::grpc_metrics::GrpcMethod;
+use crate::limits::ServeLimits;
 
 /// A timeout that only a hanging test exceeds.
 const SOON: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ async fn draining_finishes_open_requests_and_closes() {
     sender.send(first).await.unwrap();
     let mut client = server.bytestream().await;
     let upload = tokio::spawn(async move { client.write(ReceiverStream::new(receiver)).await });
-    while server.shared.activity.count().requests_in_flight == 0 {
+    while server.activity.requests_in_flight() == 0 {
         tokio::task::yield_now().await;
     }
     server.drain.begin();
@@ -181,7 +181,7 @@ async fn draining_has_a_deadline() {
     sender.send(WriteRequest { resource_name, ..WriteRequest::default() }).await.unwrap();
     let mut client = server.bytestream().await;
     let upload = tokio::spawn(async move { client.write(ReceiverStream::new(receiver)).await });
-    while server.shared.activity.count().requests_in_flight == 0 {
+    while server.activity.requests_in_flight() == 0 {
         tokio::task::yield_now().await;
     }
     server.drain.begin();
@@ -222,7 +222,7 @@ async fn a_download_that_is_not_read_is_cut_off() {
         client.read(ReadRequest { resource_name, ..ReadRequest::default() }).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
     let cut_off = async {
-        while server.shared.activity.count().requests_in_flight > 0 {
+        while server.activity.requests_in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -275,7 +275,7 @@ async fn bytes_of_an_unknown_protocol_end_the_connection() {
         let mut rest = Vec::new();
         tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     }
-    assert_eq!(server.shared.activity.count().requests_in_flight, 0);
+    assert_eq!(server.activity.requests_in_flight(), 0);
 }
 
 #[tokio::test]
@@ -342,7 +342,7 @@ async fn sto_10_a_lookup_does_not_wait_for_the_eviction_of_another_request() {
     let written = tokio::spawn(async move { uploads.write(tokio_stream::iter([write])).await.is_ok() });
     let updated = tokio::spawn(async move { batches.batch_update_blobs(batch).await.is_ok() });
     let kept = tokio::spawn(async move { results.update_action_result(update).await.is_ok() });
-    while server.shared.activity.count().requests_in_flight < 3 && begun.elapsed() < writers_take {
+    while server.activity.requests_in_flight() < 3 && begun.elapsed() < writers_take {
         tokio::task::yield_now().await;
     }
     let ask = || FindMissingBlobsRequest { blob_digests: vec![wire(&digest)], ..Default::default() };
@@ -379,5 +379,5 @@ async fn many_requests_on_one_connection_are_answered() {
         assert_eq!(missing.unwrap(), 0);
     }
     assert_eq!(server.shared.grpc_metrics.snapshot(), [(GrpcMethod::FindMissingBlobs, Code::Ok, 500)]);
-    assert_eq!(server.shared.activity.count().requests_in_flight, 0);
+    assert_eq!(server.activity.requests_in_flight(), 0);
 }

@@ -1,7 +1,12 @@
-//! Serves the store to other programs by the Bazel remote cache protocol, over gRPC and HTTP.
+//! kache's server: serves a store to other programs by the Bazel remote cache protocol, over gRPC
+//! and HTTP.
 //!
-//! `listen` binds the addresses, `accept` takes connections, `protocol_router` drives each of
-//! them and hands its requests to the handlers. Compiles do not pass here.
+//! [`bind`] binds the TCP addresses of [`ListenOptions`], or says why they may not be served.
+//! [`serve`] then serves a store on them, and on a Unix socket. `accept` takes connections,
+//! `protocol_router` drives each of them and hands its requests to the handlers.
+//!
+//! The crate knows the store's traits and the wire messages. It knows no configuration file, no
+//! compile and nothing of the program that runs it but what `program` says.
 
 pub mod accept;
 mod action_cache;
@@ -35,12 +40,15 @@ pub mod listen;
 mod message;
 pub mod metrics;
 mod offload;
+pub mod options;
 pub mod pages;
+pub mod program;
 pub mod protocol_router;
 pub mod range;
 mod request_metadata;
 pub mod resource_name;
 mod results;
+pub mod server;
 pub mod status;
 pub mod stream;
 pub mod tls;
@@ -53,21 +61,10 @@ mod wire_digest;
 mod zstd_blob;
 
 #[cfg(test)]
-mod action_cache_tests;
-#[cfg(test)]
-mod bytestream_tests;
-#[cfg(test)]
-mod cas_tests;
-#[cfg(test)]
-mod grpc_testing;
-#[cfg(test)]
-mod http_tests;
-#[cfg(test)]
-mod listen_tests;
-#[cfg(test)]
-mod protocol_router_tests;
-#[cfg(test)]
-mod testing;
+mod tests;
 
-pub use context::{Backend, RequestContext, ServerState};
-pub use limits::ServeLimits;
+pub use context::Backend;
+pub use listen::{Bound, ListenError, bind};
+pub use options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+pub use program::{ActivityCounter, DrainSignal};
+pub use server::serve;

@@ -269,5 +269,5 @@ fn in_words(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
+#[path = "tests/tls.rs"]
 mod tests;
