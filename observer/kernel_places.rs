@@ -1,7 +1,7 @@
-//! Paths that the kernel makes up: what they lead to is told while the program runs.
+//! Paths that begin in a file system of the kernel's, which are resolved while the program runs.
 //!
-//! `/proc/self/cwd/x` and `/dev/fd/3` are other files for every process, and `/dev/shm` is a directory like any
-//! other. Such a path is noted as what it leads to, unless that is no file at all.
+//! `/proc/self/cwd/x` and `/dev/fd/3` are other files for every process, and `/dev/shm` is a directory like
+//! any other. Such a path is noted as the path to which it leads, unless the kernel makes up the file itself.
 
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::mem::transmute;
@@ -57,8 +57,13 @@ pub(crate) fn may_be(path: &[u8]) -> bool {
     [&b"/proc/"[..], b"/sys/", b"/dev/"].iter().any(|start| path.starts_with(start))
 }
 
-/// Says what a path, which is handed over in pieces, leads to: in two pieces, the second of which is not there.
-/// Says nothing where that is the kernel's.
+/// Passes on where a path lies that may begin in a file system of the kernel's: the place to which that
+/// beginning leads, and the rest of the path as it was asked for. Passes nothing on for a file of the
+/// kernel's own.
+///
+/// Only the beginning is resolved. Symbolic links in the rest belong to whoever wrote them, and count
+/// like those of any other path: `/dev/shm/link/x` is passed on as it is, and `/proc/self/cwd/link/x` as
+/// `link/x` in the current directory. The path is handed over in pieces.
 pub(crate) fn follow(pieces: &[&[u8]], say: impl FnOnce(&[u8], &[u8])) {
     with_buffer(|whole| with_buffer(|name| follow_in(whole, name, pieces, say)));
 }
@@ -69,35 +74,44 @@ fn follow_in(
     pieces: &[&[u8]],
     say: impl FnOnce(&[u8], &[u8]),
 ) {
-    let mut end = 0;
+    let mut len = 0;
     for piece in pieces {
-        let Some(room) = whole.get_mut(end..end + piece.len()) else { return };
+        let Some(room) = whole.get_mut(len..len + piece.len()) else { return };
         room.copy_from_slice(piece);
-        end += piece.len();
+        len += piece.len();
     }
-    if end >= PATH_BYTES_MAX {
+    if len >= PATH_BYTES_MAX {
         return;
     }
-    let path = &whole[..end];
-    name[..end].copy_from_slice(path);
-    let fd = loop {
+    let path = &whole[..len];
+    let ends = |from: usize| path[from..].iter().position(|byte| *byte == b'/').map_or(len, |at| from + at);
+    // `/dev` itself is in no file system of the kernel's, and `/dev/fd` is.
+    let first = ends(1);
+    let mut end = if first < len { ends(first + 1) } else { len };
+    loop {
+        name[..end].copy_from_slice(&path[..end]);
         name[end] = 0;
         let Some(fd) = open(name.as_ptr().cast()) else { return };
-        if fd >= 0 {
-            break fd;
+        if fd < 0 {
+            // An entry of `/dev` that is absent counts, because any program may create it there. Every
+            // longer path lies in a directory that was opened before and is the kernel's own.
+            if path.starts_with(b"/dev/") && end == ends(b"/dev/".len()) {
+                say(path, &[]);
+            }
+            return;
         }
-        match path[..end].iter().rposition(|byte| *byte == b'/') {
-            Some(slash) if slash > 0 => end = slash,
-            _ => return,
+        let is_kernels = is_of_the_kernel(fd) || end == len && is_device(fd);
+        let place = directory(fd, name).filter(|place| !place.ends_with(DELETED));
+        // SAFETY: the descriptor is ours.
+        unsafe { close(fd) };
+        if let (Some(place), false) = (place, is_kernels) {
+            // The rest begins with a slash, which would follow that of the root.
+            return say(if place == b"/" && end < len { &[] } else { place }, &path[end..]);
         }
-    };
-    // The rest of a path is looked for in vain in a directory only.
-    let is_kernels = is_of_the_kernel(fd) || end == path.len() && is_device(fd);
-    let place = directory(fd, name).filter(|place| !place.ends_with(DELETED));
-    // SAFETY: the descriptor is ours.
-    unsafe { close(fd) };
-    if let (Some(place), false) = (place, is_kernels) {
-        say(place, &path[end..]);
+        if end == len {
+            return;
+        }
+        end = ends(end + 1);
     }
 }
 

@@ -352,14 +352,17 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
     unsafe { *errno_at = errno };
 }
 
-/// Notes what a path leads to that the kernel makes up. A link of its own is no text that anybody wrote.
+/// Notes where a path lies that may begin in a file system of the kernel's. A link that the kernel makes up,
+/// such as `/proc/self/cwd`, has no text that a user wrote, so it is not noted as a link.
 fn note_kernel_place(kind: Kind, outcome: u8, path: &[&[u8]]) {
     let is_environ = |piece: &&[u8]| piece.ends_with(b"/environ") || *piece == b"environ";
     if matches!(kind, Kind::Read) && path.last().is_some_and(is_environ) {
         note(Kind::Environment, outcome, &[], &[]);
     }
-    let kind = if matches!(kind, Kind::Link) { Kind::Looked } else { kind };
-    kernel_places::follow(path, |place, rest| note(kind, outcome, &[place, rest], &[]));
+    kernel_places::follow(path, |place, rest| {
+        let kind = if matches!(kind, Kind::Link) && rest.is_empty() { Kind::Looked } else { kind };
+        note(kind, outcome, &[place, rest], &[]);
+    });
 }
 
 /// Says where a directory, or what else is open, lies; the current directory is [`AT_FDCWD`].

@@ -190,6 +190,38 @@ fn key_23_files_count_wherever_the_kernel_puts_them() {
 }
 
 #[test]
+fn key_23_a_link_counts_wherever_the_kernel_puts_it() {
+    let home = Home::new();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let in_memory = memory.path().join("a").to_str().unwrap().to_owned();
+    for (place, start) in [(&*in_memory, ""), ("on_disk", "/proc/self/cwd/")] {
+        let body = format!(
+            "let link = if {start:?}.is_empty() {{ dir.join(\"link\") }} else {{ std::path::Path::new({start:?}).join(\"link\") }}; \
+             format!(\"{{:?}} {{}}\", fs::read_link(&link).unwrap(), fs::read_to_string(link.join(\"x.txt\")).unwrap())"
+        );
+        let a = Asking::new(&home, place, &body);
+        for name in ["one", "two"] {
+            a.tree.write(&format!("{name}/x.txt"), name);
+        }
+        let link = a.tree.join("link");
+        let lead_to = |name: &str| {
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(name, &link).unwrap();
+        };
+        lead_to("one");
+        a.misses("\"one\" one");
+        lead_to("two");
+        a.misses("\"two\" two");
+        lead_to("one");
+        a.hits("\"one\" one");
+        // The same file by another link text.
+        lead_to("../");
+        lead_to("./one");
+        a.misses("\"./one\" one");
+    }
+}
+
+#[test]
 fn key_23_a_directory_that_is_listed_by_its_descriptor_counts() {
     let home = Home::new();
     let script = "find migrations -name '*.sql' | sort | tr '\\n' ' '; grep -rl needle migrations | wc -l";
