@@ -356,5 +356,8 @@ fn key_23_macros_are_observed_where_nothing_in_the_cache_may_be_executed() {
         a.hits(text);
     }
     let doctor = home.kache(&["doctor"]).run_unwatched();
-    assert!(doctor.stdout.contains("that proc macros ask for are seen"), "{doctor:#?}");
+    assert!(
+        doctor.stdout.contains("kache sees the files and variables that proc macros read"),
+        "{doctor:#?}"
+    );
 }
