@@ -66,7 +66,7 @@ impl Clock for ManualClock {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts measuring.
+    /// Starts a measurement that `elapsed` reads.
     pub fn start() -> Self {
         Stopwatch(Instant::now())
     }

@@ -36,7 +36,7 @@ impl DigestFunction {
         }
     }
 
-    /// Hashes `bytes`.
+    /// Returns the hash of `bytes` by this function.
     pub fn hash(self, bytes: &[u8]) -> Hash {
         match self {
             DigestFunction::Blake3 => Hash(*blake3::hash(bytes).as_bytes()),
@@ -251,7 +251,7 @@ pub struct BlobNames {
     pub blake3: Hash,
     /// The SHA-256, if it was computed.
     pub sha256: Option<Hash>,
-    /// The blob's size.
+    /// The number of bytes of the blob.
     pub size_bytes: u64,
 }
 

@@ -25,7 +25,7 @@ pub enum EncodingError {
     /// A name in a directory is not one path segment.
     #[error("`{name}` is not the name of a file in a directory")]
     Name {
-        /// The rejected name.
+        /// The name that the encoding rejects.
         name: String,
     },
     /// A name occurs more than once where it may occur once.

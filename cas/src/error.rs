@@ -63,7 +63,7 @@ pub enum StoreError {
         doing: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         #[source]
         source: io::Error,
     },
@@ -72,13 +72,13 @@ pub enum StoreError {
     Database {
         /// The operation, as a verb with its object such as `read an action result`.
         doing: &'static str,
-        /// RocksDB's message.
+        /// The message that RocksDB returned.
         message: String,
     },
     /// The stored bytes no longer have their digest. The blob is not served any more.
     #[error("`{digest}` was damaged on disk and is out of service")]
     Damaged {
-        /// The blob's digest.
+        /// The digest under which the blob is stored.
         digest: Digest,
     },
     /// A file changed while it was stored or placed, so the bytes that were read are of no use.
@@ -98,13 +98,13 @@ pub enum StoreError {
     /// Another process has the store open.
     #[error("the store at `{}` is in use by another process; only one may have it open at a time", path.display())]
     InUse {
-        /// The store's directory.
+        /// The directory of the store that cannot be opened.
         path: PathBuf,
     },
     /// The database has given up writing until it is closed and opened again.
     #[error("the database does not write until the store is opened again: {message}")]
     Stuck {
-        /// RocksDB's message.
+        /// The message that RocksDB returned.
         message: String,
     },
     /// The store is being closed.

@@ -89,7 +89,7 @@ impl Counter {
         self.add(1);
     }
 
-    /// Adds `count`.
+    /// Raises the counter by `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
@@ -134,7 +134,7 @@ pub struct MeteredStore<S: ?Sized> {
 }
 
 impl<S: ?Sized> MeteredStore<S> {
-    /// Decorates `inner`.
+    /// Returns a store that counts the calls of `inner` in `meter`.
     pub fn new(inner: Arc<S>, meter: Arc<Meter>) -> Self {
         MeteredStore { meter, inner }
     }

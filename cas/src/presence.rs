@@ -54,7 +54,7 @@ pub struct PresenceCache<S: ?Sized> {
 }
 
 impl<S: BlobStore + ?Sized> PresenceCache<S> {
-    /// Decorates `inner`.
+    /// Returns a store that remembers which blobs `inner` has.
     pub fn new(inner: Arc<S>, clock: Arc<dyn Clock>) -> Self {
         PresenceCache { inner, clock, present: Cache::new(REMEMBERED_MAX) }
     }

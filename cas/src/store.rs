@@ -167,7 +167,7 @@ pub struct StoredResult {
 }
 
 impl StoredResult {
-    /// Encodes `result`.
+    /// Encodes `result` in the canonical form that the store keeps.
     pub fn new(result: &ActionResult) -> Self {
         StoredResult { encoded: Bytes::from(result.encode_to_vec()) }
     }
@@ -233,7 +233,7 @@ pub enum Link {
     Reflink,
     /// Its inode, of which it is another name.
     Hardlink,
-    /// Nothing.
+    /// The file and the store share no bytes.
     Copy,
 }
 
@@ -245,7 +245,7 @@ pub struct FileStamp {
     pub device: u64,
     /// The inode's number within that filesystem.
     pub inode: u64,
-    /// The file's length.
+    /// The length of the file in bytes.
     pub size_bytes: u64,
     /// When the content was last changed (`mtime`), in nanoseconds since 1970.
     pub modified_ns: i64,

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_path_key_is_its_fnv_hash() {
-        // Published test vectors.
+        // These values are the published test vectors of the hash.
         assert_eq!(path_key(Path::new("")), "cbf29ce484222325");
         assert_eq!(path_key(Path::new("a")), "af63dc4c8601ec8c");
         assert_eq!(path_key(Path::new("foobar")), "85944171f73967e8");

@@ -51,7 +51,7 @@ pub enum ConnectError {
         "the daemon is kache {version} and speaks protocol {protocol}, this is kache {VERSION} with protocol {PROTOCOL}"
     )]
     Refused {
-        /// The daemon's version.
+        /// The version that the daemon says it has.
         version: String,
         /// The number of the daemon's protocol.
         protocol: u32,
@@ -67,7 +67,7 @@ pub enum ConnectError {
     /// The daemon sent bytes that are no reply of this protocol.
     #[error("the daemon does not speak this protocol: {0}")]
     Garbled(StreamError),
-    /// The system refused.
+    /// The operating system refused the connection.
     #[error("failed to connect to the daemon: {0}")]
     Io(#[source] io::Error),
 }

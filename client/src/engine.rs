@@ -21,7 +21,7 @@ pub enum EngineError {
     Exec {
         /// The path where the engine should be.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         source: io::Error,
     },
 }

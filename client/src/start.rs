@@ -70,7 +70,7 @@ pub enum StartError {
     Spawn {
         /// The path of the engine.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// The daemon ended before it listened. This is its own error message.

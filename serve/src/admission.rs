@@ -38,7 +38,7 @@ pub enum ServedPaths {
     Everything,
     /// The cache protocols and `/status`.
     Cache,
-    /// `/metrics` only.
+    /// The listener serves `/metrics` and nothing else.
     Metrics,
 }
 

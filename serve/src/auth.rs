@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Nothing.
+    /// The request has no `Authorization` header.
     None,
     /// Look blobs and action results up, and download them.
     ReadOnly,
@@ -65,12 +65,12 @@ pub enum AuthorizationHeader {
     Absent,
     /// A name and its password.
     Basic {
-        /// The name.
+        /// The user's name, as the client sent it.
         user: String,
-        /// The password.
+        /// The password, as the client sent it.
         password: Secret,
     },
-    /// A token.
+    /// The client sent a bearer token.
     Bearer(Secret),
     /// The header cannot be read. The text says why, and repeats no part of the header.
     Malformed(&'static str),

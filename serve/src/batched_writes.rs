@@ -35,7 +35,7 @@ pub struct BatchedWrites<S> {
 }
 
 impl<S: Duplex> BatchedWrites<S> {
-    /// Wraps a stream.
+    /// Returns `stream` with writes that are sent in batches.
     pub fn new(stream: S) -> Self {
         BatchedWrites { stream, batch: Vec::new(), sent: 0, is_growing: false }
     }

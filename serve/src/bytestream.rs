@@ -47,7 +47,7 @@ pub(super) fn of_name_error(error: &NameError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// `Read`.
+/// Answers `Read`: sends a blob from an offset, in chunks.
 pub(super) async fn read(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<ReadRequest, _>(body, &context.shared).await?;
     let name = ResourceName::for_read(&request.resource_name).map_err(|error| of_name_error(&error))?;

@@ -20,7 +20,7 @@ use crate::program::{ActivityCounter, DrainSignal};
 
 /// The store, as far as the served protocols need it.
 pub trait Backend: Send + Sync + 'static {
-    /// The blobs.
+    /// Returns the part of the store that holds blobs.
     fn blobs(&self) -> &dyn BlobStore;
     /// The action results, of which only complete ones are returned (STO-03).
     fn actions(&self) -> &dyn ActionCache;
@@ -54,7 +54,7 @@ impl Backend for Store {
 
 /// What all connections share.
 pub struct ServerState {
-    /// The store.
+    /// The store from which all connections are served.
     pub store: Arc<dyn Backend>,
     /// The limits of the protocols.
     pub limits: ServeLimits,
@@ -118,7 +118,7 @@ pub struct MemoryReservation(
 pub struct ConnectionContext {
     /// What all connections share.
     pub shared: Arc<ServerState>,
-    /// The client.
+    /// The client at the other end of the connection.
     pub peer: Peer,
     /// Tells whether the daemon is draining.
     pub draining: DrainSignal,

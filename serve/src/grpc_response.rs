@@ -51,7 +51,7 @@ enum BodyKind {
     Plain(HttpBody),
 }
 
-/// An empty body.
+/// The default is a body without messages.
 impl Default for ResponseBody {
     fn default() -> Self {
         ResponseBody::of(BodyKind::Done)

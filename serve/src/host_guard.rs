@@ -31,7 +31,7 @@ enum Hosts {
     /// Addresses, and names without a dot. The owner of an internet domain controls neither, so
     /// DNS rebinding cannot use them.
     NoDomains,
-    /// All hosts.
+    /// The listener accepts every host name.
     Any,
 }
 

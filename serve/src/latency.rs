@@ -32,7 +32,7 @@ pub struct LatencyHistogram {
 }
 
 impl LatencyHistogram {
-    /// Counts a duration.
+    /// Counts one request that took this long.
     pub fn record(&self, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS.iter().position(|(bound, _)| took_us <= *bound).unwrap_or(BUCKETS.len());

@@ -28,7 +28,7 @@ const ADDRESSES_MAX: usize = 8;
 /// The stream of an accepted connection.
 pub type Stream = DeadlineStream<Box<dyn Duplex>>;
 
-/// Serves accepted connections.
+/// Serves each connection that a listener accepts.
 pub trait ConnectionHandler: Clone + Send + Sync + 'static {
     /// Serves a connection until it is closed. Once draining has begun, no new requests are taken,
     /// and it returns when the open ones are answered or their deadline has passed.
@@ -41,7 +41,7 @@ pub enum ListenError {
     /// The name cannot be resolved, or has no address.
     #[error("failed to resolve `{address}`")]
     Resolve {
-        /// The configured address.
+        /// The address as the configuration names it.
         address: HostPort,
         /// The error of the resolver.
         #[source]
@@ -50,7 +50,7 @@ pub enum ListenError {
     /// The address cannot be bound.
     #[error("failed to listen on `{address}`")]
     Bind {
-        /// The resolved address.
+        /// The address to which the name was resolved.
         address: SocketAddr,
         /// The error of the system.
         #[source]
@@ -62,7 +62,7 @@ pub enum ListenError {
          all the same, set both `serve.allow_insecure = true` and `serve.insecure_address = \"{address}\"`"
     )]
     Exposed {
-        /// The configured address.
+        /// The address as the configuration names it.
         address: HostPort,
         /// `TLS`, `authentication` or both.
         lacking: &'static str,
@@ -77,9 +77,9 @@ pub enum ListenError {
     Credentials(#[from] CredentialsError),
 }
 
-/// A bound address.
+/// A socket that listens, and the address that it is bound to.
 pub struct Bound {
-    /// The listening socket.
+    /// The socket that accepts connections.
     pub socket: TcpListener,
     /// What is served on it, to whom.
     pub rules: Arc<ListenerRules>,

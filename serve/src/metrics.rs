@@ -214,7 +214,7 @@ impl ServeMetrics {
         read(&self.connections_open)
     }
 
-    /// Writes all numbers.
+    /// Writes all metrics in the Prometheus text format.
     pub fn expose(&self, out: &mut Exposition) {
         self.expose_requests(out);
         self.expose_latency(out);

@@ -58,7 +58,7 @@ pub enum MetricsAddress {
     /// On every address, with its rules.
     #[default]
     Shared,
-    /// Nowhere.
+    /// The server has no metrics.
     Off,
     /// On an address of its own, which serves nothing else.
     Own(HostPort),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// Counts the requests and connections of the server for the program that runs it, which may want
 /// to stay as long as there are any. The methods are called often and must not block.
 pub trait ActivityCounter: Send + Sync + 'static {
-    /// A request began.
+    /// The server calls this when a request begins.
     fn request_begun(&self);
     /// A request ended: its last byte was sent, or its connection is gone.
     fn request_ended(&self);

@@ -64,7 +64,7 @@ pub struct ProtocolRouter {
 }
 
 impl ProtocolRouter {
-    /// Serves this state.
+    /// Returns a router that serves requests from this state.
     pub fn new(shared: Arc<ServerState>) -> Self {
         ProtocolRouter { shared }
     }

@@ -30,7 +30,7 @@ const RESERVED: [&str; 7] =
 /// How the bytes of a blob are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Uncompressed.
+    /// The blob is transferred uncompressed.
     Identity,
     /// In zstd frames.
     Zstd,
@@ -57,7 +57,7 @@ pub enum NameError {
     /// The name does not have the expected form.
     #[error("the resource name is not of the form `{form}`")]
     Form {
-        /// The expected form.
+        /// The form that a resource name must have.
         form: &'static str,
     },
     /// The compressor is not supported.

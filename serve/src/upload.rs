@@ -106,7 +106,7 @@ where
             let frame = tokio::time::timeout(self.idle_max, self.body.frame()).await;
             let frame = frame.map_err(|_| UploadError::Stalled { idle: self.idle_max })?;
             let Some(frame) = frame else { return Ok(None) };
-            // Trailers are ignored.
+            // Frames that hold trailers are ignored.
             if let Ok(bytes) = frame.map_err(|_| UploadError::CutShort)?.into_data() {
                 return Ok(Some(bytes));
             }

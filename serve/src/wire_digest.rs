@@ -34,7 +34,7 @@ pub(super) fn function_value(function: DigestFunction) -> i32 {
     }
 }
 
-/// Converts a digest.
+/// Converts a digest of a message; an invalid one is `INVALID_ARGUMENT`.
 pub(super) fn digest(function: DigestFunction, wire: &reapi::Digest) -> Result<Digest, Status> {
     Digest::parse(function, &wire.hash, wire.size_bytes)
         .map_err(|error| Status::invalid_argument(error.to_string()))

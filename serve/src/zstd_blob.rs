@@ -36,7 +36,7 @@ pub(super) enum DecompressError {
     TooLong {
         /// The digest of the blob.
         digest: Digest,
-        /// Its size.
+        /// The number of bytes that the blob has uncompressed.
         size_bytes: u64,
     },
     /// The store could not write the decompressed bytes.
@@ -130,7 +130,7 @@ pub(super) struct ZstdCompressor {
 }
 
 impl ZstdCompressor {
-    /// Begins a frame.
+    /// Begins a zstd frame.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(ZstdCompressor { encoder: Encoder::new(LEVEL)? })
     }

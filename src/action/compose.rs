@@ -81,7 +81,7 @@ pub struct Query {
 pub struct FullAction {
     /// The result of the compile is stored under this digest.
     pub digest: Digest<ActionMessage>,
-    /// The encoded action.
+    /// The encoded `Action` message and its digest.
     pub action: Encoded<ActionMessage>,
     /// The encoded command of the action.
     pub command: Encoded<CommandMessage>,

@@ -28,7 +28,7 @@ pub enum Section {
     Variable,
     /// A file that the compile makes.
     Output,
-    /// The toolchain's tree.
+    /// The directory tree of the toolchain.
     Toolchain,
     /// A file that the compile reads.
     Input,

@@ -82,7 +82,7 @@ pub enum Observation {
 /// All observations of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservationSet {
-    /// Sorted, without duplicates.
+    /// The observations, sorted and without duplicates.
     pub observations: Vec<Observation>,
     /// The full action of the query with these observations.
     pub action: Digest<ActionMessage>,

@@ -42,7 +42,7 @@ pub enum TrailError {
 }
 
 impl Trail {
-    /// Encodes the trail.
+    /// Returns the trail in its stored form.
     pub fn encode(&self) -> Vec<u8> {
         let observations: BTreeSet<&Observation> =
             self.sets.iter().flat_map(|set| &set.observations).collect();
@@ -72,7 +72,7 @@ impl Trail {
         writer.bytes
     }
 
-    /// Decodes a trail.
+    /// Reads a trail from its stored form.
     pub fn decode(bytes: &[u8]) -> Result<Trail, TrailError> {
         let (version, rest) = bytes.split_first().ok_or(TrailError::Malformed)?;
         if *version != TRAIL_VERSION {

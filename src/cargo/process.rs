@@ -32,7 +32,7 @@ impl CargoProcess {
         Some(CargoProcess { pid, started: stat.started })
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -56,7 +56,7 @@ impl CargoProcess {
         (!text.is_empty()).then(|| strings(&text).map(variable).collect())
     }
 
-    /// The working directory.
+    /// Returns the working directory; `None` if the process has ended.
     pub fn directory(&self) -> Option<PathBuf> {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
     }

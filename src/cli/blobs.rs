@@ -19,7 +19,7 @@ use crate::explain::{Blobs, ResultOrigins};
 
 /// The place that blobs are read from.
 pub(super) enum BlobSource {
-    /// The running daemon.
+    /// Blobs are requested from the running daemon.
     Daemon(Box<RefCell<DaemonConnection>>),
     /// The store. It stays open, and no daemon can open it, until this value is dropped.
     Store(Box<Store>),

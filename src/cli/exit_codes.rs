@@ -9,7 +9,7 @@ pub struct ExitStatus {
     pub meaning: &'static str,
 }
 
-/// The command succeeded.
+/// The exit code of a command that succeeded.
 pub(super) const OK: ExitStatus = ExitStatus { code: 0, meaning: "success" };
 
 /// The command failed or its answer is no, as for `kache diff` and `kache init --check`.

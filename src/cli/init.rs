@@ -62,7 +62,7 @@ struct CargoSetup {
     /// The value for `build.rustc-wrapper`: `kache` where `PATH` leads to this client, because
     /// a name stays right after an upgrade; otherwise the client's path.
     program: String,
-    /// `PATH`.
+    /// The value of `PATH`.
     search: Option<std::ffi::OsString>,
 }
 

@@ -66,7 +66,7 @@ fn is_being_stored(event: &Event) -> bool {
 
 /// The comparison of a call with the nearest earlier one.
 enum Comparison {
-    /// The differences.
+    /// Both actions were found, and they differ in these values.
     Done(Vec<Change>),
     /// There is no comparison. The reason is `None` where none is needed.
     Unavailable(Option<String>),

@@ -31,7 +31,7 @@ pub enum Exit {
 /// A part of the messages on one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessagePiece {
-    /// The stream.
+    /// The stream to which the compiler wrote the bytes.
     pub stream: MessageStream,
     /// Whole lines; only the last piece of a stream may end inside a line.
     pub bytes: Bytes,

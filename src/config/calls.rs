@@ -60,7 +60,7 @@ struct FileVersion {
 }
 
 impl CallConfigs {
-    /// An empty cache.
+    /// Returns a cache that holds no configuration yet.
     pub fn new() -> Self {
         CallConfigs::default()
     }

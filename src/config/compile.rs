@@ -126,7 +126,7 @@ pub struct RuleInput<'a> {
     pub crate_name: &'a str,
     /// The root source file, absolute and without `.` and `..`.
     pub source: Option<&'a Path>,
-    /// All arguments.
+    /// The arguments of the compiler call.
     pub argv: &'a [OsString],
     /// Looks a variable up in the call's environment.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,

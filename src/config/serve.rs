@@ -61,7 +61,7 @@ pub enum MetricsListener {
     /// Every listener, under its own rules for access.
     #[default]
     Shared,
-    /// No listener.
+    /// The metrics have no listener of their own.
     Off,
     /// Only a listener on this address, which serves nothing else.
     Own(ListenAddress),

@@ -27,11 +27,11 @@ pub enum ValueKind {
     Address,
     /// The listener for metrics.
     Metrics,
-    /// A log level.
+    /// A level of log messages, such as `info`.
     Level,
     /// A list of host names.
     Names,
-    /// Any text.
+    /// Text without any restriction.
     Text,
     /// A whole number.
     Count,
@@ -105,9 +105,9 @@ impl ProgressMode {
 /// The least severe messages that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// No messages.
+    /// The log stays empty.
     Off,
-    /// Failures.
+    /// Only failures are logged.
     Error,
     /// Unexpected events that kache copes with.
     Warn,
@@ -115,7 +115,7 @@ pub enum Level {
     Info,
     /// Details that explain the normal events.
     Debug,
-    /// All messages.
+    /// All messages are logged.
     Trace,
 }
 
@@ -150,11 +150,11 @@ pub enum Value {
     Address(ListenAddress),
     /// The listener for metrics.
     Metrics(MetricsListener),
-    /// A log level.
+    /// A level of log messages.
     Level(Level),
-    /// Names or globs.
+    /// A list of names or globs.
     Names(Vec<String>),
-    /// Any text.
+    /// Text without any restriction.
     Text(String),
     /// A whole number.
     Count(u64),

@@ -51,7 +51,7 @@ pub type ConnectionId = u64;
 pub struct Identity {
     /// The number of the control protocol.
     pub protocol: u32,
-    /// The daemon's version.
+    /// The version that the daemon tells its clients.
     pub version: String,
     /// The id of the daemon's process.
     pub pid: u32,
@@ -95,13 +95,13 @@ pub enum DaemonEvent {
 /// An effect, which the driver carries out. Nothing that may block runs on the driver's own task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send this reply.
+    /// The driver sends this reply on this connection.
     Send(ConnectionId, reply::Kind),
     /// Send the daemon's status.
     SendStatus(ConnectionId),
     /// Close the connection after the replies that were sent on it.
     Close(ConnectionId),
-    /// Open the store.
+    /// The driver opens the store.
     OpenStore,
     /// Serve the store to other programs.
     Serve,
@@ -123,7 +123,7 @@ pub enum Effect {
     EndCall(ConnectionId),
     /// Stop listening, and tell all tasks to finish.
     Drain,
-    /// Close the store.
+    /// The driver closes the store.
     CloseStore,
     /// End the driver's loop.
     Exit,

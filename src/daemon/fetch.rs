@@ -51,7 +51,7 @@ pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<ResultOrigins, S
 /// The number of blobs that are read at once. A request above it fails, and its client tries again.
 const FETCHES_MAX: usize = 16;
 
-/// Answers fetch requests.
+/// Answers the requests of `kache explain` and `kache diff` for stored blobs.
 #[derive(Debug)]
 pub(super) struct FetchHandler {
     free: Arc<Semaphore>,

@@ -57,7 +57,7 @@ pub enum RunError {
     Listen {
         /// The path of the socket.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         source: io::Error,
     },
     /// An address of `serve.*` is not allowed or cannot be bound.

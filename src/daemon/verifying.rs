@@ -23,7 +23,7 @@ use crate::roles::{Role, Root, Roots};
 /// The number of requests that are answered at once. Each of them reads all inputs of a compile.
 const REQUESTS_MAX: usize = 2;
 
-/// Answers verify requests.
+/// Answers the requests of `kache verify`.
 #[derive(Debug)]
 pub(super) struct VerifyHandler {
     free: Arc<Semaphore>,

@@ -37,7 +37,7 @@ pub(super) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// The size of the length and the check.
 const FRAME_HEADER_BYTES: usize = 12;
 
-/// A decoded record.
+/// A record of the event log in decoded form.
 #[derive(Debug, PartialEq)]
 pub(super) enum LogRecord {
     /// The event of a call, with the call's id.

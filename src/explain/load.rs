@@ -20,7 +20,7 @@ pub enum LoadError {
     /// The action or a blob that belongs to it is not stored.
     #[error("action `{hash}` is not in the store, or not all of it: {why}")]
     Missing {
-        /// The action's hash.
+        /// The hash of the action that was asked for.
         hash: String,
         /// The blob that is missing.
         why: String,
@@ -28,7 +28,7 @@ pub enum LoadError {
     /// The blob is not an action.
     #[error("`{hash}` is not an action: {why}")]
     Other {
-        /// The blob's hash.
+        /// The hash of the blob that is missing.
         hash: String,
         /// The reason why its bytes cannot be an action.
         why: String,
@@ -36,9 +36,9 @@ pub enum LoadError {
     /// A blob could not be read.
     #[error("failed to read `{hash}`: {why}")]
     Unreadable {
-        /// The blob's hash.
+        /// The hash of the blob that cannot be read.
         hash: String,
-        /// The error.
+        /// The error of the decoder.
         why: String,
     },
 }
@@ -46,7 +46,7 @@ pub enum LoadError {
 /// An action in the form in which it can be printed and compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExplainedAction {
-    /// The action's hash.
+    /// The hash of the action.
     pub hash: Hash,
     /// The parts of the action, in the order in which they enter its digest.
     pub entries: Vec<Entry>,

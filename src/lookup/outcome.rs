@@ -10,7 +10,7 @@ use crate::action::Observation;
 /// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// A complete result.
+    /// The store has a complete result.
     Hit {
         /// The action.
         action: Digest<ActionMessage>,

@@ -55,7 +55,7 @@ pub(super) struct Coalescer<K, T = ()> {
 /// The part that a call has in a coalesced compile.
 #[derive(Debug)]
 pub(super) enum Join<K: Eq + Hash, T = ()> {
-    /// The call compiles.
+    /// The call is the leader and compiles.
     Leader(Leader<K, T>),
     /// The call waits for a leader.
     Follower(Follower),

@@ -13,7 +13,7 @@ pub(super) struct Phases {
 }
 
 impl Phases {
-    /// Starts the stopwatch.
+    /// Starts a stopwatch in the first phase.
     pub(super) fn begin() -> Self {
         let now = Instant::now();
         Phases { begun: now, last: now, done: Vec::new() }

@@ -43,7 +43,7 @@ pub struct Rerun {
 pub struct RerunCommand {
     /// The command line; the program comes first.
     pub argv: Vec<OsString>,
-    /// The working directory.
+    /// The working directory of the compiler.
     pub cwd: PathBuf,
     /// The whole environment; the compiler gets no other variables.
     pub env: Vec<(OsString, OsString)>,
@@ -84,7 +84,7 @@ pub enum Skipped {
 }
 
 impl Skipped {
-    /// All reasons.
+    /// Every reason, in the order of the report.
     pub const ALL: &[Skipped] = &[
         Skipped::NotStored,
         Skipped::OutOfService,

@@ -47,9 +47,9 @@ pub struct Restored {
 /// The store that a result is restored from.
 #[derive(Clone, Copy)]
 pub struct RestoreSource<'a> {
-    /// The store's files.
+    /// The store's interface that places files.
     pub files: &'a dyn LocalFiles,
-    /// The store's blobs.
+    /// The store's interface that reads blobs.
     pub blobs: &'a dyn BlobStore,
     /// The closest sharing that is allowed between a restored file and the store.
     pub most: Sharing,

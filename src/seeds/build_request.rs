@@ -83,7 +83,7 @@ impl BuildRequest {
         &self.home
     }
 
-    /// Cargo's own environment.
+    /// Returns the environment in which cargo was started.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }

@@ -16,7 +16,7 @@ const DIRECTORY: &str = "PWD";
 /// A variable that has another value in a call than in cargo's own environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedVariable {
-    /// The variable's name.
+    /// The name of the environment variable.
     pub name: Vec<u8>,
     /// The value in cargo's own environment; `None` if the variable is not set there.
     pub before: Option<Vec<u8>>,
@@ -30,7 +30,7 @@ pub struct ChangedVariable {
 pub struct PortableCall {
     /// The command line; the program comes first.
     pub argv: Vec<Vec<u8>>,
-    /// The working directory.
+    /// The working directory of the call.
     pub cwd: Vec<u8>,
     /// The variables that cargo changed.
     pub variables: Vec<ChangedVariable>,

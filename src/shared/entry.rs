@@ -29,7 +29,7 @@ pub struct Attributes {
     pub mode: u32,
     /// The owner's user id.
     pub uid: u32,
-    /// The group id.
+    /// The id of the group that owns the file.
     pub gid: u32,
 }
 

@@ -79,7 +79,7 @@ pub struct EvictionCandidate {
     pub worth: Worth,
     /// About how much its deletion frees.
     pub physical_bytes: u64,
-    /// The entry itself.
+    /// The entry that eviction would remove.
     pub what: Evictable,
 }
 

@@ -33,7 +33,7 @@ pub enum FrameError {
     /// The frame is complete and cannot be decoded.
     #[error("the frame does not hold the expected message: {why}")]
     Malformed {
-        /// The decoder's error.
+        /// The error of the protobuf decoder.
         why: String,
     },
 }

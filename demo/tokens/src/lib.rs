@@ -20,7 +20,7 @@ pub struct Line<'a> {
     pub message: &'a str,
 }
 
-/// Splits lines.
+/// Splits a line into tokens by the pattern that it compiles once.
 #[derive(Debug)]
 pub struct Tokens {
     level: Regex,

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::program::{ActivityCounter, DrainSignal};
 
-/// Counts open requests.
+/// An activity that counts the requests in progress.
 #[derive(Debug, Default)]
 pub(crate) struct CountedActivity {
     requests_in_flight: AtomicU64,
@@ -33,7 +33,7 @@ impl ActivityCounter for CountedActivity {
     fn connection_closed(&self) {}
 }
 
-/// Begins draining.
+/// A switch that tells the server to drain.
 #[derive(Debug)]
 pub(crate) struct DrainSwitch(watch::Sender<bool>);
 

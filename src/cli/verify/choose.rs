@@ -24,11 +24,11 @@ pub(super) struct RecordedAction {
 /// The actions that the user wants to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selection {
-    /// All actions.
+    /// Every recorded action is verified.
     All,
     /// The actions of the crate with this name.
     Crate(String),
-    /// A random sample.
+    /// A random sample of the recorded actions is verified.
     Sample {
         /// The size of the sample.
         count: usize,

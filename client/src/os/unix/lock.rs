@@ -40,7 +40,7 @@ pub enum LockError {
     Io {
         /// The path of the lock file.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         source: io::Error,
     },
 }

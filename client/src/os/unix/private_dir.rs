@@ -53,7 +53,7 @@ pub enum DirError {
         doing: &'static str,
         /// The path of the directory.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the operating system returned.
         source: io::Error,
     },
 }
