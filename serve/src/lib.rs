@@ -37,6 +37,7 @@ mod inline;
 pub mod latency;
 pub mod limits;
 pub mod listen;
+mod listen_address;
 mod message;
 pub mod metrics;
 mod offload;
@@ -65,6 +66,7 @@ mod tests;
 
 pub use context::Backend;
 pub use listen::{Bound, ListenError, bind};
-pub use options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+pub use listen_address::{AddressError, ListenAddress};
+pub use options::{ListenOptions, MetricsAddress, TlsOptions};
 pub use program::{ActivityCounter, DrainSignal};
 pub use server::serve;

@@ -19,7 +19,8 @@ use super::credentials::{Credentials, CredentialsError};
 use super::host_guard::HostGuard;
 use super::stream::{DeadlineStream, Duplex};
 use super::tls::{Tls, TlsError, TlsFiles};
-use crate::options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+use crate::listen_address::ListenAddress;
+use crate::options::{ListenOptions, MetricsAddress, TlsOptions};
 use crate::program::DrainSignal;
 
 /// The most addresses of one name that are bound; `localhost` has two.
@@ -42,7 +43,7 @@ pub enum ListenError {
     #[error("failed to resolve `{address}`")]
     Resolve {
         /// The address as the configuration names it.
-        address: HostPort,
+        address: ListenAddress,
         /// The error of the resolver.
         #[source]
         source: io::Error,
@@ -63,7 +64,7 @@ pub enum ListenError {
     )]
     Exposed {
         /// The address as the configuration names it.
-        address: HostPort,
+        address: ListenAddress,
         /// `TLS`, `authentication` or both.
         lacking: &'static str,
         /// The options that would provide it.
@@ -110,13 +111,13 @@ pub async fn bind(options: &ListenOptions) -> Result<Vec<Bound>, ListenError> {
 }
 
 /// Each configured address once, with the paths that are served there.
-fn wanted(options: &ListenOptions) -> Vec<(&HostPort, ServedPaths)> {
+fn wanted(options: &ListenOptions) -> Vec<(&ListenAddress, ServedPaths)> {
     let everything =
         if options.metrics == MetricsAddress::Shared { ServedPaths::Everything } else { ServedPaths::Cache };
     let caches = options.listen.iter().chain(&options.http_listen);
     let mut wanted: Vec<_> = caches.map(|address| (address, everything)).collect();
     // The same address twice would be a second listener that never gets a connection.
-    wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port != 0);
+    wanted.dedup_by(|second, first| second.0 == first.0 && first.0.port() != 0);
     if let MetricsAddress::Own(address) = &options.metrics {
         wanted.push((address, ServedPaths::Metrics));
     }
@@ -143,7 +144,7 @@ struct BindContext<'a> {
 }
 
 impl BindContext<'_> {
-    async fn bind(&self, address: &HostPort, serves: ServedPaths) -> Result<Vec<Bound>, ListenError> {
+    async fn bind(&self, address: &ListenAddress, serves: ServedPaths) -> Result<Vec<Bound>, ListenError> {
         let resolved = resolve(address).await?;
         let is_loopback = is_loopback(&resolved);
         check_exposure(self.options, address, is_loopback)?;
@@ -154,7 +155,7 @@ impl BindContext<'_> {
             let port = socket.local_addr().map_err(failed)?.port();
             let rules = Arc::new(self.rules(address, port, is_loopback, serves));
             bound.push(Bound { socket, rules, tls: self.tls.clone() });
-            if address.port == 0 {
+            if address.port() == 0 {
                 // A second address would get another port, and clients could not know which.
                 break;
             }
@@ -162,7 +163,13 @@ impl BindContext<'_> {
         Ok(bound)
     }
 
-    fn rules(&self, address: &HostPort, port: u16, is_loopback: bool, serves: ServedPaths) -> ListenerRules {
+    fn rules(
+        &self,
+        address: &ListenAddress,
+        port: u16,
+        is_loopback: bool,
+        serves: ServedPaths,
+    ) -> ListenerRules {
         let options = self.options;
         let requires_credentials = has_authentication(options) && !options.anonymous_reads;
         let hosts = if self.tls.is_some() {
@@ -172,7 +179,7 @@ impl BindContext<'_> {
         } else if requires_credentials {
             HostGuard::pages_only(port)
         } else {
-            let own = address.host.clone();
+            let own = address.host().to_owned();
             HostGuard::no_domains(port, &[&options.hosts[..], &[own]].concat())
         };
         let credentials = self.credentials.clone();
@@ -180,13 +187,10 @@ impl BindContext<'_> {
     }
 }
 
-async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, ListenError> {
+async fn resolve(address: &ListenAddress) -> Result<Vec<SocketAddr>, ListenError> {
     let failed = |source| ListenError::Resolve { address: address.clone(), source };
-    let mut resolved: Vec<_> = lookup_host((address.host.as_str(), address.port))
-        .await
-        .map_err(failed)?
-        .take(ADDRESSES_MAX)
-        .collect();
+    let mut resolved: Vec<_> =
+        lookup_host((address.host(), address.port())).await.map_err(failed)?.take(ADDRESSES_MAX).collect();
     resolved.dedup();
     if resolved.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
@@ -205,7 +209,11 @@ fn has_authentication(options: &ListenOptions) -> bool {
 }
 
 /// Refuses an address that other machines can reach without TLS or without authentication.
-fn check_exposure(options: &ListenOptions, address: &HostPort, is_loopback: bool) -> Result<(), ListenError> {
+fn check_exposure(
+    options: &ListenOptions,
+    address: &ListenAddress,
+    is_loopback: bool,
+) -> Result<(), ListenError> {
     if is_loopback || options.has_both_consents(address) {
         return Ok(());
     }

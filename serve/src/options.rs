@@ -3,16 +3,17 @@
 //! Values only. `listen` decides whether a combination is allowed. The keys in the comments are
 //! those of the settings, which error messages name.
 
-use std::fmt;
 use std::path::PathBuf;
+
+use crate::listen_address::ListenAddress;
 
 /// How the server listens on TCP. The Unix socket has no options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenOptions {
     /// `serve.listen`: the address for gRPC and HTTP; `None` if there is none.
-    pub listen: Option<HostPort>,
+    pub listen: Option<ListenAddress>,
     /// `serve.http_listen`: a second address, with the same rules.
-    pub http_listen: Option<HostPort>,
+    pub http_listen: Option<ListenAddress>,
     /// `serve.metrics`: where `/metrics` is served.
     pub metrics: MetricsAddress,
     /// `serve.hosts`: host names that are accepted besides those of the addresses.
@@ -30,12 +31,12 @@ pub struct ListenOptions {
     /// authentication.
     pub allow_insecure: bool,
     /// `serve.insecure_address`: the second consent, which holds for this address only.
-    pub insecure_address: Option<HostPort>,
+    pub insecure_address: Option<ListenAddress>,
 }
 
 impl ListenOptions {
     /// Whether the user consented twice to serve this address without TLS or authentication.
-    pub(crate) fn has_both_consents(&self, address: &HostPort) -> bool {
+    pub(crate) fn has_both_consents(&self, address: &ListenAddress) -> bool {
         self.allow_insecure && self.insecure_address.as_ref() == Some(address)
     }
 }
@@ -61,26 +62,7 @@ pub enum MetricsAddress {
     /// The server has no metrics.
     Off,
     /// On an address of its own, which serves nothing else.
-    Own(HostPort),
-}
-
-/// A host name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// The host. An IPv6 address has no brackets.
-    pub host: String,
-    /// The port; 0 lets the system choose one.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+    Own(ListenAddress),
 }
 
 #[cfg(test)]
@@ -89,10 +71,11 @@ mod tests {
 
     #[test]
     fn both_consents_are_needed_and_hold_for_one_address() {
-        let public = HostPort { host: "0.0.0.0".to_owned(), port: 9092 };
+        let [public, other] =
+            ["0.0.0.0:9092", "0.0.0.0:9093"].map(|text| text.parse::<ListenAddress>().unwrap());
         let mut options = ListenOptions { allow_insecure: true, ..ListenOptions::default() };
         assert!(!options.has_both_consents(&public));
-        options.insecure_address = Some(HostPort { port: 9093, ..public.clone() });
+        options.insecure_address = Some(other);
         assert!(!options.has_both_consents(&public));
         options.insecure_address = Some(public.clone());
         assert!(options.has_both_consents(&public));

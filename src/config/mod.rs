@@ -1,7 +1,7 @@
 //! The configuration: which keys exist, where their values come from, and what they mean.
 //!
 //! Data goes one way: variables and files (`environment`, `file`) are parsed (`layer`, `value`),
-//! combined (`load`) and turned into settings for the daemon (`settings`, `serve`) or for one call
+//! combined (`load`) and turned into settings for the daemon (`settings`) or for one call
 //! (`compile`). This module knows no daemon, no store and no compiler.
 
 #[cfg(test)]
@@ -18,7 +18,6 @@ mod key;
 mod layer;
 mod load;
 mod reference;
-pub mod serve;
 mod settings;
 mod show;
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kache_client::DaemonAddress;
+use kache_serve::{ListenAddress, ListenOptions, MetricsAddress, TlsOptions};
 
 use super::diagnostic::{ConfigError, ConfigErrors, Site};
 use super::env_vars::KACHE_CONFIG;
 use super::key::{Audience, Key};
 use super::load::{Config, Origin};
-use super::serve::{ListenAddress, MetricsListener, ServeSettings, TlsSettings};
 use super::value::{Level, Value};
 
 /// The smallest limit of a store. An empty database occupies most of it.
@@ -32,8 +32,11 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// The settings under `log.` that concern the daemon.
     pub log: LogSettings,
-    /// The settings under `serve.`.
-    pub serve: ServeSettings,
+    /// The other settings under `serve.`: where the server listens and whom it admits. Every
+    /// combination is accepted here; `kache_serve::bind` rejects those that are not safe.
+    pub serve: ListenOptions,
+    /// `serve.trust_uploads`: compiles use results that clients have uploaded.
+    pub trusts_uploads: bool,
     /// All these settings as environment variables.
     variables: Vec<(OsString, OsString)>,
 }
@@ -66,9 +69,19 @@ impl Settings {
         };
         let idle_timeout = reader.idle_timeout();
         let serve = reader.serve()?;
+        let trusts_uploads = reader.flag(Key::ServeTrustUploads);
         let variables = variables(config, &address, idle_timeout, log.file.as_deref());
         let reserve_bytes = reader.size(Key::CacheReserve);
-        Ok(Settings { address, max_size_bytes, reserve_bytes, idle_timeout, log, serve, variables })
+        Ok(Settings {
+            address,
+            max_size_bytes,
+            reserve_bytes,
+            idle_timeout,
+            log,
+            serve,
+            trusts_uploads,
+            variables,
+        })
     }
 
     /// Returns the whole environment of a daemon with these settings.
@@ -180,23 +193,22 @@ impl SettingsReader<'_> {
         }
     }
 
-    fn serve(&self) -> Result<ServeSettings, ConfigErrors> {
+    fn serve(&self) -> Result<ListenOptions, ConfigErrors> {
         let metrics = match self.value(Key::ServeMetrics) {
             Some(Value::Metrics(metrics)) => metrics.clone(),
-            _ => MetricsListener::default(),
+            _ => MetricsAddress::default(),
         };
         let hosts = match self.value(Key::ServeHosts) {
             Some(Value::Names(names)) => names.clone(),
             _ => Vec::new(),
         };
-        Ok(ServeSettings {
+        Ok(ListenOptions {
             listen: self.address(Key::ServeListen),
             http_listen: self.address(Key::ServeHttpListen),
             metrics,
             hosts,
             read_only: self.flag(Key::ServeReadOnly),
             tls: self.tls()?,
-            trust_uploads: self.flag(Key::ServeTrustUploads),
             tokens: self.path(Key::ServeTokens),
             anonymous_reads: self.flag(Key::ServeAnonymousReads),
             allow_insecure: self.flag(Key::ServeAllowInsecure),
@@ -205,7 +217,7 @@ impl SettingsReader<'_> {
     }
 
     /// A certificate needs its key, and an authority for clients needs both.
-    fn tls(&self) -> Result<Option<TlsSettings>, ConfigErrors> {
+    fn tls(&self) -> Result<Option<TlsOptions>, ConfigErrors> {
         let (cert, key) = (self.path(Key::ServeTlsCert), self.path(Key::ServeTlsKey));
         let client_ca = self.path(Key::ServeTlsClientCa);
         let lacking = |present: Key, missing: Key| ConfigError {
@@ -214,7 +226,7 @@ impl SettingsReader<'_> {
             remedy: format!("set `{}` too, or neither of them", missing.name()),
         };
         match (cert, key, client_ca) {
-            (Some(cert), Some(key), client_ca) => Ok(Some(TlsSettings { cert, key, client_ca })),
+            (Some(cert), Some(key), client_ca) => Ok(Some(TlsOptions { cert, key, client_ca })),
             (Some(_), None, _) => Err(lacking(Key::ServeTlsCert, Key::ServeTlsKey).into()),
             (None, Some(_), _) => Err(lacking(Key::ServeTlsKey, Key::ServeTlsCert).into()),
             (None, None, Some(_)) => Err(lacking(Key::ServeTlsClientCa, Key::ServeTlsCert).into()),

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::serve::MetricsListener;
+use kache_serve::MetricsAddress;
+
 use super::*;
 
 /// A home directory with a project in it, and variables.
@@ -222,7 +223,7 @@ fn dmn_01_settings_survive_the_way_through_variables_to_the_daemon() {
          cert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n",
     );
     let before = sandbox.settings();
-    assert_eq!(before.serve.metrics, MetricsListener::Off);
+    assert_eq!(before.serve.metrics, MetricsAddress::Off);
     // The daemon has no home directory, no current directory and no file, only these variables.
     let sources = ConfigSources { environment: Environment::new(before.to_variables()), current_dir: None };
     let after = Settings::new(&load(&sources).unwrap()).unwrap();

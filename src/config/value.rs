@@ -9,8 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kache_serve::{ListenAddress, MetricsAddress};
+
 use super::glob::{PathGlob, WordGlob};
-use super::serve::{ListenAddress, MetricsListener};
 
 /// The kind of a key's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +150,7 @@ pub enum Value {
     /// A host and a port.
     Address(ListenAddress),
     /// The listener for metrics.
-    Metrics(MetricsListener),
+    Metrics(MetricsAddress),
     /// A level of log messages.
     Level(Level),
     /// A list of names or globs.
@@ -333,11 +334,11 @@ fn read_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn read_metrics(text: &str) -> Option<MetricsListener> {
+fn read_metrics(text: &str) -> Option<MetricsAddress> {
     match text {
-        "shared" => Some(MetricsListener::Shared),
-        "off" => Some(MetricsListener::Off),
-        _ => text.parse().ok().map(MetricsListener::Own),
+        "shared" => Some(MetricsAddress::Shared),
+        "off" => Some(MetricsAddress::Off),
+        _ => text.parse().ok().map(MetricsAddress::Own),
     }
 }
 
@@ -431,9 +432,9 @@ impl fmt::Display for Value {
             Value::Duration(time) if time.is_zero() => f.write_str("never"),
             Value::Duration(time) => write!(f, "{}s", time.as_secs()),
             Value::Bool(yes) => write!(f, "{yes}"),
-            Value::Address(address) | Value::Metrics(MetricsListener::Own(address)) => write!(f, "{address}"),
-            Value::Metrics(MetricsListener::Shared) => f.write_str("shared"),
-            Value::Metrics(MetricsListener::Off) => f.write_str("off"),
+            Value::Address(address) | Value::Metrics(MetricsAddress::Own(address)) => write!(f, "{address}"),
+            Value::Metrics(MetricsAddress::Shared) => f.write_str("shared"),
+            Value::Metrics(MetricsAddress::Off) => f.write_str("off"),
             Value::Level(level) => f.write_str(level.name()),
             Value::Names(names) => f.write_str(&names.join(",")),
         }
@@ -506,7 +507,7 @@ mod tests {
         for text in ["", "a,,b", "a b", "http://a/"] {
             assert_eq!(names(text), None, "{text}");
         }
-        assert_eq!(read_metrics("off"), Some(MetricsListener::Off));
+        assert_eq!(read_metrics("off"), Some(MetricsAddress::Off));
         assert_eq!(read_metrics("elsewhere"), None);
     }
 

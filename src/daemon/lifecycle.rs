@@ -119,7 +119,7 @@ fn run_once(
         .build()
         .map_err(RunError::Runtime)?;
     let outcome = runtime.block_on(async {
-        let tcp = kache_serve::bind(&serving::listen_options(&settings.serve)).await?;
+        let tcp = kache_serve::bind(&settings.serve).await?;
         let control = listen_at(&settings.address.control_socket())?;
         let reapi = listen_at(&settings.address.reapi_socket())?;
         let driver = assemble(settings, tcp, reapi, log_trouble);

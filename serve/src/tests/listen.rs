@@ -1,70 +1,45 @@
 //! Which connections and requests are accepted, over real sockets: addresses, limits, TLS and
 //! credentials.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kache_proto::Message as _;
 use kache_proto::reapi::{self, action_cache_client::ActionCacheClient};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::socket_server::{
-    RawResponse, ServerSetup, SocketServer, exchange, host_port, noise, read_response, sha256,
-};
+use super::socket_server::{RawResponse, ServerSetup, SocketServer, exchange, noise, read_response, sha256};
+use super::test_authority::TestAuthority;
 use crate::accept;
 use crate::connection_threads::ConnectionThreads;
 use crate::credentials::BCRYPTS_AT_ONCE_MAX;
 use crate::limits::ServeLimits;
 use crate::listen::{self, ListenError};
+use crate::listen_address::ListenAddress;
 use crate::metrics::ConnectionRejection;
-use crate::options::{HostPort, ListenOptions, MetricsAddress, TlsOptions};
+use crate::options::{ListenOptions, MetricsAddress, TlsOptions};
 use crate::stream::{self, StreamDeadlines};
 
-fn address(text: &str) -> Option<HostPort> {
-    Some(host_port(text))
+fn address(text: &str) -> Option<ListenAddress> {
+    Some(text.parse().unwrap())
 }
 
 /// Files for the configuration of a server.
-struct Files {
-    dir: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
+struct Files(TestAuthority);
 
 impl Files {
     fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Files { dir: tempfile::tempdir().unwrap(), issuer }
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
-    fn issue(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        Files(TestAuthority::new())
     }
 
     fn tls(&self, with_client_ca: bool) -> TlsOptions {
-        let (certificate, key) = self.issue();
-        let client_ca = with_client_ca.then(|| self.write("ca.pem", &self.issuer.pem()));
-        TlsOptions { cert: self.write("cert.pem", &certificate), key: self.write("key.pem", &key), client_ca }
+        let (cert, key) = self.0.issue("server", |_| {});
+        TlsOptions { cert, key, client_ca: with_client_ca.then(|| self.0.ca()) }
     }
 
     /// alice may write with `sesame`, bob may read with `open`, and the token `t0ken` may write.
@@ -74,7 +49,7 @@ impl Files {
             .encode(kache_cas::DigestFunction::Sha256.hash(b"t0ken").0);
         let hash = |password| bcrypt::hash(password, 4).unwrap();
         let (alice, bob) = (hash("sesame"), hash("open"));
-        self.write(
+        self.0.write(
             "tokens",
             &format!("# who\nalice:{alice}:read-write\nbob:{bob}\nbearer ci:{{SHA256}}{token}:read-write\n"),
         )
@@ -82,21 +57,8 @@ impl Files {
 
     /// TLS of a client, with a certificate of its own or without.
     fn connector(&self, protocols: &[&str], with_certificate: bool) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = if with_certificate {
-            let (chain, key) = self.issue();
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().unwrap();
-            builder
-                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
-                .unwrap()
-        } else {
-            builder.with_no_client_auth()
-        };
+        let certificate = with_certificate.then(|| self.0.issue("client", |_| {}));
+        let mut config = self.0.client(certificate);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))
     }
@@ -142,7 +104,7 @@ async fn an_open_address_needs_tls_and_authentication_or_two_consents() {
         (
             ListenOptions {
                 listen: address("127.0.0.1:0"),
-                metrics: MetricsAddress::Own(host_port("0.0.0.0:0")),
+                metrics: MetricsAddress::Own("0.0.0.0:0".parse().unwrap()),
                 ..public.clone()
             },
             "without TLS and authentication",
@@ -502,7 +464,7 @@ async fn dmn_02_only_the_user_of_the_daemon_can_use_the_unix_socket() {
 
 #[tokio::test]
 async fn metrics_are_served_where_they_are_configured() {
-    let own = MetricsAddress::Own(host_port("127.0.0.1:0"));
+    let own = MetricsAddress::Own("127.0.0.1:0".parse().unwrap());
     for (metrics, shared_status, own_status) in
         [(MetricsAddress::Shared, 200, None), (MetricsAddress::Off, 404, None), (own, 404, Some(200))]
     {

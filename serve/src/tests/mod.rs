@@ -9,3 +9,4 @@ mod listen;
 pub(crate) mod program;
 mod protocol_router;
 mod socket_server;
+pub(crate) mod test_authority;

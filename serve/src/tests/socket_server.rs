@@ -19,7 +19,7 @@ use crate::context::{Backend, ServerState};
 use crate::limits::ServeLimits;
 use crate::listen;
 use crate::metrics::ServeMetrics;
-use crate::options::{HostPort, ListenOptions};
+use crate::options::ListenOptions;
 use crate::program::ActivityCounter;
 use crate::protocol_router::ProtocolRouter;
 
@@ -36,7 +36,7 @@ pub(super) struct ServerSetup {
 impl Default for ServerSetup {
     fn default() -> Self {
         ServerSetup {
-            settings: ListenOptions { listen: Some(host_port("127.0.0.1:0")), ..ListenOptions::default() },
+            settings: ListenOptions { listen: "127.0.0.1:0".parse().ok(), ..ListenOptions::default() },
             limits: ServeLimits::default(),
             accept: accept::AcceptLimits::default(),
             store: Arc::new(Store::in_memory(StoreSettings::new("/nonexistent"))),
@@ -46,12 +46,6 @@ impl Default for ServerSetup {
             threads: ConnectionThreads::at_most(0),
         }
     }
-}
-
-/// The host and port of a text such as `127.0.0.1:0` or `[::1]:0`.
-pub(super) fn host_port(text: &str) -> HostPort {
-    let (host, port) = text.rsplit_once(':').unwrap();
-    HostPort { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().unwrap() }
 }
 
 /// A running server.

@@ -2,68 +2,18 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::tests::test_authority::TestAuthority;
 
-/// A directory with a CA and the certificates that it signed.
-struct Authority {
-    dir: tempfile::TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Authority { dir: tempfile::tempdir().unwrap(), issuer }
-    }
-
-    /// Writes `NAME.pem` and `NAME.key`, and returns their paths.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (PathBuf, PathBuf) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
-        (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.write("ca.pem", &self.issuer.pem())
-    }
-
-    fn server(&self, client_ca: bool, required: bool) -> TlsFiles {
-        let (certificate, key) = self.issue("server", |_| {});
-        let client_ca = client_ca.then(|| self.ca());
-        TlsFiles { certificate, key, client_ca, client_certificate_required: required }
-    }
-
-    fn client(&self, certificate: Option<(PathBuf, PathBuf)>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        match certificate {
-            Some((chain, key)) => builder
-                .with_client_auth_cert(certificates(&chain).unwrap(), private_key(&key).unwrap())
-                .unwrap(),
-            None => builder.with_no_client_auth(),
-        }
-    }
+/// Returns the files of a server with a certificate of this authority.
+fn server_files(authority: &TestAuthority, client_ca: bool, required: bool) -> TlsFiles {
+    let (certificate, key) = authority.issue("server", |_| {});
+    let client_ca = client_ca.then(|| authority.ca());
+    TlsFiles { certificate, key, client_ca, client_certificate_required: required }
 }
 
 /// Does a handshake. Returns `None` if it fails on either side, and otherwise whether the server
@@ -90,8 +40,8 @@ async fn handshake(tls: &Tls, client: ClientConfig) -> Option<bool> {
 
 #[tokio::test]
 async fn client_certificates_are_required_optional_or_not_asked_for() {
-    let authority = Authority::new();
-    let stranger = Authority::new();
+    let authority = TestAuthority::new();
+    let stranger = TestAuthority::new();
     let own = authority.issue("client", |_| {});
     let foreign = stranger.issue("client", |_| {});
     for (client_ca, required, certificate, expected) in [
@@ -104,7 +54,7 @@ async fn client_certificates_are_required_optional_or_not_asked_for() {
         (true, true, Some(&own), Some(true)),
         (true, true, Some(&foreign), None),
     ] {
-        let tls = Tls::open(authority.server(client_ca, required), SystemTime::now()).unwrap();
+        let tls = Tls::open(server_files(&authority, client_ca, required), SystemTime::now()).unwrap();
         assert_eq!(tls.asks_for_certificates(), client_ca);
         let client = authority.client(certificate.cloned());
         let row = (client_ca, required, certificate);
@@ -114,8 +64,8 @@ async fn client_certificates_are_required_optional_or_not_asked_for() {
 
 #[test]
 fn unusable_files_are_named_with_a_reason() {
-    let authority = Authority::new();
-    let good = authority.server(false, false);
+    let authority = TestAuthority::new();
+    let good = server_files(&authority, false, false);
     let other_key = authority.issue("other", |_| {}).1;
     let expired = authority.issue("expired", |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1)).0;
     let early = authority.issue("early", |params| params.not_before = rcgen::date_time_ymd(3001, 1, 1)).0;
@@ -155,8 +105,8 @@ fn unusable_files_are_named_with_a_reason() {
 
 #[tokio::test]
 async fn renewed_files_are_used_and_broken_ones_are_not() {
-    let authority = Authority::new();
-    let files = authority.server(false, false);
+    let authority = TestAuthority::new();
+    let files = server_files(&authority, false, false);
     let tls = Tls::open(files.clone(), SystemTime::now()).unwrap();
     let look_again = || tls.refresh(&mut tls.current.lock().unwrap(), SystemTime::now());
 
@@ -168,7 +118,7 @@ async fn renewed_files_are_used_and_broken_ones_are_not() {
     look_again();
     assert!(Arc::ptr_eq(&before, &tls.config()), "the old pair stays in use");
 
-    authority.server(false, false);
+    server_files(&authority, false, false);
     look_again();
     assert!(!Arc::ptr_eq(&before, &tls.config()), "the new pair is in use");
     assert_eq!(handshake(&tls, authority.client(None)).await, Some(false));

@@ -1,71 +1,9 @@
-//! The settings under `serve.`, parsed: the struct that the daemon passes to its listeners.
-//!
-//! This module reads no file, opens nothing and binds nothing. It accepts every combination that
-//! can be written down; the crate `kache-serve` decides which of them are safe to serve, such as a
-//! public address without TLS.
+//! An address to listen on, as a user writes it. Nothing is resolved or bound here.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
-
-/// Everything under `serve.`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServeSettings {
-    /// `serve.listen`: the TCP address for gRPC, the HTTP protocol and, unless
-    /// [`MetricsListener`] says otherwise, `/metrics`. `None`: the Unix socket only.
-    pub listen: Option<ListenAddress>,
-    /// `serve.http_listen`: one more TCP address, for programs that want the HTTP protocol
-    /// on a port of its own. Every rule of `listen` applies to it.
-    pub http_listen: Option<ListenAddress>,
-    /// `serve.metrics`: where `/metrics` is served.
-    pub metrics: MetricsListener,
-    /// `serve.hosts`: host names other than `localhost` that requests to a loopback address may
-    /// have.
-    pub hosts: Vec<String>,
-    /// `serve.read_only`: no client may store anything over TCP, whatever its credentials.
-    pub read_only: bool,
-    /// `serve.tls.*`; `None` serves without TLS.
-    pub tls: Option<TlsSettings>,
-    /// `serve.trust_uploads`: compiles use results that clients have uploaded.
-    pub trust_uploads: bool,
-    /// `serve.tokens`: the file with names, hashed passwords and hashed tokens.
-    pub tokens: Option<PathBuf>,
-    /// `serve.anonymous_reads`: with `tokens` or `tls.client_ca` set, clients without credentials
-    /// may still read.
-    pub anonymous_reads: bool,
-    /// `serve.allow_insecure`: the first of the two settings that allow a public address without
-    /// TLS or without authentication.
-    pub allow_insecure: bool,
-    /// `serve.insecure_address`: the second of these settings. It must repeat the address, so that
-    /// another address has to be allowed again.
-    pub insecure_address: Option<ListenAddress>,
-}
-
-/// `serve.tls.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// `serve.tls.cert`: the PEM file with the server's certificate chain.
-    pub cert: PathBuf,
-    /// `serve.tls.key`: the PEM file with the certificate's private key.
-    pub key: PathBuf,
-    /// `serve.tls.client_ca`: clients must present a certificate that one of these authorities
-    /// signed, unless they have a token.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// The listeners that serve `/metrics`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum MetricsListener {
-    /// Every listener, under its own rules for access.
-    #[default]
-    Shared,
-    /// The metrics have no listener of their own.
-    Off,
-    /// Only a listener on this address, which serves nothing else.
-    Own(ListenAddress),
-}
 
 /// A host and a port to listen on: `127.0.0.1:9092`, `[::1]:9092`, `localhost:0`.
 ///
