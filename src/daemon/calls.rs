@@ -169,7 +169,8 @@ impl Calls {
     }
 
     /// Ends the call of a client that is gone, and removes the staging directory, which a client
-    /// that was killed leaves behind.
+    /// that was killed leaves behind. A client that lives revokes the directory before it closes the
+    /// connection, because it needs the list of outputs in there.
     pub(super) fn end_call(&mut self, id: ConnectionId) {
         if let Some((_, Some(staging))) = self.clients.remove(&id) {
             spawn_blocking(move || remove_if_left(&staging));

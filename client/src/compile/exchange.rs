@@ -43,8 +43,11 @@ pub(crate) enum CompileReply {
     Run(Run, FrameStream),
     /// The call runs the compiler, and nothing is reported. The connection is for the guard.
     PassOn(PassOn, FrameStream),
-    /// There is no reply, so the call runs the compiler as if kache were not there.
-    NoDaemon,
+    /// There is no reply, so the call runs the compiler as if kache were not there. The connections on
+    /// which the request was sent stay open until the call has revoked its staging directory: the
+    /// daemon removes the staging directory of a client that is gone, and with it the list of what it
+    /// has restored.
+    NoDaemon(Vec<FrameStream>),
 }
 
 /// The reason why there is no reply.
@@ -59,19 +62,21 @@ enum NoReply {
 
 /// Sends a compiler call to the daemon and waits for the reply. Starts a daemon first if none runs.
 pub(crate) fn request_compile(address: &DaemonAddress, compile: Compile) -> CompileReply {
-    let Some(frames) = encode_request(compile) else { return CompileReply::NoDaemon };
+    let Some(frames) = encode_request(compile) else { return CompileReply::NoDaemon(Vec::new()) };
     let deadline = Instant::now() + WAIT_MAX;
-    let mut reply = exchange(address, &frames, deadline);
+    let mut abandoned = Vec::new();
+    let mut reply = exchange(address, &frames, deadline, &mut abandoned);
     if matches!(reply, Err(NoReply::NotRunning))
         && autostart::wait_until_running(address, deadline, || is_running(address))
     {
         // A daemon that was started at the last moment still gets the request.
-        reply = exchange(address, &frames, deadline.max(Instant::now() + GREETING_WAIT_SHORT));
+        let deadline = deadline.max(Instant::now() + GREETING_WAIT_SHORT);
+        reply = exchange(address, &frames, deadline, &mut abandoned);
     }
     if matches!(reply, Err(NoReply::Hung)) {
         FallbackReason::NoAnswer.record(address);
     }
-    reply.unwrap_or(CompileReply::NoDaemon)
+    reply.unwrap_or(CompileReply::NoDaemon(abandoned))
 }
 
 /// Encodes `Hello` and the request; `None` if the call is too large for a frame.
@@ -89,18 +94,42 @@ fn is_running(address: &DaemonAddress) -> bool {
         .is_ok_and(|connection| !is_older(connection.daemon_version(), VERSION))
 }
 
-/// Connects, sends the encoded request, and waits for the greeting and the reply.
-fn exchange(address: &DaemonAddress, frames: &[u8], deadline: Instant) -> Result<CompileReply, NoReply> {
+/// Connects, sends the encoded request, and waits for the greeting and the reply. Without a reply the
+/// connection is added to `abandoned`.
+fn exchange(
+    address: &DaemonAddress,
+    frames: &[u8],
+    deadline: Instant,
+    abandoned: &mut Vec<FrameStream>,
+) -> Result<CompileReply, NoReply> {
     let begun = Instant::now();
-    let greeting_deadline = deadline.min(begun + GREETING_WAIT_MAX);
     let connected = connection::connect(address, begun + GREETING_WAIT_SHORT);
     let (mut stream, _) = connected.map_err(|error| match error {
         ConnectError::NotRunning => NoReply::NotRunning,
         ConnectError::Hung { .. } => NoReply::Hung,
         _ => NoReply::Unusable,
     })?;
+    match send_and_receive(address, &mut stream, frames, (begun, deadline)) {
+        Ok(reply::Kind::Done(done)) => Ok(CompileReply::Done(done, stream)),
+        Ok(reply::Kind::Run(run)) => Ok(CompileReply::Run(run, stream)),
+        Ok(reply::Kind::PassOn(pass_on)) => Ok(CompileReply::PassOn(pass_on, stream)),
+        other => {
+            abandoned.push(stream);
+            Err(other.err().unwrap_or(NoReply::Unusable))
+        }
+    }
+}
+
+/// Sends the encoded request on a new connection, and waits for the greeting and the reply.
+fn send_and_receive(
+    address: &DaemonAddress,
+    stream: &mut FrameStream,
+    frames: &[u8],
+    (begun, deadline): (Instant, Instant),
+) -> Result<reply::Kind, NoReply> {
+    let greeting_deadline = deadline.min(begun + GREETING_WAIT_MAX);
     stream.send_encoded(frames, greeting_deadline).map_err(|error| no_reply(&error))?;
-    match receive_greeting(address, &mut stream, begun, greeting_deadline)? {
+    match receive_greeting(address, stream, begun, greeting_deadline)? {
         // An older daemon is replaced. Where starting a daemon failed a moment ago, the older one
         // is used all the same.
         reply::Kind::Welcome(welcome)
@@ -144,21 +173,14 @@ fn receive_greeting(
 /// too long. The first probe is early enough to be answered before the call's deadline.
 fn receive_compile_reply(
     address: &DaemonAddress,
-    mut stream: FrameStream,
+    stream: &mut FrameStream,
     deadline: Instant,
-) -> Result<CompileReply, NoReply> {
+) -> Result<reply::Kind, NoReply> {
     let first = deadline.checked_sub(SIGN_OF_LIFE_MAX).unwrap_or(deadline);
     let mut next_probe = first.min(Instant::now() + SILENCE_MAX);
     loop {
         match stream.receive::<Reply>(next_probe) {
-            Ok(reply) => {
-                return match reply.kind {
-                    Some(reply::Kind::Done(done)) => Ok(CompileReply::Done(done, stream)),
-                    Some(reply::Kind::Run(run)) => Ok(CompileReply::Run(run, stream)),
-                    Some(reply::Kind::PassOn(pass_on)) => Ok(CompileReply::PassOn(pass_on, stream)),
-                    _ => Err(NoReply::Unusable),
-                };
-            }
+            Ok(reply) => return reply.kind.ok_or(NoReply::Unusable),
             Err(StreamError::Late) => {
                 let deadline = Instant::now() + SIGN_OF_LIFE_MAX;
                 if DaemonConnection::open(address, Intent::Look, deadline).is_err() {
@@ -177,5 +199,45 @@ fn no_reply(error: &StreamError) -> NoReply {
         // The daemon was just leaving, or it died. Another one may be started.
         StreamError::Closed => NoReply::NotRunning,
         StreamError::Frame(_) | StreamError::Io(_) => NoReply::Unusable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn rst_05_a_call_without_a_reply_stays_connected_until_it_has_revoked_its_staging_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = DaemonAddress::new(dir.path(), Some(&dir.path().join("s")));
+        address.prepare().unwrap();
+        // With this record the call does not wait long for a greeting.
+        FallbackReason::NoAnswer.record(&address);
+        let listener = crate::os::listen(&address.control_socket()).unwrap();
+        let (has_returned, returned) = mpsc::channel();
+        let daemon = std::thread::spawn(move || {
+            let long = || Instant::now() + GREETING_WAIT_MAX;
+            let mut stream = FrameStream::new(listener.accept().unwrap().0);
+            stream.receive::<Hello>(long()).unwrap();
+            stream.receive::<Request>(long()).unwrap();
+            returned.recv().unwrap();
+            let is_open = matches!(
+                stream.receive::<Request>(Instant::now() + GREETING_WAIT_SHORT),
+                Err(StreamError::Late)
+            );
+            returned.recv().unwrap();
+            let is_closed = matches!(stream.receive::<Request>(long()), Err(StreamError::Closed));
+            (is_open, is_closed)
+        });
+        let reply = request_compile(&address, Compile::default());
+        assert!(matches!(reply, CompileReply::NoDaemon(_)));
+        has_returned.send(()).unwrap();
+        // The daemon reads on while this test holds the reply.
+        std::thread::sleep(2 * GREETING_WAIT_SHORT);
+        drop(reply);
+        has_returned.send(()).unwrap();
+        assert_eq!(daemon.join().unwrap(), (true, true));
     }
 }

@@ -74,7 +74,10 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
             }
             exec_passed_on(&pass_on, program, args, stdin)
         }
-        CompileReply::NoDaemon => pass_on::without_kache(program, args, stdin),
+        CompileReply::NoDaemon(abandoned) => {
+            drop(abandoned);
+            pass_on::without_kache(program, args, stdin)
+        }
     }
 }
 
