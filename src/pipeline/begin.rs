@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Store};
+use kache_client::without_incremental;
 use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
@@ -487,7 +488,7 @@ impl Pipeline {
         }
         // Incremental outputs differ from run to run. If only some builds wrote them, the keys of
         // crates that use them would change for no reason.
-        let argv = command::without_incremental(&call.argv);
+        let argv = without_incremental(&call.argv);
         let argv = match settings.and_then(|settings| settings.fallback.as_deref()) {
             Some(wrapper) => self.fallbacks.before(argv, wrapper, call.env.get("PATH")),
             None => argv,
@@ -531,7 +532,7 @@ impl KeyedCall {
 
 /// Returns the reply to a call that is passed on without an event, because recording one may block.
 pub fn pass_on_unrecorded(call: &Call, why: Bypass) -> CallReply {
-    CallReply::PassOn { argv: command::without_incremental(&call.argv), why }
+    CallReply::PassOn { argv: without_incremental(&call.argv), why }
 }
 
 /// The name of a call whose command line was not parsed: the crate's, or else the program's.

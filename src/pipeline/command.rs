@@ -1,6 +1,6 @@
 //! The compiler's command line on a miss, and what the client does besides running it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -79,26 +79,4 @@ fn replacements(prepared: &Prepared) -> Vec<(Vec<u8>, Vec<u8>)> {
         (with_slash(to.as_bytes().to_vec()), with_slash(from.as_os_str().as_bytes().to_vec()))
     };
     outside.map(|remap| pair(remap.from.clone(), &remap.to)).collect()
-}
-
-/// Removes `-C incremental` from a command line, in every spelling. The client does the same when
-/// it runs the compiler without a daemon.
-pub(super) fn without_incremental(argv: &[OsString]) -> Vec<OsString> {
-    let is_incremental = |value: &OsStr| value.as_bytes().starts_with(b"incremental=");
-    let is_joined = |word: &OsStr| {
-        let bytes = word.as_bytes();
-        let value = bytes.strip_prefix(b"-C").or_else(|| bytes.strip_prefix(b"--codegen="));
-        value.is_some_and(|value| is_incremental(OsStr::from_bytes(value)))
-    };
-    let mut kept = Vec::with_capacity(argv.len());
-    let mut words = argv.iter().peekable();
-    while let Some(word) = words.next() {
-        let takes_next = matches!(word.as_bytes(), b"-C" | b"--codegen");
-        if takes_next && words.peek().is_some_and(|next| is_incremental(next)) {
-            words.next();
-        } else if !is_joined(word) {
-            kept.push(word.clone());
-        }
-    }
-    kept
 }

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 const INCREMENTAL: &[u8] = b"incremental=";
 
 /// Returns the arguments without `-C incremental=…`, in every form that rustc accepts.
-pub(crate) fn without_incremental(args: &[OsString]) -> Vec<OsString> {
+pub fn without_incremental(args: &[OsString]) -> Vec<OsString> {
     let mut kept = Vec::with_capacity(args.len());
     let mut args = args.iter().peekable();
     while let Some(arg) = args.next() {

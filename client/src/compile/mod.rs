@@ -24,5 +24,6 @@ mod target_dir;
 mod wrapper;
 
 pub use embedded::{CompileBackend, EMBEDDED_COMMAND};
+pub use incremental::without_incremental;
 pub use wrapper::compile_with;
 pub(crate) use wrapper::{is_supported, wrap};
