@@ -1,7 +1,7 @@
 //! Ingest and place on real filesystems: which of them share bytes, and how much space that saves.
 //!
 //! btrfs and XFS are mounted from image files, which needs root; without it these tests
-//! fail and say so, unless `KACHE_TEST_MOUNTS=skip` is set.
+//! fail and say so, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 

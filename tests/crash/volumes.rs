@@ -1,7 +1,7 @@
 //! Volumes at their limits: a full one, a read-only one, and those that share extents.
 //!
 //! Real filesystems in image files, mounted through loop devices. Mounting needs root;
-//! without it these tests say so and fail, unless `KACHE_TEST_MOUNTS=skip` is set.
+//! without it these tests say so and fail, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
 use std::fs;
 

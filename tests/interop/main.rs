@@ -7,8 +7,8 @@
 //! `bazel_project`, `moon_project` and `probe` are what drives the clients.
 //!
 //! No test here knows kache's code: what it says goes over a socket or comes from a file.
-//! A program that is missing fails its test, with what to install; `KACHE_INTEROP=skip`
-//! skips them all, on machines where they cannot be had. With
+//! If a program is missing, its test fails and says what to install. `KACHE_INTEROP=skip`
+//! skips all of them, on machines where they cannot be installed; CI must not set it. With
 //! `KACHE_INTEROP_SERVER=bazel-remote` the same scenarios run against that server instead,
 //! which tells whether a failure is ours or the scenario's.
 

@@ -12,6 +12,7 @@ use crate::project::{self, PRINTS};
 use crate::report::Call;
 use crate::step::Built;
 use crate::tree::{Stamp, Tree, assert_untouched, different};
+use crate::volume::skip::is_skipped;
 
 const BUILD: &[&str] = &["build", "-p", "app"];
 
@@ -245,10 +246,9 @@ struct Layered {
 }
 
 impl Layered {
-    /// `None` where mounting was declined by the environment.
-    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
+    /// Mounts the layer. Returns `None` if tests that mount are skipped.
     fn over(home: &Home, lower: &Path) -> Option<Self> {
-        if std::env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
+        if is_skipped("KACHE_TEST_MOUNTS") {
             return None;
         }
         let [upper, work, merged] = ["upper", "work", "merged"].map(|name| home.base().join(name));
@@ -259,7 +259,10 @@ impl Layered {
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         let mount =
             home.command("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&merged).status();
-        assert!(mount.unwrap().success(), "mounting needs root (or set KACHE_TEST_MOUNTS=skip)");
+        assert!(
+            mount.unwrap().success(),
+            "mounting needs root (or, outside of CI, set KACHE_TEST_MOUNTS=skip)"
+        );
         Some(Layered { merged })
     }
 }

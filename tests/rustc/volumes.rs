@@ -1,7 +1,7 @@
 //! Filesystems that share extents, and one that does not: builds on real volumes.
 //!
 //! They are mounted from image files, which needs root; without it these tests fail and say
-//! so, unless `KACHE_TEST_MOUNTS=skip` is set.
+//! so, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
 use std::fs;
 use std::os::fd::AsRawFd as _;

@@ -1,12 +1,16 @@
 //! A filesystem in an image file, mounted through a loop device.
 //!
-//! Mounting needs root; without it the tests that use this fail and say so, unless
-//! `KACHE_TEST_MOUNTS=skip` is set.
+//! Mounting needs root. Without it the tests that use this file fail and say so, unless
+//! `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use self::skip::is_skipped;
+
+#[path = "skip.rs"]
+pub(crate) mod skip;
 
 /// A mounted image; dropping it unmounts.
 pub(crate) struct Volume {
@@ -14,11 +18,9 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// A fresh filesystem, or `None` where mounting was declined by the environment.
-    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether they may mount")]
+    /// Creates a filesystem and mounts it. Returns `None` if tests that mount are skipped.
     pub(crate) fn new(dir: &Path, mkfs: &[&str], size_mib: u64) -> Option<Volume> {
-        if env::var_os("KACHE_TEST_MOUNTS").is_some_and(|value| value == "skip") {
-            eprintln!("not run: KACHE_TEST_MOUNTS=skip");
+        if is_skipped("KACHE_TEST_MOUNTS") {
             return None;
         }
         let image = dir.join("volume.img");
@@ -30,12 +32,12 @@ impl Volume {
         Some(Volume { mountpoint })
     }
 
-    /// Mounts it anew with other options.
+    /// Mounts the filesystem again with other options.
     pub(crate) fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.mountpoint));
     }
 
-    /// Bytes in use on the volume, all buffers written.
+    /// Returns the bytes in use on the volume, after all buffers are written.
     pub(crate) fn used_bytes(&self) -> u64 {
         run(Command::new("sync").arg("-f").arg(&self.mountpoint));
         let output =
@@ -55,7 +57,7 @@ fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
     assert!(
         output.status.success(),
-        "{command:?} failed; mounting needs root (or set KACHE_TEST_MOUNTS=skip): {}",
+        "{command:?} failed; mounting needs root (or, outside of CI, set KACHE_TEST_MOUNTS=skip): {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
