@@ -15,6 +15,12 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The time for which events are collected before they are handled.
 const BATCH: Duration = Duration::from_millis(5);
 
+/// The same while there are events all the time. kache causes most of them itself when it restores
+/// outputs: handling them every 5 ms took 1.9 ms of processor time in a build of 74 crates, and takes
+/// 0.5 ms so. A change waits no longer than this, and not at all when a build begins, because the
+/// daemon then handles all events before it replies.
+const BATCH_WHILE_BUSY: Duration = Duration::from_millis(100);
+
 /// The interval at which the thread checks whether the store is open.
 const STORE_OPENING: Duration = Duration::from_millis(50);
 
@@ -24,17 +30,19 @@ pub(super) fn watch_shared_files(pipeline: Weak<Pipeline>) {
         if let Some(pipeline) = pipeline.upgrade() {
             pipeline.start_watching();
         }
-        let mut has_checked_all = false;
+        let (mut has_checked_all, mut batch) = (false, BATCH);
         while let Some(pipeline) = pipeline.upgrade() {
-            let done =
-                if has_checked_all { pipeline.process_events(WAIT_MAX) } else { pipeline.check_all_shared() };
+            let done = match has_checked_all {
+                true => pipeline.process_events(WAIT_MAX),
+                false => pipeline.check_all_shared().map(|is_checked| is_checked.then_some(false)),
+            };
             match done {
-                Ok(true) => {
+                Ok(Some(had_events)) => {
                     has_checked_all = true;
-                    // Compilers cause many events, which are cheaper to handle together.
-                    thread::sleep(BATCH);
+                    thread::sleep(batch);
+                    batch = if had_events { BATCH_WHILE_BUSY } else { BATCH };
                 }
-                Ok(false) => thread::sleep(STORE_OPENING),
+                Ok(None) => thread::sleep(STORE_OPENING),
                 Err(error) => {
                     tracing::warn!("failed to restore shared files that were changed: {error}");
                     has_checked_all = true;

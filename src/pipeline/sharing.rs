@@ -91,14 +91,14 @@ impl Pipeline {
     }
 
     /// Waits until a shared file is changed, or until the timeout, and handles the change. Returns
-    /// `false` while the store is not open.
-    pub fn process_events(&self, timeout: Duration) -> io::Result<bool> {
+    /// whether there were events; `None` while the store is not open.
+    pub fn process_events(&self, timeout: Duration) -> io::Result<Option<bool>> {
         let has_events = self.shared.wait_for_events(timeout)?;
-        let Ok(store) = self.store() else { return Ok(false) };
+        let Ok(store) = self.store() else { return Ok(None) };
         if has_events {
             self.shared.process_events(store.files(), store.blobs())?;
         }
-        Ok(true)
+        Ok(Some(has_events))
     }
 
     /// Prepares for the end of the daemon, after which shared files are not watched. Makes every cargo
