@@ -15,12 +15,12 @@ use crate::connection::{self, ConnectError, DaemonConnection, Intent};
 use crate::control::{FrameStream, StreamError, encode};
 use crate::version::{PROTOCOL, VERSION, is_older};
 
-/// The time that a daemon has to greet if it failed to answer a moment ago. A healthy daemon
+/// The time that a daemon has to send `Welcome` if it failed to answer a moment ago. A healthy daemon
 /// takes a hundredth of it.
-const GREETING_WAIT_SHORT: Duration = Duration::from_millis(20);
+const WELCOME_WAIT_SHORT: Duration = Duration::from_millis(20);
 
-/// The time that any other daemon has to greet, for when all processors are busy.
-const GREETING_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The time that any other daemon has to send `Welcome`, for when all processors are busy.
+const WELCOME_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The time that a call waits altogether until a daemon is started, has greeted, and has replied
 /// or shown that it lives. The wait after the compile, until its end is recorded, is not included.
@@ -70,7 +70,7 @@ pub(crate) fn request_compile(address: &DaemonAddress, compile: Compile) -> Comp
         && autostart::wait_until_running(address, deadline, || is_running(address))
     {
         // A daemon that was started at the last moment still gets the request.
-        let deadline = deadline.max(Instant::now() + GREETING_WAIT_SHORT);
+        let deadline = deadline.max(Instant::now() + WELCOME_WAIT_SHORT);
         reply = exchange(address, &frames, deadline, &mut abandoned);
     }
     if matches!(reply, Err(NoReply::Hung)) {
@@ -103,7 +103,7 @@ fn exchange(
     abandoned: &mut Vec<FrameStream>,
 ) -> Result<CompileReply, NoReply> {
     let begun = Instant::now();
-    let connected = connection::connect(address, begun + GREETING_WAIT_SHORT);
+    let connected = connection::connect(address, begun + WELCOME_WAIT_SHORT);
     let (mut stream, _) = connected.map_err(|error| match error {
         ConnectError::NotRunning => NoReply::NotRunning,
         ConnectError::Hung { .. } => NoReply::Hung,
@@ -127,7 +127,7 @@ fn send_and_receive(
     frames: &[u8],
     (begun, deadline): (Instant, Instant),
 ) -> Result<reply::Kind, NoReply> {
-    let greeting_deadline = deadline.min(begun + GREETING_WAIT_MAX);
+    let greeting_deadline = deadline.min(begun + WELCOME_WAIT_MAX);
     stream.send_encoded(frames, greeting_deadline).map_err(|error| no_reply(&error))?;
     match receive_greeting(address, stream, begun, greeting_deadline)? {
         // An older daemon is replaced. Where starting a daemon failed a moment ago, the older one
@@ -153,7 +153,7 @@ fn receive_greeting(
     begun: Instant,
     deadline: Instant,
 ) -> Result<reply::Kind, NoReply> {
-    let mut received = stream.receive::<Reply>(begun + GREETING_WAIT_SHORT);
+    let mut received = stream.receive::<Reply>(begun + WELCOME_WAIT_SHORT);
     if matches!(received, Err(StreamError::Late)) {
         if FallbackReason::NoAnswer.is_recent(address) {
             return Err(NoReply::Hung);
@@ -218,13 +218,13 @@ mod tests {
         let listener = crate::os::listen(&address.control_socket()).unwrap();
         let (has_returned, returned) = mpsc::channel();
         let daemon = std::thread::spawn(move || {
-            let long = || Instant::now() + GREETING_WAIT_MAX;
+            let long = || Instant::now() + WELCOME_WAIT_MAX;
             let mut stream = FrameStream::new(listener.accept().unwrap().0);
             stream.receive::<Hello>(long()).unwrap();
             stream.receive::<Request>(long()).unwrap();
             returned.recv().unwrap();
             let is_open = matches!(
-                stream.receive::<Request>(Instant::now() + GREETING_WAIT_SHORT),
+                stream.receive::<Request>(Instant::now() + WELCOME_WAIT_SHORT),
                 Err(StreamError::Late)
             );
             returned.recv().unwrap();
@@ -235,7 +235,7 @@ mod tests {
         assert!(matches!(reply, CompileReply::NoDaemon(_)));
         has_returned.send(()).unwrap();
         // The daemon reads on while this test holds the reply.
-        std::thread::sleep(2 * GREETING_WAIT_SHORT);
+        std::thread::sleep(2 * WELCOME_WAIT_SHORT);
         drop(reply);
         has_returned.send(()).unwrap();
         assert_eq!(daemon.join().unwrap(), (true, true));
