@@ -114,11 +114,15 @@ impl<S: BlobStore + ?Sized> BlobStore for PresenceCache<S> {
     fn deletions(&self) -> u64 {
         self.inner.deletions()
     }
+
+    fn may_block(&self) -> bool {
+        self.inner.may_block()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -129,6 +133,7 @@ mod tests {
     struct Fake {
         asked: AtomicU64,
         deletions: AtomicU64,
+        may_block: AtomicBool,
     }
 
     impl BlobStore for Fake {
@@ -147,6 +152,9 @@ mod tests {
         }
         fn deletions(&self) -> u64 {
             self.deletions.load(Ordering::Relaxed)
+        }
+        fn may_block(&self) -> bool {
+            self.may_block.load(Ordering::Relaxed)
         }
     }
 
@@ -175,6 +183,14 @@ mod tests {
         assert_eq!(ask(&presence, &digests, AccessKind::Promise, &[false, true, false]), 3);
         assert_eq!(ask(&presence, &digests, AccessKind::Promise, &[false, true, false]), 1);
         assert_eq!(ask(&presence, &[digest(6), digest(2)], AccessKind::Promise, &[false, false]), 1);
+    }
+
+    #[test]
+    fn sto_10_the_store_below_tells_whether_calls_may_block() {
+        let (fake, _clock, presence) = setup();
+        assert!(!presence.may_block());
+        fake.may_block.store(true, Ordering::Relaxed);
+        assert!(presence.may_block());
     }
 
     #[test]
