@@ -5,7 +5,8 @@
 //! bytes match its digest (STO-02). The protocol has no digest functions and no sizes: hashes
 //! are SHA-256, and the size of a blob is looked up. `zstd` bodies work as with bazel-remote.
 //!
-//! It knows no sockets, no credentials and no gRPC.
+//! It knows no sockets, no credentials and no gRPC. While the store says that even small calls may
+//! block, it calls the store on blocking threads (STO-10).
 
 use std::sync::Arc;
 
@@ -19,12 +20,13 @@ use kache_proto::Message as _;
 use kache_proto::reapi::ActionResult;
 
 use super::admission::AdmissionError;
-use super::context::RequestContext;
+use super::context::{Backend, RequestContext};
 use super::download::DownloadPlan;
 use super::encodings::{self, ContentEncoding};
 use super::http_path::{self, HttpTarget, PathError};
 use super::http_response::{self as response, DIGEST_SIZE, HttpBody, HttpResponse};
 use super::metrics::{HttpOperation, HttpOutcome};
+use super::offload;
 use super::pages;
 use super::range::{self, Extent};
 use super::results;
@@ -49,8 +51,10 @@ where
     let response = match target {
         Err(error) => path_error(&error),
         Ok(target) if is_put => put(&target, &head.headers, &mut upload, context).await,
-        Ok(target) if head.method == Method::GET => get(&target, &head.headers, context),
-        Ok(target) if head.method == Method::HEAD => response::without_body(get_headers(&target, context)),
+        Ok(target) if head.method == Method::GET => get(&target, &head.headers, context).await,
+        Ok(target) if head.method == Method::HEAD => {
+            response::without_body(get_headers(&target, context).await)
+        }
         Ok(_) => method_not_allowed(&head.method),
     };
     log(&head, &response, context);
@@ -131,32 +135,59 @@ fn method_not_allowed(method: &Method) -> HttpResponse {
     response
 }
 
-fn get(target: &HttpTarget, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
+/// Calls the store: usually on this thread, and on a blocking thread while the store says that
+/// even small calls may block.
+async fn call_store<T, F>(context: &RequestContext, call: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&dyn Backend) -> Result<T, StoreError> + Send + 'static,
+{
+    offload::run(context.blobs().may_block(), &context.shared.store, call).await?
+}
+
+async fn get(target: &HttpTarget, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
     match target {
         HttpTarget::Action { instance, hash } => {
-            let response = get_action(instance, *hash, context);
+            let response = get_action(instance, *hash, context).await;
             if response.status().is_success() {
                 context.shared.metrics.sent(response.body().size_hint().lower());
             }
             response
         }
-        HttpTarget::Blob { hash } => get_blob(*hash, headers, context),
-        HttpTarget::Status => pages::status(context),
-        HttpTarget::Metrics => pages::metrics(context),
+        HttpTarget::Blob { hash } => get_blob(*hash, headers, context).await,
+        HttpTarget::Status => status_page(context).await,
+        HttpTarget::Metrics => metrics_page(context).await,
     }
 }
 
 /// The response whose headers answer a HEAD. It extends the lease of a blob that exists.
-fn get_headers(target: &HttpTarget, context: &RequestContext) -> HttpResponse {
+async fn get_headers(target: &HttpTarget, context: &RequestContext) -> HttpResponse {
     match target {
-        HttpTarget::Blob { hash } => match find_blob(*hash, context) {
-            Ok(Some(digest)) => blob_reply(StatusCode::OK, &digest, Some(digest.size_bytes), empty()),
-            Ok(None) => blob_miss(*hash),
-            Err(error) => response::of_store_error(&error),
-        },
-        HttpTarget::Action { instance, hash } => get_action(instance, *hash, context),
-        HttpTarget::Status => pages::status(context),
-        HttpTarget::Metrics => pages::metrics(context),
+        HttpTarget::Blob { hash } => {
+            let hash = *hash;
+            match call_store(context, move |store| find_blob(hash, store)).await {
+                Ok(Some(digest)) => blob_reply(StatusCode::OK, &digest, Some(digest.size_bytes), empty()),
+                Ok(None) => blob_miss(hash),
+                Err(error) => response::of_store_error(&error),
+            }
+        }
+        HttpTarget::Action { instance, hash } => get_action(instance, *hash, context).await,
+        HttpTarget::Status => status_page(context).await,
+        HttpTarget::Metrics => metrics_page(context).await,
+    }
+}
+
+async fn status_page(context: &RequestContext) -> HttpResponse {
+    match call_store(context, |store| Ok(store.status())).await {
+        Ok(status) => pages::status(context, status),
+        Err(error) => response::of_store_error(&error),
+    }
+}
+
+async fn metrics_page(context: &RequestContext) -> HttpResponse {
+    match call_store(context, |store| Ok((store.status(), store.counters()))).await {
+        Ok((status, counters)) => pages::metrics(context, &status, &counters),
+        Err(error) => response::of_store_error(&error),
     }
 }
 
@@ -168,8 +199,10 @@ fn action_key(instance: &str, hash: Hash) -> ActionKey {
     ActionKey { instance: Arc::from(instance), function: DigestFunction::Sha256, hash }
 }
 
-fn get_action(instance: &str, hash: Hash, context: &RequestContext) -> HttpResponse {
-    match results::get(context.actions(), &action_key(instance, hash), AccessKind::Promise) {
+async fn get_action(instance: &str, hash: Hash, context: &RequestContext) -> HttpResponse {
+    let key = action_key(instance, hash);
+    let get = move |store: &dyn Backend| results::get(store.actions(), &key, AccessKind::Promise);
+    match call_store(context, get).await {
         Ok(Some(result)) => response::whole(StatusCode::OK, BYTES, result.encoded),
         Ok(None) => response::miss(&format!("there is no complete action result for `{hash}`")),
         Err(error) => response::of_store_error(&error),
@@ -182,24 +215,24 @@ fn blob_miss(hash: Hash) -> HttpResponse {
 
 /// The digest of a blob that exists, whose lease is then extended, so that the client may rely
 /// on it.
-fn find_blob(hash: Hash, context: &RequestContext) -> Result<Option<Digest>, StoreError> {
-    let Some(digest) = blob_digest(hash, context)? else { return Ok(None) };
-    let missing = context.blobs().find_missing(&[digest], AccessKind::Promise)?;
+fn find_blob(hash: Hash, store: &dyn Backend) -> Result<Option<Digest>, StoreError> {
+    let Some(digest) = blob_digest(hash, store)? else { return Ok(None) };
+    let missing = store.blobs().find_missing(&[digest], AccessKind::Promise)?;
     Ok((missing == [false]).then_some(digest))
 }
 
 /// The digest of a blob with this hash; `None` if the store has none.
-fn blob_digest(hash: Hash, context: &RequestContext) -> Result<Option<Digest>, StoreError> {
-    let size_bytes = context.blobs().size_of(DigestFunction::Sha256, hash)?;
+fn blob_digest(hash: Hash, store: &dyn Backend) -> Result<Option<Digest>, StoreError> {
+    let size_bytes = store.blobs().size_of(DigestFunction::Sha256, hash)?;
     Ok(size_bytes.map(|size_bytes| Digest::new(DigestFunction::Sha256, hash, size_bytes)))
 }
 
-fn get_blob(hash: Hash, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
-    let opened = blob_digest(hash, context).and_then(|digest| match digest {
-        Some(digest) => Ok(context.blobs().open(&digest, AccessKind::Use)?.map(|content| (digest, content))),
+async fn get_blob(hash: Hash, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {
+    let open = move |store: &dyn Backend| match blob_digest(hash, store)? {
+        Some(digest) => Ok(store.blobs().open(&digest, AccessKind::Use)?.map(|content| (digest, content))),
         None => Ok(None),
-    });
-    let (digest, content) = match opened {
+    };
+    let (digest, content) = match call_store(context, open).await {
         Ok(Some(opened)) => opened,
         Ok(None) => return blob_miss(hash),
         Err(error) => return response::of_store_error(&error),
@@ -310,14 +343,14 @@ where
             response::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, words)
         }
         HttpTarget::Action { instance, hash } => {
-            put_action(&action_key(instance, *hash), upload, context).await
+            put_action(action_key(instance, *hash), upload, context).await
         }
         HttpTarget::Blob { hash } => put_blob(*hash, encoding, headers, upload, context).await,
         HttpTarget::Status | HttpTarget::Metrics => method_not_allowed(&Method::PUT),
     }
 }
 
-async fn put_action<B>(key: &ActionKey, upload: &mut Upload<B>, context: &RequestContext) -> HttpResponse
+async fn put_action<B>(key: ActionKey, upload: &mut Upload<B>, context: &RequestContext) -> HttpResponse
 where
     B: Body<Data = Bytes> + Unpin + Send,
 {
@@ -333,7 +366,7 @@ where
             return response::text(StatusCode::BAD_REQUEST, &words);
         }
     };
-    match context.actions().put(key, &result) {
+    match call_store(context, move |store| store.actions().put(&key, &result)).await {
         Ok(_) => response::stored(),
         Err(error) => response::of_store_error(&error),
     }
@@ -375,17 +408,21 @@ where
         return Err(StoreError::TooLarge { limit, limit_bytes, size_bytes: digest.size_bytes }.into());
     }
     // Over HTTP, Bazel uploads each output of each build, because it cannot ask what is missing.
-    if context.blobs().find_missing(&[*digest], AccessKind::Promise)? == [false] {
+    let digest = *digest;
+    let find = move |store: &dyn Backend| store.blobs().find_missing(&[digest], AccessKind::Promise);
+    if call_store(context, find).await? == [false] {
         return upload.skip().await;
     }
     let is_compressed = encoding == ContentEncoding::Zstd;
     if digest.size_bytes <= AT_ONCE_BYTES_MAX {
-        let body = upload.collect_blob(*digest, is_compressed).await?;
-        let outcome = context.blobs().insert(&[(*digest, body)]).pop();
-        return Ok(outcome.expect("one blob has one outcome")?);
+        let body = upload.collect_blob(digest, is_compressed).await?;
+        let insert = move |store: &dyn Backend| {
+            store.blobs().insert(&[(digest, body)]).pop().expect("one blob has one outcome")
+        };
+        return Ok(call_store(context, insert).await?);
     }
-    let writer = context.blobs().create(digest)?;
-    upload.store(*digest, is_compressed, writer).await
+    let writer = call_store(context, move |store| store.blobs().create(&digest)).await?;
+    upload.store(digest, is_compressed, writer).await
 }
 
 fn upload_error(error: &UploadError) -> HttpResponse {

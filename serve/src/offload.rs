@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use kache_cas::StoreError;
 use tonic::Status;
 
 use super::context::Backend;
@@ -18,8 +19,31 @@ pub(super) const INLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Up to this many digests are looked up on the connection's thread.
 pub(super) const INLINE_DIGESTS_MAX: usize = 2_000;
 
+/// A store call panicked on a blocking thread, which logged why.
+#[derive(Debug)]
+pub(super) struct StoreCallPanicked;
+
+impl From<StoreCallPanicked> for Status {
+    fn from(_: StoreCallPanicked) -> Self {
+        Status::internal("the store call failed; see the log of the daemon")
+    }
+}
+
+impl From<StoreCallPanicked> for StoreError {
+    fn from(_: StoreCallPanicked) -> Self {
+        StoreError::Database {
+            doing: "use the store",
+            message: "the store call failed; see the log of the daemon".to_owned(),
+        }
+    }
+}
+
 /// Runs `work` with the store, on a blocking thread if it is heavy and on this one otherwise.
-pub(super) async fn run<T, F>(is_heavy: bool, store: &Arc<dyn Backend>, work: F) -> Result<T, Status>
+pub(super) async fn run<T, F>(
+    is_heavy: bool,
+    store: &Arc<dyn Backend>,
+    work: F,
+) -> Result<T, StoreCallPanicked>
 where
     T: Send + 'static,
     F: FnOnce(&dyn Backend) -> T + Send + 'static,
@@ -32,13 +56,13 @@ where
 }
 
 /// Runs `work` on a blocking thread. A panic there becomes an error.
-pub(super) async fn on_blocking_thread<T, F>(work: F) -> Result<T, Status>
+pub(super) async fn on_blocking_thread<T, F>(work: F) -> Result<T, StoreCallPanicked>
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "a store call panicked");
-        Status::internal("the store call failed; see the log of the daemon")
+        StoreCallPanicked
     })
 }

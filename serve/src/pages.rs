@@ -31,9 +31,8 @@ struct StatusPage {
 }
 
 /// Responds with the `/status` page.
-pub fn status(context: &RequestContext) -> HttpResponse {
-    let StoreStatus { physical_bytes, logical_bytes, limit_bytes, blobs, action_results, troubles } =
-        context.shared.store.status();
+pub fn status(context: &RequestContext, status: StoreStatus) -> HttpResponse {
+    let StoreStatus { physical_bytes, logical_bytes, limit_bytes, blobs, action_results, troubles } = status;
     let server_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
@@ -53,13 +52,13 @@ pub fn status(context: &RequestContext) -> HttpResponse {
 }
 
 /// Responds with the `/metrics` page.
-pub fn metrics(context: &RequestContext) -> HttpResponse {
+pub fn metrics(context: &RequestContext, status: &StoreStatus, counters: &Counters) -> HttpResponse {
     let mut out = Exposition::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     out.family("kache_build_info", MetricKind::Gauge, "The version that is running.");
     out.sample("kache_build_info", &version, 1);
-    store_status(&mut out, &context.shared.store.status());
-    store_counters(&mut out, &context.shared.store.counters());
+    store_status(&mut out, status);
+    store_counters(&mut out, counters);
     grpc_requests(&mut out, context);
     context.shared.metrics.expose(&mut out);
     response::whole(StatusCode::OK, exposition::CONTENT_TYPE, out.finish())

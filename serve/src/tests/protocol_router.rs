@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kache_cas::{Digest, DigestFunction};
+use kache_proto::Message as _;
 use kache_proto::bytestream::{ReadRequest, WriteRequest};
 use kache_proto::health::HealthCheckRequest;
 use kache_proto::reapi::{
@@ -351,6 +352,47 @@ async fn sto_10_a_lookup_does_not_wait_for_the_eviction_of_another_request() {
     }
     assert!(begun.elapsed() < writers_take, "lookups took {:?}", begun.elapsed());
     assert!(written.await.unwrap() && updated.await.unwrap() && kept.await.unwrap());
+}
+
+/// Sends one HTTP/1.1 request on a connection of its own, and returns the response.
+async fn http_1(server: &InProcessServer, head: &str, body: &[u8]) -> String {
+    let mut stream = server.connect();
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn sto_10_an_http_lookup_does_not_wait_for_the_eviction_of_another_request() {
+    let writers_take = Duration::from_secs(2);
+    let server = InProcessServer::with(FaultyStore::slow(writers_take), ServeLimits::default());
+    let hash = DigestFunction::Sha256.hash(b"blob");
+    let (blob, action) = (format!("/cas/{hash}"), format!("/ac/{hash}"));
+    let (put_blob, put_action) = (format!("PUT {blob}"), format!("PUT {action}"));
+    let result = ActionResult { exit_code: 1, ..ActionResult::default() }.encode_to_vec();
+    let begun = std::time::Instant::now();
+    let puts =
+        async { tokio::join!(http_1(&server, &put_blob, b"blob"), http_1(&server, &put_action, &result)) };
+    let lookups = async {
+        while server.activity.requests_in_flight() < 2 && begun.elapsed() < writers_take {
+            tokio::task::yield_now().await;
+        }
+        for head in ["HEAD", "GET"] {
+            for path in [&*blob, &*action, "/status", "/metrics"] {
+                http_1(&server, &format!("{head} {path}"), b"").await;
+            }
+        }
+        begun.elapsed()
+    };
+    let ((stored_blob, stored_action), lookups_took) = tokio::join!(puts, lookups);
+    assert!(lookups_took < writers_take, "lookups took {lookups_took:?}");
+    assert!(stored_blob.starts_with("HTTP/1.1 200") && stored_action.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
