@@ -29,18 +29,21 @@ pub(super) struct OpenedStore {
 
 /// Opens the store in this directory, and sends the store or the error.
 pub(super) fn open(how: OpenStore, dir: PathBuf, done: mpsc::Sender<Result<OpenedStore, String>>) {
-    spawn("store-open", move || {
+    let not_started = done.clone();
+    let open = move || {
         let opened = how().map_err(|error| with_causes(&error));
         let opened =
             opened.map(|store| OpenedStore { store: Arc::new(store), dir: Arc::new(PathIdentity::of(dir)) });
         let _ = done.blocking_send(opened);
-    });
+    };
+    spawn("store-open", open, |why| drop(not_started.try_send(Err(why))));
 }
 
 /// Does one step of upkeep and reports its result. It also reports if the store's directory was
 /// removed: what is written there is lost, and a daemon that stayed would keep a new one from starting.
 pub(super) fn step(opened: OpenedStore, inputs: mpsc::Sender<DriverInput>) {
-    spawn("store-upkeep", move || {
+    let not_started = inputs.clone();
+    let maintain = move || {
         if let Some(why) = opened.dir.lost() {
             let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreLost(why)));
         }
@@ -52,7 +55,8 @@ pub(super) fn step(opened: OpenedStore, inputs: mpsc::Sender<DriverInput>) {
             Err(error) => DaemonEvent::UpkeepFailed(with_causes(&error)),
         };
         let _ = inputs.blocking_send(DriverInput::Event(event));
-    });
+    };
+    spawn("store-upkeep", maintain, |why| report(not_started, DaemonEvent::UpkeepFailed(why)));
 }
 
 /// A path with the inode that it led to, by which kache tells that it was removed or replaced.
@@ -84,18 +88,39 @@ impl PathIdentity {
 
 /// Closes the store and reports the result.
 pub(super) fn close(store: Arc<Store>, inputs: mpsc::Sender<DriverInput>) {
-    spawn("store-close", move || {
+    let not_started = inputs.clone();
+    let close = move || {
         let trouble = store.close().err().map(|error| with_causes(&error));
         drop(store);
         let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreClosed(trouble)));
-    });
+    };
+    spawn("store-close", close, |why| report(not_started, DaemonEvent::StoreClosed(Some(why))));
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
-    if let Err(error) = spawned {
-        tracing::error!("failed to start the thread `{name}`: {error}");
+/// Runs `work` on a thread of its own, or `if_not_started` with the reason on this thread. The core
+/// waits for the event that `work` sends, so `if_not_started` has to send one in its place.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static, if_not_started: impl FnOnce(String)) {
+    spawn_by(thread::Builder::new().name(name.to_owned()), work, if_not_started);
+}
+
+fn spawn_by(
+    builder: thread::Builder,
+    work: impl FnOnce() + Send + 'static,
+    if_not_started: impl FnOnce(String),
+) {
+    if let Err(error) = builder.spawn(work) {
+        let why = format!("failed to start a thread: {error}");
+        tracing::error!("{why}");
+        if_not_started(why);
     }
+}
+
+/// Sends an event from the driver's own loop, which must not wait for itself: if its queue is full,
+/// a task waits for room.
+fn report(inputs: mpsc::Sender<DriverInput>, event: DaemonEvent) {
+    tokio::spawn(async move {
+        let _ = inputs.send(DriverInput::Event(event)).await;
+    });
 }
 
 /// Returns an error and its causes in one line.
@@ -128,6 +153,15 @@ mod tests {
         assert!(identity.lost().is_some());
         fs::create_dir(&path).unwrap();
         assert!(identity.lost().is_some());
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_started_is_reported_in_place_of_its_work() {
+        // No address space is as large as this stack.
+        let builder = thread::Builder::new().stack_size(usize::MAX / 2);
+        let mut reported = None;
+        spawn_by(builder, || unreachable!("the thread cannot start"), |why| reported = Some(why));
+        assert!(reported.is_some_and(|why| why.starts_with("failed to start a thread: ")));
     }
 
     #[test]
