@@ -1,8 +1,7 @@
-//! What an ELF file says of itself: whether it brings an interpreter, and which symbols of other
-//! libraries it uses.
+//! Reads from an ELF file whether it names a dynamic linker, and which symbols of other libraries it uses.
 //!
-//! Pure: bytes in, answers out. Only 64-bit files of this byte order are read, which is all that the
-//! observer can be loaded into; of anything else nothing is known.
+//! Pure. Only 64-bit files with this machine's byte order are read, because the observer can be loaded
+//! into no others.
 
 const MAGIC: &[u8] = b"\x7fELF";
 const CLASS_64: u8 = 2;
@@ -16,28 +15,28 @@ const SEGMENT_BYTES: u64 = 56;
 const SECTION_BYTES: u64 = 64;
 const SYMBOL_BYTES: usize = 24;
 
-/// An ELF file.
+/// The content of an ELF file. Only its first bytes have been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Elf<'a>(&'a [u8]);
 
 impl<'a> Elf<'a> {
-    /// The file with this content; `None` where it is not one that can be read here.
+    /// The file with this content; `None` if it is not a 64-bit ELF file with this byte order.
     pub fn read(content: &'a [u8]) -> Option<Elf<'a>> {
         let order = if cfg!(target_endian = "little") { LITTLE } else { BIG };
         let is_one = content.starts_with(MAGIC) && content.get(4..6)? == [CLASS_64, order];
         is_one.then_some(Elf(content))
     }
 
-    /// Whether a dynamic linker loads it, which also loads other libraries before it. `None` where the
-    /// file contradicts itself.
+    /// Whether a dynamic linker loads the program, so that `LD_PRELOAD` works for it. `None` if the file is
+    /// malformed.
     pub fn has_interpreter(self) -> Option<bool> {
         let (at, count) = (self.long(32)?, u64::from(self.short(56)?));
         let mut kinds = (0..count).map(|index| self.word(at.checked_add(index * SEGMENT_BYTES)?));
         kinds.try_fold(false, |found, kind| Some(found || kind? == PT_INTERP))
     }
 
-    /// The names of symbols that it takes from other libraries, without their versions. `None` where
-    /// there is no list of them.
+    /// The names of the symbols that it imports from other libraries, without versions. `None` if the file
+    /// has no list of symbols, or is malformed.
     pub fn imports(self) -> Option<Vec<&'a [u8]>> {
         let (at, count) = (self.long(40)?, u64::from(self.short(60)?));
         let place = |index: u64| at.checked_add(index.checked_mul(SECTION_BYTES)?);
@@ -55,7 +54,7 @@ impl<'a> Elf<'a> {
         undefined.map(name).collect()
     }
 
-    /// The bytes of the section that is described there.
+    /// The content of the section whose header is at this place.
     fn section(self, place: u64) -> Option<&'a [u8]> {
         let start = usize::try_from(self.long(place.checked_add(24)?)?).ok()?;
         let len = usize::try_from(self.long(place.checked_add(32)?)?).ok()?;
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_says_what_it_needs() {
+    fn the_imports_of_a_program_are_read() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let own = Elf::read(&own).unwrap();
         assert_eq!(own.has_interpreter(), Some(true));
@@ -97,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(rest in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_content_makes_the_parser_panic(rest in proptest::collection::vec(any::<u8>(), 0..300)) {
             let content = [MAGIC, &[CLASS_64, LITTLE], &rest[..]].concat();
             if let Some(elf) = Elf::read(&content) {
                 let _ = (elf.has_interpreter(), elf.imports());

@@ -1,4 +1,7 @@
-//! The library on its way from the engine to a place where programs can load it.
+//! Writes the observer's library, which the engine carries, to a directory from which programs can load it.
+//!
+//! That is a directory in the cache, or a private directory of this user if `LD_PRELOAD` cannot name the
+//! first one or its volume does not allow execution. Invariant: no other user can change the file.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -13,49 +16,48 @@ use thiserror::Error;
 use super::system::is_executable;
 use crate::outputs::write_file;
 
-/// The library; empty where it cannot be made.
+/// The content of the library; empty on systems for which there is none.
 static LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
 
-/// Whether there is one for this system.
+/// Whether there is a library for this system.
 const IS_AVAILABLE: bool = !LIBRARY.is_empty();
 
-/// Everybody may read and load it.
+/// All users may read and load the library.
 const MODE: u32 = 0o755;
 
-/// Why nothing can be observed.
+/// The reason why compilers cannot be observed.
 #[derive(Debug, Error)]
 pub enum Unavailable {
     /// There is no library for this system.
     #[error("there is no observer for this system")]
     NoLibrary,
-    /// `LD_PRELOAD` is a list with separators.
+    /// `LD_PRELOAD` is a list whose separators are in the path.
     #[error("`{}` has a space or a colon in it", .0.display())]
-    Unspeakable(PathBuf),
-    /// Programs would be told that they cannot load it, and say so.
+    InvalidPath(PathBuf),
+    /// The volume does not allow execution, so that programs would print that they cannot load the library.
     #[error("nothing in `{}` may be executed", .0.display())]
     NotExecutable(PathBuf),
-    /// The system refuses.
+    /// An operation of the file system failed.
     #[error("failed to use `{}`: {source}", path.display())]
     Io {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
-/// Whether the library could be laid down for a cache with this directory for it, and loaded. Changes
-/// nothing.
+/// Checks whether [`install`] could write the library and programs could load it. Changes nothing.
 pub(super) fn check(own: &Path) -> Result<(), Unavailable> {
-    first(own, |dir, is_own| if is_own { is_loadable(dir) } else { check_private(dir) })
+    first_usable(own, |dir, is_own| if is_own { is_loadable(dir) } else { check_private(dir) })
 }
 
-/// Lays the library down where programs can load it, unless it is there, and says where: in this directory
-/// of the cache, or where nothing can be loaded from that, in one of this user's alone. It is named for its
-/// content: two versions do not disturb each other.
+/// Writes the library to this directory of the cache, or to a private directory if nothing can be loaded
+/// from that one, unless it is there already. Returns its path. The name of the file depends on its
+/// content, so that two versions of kache do not disturb each other.
 pub(super) fn install(own: &Path) -> Result<PathBuf, Unavailable> {
-    first(own, |dir, is_own| {
+    first_usable(own, |dir, is_own| {
         match is_own {
             true => is_loadable(dir)?,
             false => make_private(dir)?,
@@ -64,8 +66,9 @@ pub(super) fn install(own: &Path) -> Result<PathBuf, Unavailable> {
     })
 }
 
-/// The first directory with which it goes well; where it does with none, why not with the cache's own.
-fn first<T>(
+/// Calls `run` with the cache's own directory and then with each private one, until it succeeds. Returns the
+/// error of the cache's own directory if all fail.
+fn first_usable<T>(
     own: &Path,
     mut run: impl FnMut(&Path, bool) -> Result<T, Unavailable>,
 ) -> Result<T, Unavailable> {
@@ -73,14 +76,15 @@ fn first<T>(
         return Err(Unavailable::NoLibrary);
     }
     let why = match run(own, true) {
-        // A directory that fails may do so for a moment only.
-        Err(why @ (Unavailable::Unspeakable(_) | Unavailable::NotExecutable(_))) => why,
+        // Other errors may pass, so that they are no reason to use another directory.
+        Err(why @ (Unavailable::InvalidPath(_) | Unavailable::NotExecutable(_))) => why,
         outcome => return outcome,
     };
     private_dirs().iter().find_map(|dir| run(dir, false).ok()).ok_or(why)
 }
 
-/// Directories of this user's in places that everybody may write to, or beside the program.
+/// Directories that would belong to this user alone: in places where all users may write, or beside the
+/// program.
 fn private_dirs() -> Vec<PathBuf> {
     let user = Uid::current();
     let mut dirs = vec![PathBuf::from(format!("/run/user/{user}/kache-observer"))];
@@ -92,10 +96,10 @@ fn private_dirs() -> Vec<PathBuf> {
     dirs
 }
 
-/// Whether programs could load something from this directory, or one that is made there.
+/// Checks whether programs can load a library from this directory, or could once it is created.
 pub(super) fn is_loadable(dir: &Path) -> Result<(), Unavailable> {
     if dir.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':' | b'$' | b'\n')) {
-        return Err(Unavailable::Unspeakable(dir.to_owned()));
+        return Err(Unavailable::InvalidPath(dir.to_owned()));
     }
     let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
     match is_executable(there).map_err(|source| Unavailable::Io { path: there.to_owned(), source })? {
@@ -104,7 +108,8 @@ pub(super) fn is_loadable(dir: &Path) -> Result<(), Unavailable> {
     }
 }
 
-/// Whether this is a directory that nobody else can change, or can become one.
+/// Checks whether a directory is private and programs can load a library from it, or whether it can be
+/// created so.
 fn check_private(dir: &Path) -> Result<(), Unavailable> {
     is_loadable(dir)?;
     let failed = |source| Unavailable::Io { path: dir.to_owned(), source };
@@ -118,7 +123,7 @@ fn check_private(dir: &Path) -> Result<(), Unavailable> {
     }
 }
 
-/// Makes such a directory, unless it is there.
+/// Creates a private directory, unless it exists, and checks it.
 fn make_private(dir: &Path) -> Result<(), Unavailable> {
     is_loadable(dir)?;
     let failed = |source| Unavailable::Io { path: dir.to_owned(), source };
@@ -150,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_04_a_place_that_others_can_change_is_not_used() {
+    fn key_04_a_directory_that_others_can_change_is_not_used() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("private");
         assert!(check_private(&dir).is_ok() && !dir.exists());

@@ -1,12 +1,12 @@
-//! Watching a compiler: which files and variables it, and what it starts, ask for.
+//! Observes which files and variables a compiler, and the programs that it starts, access.
 //!
-//! A library that `build.rs` has compiled (`observer/`) is loaded into the compiler
-//! and notes what it is asked; here it is laid down, given a file to note in, and read. What
-//! the notes mean is `publish`'s business. Invariant: where anything is in doubt, nothing is
-//! loaded and the compiler runs as ever.
+//! `build.rs` compiles the library (`observer/`) that is loaded into the compiler and writes notes. This
+//! module puts the library where programs can load it, gives it a record to write to, and reads the
+//! record afterwards. `publish` decides what the notes mean. Invariant: in case of doubt nothing is loaded
+//! and the compiler runs as it does without kache.
 
+mod compiler_or_linker;
 mod elf;
-mod known;
 mod library;
 mod record;
 mod system;
@@ -15,7 +15,7 @@ mod watch;
 
 pub use elf::Elf;
 pub use library::Unavailable;
-pub use record::{Damage, Kind, Note, Outcome, RECORD_BYTES_MAX, UNKNOWN_PROCESS, parse};
+pub use record::{Note, NoteKind, NoteOutcome, RECORD_BYTES_MAX, RecordDamage, UNKNOWN_PROCESS, parse};
 pub use system::is_made_up;
 pub use watch::{Observer, Watch, Watching, check, is_own_variable, sees_raw_calls};
 

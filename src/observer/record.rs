@@ -1,7 +1,7 @@
-//! What an observed compiler has left: a file of notes, and what each of them says.
+//! The record of an observed compile: a file of notes.
 //!
-//! The file is made here, of one size, and mapped by every program that is observed; its
-//! layout is that of `observer/preload.rs`:
+//! This file creates records of one fixed size and parses them. Every observed program maps the record
+//! into memory and appends notes. The layout is that of `observer/preload.rs`:
 //!
 //! ```text
 //! magic: 8, size: 4, end of the notes: 4, whether one did not fit: 4, unused: 4
@@ -9,8 +9,8 @@
 //!       mark: 1, unused: 5, the texts, and what is missing to a multiple of 8
 //! ```
 //!
-//! Invariant: a file is read whole or not at all (KEY-04). It is written by programs that
-//! nobody here has started: whatever does not fit is [`Damage`], never a panic.
+//! Invariant: a record is parsed as a whole or not at all (KEY-04). Programs that kache does not control
+//! write to it, so that any content may be found there: an invalid one is [`RecordDamage`], never a panic.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -21,95 +21,98 @@ use thiserror::Error;
 
 use super::system::reserve;
 
-/// How large a record may become; one of a program of 300 crates takes 150 KB. The room is
-/// reserved on the disk, not written.
+/// The size of a record in bytes. The notes of a program of 300 crates take 150 KB. The space is reserved
+/// on the disk and not written.
 pub const RECORD_BYTES_MAX: u32 = 8 << 20;
 
 const MAGIC: &[u8; 8] = b"kacheob1";
 const HEADER_BYTES: usize = 24;
 const NOTE_BYTES: usize = 24;
 
-/// What a note is about.
+/// The kind of access, or of event, that a note is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A program has begun. The value is its working directory.
+pub enum NoteKind {
+    /// A program has begun. The name is its path and the value its working directory.
     Started,
-    /// A library that is loaded into it.
+    /// A library was loaded into the program before it began.
     Loaded,
-    /// A file that was opened to be read, or a directory.
+    /// A file or directory was opened for reading.
     Read,
-    /// Something that came to be, or lost what was in it before.
+    /// A file or directory was created, or a file lost its former content.
     Written,
-    /// A place that was asked about.
+    /// A path was looked up without being opened, as `stat` does.
     Looked,
-    /// A directory that was listed.
+    /// A directory was listed.
     Listed,
-    /// A variable.
+    /// A variable was read. The value is that of the variable.
     Variable,
-    /// A file that was there when it was opened to be written, and that keeps what is in it.
+    /// An existing file was opened for writing and kept its content.
     Updated,
-    /// A symbolic link that was read.
+    /// The target of a symbolic link was read.
     Link,
-    /// A library that the program has loaded after it had begun.
+    /// A library was loaded after the program had begun.
     Added,
-    /// A function by whose means the program has read what nobody saw. The name is the function's.
+    /// A function was called that reads files or directories where the observer does not see it. The name
+    /// is that of the function.
     Hidden,
-    /// A program that a process is about to become. It has to say that it has begun, or what it does is
-    /// not known. The outcome says whether it came to that.
+    /// A process is about to become this program, which has to leave a [`NoteKind::Started`] or was not
+    /// observed. A second note with another outcome says that the start failed.
     Executed,
-    /// A program has done what cannot be observed. The value is the number of the system call.
+    /// The program made a system call after which it cannot be observed. The value is the number of the
+    /// call.
     Unseen,
-    /// The current directory, which was asked for.
+    /// The path of the current directory was asked for.
     Directory,
-    /// All variables, which were read from the kernel.
+    /// All variables were read from the kernel's copy, as in `/proc/self/environ`.
     Environment,
 }
 
-/// What the program was told.
+/// The outcome of an access, as the program saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It is there.
+pub enum NoteOutcome {
+    /// The access succeeded: something is there.
     There,
-    /// There is nothing.
+    /// Nothing is there.
     Absent,
-    /// Something else.
+    /// The access failed for another reason.
     Failed,
 }
 
-/// One note.
+/// One note of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Which process.
+    /// The number of the process that the note is about.
     pub process: u32,
-    /// What about.
-    pub kind: Kind,
-    /// What it was told.
-    pub outcome: Outcome,
-    /// A path, absolute, or the name of a variable.
+    /// The kind of access or event.
+    pub kind: NoteKind,
+    /// Its outcome.
+    pub outcome: NoteOutcome,
+    /// An absolute path, the name of a variable, or that of a function.
     pub name: Vec<u8>,
-    /// The variable's value, or what else belongs to a kind.
+    /// The value of a variable, or as [`NoteKind`] says.
     pub value: Vec<u8>,
-    /// Of a program that has begun, whether the kernel reports system calls that it makes past the C
-    /// library; of a question, whether it came from a library that was loaded later, such as a proc macro.
+    /// Of [`NoteKind::Started`]: whether the kernel reports system calls that the program makes without the
+    /// C library. Of all other kinds: whether the access came from a library that was loaded after the
+    /// program had begun, such as a proc macro.
     pub mark: bool,
 }
 
-/// The process of a program that was started by the C library itself, which does not say its number.
+/// The process number in notes of programs that the C library starts by itself: it does not tell the number.
 pub const UNKNOWN_PROCESS: u32 = u32::MAX;
 
-/// Why a record says nothing.
+/// The reason why a record cannot be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Damage {
-    /// There were more notes than it has room for.
-    #[error("more was asked for than {} MiB hold", RECORD_BYTES_MAX >> 20)]
+pub enum RecordDamage {
+    /// A note did not fit into the record.
+    #[error("the notes take more than {} MiB", RECORD_BYTES_MAX >> 20)]
     Full,
-    /// A program ended in the middle of a note, or wrote into the file itself.
+    /// A program ended while it wrote a note, or wrote something else into the file.
     #[error("a note is not whole")]
     Malformed,
 }
 
-/// Makes an empty record with room on the disk: a program that writes into a mapped file must
-/// not find the disk full.
+/// Creates an empty record and reserves its space, because a program that writes to a mapped file on a full
+/// disk is killed.
 pub(super) fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     reserve(&file, RECORD_BYTES_MAX)?;
@@ -121,7 +124,7 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
     file.write_all(&header)
 }
 
-/// Reads a record as far as it is written.
+/// Reads a record up to the end of its notes.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut bytes = vec![0; HEADER_BYTES];
@@ -131,57 +134,57 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The notes of a record, in their order.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Note>, Damage> {
+/// Parses a record. The notes are in the order in which they were begun.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Note>, RecordDamage> {
     let is_record = bytes.starts_with(MAGIC) && number(bytes, 8) == Some(RECORD_BYTES_MAX);
     let (Some(end), Some(is_full)) = (number(bytes, 12), number(bytes, 16)) else {
-        return Err(Damage::Malformed);
+        return Err(RecordDamage::Malformed);
     };
     if is_full != 0 {
-        return Err(Damage::Full);
+        return Err(RecordDamage::Full);
     }
     if !is_record || end as usize != bytes.len() {
-        return Err(Damage::Malformed);
+        return Err(RecordDamage::Malformed);
     }
     let mut notes = Vec::new();
-    let mut rest = bytes.get(HEADER_BYTES..).ok_or(Damage::Malformed)?;
+    let mut rest = bytes.get(HEADER_BYTES..).ok_or(RecordDamage::Malformed)?;
     while !rest.is_empty() {
-        let (note, len) = parse_note(rest).ok_or(Damage::Malformed)?;
+        let (note, len) = parse_note(rest).ok_or(RecordDamage::Malformed)?;
         notes.push(note);
         rest = &rest[len..];
     }
     Ok(notes)
 }
 
-/// The note that is here, and its length.
+/// The first note of these bytes and its length; `None` if it is invalid.
 fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
     let len = number(bytes, 0)? as usize;
     let note = bytes.get(..len)?;
     let name_end = NOTE_BYTES.checked_add(number(note, 8)? as usize)?;
     let value_end = name_end.checked_add(number(note, 12)? as usize)?;
     let kind = match note.get(16)? {
-        1 => Kind::Started,
-        2 => Kind::Loaded,
-        3 => Kind::Read,
-        4 => Kind::Written,
-        5 => Kind::Looked,
-        6 => Kind::Listed,
-        7 => Kind::Variable,
-        20 => Kind::Updated,
-        21 => Kind::Link,
-        22 => Kind::Added,
-        23 => Kind::Hidden,
-        8 => Kind::Executed,
-        9 => Kind::Unseen,
-        10 => Kind::Directory,
-        11 => Kind::Environment,
+        1 => NoteKind::Started,
+        2 => NoteKind::Loaded,
+        3 => NoteKind::Read,
+        4 => NoteKind::Written,
+        5 => NoteKind::Looked,
+        6 => NoteKind::Listed,
+        7 => NoteKind::Variable,
+        20 => NoteKind::Updated,
+        21 => NoteKind::Link,
+        22 => NoteKind::Added,
+        23 => NoteKind::Hidden,
+        8 => NoteKind::Executed,
+        9 => NoteKind::Unseen,
+        10 => NoteKind::Directory,
+        11 => NoteKind::Environment,
         // Zero where the program ended before it had written all of it.
         _ => return None,
     };
     let outcome = match note.get(17)? {
-        0 => Outcome::There,
-        1 => Outcome::Absent,
-        2 => Outcome::Failed,
+        0 => NoteOutcome::There,
+        1 => NoteOutcome::Absent,
+        2 => NoteOutcome::Failed,
         _ => return None,
     };
     let mark = *note.get(18)? != 0;
@@ -233,9 +236,9 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (Kind::Read, Outcome::There, &b"/a"[..], &b""[..]),
-                (Kind::Variable, Outcome::Absent, b"A", b""),
-                (Kind::Variable, Outcome::There, b"B", b"1=2"),
+                (NoteKind::Read, NoteOutcome::There, &b"/a"[..], &b""[..]),
+                (NoteKind::Variable, NoteOutcome::Absent, b"A", b""),
+                (NoteKind::Variable, NoteOutcome::There, b"B", b"1=2"),
             ]
         );
         assert!(notes.iter().all(|note| note.process == 7));
@@ -243,20 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn key_04_a_part_of_a_record_is_none() {
-        assert_eq!(parse(&record(&[&note(3, 0, "/a", "")], 1)), Err(Damage::Full));
+    fn key_04_an_incomplete_record_is_rejected() {
+        assert_eq!(parse(&record(&[&note(3, 0, "/a", "")], 1)), Err(RecordDamage::Full));
         let whole = record(&[&note(3, 0, "/a", ""), &note(3, 0, "/b", "")], 0);
         for len in 0..whole.len() {
-            assert_eq!(parse(&whole[..len]), Err(Damage::Malformed), "{len}");
+            assert_eq!(parse(&whole[..len]), Err(RecordDamage::Malformed), "{len}");
         }
         // The program ended before it had written which kind it is.
-        assert_eq!(parse(&record(&[&note(0, 0, "/a", "")], 0)), Err(Damage::Malformed));
-        assert_eq!(parse(&record(&[&[0; 32]], 0)), Err(Damage::Malformed));
+        assert_eq!(parse(&record(&[&note(0, 0, "/a", "")], 0)), Err(RecordDamage::Malformed));
+        assert_eq!(parse(&record(&[&[0; 32]], 0)), Err(RecordDamage::Malformed));
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(notes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_record_makes_the_parser_panic(notes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&record(&[&notes], 0));
             let _ = parse(&notes);
         }

@@ -1,4 +1,4 @@
-//! What the system does for a record and a library, where it can be observed at all.
+//! Calls of the operating system for records and libraries, and stubs for systems without an observer.
 
 pub use imp::is_made_up;
 pub(super) use imp::{is_executable, reserve};
@@ -16,12 +16,12 @@ mod imp {
     };
     use nix::sys::statvfs::{FsFlags, statvfs};
 
-    /// Makes sure that a file has so much room on the disk.
+    /// Reserves space on the disk for a file.
     pub(in super::super) fn reserve(file: &File, bytes: u32) -> io::Result<()> {
         Ok(fallocate(file, FallocateFlags::empty(), 0, i64::from(bytes))?)
     }
 
-    /// File systems whose files are the kernel's.
+    /// File systems whose files are made up by the kernel.
     const OF_THE_KERNEL: &[FsType] = &[
         BPF_FS_MAGIC,
         CGROUP_SUPER_MAGIC,
@@ -34,7 +34,8 @@ mod imp {
         TRACEFS_MAGIC,
     ];
 
-    /// Whether what is at this path, or would be, is made up by the kernel: a file on such a file system, or a device.
+    /// Whether the kernel makes up the file at this path, or one that would be created there: the path is on
+    /// such a file system, or is a device.
     pub fn is_made_up(path: &Path) -> bool {
         use std::os::unix::fs::FileTypeExt as _;
         let is_device = |kind: std::fs::FileType| kind.is_char_device() || kind.is_block_device();
@@ -57,7 +58,7 @@ mod imp {
     use std::io;
     use std::path::Path;
 
-    /// Nothing is recorded here.
+    /// Fails, as no record is written on this system.
     pub(in super::super) fn reserve(_file: &File, _bytes: u32) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -67,7 +68,7 @@ mod imp {
         false
     }
 
-    /// Nothing is loaded here.
+    /// Returns `false`, as no observer is loaded on this system.
     pub(in super::super) fn is_executable(_dir: &Path) -> io::Result<bool> {
         Ok(false)
     }

@@ -1,4 +1,4 @@
-//! The library in real programs, and what it leaves.
+//! Tests of the library in real programs, and of the records that they leave.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::invocation::Environment;
 
-/// What `sh -c script` asked for, with what it printed, in a directory of its own.
+/// The notes of `sh -c script` in this directory, and its output.
 fn observed(dir: &Path, script: &str) -> (Vec<Note>, String) {
     let watch = Observer::new(dir).try_watch(None).unwrap();
     let said = run(dir, script, &watch);
@@ -28,7 +28,7 @@ fn run(dir: &Path, script: &str, watch: &Watch) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-fn has(notes: &[Note], kind: Kind, outcome: Outcome, path: &Path) -> bool {
+fn has(notes: &[Note], kind: NoteKind, outcome: NoteOutcome, path: &Path) -> bool {
     let path = path.to_str().unwrap().as_bytes();
     notes.iter().any(|note| (note.kind, note.outcome, &*note.name) == (kind, outcome, path))
 }
@@ -43,17 +43,17 @@ fn key_23_programs_and_their_children_are_observed() {
         observed(&dir, "cat read; cat none; ls list; test -e asked; echo x > written; cd list; cat ../read");
     assert!(said.starts_with("contentcontent") && said.contains("none: No such file"), "{said}");
     let place = |name: &str| dir.join(name);
-    assert!(has(&notes, Kind::Read, Outcome::There, &place("read")), "{notes:?}");
-    assert!(has(&notes, Kind::Read, Outcome::Absent, &place("none")), "{notes:?}");
-    assert!(has(&notes, Kind::Listed, Outcome::There, &place("list")), "{notes:?}");
-    assert!(has(&notes, Kind::Looked, Outcome::Absent, &place("asked")), "{notes:?}");
-    assert!(has(&notes, Kind::Written, Outcome::There, &place("written")), "{notes:?}");
-    // As it was named from the directory that was the current one then.
-    assert!(has(&notes, Kind::Read, Outcome::There, &place("list/../read")), "{notes:?}");
-    let started: Vec<_> = notes.iter().filter(|note| note.kind == Kind::Started).collect();
+    assert!(has(&notes, NoteKind::Read, NoteOutcome::There, &place("read")), "{notes:?}");
+    assert!(has(&notes, NoteKind::Read, NoteOutcome::Absent, &place("none")), "{notes:?}");
+    assert!(has(&notes, NoteKind::Listed, NoteOutcome::There, &place("list")), "{notes:?}");
+    assert!(has(&notes, NoteKind::Looked, NoteOutcome::Absent, &place("asked")), "{notes:?}");
+    assert!(has(&notes, NoteKind::Written, NoteOutcome::There, &place("written")), "{notes:?}");
+    // The path is relative to the directory that was the current one at that time.
+    assert!(has(&notes, NoteKind::Read, NoteOutcome::There, &place("list/../read")), "{notes:?}");
+    let started: Vec<_> = notes.iter().filter(|note| note.kind == NoteKind::Started).collect();
     assert!(started.len() >= 4, "sh, cat, ls: {started:?}");
     assert!(
-        notes.iter().any(|note| note.kind == Kind::Loaded && note.name.ends_with(b"libc.so.6")),
+        notes.iter().any(|note| note.kind == NoteKind::Loaded && note.name.ends_with(b"libc.so.6")),
         "{notes:?}"
     );
 }
@@ -61,19 +61,21 @@ fn key_23_programs_and_their_children_are_observed() {
 #[test]
 fn key_06_variables_are_observed_with_their_values() {
     let home = tempfile::tempdir().unwrap();
-    // `ls` asks for the first with `getenv`, and for the second, which is not set.
+    // `ls` reads both variables with `getenv`; the second one is not set.
     let (notes, _) = observed(home.path(), "QUOTING_STYLE=literal ls");
     let value = |name: &str| {
-        let note =
-            notes.iter().find(|note| note.kind == Kind::Variable && note.name == name.as_bytes()).unwrap();
+        let note = notes
+            .iter()
+            .find(|note| note.kind == NoteKind::Variable && note.name == name.as_bytes())
+            .unwrap();
         (note.outcome, String::from_utf8(note.value.clone()).unwrap())
     };
-    assert_eq!(value("QUOTING_STYLE"), (Outcome::There, "literal".to_owned()));
-    assert_eq!(value("LS_BLOCK_SIZE"), (Outcome::Absent, String::new()));
+    assert_eq!(value("QUOTING_STYLE"), (NoteOutcome::There, "literal".to_owned()));
+    assert_eq!(value("LS_BLOCK_SIZE"), (NoteOutcome::Absent, String::new()));
 }
 
 #[test]
-fn a_program_sees_what_it_would_see_without_it() {
+fn a_program_behaves_as_it_does_without_the_observer() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("file"), "").unwrap();
     let script = "cat none; ls file/none; ls -d /dev/null ''; readlink none; mkdir file; env | sort";
@@ -91,7 +93,7 @@ fn a_program_sees_what_it_would_see_without_it() {
 }
 
 #[test]
-fn without_a_record_nothing_happens() {
+fn a_program_without_a_record_runs_and_notes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let watch = Observer::new(home.path()).try_watch(None).unwrap();
     let preload = watch.variables().swap_remove(0);
@@ -109,11 +111,11 @@ fn without_a_record_nothing_happens() {
 fn key_04_a_record_that_is_full_says_so() {
     let home = tempfile::tempdir().unwrap();
     let watch = Observer::new(home.path()).try_watch(None).unwrap();
-    // Each round looks for a path of 4,000 bytes.
+    // Each iteration looks for a path of 4,000 bytes.
     let long = "x/".repeat(2000);
     let script = format!("i=0; while [ $i -lt 2300 ]; do [ -e {long} ]; i=$((i+1)); done; echo done");
     assert_eq!(run(home.path(), &script, &watch), "done\n");
-    assert_eq!(parse(&watch.read().unwrap()), Err(Damage::Full));
+    assert_eq!(parse(&watch.read().unwrap()), Err(RecordDamage::Full));
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn the_users_own_libraries_stay_and_records_go() {
     assert_eq!(files(), 2, "what the one has left is gone, what the other has is there");
     assert!(others.read().is_ok());
     drop(others);
-    // One that was damaged is laid down anew.
+    // A damaged library is written again.
     let library = fs::read_dir(home.path().join("observer")).unwrap().next().unwrap().unwrap().path();
     fs::write(&library, "damaged").unwrap();
     let (notes, said) = observed(home.path(), "true");
@@ -146,7 +148,7 @@ fn the_users_own_libraries_stay_and_records_go() {
 }
 
 #[test]
-fn key_23_where_nothing_can_be_loaded_from_the_library_lies_elsewhere() {
+fn key_23_a_library_that_cannot_be_loaded_from_the_cache_lies_elsewhere() {
     let home = tempfile::tempdir().unwrap();
     for name in ["a b", "a:b", "a$b", "a\nb"] {
         let dir = home.path().join(name);
@@ -155,18 +157,19 @@ fn key_23_where_nothing_can_be_loaded_from_the_library_lies_elsewhere() {
         check(&dir).unwrap();
         let (notes, said) = observed(&dir, "cat read");
         assert_eq!(said, "content");
-        assert!(has(&notes, Kind::Read, Outcome::There, &dir.join("read")), "{name:?}: {notes:?}");
+        assert!(has(&notes, NoteKind::Read, NoteOutcome::There, &dir.join("read")), "{name:?}: {notes:?}");
     }
 }
 
-/// A program that ends where anything is loaded into it, as one does whose C library is older.
+/// The programs here fail or print a warning if a library is loaded into them, as programs with an older C
+/// library do.
 #[test]
-fn dmn_03_what_does_not_bear_the_library_is_not_observed() {
+fn dmn_03_a_program_that_behaves_differently_with_the_library_is_not_observed() {
     let home = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str| {
         let path = home.path().join(name);
         fs::write(home.path().join("text"), format!("#!/bin/sh\n{text}\n")).unwrap();
-        // Another process writes it: a file that is open for writing cannot be executed.
+        // Another process writes it, because a file that is open for writing cannot be executed.
         let mut install = Command::new("install");
         assert!(
             install.args(["-m", "755"]).arg(home.path().join("text")).arg(&path).status().unwrap().success()
@@ -182,7 +185,7 @@ fn dmn_03_what_does_not_bear_the_library_is_not_observed() {
         let programs: Vec<PathBuf> = programs.iter().map(|path| (*path).clone()).collect();
         match observer.watch(&programs, &env) {
             Watching::With(_) => Some(true),
-            Watching::Failed(why) if why.contains("does not bear it") => Some(false),
+            Watching::Failed(why) if why.contains("behaves differently") => Some(false),
             Watching::Without | Watching::Failed(_) => None,
         }
     };
@@ -191,12 +194,12 @@ fn dmn_03_what_does_not_bear_the_library_is_not_observed() {
         assert_eq!(is_watched(programs), Some(false));
     }
     assert_eq!(is_watched(&[&home.path().join("none")]), None);
-    // What the trials asked for is in no record.
-    let Watching::With(watch) = observer.watch(&[quiet], &env) else { panic!("it bears it") };
+    // The accesses of the trials are in no record of a compile.
+    let Watching::With(watch) = observer.watch(&[quiet], &env) else { panic!("it is not affected") };
     assert_eq!(parse(&watch.read().unwrap()).unwrap(), []);
 }
 
-/// A machine that is too busy for an answer looks the same.
+/// A program that does not answer because the machine is too busy is treated in the same way.
 #[test]
 fn key_04_a_program_that_could_not_be_asked_is_asked_again() {
     let home = tempfile::tempdir().unwrap();
@@ -210,17 +213,17 @@ fn key_04_a_program_that_could_not_be_asked_is_asked_again() {
         let watching = watch(observer);
         assert!(matches!(&watching, Watching::Failed(why) if why.contains("No such file")), "{watching:?}");
     }
-    // Nobody waits for it for ever.
-    let does_not_bear =
-        |watching| matches!(watching, Watching::Failed(why) if why.contains("does not bear it"));
-    assert!(does_not_bear(watch(&other)));
+    // After three trials it counts as one that cannot be observed.
+    let is_rejected =
+        |watching| matches!(watching, Watching::Failed(why) if why.contains("behaves differently"));
+    assert!(is_rejected(watch(&other)));
     std::os::unix::fs::symlink("/bin/sh", &interpreter).unwrap();
     assert!(matches!(watch(&patient), Watching::With(_)));
-    assert!(does_not_bear(watch(&other)));
+    assert!(is_rejected(watch(&other)));
 }
 
 #[test]
-fn key_04_a_record_that_cannot_be_made_is_a_failure_and_no_verdict() {
+fn key_04_a_record_that_cannot_be_created_is_a_failure_of_this_compile_only() {
     let home = tempfile::tempdir().unwrap();
     let observer = Observer::new(home.path());
     fs::write(home.path().join("observer"), "").unwrap();

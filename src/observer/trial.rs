@@ -1,10 +1,10 @@
-//! Whether a program bears the library, found out by trying, before any compile depends on it.
+//! Tries the observer on a program before any compile depends on it.
 //!
-//! The library is made for one C library. A toolchain may bring another: an older one ends a
-//! program that is to load what it does not know, and one for another processor says so on
-//! standard error. Each program that a compile starts is asked for its version, with the
-//! library and without; where that makes a difference, it is not observed. The answer also says
-//! whether it is a compiler or a linker (see `known`).
+//! The library is compiled for one C library, and a toolchain may bring another one: an older C library
+//! ends a program that is to load a library it cannot load, and one for another processor prints a
+//! warning. So each program that a compile starts is asked for its version with the library and without.
+//! If the two answers differ, compiles that start the program are not observed. The answer also shows
+//! whether the program is a compiler or a linker (`compiler_or_linker.rs`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,121 +17,122 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::known::is_compiler_or_linker;
+use super::compiler_or_linker::is_compiler_or_linker;
 use super::library::Unavailable;
-use super::record::{Kind, parse};
+use super::record::{NoteKind, parse};
 use super::watch::Watch;
 use crate::inputs::answer;
 use crate::invocation::Environment;
 
-/// How long a program has for its version.
+/// The time in which a program has to print its version.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How often a program may fail to answer before that is its answer. A busy machine is no reason
-/// to observe nothing from then on, and one that always hangs must not make every call wait.
-const SILENCES_MAX: u32 = 3;
+/// After so many trials without an answer, a program counts as one that cannot be observed. A single
+/// timeout may be due to a busy machine, but a program that always hangs must not delay every call.
+const UNANSWERED_MAX: u32 = 3;
 
-/// How many programs are remembered; a machine has a dozen.
+/// The number of programs whose trials are remembered; a machine has a dozen.
 const PROGRAMS_MAX: usize = 1024;
 
-/// Why it is not known yet whether a program bears it.
+/// The reason why a trial has no result yet.
 #[derive(Debug, Error)]
-pub(super) enum Trouble {
-    /// There is nothing to try it with.
+pub(super) enum TrialError {
+    /// The library or a record could not be created.
     #[error(transparent)]
     Unavailable(Unavailable),
-    /// It cannot be asked, or does not answer in time.
+    /// The program cannot be started, or does not answer in time.
     #[error("`{} --version`: {source}", path.display())]
-    Silent {
+    Unanswered {
         /// The program.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
-/// A program as it is now.
+/// A file of a program, so that a program which is replaced is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Program {
+struct ProgramIdentity {
     path: PathBuf,
     inode: u64,
     len: u64,
     changed: (i64, i64),
 }
 
-/// What a trial has shown of a program.
+/// The result of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trial {
-    /// Whether it says the same with the library as without.
-    pub(super) bears: bool,
-    /// Whether it is a compiler or a linker, by its content.
-    pub(super) is_known: bool,
-    /// Whether the kernel reports system calls that it makes past the C library.
+    /// Whether the program gives the same answer with the library as without.
+    pub(super) is_unaffected: bool,
+    /// Whether the program was recognised as a compiler or a linker by its content.
+    pub(super) is_recognised: bool,
+    /// Whether the kernel reports system calls that the program makes without the C library.
     pub(super) is_dispatched: bool,
 }
 
-/// What was found out about one.
+/// The state of the trials of one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Known(Trial),
-    /// Nothing yet, so many times.
-    Silent(u32),
+enum TrialState {
+    Done(Trial),
+    /// The number of trials without an answer.
+    Unanswered(u32),
 }
 
-/// What was found out.
+/// The trials of all programs since the daemon began.
 #[derive(Debug, Default)]
-pub(super) struct Trials(Mutex<HashMap<Program, Verdict>>);
+pub(super) struct Trials(Mutex<HashMap<ProgramIdentity, TrialState>>);
 
 impl Trials {
-    /// The result of the trial of this program. The program is tried if it was not tried before.
+    /// The result of the trial of this program, which is tried now if it was not tried before. Blocks for up
+    /// to twice [`ANSWER_WAIT_MAX`].
     pub(super) fn of(
         &self,
         program: &Path,
         env: &Environment,
         watch: &dyn Fn() -> Result<Watch, Unavailable>,
-    ) -> Result<Trial, Trouble> {
-        let silent = |source| Trouble::Silent { path: program.to_owned(), source };
-        let known = Program::at(program).map_err(silent)?;
-        // Held over the trial: of several calls that come at once, one tries.
-        let mut verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let silences = match verdicts.get(&known) {
-            Some(Verdict::Known(trial)) => return Ok(*trial),
-            Some(Verdict::Silent(times)) => times + 1,
+    ) -> Result<Trial, TrialError> {
+        let unanswered_error = |source| TrialError::Unanswered { path: program.to_owned(), source };
+        let identity = ProgramIdentity::at(program).map_err(unanswered_error)?;
+        // The lock is held during the trial, so that of several calls at once only one tries the program.
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unanswered = match states.get(&identity) {
+            Some(TrialState::Done(trial)) => return Ok(*trial),
+            Some(TrialState::Unanswered(times)) => times + 1,
             None => 1,
         };
-        if verdicts.len() >= PROGRAMS_MAX {
-            verdicts.clear();
+        if states.len() >= PROGRAMS_MAX {
+            states.clear();
         }
-        let watch = watch().map_err(Trouble::Unavailable)?;
+        let watch = watch().map_err(TrialError::Unavailable)?;
         let trial = match try_out(program, env, &watch) {
             Ok(trial) => trial,
-            Err(error) if silences < SILENCES_MAX => {
-                verdicts.insert(known, Verdict::Silent(silences));
-                return Err(silent(error));
+            Err(error) if unanswered < UNANSWERED_MAX => {
+                states.insert(identity, TrialState::Unanswered(unanswered));
+                return Err(unanswered_error(error));
             }
-            Err(_) => Trial { bears: false, is_known: false, is_dispatched: false },
+            Err(_) => Trial { is_unaffected: false, is_recognised: false, is_dispatched: false },
         };
-        if !trial.bears {
+        if !trial.is_unaffected {
             tracing::info!(
-                "compilers that start `{}` are not observed: it does not bear it",
+                "compiles that start `{}` are not stored: it behaves differently with the observer",
                 program.display()
             );
         } else if !trial.is_dispatched {
             tracing::info!(
-                "system calls that `{}` makes past the C library are not observed",
+                "system calls that `{}` makes without the C library are not observed",
                 program.display()
             );
         }
-        verdicts.insert(known, Verdict::Known(trial));
+        states.insert(identity, TrialState::Done(trial));
         Ok(trial)
     }
 }
 
-impl Program {
-    fn at(path: &Path) -> io::Result<Program> {
+impl ProgramIdentity {
+    fn at(path: &Path) -> io::Result<ProgramIdentity> {
         let metadata = fs::metadata(path)?;
-        Ok(Program {
+        Ok(ProgramIdentity {
             path: path.to_owned(),
             inode: metadata.ino(),
             len: metadata.len(),
@@ -140,9 +141,9 @@ impl Program {
     }
 }
 
-/// Asks a program for its version, with the library and without. Neither answer need be a good one: some
-/// linkers want to be called by another name. An error means that the program did not answer in time, or
-/// could not be started.
+/// Asks a program for its version with the library and without. An error means that it could not be started
+/// or did not answer in time. Both answers may be error messages of the program, since some linkers want to
+/// be called by another name.
 pub(super) fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::Result<Trial> {
     let ask = |watch: Option<&Watch>| {
         let mut command = Command::new(program);
@@ -151,15 +152,15 @@ pub(super) fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::R
         answer(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
     };
     let (plain, watched) = (ask(None)?, ask(Some(watch))?);
-    let bears = plain == watched;
+    let is_unaffected = plain == watched;
     let notes = parse(&watch.read()?).unwrap_or_default();
-    // A static linker says nothing, and need not be observed.
-    let mut started = notes.iter().filter(|note| note.kind == Kind::Started);
+    // A static program leaves no note, and is only started if it is a linker, which need not be observed.
+    let mut started = notes.iter().filter(|note| note.kind == NoteKind::Started);
     let is_dispatched = started.next().is_none_or(|note| note.mark);
-    let said = [watched.stdout, watched.stderr].concat();
-    let is_known = || {
+    let answer = [watched.stdout, watched.stderr].concat();
+    let is_recognised = || {
         let program = fs::canonicalize(program)?;
-        io::Result::Ok(is_compiler_or_linker(&program, &fs::read(&program)?, &said, &notes))
+        io::Result::Ok(is_compiler_or_linker(&program, &fs::read(&program)?, &answer, &notes))
     };
-    Ok(Trial { bears, is_known: bears && is_known()?, is_dispatched })
+    Ok(Trial { is_unaffected, is_recognised: is_unaffected && is_recognised()?, is_dispatched })
 }

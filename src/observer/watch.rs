@@ -1,5 +1,5 @@
-//! One compiler under observation: what is added to its environment, and what is read
-//! afterwards.
+//! Prepares the observation of one compile: the variables that load the observer into the compiler, and the
+//! record that is read afterwards.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -17,35 +17,35 @@ use super::record;
 use super::trial::{self, Trial, Trials};
 use crate::invocation::Environment;
 
-/// The dynamic linker's list of libraries to load before all others.
+/// The variable with the libraries that the dynamic linker loads before all others.
 const PRELOAD: &str = "LD_PRELOAD";
 
-/// Names the record. It is none of kache's settings and does not look like one: a build that a
-/// macro starts reads those.
+/// The variable with the path of the record. Its name does not look like a setting of kache, because a build
+/// that a macro starts reads those.
 const RECORD: &str = "__KACHE_RECORD";
 
-/// The directory for all of it, in the cache's.
+/// The subdirectory of the cache for the library and the records.
 const DIRECTORY: &str = "observer";
 
-/// Whether a variable is there because of the observation alone.
+/// Whether a variable is set for the observation only.
 pub fn is_own_variable(name: &str) -> bool {
     matches!(name, PRELOAD | RECORD)
 }
 
-/// Whether compilers can be observed with this directory for the cache. Changes nothing.
+/// Checks whether compilers can be observed with this cache directory. Changes nothing.
 pub fn check(cache_dir: &Path) -> Result<(), Unavailable> {
     library::check(&cache_dir.join(DIRECTORY))
 }
 
-/// Whether the kernel reports the system calls that a program makes past the C library. To find out, this
-/// program is asked for its version. The observer's files lie in `dir` meanwhile, which the caller removes.
+/// Whether the kernel reports the system calls that a program makes without the C library. To find out, this
+/// program is asked for its version. The observer's files are in `dir` meanwhile; the caller removes them.
 pub fn sees_raw_calls(dir: &Path, program: &Path) -> io::Result<bool> {
     library::is_loadable(dir).map_err(io::Error::other)?;
     let watch = Observer::new(dir).try_watch(None).map_err(io::Error::other)?;
     Ok(trial::try_out(program, &Environment::default(), &watch)?.is_dispatched)
 }
 
-/// What watches compilers.
+/// Observes compiles. It remembers which programs can be observed, and keeps its files in one directory.
 #[derive(Debug)]
 pub struct Observer {
     dir: PathBuf,
@@ -56,7 +56,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// With its files in a directory of their own in this one, which is made when it is needed.
+    /// Its files are to lie in a subdirectory of the cache, which is created when it is needed.
     pub fn new(cache_dir: &Path) -> Self {
         Observer {
             dir: cache_dir.join(DIRECTORY),
@@ -67,36 +67,42 @@ impl Observer {
         }
     }
 
-    /// Where its files lie.
+    /// The directory of the library and the records.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Begins to watch a compile that starts these programs, each of which has to bear it.
+    /// Begins to observe a compile that starts these programs. May block for a trial of each program that was
+    /// not tried before.
     pub fn watch(&self, programs: &[PathBuf], env: &Environment) -> Watching {
-        // A trial has a record of its own: what it asks for is none of the compile's business.
+        // A trial has a record of its own, because its accesses are not those of the compile.
         let watch = || self.try_watch(env.get(PRELOAD));
-        let mut known = Vec::new();
+        let mut recognised = Vec::new();
         for program in programs {
             match self.trials.of(program, env, &watch) {
-                Ok(Trial { bears: true, is_known, .. }) => known.extend(is_known.then(|| program.clone())),
-                Ok(Trial { bears: false, .. }) => {
-                    return Watching::Failed(format!("`{}` does not bear it", program.display()));
+                Ok(Trial { is_unaffected: true, is_recognised, .. }) => {
+                    recognised.extend(is_recognised.then(|| program.clone()));
                 }
-                Err(trial::Trouble::Unavailable(why)) => return self.unavailable(&why),
+                Ok(Trial { is_unaffected: false, .. }) => {
+                    return Watching::Failed(format!(
+                        "`{}` behaves differently with the observer",
+                        program.display()
+                    ));
+                }
+                Err(trial::TrialError::Unavailable(why)) => return self.unavailable(&why),
                 Err(why) => return Watching::Failed(why.to_string()),
             }
         }
         match watch() {
             Ok(mut watch) => {
-                watch.known = known;
+                watch.recognised = recognised;
                 Watching::With(watch)
             }
             Err(why) => self.unavailable(&why),
         }
     }
 
-    /// Where nobody ever observes anything, that is logged once.
+    /// Logs once that this system has no observer; any other reason is a failure of this compile.
     fn unavailable(&self, why: &Unavailable) -> Watching {
         if !matches!(why, Unavailable::NoLibrary) {
             return Watching::Failed(why.to_string());
@@ -110,10 +116,9 @@ impl Observer {
     pub(super) fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
         let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
         fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        // Looked at each time: one that is missing makes every program say so.
+        // Checked each time, because every program prints a warning if the library is missing.
         let library = install(&self.dir)?;
-        // The record lies beside the library: a path with a space or a colon in it is none that a
-        // program can be told of.
+        // The record lies beside the library, whose directory has a path without spaces and colons.
         let dir = library.parent().unwrap_or(&self.dir);
         self.swept.get_or_init(|| {
             sweep(&self.dir);
@@ -123,54 +128,57 @@ impl Observer {
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let record = dir.join(format!("record-{}-{number}", std::process::id()));
-        let watch = Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record, known: Vec::new() };
-        // Another process of this number may have died and left one.
+        let watch =
+            Watch { library, preloaded: preloaded.map(ToOwned::to_owned), record, recognised: Vec::new() };
+        // An earlier process with this number may have left a record.
         let _ = fs::remove_file(&watch.record);
         record::create(&watch.record).map_err(|error| failed(&watch.record, error))?;
         Ok(watch)
     }
 }
 
-/// Removes records whose makers have died. Several may work in one directory: a call that has no
-/// daemon is its own.
+/// Removes records of processes that have died. Several processes may use one directory, because a call
+/// without a daemon creates its own records.
 fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if maker(&entry.file_name()).is_some_and(|maker| kill(maker, None) == Err(Errno::ESRCH)) {
-            // Whatever cannot be removed takes room and does no harm.
+        if creator(&entry.file_name()).is_some_and(|creator| kill(creator, None) == Err(Errno::ESRCH)) {
+            // A record that cannot be removed only takes up space.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Whose record has this name.
-fn maker(name: &OsStr) -> Option<Pid> {
+/// The process that created the record of this name; `None` if the name is not that of a record.
+fn creator(name: &OsStr) -> Option<Pid> {
     let (process, _number) = name.to_str()?.strip_prefix("record-")?.split_once('-')?;
     Some(Pid::from_raw(process.parse().ok()?))
 }
 
-/// How a compile goes, as far as observing it is concerned.
+/// Whether a compile is observed.
 #[derive(Debug)]
 pub enum Watching {
-    /// It is observed.
+    /// The compile is observed.
     With(Watch),
-    /// It need not be, or there is no observer for this system: what the compiler says has to do.
+    /// The compile need not be observed, or this system has no observer. The dep-info alone says what it
+    /// read.
     Without,
-    /// It should have been, and this went wrong. Less is known of it than of others like it, so that it is
-    /// not stored (KEY-04).
+    /// The compile should be observed, and this is the reason why it cannot be. It is not stored, because
+    /// less is known of it than of other compiles with the same key (KEY-04).
     Failed(String),
 }
 
-/// A compiler under observation. Its record goes when this does.
+/// The observation of one compile. Dropping it removes the record.
 #[derive(Debug)]
 pub struct Watch {
     library: PathBuf,
     preloaded: Option<OsString>,
     record: PathBuf,
-    known: Vec<PathBuf>,
+    /// The programs that were recognised as compilers and linkers.
+    recognised: Vec<PathBuf>,
 }
 
 impl Watching {
-    /// Where the library lies that is loaded into the compiler.
+    /// The path of the library that is loaded into the compiler; `None` if it is not observed.
     pub fn library(&self) -> Option<&Path> {
         match self {
             Watching::With(watch) => Some(&watch.library),
@@ -178,17 +186,17 @@ impl Watching {
         }
     }
 
-    /// The programs among those that were named which are known as compilers and linkers.
-    pub fn known(&self) -> &[PathBuf] {
+    /// The programs among those of [`Observer::watch`] that were recognised as compilers and linkers.
+    pub fn recognised(&self) -> &[PathBuf] {
         match self {
-            Watching::With(watch) => &watch.known,
+            Watching::With(watch) => &watch.recognised,
             Watching::Without | Watching::Failed(_) => &[],
         }
     }
 }
 
 impl Watch {
-    /// What is to be set for the compiler alone. Libraries of the user's own stay.
+    /// The variables to be set for the compiler only. The user's own libraries in `LD_PRELOAD` stay there.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         let mut libraries = self.library.clone().into_os_string();
         if let Some(preloaded) = self.preloaded.as_ref().filter(|list| !list.is_empty()) {
@@ -198,7 +206,7 @@ impl Watch {
         vec![(PRELOAD.into(), libraries), (RECORD.into(), self.record.clone().into_os_string())]
     }
 
-    /// What was noted, as bytes.
+    /// Reads the record; `record::parse` takes its bytes.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         record::read(&self.record)
     }
@@ -206,7 +214,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // As for the sweep.
+        // As in `sweep`.
         let _ = fs::remove_file(&self.record);
     }
 }

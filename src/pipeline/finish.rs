@@ -18,7 +18,7 @@ use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, Rustc};
 use crate::observer::Watching;
 use crate::outputs::Staging;
-use crate::publish::{self, Macros, Publication, Published, Stamps, Stored, Stores, Watched};
+use crate::publish::{self, MacroArguments, Publication, Published, Stamps, Stored, Stores, Watched};
 
 /// A result that is to be stored.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Pipeline {
             temp_dir,
             is_keyed: &is_keyed,
             env: &compile.call.env,
-            known_linkers: compile.watching.known(),
+            known_linkers: compile.watching.recognised(),
             key: &key,
         });
         let complete = |seen: &[action::Observation]| action::complete(query, seen);
@@ -206,12 +206,12 @@ impl Pipeline {
 }
 
 /// Returns the facts about macros that the command line shows.
-fn macros(rustc: &Rustc) -> Macros {
+fn macros(rustc: &Rustc) -> MacroArguments {
     /// Crates of the toolchain. They are part of its digest, and their macros read no variable.
     const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];
     let mut without_path = rustc.externs.iter().filter(|external| external.path.is_none());
-    Macros {
+    MacroArguments {
         is_proc_macro: rustc.crate_types.contains(&CrateType::ProcMacro),
-        uses_unknown: without_path.any(|external| !TOOLCHAIN.contains(&&*external.name)),
+        uses_unknown_crates: without_path.any(|external| !TOOLCHAIN.contains(&&*external.name)),
     }
 }

@@ -1,20 +1,21 @@
-//! A lexer for Rust, as far as it takes to tell code from strings and comments.
+//! A small lexer for Rust that tells code from strings and comments.
 //!
-//! Pure. Knows identifiers, string literals and punctuation; numbers, characters and
-//! lifetimes are passed over. What it cannot take apart is an error: then nothing is proven.
+//! Pure. It returns identifiers, string literals and punctuation, and skips numbers, characters and
+//! lifetimes. A source with a token that does not end has no tokens at all, so that nothing is proven
+//! about its crate.
 
-/// A token that matters.
+/// A token that is not skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// An identifier or keyword, without `r#`.
     Word(&'a str),
-    /// What stands between a string literal's quotes, escapes as written.
+    /// The text between the quotes of a string literal, with escapes as they are written.
     Text(&'a str),
     /// One character of punctuation.
     Mark(char),
 }
 
-/// The tokens of a source file; `None` where it cannot be taken apart.
+/// The tokens of a source file; `None` if a comment, string or character does not end.
 pub(super) fn tokens(source: &str) -> Option<Vec<Token<'_>>> {
     let mut lexer = Lexer { rest: source };
     let mut tokens = Vec::new();
@@ -67,7 +68,7 @@ impl<'a> Lexer<'a> {
         taken
     }
 
-    /// Comments of this kind nest.
+    /// Skips a block comment. These comments nest. `None` if it does not end.
     fn skip_comment(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
@@ -86,8 +87,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `r"…"`, `r#"…"#`, also of bytes and of C strings. The outer option says whether it
-    /// ends, the inner one whether there is one here.
+    /// Takes a raw string such as `r#"…"#`, also of bytes and of C strings. `Some(None)` means that no raw
+    /// string begins here, and `None` that the one that begins here does not end.
     fn raw_string(&mut self) -> Option<Option<&'a str>> {
         let Some(after) = ["r", "br", "cr"].iter().find_map(|prefix| self.rest.strip_prefix(prefix)) else {
             return Some(None);
@@ -100,7 +101,7 @@ impl<'a> Lexer<'a> {
         Some(Some(&body[..len]))
     }
 
-    /// `"…"`, also of bytes and of C strings.
+    /// Takes a string with escapes, also of bytes and of C strings. `Some(None)` and `None` as above.
     fn string(&mut self) -> Option<Option<&'a str>> {
         let Some(body) = ["\"", "b\"", "c\""].iter().find_map(|prefix| self.rest.strip_prefix(prefix)) else {
             return Some(None);
@@ -120,19 +121,20 @@ impl<'a> Lexer<'a> {
         None
     }
 
-    /// A character, a byte, a lifetime or a label.
+    /// Skips a character, a byte, a lifetime or a label. `None` if it is none of them.
     fn skip_character(&mut self) -> Option<()> {
         let body = self.rest.trim_start_matches('b').strip_prefix('\'')?;
         let mut chars = body.char_indices();
         let (_, first) = chars.next()?;
         let (second_at, second) = chars.next().unwrap_or((body.len(), ' '));
         if first == '\\' {
-            // The escaped character first: it may be the quote.
+            // The escaped character may be a quote itself, so the search for the end begins after it.
             let after = body.get(second_at + second.len_utf8()..)?;
             self.rest = &after[after.find('\'')? + 1..];
         } else if second == '\'' {
             self.rest = &body[second_at + 1..];
         } else if is_word_start(first) {
+            // `'a` without a closing quote is a lifetime or a label.
             self.rest = body;
             self.skip_while(is_word);
         } else {
@@ -155,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(source: &str) -> Option<Vec<String>> {
+    fn lexed(source: &str) -> Option<Vec<String>> {
         let text = |token: Token<'_>| match token {
             Token::Word(word) => word.to_owned(),
             Token::Text(text) => format!("«{text}»"),
@@ -176,16 +178,16 @@ mod tests {
             ("#[doc = \"é\"] é", "# [ doc = «é» ] é"),
             ("", ""),
         ] {
-            assert_eq!(seen(source).unwrap().join(" "), expected, "{source}");
+            assert_eq!(lexed(source).unwrap().join(" "), expected, "{source}");
         }
         for source in ["\"open", "r#\"open\"", "/* open", "'", "'\\"] {
-            assert_eq!(seen(source), None, "{source}");
+            assert_eq!(lexed(source), None, "{source}");
         }
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(source in "([\"'r#b/*\\\\ a\n]|\\PC){0,40}") {
+        fn no_source_makes_the_lexer_panic(source in "([\"'r#b/*\\\\ a\n]|\\PC){0,40}") {
             let _ = tokens(&source);
         }
     }

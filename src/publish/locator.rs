@@ -1,11 +1,15 @@
-//! Whether a variable's value is a mere locator: used to find a file, and for nothing else
+//! Decides whether a variable is a locator: its value serves to find files and for nothing else
 //! (KEY-07).
 //!
-//! Proven from the tokens of the crate's own source files, all of them, and from the notes of
-//! all crates that it is given ([`super::note`]), whose macros may ask in its name. Wherever the
-//! variable's name stands, it is in `include!(concat!(env!("NAME"), …))` or a sibling of it. A
-//! name that is put together, a crate of which there is no note, a file that cannot be read: not
-//! proven, so the value counts as it is.
+//! A locator does not bind a result to its checkout. For example, every checkout has another value
+//! of `OUT_DIR`, but `include!(concat!(env!("OUT_DIR"), "/gen.rs"))` gives the same crate in each of
+//! them, because the included file is an observation of its own. `const DIR: &str = env!("OUT_DIR")`
+//! puts the value itself into the crate, so that this value belongs into the key as it is.
+//!
+//! A crate's own source files and the macros of its dependencies can use a variable. This file reads
+//! the tokens of the source files; [`super::macro_note`] knows the macros of dependencies. Nothing is
+//! guessed: a name that is put together at compile time, a source file that cannot be read or a
+//! dependency without a note means that the variable is not proven to be a locator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,73 +17,76 @@ use std::path::{Path, PathBuf};
 use super::lexer::{Token, tokens};
 use super::pattern::Pattern;
 
-/// A larger source file is not looked at, so nothing is proven of its crate.
+/// Larger source files are not read, and no variable of their crates is proven to be a locator.
 const SOURCE_BYTES_MAX: u64 = 32 << 20;
 
-/// Files that are data, whoever includes them.
+/// Extensions of files that hold data and no Rust code. They are not searched for variables.
 const DATA: &[&str] = &["md", "html", "css", "js", "json", "toml", "svg"];
 
-/// The macros that a locator is made of.
+/// The macros that turn a path into the content of a file.
 const INCLUDES: &[&str] = &["include", "include_str", "include_bytes"];
 
-/// How a variable is asked for. In order: what is worse hides what is better.
+/// How a source file, or a macro, uses a variable. Several uses together count as the greatest of
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
-    /// Not at all.
-    Silent,
-    /// As a locator, and not otherwise.
+pub(super) enum VariableUse {
+    /// It does not name the variable.
+    Unnamed,
+    /// It only uses the value to find files.
     Locator,
-    /// Only if somebody else names it: by `env!($name)`, or by code that is put together.
+    /// It reads a variable whose name comes from elsewhere, as in `env!($name)`: this one only if the
+    /// caller of the macro names it.
     Indirect,
-    /// It cannot be told.
-    Unknown,
-    /// As a value.
+    /// The tokens do not say whether, or how, it uses the variable.
+    Unclear,
+    /// It uses the value itself.
     Value,
 }
 
-impl Verdict {
-    const LETTERS: &[(Verdict, &str)] = &[
-        (Verdict::Silent, "s"),
-        (Verdict::Locator, "l"),
-        (Verdict::Indirect, "i"),
-        (Verdict::Unknown, "u"),
-        (Verdict::Value, "v"),
+impl VariableUse {
+    const LETTERS: &[(VariableUse, &str)] = &[
+        (VariableUse::Unnamed, "s"),
+        (VariableUse::Locator, "l"),
+        (VariableUse::Indirect, "i"),
+        (VariableUse::Unclear, "u"),
+        (VariableUse::Value, "v"),
     ];
 
     pub(super) fn letter(self) -> &'static str {
-        Verdict::LETTERS.iter().find(|(verdict, _)| *verdict == self).expect("it lists all of them").1
+        VariableUse::LETTERS.iter().find(|(known, _)| *known == self).expect("it lists all of them").1
     }
 
-    pub(super) fn from_letter(letter: &str) -> Option<Verdict> {
-        Verdict::LETTERS.iter().find(|(_, known)| *known == letter).map(|(verdict, _)| *verdict)
+    pub(super) fn from_letter(letter: &str) -> Option<VariableUse> {
+        VariableUse::LETTERS.iter().find(|(_, known)| *known == letter).map(|(found, _)| *found)
     }
 }
 
-/// Whether the value only locates files, by the crate's own tokens and the notes of the crates
-/// that it uses; `None` where one of them has none.
+/// Whether a variable that the dep-info names is a locator. `own` is its use in the crate's own
+/// source files, and `dependencies` its use in the macros of all dependencies, or `None` if one of
+/// them has no note.
 ///
-/// Where its own tokens say who asked, another crate's macro that asks for what it is told to is
-/// no matter: these tokens tell it nothing. Where they do not name the variable, somebody else
-/// asked, and all have to be cleared.
-pub(super) fn is_mere_locator(own: Verdict, used: Option<Verdict>) -> bool {
-    match (own, used) {
-        (Verdict::Indirect | Verdict::Unknown | Verdict::Value, _) | (_, None) => false,
-        (Verdict::Locator, Some(used)) => used <= Verdict::Indirect,
-        (Verdict::Silent, Some(used)) => used == Verdict::Locator,
+/// If the crate's own source names the variable, macros of other crates that take the name as an
+/// argument do not matter, since the source gives the name to none of them. Otherwise the macro of a
+/// dependency has read the variable, and every dependency must be proven safe.
+pub(super) fn is_locator(own: VariableUse, dependencies: Option<VariableUse>) -> bool {
+    match (own, dependencies) {
+        (VariableUse::Indirect | VariableUse::Unclear | VariableUse::Value, _) | (_, None) => false,
+        (VariableUse::Locator, Some(dependencies)) => dependencies <= VariableUse::Indirect,
+        (VariableUse::Unnamed, Some(dependencies)) => dependencies == VariableUse::Locator,
     }
 }
 
-/// A crate's source files, as far as they can say anything of variables.
+/// The texts of a crate's source files, without those that cannot use a variable.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(super) struct SourceTexts {
     texts: Vec<String>,
     is_whole: bool,
 }
 
-impl Sources {
-    /// Reads them. Files are looked at that may ask for a variable or speak of one of these.
-    pub(super) fn read(paths: &[PathBuf], names: &[&str]) -> Sources {
-        let mut sources = Sources { texts: Vec::new(), is_whole: true };
+impl SourceTexts {
+    /// Reads the files at these paths. Keeps a text if it may read a variable or names one of `names`.
+    pub(super) fn read(paths: &[PathBuf], names: &[&str]) -> SourceTexts {
+        let mut sources = SourceTexts { texts: Vec::new(), is_whole: true };
         for path in paths {
             match read(path, names) {
                 Ok(text) => sources.texts.extend(text),
@@ -89,7 +96,7 @@ impl Sources {
         sources
     }
 
-    /// Whether all of them could be read.
+    /// Whether every source file could be read.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
     }
@@ -98,17 +105,17 @@ impl Sources {
         self.texts.iter().map(|text| &**text)
     }
 
-    /// How they ask for a variable that they were read for.
-    pub(super) fn verdict(&self, name: &str) -> Verdict {
-        let verdicts = self.texts().map(|text| uses(name, text));
-        let worst = verdicts.max().unwrap_or(Verdict::Silent);
-        if self.is_whole { worst } else { worst.max(Verdict::Unknown) }
+    /// How the source files use a variable. `name` is one of the names that were given to [`Self::read`].
+    pub(super) fn use_of(&self, name: &str) -> VariableUse {
+        let uses = self.texts().map(|text| use_in(name, text));
+        let greatest = uses.max().unwrap_or(VariableUse::Unnamed);
+        if self.is_whole { greatest } else { greatest.max(VariableUse::Unclear) }
     }
 }
 
 struct Unreadable;
 
-/// The text of a source file; none if it says nothing of variables.
+/// The text of a source file; `None` if it cannot use a variable or name one of `names`.
 fn read(path: &Path, names: &[&str]) -> Result<Option<String>, Unreadable> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if DATA.contains(&extension) {
@@ -119,58 +126,63 @@ fn read(path: &Path, names: &[&str]) -> Result<Option<String>, Unreadable> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(_) if extension == "rs" => return Err(Unreadable),
-        // Data that was included, and that no macro can have been in.
+        // It was included as bytes: code has to be UTF-8.
         Err(_) => return Ok(None),
     };
-    let says = |word: &str| memchr::memmem::find(text.as_bytes(), word.as_bytes()).is_some();
-    let is_asking = match extension {
-        "rs" => ["env", "OUT_DIR", "include", "concat"].iter().chain(names).any(|word| says(word)),
-        _ => says("env"),
+    let contains = |word: &str| memchr::memmem::find(text.as_bytes(), word.as_bytes()).is_some();
+    let may_use = match extension {
+        "rs" => ["env", "OUT_DIR", "include", "concat"].iter().chain(names).any(|word| contains(word)),
+        // An included file of another kind may be code, and needs `env!` to read a variable.
+        _ => contains("env"),
     };
-    Ok(is_asking.then_some(text))
+    Ok(may_use.then_some(text))
 }
 
-/// How a source asks for the variable.
-fn uses(name: &str, source: &str) -> Verdict {
-    let Some(tokens) = tokens(source) else { return Verdict::Unknown };
-    let mut verdict = Verdict::Silent;
+/// How one source text uses the variable.
+///
+/// Every string literal with the variable's name counts as a use of its value, unless the tokens
+/// before it show that it is part of a locator (`include!(concat!(env!("NAME"`) or is read when the
+/// program runs (`std::env::var("NAME")`). This also covers names that are given to macros.
+fn use_in(name: &str, source: &str) -> VariableUse {
+    let Some(tokens) = tokens(source) else { return VariableUse::Unclear };
+    let mut found = VariableUse::Unnamed;
     for (at, token) in tokens.iter().enumerate() {
         let (before, after) = (&tokens[..at], &tokens[at + 1..]);
-        verdict = verdict.max(match token {
-            Token::Text(text) if *text == name => match located(before) {
-                Some(_) => Verdict::Locator,
-                None if is_asked_when_run(before) => Verdict::Silent,
-                None => Verdict::Value,
+        found = found.max(match token {
+            Token::Text(text) if *text == name => match locator_calls(before) {
+                Some(_) => VariableUse::Locator,
+                None if is_read_at_run_time(before) => VariableUse::Unnamed,
+                None => VariableUse::Value,
             },
-            // `env!($name)`: which variable is not to be seen.
+            // `env!($name)` may read any variable; `env!(concat!("X_", $name))` only those of the pattern.
             Token::Word("env" | "option_env") if is_call(after) && !is_literal(after.get(2)) => {
                 match Pattern::of_concat(&after[2..]) {
-                    Some(pattern) if !pattern.matches(name) => Verdict::Silent,
-                    _ => Verdict::Unknown,
+                    Some(pattern) if !pattern.matches(name) => VariableUse::Unnamed,
+                    _ => VariableUse::Unclear,
                 }
             }
             Token::Word(word) if is_redefined(before, word) || is_imported(before, word, after) => {
-                Verdict::Unknown
+                VariableUse::Unclear
             }
-            Token::Text(text) if is_code_of_data(before, text) => Verdict::Unknown,
-            _ => Verdict::Silent,
+            Token::Text(text) if is_code_of_data(before, text) => VariableUse::Unclear,
+            _ => VariableUse::Unnamed,
         });
     }
-    verdict
+    found
 }
 
 fn is_call(after: &[Token<'_>]) -> bool {
     matches!(after, [Token::Mark('!'), Token::Mark('(' | '[' | '{'), ..])
 }
 
-/// Whether this is a text that says what it means.
+/// Whether the token is a string literal without escapes.
 fn is_literal(token: Option<&Token<'_>>) -> bool {
     matches!(token, Some(Token::Text(text)) if !text.contains('\\'))
 }
 
-/// How many calls these tokens end in, if they end in `include!(concat!(env!(` or
-/// `include!(env!(`.
-pub(super) fn located(before: &[Token<'_>]) -> Option<usize> {
+/// The number of macro calls that these tokens open, if they end in the beginning of a locator: 3 for
+/// `include!(concat!(env!(` and 2 for `include!(env!(`.
+pub(super) fn locator_calls(before: &[Token<'_>]) -> Option<usize> {
     let rest = before_call(before, &["env"])?;
     match before_call(rest, &["concat"]) {
         Some(rest) => before_call(rest, INCLUDES).map(|_| 3),
@@ -178,35 +190,36 @@ pub(super) fn located(before: &[Token<'_>]) -> Option<usize> {
     }
 }
 
-/// What stands before the opening of a call of one of these macros, at the end of the tokens.
+/// The tokens before `name!(`, if `tokens` end in the opening of a call of one of these macros.
 fn before_call<'a, 'b>(tokens: &'a [Token<'b>], names: &[&str]) -> Option<&'a [Token<'b>]> {
     let [rest @ .., Token::Word(word), Token::Mark('!'), Token::Mark('(' | '[' | '{')] = tokens else {
         return None;
     };
     let rest = match rest {
         [rest @ .., Token::Word("std" | "core"), Token::Mark(':'), Token::Mark(':')] => rest,
-        // Somebody else's macro of this name.
+        // A macro of this name from another crate: `other::include!(`.
         [.., Token::Mark(':'), Token::Mark(':')] => return None,
         rest => rest,
     };
     names.contains(word).then_some(rest)
 }
 
-/// The macro whose first argument comes after these tokens.
-pub(super) fn asked_macro<'a>(before: &[Token<'a>]) -> Option<&'a str> {
+/// The macro that is called with the next token as its first argument, if these tokens end in `name!(`.
+pub(super) fn called_macro<'a>(before: &[Token<'a>]) -> Option<&'a str> {
     match before {
         [.., Token::Word(word), Token::Mark('!'), Token::Mark('(' | '[' | '{')] => Some(word),
         _ => None,
     }
 }
 
-/// Whether this word is where a macro that locators are made of gets another meaning.
+/// Whether `word` is the name in a definition of a macro that shadows one of those of a locator, as in
+/// `macro_rules! include`.
 pub(super) fn is_redefined(before: &[Token<'_>], word: &str) -> bool {
-    is_of_locators(word)
+    is_part_of_locators(word)
         && matches!(before, [.., Token::Word("macro")] | [.., Token::Word("macro_rules"), Token::Mark('!')])
 }
 
-/// Whether what comes after these tokens is for other crates, by the attributes before it.
+/// Whether the attributes at the end of these tokens contain `#[macro_export]`.
 pub(super) fn is_exported(mut before: &[Token<'_>]) -> bool {
     while let Some(Token::Mark(']')) = before.last() {
         let mut depth = 0usize;
@@ -227,11 +240,12 @@ pub(super) fn is_exported(mut before: &[Token<'_>]) -> bool {
     false
 }
 
-/// Whether something else is called so here: `… as concat`, `use other::include;`.
+/// Whether an import gives another meaning to a macro of a locator: `use … as concat;`,
+/// `use other::include;`.
 fn is_imported(before: &[Token<'_>], word: &str, after: &[Token<'_>]) -> bool {
     match before {
-        [.., Token::Word("as")] => is_of_locators(word),
-        // `use std::env;` is no such thing.
+        [.., Token::Word("as")] => is_part_of_locators(word),
+        // `use std::env;` imports the module, so that `env` is not among these.
         [.., Token::Mark(':'), Token::Mark(':')] => {
             INCLUDES.contains(&word) && matches!(after, [Token::Mark(';' | ',' | '}'), ..])
         }
@@ -239,20 +253,22 @@ fn is_imported(before: &[Token<'_>], word: &str, after: &[Token<'_>]) -> bool {
     }
 }
 
-fn is_of_locators(word: &str) -> bool {
+fn is_part_of_locators(word: &str) -> bool {
     INCLUDES.contains(&word) || matches!(word, "concat" | "env" | "option_env")
 }
 
-/// Whether a file that is not looked at is included as code: `include!("x.md")`.
+/// Whether a file with the extension of data is included as code, as in `include!("x.md")`. Such a file
+/// is not searched for variables.
 pub(super) fn is_code_of_data(before: &[Token<'_>], text: &str) -> bool {
-    /// Those of `include!(concat!(env!("OUT_DIR"), "/x.md"))`, and some more.
+    /// `include!(concat!(env!("OUT_DIR"), "/x.md"))` has fewer tokens before the name.
     const TOKENS_MAX: usize = 20;
     let is_data = text.rsplit_once('.').is_some_and(|(_, extension)| DATA.contains(&extension));
     is_data && before.iter().rev().take(TOKENS_MAX).any(|token| *token == Token::Word("include"))
 }
 
-/// `std::env::var("NAME")` reads the variable when the program runs.
-pub(super) fn is_asked_when_run(before: &[Token<'_>]) -> bool {
+/// Whether the next token is the argument of `std::env::var(`, which reads the variable when the program
+/// runs and not when it is compiled.
+pub(super) fn is_read_at_run_time(before: &[Token<'_>]) -> bool {
     matches!(before, [.., Token::Word("var" | "var_os"), Token::Mark('(')])
 }
 
@@ -262,16 +278,16 @@ mod tests {
 
     #[test]
     fn key_07_a_locator_is_proven_from_the_tokens() {
-        use Verdict::{Locator, Silent, Unknown, Value};
+        use VariableUse::{Locator, Unclear, Unnamed, Value};
         for (source, expected) in [
             ("include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));", Locator),
             ("include!(env!(\"OUT_DIR\"));", Locator),
             ("static B: &[u8] = include_bytes!(std::concat!(core::env!(\"OUT_DIR\"), \"/b\"));", Locator),
             ("macro_rules! m { ($e:expr) => { include_str! { concat!(env![\"OUT_DIR\"], $e) } } }", Locator),
-            ("fn main() {}", Silent),
-            ("// env!(\"OUT_DIR\")\nconst A: &str = \"env!(\\\"OUT_DIR\\\")\";", Silent),
-            ("fn f() { std::env::var(\"OUT_DIR\"); env!(\"HOME\"); }", Silent),
-            ("use std::env; fn f() { include_str!(\"x.md\"); include!(\"x.in\"); }", Silent),
+            ("fn main() {}", Unnamed),
+            ("// env!(\"OUT_DIR\")\nconst A: &str = \"env!(\\\"OUT_DIR\\\")\";", Unnamed),
+            ("fn f() { std::env::var(\"OUT_DIR\"); env!(\"HOME\"); }", Unnamed),
+            ("use std::env; fn f() { include_str!(\"x.md\"); include!(\"x.in\"); }", Unnamed),
             ("const A: &str = env!(\"OUT_DIR\");", Value),
             ("const A: &str = concat!(env!(\"OUT_DIR\"), \"/x\");", Value),
             ("include!(concat!(env!(\"OUT_DIR\"), \"/a\")); const A: &str = env!(\"OUT_DIR\");", Value),
@@ -279,27 +295,27 @@ mod tests {
             ("include!(other::concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));", Value),
             ("other::include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));", Value),
             ("use std::env as e; const A: &str = e!(r\"OUT_DIR\");", Value),
-            ("const A: &str = env!(concat!(\"OUT\", \"_DIR\"));", Unknown),
-            ("const A: &str = env!(concat!(\"OUT\", '_', \"DIR\"));", Unknown),
-            ("macro_rules! m { ($n:expr) => { env!(concat!(\"CARGO_BIN_EXE_\", $n)) } }", Silent),
-            ("macro_rules! m { ($n:expr) => { option_env!(std::concat!($n, \"_EXE\", $n)) } }", Silent),
-            ("macro_rules! m { ($n:expr) => { env!(concat!(\"OUT\", $n)) } }", Unknown),
-            ("macro_rules! m { ($n:expr) => { env!(other::concat!(\"X\", $n)) } }", Unknown),
-            ("macro_rules! concat { () => {} } const A: &str = env!(concat!(\"X\"));", Unknown),
-            ("const A: &str = env!(\"OUT\\x5fDIR\");", Unknown),
-            ("macro_rules! m { ($n:expr) => { env!($n) } }", Unknown),
-            ("const A: &str = \"open", Unknown),
-            ("macro_rules! include { () => {} }", Unknown),
-            ("use other::stringify as concat;", Unknown),
-            ("use other::{a, include_str};\nuse other::include_str;", Unknown),
-            ("include!(concat!(env!(\"OUT_DIR\"), \"/gen.md\"));", Unknown),
+            ("const A: &str = env!(concat!(\"OUT\", \"_DIR\"));", Unclear),
+            ("const A: &str = env!(concat!(\"OUT\", '_', \"DIR\"));", Unclear),
+            ("macro_rules! m { ($n:expr) => { env!(concat!(\"CARGO_BIN_EXE_\", $n)) } }", Unnamed),
+            ("macro_rules! m { ($n:expr) => { option_env!(std::concat!($n, \"_EXE\", $n)) } }", Unnamed),
+            ("macro_rules! m { ($n:expr) => { env!(concat!(\"OUT\", $n)) } }", Unclear),
+            ("macro_rules! m { ($n:expr) => { env!(other::concat!(\"X\", $n)) } }", Unclear),
+            ("macro_rules! concat { () => {} } const A: &str = env!(concat!(\"X\"));", Unclear),
+            ("const A: &str = env!(\"OUT\\x5fDIR\");", Unclear),
+            ("macro_rules! m { ($n:expr) => { env!($n) } }", Unclear),
+            ("const A: &str = \"open", Unclear),
+            ("macro_rules! include { () => {} }", Unclear),
+            ("use other::stringify as concat;", Unclear),
+            ("use other::{a, include_str};\nuse other::include_str;", Unclear),
+            ("include!(concat!(env!(\"OUT_DIR\"), \"/gen.md\"));", Unclear),
         ] {
-            assert_eq!(uses("OUT_DIR", source), expected, "{source}");
+            assert_eq!(use_in("OUT_DIR", source), expected, "{source}");
         }
     }
 
     #[test]
-    fn key_07_every_source_file_is_looked_at() {
+    fn key_07_every_source_file_is_searched() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &[u8]| {
             let path = dir.path().join(name);
@@ -311,37 +327,37 @@ mod tests {
         let renamed = file("renamed.rs", b"pub const A: &str = e!(\"X_DIR\");");
         let data = file("data.bin", b"\xff OUT_DIR");
         let prose = file("README.md", b"Don't say env!(\"OUT_DIR\")");
-        let silent = file("silent.rs", b"");
-        let verdict = |name: &str, paths: &[&PathBuf]| {
+        let empty = file("empty.rs", b"");
+        let use_of = |name: &str, paths: &[&PathBuf]| {
             let paths: Vec<PathBuf> = paths.iter().copied().cloned().collect();
-            Sources::read(&paths, &[name]).verdict(name)
+            SourceTexts::read(&paths, &[name]).use_of(name)
         };
-        assert_eq!(verdict("OUT_DIR", &[&good, &data, &prose, &silent]), Verdict::Locator);
-        assert_eq!(verdict("OUT_DIR", &[&good, &value]), Verdict::Value);
-        assert_eq!(verdict("OUT_DIR", &[&silent]), Verdict::Silent);
-        assert_eq!(verdict("OUT_DIR", &[&good, &dir.path().join("absent.rs")]), Verdict::Unknown);
-        assert_eq!(verdict("X_DIR", &[&good, &renamed]), Verdict::Value);
+        assert_eq!(use_of("OUT_DIR", &[&good, &data, &prose, &empty]), VariableUse::Locator);
+        assert_eq!(use_of("OUT_DIR", &[&good, &value]), VariableUse::Value);
+        assert_eq!(use_of("OUT_DIR", &[&empty]), VariableUse::Unnamed);
+        assert_eq!(use_of("OUT_DIR", &[&good, &dir.path().join("absent.rs")]), VariableUse::Unclear);
+        assert_eq!(use_of("X_DIR", &[&good, &renamed]), VariableUse::Value);
     }
 
     #[test]
-    fn key_07_who_is_silent_needs_all_others_cleared() {
-        use Verdict::{Indirect, Locator, Silent, Unknown, Value};
-        for (own, used, expected) in [
-            (Locator, Some(Silent), true),
+    fn key_07_an_unnamed_variable_needs_every_dependency_proven() {
+        use VariableUse::{Indirect, Locator, Unclear, Unnamed, Value};
+        for (own, dependencies, expected) in [
+            (Locator, Some(Unnamed), true),
             (Locator, Some(Locator), true),
             (Locator, Some(Indirect), true),
-            (Locator, Some(Unknown), false),
+            (Locator, Some(Unclear), false),
             (Locator, Some(Value), false),
             (Locator, None, false),
-            (Silent, Some(Locator), true),
-            (Silent, Some(Silent), false),
-            (Silent, Some(Indirect), false),
-            (Silent, Some(Unknown), false),
-            (Silent, None, false),
-            (Unknown, Some(Locator), false),
+            (Unnamed, Some(Locator), true),
+            (Unnamed, Some(Unnamed), false),
+            (Unnamed, Some(Indirect), false),
+            (Unnamed, Some(Unclear), false),
+            (Unnamed, None, false),
+            (Unclear, Some(Locator), false),
             (Value, Some(Locator), false),
         ] {
-            assert_eq!(is_mere_locator(own, used), expected, "{own:?}, {used:?}");
+            assert_eq!(is_locator(own, dependencies), expected, "{own:?}, {dependencies:?}");
         }
     }
 }

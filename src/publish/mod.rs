@@ -1,14 +1,14 @@
 //! From a finished compile to a stored result.
 
+mod accesses;
 mod amend;
-mod asked;
 mod compare;
 mod dir_names;
 mod explained;
 mod lexer;
 mod locator;
-mod note;
-mod notes;
+mod macro_note;
+mod macro_notes;
 mod observe;
 mod own;
 mod pattern;
@@ -18,13 +18,13 @@ mod refusal;
 mod run;
 mod scan;
 mod stamps;
-mod unseen;
+mod unobserved;
 mod watched;
 
+pub use accesses::{EXCLUDED_ACCESSES, ExclusionRule};
 pub use amend::amend_dep_info;
-pub use asked::{LEFT_OUT, Rule};
 pub use compare::{Differing, differing};
-pub use notes::Macros;
+pub use macro_notes::MacroArguments;
 pub use reference::page as reference_page;
 pub use refusal::Refusal;
 pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
@@ -32,7 +32,7 @@ pub use stamps::Stamps;
 pub use watched::Watched;
 
 #[cfg(test)]
-mod asked_tests;
+mod accesses_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -1,21 +1,23 @@
-//! The names that `env!(concat!("CARGO_BIN_EXE_", $name))` may mean (KEY-07).
+//! The set of variables that a macro with a name which is put together can read (KEY-07).
 //!
-//! Pure. The literal parts are known and the others may be anything, so a name is ruled out by its
-//! beginning, its end, or what is missing in between. Written down, a part that is not known is `*`.
+//! Pure. `env!(concat!("CARGO_BIN_EXE_", $name))` reads some variable whose name begins with
+//! `CARGO_BIN_EXE_`. Its pattern is `CARGO_BIN_EXE_*`: the literal parts, with `*` for each part that the
+//! tokens do not show. The pattern rules out all names that do not match, such as `OUT_DIR`.
 
 use std::fmt;
 
 use super::lexer::Token;
 
-/// What stands for a part that is not known, in the text of a pattern.
+/// Stands for an unknown part in the text of a pattern.
 pub(super) const ANYTHING: char = '*';
 
-/// A name of which some parts are known, in order.
+/// A name of a variable with unknown parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern(String);
 
 impl Pattern {
-    /// Of a call of `concat!` with which these tokens begin; `None` where they begin otherwise.
+    /// The pattern of the call of `concat!` that these tokens begin with; `None` if they do not begin with
+    /// such a call, or it does not end.
     pub(super) fn of_concat(tokens: &[Token<'_>]) -> Option<Pattern> {
         let rest = match tokens {
             [Token::Word("std" | "core"), Token::Mark(':'), Token::Mark(':'), rest @ ..] => rest,
@@ -27,10 +29,10 @@ impl Pattern {
         let mut pattern = String::new();
         let mut rest = rest;
         loop {
-            let (part, after) = part(rest)?;
+            let (part, after) = split_argument(rest)?;
             match part {
-                // An escape may be any character. The lexer passes over numbers and characters, so
-                // a part without tokens is not known either.
+                // An escape may be any character. The lexer skips numbers and characters, so that a part
+                // without tokens is unknown as well.
                 [Token::Text(text)] if !text.contains(['\\', ANYTHING]) => pattern.push_str(text),
                 _ => pattern.push(ANYTHING),
             }
@@ -41,7 +43,7 @@ impl Pattern {
         }
     }
 
-    /// Whether this may be the name.
+    /// Whether a variable of this name can be meant.
     pub(super) fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split(ANYTHING);
         let first = parts.next().unwrap_or_default();
@@ -57,9 +59,9 @@ impl Pattern {
     }
 }
 
-/// What stands before the next comma or the end of the call, and what follows; `None` where the
+/// The tokens of the first argument, and those from the comma or closing bracket after it; `None` if the
 /// call does not end.
-fn part<'a, 'b>(tokens: &'a [Token<'b>]) -> Option<(&'a [Token<'b>], &'a [Token<'b>])> {
+fn split_argument<'a, 'b>(tokens: &'a [Token<'b>]) -> Option<(&'a [Token<'b>], &'a [Token<'b>])> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate() {
         match token {
@@ -90,13 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_07_only_what_is_known_of_a_name_rules_others_out() {
+    fn key_07_a_pattern_rules_out_the_names_that_do_not_match_its_known_parts() {
         for (source, expected) in [
             ("concat!(\"A_\", $n)", Some("A_*")),
             ("std::concat![$n, \"_B\"]", Some("*_B")),
             ("core::concat! { \"A\", \"B\" }", Some("AB")),
             ("concat!(\"A\", stringify!($a, $b), \"B\")", Some("A*B")),
-            // The lexer passes over numbers and characters.
+            // The lexer skips numbers and characters.
             ("concat!(\"A\", '_', \"B\", 1)", Some("A*B*")),
             ("concat!(\"A\",)", Some("A*")),
             ("concat!(\"A\\x42\")", Some("*")),

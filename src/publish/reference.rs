@@ -1,112 +1,119 @@
-//! The page `docs/observed.md`, which is printed from the table of what is left out. A test
-//! holds the page against it.
+//! Generates the page `docs/observed.md` from the table of excluded accesses. A test fails if the
+//! committed page differs.
 
 use std::fmt::Write as _;
 
-use super::asked::LEFT_OUT;
+use super::accesses::EXCLUDED_ACCESSES;
 
 const INTRODUCTION: &str = "\
 # What is observed of a compile
 
 <!-- This page is written by a test of `src/publish/reference.rs`, which fails when it is out of date. -->
 
-A compiler says in its dep-info which sources it read. A proc macro may read any file and ask for any
-variable, and says so to nobody. So kache watches: on Linux (glibc, x86-64 and aarch64) a small library
-is loaded into the compiler and into what it starts, by `LD_PRELOAD`, for that process only. It stands in
-front of the C library's functions for files and variables, and notes what was asked and whether there
-was anything.
+The dep-info of a compiler names the sources that it read. A proc macro can read any other file and any
+variable, and the dep-info does not name these. So kache observes compilers. On Linux (glibc, x86-64 and
+aarch64) it loads a small library, the observer, into the compiler and into the programs that the compiler
+starts, by setting `LD_PRELOAD` for these processes only. The library wraps the functions of the C library that
+access files and variables, and notes each access with its outcome. Each access that is not excluded below
+becomes an observation, and a hit requires that all observations still hold.
 
-| what was asked for | what counts from then on |
+| access | what a hit requires |
 | --- | --- |
-| a file that is there | its content |
-| a file or directory that is not there | that it is not |
-| a directory that is there | that it is |
-| a file that is opened to be written and keeps what was in it | its content before; where it was changed the compile is not stored |
-| what a symbolic link says, and links in a checkout by which something was found | their text |
-| a directory's entries | their names, and whether each is a file, a directory or a symbolic link |
-| a variable | its value; unset, empty and set are three things |
-| a program that is started, and its libraries | their content |
-| the environment of a program that is started, unless it is known as a compiler or a linker | all variables of the call, and that no others are set |
-| a program that is looked for in `PATH` | `PATH`, and that the program is in none of the directories before |
-| the working directory of such a program | what it made is good only where the checkout has this path |
-| a library that is loaded later | its content, and that it is not in the directories of `LD_LIBRARY_PATH` before |
-| a library that a linker finds where nobody expected it | its content, and the places before it |
+| a file is read | the same content |
+| a file or directory is looked for and absent | that it is still absent |
+| a directory is looked for and present | that it is still present |
+| a file is opened for writing and keeps its content | the content that it had before; if the compile changed the file, the result is not stored |
+| the target of a symbolic link is read, or a link in a checkout leads to an accessed file | the same target text |
+| a directory is listed | the same names, and for each whether it is a file, a directory or a symbolic link |
+| a variable is read | the same value; unset and empty are different values |
+| a program is started | the same content of the program and its libraries |
+| a program is started that is not recognised as a compiler or linker | the same value of every variable of the call, and no other variables |
+| a program is looked for in `PATH` | the same `PATH`, and no such program in the directories before the one where it was found |
+| a program that is not recognised runs in a directory | a checkout with the same path |
+| a library is loaded after its program has begun | the same content, and no such library in the directories of `LD_LIBRARY_PATH` before it |
+| a linker reads a library that kache did not expect | the same content, and no such library at the paths where the linker looked before |
 
-Compilers and linkers are known by their content: a program that starts nothing else when it is asked
-for its version, and answers as gcc, clang, ld, gold, lld, mold or wild do. Of these, the variables and
-files count that they ask for. Everything else, a script that is called `cc` included, is observed like
-what a macro starts. A linker's script in `/nix/store` is not bound to its directory.
+kache recognises compilers and linkers by their content and not by their names: the program starts no other
+program when it is asked for its version, and answers as gcc, clang, ld, gold, lld, mold or wild do. Of these
+programs, only the files and variables that they access count. All other programs, including a script that is
+called `cc`, are observed like a program that a macro starts. A linker script in `/nix/store` does not bind
+the result to its directory.
 
-The C library reads `/etc/passwd`, `/etc/group` and `/etc/localtime` by itself: they count where it is asked
-for a user, a group or local time. What a compile removes or moves away without having made it makes it one
-that is not stored.
+The C library reads `/etc/passwd`, `/etc/group` and `/etc/localtime` by itself. They count if a program asks it
+for a user, a group or the local time. A compile is not stored if it removes or moves a file that it did not
+create.
 
-Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are noted as what they lead to.
-`nftw`, `fts_open`, `glob` and their like read directories where nobody sees it: a compile in which they are
-called is not stored.
+Paths that the kernel makes up, such as `/proc/self/cwd/x` and `/dev/fd/3`, are noted as the files that they
+lead to. `nftw`, `fts_open`, `glob` and similar functions read directories inside the C library, where the
+observer does not see it. A compile that calls one of them is not stored.
 
-A macro that walks through all variables asks nobody for one. So all of them count where a macro's library uses
-the list of variables at all (for `std::env::vars`, or to start programs), and where `/proc/self/environ` is
-read, but for those that differ from call to call. Variables that rustc itself asks for in every compile, such
-as `CI`, count where a macro asks for them.
+The observer does not see which variables a macro reads from the list of all variables. So all variables of the
+call count, except those that differ from call to call, if the library of a macro uses that list (for
+`std::env::vars`, or to start programs) or if `/proc/self/environ` is read. Variables that rustc itself reads in
+every compile, such as `CI`, count if a macro reads them.
 
-System calls that a program makes itself are reported by the kernel as signals (Syscall User Dispatch), and
-count like any other. Each program that is started is given the library, also where its environment was
-emptied, and none of them sees the variables that this takes. A compile is not stored, and the report names
-the program, where one could not be observed: it is linked statically, runs with another user's rights,
-brings another C library, opens files through a ring of requests (`io_uring`), or handles threads or signals
-past the C library, as programs in Go do. Linkers are no such programs: what they read is in the key.
+The kernel reports system calls that a program makes without the C library as signals (Syscall User Dispatch),
+and they count like all other accesses. Every program that a compile starts gets the library, even if its
+environment was emptied, and no program sees the variables that this takes. If a program cannot be observed, the
+compile is not stored, and the report names the program. This happens if the program is linked statically, runs
+with the rights of another user, brings another C library, opens files through `io_uring`, or handles threads or
+signals without the C library, as programs in Go do. Linkers may be such programs, because the files that they
+read are in the key.
 
-A compile that leaves a file behind which a hit would not make is not stored, and the report names the
-file: `it also makes …`. One that asks for more than 8 MiB of notes hold is not stored either. What was
-asked for is not added to the `.d` file: cargo decides as it would without kache.
+A compile that leaves a file behind which a hit would not create is not stored, and the report names the file:
+`it also makes …`. A compile with more than 8 MiB of notes is not stored either. Accesses are not added to the
+`.d` file, so that cargo decides as it does without kache.
 
 ## What is left out
 
-A compiler asks for some hundreds of files and variables each time. Most of them are in the key already,
-or cannot make a difference:
+A compiler accesses hundreds of files and variables in each run. Most of them are in the key already, or cannot
+make a difference:
 
-| what | why a hit need not look at it |
+| access | why a hit need not look at it |
 | --- | --- |
 ";
 
-const UNSEEN: &str = "
-## What cannot be seen
+const LIMITS_TEXT: &str = "
+## What cannot be observed
 
 - System calls that a program makes itself, past the C library, where the kernel does not report them: that
   takes Linux 5.11 on x86-64, glibc 2.34, and a sandbox that allows `prctl`. Elsewhere, name the files in
   `extra_inputs`. `kache doctor` says whether they are reported, and the daemon's log names the programs.
-- A name that a macro takes out of a path, where the sources have the same word. Where a macro asks for a
-  variable that holds the path of a checkout, such as `CARGO_MANIFEST_DIR`, or reads a link that does, the
-  outputs are searched for the path and for the name of each directory in it. A name that is found makes the
-  result good only where that directory has this path, unless it also stands in what the compiler read: its
-  arguments, variables, sources and crates. So a checkout that is called like its crate is shared, and a macro
-  that puts the checkout's name in is then not noticed. Nor are names of one or two letters, names of three
-  that are no word by themselves in the output, names that are changed otherwise than by `_` in the place of
-  `-` and `.`, and names that a macro takes from the compiler's command line.
-- The clock, random numbers, the network, another program that answers.
-- Dates and permissions of files that are looked at: a file counts by content.
-- Anything, on systems for which there is no such library. `kache doctor` says so.
+- A name that a macro takes out of a path, if the sources contain the same word. If a macro reads a variable
+  that holds the path of a checkout, such as `CARGO_MANIFEST_DIR`, or a link that does, the outputs are searched
+  for the path and for the name of each directory in it. A name that is found binds the result to the path of
+  that directory, unless the name also occurs in something else that the compiler read: its arguments, variables,
+  sources and crates. So a checkout that is called like its crate is shared, and a macro that puts the name of
+  that checkout into its output is not noticed. Also not noticed are names of one or two letters, names of three
+  letters that are no word of their own in the output, names that are changed in another way than by `_` in the
+  place of `-` and `.`, and names that a macro takes from the compiler's command line.
+- The clock, random numbers, the network, and answers of other processes.
+- Dates and permissions of files: a file counts by its content.
+- All accesses, on systems for which there is no observer. `kache doctor` says so.
 
-Where a compile should have been observed and something went wrong (no room for the notes, or a machine
-too busy for a compiler to say its version in five seconds), it is not stored, and the next one is
-observed again. The library is loaded from the cache's directory, or where that has a name that `LD_PRELOAD`
-cannot hold, or lies on a volume whose files must not be executed, from a directory of this user's alone in
-`/run/user`, `/dev/shm`, `/tmp`, `/var/tmp` or beside the program. Each compiler and linker is asked for its
-version with and without the library first, once for each daemon: where that makes a difference, or where
-there are three times no answers, what it makes is not stored, and the report names it.
+If a compile should be observed and that fails, its result is not stored, and the next compile is observed again.
+For example, there may be no room for the notes, or the machine may be too busy for a compiler to print its
+version within five seconds.
 
-`cache.verify_sample` finds what remains: one in so many hits is compiled once more, and two results of
-one action take it out of service.
+The library is loaded from the cache's directory. If that directory has a name that `LD_PRELOAD` cannot contain,
+or is on a volume whose files must not be executed, the library is loaded from a private directory of this user
+in `/run/user`, `/dev/shm`, `/tmp`, `/var/tmp` or beside the program.
+
+Once for each daemon, each compiler and linker is asked for its version with and without the library. If the two
+answers differ, or if there is no answer three times, the results of this program are not stored, and the report
+names it.
+
+`cache.verify_sample` finds accesses that were missed: one in so many hits is compiled once more, and if the two
+results of an action differ, the action is quarantined.
 ";
 
-/// The page.
+/// The text of `docs/observed.md`.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    for rule in LEFT_OUT {
+    for rule in EXCLUDED_ACCESSES {
         let _ = writeln!(page, "| {} | {} |", rule.what, rule.why);
     }
-    page.push_str(UNSEEN);
+    page.push_str(LIMITS_TEXT);
     page
 }
 

@@ -25,7 +25,7 @@ use super::amend::add_declared;
 use super::compare::differing;
 use super::dir_names::{DirNames, dir_names};
 use super::explained::Readings;
-use super::notes::{Askers, Macros};
+use super::macro_notes::{LocatorProof, MacroArguments};
 use super::observe::{Trouble, observe, recheck};
 use super::own::{is_own, is_untouched};
 use super::refusal::Refusal;
@@ -66,8 +66,8 @@ pub struct Publication<'a> {
     /// Whether all that it reads was known before, so that it needs no dep-info, and its
     /// failure is kept too (RST-10).
     pub keeps_failures: bool,
-    /// What its command line says of macros.
-    pub macros: Macros,
+    /// What the arguments say about the macros that the compile makes and uses.
+    pub macros: MacroArguments,
     /// What it asked for, where that was observed.
     pub watched: Option<Watched<'a>>,
     /// Makes the full action of what was observed.
@@ -207,8 +207,8 @@ impl<'a> Publisher<'a> {
         let kept = messages::to_portable(&self.task.roots, &stdout, &stderr)
             .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
-        let askers = dep_info.as_ref().map(|info| self.askers(info)).transpose()?.flatten();
-        let observations = self.observations(dep_info.as_ref(), askers.as_ref(), &made, &kept)?;
+        let proof = dep_info.as_ref().map(|info| self.locator_proof(info)).transpose()?.flatten();
+        let observations = self.observations(dep_info.as_ref(), proof.as_ref(), &made, &kept)?;
         recheck(self.task, self.publication.inputs, self.world)?;
         let action = (self.publication.complete)(&observations)?;
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
@@ -223,10 +223,10 @@ impl<'a> Publisher<'a> {
         self.check_agreement(&action.digest, &result, &made)?;
         self.insert(&action.blobs().collect::<Vec<_>>())?;
         self.stores.actions.put(&action_key(&action.digest), &result)?;
-        if let Some(askers) = &askers {
+        if let Some(proof) = &proof {
             let kinds = made.iter().map(|made| made.output.kind).filter(|kind| *kind != OutputKind::DepInfo);
             let digests = outputs.iter().map(|output| &output.digest);
-            askers.keep(kinds.zip(digests), self.stores.actions)?;
+            proof.store_notes(kinds.zip(digests), self.stores.actions)?;
         }
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
         Ok(Stored { action: action.digest, bytes, outputs, shared })
@@ -309,21 +309,21 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn askers(&self, info: &DepInfo) -> Result<Option<Askers>, StoreError> {
+    fn locator_proof(&self, info: &DepInfo) -> Result<Option<LocatorProof>, StoreError> {
         let Publication { task, inputs, macros, .. } = self.publication;
-        Askers::read(task, info, inputs, *macros, self.stores.actions)
+        LocatorProof::read(task, info, inputs, *macros, self.stores.actions)
     }
 
     /// Everything this run saw, sorted.
     fn observations(
         &self,
         dep_info: Option<&DepInfo>,
-        askers: Option<&Askers>,
+        proof: Option<&LocatorProof>,
         made: &[Made<'_>],
         kept: &PortableMessages,
     ) -> Result<Vec<Observation>, Stop> {
         let started = self.publication.captured.started;
-        let is_locator = |name: &str| askers.is_some_and(|askers| askers.is_locator(name));
+        let is_locator = |name: &str| proof.is_some_and(|proof| proof.is_locator(name));
         let mut observations = match dep_info {
             Some(info) => {
                 observe(self.task, info, self.publication.inputs, started, &is_locator, self.world)?

@@ -14,7 +14,7 @@ use kache_cas::{Digest, DigestFunction, Sharing, Store, StoreSettings};
 use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
-use super::{Macros, Publication, PublishError, Published, Stamps, Stores, publish};
+use super::{MacroArguments, Publication, PublishError, Published, Stamps, Stores, publish};
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
@@ -209,7 +209,7 @@ impl Checkout<'_> {
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,
-            macros: Macros::default(),
+            macros: MacroArguments::default(),
             watched: None,
             complete: &complete,
         };
@@ -243,7 +243,7 @@ impl Checkout<'_> {
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,
-            macros: Macros::default(),
+            macros: MacroArguments::default(),
             watched: None,
             complete: &complete,
         };

@@ -345,7 +345,7 @@ fn key_07_a_crate_that_uses_an_unknown_one_says_nothing_of_macros() {
     let house = House::new();
     let (used, mut a, mut b) = (house.checkout("used"), house.checkout("a"), house.checkout("b"));
     let captured = used.compile(b"used");
-    let unknown = |publication: &mut Publication<'_>| publication.macros.uses_unknown = true;
+    let unknown = |publication: &mut Publication<'_>| publication.macros.uses_unknown_crates = true;
     stored(used.publish_with(&captured, unknown).unwrap());
     for checkout in [&mut a, &mut b] {
         let source = b"include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));";

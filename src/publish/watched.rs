@@ -8,15 +8,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::asked::{Asked, Known, asked};
+use super::accesses::{CompileContext, ObservedAccess, remaining_accesses};
 use super::observe::{Trouble, changed_since, content};
 use super::places::{Make, Namer};
 use super::refusal::Refusal;
 use super::scan::{Found, Scanner};
-use super::unseen::unseen;
+use super::unobserved::unobserved_program;
 use crate::action::{CallEnv, Entry, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
-use crate::observer::{self, Kind, Note, is_made_up};
+use crate::observer::{self, Note, NoteKind, is_made_up};
 use crate::outputs::dates::place_of;
 use crate::roles::{Form, Role, Root, normalise};
 
@@ -85,7 +85,7 @@ pub(super) fn observe_watched(
     let known_linkers: HashSet<PathBuf> = watched.known_linkers.iter().map(|path| real(path)).collect();
     // What `env!` asks for is known from the dep-info, and there whether it only locates (KEY-07).
     let is_named = |name: &str| named.variables.iter().any(|known| known == name.as_bytes());
-    let known = Known {
+    let compile = CompileContext {
         compiler: &real(watched.compiler),
         sysroot: &sysroot,
         crate_dirs: &crate_dirs,
@@ -93,36 +93,37 @@ pub(super) fn observe_watched(
         temp_dir: &temp_dir,
         is_temporary: &|path| is_temporary(task, &temp_dir, path),
         outputs: &outputs,
-        plain: &plain,
-        is_kernels: &is_kernels,
+        normal_form: &normal_form,
+        is_made_by_kernel: &is_made_by_kernel,
         is_input: &|path| files.all.contains(path) || files.by_any_link.contains(&real(path)),
         is_linker: &|path| files.linkers.contains(path) && known_linkers.contains(path),
-        may_read_all: &may_read_all,
+        may_read_environment: &may_read_environment,
         is_keyed: &|name| is_named(name) || (watched.is_keyed)(name),
         is_sealed_script: &|path| files.linkers.contains(path) && is_sealed(&real(path)),
-        variable: &|name| watched.env.value(name),
+        env_value: &|name| watched.env.value(name),
     };
-    if let Some(why) = unseen(&notes, &|program| is_resolved(program, &known)) {
+    if let Some(why) = unobserved_program(&notes, &|program| is_resolved(program, &compile)) {
         return Err(Refusal::UnknownInputs(why).into());
     }
-    let Some(asked) = asked(&notes, &known)? else {
+    let Some(accesses) = remaining_accesses(&notes, &compile)? else {
         return Err(Refusal::UnknownInputs("the compiler could not be observed".to_owned()).into());
     };
-    if asked.len() > OBSERVATIONS_MAX {
-        let why = format!("{} files and variables were asked for beside the known ones", asked.len());
+    if accesses.len() > OBSERVATIONS_MAX {
+        let why = format!("{} files and variables were asked for besides those of the key", accesses.len());
         return Err(Refusal::UnknownInputs(why).into());
     }
-    let (is_keyed, is_linker) = (known.is_keyed, known.is_linker);
-    let texts = texts(&notes, &asked);
-    let (texts, asked, env) = (&texts, &asked, watched.env);
-    let looker = Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, is_linker, texts, asked };
+    let (is_keyed, is_linker) = (compile.is_keyed, compile.is_linker);
+    let texts = texts(&notes, &accesses);
+    let (texts, accesses, env) = (&texts, &accesses, watched.env);
+    let looker =
+        Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, is_linker, texts, accesses };
     let told = looker.told(&notes);
     Ok(WatchedReadings { observations: looker.look()?, told })
 }
 
 /// Whether a library uses the list of all variables, as the standard library does for `env::vars` and where
 /// it starts a program. Proc macros are linked with what they use of the standard library, and no more.
-fn may_read_all(library: &Path) -> bool {
+fn may_read_environment(library: &Path) -> bool {
     const NAMES: &[&[u8]] = &[b"environ", b"__environ", b"_environ"];
     let content = fs::read(library).unwrap_or_default();
     let imports = observer::Elf::read(&content).and_then(observer::Elf::imports);
@@ -131,14 +132,14 @@ fn may_read_all(library: &Path) -> bool {
 
 /// Whether all that a program reads is in the key: it is a linker, or a part of the toolchain. One that is
 /// started by its name alone is looked for as the C library does it.
-fn is_resolved(program: &Path, known: &Known<'_>) -> bool {
+fn is_resolved(program: &Path, compile: &CompileContext<'_>) -> bool {
     let is_known = |path: &Path| {
-        (known.is_linker)(&real(path)) || real(path).starts_with(known.sysroot.join("lib/rustlib"))
+        (compile.is_linker)(&real(path)) || real(path).starts_with(compile.sysroot.join("lib/rustlib"))
     };
     if program.is_absolute() {
         return is_known(program);
     }
-    let path = (known.variable)("PATH").unwrap_or_default();
+    let path = (compile.env_value)("PATH").unwrap_or_default();
     let dirs = path.split(|byte| *byte == b':').map(|dir| Path::new(OsStr::from_bytes(dir)));
     dirs.map(|dir| dir.join(program)).find(|place| place.exists()).is_some_and(|place| is_known(&place))
 }
@@ -187,24 +188,26 @@ impl Files {
 
 /// The texts by which each path was asked for that is an answer to the notes. They tell whether it
 /// was come by from a root.
-fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<Asked>) -> HashMap<PathBuf, Vec<&'n Path>> {
-    let path_of = |asked: &Asked| match asked {
-        Asked::Place(path)
-        | Asked::Absence(path)
-        | Asked::Listing(path)
-        | Asked::Updated(path)
-        | Asked::Obstacle(path)
-        | Asked::Link(path)
-        | Asked::Library(path) => Some(path.clone()),
-        Asked::Made(_) | Asked::Program(_) | Asked::Variable(..) | Asked::Environment | Asked::Stand(_) => {
-            None
-        }
+fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<ObservedAccess>) -> HashMap<PathBuf, Vec<&'n Path>> {
+    let path_of = |asked: &ObservedAccess| match asked {
+        ObservedAccess::Present(path)
+        | ObservedAccess::Absent(path)
+        | ObservedAccess::Listing(path)
+        | ObservedAccess::Updated(path)
+        | ObservedAccess::Obstacle(path)
+        | ObservedAccess::Link(path)
+        | ObservedAccess::Library(path) => Some(path.clone()),
+        ObservedAccess::Created(_)
+        | ObservedAccess::ProgramSearch(_)
+        | ObservedAccess::Variable(..)
+        | ObservedAccess::Environment
+        | ObservedAccess::WorkingDir(_) => None,
     };
     let mut texts: HashMap<PathBuf, Vec<&Path>> =
         asked.iter().filter_map(path_of).map(|path| (path, Vec::new())).collect();
-    for note in notes.iter().filter(|note| note.kind != Kind::Variable) {
+    for note in notes.iter().filter(|note| note.kind != NoteKind::Variable) {
         let text = Path::new(OsStr::from_bytes(&note.name));
-        if let Some(known) = texts.get_mut(&plain(text).0)
+        if let Some(known) = texts.get_mut(&normal_form(text).0)
             && !known.contains(&text)
         {
             known.push(text);
@@ -221,7 +224,7 @@ struct Looker<'a> {
     env: &'a dyn CallEnv,
     is_keyed: &'a dyn Fn(&str) -> bool,
     texts: &'a HashMap<PathBuf, Vec<&'a Path>>,
-    asked: &'a BTreeSet<Asked>,
+    accesses: &'a BTreeSet<ObservedAccess>,
     is_linker: &'a dyn Fn(&Path) -> bool,
 }
 
@@ -244,7 +247,7 @@ impl Looker<'_> {
         let Ok(name) = path.strip_prefix("/") else { return false };
         self.task.roots.iter().any(|root| {
             let above = self.task.roots.dir_above(root.role, 1);
-            above.is_some_and(|dir| self.asked.contains(&Asked::Absence(dir.join(name))))
+            above.is_some_and(|dir| self.accesses.contains(&ObservedAccess::Absent(dir.join(name))))
         })
     }
 
@@ -253,15 +256,15 @@ impl Looker<'_> {
     /// another.
     fn told(&self, notes: &[Note]) -> BTreeSet<Found> {
         let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
-        let of_macros = |note: &&Note| note.kind == Kind::Variable && note.mark;
+        let of_macros = |note: &&Note| note.kind == NoteKind::Variable && note.mark;
         notes.iter().filter(of_macros).for_each(|note| scanner.look(&note.value));
-        for one in self.asked {
+        for one in self.accesses {
             match one {
-                Asked::Environment => {
+                ObservedAccess::Environment => {
                     let names = self.env.names().into_iter().filter_map(|name| String::from_utf8(name).ok());
                     names.filter_map(|name| self.env.value(&name)).for_each(|value| scanner.look(&value));
                 }
-                Asked::Link(path) => {
+                ObservedAccess::Link(path) => {
                     let text = fs::read_link(path).unwrap_or_default();
                     scanner.look(text.as_os_str().as_bytes());
                 }
@@ -273,36 +276,36 @@ impl Looker<'_> {
 
     fn look(&self) -> Result<Vec<Observation>, Trouble> {
         // A file that is left behind is the most telling reason, so it is reported before others.
-        for one in self.asked {
-            if let Asked::Made(path) = one {
+        for one in self.accesses {
+            if let ObservedAccess::Created(path) = one {
                 refuse_if_there(path)?;
             }
         }
         let mut seen = Vec::new();
         let mut directories = Vec::new();
-        for link in self.links_on_the_way(self.asked) {
+        for link in self.links_on_the_way(self.accesses) {
             seen.extend(self.link(link)?);
         }
-        for one in self.asked.iter().cloned() {
+        for one in self.accesses.iter().cloned() {
             match one {
-                Asked::Place(path) => self.place(path, &mut seen, &mut directories)?,
-                Asked::Absence(path) => seen.extend(self.absence(path)?),
-                Asked::Listing(path) => seen.extend(self.listing(path)?),
-                Asked::Made(_) => {}
-                Asked::Updated(path) => seen.extend(self.updated(path)?),
-                Asked::Obstacle(path) => match self.world.state(&path)? {
+                ObservedAccess::Present(path) => self.place(path, &mut seen, &mut directories)?,
+                ObservedAccess::Absent(path) => seen.extend(self.absence(path)?),
+                ObservedAccess::Listing(path) => seen.extend(self.listing(path)?),
+                ObservedAccess::Created(_) => {}
+                ObservedAccess::Updated(path) => seen.extend(self.updated(path)?),
+                ObservedAccess::Obstacle(path) => match self.world.state(&path)? {
                     FileState::Absent => seen.extend(self.absence(path)?),
                     _ => self.place(path, &mut seen, &mut directories)?,
                 },
-                Asked::Link(path) => seen.extend(self.link(path)?),
-                Asked::Program(name) => self.program(&name, &mut seen, &mut directories)?,
-                Asked::Library(path) => {
+                ObservedAccess::Link(path) => seen.extend(self.link(path)?),
+                ObservedAccess::ProgramSearch(name) => self.program(&name, &mut seen, &mut directories)?,
+                ObservedAccess::Library(path) => {
                     seen.extend(self.earlier_libraries(&path)?);
                     self.place(path, &mut seen, &mut directories)?;
                 }
-                Asked::Variable(name, value) => seen.push(self.variable(name, value)?),
-                Asked::Environment => seen.extend(self.environment()?),
-                Asked::Stand(dir) => seen.extend(self.stand(&dir)),
+                ObservedAccess::Variable(name, value) => seen.push(self.variable(name, value)?),
+                ObservedAccess::Environment => seen.extend(self.environment()?),
+                ObservedAccess::WorkingDir(dir) => seen.extend(self.stand(&dir)),
             }
         }
         for path in directories.into_iter().filter(|path| !self.is_there_anyway(path)) {
@@ -368,12 +371,14 @@ impl Looker<'_> {
 
     /// Links in a checkout that what was asked for was found by. One that leads elsewhere may find
     /// the same there, and what that names by going up is something else.
-    fn links_on_the_way(&self, asked: &BTreeSet<Asked>) -> BTreeSet<PathBuf> {
+    fn links_on_the_way(&self, asked: &BTreeSet<ObservedAccess>) -> BTreeSet<PathBuf> {
         let mut known: HashSet<PathBuf> = HashSet::new();
         let mut links = BTreeSet::new();
         for one in asked {
-            let (Asked::Place(path) | Asked::Absence(path) | Asked::Listing(path) | Asked::Updated(path)) =
-                one
+            let (ObservedAccess::Present(path)
+            | ObservedAccess::Absent(path)
+            | ObservedAccess::Listing(path)
+            | ObservedAccess::Updated(path)) = one
             else {
                 continue;
             };
@@ -459,7 +464,7 @@ impl Looker<'_> {
             }
             seen.extend(links);
             let to = fs::read_link(&place).unwrap_or_default();
-            place = plain(&place.parent().unwrap_or(Path::new("/")).join(to)).0;
+            place = normal_form(&place.parent().unwrap_or(Path::new("/")).join(to)).0;
         }
         Ok(seen)
     }
@@ -540,28 +545,28 @@ fn link_changed_since(link: &Path, started: SystemTime) -> bool {
 
 /// A path in normal form. `..` behind a link leads up from what the link leads to, so the path is that one
 /// then, and the link is named as well.
-fn plain(path: &Path) -> (PathBuf, Vec<PathBuf>) {
-    let mut plain = PathBuf::new();
+fn normal_form(path: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let mut normal = PathBuf::new();
     let mut links = Vec::new();
     for component in path.components() {
         match component {
             Component::ParentDir => {
-                if plain.is_symlink() {
-                    links.push(plain.clone());
-                    plain = real(&plain);
+                if normal.is_symlink() {
+                    links.push(normal.clone());
+                    normal = real(&normal);
                 }
-                plain.pop();
+                normal.pop();
             }
             Component::CurDir => {}
-            other => plain.push(other),
+            other => normal.push(other),
         }
     }
-    (plain, links)
+    (normal, links)
 }
 
 /// Whether a path leads to what the kernel makes up. The directories are where that is usually mounted;
 /// whether it is so is the file system's to say.
-fn is_kernels(path: &Path) -> bool {
+fn is_made_by_kernel(path: &Path) -> bool {
     const MOUNTED_AT: &[&str] = &["/dev", "/proc", "/sys"];
     let place = real(path);
     MOUNTED_AT.iter().any(|dir| place.starts_with(dir)) && is_made_up(&place)

@@ -1,0 +1,124 @@
+//! Stores a [`MacroNote`] for each compiled crate and reads those of its dependencies, in order to prove
+//! which variables are locators.
+//!
+//! A note is a record in the action cache under a digest of the content of an `.rmeta`, `.rlib` or `.so`
+//! file. A crate that is given this file as a dependency finds the note by that content, in every
+//! checkout. A note that cannot be read counts as absent. Notes are read and written only while a result
+//! is published.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use kache_cas::{ActionCache, Digest, StoreError};
+
+use super::locator::{SourceTexts, is_locator};
+use super::macro_note::MacroNote;
+use crate::action::{OutputKind, Task};
+use crate::inputs::{Input, InputKind};
+use crate::lookup::{read_record, write_record};
+use crate::outputs::dep_info::DepInfo;
+use crate::roles::Form;
+
+/// The kind of the record and the version of its form.
+const PURPOSE: &str = "kache macros 3";
+
+/// What the arguments of a compile say about the macros that it makes and uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacroArguments {
+    /// Whether the crate is compiled into a proc macro.
+    pub is_proc_macro: bool,
+    /// Whether a dependency is neither a crate of the toolchain nor an input of the key.
+    pub uses_unknown_crates: bool,
+}
+
+/// Proves which variables of a compile are locators, from the source texts of the crate and the notes of
+/// its dependencies.
+pub(super) struct LocatorProof {
+    own: SourceTexts,
+    /// The notes of all dependencies together; `None` if one of them has no note.
+    dependencies: Option<MacroNote>,
+    is_proc_macro: bool,
+}
+
+impl LocatorProof {
+    /// Reads the sources and notes of a compile. Returns `None` if no variable of the dep-info holds the
+    /// path of a root, and no note has to be written.
+    pub(super) fn read(
+        task: &Task,
+        info: &DepInfo,
+        inputs: &[Input],
+        macros: MacroArguments,
+        actions: &dyn ActionCache,
+    ) -> Result<Option<LocatorProof>, StoreError> {
+        let is_path = |value: &Vec<u8>| task.roots.generalise(value, Form::Value).as_ref() != Some(value);
+        let names = info.env.iter().filter(|(_, value)| value.as_ref().is_some_and(is_path));
+        let names: Vec<&str> = names.filter_map(|(name, _)| std::str::from_utf8(name).ok()).collect();
+        if names.is_empty() && !task.outputs.iter().any(|output| is_crate(output.kind)) {
+            return Ok(None);
+        }
+        let path = |name: &Vec<u8>| task.cwd.join(OsStr::from_bytes(name));
+        let sources: Vec<PathBuf> = info.files.iter().map(path).collect();
+        let dependencies =
+            if macros.uses_unknown_crates { None } else { note_of_dependencies(actions, inputs)? };
+        // There is no variable to be proven, and a note could not be written without the others.
+        if names.is_empty() && dependencies.is_none() {
+            return Ok(None);
+        }
+        let own = SourceTexts::read(&sources, &names);
+        Ok(Some(LocatorProof { own, dependencies, is_proc_macro: macros.is_proc_macro }))
+    }
+
+    /// Whether this variable is proven to be a locator.
+    pub(super) fn is_locator(&self, name: &str) -> bool {
+        is_locator(self.own.use_of(name), self.dependencies.as_ref().map(|note| note.use_of(name)))
+    }
+
+    /// Stores the crate's note for each output that other crates can be given as a dependency. Stores
+    /// nothing if the note of a dependency is missing.
+    pub(super) fn store_notes<'a>(
+        &self,
+        outputs: impl Iterator<Item = (OutputKind, &'a Digest)>,
+        actions: &dyn ActionCache,
+    ) -> Result<(), StoreError> {
+        let Some(dependencies) = &self.dependencies else { return Ok(()) };
+        let mut outputs = outputs.filter(|(kind, _)| is_crate(*kind)).peekable();
+        if outputs.peek().is_none() {
+            return Ok(());
+        }
+        let mut note = MacroNote::of(&self.own);
+        note.add(dependencies);
+        let note = if self.is_proc_macro { note.into_proc_macros() } else { note };
+        outputs.try_for_each(|(_, digest)| write_note(actions, digest, &note))
+    }
+}
+
+/// Whether other crates can be given an output of this kind as a dependency.
+fn is_crate(kind: OutputKind) -> bool {
+    matches!(kind, OutputKind::Metadata | OutputKind::Rlib | OutputKind::SharedLibrary)
+}
+
+/// The notes of all dependencies together; `None` if one of them has no note.
+fn note_of_dependencies(
+    actions: &dyn ActionCache,
+    inputs: &[Input],
+) -> Result<Option<MacroNote>, StoreError> {
+    let mut whole = MacroNote::default();
+    for input in inputs.iter().filter(|input| input.kind == InputKind::Extern) {
+        match read_note(actions, &input.digest)? {
+            Some(note) => whole.add(&note),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(whole))
+}
+
+fn read_note(actions: &dyn ActionCache, crate_file: &Digest) -> Result<Option<MacroNote>, StoreError> {
+    let bytes = read_record(actions, PURPOSE, &crate_file.coerce())?;
+    Ok(bytes.and_then(|bytes| MacroNote::decode(&bytes)))
+}
+
+/// Stores the note of a crate whose file has this content.
+fn write_note(actions: &dyn ActionCache, crate_file: &Digest, note: &MacroNote) -> Result<(), StoreError> {
+    write_record(actions, PURPOSE, &crate_file.coerce(), note.encode())
+}
