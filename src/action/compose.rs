@@ -20,7 +20,7 @@ use super::observation::Observation;
 use super::text::{path_text, text};
 use crate::inputs::{Inputs, Toolchain};
 use crate::invocation::Call;
-use crate::invocation::rustc::{Made, Probe, Rustc, Source, TargetArgument, Word};
+use crate::invocation::rustc::{CrateSource, DeclaredOutput, Probe, RustcInvocation, TargetArgument, Word};
 use crate::roles::{Form, Role, RolePath, Roots};
 
 /// Replaces the random crate name of a trial compile, in its key and in its stored result (RST-10).
@@ -39,14 +39,14 @@ pub enum PathTreatment {
 /// The call that gets a key: a compile or a probe.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySubject<'a> {
-    pub(super) rustc: &'a Rustc,
+    pub(super) rustc: &'a RustcInvocation,
     pub(super) is_probe: bool,
     pub(super) is_question: bool,
     pub(super) random_name: Option<&'a str>,
 }
 
-impl<'a> From<&'a Rustc> for KeySubject<'a> {
-    fn from(rustc: &'a Rustc) -> Self {
+impl<'a> From<&'a RustcInvocation> for KeySubject<'a> {
+    fn from(rustc: &'a RustcInvocation) -> Self {
         KeySubject { rustc, is_probe: false, is_question: false, random_name: None }
     }
 }
@@ -63,8 +63,8 @@ impl<'a> From<&'a Probe> for KeySubject<'a> {
 }
 
 impl KeySubject<'_> {
-    pub(super) fn made(&self) -> &[Made] {
-        &self.rustc.made
+    pub(super) fn outputs(&self) -> &[DeclaredOutput] {
+        &self.rustc.outputs
     }
 }
 
@@ -115,7 +115,11 @@ pub fn compose<'a>(
     let material = Material {
         arguments: Arguments::new(&subject, call, roots, paths).all(&inputs.toolchain)?,
         variables: variables(inputs),
-        outputs: subject.made().iter().map(|made| output(&subject, call, roots, &made.path)).collect(),
+        outputs: subject
+            .outputs()
+            .iter()
+            .map(|declared| output(&subject, call, roots, &declared.path))
+            .collect(),
         platform: platform(&subject, call, roots, inputs, paths),
         key_salt: inputs.salt.clone(),
         toolchain: inputs.toolchain.tree,
@@ -189,7 +193,7 @@ impl<'a> Arguments<'a> {
                     let before = text(before.as_encoded_bytes());
                     all.push(self.named(format!("{before}{}", self.path(path))));
                 }
-                Word::Presentation(_) | Word::Ignored(_) | Word::Stripped(_) => {}
+                Word::Presentation(_) | Word::Stripped(_) => {}
             }
         }
         let hashed = self.subject.rustc.presentation.hashed();
@@ -322,7 +326,7 @@ fn leaves(subject: &KeySubject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
         kind: Some(input.kind),
     };
     let mut leaves: Vec<Leaf> = inputs.files.iter().map(leaf).collect();
-    let reads_stdin = !subject.is_question && subject.rustc.source == Source::Stdin;
+    let reads_stdin = !subject.is_question && subject.rustc.source == CrateSource::Stdin;
     if let Some(stdin) = call.stdin.as_ref().filter(|_| reads_stdin) {
         let digest = Digest::of(FUNCTION, stdin);
         leaves.push(Leaf { path: "stdin".to_owned(), digest, is_executable: false, kind: None });

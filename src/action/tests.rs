@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::inputs::{Input, InputKind, Inputs, Toolchain};
 use crate::invocation::Call;
-use crate::invocation::rustc::{Parsed, Probe, Rustc, parse};
+use crate::invocation::rustc::{ParsedCall, Probe, RustcInvocation, parse};
 use crate::roles::{Role, RolePath, Root, Roots};
 
 fn digest<K>(text: &str) -> Digest<K> {
@@ -109,16 +109,16 @@ impl Checkout {
     }
 }
 
-fn rustc(call: &Call) -> Rustc {
+fn rustc(call: &Call) -> RustcInvocation {
     match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
-        Parsed::Compile(rustc) => *rustc,
+        ParsedCall::Compile(rustc) => *rustc,
         other => panic!("{other:?}"),
     }
 }
 
 fn probe(call: &Call) -> Probe {
     match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
-        Parsed::Probe(probe) => *probe,
+        ParsedCall::Probe(probe) => *probe,
         other => panic!("{other:?}"),
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::compose::{CONSTANT_NAME, KeySubject, Query};
 use super::task::{Label, Origin, Output, OutputKind, Task};
 use crate::invocation::Call;
-use crate::invocation::rustc::{CrateType, DriverKind, EmitKind, MadeKind, Rustc, Source};
+use crate::invocation::rustc::{
+    CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, EmitKind, RustcInvocation,
+};
 use crate::roles::{Role, RolePath, Roots};
 
 /// Makes the task of a compile or a probe. `extra_dep_info` are declared inputs that go into the dep-info,
@@ -54,7 +56,7 @@ fn label(subject: &KeySubject<'_>, call: &Call) -> Label {
     Label { crate_name, version: version.unwrap_or_default(), kind: kind.to_owned() }
 }
 
-fn kind(rustc: &Rustc) -> &'static str {
+fn kind(rustc: &RustcInvocation) -> &'static str {
     if rustc.driver_kind == DriverKind::Clippy {
         return "clippy";
     }
@@ -78,16 +80,16 @@ fn kind(rustc: &Rustc) -> &'static str {
 }
 
 fn outputs(subject: &KeySubject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
-    let output = |made: &crate::invocation::rustc::Made| {
-        let name = roots.role_path(&call.cwd, &made.path);
+    let output = |declared: &DeclaredOutput| {
+        let name = roots.role_path(&call.cwd, &declared.path);
         Output {
-            kind: output_kind(made.kind),
-            path: call.cwd.join(&made.path),
+            kind: output_kind(declared.kind),
+            path: call.cwd.join(&declared.path),
             name: constant(name, subject.random_name),
-            is_required: made.kind != MadeKind::Debug,
+            is_required: declared.kind != DeclaredOutputKind::Debug,
         }
     };
-    subject.made().iter().map(output).collect()
+    subject.outputs().iter().map(output).collect()
 }
 
 /// Replaces the random name of a trial compile in the path of an output, as the key does.
@@ -97,28 +99,30 @@ fn constant(name: RolePath, random: Option<&str>) -> RolePath {
     RolePath::new(name.role(), rest.replace(random, CONSTANT_NAME)).unwrap_or(name)
 }
 
-fn output_kind(kind: MadeKind) -> OutputKind {
+fn output_kind(kind: DeclaredOutputKind) -> OutputKind {
     match kind {
-        MadeKind::Emitted(EmitKind::DepInfo) => OutputKind::DepInfo,
-        MadeKind::Emitted(EmitKind::Mir) => OutputKind::Mir,
-        MadeKind::Emitted(EmitKind::Metadata) => OutputKind::Metadata,
-        MadeKind::Emitted(EmitKind::Obj) => OutputKind::Object,
-        MadeKind::Emitted(EmitKind::LlvmBc) => OutputKind::Bitcode,
-        MadeKind::Emitted(EmitKind::LlvmIr) => OutputKind::LlvmIr,
-        MadeKind::Emitted(EmitKind::Asm) => OutputKind::Assembly,
-        MadeKind::Linked(CrateType::Rlib) => OutputKind::Rlib,
-        MadeKind::Linked(CrateType::Staticlib) => OutputKind::StaticLibrary,
-        MadeKind::Emitted(EmitKind::Link) | MadeKind::Linked(CrateType::Bin) => OutputKind::Executable,
-        MadeKind::Linked(CrateType::Dylib | CrateType::Cdylib | CrateType::ProcMacro) => {
+        DeclaredOutputKind::Emitted(EmitKind::DepInfo) => OutputKind::DepInfo,
+        DeclaredOutputKind::Emitted(EmitKind::Mir) => OutputKind::Mir,
+        DeclaredOutputKind::Emitted(EmitKind::Metadata) => OutputKind::Metadata,
+        DeclaredOutputKind::Emitted(EmitKind::Obj) => OutputKind::Object,
+        DeclaredOutputKind::Emitted(EmitKind::LlvmBc) => OutputKind::Bitcode,
+        DeclaredOutputKind::Emitted(EmitKind::LlvmIr) => OutputKind::LlvmIr,
+        DeclaredOutputKind::Emitted(EmitKind::Asm) => OutputKind::Assembly,
+        DeclaredOutputKind::Linked(CrateType::Rlib) => OutputKind::Rlib,
+        DeclaredOutputKind::Linked(CrateType::Staticlib) => OutputKind::StaticLibrary,
+        DeclaredOutputKind::Emitted(EmitKind::Link) | DeclaredOutputKind::Linked(CrateType::Bin) => {
+            OutputKind::Executable
+        }
+        DeclaredOutputKind::Linked(CrateType::Dylib | CrateType::Cdylib | CrateType::ProcMacro) => {
             OutputKind::SharedLibrary
         }
-        MadeKind::Debug => OutputKind::Debug,
+        DeclaredOutputKind::Debug => OutputKind::Debug,
     }
 }
 
 /// Encodes the options that decide how messages look, each with its length in front. `artifacts` is
 /// left out: kache writes the notices about outputs anew for every call.
-fn presentation(rustc: &Rustc) -> Vec<u8> {
+fn presentation(rustc: &RustcInvocation) -> Vec<u8> {
     let mut framed = Vec::new();
     for option in &rustc.presentation.options {
         let option = option.to_string_lossy();
@@ -133,8 +137,8 @@ fn presentation(rustc: &Rustc) -> Vec<u8> {
     framed
 }
 
-fn origin(rustc: &Rustc, call: &Call, roots: &Roots) -> Origin {
-    let Source::File(source) = &rustc.source else { return Origin::Path };
+fn origin(rustc: &RustcInvocation, call: &Call, roots: &Roots) -> Origin {
+    let CrateSource::File(source) = &rustc.source else { return Origin::Path };
     let source = roots.role_path(&call.cwd, source);
     let is_immutable = source.is_below(Role::Cargo)
         && [&b"registry/"[..], b"git/"].iter().any(|dir| source.rest().starts_with(dir));

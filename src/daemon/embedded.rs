@@ -147,7 +147,7 @@ impl CompileBackend for EmbeddedBackend {
             }
             // The pipeline of one call has no leader that this call could wait for.
             NextStep::Wait(..) => {
-                let why = Bypass::new(Reason::Trouble, "a call waits for a leader, and there is none");
+                let why = Bypass::new(Reason::InternalError, "a call waits for a leader, and there is none");
                 wire::reply(pipeline::pass_on_unrecorded(&call, why), false)
             }
         })

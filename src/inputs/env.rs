@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::types::Variables;
-use crate::invocation::rustc::{DriverKind, Rustc};
+use crate::invocation::rustc::{DriverKind, RustcInvocation};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Form, Roots};
 
@@ -54,7 +54,7 @@ const SCRIPT_OUTPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The variables that count for this call, in order of their names.
 pub(super) fn keyed(
-    rustc: &Rustc,
+    rustc: &RustcInvocation,
     call: &Call,
     roots: &Roots,
     declared: &[String],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cargo;
 use crate::invocation::Call;
-use crate::invocation::rustc::{Rustc, Source, TargetArgument};
+use crate::invocation::rustc::{CrateSource, RustcInvocation, TargetArgument};
 use crate::roles::{Role, Root, Roots};
 
 /// What the configuration and the toolchain say about roots.
@@ -32,7 +32,7 @@ const TARGET_MARKERS: &[&str] = &["CACHEDIR.TAG", ".rustc_info.json"];
 const LAYOUT_DEPTH_MAX: usize = 9;
 
 /// The roots of this call.
-pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
+pub fn roots(rustc: &RustcInvocation, call: &Call, settings: &RootSettings) -> Roots {
     let cargo = cargo::config::home(&call.env, &call.cwd);
     let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
     let workspace = workspace(rustc, call, cargo.as_deref(), target.as_deref());
@@ -49,13 +49,18 @@ pub fn roots(rustc: &Rustc, call: &Call, settings: &RootSettings) -> Roots {
 
 /// Cargo calls what belongs to the workspace from the workspace's root, by relative paths,
 /// and everything else from the package's own directory, by absolute ones.
-fn workspace(rustc: &Rustc, call: &Call, cargo: Option<&Path>, target: Option<&Path>) -> Option<PathBuf> {
+fn workspace(
+    rustc: &RustcInvocation,
+    call: &Call,
+    cargo: Option<&Path>,
+    target: Option<&Path>,
+) -> Option<PathBuf> {
     let is_foreign = cargo.is_some_and(|cargo| {
         [cargo.join("registry"), cargo.join("git")].iter().any(|dir| call.cwd.starts_with(dir))
     });
     let is_relative = match &rustc.source {
-        Source::File(path) => path.is_relative(),
-        Source::Stdin => true,
+        CrateSource::File(path) => path.is_relative(),
+        CrateSource::Stdin => true,
     };
     if is_relative && !is_foreign {
         return Some(call.cwd.clone());
@@ -65,7 +70,7 @@ fn workspace(rustc: &Rustc, call: &Call, cargo: Option<&Path>, target: Option<&P
 }
 
 /// The target directory, or the output directory itself where it is none of cargo's.
-fn target_dir(out_dir: &Path, rustc: &Rustc) -> PathBuf {
+fn target_dir(out_dir: &Path, rustc: &RustcInvocation) -> PathBuf {
     let above = || out_dir.ancestors().take(LAYOUT_DEPTH_MAX);
     let holds = |dir: &Path, markers: &[&str]| markers.iter().any(|marker| exists(&dir.join(marker)));
     let by_profile = above().find(|dir| holds(dir, PROFILE_MARKERS)).and_then(Path::parent);

@@ -16,7 +16,7 @@ use super::processor::native;
 use super::stamp::OpenDir;
 use super::types::{Input, InputKind, Inputs, Toolchain};
 use super::world::{FileState, World as _, WorldError};
-use crate::invocation::rustc::{CrateType, DriverKind, Rustc, Source, TargetArgument};
+use crate::invocation::rustc::{CrateSource, CrateType, DriverKind, RustcInvocation, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Role, RolePath, Roots, normalise};
 
@@ -37,7 +37,7 @@ const DECLARED_FILES_MAX: usize = 20_000;
 
 /// The inputs of this call.
 pub fn gather(
-    rustc: &Rustc,
+    rustc: &RustcInvocation,
     call: &Call,
     roots: &Roots,
     toolchain: Toolchain,
@@ -45,7 +45,7 @@ pub fn gather(
     settings: &GatherSettings,
 ) -> Result<Inputs, Bypass> {
     let mut gathered = Gathered { call, roots, world, files: BTreeMap::new() };
-    if let Source::File(path) = &rustc.source {
+    if let CrateSource::File(path) = &rustc.source {
         gathered.require(path, InputKind::Source)?;
     }
     for path in rustc.externs.iter().filter_map(|one| one.path.as_deref()) {
@@ -76,12 +76,12 @@ pub fn gather(
 }
 
 /// The crate that the call makes, if others can use it.
-pub(super) fn made_crate(rustc: &Rustc, call: &Call) -> Option<MadeCrate> {
+pub(super) fn made_crate(rustc: &RustcInvocation, call: &Call) -> Option<MadeCrate> {
     Some(MadeCrate::new(&crate_place(rustc, call)?, uses(rustc)))
 }
 
 /// Where the crate will lie, without extension, if others can use it.
-fn crate_place(rustc: &Rustc, call: &Call) -> Option<PathBuf> {
+fn crate_place(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     let is_used =
         |kind: &CrateType| matches!(kind, CrateType::Rlib | CrateType::Dylib | CrateType::ProcMacro);
     let out_dir = rustc.out_dir.as_ref().filter(|_| rustc.crate_types.iter().any(is_used))?;
@@ -91,7 +91,7 @@ fn crate_place(rustc: &Rustc, call: &Call) -> Option<PathBuf> {
 
 /// What the command line says of other crates and libraries. A procedural macro is loaded,
 /// not linked: whoever uses it gets none of what it is made of.
-fn uses(rustc: &Rustc) -> Uses {
+fn uses(rustc: &RustcInvocation) -> Uses {
     if rustc.crate_types.contains(&CrateType::ProcMacro) {
         return Uses::default();
     }

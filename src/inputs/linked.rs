@@ -12,13 +12,13 @@ use super::linker::linker;
 use super::natives::{Natives, is_passed_on, passed_name};
 use super::reachable::take_reachable;
 use super::types::{InputKind, Toolchain};
-use crate::invocation::rustc::{CrateType, EmitKind, Rustc, TargetArgument};
+use crate::invocation::rustc::{CrateType, EmitKind, RustcInvocation, TargetArgument};
 use crate::invocation::{Bypass, Reason};
 
 /// Takes all that a linker or an archiver would take.
 pub(super) fn take_linked(
     gathered: &mut Gathered<'_>,
-    rustc: &Rustc,
+    rustc: &RustcInvocation,
     toolchain: &Toolchain,
 ) -> Result<(), Bypass> {
     if !rustc.emits(EmitKind::Link) {
@@ -57,7 +57,7 @@ pub(super) fn take_linked(
 }
 
 /// Names of native libraries that whoever links this crate has to find.
-pub(super) fn passed_on(rustc: &Rustc) -> Vec<String> {
+pub(super) fn passed_on(rustc: &RustcInvocation) -> Vec<String> {
     rustc.native_libraries.iter().filter(|library| is_passed_on(library)).map(passed_name).collect()
 }
 
@@ -69,7 +69,7 @@ struct Spec {
 }
 
 impl Spec {
-    fn of(rustc: &Rustc, gathered: &Gathered<'_>) -> Result<Spec, Bypass> {
+    fn of(rustc: &RustcInvocation, gathered: &Gathered<'_>) -> Result<Spec, Bypass> {
         let Some(TargetArgument::Spec(path)) = &rustc.target else { return Ok(Spec::default()) };
         let path = gathered.call.cwd.join(path);
         let why =

@@ -15,7 +15,7 @@ use super::testing::{
     call, environment, made_up_toolchain, parse, real_sysroot, real_toolchain, seen, write,
 };
 use super::*;
-use crate::invocation::rustc::Rustc;
+use crate::invocation::rustc::RustcInvocation;
 use crate::invocation::{Bypass, Call, Reason};
 
 /// A checkout with a target directory.
@@ -43,26 +43,26 @@ impl Checkout {
         self.dir.path().join(rest)
     }
 
-    fn gather(&self, rustc: &Rustc) -> Result<BTreeMap<String, Input>, Bypass> {
+    fn gather(&self, rustc: &RustcInvocation) -> Result<BTreeMap<String, Input>, Bypass> {
         let roots = roots(rustc, &self.call, &RootSettings::default());
         let settings = GatherSettings::default();
         let inputs = gather(rustc, &self.call, &roots, self.toolchain.clone(), &self.world, &settings)?;
         Ok(inputs.files.into_iter().map(|input| (input.path.to_string(), input)).collect())
     }
 
-    fn refusal(&self, rustc: &Rustc) -> String {
+    fn refusal(&self, rustc: &RustcInvocation) -> String {
         let bypass = self.gather(rustc).unwrap_err();
         assert_eq!(bypass.reason, Reason::UnknownLinkInput);
         bypass.detail
     }
 
     /// The command line of a library, as cargo writes it.
-    fn library(&self, name: &str, hash: &str, kind: &str, externs: &[&str]) -> Rustc {
+    fn library(&self, name: &str, hash: &str, kind: &str, externs: &[&str]) -> RustcInvocation {
         let emit = if kind == "proc-macro" { "dep-info,link" } else { "dep-info,metadata,link" };
         self.compile(name, hash, kind, emit, "src/lib.rs", externs, &[])
     }
 
-    fn program(&self, externs: &[&str], more: &[&str]) -> Rustc {
+    fn program(&self, externs: &[&str], more: &[&str]) -> RustcInvocation {
         self.compile("app", "0", "bin", "dep-info,link", "src/main.rs", externs, more)
     }
 
@@ -76,7 +76,7 @@ impl Checkout {
         source: &str,
         externs: &[&str],
         more: &[&str],
-    ) -> Rustc {
+    ) -> RustcInvocation {
         let deps = self.path("target/debug/deps").display().to_string();
         let mut argv =
             vec!["rustc".to_owned(), "--crate-name".to_owned(), name.to_owned(), source.to_owned()];

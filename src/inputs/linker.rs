@@ -24,7 +24,7 @@ use super::proxy::on_path;
 use super::stamp::Stamp;
 use super::types::Toolchain;
 use super::world::{FileState, World as _};
-use crate::invocation::rustc::{Rustc, TargetArgument, Word};
+use crate::invocation::rustc::{RustcInvocation, TargetArgument, Word};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::normalise;
 
@@ -105,7 +105,7 @@ pub(super) struct LinkerFile {
 
 /// The linker of this call.
 pub(super) fn linker(
-    rustc: &Rustc,
+    rustc: &RustcInvocation,
     call: &Call,
     toolchain: &Toolchain,
     arguments: &LinkArgs,

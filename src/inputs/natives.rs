@@ -14,7 +14,7 @@ use super::bytes::{Reader, Writer};
 use super::gather::Gathered;
 use super::library::{Named, library_files, named_by_library};
 use super::types::{InputKind, Toolchain};
-use crate::invocation::rustc::{NativeLibrary, Rustc, SearchKind};
+use crate::invocation::rustc::{NativeLibrary, RustcInvocation, SearchKind};
 use crate::invocation::{Bypass, Reason};
 use crate::roles::Role;
 
@@ -50,7 +50,7 @@ pub(super) struct Natives {
 
 impl Natives {
     /// Of this call.
-    pub(super) fn new(rustc: &Rustc, cwd: &Path, more: &[PathBuf], system: &[PathBuf]) -> Natives {
+    pub(super) fn new(rustc: &RustcInvocation, cwd: &Path, more: &[PathBuf], system: &[PathBuf]) -> Natives {
         let of_natives = |kind| matches!(kind, SearchKind::Native | SearchKind::All);
         let given = rustc.searches.iter().filter(|search| of_natives(search.kind));
         let mut given: Vec<_> = given.map(|search| cwd.join(&search.path)).collect();
@@ -67,7 +67,7 @@ impl Natives {
     pub(super) fn take_bundled(
         &self,
         gathered: &mut Gathered<'_>,
-        rustc: &Rustc,
+        rustc: &RustcInvocation,
         toolchain: &Toolchain,
     ) -> Result<(), Bypass> {
         for library in &rustc.native_libraries {

@@ -18,7 +18,7 @@ use super::disk_world::DiskWorld;
 use super::process::ask;
 use super::proxy::resolve;
 use super::types::Toolchain;
-use crate::invocation::rustc::Rustc;
+use crate::invocation::rustc::RustcInvocation;
 use crate::invocation::{Bypass, Call, Reason};
 
 /// The kernel's description of the processors.
@@ -41,7 +41,7 @@ const SOURCE: &str = "#![no_std]\n#[no_mangle]\npub extern \"C\" fn processor() 
 
 /// The processor's name and its features, in a form in which they can enter a key.
 pub(super) fn native(
-    rustc: &Rustc,
+    rustc: &RustcInvocation,
     call: &Call,
     toolchain: &Toolchain,
     world: &DiskWorld,

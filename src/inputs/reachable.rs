@@ -13,7 +13,7 @@ use super::crates::{Uses, linked_name};
 use super::gather::Gathered;
 use super::stamp::OpenDir;
 use super::types::InputKind;
-use crate::invocation::rustc::{Rustc, SearchKind};
+use crate::invocation::rustc::{RustcInvocation, SearchKind};
 use crate::invocation::{Bypass, Reason};
 
 /// How crates that are linked are called.
@@ -25,7 +25,10 @@ const DIRS_ASKED_MAX: usize = 4;
 
 /// Takes every crate that the externs reach. What it returns are the native libraries that
 /// they ask for, as `-l` names them.
-pub(super) fn take_reachable(gathered: &mut Gathered<'_>, rustc: &Rustc) -> Result<BTreeSet<String>, Bypass> {
+pub(super) fn take_reachable(
+    gathered: &mut Gathered<'_>,
+    rustc: &RustcInvocation,
+) -> Result<BTreeSet<String>, Bypass> {
     let of_crates = |kind| matches!(kind, SearchKind::Dependency | SearchKind::All | SearchKind::Crate);
     let searches = rustc.searches.iter().filter(|search| of_crates(search.kind));
     let mut dirs: Vec<PathBuf> = searches.map(|search| gathered.call.cwd.join(&search.path)).collect();

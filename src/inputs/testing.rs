@@ -10,7 +10,7 @@ use kache_cas::{Digest, DigestFunction, FileStamp};
 
 use super::DiskWorld;
 use super::types::Toolchain;
-use crate::invocation::rustc::{Parsed, Rustc};
+use crate::invocation::rustc::{ParsedCall, RustcInvocation};
 use crate::invocation::{Call, Environment};
 
 /// A call from this directory.
@@ -27,16 +27,16 @@ pub(super) fn environment<'a, V: Into<OsString>>(
 }
 
 /// A library with this source and nothing else.
-pub(super) fn compile(source: &str) -> Rustc {
+pub(super) fn compile(source: &str) -> RustcInvocation {
     parse(&["rustc", "--crate-name=x", "--crate-type=lib", "--emit=dep-info,metadata,link", source])
 }
 
 /// What the parser makes of a command line.
-pub(super) fn parse(argv: &[&str]) -> Rustc {
+pub(super) fn parse(argv: &[&str]) -> RustcInvocation {
     let mut call = call(Path::new("/"));
     call.argv = argv.iter().map(OsString::from).collect();
     match crate::invocation::rustc::parse(&call, &|path| fs::read(path)) {
-        Parsed::Compile(rustc) => *rustc,
+        ParsedCall::Compile(rustc) => *rustc,
         other => panic!("{other:?}"),
     }
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::testing::{age, call, compile, environment, real_sysroot, seen, write};
 use super::*;
 use crate::invocation::Reason;
-use crate::invocation::rustc::{DriverKind, Extern, Source, TargetArgument};
+use crate::invocation::rustc::{CrateSource, DriverKind, Extern, TargetArgument};
 use crate::roles::Role;
 
 fn digest_of(bytes: &[u8]) -> Digest {
@@ -262,7 +262,7 @@ fn key_17_roots_are_found_from_the_call() {
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*workspace.join("target")));
     // A package of the registry has no directory of its own, but knows the workspace.
     let package = home.path().join(".cargo/registry/src/index/itoa-1.0.0");
-    rustc.source = Source::File(package.join("src/lib.rs"));
+    rustc.source = CrateSource::File(package.join("src/lib.rs"));
     call.cwd = package;
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), Some(&*workspace));
     // And where the target directory lies elsewhere, it knows none.
@@ -458,14 +458,15 @@ fn key_14_inputs_count_by_place_and_content() {
 #[test]
 fn key_13_only_what_is_read_counts() {
     let roots = roots(&compile("src/lib.rs"), &call(Path::new("/home/a/ws")), &RootSettings::default());
-    let keyed = |rustc: &crate::invocation::rustc::Rustc, pairs: &[(&str, &str)], declared: &[&str]| {
-        let mut call = call(Path::new("/home/a/ws"));
-        call.env = environment(pairs.iter().copied());
-        let declared: Vec<_> = declared.iter().map(|&name| name.to_owned()).collect();
-        let found = env::keyed(rustc, &call, &roots, &declared, false).unwrap();
-        let text = |value: Option<Vec<u8>>| value.map(|value| String::from_utf8(value).unwrap());
-        found.into_iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>()
-    };
+    let keyed =
+        |rustc: &crate::invocation::rustc::RustcInvocation, pairs: &[(&str, &str)], declared: &[&str]| {
+            let mut call = call(Path::new("/home/a/ws"));
+            call.env = environment(pairs.iter().copied());
+            let declared: Vec<_> = declared.iter().map(|&name| name.to_owned()).collect();
+            let found = env::keyed(rustc, &call, &roots, &declared, false).unwrap();
+            let text = |value: Option<Vec<u8>>| value.map(|value| String::from_utf8(value).unwrap());
+            found.into_iter().map(|(name, value)| (name, text(value))).collect::<Vec<_>>()
+        };
     let own = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
     let plain = compile("src/lib.rs");
     let noise = [("PATH", "/bin"), ("MAKEFLAGS", "-j"), ("CARGO_PKG_NAME", "x"), ("TERM", "dumb")];

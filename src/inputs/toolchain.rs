@@ -24,7 +24,7 @@ use super::process::ask;
 use super::proxy::resolve;
 use super::types::Toolchain;
 use super::world::{FileState, World as _};
-use crate::invocation::rustc::{DriverKind, Rustc, TargetArgument};
+use crate::invocation::rustc::{DriverKind, RustcInvocation, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// How deep a toolchain's directories are followed; its own are three deep.
@@ -40,7 +40,7 @@ const LIBRARY_NAMES: &[&str] = &["librustc", "libLLVM", "libstd-", "libtest-", "
 const DRIVER_LIBRARY: &str = "librustc_driver";
 
 /// The toolchain that this call asks.
-pub fn toolchain(rustc: &Rustc, call: &Call, world: &DiskWorld) -> Result<Toolchain, Bypass> {
+pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Result<Toolchain, Bypass> {
     let (called, driver) = resolve(&rustc.driver, call, world)?;
     let named =
         if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)?.1 };
@@ -72,7 +72,7 @@ fn in_its_place(Toolchain { driver, sysroot, .. }: &Toolchain) -> PathBuf {
 }
 
 /// `--sysroot`, or what stands for it with clippy.
-fn sysroot_argument(rustc: &Rustc, call: &Call) -> Option<PathBuf> {
+fn sysroot_argument(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     let variable = || match rustc.driver_kind {
         DriverKind::Rustc => None,
         DriverKind::Clippy => call.env.path("SYSROOT"),

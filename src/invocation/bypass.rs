@@ -1,18 +1,18 @@
-//! Why a call is passed on unchanged. An answer, not an error.
+//! A bypass: the reason why a call is passed on to the compiler without caching. It is a result, not an error.
 
 use std::fmt;
 
-/// The reason for passing a call on, and what it was about.
+/// The reason why a call is not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
-    /// The reason. Reports count by it.
+    /// The kind of reason; reports count calls by it.
     pub reason: Reason,
-    /// The flag, file or variable that is to blame; may be empty.
+    /// The option, file or variable that caused it; may be empty.
     pub detail: String,
 }
 
 impl Bypass {
-    /// For this reason, because of that.
+    /// Creates a bypass; `detail` names the option, file or variable.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Bypass { reason, detail: detail.into() }
     }
@@ -29,20 +29,20 @@ impl fmt::Display for Bypass {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident $name:literal;)+) => {
-        /// Why.
+        /// The kinds of reasons for a bypass.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $($(#[doc = $doc])+ $variant),+ }
 
         impl Reason {
-            /// All of them.
+            /// Every reason, in the order of declaration.
             pub const ALL: &[Reason] = &[$(Reason::$variant),+];
 
-            /// As reports show it. These names are part of the report's schema.
+            /// The name in reports. These names are part of the report's schema and never change.
             pub fn name(self) -> &'static str {
                 match self { $(Reason::$variant => $name),+ }
             }
 
-            /// One sentence for people.
+            /// One sentence that explains the reason to a user.
             pub fn explanation(self) -> &'static str {
                 match self { $(Reason::$variant => concat!($($doc),+).trim_ascii()),+ }
             }
@@ -52,7 +52,7 @@ macro_rules! reasons {
 
 reasons! {
     /// A question to the compiler (`-vV`, `--print`), not a compile.
-    Query "query";
+    Question "query";
     /// An option that kache does not know.
     UnknownOption "unknown_option";
     /// A kind of `--emit` that kache does not know.
@@ -63,7 +63,7 @@ reasons! {
     Stdin "stdin";
     /// An argument file could not be read.
     ArgFile "argfile_unreadable";
-    /// An option whose effect lies outside of what kache can see.
+    /// An option whose effect kache cannot see.
     UncacheableOption "uncacheable_option";
     /// The compiler could not be identified.
     UnknownCompiler "unknown_compiler";
@@ -71,20 +71,20 @@ reasons! {
     UnknownInput "unknown_input";
     /// A library or tool that is linked could not be identified.
     UnknownLinkInput "unknown_link_input";
-    /// Linked outputs are not to be cached (`cache.cache_executables`).
+    /// Linked outputs are not cached (`cache.cache_executables` is off).
     Executable "executables_off";
-    /// A rule of the configuration excludes this call.
+    /// The configuration excludes this crate.
     Excluded "excluded";
-    /// The crate is being edited: it is compiled incrementally for now.
+    /// The crate is being edited, so it is compiled incrementally and not stored.
     Editing "editing";
-    /// The configuration has mistakes; `kache doctor` names them.
+    /// The configuration has errors; `kache doctor` names them.
     Configuration "configuration";
     /// kache is switched off (`KACHE_DISABLED`).
     Disabled "disabled";
-    /// The store cannot be used just now.
+    /// The store cannot be used at the moment.
     StoreUnusable "store_unusable";
     /// Something failed inside kache.
-    Trouble "trouble";
-    /// The call sees other files than the daemon does: it runs in another mount namespace.
+    InternalError "trouble";
+    /// The call runs in another mount namespace than the daemon, where a path may lead to another file.
     ForeignNamespace "foreign_namespace";
 }

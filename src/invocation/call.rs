@@ -1,7 +1,7 @@
-//! A compiler call as it was made: argv, directory, environment, umask.
+//! A compiler call: its arguments, directory, environment and umask.
 //!
-//! Everything that a call may depend on besides the file system is in here; the daemon's own
-//! environment and directory never are (DMN-01).
+//! A call holds everything except files that the result of the compile may depend on. It never holds the
+//! daemon's own environment or directory (DMN-01).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,54 +10,54 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-/// A compiler call.
+/// One run of the wrapper, as the client sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
-    /// The program first, as it was named.
+    /// The program as the caller named it, then the arguments.
     pub argv: Vec<OsString>,
-    /// The directory it was made in, absolute.
+    /// The working directory of the client, absolute.
     pub cwd: PathBuf,
-    /// Its environment.
+    /// The environment of the client.
     pub env: Environment,
-    /// The umask that its files get.
+    /// The umask of the client; restored files get it, too.
     pub umask: u32,
-    /// What is on standard input, where the call reads it.
+    /// The content of standard input; `None` if the call does not read it.
     pub stdin: Option<Bytes>,
 }
 
-/// A variable from `NAME=value`. One without `=` is empty, which is not unset.
+/// Splits `NAME=value`. Without `=`, the variable is set and empty, which differs from unset.
 pub fn variable(assignment: &[u8]) -> (OsString, OsString) {
     let at = assignment.iter().position(|byte| *byte == b'=').unwrap_or(assignment.len());
     let value = assignment.get(at + 1..).unwrap_or_default();
     (OsString::from_vec(assignment[..at].to_vec()), OsString::from_vec(value.to_vec()))
 }
 
-/// An environment, in order of the names.
+/// A set of environment variables, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
-    /// A variable's value; unset and empty are two things (KEY-06).
+    /// Returns the value of a variable; `None` if it is not set. An empty variable is set (KEY-06).
     pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         self.0.get(name.as_ref()).map(OsString::as_os_str)
     }
 
-    /// The place that a variable names. An empty one names none.
+    /// Returns the path that a variable holds; `None` if it is not set or empty.
     pub fn path(&self, name: impl AsRef<OsStr>) -> Option<&Path> {
         self.get(name).filter(|value| !value.is_empty()).map(Path::new)
     }
 
-    /// Gives a variable a value.
+    /// Sets a variable, or replaces its value.
     pub fn set(&mut self, name: OsString, value: OsString) {
         self.0.insert(name, value);
     }
 
-    /// Takes a variable away.
+    /// Removes a variable, so that it is not set.
     pub fn unset(&mut self, name: impl AsRef<OsStr>) {
         self.0.remove(name.as_ref());
     }
 
-    /// All variables, by name.
+    /// Returns all variables, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }

@@ -1,5 +1,7 @@
-//! What a compiler was called for. Pure: argv, environment and directory in, an invocation
-//! out.
+//! From a call (arguments, environment, directory) to an invocation: what the call asks the compiler to do.
+//!
+//! It starts no process. It reads files only through a function that the caller passes: argument files,
+//! target descriptions and the sources of small trial compiles.
 
 mod bypass;
 mod call;

@@ -466,14 +466,14 @@ impl Pipeline {
     fn record_bypass(&self, call: WaitingCall, settings: Option<&CompileSettings>, why: Bypass) -> CallReply {
         let WaitingCall { call, client, phases } = call;
         let outcome = match why.reason {
-            Reason::Trouble => Outcome::Error,
+            Reason::InternalError => Outcome::Error,
             _ => Outcome::Passthrough,
         };
         let mut event = Event::new(SystemTime::now(), name_of(&call), outcome);
         event.version = version_of(&call);
         why.reason.name().clone_into(&mut event.reason);
         event.detail.clone_from(&why.detail);
-        if why.reason == Reason::Query {
+        if why.reason == Reason::Question {
             "probe".clone_into(&mut event.kind);
             event.probe_runs = 1;
         } else {

@@ -15,7 +15,7 @@ use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
 use crate::inputs::is_keyed;
-use crate::invocation::rustc::{CrateType, Rustc};
+use crate::invocation::rustc::{CrateType, RustcInvocation};
 use crate::observer::Watching;
 use crate::outputs::Staging;
 use crate::publish::{self, MacroArguments, Publication, Published, Stamps, Stored, Stores, Watched};
@@ -206,7 +206,7 @@ impl Pipeline {
 }
 
 /// Returns the facts about macros that the command line shows.
-fn macros(rustc: &Rustc) -> MacroArguments {
+fn macros(rustc: &RustcInvocation) -> MacroArguments {
     /// Crates of the toolchain. They are part of its digest, and their macros read no variable.
     const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];
     let mut without_path = rustc.externs.iter().filter(|external| external.path.is_none());

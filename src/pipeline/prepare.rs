@@ -11,14 +11,14 @@ use crate::action::{self, KeySubject, PathTreatment, Query, Task};
 use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
 use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
-use crate::invocation::rustc::{Parsed, Rustc, Source, parse};
+use crate::invocation::rustc::{CrateSource, ParsedCall, RustcInvocation, parse};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Remap, Roots};
 
 /// A compile whose key is known.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) rustc: Rustc,
+    pub(super) rustc: RustcInvocation,
     /// Whether the call is a probe: kache knows beforehand everything that it reads, and stores its
     /// failure as well as its success (RST-10).
     pub(super) is_probe: bool,
@@ -44,9 +44,9 @@ impl Pipeline {
         let parsed = parse(call, &read);
         phases.end(Phase::Parse);
         let (rustc, probe) = match parsed {
-            Parsed::Compile(rustc) => (*rustc, None),
-            Parsed::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
-            Parsed::Bypass(bypass) => return Err(bypass),
+            ParsedCall::Compile(rustc) => (*rustc, None),
+            ParsedCall::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
+            ParsedCall::Bypass(bypass) => return Err(bypass),
         };
         let subject = probe.as_ref().map_or_else(|| KeySubject::from(&rustc), KeySubject::from);
         check_settings(&rustc, call, settings)?;
@@ -60,7 +60,7 @@ impl Pipeline {
         phases.end(Phase::Inputs);
         let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
         let query = action::compose(subject, call, &roots, &inputs, paths)
-            .map_err(|error| Bypass::new(Reason::Trouble, error.to_string()))?;
+            .map_err(|error| Bypass::new(Reason::InternalError, error.to_string()))?;
         let task = action::task(subject, call, &roots, &query, declared.files);
         phases.end(Phase::Key);
         let is_probe = probe.is_some();
@@ -85,7 +85,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Returns an error if the configuration says that this call is not cached.
-fn check_settings(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
+fn check_settings(rustc: &RustcInvocation, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
     if settings.disabled {
         return Err(Bypass::new(Reason::Disabled, ""));
     }
@@ -93,8 +93,8 @@ fn check_settings(rustc: &Rustc, call: &Call, settings: &CompileSettings) -> Res
         return Err(Bypass::new(Reason::Executable, ""));
     }
     let source = match &rustc.source {
-        Source::File(path) => Some(call.cwd.join(path)),
-        Source::Stdin => None,
+        CrateSource::File(path) => Some(call.cwd.join(path)),
+        CrateSource::Stdin => None,
     };
     let variable = |name: &str| call.env.get(name).map(ToOwned::to_owned);
     let rule_input = RuleInput {
@@ -122,11 +122,16 @@ fn gather_settings(call: &Call, settings: &CompileSettings, declared: &DeclaredI
     }
 }
 
-fn is_remapped(rustc: &Rustc, settings: &CompileSettings) -> bool {
+fn is_remapped(rustc: &RustcInvocation, settings: &CompileSettings) -> bool {
     settings.roots.normalize && !rustc.keeps_paths
 }
 
-fn remaps(rustc: &Rustc, settings: &CompileSettings, roots: &Roots, toolchain: &Toolchain) -> Vec<Remap> {
+fn remaps(
+    rustc: &RustcInvocation,
+    settings: &CompileSettings,
+    roots: &Roots,
+    toolchain: &Toolchain,
+) -> Vec<Remap> {
     if !is_remapped(rustc, settings) {
         return Vec::new();
     }

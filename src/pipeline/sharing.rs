@@ -20,7 +20,7 @@ use crate::compile::KnownFile;
 use crate::config::{CompileSettings, FileSharing};
 use crate::inputs::{self, RootSettings};
 use crate::invocation::Call;
-use crate::invocation::rustc::{Parsed, parse};
+use crate::invocation::rustc::{ParsedCall, parse};
 use crate::roles::Role;
 use crate::shared::{self, CheckReport};
 
@@ -172,8 +172,8 @@ impl Pipeline {
 /// The target directory that a call compiles for; `None` if it is no compile.
 fn target_dir_of(call: &Call) -> Option<PathBuf> {
     let rustc = match parse(call, &|path| std::fs::read(path)) {
-        Parsed::Compile(rustc) => *rustc,
-        Parsed::Probe(_) | Parsed::Bypass(_) => return None,
+        ParsedCall::Compile(rustc) => *rustc,
+        ParsedCall::Probe(_) | ParsedCall::Bypass(_) => return None,
     };
     let roots = inputs::roots(&rustc, call, &RootSettings::default());
     roots.dir(Role::Target).map(Path::to_owned)

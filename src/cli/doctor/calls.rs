@@ -22,7 +22,7 @@ const FAULTS: [Reason; 6] = [
     Reason::UnknownInput,
     Reason::UnknownLinkInput,
     Reason::StoreUnusable,
-    Reason::Trouble,
+    Reason::InternalError,
 ];
 
 pub(super) fn check(settings: &Settings) -> Vec<DoctorFinding> {

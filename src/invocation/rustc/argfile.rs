@@ -1,5 +1,5 @@
-//! Argument files, expanded as rustc expands them (KEY-11): every argument that begins with
-//! `@` stands for the lines of a file. A line is one argument, and is not expanded again.
+//! Expands argument files as rustc does (KEY-11): an argument that begins with `@` names a file, and each
+//! line of the file is one argument. rustc does not expand a line again; kache refuses a line with `@`.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,17 +7,17 @@ use std::path::Path;
 
 use crate::invocation::{Bypass, Reason};
 
-/// More than this is not read: the largest that cargo was seen to write has 1 MB.
+/// The largest argument file, in bytes. The largest that cargo was seen to write has 1 MB.
 const ARGFILE_BYTES_MAX: usize = 64 << 20;
 
-/// What arguments from files may take together: a client has to be told them in one frame of
-/// 16 MiB. That of 30,000 features, the longest that cargo was seen to write, has 1 MB.
+/// The largest total size of the arguments from files, in bytes: the daemon sends the arguments to the
+/// client in one frame of at most 16 MiB. Those for 30,000 features have 1 MB.
 const EXPANDED_BYTES_MAX: usize = 8 << 20;
 
-/// What an argument takes in a frame besides its bytes.
+/// The size of an argument in a frame besides its own bytes.
 const ARGUMENT_BYTES: usize = 4;
 
-/// Arguments as text, argument files replaced by what they say.
+/// Returns the arguments as text, with the lines of argument files in place of their names.
 pub(super) fn expand(
     arguments: &[OsString],
     cwd: &Path,
@@ -26,7 +26,7 @@ pub(super) fn expand(
     let mut expanded = Vec::with_capacity(arguments.len());
     let mut from_files = 0;
     for argument in arguments {
-        // rustc refuses what is not Unicode, and says so better.
+        // rustc itself rejects arguments that are not Unicode, with a better message than kache's.
         let text = argument
             .to_str()
             .ok_or_else(|| Bypass::new(Reason::UnknownOption, argument.to_string_lossy().into_owned()))?;
@@ -60,7 +60,7 @@ fn lines(
     let text = String::from_utf8(bytes).map_err(|_| refuse("not UTF-8".to_owned()))?;
     for line in text.lines() {
         if line.starts_with('@') {
-            return Err(refuse(format!("has the argument file `{line}` in it")));
+            return Err(refuse(format!("it names another argument file, `{line}`")));
         }
         into.push(line.to_owned());
     }

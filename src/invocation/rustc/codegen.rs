@@ -1,25 +1,34 @@
-//! The options of `-C` and `-Z` (KEY-09).
+//! Reads the options of `-C` and `-Z` (KEY-09): what each does to the key is in the tables; this file keeps
+//! the values that kache itself needs.
 
-use super::arguments::Given;
+use super::arguments::GivenOption;
 use super::options::{CODEGEN, KeyEffect, LLVM_ARGS, Meaning, PASSES, SubOption, by_name};
-use super::parse::Reader;
+use super::parse::OptionReader;
 use super::types::{EmitKind, FileArgument, Word};
 use super::unstable::UNSTABLE;
 use crate::invocation::{Bypass, Reason};
 
-/// One option of `-C`.
-pub(super) fn read_codegen(reader: &mut Reader, given: &Given<'_>, whole: &str) -> Result<(), Bypass> {
+/// Reads one option of `-C`; `whole` is `name` or `name=value`.
+pub(super) fn read_codegen(
+    reader: &mut OptionReader,
+    given: &GivenOption<'_>,
+    whole: &str,
+) -> Result<(), Bypass> {
     sub_option(reader, given, whole, CODEGEN, "-C")
 }
 
-/// One option of `-Z`.
-pub(super) fn read_unstable(reader: &mut Reader, given: &Given<'_>, whole: &str) -> Result<(), Bypass> {
+/// Reads one option of `-Z`; `whole` is `name` or `name=value`.
+pub(super) fn read_unstable(
+    reader: &mut OptionReader,
+    given: &GivenOption<'_>,
+    whole: &str,
+) -> Result<(), Bypass> {
     sub_option(reader, given, whole, UNSTABLE, "-Z")
 }
 
 fn sub_option(
-    reader: &mut Reader,
-    given: &Given<'_>,
+    reader: &mut OptionReader,
+    given: &GivenOption<'_>,
     whole: &str,
     table: &'static [SubOption],
     flag: &str,
@@ -53,22 +62,22 @@ fn sub_option(
     Ok(())
 }
 
-/// An option whose value may be a file, or the name of something known.
+/// Reads an option whose value is a file, or a name that stands for no file in the arguments.
 fn file(
-    reader: &mut Reader,
-    given: &Given<'_>,
+    reader: &mut OptionReader,
+    given: &GivenOption<'_>,
     option: &'static SubOption,
     name: &str,
     value: Option<&str>,
 ) -> Result<(), Bypass> {
     let path = value.unwrap_or_default();
     let (is_file, file_option) = match option.meaning {
-        // A name is looked for in `PATH`; whoever identifies linkers does that.
+        // A name without a slash is looked for in `PATH`, by `inputs`.
         Meaning::Linker => {
             reader.rustc.linker = Some(path.into());
             (path.contains('/'), None)
         }
-        // Other backends lie in the toolchain.
+        // A name without a slash or dot is a backend of the toolchain, which counts by content anyway.
         Meaning::Backend => {
             reader.has_backend = true;
             (path.contains(['/', '.']), Some("-Z codegen-backend"))
@@ -87,18 +96,18 @@ fn file(
     Ok(())
 }
 
-/// What the parser keeps of an option.
-fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
+/// Stores the values that kache needs, and refuses values that make a compile uncacheable.
+fn keep(reader: &mut OptionReader, option: &'static SubOption, value: Option<&str>) {
     let text = value.unwrap_or_default();
-    let refused = |reader: &mut Reader, why: &str| {
+    let refused = |reader: &mut OptionReader, why: &str| {
         let given = format!("{}={text}", option.name);
         reader.refuse(Reason::UncacheableOption, format!("{}: {why}", given.trim_end_matches('=')));
     };
     match option.meaning {
         Meaning::CodegenUnits => reader.codegen_units = text.parse().ok(),
-        // The scan of outputs cannot find paths in compressed sections.
+        // The scan of outputs cannot find paths in coverage maps, which are compressed.
         Meaning::Coverage => reader.has_coverage = !is_off(value),
-        Meaning::Compression => reader.compresses = text != "none",
+        Meaning::Compression => reader.is_compressed = text != "none",
         Meaning::CrateAttribute if text.contains("crate_") => {
             refused(reader, "an attribute that names the crate or its type decides the outputs");
         }
@@ -109,8 +118,8 @@ fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
         Meaning::LinkArgs => text.split_whitespace().for_each(|word| reader.link_arg(word)),
         // Its value may also be a plugin for the linker.
         Meaning::LinkerPlugin => reader.has_linker_plugin = !is_off(value) && !is_on(value),
-        Meaning::LlvmArgs if !text.split_whitespace().all(is_known_to_llvm) => {
-            refused(reader, "an argument of which LLVM may read or write a file");
+        Meaning::LlvmArgs if !text.split_whitespace().all(is_allowed_llvm_argument) => {
+            refused(reader, "an argument that may let LLVM read or write a file");
         }
         Meaning::Passes if !text.split_whitespace().all(|pass| PASSES.contains(&pass)) => {
             refused(reader, "a pass may read or write files of its own");
@@ -126,14 +135,14 @@ fn keep(reader: &mut Reader, option: &'static SubOption, value: Option<&str>) {
     }
 }
 
-fn is_known_to_llvm(argument: &str) -> bool {
+fn is_allowed_llvm_argument(argument: &str) -> bool {
     let argument = argument.strip_prefix('-').filter(|rest| rest.starts_with('-')).unwrap_or(argument);
-    let is_listed = LLVM_ARGS.iter().any(|known| argument.starts_with(known));
+    let is_listed = LLVM_ARGS.iter().any(|start| argument.starts_with(start));
     // `-sanitizer-coverage-allowlist=name` reads that file.
     is_listed && !argument.contains(['/', '.', '@']) && !argument.contains("list=")
 }
 
-/// Whether a switch that may have a value is off.
+/// Whether the value of a switch turns it off; a switch without a value is on.
 pub(super) fn is_off(value: Option<&str>) -> bool {
     matches!(value, Some("n" | "no" | "off" | "false" | "0"))
 }
@@ -142,8 +151,8 @@ fn is_on(value: Option<&str>) -> bool {
     matches!(value, None | Some("" | "y" | "yes" | "on" | "true"))
 }
 
-/// Kinds of output that rustc writes once for each codegen unit, under names of its own,
-/// where there are several.
+/// Whether rustc writes this kind of output once for each codegen unit, under names of its own choice, if
+/// there are several units.
 pub(super) fn is_per_unit(kind: EmitKind) -> bool {
     matches!(kind, EmitKind::Asm | EmitKind::LlvmBc | EmitKind::LlvmIr | EmitKind::Mir | EmitKind::Obj)
 }

@@ -1,9 +1,12 @@
-//! rustc's command line, by allow-list (KEY-10).
+//! The command line of rustc and of clippy's driver.
+//!
+//! Invariant (KEY-10): only options of the tables in `options` and `unstable` are accepted. Any other option
+//! makes the call a bypass that names it.
 
 mod argfile;
 mod arguments;
 mod codegen;
-mod made;
+mod declared_outputs;
 mod options;
 mod parse;
 mod probe;
@@ -14,9 +17,10 @@ mod types;
 mod unstable;
 
 pub use options::{CODEGEN, CompilerOption, KeyEffect, OPTIONS, SubOption};
-pub use parse::{Read, parse};
+pub use parse::{ReadFile, parse};
 pub use types::{
-    CrateType, DriverKind, Emit, EmitKind, Extern, FileArgument, Made, MadeKind, NativeLibrary, Parsed,
-    Presentation, Probe, Rustc, Search, SearchKind, Source, TargetArgument, Word,
+    CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, Emit, EmitKind, Extern,
+    FileArgument, NativeLibrary, ParsedCall, Presentation, Probe, RustcInvocation, SearchKind, SearchPath,
+    TargetArgument, Word,
 };
 pub use unstable::UNSTABLE;

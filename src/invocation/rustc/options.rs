@@ -1,51 +1,52 @@
-//! Every option of rustc that kache knows, and what each does to the key (KEY-09, KEY-10).
+//! The tables of the options of rustc that kache knows, and the effect of each on the key (KEY-09, KEY-10).
 //!
-//! Pure data. An option that is not in these tables is passed on to the compiler unread, and
-//! the report names it. The tables follow `rustc --help -v` and `rustc -C help` of 1.95; those of
-//! `-Z` are in [`super::unstable`]. `docs/cache-key.md` is printed from them, and a test compares
-//! them with what the compiler itself lists.
+//! Pure data. A call with an option that is not in these tables is a bypass, and the report names the
+//! option. The tables follow `rustc --help -v` and `rustc -C help` of 1.95; the table of `-Z` is in
+//! [`super::unstable`]. `docs/cache-key.md` is printed from them, and a test compares them with what the
+//! compiler itself lists.
 
-/// What an option does to the key.
+/// The effect of an option on the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyEffect {
-    /// It counts as it is.
+    /// The option counts as it is.
     Counts,
-    /// The path in it counts by role.
+    /// The option counts, and the path in it counts by role.
     Path,
-    /// It counts, with stand-ins for roots.
+    /// The option counts, with stand-ins for the paths of roots in it.
     Text,
-    /// The path in it counts by role, and the file's content counts, too.
+    /// The option counts, the path in it counts by role, and the content of the file counts, too.
     File,
-    /// It decides how messages look: counts only for results that have messages.
+    /// The option decides how messages look, so it counts only for results that have messages.
     Presentation,
-    /// It is taken out.
+    /// The option does not count, and a compile whose result is stored runs without it.
     Stripped,
-    /// A call that has it is a question, not a compile.
+    /// A call with this option asks the compiler a question and compiles nothing.
     Question,
-    /// A call that has it is passed on, for this reason.
+    /// A call with this option is a bypass, for this reason.
     Refused(&'static str),
 }
 
 impl KeyEffect {
-    /// For the table in the documentation.
+    /// Returns the text for the tables in `docs/cache-key.md`.
     pub fn explanation(self) -> &'static str {
         match self {
             KeyEffect::Counts => "counts",
-            KeyEffect::Path => "counts, its path by role",
-            KeyEffect::Text => "counts, paths below roots by role",
-            KeyEffect::File => "counts, its file by content",
-            KeyEffect::Presentation => "counts where there are messages",
-            KeyEffect::Stripped => "is taken out",
-            KeyEffect::Question => "a question, not a compile",
+            KeyEffect::Path => "counts, with its path by role",
+            KeyEffect::Text => "counts, with stand-ins for the paths of roots",
+            KeyEffect::File => "counts, with the content of its file",
+            KeyEffect::Presentation => "counts if there are messages",
+            KeyEffect::Stripped => "does not count and is removed",
+            KeyEffect::Question => "the call asks a question and compiles nothing",
             KeyEffect::Refused(why) => why,
         }
     }
 }
 
-/// What the parser keeps of an option besides its words.
+/// The use that the parser makes of an option, besides keeping its words. Each variant is named for an
+/// option, or for options that the parser treats alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Nothing.
+    /// The parser needs nothing of the option.
     Nothing,
     CrateName,
     CrateType,
@@ -53,7 +54,7 @@ pub(super) enum Meaning {
     OutDir,
     Output,
     Extern,
-    Search,
+    SearchPath,
     Library,
     Codegen,
     Unstable,
@@ -64,11 +65,11 @@ pub(super) enum Meaning {
     Json,
     Test,
     RemapScope,
-    /// A lint level: `help` asks.
+    /// A lint level; the value `help` makes the call a question.
     Lint,
     /// `-g`
     DebuginfoFull,
-    // Those of `-C` and `-Z`.
+    // From here on: options of `-C` and `-Z`.
     CodegenUnits,
     Compression,
     Coverage,
@@ -92,16 +93,16 @@ pub(super) enum Meaning {
     Backend,
 }
 
-/// One option.
+/// One option of rustc's command line.
 #[derive(Clone, Copy, Debug)]
 pub struct CompilerOption {
-    /// `-C`; `\0` where there is none.
+    /// The letter of the short form (`-C`); `\0` if there is none.
     pub short: char,
-    /// `--codegen`, without the dashes; empty where there is none.
+    /// The long form without the dashes (`codegen`); empty if there is none.
     pub long: &'static str,
-    /// Whether a value follows.
+    /// Whether the option needs a value.
     pub takes_value: bool,
-    /// What it does to the key.
+    /// The effect of the option on the key.
     pub effect: KeyEffect,
     pub(super) meaning: Meaning,
 }
@@ -119,12 +120,12 @@ const fn row(
 use KeyEffect as E;
 use Meaning as M;
 
-/// The options themselves.
+/// All options except those of `-C` and `-Z`.
 pub const OPTIONS: &[CompilerOption] = &[
     row('h', "help", false, E::Question, M::Nothing),
     row('\0', "cfg", true, E::Counts, M::Nothing),
     row('\0', "check-cfg", true, E::Counts, M::Nothing),
-    row('L', "", true, E::Path, M::Search),
+    row('L', "", true, E::Path, M::SearchPath),
     row('l', "", true, E::Counts, M::Library),
     row('\0', "crate-type", true, E::Counts, M::CrateType),
     row('\0', "crate-name", true, E::Counts, M::CrateName),
@@ -135,13 +136,7 @@ pub const OPTIONS: &[CompilerOption] = &[
     row('O', "", false, E::Counts, M::Nothing),
     row('o', "", true, E::Path, M::Output),
     row('\0', "out-dir", true, E::Path, M::OutDir),
-    row(
-        '\0',
-        "env-set",
-        true,
-        E::Refused("it gives the compile a variable that a lookup does not see"),
-        M::Nothing,
-    ),
+    row('\0', "env-set", true, E::Refused("it sets a variable that a lookup does not see"), M::Nothing),
     row('\0', "explain", true, E::Question, M::Nothing),
     row('\0', "jobs-backend", true, E::Counts, M::Nothing),
     row('\0', "jobs-frontend", true, E::Counts, M::Nothing),
@@ -170,9 +165,9 @@ pub const OPTIONS: &[CompilerOption] = &[
 /// An option of `-C` or `-Z`.
 #[derive(Clone, Copy, Debug)]
 pub struct SubOption {
-    /// Its name, with dashes.
+    /// The name, with dashes.
     pub name: &'static str,
-    /// What it does to the key.
+    /// The effect of the option on the key.
     pub effect: KeyEffect,
     pub(super) meaning: Meaning,
 }
@@ -185,7 +180,7 @@ pub(super) const fn counts(name: &'static str) -> SubOption {
     sub(name, E::Counts, M::Nothing)
 }
 
-/// Those of `-C`: all that 1.95 knows.
+/// The options of `-C`: all of rustc 1.95.
 pub const CODEGEN: &[SubOption] = &[
     counts("ar"),
     counts("code-model"),
@@ -243,8 +238,8 @@ pub const CODEGEN: &[SubOption] = &[
     counts("unsafe-allow-abi-mismatch"),
 ];
 
-/// Kinds of `--print` that stop before compiling and whose answers follow from arguments and
-/// toolchain alone. `target-cpus` and `target-features` look at the processor.
+/// The kinds of `--print` that compile nothing and whose answers follow from the arguments and the toolchain
+/// alone. `target-cpus` and `target-features` are missing, because they look at the processor.
 pub(super) const QUESTIONS: &[&str] = &[
     "calling-conventions",
     "cfg",
@@ -262,15 +257,16 @@ pub(super) const QUESTIONS: &[&str] = &[
     "tls-models",
 ];
 
-/// The one kind of `--print` that goes along with a compile and is the same every time.
-/// `link-args` names temporary files.
+/// The only kind of `--print` within a compile that prints the same in every run; `link-args` names
+/// temporary files.
 pub(super) const PRINTED_WHILE_COMPILING: &str = "native-static-libs";
 
-/// LLVM's passes that were looked at: fuzzers and targets without atomics have them run.
+/// The passes of LLVM that were checked and are allowed: fuzzers and targets without atomics use them.
 pub(super) const PASSES: &[&str] =
     &["inferattrs", "lower-atomic", "loweratomic", "name-anon-globals", "sancov", "sancov-module"];
 
-/// Beginnings of LLVM's options that were looked at: they steer passes and write no file.
+/// The beginnings of LLVM's options that were checked and are allowed: they control passes and write no
+/// file.
 pub(super) const LLVM_ARGS: &[&str] = &[
     "-aarch64-",
     "-align-",
@@ -297,17 +293,18 @@ pub(super) const LLVM_ARGS: &[&str] = &[
     "-x86-",
 ];
 
-/// The option with this short name.
+/// Returns the option with this short name; `None` if kache does not know it.
 pub(super) fn by_short(name: char) -> Option<&'static CompilerOption> {
     OPTIONS.iter().find(|option| name != '\0' && option.short == name)
 }
 
-/// The option with this long name.
+/// Returns the option with this long name; `None` if kache does not know it.
 pub(super) fn by_long(name: &str) -> Option<&'static CompilerOption> {
     OPTIONS.iter().find(|option| !name.is_empty() && option.long == name)
 }
 
-/// The sub-option with this name. rustc takes dashes and underscores alike.
+/// Returns the sub-option with this name; `None` if kache does not know it. Like rustc, it takes an
+/// underscore for a dash.
 pub(super) fn by_name(table: &'static [SubOption], name: &str) -> Option<&'static SubOption> {
     let same = |option: &&SubOption| {
         option.name.len() == name.len()

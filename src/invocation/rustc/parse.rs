@@ -1,80 +1,84 @@
-//! From a command line to a [`Parsed`]. Pure: argument files and target descriptions are read
-//! through the function that the caller hands in.
+//! Parses a command line of rustc or clippy's driver to a [`ParsedCall`].
 //!
-//! Invariant (KEY-10): whatever is not in the tables makes the call a named bypass.
+//! It reads argument files, target descriptions and sources only through the function that the caller
+//! passes, and it starts no process.
+//!
+//! Invariant (KEY-10): anything that is not in the tables makes the call a bypass that names it.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::argfile::expand;
-use super::arguments::{Given, Item, items};
+use super::arguments::{Argument, GivenOption, split_arguments};
 use super::codegen::{read_codegen, read_unstable};
-use super::made::made;
+use super::declared_outputs::declare_outputs;
 use super::options::{KeyEffect, Meaning, PRINTED_WHILE_COMPILING, QUESTIONS};
 use super::probe::{self, Question};
 use super::types::{
-    CrateType, DriverKind, Emit, EmitKind, Extern, FileArgument, NativeLibrary, Parsed, Rustc, Search,
-    SearchKind, Source, TargetArgument, Word,
+    CrateSource, CrateType, DriverKind, Emit, EmitKind, Extern, FileArgument, NativeLibrary, ParsedCall,
+    RustcInvocation, SearchKind, SearchPath, TargetArgument, Word,
 };
 use crate::invocation::{Bypass, Call, Reason};
 
-/// How files are read while parsing: argument files, and descriptions of targets.
-pub type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+/// Reads a whole file. The parser uses it for argument files, target descriptions and sources.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// Reads a call's command line.
-pub fn parse(call: &Call, read: Read<'_>) -> Parsed {
-    match Reader::read(call, read) {
+/// Parses the command line of a call. It never fails: a line that cannot be parsed is a bypass.
+pub fn parse(call: &Call, read: ReadFile<'_>) -> ParsedCall {
+    match OptionReader::read(call, read) {
         Ok(parsed) => parsed,
-        Err(bypass) => Parsed::Bypass(bypass),
+        Err(bypass) => ParsedCall::Bypass(bypass),
     }
 }
 
-/// What has been read so far.
-pub(super) struct Reader {
-    pub(super) rustc: Rustc,
-    /// Free arguments.
+/// The state of the parser: what the options read so far have said.
+pub(super) struct OptionReader {
+    pub(super) rustc: RustcInvocation,
+    /// The free arguments. A compile has exactly one, its root source.
     sources: Vec<String>,
-    /// Whether something asks (`-V`, `--print`), and how.
+    /// Whether an option asks the compiler a question (`-V`, `--print`), and which.
     question: Question,
-    /// The first thing that keeps a compile from being cached. A question has its own rules.
+    /// The first reason not to cache the compile. It is not returned at once, because the call may turn
+    /// out to be a question, and then it is a bypass for that reason.
     refused: Option<Bypass>,
     pub(super) codegen_units: Option<u32>,
     pub(super) has_crate_type: bool,
-    /// Whether a code generator is named. Another one than LLVM looks at the processor itself.
+    /// Whether a codegen backend is named. Backends other than LLVM look at the processor in their own
+    /// way.
     pub(super) has_backend: bool,
     pub(super) has_coverage: bool,
     /// Whether debugging information is compressed.
-    pub(super) compresses: bool,
+    pub(super) is_compressed: bool,
     pub(super) has_debuginfo: bool,
     pub(super) has_dlltool: bool,
-    /// Whether the linker is given a plugin for optimisation at link time.
+    /// Whether `-C linker-plugin-lto` names a plugin.
     pub(super) has_linker_plugin: bool,
     pub(super) has_rpath: bool,
 }
 
-impl Reader {
-    fn read(call: &Call, read: Read<'_>) -> Result<Parsed, Bypass> {
+impl OptionReader {
+    fn read(call: &Call, read: ReadFile<'_>) -> Result<ParsedCall, Bypass> {
         let (driver_kind, driver, rustc, arguments) = driver(call)?;
         let arguments = expand(arguments, &call.cwd, read)?;
-        let mut reader = Reader::new(driver_kind, driver, rustc);
+        let mut reader = OptionReader::new(driver_kind, driver, rustc);
         if driver_kind == DriverKind::Clippy {
             let rustc = reader.rustc.rustc.clone();
             reader.rustc.words.push(Word::Path { before: OsString::new(), path: rustc });
         }
-        for item in items(&arguments)? {
-            match item {
-                Item::Option(given) => reader.option(&given)?,
-                Item::Free(argument) => reader.free(argument),
-                Item::End(argument) => reader.plain(argument),
+        for argument in split_arguments(&arguments)? {
+            match argument {
+                Argument::Option(given) => reader.option(&given)?,
+                Argument::Free(argument) => reader.free(argument),
+                Argument::EndOfOptions(argument) => reader.plain(argument),
             }
         }
         reader.finish(call, read)
     }
 
-    fn new(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> Reader {
-        Reader {
-            rustc: Rustc::nothing(driver_kind, driver, rustc),
+    fn new(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> OptionReader {
+        OptionReader {
+            rustc: RustcInvocation::new(driver_kind, driver, rustc),
             sources: Vec::new(),
             question: Question::default(),
             refused: None,
@@ -82,7 +86,7 @@ impl Reader {
             has_crate_type: false,
             has_backend: false,
             has_coverage: false,
-            compresses: false,
+            is_compressed: false,
             has_debuginfo: false,
             has_dlltool: false,
             has_linker_plugin: false,
@@ -90,21 +94,21 @@ impl Reader {
         }
     }
 
-    /// Remembers why this is no compile for kache; the first reason is the one reported.
+    /// Remembers a reason not to cache this compile. The first reason is the one that is reported.
     pub(super) fn refuse(&mut self, reason: Reason, detail: impl Into<String>) {
         if self.refused.is_none() {
             self.refused = Some(Bypass::new(reason, detail));
         }
     }
 
-    /// The call asks something that only the compiler knows to answer.
+    /// Remembers that the call asks a question whose answer is not cached.
     pub(super) fn ask(&mut self) {
         self.question.ask(None);
     }
 
-    /// A word for the linker.
+    /// Adds an argument for the linker.
     pub(super) fn link_arg(&mut self, word: &str) {
-        self.compresses |= word.contains("compress-debug-sections=z") || word.starts_with("-gz");
+        self.is_compressed |= word.contains("compress-debug-sections=z") || word.starts_with("-gz");
         self.rustc.link_args.push(word.into());
     }
 
@@ -112,8 +116,9 @@ impl Reader {
         self.rustc.words.push(Word::Plain(argument.into()));
     }
 
-    /// The words of an option: `wrap` makes one of what stands before the value and the value.
-    pub(super) fn words(&mut self, given: &Given<'_>, wrap: impl Fn(OsString) -> Word) {
+    /// Adds the words of an option. `wrap` makes a [`Word`] of one argument: of option and value together,
+    /// or of each if they are separate arguments.
+    pub(super) fn words(&mut self, given: &GivenOption<'_>, wrap: impl Fn(OsString) -> Word) {
         match given.value {
             Some(value) if given.is_apart => {
                 self.rustc.words.extend([wrap(given.head.into()), wrap(value.into())]);
@@ -125,8 +130,9 @@ impl Reader {
         }
     }
 
-    /// The words of an option whose value ends in a path. `inner` stands before the path.
-    pub(super) fn path_words(&mut self, given: &Given<'_>, inner: &str, path: &str) {
+    /// Adds the words of an option whose value ends in a path. `inner` is the part of the value before the
+    /// path, such as `dependency=`.
+    pub(super) fn path_words(&mut self, given: &GivenOption<'_>, inner: &str, path: &str) {
         let before = if given.is_apart {
             self.plain(given.head);
             inner.to_owned()
@@ -144,15 +150,17 @@ impl Reader {
         });
     }
 
-    fn option(&mut self, given: &Given<'_>) -> Result<(), Bypass> {
+    /// Reads one option: first keeps what later steps need to know, then adds the words by the option's
+    /// effect on the key. Options with a syntax of their own add their words themselves and return early.
+    fn option(&mut self, given: &GivenOption<'_>) -> Result<(), Bypass> {
         let value = given.value.unwrap_or_default();
         match given.option.meaning {
             Meaning::Codegen => return read_codegen(self, given, value),
             Meaning::Unstable => return read_unstable(self, given, value),
             Meaning::OutDir => self.rustc.out_dir = Some(value.into()),
-            Meaning::Output => self.rustc.output = Some(value.into()),
+            Meaning::Output => self.rustc.output_path = Some(value.into()),
             Meaning::Sysroot => self.rustc.sysroot = Some(value.into()),
-            Meaning::Search => return self.search(given, value),
+            Meaning::SearchPath => return self.search(given, value),
             Meaning::Extern => return self.external(given, value),
             Meaning::Target => return self.target(given, value),
             Meaning::Emit => return self.emit(given, value),
@@ -196,7 +204,7 @@ impl Reader {
         Ok(())
     }
 
-    fn search(&mut self, given: &Given<'_>, value: &str) -> Result<(), Bypass> {
+    fn search(&mut self, given: &GivenOption<'_>, value: &str) -> Result<(), Bypass> {
         let kinds = [
             ("dependency=", SearchKind::Dependency),
             ("crate=", SearchKind::Crate),
@@ -204,18 +212,18 @@ impl Reader {
             ("framework=", SearchKind::Framework),
             ("all=", SearchKind::All),
         ];
-        let known = kinds.iter().find_map(|(name, kind)| Some((*name, *kind, value.strip_prefix(name)?)));
-        let (inner, kind, path) = known.unwrap_or(("", SearchKind::All, value));
+        let prefixed = kinds.iter().find_map(|(name, kind)| Some((*name, *kind, value.strip_prefix(name)?)));
+        let (inner, kind, path) = prefixed.unwrap_or(("", SearchKind::All, value));
         if path.starts_with('@') {
-            // `@RUSTC_BUILTIN`: a place that only rustc knows.
+            // `@RUSTC_BUILTIN` is a directory that only rustc knows.
             return Err(Bypass::new(Reason::UnknownOption, format!("-L {value}")));
         }
-        self.rustc.searches.push(Search { kind, path: path.into() });
+        self.rustc.searches.push(SearchPath { kind, path: path.into() });
         self.path_words(given, inner, path);
         Ok(())
     }
 
-    fn external(&mut self, given: &Given<'_>, value: &str) -> Result<(), Bypass> {
+    fn external(&mut self, given: &GivenOption<'_>, value: &str) -> Result<(), Bypass> {
         let (left, path) = match value.split_once('=') {
             Some((left, path)) => (left, Some(path)),
             None => (value, None),
@@ -230,7 +238,7 @@ impl Reader {
         Ok(())
     }
 
-    fn target(&mut self, given: &Given<'_>, value: &str) -> Result<(), Bypass> {
+    fn target(&mut self, given: &GivenOption<'_>, value: &str) -> Result<(), Bypass> {
         if value.ends_with(".json") {
             self.rustc.target = Some(TargetArgument::Spec(value.into()));
             self.rustc.files.push(FileArgument { option: "--target", path: value.into() });
@@ -242,7 +250,7 @@ impl Reader {
         Ok(())
     }
 
-    fn emit(&mut self, given: &Given<'_>, value: &str) -> Result<(), Bypass> {
+    fn emit(&mut self, given: &GivenOption<'_>, value: &str) -> Result<(), Bypass> {
         for one in value.split(',') {
             let (name, path) = match one.split_once('=') {
                 Some((name, path)) => (name, Some(PathBuf::from(path))),
@@ -250,7 +258,7 @@ impl Reader {
             };
             let kind = EmitKind::from_name(name)
                 .ok_or_else(|| Bypass::new(Reason::UnknownEmit, format!("--emit {name}")))?;
-            // The last word on a kind stands, as in rustc's map.
+            // As in rustc, a later path for the same kind replaces an earlier one.
             self.rustc.emit.retain(|emit| emit.kind != kind);
             self.rustc.emit.push(Emit { kind, path });
         }
@@ -286,16 +294,18 @@ impl Reader {
                 "future-incompat" => self.rustc.presentation.reports_future_incompat = true,
                 "diagnostic-short" | "diagnostic-rendered-ansi" => {}
                 "unused-externs" | "unused-externs-silent" | "diagnostic-unicode" => {}
-                // `timings` says something else every time.
+                // `timings` prints something else in every run.
                 other => self.refuse(Reason::UnknownOption, format!("--json {other}")),
             }
         }
     }
 
-    fn finish(mut self, call: &Call, read: Read<'_>) -> Result<Parsed, Bypass> {
-        self.settle_source()?;
+    /// Decides what the call is, once all options are read. The order matters: a question may lack a crate
+    /// name or carry options that a compile must not have, so it is recognised before these are checked.
+    fn finish(mut self, call: &Call, read: ReadFile<'_>) -> Result<ParsedCall, Bypass> {
+        self.set_source()?;
         if self.rustc.is_native && self.has_backend {
-            self.refuse(Reason::UncacheableOption, "`native` with another code generator");
+            self.refuse(Reason::UncacheableOption, "`native` with a codegen backend");
         }
         if self.question.is_asked || self.sources.is_empty() {
             return Ok(probe::question(self.rustc, &self.question, self.refused.as_ref(), call));
@@ -303,24 +313,24 @@ impl Reader {
         if let Some(refused) = self.refused.take() {
             return Err(refused);
         }
-        self.settle(call, read)?;
-        self.settle_options()?;
-        made(&mut self, call, read)?;
-        probe::sort(self.rustc, call, read)
+        self.set_defaults(call, read)?;
+        self.check_combinations()?;
+        declare_outputs(&mut self, call, read)?;
+        probe::classify(self.rustc, call, read)
     }
 
-    fn settle_source(&mut self) -> Result<(), Bypass> {
+    fn set_source(&mut self) -> Result<(), Bypass> {
         match self.sources.as_slice() {
             [] => {}
-            [source] if source == "-" => self.rustc.source = Source::Stdin,
-            [source] => self.rustc.source = Source::File(source.into()),
+            [source] if source == "-" => self.rustc.source = CrateSource::Stdin,
+            [source] => self.rustc.source = CrateSource::File(source.into()),
             [_, second, ..] => return Err(Bypass::new(Reason::UnknownOption, second.clone())),
         }
         Ok(())
     }
 
-    /// What options mean together, once all of them are known.
-    fn settle_options(&mut self) -> Result<(), Bypass> {
+    /// Checks what several options mean together.
+    fn check_combinations(&mut self) -> Result<(), Bypass> {
         let is_for_windows = match &self.rustc.target {
             Some(TargetArgument::Triple(triple)) => triple.contains("-windows-"),
             Some(TargetArgument::Spec(_)) => true,
@@ -334,19 +344,21 @@ impl Reader {
         if self.has_linker_plugin && is_linked {
             return refuse("linker-plugin-lto: a plugin loads libraries whose content is not known");
         }
-        // A path that is compressed is not found in an output, and one that leads from an output to
-        // the toolchain by `..` does not name either. So such a result belongs to its place.
-        let is_compressed = self.has_coverage || self.compresses;
-        self.rustc.keeps_paths |= is_compressed || self.has_rpath && is_linked;
+        // A result may move to another checkout only if a search of the outputs finds every path in them.
+        // It cannot find a path in compressed data. With rpath, an output holds a path to the toolchain that
+        // is relative to the output (`../..`): it names no root, but it is wrong in another directory.
+        let has_compressed_paths = self.has_coverage || self.is_compressed;
+        self.rustc.keeps_paths |= has_compressed_paths || self.has_rpath && is_linked;
         Ok(())
     }
 
-    fn settle(&mut self, call: &Call, read: Read<'_>) -> Result<(), Bypass> {
+    /// Fills in what the command line leaves out, as rustc would: crate name, outputs and crate type.
+    fn set_defaults(&mut self, call: &Call, read: ReadFile<'_>) -> Result<(), Bypass> {
         let refuse = |detail: &str| Err(Bypass::new(Reason::UncacheableOption, detail));
         let rustc = &mut self.rustc;
         if rustc.crate_name.is_empty() {
-            // The name may stand in the source, or be that of its file.
-            match probe::unnamed(&rustc.source, call) {
+            // Otherwise rustc takes the name from the source, or from the name of the file.
+            match probe::name_of_unnamed_crate(&rustc.source, call) {
                 Some(name) => name.clone_into(&mut rustc.crate_name),
                 None => return refuse("no `--crate-name`"),
             }
@@ -362,7 +374,7 @@ impl Reader {
         rustc.emit.sort_by_key(|emit| emit.kind);
         if rustc.crate_types.is_empty() {
             let may_be_named_in_source = !rustc.is_test && rustc.emits(EmitKind::Link);
-            // Cargo names none for tests and benches without a harness.
+            // Cargo passes no `--crate-type` for tests and benchmarks without a harness.
             if may_be_named_in_source
                 && !self.has_crate_type
                 && !names_no_crate_type(&rustc.source, call, read)
@@ -375,15 +387,16 @@ impl Reader {
     }
 }
 
-/// Whether a source can be read and does not say of which type its crate is. It counts by content,
-/// so what is found in it holds for all that is found by it.
-fn names_no_crate_type(source: &Source, call: &Call, read: Read<'_>) -> bool {
-    let Source::File(path) = source else { return false };
+/// Whether a source can be read and does not contain the word `crate_type`, so that rustc makes a program.
+/// The source is an input and counts by content, so the answer is the same for every call with the same key.
+fn names_no_crate_type(source: &CrateSource, call: &Call, read: ReadFile<'_>) -> bool {
+    let CrateSource::File(path) = source else { return false };
     let text = read(&call.cwd.join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.is_some_and(|text| !text.contains("crate_type"))
 }
 
-/// Which program is called, and what follows it.
+/// Splits the command line into the kind of program, the program that runs, the rustc that cargo named, and
+/// the arguments of the compile.
 fn driver(call: &Call) -> Result<(DriverKind, PathBuf, PathBuf, &[OsString]), Bypass> {
     let name = |program: &OsString| {
         Path::new(program).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Command lines as cargo, clippy, people and build scripts write them.
+//! Tests with command lines as cargo, clippy, people and build scripts write them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,28 +21,28 @@ fn call(line: &str) -> Call {
     Call { argv, cwd: PathBuf::from("/a"), ..Call::default() }
 }
 
-fn parse_with(call: &Call, files: &[(&str, &str)]) -> Parsed {
+fn parse_with(call: &Call, files: &[(&str, &str)]) -> ParsedCall {
     let files: HashMap<PathBuf, Vec<u8>> =
         files.iter().map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec())).collect();
     parse(call, &|path: &Path| files.get(path).cloned().ok_or_else(|| io::Error::other("not there")))
 }
 
-fn compile(line: &str) -> Rustc {
+fn compile(line: &str) -> RustcInvocation {
     match parse_with(&call(line), &[]) {
-        Parsed::Compile(rustc) => *rustc,
+        ParsedCall::Compile(rustc) => *rustc,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn bypass(line: &str) -> (Reason, String) {
     match parse_with(&call(line), &[]) {
-        Parsed::Bypass(bypass) => (bypass.reason, bypass.detail),
+        ParsedCall::Bypass(bypass) => (bypass.reason, bypass.detail),
         other => panic!("{line}: {other:?}"),
     }
 }
 
-fn names(rustc: &Rustc) -> Vec<String> {
-    rustc.made.iter().map(|made| made.path.display().to_string()).collect()
+fn names(rustc: &RustcInvocation) -> Vec<String> {
+    rustc.outputs.iter().map(|output| output.path.display().to_string()).collect()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn key_10_a_library_as_cargo_compiles_it() {
     let rustc = compile(LIB);
     assert_eq!(rustc.crate_name, "util");
     assert_eq!(rustc.crate_types, [CrateType::Rlib]);
-    assert_eq!(rustc.source, Source::File("util/src/lib.rs".into()));
+    assert_eq!(rustc.source, CrateSource::File("util/src/lib.rs".into()));
     assert_eq!(rustc.incremental, Some("/a/target/debug/incremental".into()));
     assert!(rustc.presentation.is_json && rustc.presentation.announces_artifacts);
     assert_eq!(rustc.presentation.options.len(), 3);
@@ -58,7 +58,7 @@ fn key_10_a_library_as_cargo_compiles_it() {
     assert_eq!((rustc.externs[1].name.as_str(), &rustc.externs[1].path), ("proc_macro", &None));
     assert_eq!(
         rustc.searches[1],
-        Search { kind: SearchKind::Native, path: "/a/target/debug/build/y/out".into() }
+        SearchPath { kind: SearchKind::Native, path: "/a/target/debug/build/y/out".into() }
     );
     let library = &rustc.native_libraries[0];
     assert_eq!(library.kind.as_deref(), Some("static"));
@@ -74,7 +74,7 @@ fn key_10_a_library_as_cargo_compiles_it() {
 }
 
 #[test]
-fn key_14_a_native_library_may_be_looked_for_by_another_name() {
+fn key_14_a_native_library_may_be_renamed() {
     for (given, kind, modifiers, name, rename) in [
         ("z", None, "", "z", None),
         ("z:y", None, "", "z", Some("y")),
@@ -87,7 +87,7 @@ fn key_14_a_native_library_may_be_looked_for_by_another_name() {
         assert_eq!((library.kind.as_deref(), &*library.modifiers), (kind, modifiers), "{given}");
         assert_eq!((&*library.name, library.rename.as_deref()), (name, rename), "{given}");
         assert_eq!(library.file_name(), rename.unwrap_or(name), "{given}");
-        // The compiler gets it as it was given, and so does the key.
+        // The compiler and the key get the option as it was given.
         let words: Vec<_> = rustc.arguments().map(|word| word.into_string().unwrap()).collect();
         assert!(words.ends_with(&["-l".to_owned(), given.to_owned()]), "{words:?}");
         assert!(rustc.words.contains(&Word::Plain(given.into())), "{given}");
@@ -95,7 +95,7 @@ fn key_14_a_native_library_may_be_looked_for_by_another_name() {
 }
 
 #[test]
-fn incremental_is_taken_out_and_nothing_else() {
+fn only_incremental_is_removed_from_the_arguments() {
     let given: Vec<String> = compile(LIB).arguments().map(|word| word.into_string().unwrap()).collect();
     let expected = LIB.replace("-C incremental=/a/target/debug/incremental ", "");
     let expected: Vec<&str> = expected.split_whitespace().collect();
@@ -130,23 +130,23 @@ fn key_08_outputs_are_named_as_rustc_names_them() {
     if cfg!(target_os = "linux") {
         let packed = compile(&format!("{out} --crate-type bin -C split-debuginfo=packed"));
         assert_eq!(names(&packed), ["o/n-1", "o/n-1.dwp"]);
-        assert_eq!(packed.made[1].kind, MadeKind::Debug);
+        assert_eq!(packed.outputs[1].kind, DeclaredOutputKind::Debug);
     }
     assert_eq!(names(&compile("--crate-name n s.rs --crate-type bin -o x/y")), ["x/y"]);
     assert_eq!(names(&compile("--crate-name n s.rs --crate-type bin")), ["n"]);
 }
 
 #[test]
-fn key_08_what_writes_other_files_is_refused_by_name() {
+fn key_08_options_that_write_other_files_are_refused_by_name() {
     let out = "--crate-name n s.rs --out-dir o --crate-type lib";
     for (line, detail) in [
         ("-C save-temps", "save-temps: intermediate files have other names in every run"),
         (
             "-g -C split-debuginfo=unpacked",
-            "split-debuginfo=unpacked: it leaves a file for each codegen unit",
+            "split-debuginfo=unpacked: it writes a file for each codegen unit",
         ),
         ("--emit=asm -C codegen-units=4", "an output for each codegen unit"),
-        ("--crate-type dylib --crate-type cdylib", "two outputs of one name"),
+        ("--crate-type dylib --crate-type cdylib", "two outputs with one name"),
         ("--emit=link=-", "output on standard output"),
         ("-o x", "`-o` with several outputs"),
         (
@@ -155,18 +155,18 @@ fn key_08_what_writes_other_files_is_refused_by_name() {
         ),
         (
             "-C llvm-args=-load=/x/y.so",
-            "llvm-args=-load=/x/y.so: an argument of which LLVM may read or write a file",
+            "llvm-args=-load=/x/y.so: an argument that may let LLVM read or write a file",
         ),
         (
             "-C llvm-args=-sanitizer-coverage-allowlist=names",
-            "llvm-args=-sanitizer-coverage-allowlist=names: an argument of which LLVM may read or write a file",
+            "llvm-args=-sanitizer-coverage-allowlist=names: an argument that may let LLVM read or write a file",
         ),
         ("-Zno-link", "-Z no-link: it stops before the outputs are made"),
         (
             "-Zcrate_attr=crate_type=\"bin\"",
             "crate-attr=crate_type=\"bin\": an attribute that names the crate or its type decides the outputs",
         ),
-        ("--env-set X=1", "--env-set: it gives the compile a variable that a lookup does not see"),
+        ("--env-set X=1", "--env-set: it sets a variable that a lookup does not see"),
         (
             "-C dlltool=x --target x86_64-pc-windows-gnu",
             "dlltool: it names a program whose content is not known",
@@ -191,11 +191,11 @@ fn key_08_what_writes_other_files_is_refused_by_name() {
     for line in [
         "-C save-temps=no -C llvm-args=--inline-threshold=5 -C rpath=off",
         "-g --emit=metadata -C split-debuginfo=unpacked",
-        // Without debugging information there is none to be split off.
+        // Without debugging information, there is nothing to split.
         "-C split-debuginfo=unpacked",
         "-g -C split-debuginfo=unpacked -C debuginfo=0",
         "-C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4",
-        // Nothing of theirs happens to a library.
+        // These options have no effect on a library.
         "-C dlltool=x -C linker-plugin-lto=/x/y.so -C rpath",
     ] {
         assert!(!compile(&format!("{out} {line}")).keeps_paths, "{line}");
@@ -203,7 +203,7 @@ fn key_08_what_writes_other_files_is_refused_by_name() {
 }
 
 #[test]
-fn key_10_what_is_unknown_is_passed_on_by_name() {
+fn key_10_an_unknown_option_makes_the_call_a_bypass_that_names_it() {
     for (line, reason, detail) in [
         ("--crate-name n s.rs --frobnicate=3", Reason::UnknownOption, "--frobnicate"),
         ("--crate-name n s.rs -C frob=1", Reason::UnknownOption, "-C frob"),
@@ -224,7 +224,7 @@ fn key_10_what_is_unknown_is_passed_on_by_name() {
     }
     let mut other = call(LIB);
     other.argv[0] = "/usr/bin/mrustc".into();
-    let Parsed::Bypass(bypass) = parse_with(&other, &[]) else { panic!("mrustc") };
+    let ParsedCall::Bypass(bypass) = parse_with(&other, &[]) else { panic!("mrustc") };
     assert_eq!(bypass.reason, Reason::UnknownCompiler);
 }
 
@@ -237,17 +237,17 @@ fn key_08_without_a_crate_type_the_source_decides() {
         ("#![cfg_attr(test, crate_type = \"lib\")] fn main() {}", false),
     ] {
         match parse_with(&call(line), &[("/a/s.rs", source)]) {
-            Parsed::Compile(rustc) => {
+            ParsedCall::Compile(rustc) => {
                 assert_eq!((names(&rustc), is_program), (vec!["/o/n-0011".into()], true));
             }
-            Parsed::Bypass(bypass) => assert_eq!((bypass.reason, is_program), (Reason::CrateType, false)),
+            ParsedCall::Bypass(bypass) => assert_eq!((bypass.reason, is_program), (Reason::CrateType, false)),
             other => panic!("{source}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn key_09_the_processor_of_this_machine_is_asked_for_where_it_counts() {
+fn key_09_native_is_recognised_in_every_spelling() {
     let line = "--crate-name n s.rs --crate-type lib";
     for flags in
         ["-C target-cpu=native", "-Ctarget_cpu=native", "--codegen=target-cpu=native", "-Ztune-cpu=native"]
@@ -255,32 +255,32 @@ fn key_09_the_processor_of_this_machine_is_asked_for_where_it_counts() {
         assert!(compile(&format!("{line} {flags}")).is_native, "{flags}");
     }
     assert!(!compile(&format!("{line} -C target-cpu=x86-64-v3")).is_native);
-    // Another code generator looks at the processor in its own way.
+    // Another codegen backend looks at the processor in its own way.
     for flags in ["-Ctarget-cpu=native -Zcodegen-backend=x", "-Zcodegen-backend=x -Ctarget-cpu=native"] {
         let (reason, detail) = bypass(&format!("{line} {flags}"));
-        assert_eq!((reason, &*detail), (Reason::UncacheableOption, "`native` with another code generator"));
+        assert_eq!((reason, &*detail), (Reason::UncacheableOption, "`native` with a codegen backend"));
     }
-    assert_eq!(bypass(&format!("{line} -C target-cpu=help")).0, Reason::Query);
+    assert_eq!(bypass(&format!("{line} -C target-cpu=help")).0, Reason::Question);
 }
 
 #[test]
 fn key_11_argument_files_are_expanded_line_by_line() {
     let lines = "--crate-name\nn\n--cfg\nfeature=\"a b\"\ns.rs\n--crate-type=lib\n";
     let parsed = parse_with(&call("@args"), &[("/a/args", lines)]);
-    let Parsed::Compile(rustc) = parsed else { panic!("{parsed:?}") };
+    let ParsedCall::Compile(rustc) = parsed else { panic!("{parsed:?}") };
     assert!(rustc.words.contains(&Word::Plain("feature=\"a b\"".into())));
     let cfg = |bytes: usize| format!("--cfg\n{}\n", "a".repeat(bytes));
     let long = format!("{lines}{}", cfg(8 << 20));
     assert!(matches!(
         parse_with(&call("@args"), &[("/a/args", &format!("{lines}{}", cfg(7 << 20)))]),
-        Parsed::Compile(_)
+        ParsedCall::Compile(_)
     ));
     for (lines, why) in [
-        ("@more\n", "has the argument file"),
+        ("@more\n", "names another argument file"),
         ("--frob\n", "--frob"),
         (&*long, "more than 8 MiB of arguments"),
     ] {
-        let Parsed::Bypass(bypass) = parse_with(&call("@args"), &[("/a/args", lines)]) else {
+        let ParsedCall::Bypass(bypass) = parse_with(&call("@args"), &[("/a/args", lines)]) else {
             panic!("{lines}")
         };
         assert!(bypass.detail.contains(why), "{bypass}");
@@ -288,7 +288,7 @@ fn key_11_argument_files_are_expanded_line_by_line() {
 }
 
 #[test]
-fn key_18_options_that_keep_paths_are_seen() {
+fn key_18_options_that_keep_paths_in_outputs_are_recognised() {
     let line = "--crate-name n s.rs --crate-type lib";
     for (flags, keeps) in [
         ("", false),
@@ -315,7 +315,7 @@ fn clippy_is_called_with_the_rustc_that_cargo_names() {
     let mut clippy =
         call("/t/bin/rustc --crate-name n s.rs --crate-type lib --emit=dep-info,metadata -Wclippy::all");
     clippy.argv[0] = "/t/bin/clippy-driver".into();
-    let Parsed::Compile(rustc) = parse_with(&clippy, &[]) else { panic!("clippy") };
+    let ParsedCall::Compile(rustc) = parse_with(&clippy, &[]) else { panic!("clippy") };
     assert_eq!(rustc.driver_kind, DriverKind::Clippy);
     assert_eq!(
         (rustc.driver.to_str(), rustc.rustc.to_str()),
@@ -325,24 +325,24 @@ fn clippy_is_called_with_the_rustc_that_cargo_names() {
 }
 
 #[test]
-fn questions_are_told_from_compiles() {
+fn questions_are_recognised() {
     for line in [
         "-vV",
         "--version --verbose",
         "--print=sysroot",
         "- --crate-name ___ --print=file-names --crate-type bin --crate-type rlib --print=sysroot --print=cfg -Wwarnings",
     ] {
-        let Parsed::Probe(probe) = parse_with(&call(line), &[]) else { panic!("{line}") };
-        assert!(probe.is_question && probe.rustc.made.is_empty(), "{line}");
+        let ParsedCall::Probe(probe) = parse_with(&call(line), &[]) else { panic!("{line}") };
+        assert!(probe.is_question && probe.rustc.outputs.is_empty(), "{line}");
     }
-    let Parsed::Probe(probe) = parse_with(&call("--print cfg -Ctarget-cpu=native"), &[]) else {
+    let ParsedCall::Probe(probe) = parse_with(&call("--print cfg -Ctarget-cpu=native"), &[]) else {
         panic!("the processor of this machine")
     };
     assert!(probe.is_question && probe.rustc.is_native);
     for line in
         ["--help", "--explain E0308", "--print target-cpus", "-C help", "-W help", "", "--print cfg s.rs"]
     {
-        assert_eq!(bypass(line).0, Reason::Query, "{line}");
+        assert_eq!(bypass(line).0, Reason::Question, "{line}");
     }
     compile("--crate-name n s.rs --crate-type staticlib --print native-static-libs");
 }
@@ -357,7 +357,7 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
     let autocfg = "--crate-name autocfg_0123456789abcdef_0 --crate-type=lib --out-dir /a/target/debug/build/x/out --emit=llvm-ir -";
     let mut stdin = script(call(autocfg));
     stdin.stdin = Some("pub fn f() { let _ = u8::MAX; }".into());
-    let Parsed::Probe(probe) = parse_with(&stdin, &[]) else { panic!("autocfg") };
+    let ParsedCall::Probe(probe) = parse_with(&stdin, &[]) else { panic!("autocfg") };
     assert!(!probe.is_question);
     assert_eq!(probe.random_name.as_deref(), Some("autocfg_0123456789abcdef_0"));
 
@@ -366,7 +366,8 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
     for (source, name) in [("fn f() {}", Some("rust_out")), ("#![crate_name = \"x\"] fn f() {}", None)] {
         rustix.stdin = Some(source.into());
         let parsed = parse_with(&rustix, &[]);
-        let found = if let Parsed::Probe(probe) = &parsed { Some(&*probe.rustc.crate_name) } else { None };
+        let found =
+            if let ParsedCall::Probe(probe) = &parsed { Some(&*probe.rustc.crate_name) } else { None };
         assert_eq!(found, name, "{parsed:?}");
     }
 
@@ -387,7 +388,7 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
         ("#[link_section = \".text\"] pub fn blink() { }", true),
     ] {
         let parsed = parse_with(&script(call(anyhow)), &[("/a/src/nightly.rs", source)]);
-        assert_eq!(matches!(parsed, Parsed::Probe(_)), is_probe, "{source}: {parsed:?}");
+        assert_eq!(matches!(parsed, ParsedCall::Probe(_)), is_probe, "{source}: {parsed:?}");
     }
     for (more, is_probe) in [
         ("-L native=lib", true),
@@ -398,8 +399,8 @@ fn rst_10_trials_of_build_scripts_are_recognised() {
         ("-L dependency=lib", false),
     ] {
         let parsed = parse_with(&script(call(&format!("{anyhow} {more}"))), &[("/a/src/nightly.rs", "")]);
-        assert_eq!(matches!(parsed, Parsed::Probe(_)), is_probe, "{more}: {parsed:?}");
+        assert_eq!(matches!(parsed, ParsedCall::Probe(_)), is_probe, "{more}: {parsed:?}");
     }
     let parsed = parse_with(&call(anyhow), &[("/a/src/nightly.rs", "")]);
-    assert!(matches!(parsed, Parsed::Compile(_)), "cargo's own: {parsed:?}");
+    assert!(matches!(parsed, ParsedCall::Compile(_)), "cargo's own: {parsed:?}");
 }

@@ -1,112 +1,111 @@
-//! What a command line of rustc says, in types.
+//! The types of a parsed command line of rustc.
 //!
-//! Paths are as they were given: they count from the call's directory.
+//! Paths are as they were given; a relative path starts at the call's directory.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::invocation::Bypass;
 
-/// What a command line is.
+/// The result of parsing a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parsed {
+pub enum ParsedCall {
     /// A compile that may be cached.
-    Compile(Box<Rustc>),
-    /// A question, or a build script's trial compile, whose whole input is known.
+    Compile(Box<RustcInvocation>),
+    /// A question or a trial compile of a build script, all of whose inputs are known.
     Probe(Box<Probe>),
-    /// None of kache's business.
+    /// A call that kache passes on without caching.
     Bypass(Bypass),
 }
 
-/// Which program is asked.
+/// The program of a compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriverKind {
-    /// rustc.
+    /// rustc itself.
     Rustc,
-    /// clippy-driver, called as `clippy-driver rustc …`.
+    /// clippy-driver, which cargo calls as `clippy-driver rustc …`.
     Clippy,
 }
 
-/// A compile.
+/// A parsed command line of rustc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rustc {
-    /// Which program is asked.
+pub struct RustcInvocation {
+    /// Whether rustc or clippy's driver runs.
     pub driver_kind: DriverKind,
-    /// The program that runs: rustc, or clippy-driver.
+    /// The program that runs: rustc or clippy-driver.
     pub driver: PathBuf,
-    /// The rustc that cargo named; the driver itself unless that is clippy's.
+    /// The rustc that cargo named. It is the driver itself, except for clippy.
     pub rustc: PathBuf,
-    /// `--crate-name`.
+    /// The value of `--crate-name`, or rustc's default.
     pub crate_name: String,
-    /// `--crate-type`, all of them; a bin where none was given.
+    /// All values of `--crate-type`; `bin` if none was given.
     pub crate_types: Vec<CrateType>,
-    /// `--test`.
+    /// Whether the call has `--test`.
     pub is_test: bool,
     /// The root source file.
-    pub source: Source,
-    /// `--emit`, merged, in the order of [`EmitKind`].
+    pub source: CrateSource,
+    /// All values of `--emit`, sorted by [`EmitKind`]; `link` if none was given.
     pub emit: Vec<Emit>,
-    /// `--out-dir`.
+    /// The value of `--out-dir`.
     pub out_dir: Option<PathBuf>,
-    /// `-o`.
-    pub output: Option<PathBuf>,
-    /// `-C extra-filename`; empty where there is none.
+    /// The value of `-o`.
+    pub output_path: Option<PathBuf>,
+    /// The value of `-C extra-filename`; empty if there is none.
     pub extra_filename: String,
-    /// `--extern`, in order.
+    /// The values of `--extern`, in order.
     pub externs: Vec<Extern>,
-    /// `-L`, in order.
-    pub searches: Vec<Search>,
-    /// `-l`, in order.
+    /// The values of `-L`, in order.
+    pub searches: Vec<SearchPath>,
+    /// The values of `-l`, in order.
     pub native_libraries: Vec<NativeLibrary>,
-    /// `-C linker`.
+    /// The value of `-C linker`.
     pub linker: Option<OsString>,
-    /// `-C link-arg` and `-C link-args`, one each, in order.
+    /// The arguments for the linker from `-C link-arg` and `-C link-args`, in order.
     pub link_args: Vec<OsString>,
-    /// Files that options name, which count by content (KEY-16).
+    /// The files that options name and that count by content (KEY-16).
     pub files: Vec<FileArgument>,
-    /// `--target`.
+    /// The value of `--target`; `None` stands for the compiler's host.
     pub target: Option<TargetArgument>,
-    /// `--sysroot`.
+    /// The value of `--sysroot`.
     pub sysroot: Option<PathBuf>,
-    /// Whether the options keep paths from being remapped (coverage; KEY-18).
+    /// Whether the outputs may contain paths that kache cannot remap or find, as with coverage (KEY-18).
     pub keeps_paths: bool,
-    /// Whether something is made for the processor of this machine, whatever that is.
+    /// Whether the call has `target-cpu=native` or `tune-cpu=native`.
     pub is_native: bool,
-    /// How messages are to look.
+    /// The options that decide how messages look.
     pub presentation: Presentation,
-    /// `-C incremental`. Only a compile whose result is not stored is handed it.
+    /// The value of `-C incremental`. A compile whose result is stored runs without it.
     pub incremental: Option<PathBuf>,
-    /// `-C split-debuginfo`, last one wins.
+    /// The last value of `-C split-debuginfo`.
     pub split_debuginfo: Option<String>,
-    /// Every file that it writes, in the order in which it announces them.
-    pub made: Vec<Made>,
-    /// Every argument after the program, argument files expanded, in order, by what it does
-    /// to the key.
+    /// Every file that the compile writes, in the order in which rustc announces them.
+    pub outputs: Vec<DeclaredOutput>,
+    /// Every argument after the program, in order, with argument files expanded.
     pub words: Vec<Word>,
 }
 
-impl Rustc {
-    /// Directories in which it looks for crates.
+impl RustcInvocation {
+    /// Returns the directories in which rustc looks for crates.
     pub fn crate_dirs(&self) -> impl Iterator<Item = &PathBuf> {
-        let has_crates = |search: &&Search| {
+        let has_crates = |search: &&SearchPath| {
             matches!(search.kind, SearchKind::Dependency | SearchKind::Crate | SearchKind::All)
         };
         self.searches.iter().filter(has_crates).map(|search| &search.path)
     }
 
-    /// A compile of which nothing is known but its programs.
-    pub(super) fn nothing(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> Rustc {
-        Rustc {
+    /// Creates an invocation without options.
+    pub(super) fn new(driver_kind: DriverKind, driver: PathBuf, rustc: PathBuf) -> RustcInvocation {
+        RustcInvocation {
             driver_kind,
             driver,
             rustc,
             crate_name: String::new(),
             crate_types: Vec::new(),
             is_test: false,
-            source: Source::Stdin,
+            source: CrateSource::Stdin,
             emit: Vec::new(),
             out_dir: None,
-            output: None,
+            output_path: None,
             extra_filename: String::new(),
             externs: Vec::new(),
             searches: Vec::new(),
@@ -121,110 +120,105 @@ impl Rustc {
             presentation: Presentation::default(),
             incremental: None,
             split_debuginfo: None,
-            made: Vec::new(),
+            outputs: Vec::new(),
             words: Vec::new(),
         }
     }
 
-    /// Whether this kind of output was asked for.
+    /// Whether the call makes this kind of output.
     pub fn emits(&self, kind: EmitKind) -> bool {
         self.emit.iter().any(|emit| emit.kind == kind)
     }
 
-    /// Whether a linker runs (KEY-14, KEY-15).
+    /// Whether rustc starts a linker (KEY-14, KEY-15).
     pub fn is_linked(&self) -> bool {
         self.emits(EmitKind::Link)
             && (self.is_test || self.crate_types.iter().any(|crate_type| crate_type.is_linked()))
     }
 
-    /// The arguments that the compiler gets: those of the call, argument files expanded,
-    /// without what is stripped.
+    /// Returns the arguments for a compile whose result is stored: those of the call without
+    /// [`Word::Stripped`].
     pub fn arguments(&self) -> impl Iterator<Item = OsString> {
         self.words.iter().filter(|word| !matches!(word, Word::Stripped(_))).map(Word::argument)
     }
 
-    /// The same with what is otherwise stripped, `-C incremental`.
+    /// Returns all arguments, for a compile whose result is not stored.
     pub fn all_arguments(&self) -> impl Iterator<Item = OsString> {
         self.words.iter().map(Word::argument)
     }
 }
 
-/// A file that a compile writes.
+/// A file that a compile writes, as the command line declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
-    /// What it is.
-    pub kind: MadeKind,
-    /// Where it goes, as rustc names it.
+pub struct DeclaredOutput {
+    /// The kind of file.
+    pub kind: DeclaredOutputKind,
+    /// The path, as rustc prints it.
     pub path: PathBuf,
 }
 
-/// What a written file is.
+/// The kinds of files that a compile writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MadeKind {
-    /// What `--emit` names, other than `link`.
+pub enum DeclaredOutputKind {
+    /// A file of a kind of `--emit` other than `link`.
     Emitted(EmitKind),
-    /// What `--emit link` makes of this type of crate; a test harness is a bin.
+    /// The file that `--emit link` makes for this crate type; a test harness is a `bin`.
     Linked(CrateType),
-    /// Debugging information beside a linked output (`.dwp`). It is not announced, and not
-    /// written where there is none.
+    /// Debugging information beside a linked output (`.dwp`). rustc does not announce it, and does not
+    /// write it if there is none.
     Debug,
 }
 
-/// Where the source is.
+/// The source of a crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// In this file.
+pub enum CrateSource {
+    /// The root source file.
     File(PathBuf),
-    /// On standard input.
+    /// Standard input.
     Stdin,
 }
 
-/// A question or a trial compile.
+/// A question to the compiler or a trial compile of a build script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Its command line. A question has no source and makes nothing.
-    pub rustc: Rustc,
-    /// Whether it asks. If not, it tries, and its failure is an answer too, as all that it
-    /// reads is known (RST-10).
+    /// The command line. A question has no source and no outputs.
+    pub rustc: RustcInvocation,
+    /// Whether the probe is a question. Otherwise it is a trial compile, whose failure may be stored, too,
+    /// because everything that it reads is known (RST-10).
     pub is_question: bool,
-    /// A name that is different every time (autocfg's), to be replaced by a constant one in
-    /// the key and in what is kept.
+    /// The crate name, if it differs in every build, as autocfg's do. The key and the stored result hold a
+    /// constant name instead.
     pub random_name: Option<String>,
 }
 
-/// An argument by what it does to the key.
+/// One argument with its effect on the key. Options with several arguments have several words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// It counts as it is.
+    /// The argument counts as it is.
     Plain(OsString),
-    /// It holds a path, which counts by role.
+    /// The argument ends in a path, which counts by role.
     Path {
-        /// What stands before the path, such as `--extern=x=`.
+        /// The text before the path, such as `--extern=x=`.
         before: OsString,
-        /// The path.
+        /// The path as it was given.
         path: PathBuf,
     },
-    /// It counts, with stand-ins for the roots that it names: `-C link-arg=-T/…/memory.x`.
-    /// What of it reaches an output is found there, and binds the result to its place.
+    /// The argument counts, with stand-ins for the paths of roots in it: `-C link-arg=-T/…/memory.x`. If such
+    /// a path gets into an output, the search of the outputs finds it there and the result is bound.
     Text(OsString),
-    /// It decides how messages look (KEY-13, RST-07); also in [`Presentation`].
+    /// The argument decides how messages look (KEY-13, RST-07); it is also in [`Presentation`].
     Presentation(OsString),
-    /// It does not count, and the compiler gets it.
-    Ignored(OsString),
-    /// It does not count, and the compiler does not get it either, unless nobody else gets
-    /// what comes out.
+    /// The argument does not count. The compiler gets it only if the result is not stored.
     Stripped(OsString),
 }
 
 impl Word {
-    /// As it stood on the command line.
+    /// Returns the argument as it was on the command line.
     fn argument(&self) -> OsString {
         match self {
-            Word::Plain(text)
-            | Word::Text(text)
-            | Word::Presentation(text)
-            | Word::Ignored(text)
-            | Word::Stripped(text) => text.clone(),
+            Word::Plain(text) | Word::Text(text) | Word::Presentation(text) | Word::Stripped(text) => {
+                text.clone()
+            }
             Word::Path { before, path } => {
                 let mut whole = before.clone();
                 whole.push(path);
@@ -252,14 +246,12 @@ pub enum CrateType {
 }
 
 impl CrateType {
-    /// Whether a linker makes it (KEY-14).
+    /// Whether a linker makes crates of this type (KEY-14).
     pub fn is_linked(self) -> bool {
         !matches!(self, CrateType::Rlib | CrateType::Staticlib)
     }
-}
 
-impl CrateType {
-    /// The type that `--crate-type` calls so.
+    /// Returns the type with this name in `--crate-type`; `None` if kache does not know it.
     pub fn from_name(name: &str) -> Option<CrateType> {
         match name {
             "bin" => Some(CrateType::Bin),
@@ -273,12 +265,12 @@ impl CrateType {
     }
 }
 
-/// One kind of output that was asked for.
+/// One value of `--emit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emit {
-    /// Which.
+    /// The kind of output.
     pub kind: EmitKind,
-    /// `--emit kind=path`.
+    /// The path of `--emit kind=path`; `None` without one.
     pub path: Option<PathBuf>,
 }
 
@@ -304,7 +296,7 @@ pub enum EmitKind {
 }
 
 impl EmitKind {
-    /// All of them.
+    /// Every kind, in the order of declaration.
     pub const ALL: &[EmitKind] = &[
         EmitKind::DepInfo,
         EmitKind::Mir,
@@ -316,7 +308,7 @@ impl EmitKind {
         EmitKind::Link,
     ];
 
-    /// As `--emit` calls it.
+    /// Returns the name of this kind in `--emit`.
     pub fn name(self) -> &'static str {
         match self {
             EmitKind::DepInfo => "dep-info",
@@ -330,33 +322,33 @@ impl EmitKind {
         }
     }
 
-    /// The kind that `--emit` calls so.
+    /// Returns the kind with this name in `--emit`; `None` if kache does not know it.
     pub fn from_name(name: &str) -> Option<EmitKind> {
         EmitKind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }
 
-/// `--extern`.
+/// One value of `--extern`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extern {
-    /// `priv`, `noprelude` and their like, as given.
+    /// The options before the name, such as `priv,noprelude`, as given.
     pub options: String,
-    /// The name.
+    /// The name of the crate in the source.
     pub name: String,
-    /// The file; none for crates of the toolchain.
+    /// The file of the crate; `None` if rustc searches for it, as for crates of the toolchain.
     pub path: Option<PathBuf>,
 }
 
-/// `-L`.
+/// One value of `-L`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Search {
-    /// What is looked for there.
+pub struct SearchPath {
+    /// What rustc looks for in the directory.
     pub kind: SearchKind,
-    /// Where.
+    /// The directory.
     pub path: PathBuf,
 }
 
-/// What a search path is for.
+/// What rustc looks for in a search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchKind {
     /// `dependency=`
@@ -367,25 +359,25 @@ pub enum SearchKind {
     Native,
     /// `framework=`
     Framework,
-    /// `all=`, or nothing.
+    /// `all=`, or no kind.
     All,
 }
 
-/// `-l`.
+/// One value of `-l`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NativeLibrary {
-    /// `static`, `dylib`, `framework`, …; none where it was left out.
+    /// `static`, `dylib`, `framework`, …; `None` if it was left out.
     pub kind: Option<String>,
-    /// `+whole-archive`, `-bundle`, `+verbatim` and their like, as given.
+    /// The modifiers, such as `+whole-archive,-bundle`, as given.
     pub modifiers: String,
-    /// The name by which the crate's source knows it.
+    /// The name by which the crate's source refers to the library.
     pub name: String,
-    /// `name:rename`: what is looked for in its place.
+    /// The second name of `name:rename`, for which the linker looks instead.
     pub rename: Option<String>,
 }
 
 impl NativeLibrary {
-    /// The name by which it is looked for.
+    /// Returns the name that the linker looks for.
     pub fn file_name(&self) -> &str {
         self.rename.as_deref().unwrap_or(&self.name)
     }
@@ -394,37 +386,37 @@ impl NativeLibrary {
 /// A file that an option names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileArgument {
-    /// The option, such as `-C profile-use`.
+    /// The name of the option, such as `-C profile-use`.
     pub option: &'static str,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
 }
 
-/// `--target`.
+/// The value of `--target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetArgument {
-    /// A target that rustc knows.
+    /// The triple of a built-in target.
     Triple(String),
-    /// A description of one.
+    /// The JSON file that describes a target.
     Spec(PathBuf),
 }
 
-/// How messages are to look. It only counts for results that have any.
+/// The options that decide how messages look. They count only for results that have messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presentation {
     /// The options as they were given, in order.
     pub options: Vec<OsString>,
     /// Whether messages are JSON.
     pub is_json: bool,
-    /// Whether the compiler is to announce each output it has written.
+    /// Whether the compiler announces each output that it has written (`--json artifacts`).
     pub announces_artifacts: bool,
-    /// Whether it is to report what a later compiler will refuse.
+    /// Whether the compiler reports code that a later version will reject (`--json future-incompat`).
     pub reports_future_incompat: bool,
 }
 
 impl Presentation {
-    /// What of `--json` rustc (1.95) makes part of a crate's hash, so that it is in the outputs
-    /// whether anything was said or not.
+    /// Returns the values of `--json` that rustc (1.95) hashes into the crate, so that they change the outputs
+    /// even if there are no messages.
     pub fn hashed(&self) -> Vec<&'static str> {
         let artifacts = self.announces_artifacts.then_some("artifacts");
         let future = self.reports_future_incompat.then_some("future-incompat");

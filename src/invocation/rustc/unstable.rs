@@ -1,17 +1,17 @@
-//! The options of `-Z`: those of rustc 1.95, of the nightlies up to 1.98, and some that older ones
-//! had (KEY-09, KEY-10).
+//! The options of `-Z`: those of rustc 1.95, of the nightlies up to 1.98, and some of older nightlies
+//! (KEY-09, KEY-10).
 //!
-//! Pure data. Each was looked at: whether it decides an output or a message, and whether it reads or
-//! writes a file that the other tables do not name.
+//! Pure data. Each option was checked for two things: whether it changes an output or a message, and whether
+//! it reads or writes a file that the other tables do not name.
 
 use super::options::{KeyEffect as E, Meaning as M, SubOption, counts, sub};
 
-const FILES: E = E::Refused("it writes files about the compile, or decides how they look");
-const MEASURES: E = E::Refused("it prints what was measured in one run");
-const PRINTS: E = E::Refused("it prints what a person wants to see of one run");
-const SESSION: E = E::Refused("it is about incremental state, which is no input");
+const FILES: E = E::Refused("it makes rustc write reports about the compile, or decides their format");
+const MEASURES: E = E::Refused("it prints measurements of one run");
+const PRINTS: E = E::Refused("it prints details of one run for a person");
+const SESSION: E = E::Refused("it is about incremental compilation, whose state is not an input");
 const STOPS: E = E::Refused("it stops before the outputs are made");
-const EXPERIMENT: E = E::Refused("it is an experiment whose files are not known");
+const EXPERIMENT: E = E::Refused("it is an experiment, and the files that it reads and writes are not known");
 
 /// The options of `-Z`.
 pub const UNSTABLE: &[SubOption] = &[
@@ -27,13 +27,17 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("binary-dep-depinfo"),
     counts("box-noalias"),
     counts("branch-protection"),
-    sub("build-sdylib-interface", E::Refused("it makes another kind of output, an interface"), M::Nothing),
+    sub(
+        "build-sdylib-interface",
+        E::Refused("it makes an interface file, a kind of output that kache does not know"),
+        M::Nothing,
+    ),
     counts("cache-proc-macros"),
     counts("cf-protection"),
     counts("check-cfg-all-expected"),
     sub(
         "checksum-hash-algorithm",
-        E::Refused("it adds checksums of the sources to the dep-info, which are not written anew"),
+        E::Refused("it adds checksums of the sources to the dep-info, and kache does not rewrite them"),
         M::Nothing,
     ),
     sub("codegen-backend", E::File, M::Backend),
@@ -57,7 +61,7 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("disable-param-env-normalization-hack"),
     sub(
         "dual-proc-macros",
-        E::Refused("it looks for a second build of each macro, which is no input"),
+        E::Refused("it looks for a second build of each proc macro, which is not an input"),
         M::Nothing,
     ),
     sub("dump-dep-graph", FILES, M::Nothing),
@@ -120,15 +124,11 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("layout-seed"),
     counts("link-directives"),
     counts("link-native-libraries"),
-    sub(
-        "link-only",
-        E::Refused("it goes on with a compile that was stopped before it was linked"),
-        M::Nothing,
-    ),
+    sub("link-only", E::Refused("it continues a compile that was stopped before linking"), M::Nothing),
     counts("lint-llvm-ir"),
     counts("lint-mir"),
     counts("llvm-module-flag"),
-    sub("llvm-plugins", E::Refused("a plugin may read and write whatever it likes"), M::Nothing),
+    sub("llvm-plugins", E::Refused("a plugin may read and write any file"), M::Nothing),
     counts("llvm-target-feature"),
     sub("llvm-time-trace", FILES, M::Nothing),
     counts("llvm-writable"),
@@ -147,7 +147,7 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("mir-include-spans"),
     sub(
         "mir-opt-bisect-limit",
-        E::Refused("what it does depends on the order in which threads work"),
+        E::Refused("its effect depends on the order in which threads run"),
         M::Nothing,
     ),
     counts("mir-opt-level"),
@@ -186,12 +186,12 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("polonius"),
     sub(
         "pre-link-arg",
-        E::Refused("what the linker is told before everything else is not looked at"),
+        E::Refused("kache does not check arguments that come before all other arguments of the linker"),
         M::Nothing,
     ),
     sub(
         "pre-link-args",
-        E::Refused("what the linker is told before everything else is not looked at"),
+        E::Refused("kache does not check arguments that come before all other arguments of the linker"),
         M::Nothing,
     ),
     counts("precise-enum-drop-elaboration"),
@@ -204,7 +204,7 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("proc-macro-execution-strategy"),
     sub("profile-closures", FILES, M::Nothing),
     sub("profile-sample-use", E::File, M::SampleUse),
-    sub("profiler-runtime", E::Refused("it names a crate that is no input"), M::Nothing),
+    sub("profiler-runtime", E::Refused("it names a crate that is not an input"), M::Nothing),
     sub("query-dep-graph", SESSION, M::Nothing),
     counts("randomize-layout"),
     counts("reg-struct-return"),
@@ -221,8 +221,12 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("sanitizer-cfi-generalize-pointers"),
     counts("sanitizer-cfi-normalize-integers"),
     counts("sanitizer-cfi-recover"),
-    sub("sanitizer-dataflow-abilist", E::Refused("the files in its list are not looked at"), M::Nothing),
-    sub("sanitizer-ignorelist", E::Refused("the files in its list are not looked at"), M::Nothing),
+    sub(
+        "sanitizer-dataflow-abilist",
+        E::Refused("the list names files, and kache does not read them"),
+        M::Nothing,
+    ),
+    sub("sanitizer-ignorelist", E::Refused("the list names files, and kache does not read them"), M::Nothing),
     counts("sanitizer-kcfi-arity"),
     counts("sanitizer-memory-track-origins"),
     counts("sanitizer-recover"),
@@ -231,8 +235,8 @@ pub const UNSTABLE: &[SubOption] = &[
     sub("self-profile-counter", FILES, M::Nothing),
     sub("self-profile-events", FILES, M::Nothing),
     counts("share-generics"),
-    sub("shell-argfiles", E::Refused("it lets argument files be read in another way"), M::Nothing),
-    sub("simulate-remapped-rust-src-base", E::Refused("it is there to test rustc itself"), M::Nothing),
+    sub("shell-argfiles", E::Refused("it changes how argument files are read"), M::Nothing),
+    sub("simulate-remapped-rust-src-base", E::Refused("it only serves to test rustc itself"), M::Nothing),
     counts("small-data-threshold"),
     counts("span-debug"),
     counts("span-free-formats"),
@@ -252,10 +256,14 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("staticlib-rename-internal-symbols"),
     counts("strict-init-checks"),
     counts("teach"),
-    sub("temps-dir", E::Refused("it writes intermediate files into a directory of the caller's"), M::Nothing),
+    sub(
+        "temps-dir",
+        E::Refused("it writes intermediate files into a directory that the caller chooses"),
+        M::Nothing,
+    ),
     counts("terminal-urls"),
     counts("thinlto"),
-    // How many threads work on it. Output is the same whatever their number.
+    // The output does not depend on the number of threads.
     counts("threads"),
     sub("time-llvm-passes", MEASURES, M::Nothing),
     sub("time-passes", MEASURES, M::Nothing),
@@ -287,6 +295,6 @@ pub const UNSTABLE: &[SubOption] = &[
     counts("virtual-function-elimination"),
     counts("wasi-exec-model"),
     counts("wasm-c-abi"),
-    sub("wasm-proc-macros", E::Refused("it gives procedural macros other names"), M::Nothing),
+    sub("wasm-proc-macros", E::Refused("it gives proc macros other file names"), M::Nothing),
     counts("write-long-types-to-disk"),
 ];
