@@ -3,15 +3,14 @@
 //! "Not there" is never an error: it is `None` or a missing digest (STO-08). An error means that
 //! the store could not find out or could not do what was asked; nothing was deleted.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-
-use thiserror::Error;
 
 use crate::digest::{Digest, DigestError};
 
 /// Why a store operation failed.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The bytes do not have the digest that the caller stated.
     #[error("the bytes do not match `{claimed}`: they are `{actual}`")]
@@ -139,5 +138,32 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+}
+
+/// Returns an error and its causes in one line. [`StoreError::Io`], for one, leaves the system's error to
+/// its cause.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_reported_with_its_causes() {
+        let source = io::Error::other("no such device");
+        let error = StoreError::io("open", "/dead", source);
+        assert_eq!(with_causes(&error), "failed to open `/dead`: no such device");
     }
 }

@@ -29,7 +29,7 @@ pub mod verify;
 pub use cached::read_if_cached;
 pub use composed::{Maintenance, Store, StoreSettings};
 pub use digest::{BlobNames, Digest, DigestError, DigestFunction, Hash, Hasher};
-pub use error::StoreError;
+pub use error::{StoreError, with_causes};
 pub use metering::Counters;
 pub use store::{
     AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, FileStamp, Link, LinkedFile,

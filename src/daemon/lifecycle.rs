@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kache_cas::{Store, StoreSettings};
+use kache_cas::{Store, StoreSettings, with_causes};
 use kache_client::os::{self, DirError, Lock, LockError, StarterPipe};
 use kache_client::{DaemonAddress, PROTOCOL, READY, VERSION};
 use kache_serve::{Bound, ListenError};
@@ -22,7 +22,7 @@ use super::log::{self, Console};
 use super::reject::RejectingListeners;
 use super::serving;
 use super::status::DaemonInfo;
-use super::upkeep::{OpenStore, with_causes};
+use super::upkeep::OpenStore;
 use crate::config::Settings;
 
 /// The time that the tasks have to end before the daemon starts again in the same process.

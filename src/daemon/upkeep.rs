@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use kache_cas::{Store, StoreError};
+use kache_cas::{Store, StoreError, with_causes};
 use tokio::sync::mpsc;
 
 use super::control::DriverInput;
@@ -123,20 +123,6 @@ fn report(inputs: mpsc::Sender<DriverInput>, event: DaemonEvent) {
     });
 }
 
-/// Returns an error and its causes in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,12 +148,5 @@ mod tests {
         let mut reported = None;
         spawn_by(builder, || unreachable!("the thread cannot start"), |why| reported = Some(why));
         assert!(reported.is_some_and(|why| why.starts_with("failed to start a thread: ")));
-    }
-
-    #[test]
-    fn an_error_is_reported_with_its_causes() {
-        let source = io::Error::other("no such device");
-        let error = StoreError::io("open", "/dead", source);
-        assert_eq!(with_causes(&error), "failed to open `/dead`: no such device");
     }
 }

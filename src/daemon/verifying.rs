@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kache_cas::Hash;
+use kache_cas::{Hash, with_causes};
 use kache_client::control::verdict::{
     self, Agreed, Differing as WireDiffering, Disagreed, Rerun as WireRerun, Skipped as WireSkipped,
 };
@@ -68,7 +68,7 @@ pub(super) fn answer_here(pipeline: &Pipeline, verify: &Verify) -> reply::Kind {
 fn answer(pipeline: &Pipeline, rerun: &Rerun) -> reply::Kind {
     match pipeline.rerun(rerun) {
         Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(verdict_message(verdict)) }),
-        Err(error) => failed(format!("{error:#}")),
+        Err(error) => failed(with_causes(&error)),
     }
 }
 

@@ -36,4 +36,4 @@ pub use rerun::{Rerun, RerunCommand, Skipped, Verdict};
 pub use seeding::{Seeding, SeedingPlan};
 pub use sessions::{SEEDING_MAX, Session};
 pub use slot::StoreSlot;
-pub use verify::{VERIFY_DIRECTORY, Verification};
+pub use verify::{VERIFY_DIRECTORY, Verification, VerifyError};

@@ -15,7 +15,7 @@ use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store};
 
 use super::begin::Pipeline;
 use super::phases::Phases;
-use super::verify::Verification;
+use super::verify::{Verification, VerifyError};
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
@@ -133,10 +133,10 @@ impl Skipped {
 /// Why a rerun cannot go on: the action is skipped, or something failed.
 enum RerunStop {
     Skipped(Skipped, String),
-    Failed(anyhow::Error),
+    Failed(VerifyError),
 }
 
-impl<E: Into<anyhow::Error>> From<E> for RerunStop {
+impl<E: Into<VerifyError>> From<E> for RerunStop {
     fn from(error: E) -> Self {
         RerunStop::Failed(error.into())
     }
@@ -148,8 +148,8 @@ fn skipped<T>(why: Skipped) -> Result<T, RerunStop> {
 
 impl Pipeline {
     /// Says how to run the compiler or, if `request.is_made`, compares the outputs.
-    pub fn rerun(&self, request: &Rerun) -> anyhow::Result<Verdict> {
-        let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
+    pub fn rerun(&self, request: &Rerun) -> Result<Verdict, VerifyError> {
+        let store = self.store().map_err(VerifyError::NoStore)?;
         let verification = match self.verification(request, &store) {
             Ok(verification) => verification,
             Err(RerunStop::Skipped(why, detail)) => return Ok(Verdict::Skipped(why, detail)),

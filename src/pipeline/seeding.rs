@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kache_cas::{AccessKind, Digest, Store};
+use kache_cas::{AccessKind, Digest, Store, StoreError, with_causes};
 
 use super::begin::{KeyedCall, Pipeline};
 use super::call_state::CallClient;
@@ -29,7 +29,7 @@ use crate::invocation::{Call, Environment};
 use crate::lookup::Found;
 use crate::outputs::Staging;
 use crate::roles::{Role, Root, Roots};
-use crate::seeds::{self, PortableCall, Seed, SeedSet};
+use crate::seeds::{self, PortableCall, SaveSeedsError, Seed, SeedSet};
 
 /// Seeding stops after so many seeds that could not be restored, if none could: then the whole set
 /// does not fit.
@@ -130,7 +130,7 @@ impl Pipeline {
     fn keep_records(&self) {
         self.sessions.take_ended(|session| {
             if let Err(error) = self.keep_records_of(session) {
-                tracing::warn!("failed to keep the seeds of a build: {error:#}");
+                tracing::warn!("failed to keep the seeds of a build: {}", with_causes(&error));
             }
         });
     }
@@ -150,12 +150,12 @@ impl Pipeline {
     pub fn plan(&self, seeding: Box<Seeding>) -> Option<SeedingPlan> {
         let plan = self.try_plan(seeding);
         plan.unwrap_or_else(|error| {
-            tracing::warn!("failed to read the seeds for a build: {error:#}");
+            tracing::warn!("failed to read the seeds for a build: {}", with_causes(&error));
             None
         })
     }
 
-    fn try_plan(&self, seeding: Box<Seeding>) -> anyhow::Result<Option<SeedingPlan>> {
+    fn try_plan(&self, seeding: Box<Seeding>) -> Result<Option<SeedingPlan>, StoreError> {
         let Seeding { session, call } = &*seeding;
         let Some(request) = session.request() else { return Ok(None) };
         let is_wanted = self.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
@@ -192,7 +192,7 @@ impl Pipeline {
     }
 
     /// Adds the units of one session to its seed set.
-    fn keep_records_of(&self, session: &Session) -> anyhow::Result<()> {
+    fn keep_records_of(&self, session: &Session) -> Result<(), SaveSeedsError> {
         let Some(request) = session.request() else { return Ok(()) };
         let candidates = session.take_candidates();
         let (Ok(store), Some(name)) = (self.store(), request.key()) else { return Ok(()) };

@@ -15,15 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, Sharing, Store};
+use kache_cas::{Digest, Sharing, Store, StoreError, with_causes};
 use kache_proto::reapi::{ActionResult, OutputFile};
+use thiserror::Error;
 
 use super::begin::Pipeline;
 use super::command;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
-use crate::invocation::Call;
-use crate::lookup::{self, Found};
+use crate::invocation::{Bypass, Call};
+use crate::lookup::{self, Found, LookupError};
 use crate::outputs::dates::place_of;
 use crate::publish::{self, Differing};
 
@@ -41,6 +42,30 @@ pub struct Verification {
     pub(super) prepared: Prepared,
     pub(super) action: Digest<ActionMessage>,
     pub(super) result: Box<ActionResult>,
+}
+
+/// Why an action could not be verified. This says nothing about its stored result.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// The daemon has no store now.
+    #[error("{0}")]
+    NoStore(Bypass),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lookup of the action failed.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// The compiler did not start, or a directory for its outputs could not be created.
+    #[error("failed to {doing} `{}`: {source}", path.display())]
+    Io {
+        /// The operation, as a verb.
+        doing: &'static str,
+        /// The program or directory.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
 }
 
 /// Counts hits, to pick one of every so many.
@@ -61,22 +86,34 @@ impl Pipeline {
         let directory = self.cache_dir().join(VERIFY_DIRECTORY).join(BACKGROUND);
         match self.verify_in(verification, &directory) {
             Ok(differing) => verification.log_differences(&differing),
-            Err(error) => tracing::warn!("failed to verify a hit: {error}"),
+            Err(error) => tracing::warn!("failed to verify a hit: {}", with_causes(&error)),
         }
         let _ = fs::remove_dir_all(&directory);
     }
 
-    fn verify_in(&self, verification: &Verification, directory: &Path) -> anyhow::Result<Vec<Differing>> {
+    fn verify_in(
+        &self,
+        verification: &Verification,
+        directory: &Path,
+    ) -> Result<Vec<Differing>, VerifyError> {
         let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
         // Files of a verification that was killed would be taken for outputs.
         let _ = fs::remove_dir_all(directory);
-        fs::create_dir_all(directory)?;
+        fs::create_dir_all(directory).map_err(|source| VerifyError::Io {
+            doing: "create",
+            path: directory.to_owned(),
+            source,
+        })?;
         // A compile that fails now may have read something else than the first one. But it may also
         // have run out of memory, so a failure proves nothing.
-        if !compile(&argv, &verification.call)? {
+        let succeeded = compile(&argv, &verification.call).map_err(|source| {
+            let path = argv.first().map(PathBuf::from).unwrap_or_default();
+            VerifyError::Io { doing: "run", path, source }
+        })?;
+        if !succeeded {
             return Ok(Vec::new());
         }
-        let store = self.store().map_err(|why| anyhow::anyhow!("{why}"))?;
+        let store = self.store().map_err(VerifyError::NoStore)?;
         self.compare(verification, directory, &store)
     }
 
@@ -87,7 +124,7 @@ impl Pipeline {
         verification: &Verification,
         directory: &Path,
         store: &Store,
-    ) -> anyhow::Result<Vec<Differing>> {
+    ) -> Result<Vec<Differing>, VerifyError> {
         let Verification { call, prepared, action, result } = verification;
         let (now, not_compared) = outputs(prepared, directory, store)?;
         let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
@@ -177,7 +214,7 @@ fn outputs(
     prepared: &Prepared,
     directory: &Path,
     store: &Store,
-) -> anyhow::Result<(ActionResult, Vec<String>)> {
+) -> Result<(ActionResult, Vec<String>), StoreError> {
     let (mut now, mut not_compared) = (ActionResult::default(), Vec::new());
     for output in &prepared.task.outputs {
         let name = String::from_utf8_lossy(&output.name.in_input_root()).into_owned();

@@ -12,4 +12,4 @@ mod set;
 
 pub use build_request::BuildRequest;
 pub use portable::{ChangedVariable, PortableCall};
-pub use set::{Seed, SeedSet, load, save};
+pub use set::{SaveSeedsError, Seed, SeedSet, load, save};

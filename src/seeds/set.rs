@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{ActionCache, Digest, Hash, StoreError};
 use kache_proto::Message as _;
 use kache_proto::seeds as wire;
+use thiserror::Error;
 
 use super::portable::{ChangedVariable, PortableCall};
 use crate::cargo::{CargoUnit, Fingerprint};
@@ -47,6 +49,17 @@ pub struct SeedSet {
     seeds: Vec<Seed>,
 }
 
+/// Why a set of seeds could not be stored. The set that was stored before is still there.
+#[derive(Debug, Error)]
+pub enum SaveSeedsError {
+    /// The set could not be compressed.
+    #[error("failed to compress a set of seeds: {0}")]
+    Compress(#[from] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl SeedSet {
     /// The seeds in dependency order.
     pub fn iter(&self) -> impl Iterator<Item = &Seed> {
@@ -75,7 +88,7 @@ impl SeedSet {
         }
     }
 
-    fn encode(&self) -> std::io::Result<Vec<u8>> {
+    fn encode(&self) -> io::Result<Vec<u8>> {
         let message = wire::Seeds {
             asks_again: self.asks_version_again,
             seeds: self.seeds.iter().map(message).collect(),
@@ -98,7 +111,11 @@ pub fn load(actions: &dyn ActionCache, name: &Digest<ActionMessage>) -> Result<O
 }
 
 /// Stores a set under this name, in the place of the old one.
-pub fn save(actions: &dyn ActionCache, name: &Digest<ActionMessage>, seeds: &SeedSet) -> anyhow::Result<()> {
+pub fn save(
+    actions: &dyn ActionCache,
+    name: &Digest<ActionMessage>,
+    seeds: &SeedSet,
+) -> Result<(), SaveSeedsError> {
     Ok(write_record(actions, PURPOSE, name, seeds.encode()?)?)
 }
 
