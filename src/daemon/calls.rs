@@ -21,12 +21,10 @@ use super::activity::{Activity, InFlight};
 use super::core::ConnectionId;
 use super::watching;
 use super::wire;
+use crate::builds::{BegunCall, Builds, SEEDING_MAX, Seeding, Session};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::outputs::Staging;
-use crate::pipeline::{
-    self, NextStep, Pipeline, Publishing, RunningCompile, SEEDING_MAX, Seeding, Session, StoreSlot,
-    Verification,
-};
+use crate::pipeline::{self, NextStep, Pipeline, Publishing, RunningCompile, StoreSlot, Verification};
 
 /// The time for finding the reply to a call, after which the compiler runs without one. It includes
 /// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three
@@ -92,6 +90,7 @@ pub(super) struct Calls {
 /// The state that the tasks of all calls share.
 struct CallHandler {
     pipeline: Arc<Pipeline>,
+    builds: Arc<Builds>,
     store: watch::Receiver<StoreSlot>,
     activity: Arc<Activity>,
     started: Instant,
@@ -116,6 +115,7 @@ impl Calls {
         watching::watch_shared_files(Arc::downgrade(&pipeline));
         let handler = CallHandler {
             pipeline,
+            builds: Arc::default(),
             store,
             activity,
             started: Instant::now(),
@@ -181,9 +181,9 @@ impl Calls {
     /// without the daemon. The records of build sessions are kept before the store is released.
     pub(super) fn end_all(&mut self) {
         if let Some(store_use) = self.store_use.take() {
-            let pipeline = self.pipeline();
+            let (pipeline, builds) = (self.pipeline(), Arc::clone(&self.handler.builds));
             spawn_blocking(move || {
-                pipeline.keep_all_records();
+                builds.keep_all_records(&pipeline);
                 pipeline.stop_watching();
                 drop(store_use);
             });
@@ -227,17 +227,20 @@ impl CallTask {
     /// Replies to the call and then does the work that remains after the reply. A follower waits here
     /// until its leader has ended, looks up the result again, and may become a follower again.
     async fn run(mut self, call: Arc<Call>, namespace: Bytes, staging: Staging) {
-        let mut begun = self.handler.begin(&call, self.client, &namespace, staging).await;
+        let BegunCall { mut step, seeding } =
+            self.handler.begin(&call, self.client, &namespace, staging).await;
         loop {
-            match begun {
-                NextStep::Answer(reply) => return self.reply(wire::reply(reply, false)),
+            match step {
+                NextStep::Answer(reply) => {
+                    self.reply(wire::reply(reply, seeding.is_some()));
+                    if let Some(seeding) = seeding {
+                        self.seed(seeding).await;
+                    }
+                    return;
+                }
                 NextStep::AnswerThenVerify(reply, verification) => {
                     self.reply(wire::reply(reply, false));
                     return self.verify(verification).await;
-                }
-                NextStep::AnswerThenSeed(reply, seeding) => {
-                    self.reply(wire::reply(reply, true));
-                    return self.seed(seeding).await;
                 }
                 NextStep::Run(command, compile) => {
                     self.reply(wire::run(command));
@@ -253,12 +256,12 @@ impl CallTask {
                         }
                         // The leader itself may be what is overdue.
                         () = self.handler.any_overdue() => {
-                            begun = pass_on_unrecorded(&call, DISK_HANGS);
+                            step = pass_on_unrecorded(&call, DISK_HANGS);
                             continue;
                         }
                     };
                     let work = move |pipeline: &Pipeline| pipeline.resume(*waiting, leader_outcome);
-                    begun = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
+                    step = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
                 }
             }
         }
@@ -300,14 +303,16 @@ impl CallTask {
     /// restores may hang and cannot say which units are complete.
     async fn seed_guarded(&mut self, seeding: Box<Seeding>) -> Option<Vec<Verification>> {
         let begun = Instant::now();
-        let plan = move |pipeline: &Pipeline| pipeline.plan(seeding);
+        let builds = Arc::clone(&self.handler.builds);
+        let plan = move |pipeline: &Pipeline| builds.plan(pipeline, seeding);
         let plan = self.handler.in_time(SEEDING_MAX, plan).await.ok()??;
         self.reply(wire::guard(plan.target_dir().to_owned(), plan.profiles()));
         let message = tokio::time::timeout(GUARDED_MAX, self.messages.recv()).await.ok().flatten();
         let Some(ClientMessage::Guarding(Some(staging))) = message else { return None };
         let left = SEEDING_MAX.saturating_sub(begun.elapsed());
         let seed_staging = Staging::new(Some(staging.clone()));
-        let seed = move |pipeline: &Pipeline| (pipeline.seed(&plan, &seed_staging), plan);
+        let builds = Arc::clone(&self.handler.builds);
+        let seed = move |pipeline: &Pipeline| (builds.seed(pipeline, &plan, &seed_staging), plan);
         // The plan is dropped at the end of this function, and then the cargo goes on.
         let (seeded, _plan) = self.handler.in_time(left, seed).await.ok().unzip();
         self.reply(reply::Kind::Release(Release { take_back: seeded.is_none() }));
@@ -349,10 +354,10 @@ impl CallHandler {
         client: Option<i32>,
         namespace: &Bytes,
         staging: Staging,
-    ) -> NextStep {
+    ) -> BegunCall {
         let arrived = Instant::now();
         if *self.overdue.borrow() > 0 {
-            return pass_on_unrecorded(call, DISK_HANGS);
+            return pass_on_unrecorded(call, DISK_HANGS).into();
         }
         let mut store = self.store.clone();
         let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
@@ -365,11 +370,12 @@ impl CallHandler {
         if !namespace.is_empty() && !self.namespace.is_empty() && *namespace != self.namespace {
             let why = Bypass::new(Reason::ForeignNamespace, "");
             let pass_on = move |pipeline: &Pipeline| NextStep::Answer(pipeline.pass_on(owned, client, why));
-            return self.begun_in_time(call, left, pass_on).await;
+            return self.begun_in_time(call, left, pass_on).await.into();
         }
-        let begin = move |pipeline: &Pipeline| pipeline.begin(owned, client, staging);
+        let builds = Arc::clone(&self.builds);
+        let begin = move |pipeline: &Pipeline| builds.begin(pipeline, owned, client, staging);
         let begun = self.begun_in_time(call, left, begin).await;
-        for cargo in self.pipeline.take_new_sessions() {
+        for cargo in self.builds.take_new_sessions() {
             tokio::spawn(Arc::clone(self).collect_after_exit(cargo));
         }
         begun
@@ -380,8 +386,8 @@ impl CallHandler {
         while cargo.is_under_way() {
             tokio::time::sleep(CHECK_CARGO_EVERY).await;
         }
-        let pipeline = Arc::clone(&self.pipeline);
-        let _ = spawn_blocking(move || pipeline.collect_records()).await;
+        let (pipeline, builds) = (Arc::clone(&self.pipeline), Arc::clone(&self.builds));
+        let _ = spawn_blocking(move || builds.collect_records(&pipeline)).await;
     }
 
     /// Compiles a hit again, one at a time. Does nothing if [`TO_VERIFY_MAX`] hits wait already.
@@ -410,16 +416,18 @@ impl CallHandler {
     /// Runs work that decides about a call. If it fails or takes too long, the call is passed on. The
     /// client then removes its staging directory, so that work which ends later restores nothing, and
     /// runs the compiler.
-    async fn begun_in_time(
+    async fn begun_in_time<T: From<NextStep> + Send + 'static>(
         self: &Arc<Self>,
         call: &Call,
         limit: Duration,
-        work: impl FnOnce(&Pipeline) -> NextStep + Send + 'static,
-    ) -> NextStep {
+        work: impl FnOnce(&Pipeline) -> T + Send + 'static,
+    ) -> T {
         match self.in_time(limit, work).await {
             Ok(begun) => begun,
-            Err(WorkError::Panicked) => pass_on_unrecorded(call, "a bug in kache, which its log shows"),
-            Err(WorkError::TimedOut) => pass_on_unrecorded(call, DISK_HANGS),
+            Err(WorkError::Panicked) => {
+                pass_on_unrecorded(call, "a bug in kache, which its log shows").into()
+            }
+            Err(WorkError::TimedOut) => pass_on_unrecorded(call, DISK_HANGS).into(),
         }
     }
 

@@ -19,6 +19,7 @@ use kache_client::{CompileBackend, DaemonAddress, DaemonConnection, Intent};
 use tokio::sync::watch;
 
 use super::{serving, verifying, wire};
+use crate::builds::{BegunCall, Builds};
 use crate::config::Settings;
 use crate::invocation::{Bypass, Reason};
 use crate::outputs::Staging;
@@ -43,6 +44,7 @@ pub struct EmbeddedBackend {
     address: DaemonAddress,
     settings: StoreSettings,
     pipeline: Pipeline,
+    builds: Builds,
     /// The store as the pipeline sees it.
     slot: watch::Sender<StoreSlot>,
     /// Set while the compiler runs.
@@ -65,6 +67,7 @@ impl EmbeddedBackend {
             address: settings.address.clone(),
             settings: settings_of_store,
             pipeline,
+            builds: Builds::of_one_call(),
             slot,
             compile: None,
         }
@@ -134,13 +137,14 @@ impl CompileBackend for EmbeddedBackend {
             // Hashing a toolchain for the first time takes a second. It is done before the store is
             // opened, so that no other process waits for it.
             self.pipeline.warm_up(&call);
-            self.with_store(|pipeline| pipeline.begin(Arc::clone(&call), client, staging.clone()))
+            let begin =
+                |pipeline: &_| self.builds.begin(pipeline, Arc::clone(&call), client, staging.clone());
+            self.with_store(begin)
         };
-        Some(match catch_unwind(AssertUnwindSafe(begin)).ok()? {
-            // Nothing is verified or seeded, because this process ends with the call.
-            NextStep::Answer(reply)
-            | NextStep::AnswerThenVerify(reply, _)
-            | NextStep::AnswerThenSeed(reply, _) => wire::reply(reply, false),
+        // Nothing is verified or seeded, because this process ends with the call.
+        let BegunCall { step, .. } = catch_unwind(AssertUnwindSafe(begin)).ok()?;
+        Some(match step {
+            NextStep::Answer(reply) | NextStep::AnswerThenVerify(reply, _) => wire::reply(reply, false),
             NextStep::Run(run, compile) => {
                 self.compile = Some(compile);
                 wire::run(run)

@@ -8,7 +8,6 @@ use crate::invocation::Bypass;
 
 use super::call_state::{RunningCompile, WaitingCall};
 use super::coalescer::Follower;
-use super::seeding::Seeding;
 use super::verify::Verification;
 
 /// The next thing that the caller of the pipeline does with a call.
@@ -18,8 +17,6 @@ pub enum NextStep {
     Answer(CallReply),
     /// Send this reply. Afterwards, when there is time, compile once more and compare.
     AnswerThenVerify(CallReply, Box<Verification>),
-    /// Send this reply, and restore meanwhile what cargo would ask for next.
-    AnswerThenSeed(CallReply, Box<Seeding>),
     /// Have the client run the compiler, and hand the running compile to [`super::Pipeline::finish`]
     /// with what the compiler did.
     Run(CompilerCommand, Box<RunningCompile>),

@@ -6,23 +6,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, Store};
+use kache_cas::{Digest, Hash, Store};
 use kache_client::without_incremental;
 use kache_proto::reapi::ActionResult;
 use tokio::sync::watch;
 
 use super::answer::{CallReply, NextStep};
-use super::call_state::{CallClient, CurrentObservations, QueryHash, RunningCompile, WaitingCall};
+use super::build_hooks::EditDecision;
+use super::call_state::{CallClient, CurrentObservations, KeyedCall, QueryHash, RunningCompile, WaitingCall};
 use super::coalescer::{Coalescer, Join, Leader, LeaderOutcome};
 use super::command;
-use super::edit_memory::EditDecision;
-use super::edit_tracker::EditTracker;
 use super::outputs_in_progress::OutputsInProgress;
 use super::phases::Phases;
 use super::prepare::Prepared;
 use super::recorder::Recorder;
-use super::sessions::Sessions;
-use super::sharing::LastChecks;
 use super::slot::StoreSlot;
 use super::verify::{Sampler, Verification};
 use crate::compile::Fallbacks;
@@ -32,10 +29,9 @@ use crate::inputs::{DiskWorld, InputKind, is_script};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, LookupError, ResultOrigin, Uploads};
 use crate::observer::{Observer, Watching};
-use crate::outputs::{self, Staging};
+use crate::outputs;
 use crate::progress;
 use crate::restore;
-use crate::roles::Role;
 use crate::shared::SharedFiles;
 
 /// The file in the cache directory that keeps the memos of files from one daemon to the next.
@@ -52,13 +48,10 @@ pub struct Pipeline {
     pub(super) configs: CallConfigs,
     coalescer: Coalescer<QueryHash, CurrentObservations>,
     pub(super) outputs: OutputsInProgress,
-    pub(super) edits: EditTracker,
-    pub(super) sessions: Sessions,
     pub(super) shared: SharedFiles,
     /// Whether restored files may be hard links to inodes that several checkouts share. Only a
     /// daemon may share them, because it stays and checks them.
     pub(super) shares_inodes: bool,
-    pub(super) last_checks: LastChecks,
     sampler: Sampler,
     fallbacks: Fallbacks,
     pub(super) observer: Observer,
@@ -77,11 +70,8 @@ impl Pipeline {
             configs: CallConfigs::new(),
             coalescer: Coalescer::default(),
             outputs: OutputsInProgress::default(),
-            edits: EditTracker::default(),
-            sessions: Sessions::default(),
             shared: SharedFiles::new(&cache_dir),
             shares_inodes: true,
-            last_checks: LastChecks::default(),
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             observer: Observer::new(&cache_dir),
@@ -95,9 +85,7 @@ impl Pipeline {
 
     /// Creates the pipeline of a process that answers one call and exits.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
-        let pipeline = Pipeline::new(cache_dir, store);
-        let (edits, sessions) = (EditTracker::disabled(), Sessions::disabled());
-        Pipeline { edits, sessions, shares_inodes: false, ..pipeline }
+        Pipeline { shares_inodes: false, ..Pipeline::new(cache_dir, store) }
     }
 
     /// Sets whether compiles take results that clients have uploaded.
@@ -105,16 +93,9 @@ impl Pipeline {
         Pipeline { uploads, ..self }
     }
 
-    /// Decides how to answer a call. `client` is the process id of the client, if the system told
-    /// it. If the call belongs to a cargo that is being seeded, this waits until seeding is over.
-    pub fn begin(&self, call: Arc<Call>, client: Option<i32>, staging: Staging) -> NextStep {
-        let (client, seeding) = self.identify_client(client, &call, staging);
-        self.check_shared(&call, &client);
-        let step = self.look_up_or_compile(WaitingCall { call, client, phases: Phases::begin() }, None);
-        match (step, seeding) {
-            (NextStep::Answer(reply), Some(seeding)) => NextStep::AnswerThenSeed(reply, seeding),
-            (step, _) => step,
-        }
+    /// Decides how to answer a call.
+    pub fn begin(&self, call: Arc<Call>, client: CallClient) -> NextStep {
+        self.look_up_or_compile(WaitingCall { call, client, phases: Phases::begin() }, None)
     }
 
     /// Decides how to answer a follower's call, once its leader has ended.
@@ -126,7 +107,7 @@ impl Pipeline {
     /// Records a call that the caller does not want to cache, and returns the reply to it.
     pub fn pass_on(&self, call: Arc<Call>, client: Option<i32>, why: Bypass) -> CallReply {
         let settings = self.settings(&call).ok();
-        let client = CallClient { pid: client, ..CallClient::default() };
+        let client = CallClient::without_build(client);
         self.record_bypass(WaitingCall { call, client, phases: Phases::begin() }, settings.as_deref(), why)
     }
 
@@ -179,7 +160,7 @@ impl Pipeline {
     }
 
     /// The store, if it is open; else why the call has to be passed on.
-    pub(super) fn store(&self) -> Result<Arc<Store>, Bypass> {
+    pub fn store(&self) -> Result<Arc<Store>, Bypass> {
         let why = match &*self.store.borrow() {
             StoreSlot::Open(store) => return Ok(Arc::clone(store)),
             StoreSlot::Opening => "it is still being opened".to_owned(),
@@ -223,8 +204,7 @@ impl Pipeline {
         mut keyed: KeyedCall,
         leader_outcome: Option<LeaderOutcome>,
     ) -> NextStep {
-        let outcome = self.find(&keyed.call, &keyed.prepared, store);
-        keyed.phases.end(Phase::Lookup);
+        let outcome = self.find_keyed(&mut keyed, store);
         let mut event = keyed.event(Outcome::Miss);
         match outcome {
             Ok(Found::Hit { action, result, origin }) => {
@@ -234,13 +214,8 @@ impl Pipeline {
                 }
                 // A former follower's hit is counted apart: without its leader it would be a miss.
                 event.outcome = if leader_outcome.is_some() { Outcome::Dup } else { Outcome::LocalHit };
-                match self.restore_hit(store, &mut keyed, &mut event, &result) {
-                    Ok(reply) => {
-                        if let Some(session) = &keyed.client.session {
-                            session.note_unit(&keyed.call, &keyed.prepared, &keyed.phases, action.hash);
-                        }
-                        return self.answer_hit(reply, keyed, action, result);
-                    }
+                match self.restore_hit(store, &mut keyed, &mut event, (action.hash, &result)) {
+                    Ok(reply) => return self.answer_hit(reply, keyed, action, result),
                     // The lookup has just found this blob. A tool must have written to it through a
                     // hard link in a checkout, so that the store no longer serves it.
                     Err(restore::RestoreError::Gone { .. }) => {
@@ -260,10 +235,25 @@ impl Pipeline {
                 event.detail = error.to_string();
             }
         }
-        match self.edits.decide(&keyed.prepared, &keyed.settings) {
+        match keyed.client.build.decide(&keyed) {
             EditDecision::Shared => self.lead_or_follow(store, keyed, event, leader_outcome),
             decision => self.compile(keyed, event, &decision, None),
         }
+    }
+
+    /// Reads the settings of a call and makes its key. The error is the reason to pass the call on.
+    pub fn key(&self, call: Arc<Call>, client: CallClient) -> Result<KeyedCall, Bypass> {
+        let mut phases = Phases::begin();
+        let settings = self.settings(&call)?;
+        let prepared = self.prepare(&call, &settings, &mut phases)?;
+        Ok(KeyedCall { call, client, settings, prepared, phases })
+    }
+
+    /// Looks up the result of a call whose key is known.
+    pub fn find_keyed(&self, keyed: &mut KeyedCall, store: &Store) -> Result<Found, LookupError> {
+        let found = self.find(&keyed.call, &keyed.prepared, store);
+        keyed.phases.end(Phase::Lookup);
+        found
     }
 
     /// Looks up the result of a call.
@@ -280,27 +270,26 @@ impl Pipeline {
         result: Box<ActionResult>,
     ) -> NextStep {
         if !keyed.prepared.is_probe && self.take_sample(&keyed.settings) {
-            let KeyedCall { call, prepared, .. } = keyed;
-            let verification = Verification { call, prepared, action, result };
+            let verification = Verification::of(keyed, action, result);
             return NextStep::AnswerThenVerify(reply, Box::new(verification));
         }
         NextStep::Answer(reply)
     }
 
     /// Counts a hit, and returns whether it is to be verified.
-    pub(super) fn take_sample(&self, settings: &CompileSettings) -> bool {
+    pub fn take_sample(&self, settings: &CompileSettings) -> bool {
         settings.verify_sample.is_some_and(|one_in| self.sampler.count(one_in.get()))
     }
 
-    /// Restores a result, records the event and tells every part of kache that keeps track of
-    /// restored files. After an error nothing of the result is left in the checkout, and no event is
-    /// recorded.
-    pub(super) fn restore_hit(
+    /// Restores the result of an action, records the event and tells every part of kache that keeps
+    /// track of restored files. After an error nothing of the result is left in the checkout, and no
+    /// event is recorded.
+    pub fn restore_hit(
         &self,
         store: &Store,
         keyed: &mut KeyedCall,
         event: &mut Event,
-        result: &ActionResult,
+        (action, result): (Hash, &ActionResult),
     ) -> Result<CallReply, restore::RestoreError> {
         let (task, staging) = (&keyed.prepared.task, &keyed.client.staging);
         let most = self.most_shared(&keyed.settings);
@@ -319,16 +308,13 @@ impl Pipeline {
                 self.world().note_crate(made, &file.path, &file.digest);
             }
         }
-        if let Some(session) = &keyed.client.session {
-            session.note_programs(&keyed.prepared.task, &restored.placed);
-        }
         event.restored_bytes = restored.bytes;
         event.shared_bytes = restored.shared_bytes;
         event.compile_time = restored.compile_time;
         keyed.write_times(event);
         self.recorder.record(event);
         self.report_progress(&keyed.call, &keyed.client, &keyed.settings, event);
-        self.edits.restored(&keyed.call, &keyed.prepared, &keyed.settings, &keyed.client.staging);
+        keyed.client.build.restored(keyed, action, &restored.placed);
         Ok(CallReply::Done { messages: restored.messages, exit_code: restored.exit_code })
     }
 
@@ -365,7 +351,6 @@ impl Pipeline {
         decision: &EditDecision,
         leader: Option<Leader<QueryHash, CurrentObservations>>,
     ) -> NextStep {
-        let KeyedCall { call, client, settings, prepared, phases } = keyed;
         if let EditDecision::Local { why, .. } = decision
             && event.outcome == Outcome::Miss
         {
@@ -373,29 +358,20 @@ impl Pipeline {
             Reason::Editing.name().clone_into(&mut event.reason);
             event.detail.clone_from(why);
         }
+        let prepared = &keyed.prepared;
         let is_incremental = matches!(decision, EditDecision::Local { is_incremental: true, .. });
-        let mut command = command::compiler_command(&call, &prepared, is_incremental);
-        let watching = self.watch(&call, &prepared, decision);
+        let mut command = command::compiler_command(&keyed.call, prepared, is_incremental);
+        let watching = self.watch(&keyed.call, prepared, decision);
         if let Watching::With(watch) = &watching {
             command.variables = watch.variables();
         }
         // Asked before the compiler runs, because the answer depends on files of an earlier compile.
         let is_rebuild = outputs::is_rebuild(&prepared.task);
         let outputs = self.outputs.begin(&prepared.task);
-        let edit = self.edits.begin(&call, &prepared, decision, &client.staging);
-        let compile = RunningCompile {
-            call,
-            client,
-            settings,
-            phases,
-            event,
-            prepared,
-            is_rebuild,
-            edit,
-            watching,
-            outputs,
-            leader,
-        };
+        let hooks = keyed.client.build.compile_begins(&keyed, decision);
+        let is_shared = *decision == EditDecision::Shared;
+        let compile =
+            RunningCompile { keyed, event, is_rebuild, is_shared, watching, outputs, leader, hooks };
         NextStep::Run(command, Box::new(compile))
     }
 
@@ -452,12 +428,10 @@ impl Pipeline {
         if !progress::is_wanted(settings.progress, call.env.get("CI")) {
             return;
         }
-        match client {
-            CallClient { pid: Some(pid), .. } => progress::print_for_client(settings.progress, *pid, event),
-            CallClient { session: Some(session), .. } => {
-                progress::print_for_cargo(settings.progress, session.pid(), event);
-            }
-            CallClient { pid: None, session: None, .. } => {}
+        match (client.pid, client.build.cargo_pid()) {
+            (Some(pid), _) => progress::print_for_client(settings.progress, pid, event),
+            (None, Some(pid)) => progress::print_for_cargo(settings.progress, pid, event),
+            (None, None) => {}
         }
     }
 
@@ -494,39 +468,6 @@ impl Pipeline {
             None => argv,
         };
         CallReply::PassOn { argv, why }
-    }
-}
-
-/// A call whose key is known.
-pub(super) struct KeyedCall {
-    pub(super) call: Arc<Call>,
-    pub(super) client: CallClient,
-    pub(super) settings: Arc<CompileSettings>,
-    pub(super) prepared: Prepared,
-    pub(super) phases: Phases,
-}
-
-impl KeyedCall {
-    /// Creates the event of this call. Its times are filled in by [`KeyedCall::write_times`].
-    pub(super) fn event(&self, outcome: Outcome) -> Event {
-        let task = &self.prepared.task;
-        let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
-        event.version.clone_from(&task.label.version);
-        event.kind.clone_from(&task.label.kind);
-        event.query = task.query.hash.to_hex();
-        event.cwd = self.call.cwd.display().to_string();
-        let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
-        event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();
-        event.roots =
-            task.roots.iter().map(|root| (root.role.dir_name(), root.dir.display().to_string())).collect();
-        event
-    }
-
-    /// Writes the times into the event. The caller answers the call right afterwards.
-    fn write_times(&self, event: &mut Event) {
-        event.at = SystemTime::now();
-        event.elapsed = self.phases.elapsed();
-        event.phases = self.phases.clone().into_done();
     }
 }
 

@@ -1,19 +1,20 @@
-//! The state of a call that the daemon keeps while the call waits, or while its compiler runs.
+//! The state of a call: when its key is known, while it waits, and while its compiler runs.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::build_hooks::{BuildHooks, CompileHooks, NoBuild};
 use super::coalescer::Leader;
-use super::edit_tracker::EditAttempt;
 use super::outputs_in_progress::OutputsGuard;
 use super::phases::Phases;
 use super::prepare::Prepared;
-use super::sessions::Session;
 use crate::action::Observation;
 use crate::config::CompileSettings;
-use crate::events::Event;
+use crate::events::{Event, Outcome};
 use crate::invocation::Call;
 use crate::observer::Watching;
 use crate::outputs::Staging;
+use crate::roles::Role;
 
 /// The hash of a query in hexadecimal: the key under which compiles are coalesced.
 pub(super) type QueryHash = String;
@@ -24,14 +25,22 @@ pub(super) type QueryHash = String;
 pub(super) type CurrentObservations = Arc<Vec<Observation>>;
 
 /// The client that made a call, as far as the system tells.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CallClient {
-    /// The process id of the client.
-    pub(super) pid: Option<i32>,
-    /// The build session that the client belongs to.
-    pub(super) session: Option<Arc<Session>>,
+    /// The process id of the client. `None` if the system does not tell it, and for a call that kache
+    /// makes itself.
+    pub pid: Option<i32>,
+    /// The build that the client belongs to.
+    pub build: Arc<dyn BuildHooks>,
     /// The client's staging directory, through which its files are restored.
-    pub(super) staging: Staging,
+    pub staging: Staging,
+}
+
+impl CallClient {
+    /// Creates the client of a call that belongs to no build, and for which nothing is restored.
+    pub(super) fn without_build(pid: Option<i32>) -> CallClient {
+        CallClient { pid, build: Arc::new(NoBuild), staging: Staging::default() }
+    }
 }
 
 /// A follower's call. Only this much is kept: its inputs are read again after the wait, which may be
@@ -43,20 +52,60 @@ pub struct WaitingCall {
     pub(super) phases: Phases,
 }
 
+/// A call whose key is known.
+#[derive(Debug)]
+pub struct KeyedCall {
+    /// The call as the client sent it.
+    pub call: Arc<Call>,
+    /// The client that sent it.
+    pub client: CallClient,
+    /// The settings of the call's directory and environment.
+    pub settings: Arc<CompileSettings>,
+    /// The parsed command line, the inputs and the key.
+    pub prepared: Prepared,
+    pub(super) phases: Phases,
+}
+
+impl KeyedCall {
+    /// Returns when kache received the call. `None` if the system's clock was set to a time so early
+    /// that it cannot be told.
+    pub fn received_at(&self) -> Option<SystemTime> {
+        SystemTime::now().checked_sub(self.phases.elapsed())
+    }
+
+    /// Creates the event of this call. Its times are filled in by [`KeyedCall::write_times`].
+    pub fn event(&self, outcome: Outcome) -> Event {
+        let task = &self.prepared.task;
+        let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
+        event.version.clone_from(&task.label.version);
+        event.kind.clone_from(&task.label.kind);
+        event.query = task.query.hash.to_hex();
+        event.cwd = self.call.cwd.display().to_string();
+        let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
+        event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();
+        event.roots =
+            task.roots.iter().map(|root| (root.role.dir_name(), root.dir.display().to_string())).collect();
+        event
+    }
+
+    /// Writes the times into the event. The caller answers the call right afterwards.
+    pub(super) fn write_times(&self, event: &mut Event) {
+        event.at = SystemTime::now();
+        event.elapsed = self.phases.elapsed();
+        event.phases = self.phases.clone().into_done();
+    }
+}
+
 /// A call whose compiler the client runs. Dropping this value means that nothing will be stored for
 /// the call, and lets a follower lead.
 #[derive(Debug)]
 pub struct RunningCompile {
-    pub(super) call: Arc<Call>,
-    pub(super) client: CallClient,
-    pub(super) settings: Arc<CompileSettings>,
-    pub(super) phases: Phases,
+    pub(super) keyed: KeyedCall,
     pub(super) event: Event,
-    pub(super) prepared: Prepared,
     /// Whether the unit had been made in this target directory before the compiler ran.
     pub(super) is_rebuild: bool,
-    /// Whether the result may be stored, and which incremental directory the compiler uses.
-    pub(super) edit: EditAttempt,
+    /// Whether the result may be stored. The result of an edited crate may not.
+    pub(super) is_shared: bool,
     /// Whether the observer is loaded into the compiler.
     pub(super) watching: Watching,
     /// Marks the outputs as being made. Held until the result is in the store.
@@ -64,4 +113,7 @@ pub struct RunningCompile {
     /// Held until the result is in the store. `None` if the compile is not coalesced, because the
     /// crate is being edited or because the previous leader stored nothing.
     pub(super) leader: Option<Leader<QueryHash, CurrentObservations>>,
+    /// Held until the result is in the store. It is the last field, so that the build learns of the end
+    /// of the compile after the followers do.
+    pub(super) hooks: Box<dyn CompileHooks>,
 }

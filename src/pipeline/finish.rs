@@ -4,13 +4,12 @@
 //! exited.
 
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::begin::Pipeline;
-use super::call_state::RunningCompile;
+use super::call_state::{KeyedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
 use super::prepare::Prepared;
-use super::sessions::{Session, StoringGuard};
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, Outcome, Phase};
@@ -31,20 +30,18 @@ pub struct Publishing {
     stamps: Stamps,
     /// Whether `captured` holds all messages of the compiler.
     is_whole: bool,
-    /// Keeps the build session under way until the result is stored.
-    _storing: Option<StoringGuard>,
 }
 
 impl Publishing {
     /// Whether the result has to be stored before the client exits. That holds for probes: cargo and
     /// build scripts remove the outputs of a probe at once.
     pub fn is_urgent(&self) -> bool {
-        self.compile.prepared.is_probe
+        self.compile.keyed.prepared.is_probe
     }
 
     /// Whether the result may be stored at all.
     fn is_shared(&self) -> bool {
-        self.compile.edit.is_shared
+        self.compile.is_shared
     }
 }
 
@@ -60,13 +57,12 @@ impl Pipeline {
         is_whole: bool,
         staging: &Staging,
     ) -> Publishing {
-        compile.phases.end(Phase::Compile);
-        let mut event = compile.event.clone();
-        event.at = SystemTime::now();
-        event.elapsed = compile.phases.elapsed();
-        event.phases = compile.phases.clone().into_done();
+        let RunningCompile { keyed, hooks, event, .. } = &mut *compile;
+        keyed.phases.end(Phase::Compile);
+        let mut event = event.clone();
+        keyed.write_times(&mut event);
         event.compile_time = captured.wall;
-        let is_probe = compile.prepared.is_probe;
+        let is_probe = keyed.prepared.is_probe;
         event.compiler_runs += u32::from(!is_probe);
         event.probe_runs += u32::from(is_probe);
         // A compile that fails is no miss: no cache could have had its result.
@@ -74,22 +70,17 @@ impl Pipeline {
             event.outcome = Outcome::Skipped;
         }
         if captured.exit == Exit::Code(0)
-            && let Err(error) = publish::amend_dep_info(&compile.prepared.task, staging)
+            && let Err(error) = publish::amend_dep_info(&keyed.prepared.task, staging)
         {
             tracing::warn!("failed to add declared inputs to a dep-info: {error}");
         }
         let call = self.recorder.record(&event);
-        self.report_progress(&compile.call, &compile.client, &compile.settings, &event);
-        compile.edit.leave_directory();
-        if compile.edit.is_shared {
-            let RunningCompile { call, settings, prepared, edit, .. } = &*compile;
-            self.edits.compiled(call, prepared, settings, edit, staging);
-        }
+        self.report_progress(&keyed.call, &keyed.client, &keyed.settings, &event);
         // From here on the client may exit, and cargo with it. So the stamps are taken now, before
-        // another process can change the outputs, and the session is kept under way.
-        let stamps = Stamps::take(&compile.prepared.task);
-        let storing = compile.client.session.as_ref().map(Session::begin_storing);
-        Publishing { compile, call, captured, stamps, is_whole, _storing: storing }
+        // another process can change the outputs, and the build learns that a result is to be stored.
+        hooks.compiler_ended(keyed, staging);
+        let stamps = Stamps::take(&keyed.prepared.task);
+        Publishing { compile, call, captured, stamps, is_whole }
     }
 
     /// Returns the results that have to be stored before this one, because it depends on their files.
@@ -97,8 +88,8 @@ impl Pipeline {
         if !publishing.is_shared() {
             return Vec::new();
         }
-        let RunningCompile { prepared, outputs, .. } = &mut *publishing.compile;
-        self.outputs.awaited(&prepared.task, outputs)
+        let RunningCompile { keyed, outputs, .. } = &mut *publishing.compile;
+        self.outputs.awaited(&keyed.prepared.task, outputs)
     }
 
     /// Stores a result, or records why it is not stored, and wakes the followers. It hashes the
@@ -112,11 +103,8 @@ impl Pipeline {
         let leader = publishing.compile.leader.take();
         let (leader_outcome, amendment) = match outcome {
             Ok(stored) => {
-                let RunningCompile { call, client, prepared, phases, .. } = &*publishing.compile;
-                if let Some(session) = &client.session {
-                    session.note_unit(call, prepared, phases, stored.action.hash);
-                    session.note_programs(&prepared.task, &stored.outputs);
-                }
+                let keyed = &publishing.compile.keyed;
+                keyed.client.build.stored(keyed, stored.action.hash, &stored.outputs);
                 let action = stored.action.hash.to_hex();
                 (
                     LeaderOutcome::Stored,
@@ -142,7 +130,8 @@ impl Pipeline {
             return Err("the compiler printed more than kache keeps".to_owned());
         }
         let store = self.store().map_err(|why| why.to_string())?;
-        let Prepared { query, inputs, task, rustc, .. } = &compile.prepared;
+        let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
+        let Prepared { query, inputs, task, rustc, .. } = prepared;
         let record = match &compile.watching {
             Watching::With(watch) => {
                 let record = watch.read();
@@ -151,9 +140,9 @@ impl Pipeline {
             Watching::Without => None,
             Watching::Failed(why) => return Err(format!("the compiler could not be observed: {why}")),
         };
-        let in_cwd = |path: &PathBuf| compile.call.cwd.join(path);
+        let in_cwd = |path: &PathBuf| call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
-        let temp_dir = compile.call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
+        let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
         let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
         // The compiler opens the observer's own files, too. They are no inputs.
         let observer_files = [Some(self.observer.dir()), compile.watching.library()];
@@ -167,7 +156,7 @@ impl Pipeline {
             observer: &observer_files,
             temp_dir,
             is_keyed: &is_keyed,
-            env: &compile.call.env,
+            env: &call.env,
             known_linkers: compile.watching.recognised(),
             key: &key,
         });
@@ -178,8 +167,8 @@ impl Pipeline {
             captured,
             stamps: &publishing.stamps,
             is_rebuild: compile.is_rebuild,
-            most: self.most_shared(&compile.settings),
-            keeps_failures: compile.prepared.is_probe,
+            most: self.most_shared(settings),
+            keeps_failures: prepared.is_probe,
             macros: macros(rustc),
             watched,
             complete: &complete,
@@ -198,7 +187,7 @@ impl Pipeline {
             }
             Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
             Err(error) => {
-                tracing::warn!("failed to store `{}`: {error}", compile.prepared.task.label.crate_name);
+                tracing::warn!("failed to store `{}`: {error}", task.label.crate_name);
                 Err(error.to_string())
             }
         }

@@ -6,34 +6,28 @@
 
 mod answer;
 mod begin;
+mod build_hooks;
 mod call_state;
 mod coalescer;
 mod command;
 mod declared;
-mod edit_memory;
-mod edit_tracker;
-mod edited_source;
 mod finish;
-mod in_order;
-mod incremental_dir;
 mod outputs_in_progress;
 mod phases;
 mod prepare;
 mod recorder;
 mod rerun;
-mod seeding;
-mod sessions;
 mod sharing;
 mod slot;
 mod verify;
 
 pub use answer::{CallReply, CompilerCommand, NextStep};
 pub use begin::{Pipeline, pass_on_unrecorded};
-pub use call_state::{CallClient, RunningCompile, WaitingCall};
+pub use build_hooks::{BuildHooks, CompileHooks, EditDecision};
+pub use call_state::{CallClient, KeyedCall, RunningCompile, WaitingCall};
 pub use coalescer::{Follower, LeaderOutcome};
 pub use finish::Publishing;
+pub use prepare::Prepared;
 pub use rerun::{Rerun, RerunCommand, Skipped, Verdict};
-pub use seeding::{Seeding, SeedingPlan};
-pub use sessions::{SEEDING_MAX, Session};
 pub use slot::StoreSlot;
 pub use verify::{VERIFY_DIRECTORY, Verification, VerifyError};

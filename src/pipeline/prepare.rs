@@ -17,19 +17,23 @@ use crate::roles::{Remap, Roots};
 
 /// A compile whose key is known.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) rustc: RustcInvocation,
+pub struct Prepared {
+    /// The parsed command line.
+    pub rustc: RustcInvocation,
     /// Whether the call is a probe: kache knows beforehand everything that it reads, and stores its
     /// failure as well as its success (RST-10).
-    pub(super) is_probe: bool,
+    pub is_probe: bool,
     /// Whether the call is a probe that compiles nothing and only asks the compiler for its version
     /// or settings.
-    pub(super) is_question: bool,
-    pub(super) inputs: Inputs,
-    pub(super) query: Query,
-    pub(super) task: Task,
+    pub is_question: bool,
+    /// Everything that counts and is known before the compiler runs.
+    pub inputs: Inputs,
+    /// The key under which results are looked up.
+    pub query: Query,
+    /// What the compile makes, and where.
+    pub task: Task,
     /// The remapping options that kache puts before the call's own, in this order.
-    pub(super) remaps: Vec<Remap>,
+    pub remaps: Vec<Remap>,
 }
 
 impl Pipeline {
@@ -70,7 +74,7 @@ impl Pipeline {
 
     /// The settings of a call: those of its directory, with the variables of its environment. The
     /// error names a mistake in a configuration file.
-    pub(super) fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
+    pub fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
         let settings = self.configs.settings(call.env.iter(), &call.cwd);
         settings.map_err(|errors| Bypass::new(Reason::Configuration, first_line(&errors.to_string())))
     }

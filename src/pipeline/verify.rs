@@ -20,6 +20,7 @@ use kache_proto::reapi::{ActionResult, OutputFile};
 use thiserror::Error;
 
 use super::begin::Pipeline;
+use super::call_state::KeyedCall;
 use super::command;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
@@ -144,6 +145,12 @@ impl Pipeline {
 }
 
 impl Verification {
+    /// Creates the verification of a hit.
+    pub fn of(keyed: KeyedCall, action: Digest<ActionMessage>, result: Box<ActionResult>) -> Verification {
+        let KeyedCall { call, prepared, .. } = keyed;
+        Verification { call, prepared, action, result }
+    }
+
     /// The compiler's command line with its outputs in this directory. `None` if the call names an
     /// output by a path of its own, because the compiler would write to that path.
     pub(super) fn argv_into(&self, directory: &Path) -> Option<Vec<OsString>> {

@@ -102,9 +102,28 @@ const EDGES: &[Edge] = &[
     },
     Edge {
         from: STAGES,
-        never: &["kache::pipeline", "kache::cli", "kache::daemon", "kache::tui"],
+        never: &["kache::pipeline", "kache::builds", "kache::cli", "kache::daemon", "kache::tui"],
         but: &[],
         why: "a stage does not know who runs it",
+    },
+    Edge {
+        from: &["src/pipeline"],
+        never: &[
+            "kache::builds",
+            "kache::cargo",
+            "kache::seeds",
+            "kache::cli",
+            "kache::daemon",
+            "kache::tui",
+        ],
+        but: &[],
+        why: "the pipeline answers one call; what it tells the build of that call goes through `BuildHooks`",
+    },
+    Edge {
+        from: &["src/builds"],
+        never: &["kache::cli", "kache::daemon", "kache::tui"],
+        but: &[],
+        why: "the daemon says when a cargo has exited; build sessions do not know the daemon",
     },
     Edge {
         from: &["src/outputs"],
@@ -338,6 +357,8 @@ mod tests {
         ("src/action/walk.rs", "use crate::{config::Config};"),
         ("src/restore/files.rs", "use crate::invocation::Rustc;"),
         ("src/lookup/local.rs", "fn f() { super::super::pipeline::run(); }"),
+        ("src/pipeline/begin.rs", "use crate::builds::Session;"),
+        ("src/builds/seeding.rs", "use crate::daemon::Activity;"),
         ("src/outputs/dates.rs", "use crate::restore::RestoreError;"),
         ("src/publish/run.rs", "use crate::restore::restore;"),
         ("src/restore/run.rs", "use crate::publish::Refusal;"),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::incremental_dir::IncrementalDir;
+use crate::pipeline::EditDecision;
 
 /// How long the incremental directory of a crate is kept after the last compile in it, although a
 /// unit with this crate's name was restored or stored. That unit may be another one: the crate's
@@ -39,20 +40,6 @@ pub(super) struct EditEvidence<'a> {
     pub(super) edited: Option<&'a Path>,
     /// The files of the crates that the unit uses.
     pub(super) externs: &'a [PathBuf],
-}
-
-/// How a compile is run because of edits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EditDecision {
-    /// The result is stored, for all checkouts.
-    Shared,
-    /// The result is used in this checkout only, and not stored.
-    Local {
-        /// Why, for the event log.
-        why: String,
-        /// Whether the compiler uses cargo's incremental directory.
-        is_incremental: bool,
-    },
 }
 
 /// The outputs and incremental directories of crates that are being edited.

@@ -1,12 +1,10 @@
-//! Build sessions: one for each cargo that calls kache, with what it builds and what was made for it.
+//! A build session: one cargo that calls kache, with what it builds and what was made for it.
 //!
 //! Seeding may begin when a cargo asks for the compiler's version. Until seeding is over, the later
 //! calls of that cargo wait, because cargo looks at the target directory as soon as it has its
 //! answers.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,21 +12,17 @@ use std::time::{Duration, Instant, SystemTime};
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash};
 
+use super::cargo_question::CargoQuestion;
 use crate::action::{Origin, OutputKind, Task};
-use crate::cargo::{CargoProcess, CargoUnit, parent_of};
+use crate::cargo::{CargoProcess, CargoUnit};
 use crate::compile::KnownFile;
 use crate::invocation::Call;
 use crate::outputs::dates::place_of;
+use crate::pipeline::{KeyedCall, Prepared};
 use crate::roles::Role;
 use crate::seeds::BuildRequest;
 
-use super::phases::Phases;
-use super::prepare::Prepared;
-
-/// How long seeding may delay a cargo. Restoring a unit takes as long as if cargo had called for it.
-pub const SEEDING_MAX: Duration = Duration::from_millis(1_700);
-
-/// How long a call waits for seeding at most. The daemon ends seeding after [`SEEDING_MAX`]; this
+/// How long a call waits for seeding at most. The daemon ends seeding after [`SEEDING_MAX`](super::SEEDING_MAX); this
 /// limit is for a daemon whose threads hang. It is less than the time in which a call has to be
 /// answered.
 const SEEDING_WAIT_MAX: Duration = Duration::from_millis(2_600);
@@ -39,109 +33,6 @@ const UNITS_MAX: usize = 10_000;
 /// The variable that cargo sets for a package with a build script, for all of its units but the
 /// build script.
 const OUT_DIR: &str = "OUT_DIR";
-
-/// The largest number of programs at the beginning of a command line.
-const PROGRAMS_MAX: usize = 2;
-
-/// The crate name that cargo uses when it asks for properties and compiles nothing.
-const NO_CRATE: &str = "___";
-
-/// A question that cargo asks the compiler before it builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CargoQuestion {
-    /// Cargo asks for the compiler's version.
-    Version,
-    /// Cargo asks for the compiler's directories and for the properties of the target platform.
-    Properties,
-}
-
-impl CargoQuestion {
-    /// The question that this call asks; `None` if it is a compile or anything else.
-    pub(super) fn of(call: &Call) -> Option<CargoQuestion> {
-        let is_option = |word: &OsString| word.as_bytes().starts_with(b"-");
-        // `rustc …`, or `clippy-driver rustc …`.
-        let programs = call.argv.iter().take(PROGRAMS_MAX).take_while(|word| !is_option(word)).count();
-        match &call.argv[programs..] {
-            [only] if only == "-vV" => Some(CargoQuestion::Version),
-            [first, rest @ ..] if first == "-" && rest.iter().any(|word| word == NO_CRATE) => {
-                Some(CargoQuestion::Properties)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The build sessions whose records are not kept yet.
-///
-/// Lock order: `taking_ended`, `by_pid`, then `new_sessions`, or `programs` and the state of a
-/// session.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    /// Whether this process exits before a session ends, and so keeps none.
-    is_disabled: bool,
-    by_pid: Mutex<HashMap<i32, Arc<Session>>>,
-    /// Sessions that were not handed to the daemon yet.
-    new_sessions: Mutex<Vec<Arc<Session>>>,
-    /// Held while the records of ended sessions are kept.
-    taking_ended: Mutex<()>,
-    /// Programs that were restored for sessions which have ended.
-    programs: Mutex<Vec<Digest>>,
-}
-
-impl Sessions {
-    /// Creates a value that knows no session, for a process that answers one call and exits.
-    pub(super) fn disabled() -> Self {
-        Sessions { is_disabled: true, ..Sessions::default() }
-    }
-
-    /// Returns the session of this client; `None` if the client's parent process is no cargo.
-    pub(super) fn of(&self, client: i32) -> Option<Arc<Session>> {
-        let pid = parent_of(client).filter(|_| !self.is_disabled)?;
-        if let Some(session) = lock(&self.by_pid).get(&pid) {
-            return Some(Arc::clone(session));
-        }
-        // Reading the process takes a while, so the lock is not held. If two calls create the session
-        // at once, the first to take the lock again wins.
-        let process = CargoProcess::cargo(pid)?;
-        let session = Arc::new(Session::new(process));
-        let session = Arc::clone(lock(&self.by_pid).entry(pid).or_insert_with(|| {
-            lock(&self.new_sessions).push(Arc::clone(&session));
-            session
-        }));
-        Some(session)
-    }
-
-    /// Returns the sessions that began since the last call of this function. The caller waits for
-    /// their end.
-    pub(super) fn take_new(&self) -> Vec<Arc<Session>> {
-        std::mem::take(&mut *lock(&self.new_sessions))
-    }
-
-    /// Returns the sessions whose cargo has exited while results are still being stored.
-    pub(super) fn ending(&self) -> Vec<Arc<Session>> {
-        let is_ending = |session: &&Arc<Session>| session.is_storing() && !session.process.is_running();
-        lock(&self.by_pid).values().filter(is_ending).cloned().collect()
-    }
-
-    /// Removes the sessions that have ended, and calls `keep` for each. One thread at a time does
-    /// this. A second thread waits, so that when this function returns, the records of every session
-    /// that had ended before the call are kept, whichever thread kept them.
-    pub(super) fn take_ended(&self, mut keep: impl FnMut(&Session)) {
-        let _one_at_a_time = lock(&self.taking_ended);
-        let ended: Vec<_> = lock(&self.by_pid).extract_if(|_, session| !session.is_under_way()).collect();
-        for (_, session) in ended {
-            lock(&self.programs).append(&mut lock(&session.state).programs);
-            keep(&session);
-        }
-    }
-
-    /// Returns the programs of the sessions that have ended since the last call of this function.
-    /// They are kept apart from the records, because hashing programs takes long and no call waits
-    /// for it.
-    pub(super) fn take_programs(&self) -> Vec<Digest> {
-        std::mem::take(&mut *lock(&self.programs))
-    }
-}
 
 /// A build session: one cargo process with all of its calls.
 #[derive(Debug)]
@@ -202,7 +93,8 @@ pub(super) struct SeedCandidate {
 }
 
 impl Session {
-    fn new(process: CargoProcess) -> Session {
+    /// Creates the session of a cargo, and reads from the process what it builds.
+    pub(super) fn new(process: CargoProcess) -> Session {
         let request = BuildRequest::of(&process);
         Session { process, request, state: Mutex::default(), changed: Condvar::new() }
     }
@@ -210,6 +102,11 @@ impl Session {
     /// Whether cargo still runs or results of its calls are still being stored.
     pub fn is_under_way(&self) -> bool {
         self.is_storing() || self.process.is_running()
+    }
+
+    /// Whether cargo has exited while results of its calls are still being stored.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_storing() && !self.process.is_running()
     }
 
     fn is_storing(&self) -> bool {
@@ -328,8 +225,8 @@ impl Session {
     /// Remembers a unit that was made for this session, if it may become a seed. That holds for units
     /// of packages that cargo takes for immutable and that have no build script: those units follow
     /// from their inputs alone.
-    pub(super) fn note_unit(&self, call: &Arc<Call>, prepared: &Prepared, phases: &Phases, action: Hash) {
-        let Prepared { rustc, task, is_probe, .. } = prepared;
+    pub(super) fn note_unit(&self, keyed: &KeyedCall, action: Hash) {
+        let KeyedCall { call, prepared: Prepared { rustc, task, is_probe, .. }, .. } = keyed;
         if self.request.is_none()
             || *is_probe
             || task.origin != Origin::Immutable
@@ -348,9 +245,8 @@ impl Session {
                 task.depends_on.iter().map(|path| CargoUnit::hash_of(path)).collect::<Option<_>>()?;
             Some(SeedCandidate {
                 call: Arc::clone(call),
-                // The phases began when kache received the call. The time tells later whether cargo's
-                // fingerprint belongs to this call.
-                called: SystemTime::now().checked_sub(phases.elapsed())?,
+                // The time tells later whether cargo's fingerprint belongs to this call.
+                called: keyed.received_at()?,
                 action,
                 unit,
                 depends_on,
@@ -377,6 +273,11 @@ impl Session {
         let mut state = lock(&self.state);
         let room = UNITS_MAX.saturating_sub(state.programs.len());
         state.programs.extend(programs.map(|output| output.digest).take(room));
+    }
+
+    /// Returns the programs that were restored or stored since the last call of this function.
+    pub(super) fn take_programs(&self) -> Vec<Digest> {
+        std::mem::take(&mut lock(&self.state).programs)
     }
 
     /// Returns the units that may become seeds, in the order in which they were made. Of a unit that
@@ -411,13 +312,16 @@ fn has_to_wait(stage: SeedingStage, question: Option<CargoQuestion>) -> bool {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Ignores poisoning: no thread panics between two changes that belong together.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builds::sessions::Sessions;
+    use std::ffi::OsString;
     use std::process::{Child, Command, Stdio};
     use std::thread;
 
@@ -479,22 +383,6 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_recognised_by_their_arguments() {
-        for (words, expected) in [
-            (&["rustc", "-vV"][..], Some(CargoQuestion::Version)),
-            (&["/x/clippy-driver", "/x/rustc", "-vV"], Some(CargoQuestion::Version)),
-            (&["rustc", "-", "--crate-name", "___", "--print=cfg"], Some(CargoQuestion::Properties)),
-            (&["rustc", "-", "--crate-name", "probe"], None),
-            (&["rustc", "-vV", "--target=x"], None),
-            (&["rustc", "--crate-name", "___", "src/lib.rs"], None),
-            (&["rustc"], None),
-            (&[], None),
-        ] {
-            assert_eq!(CargoQuestion::of(&call(words)), expected, "{words:?}");
-        }
-    }
-
-    #[test]
     fn calls_of_a_cargo_wait_until_seeding_is_over() {
         let cargo = Cargo::new();
         for (asks_version_again, question) in
@@ -531,7 +419,7 @@ mod tests {
         let mut cargo = Cargo::new();
         let session = Arc::new(Session::new(cargo.process()));
         let sessions = Sessions::default();
-        lock(&sessions.by_pid).insert(session.pid(), Arc::clone(&session));
+        sessions.insert(session.pid(), Arc::clone(&session));
         let count_ended = || {
             let mut count = 0;
             sessions.take_ended(|_| count += 1);
@@ -560,7 +448,7 @@ mod tests {
         cargo.process.kill().unwrap();
         cargo.process.wait().unwrap();
         let sessions = Sessions::default();
-        lock(&sessions.by_pid).insert(session.pid(), session);
+        sessions.insert(session.pid(), session);
         let kept = std::sync::atomic::AtomicBool::new(false);
         let (begins, has_begun) = std::sync::mpsc::channel();
         thread::scope(|scope| {

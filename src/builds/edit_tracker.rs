@@ -7,18 +7,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::edit_memory::{EditDecision, EditEvidence, EditMemory};
+use super::edit_memory::{EditEvidence, EditMemory};
 use super::edited_source::edited_source;
 use super::incremental_dir::{IncrementalDir, redate_metadata, remove_state};
-use super::prepare::Prepared;
 use crate::action::{Origin, Task};
-use crate::config::CompileSettings;
-use crate::invocation::Call;
 use crate::outputs::Staging;
 use crate::outputs::dates::place_of;
+use crate::pipeline::{EditDecision, KeyedCall, Prepared};
 
-/// The edit memory of a pipeline.
-#[derive(Debug, Default)]
+/// The edit memory of a process, shared by all of its calls.
+#[derive(Clone, Debug, Default)]
 pub(super) struct EditTracker {
     memory: Arc<Mutex<EditMemory>>,
     /// Whether edited crates are compiled and stored like all others.
@@ -29,18 +27,11 @@ pub(super) struct EditTracker {
 #[derive(Debug)]
 pub(super) struct EditAttempt {
     /// Whether the result may be stored.
-    pub(super) is_shared: bool,
+    is_shared: bool,
     /// Whether the unit was made from edits before, and will be stored now.
     was_edited: bool,
     /// Held while the compiler may use its incremental directory.
     dir_in_use: Option<DirInUse>,
-}
-
-impl EditAttempt {
-    /// Notes that the compiler has ended.
-    pub(super) fn leave_directory(&mut self) {
-        self.dir_in_use = None;
-    }
 }
 
 /// Marks an incremental directory as used by one compiler, until it is dropped.
@@ -59,11 +50,11 @@ impl EditTracker {
 
     /// Decides how to run a compile after a miss. Reads the last dep-info of the unit and looks at the
     /// dates of its sources.
-    pub(super) fn decide(&self, prepared: &Prepared, settings: &CompileSettings) -> EditDecision {
-        if prepared.is_probe || self.is_disabled {
+    pub(super) fn decide(&self, call: &KeyedCall) -> EditDecision {
+        let KeyedCall { settings, prepared: Prepared { rustc, task, is_probe, .. }, .. } = call;
+        if *is_probe || self.is_disabled {
             return EditDecision::Shared;
         }
-        let Prepared { rustc, task, .. } = prepared;
         let may_be_incremental =
             settings.incremental_edits && task.origin == Origin::Path && rustc.incremental.is_some();
         let edited = may_be_incremental.then(|| edited_source(task)).flatten();
@@ -74,63 +65,41 @@ impl EditTracker {
 
     /// Notes the start of a compile. This has to be called before the compiler runs: other crates use
     /// its metadata as soon as it is written, while the compiler still runs.
-    pub(super) fn begin(
-        &self,
-        call: &Call,
-        prepared: &Prepared,
-        decision: &EditDecision,
-        staging: &Staging,
-    ) -> EditAttempt {
-        let outputs = outputs(&prepared.task);
+    pub(super) fn begin(&self, call: &KeyedCall, decision: &EditDecision) -> EditAttempt {
+        let outputs = outputs(&call.prepared.task);
         let EditDecision::Local { is_incremental, .. } = decision else {
             let was_edited = self.lock().forget_outputs(outputs);
             return EditAttempt { is_shared: true, was_edited, dir_in_use: None };
         };
-        let directory = directory(call, prepared).filter(|_| *is_incremental);
+        let directory = directory(call).filter(|_| *is_incremental);
         self.lock().begin(outputs.collect(), directory.as_ref(), Instant::now());
         let dir_in_use = directory.map(|directory| {
-            redate_metadata(&directory, staging);
+            redate_metadata(&directory, &call.client.staging);
             DirInUse { directory, memory: Arc::clone(&self.memory) }
         });
         EditAttempt { is_shared: false, was_edited: false, dir_in_use }
     }
 
     /// Notes that a stored result was restored, and removes incremental state that this makes useless.
-    pub(super) fn restored(
-        &self,
-        call: &Call,
-        prepared: &Prepared,
-        settings: &CompileSettings,
-        staging: &Staging,
-    ) {
-        let was_edited = self.lock().forget_outputs(outputs(&prepared.task));
-        self.clean(call, prepared, settings, was_edited, staging);
+    pub(super) fn restored(&self, call: &KeyedCall) {
+        let was_edited = self.lock().forget_outputs(outputs(&call.prepared.task));
+        self.clean(call, was_edited, &call.client.staging);
     }
 
-    /// Removes incremental state that is useless after a compile without it.
-    pub(super) fn compiled(
-        &self,
-        call: &Call,
-        prepared: &Prepared,
-        settings: &CompileSettings,
-        attempt: &EditAttempt,
-        staging: &Staging,
-    ) {
-        self.clean(call, prepared, settings, attempt.was_edited, staging);
+    /// Notes that the compiler has ended. If it did not use incremental state, removes the state that
+    /// this makes useless.
+    pub(super) fn compiler_ended(&self, call: &KeyedCall, attempt: &mut EditAttempt, staging: &Staging) {
+        attempt.dir_in_use = None;
+        if attempt.is_shared {
+            self.clean(call, attempt.was_edited, staging);
+        }
     }
 
     /// Removes the incremental state of the call's crate (`cache.clean_incremental`), unless another
     /// unit of that crate is being edited. The lock is held throughout, so that no compiler begins in
     /// the directory meanwhile.
-    fn clean(
-        &self,
-        call: &Call,
-        prepared: &Prepared,
-        settings: &CompileSettings,
-        was_edited: bool,
-        staging: &Staging,
-    ) {
-        let Some(directory) = directory(call, prepared).filter(|_| settings.clean_incremental) else {
+    fn clean(&self, call: &KeyedCall, was_edited: bool, staging: &Staging) {
+        let Some(directory) = directory(call).filter(|_| call.settings.clean_incremental) else {
             return;
         };
         let mut memory = self.lock();
@@ -157,7 +126,8 @@ fn outputs(task: &Task) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The incremental directory that cargo named for this call, if it named one.
-fn directory(call: &Call, prepared: &Prepared) -> Option<IncrementalDir> {
-    let dir = call.cwd.join(prepared.rustc.incremental.as_ref()?);
-    Some(IncrementalDir { dir, crate_name: prepared.rustc.crate_name.clone() })
+fn directory(keyed: &KeyedCall) -> Option<IncrementalDir> {
+    let rustc = &keyed.prepared.rustc;
+    let dir = keyed.call.cwd.join(rustc.incremental.as_ref()?);
+    Some(IncrementalDir { dir, crate_name: rustc.crate_name.clone() })
 }
