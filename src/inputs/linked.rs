@@ -42,6 +42,9 @@ pub(super) fn take_linked(
     for file in &linker.files {
         gathered.known(&file.path, file.digest, file.is_executable, InputKind::LinkToolchain);
     }
+    for name in &linker.relative_names {
+        gathered.take(name, InputKind::Native)?;
+    }
     let mut names: BTreeSet<String> = take_reachable(gathered, rustc)?;
     let own = rustc.native_libraries.iter();
     let is_file = |kind: Option<&str>| !matches!(kind, Some("framework" | "raw-dylib" | "link-arg"));

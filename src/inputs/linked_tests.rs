@@ -295,6 +295,15 @@ fn key_15_the_linker_and_what_it_always_links_count() {
     for expected in ["cc", "collect2", "ld", "crti.o", "crtbeginS.o", "Scrt1.o", "libc.so.6", "libgcc.a"] {
         assert!(names.contains(&expected), "{expected} is not in {names:?}");
     }
+    // `libgcc_s.so` is a script that names this file, and linkers take one in the call's directory.
+    if names.contains(&"libgcc_s.so") {
+        write(checkout.dir.path(), "libgcc_s.so.1", b"INPUT(-lc)");
+        assert_eq!(names_of(&checkout.gather(&program).unwrap(), InputKind::Native), ["libgcc_s.so.1"]);
+        fs::remove_file(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
+        fs::create_dir(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
+        assert!(checkout.gather(&program).unwrap_err().detail.contains("it is a directory"));
+        fs::remove_dir(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
+    }
     // A check, and a library, need none of it.
     let check = checkout.compile("app", "0", "bin", "dep-info,metadata", "src/main.rs", &[], &[]);
     assert_eq!(names_of(&checkout.gather(&check).unwrap(), InputKind::LinkToolchain), [""; 0]);

@@ -93,6 +93,9 @@ pub(super) struct Linker {
     pub(super) files: Vec<LinkerFile>,
     /// Where it looks for libraries besides where it is told to.
     pub(super) library_dirs: Vec<PathBuf>,
+    /// Names without a directory in the scripts that it always reads, such as `libgcc_s.so.1`. It looks for
+    /// them in the call's directory before it looks in these directories.
+    pub(super) relative_names: Vec<PathBuf>,
 }
 
 /// A file that a linker reads or is.
@@ -137,7 +140,7 @@ pub(super) fn linker(
     let driver = driver.ok_or_else(|| unknown(&format!("`{}` was not found", named.display())))?;
     let mut flags = arguments.driver_flags.clone();
     flags.extend(machine_flag(&triple).map(OsString::from));
-    let mut question = Writer(b"linker".to_vec());
+    let mut question = Writer(b"linker and relative names".to_vec());
     question.path(&driver).u64(flags.len() as u64);
     flags.iter().for_each(|flag| {
         question.bytes(flag.as_bytes());
@@ -201,11 +204,12 @@ impl Finder<'_> {
         let mut depends_on = vec![self.driver.to_owned()];
         let mut files = vec![self.driver.to_owned()];
         let mut library_dirs = Vec::new();
+        let mut relative_names = BTreeSet::new();
         if !self.is_a_linker_itself() {
             let places = self.places(flags)?;
             depends_on.extend(places.programs.iter().chain(&places.libraries).cloned());
             files.extend(self.programs(&places, &mut depends_on)?);
-            files.extend(self.system_files(&places)?);
+            files.extend(self.system_files(&places, &mut relative_names)?);
             library_dirs = existing(&places.libraries);
         }
         let mut seen = BTreeSet::new();
@@ -222,6 +226,10 @@ impl Finder<'_> {
         value.u64(library_dirs.len() as u64);
         library_dirs.iter().for_each(|dir| {
             value.path(dir);
+        });
+        value.u64(relative_names.len() as u64);
+        relative_names.iter().for_each(|name| {
+            value.path(name);
         });
         depends_on.extend(files);
         Ok((value.0, depends_on))
@@ -282,7 +290,12 @@ impl Finder<'_> {
         Ok(found)
     }
 
-    fn system_files(&self, places: &Places) -> Result<Vec<PathBuf>, Bypass> {
+    /// Also adds the names in linker scripts that are relative.
+    fn system_files(
+        &self,
+        places: &Places,
+        relative_names: &mut BTreeSet<PathBuf>,
+    ) -> Result<Vec<PathBuf>, Bypass> {
         let mut found = Vec::new();
         for name in SYSTEM_FILES {
             let Some(path) = first(&places.libraries, name) else { continue };
@@ -290,7 +303,9 @@ impl Finder<'_> {
                 Named::File(file) => Some(file),
                 _ => None,
             });
-            found.extend(named.filter(|file| file.is_absolute() && file.is_file()));
+            let (absolute, relative): (Vec<_>, Vec<_>) = named.partition(|file| file.is_absolute());
+            found.extend(absolute.into_iter().filter(|file| file.is_file()));
+            relative_names.extend(relative);
             found.push(path);
         }
         // Where a toolchain brings a C library of its own, as for musl, `cc` has none to add.
@@ -335,6 +350,9 @@ fn decode(value: &[u8]) -> Option<Linker> {
     }
     for _ in 0..reader.u64()? {
         linker.library_dirs.push(reader.path()?);
+    }
+    for _ in 0..reader.u64()? {
+        linker.relative_names.push(reader.path()?);
     }
     Some(linker)
 }
