@@ -150,12 +150,14 @@ pub fn ask(kind: TokenStream) -> TokenStream {
 pub(super) fn add(sources: &Sources, files: &mut Files) {
     let classes = &sources.classes;
     if let Some(name) = macros(classes) {
-        files.text(&format!("{name}/Cargo.toml"), manifest(&name, "[lib]\nproc-macro = true\n"));
+        files
+            .text(&format!("{name}/Cargo.toml"), manifest(&name, "[lib]\nproc-macro = true\ntest = false\n"));
         files.text(&format!("{name}/src/lib.rs"), MACROS);
     }
     for (_, kind) in ASKING.iter().filter(|(class, _)| classes.has(*class)) {
         let name = format!("ask_{kind}");
-        let on_macros = "[dependencies]\nasks = { path = \"../asks\" }\n";
+        // Harnesses of empty tests would be most of what is linked.
+        let on_macros = "[lib]\ntest = false\n[dependencies]\nasks = { path = \"../asks\" }\n";
         files.text(&format!("{name}/Cargo.toml"), manifest(&name, on_macros));
         let source = format!("pub const FOUND: &str = asks::ask!({kind});\n");
         files.text(&format!("{name}/src/lib.rs"), source);

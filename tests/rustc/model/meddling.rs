@@ -1,9 +1,10 @@
 //! Changes to the files of one checkout's target directory, while another checkout shares
 //! some of them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +50,11 @@ impl Meddling {
         }
     }
 
+    /// Whether bytes are lost that other checkouts share, so that they have to be compiled again.
+    pub(super) fn loses_bytes(self) -> bool {
+        matches!(self, Meddling::Overwritten | Meddling::Truncated)
+    }
+
     fn apply_to(self, path: &Path) {
         let now = SystemTime::now();
         let dated = |date: SystemTime| File::open(path).unwrap().set_modified(date).unwrap();
@@ -76,6 +82,16 @@ impl Meddling {
             Meddling::Overwritten | Meddling::Truncated => {}
         }
     }
+}
+
+/// Whether a file below one directory is also a file below the other.
+pub(super) fn share_files(one: &Path, other: &Path) -> bool {
+    let inodes = |top: &Path| -> BTreeSet<(u64, u64)> {
+        // The daemon may be replacing a file just now.
+        let files = files_below(top).into_iter().filter_map(|path| fs::metadata(path).ok());
+        files.map(|metadata| (metadata.dev(), metadata.ino())).collect()
+    };
+    !inodes(one).is_disjoint(&inodes(other))
 }
 
 fn files_below(top: &Path) -> Vec<PathBuf> {

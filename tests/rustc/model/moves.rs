@@ -1,10 +1,11 @@
 //! What is done between two builds.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::class::Class;
 use super::files::WORKSPACE;
-use super::meddling::{self, Meddling};
+use super::meddling::{self, Meddling, share_files};
 use super::pair::{PLACES, Pair};
 use super::part::{PARTS, Part};
 use super::random::Random;
@@ -128,8 +129,12 @@ impl Move {
             }
             Move::Relocate(place) => pair.relocate(*place),
             Move::Meddle(other, meddling) => {
+                if meddling.loses_bytes() {
+                    excuse_sharers(pairs, *other);
+                }
                 let trees = pairs[*other].both();
                 trees.iter().for_each(|tree| meddling.apply(&tree.join("target")));
+                await_separation(pairs, *other);
             }
             _ => {}
         }
@@ -151,6 +156,35 @@ fn choose_edit(random: &mut Random, sources: &Sources) -> Move {
     let varied = random.pick(&parts);
     let by = 1 + random.below(varied.states - 1);
     Move::Edit(varied.part, (sources.number(varied.part) + by) % varied.states)
+}
+
+/// How long the daemon may take to notice what was done.
+const SEPARATION_MAX: Duration = Duration::from_secs(1);
+
+/// Waits until no worktree shares files with this one, whose files were changed. The daemon notices a
+/// change when it is told of it, which a build that begins at the same moment may forestall. A change
+/// that changes nothing separates nothing.
+fn await_separation(pairs: &[Pair], number: usize) {
+    let target = |pair: &Pair| pair.with.join("target");
+    let begin = Instant::now();
+    let is_shared = || {
+        let mut others = pairs.iter().enumerate().filter(|(other, _)| *other != number);
+        others.any(|(_, pair)| share_files(&target(pair), &target(&pairs[number])))
+    };
+    while begin.elapsed() < SEPARATION_MAX && is_shared() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Excuses the worktrees that share files with this one, whose bytes are about to be lost.
+fn excuse_sharers(pairs: &mut [Pair], number: usize) {
+    let target = |pair: &Pair| pair.with.join("target");
+    let changed = target(&pairs[number]);
+    for (_, pair) in pairs.iter_mut().enumerate().filter(|(other, _)| *other != number) {
+        if share_files(&target(pair), &changed) {
+            pair.excuse();
+        }
+    }
 }
 
 fn lose_output(pair: &Pair, number: usize) {

@@ -6,6 +6,18 @@ use super::class::{Class, Classes};
 use super::random::Random;
 use super::sources::Sources;
 
+/// Kinds of builds that have outputs of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum BuildKind {
+    Check,
+    Debug,
+    Release,
+}
+
+impl BuildKind {
+    pub(super) const ALL: [BuildKind; 3] = [BuildKind::Check, BuildKind::Debug, BuildKind::Release];
+}
+
 /// What cargo shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -27,6 +39,14 @@ impl Order {
             Order::Check => vec!["check", "--workspace", "--all-targets", KEEP_GOING],
             Order::Release => vec!["build", "--release", KEEP_GOING],
             Order::Test => vec!["test", "--workspace", "--bins", "--tests", "--", "--nocapture"],
+        }
+    }
+
+    pub(super) fn kind(&self) -> BuildKind {
+        match self {
+            Order::Build | Order::BuildOne(_) | Order::Test => BuildKind::Debug,
+            Order::Check => BuildKind::Check,
+            Order::Release => BuildKind::Release,
         }
     }
 

@@ -84,7 +84,7 @@ impl Sources {
         files.text("../.git/HEAD", "ref: refs/heads/main\n");
         self.base(&mut files);
         self.made(&mut files);
-        files.text("words/Cargo.toml", manifest("words", "[lib]\nproc-macro = true\n"));
+        files.text("words/Cargo.toml", manifest("words", "[lib]\nproc-macro = true\ntest = false\n"));
         let word = self.number(Part::Macro);
         let words = format!(
             "use proc_macro::TokenStream;\n#[proc_macro]\npub fn word(_: TokenStream) -> TokenStream \
@@ -93,7 +93,8 @@ impl Sources {
         files.text("words/src/lib.rs", words);
         let leaf = self.leaf();
         let quick = if self.is_quick { ", features = [\"quick\"]" } else { "" };
-        let on_base = format!("[dependencies]\nbase = {{ path = \"../base\"{quick} }}\n");
+        let on_base =
+            format!("[lib]\ntest = false\n[dependencies]\nbase = {{ path = \"../base\"{quick} }}\n");
         files.text(&format!("{leaf}/Cargo.toml"), manifest(&leaf, &on_base));
         let text = "pub fn leaf() -> String { format!(\"leaf on {}\", base::BASE) }\n";
         files.text(&format!("{leaf}/src/lib.rs"), text);

@@ -9,8 +9,9 @@ use super::sources::Sources;
 use crate::home::Home;
 use crate::toolchain::patched_rustc;
 
-/// The names of the worktrees.
-const NAMES: [&str; WORKTREES] = ["one", "the second", "c"];
+/// The names of the worktrees. A name of two letters, or one that also stands in the sources, in a
+/// variable or in a link, is one that kache may miss in an output (docs/observed.md).
+const NAMES: [&str; WORKTREES] = ["alpha", "the second", "gamma"];
 
 /// The one of them that may lie in memory.
 const IN_MEMORY: usize = 2;
