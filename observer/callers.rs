@@ -1,18 +1,19 @@
-//! Requests of which it matters who makes them: a compiler asks for variables and for the current
-//! directory in every compile, and a proc macro in it may ask for the same.
+//! Functions whose notes tell who called them: the compiler reads variables and the current directory in every
+//! compile, and a proc macro that is loaded into it may read the same.
 //!
-//! A proc macro is loaded after the compiler has begun, with a standard library of its own, so that its
-//! requests come from text that was not there before.
+//! A proc macro contains its own copy of the standard library and is loaded after the compiler has started. Its calls
+//! therefore return to an address in an object that was not loaded at the start ([`is_loaded_late`]).
 
 use core::ffi::{CStr, c_char, c_long};
 use core::mem::transmute;
 use core::ptr::null_mut;
 
-use crate::objects::is_late;
-use crate::requests::{before, is_beyond_sight, note_request, number};
-use crate::{ABSENT, AT_FDCWD, Head, Kind, THERE, find, variable, write_note};
+use crate::objects::is_loaded_late;
+use crate::syscalls::{escapes_observation, note_syscall, number, open_effect};
+use crate::{ABSENT, AT_FDCWD, Head, Kind, THERE, next_definition, variable, write_note};
 
-/// A function that is told who called it, as one argument more.
+/// Defines functions that jump to a Rust function with the return address as an additional argument. `$x86` and
+/// `$arm` are the registers of that argument: the one behind those that the C function has.
 macro_rules! with_caller {
     ($($name:ident $x86:literal $arm:literal $function:ident;)*) => {
         $(
@@ -34,8 +35,7 @@ macro_rules! with_caller {
 
 with_caller! {
     getenv "rsi" "x1" get_variable;
-    // The library is not loaded into a program that runs with another user's rights, which is when the C
-    // library would say nothing.
+    // `secure_getenv` hides variables only in set-user-ID programs, into which the observer is never loaded.
     secure_getenv "rsi" "x1" get_variable;
     getcwd "rdx" "x2" get_directory;
     get_current_dir_name "rdi" "x0" get_directory_name;
@@ -43,80 +43,82 @@ with_caller! {
 }
 
 unsafe extern "C" fn get_variable(name: *const c_char, caller: usize) -> *mut c_char {
-    // SAFETY: whoever asks passes a string that ends in a zero, as the C library requires.
+    // SAFETY: the program passes a string that ends in a zero, as the C library requires.
     let name = unsafe { CStr::from_ptr(name) };
     let value = variable(name);
     let outcome = if value.is_some() { THERE } else { ABSENT };
-    let head = Head { kind: Kind::Variable, outcome, process: 0, mark: is_late(caller) };
+    let head = Head { kind: Kind::Variable, outcome, process: 0, mark: is_loaded_late(caller) };
     write_note(&head, &[name.to_bytes()], value.map_or(&[], CStr::to_bytes));
     value.map_or(null_mut(), |value| value.as_ptr().cast_mut())
 }
 
 unsafe extern "C" fn get_directory(out: *mut c_char, len: usize, caller: usize) -> *mut c_char {
-    let next = find(&crate::GETCWD, c"getcwd");
+    let next = next_definition(&crate::GETCWD, c"getcwd");
     if next.is_null() {
-        crate::not_there();
+        crate::fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has this type.
-    let place = unsafe {
+    // SAFETY: the next definition has this type.
+    let path = unsafe {
         let next: unsafe extern "C" fn(*mut c_char, usize) -> *mut c_char = transmute(next);
         next(out, len)
     };
-    note_directory(place, caller);
-    place
+    note_directory(path, caller);
+    path
 }
 
 unsafe extern "C" fn get_directory_name(caller: usize) -> *mut c_char {
-    let next = find(&crate::GET_CURRENT_DIR_NAME, c"get_current_dir_name");
+    let next = next_definition(&crate::GET_CURRENT_DIR_NAME, c"get_current_dir_name");
     if next.is_null() {
-        crate::not_there();
+        crate::fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has this type.
-    let place = unsafe {
+    // SAFETY: the next definition has this type.
+    let path = unsafe {
         let next: unsafe extern "C" fn() -> *mut c_char = transmute(next);
         next()
     };
-    note_directory(place, caller);
-    place
+    note_directory(path, caller);
+    path
 }
 
 unsafe extern "C" fn get_real_path(path: *const c_char, out: *mut c_char, caller: usize) -> *mut c_char {
-    let next = find(&crate::REALPATH, c"realpath");
+    let next = next_definition(&crate::REALPATH, c"realpath");
     if next.is_null() {
-        crate::not_there();
+        crate::fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has this type.
-    let place = unsafe {
+    // SAFETY: the next definition has this type.
+    let real = unsafe {
         let next: unsafe extern "C" fn(*const c_char, *mut c_char) -> *mut c_char = transmute(next);
         next(path, out)
     };
-    crate::note_path(Kind::Looked, place.is_null(), AT_FDCWD, path);
+    crate::note_path(Kind::Looked, real.is_null(), AT_FDCWD, path);
     // SAFETY: null, or a string that the C library has just read.
-    if !place.is_null() && unsafe { *path } != b'/' as c_char {
-        // It says where the current directory is, as well.
+    if !real.is_null() && unsafe { *path } != b'/' as c_char {
+        // The result contains the current directory.
         crate::directory_of(AT_FDCWD, |dir| {
-            let head = Head { kind: Kind::Directory, outcome: THERE, process: 0, mark: is_late(caller) };
+            let head =
+                Head { kind: Kind::Directory, outcome: THERE, process: 0, mark: is_loaded_late(caller) };
             write_note(&head, &[dir], &[]);
         });
     }
-    place
+    real
 }
 
-pub(crate) fn note_directory(place: *const c_char, caller: usize) {
-    if !place.is_null() {
-        let head = Head { kind: Kind::Directory, outcome: THERE, process: 0, mark: is_late(caller) };
-        // SAFETY: the C library's answer ends in a zero.
-        write_note(&head, &[unsafe { CStr::from_ptr(place) }.to_bytes()], &[]);
+/// Notes the current directory that a call returned; null is a failed call.
+pub(crate) fn note_directory(path: *const c_char, caller: usize) {
+    if !path.is_null() {
+        let head = Head { kind: Kind::Directory, outcome: THERE, process: 0, mark: is_loaded_late(caller) };
+        // SAFETY: the C library's result ends in a zero.
+        write_note(&head, &[unsafe { CStr::from_ptr(path) }.to_bytes()], &[]);
     }
 }
 
-/// The C library's way to the kernel. Its own calls do not pass here.
+/// System calls that the program makes through the C library's `syscall`. The C library itself does not use it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn syscall(
-    asked: c_long,
+    sysno: c_long,
     a: usize,
     b: usize,
     c: usize,
@@ -125,18 +127,18 @@ unsafe extern "C" fn syscall(
     f: usize,
 ) -> c_long {
     let args = [a, b, c, d, e, f];
-    if is_beyond_sight(asked, &args) {
-        crate::raw::give_up(asked);
+    if escapes_observation(sysno, &args) {
+        crate::dispatch::stop_observing(sysno);
     }
-    let before = before(asked, &args);
-    let exec = crate::exec::begin_request(asked, &args);
+    let effect = open_effect(sysno, &args);
+    let exec = crate::exec::begin_syscall(sysno, &args);
     let [a, b, c, d, e, f] = exec.as_ref().map_or(args, |exec| exec.args(args));
-    // SAFETY: what the program asks for.
-    let answer = unsafe { crate::kernel::kernel!(asked, a, b, c, d, e, f) };
+    // SAFETY: the arguments are the program's.
+    let answer = unsafe { crate::kernel::kernel!(sysno, a, b, c, d, e, f) };
     match exec {
         Some(exec) => exec.end(),
-        None if answer == 0 && matches!(asked, number::FORK | number::CLONE) => crate::raw::arm_thread(),
-        None => note_request(asked, &args, before, answer, 0),
+        None if answer == 0 && matches!(sysno, number::FORK | number::CLONE) => crate::dispatch::arm_thread(),
+        None => note_syscall(sysno, &args, effect, answer, 0),
     }
     answer
 }

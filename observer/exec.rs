@@ -1,8 +1,9 @@
-//! Programs that are started: each is noted before it begins, and is given what it needs to be observed.
+//! Functions that start programs. Each program is noted before it starts, and gets the observer's two variables.
 //!
-//! The two variables of the observer are taken out of a program's environment when it begins, so that it
-//! sees what it would see without them, and put into the environment of what it starts, also where that
-//! was emptied. A program that is noted here and never says that it has begun could not be observed.
+//! When a program starts, the observer removes its two variables from the environment, so that the program sees the
+//! environment that it would have without the observer. It adds them again for each program that is started from
+//! there, even if the caller passes an empty environment. A program that is noted here and writes no
+//! [`Kind::Started`] could not be observed.
 
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
@@ -10,31 +11,32 @@ use core::mem::transmute;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::requests::number;
+use crate::syscalls::number;
 use crate::{
-    AT_FDCWD, FAILED, Kind, PATH_BYTES_MAX, PROT_READ_WRITE, THERE, VARIABLE, environ, find, mmap, munmap,
+    AT_FDCWD, FAILED, Kind, PATH_BYTES_MAX, PROT_READ_WRITE, THERE, VARIABLE, environ, mmap, munmap,
+    next_definition,
 };
 
 const PRELOAD: &[u8] = b"LD_PRELOAD=";
 const MAP_PRIVATE_ANONYMOUS: c_int = 0x22;
 const WORD: usize = size_of::<usize>();
 
-/// Where text of the observer's own lies, `NAME=value`, ending in a zero.
-struct Text(UnsafeCell<[u8; PATH_BYTES_MAX]>, AtomicUsize);
+/// One of the observer's own variables as `NAME=value`, with a final zero. Empty until it is set.
+struct EnvironmentEntry(UnsafeCell<[u8; PATH_BYTES_MAX]>, AtomicUsize);
 
-// SAFETY: written once, when the program begins, before its length says that there is something.
-unsafe impl Sync for Text {}
+// SAFETY: the bytes are written once, when the program starts, before the length is set.
+unsafe impl Sync for EnvironmentEntry {}
 
-impl Text {
-    const fn none() -> Text {
-        Text(UnsafeCell::new([0; PATH_BYTES_MAX]), AtomicUsize::new(0))
+impl EnvironmentEntry {
+    const fn none() -> EnvironmentEntry {
+        EnvironmentEntry(UnsafeCell::new([0; PATH_BYTES_MAX]), AtomicUsize::new(0))
     }
 
     fn set(&self, text: &[u8]) -> bool {
         if text.len() >= PATH_BYTES_MAX {
             return false;
         }
-        // SAFETY: as for `Text`.
+        // SAFETY: there is one thread, and the length is still zero.
         unsafe { (&mut *self.0.get())[..text.len()].copy_from_slice(text) };
         self.1.store(text.len(), Ordering::Release);
         true
@@ -42,32 +44,31 @@ impl Text {
 
     fn get(&self) -> Option<&[u8]> {
         let len = self.1.load(Ordering::Acquire);
-        // SAFETY: not written any more.
+        // SAFETY: the bytes do not change any more.
         (len > 0).then(|| unsafe { &(&*self.0.get())[..len] })
     }
 }
 
-/// The library, and the record.
-static LIBRARY: Text = Text::none();
-static RECORD: Text = Text::none();
+/// The `LD_PRELOAD` with this library, and the variable that names the record.
+static LIBRARY: EnvironmentEntry = EnvironmentEntry::none();
+static RECORD: EnvironmentEntry = EnvironmentEntry::none();
 
-/// The name's part of `NAME=value`.
+/// Whether a pair `NAME=value` begins with this name.
 fn has_name(pair: *const c_char, name: &[u8]) -> bool {
-    // SAFETY: stops at the end of either: the name has no zero in it.
+    // SAFETY: the comparison ends at the pair's zero, because the name contains none.
     (0..name.len()).all(|index| unsafe { *pair.add(index) } as u8 == name[index])
 }
 
 fn is_record(pair: *const c_char) -> bool {
     let name = VARIABLE.to_bytes();
-    // SAFETY: the name was there, so that the string goes at least that far.
+    // SAFETY: the string is at least as long as the name.
     has_name(pair, name) && unsafe { *pair.add(name.len()) } as u8 == b'='
 }
 
-/// Takes the observer's own variables out of the environment, and remembers them for what is started.
-/// Runs before there are threads, and before `main` is handed the environment.
-pub(crate) fn hide() {
-    // SAFETY: `environ` is a list of strings that ends in null, which belongs to the program and may be
-    // changed; each string is only made shorter.
+/// Removes the observer's variables from the environment, and keeps them for programs that this one starts. Must run
+/// before there are threads, and before `main` gets the environment.
+pub(crate) fn hide_variables() {
+    // SAFETY: `environ` is a list of strings that ends in null. The program may change it, and no string gets longer.
     unsafe {
         let list = environ.cast_mut();
         let (mut from, mut to) = (0, 0);
@@ -77,7 +78,7 @@ pub(crate) fn hide() {
             if is_record(pair) && RECORD.set(CStr::from_ptr(pair).to_bytes()) {
                 continue;
             }
-            if has_name(pair, PRELOAD) && !keep_others(pair.cast_mut()) {
+            if has_name(pair, PRELOAD) && !take_first_library(pair.cast_mut()) {
                 continue;
             }
             *list.add(to) = pair;
@@ -87,8 +88,9 @@ pub(crate) fn hide() {
     }
 }
 
-/// Takes the first library out of `LD_PRELOAD=…`, which is this one. Whether others are left.
-unsafe fn keep_others(pair: *mut c_char) -> bool {
+/// Removes the first library, which is this one, from `LD_PRELOAD=…`. Returns whether the variable must stay,
+/// because other libraries are left or because the entry is too long to be kept.
+unsafe fn take_first_library(pair: *mut c_char) -> bool {
     // SAFETY: a string of the environment.
     unsafe {
         let text = CStr::from_ptr(pair).to_bytes();
@@ -103,30 +105,31 @@ unsafe fn keep_others(pair: *mut c_char) -> bool {
     }
 }
 
-/// Memory that is not the allocator's.
-struct Region {
-    place: *mut u8,
+/// Memory from `mmap`, because the observer must not call the program's allocator.
+struct MappedMemory {
+    start: *mut u8,
     len: usize,
 }
 
-impl Region {
-    fn new(len: usize) -> Option<Region> {
-        // SAFETY: new memory.
-        let place = unsafe { mmap(null_mut(), len, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0) };
-        (place as isize != -1).then_some(Region { place: place.cast(), len })
+impl MappedMemory {
+    fn new(len: usize) -> Option<MappedMemory> {
+        // SAFETY: the kernel chooses unused addresses.
+        let start = unsafe { mmap(null_mut(), len, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0) };
+        (start as isize != -1).then_some(MappedMemory { start: start.cast(), len })
     }
 
     fn free(self) {
-        // SAFETY: nobody uses it any more.
-        unsafe { munmap(self.place.cast(), self.len) };
+        // SAFETY: the caller does not use the memory any more.
+        unsafe { munmap(self.start.cast(), self.len) };
     }
 }
 
-/// An environment with the observer's variables in it. Nothing where there is nothing to be added.
-fn completed(env: *const *const c_char) -> Option<Region> {
+/// A copy of the list `env` with the observer's variables. `None` if this process has none of them to pass on, or if
+/// there is no memory. The copy shares the caller's strings.
+fn with_observer_variables(env: *const *const c_char) -> Option<MappedMemory> {
     let (library, record) = (LIBRARY.get()?, RECORD.get()?);
-    // SAFETY: null, or a list of strings that ends in null. What is written lies in the region, which
-    // has room for the list with two more and its end, and for one string of the given length.
+    // SAFETY: `env` is null or a list of strings that ends in null. The region has room for the list, two more
+    // entries and the final null, and for one text of `text_len` bytes.
     unsafe {
         let (mut count, mut others) = (0, None);
         while !env.is_null() && !(*env.add(count)).is_null() {
@@ -138,9 +141,9 @@ fn completed(env: *const *const c_char) -> Option<Region> {
         let others = others.map(|text| &text[PRELOAD.len()..]).filter(|text| !text.is_empty());
         let is_ours = others.is_some_and(|others| others.starts_with(&library[PRELOAD.len()..]));
         let text_len = library.len() + others.map_or(0, |others| others.len() + 1) + 1;
-        let region = Region::new((count + 3) * WORD + text_len)?;
-        let list: *mut *const c_char = region.place.cast();
-        let text = region.place.add((count + 3) * WORD);
+        let region = MappedMemory::new((count + 3) * WORD + text_len)?;
+        let list: *mut *const c_char = region.start.cast();
+        let text = region.start.add((count + 3) * WORD);
         let (mut to, mut has_record) = (0, false);
         for index in 0..count {
             let pair = *env.add(index);
@@ -167,43 +170,43 @@ fn completed(env: *const *const c_char) -> Option<Region> {
     }
 }
 
-/// A program that is about to take the place of this one.
-pub(crate) struct Exec {
+/// A call that is about to replace this program by another one.
+pub(crate) struct ExecAttempt {
     env_at: usize,
-    env: Option<Region>,
+    env: Option<MappedMemory>,
     dir: c_int,
     path: *const c_char,
 }
 
-impl Exec {
-    fn begin(dir: c_int, path: *const c_char, env: *const *const c_char, env_at: usize) -> Exec {
+impl ExecAttempt {
+    fn begin(dir: c_int, path: *const c_char, env: *const *const c_char, env_at: usize) -> ExecAttempt {
         note_program(THERE, 0, dir, path);
-        Exec { env_at, env: completed(env), dir, path }
+        ExecAttempt { env_at, env: with_observer_variables(env), dir, path }
     }
 
     fn env(&self, given: *const *const c_char) -> *const *const c_char {
-        self.env.as_ref().map_or(given, |region| region.place.cast_const().cast())
+        self.env.as_ref().map_or(given, |region| region.start.cast_const().cast())
     }
 
-    /// The arguments of its system call with the environment that it is to have.
+    /// The arguments of its system call, with the environment for the new program.
     pub(crate) fn args(&self, mut args: [usize; 6]) -> [usize; 6] {
         args[self.env_at] = self.env(args[self.env_at] as *const *const c_char) as usize;
         args
     }
 
-    /// It did not take place: this program goes on. Keeps `errno`.
+    /// Notes that the call failed, which is the only way for it to return. Keeps `errno`.
     pub(crate) fn end(self) {
         // SAFETY: `errno` is a word of this thread.
         unsafe {
             let errno = *crate::__errno_location();
             note_program(FAILED, 0, self.dir, self.path);
-            self.env.into_iter().for_each(Region::free);
+            self.env.into_iter().for_each(MappedMemory::free);
             *crate::__errno_location() = errno;
         }
     }
 }
 
-/// Notes a program that this process becomes, or another one that it has started.
+/// Notes that a process executes a program. `process` is zero for this process.
 fn note_program(outcome: u8, process: u32, dir: c_int, path: *const c_char) {
     if path.is_null() {
         return;
@@ -212,20 +215,20 @@ fn note_program(outcome: u8, process: u32, dir: c_int, path: *const c_char) {
     let path = unsafe { CStr::from_ptr(path).to_bytes() };
     let write = |pieces: &[&[u8]]| crate::note_of(process, Kind::Executed, outcome, pieces);
     match path {
-        // A descriptor is the program.
-        [] => crate::directory_of(dir, |place| write(&[place])),
-        // By its name alone it is looked for in `PATH`, or lies in the directory.
+        // The descriptor `dir` is the program.
+        [] => crate::directory_of(dir, |program| write(&[program])),
+        // A name without a slash is searched in `PATH`, or is relative to the current directory.
         path if path.first() == Some(&b'/') || dir == AT_FDCWD && !path.contains(&b'/') => write(&[path]),
-        path => crate::directory_of(dir, |place| write(&[place, b"/", path])),
+        path => crate::directory_of(dir, |dir| write(&[dir, b"/", path])),
     }
 }
 
-/// A system call that starts a program.
-pub(crate) fn begin_request(asked: c_long, args: &[usize; 6]) -> Option<Exec> {
+/// Begins a raw system call if it executes a program.
+pub(crate) fn begin_syscall(sysno: c_long, args: &[usize; 6]) -> Option<ExecAttempt> {
     let begin = |dir, path: usize, env: usize, env_at| {
-        Exec::begin(dir, path as *const c_char, env as *const *const c_char, env_at)
+        ExecAttempt::begin(dir, path as *const c_char, env as *const *const c_char, env_at)
     };
-    match asked {
+    match sysno {
         number::EXECVE => Some(begin(AT_FDCWD, args[0], args[2], 2)),
         number::EXECVEAT => Some(begin(args[0] as c_int, args[1], args[3], 3)),
         _ => None,
@@ -235,25 +238,28 @@ pub(crate) fn begin_request(asked: c_long, args: &[usize; 6]) -> Option<Exec> {
 type Path = *const c_char;
 type List = *const *const c_char;
 
-/// Which function it was.
+/// The functions of the `exec` family by what they take. The numbers are used in the assembly below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-enum Way {
-    Place = 0,
-    WithEnvironment = 1,
-    Search = 2,
+enum ExecFunction {
+    /// `execv`, `execl`: a path.
+    Path = 0,
+    /// `execve`, `execle`: a path and an environment.
+    PathAndEnvironment = 1,
+    /// `execvp`, `execlp`: a name that is searched in `PATH`.
+    Name = 2,
 }
 
-unsafe fn exec(way: Way, path: Path, args: List, env: List) -> c_int {
-    let next = match way {
-        Way::Search => find(&crate::EXECVPE, c"execvpe"),
-        _ => find(&crate::EXECVE, c"execve"),
+unsafe fn exec(function: ExecFunction, path: Path, args: List, env: List) -> c_int {
+    let next = match function {
+        ExecFunction::Name => next_definition(&crate::EXECVPE, c"execvpe"),
+        _ => next_definition(&crate::EXECVE, c"execve"),
     };
     if next.is_null() {
-        return crate::not_there();
+        return crate::fail_with_enosys();
     }
-    let exec = Exec::begin(AT_FDCWD, path, env, 2);
-    // SAFETY: the function behind ours has this type.
+    let exec = ExecAttempt::begin(AT_FDCWD, path, env, 2);
+    // SAFETY: the next definition has this type.
     let answer = unsafe {
         let next: unsafe extern "C" fn(Path, List, List) -> c_int = transmute(next);
         next(path, args, exec.env(env))
@@ -264,36 +270,36 @@ unsafe fn exec(way: Way, path: Path, args: List, env: List) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execve(path: Path, args: List, env: List) -> c_int {
-    // SAFETY: what we got.
-    unsafe { exec(Way::WithEnvironment, path, args, env) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { exec(ExecFunction::PathAndEnvironment, path, args, env) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execv(path: Path, args: List) -> c_int {
-    // SAFETY: what we got, and the environment, as the C library does it.
-    unsafe { exec(Way::Place, path, args, environ) }
+    // SAFETY: the arguments are the caller's; the C library's `execv` passes `environ`, too.
+    unsafe { exec(ExecFunction::Path, path, args, environ) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execvp(path: Path, args: List) -> c_int {
     // SAFETY: as above.
-    unsafe { exec(Way::Search, path, args, environ) }
+    unsafe { exec(ExecFunction::Name, path, args, environ) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execvpe(path: Path, args: List, env: List) -> c_int {
-    // SAFETY: what we got.
-    unsafe { exec(Way::Search, path, args, env) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { exec(ExecFunction::Name, path, args, env) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fexecve(file: c_int, args: List, env: List) -> c_int {
-    let next = find(&crate::FEXECVE, c"fexecve");
+    let next = next_definition(&crate::FEXECVE, c"fexecve");
     if next.is_null() {
-        return crate::not_there();
+        return crate::fail_with_enosys();
     }
-    let exec = Exec::begin(file, c"".as_ptr(), env, 2);
-    // SAFETY: the function behind ours has this type.
+    let exec = ExecAttempt::begin(file, c"".as_ptr(), env, 2);
+    // SAFETY: the next definition has this type.
     let answer = unsafe {
         let next: unsafe extern "C" fn(c_int, List, List) -> c_int = transmute(next);
         next(file, args, exec.env(env))
@@ -304,12 +310,12 @@ unsafe extern "C" fn fexecve(file: c_int, args: List, env: List) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn execveat(dir: c_int, path: Path, args: List, env: List, flags: c_int) -> c_int {
-    let next = find(&crate::EXECVEAT, c"execveat");
+    let next = next_definition(&crate::EXECVEAT, c"execveat");
     if next.is_null() {
-        return crate::not_there();
+        return crate::fail_with_enosys();
     }
-    let exec = Exec::begin(dir, path, env, 3);
-    // SAFETY: the function behind ours has this type.
+    let exec = ExecAttempt::begin(dir, path, env, 3);
+    // SAFETY: the next definition has this type.
     let answer = unsafe {
         let next: unsafe extern "C" fn(c_int, Path, List, List, c_int) -> c_int = transmute(next);
         next(dir, path, args, exec.env(env), flags)
@@ -318,15 +324,16 @@ unsafe extern "C" fn execveat(dir: c_int, path: Path, args: List, env: List, fla
     answer
 }
 
-// `execl` and its like take as many arguments as they are given. Those in registers are laid down
-// before those on the stack, and both places are handed on.
+// `execl`, `execle` and `execlp` have a variable number of arguments, which stable Rust cannot receive. The assembly
+// stores those in registers on the stack, and passes two addresses on: theirs and that of the arguments which were on
+// the stack already.
 #[cfg(target_arch = "x86_64")]
 const IN_REGISTERS: usize = 5;
 #[cfg(target_arch = "aarch64")]
 const IN_REGISTERS: usize = 7;
 
-macro_rules! listed {
-    ($($name:ident $way:expr;)*) => {
+macro_rules! variadic {
+    ($($name:ident $function:expr;)*) => {
         $(
             #[cfg(target_arch = "x86_64")]
             #[unsafe(no_mangle)]
@@ -336,11 +343,11 @@ macro_rules! listed {
                     "push r9", "push r8", "push rcx", "push rdx", "push rsi",
                     "mov rsi, rsp",
                     "lea rdx, [rsp + 48]",
-                    "mov ecx, {way}",
+                    "mov ecx, {function}",
                     "call {exec}",
                     "add rsp, 40",
                     "ret",
-                    way = const $way as u32, exec = sym exec_listed,
+                    function = const $function as u32, exec = sym exec_listed,
                 )
             }
             #[cfg(target_arch = "aarch64")]
@@ -352,46 +359,46 @@ macro_rules! listed {
                     "stp x1, x2, [sp, #16]", "stp x3, x4, [sp, #32]", "stp x5, x6, [sp, #48]", "str x7, [sp, #64]",
                     "add x1, sp, #16",
                     "add x2, sp, #80",
-                    "mov w3, #{way}",
+                    "mov w3, #{function}",
                     "bl {exec}",
                     "ldp x29, x30, [sp], #80",
                     "ret",
-                    way = const $way as u32, exec = sym exec_listed,
+                    function = const $function as u32, exec = sym exec_listed,
                 )
             }
         )*
     };
 }
 
-listed! {
-    execl Way::Place;
-    execle Way::WithEnvironment;
-    execlp Way::Search;
+variadic! {
+    execl ExecFunction::Path;
+    execle ExecFunction::PathAndEnvironment;
+    execlp ExecFunction::Name;
 }
 
-unsafe extern "C" fn exec_listed(path: Path, registers: List, stack: List, way: Way) -> c_int {
+unsafe extern "C" fn exec_listed(path: Path, registers: List, stack: List, function: ExecFunction) -> c_int {
     let arg = |index: usize| {
-        // SAFETY: the arguments end in null, and nobody goes further, but for an environment behind it.
+        // SAFETY: the list ends in null, and only `execle`'s environment is read behind that.
         unsafe { if index < IN_REGISTERS { *registers.add(index) } else { *stack.add(index - IN_REGISTERS) } }
     };
     let count = (0..).take_while(|index| !arg(*index).is_null()).count();
-    let Some(list) = Region::new((count + 1) * WORD) else { return crate::not_there() };
-    let args: *mut Path = list.place.cast();
-    // SAFETY: there is room for so many and the end.
+    let Some(list) = MappedMemory::new((count + 1) * WORD) else { return crate::fail_with_enosys() };
+    let args: *mut Path = list.start.cast();
+    // SAFETY: the memory has room for `count` arguments and the final null.
     let answer = unsafe {
         (0..count).for_each(|index| *args.add(index) = arg(index));
-        let env = if way == Way::WithEnvironment { arg(count + 1).cast() } else { environ };
-        exec(way, path, args, env)
+        let env = if function == ExecFunction::PathAndEnvironment { arg(count + 1).cast() } else { environ };
+        exec(function, path, args, env)
     };
     list.free();
     answer
 }
 
-/// How many processes are started whose number nobody here is told.
-const UNKNOWN: u32 = u32::MAX;
+/// The process of a note whose number the C library does not return. Each such note counts one process.
+const UNKNOWN_PROCESS: u32 = u32::MAX;
 
-/// The process of a program that could not be started.
-const NOBODY: u32 = u32::MAX - 1;
+/// The process of a note on a program that could not be started.
+const NO_PROCESS: u32 = u32::MAX - 1;
 
 macro_rules! spawn {
     ($($slot:ident $name:ident $process:expr;)*) => {
@@ -406,16 +413,16 @@ macro_rules! spawn {
                 env: List,
             ) -> c_int {
                 const ENOSYS: c_int = 38;
-                // SAFETY: the name has no zero in it but its last.
+                // SAFETY: the only zero in the name is its last byte.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) };
-                let next = find(&crate::$slot, name);
+                let next = next_definition(&crate::$slot, name);
                 if next.is_null() {
                     return ENOSYS;
                 }
-                let region = completed(env);
-                let given = region.as_ref().map_or(env, |region| region.place.cast_const().cast());
+                let region = with_observer_variables(env);
+                let given = region.as_ref().map_or(env, |region| region.start.cast_const().cast());
                 let mut number = 0;
-                // SAFETY: the function behind ours has this type; the caller may not want to be told.
+                // SAFETY: the next definition has this type; `process` may be null.
                 let failed = unsafe {
                     type Spawn =
                         unsafe extern "C" fn(*mut c_int, Path, *const c_void, *const c_void, List, List) -> c_int;
@@ -427,12 +434,12 @@ macro_rules! spawn {
                     failed
                 };
                 if failed == 0 {
-                    let known: fn(c_int) -> u32 = $process;
-                    note_program(THERE, known(number), AT_FDCWD, path);
+                    let noted_process: fn(c_int) -> u32 = $process;
+                    note_program(THERE, noted_process(number), AT_FDCWD, path);
                 } else {
-                    note_program(FAILED, NOBODY, AT_FDCWD, path);
+                    note_program(FAILED, NO_PROCESS, AT_FDCWD, path);
                 }
-                region.into_iter().for_each(Region::free);
+                region.into_iter().for_each(MappedMemory::free);
                 failed
             }
         )*
@@ -442,20 +449,20 @@ macro_rules! spawn {
 spawn! {
     POSIX_SPAWN posix_spawn |process| process as c_uint;
     POSIX_SPAWNP posix_spawnp |process| process as c_uint;
-    // These say a descriptor of the process.
-    PIDFD_SPAWN pidfd_spawn |_| UNKNOWN;
-    PIDFD_SPAWNP pidfd_spawnp |_| UNKNOWN;
+    // These return a descriptor of the process.
+    PIDFD_SPAWN pidfd_spawn |_| UNKNOWN_PROCESS;
+    PIDFD_SPAWNP pidfd_spawnp |_| UNKNOWN_PROCESS;
 }
 
-/// What the C library starts by itself has the environment that there is then. It is complete for so
-/// long. The list stays: another thread may be walking through it.
+/// Runs `start` while `environ` contains the observer's variables, for `system` and `popen`, which pass `environ`
+/// to the shell. The list is not freed afterwards, because another thread may be reading it.
 fn with_environment<T>(start: impl FnOnce() -> T) -> T {
-    note_program(THERE, UNKNOWN, AT_FDCWD, c"/bin/sh".as_ptr());
-    // SAFETY: a word of the C library.
+    note_program(THERE, UNKNOWN_PROCESS, AT_FDCWD, c"/bin/sh".as_ptr());
+    // SAFETY: `environ` is a word of the C library.
     unsafe {
         let before = environ;
-        let Some(region) = completed(before) else { return start() };
-        environ = region.place.cast_const().cast();
+        let Some(region) = with_observer_variables(before) else { return start() };
+        environ = region.start.cast_const().cast();
         let outcome = start();
         environ = before;
         outcome
@@ -464,14 +471,14 @@ fn with_environment<T>(start: impl FnOnce() -> T) -> T {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn system(command: Path) -> c_int {
-    let next = find(&crate::SYSTEM, c"system");
+    let next = next_definition(&crate::SYSTEM, c"system");
     if next.is_null() {
-        return crate::not_there();
+        return crate::fail_with_enosys();
     }
-    // SAFETY: the function behind ours has this type.
+    // SAFETY: the next definition has this type.
     let next: unsafe extern "C" fn(Path) -> c_int = unsafe { transmute(next) };
     if command.is_null() {
-        // Whether there is a shell at all.
+        // The call only asks whether there is a shell.
         // SAFETY: as above.
         return unsafe { next(command) };
     }
@@ -481,12 +488,12 @@ unsafe extern "C" fn system(command: Path) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn popen(command: Path, mode: Path) -> *mut c_void {
-    let next = find(&crate::POPEN, c"popen");
+    let next = next_definition(&crate::POPEN, c"popen");
     if next.is_null() {
-        crate::not_there();
+        crate::fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has this type.
+    // SAFETY: the next definition has this type.
     with_environment(|| unsafe {
         let next: unsafe extern "C" fn(Path, Path) -> *mut c_void = transmute(next);
         next(command, mode)

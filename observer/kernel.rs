@@ -1,4 +1,4 @@
-//! Asking the kernel without being noted: the way of the observer's own requests.
+//! The observer's own system calls, which are not noted.
 
 use core::ffi::{c_int, c_long, c_void};
 use core::mem::transmute;
@@ -6,19 +6,19 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::__errno_location;
 
-/// The C library's `syscall`, once it is known. Dispatched threads may only ask through it: a system
-/// call in the text of this library would come back as a signal.
+/// The C library's `syscall`, once it is resolved. A dispatched thread must use it: a system call instruction in this
+/// library would raise `SIGSYS`, whose handler is this library's.
 static THROUGH_LIBC: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 
-/// What the kernel answers that fails: minus a number up to this.
+/// A failed system call returns a negated error number up to this one.
 const ERRNO_MAX: isize = 4095;
 
-/// Every call from now on goes through this function of the C library.
-pub(crate) fn ask_through(function: *mut c_void) {
+/// Makes all later system calls through this function, which is the C library's `syscall`.
+pub(crate) fn call_through_libc(function: *mut c_void) {
     THROUGH_LIBC.store(function, Ordering::Release);
 }
 
-/// A system call with up to six arguments: the kernel's answer, or -1 with `errno` set.
+/// Makes a system call with up to six arguments. Returns the kernel's result, or -1 and sets `errno`.
 macro_rules! kernel {
     ($number:expr $(, $arg:expr)*) => {
         $crate::kernel::ask($number, [$($arg as usize),*])
@@ -26,11 +26,11 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// A system call as [`kernel!`] makes it.
+/// Makes a system call, for [`kernel!`].
 ///
 /// # Safety
 ///
-/// The arguments are what the kernel wants for this number.
+/// The arguments must be valid for this system call.
 pub(crate) unsafe fn ask<const COUNT: usize>(number: c_long, args: [usize; COUNT]) -> c_long {
     let mut all = [0; 6];
     all[..COUNT].copy_from_slice(&args);
@@ -43,7 +43,7 @@ pub(crate) unsafe fn ask<const COUNT: usize>(number: c_long, args: [usize; COUNT
             function(number, a, b, c, d, e, f)
         };
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees valid arguments.
     let answer = unsafe { enter(number, all) };
     if (-ERRNO_MAX..0).contains(&answer) {
         // SAFETY: `errno` is a word of this thread.
@@ -53,7 +53,8 @@ pub(crate) unsafe fn ask<const COUNT: usize>(number: c_long, args: [usize; COUNT
     answer as c_long
 }
 
-/// The instruction itself, before the C library's function is known.
+/// Executes the system call instruction and returns the kernel's result as it is, for calls before the C library's
+/// `syscall` is resolved.
 #[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn enter(number: c_long, args: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = args;
@@ -69,7 +70,8 @@ pub(crate) unsafe fn enter(number: c_long, args: [usize; 6]) -> isize {
     answer
 }
 
-/// The instruction itself, before the C library's function is known.
+/// Executes the system call instruction and returns the kernel's result as it is, for calls before the C library's
+/// `syscall` is resolved.
 #[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn enter(number: c_long, args: [usize; 6]) -> isize {
     let [a, b, c, d, e, f] = args;

@@ -1,25 +1,24 @@
-//! Libraries: those that a program is loaded with, and those that it loads while it runs.
+//! Notes the libraries that a program starts with, and those that it loads later.
 //!
-//! Nothing stands in front of `dlopen`, which looks at who calls it. What was loaded later is found when the
-//! program ends, or before something is unloaded.
+//! `dlopen` is not interposed, because it searches libraries relative to its caller. Libraries that were loaded
+//! later are listed when the program ends, and before each `dlclose`.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::transmute;
 use core::ptr::{self, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use crate::objects::{Each, LoadedObject, dl_iterate_phdr};
-use crate::{Kind, THERE, find, not_there, note, record};
+use crate::objects::{LoadedObject, ObjectCallback, dl_iterate_phdr};
+use crate::{Kind, THERE, fail_with_enosys, next_definition, note, record};
 
-/// How many objects the program began with. They come first, and none of them is ever unloaded.
+/// The number of objects that the program started with. The dynamic linker lists them first and never unloads them.
 static FIRST: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-extern "C" fn note_library(object: *const LoadedObject, _size: usize, seen: *mut c_void) -> c_int {
-    // SAFETY: the dynamic linker hands over an object that it knows, with a name or without. The counter is that of
-    // the call below.
-    let (name, seen) = unsafe { ((*object).name, &mut *seen.cast::<usize>()) };
-    let kind = if *seen < FIRST.load(Ordering::Relaxed) { Kind::Loaded } else { Kind::Added };
-    *seen += 1;
+extern "C" fn note_library(object: *const LoadedObject, _size: usize, index: *mut c_void) -> c_int {
+    // SAFETY: the dynamic linker passes a loaded object, whose name may be null, and the counter of `each`.
+    let (name, index) = unsafe { ((*object).name, &mut *index.cast::<usize>()) };
+    let kind = if *index < FIRST.load(Ordering::Relaxed) { Kind::Loaded } else { Kind::Added };
+    *index += 1;
     // SAFETY: as above.
     unsafe {
         if !name.is_null() && *name == b'/' as c_char {
@@ -29,29 +28,31 @@ extern "C" fn note_library(object: *const LoadedObject, _size: usize, seen: *mut
     0
 }
 
-/// The same, of what has come since the program began.
-extern "C" fn note_added(object: *const LoadedObject, size: usize, seen: *mut c_void) -> c_int {
+/// Does the same as [`note_library`], only for objects that were loaded after the start.
+extern "C" fn note_added(object: *const LoadedObject, size: usize, index: *mut c_void) -> c_int {
     // SAFETY: as above.
-    let number = unsafe { &mut *seen.cast::<usize>() };
-    if *number < FIRST.load(Ordering::Relaxed) {
-        *number += 1;
+    let at = unsafe { &mut *index.cast::<usize>() };
+    if *at < FIRST.load(Ordering::Relaxed) {
+        *at += 1;
         return 0;
     }
-    note_library(object, size, seen)
+    note_library(object, size, index)
 }
 
-fn each(run: Each) -> usize {
-    let mut seen = 0usize;
-    // SAFETY: the function keeps nothing of what it is handed.
-    unsafe { dl_iterate_phdr(run, ptr::from_mut(&mut seen).cast()) };
-    seen
+/// Calls `run` for each loaded object, and returns how many of them `run` has counted.
+fn each(run: ObjectCallback) -> usize {
+    let mut index = 0usize;
+    // SAFETY: the callback keeps no pointer.
+    unsafe { dl_iterate_phdr(run, ptr::from_mut(&mut index).cast()) };
+    index
 }
 
-/// Notes what the program was loaded with.
+/// Notes the libraries that the program started with.
 pub(crate) fn begin() {
     FIRST.store(each(note_library), Ordering::Relaxed);
 }
 
+/// Notes the libraries that were loaded later.
 extern "C" fn end() {
     if FIRST.load(Ordering::Relaxed) != usize::MAX && record().is_some() {
         each(note_added);
@@ -65,12 +66,12 @@ static END: extern "C" fn() = end;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
     static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-    let next = find(&NEXT, c"dlclose");
+    let next = next_definition(&NEXT, c"dlclose");
     if next.is_null() {
-        return not_there();
+        return fail_with_enosys();
     }
     end();
-    // SAFETY: the function behind ours has our type, and gets what we got.
+    // SAFETY: the next definition has this type and gets the arguments of this call.
     unsafe {
         let next: unsafe extern "C" fn(*mut c_void) -> c_int = transmute(next);
         next(handle)

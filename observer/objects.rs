@@ -1,5 +1,5 @@
-//! Which text in memory belongs to what: the C library, the dynamic linker, and what was there when
-//! the program began.
+//! The address ranges of machine code: that of the C library, that of the dynamic linker, and those of all objects
+//! that were loaded when the program started.
 
 use core::ffi::{c_char, c_int, c_void};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -13,29 +13,29 @@ pub(crate) struct LoadedObject {
     segment_count: u16,
 }
 
-/// How many objects of a program are told apart. One that has more was not made by a linker of rustc's;
-/// what does not fit counts as if it had been loaded later, which says too much and never too little.
+/// How many code ranges of the start are kept. Code beyond that counts as loaded later, which makes kache observe
+/// more than necessary, never less.
 const OBJECTS_MAX: usize = 256;
 
-/// Loadable segments, and those that are executed.
+// A loadable segment, and the flag of one that is executed.
 const PT_LOAD: u32 = 1;
 const PF_X: u32 = 1;
 
-/// The dynamic linker's place, by the kernel.
+/// Asks `getauxval` for the address at which the kernel loaded the dynamic linker.
 const AT_BASE: usize = 7;
 
 /// The function that the dynamic linker calls for each loaded object.
-pub(crate) type Each = extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int;
+pub(crate) type ObjectCallback = extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int;
 
 #[link(name = "c")]
 unsafe extern "C" {
     fn getauxval(of: usize) -> usize;
-    pub(crate) fn dl_iterate_phdr(each: Each, data: *mut c_void) -> c_int;
+    pub(crate) fn dl_iterate_phdr(each: ObjectCallback, data: *mut c_void) -> c_int;
 }
 
-/// A segment as the program's own header describes it.
+/// An ELF program header, which describes one segment.
 #[repr(C)]
-struct Segment {
+struct ProgramHeader {
     kind: u32,
     flags: u32,
     offset: usize,
@@ -46,7 +46,7 @@ struct Segment {
     align: usize,
 }
 
-/// Addresses from one to before another.
+/// A range of addresses, set once.
 pub(crate) struct Range {
     start: AtomicUsize,
     end: AtomicUsize,
@@ -62,41 +62,41 @@ impl Range {
         self.end.store(end, Ordering::Relaxed);
     }
 
-    /// Where it begins, and how long it is.
+    /// Its first address and its length.
     pub(crate) fn span(&self) -> (usize, usize) {
         let start = self.start.load(Ordering::Relaxed);
         (start, self.end.load(Ordering::Relaxed) - start)
     }
 
-    /// Whether an address lies in it.
+    /// Whether it contains an address.
     pub(crate) fn contains(&self, address: usize) -> bool {
         (self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)).contains(&address)
     }
 }
 
-/// The text of the C library.
+/// The code of the C library.
 pub(crate) static LIBC: Range = Range::none();
-/// The text of the dynamic linker.
+/// The code of the dynamic linker.
 pub(crate) static LINKER: Range = Range::none();
-/// What was there when the program began.
+/// The code that was loaded when the program started.
 static FIRST: [Range; OBJECTS_MAX] = [const { Range::none() }; OBJECTS_MAX];
 static FIRST_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Learns what the program consists of. `of_libc` is a function of the C library.
+/// Records the code ranges of the program. `of_libc` is a function of the C library.
 pub(crate) fn learn(of_libc: *const c_void) {
-    // SAFETY: it takes a number and returns one.
+    // SAFETY: `getauxval` takes and returns a number.
     let linker = unsafe { getauxval(AT_BASE) };
     let mut wanted = [of_libc as usize, linker];
-    // SAFETY: the function uses the array during the call only.
+    // SAFETY: the callback uses the array only during the call.
     unsafe { dl_iterate_phdr(learn_object, wanted.as_mut_ptr().cast()) };
 }
 
 extern "C" fn learn_object(object: *const LoadedObject, _size: usize, wanted: *mut c_void) -> c_int {
     // SAFETY: the dynamic linker describes an object that it has loaded, and `learn` passes this array.
     let (object, [of_libc, linker]) = unsafe { (&*object, *wanted.cast::<[usize; 2]>()) };
-    let segments: *const Segment = object.segments.cast();
+    let segments: *const ProgramHeader = object.segments.cast();
     for index in 0..usize::from(object.segment_count) {
-        // SAFETY: there are so many of them.
+        // SAFETY: the index is below `segment_count`.
         let segment = unsafe { &*segments.add(index) };
         if segment.kind != PT_LOAD || segment.flags & PF_X == 0 {
             continue;
@@ -106,7 +106,7 @@ extern "C" fn learn_object(object: *const LoadedObject, _size: usize, wanted: *m
         if (start..end).contains(&of_libc) {
             LIBC.set(start, end);
         }
-        // The kernel names the beginning of the file, which lies before its text.
+        // `AT_BASE` is the address of the whole object, which begins before its code.
         if object.addr == linker && linker != 0 {
             LINKER.set(start, end);
         }
@@ -119,10 +119,10 @@ extern "C" fn learn_object(object: *const LoadedObject, _size: usize, wanted: *m
     0
 }
 
-/// Whether text at this address came after the program had begun: for a compiler that is a proc macro,
+/// Whether the code at this address was loaded after the program had started. In a compiler that is a proc macro,
 /// or a library of one.
-pub(crate) fn is_late(address: usize) -> bool {
+pub(crate) fn is_loaded_late(address: usize) -> bool {
     let count = FIRST_COUNT.load(Ordering::Acquire);
-    // Before it is known what there is, only what was there from the beginning can run.
+    // Before `learn` has run, only code from the start can run.
     count > 0 && !FIRST[..count].iter().any(|range| range.contains(address))
 }

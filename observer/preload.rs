@@ -1,35 +1,35 @@
-//! The observer: a library that is loaded before all others into a compiler and into what it
-//! starts, and notes which files and variables they ask for.
+//! The observer: a library that `LD_PRELOAD` loads into a compiler and into the programs that the compiler
+//! starts. It notes which files, directories and variables they read.
 //!
-//! A crate without dependencies, compiled by `build.rs` and carried by the engine. It stands
-//! in front of functions of the C library, calls them, and notes their outcome in a file of
-//! fixed size that is mapped into memory: one atomic addition and a copy for a note, and no
-//! system call. `src/observer/record.rs` reads it.
+//! `build.rs` compiles it as a crate of its own without dependencies, and the engine contains the result.
+//! It interposes functions of the C library: a program calls the definition here, which calls the next
+//! definition (that of the C library) and notes the outcome in the record, a file of fixed size that is
+//! mapped into memory. A note costs one atomic addition and one copy, and no system call.
+//! `src/observer/record.rs` reads the record. `dispatch.rs` observes system calls that bypass the C library, and
+//! `exec.rs` observes programs that are started. What cannot be observed is noted as such, except reads of
+//! `environ` in memory.
 //!
-//! Invariants: a program sees what it would see without it, `errno` included. Nothing is
-//! allocated and nothing waits: `rustc`'s allocator asks for a variable and for a link while
-//! it holds its own lock. Where there is no file to note in, nothing is noted.
-//!
-//! `raw.rs` sees what a program asks the kernel for by itself, and `exec.rs` what it starts. What nobody
-//! sees is noted as that. It cannot see what a program reads of `environ` by itself.
+//! Invariants: a program gets the results that it would get without the observer, `errno` included. The observer
+//! neither allocates nor waits for a lock, because `rustc`'s allocator calls `getenv` and `readlink` while it holds
+//! its own lock. Without a record, nothing is noted.
 
 #![no_std]
 
 mod callers;
 mod changes;
+#[cfg(target_arch = "x86_64")]
+mod dispatch;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "no_dispatch.rs"]
+mod dispatch;
 mod exec;
 mod kernel;
-mod kernel_places;
+mod kernel_paths;
 mod libraries;
 mod objects;
 #[cfg(target_arch = "x86_64")]
-mod raw;
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "unarmed.rs"]
-mod raw;
-mod requests;
-#[cfg(target_arch = "x86_64")]
 mod signals;
+mod syscalls;
 mod walks;
 mod writes;
 
@@ -41,13 +41,13 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 use kernel::kernel;
 
-/// The variable that names the file to note in.
+/// The variable that names the record.
 const VARIABLE: &CStr = c"__KACHE_RECORD";
 
-/// What such a file begins with; whoever makes it writes this.
+/// The first bytes of a record. `src/observer/record.rs` creates the file and writes them.
 const MAGIC: [u8; 8] = *b"kacheob1";
 
-/// Its header: magic, size, where the next note goes, whether one did not fit.
+/// The header of the record. `next` is the offset of the next note; `is_full` is 1 once a note did not fit.
 #[repr(C)]
 struct Header {
     magic: [u8; 8],
@@ -57,7 +57,8 @@ struct Header {
     unused: u32,
 }
 
-/// The head of a note. Two pieces of text follow; the kind is written last.
+/// The header of a note, followed by two texts. `kind` is written last, so a reader recognises an unfinished
+/// note by a kind of zero.
 #[repr(C)]
 struct Note {
     len: AtomicU32,
@@ -66,49 +67,49 @@ struct Note {
     second_len: u32,
     kind: AtomicU8,
     outcome: u8,
-    /// Of a program that has begun, whether its system calls are dispatched; of a question, whether text
-    /// asked it that came after the program had begun.
+    /// For [`Kind::Started`], whether raw system calls of the program are dispatched. For a variable or the current
+    /// directory, whether the request came from code that was loaded after the program had started.
     mark: u8,
     unused: [u8; 5],
 }
 
-/// What a note is about.
+/// The event that a note describes.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {
-    /// A program has begun, in this directory.
+    /// A program has started, in this directory.
     Started = 1,
-    /// A library that is loaded into it.
+    /// A library that was loaded with the program.
     Loaded = 2,
     /// A file that was opened to be read.
     Read = 3,
-    /// Something that came to be, or lost what was in it before.
+    /// A file or directory that was created, or a file that was emptied.
     Written = 4,
-    /// A place that was asked about.
+    /// A path whose existence or metadata was requested.
     Looked = 5,
     /// A directory that was listed.
     Listed = 6,
     /// A variable: its name, and its value if it is set.
     Variable = 7,
-    /// A program that a process becomes; it has to say that it has begun.
+    /// A program that was executed. Without a following [`Kind::Started`] it could not be observed.
     Executed = 8,
-    /// A program did what cannot be observed: its path, and the number of the system call.
+    /// A system call after which the program cannot be observed any more: the program's path and the call's number.
     Unseen = 9,
-    /// A program asked which directory it is in.
+    /// The current directory, which the program requested.
     Directory = 10,
-    /// A program read its whole environment from the kernel.
+    /// The whole environment, which the program read from `/proc`.
     Environment = 11,
-    /// A file that was there when it was opened to be written, and that keeps what is in it.
+    /// A file that existed when it was opened for writing, and that keeps its content.
     Updated = 20,
     /// A symbolic link that was read.
     Link = 21,
-    /// A library that the program has loaded after it had begun.
+    /// A library that was loaded after the program had started.
     Added = 22,
-    /// A function of this name, which reads what nobody sees.
+    /// A call of a C library function, named here, that reads files inside the C library, unobserved.
     Hidden = 23,
 }
 
-/// How it went.
+/// The outcomes of a note.
 const THERE: u8 = 0;
 const ABSENT: u8 = 1;
 const FAILED: u8 = 2;
@@ -127,7 +128,7 @@ const MAP_SHARED: c_int = 1;
 const PROT_READ_WRITE: c_int = 3;
 const RTLD_NEXT: *mut c_void = -1isize as *mut c_void;
 
-/// The longest path that a kernel takes.
+/// The longest path that Linux accepts, with its final zero.
 const PATH_BYTES_MAX: usize = 4096;
 
 #[cfg(target_arch = "x86_64")]
@@ -174,24 +175,24 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { abort() }
 }
 
-/// The mapped file: null before the first look, [`NOWHERE`] where there is none.
+/// The mapped record: null before the first call of [`record`], [`NOWHERE`] if there is no record.
 static RECORD: AtomicPtr<Header> = AtomicPtr::new(null_mut());
 const NOWHERE: *mut Header = 1 as *mut Header;
 
-/// The file to note in.
+/// The record, which the first call maps. `None` if there is none, or if the C library has not started yet.
 fn record() -> Option<&'static Header> {
-    let mut known = RECORD.load(Ordering::Acquire);
-    if known.is_null() {
+    let mut header = RECORD.load(Ordering::Acquire);
+    if header.is_null() {
         let Some(name) = variable(VARIABLE) else {
-            // Before the C library has begun there are no variables yet.
-            // SAFETY: a word that the C library writes once, before there are threads.
+            // `environ` is null until the C library has started. Decide only after that.
+            // SAFETY: `environ` is a word that the C library writes once, before there are threads.
             if !unsafe { environ }.is_null() {
                 RECORD.store(NOWHERE, Ordering::Release);
             }
             return None;
         };
         let mapped = map(name);
-        known = match RECORD.compare_exchange(null_mut(), mapped, Ordering::AcqRel, Ordering::Acquire) {
+        header = match RECORD.compare_exchange(null_mut(), mapped, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => mapped,
             Err(other) => {
                 unmap(mapped);
@@ -199,23 +200,22 @@ fn record() -> Option<&'static Header> {
             }
         };
     }
-    // SAFETY: whatever is stored and not `NOWHERE` is a mapping of a file that begins with a
-    // header, and is never unmapped.
-    (known != NOWHERE).then(|| unsafe { &*known })
+    // SAFETY: any stored value other than `NOWHERE` is a mapping of a file that begins with a
+    // header, and it is never unmapped.
+    (header != NOWHERE).then(|| unsafe { &*header })
 }
 
-/// Keeps `errno`: a program may look at it after a call that has only now led here.
+/// Maps the file, or returns [`NOWHERE`]. Keeps `errno`, because any interposed call may be the first to map.
 fn map(name: &CStr) -> *mut Header {
-    // SAFETY: `errno` is a word of this thread. The name ends in a zero, and the other arguments are numbers. The descriptor is
-    // ours and is closed once. What is mapped is read as a header after its first page is known
-    // to be there: the kernel maps whole pages of a file that has at least a header in it, or a
-    // read of it would be one beyond its end; whoever makes such files makes them whole.
+    // SAFETY: `errno` is a word of this thread. The name ends in a zero, and the other arguments are numbers. The
+    // descriptor belongs to this function and is closed once. The header may be read because the kernel maps whole
+    // pages, and `src/observer/record.rs` gives the file its full size before it passes the name on.
     unsafe {
         let errno = *__errno_location();
         let fd = kernel!(number::OPENAT, AT_FDCWD, name.as_ptr(), O_RDWR | O_CLOEXEC, 0) as c_int;
         let head_len = size_of::<Header>();
         let mut mapped = NOWHERE;
-        // Of a descriptor that is none this fails.
+        // Fails if the file could not be opened.
         let head = mmap(null_mut(), head_len, PROT_READ_WRITE, MAP_SHARED, fd, 0);
         if head as isize != -1 {
             let header = &*head.cast::<Header>();
@@ -238,31 +238,31 @@ fn map(name: &CStr) -> *mut Header {
 
 fn unmap(mapped: *mut Header) {
     if mapped != NOWHERE {
-        // SAFETY: nobody else has seen this mapping.
+        // SAFETY: this mapping was not stored, so no other thread uses it.
         unsafe { munmap(mapped.cast(), (*mapped).size as usize) };
     }
 }
 
-/// Writes a note. The pieces of each text are put together.
+/// Writes a note. The pieces of `first` are concatenated.
 fn note(kind: Kind, outcome: u8, first: &[&[u8]], second: &[u8]) {
     write_note(&Head { kind, outcome, process: 0, mark: false }, first, second);
 }
 
-/// Writes a note about another process, or this one where its number is zero.
+/// Writes a note about another process, or about this one if `process` is zero.
 fn note_of(process: u32, kind: Kind, outcome: u8, first: &[&[u8]]) {
     write_note(&Head { kind, outcome, process, mark: false }, first, &[]);
 }
 
-/// Writes a note about something that is as it is.
+/// Writes a note whose outcome is success.
 fn note_fact(kind: Kind, first: &[&[u8]], second: &[u8]) {
     note(kind, THERE, first, second);
 }
 
-/// Notes that something escapes the observer.
-fn note_unseen(asked: c_long) {
+/// Notes that the program made a system call after which it cannot be observed.
+fn note_unobservable_syscall(sysno: c_long) {
     let mut digits = [0; 20];
     let mut at = digits.len();
-    let mut rest = asked.unsigned_abs();
+    let mut rest = sysno.unsigned_abs();
     while at == digits.len() || rest > 0 {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
@@ -274,7 +274,7 @@ fn note_unseen(asked: c_long) {
     });
 }
 
-/// What a note says besides its texts.
+/// The parts of a note other than its texts.
 struct Head {
     kind: Kind,
     outcome: u8,
@@ -292,7 +292,7 @@ fn write_note(head: &Head, first: &[&[u8]], second: &[u8]) {
         header.is_full.store(1, Ordering::Relaxed);
         return;
     }
-    // Reserved by comparing, so that the place of the next note never wraps around.
+    // A plain addition could wrap around when many threads write to a full record.
     let reserved = header.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
         let end = next.checked_add(len as u32)?;
         (end <= header.size).then_some(end)
@@ -302,33 +302,32 @@ fn write_note(head: &Head, first: &[&[u8]], second: &[u8]) {
         return;
     };
     // SAFETY: `at..at + len` lies within the mapping, is a multiple of eight like the mapping's
-    // own place, and belongs to this call alone.
+    // own address, and belongs to this call alone.
     unsafe {
         let start = ptr::from_ref(header).cast::<u8>().cast_mut().add(at as usize);
-        let place = start.cast::<Note>();
-        (*place).len.store(len as u32, Ordering::Relaxed);
-        (*place).process = if head.process == 0 { kernel!(number::GETPID) as u32 } else { head.process };
-        (*place).first_len = first_len as u32;
-        (*place).second_len = second.len() as u32;
-        (*place).outcome = head.outcome;
-        (*place).mark = u8::from(head.mark);
+        let head_at = start.cast::<Note>();
+        (*head_at).len.store(len as u32, Ordering::Relaxed);
+        (*head_at).process = if head.process == 0 { kernel!(number::GETPID) as u32 } else { head.process };
+        (*head_at).first_len = first_len as u32;
+        (*head_at).second_len = second.len() as u32;
+        (*head_at).outcome = head.outcome;
+        (*head_at).mark = u8::from(head.mark);
         let mut text = start.add(size_of::<Note>());
         for piece in first.iter().chain([&second]) {
             ptr::copy_nonoverlapping(piece.as_ptr(), text, piece.len());
             text = text.add(piece.len());
         }
-        (*place).kind.store(head.kind as u8, Ordering::Release);
+        (*head_at).kind.store(head.kind as u8, Ordering::Release);
     }
 }
 
-/// Notes a path, which may be relative to a directory that is open. Keeps `errno`, which is
-/// how the call went if `has_failed`.
+/// Notes a path, which is relative to the open directory `dir` if it is not absolute. If `has_failed`, `errno` says
+/// why. Keeps `errno`.
 fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
     if path.is_null() || record().is_none() {
         return;
     }
-    // SAFETY: `errno` is a word of this thread, always there. A path that the C library has
-    // just looked at ends in a zero.
+    // SAFETY: `errno` is a word of this thread. A path that the C library has just read ends in a zero.
     let (errno_at, path) = unsafe { (__errno_location(), CStr::from_ptr(path).to_bytes()) };
     // SAFETY: as above.
     let errno = unsafe { *errno_at };
@@ -337,13 +336,15 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
         (true, ENOENT | ENOTDIR) => ABSENT,
         (true, _) => FAILED,
     };
-    if kernel_places::may_be(path) {
-        note_kernel_place(kind, outcome, &[path]);
+    if kernel_paths::may_be_kernel_path(path) {
+        note_kernel_path(kind, outcome, &[path]);
     } else if path.first() == Some(&b'/') {
         note(kind, outcome, &[path], &[]);
     } else {
         directory_of(dir, |dir| match path {
-            path if kernel_places::may_be(dir) => note_kernel_place(kind, outcome, &[dir, b"/", path]),
+            path if kernel_paths::may_be_kernel_path(dir) => {
+                note_kernel_path(kind, outcome, &[dir, b"/", path])
+            }
             [] => note(kind, outcome, &[dir], &[]),
             path => note(kind, outcome, &[dir, b"/", path], &[]),
         });
@@ -352,29 +353,30 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
     unsafe { *errno_at = errno };
 }
 
-/// Notes where a path lies that may begin in a file system of the kernel's. A link that the kernel makes up,
-/// such as `/proc/self/cwd`, has no text that a user wrote, so it is not noted as a link.
-fn note_kernel_place(kind: Kind, outcome: u8, path: &[&[u8]]) {
+/// Notes a path that may begin in a virtual file system, as the path to which that beginning leads. A link that the
+/// kernel generates, such as `/proc/self/cwd`, has no text that a user wrote, so it is not noted as a link.
+fn note_kernel_path(kind: Kind, outcome: u8, path: &[&[u8]]) {
     let is_environ = |piece: &&[u8]| piece.ends_with(b"/environ") || *piece == b"environ";
     if matches!(kind, Kind::Read) && path.last().is_some_and(is_environ) {
         note(Kind::Environment, outcome, &[], &[]);
     }
-    kernel_places::follow(path, |place, rest| {
+    kernel_paths::follow(path, |target, rest| {
         let kind = if matches!(kind, Kind::Link) && rest.is_empty() { Kind::Looked } else { kind };
-        note(kind, outcome, &[place, rest], &[]);
+        note(kind, outcome, &[target, rest], &[]);
     });
 }
 
-/// Says where a directory, or what else is open, lies; the current directory is [`AT_FDCWD`].
-fn directory_of(dir: c_int, say: impl FnOnce(&[u8])) {
+/// Passes the path of an open file or directory to `run`, or does not call it if the path is unknown. [`AT_FDCWD`]
+/// is the current directory.
+fn directory_of(dir: c_int, run: impl FnOnce(&[u8])) {
     with_buffer(|buffer| {
-        if let Some(place) = directory(dir, buffer) {
-            say(place);
+        if let Some(path) = directory(dir, buffer) {
+            run(path);
         }
     });
 }
 
-/// How many threads may be noting paths at once, each for some microseconds, without using their stacks.
+/// How many paths may be assembled at once, each for some microseconds, without using the threads' stacks.
 const BUFFERS: usize = 16;
 
 struct Buffer {
@@ -382,17 +384,18 @@ struct Buffer {
     bytes: UnsafeCell<[u8; PATH_BYTES_MAX]>,
 }
 
-// SAFETY: whoever has taken it has it alone.
+// SAFETY: only the thread that set `is_taken` uses the bytes.
 unsafe impl Sync for Buffer {}
 
 static BUFFER: [Buffer; BUFFERS] =
     [const { Buffer { is_taken: AtomicU8::new(0), bytes: UnsafeCell::new([0; PATH_BYTES_MAX]) } }; BUFFERS];
 
-/// Lends room for a path. A signal's handler may run on a stack that has no room for one.
+/// Lends a buffer for a path. A signal handler may run on a stack that has no room for one. If all buffers are in
+/// use, the stack is used after all.
 fn with_buffer(run: impl FnOnce(&mut [u8; PATH_BYTES_MAX])) {
     match BUFFER.iter().find(|buffer| buffer.is_taken.swap(1, Ordering::Acquire) == 0) {
         Some(buffer) => {
-            // SAFETY: it was taken just now.
+            // SAFETY: this thread has just set `is_taken`.
             run(unsafe { &mut *buffer.bytes.get() });
             buffer.is_taken.store(0, Ordering::Release);
         }
@@ -405,7 +408,7 @@ fn with_own_buffer(run: impl FnOnce(&mut [u8; PATH_BYTES_MAX])) {
     run(&mut [0; PATH_BYTES_MAX]);
 }
 
-/// Where a directory lies.
+/// The absolute path of an open file or directory. `None` if it has none, as a pipe.
 fn directory(dir: c_int, buffer: &mut [u8; PATH_BYTES_MAX]) -> Option<&[u8]> {
     if dir == AT_FDCWD {
         // SAFETY: the kernel writes no more than it is told there is room for.
@@ -437,7 +440,7 @@ fn read_link<'b>(path: &[u8], buffer: &'b mut [u8; PATH_BYTES_MAX]) -> Option<&'
     buffer.get(..usize::try_from(len).ok()?)
 }
 
-/// A variable, without a note and without a call of the C library.
+/// The value of a variable. Writes no note and does not call the C library.
 fn variable(name: &CStr) -> Option<&'static CStr> {
     let name = name.to_bytes();
     // SAFETY: `environ` is null or a list of strings that ends in null; it is walked as the C
@@ -449,7 +452,7 @@ fn variable(name: &CStr) -> Option<&'static CStr> {
         }
         while !(*at).is_null() {
             let pair = *at;
-            // Stops at the end of either: the name has no zero in it.
+            // Does not read past the pair: the comparison ends at its zero, and the name contains none.
             let is_name = (0..name.len()).all(|index| *pair.add(index) as u8 == name[index]);
             if is_name && *pair.add(name.len()) as u8 == b'=' {
                 return Some(CStr::from_ptr(pair.add(name.len() + 1)));
@@ -460,22 +463,23 @@ fn variable(name: &CStr) -> Option<&'static CStr> {
     None
 }
 
-/// Runs when the program begins, before its `main`.
+/// Runs when the program starts, before its `main`. Variables are hidden before anything else can read them, and the
+/// libraries are noted after the start of the program to which they belong.
 extern "C" fn begin() {
     resolve();
     let libc = SYSCALL.load(Ordering::Relaxed);
-    kernel::ask_through(libc);
+    kernel::call_through_libc(libc);
     if record().is_some() {
         objects::learn(libc);
-        exec::hide();
-        let is_armed = raw::arm();
+        exec::hide_variables();
+        let is_armed = dispatch::arm();
         if is_armed {
-            raw::follow_forks();
+            dispatch::follow_forks();
         }
         with_buffer(|buffer| {
             let program = read_link(b"/proc/self/exe\0", buffer).unwrap_or_default();
             let head = Head { kind: Kind::Started, outcome: THERE, process: 0, mark: is_armed };
-            directory_of(AT_FDCWD, |stand| write_note(&head, &[program], stand));
+            directory_of(AT_FDCWD, |current| write_note(&head, &[program], current));
         });
         libraries::begin();
     }
@@ -485,14 +489,14 @@ extern "C" fn begin() {
 #[unsafe(link_section = ".init_array")]
 static BEGIN: extern "C" fn() = begin;
 
-/// The functions behind ours. Found when the program begins. What is called before that is
-/// found at once where that may allocate, and is made a system call where it must not.
+/// The next definitions of interposed functions, which are resolved when the program starts. A function that is
+/// called earlier is resolved at that time, or makes a system call instead if `dlsym` must not allocate there.
 macro_rules! functions {
     ($($slot:ident $name:literal)*) => {
         $(static $slot: AtomicPtr<c_void> = AtomicPtr::new(null_mut());)*
 
         fn resolve() {
-            $(find(&$slot, $name);)*
+            $(next_definition(&$slot, $name);)*
         }
     };
 }
@@ -553,27 +557,29 @@ functions! {
     XSTAT64 c"__xstat64"
 }
 
-fn find(slot: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
-    let known = slot.load(Ordering::Relaxed);
-    if !known.is_null() {
-        return known;
+/// The definition of a function that the program would call without the observer, or null. Resolved once for each
+/// slot.
+fn next_definition(slot: &AtomicPtr<c_void>, name: &CStr) -> *mut c_void {
+    let resolved = slot.load(Ordering::Relaxed);
+    if !resolved.is_null() {
+        return resolved;
     }
     // SAFETY: the name ends in a zero.
-    let found = unsafe { dlsym(RTLD_NEXT, name.as_ptr()) };
-    slot.store(found, Ordering::Relaxed);
-    found
+    let symbol = unsafe { dlsym(RTLD_NEXT, name.as_ptr()) };
+    slot.store(symbol, Ordering::Relaxed);
+    symbol
 }
 
-/// What a program gets that asks for a function which this C library does not have.
-fn not_there() -> c_int {
+/// Fails a call of a function that this C library does not have.
+fn fail_with_enosys() -> c_int {
     // SAFETY: `errno` is a word of this thread.
     unsafe { *__errno_location() = ENOSYS };
     -1
 }
 
-/// A function that is handed on, and noted afterwards: `slot name(arguments) -> type`, what it
-/// returns when it fails, what it is noted as, and the directory and path that it is about.
-macro_rules! noted {
+/// Defines functions that call the next definition and then note a path: `slot name(arguments) -> type`, the value
+/// that means failure; the kind of the note, the directory and the path.
+macro_rules! interpose {
     ($($slot:ident $name:ident ($($arg:ident: $type:ty),*) -> $out:ty, $failed:expr;
        $kind:expr, $dir:expr, $path:expr;)*) => {
         $(
@@ -581,17 +587,17 @@ macro_rules! noted {
             unsafe extern "C" fn $name($($arg: $type),*) -> $out {
                 let next = $slot.load(Ordering::Relaxed);
                 let next = if next.is_null() {
-                    // SAFETY: the name has no zero in it but its last.
+                    // SAFETY: the only zero in the name is its last byte.
                     let name = concat!(stringify!($name), "\0").as_bytes();
-                    find(&$slot, unsafe { CStr::from_bytes_with_nul_unchecked(name) })
+                    next_definition(&$slot, unsafe { CStr::from_bytes_with_nul_unchecked(name) })
                 } else {
                     next
                 };
                 if next.is_null() {
-                    not_there();
+                    fail_with_enosys();
                     return $failed;
                 }
-                // SAFETY: the function behind ours has our type, and gets what we got.
+                // SAFETY: the next definition has this type and gets the arguments of this call.
                 let out = unsafe {
                     let next: unsafe extern "C" fn($($type),*) -> $out = transmute(next);
                     next($($arg),*)
@@ -606,17 +612,17 @@ macro_rules! noted {
 type Path = *const c_char;
 type Out = *mut c_void;
 
-noted! {
+interpose! {
     ACCESS access(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     EACCESS eaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     EUIDACCESS euidaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     FACCESSAT faccessat(dir: c_int, path: Path, mode: c_int, flags: c_int) -> c_int, -1; Kind::Looked, dir, path;
-    FSTATAT fstatat(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, named(path);
-    FSTATAT64 fstatat64(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, named(path);
+    FSTATAT fstatat(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, unless_empty(path);
+    FSTATAT64 fstatat64(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, unless_empty(path);
     FXSTATAT __fxstatat(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
-        Kind::Looked, dir, named(path);
+        Kind::Looked, dir, unless_empty(path);
     FXSTATAT64 __fxstatat64(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
-        Kind::Looked, dir, named(path);
+        Kind::Looked, dir, unless_empty(path);
     LSTAT lstat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     LSTAT64 lstat64(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     LXSTAT __lxstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
@@ -628,38 +634,39 @@ noted! {
     SCANDIR64 scandir64(path: Path, out: Out, filter: Out, order: Out) -> c_int, -1; Kind::Listed, AT_FDCWD, path;
     STAT stat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     STAT64 stat64(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
-    // Rust's standard library asks with no path at all, to see whether the kernel knows it.
+    // Rust's standard library calls `statx` without a path, to find out whether the kernel has it.
     STATX statx(dir: c_int, path: Path, flags: c_int, mask: c_uint, out: Out) -> c_int, -1;
-        Kind::Looked, dir, named(path);
+        Kind::Looked, dir, unless_empty(path);
     SYMLINK symlink(from: Path, to: Path) -> c_int, -1; Kind::Written, AT_FDCWD, to;
     SYMLINKAT symlinkat(from: Path, dir: c_int, to: Path) -> c_int, -1; Kind::Written, dir, to;
     XSTAT __xstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     XSTAT64 __xstat64(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
 }
 
-/// The path, unless it is empty: then it is a file that is open already which is asked about.
-fn named(path: Path) -> Path {
+/// The path, or null if it is empty: then the call is about the open file `dir`, which was noted when it was opened.
+fn unless_empty(path: Path) -> Path {
     // SAFETY: null, or a string that ends in a zero.
     if path.is_null() || unsafe { *path } == 0 { null() } else { path }
 }
 
-/// What is called while an allocator begins: not looked up before the program has begun.
-fn next_of(slot: &AtomicPtr<c_void>) -> Option<*mut c_void> {
+/// The next definition if it is resolved already. For functions that an allocator calls while it starts: `dlsym`
+/// would call that allocator.
+fn resolved(slot: &AtomicPtr<c_void>) -> Option<*mut c_void> {
     Some(slot.load(Ordering::Relaxed)).filter(|next| !next.is_null())
 }
 
-// `open` takes its third argument only with some flags. In the calling conventions of these
-// processors it is found in the same place then, and passing on what is there does no harm.
+// `open` has a third argument only with some flags. In the calling conventions of these processors it is always in
+// the same register, and passing on whatever that register contains does no harm.
 macro_rules! open {
     ($($slot:ident $name:ident)*) => {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(path: Path, flags: c_int, mode: c_uint) -> c_int {
-                let before = writes::Before::open(AT_FDCWD, path, flags);
-                // SAFETY: the function behind ours, or the system call that it makes, gets what
-                // we got.
+                let effect = writes::OpenEffect::open(AT_FDCWD, path, flags);
+                // SAFETY: the next definition, or the system call that it would make, gets the arguments of this
+                // call.
                 let fd = unsafe {
-                    match next_of(&$slot) {
+                    match resolved(&$slot) {
                         Some(next) => {
                             let next: unsafe extern "C" fn(Path, c_int, ...) -> c_int = transmute(next);
                             next(path, flags, mode)
@@ -667,7 +674,7 @@ macro_rules! open {
                         None => kernel!(number::OPENAT, AT_FDCWD, path, flags, mode) as c_int,
                     }
                 };
-                before.note(fd < 0, AT_FDCWD, path);
+                effect.note(fd < 0, AT_FDCWD, path);
                 fd
             }
         )*
@@ -679,10 +686,10 @@ macro_rules! open_at {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(dir: c_int, path: Path, flags: c_int, mode: c_uint) -> c_int {
-                let before = writes::Before::open(dir, path, flags);
+                let effect = writes::OpenEffect::open(dir, path, flags);
                 // SAFETY: as above.
                 let fd = unsafe {
-                    match next_of(&$slot) {
+                    match resolved(&$slot) {
                         Some(next) => {
                             let next: unsafe extern "C" fn(c_int, Path, c_int, ...) -> c_int = transmute(next);
                             next(dir, path, flags, mode)
@@ -690,19 +697,19 @@ macro_rules! open_at {
                         None => kernel!(number::OPENAT, dir, path, flags, mode) as c_int,
                     }
                 };
-                before.note(fd < 0, dir, path);
+                effect.note(fd < 0, dir, path);
                 fd
             }
         )*
     };
 }
 
-// The second names are what programs call that were compiled with `_FORTIFY_SOURCE`.
+// Programs that were compiled with `_FORTIFY_SOURCE` call the names with `_2`.
 open! { OPEN open OPEN64 open64 OPEN __open_2 OPEN64 __open64_2 }
 open_at! { OPENAT openat OPENAT64 openat64 OPENAT __openat_2 OPENAT64 __openat64_2 }
 
-/// A successful `readlink` read a link; a failed one only looked at the place.
-fn of_link(read: isize) -> Kind {
+/// The kind of the note on a `readlink`: a failed one only tells whether the path exists.
+fn kind_of_readlink(read: isize) -> Kind {
     if read < 0 { Kind::Looked } else { Kind::Link }
 }
 
@@ -710,7 +717,7 @@ fn of_link(read: isize) -> Kind {
 unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize {
     // SAFETY: as above.
     let read = unsafe {
-        match next_of(&READLINK) {
+        match resolved(&READLINK) {
             Some(next) => {
                 let next: unsafe extern "C" fn(Path, *mut c_char, usize) -> isize = transmute(next);
                 next(path, out, len)
@@ -718,7 +725,7 @@ unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize
             None => kernel!(number::READLINKAT, AT_FDCWD, path, out, len) as isize,
         }
     };
-    note_path(of_link(read), read < 0, AT_FDCWD, path);
+    note_path(kind_of_readlink(read), read < 0, AT_FDCWD, path);
     read
 }
 
@@ -726,7 +733,7 @@ unsafe extern "C" fn readlink(path: Path, out: *mut c_char, len: usize) -> isize
 unsafe extern "C" fn readlinkat(dir: c_int, path: Path, out: *mut c_char, len: usize) -> isize {
     // SAFETY: as above.
     let read = unsafe {
-        match next_of(&READLINKAT) {
+        match resolved(&READLINKAT) {
             Some(next) => {
                 let next: unsafe extern "C" fn(c_int, Path, *mut c_char, usize) -> isize = transmute(next);
                 next(dir, path, out, len)
@@ -734,6 +741,6 @@ unsafe extern "C" fn readlinkat(dir: c_int, path: Path, out: *mut c_char, len: u
             None => kernel!(number::READLINKAT, dir, path, out, len) as isize,
         }
     };
-    note_path(of_link(read), read < 0, dir, named(path));
+    note_path(kind_of_readlink(read), read < 0, dir, unless_empty(path));
     read
 }

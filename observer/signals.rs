@@ -1,15 +1,17 @@
-//! `SIGSYS` is the observer's while a process is dispatched: it is never blocked, since the kernel ends
-//! who cannot be told, and what the program wants to do with it is remembered and obeyed for signals
-//! that others send.
+//! Keeps `SIGSYS` for the observer while a process is dispatched.
+//!
+//! The signal is never blocked, because the kernel ends a process to which it cannot deliver a dispatched call. The
+//! action that the program sets for `SIGSYS` is remembered instead of installed, and applied to such signals that
+//! do not come from dispatch.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 use core::mem::{transmute, zeroed};
 use core::ptr::{null, null_mut};
 
+use crate::dispatch::is_armed;
 use crate::objects::Range;
-use crate::raw::is_armed;
-use crate::{find, not_there};
+use crate::{fail_with_enosys, next_definition};
 
 pub(crate) const SIGSYS: c_int = 31;
 
@@ -18,7 +20,7 @@ const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 const SA_SIGINFO: c_int = 4;
 
-/// A set of signals, as the C library has it.
+/// The C library's `sigset_t`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct SignalSet([u64; 16]);
@@ -26,7 +28,7 @@ pub(crate) struct SignalSet([u64; 16]);
 impl SignalSet {
     const BIT: u64 = 1 << (SIGSYS - 1);
 
-    fn without_ours(mut self) -> SignalSet {
+    fn without_sigsys(mut self) -> SignalSet {
         self.0[0] &= !SignalSet::BIT;
         self
     }
@@ -45,33 +47,34 @@ pub(crate) struct SignalAction {
 type Action = unsafe extern "C" fn(c_int, *const SignalAction, *mut SignalAction) -> c_int;
 type Mask = unsafe extern "C" fn(c_int, *const SignalSet, *mut SignalSet) -> c_int;
 
-/// What the program wants to do with `SIGSYS`.
-struct Wanted(UnsafeCell<SignalAction>);
+/// The action that the program has set for `SIGSYS`.
+struct ProgramAction(UnsafeCell<SignalAction>);
 
-// SAFETY: two threads that set what a signal does at once would disagree without us, too.
-unsafe impl Sync for Wanted {}
+// SAFETY: a program whose threads set the action of one signal at the same time has this race without the observer,
+// too.
+unsafe impl Sync for ProgramAction {}
 
 // SAFETY: zeros are the default action.
-static WANTED: Wanted = Wanted(UnsafeCell::new(unsafe { zeroed() }));
+static PROGRAM_ACTION: ProgramAction = ProgramAction(UnsafeCell::new(unsafe { zeroed() }));
 
-/// Whether the functions for threads and signals are in this text, as is the case from glibc 2.34 on.
-pub(crate) fn are_of(libc: &Range) -> bool {
-    let create = find(&crate::PTHREAD_CREATE, c"pthread_create");
-    let mask = find(&crate::PTHREAD_SIGMASK, c"pthread_sigmask");
+/// Whether the functions for threads and signals are in this code range, as they are from glibc 2.34 on.
+pub(crate) fn has_thread_functions(libc: &Range) -> bool {
+    let create = next_definition(&crate::PTHREAD_CREATE, c"pthread_create");
+    let mask = next_definition(&crate::PTHREAD_SIGMASK, c"pthread_sigmask");
     libc.contains(create as usize) && libc.contains(mask as usize)
 }
 
-/// Sets what a signal does, and says what it did.
+/// Sets the action of a signal, and returns the previous one. `None` if that failed.
 ///
 /// # Safety
 ///
-/// The handler has the type that the flags demand.
+/// The handler must have the type that the flags demand.
 pub(crate) unsafe fn replace(signal: c_int, action: &SignalAction) -> Option<SignalAction> {
-    let next = find(&crate::SIGACTION, c"sigaction");
+    let next = next_definition(&crate::SIGACTION, c"sigaction");
     if next.is_null() {
         return None;
     }
-    // SAFETY: the function behind ours has our type, and both structures are whole.
+    // SAFETY: the next definition has this type, and both structures are whole.
     unsafe {
         let next: Action = transmute(next);
         let mut before = zeroed();
@@ -79,41 +82,42 @@ pub(crate) unsafe fn replace(signal: c_int, action: &SignalAction) -> Option<Sig
     }
 }
 
-/// Remembers what the program wants.
-pub(crate) fn keep(action: &SignalAction) {
-    // SAFETY: as for `Wanted`.
-    unsafe { *WANTED.0.get() = *action };
+/// Remembers the program's action for `SIGSYS`.
+pub(crate) fn remember_program_action(action: &SignalAction) {
+    // SAFETY: as for `ProgramAction`.
+    unsafe { *PROGRAM_ACTION.0.get() = *action };
 }
 
-/// Lets the signal come.
+/// Unblocks `SIGSYS` for this thread.
 pub(crate) fn unblock() {
-    let next = find(&crate::PTHREAD_SIGMASK, c"pthread_sigmask");
+    let next = next_definition(&crate::PTHREAD_SIGMASK, c"pthread_sigmask");
     if !next.is_null() {
-        let mut ours = SignalSet([0; 16]);
-        ours.0[0] = SignalSet::BIT;
-        // SAFETY: the function behind ours has this type, and the set is whole.
+        let mut set = SignalSet([0; 16]);
+        set.0[0] = SignalSet::BIT;
+        // SAFETY: the next definition has this type, and the set is whole.
         unsafe {
             let next: Mask = transmute(next);
-            next(SIG_UNBLOCK, &raw const ours, null_mut());
+            next(SIG_UNBLOCK, &raw const set, null_mut());
         }
     }
 }
 
-/// A signal that somebody else sent: it does what the program wants.
+/// Handles a `SIGSYS` that dispatch did not raise, as the program's action demands.
 ///
 /// # Safety
 ///
-/// The arguments are those of a handler.
-pub(crate) unsafe fn hand_on(signal: c_int, info: *mut c_void, context: *mut c_void) {
-    // SAFETY: as for `Wanted`; the handler has the type that its flags demand.
+/// The arguments must be those that the kernel has passed to the handler.
+pub(crate) unsafe fn deliver_to_program(signal: c_int, info: *mut c_void, context: *mut c_void) {
+    // SAFETY: as for `ProgramAction`; the handler has the type that its flags demand.
     unsafe {
-        let wanted = *WANTED.0.get();
-        match (wanted.handler, wanted.flags & SA_SIGINFO) {
+        let programs = *PROGRAM_ACTION.0.get();
+        match (programs.handler, programs.flags & SA_SIGINFO) {
             (SIG_IGN, _) => {}
             (SIG_DFL, _) => {
-                // Sent once more, it ends the process as it would have done.
-                crate::raw::give_up(crate::requests::number::RT_SIGACTION);
-                replace(SIGSYS, &wanted);
+                // With the default action installed, the same signal ends the process, as it would have without the
+                // observer.
+                crate::dispatch::stop_observing(crate::syscalls::number::RT_SIGACTION);
+                replace(SIGSYS, &programs);
                 raise(signal);
             }
             (handler, 0) => transmute::<usize, extern "C" fn(c_int)>(handler)(signal),
@@ -131,25 +135,25 @@ unsafe extern "C" {
     fn raise(signal: c_int) -> c_int;
 }
 
-/// What the program wants to do with the signal, kept or handed on.
-unsafe fn act(signal: c_int, action: *const SignalAction, before: *mut SignalAction) -> c_int {
-    let next = find(&crate::SIGACTION, c"sigaction");
+/// `sigaction`, which for `SIGSYS` reads and sets the remembered action.
+unsafe fn set_action(signal: c_int, action: *const SignalAction, before: *mut SignalAction) -> c_int {
+    let next = next_definition(&crate::SIGACTION, c"sigaction");
     if next.is_null() {
-        return not_there();
+        return fail_with_enosys();
     }
-    // SAFETY: the function behind ours has our type; the structures are the caller's or whole.
+    // SAFETY: the next definition has this type; the structures are the caller's or whole.
     unsafe {
         let next: Action = transmute(next);
         if !is_armed() {
             return next(signal, action, before);
         }
         if signal == SIGSYS {
-            let wanted = *WANTED.0.get();
+            let programs = *PROGRAM_ACTION.0.get();
             if !action.is_null() {
-                keep(&*action);
+                remember_program_action(&*action);
             }
             if !before.is_null() {
-                *before = wanted;
+                *before = programs;
             }
             return 0;
         }
@@ -157,14 +161,15 @@ unsafe fn act(signal: c_int, action: *const SignalAction, before: *mut SignalAct
             return next(signal, null(), before);
         }
         let mut changed = *action;
-        changed.mask = changed.mask.without_ours();
+        changed.mask = changed.mask.without_sigsys();
         next(signal, &raw const changed, before)
     }
 }
 
+/// `sigprocmask` and its kind, without `SIGSYS` in a set that would block it.
 unsafe fn change_mask(next: *mut c_void, how: c_int, set: *const SignalSet, before: *mut SignalSet) -> c_int {
     if next.is_null() {
-        return not_there();
+        return fail_with_enosys();
     }
     // SAFETY: as above.
     unsafe {
@@ -172,7 +177,7 @@ unsafe fn change_mask(next: *mut c_void, how: c_int, set: *const SignalSet, befo
         if set.is_null() || how == SIG_UNBLOCK || !is_armed() {
             return next(how, set, before);
         }
-        let changed = (*set).without_ours();
+        let changed = (*set).without_sigsys();
         next(how, &raw const changed, before)
     }
 }
@@ -183,8 +188,8 @@ unsafe extern "C" fn sigaction(
     action: *const SignalAction,
     before: *mut SignalAction,
 ) -> c_int {
-    // SAFETY: what we got.
-    unsafe { act(signal, action, before) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { set_action(signal, action, before) }
 }
 
 #[unsafe(no_mangle)]
@@ -193,11 +198,11 @@ unsafe extern "C" fn __sigaction(
     action: *const SignalAction,
     before: *mut SignalAction,
 ) -> c_int {
-    // SAFETY: what we got.
-    unsafe { act(signal, action, before) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { set_action(signal, action, before) }
 }
 
-macro_rules! simple {
+macro_rules! signal_functions {
     ($($slot:ident $name:ident)*) => {
         $(
             #[unsafe(no_mangle)]
@@ -208,19 +213,19 @@ macro_rules! simple {
                     let (mut action, mut before): (SignalAction, SignalAction) = unsafe { zeroed() };
                     action.handler = handler;
                     // SAFETY: both are whole.
-                    unsafe { act(signal, &raw const action, &raw mut before) };
+                    unsafe { set_action(signal, &raw const action, &raw mut before) };
                     return before.handler;
                 }
-                // SAFETY: the name has no zero in it but its last.
+                // SAFETY: the only zero in the name is its last byte.
                 let name = unsafe {
                     core::ffi::CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes())
                 };
-                let next = find(&crate::$slot, name);
+                let next = next_definition(&crate::$slot, name);
                 if next.is_null() {
-                    not_there();
+                    fail_with_enosys();
                     return SIG_ERR;
                 }
-                // SAFETY: the function behind ours has our type.
+                // SAFETY: the next definition has this type.
                 unsafe {
                     let next: unsafe extern "C" fn(c_int, usize) -> usize = transmute(next);
                     next(signal, handler)
@@ -230,7 +235,7 @@ macro_rules! simple {
     };
 }
 
-simple! {
+signal_functions! {
     SIGNAL signal
     SYSV_SIGNAL sysv_signal
     SYSV_SIGNAL __sysv_signal
@@ -240,12 +245,12 @@ simple! {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sigprocmask(how: c_int, set: *const SignalSet, before: *mut SignalSet) -> c_int {
-    // SAFETY: what we got.
-    unsafe { change_mask(find(&crate::SIGPROCMASK, c"sigprocmask"), how, set, before) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { change_mask(next_definition(&crate::SIGPROCMASK, c"sigprocmask"), how, set, before) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_sigmask(how: c_int, set: *const SignalSet, before: *mut SignalSet) -> c_int {
-    // SAFETY: what we got.
-    unsafe { change_mask(find(&crate::PTHREAD_SIGMASK, c"pthread_sigmask"), how, set, before) }
+    // SAFETY: the arguments are the caller's.
+    unsafe { change_mask(next_definition(&crate::PTHREAD_SIGMASK, c"pthread_sigmask"), how, set, before) }
 }

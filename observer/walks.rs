@@ -1,18 +1,21 @@
-//! Directories that are listed otherwise than by their path, and what walks through whole trees.
+//! Functions that list an open directory, and functions of the C library that walk through whole trees.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::transmute;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::AtomicPtr;
 
-use crate::{AT_FDCWD, Kind, Out, Path, THERE, directory_of, find, not_there, note, note_path, record};
+use crate::{
+    AT_FDCWD, Kind, Out, Path, THERE, directory_of, fail_with_enosys, next_definition, note, note_path,
+    record,
+};
 
-/// The function behind one of ours.
+/// The next definition of an interposed function.
 macro_rules! next {
     ($name:ident) => {{
         static NEXT: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
-        // SAFETY: the name has no zero in it but its last.
-        find(&NEXT, unsafe {
+        // SAFETY: the only zero in the name is its last byte.
+        next_definition(&NEXT, unsafe {
             CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes())
         })
     }};
@@ -22,10 +25,10 @@ macro_rules! next {
 unsafe extern "C" fn fdopendir(fd: c_int) -> Out {
     let next = next!(fdopendir);
     if next.is_null() {
-        not_there();
+        fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has our type, and gets what we got.
+    // SAFETY: the next definition has this type and gets the arguments of this call.
     let dir = unsafe {
         let next: unsafe extern "C" fn(c_int) -> Out = transmute(next);
         next(fd)
@@ -42,23 +45,23 @@ unsafe extern "C" fn fdopendir(fd: c_int) -> Out {
 }
 
 fn note_listing(fd: c_int) {
-    directory_of(fd, |place| note(Kind::Listed, THERE, &[place], &[]));
+    directory_of(fd, |dir| note(Kind::Listed, THERE, &[dir], &[]));
 }
 
-/// Functions of the C library that open many files and directories by themselves, past whatever stands in front
-/// of its functions. What they find is not known.
-macro_rules! hidden {
+/// Functions that open many files and directories inside the C library, where no function is interposed. The note
+/// says that the program has read files which are not known.
+macro_rules! unobservable {
     ($($name:ident ($($arg:ident: $type:ty),*) -> $out:ty, $failed:expr;)*) => {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($($arg: $type),*) -> $out {
                 let next = next!($name);
                 if next.is_null() {
-                    not_there();
+                    fail_with_enosys();
                     return $failed;
                 }
                 note(Kind::Hidden, THERE, &[stringify!($name).as_bytes()], &[]);
-                // SAFETY: the function behind ours has our type, and gets what we got.
+                // SAFETY: the next definition has this type and gets the arguments of this call.
                 unsafe {
                     let next: unsafe extern "C" fn($($type),*) -> $out = transmute(next);
                     next($($arg),*)
@@ -68,7 +71,7 @@ macro_rules! hidden {
     };
 }
 
-hidden! {
+unobservable! {
     fts_open(paths: Out, options: c_int, compare: Out) -> Out, null_mut();
     fts64_open(paths: Out, options: c_int, compare: Out) -> Out, null_mut();
     ftw(path: Path, each: Out, depth: c_int) -> c_int, -1;
@@ -86,31 +89,31 @@ hidden! {
 unsafe extern "C" fn canonicalize_file_name(path: Path) -> *mut c_char {
     let next = next!(canonicalize_file_name);
     if next.is_null() {
-        not_there();
+        fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has our type, and gets what we got.
-    let found = unsafe {
+    // SAFETY: the next definition has this type and gets the arguments of this call.
+    let real = unsafe {
         let next: unsafe extern "C" fn(Path) -> *mut c_char = transmute(next);
         next(path)
     };
-    note_path(Kind::Looked, found.is_null(), AT_FDCWD, if path.is_null() { null() } else { path });
-    found
+    note_path(Kind::Looked, real.is_null(), AT_FDCWD, if path.is_null() { null() } else { path });
+    real
 }
 
-/// What programs call for `realpath` that were compiled with `_FORTIFY_SOURCE`.
+/// Programs that were compiled with `_FORTIFY_SOURCE` call this instead of `realpath`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __realpath_chk(path: Path, out: *mut c_char, len: usize) -> *mut c_char {
     let next = next!(__realpath_chk);
     if next.is_null() {
-        not_there();
+        fail_with_enosys();
         return null_mut();
     }
-    // SAFETY: the function behind ours has our type, and gets what we got.
-    let found = unsafe {
+    // SAFETY: the next definition has this type and gets the arguments of this call.
+    let real = unsafe {
         let next: unsafe extern "C" fn(Path, *mut c_char, usize) -> *mut c_char = transmute(next);
         next(path, out, len)
     };
-    note_path(Kind::Looked, found.is_null(), AT_FDCWD, path);
-    found
+    note_path(Kind::Looked, real.is_null(), AT_FDCWD, path);
+    real
 }

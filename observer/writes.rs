@@ -1,4 +1,5 @@
-//! Files that are opened to be written: whether they were there before says what a program may have read.
+//! Functions that open files for writing. Whether a file existed before decides whether the program may have read old
+//! content.
 
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint};
 use core::mem::transmute;
@@ -6,43 +7,44 @@ use core::ptr::null_mut;
 use core::sync::atomic::AtomicPtr;
 
 use crate::{
-    AT_FDCWD, FACCESSAT, Kind, O_ACCMODE, O_CREAT, O_TMPFILE, O_TRUNC, Out, Path, find, next_of, not_there,
-    note_path,
+    AT_FDCWD, FACCESSAT, Kind, O_ACCMODE, O_CREAT, O_TMPFILE, O_TRUNC, Out, Path, fail_with_enosys,
+    next_definition, note_path, resolved,
 };
 
 const O_EXCL: c_int = 0o200;
 const O_WRONLY: c_int = 1;
 const F_OK: c_int = 0;
 
-/// What a file that is about to be opened was before, as far as that tells what may be read of it.
+/// What opening a file does to it, as far as that decides which content the program may read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Before {
-    /// It is opened to be read.
-    Read,
-    /// It was there, and what is in it stays.
-    There,
-    /// It was not there, or loses what was in it.
-    Nothing,
-    /// It gets no name.
-    Nameless,
+pub(crate) enum OpenEffect {
+    /// The file is only read.
+    Reads,
+    /// The file exists and keeps its content.
+    Updates,
+    /// The file is created or emptied.
+    Replaces,
+    /// The file gets no name, or nothing is opened.
+    Unnamed,
 }
 
-impl Before {
-    pub(crate) fn open(dir: c_int, path: Path, flags: c_int) -> Before {
+impl OpenEffect {
+    /// The effect of `open` with these flags. Must be called before `open`, because it looks whether the file exists.
+    pub(crate) fn open(dir: c_int, path: Path, flags: c_int) -> OpenEffect {
         if flags & O_TMPFILE == O_TMPFILE {
-            return Before::Nameless;
+            return OpenEffect::Unnamed;
         }
         if flags & O_ACCMODE == 0 && flags & (O_CREAT | O_TRUNC) == 0 {
-            return Before::Read;
+            return OpenEffect::Reads;
         }
         let is_new = flags & O_TRUNC != 0 || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
-        if is_new || !is_there(dir, path) { Before::Nothing } else { Before::There }
+        if is_new || !exists(dir, path) { OpenEffect::Replaces } else { OpenEffect::Updates }
     }
 
-    /// `r` reads, `w` empties, and everything else keeps what is there.
-    fn stream(path: Path, mode: Path) -> Before {
+    /// The effect of `fopen` with this mode.
+    fn stream(path: Path, mode: Path) -> OpenEffect {
         if path.is_null() || mode.is_null() {
-            return Before::Nameless;
+            return OpenEffect::Unnamed;
         }
         // SAFETY: the caller passes strings that end in a zero, as the C library requires.
         let mode = unsafe { CStr::from_ptr(mode) }.to_bytes();
@@ -54,25 +56,25 @@ impl Before {
             _ if has(b'x') => O_WRONLY | O_CREAT | O_EXCL,
             _ => O_WRONLY | O_CREAT | O_TRUNC,
         };
-        Before::open(AT_FDCWD, path, flags)
+        OpenEffect::open(AT_FDCWD, path, flags)
     }
 
-    /// Notes how it went.
+    /// Notes the path with the outcome of the call.
     pub(crate) fn note(self, has_failed: bool, dir: c_int, path: Path) {
         let kind = match self {
-            Before::Read => Kind::Read,
-            Before::There => Kind::Updated,
-            Before::Nothing => Kind::Written,
-            Before::Nameless => return,
+            OpenEffect::Reads => Kind::Read,
+            OpenEffect::Updates => Kind::Updated,
+            OpenEffect::Replaces => Kind::Written,
+            OpenEffect::Unnamed => return,
         };
         note_path(kind, has_failed, dir, path);
     }
 }
 
-/// Whether there is something at a path. Keeps `errno`.
-fn is_there(dir: c_int, path: Path) -> bool {
-    let Some(next) = next_of(&FACCESSAT).filter(|_| !path.is_null()) else { return false };
-    // SAFETY: the function behind ours has this type, and the path is about to be opened. `errno` is a word of this
+/// Whether a path exists. Keeps `errno`.
+fn exists(dir: c_int, path: Path) -> bool {
+    let Some(next) = resolved(&FACCESSAT).filter(|_| !path.is_null()) else { return false };
+    // SAFETY: the next definition has this type, and the path is about to be opened. `errno` is a word of this
     // thread.
     unsafe {
         let errno = *crate::__errno_location();
@@ -83,13 +85,13 @@ fn is_there(dir: c_int, path: Path) -> bool {
     }
 }
 
-/// Notes whether a place is there, before somebody goes to it: afterwards a relative path counts from there, and
-/// links on the way do not show any more. Keeps `errno`.
-pub(crate) fn note_place(path: Path) {
+/// Notes whether a directory exists, before the program makes it the current one: afterwards the program's relative
+/// path would be resolved from there. Keeps `errno`.
+pub(crate) fn note_entered_directory(path: Path) {
     // SAFETY: `errno` is a word of this thread.
     unsafe {
         let errno = *crate::__errno_location();
-        if let Some(next) = next_of(&FACCESSAT).filter(|_| !path.is_null()) {
+        if let Some(next) = resolved(&FACCESSAT).filter(|_| !path.is_null()) {
             let next: unsafe extern "C" fn(c_int, Path, c_int, c_int) -> c_int = transmute(next);
             let answer = next(AT_FDCWD, path, F_OK, 0);
             note_path(Kind::Looked, answer < 0, AT_FDCWD, path);
@@ -104,20 +106,20 @@ macro_rules! streams {
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($path: Path, $mode: Path $(, $more: Out)?) -> Out {
                 static NEXT: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
-                // SAFETY: the name has no zero in it but its last.
+                // SAFETY: the only zero in the name is its last byte.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) };
-                let next = find(&NEXT, name);
+                let next = next_definition(&NEXT, name);
                 if next.is_null() {
-                    not_there();
+                    fail_with_enosys();
                     return null_mut();
                 }
-                let before = Before::stream($path, $mode);
-                // SAFETY: the function behind ours has our type, and gets what we got.
+                let effect = OpenEffect::stream($path, $mode);
+                // SAFETY: the next definition has this type and gets the arguments of this call.
                 let file = unsafe {
                     let next: unsafe extern "C" fn(Path, Path $(, streams!(@ $more))?) -> Out = transmute(next);
                     next($path, $mode $(, $more)?)
                 };
-                before.note(file.is_null(), AT_FDCWD, $path);
+                effect.note(file.is_null(), AT_FDCWD, $path);
                 file
             }
         )*
@@ -132,69 +134,69 @@ streams! {
     freopen64(path, mode, file);
 }
 
-macro_rules! changed {
+macro_rules! path_writers {
     ($($name:ident ($path:ident, $more:ident: $type:ty), $flags:expr;)*) => {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($path: Path, $more: $type) -> c_int {
                 static NEXT: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
-                // SAFETY: the name has no zero in it but its last.
+                // SAFETY: the only zero in the name is its last byte.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) };
-                let next = find(&NEXT, name);
+                let next = next_definition(&NEXT, name);
                 if next.is_null() {
-                    return not_there();
+                    return fail_with_enosys();
                 }
-                let before = Before::open(AT_FDCWD, $path, $flags);
-                // SAFETY: the function behind ours has our type, and gets what we got.
+                let effect = OpenEffect::open(AT_FDCWD, $path, $flags);
+                // SAFETY: the next definition has this type and gets the arguments of this call.
                 let answer = unsafe {
                     let next: unsafe extern "C" fn(Path, $type) -> c_int = transmute(next);
                     next($path, $more)
                 };
-                before.note(answer < 0, AT_FDCWD, $path);
+                effect.note(answer < 0, AT_FDCWD, $path);
                 answer
             }
         )*
     };
 }
 
-// A file that is cut short keeps its beginning, which the program may read.
-changed! {
+// A truncated file keeps its beginning, which the program may read.
+path_writers! {
     creat(path, mode: c_uint), O_WRONLY | O_CREAT | O_TRUNC;
     creat64(path, mode: c_uint), O_WRONLY | O_CREAT | O_TRUNC;
     truncate(path, len: c_long), O_WRONLY;
     truncate64(path, len: c_long), O_WRONLY;
 }
 
-/// Files that get a name which nobody had before: the C library puts it into the template.
-macro_rules! made {
+/// Functions that create a file under a new name, which the C library writes into the template.
+macro_rules! temporary {
     ($($name:ident ($template:ident $(, $more:ident)*) -> $out:ty, $failed:expr;)*) => {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name($template: *mut c_char $(, $more: c_int)*) -> $out {
                 static NEXT: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(null_mut());
-                // SAFETY: the name has no zero in it but its last.
+                // SAFETY: the only zero in the name is its last byte.
                 let name = unsafe { CStr::from_bytes_with_nul_unchecked(concat!(stringify!($name), "\0").as_bytes()) };
-                let next = find(&NEXT, name);
+                let next = next_definition(&NEXT, name);
                 if next.is_null() {
-                    not_there();
+                    fail_with_enosys();
                     return $failed;
                 }
-                // SAFETY: the function behind ours has our type, and gets what we got.
-                let made = unsafe {
-                    let next: unsafe extern "C" fn(*mut c_char $(, made!(@ $more))*) -> $out = transmute(next);
+                // SAFETY: the next definition has this type and gets the arguments of this call.
+                let result = unsafe {
+                    let next: unsafe extern "C" fn(*mut c_char $(, temporary!(@ $more))*) -> $out = transmute(next);
                     next($template $(, $more)*)
                 };
-                if made != $failed {
+                if result != $failed {
                     note_path(Kind::Written, false, AT_FDCWD, $template);
                 }
-                made
+                result
             }
         )*
     };
     (@ $more:ident) => { c_int };
 }
 
-made! {
+temporary! {
     mkdtemp(template) -> *mut c_char, null_mut();
     mkostemp(template, flags) -> c_int, -1;
     mkostemp64(template, flags) -> c_int, -1;

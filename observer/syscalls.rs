@@ -1,13 +1,12 @@
-//! Requests by number: what is noted of a system call that a program makes itself, or through the C
-//! library's `syscall`.
+//! Notes on system calls by number: those that a program makes itself, and those through the C library's `syscall`.
 
 use core::ffi::{c_char, c_int, c_long};
 
-use crate::changes::{gone, moved};
-use crate::writes::Before;
-use crate::{AT_FDCWD, Kind, O_CREAT, O_TRUNC, directory_of, note_fact, note_path, of_link};
+use crate::changes::{note_moved, note_removed};
+use crate::writes::OpenEffect;
+use crate::{AT_FDCWD, Kind, O_CREAT, O_TRUNC, directory_of, kind_of_readlink, note_fact, note_path};
 
-/// The numbers of this processor.
+/// The numbers of system calls on this processor.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod number {
     use core::ffi::c_long;
@@ -68,7 +67,7 @@ pub(crate) mod number {
     pub const EPOLL_PWAIT2: c_long = 441;
 }
 
-/// The numbers of this processor; of those that it has not, one that no kernel knows.
+/// The numbers of system calls on this processor. A call that it lacks has a negative number, which no kernel uses.
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod number {
     use core::ffi::c_long;
@@ -115,64 +114,72 @@ pub(crate) mod number {
 
 const CLONE_VM: usize = 0x100;
 
-/// Whether the observer loses sight of a program that is answered this.
-pub(crate) fn is_beyond_sight(asked: c_long, args: &[usize; 6]) -> bool {
-    match asked {
-        // From then on files are opened by writing into memory.
+/// Whether a program can read files unobserved after this system call.
+pub(crate) fn escapes_observation(sysno: c_long, args: &[usize; 6]) -> bool {
+    match sysno {
+        // A ring opens files by entries in shared memory, without a system call for each.
         number::IO_URING_SETUP => true,
-        // A file without a name.
+        // The file is named by a handle, not by a path.
         number::OPEN_BY_HANDLE_AT => true,
-        // Threads that the C library knows nothing of.
+        // Such threads are not created by `pthread_create`, so they are not dispatched.
         number::CLONE => args[0] & CLONE_VM != 0,
         number::CLONE3 => true,
         _ => false,
     }
 }
 
-/// What has to be known of a file before a system call opens it.
-pub(crate) fn before(asked: c_long, args: &[usize; 6]) -> Before {
+/// What a system call that opens a file will do to it. Must be called before the file is opened.
+pub(crate) fn open_effect(sysno: c_long, args: &[usize; 6]) -> OpenEffect {
     const WRITES: c_int = 1;
     const EMPTIES: c_int = WRITES | O_CREAT | O_TRUNC;
-    let open = |dir, path: usize, flags| Before::open(dir, path as *const c_char, flags);
-    match asked {
+    let open = |dir, path: usize, flags| OpenEffect::open(dir, path as *const c_char, flags);
+    match sysno {
         number::OPEN => open(AT_FDCWD, args[0], args[1] as c_int),
         number::OPENAT => open(args[0] as c_int, args[1], args[2] as c_int),
         number::OPENAT2 if args[2] != 0 => {
-            // SAFETY: the kernel is about to read this structure, which begins with the flags.
+            // SAFETY: the kernel is about to read this `struct open_how`, which begins with the flags.
             open(args[0] as c_int, args[1], unsafe { *(args[2] as *const u64) } as c_int)
         }
         number::CREAT => open(AT_FDCWD, args[0], EMPTIES),
         number::TRUNCATE => open(AT_FDCWD, args[0], WRITES),
-        _ => Before::Nameless,
+        _ => OpenEffect::Unnamed,
     }
 }
 
-/// Notes a system call that was answered, with where it was made. `errno` is how it went if it failed.
-pub(crate) fn note_request(asked: c_long, args: &[usize; 6], before: Before, answer: c_long, caller: usize) {
+/// Notes a system call that has returned. `caller` is the address of the instruction. `errno` says why a call failed.
+pub(crate) fn note_syscall(
+    sysno: c_long,
+    args: &[usize; 6],
+    effect: OpenEffect,
+    answer: c_long,
+    caller: usize,
+) {
     let path = |index: usize| args[index] as *const c_char;
     let number = |index: usize| args[index] as c_int;
     let has_failed = answer < 0;
-    let place = |kind, dir, path| note_path(kind, has_failed, dir, path);
-    match asked {
-        number::OPEN | number::CREAT | number::TRUNCATE => before.note(has_failed, AT_FDCWD, path(0)),
-        number::OPENAT | number::OPENAT2 => before.note(has_failed, number(0), path(1)),
-        number::READLINK => place(of_link(answer as isize), AT_FDCWD, path(0)),
-        number::READLINKAT => place(of_link(answer as isize), number(0), crate::named(path(1))),
-        number::STAT | number::LSTAT | number::ACCESS => place(Kind::Looked, AT_FDCWD, path(0)),
+    let note = |kind, dir, path| note_path(kind, has_failed, dir, path);
+    match sysno {
+        number::OPEN | number::CREAT | number::TRUNCATE => effect.note(has_failed, AT_FDCWD, path(0)),
+        number::OPENAT | number::OPENAT2 => effect.note(has_failed, number(0), path(1)),
+        number::READLINK => note(kind_of_readlink(answer as isize), AT_FDCWD, path(0)),
+        number::READLINKAT => {
+            note(kind_of_readlink(answer as isize), number(0), crate::unless_empty(path(1)))
+        }
+        number::STAT | number::LSTAT | number::ACCESS => note(Kind::Looked, AT_FDCWD, path(0)),
         number::NEWFSTATAT | number::STATX | number::FACCESSAT | number::FACCESSAT2 => {
-            place(Kind::Looked, number(0), crate::named(path(1)));
+            note(Kind::Looked, number(0), crate::unless_empty(path(1)));
         }
-        number::MKDIR => place(Kind::Written, AT_FDCWD, path(0)),
-        number::MKDIRAT => place(Kind::Written, number(0), path(1)),
-        number::RENAME | number::LINK => moved(answer as c_int, AT_FDCWD, path(0), AT_FDCWD, path(1)),
+        number::MKDIR => note(Kind::Written, AT_FDCWD, path(0)),
+        number::MKDIRAT => note(Kind::Written, number(0), path(1)),
+        number::RENAME | number::LINK => note_moved(answer as c_int, AT_FDCWD, path(0), AT_FDCWD, path(1)),
         number::RENAMEAT | number::RENAMEAT2 | number::LINKAT => {
-            moved(answer as c_int, number(0), crate::named(path(1)), number(2), path(3));
+            note_moved(answer as c_int, number(0), crate::unless_empty(path(1)), number(2), path(3));
         }
-        number::UNLINK | number::RMDIR => gone(answer as c_int, AT_FDCWD, path(0)),
-        number::UNLINKAT => gone(answer as c_int, number(0), path(1)),
-        number::CHDIR | number::STATFS => place(Kind::Looked, AT_FDCWD, path(0)),
-        number::SYMLINK => place(Kind::Written, AT_FDCWD, path(1)),
-        number::SYMLINKAT => place(Kind::Written, number(1), path(2)),
+        number::UNLINK | number::RMDIR => note_removed(answer as c_int, AT_FDCWD, path(0)),
+        number::UNLINKAT => note_removed(answer as c_int, number(0), path(1)),
+        number::CHDIR | number::STATFS => note(Kind::Looked, AT_FDCWD, path(0)),
+        number::SYMLINK => note(Kind::Written, AT_FDCWD, path(1)),
+        number::SYMLINKAT => note(Kind::Written, number(1), path(2)),
         number::GETCWD if !has_failed => crate::callers::note_directory(path(0), caller),
         number::GETDENTS | number::GETDENTS64 if !has_failed => {
             directory_of(number(0), |dir| note_fact(Kind::Listed, &[dir], &[]));

@@ -1,13 +1,13 @@
-//! System calls that a program makes by itself, past the C library.
+//! Observes raw system calls: those that a program makes without the C library.
 //!
-//! The kernel can turn them into signals (Syscall User Dispatch): whatever is asked from elsewhere than
-//! the text of the C library raises `SIGSYS`, the handler here asks in its place, and notes it. The C
-//! library's own calls go at full speed, and its functions are interposed.
+//! Linux can turn them into signals (Syscall User Dispatch). A system call instruction outside the C library's code
+//! raises `SIGSYS`; the handler here makes the call in the program's place and notes it. System calls in the C
+//! library's code run at full speed, because the library's functions are interposed instead.
 //!
-//! Invariants: the program gets the kernel's answer. What cannot be done from within a signal handler
-//! (a thread, a signal's handler, a stack for signals) ends the observation of the whole process at
-//! once, in all of its threads, with a note that says so: such a compile is not stored, and the program
-//! runs on as if nothing had been there.
+//! Invariants: the program gets the kernel's result. A system call that has another effect when a signal handler
+//! makes it (it starts a thread, sets a signal handler or a signal stack) ends the observation of the whole
+//! process, in all of its threads, and a note says so. The compile is then not stored, and the program continues
+//! undisturbed.
 
 use core::ffi::{c_int, c_long, c_void};
 use core::mem::{transmute, zeroed};
@@ -16,15 +16,15 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::kernel::{enter, kernel};
 use crate::objects::{LIBC, LINKER};
-use crate::requests::{before, is_beyond_sight, note_request, number};
 use crate::signals::{self, SIGSYS, SignalAction};
+use crate::syscalls::{escapes_observation, note_syscall, number, open_effect};
 use crate::{__errno_location, number as own};
 
 const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
 const PR_SYS_DISPATCH_ON: c_int = 1;
 const PR_SET_SECCOMP: c_int = 22;
 
-/// The codes of a `SIGSYS` that is ours, and the calling convention of its system call.
+// `si_code` and `si_arch` of a `SIGSYS` that Syscall User Dispatch raised.
 const SYS_USER_DISPATCH: c_int = 2;
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
@@ -33,16 +33,16 @@ const SA_ONSTACK: c_int = 0x0800_0000;
 const SA_RESTART: c_int = 0x1000_0000;
 const SA_NODEFER: c_int = 0x4000_0000;
 
-/// What the kernel looks at before each system call of a thread that is dispatched: one byte for all
-/// threads, so that all of them can be let go at once.
-static SELECTOR: AtomicU8 = AtomicU8::new(LET_PASS);
-const LET_PASS: u8 = 0;
+/// The byte that the kernel reads before each system call of a dispatched thread. All threads share it, so that one
+/// store ends the dispatch of all of them.
+static SELECTOR: AtomicU8 = AtomicU8::new(PASS);
+const PASS: u8 = 0;
 const DISPATCH: u8 = 1;
 
-/// Whether the kernel has sent the signal for a call that was made to find out.
-static IS_TRIED: AtomicBool = AtomicBool::new(false);
+/// Whether the system call that [`arm`] makes as a test has raised the signal.
+static HAS_RAISED: AtomicBool = AtomicBool::new(false);
 
-/// The places of registers in what a handler is given.
+/// The indices of registers in [`Context::registers`].
 mod register {
     pub const R8: usize = 0;
     pub const R9: usize = 1;
@@ -54,10 +54,10 @@ mod register {
     pub const RIP: usize = 16;
 }
 
-/// How long the instruction is, `int 0x80` included.
+/// The length of `syscall`, `sysenter` and `int 0x80`.
 const INSTRUCTION_BYTES: i64 = 2;
 
-/// What the kernel says of a signal; the last three are of `SIGSYS`.
+/// The beginning of `siginfo_t` for `SIGSYS`.
 #[repr(C)]
 pub(crate) struct SignalInfo {
     signal: c_int,
@@ -68,7 +68,7 @@ pub(crate) struct SignalInfo {
     convention: u32,
 }
 
-/// What a signal interrupted.
+/// The beginning of `ucontext_t`: the state of the thread that the signal interrupted.
 #[repr(C)]
 pub(crate) struct Context {
     flags: usize,
@@ -82,11 +82,11 @@ pub(crate) fn is_armed() -> bool {
     SELECTOR.load(Ordering::Relaxed) == DISPATCH
 }
 
-/// Begins to dispatch this process, which has one thread of its own so far. Says whether the kernel does
-/// it, which was tried.
+/// Starts to dispatch this process, which still has one thread. Returns whether raw system calls are observed now,
+/// which a test call verifies: some kernels and sandboxes accept the `prctl` without effect.
 pub(crate) fn arm() -> bool {
-    // A C library whose threads are a library of their own makes system calls there.
-    if LIBC.span().1 == 0 || !signals::are_of(&LIBC) {
+    // Before glibc 2.34, `libpthread` was a separate library whose system calls would be dispatched.
+    if LIBC.span().1 == 0 || !signals::has_thread_functions(&LIBC) {
         return false;
     }
     // SAFETY: the structure is whole, and its handler has the type for `SA_SIGINFO`.
@@ -97,21 +97,22 @@ pub(crate) fn arm() -> bool {
         let Some(before) = signals::replace(SIGSYS, &action) else { return false };
         before
     };
-    signals::keep(&before);
+    signals::remember_program_action(&before);
     SELECTOR.store(DISPATCH, Ordering::Release);
     arm_thread();
-    // SAFETY: it asks for a number. From this text, so that it comes back as a signal.
+    // The instruction is in this library, so it raises the signal.
+    // SAFETY: the call only returns a number.
     unsafe { enter(own::GETPID, [0; 6]) };
-    if !IS_TRIED.load(Ordering::Relaxed) {
-        SELECTOR.store(LET_PASS, Ordering::Release);
-        // SAFETY: what was there before.
+    if !HAS_RAISED.load(Ordering::Relaxed) {
+        SELECTOR.store(PASS, Ordering::Release);
+        // SAFETY: this is the previous action.
         unsafe { signals::replace(SIGSYS, &before) };
         return false;
     }
     true
 }
 
-/// Dispatches the thread that calls this, if its process is.
+/// Dispatches the calling thread if the process is dispatched. The kernel does not inherit this setting.
 pub(crate) fn arm_thread() {
     if !is_armed() {
         return;
@@ -129,71 +130,75 @@ pub(crate) fn arm_thread() {
             len,
             SELECTOR.as_ptr()
         ) != 0
-            && IS_TRIED.load(Ordering::Relaxed)
+            && HAS_RAISED.load(Ordering::Relaxed)
         {
-            give_up(own::PRCTL);
+            stop_observing(own::PRCTL);
         }
         *__errno_location() = errno;
     }
 }
 
-/// Lets go of the process, and says so, with the number of the system call that it is about.
-pub(crate) fn give_up(asked: c_long) {
-    if SELECTOR.swap(LET_PASS, Ordering::AcqRel) == DISPATCH {
-        crate::note_unseen(asked);
+/// Ends the observation of the process, and notes the number of the system call that made it necessary. Only the
+/// first call writes a note.
+pub(crate) fn stop_observing(sysno: c_long) {
+    if SELECTOR.swap(PASS, Ordering::AcqRel) == DISPATCH {
+        crate::note_unobservable_syscall(sysno);
     }
 }
 
 extern "C" fn on_system_call(signal: c_int, info: *mut SignalInfo, context: *mut Context) {
-    // SAFETY: the kernel has filled in both, and nobody else has them.
+    // SAFETY: the kernel has filled in both for this handler.
     unsafe {
         if (*info).code != SYS_USER_DISPATCH {
-            signals::hand_on(signal, info.cast(), context.cast());
+            signals::deliver_to_program(signal, info.cast(), context.cast());
             return;
         }
         let errno = *__errno_location();
-        answer(&*info, &mut (*context).registers);
+        emulate(&*info, &mut (*context).registers);
         *__errno_location() = errno;
     }
 }
 
-/// Asks in the place of the program.
-fn answer(info: &SignalInfo, registers: &mut [i64; 23]) {
+/// Makes the system call in the program's place, and puts the result into the program's registers.
+fn emulate(info: &SignalInfo, registers: &mut [i64; 23]) {
     use register::{R8, R9, R10, RAX, RDI, RDX, RIP, RSI};
-    let asked = c_long::from(info.number);
+    let sysno = c_long::from(info.number);
     let args = [RDI, RSI, RDX, R10, R8, R9].map(|register| registers[register] as usize);
-    if !IS_TRIED.swap(true, Ordering::Relaxed) {
+    if !HAS_RAISED.swap(true, Ordering::Relaxed) {
         registers[RAX] = 0;
         return;
     }
-    if info.convention != AUDIT_ARCH_X86_64 || is_for_itself(asked, &args) || is_beyond_sight(asked, &args) {
-        give_up(asked);
-        // It is asked again when the handler has returned, and passes then.
+    if info.convention != AUDIT_ARCH_X86_64
+        || must_run_outside_handler(sysno, &args)
+        || escapes_observation(sysno, &args)
+    {
+        stop_observing(sysno);
+        // The program executes the instruction again when the handler has returned. It is not dispatched then.
         registers[RIP] -= INSTRUCTION_BYTES;
-        registers[RAX] = asked as i64;
+        registers[RAX] = sysno as i64;
         return;
     }
-    let is_linkers = LINKER.contains(info.address as usize);
-    let before = before(asked, &args);
-    let exec = (!is_linkers).then(|| crate::exec::begin_request(asked, &args)).flatten();
+    let is_from_linker = LINKER.contains(info.address as usize);
+    let effect = open_effect(sysno, &args);
+    let exec = (!is_from_linker).then(|| crate::exec::begin_syscall(sysno, &args)).flatten();
     let args = exec.as_ref().map_or(args, |exec| exec.args(args));
     let [a, b, c, d, e, f] = args;
-    // SAFETY: what the program asks for, by way of the C library's text.
-    let answer = unsafe { kernel!(asked, a, b, c, d, e, f) };
-    // SAFETY: `errno` is a word of this thread, and says why it failed.
+    // SAFETY: the arguments are the program's. The call goes through the C library, so it raises no signal.
+    let answer = unsafe { kernel!(sysno, a, b, c, d, e, f) };
+    // SAFETY: `errno` is a word of this thread.
     let errno = unsafe { *__errno_location() };
     if let Some(exec) = exec {
         exec.end();
-    } else if !is_linkers {
-        note_request(asked, &args, before, answer, info.address as usize);
+    } else if !is_from_linker {
+        note_syscall(sysno, &args, effect, answer, info.address as usize);
     }
     registers[RAX] = if answer == -1 && errno != 0 { -i64::from(errno) } else { answer };
 }
 
-/// Whether a system call is about the thread itself in a way that does not outlast a handler, or would
-/// make the next signal end the process.
-fn is_for_itself(asked: c_long, args: &[usize; 6]) -> bool {
-    match asked {
+/// Whether a system call has another effect in a signal handler, because the kernel restores part of the thread's
+/// state when the handler returns, or because the next `SIGSYS` would end the process.
+fn must_run_outside_handler(sysno: c_long, args: &[usize; 6]) -> bool {
+    match sysno {
         number::RT_SIGACTION
         | number::RT_SIGPROCMASK
         | number::RT_SIGRETURN
@@ -210,29 +215,29 @@ fn is_for_itself(asked: c_long, args: &[usize; 6]) -> bool {
         | number::CHROOT
         | number::PIVOT_ROOT => true,
         number::PRCTL => matches!(args[0] as c_int, PR_SET_SYSCALL_USER_DISPATCH | PR_SET_SECCOMP),
-        // With a mask of signals for the meantime.
+        // These take a signal mask that applies while they wait.
         number::PPOLL => args[3] != 0,
         number::EPOLL_PWAIT | number::EPOLL_PWAIT2 => args[4] != 0,
         number::PSELECT6 => args[5] != 0,
-        _ => asked < 0 || asked >= 1 << 30,
+        _ => sysno < 0 || sysno >= 1 << 30,
     }
 }
 
-/// A thread that is about to begin: what it is to run, in memory of its own.
+/// The function of a new thread and its argument, in a page of their own.
 #[repr(C)]
-struct Beginning {
+struct ThreadStart {
     function: usize,
     argument: usize,
 }
 
 const PAGE: usize = 4096;
 
-/// What a new thread runs first: it is dispatched, and then runs what it was made for, from this very
-/// frame, so that nothing of ours is on its stack.
+/// The first function of a new thread. It dispatches the thread, and then jumps to the program's function, so that no
+/// frame of the observer stays on the stack, where a program that unwinds or scans it would meet it.
 #[unsafe(naked)]
 unsafe extern "C" fn enter_thread() {
     core::arch::naked_asm!(
-        "sub rsp, 8", "call {}", "add rsp, 8", "mov rdi, rdx", "jmp rax", sym begin_thread,
+        "sub rsp, 8", "call {}", "add rsp, 8", "mov rdi, rdx", "jmp rax", sym start_thread,
     )
 }
 
@@ -245,18 +250,18 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-extern "C" fn begin_thread(page: *mut Beginning) -> Beginning {
+extern "C" fn start_thread(page: *mut ThreadStart) -> ThreadStart {
     // SAFETY: `pthread_create` below has made this page for this thread.
     let beginning = unsafe { page.read() };
-    // SAFETY: nobody else knows it.
+    // SAFETY: only this thread has the page.
     unsafe { crate::munmap(page.cast(), PAGE) };
     arm_thread();
     beginning
 }
 
-/// Children that are copies of this process are dispatched as well.
+/// Makes children that `fork` creates dispatch themselves.
 pub(crate) fn follow_forks() {
-    // SAFETY: the library stays as long as the process.
+    // SAFETY: this library is never unloaded.
     unsafe { __register_atfork(null(), null(), arm_child, null()) };
 }
 
@@ -273,11 +278,11 @@ unsafe extern "C" fn pthread_create(
 ) -> c_int {
     type Create = unsafe extern "C" fn(*mut c_void, *const c_void, usize, usize) -> c_int;
     const EAGAIN: c_int = 11;
-    let next = crate::find(&crate::PTHREAD_CREATE, c"pthread_create");
+    let next = crate::next_definition(&crate::PTHREAD_CREATE, c"pthread_create");
     if next.is_null() {
         return EAGAIN;
     }
-    // SAFETY: the function behind ours has our type.
+    // SAFETY: the next definition has this type.
     unsafe {
         let next: Create = transmute(next);
         if !is_armed() {
@@ -287,10 +292,10 @@ unsafe extern "C" fn pthread_create(
         let page = crate::mmap(null_mut(), PAGE, crate::PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
         if page as isize == -1 {
             *__errno_location() = errno;
-            give_up(number::CLONE3);
+            stop_observing(number::CLONE3);
             return next(thread, attributes, function, argument);
         }
-        page.cast::<Beginning>().write(Beginning { function, argument });
+        page.cast::<ThreadStart>().write(ThreadStart { function, argument });
         let failed = next(thread, attributes, enter_thread as *const () as usize, page as usize);
         if failed != 0 {
             crate::munmap(page, PAGE);
@@ -301,7 +306,8 @@ unsafe extern "C" fn pthread_create(
 
 const MAP_PRIVATE_ANONYMOUS: c_int = 0x22;
 
-/// A process that runs other things in its own memory makes threads that nobody dispatches.
+/// `clone` creates threads that are not dispatched, unless it is used as `vfork`: such a child only calls `execve`,
+/// which is interposed.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clone(
     function: *const c_void,
@@ -322,14 +328,14 @@ unsafe extern "C" fn clone(
         *mut c_void,
         *mut c_void,
     ) -> c_int;
-    let next = crate::find(&crate::CLONE, c"clone");
+    let next = crate::next_definition(&crate::CLONE, c"clone");
     if next.is_null() {
-        return crate::not_there();
+        return crate::fail_with_enosys();
     }
     if flags & CLONE_VFORK == 0 {
-        give_up(number::CLONE);
+        stop_observing(number::CLONE);
     }
-    // SAFETY: the function behind ours gets what we got.
+    // SAFETY: the next definition gets the arguments of this call.
     unsafe {
         let next: Clone = transmute(next);
         next(function, stack, flags, argument, parent, local, child)
