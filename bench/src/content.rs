@@ -1,12 +1,12 @@
 //! Contents that never repeat, with their digests, made faster than a server can take them.
 //!
-//! All contents of one size share everything but their last bytes, so that a digest costs
-//! the hash of those alone. The shared part is random, so that compression gains nothing.
+//! Contents of one size differ only in their last bytes, so that computing a digest hashes only those. The shared
+//! part is random, so that compression gains nothing.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-/// The part in which contents differ: a block of the hash function.
+/// The length of the part in which contents differ: one block of the hash function.
 const TAIL_BYTES: usize = 64;
 
 /// All contents of one size.
@@ -36,12 +36,12 @@ impl Contents {
         Contents { base: Bytes::from(base), base_hash, size }
     }
 
-    /// How many bytes each has.
+    /// The size of each content in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The part that all share.
+    /// The part that all contents share.
     pub(crate) fn base(&self) -> &Bytes {
         &self.base
     }
@@ -72,7 +72,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Random enough for a benchmark, and the same in every run (xorshift64*).
+/// A random number generator (xorshift64*) that gives the same numbers in every run.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

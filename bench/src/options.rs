@@ -1,4 +1,4 @@
-//! The command line, and what it means.
+//! The command line, and the settings that follow from it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cells::CELLS;
 use crate::rounds::Plan;
 use crate::rust::{Filesystem, WRAPPERS};
-use crate::server::{Kind, Programs, Storage};
+use crate::server::{Programs, ServerKind, Storage};
 
 /// Measures kache.
 #[derive(Debug, Parser)]
@@ -21,46 +21,46 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The store and its server against bazel-remote, in one table.
+    /// Compare the store and its server with bazel-remote.
     Store(StoreOptions),
-    /// Whole builds with cargo, through kache, an oracle and other wrappers, in one table.
+    /// Compare whole builds with plain cargo, kache, an oracle and other wrappers.
     Rust(RustOptions),
-    /// A crate of one's own that is edited, without and with kache.
+    /// Compare builds of an edited crate with plain cargo and with kache.
     Edit(EditOptions),
-    /// What a hit costs as a workspace grows.
+    /// Measure the cost of a hit in workspaces of several sizes.
     Scale(ScaleOptions),
-    /// What kache does for a real project, in minutes and for people.
+    /// Build a real project with and without kache, and print times, hits and sizes.
     Demo(DemoOptions),
-    /// Real crates with macros, changed at random, through kache and without it.
+    /// Change real crates with macros at random, and compare builds with and without kache.
     FuzzBuilds(FuzzBuildsOptions),
 }
 
-/// What can be said about the benchmark of whole builds.
+/// Options of `rust`.
 #[derive(Args, Debug)]
 pub(crate) struct RustOptions {
-    /// How many rounds, each with empty caches; figures are their medians.
+    /// Number of rounds, each with empty caches; figures are medians of them.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
-    /// A single round: a look, not a measurement.
+    /// Run a single round, for a quick look: its figures are not medians.
     #[arg(long)]
     pub(crate) once: bool,
-    /// Only rows whose name is this or, if none is, contains it; may be given several times.
+    /// Measure only the row with this name or, if there is none, rows whose name contains it; can be repeated.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// Build on a filesystem of this kind, in an image that is mounted for it as root. Bytes are
-    /// then what that volume has less of, so that extents which files share count once.
+    /// Build on a filesystem of this kind in an image that is mounted as root. Bytes are then the space that is
+    /// used on that volume, where extents that files share count once.
     #[arg(long, value_enum)]
     pub(crate) volume: Option<Filesystem>,
-    /// Only this project, `demo` or `large`.
+    /// Build only this project: `demo` or `large`.
     #[arg(long)]
     project: Option<String>,
-    /// Where the builds and caches lie; by default beside this program.
+    /// Directory for the builds and caches; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the other wrappers are; by default where `bench/install/wrappers.sh` puts them.
+    /// Directory of the other wrappers; by default that of `bench/install/wrappers.sh`.
     #[arg(long)]
     peers: Option<PathBuf>,
-    /// The checkout that holds the projects.
+    /// Checkout of this repository, which contains the projects.
     #[arg(long, default_value = ".")]
     pub(crate) repository: PathBuf,
     /// Print JSON instead of a table.
@@ -69,19 +69,19 @@ pub(crate) struct RustOptions {
 }
 
 impl RustOptions {
-    /// Whether a row is asked for.
+    /// Whether the options select a row.
     pub(crate) fn wants_row(&self, name: &str) -> bool {
         let is_name = |part: &str| WRAPPERS.iter().any(|wrapper| wrapper.name() == part);
         let names = |part: &String| if is_name(part) { name == part } else { name.contains(part) };
         self.only.is_empty() || self.only.iter().any(names)
     }
 
-    /// Whether a project is.
+    /// Whether the options select a project.
     pub(crate) fn wants_project(&self, name: &str) -> bool {
         self.project.as_deref().is_none_or(|wanted| wanted == name)
     }
 
-    /// An existing directory for the builds.
+    /// The directory for the builds. Creates it.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "bench-rust")
     }
@@ -92,133 +92,132 @@ impl RustOptions {
     }
 }
 
-/// What can be said about the benchmark of edits.
+/// Options of `edit`.
 #[derive(Args, Debug)]
 pub(crate) struct EditOptions {
-    /// How many edits after the first one; the figure is their median.
+    /// Number of edits after the first one; the figure is their median.
     #[arg(long, default_value_t = 5)]
     pub(crate) edits: u32,
-    /// Where the builds and caches lie; by default beside this program.
+    /// Directory for the builds and caches; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// The checkout that holds the demonstration, whose lock file names the crate.
+    /// Checkout of this repository, whose `demo/Cargo.lock` pins the crate.
     #[arg(long, default_value = ".")]
     pub(crate) repository: PathBuf,
 }
 
 impl EditOptions {
-    /// An existing directory for the builds.
+    /// The directory for the builds. Creates it.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "bench-edit")
     }
 }
 
-/// What can be said about the benchmark of sizes.
+/// Options of `scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleOptions {
-    /// Instead, compile so many small crates, one by one, and say what memory the daemon holds
-    /// then.
+    /// Instead, compile this many small crates one by one, and print the daemon's memory afterwards.
     #[arg(long)]
     pub(crate) entries: Option<usize>,
-    /// Where the builds and caches lie; by default beside this program.
+    /// Directory for the builds and caches; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
 impl ScaleOptions {
-    /// An existing directory for the builds.
+    /// The directory for the builds. Creates it.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "bench-scale")
     }
 }
 
-/// What can be said about builds that are changed at random.
+/// Options of `fuzz-builds`.
 #[derive(Args, Debug)]
 pub(crate) struct FuzzBuildsOptions {
-    /// For so long, after everything was built for the first time.
+    /// Run for this long after the first builds.
     pub(crate) seconds: u64,
-    /// Instead of seconds, so many rounds of each project.
+    /// Run this many rounds of each project instead.
     #[arg(long)]
     pub(crate) rounds: Option<u64>,
-    /// The first round's seed; each following one has the next number.
+    /// Seed of the first round; each following round adds one.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Only this project; may be given several times.
+    /// Use only this project; can be repeated.
     #[arg(long, value_name = "NAME")]
     project: Vec<String>,
-    /// Where the builds and the cache lie; by default beside this program.
+    /// Directory for the builds and the cache; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// The checkout that holds the projects.
+    /// Checkout of this repository, which contains the projects.
     #[arg(long, default_value = ".")]
     pub(crate) repository: PathBuf,
 }
 
 impl FuzzBuildsOptions {
-    /// Whether a project is asked for.
+    /// Whether the options select a project.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.project.is_empty() || self.project.iter().any(|wanted| wanted == name)
     }
 
-    /// An existing directory for the builds.
+    /// The directory for the builds. Creates it.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
         existing(self.dir.as_ref(), "fuzz-builds")
     }
 }
 
-/// A directory that was named, or else one of this name beside this program.
-fn existing(named: Option<&PathBuf>, name: &str) -> Result<PathBuf> {
+/// The directory that the options name, or one with this name beside this program. Creates it.
+fn existing(from_options: Option<&PathBuf>, name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?.parent().context("this program has no directory")?.to_owned();
-    let dir = named.cloned().unwrap_or_else(|| here.join(name));
+    let dir = from_options.cloned().unwrap_or_else(|| here.join(name));
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
     Ok(std::path::absolute(dir)?)
 }
 
-/// What can be said about the demonstration.
+/// Options of `demo`.
 #[derive(Args, Debug)]
 pub(crate) struct DemoOptions {
-    /// An existing directory for the builds and the cache.
+    /// Directory for the builds and the cache, which must exist.
     #[arg(long)]
     pub(crate) dir: PathBuf,
-    /// The checkout that holds the project.
+    /// Checkout of this repository, which contains the project.
     #[arg(long, default_value = ".")]
     pub(crate) repository: PathBuf,
-    /// Leave everything in the directory, and say how to look at it.
+    /// Keep the directory, and print how to use its cache.
     #[arg(long)]
     pub(crate) keep: bool,
 }
 
-/// What can be said about the store's benchmark.
+/// Options of `store`.
 #[derive(Args, Debug)]
 pub(crate) struct StoreOptions {
-    /// Fewer and shorter rounds: minutes become one.
+    /// Run fewer and shorter rounds, for about a minute.
     #[arg(long)]
     quick: bool,
-    /// Only cells whose name contains this; may be given several times.
+    /// Measure only cells whose name contains this; can be repeated.
     #[arg(long, value_name = "CELL")]
     only: Vec<String>,
     /// Numbers of concurrent clients.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     pub(crate) clients: Vec<usize>,
-    /// How many connections the clients share; by default each has its own.
+    /// Number of connections that the clients share; by default each client has its own.
     #[arg(long)]
     connections: Option<usize>,
-    /// How many KiB of data one message of a write carries.
+    /// KiB of data in each message of a write.
     #[arg(long, default_value_t = 64)]
     chunk_kib: usize,
-    /// How many rounds.
+    /// Number of rounds.
     #[arg(long)]
     rounds: Option<usize>,
-    /// How many milliseconds each round takes.
+    /// Length of a round in milliseconds.
     #[arg(long)]
     round_ms: Option<u64>,
-    /// How bazel-remote keeps blobs.
+    /// How bazel-remote stores blobs.
     #[arg(long, value_enum, default_value_t = Storage::Uncompressed)]
     storage: Storage,
-    /// Measure one server alone.
+    /// Measure only this server: `kached` or `bazel-remote`.
     #[arg(long, value_name = "SERVER")]
     alone: Option<String>,
-    /// Where the stores lie; by default beside this program.
+    /// Directory for the stores; by default beside this program.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// The program `kached`; by default the one beside this program.
@@ -233,21 +232,21 @@ pub(crate) struct StoreOptions {
 }
 
 impl StoreOptions {
-    /// Whether a cell is asked for.
+    /// Whether the options select a cell.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
     }
 
-    /// Whether any cell of the table is.
+    /// Whether the options select any cell of the table.
     pub(crate) fn wants_cells(&self) -> bool {
         CELLS.iter().any(|cell| self.wants(cell.name))
     }
 
-    /// How cells are measured.
+    /// The plan by which cells are measured.
     pub(crate) fn plan(&self) -> Plan {
         let (rounds, round_ms) = if self.quick { (3, 300) } else { (5, 1000) };
-        let both = [Kind::Kached, Kind::BazelRemote];
-        let wanted = |kind: &Kind| self.alone.as_deref().is_none_or(|name| name == kind.name());
+        let both = [ServerKind::Kached, ServerKind::BazelRemote];
+        let wanted = |kind: &ServerKind| self.alone.as_deref().is_none_or(|name| name == kind.name());
         Plan {
             rounds: self.rounds.unwrap_or(rounds),
             round: Duration::from_millis(self.round_ms.unwrap_or(round_ms)),
@@ -257,12 +256,12 @@ impl StoreOptions {
         }
     }
 
-    /// How many action results the large store has.
+    /// The number of action results in the large store.
     pub(crate) fn many_results(&self) -> u64 {
         if self.quick { 100_000 } else { 1_000_000 }
     }
 
-    /// Where the programs are.
+    /// The programs and the directory for their stores. Creates the directory.
     pub(crate) fn programs(&self) -> Result<Programs> {
         let here = std::env::current_exe()?.parent().context("this program has no directory")?.to_owned();
         let dir = self.dir.clone().unwrap_or_else(|| here.join("bench-store"));
@@ -276,7 +275,7 @@ impl StoreOptions {
     }
 }
 
-/// Where recipes for other people's programs put them.
+/// The directory into which the install scripts of this repository put other projects' programs.
 #[expect(clippy::disallowed_methods, reason = "the recipes obey this variable, and no compile depends on it")]
 fn tools() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);

@@ -1,34 +1,34 @@
-//! The table, the list of what falls short, and the same as JSON.
+//! The table, the list of missed goals, and both as JSON.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::rounds::{Figures, Line};
-use crate::server::Kind;
+use crate::rounds::{Figures, TableLine};
+use crate::server::ServerKind;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-impl Line {
-    fn of(&self, kind: Kind) -> Option<Figures> {
+impl TableLine {
+    fn of(&self, kind: ServerKind) -> Option<Figures> {
         self.figures.iter().find(|(known, _)| *known == kind).map(|(_, figures)| *figures)
     }
 
-    /// How many times as fast ours is.
+    /// Requests per second of kached, divided by those of bazel-remote.
     fn ratio(&self) -> Option<f64> {
-        Some(self.of(Kind::Kached)?.per_second / self.of(Kind::BazelRemote)?.per_second)
+        Some(self.of(ServerKind::Kached)?.per_second / self.of(ServerKind::BazelRemote)?.per_second)
     }
 
-    /// How much less processor time ours takes.
+    /// Processor time per request of bazel-remote, divided by that of kached.
     fn cpu_ratio(&self) -> Option<f64> {
-        Some(self.of(Kind::BazelRemote)?.cpu_us / self.of(Kind::Kached)?.cpu_us)
+        Some(self.of(ServerKind::BazelRemote)?.cpu_us / self.of(ServerKind::Kached)?.cpu_us)
     }
 
-    /// What is wrong with this line, in words.
+    /// A sentence on the goal that this line misses. `None` if it meets its goal.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let ratio = self.ratio().filter(|ratio| *ratio < self.cell.target)?;
         Some(format!(
-            "{} with {} clients: {ratio:.2}x instead of {:.1}x, {:.0} % of the target; per processor second {:.2}x",
+            "{} with {} clients: {ratio:.2}x instead of {:.1}x, {:.0} % of the goal; by processor time {:.2}x",
             self.cell.name,
             self.clients,
             self.cell.target,
@@ -59,7 +59,7 @@ fn time(value: Option<f64>) -> String {
     }
 }
 
-/// The head of the table.
+/// Prints the head of the table.
 pub(crate) fn print_head(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
@@ -78,9 +78,9 @@ pub(crate) fn print_head(out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-/// One line of it.
-pub(crate) fn print_line(out: &mut impl Write, line: &Line) -> io::Result<()> {
-    let (ours, theirs) = (line.of(Kind::Kached), line.of(Kind::BazelRemote));
+/// Prints one line of the table.
+pub(crate) fn print_line(out: &mut impl Write, line: &TableLine) -> io::Result<()> {
+    let (ours, theirs) = (line.of(ServerKind::Kached), line.of(ServerKind::BazelRemote));
     writeln!(
         out,
         "{:<20} {:>7} │ {:>12} {:>12} {:>7} {:>5} │ {:>8} {:>8} │ {:>8} {:>8} {:>7}{}",
@@ -95,14 +95,14 @@ pub(crate) fn print_line(out: &mut impl Write, line: &Line) -> io::Result<()> {
         time(ours.map(|figures| figures.cpu_us)),
         time(theirs.map(|figures| figures.cpu_us)),
         ratio(line.cpu_ratio()),
-        if line.shortfall().is_some() { "  short" } else { "" },
+        if line.shortfall().is_some() { "  missed" } else { "" },
     )?;
     out.flush()
 }
 
-/// A line as JSON.
-pub(crate) fn line_json(line: &Line) -> Value {
-    let figures = |kind: Kind| {
+/// Returns a line as JSON.
+pub(crate) fn line_json(line: &TableLine) -> Value {
+    let figures = |kind: ServerKind| {
         line.of(kind).map(|figures| {
             json!({
                 "requests_per_second": figures.per_second,
@@ -119,23 +119,23 @@ pub(crate) fn line_json(line: &Line) -> Value {
         "target": line.cell.target,
         "ratio": line.ratio(),
         "cpu_ratio": line.cpu_ratio(),
-        "kached": figures(Kind::Kached),
-        "bazel_remote": figures(Kind::BazelRemote),
+        "kached": figures(ServerKind::Kached),
+        "bazel_remote": figures(ServerKind::BazelRemote),
     })
 }
 
-/// A figure that stands for itself, with what it should be at most.
+/// A single figure that is not part of a table, with its limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// None where it only explains the others.
+    /// `None` if the figure only explains others.
     pub(crate) limit: Option<f64>,
 }
 
 impl Figure {
-    /// By how much the limit is passed, in words.
+    /// A sentence on the limit that the figure exceeds. `None` if it does not.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let limit = self.limit.filter(|limit| self.value > *limit)?;
         let (name, value, unit) = (self.name, self.value, self.unit);
@@ -147,20 +147,20 @@ impl Figure {
     }
 }
 
-/// One figure on a line.
+/// Prints one figure.
 pub(crate) fn print_figure(out: &mut impl Write, figure: &Figure) -> io::Result<()> {
     let limit = figure.limit.map(|limit| format!("at most {limit} {}", figure.unit)).unwrap_or_default();
     let value = format!("{:.2} {}", figure.value, figure.unit);
-    let mark = if figure.shortfall().is_some() { "  short" } else { "" };
+    let mark = if figure.shortfall().is_some() { "  missed" } else { "" };
     writeln!(out, "{:<52} {value:>14}   {limit}{mark}", figure.name)?;
     out.flush()
 }
 
-/// What falls short, or that nothing does.
+/// Prints the missed goals, or that there are none.
 pub(crate) fn print_shortfalls(out: &mut impl Write, shortfalls: &[String]) -> io::Result<()> {
     if shortfalls.is_empty() {
-        return writeln!(out, "\nnothing falls short");
+        return writeln!(out, "\nall goals are met");
     }
-    writeln!(out, "\nwhat falls short:")?;
+    writeln!(out, "\nmissed goals:")?;
     shortfalls.iter().try_for_each(|shortfall| writeln!(out, "  {shortfall}"))
 }

@@ -1,6 +1,6 @@
-//! The requests of the benchmark as bytes: which field of which message is what.
+//! The requests of the benchmark as bytes: the fields of each message.
 //!
-//! SHA-256, no instance name, identity encoding: what every server understands.
+//! They use SHA-256, no instance name and no compression, which every server supports.
 
 use bytes::Bytes;
 use kache_proto::reapi::{
@@ -37,19 +37,20 @@ fn framed(message: &impl kache_proto::Message) -> Bytes {
         .collect()
 }
 
-/// `FindMissingBlobsRequest`: for these contents.
+/// A `FindMissingBlobsRequest` for these contents.
 pub(crate) fn find_missing(contents: &Contents, numbers: impl Iterator<Item = u64>) -> Bytes {
     let ask =
         |message: Message, number| message.message(2, &digest(&contents.nth(number).hash, contents.size()));
     numbers.fold(Message::default(), ask).framed()
 }
 
-/// `BatchReadBlobsRequest`: for these contents.
+/// A `BatchReadBlobsRequest` for these contents, whose fields have the same numbers as those of
+/// `FindMissingBlobsRequest`.
 pub(crate) fn batch_read(contents: &Contents, numbers: impl Iterator<Item = u64>) -> Bytes {
     find_missing(contents, numbers)
 }
 
-/// `BatchUpdateBlobsRequest`: with these contents.
+/// A `BatchUpdateBlobsRequest` with these contents.
 pub(crate) fn batch_update(contents: &Contents, numbers: std::ops::Range<u64>) -> Request {
     let mut blobs = Vec::new();
     let mut len = 0;
@@ -67,17 +68,17 @@ pub(crate) fn batch_update(contents: &Contents, numbers: std::ops::Range<u64>) -
     Request::new(pieces)
 }
 
-/// `ReadRequest`: for all of this content.
+/// A `ReadRequest` for the whole of this content.
 pub(crate) fn read(contents: &Contents, number: u64) -> Bytes {
     let name = format!("blobs/{}/{}", contents.nth(number).hash, contents.size());
     Message::default().bytes(1, name.as_bytes()).framed()
 }
 
-/// `WriteRequest`s of contents of one size, all but what differs encoded ahead.
+/// `WriteRequest`s of contents of one size. The parts that are the same for all contents are encoded in advance.
 pub(crate) struct Writes {
     contents: Contents,
     chunk: usize,
-    /// What comes before the data of each chunk but the first.
+    /// The encoded fields before the data of each chunk except the first.
     openings: Vec<Bytes>,
 }
 
@@ -166,7 +167,7 @@ impl Actions {
         }
     }
 
-    /// `GetActionResultRequest`.
+    /// A `GetActionResultRequest` for this action.
     pub(crate) fn get(&self, number: u64) -> Bytes {
         framed(&GetActionResultRequest {
             action_digest: Actions::action_digest(number),
@@ -174,7 +175,7 @@ impl Actions {
         })
     }
 
-    /// `UpdateActionResultRequest`.
+    /// An `UpdateActionResultRequest` for this action.
     pub(crate) fn update(&self, number: u64) -> Bytes {
         framed(&UpdateActionResultRequest {
             action_digest: Actions::action_digest(number),
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_say_what_they_should() {
+    fn requests_decode_to_the_given_contents() {
         let contents = Contents::new(4096);
         let asked = find_missing(&contents, 3..5);
         let asked = FindMissingBlobsRequest::decode(&asked[5..]).expect("well-formed");
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_the_whole_content_whatever_the_chunk() {
+    fn a_write_sends_the_whole_content_at_every_chunk_size() {
         let contents = Contents::new(100_000);
         for chunk in [16_384, 99_950, 99_990, 100_000, 200_000] {
             let body = Writes::new(contents.clone(), chunk).nth(9).to_vec();

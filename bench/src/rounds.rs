@@ -1,6 +1,6 @@
-//! Measuring one cell: both servers filled alike, warmed up, then driven in turns.
+//! Measures one cell: both servers are filled with the same contents, warmed up, and then loaded in turns.
 //!
-//! The order is A B, B A, A B …: what else the machine does falls on both alike.
+//! The order is A B, B A, A B …, so that other work of the machine affects both servers equally.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use anyhow::{Context, Result};
 
 use crate::cells::{Cell, Scale};
 use crate::load::{Run, Session, Until, Windows, Workload};
-use crate::server::{Kind, Programs, Server};
+use crate::server::{Programs, Server, ServerKind};
 
 /// How a cell is measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) round: Duration,
-    /// How many connections the clients share; none means one each.
+    /// How many connections the clients share. `None` means one each.
     pub(crate) connections: Option<usize>,
     pub(crate) chunk: usize,
-    pub(crate) kinds: Vec<Kind>,
+    pub(crate) kinds: Vec<ServerKind>,
 }
 
 /// One server's figures, of one round or the medians of several.
@@ -33,28 +33,28 @@ pub(crate) struct Figures {
 
 /// One line of the table.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct TableLine {
     pub(crate) cell: Cell,
     pub(crate) clients: usize,
-    pub(crate) figures: Vec<(Kind, Figures)>,
+    pub(crate) figures: Vec<(ServerKind, Figures)>,
 }
 
-/// A round in which every client moves its bytes once takes long if that is more than this;
-/// then a few rounds do.
+/// If the clients together move more bytes than this with one request each, a round is long, and [`LONG_ROUNDS`]
+/// suffice.
 const ROUND_BYTES_MAX: u64 = 2 << 30;
 const LONG_ROUNDS: usize = 3;
 
 /// Measures the cell for so many clients.
-pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Programs) -> Result<Line> {
+pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Programs) -> Result<TableLine> {
     let scale = Scale { clients, chunk: plan.chunk };
-    let begin_one = |&kind: &Kind| Bench::begin(cell, scale, plan, kind, programs);
+    let begin_one = |&kind: &ServerKind| Bench::begin(cell, scale, plan, kind, programs);
     let begin = || plan.kinds.iter().map(begin_one).collect::<Result<Vec<Bench>>>();
     let mut benches = begin()?;
     let mut samples = vec![Vec::new(); benches.len()];
     let is_long = cell.bytes_per_request().unwrap_or_default() * clients as u64 > ROUND_BYTES_MAX;
     for round in 0..if is_long { plan.rounds.min(LONG_ROUNDS) } else { plan.rounds } {
         if round > 0 && cell.is_write() {
-            // Else dirty pages pile up, and whoever comes later waits for the disk.
+            // Otherwise dirty pages accumulate, and later rounds wait for the disk.
             drop(benches);
             benches = begin()?;
         }
@@ -64,7 +64,7 @@ pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Progra
         }
     }
     let figures = plan.kinds.iter().copied().zip(samples.iter().map(|samples| medians(samples))).collect();
-    Ok(Line { cell, clients, figures })
+    Ok(TableLine { cell, clients, figures })
 }
 
 /// One server, ready for one cell.
@@ -78,7 +78,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn begin(cell: Cell, scale: Scale, plan: &Plan, kind: Kind, programs: &Programs) -> Result<Bench> {
+    fn begin(cell: Cell, scale: Scale, plan: &Plan, kind: ServerKind, programs: &Programs) -> Result<Bench> {
         let server = Server::fresh(kind, programs)?;
         for mut workload in cell.fill(scale) {
             server
@@ -126,7 +126,7 @@ fn figures(mut run: Run, processor: Duration) -> Figures {
     }
 }
 
-/// The value that so many in a hundred of these, in ascending order, do not exceed.
+/// The smallest of these values, which are in ascending order, that `percent` % of them do not exceed.
 pub(crate) fn percentile(ascending: &[u64], percent: usize) -> u64 {
     let position = (ascending.len() * percent).div_ceil(100).max(1) - 1;
     ascending.get(position).copied().unwrap_or_default()

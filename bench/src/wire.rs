@@ -1,50 +1,51 @@
-//! Protobuf and gRPC framing by hand, for requests that are encoded before the clock starts.
+//! Encodes protobuf messages and gRPC headers, for requests whose parts are encoded before the clock starts.
 //!
-//! It knows field numbers as numbers only; `requests` says which is which.
+//! It does not know what a field number means; `requests` does.
 
 use bytes::Bytes;
 
-/// A protobuf message under construction; fields come in the order they are added.
+/// A protobuf message that is being encoded. Fields are encoded in the order in which they are added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    /// A length-delimited field.
+    /// Adds a length-delimited field.
     pub(crate) fn bytes(mut self, field: u32, value: &[u8]) -> Message {
         self.open(field, value.len());
         self.0.extend_from_slice(value);
         self
     }
 
-    /// A varint field.
+    /// Adds a varint field.
     pub(crate) fn number(mut self, field: u32, value: u64) -> Message {
         put_varint(&mut self.0, u64::from(field << 3));
         put_varint(&mut self.0, value);
         self
     }
 
-    /// A message field.
+    /// Adds a message field.
     pub(crate) fn message(self, field: u32, value: &Message) -> Message {
         self.bytes(field, &value.0)
     }
 
-    /// Begins a length-delimited field whose `len` bytes follow elsewhere.
+    /// Begins a length-delimited field whose `len` bytes the caller sends separately.
     pub(crate) fn open(&mut self, field: u32, len: usize) {
         put_varint(&mut self.0, u64::from(field << 3 | 2));
         put_varint(&mut self.0, len as u64);
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The bytes as one gRPC message.
+    /// The bytes with the header of a gRPC message.
     pub(crate) fn framed(&self) -> Bytes {
         self.framed_before(0)
     }
 
-    /// The same, where `following` more bytes of the message are sent after these.
+    /// The bytes with the header of a gRPC message that has `following` more bytes, which the caller sends
+    /// separately.
     pub(crate) fn framed_before(&self, following: usize) -> Bytes {
         let len = u32::try_from(self.0.len() + following).expect("a gRPC message is shorter than 4 GiB");
         let mut framed = Vec::with_capacity(5 + self.0.len());
@@ -54,7 +55,7 @@ impl Message {
         Bytes::from(framed)
     }
 
-    /// The bytes alone.
+    /// The bytes without a header.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from(self.0)
     }
@@ -68,12 +69,12 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes this number takes as a varint.
+/// The length of a number as a varint.
 pub(crate) fn varint_len(value: u64) -> usize {
     (value | 1).ilog2() as usize / 7 + 1
 }
 
-/// The messages of an answer's body.
+/// Splits the body of a response into its messages.
 pub(crate) fn messages(mut body: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let Some((header, rest)) = body.split_at_checked(5) {
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_encoding_that_prost_writes() {
+    fn the_encoding_is_that_of_prost() {
         for size in [1, 127, 128, 300, 70_000, u64::MAX >> 1] {
             let ours = Message::default().bytes(1, b"ab").number(2, size);
             let theirs = Digest { hash: "ab".to_owned(), size_bytes: size as i64 }.encode_to_vec();

@@ -1,10 +1,9 @@
-//! The oracle: a wrapper that already knows the answer.
+//! The oracle: a compiler wrapper that does the least work with which a cache could restore results.
 //!
-//! It is the bound that a cache of compiler calls can come near to and not pass. Its key is
-//! a hash of the arguments with the checkout's place taken out; it reads no input, knows no
-//! daemon and would be wrong after any edit. What it saved of a call it puts back: an
-//! `.rlib` by a hard link with one old date, everything else by a copy, then the words. It
-//! refuses to know what any argument means but the three that say where the outputs go.
+//! It is the bound that a cache of compiler calls can approach and not pass. Its key is a hash of the arguments
+//! without the checkout's path. It reads no inputs and has no daemon, so it is wrong after any edit. It restores an
+//! `.rlib` by a hard link with an old date, every other output by a copy, and then the messages. It only knows the
+//! three arguments that say where the outputs go.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
@@ -17,21 +16,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// What stands for the checkout's place in what is kept.
+/// Replaces the checkout's path in stored texts.
 const ROOT: &[u8] = b"/oracle/root";
 
-/// The one date that linked files bear: cargo compares them with each other only.
+/// The date of all hard links. Cargo only compares dates with each other.
 const OLD: Duration = Duration::from_secs(1_000_000_000);
 
-/// What the wrapper is told by whoever measures.
-struct Place {
-    /// Where answers are kept.
+/// The settings, which the benchmark passes in variables.
+struct OracleSettings {
+    /// The directory of stored results.
     store: PathBuf,
-    /// The checkout, which is taken out of arguments and texts.
+    /// The checkout's path, which is replaced in arguments and texts.
     root: Vec<u8>,
 }
 
-/// Where a call puts its outputs, and how their names begin.
+/// The directory of a call's outputs, and the beginning of their names.
 struct Outputs {
     dir: PathBuf,
     stem: String,
@@ -41,23 +40,23 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let Some(compiler) = arguments.next() else { return ExitCode::FAILURE };
     let arguments: Vec<OsString> = arguments.collect();
-    let (Some(place), Some(outputs)) = (place(), outputs(&arguments)) else {
+    let (Some(settings), Some(outputs)) = (settings(), outputs(&arguments)) else {
         return run_as_is(&compiler, &arguments);
     };
-    let kept = place.store.join(key(&place, &arguments));
+    let kept = settings.store.join(key(&settings, &arguments));
     let done = if kept.join("stderr").exists() {
-        put_back(&place, &kept, &outputs).map(|()| ExitCode::SUCCESS)
+        put_back(&settings, &kept, &outputs).map(|()| ExitCode::SUCCESS)
     } else {
-        record(&place, &kept, &outputs, &compiler, &arguments)
+        record(&settings, &kept, &outputs, &compiler, &arguments)
     };
     done.unwrap_or(ExitCode::FAILURE)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measuring tool with two variables of its own")]
-fn place() -> Option<Place> {
+fn settings() -> Option<OracleSettings> {
     let store = std::env::var_os("ORACLE_STORE")?.into();
     let root = std::env::var_os("ORACLE_ROOT")?.as_bytes().to_vec();
-    Some(Place { store, root })
+    Some(OracleSettings { store, root })
 }
 
 fn run_as_is(compiler: &OsString, arguments: &[OsString]) -> ExitCode {
@@ -65,7 +64,7 @@ fn run_as_is(compiler: &OsString, arguments: &[OsString]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// None for a probe: whatever has no crate name, no directory or no name of its own.
+/// The outputs of a call. `None` for a probe, which lacks a crate name, an output directory or an extra file name.
 fn outputs(arguments: &[OsString]) -> Option<Outputs> {
     let after = |option: &str| {
         let at = arguments.iter().position(|argument| argument == option)?;
@@ -83,10 +82,10 @@ impl Outputs {
     }
 }
 
-fn key(place: &Place, arguments: &[OsString]) -> String {
+fn key(settings: &OracleSettings, arguments: &[OsString]) -> String {
     let mut hasher = DefaultHasher::new();
     for argument in arguments {
-        replace(argument.as_bytes(), &place.root, ROOT).hash(&mut hasher);
+        replace(argument.as_bytes(), &settings.root, ROOT).hash(&mut hasher);
     }
     format!("{:016x}", hasher.finish())
 }
@@ -107,9 +106,9 @@ fn ends_with(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
-/// Compiles, and keeps what came of it where that is a success.
+/// Runs the compiler, and stores the outputs and messages if it succeeds.
 fn record(
-    place: &Place,
+    settings: &OracleSettings,
     kept: &Path,
     outputs: &Outputs,
     compiler: &OsString,
@@ -125,15 +124,15 @@ fn record(
     for entry in fs::read_dir(&outputs.dir)? {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(|name| outputs.is_one(name)) {
-            keep(place, &entry.path(), &kept.join(entry.file_name()))?;
+            keep(settings, &entry.path(), &kept.join(entry.file_name()))?;
         }
     }
-    // Last: whoever finds it finds the rest.
-    fs::write(kept.join("stderr"), replace(&said.stderr, &place.root, ROOT))?;
+    // Written last, because its presence means that the result is complete.
+    fs::write(kept.join("stderr"), replace(&said.stderr, &settings.root, ROOT))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn keep(place: &Place, made: &Path, kept: &Path) -> io::Result<()> {
+fn keep(settings: &OracleSettings, made: &Path, kept: &Path) -> io::Result<()> {
     if ends_with(made, "rlib") {
         File::options()
             .write(true)
@@ -142,27 +141,27 @@ fn keep(place: &Place, made: &Path, kept: &Path) -> io::Result<()> {
         return fs::hard_link(made, kept);
     }
     if ends_with(made, "d") {
-        return fs::write(kept, replace(&fs::read(made)?, &place.root, ROOT));
+        return fs::write(kept, replace(&fs::read(made)?, &settings.root, ROOT));
     }
     fs::copy(made, kept).map(drop)
 }
 
-fn put_back(place: &Place, kept: &Path, outputs: &Outputs) -> io::Result<()> {
+fn put_back(settings: &OracleSettings, kept: &Path, outputs: &Outputs) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(kept)? {
         files.push(entry?.path());
     }
-    // Cargo starts the next crate at the notice of the `.rmeta`, so that comes first.
+    // Cargo starts dependent crates when the `.rmeta` is announced, so it is restored first.
     files.sort_by_key(|file| !ends_with(file, "rmeta"));
     for file in files.iter().filter(|file| !file.ends_with("stderr")) {
         let target = outputs.dir.join(file.file_name().unwrap_or_default());
         if ends_with(file, "rlib") {
             fs::hard_link(file, &target)?;
         } else if ends_with(file, "d") {
-            fs::write(&target, replace(&fs::read(file)?, ROOT, &place.root))?;
+            fs::write(&target, replace(&fs::read(file)?, ROOT, &settings.root))?;
         } else {
             fs::copy(file, &target)?;
         }
     }
-    io::stderr().write_all(&replace(&fs::read(kept.join("stderr"))?, ROOT, &place.root))
+    io::stderr().write_all(&replace(&fs::read(kept.join("stderr"))?, ROOT, &settings.root))
 }

@@ -1,4 +1,4 @@
-//! The cells: name, target, how a server is filled for it, and its workload.
+//! The cells: their names and goals, how a server is filled for each, and the workloads.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use kache_proto::bytestream::ReadResponse;
 use kache_proto::reapi::{ActionResult, BatchReadBlobsResponse, FindMissingBlobsResponse};
 
 use super::prepared::{Check, Prepared, Sequence};
-use super::uploads::{How, Uploads};
+use super::uploads::{UploadMethod, Uploads};
 use crate::WrongBytes;
 use crate::content::Contents;
 use crate::load::{Request, Workload};
@@ -17,28 +17,28 @@ use crate::requests::{self, Actions, Writes};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The size of what travels in batches, and of the outputs that results name.
+/// The size of blobs in batches, and of the outputs that action results name.
 const SMALL_BYTES: usize = 4 * KIB;
 
-/// How many small contents a server is given before it is asked for some.
+/// The number of small blobs in a server before it is measured.
 const SMALL_COUNT: u64 = 4000;
 
-/// How many fill one batch: 400 KiB, far below any server's limit on a message.
+/// The number of blobs in a batch that fills a server: 400 KiB, far below every server's limit of a message.
 const FILL_BATCH: u64 = 100;
 
-/// How many different requests lookups and small reads choose from.
+/// The number of different lookups and small reads.
 const REQUESTS: usize = 2000;
 
-/// How many different questions of 1,000 digests there are. They are long to encode.
+/// The number of different requests with 1,000 digests, which take long to encode.
 const LONG_REQUESTS: usize = 20;
 
-/// How many bytes of large contents a server is given before it is asked for some. They
-/// stay in the page cache: this measures servers, not disks.
+/// The size of all large blobs in a server before it is measured. They stay in the page cache, because servers are
+/// measured here, not disks.
 const LARGE_FILL_BYTES: usize = 256 * MIB;
 
-/// What one request asks for.
+/// The operation of one request, with its number of blobs or its size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Operation {
     ActionResult,
     FindMissing(u64),
     BatchRead(u64),
@@ -51,34 +51,34 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
     pub(crate) name: &'static str,
-    /// How many times as fast as the other server ours is to be.
+    /// The goal for kached: requests per second, divided by those of bazel-remote.
     pub(crate) target: f64,
-    kind: Kind,
+    kind: Operation,
 }
 
-/// What every server must give.
+/// The goal of a cell.
 const TARGET: f64 = 1.0;
 
-/// The same for small requests, where a server's own work is all there is.
+/// The goal for small requests, whose cost is that of the server alone.
 const TARGET_SMALL: f64 = 2.0;
 
 /// The cells in the order of the table.
 #[rustfmt::skip]
 pub(crate) const CELLS: [Cell; 11] = [
-    Cell { name: "get-action-result", target: TARGET_SMALL, kind: Kind::ActionResult },
-    Cell { name: "find-missing-1", target: TARGET_SMALL, kind: Kind::FindMissing(1) },
-    Cell { name: "find-missing-1000", target: TARGET_SMALL, kind: Kind::FindMissing(1000) },
-    Cell { name: "batch-read-4k", target: TARGET_SMALL, kind: Kind::BatchRead(1) },
-    Cell { name: "batch-read-100x4k", target: TARGET_SMALL, kind: Kind::BatchRead(100) },
-    Cell { name: "batch-update-4k", target: TARGET_SMALL, kind: Kind::BatchUpdate(1) },
-    Cell { name: "batch-update-100x4k", target: TARGET_SMALL, kind: Kind::BatchUpdate(100) },
-    Cell { name: "read-4m", target: TARGET, kind: Kind::Read(4 * MIB) },
-    Cell { name: "read-64m", target: TARGET, kind: Kind::Read(64 * MIB) },
-    Cell { name: "write-4m", target: TARGET, kind: Kind::Write(4 * MIB) },
-    Cell { name: "write-64m", target: TARGET, kind: Kind::Write(64 * MIB) },
+    Cell { name: "get-action-result", target: TARGET_SMALL, kind: Operation::ActionResult },
+    Cell { name: "find-missing-1", target: TARGET_SMALL, kind: Operation::FindMissing(1) },
+    Cell { name: "find-missing-1000", target: TARGET_SMALL, kind: Operation::FindMissing(1000) },
+    Cell { name: "batch-read-4k", target: TARGET_SMALL, kind: Operation::BatchRead(1) },
+    Cell { name: "batch-read-100x4k", target: TARGET_SMALL, kind: Operation::BatchRead(100) },
+    Cell { name: "batch-update-4k", target: TARGET_SMALL, kind: Operation::BatchUpdate(1) },
+    Cell { name: "batch-update-100x4k", target: TARGET_SMALL, kind: Operation::BatchUpdate(100) },
+    Cell { name: "read-4m", target: TARGET, kind: Operation::Read(4 * MIB) },
+    Cell { name: "read-64m", target: TARGET, kind: Operation::Read(64 * MIB) },
+    Cell { name: "write-4m", target: TARGET, kind: Operation::Write(4 * MIB) },
+    Cell { name: "write-64m", target: TARGET, kind: Operation::Write(64 * MIB) },
 ];
 
-/// How requests are made, the same for all servers.
+/// The number of clients, and the bytes of data in each message of a write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     pub(crate) clients: usize,
@@ -86,78 +86,79 @@ pub(crate) struct Scale {
 }
 
 impl Cell {
-    /// Whether each round fills the disk, so that the next had better begin afresh.
+    /// Whether a round writes so much that the next one should begin with an empty store.
     pub(crate) fn is_write(&self) -> bool {
-        matches!(self.kind, Kind::BatchUpdate(_) | Kind::Write(_))
+        matches!(self.kind, Operation::BatchUpdate(_) | Operation::Write(_))
     }
 
-    /// Whether what matters is bytes, and how many a request moves.
+    /// How many bytes a request moves, if the cell is measured in bytes per second.
     pub(crate) fn bytes_per_request(&self) -> Option<u64> {
         match self.kind {
-            Kind::Read(size) | Kind::Write(size) => Some(size as u64),
+            Operation::Read(size) | Operation::Write(size) => Some(size as u64),
             _ => None,
         }
     }
 
-    /// What must be done to a server before it is asked for anything, in order.
+    /// The workloads that fill a server before it is measured, in order.
     pub(crate) fn fill(&self, scale: Scale) -> Vec<Box<dyn Workload>> {
         let small = Contents::new(SMALL_BYTES);
         let batches = Sequence::new(requests::BATCH_UPDATE, SMALL_COUNT / FILL_BATCH, move |batch| {
             requests::batch_update(&small, batch * FILL_BATCH..(batch + 1) * FILL_BATCH)
         });
         match self.kind {
-            Kind::ActionResult => {
+            Operation::ActionResult => {
                 let actions = actions();
                 let updates = Sequence::new(requests::UPDATE_ACTION_RESULT, REQUESTS as u64, move |number| {
                     Request::new(vec![actions.update(number)])
                 });
                 vec![Box::new(batches), Box::new(updates)]
             }
-            Kind::FindMissing(_) | Kind::BatchRead(_) => vec![Box::new(batches)],
-            Kind::Read(size) => {
+            Operation::FindMissing(_) | Operation::BatchRead(_) => vec![Box::new(batches)],
+            Operation::Read(size) => {
                 let writes = Writes::new(Contents::new(size), scale.chunk);
                 let count = (LARGE_FILL_BYTES / size) as u64;
                 vec![Box::new(Sequence::new(requests::WRITE, count, move |number| writes.nth(number)))]
             }
-            Kind::BatchUpdate(_) | Kind::Write(_) => Vec::new(),
+            Operation::BatchUpdate(_) | Operation::Write(_) => Vec::new(),
         }
     }
 
-    /// What is asked of the filled server.
+    /// The workload that is measured on the filled server.
     pub(crate) fn workload(&self, scale: Scale) -> Box<dyn Workload> {
         let small = Contents::new(SMALL_BYTES);
         match self.kind {
-            Kind::ActionResult => Box::new(action_results(scale)),
-            Kind::FindMissing(count) => Box::new(find_missing(&small, count, scale)),
-            Kind::BatchRead(count) => Box::new(batch_reads(small, count, scale)),
-            Kind::BatchUpdate(count) => Box::new(Uploads::new(small, How::Batch(count))),
-            Kind::Read(size) => {
+            Operation::ActionResult => Box::new(action_results(scale)),
+            Operation::FindMissing(count) => Box::new(find_missing(&small, count, scale)),
+            Operation::BatchRead(count) => Box::new(batch_reads(small, count, scale)),
+            Operation::BatchUpdate(count) => Box::new(Uploads::new(small, UploadMethod::Batch(count))),
+            Operation::Read(size) => {
                 Box::new(reads(Contents::new(size), (LARGE_FILL_BYTES / size) as u64, 0, scale))
             }
-            Kind::Write(size) => {
+            Operation::Write(size) => {
                 let contents = Contents::new(size);
                 let writes = Writes::new(contents.clone(), scale.chunk);
-                Box::new(Uploads::new(contents, How::Stream(writes)))
+                Box::new(Uploads::new(contents, UploadMethod::Stream(writes)))
             }
         }
     }
 
-    /// How many requests of the workload are checked in full before anything is timed.
+    /// How many responses are checked in full before anything is timed.
     pub(crate) fn warm_up(&self) -> u64 {
         match self.kind {
-            Kind::ActionResult | Kind::BatchRead(1) | Kind::FindMissing(1) => REQUESTS as u64,
-            Kind::FindMissing(_) | Kind::BatchRead(_) => LONG_REQUESTS as u64,
-            Kind::Read(size) => (LARGE_FILL_BYTES / size) as u64,
-            Kind::BatchUpdate(_) => 100,
-            Kind::Write(size) => (64 * MIB / size) as u64,
+            Operation::ActionResult | Operation::BatchRead(1) | Operation::FindMissing(1) => REQUESTS as u64,
+            Operation::FindMissing(_) | Operation::BatchRead(_) => LONG_REQUESTS as u64,
+            Operation::Read(size) => (LARGE_FILL_BYTES / size) as u64,
+            Operation::BatchUpdate(_) => 100,
+            Operation::Write(size) => (64 * MIB / size) as u64,
         }
     }
 
-    /// Reads of what a run of `requests` uploads left behind: a sample of the last ones.
+    /// A workload that reads a sample of the last blobs that `requests` uploads stored, with its size. `None` if
+    /// the cell does not upload.
     pub(crate) fn read_back(&self, requests: u64, scale: Scale) -> Option<(Box<dyn Workload>, u64)> {
         let (size, count) = match self.kind {
-            Kind::BatchUpdate(count) => (SMALL_BYTES, requests * count),
-            Kind::Write(size) => (size, requests),
+            Operation::BatchUpdate(count) => (SMALL_BYTES, requests * count),
+            Operation::Write(size) => (size, requests),
             _ => return None,
         };
         let sample = count.min((64 * MIB / size).min(REQUESTS) as u64);
@@ -169,10 +170,10 @@ fn actions() -> Actions {
     Actions::new(Contents::new(SMALL_BYTES), SMALL_COUNT)
 }
 
-/// Where the questions begin in the small contents, spread evenly; all end inside them.
+/// The number of the first blob of each request, spread evenly over the small blobs.
 fn starts(count: u64) -> impl Iterator<Item = u64> {
-    let questions = if count == 1 { REQUESTS } else { LONG_REQUESTS } as u64;
-    (0..questions).map(move |question| question * (SMALL_COUNT - count) / questions)
+    let requests = if count == 1 { REQUESTS } else { LONG_REQUESTS } as u64;
+    (0..requests).map(move |request| request * (SMALL_COUNT - count) / requests)
 }
 
 fn action_results(scale: Scale) -> Prepared {

@@ -1,7 +1,7 @@
-//! What is measured: the cells of the table, and the work behind each.
+//! The cells of the table, and the workload of each.
 //!
-//! A cell knows how to fill a server, what to ask of it and how to check the answers. It
-//! knows neither which server that is nor how it is timed.
+//! A cell knows how to fill a server, which requests to send and how to check the responses. It knows neither which
+//! server that is nor how it is timed.
 
 mod cell;
 mod prepared;

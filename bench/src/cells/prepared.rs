@@ -1,23 +1,23 @@
-//! Requests that were all encoded ahead: lookups and reads.
+//! Workloads whose requests are all encoded in advance: lookups and reads.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 
 use crate::WrongBytes;
 use crate::content::Random;
-use crate::load::{Reply, Request, Workload};
+use crate::load::{Request, Response, Workload};
 
-/// Checks the messages of the answer to the request of this position.
+/// Checks the messages of the response to the request at this position.
 pub(crate) type Check = Box<dyn Fn(usize, &[&[u8]]) -> Result<()>>;
 
-/// A set of requests asked in random order. The warm-up asks each one once, in order, checks
-/// every byte, and notes how long the answer was; later answers must be as long.
+/// Requests that are sent in random order. The warm-up sends each one once, in order, checks every byte of the
+/// response and keeps its length. Later responses must have the same length.
 pub(crate) struct Prepared {
     method: &'static str,
     requests: Vec<Bytes>,
     check: Check,
-    /// Bytes of the answer to each request: its data's, which do not depend on how a stream
-    /// is cut into messages, or all of them.
+    /// The length of the response to each request. For a stream it counts only data, because the server chooses how
+    /// to split that into messages.
     lengths: Vec<u64>,
     is_stream: bool,
     last: Vec<usize>,
@@ -39,8 +39,8 @@ impl Prepared {
         }
     }
 
-    fn length(&self, reply: &Reply) -> u64 {
-        if self.is_stream { reply.data_bytes } else { reply.message_bytes }
+    fn length(&self, response: &Response) -> u64 {
+        if self.is_stream { response.data_bytes } else { response.message_bytes }
     }
 }
 
@@ -60,21 +60,24 @@ impl Workload for Prepared {
         Some(Request::new(vec![self.requests[position].clone()]))
     }
 
-    fn looks_right(&self, client: usize, reply: &Reply) -> bool {
-        self.length(reply) == self.lengths[self.last[client]] && (self.is_stream || reply.messages == 1)
+    fn has_expected_lengths(&self, client: usize, response: &Response) -> bool {
+        self.length(response) == self.lengths[self.last[client]] && (self.is_stream || response.messages == 1)
     }
 
-    fn verify(&mut self, client: usize, reply: &Reply) -> Result<()> {
+    fn verify(&mut self, client: usize, response: &Response) -> Result<()> {
         let position = self.last[client];
-        ensure!(self.is_stream || reply.messages == 1, WrongBytes(format!("{} messages", reply.messages)));
-        (self.check)(position, &crate::wire::messages(&reply.body))
+        ensure!(
+            self.is_stream || response.messages == 1,
+            WrongBytes(format!("{} messages", response.messages))
+        );
+        (self.check)(position, &crate::wire::messages(&response.body))
             .with_context(|| format!("request {position} of {}", self.method))?;
-        self.lengths[position] = self.length(reply);
+        self.lengths[position] = self.length(response);
         Ok(())
     }
 }
 
-/// Requests made one after the other and each asked once, to fill a server.
+/// Requests that are each sent once, in order, to fill a server.
 pub(crate) struct Sequence<F> {
     method: &'static str,
     next: u64,
@@ -101,11 +104,11 @@ impl<F: Fn(u64) -> Request> Workload for Sequence<F> {
         Some((self.make)(self.next - 1))
     }
 
-    fn looks_right(&self, _client: usize, reply: &Reply) -> bool {
-        reply.messages == 1
+    fn has_expected_lengths(&self, _client: usize, response: &Response) -> bool {
+        response.messages == 1
     }
 
-    fn verify(&mut self, _client: usize, _reply: &Reply) -> Result<()> {
+    fn verify(&mut self, _client: usize, _reply: &Response) -> Result<()> {
         Ok(())
     }
 }

@@ -1,24 +1,24 @@
-//! What kache itself says about its calls, as far as the demonstration shows it.
+//! Reads the numbers of hits and misses from `kache report`.
 
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::rust::{Cargo, Wrapping};
+use crate::rust::{Cargo, WrapperSetup};
 
-/// Calls since the cache was made.
+/// Numbers of calls since the cache was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
-    /// Answered from the cache, or by a compile that another call had begun.
+    /// Calls that were restored from the cache, or followed another call's compile.
     pub(crate) hits: u64,
-    /// Compiled.
+    /// Calls that ran the compiler.
     pub(crate) misses: u64,
 }
 
 impl Calls {
-    /// Asks `kache report`.
-    pub(crate) fn ask(cargo: &Cargo, wrapping: &Wrapping) -> Result<Calls> {
+    /// Runs `kache report`.
+    pub(crate) fn ask(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<Calls> {
         let mut command = wrapping.own(cargo);
         let said = command.args(["report", "--format", "json"]).stdin(Stdio::null()).output()?;
         ensure!(said.status.success(), "`kache report` failed: {}", String::from_utf8_lossy(&said.stderr));
@@ -36,7 +36,7 @@ impl Calls {
         Ok(Calls { hits, misses: count("misses")? })
     }
 
-    /// The calls since an earlier look.
+    /// The calls after `earlier` was read.
     pub(crate) fn since(self, earlier: Calls) -> Calls {
         Calls {
             hits: self.hits.saturating_sub(earlier.hits),
@@ -44,7 +44,7 @@ impl Calls {
         }
     }
 
-    /// Hits in a hundred; none of none is no rate.
+    /// The percentage of hits. `None` if there were no calls.
     pub(crate) fn hit_rate_pct(self) -> Option<f64> {
         let all = self.hits + self.misses;
         (all > 0).then(|| 100.0 * self.hits as f64 / all as f64)

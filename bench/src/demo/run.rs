@@ -1,7 +1,7 @@
 //! The builds of the demonstration, in their order.
 //!
-//! Everything lies in one directory: the checkouts, the cache, the daemon's socket and log,
-//! and the home directory that cargo and kache see. Whoever calls removes it.
+//! Everything is in one directory: the checkouts, the cache, the daemon's socket and log, and the home directory for
+//! cargo and kache. `./x demo` removes it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use super::report::Calls;
-use super::screen::{self, Line};
+use super::screen::{self, DemoLine};
 use crate::options::DemoOptions;
 use crate::rust::{
-    Cargo, Checkout, Project, SETTLE, Wrapper, Wrapping, beside_this, bytes_on_disk, progress,
+    Cargo, Checkout, Project, SETTLE, Wrapper, WrapperSetup, beside_this, bytes_on_disk, progress,
 };
 
-/// Builds the project as a person would, and prints what it took.
+/// Builds the project as a user would, and prints times, hits and sizes.
 pub(crate) fn run(options: &DemoOptions) -> Result<()> {
     let ours = beside_this()?;
     let dir = std::path::absolute(&options.dir)?;
     let program = Wrapper::Kache.program(&ours, &ours);
     let demo = Demo {
         cargo: Cargo::with_home(&dir.join("home"))?,
-        kache: Wrapping::new(Wrapper::Kache, program, dir.join("kache"), dir.join("s"))?,
+        kache: WrapperSetup::new(Wrapper::Kache, program, dir.join("kache"), dir.join("s"))?,
         project: Project::demo(&options.repository),
         dir,
     };
@@ -42,17 +42,17 @@ pub(crate) fn run(options: &DemoOptions) -> Result<()> {
 
 struct Demo {
     cargo: Cargo,
-    kache: Wrapping,
+    kache: WrapperSetup,
     project: Project,
     dir: PathBuf,
 }
 
 impl Demo {
-    fn builds(&self) -> Result<Vec<Line>> {
-        let plain = Wrapping::new(Wrapper::Plain, None, self.dir.join("none"), self.dir.join("none"))?;
+    fn builds(&self) -> Result<Vec<DemoLine>> {
+        let plain = WrapperSetup::new(Wrapper::Plain, None, self.dir.join("none"), self.dir.join("none"))?;
         let [usual, first, second] =
             ["usual", "first", "second"].map(|name| Checkout::at(self.dir.join(name)));
-        progress("fetching what the project depends on, which is not part of any figure")?;
+        progress("fetching the project's dependencies, which is not part of any figure")?;
         self.project.check_out(&usual.root)?;
         self.cargo.fetch(&usual)?;
 
@@ -60,7 +60,7 @@ impl Demo {
         let built = usual.build(&self.cargo, &plain)?;
         progress(&format!("    {} crates, {:.1} s", built.compiled, built.time.as_secs_f64()))?;
         let bytes = bytes_on_disk(&[usual.target()])?;
-        let mut lines = vec![Line {
+        let mut lines = vec![DemoLine {
             what: "without kache",
             time: built.time,
             calls: None,
@@ -79,23 +79,29 @@ impl Demo {
         lines.push(self.line("in a second worktree", &second, &two, "two target directories and cache")?);
 
         let again = second.build(&self.cargo, &self.kache)?;
-        ensure!(again.compiled == 0, "a build right after a build compiled {} crates again", again.compiled);
+        ensure!(
+            again.compiled == 0,
+            "a second build of the unchanged worktree compiled {} crates again",
+            again.compiled
+        );
         ensure!(
             self.tallied(&usual)? == self.tallied(&second)?,
-            "the program built with kache says something else than the one built without"
+            "the program that was built with kache prints other text than the one that was built without it"
         );
-        progress("the program from the second worktree prints what the one built without kache prints")?;
+        progress(
+            "the program from the second worktree prints the same as the one that was built without kache",
+        )?;
         Ok(lines)
     }
 
-    /// Builds one checkout with kache.
+    /// Builds one checkout with kache. `counted` are the directories whose bytes are printed.
     fn line(
         &self,
         what: &'static str,
         checkout: &Checkout,
         counted: &[PathBuf],
         bytes_of: &'static str,
-    ) -> Result<Line> {
+    ) -> Result<DemoLine> {
         progress(&format!("building {what}"))?;
         let before = Calls::ask(&self.cargo, &self.kache)?;
         let built = checkout.build(&self.cargo, &self.kache)?;
@@ -106,13 +112,13 @@ impl Demo {
             calls.hits,
             calls.misses
         ))?;
-        // Storing goes on when the build has returned, as it would while a person reads.
+        // The daemon is still storing results when the build returns.
         thread::sleep(SETTLE);
         let bytes = bytes_on_disk(counted)?;
-        Ok(Line { what, time: built.time, calls: Some(calls), bytes, bytes_of })
+        Ok(DemoLine { what, time: built.time, calls: Some(calls), bytes, bytes_of })
     }
 
-    /// What the program says about its own test's log.
+    /// The program's output for the log file of its own test.
     fn tallied(&self, checkout: &Checkout) -> Result<String> {
         let mut command = self.cargo.command(&checkout.target().join("debug/tally"));
         let said = command.arg(checkout.root.join("tally/tests/small.log")).stdin(Stdio::null()).output();

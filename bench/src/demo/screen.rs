@@ -1,4 +1,4 @@
-//! What the demonstration writes: its table, and what to do next.
+//! Prints the demonstration's table and what a user can do next.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -11,19 +11,19 @@ const MB: f64 = 1e6;
 
 /// One build of the demonstration.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct DemoLine {
     pub(crate) what: &'static str,
     pub(crate) time: Duration,
-    /// None without kache.
+    /// `None` without kache.
     pub(crate) calls: Option<Calls>,
-    /// On the disk after it.
+    /// Bytes on the disk after the build.
     pub(crate) bytes: u64,
-    /// What these bytes are of.
+    /// The directories that `bytes` counts, in words.
     pub(crate) bytes_of: &'static str,
 }
 
-/// The table.
-pub(crate) fn print_table(out: &mut impl Write, lines: &[Line]) -> io::Result<()> {
+/// Prints the table.
+pub(crate) fn print_table(out: &mut impl Write, lines: &[DemoLine]) -> io::Result<()> {
     writeln!(out, "\n{:<34} {:>8} {:>9} {:>7} {:>9}   on disk", "build", "seconds", "faster", "hits", "MB")?;
     let plain = lines.first().map_or(Duration::ZERO, |line| line.time);
     for line in lines {
@@ -41,7 +41,7 @@ pub(crate) fn print_table(out: &mut impl Write, lines: &[Line]) -> io::Result<()
     Ok(())
 }
 
-/// How to do the same with another project.
+/// Prints how to build another project with kache.
 pub(crate) fn print_next(out: &mut impl Write, programs: &Path) -> io::Result<()> {
     let programs = programs.display();
     writeln!(
@@ -51,19 +51,19 @@ Your own project, with the programs that were just built:
 
     RUSTC_WRAPPER={programs}/kache cargo build
 
-That is all: it starts its daemon by itself, and keeps its cache in ~/.cache/kache.
-`{programs}/kache init` writes this setting to cargo's configuration, shows it first, and
-`kache init --remove` takes it back. `kache report` and `kache stats` say what it did."
+No other setup is needed: kache starts its daemon by itself, and stores its cache in ~/.cache/kache.
+`{programs}/kache init` shows this setting and then writes it to cargo's configuration;
+`kache init --remove` removes it. `kache report` and `kache stats` show hits, misses and sizes."
     )
 }
 
-/// Where everything was left, and how to look at it.
+/// Prints the directory that was kept, and how to use its cache.
 pub(crate) fn print_kept(
     out: &mut impl Write,
     dir: &Path,
     env: &[(&'static str, OsString)],
 ) -> io::Result<()> {
-    writeln!(out, "\nEverything is still in {}. To look at this cache:\n", dir.display())?;
+    writeln!(out, "\nCheckouts and cache are kept in {}. To inspect this cache:\n", dir.display())?;
     for (name, value) in env {
         writeln!(out, "    export {name}='{}'", value.to_string_lossy())?;
     }

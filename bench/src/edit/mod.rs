@@ -1,4 +1,4 @@
-//! `kache-bench edit`: one's own crate is edited, and a program that uses it built again.
+//! `kache-bench edit`: edits a crate of a workspace, and builds a program that uses it.
 
 mod project;
 mod run;

@@ -1,7 +1,7 @@
-//! A workspace of three: a large crate, one that uses it, and a program that uses that one.
+//! A workspace of three crates: a large one, one that uses it, and a program that uses the latter.
 //!
 //! The large crate is `regex-syntax`, 58,000 lines, in the version that the demonstration's
-//! lock file pins; it becomes a member, so that cargo has it compiled incrementally.
+//! lock file pins; it is a member of the workspace, so that cargo compiles it incrementally.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::rust::{Cargo, Checkout, copy};
 
-/// The package whose sources are taken.
+/// The package whose sources become the large crate.
 const PACKAGE: &str = "regex-syntax";
 
-/// Where the edits go, in the checkout.
+/// The file that is edited, relative to the checkout.
 const EDITED: &str = "large/src/lib.rs";
 
-/// What stands around the number that is edited.
+/// The text before and after the number that is edited.
 const EDIT: [&str; 2] = ["\n/// The edit.\npub fn edit() -> u32 {\n    ", "\n}\n"];
 
 /// Files of the workspace, without the large crate's sources.
@@ -51,14 +51,15 @@ const FILES: &[(&str, &str)] = &[
     ("program/src/main.rs", "fn main() {\n    println!(\"{}\", middle::edit());\n}\n"),
 ];
 
-/// The workspace, from where it is checked out.
+/// The workspace, as a template for checkouts.
 #[derive(Clone, Debug)]
 pub(crate) struct Project {
     sources: PathBuf,
 }
 
 impl Project {
-    /// Looks for the sources that `demo`, a checkout of the demonstration, has fetched.
+    /// Fetches the dependencies of `demo`, a checkout of the demonstration, and finds the large crate's sources
+    /// among them.
     pub(crate) fn find(cargo: &Cargo, demo: &Checkout) -> Result<Project> {
         cargo.fetch(demo)?;
         let mut command = cargo.command(Path::new("cargo"));
@@ -75,7 +76,7 @@ impl Project {
         Ok(Project { sources })
     }
 
-    /// Makes a checkout of it.
+    /// Writes the workspace into a checkout.
     pub(crate) fn check_out(&self, checkout: &Checkout) -> Result<()> {
         copy(&self.sources, &checkout.root.join("large/src"))?;
         for (name, text) in FILES {
@@ -90,7 +91,7 @@ impl Project {
         Ok(fs::write(path, text)?)
     }
 
-    /// Goes from one edit to the next.
+    /// Replaces the previous edit by the edit of this number.
     pub(crate) fn edit(&self, checkout: &Checkout, number: u32) -> Result<()> {
         let path = checkout.root.join(EDITED);
         let before = fs::read_to_string(&path)?;
@@ -99,7 +100,7 @@ impl Project {
         Ok(fs::write(path, after)?)
     }
 
-    /// Makes sure that the program is made of this edit.
+    /// Fails unless the program was built from this edit.
     pub(crate) fn check(&self, cargo: &Cargo, checkout: &Checkout, number: u32) -> Result<()> {
         let mut command = cargo.command(&checkout.target().join("debug/program"));
         let said = String::from_utf8(command.output()?.stdout)?;

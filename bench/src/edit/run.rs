@@ -1,4 +1,4 @@
-//! The edits, in turns without and with kache, and their medians.
+//! Edits and builds in turns without and with kache, and prints the medians.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,27 +7,27 @@ use anyhow::{Context, Result, ensure};
 
 use super::project::Project;
 use crate::options::EditOptions;
-use crate::rust::{self, Cargo, Checkout, Wrapper, Wrapping, beside_this, median, progress};
+use crate::rust::{self, Cargo, Checkout, Wrapper, WrapperSetup, beside_this, median, progress};
 
-/// Below this a median says nothing.
+/// A median of fewer edits says nothing.
 const EDITS_MIN: u32 = 3;
 
 /// How much longer than plain cargo an edit may take, from the second one on.
 const PLAIN_MAX: f64 = 1.1;
 
-/// Who takes part, in the order of the table.
+/// The rows of the table, in order.
 const WRAPPERS: [Wrapper; 2] = [Wrapper::Plain, Wrapper::Kache];
 
-/// What one of them took.
+/// The times of one row.
 struct Row {
     wrapper: Wrapper,
     checkout: Checkout,
-    wrapping: Wrapping,
+    wrapping: WrapperSetup,
     cold: Duration,
     edits: Vec<Duration>,
 }
 
-/// Runs what was asked for.
+/// Runs the benchmark that the options select.
 pub(crate) fn run(options: &EditOptions) -> Result<()> {
     ensure!(options.edits >= EDITS_MIN, "a median needs {EDITS_MIN} edits after the first one");
     let dir = tempfile::Builder::new().prefix("edit").tempdir_in(options.dir()?)?;
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &EditOptions) -> Result<()> {
         let checkout = Checkout::at(dir.path().join(name).join("tree"));
         let program = wrapper.program(&beside_this()?, dir.path());
         let home = dir.path().join(name).join("wrapper");
-        let wrapping = Wrapping::new(wrapper, program, home, sockets.path().to_owned())?;
+        let wrapping = WrapperSetup::new(wrapper, program, home, sockets.path().to_owned())?;
         project.check_out(&checkout)?;
         rows.push(Row { wrapper, checkout, wrapping, cold: Duration::ZERO, edits: Vec::new() });
     }
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &EditOptions) -> Result<()> {
     print(&mut io::stdout().lock(), &rows).context("failed to print")
 }
 
-/// Edits are the outer loop, so that a machine that slows down does so for both.
+/// The outer loop is over edits, so that a machine that becomes slower affects both rows.
 fn edits(options: &EditOptions, cargo: &Cargo, project: &Project, rows: &mut [Row]) -> Result<()> {
     for row in &mut *rows {
         progress(&format!("{}: the first build", row.wrapper.name()))?;
@@ -76,13 +76,14 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     }
     if let [plain, ours] = rows {
         let ratio = figures(ours)[2] / figures(plain)[2];
-        let verdict = if ratio > PLAIN_MAX { "which falls short of" } else { "within" };
-        writeln!(out, "\na later edit: {ratio:.2}x of plain cargo, {verdict} {PLAIN_MAX:.2}x")?;
+        let judgement =
+            if ratio > PLAIN_MAX { "above the goal of at most" } else { "within the goal of at most" };
+        writeln!(out, "\na later edit: {ratio:.2}x of plain cargo, {judgement} {PLAIN_MAX:.2}x")?;
     }
     Ok(())
 }
 
-/// Seconds: the first build, the first edit, the median of those that follow.
+/// Times in seconds: the first build, the first edit, and the median of the later edits.
 fn figures(row: &Row) -> [f64; 3] {
     let seconds: Vec<f64> = row.edits.iter().map(Duration::as_secs_f64).collect();
     let (first, later) = seconds.split_first().map_or((0.0, &[][..]), |(first, later)| (*first, later));

@@ -1,4 +1,4 @@
-//! One change of what a build reads: a file, an absence, a listing, a link or a variable.
+//! Random changes of one thing that a build reads: a file, an absent file, a listing, a link or a variable.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,24 +10,24 @@ use crate::content::Random;
 /// Variables of a build, by name.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// What can be changed.
+/// The files and variables of a build, which are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) files: Files,
     pub(crate) variables: Variables,
 }
 
-/// What a variable is set to.
+/// The values to which variables are set.
 const VALUES: &[&str] = &["", "1", "true", "another value"];
 
-/// What a file holds that appears where one was looked for in vain, if nothing like it is there.
+/// The contents of a file that is created where the build found none, if there is no similar file to copy.
 const TEXTS: &[&str] = &["", "\n", "SQLX_OFFLINE=true\nDATABASE_URL=sqlite:nowhere.db\n", "[general]\n"];
 
-/// How often to try before nothing is found that can be changed.
+/// How many random changes are tried before the search for a possible one ends.
 const TRIES_MAX: usize = 100;
 
 impl State {
-    /// Another state, and in words what was changed. `None` if nothing can be.
+    /// A state with one random change, and the change in words. `None` if no possible change was found.
     pub(crate) fn changed(
         &self,
         random: &mut Random,
@@ -60,7 +60,7 @@ fn change_variable(variables: &mut Variables, random: &mut Random, names: &[Stri
 }
 
 impl Files {
-    /// Changes a file that was read, or takes it away.
+    /// Changes or removes a file that was read.
     fn change_file(&mut self, random: &mut Random, reads: &Reads) -> Option<String> {
         let is_file = |path: &&PathBuf| matches!(self.0.get(*path), Some(Entry::File(_)));
         let path = pick(random, &reads.found.iter().filter(is_file).cloned().collect::<Vec<_>>())?.clone();
@@ -84,7 +84,7 @@ impl Files {
                 Some(format!("remove `{shown}`"))
             }
             _ => {
-                // The same content behind a link.
+                // The content stays the same, and is now behind a link.
                 let other = path.with_extension("moved");
                 let entry = self.0.remove(&path)?;
                 self.put(&other, entry);
@@ -94,7 +94,7 @@ impl Files {
         }
     }
 
-    /// Adds or removes an entry of a directory that was listed, or makes it one of another kind.
+    /// Adds or removes an entry of a directory that was listed, or changes its type.
     fn change_listing(&mut self, random: &mut Random, reads: &Reads) -> Option<String> {
         let directories: Vec<_> = reads.listed.iter().cloned().collect();
         let directory = pick(random, &directories)?.clone();
@@ -127,7 +127,7 @@ impl Files {
         }
     }
 
-    /// Makes a file where one was looked for in vain: like another one of its kind, if there is one.
+    /// Creates a file or directory that the build looked for in vain, as a copy of a similar file if there is one.
     fn make_missing(&mut self, random: &mut Random, reads: &Reads) -> Option<String> {
         let missing: Vec<_> = reads.missing.iter().filter(|path| self.is_free(path)).cloned().collect();
         let path = pick(random, &missing)?.clone();
@@ -147,7 +147,7 @@ impl Files {
         Some(format!("make a file `{shown}`"))
     }
 
-    /// Makes a link lead elsewhere.
+    /// Changes the target of a link.
     fn change_link(&mut self, random: &mut Random) -> Option<String> {
         let is_link = |(_, entry): &(&PathBuf, &Entry)| matches!(entry, Entry::Link(_));
         let links: Vec<PathBuf> = self.0.iter().filter(is_link).map(|(path, _)| path.clone()).collect();
@@ -173,7 +173,7 @@ impl Files {
     }
 }
 
-/// Replaces one letter or digit by another, so that the length stays.
+/// Replaces one letter or digit, so that the length stays the same.
 fn change_letter(random: &mut Random, bytes: &mut [u8]) -> Option<String> {
     let is_word = |(_, byte): &(usize, &u8)| byte.is_ascii_alphanumeric();
     let places: Vec<usize> = bytes.iter().enumerate().filter(is_word).map(|(at, _)| at).collect();

@@ -1,7 +1,7 @@
-//! A place where a project is built: by plain cargo or through kache.
+//! A checkout in which a project is built, by plain cargo or through kache.
 //!
-//! The project lies in a repository, so that there is something above it. Of each build the
-//! project's own crate is compiled anew, and what it depends on stays.
+//! The project is a subdirectory of a repository, so that there are files above it. Each build compiles the
+//! project's own crate again and keeps its dependencies.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,24 +11,23 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::change::State;
-use super::outcome::Outcome;
-use crate::rust::{Cargo, Wrapping};
+use super::outcome::BuildOutcome;
+use crate::rust::{Cargo, WrapperSetup};
 
-/// Where the project lies in a checkout.
+/// The project's directory in a checkout.
 pub(crate) const PROJECT: &str = "repository/project";
 
-/// Which compiler wrapper a checkout is built with.
+/// The compiler wrapper with which a checkout is built.
 #[derive(Clone, Debug)]
 pub(crate) enum Builder {
-    /// Nobody is in between but a script that maps paths as kache does, so that bytes can be the
-    /// same.
+    /// A script that only adds the path remaps that kache adds, so that outputs can be compared byte by byte.
     Plain {
         script: PathBuf,
     },
-    Kache(Wrapping),
+    Kache(WrapperSetup),
 }
 
-/// A place where the project is built.
+/// A checkout of the project.
 #[derive(Debug)]
 pub(crate) struct Checkout<'a> {
     pub(crate) name: &'static str,
@@ -44,7 +43,7 @@ impl<'a> Checkout<'a> {
         dir: &Path,
         package: &str,
         cargo: &'a Cargo,
-        kache: Option<&Wrapping>,
+        kache: Option<&WrapperSetup>,
     ) -> Result<Checkout<'a>> {
         let top = dir.join(name);
         fs::create_dir_all(&top)?;
@@ -59,7 +58,7 @@ impl<'a> Checkout<'a> {
         self.top.join(PROJECT)
     }
 
-    /// Cargo, with the variables of this state.
+    /// The command that builds the project with the variables of this state.
     pub(crate) fn build_command(&self, state: &State) -> Command {
         let mut command = match &self.builder {
             Builder::Kache(wrapping) => wrapping.cargo(self.cargo, &self.project()),
@@ -75,8 +74,8 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// Forgets what was made of the project's own crate. Cargo cannot be asked to: the manifest may
-    /// be broken, or name another package.
+    /// Removes the outputs of the project's own crate. `cargo clean` cannot do that, because the manifest may be
+    /// broken or name another package.
     pub(crate) fn clean(&self) -> Result<()> {
         let debug = self.project().join("target/debug");
         for directory in [debug.clone(), debug.join("deps"), debug.join("build"), debug.join(".fingerprint")]
@@ -94,16 +93,16 @@ impl<'a> Checkout<'a> {
         Ok(())
     }
 
-    /// Writes a state and builds it.
-    pub(crate) fn build(&self, state: &State) -> Result<Outcome> {
+    /// Writes the files of a state and builds them.
+    pub(crate) fn build(&self, state: &State) -> Result<BuildOutcome> {
         state.files.write(&self.top)?;
         self.clean()?;
         let mut command = self.build_command(state);
         let built = command.stdin(Stdio::null()).output().context("failed to run cargo")?;
-        Outcome::of(&built, &self.project(), &self.package)
+        BuildOutcome::of(&built, &self.project(), &self.package)
     }
 
-    /// The directories with the sources of what the project depends on.
+    /// The source directories of the project's dependencies.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
         let mut command = self.cargo.command(Path::new("cargo"));
         command.args(["metadata", "--offline", "--format-version", "1"]).current_dir(self.project());
@@ -116,7 +115,7 @@ impl<'a> Checkout<'a> {
     }
 }
 
-/// A wrapper that maps the paths of this checkout as kache does.
+/// Writes a wrapper script that adds the path remaps of this checkout that kache would add.
 fn remapping(dir: &Path, top: &Path, cargo: &Cargo) -> Result<PathBuf> {
     let script = dir.join("remapping");
     let command = cargo.command(Path::new("cargo"));

@@ -1,5 +1,4 @@
-//! The files of a checkout as a value: they are changed in memory, and then written to every
-//! place that shall hold them.
+//! The files of a checkout in memory, where they are changed before they are written to several checkouts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,24 +8,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What builds leave behind is not part of a checkout.
+/// Entries that builds create, which are not part of a checkout.
 const LEFT_OUT: &str = "target";
 
 /// An entry of a directory tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     File(Vec<u8>),
-    /// A symbolic link, by its text.
+    /// A symbolic link with its target.
     Link(PathBuf),
     Directory,
 }
 
-/// All of them, by their paths below the checkout.
+/// All entries by their paths relative to the checkout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Files(pub(crate) BTreeMap<PathBuf, Entry>);
 
 impl Files {
-    /// Reads a directory with everything below it.
+    /// Reads a directory recursively.
     pub(crate) fn read(top: &Path) -> Result<Files> {
         let mut files = Files::default();
         files.add(top, Path::new("")).with_context(|| format!("failed to read `{}`", top.display()))?;
@@ -49,8 +48,8 @@ impl Files {
         Ok(())
     }
 
-    /// Makes a directory hold these and nothing else but what builds leave. What is as it should
-    /// be is not written again.
+    /// Makes a directory contain exactly these entries and those that builds create. Does not write entries that are
+    /// unchanged, so that their dates stay.
     pub(crate) fn write(&self, top: &Path) -> Result<()> {
         fs::create_dir_all(top)?;
         let found = Files::read(top)?;
@@ -59,7 +58,7 @@ impl Files {
         for (path, entry) in found.0.iter().rev() {
             let is_needless = match (entry, self.0.get(path)) {
                 (Entry::Directory, now) => now != Some(&Entry::Directory),
-                // A file is written where it is, since such a change shows least.
+                // An existing file is overwritten, because a change without a new inode is the hardest to detect.
                 (Entry::File(_), Some(Entry::File(_))) => false,
                 (now, wanted) => Some(now) != wanted,
             };
@@ -75,21 +74,21 @@ impl Files {
         Ok(())
     }
 
-    /// Whether nothing is there.
+    /// Whether there is no entry at this path.
     pub(crate) fn is_free(&self, path: &Path) -> bool {
         !self.0.contains_key(path)
     }
 
-    /// Removes what is there, with all that is in it.
+    /// Removes the entry at this path with everything below it.
     pub(crate) fn remove(&mut self, path: &Path) {
         self.0.retain(|other, _| !other.starts_with(path));
     }
 
-    /// Puts an entry at a place, with the directories above it. What is in their way goes.
+    /// Puts an entry at a path and creates the directories above it. Replaces entries that are in the way.
     pub(crate) fn put(&mut self, path: &Path, entry: Entry) {
         self.remove(path);
         let above: Vec<_> = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
-        // From the top down: what is removed takes with it all that is below.
+        // From the top down, because removing an entry removes everything below it.
         for above in above.into_iter().rev() {
             if self.0.get(above) != Some(&Entry::Directory) {
                 self.remove(above);
@@ -100,7 +99,7 @@ impl Files {
     }
 }
 
-/// A directory that holds what builds left stays.
+/// Keeps a directory that contains entries which builds created.
 fn remove(path: &Path, entry: &Entry) -> io::Result<()> {
     match entry {
         Entry::Directory => match fs::remove_dir(path) {
@@ -124,14 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn files_that_are_written_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut files = Files::default();
         files.put(Path::new("a/b/c"), Entry::File(b"text".to_vec()));
         files.put(Path::new("a/link"), Entry::Link("b/c".into()));
         files.write(dir.path()).unwrap();
         assert_eq!(Files::read(dir.path()).unwrap(), files);
-        // A directory becomes a file, a file a directory, and a link goes.
+        // A directory becomes a file, a file becomes a directory, and a link is removed.
         fs::create_dir_all(dir.path().join("target/debug")).unwrap();
         files.put(Path::new("a/b"), Entry::File(b"other".to_vec()));
         files.put(Path::new("a/link/x"), Entry::File(b"x".to_vec()));

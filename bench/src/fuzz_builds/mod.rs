@@ -1,5 +1,5 @@
-//! `kache-bench fuzz-builds`: real crates with macros, changed at random, and what kache makes of
-//! them against what plain cargo makes.
+//! `kache-bench fuzz-builds`: changes real crates with macros at random, and compares builds through kache
+//! with builds by plain cargo.
 
 mod change;
 mod checkout;

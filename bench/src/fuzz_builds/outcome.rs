@@ -1,5 +1,4 @@
-//! What can be seen of a build: whether it succeeded, what the program says, and the bytes of
-//! what was made.
+//! The observable outcome of a build: cargo's exit code, the program's output, and the bytes of the outputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,23 +10,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::content::hex;
 
-/// So much of what cargo says is shown.
+/// How many bytes of cargo's output are shown.
 const SHOWN_MAX: usize = 1500;
 
-/// What can be seen of it.
+/// The observable outcome of a build.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct BuildOutcome {
     pub(crate) code: Option<i32>,
     /// The program's exit code and output.
     program: String,
-    /// Digests of what was made of the project's own crate, by name.
+    /// Digests of the outputs of the project's own crate, by file name.
     pub(crate) bytes: BTreeMap<String, String>,
-    /// What cargo said, for people.
+    /// Cargo's stderr, which is shown but not compared.
     said: String,
 }
 
-impl Outcome {
-    pub(crate) fn of(built: &Output, project: &Path, package: &str) -> Result<Outcome> {
+impl BuildOutcome {
+    pub(crate) fn of(built: &Output, project: &Path, package: &str) -> Result<BuildOutcome> {
         let said = String::from_utf8_lossy(&built.stderr).into_owned();
         let code = built.status.code();
         let (mut program, mut bytes) = (String::new(), BTreeMap::new());
@@ -36,42 +35,42 @@ impl Outcome {
             program = run(&debug.join(package), project);
             bytes = digests(&debug.join("deps"), package)?;
         }
-        Ok(Outcome { code, program, bytes, said })
+        Ok(BuildOutcome { code, program, bytes, said })
     }
 
     pub(crate) fn succeeded(&self) -> bool {
         self.code == Some(0)
     }
 
-    /// How another one differs from this, which plain cargo made.
-    pub(crate) fn difference(&self, other: &Outcome, are_bytes_compared: bool) -> Option<String> {
+    /// How `other`, a build through kache, differs from this one, which plain cargo made. `None` if it does not.
+    pub(crate) fn difference(&self, other: &BuildOutcome, are_bytes_compared: bool) -> Option<String> {
         if self.code != other.code {
             let [plain, ours] = [self, other].map(|outcome| {
                 let from = outcome.said.ceil_char_boundary(outcome.said.len().saturating_sub(SHOWN_MAX));
                 format!("{:?}\n{}", outcome.code, &outcome.said[from..])
             });
-            return Some(format!("cargo ends with {plain}\nthrough kache it ends with {ours}"));
+            return Some(format!("plain cargo ends with {plain}\nthrough kache it ends with {ours}"));
         }
         if self.program != other.program {
             return Some(format!(
-                "the program says {:?}\nthrough kache it says {:?}",
+                "the program prints {:?}\nbuilt through kache it prints {:?}",
                 self.program, other.program
             ));
         }
         let differing = self.differing(other);
         (are_bytes_compared && !differing.is_empty())
-            .then(|| format!("other bytes in {}", differing.join(", ")))
+            .then(|| format!("different bytes in {}", differing.join(", ")))
     }
 
-    /// The files that have other bytes.
-    pub(crate) fn differing(&self, other: &Outcome) -> Vec<String> {
+    /// The outputs that differ, by file name.
+    pub(crate) fn differing(&self, other: &BuildOutcome) -> Vec<String> {
         let names =
             self.bytes.keys().chain(other.bytes.keys().filter(|name| !self.bytes.contains_key(*name)));
         names.filter(|name| self.bytes.get(*name) != other.bytes.get(*name)).cloned().collect()
     }
 }
 
-/// What a program says, if it can be started.
+/// Runs a program, and returns its exit code and output, or why it did not start.
 fn run(program: &Path, directory: &Path) -> String {
     let said = Command::new(program).env_clear().current_dir(directory).stdin(Stdio::null()).output();
     match said {

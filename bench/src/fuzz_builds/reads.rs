@@ -1,29 +1,29 @@
-//! What a build reads in its checkout: which files, listings, links and absences could make a
-//! difference.
+//! The paths that a build reads in its checkout: files, listings, links and absent files whose change could change
+//! the build.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-/// Names of things that cargo or git keep for themselves. Only the compiler's reads count.
+/// Names of files of cargo and git, which are left out because only reads of the compiler matter.
 const LEFT_OUT: &[&str] = &["target", "Cargo.lock", ".git", ".cargo-lock"];
 
-/// Paths below the checkout, by what was asked of them.
+/// Paths relative to the checkout, by kind of access.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reads {
-    /// Opened or looked at, and there.
+    /// Paths that were opened or examined and exist.
     pub(crate) found: BTreeSet<PathBuf>,
-    /// Looked for in vain.
+    /// Paths that were opened or examined and do not exist.
     pub(crate) missing: BTreeSet<PathBuf>,
-    /// Directories whose entries were read.
+    /// Directories that were listed.
     pub(crate) listed: BTreeSet<PathBuf>,
 }
 
 impl Reads {
-    /// From the log of `strace`, run in the directory `from` of the checkout `top`.
+    /// Parses the log of `strace`, which was run in the directory `from` of the checkout `top`.
     pub(crate) fn parse(log: &str, top: &Path, from: &Path) -> Reads {
         let mut reads = Reads::default();
         for line in log.lines() {
-            let Some(call) = Call::parse(line) else { continue };
+            let Some(call) = TracedCall::parse(line) else { continue };
             let path = normal(&call.directory.as_deref().unwrap_or(from).join(&call.path));
             let Ok(path) = path.strip_prefix(top) else { continue };
             let is_left_out = |part: Component<'_>| LEFT_OUT.iter().any(|name| part.as_os_str() == *name);
@@ -31,47 +31,47 @@ impl Reads {
                 continue;
             }
             let set = match call.outcome {
-                Outcome::Found => &mut reads.found,
-                Outcome::Missing => &mut reads.missing,
-                Outcome::Listed => &mut reads.listed,
+                PathAccess::Found => &mut reads.found,
+                PathAccess::Missing => &mut reads.missing,
+                PathAccess::Listed => &mut reads.listed,
             };
             set.insert(path.to_owned());
         }
         reads
     }
 
-    /// How many there are.
+    /// The number of paths.
     pub(crate) fn count(&self) -> usize {
         self.found.len() + self.missing.len() + self.listed.len()
     }
 }
 
-/// How a call of the kernel ended.
+/// The kind of an access, by the result of the system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum PathAccess {
     Found,
     Missing,
     Listed,
 }
 
-/// A line that names a path.
+/// A system call that names a path.
 #[derive(Debug, PartialEq, Eq)]
-struct Call {
-    /// What a path that is relative begins at, where the line says so.
+struct TracedCall {
+    /// The directory to which a relative path belongs, if the line names it.
     directory: Option<PathBuf>,
     path: PathBuf,
-    outcome: Outcome,
+    outcome: PathAccess,
 }
 
-impl Call {
-    /// Such as `7 openat(AT_FDCWD</a>, "b", O_RDONLY) = 3</a/b>`.
-    fn parse(line: &str) -> Option<Call> {
+impl TracedCall {
+    /// Parses a line such as `7 openat(AT_FDCWD</a>, "b", O_RDONLY) = 3</a/b>`.
+    fn parse(line: &str) -> Option<TracedCall> {
         let (head, result) = line.rsplit_once(" = ")?;
         let (name, arguments) = head.split_once('(')?;
         let name = name.rsplit(' ').next()?;
         if name.starts_with("getdents") {
             let path = between(arguments, '<', '>')?;
-            return Some(Call { directory: None, path: path.into(), outcome: Outcome::Listed });
+            return Some(TracedCall { directory: None, path: path.into(), outcome: PathAccess::Listed });
         }
         let is_read = ["open", "stat", "access", "readlink"].iter().any(|part| name.contains(part));
         let is_made = arguments.contains("O_CREAT") && arguments.contains("O_TRUNC");
@@ -81,11 +81,15 @@ impl Call {
         let (before, rest) = arguments.split_once('"')?;
         let path = rest.split_once('"')?.0;
         let outcome = match result.strip_prefix("-1 ") {
-            None => Outcome::Found,
-            Some(error) if error.starts_with("ENOENT") || error.starts_with("ENOTDIR") => Outcome::Missing,
+            None => PathAccess::Found,
+            Some(error) if error.starts_with("ENOENT") || error.starts_with("ENOTDIR") => PathAccess::Missing,
             Some(_) => return None,
         };
-        Some(Call { directory: between(before, '<', '>').map(PathBuf::from), path: path.into(), outcome })
+        Some(TracedCall {
+            directory: between(before, '<', '>').map(PathBuf::from),
+            path: path.into(),
+            outcome,
+        })
     }
 }
 
@@ -94,7 +98,7 @@ fn between(text: &str, from: char, to: char) -> Option<&str> {
     Some(rest.rsplit_once(to)?.0)
 }
 
-/// Without `.` and `..`, by the text alone.
+/// Removes `.` and `..` from a path without looking at the files.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_strace_are_understood() {
+    fn lines_of_strace_are_parsed() {
         let log = r#"7 openat(AT_FDCWD</w/top/project>, "src/main.rs", O_RDONLY|O_CLOEXEC) = 3</w/top/project/src/main.rs>
 7 statx(AT_FDCWD</w/top/project>, "../.env", AT_STATX_SYNC_AS_STAT, STATX_ALL, 0x7ffd) = -1 ENOENT (No such file or directory)
 [pid 8] getdents64(3</w/top/project/templates>, 0x55 /* 4 entries */, 32768) = 128

@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 use super::change::{State, Variables};
 use super::checkout::{Checkout, PROJECT};
 use super::files::{Entry, Files};
-use super::outcome::Outcome;
+use super::outcome::BuildOutcome;
 use super::reads::Reads;
 use super::{trace, variables};
 use crate::content::Random;
-use crate::rust::{Cargo, Wrapping, progress};
+use crate::rust::{Cargo, WrapperSetup, progress};
 
-/// So many changes make a round; then the project is as it was, and the next seed begins.
+/// The number of changes in a round. Each round starts with the original project and a new seed.
 const CHANGES: usize = 6;
 
 /// A project in three checkouts.
@@ -24,30 +24,30 @@ pub(crate) struct Project<'a> {
     one: Checkout<'a>,
     two: Checkout<'a>,
     first: State,
-    first_outcome: Outcome,
+    first_outcome: BuildOutcome,
     reads: Reads,
     variables: Vec<String>,
     are_bytes_compared: bool,
     log: PathBuf,
 }
 
-/// What a round came to.
+/// Counts of one round or several.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tried {
+pub(crate) struct RoundCounts {
     pub(crate) changes: usize,
-    /// Of these plain cargo made a program of another kind, or none.
+    /// Changes after which plain cargo's build had another outcome.
     pub(crate) mattered: usize,
     pub(crate) builds: usize,
     pub(crate) wrong: usize,
 }
 
 impl<'a> Project<'a> {
-    /// Builds it for the first time, everywhere, and learns what it reads.
+    /// Builds the project for the first time in all checkouts, and finds out what the build reads.
     pub(crate) fn prepare(
         source: &Path,
         dir: &Path,
         cargo: &'a Cargo,
-        kache: &Wrapping,
+        kache: &WrapperSetup,
     ) -> Result<Project<'a>> {
         let name = source.file_name().context("a project has a name")?.to_string_lossy().into_owned();
         progress(&format!("{name}: building it for the first time"))?;
@@ -76,40 +76,43 @@ impl<'a> Project<'a> {
         let log = dir.join("strace.log");
         let reads = trace::reads(&plain.build_command(&first), &log, &plain.top)?;
         let variables = variables::names(&plain.sources()?);
-        let bytes = if are_bytes_compared { "" } else { "; bytes differ already, and are not compared" };
+        let bytes =
+            if are_bytes_compared { "" } else { "; plain builds differ in bytes, so bytes are not compared" };
         progress(&format!("{name}: {} reads, {} variables{bytes}", reads.count(), variables.len()))?;
         Ok(Project { name, plain, one, two, first, first_outcome, reads, variables, are_bytes_compared, log })
     }
 
-    /// Changes one thing after another. What a person can do to see the same is printed.
-    pub(crate) fn round(&self, seed: u64) -> Result<Tried> {
+    /// Makes one change after another, builds after each, and prints every difference with the command that repeats
+    /// it.
+    pub(crate) fn round(&self, seed: u64) -> Result<RoundCounts> {
         let mut random = Random::new(seed);
         let (mut state, mut outcome) = (self.first.clone(), self.first_outcome.clone());
         let mut reads = self.reads.clone();
         let mut was_repeated = self.are_bytes_compared;
-        let mut tried = Tried::default();
+        let mut counts = RoundCounts::default();
         for _ in 0..CHANGES {
             let Some((changed, what)) = state.changed(&mut random, &reads, &self.variables) else { break };
             let of_change = self.plain.build(&changed)?;
-            tried.changes += 1;
-            tried.mattered += usize::from(outcome.difference(&of_change, true).is_some());
-            // Bytes prove nothing where plain cargo does not repeat them.
+            counts.changes += 1;
+            counts.mattered += usize::from(outcome.difference(&of_change, true).is_some());
+            // If plain cargo does not reproduce its own bytes, a difference proves nothing.
             let is_repeated =
                 self.are_bytes_compared && of_change.difference(&self.plain.build(&changed)?, true).is_none();
             let code = of_change.code.unwrap_or(-1);
             progress(&format!("{}, seed {seed}: {what} (plain cargo ends with {code})", self.name))?;
-            // The first checkout knows the state before, the other one that after the change.
+            // Each checkout builds both states. The one that builds a state first stores results, which the other
+            // one may then restore.
             for (checkout, state, expected, are_bytes_compared) in [
                 (&self.two, &changed, &of_change, is_repeated),
                 (&self.one, &state, &outcome, was_repeated),
                 (&self.one, &changed, &of_change, is_repeated),
                 (&self.two, &state, &outcome, was_repeated),
             ] {
-                let found = checkout.build(state)?;
-                tried.builds += 1;
-                if let Some(difference) = expected.difference(&found, are_bytes_compared) {
-                    tried.wrong += 1;
-                    self.tell(seed, checkout, &what, &difference)?;
+                let outcome_here = checkout.build(state)?;
+                counts.builds += 1;
+                if let Some(difference) = expected.difference(&outcome_here, are_bytes_compared) {
+                    counts.wrong += 1;
+                    self.print_difference(seed, checkout, &what, &difference)?;
                 }
             }
             if of_change.succeeded() && random.below(2) == 0 {
@@ -118,19 +121,25 @@ impl<'a> Project<'a> {
                 reads = trace::reads(&self.plain.build_command(&state), &self.log, &self.plain.top)?;
             }
         }
-        Ok(tried)
+        Ok(counts)
     }
 
-    fn tell(&self, seed: u64, checkout: &Checkout<'_>, what: &str, difference: &str) -> Result<()> {
-        let (name, place) = (&self.name, checkout.name);
+    fn print_difference(
+        &self,
+        seed: u64,
+        checkout: &Checkout<'_>,
+        what: &str,
+        difference: &str,
+    ) -> Result<()> {
+        let (name, checkout) = (&self.name, checkout.name);
         progress(&format!(
-            "WRONG in {place} of {name}, after: {what}\n{difference}\n\
-             to see this again: ./x fuzz-builds 1 --project {name} --seed {seed} --rounds 1\n"
+            "WRONG in checkout `{checkout}` of {name}, after: {what}\n{difference}\n\
+             to repeat this: ./x fuzz-builds 1 --project {name} --seed {seed} --rounds 1\n"
         ))
     }
 }
 
-/// The files of a project, in a repository.
+/// The files of a project inside a repository.
 fn in_repository(source: &Path) -> Result<Files> {
     let mut files = Files::default();
     for (path, entry) in Files::read(source)?.0 {

@@ -1,4 +1,4 @@
-//! Runs a command under `strace`, to learn what it reads.
+//! Runs a command under `strace`, to find out what it reads.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,18 @@ use anyhow::{Context, Result, ensure};
 
 use super::reads::Reads;
 
-/// Says clearly that there is no `strace`, before anything is built.
+/// Fails if `strace` is missing, before anything is built.
 pub(crate) fn ensure_strace() -> Result<()> {
-    let found = Command::new("strace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let version =
+        Command::new("strace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     ensure!(
-        found.is_ok_and(|status| status.success()),
-        "`strace` is missing: it says what a build reads. Install the package `strace`"
+        version.is_ok_and(|status| status.success()),
+        "`strace` is missing, which shows what a build reads; install the package `strace`"
     );
     Ok(())
 }
 
-/// What a command reads below `top`.
+/// Runs a command, and returns what it reads below `top`.
 pub(crate) fn reads(command: &Command, log: &Path, top: &Path) -> Result<Reads> {
     let mut traced = Command::new("strace");
     // File descriptors are shown with their paths, and no path is cut short.

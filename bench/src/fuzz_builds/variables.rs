@@ -1,14 +1,14 @@
-//! The variables that the crates of a project may ask for while it is compiled.
+//! The names of variables that crates of a project may read while it is compiled.
 //!
-//! No system call shows them, so they are read from the crates' sources. What decides how cargo
-//! and the compiler themselves work is not changed.
+//! No system call shows such reads, so the names are searched in the crates' sources. Variables that change how
+//! cargo or the compiler itself works are left out.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What stands before the name of a variable that is asked for.
-const ASKING: &[&str] = &[
+/// The text before the name of a variable that a source reads.
+const READS: &[&str] = &[
     "env::var(\"",
     "env::var_os(\"",
     "option_env!(\"",
@@ -18,7 +18,7 @@ const ASKING: &[&str] = &[
     "tracked_env::var(\"",
 ];
 
-/// Names that begin so belong to cargo, the compiler, the linker or the system.
+/// Prefixes of variables that belong to cargo, the compiler, the linker or the system.
 const LEFT_OUT: &[&str] = &[
     "CARGO",
     "RUST",
@@ -48,7 +48,7 @@ const LEFT_OUT: &[&str] = &[
     "TERM",
 ];
 
-/// The names in all sources below these directories.
+/// The names of variables in all sources below these directories.
 pub(crate) fn names(directories: &[PathBuf]) -> Vec<String> {
     let mut names = BTreeSet::new();
     for directory in directories {
@@ -71,8 +71,8 @@ fn add(directory: &Path, names: &mut BTreeSet<String>) {
 }
 
 fn names_in(source: &str) -> impl Iterator<Item = String> {
-    let after = |asking: &'static str| source.split(asking).skip(1);
-    let names = ASKING.iter().flat_map(move |asking| after(asking)).filter_map(|rest| rest.split('"').next());
+    let after = |read: &'static str| source.split(read).skip(1);
+    let names = READS.iter().flat_map(move |read| after(read)).filter_map(|rest| rest.split('"').next());
     let is_name =
         |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     let is_ours = |name: &&str| !LEFT_OUT.iter().any(|prefix| name.starts_with(prefix));

@@ -1,17 +1,17 @@
 //! Frame headers and the few fixed frames a client sends (RFC 9113 §4 and §6).
 //!
-//! It knows the layout of bytes; what a frame means for a stream is `load::connection`'s.
+//! It knows the layout of frames. `load::connection` knows what they mean.
 
-/// What every HTTP/2 connection begins with.
+/// The first bytes of every HTTP/2 connection.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame header.
 pub(crate) const HEADER_LEN: usize = 9;
 
-/// The largest frame either side may send without having asked.
+/// The largest frame that either side may send by default.
 pub(crate) const FRAME_LEN_MAX: usize = 16_384;
 
-/// The window a peer starts with, for streams and for the connection.
+/// The initial window of streams and of the connection.
 pub(crate) const WINDOW_INITIAL: i64 = 65_535;
 
 pub(crate) const DATA: u8 = 0;
@@ -23,19 +23,19 @@ pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
-/// On DATA and HEADERS: the stream ends here.
+/// On DATA and HEADERS: this is the last frame of the stream.
 pub(crate) const END_STREAM: u8 = 1;
-/// On SETTINGS and PING: this answers yours.
+/// On SETTINGS and PING: this acknowledges the peer's frame.
 pub(crate) const ACK: u8 = 1;
-/// On HEADERS: the block ends here.
+/// On HEADERS: this is the last frame of the header block.
 pub(crate) const END_HEADERS: u8 = 4;
-/// On DATA and HEADERS: there is padding. No server here sends any.
+/// On DATA and HEADERS: the frame is padded. The servers here send no padding.
 pub(crate) const PADDED: u8 = 8;
 
 const SETTING_ENABLE_PUSH: u16 = 2;
 pub(crate) const SETTING_INITIAL_WINDOW: u16 = 4;
 
-/// A frame's first nine bytes.
+/// A frame's header of nine bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub(crate) len: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads a header; `bytes` holds at least nine.
+    /// Parses a header. `bytes` has at least nine bytes.
     pub(crate) fn read(bytes: &[u8]) -> Header {
         Header {
             len: usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]),
@@ -55,7 +55,7 @@ impl Header {
         }
     }
 
-    /// The header as it goes over the wire.
+    /// Encodes the header.
     pub(crate) fn bytes(self) -> [u8; HEADER_LEN] {
         let len = u32::try_from(self.len).expect("a frame is at most FRAME_LEN_MAX long").to_be_bytes();
         let stream = self.stream.to_be_bytes();
@@ -63,7 +63,7 @@ impl Header {
     }
 }
 
-/// Four bytes, most significant first.
+/// Reads four bytes at `at` as a big-endian number.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -73,7 +73,7 @@ fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// The first frame of a client: no pushes, and this much window for each stream.
+/// A client's first frame: it disables server push and sets the window of each stream.
 pub(crate) fn put_settings(out: &mut Vec<u8>, stream_window: u32) {
     let mut payload = [0; 12];
     payload[..2].copy_from_slice(&SETTING_ENABLE_PUSH.to_be_bytes());
@@ -82,17 +82,17 @@ pub(crate) fn put_settings(out: &mut Vec<u8>, stream_window: u32) {
     put(out, SETTINGS, 0, 0, &payload);
 }
 
-/// Agrees to the server's settings.
+/// Acknowledges the server's settings.
 pub(crate) fn put_settings_ack(out: &mut Vec<u8>) {
     put(out, SETTINGS, ACK, 0, &[]);
 }
 
-/// Answers a ping, from which grpc-go measures its windows.
+/// Acknowledges a ping. grpc-go sizes its windows by the time until then.
 pub(crate) fn put_ping_ack(out: &mut Vec<u8>, payload: &[u8]) {
     put(out, PING, ACK, 0, payload);
 }
 
-/// Gives the server room for more.
+/// Enlarges the server's window.
 pub(crate) fn put_window_update(out: &mut Vec<u8>, stream: u32, more: u32) {
     put(out, WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
 }

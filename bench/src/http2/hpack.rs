@@ -1,8 +1,8 @@
-//! Header compression (RFC 7541): the requests' blocks, and the answers' fields.
+//! Header compression (RFC 7541): encodes the header blocks of requests, and decodes those of responses.
 //!
-//! A connection of this generator calls one method only. So its first request puts its
-//! fields into the peer's table, and each later one is a handful of bytes, as with any
-//! grown-up client. Answers are decoded in full: their table has to be followed anyway.
+//! A connection of the load generator calls one method only. Its first request puts all fields into the server's
+//! table, and each later one has a few bytes, as with other HTTP/2 clients. Responses are decoded completely,
+//! because each may change the table.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 
 use super::huffman::Huffman;
 
-/// The table's size, in the protocol's own reckoning, until a peer says otherwise.
+/// The default size of the table, counted as the protocol does.
 const TABLE_BYTES_MAX: usize = 4096;
 
-/// What an entry is reckoned to cost besides its text.
+/// The size of an entry in addition to its text, as the protocol counts.
 const ENTRY_BYTES: usize = 32;
 
-/// Names and values both sides know from the start; index 1 is the first.
+/// The static table. Its first entry has index 1.
 #[rustfmt::skip]
 const STATIC: [(&str, &str); 61] = [
     (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"), (":path", "/index.html"),
@@ -34,8 +34,8 @@ const STATIC: [(&str, &str); 61] = [
     ("transfer-encoding", ""), ("user-agent", ""), ("vary", ""), ("via", ""), ("www-authenticate", ""),
 ];
 
-/// The header blocks of a connection that calls one method: the first request's, which
-/// fills the server's table, and every later one's, which points into it.
+/// The header blocks of a connection that calls one method: that of the first request, which fills the server's
+/// table, and that of later requests, which refers to the table.
 pub(crate) struct RequestBlocks {
     pub(crate) first: Vec<u8>,
     pub(crate) later: Vec<u8>,
@@ -65,17 +65,17 @@ impl RequestBlocks {
     }
 }
 
-/// What one block of an answer says, as far as it matters here.
+/// The fields of a response's block that the load generator needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields {
     pub(crate) grpc_status: Option<u32>,
     pub(crate) grpc_message: Option<String>,
 }
 
-/// Decodes the blocks of one connection, in order.
+/// Decodes the blocks of one connection, which must be passed in order.
 pub(crate) struct Decoder {
     huffman: Huffman,
-    /// Newest first.
+    /// The dynamic table, the newest entry first.
     table: VecDeque<(String, String)>,
     table_bytes: usize,
     table_bytes_max: usize,
@@ -91,7 +91,7 @@ impl Decoder {
         }
     }
 
-    /// Reads one whole block.
+    /// Decodes one complete block.
     pub(crate) fn decode(&mut self, block: &[u8]) -> Result<Fields> {
         let mut fields = Fields::default();
         let mut rest = block;
@@ -167,7 +167,7 @@ fn note(fields: &mut Fields, name: &str, value: &str) {
     }
 }
 
-/// An integer whose first byte lends it `prefix_bits` bits.
+/// Decodes an integer that begins in the low `prefix_bits` bits of the first byte.
 fn integer(rest: &mut &[u8], prefix_bits: u32) -> Result<usize> {
     let full = (1usize << prefix_bits) - 1;
     let (&first, mut after) = rest.split_first().context("a header block is cut short")?;
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answers_fields_follow_the_table() {
+    fn fields_of_a_response_are_found_in_the_dynamic_table() {
         let mut decoder = Decoder::new();
         let mut block = vec![0x88, 0x40, 11];
         block.extend_from_slice(b"grpc-status");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn our_later_block_means_the_first_one() {
+    fn later_blocks_decode_to_the_fields_of_the_first() {
         let blocks = RequestBlocks::new("localhost:1", "/a.B/C");
         let mut decoder = Decoder::new();
         decoder.decode(&blocks.first).expect("well-formed");

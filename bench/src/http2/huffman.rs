@@ -1,8 +1,8 @@
 //! HPACK's Huffman code (RFC 7541, appendix B), decoding only.
 //!
-//! The code is canonical, so that the lengths of the codes say everything.
+//! The code is canonical: it follows from the lengths of its codes.
 
-/// How many bits each byte's code has.
+/// The length in bits of each byte's code.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
@@ -17,8 +17,8 @@ const LENGTHS: [u8; 256] = [
 
 const LENGTH_MAX: usize = 30;
 
-/// The code, in the form that is quick to decode: for each length the first code of that
-/// length, and where its bytes begin in the list of bytes ordered by code.
+/// The code in a form that is quick to decode: for each length, the first code of that length and the index of its
+/// byte among all bytes in the order of their codes.
 pub(crate) struct Huffman {
     first_code: [u32; LENGTH_MAX + 1],
     first_index: [usize; LENGTH_MAX + 1],
@@ -40,7 +40,7 @@ impl Huffman {
         Huffman { first_code, first_index, counts, ordered }
     }
 
-    /// The text that these bytes stand for; what is left at the end is padding.
+    /// Decodes bytes. The bits that are left at the end are padding.
     pub(crate) fn decode(&self, coded: &[u8]) -> String {
         let mut text = Vec::with_capacity(coded.len() * 2);
         let (mut code, mut length) = (0u32, 0usize);
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_specification() {
+    fn examples_of_the_specification_are_decoded() {
         let huffman = Huffman::new();
         let host = [0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
         assert_eq!(huffman.decode(&host), "www.example.com");

@@ -1,9 +1,8 @@
-//! As much of an HTTP/2 client as a load generator needs, and no more.
+//! The part of an HTTP/2 client that a load generator needs.
 //!
-//! A general client spends as much on a small request as the servers measured here do, and
-//! shares their processors: it would measure itself. This one writes frames that were
-//! encoded before, and of an answer reads the frame headers and the trailers. It knows no
-//! gRPC but the five bytes before a message, and no meaning of any.
+//! A general client spends as much time on a small request as the server, on the same processors, so that the
+//! benchmark would measure the client. This one writes frames that were encoded before, and reads only the frame
+//! headers and the trailers of a response. Of gRPC it knows the five bytes before a message.
 
 pub(crate) mod frame;
 pub(crate) mod hpack;

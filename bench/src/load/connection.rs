@@ -1,7 +1,7 @@
-//! One connection: frames out, frames in, windows both ways.
+//! One HTTP/2 connection: it sends and receives frames, with flow control.
 //!
-//! Invariant: it never sends more than the server's windows allow, and gives the server
-//! new room as it reads, as any client must. What a request means is not known here.
+//! Invariant: it never sends more than the server's windows allow, and it enlarges the server's windows as it
+//! reads. It does not know what a request means.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -11,41 +11,41 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 
 use super::outbox::Outbox;
-use super::stream::{Reply, Request, Stream};
+use super::stream::{Request, Response, Stream};
 use crate::http2::frame::{self, Header};
 use crate::http2::hpack::{Decoder, RequestBlocks};
 
-/// Read at once. A few frames' worth, and well inside the second-level cache.
+/// How much is read at once: a few frames, which fit in the second-level cache.
 const INBOX_BYTES: usize = 256 * 1024;
 
-/// Framed at once. As much as a socket's buffer takes.
+/// How much is framed at once: as much as the buffer of a socket takes.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// How much the server may send before we have read it.
+/// How much the server may send before the client has read it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     pub(crate) stream_bytes: u32,
     pub(crate) connection_bytes: u32,
 }
 
-/// What gRPC for Java gives a stream, and so Bazel; enough of them for a shared connection.
+/// Each stream has the window that gRPC for Java, and therefore Bazel, gives it. The connection has room for several.
 impl Default for Windows {
     fn default() -> Windows {
         Windows { stream_bytes: 1 << 20, connection_bytes: 16 << 20 }
     }
 }
 
-/// An answer that came whole.
+/// A complete response.
 pub(crate) struct Done {
     pub(crate) client: usize,
     pub(crate) latency: Duration,
-    pub(crate) reply: Reply,
+    pub(crate) response: Response,
 }
 
 pub(crate) struct Connection {
     socket: TcpStream,
     inbox: Vec<u8>,
-    /// How much of the inbox holds bytes that are not yet understood.
+    /// How many bytes of the inbox are not parsed yet.
     inbox_len: usize,
     outbox: Outbox,
     streams: Vec<Stream>,
@@ -93,12 +93,12 @@ impl Connection {
         &mut self.socket
     }
 
-    /// Whether bodies are kept.
+    /// Sets whether the bodies of responses are kept.
     pub(crate) fn set_collect(&mut self, collect: bool) {
         self.collect = collect;
     }
 
-    /// Begins an exchange. Nothing goes out before `send`.
+    /// Begins a request. `send` sends it.
     pub(crate) fn start(&mut self, client: usize, request: Request) {
         let id = self.next_stream;
         self.next_stream += 2;
@@ -107,7 +107,7 @@ impl Connection {
         self.streams.push(Stream::new(id, client, request, self.stream_send_window));
     }
 
-    /// Sends what the windows and the socket allow.
+    /// Sends as much as the windows and the socket allow, without blocking.
     pub(crate) fn send(&mut self) -> Result<()> {
         loop {
             self.fill_outbox();
@@ -117,7 +117,7 @@ impl Connection {
         }
     }
 
-    /// Frames what may be sent, each stream in its turn.
+    /// Puts frames into the outbox, one stream after another, as far as the windows allow.
     fn fill_outbox(&mut self) {
         let mut progress = true;
         while progress && self.outbox.len() < OUTBOX_BYTES_MAX {
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Reads all that has come, and appends the answers that are whole to `done`.
+    /// Reads all bytes that have arrived, and appends complete responses to `done`.
     pub(crate) fn receive(&mut self, done: &mut Vec<Done>) -> Result<()> {
         loop {
             let room = self.inbox.len() - self.inbox_len;
@@ -144,8 +144,7 @@ impl Connection {
             ensure!(read > 0, "the server closed the connection");
             self.inbox_len += read;
             self.take_frames(done)?;
-            // Less than was asked for means that no more is there now; when more comes,
-            // the poll says so.
+            // A short read means that no more bytes have arrived; the poll reports new ones.
             if read < room {
                 return Ok(());
             }
@@ -162,7 +161,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Acts on each whole frame; gives how many bytes they had.
+    /// Handles each complete frame, and returns the number of bytes in them.
     fn take_frames_of(&mut self, bytes: &[u8], done: &mut Vec<Done>) -> Result<usize> {
         let mut at = 0;
         while bytes.len() - at >= frame::HEADER_LEN {
@@ -184,7 +183,7 @@ impl Connection {
                 self.outbox.copy(|out| frame::put_ping_ack(out, payload));
             }
             frame::WINDOW_UPDATE => self.take_window_update(header.stream, frame::u32_at(payload, 0)),
-            // After the answer a server may say that it needs no more of the request.
+            // After its response a server may reset the rest of the request without an error.
             frame::RST_STREAM if self.position(header.stream).is_none() => {}
             frame::RST_STREAM => bail!("the server reset a stream, code {}", frame::u32_at(payload, 0)),
             frame::GOAWAY => bail!("the server is going away, code {}", frame::u32_at(payload, 4)),
@@ -200,7 +199,7 @@ impl Connection {
 
     fn take_data(&mut self, header: Header, payload: &[u8]) -> Result<()> {
         ensure!(header.flags & frame::PADDED == 0, "the server pads its frames");
-        let position = self.position(header.stream).context("the server sent data that nobody asked for")?;
+        let position = self.position(header.stream).context("the server sent data for an unknown stream")?;
         let len = u32::try_from(payload.len()).expect("a frame's length has 24 bits");
         let stream = &mut self.streams[position];
         stream.take_data(payload, self.collect);
@@ -224,13 +223,18 @@ impl Connection {
         if header.flags & frame::END_STREAM == 0 {
             return Ok(());
         }
-        let position = self.position(header.stream).context("the server answered what nobody asked")?;
+        let position =
+            self.position(header.stream).context("the server sent a response for an unknown stream")?;
         let stream = self.streams.swap_remove(position);
         let message = fields.grpc_message.unwrap_or_default();
         ensure!(fields.grpc_status == Some(0), "gRPC status {:?}: {message}", fields.grpc_status);
-        ensure!(stream.is_whole(), "a message was cut short");
-        ensure!(stream.unsent() == 0, "the server answered before it had the whole request");
-        done.push(Done { client: stream.client, latency: stream.started.elapsed(), reply: stream.reply });
+        ensure!(stream.is_whole(), "the last message is incomplete");
+        ensure!(stream.unsent() == 0, "the server responded before it had the whole request");
+        done.push(Done {
+            client: stream.client,
+            latency: stream.started.elapsed(),
+            response: stream.response,
+        });
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! The load generator: many clients, one thread, closed loop.
 //!
-//! It shares the machine with the server that it drives, so each request is encoded before
-//! the clock starts, and of an answer only the status and the lengths are looked at; the
-//! warm-up looks at everything. Both servers are driven by exactly this code.
+//! It shares the processors with the server. Therefore each request is encoded before the clock starts, and only
+//! the status and the lengths of a response are checked; the warm-up checks every byte. Both servers are measured
+//! with this code.
 
 mod connection;
 mod outbox;
@@ -11,19 +11,19 @@ mod stream;
 
 pub(crate) use connection::Windows;
 pub(crate) use session::{Run, Session, Until};
-pub(crate) use stream::{Reply, Request};
+pub(crate) use stream::{Request, Response};
 
-/// What a client asks for, again and again, and what it takes for an answer.
+/// The requests of a kind of client, and the check of the responses.
 pub(crate) trait Workload {
     /// The method's path, such as `/package.Service/Method`.
     fn method(&self) -> &'static str;
 
-    /// The client's next request; `None` when there is nothing left to ask.
+    /// The client's next request. `None` if there are no more.
     fn request(&mut self, client: usize) -> Option<Request>;
 
-    /// Whether the answer to the client's last request is right, by its lengths alone.
-    fn looks_right(&self, client: usize, reply: &Reply) -> bool;
+    /// Whether the response to the client's last request has the expected lengths.
+    fn has_expected_lengths(&self, client: usize, response: &Response) -> bool;
 
-    /// Checks every byte of the answer to the client's last request.
-    fn verify(&mut self, client: usize, reply: &Reply) -> anyhow::Result<()>;
+    /// Checks every byte of the response to the client's last request.
+    fn verify(&mut self, client: usize, response: &Response) -> anyhow::Result<()>;
 }

@@ -1,13 +1,13 @@
-//! Bytes on their way out: small ones copied together, large ones by reference.
+//! Bytes that are to be sent: small pieces are copied together, and large ones are kept by reference.
 
 use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
 
-/// Pieces up to this size are cheaper to copy than to name in a list.
+/// Pieces up to this size are cheaper to copy than to pass to the kernel separately.
 const COPIED_BYTES_MAX: usize = 4096;
 
-/// How many pieces one system call gets at most; the kernel's own limit is 1,024.
+/// The largest number of pieces in one system call. The kernel's limit is 1,024.
 const PIECES_MAX: usize = 256;
 
 enum Piece {
@@ -16,18 +16,18 @@ enum Piece {
     Shared(Bytes),
 }
 
-/// What has been framed and not yet been taken by the kernel.
+/// Frames that the kernel has not taken yet.
 #[derive(Default)]
 pub(crate) struct Outbox {
     copied: Vec<u8>,
     pieces: Vec<Piece>,
-    /// Pieces that are gone, and bytes of the one after them.
+    /// The number of pieces that were sent, and of bytes of the next piece.
     done: (usize, usize),
     len: usize,
 }
 
 impl Outbox {
-    /// How many bytes were put in since it was last empty.
+    /// The number of bytes that were added since the outbox was last empty.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -36,7 +36,7 @@ impl Outbox {
         self.pieces.is_empty()
     }
 
-    /// Lets `write` append to the copied bytes.
+    /// Calls `write`, which appends to the copied bytes.
     pub(crate) fn copy(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.copied.len();
         write(&mut self.copied);
@@ -48,7 +48,7 @@ impl Outbox {
         }
     }
 
-    /// Adds bytes that stay where they are unless they are few.
+    /// Adds bytes: a few are copied, more are kept by reference.
     pub(crate) fn share(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED_BYTES_MAX {
             self.copy(|copied| copied.extend_from_slice(&bytes));
@@ -58,7 +58,7 @@ impl Outbox {
         }
     }
 
-    /// Writes what the kernel takes. Whether all of it went.
+    /// Writes as much as the kernel takes. Returns whether everything was sent.
     pub(crate) fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         while self.done.0 < self.pieces.len() {
             let written = match self.write_some(socket) {
@@ -109,7 +109,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Takes a few bytes at a time, and now and then none.
+    /// A writer that takes a few bytes at a time, and sometimes none.
     struct Reluctant {
         taken: Vec<u8>,
         turn: usize,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_leaves_in_order() {
+    fn all_bytes_are_sent_in_order() {
         let mut outbox = Outbox::default();
         let mut expected = Vec::new();
         for (position, len) in [3, 5000, 9, 0, 4096, 20_000, 1].into_iter().enumerate() {

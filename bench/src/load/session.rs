@@ -1,4 +1,4 @@
-//! A set of clients on their connections, and one measured stretch of load.
+//! A set of clients on their connections, and runs of load with them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::Workload;
 use super::connection::{Connection, Done, Windows};
-use super::stream::Reply;
+use super::stream::Response;
 use crate::WrongBytes;
 
-/// A server that says nothing for this long has hung.
+/// A server that sends nothing for this long has hung.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// When a stretch ends: clients finish what they began.
+/// The end of a run. Clients wait for the responses of requests that they have sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// The time is over.
+    /// After this time.
     Elapsed(Duration),
-    /// This many requests were begun.
+    /// After this many requests.
     Requests(u64),
-    /// The workload has nothing left to ask.
+    /// When the workload has no more requests.
     Exhausted,
 }
 
-/// What a stretch of load gave.
+/// The figures of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) requests: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Run {
     pub(crate) latencies_ns: Vec<u64>,
 }
 
-/// Clients of one method of one server. Each waits for its answer before it asks again.
+/// Clients that call one method of one server. Each waits for its response before it sends the next request.
 pub(crate) struct Session {
     poll: Poll,
     events: Events,
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the connections; clients share them evenly.
+    /// Opens the connections, which the clients share evenly.
     pub(crate) fn open(
         address: SocketAddr,
         method: &'static str,
@@ -68,8 +68,7 @@ impl Session {
         })
     }
 
-    /// Drives the clients. With `verify`, every byte of every answer is checked, and the
-    /// figures are worth nothing.
+    /// Runs the clients. With `verify`, every byte of each response is checked, so that the figures mean nothing.
     pub(crate) fn run(&mut self, workload: &mut dyn Workload, until: Until, verify: bool) -> Result<Run> {
         self.connections.iter_mut().for_each(|connection| connection.set_collect(verify));
         let started = Instant::now();
@@ -128,12 +127,12 @@ impl Session {
 
 fn check(workload: &mut dyn Workload, done: &Done, verify: bool) -> Result<()> {
     if verify {
-        return workload.verify(done.client, &done.reply);
+        return workload.verify(done.client, &done.response);
     }
-    if !workload.looks_right(done.client, &done.reply) {
-        let Reply { messages, message_bytes, .. } = &done.reply;
+    if !workload.has_expected_lengths(done.client, &done.response) {
+        let Response { messages, message_bytes, .. } = &done.response;
         bail!(WrongBytes(format!(
-            "{messages} messages of {message_bytes} bytes in answer to {}",
+            "{messages} messages of {message_bytes} bytes in response to {}",
             workload.method()
         )));
     }

@@ -1,4 +1,4 @@
-//! One request and its answer: what is still to be sent, and what has come.
+//! One request and its response, as far as they were sent and received.
 
 use std::time::Instant;
 
@@ -7,57 +7,57 @@ use bytes::Bytes;
 use super::outbox::Outbox;
 use crate::http2::frame;
 
-/// Bytes before each gRPC message: a flag and the length.
+/// The length of the header of each gRPC message: a flag and the message's length.
 const MESSAGE_HEADER_LEN: usize = 5;
 
-/// A request: its gRPC messages, framed as such, cut anywhere.
+/// A request: its gRPC messages with their headers, in pieces that may begin and end anywhere.
 pub(crate) struct Request {
     pieces: Vec<Bytes>,
     len: usize,
 }
 
 impl Request {
-    /// One that consists of these bytes, one after the other.
+    /// A request of these pieces, one after another.
     pub(crate) fn new(pieces: Vec<Bytes>) -> Request {
         let len = pieces.iter().map(Bytes::len).sum();
         Request { pieces, len }
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// All of them in one place.
+    /// All bytes in one vector.
     #[cfg(test)]
     pub(crate) fn to_vec(&self) -> Vec<u8> {
         self.pieces.concat()
     }
 }
 
-/// An answer, as far as it was looked at.
+/// The lengths of a response, and its body if that is kept.
 #[derive(Debug, Default)]
-pub(crate) struct Reply {
-    /// How many messages came.
+pub(crate) struct Response {
+    /// The number of messages.
     pub(crate) messages: u64,
-    /// How long they were together.
+    /// The length of all messages together.
     pub(crate) message_bytes: u64,
-    /// The same, less what a `ReadResponse` needs around its data.
+    /// The length of the data in all messages, if they are `ReadResponse`s.
     pub(crate) data_bytes: u64,
-    /// The messages with their gRPC headers, where they were asked for.
+    /// The messages with their gRPC headers. Empty if bodies are not kept.
     pub(crate) body: Vec<u8>,
 }
 
-/// One exchange under way.
+/// A request that waits for its response.
 pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) client: usize,
     pub(crate) started: Instant,
-    /// How much the server lets us send.
+    /// How much the client may still send.
     pub(crate) window: i64,
-    /// How much it has sent since we last gave it more.
+    /// How much the server has sent since its window was last enlarged.
     pub(crate) received_bytes: u32,
-    pub(crate) reply: Reply,
+    pub(crate) response: Response,
     request: Request,
     piece: usize,
     sent_of_piece: usize,
@@ -75,7 +75,7 @@ impl Stream {
             started: Instant::now(),
             window,
             received_bytes: 0,
-            reply: Reply::default(),
+            response: Response::default(),
             request,
             piece: 0,
             sent_of_piece: 0,
@@ -86,12 +86,12 @@ impl Stream {
         }
     }
 
-    /// How many bytes of the request are still to be sent.
+    /// The number of bytes of the request that are not sent yet.
     pub(crate) fn unsent(&self) -> usize {
         self.request.len() - self.sent
     }
 
-    /// Puts one DATA frame of at most `len_max` bytes into the outbox; gives its length.
+    /// Puts one DATA frame of at most `len_max` bytes into the outbox, and returns its length.
     pub(crate) fn put_data(&mut self, outbox: &mut Outbox, len_max: usize) -> usize {
         let len = self.unsent().min(len_max).min(frame::FRAME_LEN_MAX);
         let flags = if len == self.unsent() { frame::END_STREAM } else { 0 };
@@ -113,10 +113,10 @@ impl Stream {
         len
     }
 
-    /// Takes the payload of a DATA frame.
+    /// Parses the payload of a DATA frame.
     pub(crate) fn take_data(&mut self, payload: &[u8], collect: bool) {
         if collect {
-            self.reply.body.extend_from_slice(payload);
+            self.response.body.extend_from_slice(payload);
         }
         let mut rest = payload;
         while !rest.is_empty() {
@@ -136,21 +136,21 @@ impl Stream {
         if self.header_len == MESSAGE_HEADER_LEN {
             self.header_len = 0;
             self.message_left = frame::u32_at(&self.header, 1) as usize;
-            self.reply.messages += 1;
-            self.reply.message_bytes += self.message_left as u64;
-            self.reply.data_bytes += data_len(self.message_left) as u64;
+            self.response.messages += 1;
+            self.response.message_bytes += self.message_left as u64;
+            self.response.data_bytes += data_len(self.message_left) as u64;
         }
         &bytes[part..]
     }
 
-    /// Whether the messages that came are whole.
+    /// Whether the last message is complete.
     pub(crate) fn is_whole(&self) -> bool {
         self.message_left == 0 && self.header_len == 0
     }
 }
 
-/// How much data a `ReadResponse` of this length carries, if data is all it carries: one
-/// byte of it is the field's number, and one to five are the data's length.
+/// The length of the data in a `ReadResponse` of this length that has no other field. One byte of the message is
+/// the field's number, and one to five are the data's length.
 fn data_len(message_len: usize) -> usize {
     let fits = |length_len: &usize| {
         let data = message_len.saturating_sub(1 + length_len);
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_counted_however_they_are_cut() {
+    fn messages_are_counted_for_every_size_of_frames() {
         let mut body = Vec::new();
         for len in [0usize, 3, 130, 70_000] {
             let data = vec![7; len];
@@ -174,8 +174,8 @@ mod tests {
         for cut in [1, 4, 5, 6, 1000, 16_384] {
             let mut stream = Stream::new(1, 0, Request::new(Vec::new()), 0);
             body.chunks(cut).for_each(|chunk| stream.take_data(chunk, true));
-            assert!(stream.is_whole() && stream.reply.body == body);
-            assert_eq!((stream.reply.messages, stream.reply.data_bytes), (4, 70_133));
+            assert!(stream.is_whole() && stream.response.body == body);
+            assert_eq!((stream.response.messages, stream.response.data_bytes), (4, 70_133));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One run of cargo in one checkout, timed.
 //!
-//! The environment is made from nothing, so that what the person at the keyboard has set
-//! reaches no row of the table.
+//! The environment is built from nothing, so that the user's own settings affect no row of the table.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::wrapper::Wrapping;
+use super::wrapper::WrapperSetup;
 
-/// What a build may need of the environment: where things are, and how to reach a registry.
+/// Variables that a build may need: locations of files, and access to a registry.
 const KEPT: &[&str] = &[
     "CARGO_HOME",
     "CARGO_HTTP_CAINFO",
@@ -33,17 +32,17 @@ const KEPT: &[&str] = &[
     "no_proxy",
 ];
 
-/// So many bytes of a failed build's output are shown.
+/// How many bytes of a failed build's output are shown.
 const SHOWN_MAX: usize = 4000;
 
-/// How cargo is started.
+/// The environment in which cargo runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Cargo {
     env: Vec<(OsString, OsString)>,
 }
 
 impl Cargo {
-    /// With a home directory that only this run has: no wrapper finds a person's settings.
+    /// Uses this home directory, so that no wrapper finds the user's settings.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place where the environment enters; no compile is cached by it"
@@ -52,7 +51,7 @@ impl Cargo {
         fs::create_dir_all(home).with_context(|| format!("failed to create `{}`", home.display()))?;
         let kept = KEPT.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
         let mut env: Vec<_> = kept.collect();
-        // Found by these instead of by the home directory.
+        // cargo and rustup find their files by these variables instead of the home directory.
         for (name, dir) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
             if std::env::var_os(name).is_none()
                 && let Some(found) =
@@ -73,7 +72,7 @@ impl Cargo {
         command
     }
 
-    /// Fetches what a project depends on, so that no download is timed.
+    /// Fetches the dependencies of a project, so that no download is timed.
     pub(crate) fn fetch(&self, checkout: &Checkout) -> Result<()> {
         let mut command = self.command(Path::new("cargo"));
         command.args(["fetch", "--locked"]).current_dir(&checkout.root);
@@ -88,28 +87,28 @@ pub(crate) struct Checkout {
     log: PathBuf,
 }
 
-/// A build that went well.
+/// A successful build.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Built {
     pub(crate) time: Duration,
-    /// How many crates cargo said that it compiles.
+    /// The number of crates that cargo reported to compile.
     pub(crate) compiled: usize,
 }
 
 impl Checkout {
-    /// The checkout at this place; what builds print goes to a file beside it.
+    /// The checkout in this directory. The output of builds goes to a file beside it.
     pub(crate) fn at(root: PathBuf) -> Checkout {
         let log = root.with_extension("log");
         Checkout { root, log }
     }
 
-    /// Where its build's files are, unless a wrapper keeps them elsewhere.
+    /// The target directory, unless a wrapper uses another one.
     pub(crate) fn target(&self) -> PathBuf {
         self.root.join("target")
     }
 
-    /// Builds it.
-    pub(crate) fn build(&self, cargo: &Cargo, wrapping: &Wrapping) -> Result<Built> {
+    /// Builds the checkout, and measures the time.
+    pub(crate) fn build(&self, cargo: &Cargo, wrapping: &WrapperSetup) -> Result<Built> {
         let mut command = wrapping.cargo(cargo, &self.root);
         command.args(["build", "--locked", "--offline"]).current_dir(&self.root);
         let begin = Instant::now();
@@ -119,8 +118,8 @@ impl Checkout {
         Ok(Built { time, compiled })
     }
 
-    /// Takes away what builds left.
-    pub(crate) fn remove_target(&self, cargo: &Cargo, wrapping: &Wrapping) -> Result<()> {
+    /// Removes the outputs of builds.
+    pub(crate) fn remove_target(&self, cargo: &Cargo, wrapping: &WrapperSetup) -> Result<()> {
         wrapping.clean(cargo, &self.root)?;
         match fs::remove_dir_all(self.target()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -131,7 +130,7 @@ impl Checkout {
     }
 }
 
-/// Runs a command to its end and gives what it wrote to stderr; an error shows the end of that.
+/// Runs a command, and returns its stderr. An error contains the end of that.
 pub(crate) fn run(command: &mut Command, log: &Path) -> Result<String> {
     let failed = || format!("failed to run `{}`", command.get_program().to_string_lossy());
     let context = failed();

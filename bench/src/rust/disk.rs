@@ -1,4 +1,4 @@
-//! How many bytes some directories occupy together.
+//! Counts the bytes that directories occupy together.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The unit of `st_blocks`, whatever the filesystem's own.
+/// The unit of `st_blocks`, which does not depend on the filesystem.
 const BLOCK: u64 = 512;
 
-/// The bytes that these occupy, as `du` counts: a file with several names once. Extents that
-/// a copy-on-write filesystem shares count each time.
+/// The bytes that directories occupy, counted as `du` does: a file with several names counts once, and an extent that
+/// files share on a copy-on-write filesystem counts for each of them.
 pub(crate) fn bytes_on_disk(dirs: &[PathBuf]) -> Result<u64> {
     let mut seen = HashSet::new();
     let mut bytes = 0;

@@ -16,4 +16,4 @@ pub(crate) use round::SETTLE;
 pub(crate) use run::{beside_this, progress, run};
 pub(crate) use table::median;
 pub(crate) use volume::Filesystem;
-pub(crate) use wrapper::{WRAPPERS, Wrapper, Wrapping};
+pub(crate) use wrapper::{WRAPPERS, Wrapper, WrapperSetup};

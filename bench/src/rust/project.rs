@@ -1,11 +1,11 @@
-//! What is built: a directory with a manifest and a lock file, copied to where it is built.
+//! The projects that are built: directories with a manifest and a lock file, which are copied for each build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What a build leaves behind is not part of a project.
+/// Entries that builds create, which are not part of a project.
 const LEFT_OUT: &str = "target";
 
 /// A project with a name for the table.
@@ -16,24 +16,24 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// What `./x demo` builds.
+    /// The project that `./x demo` builds.
     pub(crate) fn demo(repository: &Path) -> Project {
         Project { name: "demo", dir: repository.join("demo") }
     }
 
-    /// The projects that this repository carries, the smaller one first.
+    /// The projects in this repository, the smaller one first.
     pub(crate) fn all(repository: &Path) -> [Project; 2] {
         [Project::demo(repository), Project { name: "large", dir: repository.join("bench/projects/large") }]
     }
 
-    /// Makes a checkout of it at a place that does not exist yet.
+    /// Copies the project to a path that does not exist yet.
     pub(crate) fn check_out(&self, to: &Path) -> Result<()> {
         let failed = || format!("failed to copy `{}` to `{}`", self.dir.display(), to.display());
         copy(&self.dir, to).with_context(failed)
     }
 }
 
-/// Copies a directory, but for what builds leave behind.
+/// Copies a directory without the entries that builds create.
 pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

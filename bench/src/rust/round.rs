@@ -11,50 +11,51 @@ use super::build::{Cargo, Checkout};
 use super::disk::bytes_on_disk;
 use super::project::Project;
 use super::volume::used_bytes;
-use super::wrapper::{Wrapper, Wrapping};
+use super::wrapper::{Wrapper, WrapperSetup};
 
-/// Between two builds, so that a wrapper which stores behind the build's back has stored. A
-/// person's next build comes later than this.
+/// The pause between two builds, in which a wrapper that stores results in the background finishes. A user's next
+/// build comes later than this.
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 
-/// How bytes are counted.
+/// The way in which bytes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Space {
-    /// As `du` does.
+pub(crate) enum SpaceMeasure {
+    /// Counts files as `du` does.
     Files,
-    /// As the volume has fewer of them, which is for these builds alone.
+    /// Counts the space that the volume, which has only these builds, gains when they are removed.
     Volume,
 }
 
-/// What one round measured.
+/// The figures of one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Nothing is cached.
+    /// The first build, with nothing cached.
     pub(crate) cold: Duration,
-    /// The same checkout without its target directory.
+    /// The build of the same checkout after its target directory was removed.
     pub(crate) warm: Option<Duration>,
-    /// Checkouts that were never built: the second and the third.
+    /// The first builds of the second and the third checkout.
     pub(crate) first: Vec<Duration>,
-    /// The second checkout again, without its target directory.
+    /// The build of the second checkout after its target directory was removed.
     pub(crate) later: Option<Duration>,
-    /// Of a plain build: one target directory. Else three of them with the cache.
+    /// Bytes of one target directory for a plain build, otherwise of three target directories and the cache.
     pub(crate) bytes: u64,
-    /// Crates that cargo compiled again right after a build in a second checkout.
+    /// The number of crates that cargo compiled again in a second build of an unchanged checkout.
     pub(crate) stale: usize,
 }
 
-/// Measures a wrapper in an empty directory, and removes that.
+/// Measures a wrapper in a new directory, and removes that.
 pub(crate) fn measure(
     wrapper: Wrapper,
     program: Option<PathBuf>,
     project: &Project,
     dir: &Path,
-    space: Space,
+    space: SpaceMeasure,
 ) -> Result<Sample> {
     let row = tempfile::Builder::new().prefix("row").tempdir_in(dir)?;
     let sockets = tempfile::Builder::new().prefix("kb").tempdir()?;
     let cargo = Cargo::with_home(&row.path().join("home"))?;
-    let wrapping = Wrapping::new(wrapper, program, row.path().join("wrapper"), sockets.path().to_owned())?;
+    let wrapping =
+        WrapperSetup::new(wrapper, program, row.path().join("wrapper"), sockets.path().to_owned())?;
     let measured = builds(&cargo, &wrapping, wrapper, project, row.path(), space);
     wrapping.stop(&cargo);
     measured.with_context(|| format!("`{}` with {}", project.name, wrapper.name()))
@@ -62,13 +63,13 @@ pub(crate) fn measure(
 
 fn builds(
     cargo: &Cargo,
-    wrapping: &Wrapping,
+    wrapping: &WrapperSetup,
     wrapper: Wrapper,
     project: &Project,
     row: &Path,
-    space: Space,
+    space: SpaceMeasure,
 ) -> Result<Sample> {
-    // Places of different lengths: what depends on the path's length would show.
+    // The paths have different lengths, which reveals a dependence on the length.
     let [one, two, three] =
         ["one", "the-second", "three/deeper"].map(|name| Checkout::at(row.join("trees").join(name)));
     project.check_out(&one.root)?;
@@ -99,9 +100,9 @@ fn builds(
     Ok(sample)
 }
 
-/// How many bytes these take, which nobody needs any more.
-fn occupied(dirs: &[PathBuf], space: Space) -> Result<u64> {
-    if space == Space::Files {
+/// The bytes that directories occupy. Removes them if that is how bytes are counted.
+fn occupied(dirs: &[PathBuf], space: SpaceMeasure) -> Result<u64> {
+    if space == SpaceMeasure::Files {
         return bytes_on_disk(dirs);
     }
     let volume = dirs.first().and_then(|dir| dir.parent()).context("there is nothing to measure")?;

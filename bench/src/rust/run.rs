@@ -1,4 +1,4 @@
-//! Which rounds are run in which order, and what is made of them.
+//! Runs the rounds of each project, and prints the tables.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::project::Project;
-use super::round::{self, Sample, Space};
+use super::round::{self, Sample, SpaceMeasure};
 use super::table::{self, Row};
 use super::volume::Volume;
 use super::wrapper::{WRAPPERS, Wrapper};
 use crate::options::RustOptions;
 
-/// Below this a median says nothing.
+/// A median of fewer rounds says nothing.
 const ROUNDS_MIN: usize = 3;
 
-/// Runs what was asked for.
+/// Runs the benchmark that the options select.
 pub(crate) fn run(options: &RustOptions) -> Result<()> {
     ensure!(
         options.rounds >= ROUNDS_MIN || options.once,
@@ -53,21 +53,21 @@ pub(crate) fn run(options: &RustOptions) -> Result<()> {
 }
 
 const LEGEND: &str =
-    "cold: nothing cached. warm: the same checkout, its target directory removed. second: a checkout
-never built before. later: that one with its target directory removed. MB: three checkouts' target
-directories and the cache, of plain cargo one target directory; a file with several names once, and
-on a volume of its own, extents that files share.
-again: crates that cargo compiled in a second build right after the first, which should be none.";
+    "cold: the first build, with nothing cached. warm: the same checkout after its target directory was removed.
+second: the first build of another checkout. later: that checkout after its target directory was removed.
+MB: the target directories of three checkouts and the cache; for plain cargo, one target directory. A file with
+several names counts once, and with --volume an extent that several files share.
+again: crates that cargo compiles in a second build of an unchanged checkout; should be 0.";
 
-/// All rounds of one project. Rounds are the outer loop and each begins with another row, so
-/// that a machine that slows down does so for all.
+/// Runs all rounds of one project. The outer loop is over rounds, and each begins with another row, so that a
+/// machine that becomes slower affects all rows.
 fn measure(options: &RustOptions, project: &Project, dir: &Path) -> Result<Vec<Row>> {
     let wrappers: Vec<Wrapper> =
         WRAPPERS.into_iter().filter(|wrapper| options.wants_row(wrapper.name())).collect();
-    ensure!(!wrappers.is_empty(), "no row has such a name");
+    ensure!(!wrappers.is_empty(), "--only names no row");
     let ours = beside_this()?;
     let rounds = if options.once { 1 } else { options.rounds };
-    let space = if options.volume.is_some() { Space::Volume } else { Space::Files };
+    let space = if options.volume.is_some() { SpaceMeasure::Volume } else { SpaceMeasure::Files };
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); wrappers.len()];
     for round in 0..rounds {
         for turn in 0..wrappers.len() {
@@ -81,12 +81,12 @@ fn measure(options: &RustOptions, project: &Project, dir: &Path) -> Result<Vec<R
     Ok(wrappers.iter().zip(&samples).map(|(wrapper, samples)| Row::new(*wrapper, samples)).collect())
 }
 
-/// The directory of this program, where cargo put the others too.
+/// The directory of this program, in which cargo also put the other programs.
 pub(crate) fn beside_this() -> Result<PathBuf> {
     Ok(std::env::current_exe()?.parent().context("this program has no directory")?.to_owned())
 }
 
-/// One line for whoever waits.
+/// Prints a line of progress to stderr.
 pub(crate) fn progress(text: &str) -> Result<()> {
     Ok(writeln!(io::stderr(), "{text}")?)
 }

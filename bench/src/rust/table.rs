@@ -1,4 +1,4 @@
-//! Medians, the table, and what falls short of the targets.
+//! Medians, the table, and missed goals.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use super::wrapper::Wrapper;
 
 const MB: f64 = 1e6;
 
-/// What our row is held against: each a factor on another row's figure.
+// The goals of kache's row: each is the largest allowed ratio to another row's figure.
 const COLD_MAX: f64 = 1.05;
 const ORACLE_MAX: f64 = 1.25;
 const PEER_MAX: f64 = 0.75;
 const LATER_MAX: f64 = 1.0;
 pub(crate) const BYTES_MAX: f64 = 1.25;
-/// The same where files can share their extents.
+/// The goal on a filesystem where files can share extents.
 pub(crate) const VOLUME_BYTES_MAX: f64 = 1.15;
 
-/// The medians of one wrapper's rounds. What was not measured is `None`.
+/// The medians of one wrapper's rounds. A figure that was not measured is `None`.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) wrapper: Wrapper,
@@ -33,7 +33,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The row of these rounds.
+    /// Makes the row of these rounds.
     pub(crate) fn new(wrapper: Wrapper, samples: &[Sample]) -> Row {
         let seconds = |times: Vec<Duration>| median(times.iter().map(Duration::as_secs_f64).collect());
         Row {
@@ -48,7 +48,7 @@ impl Row {
         }
     }
 
-    /// As JSON, in seconds and bytes.
+    /// Returns the row as JSON, in seconds and bytes.
     pub(crate) fn json(&self) -> Value {
         json!({
             "wrapper": self.wrapper.name(),
@@ -63,14 +63,14 @@ impl Row {
     }
 }
 
-/// The one in the middle, or between the two that are.
+/// The median. `None` of no values.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((low + high) / 2.0)
 }
 
-/// The head of a project's table.
+/// Prints the head of a project's table.
 pub(crate) fn print_head(out: &mut impl Write, project: &str) -> io::Result<()> {
     writeln!(
         out,
@@ -79,7 +79,7 @@ pub(crate) fn print_head(out: &mut impl Write, project: &str) -> io::Result<()> 
     )
 }
 
-/// One line of it.
+/// Prints one row.
 pub(crate) fn print_row(out: &mut impl Write, row: &Row) -> io::Result<()> {
     let time = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2} s"));
     let size = row.bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.0}", bytes / MB));
@@ -96,7 +96,7 @@ pub(crate) fn print_row(out: &mut impl Write, row: &Row) -> io::Result<()> {
     out.flush()
 }
 
-/// What falls short in our row, in words.
+/// A sentence for each goal that kache's row misses.
 pub(crate) fn shortfalls(project: &str, rows: &[Row], bytes_max: f64) -> Vec<String> {
     let row = |wanted: Wrapper| rows.iter().find(|row| row.wrapper == wanted);
     let Some(ours) = row(Wrapper::Kache) else { return Vec::new() };
@@ -129,7 +129,10 @@ pub(crate) fn shortfalls(project: &str, rows: &[Row], bytes_max: f64) -> Vec<Str
         })
         .collect();
     if ours.stale > 0 {
-        short.push(format!("{project}: cargo compiled {} crates again right after a build", ours.stale));
+        short.push(format!(
+            "{project}: cargo compiled {} crates again in a second build of an unchanged checkout",
+            ours.stale
+        ));
     }
     short
 }
@@ -153,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_lies_between() {
+    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
         assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(Vec::new()), None);
     }
 
     #[test]
-    fn what_falls_short_is_named() {
+    fn each_missed_goal_is_named() {
         let rows = [
             row(Wrapper::Plain, 1.0),
             row(Wrapper::Oracle, 1.0),

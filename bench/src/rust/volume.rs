@@ -1,7 +1,7 @@
-//! A filesystem of its own for a benchmark, in an image that is mounted.
+//! A filesystem for one benchmark, in an image that is mounted. Mounting needs root.
 //!
-//! Where files share their extents, `du` counts them each time; what the whole volume has less
-//! is the only honest figure, and for that nobody else may write to it. Mounting needs root.
+//! `du` counts an extent that files share once for each file. Only the free space of the whole volume shows what is
+//! really used, and that requires a volume to which no other program writes.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use clap::ValueEnum;
 /// Room for three target directories of the largest project and a cache. The image is sparse.
 const IMAGE_BYTES: u64 = 16 << 30;
 
-/// A filesystem whose files can share their extents.
+/// A filesystem whose files can share extents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Filesystem {
     Btrfs,
@@ -25,7 +25,7 @@ pub(crate) enum Filesystem {
 }
 
 impl Filesystem {
-    /// How the table calls it.
+    /// Its name in options and messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Filesystem::Btrfs => "btrfs",
@@ -51,7 +51,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// A fresh one, its image and its mount point in this directory.
+    /// Creates and mounts an image in this directory.
     pub(crate) fn mount(filesystem: Filesystem, within: &Path) -> Result<Volume> {
         let name = filesystem.name();
         let volume =
@@ -66,7 +66,7 @@ impl Volume {
         Ok(volume)
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -74,20 +74,20 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // What cannot be unmounted goes with the machine; there is nobody to tell.
+        // `drop` cannot report an error, and a volume that stays mounted harms no figure.
         let _ = Command::new("umount").arg("--lazy").arg(&self.dir).status();
         let _ = fs::remove_file(&self.image);
     }
 }
 
-/// What the volume that holds this directory has in use once all is written.
+/// The bytes in use on the volume of this directory, after all data is written.
 pub(crate) fn used_bytes(dir: &Path) -> Result<u64> {
     let failed = || format!("failed to measure the volume of `{}`", dir.display());
     let file = File::open(dir).with_context(failed)?;
     let path = CString::new(dir.as_os_str().as_bytes())?;
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the descriptor is open, the path ends in a zero, and there is room for the answer,
-    // which is read only after the call has filled it in.
+    // SAFETY: the descriptor is open, the path ends in a zero, and the structure is read only after the call has
+    // filled it in.
     let found = unsafe {
         ensure!(libc::syncfs(file.as_raw_fd()) == 0, failed());
         ensure!(libc::statvfs(path.as_ptr(), found.as_mut_ptr()) == 0, failed());
@@ -108,7 +108,7 @@ fn run(command: &mut Command) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// In memory: on a disk, others free room all the time.
+    /// Uses a filesystem in memory, because other programs free space on a disk at any time.
     #[test]
     fn what_is_written_is_in_use() {
         const WRITTEN: usize = 8 << 20;

@@ -1,6 +1,6 @@
-//! Whom the builds go through, and how each wants to be started, cleaned and stopped.
+//! The compiler wrappers, and how each is started, cleaned and stopped.
 //!
-//! Each gets its documented way of use, a cache directory of its own and nothing else.
+//! Each is used as its documentation says, with a cache directory of its own.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::build::{self, Cargo};
 
-/// The configuration of all that have one, in their own directories.
+/// The name of a wrapper's configuration file in its own directory.
 const CONFIG: &str = "config.toml";
 
 /// The rows of the table.
@@ -18,9 +18,9 @@ const CONFIG: &str = "config.toml";
 pub(crate) enum Wrapper {
     /// No wrapper.
     Plain,
-    /// The one that knows the answer.
+    /// `kache-oracle`, which already has every result.
     Oracle,
-    /// This repository's.
+    /// The wrapper of this repository.
     Kache,
     /// The published crate `sccache`.
     Sccache,
@@ -35,7 +35,7 @@ pub(crate) const WRAPPERS: [Wrapper; 6] =
     [Wrapper::Plain, Wrapper::Oracle, Wrapper::Kache, Wrapper::Sccache, Wrapper::Kache2, Wrapper::Mbx];
 
 impl Wrapper {
-    /// How the table calls it.
+    /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Wrapper::Plain => "plain cargo",
@@ -47,12 +47,12 @@ impl Wrapper {
         }
     }
 
-    /// Whether it is somebody else's.
+    /// Whether it is another project's.
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Wrapper::Sccache | Wrapper::Kache2 | Wrapper::Mbx)
     }
 
-    /// The program, below the directory of peers or beside this one.
+    /// The path of its program: in `peers` if it is another project's, otherwise beside this program.
     pub(crate) fn program(self, ours: &Path, peers: &Path) -> Option<PathBuf> {
         match self {
             Wrapper::Plain => None,
@@ -67,40 +67,40 @@ impl Wrapper {
 
 /// A wrapper with a cache of its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Wrapping {
+pub(crate) struct WrapperSetup {
     wrapper: Wrapper,
     program: PathBuf,
-    /// Holds the cache, and whatever else it keeps.
+    /// The directory for its cache and all of its other files.
     pub(crate) dir: PathBuf,
-    /// Short, because a socket's path has a limit.
+    /// The directory for its socket. Short, because the path of a socket has a limit.
     sockets: PathBuf,
 }
 
-impl Wrapping {
-    /// `dir` does not need to exist; `sockets` must be short and is the caller's to remove.
+impl WrapperSetup {
+    /// Creates `dir`. `sockets` must be short, and the caller removes it.
     pub(crate) fn new(
         wrapper: Wrapper,
         program: Option<PathBuf>,
         dir: PathBuf,
         sockets: PathBuf,
-    ) -> Result<Wrapping> {
+    ) -> Result<WrapperSetup> {
         if let Some(program) = &program {
             ensure!(program.exists(), "`{}` does not exist; `./x bench rust` provides it", program.display());
         }
         std::fs::create_dir_all(&dir)?;
-        // A configuration that is named must exist; an empty one keeps everybody's own out.
+        // A configuration file that a variable names must exist. An empty one replaces the user's.
         std::fs::write(dir.join(CONFIG), "")?;
-        Ok(Wrapping { wrapper, program: program.unwrap_or_default(), dir, sockets })
+        Ok(WrapperSetup { wrapper, program: program.unwrap_or_default(), dir, sockets })
     }
 
-    /// Cargo, to be called in this checkout.
+    /// The command that runs cargo with this wrapper in a checkout.
     pub(crate) fn cargo(&self, cargo: &Cargo, root: &Path) -> Command {
         let mut command = match self.wrapper {
             Wrapper::Mbx => self.own(cargo),
             _ => cargo.command(Path::new("cargo")),
         };
         match self.wrapper {
-            // Set, so that no configuration file names another one.
+            // An empty variable overrides a wrapper in a configuration file.
             Wrapper::Plain => command.env("RUSTC_WRAPPER", ""),
             Wrapper::Mbx => &mut command,
             _ => command.env("RUSTC_WRAPPER", &self.program),
@@ -108,21 +108,21 @@ impl Wrapping {
         command.envs(self.env());
         match self.wrapper {
             Wrapper::Oracle => command.env("ORACLE_ROOT", root),
-            // Without this it finds nothing of one checkout in another.
+            // Without this it has no hits between checkouts.
             Wrapper::Sccache => command.env("SCCACHE_BASEDIRS", root.parent().unwrap_or(root)),
             _ => &mut command,
         };
         command
     }
 
-    /// The wrapper's own program.
+    /// The command that runs the wrapper's program.
     pub(crate) fn own(&self, cargo: &Cargo) -> Command {
         let mut command = cargo.command(&self.program);
         command.envs(self.env());
         command
     }
 
-    /// What it is told about where its things are.
+    /// The variables that tell the wrapper where its files are.
     pub(crate) fn env(&self) -> Vec<(&'static str, OsString)> {
         let cache: OsString = self.dir.join("cache").into();
         match self.wrapper {
@@ -131,7 +131,7 @@ impl Wrapping {
             Wrapper::Kache => vec![
                 ("KACHE_CACHE_DIR", cache),
                 ("KACHE_CONFIG", self.dir.join(CONFIG).into()),
-                // Should nobody be left to stop it, it does not stay long.
+                // Ends the daemon if this program is killed before it can stop it.
                 ("KACHE_DAEMON_IDLE_TIMEOUT", "60".into()),
                 ("KACHE_LOG_FILE_PATH", self.dir.join("kached.log").into()),
                 ("KACHE_SOCKET_DIR", self.sockets.clone().into()),
@@ -140,7 +140,7 @@ impl Wrapping {
                 ("SCCACHE_DIR", cache),
                 ("SCCACHE_CONF", self.dir.join(CONFIG).into()),
                 ("SCCACHE_SERVER_UDS", self.sockets.join("sccache").into()),
-                // What its documentation asks for: it caches no incremental compile.
+                // Its documentation asks for this, because it does not cache incremental compiles.
                 ("CARGO_INCREMENTAL", "0".into()),
             ],
             Wrapper::Kache2 => vec![
@@ -152,7 +152,7 @@ impl Wrapping {
         }
     }
 
-    /// Takes away what it keeps of a checkout outside of that checkout's own target directory.
+    /// Removes the wrapper's files of a checkout that are outside of the checkout's target directory.
     pub(crate) fn clean(&self, cargo: &Cargo, root: &Path) -> Result<()> {
         if self.wrapper != Wrapper::Mbx {
             return Ok(());
@@ -160,7 +160,7 @@ impl Wrapping {
         build::run(self.own(cargo).arg("clean").current_dir(root), &self.dir.join("clean.log")).map(drop)
     }
 
-    /// Ends the daemon that it may have started. It is asked, never signalled.
+    /// Stops the wrapper's daemon by its own command, never by a signal.
     pub(crate) fn stop(&self, cargo: &Cargo) {
         let arguments: &[&str] = match self.wrapper {
             Wrapper::Plain | Wrapper::Oracle | Wrapper::Mbx => return,
@@ -168,7 +168,7 @@ impl Wrapping {
             Wrapper::Sccache => &["--stop-server"],
         };
         let mut command = self.own(cargo);
-        // One that does not run cannot be stopped, and that is no failure.
+        // The command fails if no daemon runs, which is fine.
         let _ =
             command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }

@@ -1,28 +1,28 @@
-//! What `kache` says of its calls and of its daemon.
+//! Reads figures of calls and of the daemon from `kache report` and `kache daemon status`.
 
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::rust::{Cargo, Wrapping};
+use crate::rust::{Cargo, WrapperSetup};
 
-/// What the daemon took for each compile that was a hit, in milliseconds, the oldest first.
-pub(crate) fn hits_ms(cargo: &Cargo, wrapping: &Wrapping) -> Result<Vec<f64>> {
+/// The daemon's time for each hit of a compile, in milliseconds, the oldest first.
+pub(crate) fn hits_ms(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<Vec<f64>> {
     let report = ask(cargo, wrapping, &["report", "--format", "json"])?;
     let events = report["all_events"].as_array().context("`kache report` has no events")?;
     let hits = events.iter().filter(|event| event["result"] == "local_hit" && event["kind"] != "probe");
     hits.map(|event| event["elapsed_ms"].as_f64().context("an event without a time")).collect()
 }
 
-/// How many calls were compiled.
-pub(crate) fn misses(cargo: &Cargo, wrapping: &Wrapping) -> Result<u64> {
+/// The number of misses.
+pub(crate) fn misses(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<u64> {
     let report = ask(cargo, wrapping, &["report", "--format", "json"])?;
     report["summary"]["misses"].as_u64().context("`kache report` has no `misses`")
 }
 
-/// The memory that the daemon holds, in MB.
-pub(crate) fn daemon_mb(cargo: &Cargo, wrapping: &Wrapping) -> Result<f64> {
+/// The resident memory of the daemon in MB.
+pub(crate) fn daemon_mb(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<f64> {
     let status = ask(cargo, wrapping, &["daemon", "status", "--json"])?;
     let pid = status["pid"].as_u64().context("`kache daemon status` names no process")?;
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -31,7 +31,7 @@ pub(crate) fn daemon_mb(cargo: &Cargo, wrapping: &Wrapping) -> Result<f64> {
     Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
 }
 
-fn ask(cargo: &Cargo, wrapping: &Wrapping, args: &[&str]) -> Result<Value> {
+fn ask(cargo: &Cargo, wrapping: &WrapperSetup, args: &[&str]) -> Result<Value> {
     let said = wrapping.own(cargo).args(args).stdin(Stdio::null()).output()?;
     ensure!(said.status.success(), "`kache {}` failed: {said:?}", args.join(" "));
     serde_json::from_slice(&said.stdout)

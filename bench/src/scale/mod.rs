@@ -1,4 +1,4 @@
-//! `kache-bench scale`: what a hit costs as a workspace grows.
+//! `kache-bench scale`: measures the cost of a hit in workspaces of several sizes.
 
 mod calls;
 mod project;

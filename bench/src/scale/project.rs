@@ -1,4 +1,4 @@
-//! Workspaces of any size: so many crates of so many files each, which depend on no registry.
+//! Generates workspaces with a given number of crates and files, which need no registry.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::rust::Checkout;
 
-/// So many hits make a median, unless that takes more than `COUNTED_MAX` checkouts.
+/// The number of hits for a median, unless that takes more than `COUNTED_MAX` checkouts.
 const HITS_WANTED: usize = 1000;
 const COUNTED_MAX: usize = 10;
 
-/// How large a workspace is.
+/// The size of a workspace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) crates: usize,
@@ -19,13 +19,13 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// In how many checkouts it is measured: a median of few hits says little.
+    /// The number of checkouts in which it is measured, so that there are enough hits for a median.
     pub(crate) fn counted(self) -> usize {
         (HITS_WANTED / self.crates).clamp(1, COUNTED_MAX)
     }
 }
 
-/// Makes it. Each crate uses the one with half its number.
+/// Writes a workspace. Each crate uses the one with half its number.
 pub(crate) fn check_out(checkout: &Checkout, size: Size) -> Result<()> {
     let Size { crates, files_per_crate } = size;
     write(checkout, "Cargo.toml", "[workspace]\nmembers = [\"c*\"]\nresolver = \"3\"\n")?;

@@ -1,4 +1,4 @@
-//! Which servers there are, and how each is told where to live and where to listen.
+//! The kinds of servers, and the commands that start each with a directory and an address.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,33 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-/// Larger than anything that is stored here: eviction is not what is compared.
+/// The size limit of each store, so large that nothing is evicted.
 const STORE_GIB: u64 = 200;
 
 /// A server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Ours.
+pub(crate) enum ServerKind {
+    /// The server of this repository.
     Kached,
-    /// The one it is compared with.
+    /// The server that it is compared with.
     BazelRemote,
 }
 
-impl Kind {
+impl ServerKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Kached => "kached",
-            Kind::BazelRemote => "bazel-remote",
+            ServerKind::Kached => "kached",
+            ServerKind::BazelRemote => "bazel-remote",
         }
     }
 }
 
-/// How bazel-remote keeps blobs.
+/// The way in which bazel-remote stores blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Storage {
-    /// As they are, which is also what kached does.
+    /// Uncompressed, as kached does.
     Uncompressed,
-    /// Compressed, which is its default.
+    /// Compressed, which is bazel-remote's default.
     Zstd,
 }
 
@@ -45,7 +45,7 @@ impl Storage {
     }
 }
 
-/// Where the programs are, and where they may write.
+/// The paths of the programs, and the directory for their stores.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) kached: PathBuf,
@@ -55,23 +55,25 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Fails with the remedy where a program is missing.
-    pub(crate) fn check(&self, kinds: &[Kind]) -> Result<()> {
+    /// Fails if a program is missing, and says how to get it.
+    pub(crate) fn check(&self, kinds: &[ServerKind]) -> Result<()> {
         for kind in kinds {
             let (path, remedy) = match kind {
-                Kind::Kached => (&self.kached, "run `cargo build --release -p kache`"),
-                Kind::BazelRemote => (&self.bazel_remote, "run `tests/support/install/bazel-remote.sh`"),
+                ServerKind::Kached => (&self.kached, "run `cargo build --release -p kache`"),
+                ServerKind::BazelRemote => {
+                    (&self.bazel_remote, "run `tests/support/install/bazel-remote.sh`")
+                }
             };
-            ensure!(path.exists(), "`{}` is not there: {remedy}", path.display());
+            ensure!(path.exists(), "`{}` does not exist: {remedy}", path.display());
         }
         Ok(())
     }
 
     /// The command that starts this server.
-    pub(crate) fn command(&self, kind: Kind, dir: &Path, address: SocketAddr) -> Command {
+    pub(crate) fn command(&self, kind: ServerKind, dir: &Path, address: SocketAddr) -> Command {
         match kind {
-            Kind::Kached => self.kached(dir, address),
-            Kind::BazelRemote => self.bazel_remote(dir, address),
+            ServerKind::Kached => self.kached(dir, address),
+            ServerKind::BazelRemote => self.bazel_remote(dir, address),
         }
     }
 
@@ -92,7 +94,8 @@ impl Programs {
         command.arg("--dir").arg(dir.join("cache"));
         command.args(["--max_size", &STORE_GIB.to_string(), "--storage_mode", self.storage.name()]);
         command.args(["--grpc_address", &address.to_string()]);
-        // It insists on an HTTP listener. A log line a request would be measured too.
+        // bazel-remote requires an HTTP listener. Without `none` it would write a log line for each request, which
+        // would be part of the measurement.
         command.args(["--http_address", &format!("unix://{}", dir.join("http.sock").display())]);
         command.args(["--access_log_level", "none"]);
         command

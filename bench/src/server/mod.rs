@@ -1,7 +1,7 @@
-//! The servers that are measured: how each is started, and what it costs while it runs.
+//! The servers that are measured: starting and stopping them, and their processor time and memory.
 
 mod kinds;
 mod process;
 
-pub(crate) use kinds::{Kind, Programs, Storage};
+pub(crate) use kinds::{Programs, ServerKind, Storage};
 pub(crate) use process::{Server, processor_time};

@@ -1,6 +1,6 @@
-//! A running server: its address, its processor time, its memory, and its end.
+//! A running server: its address, processor time and memory, and how it is stopped.
 //!
-//! Invariant: no server outlives its `Server`, and only that process is ever signalled.
+//! Invariants: no server process outlives its `Server`, and no other process is signalled.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::kinds::{Kind, Programs};
+use super::kinds::{Programs, ServerKind};
 use crate::content::Contents;
 use crate::load::{Session, Until, Windows, Workload};
 use crate::requests;
 
-/// How long a server may take until it answers.
+/// How long a server may take until its first response.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// How long it may take to end after it was asked to.
+/// How long a server may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-/// What it prints goes here, into its own directory.
+/// The file in the server's directory with its output.
 const LOG: &str = "server.log";
 
-/// How often it is looked at meanwhile.
-const GLANCE: Duration = Duration::from_millis(1);
+/// The time between two looks at a server that starts or ends.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A server of ours to load.
+/// A server process that is measured.
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     pub(crate) address: SocketAddr,
-    /// From its start until it had answered.
+    /// The time from its start to its first response.
     pub(crate) start: Duration,
     child: Child,
     dir: PathBuf,
@@ -38,16 +38,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server on a directory of its own, which goes when it ends.
-    pub(crate) fn fresh(kind: Kind, programs: &Programs) -> Result<Server> {
+    /// Starts a server in a new directory, which is removed when the server ends.
+    pub(crate) fn fresh(kind: ServerKind, programs: &Programs) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix(kind.name()).tempdir_in(&programs.dir)?.keep();
         let mut server = Server::on(kind, programs, &dir)?;
         server.remove_dir = true;
         Ok(server)
     }
 
-    /// Starts a server on this directory, and waits for its first answer.
-    pub(crate) fn on(kind: Kind, programs: &Programs, dir: &Path) -> Result<Server> {
+    /// Starts a server in this directory, and waits for its first response.
+    pub(crate) fn on(kind: ServerKind, programs: &Programs, dir: &Path) -> Result<Server> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         drop(listener);
@@ -58,14 +58,14 @@ impl Server {
         let child = command.spawn().with_context(|| format!("failed to start `{}`", kind.name()))?;
         let start = Duration::ZERO;
         let mut server = Server { kind, address, start, child, dir: dir.to_owned(), remove_dir: false };
-        server.await_answer(started)?;
+        server.await_response(started)?;
         server.start = started.elapsed();
         Ok(server)
     }
 
-    fn await_answer(&mut self, started: Instant) -> Result<()> {
+    fn await_response(&mut self, started: Instant) -> Result<()> {
         loop {
-            let error = match self.answers() {
+            let error = match self.send_request() {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -74,13 +74,13 @@ impl Server {
                 bail!("`{}` ended at once ({status}):\n{log}", self.kind.name());
             }
             if started.elapsed() > START_MAX {
-                return Err(error.context(format!("`{}` does not answer", self.kind.name())));
+                return Err(error.context(format!("`{}` does not respond", self.kind.name())));
             }
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn answers(&self) -> Result<()> {
+    fn send_request(&self) -> Result<()> {
         let contents = Contents::new(64);
         let ask = move |number| {
             crate::load::Request::new(vec![requests::find_missing(&contents, number..number + 1)])
@@ -89,14 +89,14 @@ impl Server {
         self.run(&mut workload, 1).map(drop)
     }
 
-    /// Asks all that the workload has to ask.
+    /// Sends all requests of a workload.
     pub(crate) fn run(&self, workload: &mut dyn Workload, clients: usize) -> Result<crate::load::Run> {
         let mut session =
             Session::open(self.address, workload.method(), clients, clients, Windows::default())?;
         session.run(workload, Until::Exhausted, false)
     }
 
-    /// The processor time that it has used, in user and system mode, by all its threads.
+    /// The processor time that all its threads have used, in user and system mode.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
         let pid = libc::pid_t::try_from(self.child.id()).context("a process id that is none")?;
         let mut clock = 0;
@@ -107,7 +107,7 @@ impl Server {
         processor_time(clock)
     }
 
-    /// What it holds of the machine's memory: all of it, and its private part.
+    /// The memory that it uses.
     pub(crate) fn memory(&self) -> Result<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let of = |name: &str| {
@@ -117,7 +117,7 @@ impl Server {
         Ok(Memory { resident_bytes: of("VmRSS:"), anonymous_bytes: of("RssAnon:") })
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, waits until the server has ended, and returns how long that took.
     pub(crate) fn stop(mut self) -> Result<Duration> {
         let started = Instant::now();
         let pid = libc::pid_t::try_from(self.child.id()).context("a process id that is none")?;
@@ -127,13 +127,13 @@ impl Server {
             if started.elapsed() > STOP_MAX {
                 bail!("`{}` does not end", self.kind.name());
             }
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(started.elapsed())
     }
 }
 
-/// What a processor clock shows.
+/// The time of a processor clock.
 pub(crate) fn processor_time(clock: libc::clockid_t) -> Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing.
@@ -145,7 +145,7 @@ pub(crate) fn processor_time(clock: libc::clockid_t) -> Result<Duration> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing more can be done about a process that cannot be ended.
+        // Errors cannot be handled in `drop`.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if self.remove_dir {
@@ -154,11 +154,11 @@ impl Drop for Server {
     }
 }
 
-/// A process's share of the machine's memory.
+/// The memory of a process in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// All pages, also those of its program file and of files it maps.
+    /// All pages in memory, including those of mapped files.
     pub(crate) resident_bytes: u64,
-    /// Pages that belong to nothing but the process.
+    /// Pages that belong to the process alone.
     pub(crate) anonymous_bytes: u64,
 }

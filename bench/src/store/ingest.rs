@@ -1,6 +1,6 @@
-//! Files that enter the store where they lie: 1 GiB in 200 files, against hashing them.
+//! Compares the ingest of 1 GiB in 200 files with hashing them.
 //!
-//! One thread, files in the page cache. Hashing is the least that any ingest must do.
+//! One thread, with the files in the page cache. Every ingest must at least hash.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,14 +19,14 @@ pub(crate) const NAME: &str = "ingest";
 
 const FILES: u64 = 200;
 const FILE_BYTES: usize = (1 << 30) / FILES as usize;
-/// Each round hashes and ingests everything once, the latter into a new store.
+/// The number of rounds. Each hashes all files once and ingests them once into a new store.
 const ROUNDS: usize = 5;
-/// As much as a reader takes at once: larger gains nothing.
+/// The size of a read. A larger one is not faster.
 const READ_BYTES: usize = 128 * 1024;
 
 const RATIO_MAX: f64 = 1.3;
 
-/// Compares the two.
+/// Measures both.
 pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     let dir = tempfile::Builder::new().prefix("ingest").tempdir_in(dir)?;
     let files = make_files(dir.path())?;
@@ -39,7 +39,7 @@ pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
         let (stored, ingest_time) = ingest_all(&files, &store_dir)?;
         std::fs::remove_dir_all(&store_dir)?;
         let same = names.iter().zip(&stored).all(|(names, (stored, _))| names.blake3 == stored.blake3);
-        ensure!(same, WrongBytes("a file was stored under another name".to_owned()));
+        ensure!(same, WrongBytes("a file was stored with another digest".to_owned()));
         copies += stored.iter().filter(|(_, linked)| linked.link == Link::Copy).count();
         hashing.push(hash_time.elapsed.as_secs_f64());
         ingesting.push(ingest_time.elapsed.as_secs_f64());
@@ -50,14 +50,14 @@ pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     Ok(vec![
         figure("hashing 1 GiB in 200 files, BLAKE3", median(hashing), "s", None),
         figure("ingesting them", median(ingesting), "s", None),
-        figure("ingesting, in times of hashing", median(ratios), "x", Some(RATIO_MAX)),
+        figure("ingesting, compared with hashing", median(ratios), "x", Some(RATIO_MAX)),
         figure("the same in processor time, database included", median(work_ratios), "x", None),
         figure("files that were copied, not linked", copies as f64, "", Some(0.0)),
     ])
 }
 
-/// What a task took, by the clock and by all threads' processor time.
-struct Took {
+/// The time of a task, and the processor time of all threads meanwhile.
+struct Elapsed {
     elapsed: Duration,
     work: Duration,
 }
@@ -73,9 +73,9 @@ impl Meter {
         Ok(Meter { started: Instant::now(), work: processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)? })
     }
 
-    fn stop(&self) -> Result<Took> {
+    fn stop(&self) -> Result<Elapsed> {
         let work = processor_time(libc::CLOCK_PROCESS_CPUTIME_ID)?.saturating_sub(self.work);
-        Ok(Took { elapsed: self.started.elapsed(), work })
+        Ok(Elapsed { elapsed: self.started.elapsed(), work })
     }
 }
 
@@ -91,7 +91,7 @@ fn make_files(dir: &Path) -> Result<Vec<PathBuf>> {
     (0..FILES).map(make).collect()
 }
 
-fn hash_all(files: &[PathBuf]) -> Result<(Vec<BlobNames>, Took)> {
+fn hash_all(files: &[PathBuf]) -> Result<(Vec<BlobNames>, Elapsed)> {
     let meter = Meter::start()?;
     let mut buffer = vec![0; READ_BYTES];
     let mut hash = |path: &PathBuf| {
@@ -108,14 +108,14 @@ fn hash_all(files: &[PathBuf]) -> Result<(Vec<BlobNames>, Took)> {
     Ok((names, meter.stop()?))
 }
 
-fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(BlobNames, LinkedFile)>, Took)> {
+fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(BlobNames, LinkedFile)>, Elapsed)> {
     let store = Store::open(StoreSettings::new(store)).context("opening a store")?;
     let meter = Meter::start()?;
     let ingest = |path: &PathBuf| store.files().ingest(path, DigestFunction::Blake3, Sharing::Hardlink);
     let names = files.iter().map(ingest).collect::<Result<_, _>>()?;
-    let took = meter.stop()?;
+    let elapsed = meter.stop()?;
     store.close()?;
-    Ok((names, took))
+    Ok((names, elapsed))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

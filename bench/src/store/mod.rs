@@ -1,4 +1,4 @@
-//! `kache-bench store`: the cells, the large store, and local files, in this order.
+//! `kache-bench store`: measures the cells, a large store, and the ingest of local files, in this order.
 
 mod ingest;
 mod many;

@@ -1,4 +1,4 @@
-//! What is run in which order, and what is made of the figures.
+//! Runs the parts of the benchmark in order, and prints the figures.
 
 use std::io::Write;
 
@@ -9,16 +9,17 @@ use super::{ingest, many};
 use crate::cells::CELLS;
 use crate::options::StoreOptions;
 use crate::report::{self, Figure};
-use crate::rounds::{self, Line};
-use crate::server::Kind;
+use crate::rounds::{self, TableLine};
+use crate::server::ServerKind;
 
-/// Runs what was asked for. Fails only where it could not be done or bytes were wrong.
+/// Runs the benchmark that the options select. Fails if it could not be run or if bytes were wrong, not for a
+/// missed goal.
 pub(crate) fn run(options: &StoreOptions) -> Result<()> {
     let mut table: Box<dyn Write> =
         if options.json { Box::new(std::io::sink()) } else { Box::new(std::io::stdout().lock()) };
     let lines = if options.wants_cells() { lines(options, &mut table)? } else { Vec::new() };
     let figures = figures(options, &mut table)?;
-    let short_lines = lines.iter().filter_map(Line::shortfall);
+    let short_lines = lines.iter().filter_map(TableLine::shortfall);
     let shortfalls: Vec<String> = short_lines.chain(figures.iter().filter_map(Figure::shortfall)).collect();
     report::print_shortfalls(&mut table, &shortfalls)?;
     drop(table);
@@ -33,7 +34,7 @@ pub(crate) fn run(options: &StoreOptions) -> Result<()> {
     Ok(())
 }
 
-fn lines(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<Line>> {
+fn lines(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<TableLine>> {
     let (plan, programs) = (options.plan(), options.programs()?);
     programs.check(&plan.kinds)?;
     report::print_head(table)?;
@@ -52,7 +53,7 @@ fn figures(options: &StoreOptions, table: &mut impl Write) -> Result<Vec<Figure>
     let programs = options.programs()?;
     let mut figures = Vec::new();
     if options.wants(many::NAME) {
-        programs.check(&[Kind::Kached])?;
+        programs.check(&[ServerKind::Kached])?;
         figures.append(&mut many::measure(options.many_results(), &programs)?);
     }
     if options.wants(ingest::NAME) {
