@@ -1,8 +1,8 @@
-//! What lies above the workspace: a workspace may be a subdirectory of its repository, and two
-//! checkouts of it share where they agree.
+//! Files above the workspace: the workspace is a subdirectory of its repository, and two checkouts share results if
+//! these files are equal.
 //!
-//! Each checkout is `<name>/rust` here, so that `<name>` stands for the repository. Every compile is
-//! compared with one without kache: what the program prints, and what the dep-info names.
+//! In each checkout the workspace is `<name>/rust`, and `<name>` is the repository. Every compile is compared with
+//! one without kache: the program's output, and the files that the dep-info names.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,8 @@ use crate::project;
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// A proc macro `ask!()` with this body, which makes a `String` of the package's directory.
+/// The source of a proc macro `ask!()` that expands to the string which `body` makes of the package's directory
+/// `dir`.
 fn macro_source(body: &str) -> String {
     format!(
         "use proc_macro::TokenStream;\n\
@@ -24,12 +25,10 @@ fn macro_source(body: &str) -> String {
     )
 }
 
-/// A checkout whose workspace is a subdirectory of it.
+/// A checkout whose workspace is a subdirectory.
 struct Checkout<'h> {
     home: &'h Home,
-    /// The repository.
     repo: Tree,
-    /// The workspace.
     ws: Tree,
 }
 
@@ -38,7 +37,7 @@ impl<'h> Checkout<'h> {
         Checkout { home, repo: home.tree(name), ws: home.tree(&format!("{name}/rust")) }
     }
 
-    /// A program that prints what a macro with this body finds.
+    /// A program that prints the string that a macro with this body makes.
     fn asking(home: &'h Home, name: &str, body: &str) -> Self {
         let checkout = Checkout::new(home, name);
         checkout.ws.write("src/pm.rs", macro_source(body));
@@ -56,8 +55,8 @@ impl<'h> Checkout<'h> {
     }
 }
 
-/// Two checkouts with different files above their workspaces, each of which gets its own, and which
-/// share where the files are alike.
+/// Asserts that two checkouts with different files above their workspaces get results of their own, and share a
+/// result if the files are equal.
 #[track_caller]
 fn assert_each_gets_its_own<'h>(
     what: &str,
@@ -75,11 +74,11 @@ fn assert_each_gets_its_own<'h>(
     set(&r2, "3");
     assert_eq!(unit(&r2).misses(), "3", "{what}");
     set(&r2, "1");
-    assert_eq!(unit(&r2).hits(), "1", "what the other checkout has made is good here: {what}");
+    assert_eq!(unit(&r2).hits(), "1", "the other checkout's result is used here: {what}");
 }
 
 #[test]
-fn key_01_what_is_included_from_above_the_workspace_counts() {
+fn key_01_included_files_above_the_workspace_count() {
     let source = |text: &str| text.to_owned();
     for (what, main) in [
         ("text", source("fn main() { print!(\"{}\", include_str!(\"../../shared.txt\")) }")),
@@ -130,14 +129,14 @@ fn key_01_a_module_above_the_workspace_counts() {
         make,
         |checkout| checkout.unit("up"),
         |checkout, text| {
-            // With a warning, which names the place.
+            // The unused function causes a warning, which names the path.
             checkout.repo.write("outside.rs", format!("pub const VALUE: u32 = {text}; fn unused() {{}}"));
         },
     );
 }
 
 #[test]
-fn key_23_what_a_macro_reads_above_the_workspace_counts() {
+fn key_23_files_that_a_macro_reads_above_the_workspace_count() {
     for body in [
         "fs::read_to_string(dir.join(\"../shared.txt\")).unwrap()",
         "fs::read_to_string(\"../shared.txt\").unwrap()",
@@ -152,11 +151,11 @@ fn key_23_what_a_macro_reads_above_the_workspace_counts() {
 }
 
 #[test]
-fn key_23_what_a_program_reads_above_the_workspace_counts() {
+fn key_23_files_that_a_program_reads_above_the_workspace_count() {
     let body = "let out = Command::new(\"cat\").arg(\"../shared.txt\").output().unwrap(); \
                 String::from_utf8(out.stdout).unwrap()";
     let home = Home::new();
-    // A program knows where it stands, so what comes of it is shared with nobody.
+    // A program knows its directory, so the result is not shared with other checkouts.
     for (name, text) in [("r1", "1"), ("r2", "2")] {
         let checkout = Checkout::asking(&home, name, body);
         checkout.repo.write("shared.txt", text);
@@ -168,8 +167,8 @@ fn key_23_what_a_program_reads_above_the_workspace_counts() {
 }
 
 #[test]
-fn key_23_what_a_macro_finds_by_going_upwards_counts() {
-    // The text tells nothing of how it was come by, so the first checkout's file counts as well.
+fn key_23_files_that_a_macro_finds_by_searching_upwards_count() {
+    // The observer sees only absolute paths here, so the first checkout's file counts, too.
     for body in [
         "fs::read_to_string(dir.parent().unwrap().join(\"shared.txt\")).unwrap()",
         "fs::read_to_string(dir.join(\"..\").canonicalize().unwrap().join(\"shared.txt\")).unwrap()",
@@ -190,14 +189,13 @@ fn key_23_what_a_macro_finds_by_going_upwards_counts() {
 }
 
 #[test]
-fn key_23_an_absolute_path_counts_as_it_is() {
+fn key_23_a_file_that_is_read_by_a_fixed_absolute_path_counts() {
     let body = "fs::read_to_string(fs::read_to_string(dir.join(\"where\")).unwrap()).unwrap()";
-    // Above the workspace, and in it.
     for place in ["data.txt", "rust/data.txt"] {
         let home = Home::new();
         let (r1, r2) = (Checkout::asking(&home, "r1", body), Checkout::asking(&home, "r2", body));
         for checkout in [&r1, &r2] {
-            // Both say the first one's path: somebody has copied the file.
+            // Both contain the first checkout's path, as if the file was copied.
             checkout.ws.write("where", r1.repo.join(place).to_str().unwrap());
             checkout.repo.write(place, "old");
         }
@@ -210,7 +208,7 @@ fn key_23_an_absolute_path_counts_as_it_is() {
 }
 
 #[test]
-fn key_03_a_search_that_goes_upwards_in_vain_is_shared_at_every_depth() {
+fn key_03_a_failed_search_upwards_is_shared_between_checkouts_at_every_depth() {
     const NAME: &str = "kache-test-that-nobody-has.txt";
     let body = format!(
         "dir.ancestors().find_map(|dir| fs::read_to_string(dir.join(\"{NAME}\")).ok()).unwrap_or(\"none\".to_owned())"
@@ -222,12 +220,12 @@ fn key_03_a_search_that_goes_upwards_in_vain_is_shared_at_every_depth() {
     for other in [&r2, &deep, &deeper] {
         assert_eq!(other.asks().hits(), "none");
     }
-    // Where another one has no directory.
+    // The file is in a directory that exists only for this checkout.
     home.tree("a").write(NAME, "found");
     assert_eq!(deep.asks().misses(), "found");
     assert_eq!(deeper.asks().misses(), "found");
     assert_eq!(r1.asks().hits(), "none");
-    // At every level, and the nearest counts.
+    // The file may be at any level, and the nearest one counts.
     r1.repo.write(NAME, "near");
     assert_eq!(r1.asks().misses(), "near");
     r2.repo.write(NAME, "near too");
@@ -237,7 +235,7 @@ fn key_03_a_search_that_goes_upwards_in_vain_is_shared_at_every_depth() {
 }
 
 #[test]
-fn key_03_what_appears_above_the_workspace_counts() {
+fn key_03_a_file_that_appears_above_the_workspace_counts() {
     for body in [
         "fs::read_to_string(dir.join(\"../.env\")).unwrap_or(\"none\".to_owned())",
         "fs::read_to_string(dir.parent().unwrap().join(\".env\")).unwrap_or(\"none\".to_owned())",
@@ -273,7 +271,7 @@ fn key_07_the_path_of_a_directory_above_a_root_binds_the_result_to_it() {
 }
 
 #[test]
-fn key_07_where_a_link_leads_is_found_in_an_output() {
+fn key_07_the_target_of_a_link_in_an_output_binds_the_result_to_it() {
     let home = Home::new();
     let body = "dir.canonicalize().unwrap().display().to_string()";
     for name in ["r1", "r2"] {
@@ -288,8 +286,8 @@ fn key_07_where_a_link_leads_is_found_in_an_output() {
 }
 
 #[test]
-fn key_01_behind_a_link_every_checkout_gets_its_own() {
-    // `now/rust/..` is the directory that the link `rust` leads to from, and not `now`.
+fn key_01_parent_directories_of_links_are_resolved_as_the_kernel_does() {
+    // `now/rust` is a link, so `now/rust/..` is the parent of the link's target and not `now`.
     for body in [
         "fs::read_to_string(dir.join(\"../shared.txt\")).unwrap()",
         "fs::read_to_string(dir.parent().unwrap().join(\"shared.txt\")).unwrap()",
@@ -312,7 +310,7 @@ fn key_01_behind_a_link_every_checkout_gets_its_own() {
     }
 }
 
-/// Makes `libnative.a` in a directory; its one function gives this number.
+/// Creates `libnative.a` in a directory. Its function returns this number.
 fn native(tree: &Tree, number: &str) {
     tree.write("native.c", format!("unsigned native(void) {{ return {number}; }}\n"));
     let run = |program: &str, args: &[&str]| {
@@ -360,7 +358,7 @@ fn key_15_a_linkers_file_above_the_workspace_counts() {
     });
 }
 
-/// A workspace in a subdirectory that includes a file of the repository, with a package beside it.
+/// A repository whose workspace includes a file above it and depends on a package beside it.
 fn repository(home: &Home, name: &str) -> Tree {
     let repo = home.tree(name);
     let package =
@@ -385,7 +383,7 @@ fn repository(home: &Home, name: &str) -> Tree {
 }
 
 #[test]
-fn rst_06_cargo_watches_what_lies_above_in_this_checkout() {
+fn rst_06_cargo_watches_the_files_above_this_checkouts_workspace() {
     let home = Home::new();
     let [first, second] = ["r1", "r2"].map(|name| repository(&home, name));
     let build = |repo: &Tree| {
@@ -394,7 +392,7 @@ fn rst_06_cargo_watches_what_lies_above_in_this_checkout() {
         home.cargo(&ws, &["build"]).ok().expect_silent();
         let prints = ws.prints("target/debug/prog");
         let plain = home.plain_cargo(&ws, &["run", "-q", "--target-dir", "plain"]).ok_unwatched();
-        assert_eq!(plain.stdout.trim_end(), prints, "without kache");
+        assert_eq!(plain.stdout.trim_end(), prints, "a build without kache prints the same");
         (built, prints)
     };
     assert_eq!(build(&first).1, "shared beside one");
@@ -402,7 +400,7 @@ fn rst_06_cargo_watches_what_lies_above_in_this_checkout() {
     assert_eq!(prints, "shared beside one");
     assert!(built.calls.crates("local_hit").contains(&"inner"), "{built:#?}");
     std::thread::sleep(std::time::Duration::from_millis(20));
-    // An edit above is seen here and nowhere else.
+    // An edit above the workspace affects this checkout only.
     second.write("shared.txt", "edited");
     assert_eq!(build(&second).1, "edited beside one");
     assert_eq!(build(&first).1, "shared beside one");

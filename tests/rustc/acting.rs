@@ -1,4 +1,5 @@
-//! A proc macro by which a real rustc does what a test says, in the middle of a compile.
+//! A proc macro that makes a real rustc do what a test asks for in the middle of a compile: exit, die of a signal,
+//! or wait.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,9 +10,9 @@ use crate::home::{Home, eventually};
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// `ACT` says what. All of it is observed (KEY-23): the variable counts by its value, and a compile that
-/// waits by a file leaves one behind, so it is not stored. One that waits at a socket reads no file and
-/// leaves none, so it is.
+/// The macro's source. The variable `ACT` says what to do. The observer sees it all (KEY-23): the variable counts
+/// by its value, and a compile that waits for a file leaves a file behind, so it is not stored. A compile that
+/// waits at a socket reads and leaves no file, so it is stored.
 const MACRO: &str = r##"use proc_macro::TokenStream;
 #[proc_macro]
 pub fn act(_: TokenStream) -> TokenStream {
@@ -44,7 +45,7 @@ pub fn act(_: TokenStream) -> TokenStream {
 }
 "##;
 
-/// A program that expands the macro, and prints `acted` if it was made.
+/// A program that expands the macro. It prints `acted` if it was built.
 pub(crate) fn acting<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
     tree.write("src/pm.rs", MACRO);
     tree.write("src/acts.rs", "pm::act!(); fn main() { println!(\"acted\") }");
@@ -52,38 +53,38 @@ pub(crate) fn acting<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
     Unit::bin(home, tree, "acts").uses("pm", "libpm-01234567.so")
 }
 
-/// A socket at which compilers wait that were told to `meet` there.
+/// A socket at which compilers with `ACT=meet …` wait.
 pub(crate) struct Meeting {
     path: PathBuf,
     listener: UnixListener,
 }
 
 impl Meeting {
-    /// At this place, where nothing is.
+    /// Listens at this path.
     pub(crate) fn at(path: PathBuf) -> Meeting {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         Meeting { path, listener }
     }
 
-    /// What `ACT` has to be.
+    /// The value of `ACT` for compilers that shall wait here.
     pub(crate) fn act(&self) -> String {
         format!("meet {}", self.path.display())
     }
 
-    /// Whether no compiler has come that was not met yet.
+    /// Whether no further compiler waits here.
     pub(crate) fn is_over(&self) -> bool {
         self.listener.accept().is_err()
     }
 
-    /// The next compiler to come, which waits until the connection is dropped.
+    /// Waits for the next compiler. Returns its process id, and the connection until whose end it waits.
     pub(crate) fn meet(&self, who: &str) -> (i32, UnixStream) {
         let mut met = None;
         eventually(who, || {
             met = self.listener.accept().ok();
             met.is_some()
         });
-        let (stream, _) = met.expect("it has come");
+        let (stream, _) = met.expect("`eventually` has waited for it");
         stream.set_nonblocking(false).unwrap();
         let mut name = String::new();
         BufReader::new(&stream).read_line(&mut name).unwrap();
@@ -91,7 +92,7 @@ impl Meeting {
     }
 }
 
-/// The compilers that wait in this tree or have waited in it.
+/// The process ids of compilers that wait or have waited in this tree.
 pub(crate) fn waiting(tree: &Tree) -> Vec<i32> {
     let names = fs::read_dir(tree.path()).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter_map(|name| name.to_str()?.strip_prefix("waiting.")?.parse().ok()).collect()

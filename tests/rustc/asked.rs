@@ -1,7 +1,7 @@
-//! What programs ask for in ways that no question for one file or one variable shows (KEY-23,
-//! KEY-15): a whole environment, the name of a directory, what a linker's wrapper reads.
+//! Reads of programs that no access to one file or one variable shows (KEY-23, KEY-15): a whole environment, the
+//! name of a directory, the files of a linker's wrapper.
 //!
-//! As in `observed`, everything is built with kache and without it and has to be the same.
+//! As in `observed`, everything is built with kache and without it, and the programs must print the same.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::observed::Asking;
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// The body of a macro that runs a script in the package's directory and gives what it prints.
+/// The body of a macro that runs a script in the package's directory and returns its output.
 fn shell(script: &str) -> String {
     format!(
         "let out = Command::new(\"sh\").args([\"-c\", {script:?}]).current_dir(dir).output().unwrap(); \
@@ -37,7 +37,7 @@ fn key_23_a_shell_imports_all_of_its_environment() {
 }
 
 #[test]
-fn key_23_a_program_that_walks_through_its_environment() {
+fn key_23_variables_that_a_program_finds_by_walking_through_its_environment_count() {
     let home = Home::new();
     let mut a = Asking::new(&home, "a", &shell("perl -e 'print join \",\", grep { /^MY_/ } sort keys %ENV'"));
     a.misses("");
@@ -67,7 +67,7 @@ fn key_07_the_name_of_a_shells_directory_binds_to_it() {
     }
 }
 
-/// The name that a linker was told to give to a program.
+/// The last byte of the build id that a linker was told to write.
 fn build_id(unit: &Unit<'_>) -> Option<u8> {
     const BEGINNING: [u8; 8] = [0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55, 0xaa, 0x55];
     let program = fs::read(unit.output("")).unwrap();
@@ -75,8 +75,8 @@ fn build_id(unit: &Unit<'_>) -> Option<u8> {
     program.get(at + BEGINNING.len()).copied()
 }
 
-/// A wrapper of this name that looks for an identity in a file and in a variable, by walking
-/// through its environment.
+/// Compiles a linker wrapper to this path. It reads the build id from a file and from a variable, which it finds by
+/// walking through its environment.
 fn compiled_wrapper(tree: &Tree, path: &str) {
     let source = r#"#include <stdio.h>
 #include <string.h>
@@ -97,7 +97,7 @@ int main(int n, char **given, char **env) {
     assert!(cc.unwrap().success());
 }
 
-/// What a wrapper reads counts, whatever its name is.
+/// Asserts that the file and the variable that a wrapper reads count, whatever the wrapper is called.
 fn check_wrapper(home: &Home, tree: &Tree, linker: &str) {
     tree.write("src/wrapped.rs", "fn main() { println!(\"wrapped\") }");
     let path = format!("{}:/usr/bin:/bin", tree.join("bin").display());
@@ -122,7 +122,7 @@ fn check_wrapper(home: &Home, tree: &Tree, linker: &str) {
 }
 
 #[test]
-fn key_15_what_a_script_reads_that_links_counts() {
+fn key_15_files_and_variables_that_a_linker_script_wrapper_reads_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.script(
@@ -133,7 +133,7 @@ fn key_15_what_a_script_reads_that_links_counts() {
 }
 
 #[test]
-fn key_15_what_a_program_reads_that_is_called_cc_counts() {
+fn key_15_files_and_variables_that_a_linker_called_cc_reads_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("bin/keep", "");
@@ -142,14 +142,14 @@ fn key_15_what_a_program_reads_that_is_called_cc_counts() {
 }
 
 #[test]
-fn key_15_variables_that_a_linker_asks_for_count() {
+fn key_15_variables_that_a_linker_reads_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/emulated.rs", "fn main() {}");
     let unit = Unit::bin(&home, &tree, "emulated").with(&["-C", "link-arg=-fuse-ld=bfd"]);
     unit.misses();
     unit.hits();
-    // The linker of GNU obeys it; of the key it is no part.
+    // GNU ld reads this variable, which is not part of the query.
     let other = unit.clone().env("LDEMULATION", "elf_x86_64");
     other.misses();
     other.hits();
@@ -157,9 +157,9 @@ fn key_15_variables_that_a_linker_asks_for_count() {
 }
 
 #[test]
-fn key_23_files_count_wherever_the_kernel_puts_them() {
+fn key_23_files_count_in_tmpfs_and_by_paths_through_proc() {
     let home = Home::new();
-    // A volume that is mounted in `/dev` is a directory like any other.
+    // A tmpfs below `/dev` is an ordinary directory.
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     const BODY: &str = "fs::read_to_string(dir.join(\"data.txt\")).unwrap_or(\"none\".to_string())";
     let a = Asking::new(&home, memory.path().join("a").to_str().unwrap(), BODY);
@@ -171,7 +171,7 @@ fn key_23_files_count_wherever_the_kernel_puts_them() {
     }
     a.tree.remove("data.txt");
     a.hits("none");
-    // Names that mean another file for every process.
+    // These paths lead to another file in each process.
     for (name, place) in [("cwd", "/proc/self/cwd/data.txt"), ("root", "/proc/thread-self/root{}/data.txt")] {
         let body = format!(
             "let place = {place:?}.replace(\"{{}}\", dir.to_str().unwrap()); \
@@ -190,7 +190,7 @@ fn key_23_files_count_wherever_the_kernel_puts_them() {
 }
 
 #[test]
-fn key_23_a_link_counts_wherever_the_kernel_puts_it() {
+fn key_23_links_count_in_tmpfs_and_by_paths_through_proc() {
     let home = Home::new();
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let in_memory = memory.path().join("a").to_str().unwrap().to_owned();
@@ -214,7 +214,7 @@ fn key_23_a_link_counts_wherever_the_kernel_puts_it() {
         a.misses("\"two\" two");
         lead_to("one");
         a.hits("\"one\" one");
-        // The same file by another link text.
+        // The link leads to the same file by another text.
         lead_to("../");
         lead_to("./one");
         a.misses("\"./one\" one");
@@ -237,7 +237,7 @@ fn key_23_a_directory_that_is_listed_by_its_descriptor_counts() {
 }
 
 #[test]
-fn key_04_what_lists_directories_unseen_is_not_stored() {
+fn key_04_a_compile_that_lists_directories_unobserved_is_not_stored() {
     const BODY: &str = "extern \"C\" { fn glob(pattern: *const u8, flags: i32, e: usize, out: *mut usize) -> i32; } \
         let pattern = format!(\"{}/*.sql\\0\", dir.to_str().unwrap()); let mut out = [0usize; 64]; \
         unsafe { glob(pattern.as_ptr(), 0, 0, out.as_mut_ptr()) }; out[0].to_string()";
@@ -276,12 +276,12 @@ fn key_23_a_link_that_is_read_counts_by_its_text() {
 }
 
 #[test]
-fn key_23_a_path_that_goes_up_behind_a_link_is_what_the_link_leads_to() {
+fn key_23_dot_dot_behind_a_link_is_the_parent_of_its_target() {
     const BODY: &str =
         "fs::read_to_string(dir.join(\"current/../name.txt\")).unwrap_or(\"none\".to_string())";
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
-    // Read by name it would be this one, which has the same content to begin with.
+    // Lexically the path leads to this file, which has the same content at first.
     a.tree.write("name.txt", "one").write("one/name.txt", "one").write("two/name.txt", "two");
     a.tree.write("one/inner/x", "").write("two/inner/x", "");
     link(&a.tree, "one/inner", "current");
@@ -297,7 +297,7 @@ fn key_23_a_path_that_goes_up_behind_a_link_is_what_the_link_leads_to() {
 }
 
 #[test]
-fn key_23_a_link_that_leads_nowhere_counts() {
+fn key_23_a_dangling_link_counts() {
     const BODY: &str = "let link = dir.join(\"link\"); \
         format!(\"{} {}\", fs::symlink_metadata(&link).is_ok(), link.exists())";
     let home = Home::new();
@@ -311,10 +311,10 @@ fn key_23_a_link_that_leads_nowhere_counts() {
     a.hits("true true");
 }
 
-/// As `include_dir` does it: the file that the link leads to is named in the dep-info, and the link
-/// itself only by the macro.
+/// As `include_dir` does it: the dep-info names the file to which the link leads, and only the macro names the
+/// link.
 #[test]
-fn key_23_a_link_to_a_source_counts_by_where_it_leads() {
+fn key_23_a_link_to_a_source_counts_by_its_target() {
     const BODY: &str = "dir.join(\"data/linked\").is_dir().to_string()";
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
@@ -330,8 +330,8 @@ fn key_23_a_link_to_a_source_counts_by_where_it_leads() {
 }
 
 #[test]
-fn key_23_a_file_that_is_opened_to_be_written_is_read_as_well() {
-    // As SQLite does it: the database is opened to be written, and made where it is not there.
+fn key_23_a_file_that_is_opened_for_writing_counts_as_read() {
+    // As SQLite does it: the database is opened for writing, and created if it does not exist.
     const BODY: &str = "use std::io::{Read, Write}; let path = dir.join(\"data.db\"); \
         let is_there = fs::metadata(dir.join(\"data.db-wal\")).is_ok(); \
         let mut file = fs::OpenOptions::new().read(true).write(true).create(true).open(&path).unwrap(); \
@@ -347,19 +347,19 @@ fn key_23_a_file_that_is_opened_to_be_written_is_read_as_well() {
     a.tree.write("data.db-wal", "");
     a.misses("second true");
     a.tree.remove("data.db-wal");
-    // A hit would not make the change, so the compile that changes the file is not stored.
+    // A hit would not change the file, so a compile that does is not stored.
     a.tree.write("data.db", "grow");
     let call = a.build("grow false");
     assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("data.db"), "{call:?}");
     assert_eq!(a.tree.read("data.db"), "grown");
-    // Neither is what was not there before.
+    // A compile that creates the file is not stored, either.
     a.tree.remove("data.db");
     let call = a.build(" false");
     assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("data.db"), "{call:?}");
 }
 
 #[test]
-fn key_23_a_file_that_cannot_be_opened_to_be_written_counts() {
+fn key_23_a_failed_open_for_writing_counts() {
     const BODY: &str = "fs::OpenOptions::new().append(true).open(dir.join(\"log\")).is_ok().to_string()";
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
@@ -373,7 +373,7 @@ fn key_23_a_file_that_cannot_be_opened_to_be_written_counts() {
     a.hits("true");
 }
 
-/// A library whose function returns this number.
+/// Compiles a shared library whose function returns this number.
 fn shared_library(tree: &Tree, dir: &str, value: u32) {
     let source = format!("int native(void) {{ return {value}; }}\n");
     tree.write("native.c", source).write(&format!("{dir}/keep"), "");
@@ -400,7 +400,7 @@ fn key_14_a_library_that_a_macro_loads_counts() {
     a.hits("1");
     shared_library(&a.tree, "one", 2);
     a.misses("2");
-    // One that is found earlier.
+    // A library in a directory that is searched earlier.
     shared_library(&a.tree, "zero", 3);
     a.misses("3");
     a.hits("3");
@@ -409,7 +409,7 @@ fn key_14_a_library_that_a_macro_loads_counts() {
 }
 
 #[test]
-fn key_23_what_a_macro_removes_is_not_removed_by_a_hit() {
+fn key_23_a_compile_whose_macro_removes_a_file_is_not_stored() {
     const BODY: &str = "let (old, own) = (dir.join(\"old.txt\"), dir.join(\"own.txt\")); \
         fs::write(&own, \"x\").unwrap(); fs::remove_file(&own).unwrap(); \
         if dir.join(\"move\").exists() { fs::rename(&old, dir.join(\"target/new.txt\")).is_ok().to_string() } \
@@ -430,7 +430,7 @@ fn key_23_what_a_macro_removes_is_not_removed_by_a_hit() {
 }
 
 #[test]
-fn key_23_a_directory_that_a_program_cannot_go_to_counts() {
+fn key_23_a_failed_change_of_directory_counts() {
     let home = Home::new();
     let a = Asking::new(&home, "a", &shell("perl -e 'print chdir(\"data\") ? \"there\" : \"none\"'"));
     a.misses("none");
@@ -441,7 +441,7 @@ fn key_23_a_directory_that_a_program_cannot_go_to_counts() {
 }
 
 #[test]
-fn key_23_a_link_that_a_program_goes_to_counts() {
+fn key_23_a_link_to_which_a_program_changes_its_directory_counts() {
     const BODY: &str = "env::set_current_dir(dir.join(\"current\")).unwrap(); \
         let text = fs::read_to_string(\"x\").unwrap(); env::set_current_dir(dir).unwrap(); text";
     let home = Home::new();

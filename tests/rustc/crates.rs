@@ -1,12 +1,10 @@
-//! Popular crates from crates.io, in two checkouts of two users, against plain cargo: KEY-17,
-//! RST-01.
+//! Popular crates from crates.io, in two checkouts of two users, compared with plain cargo: KEY-17, RST-01.
 //!
-//! The project is in `crates/`. It is compiled three times: by plain cargo with the same
-//! remapping, then through kache into an empty cache, then in another checkout by another
-//! user. All files that compilers made have to be the same in all three.
+//! The project is in `crates/`. It is compiled three times: by plain cargo with the same remaps, through kache into
+//! an empty cache, and in another checkout by another user. All outputs of compilers must be the same in all three.
 //!
-//! What is downloaded is downloaded by cargo, into the cargo home of whoever runs the tests,
-//! once; the homes of the test get copies.
+//! The first run downloads the crates into the cargo home of the user who runs the tests. The homes of the test get
+//! copies.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,7 +17,7 @@ use crate::places::remapping;
 use crate::report::Call;
 use crate::tree::{Tree, assert_untouched, different};
 
-/// What the program prints.
+/// The output of the program.
 const PRINTS: &str = r#"clap: somebody
 bitflags: Rights(READ | WRITE)
 syn, quote: Point of x, y
@@ -36,12 +34,12 @@ ignore: true false
 tokio: 140
 axum: 200 OK {"x":3,"y":4}"#;
 
-/// What is compiled again by a user whose cargo home lies elsewhere, with or without a cache:
+/// Crates that are compiled again for a user whose cargo home is elsewhere, with or without a cache:
 ///
-/// - the build script of `libsqlite3-sys` holds `env!("CARGO_MANIFEST_DIR")` (KEY-07);
-/// - `libsqlite3-sys` and `ring` contain what the C compiler made for them in this build, whose
-///   debugging information names the cargo home;
-/// - what links these contains the same.
+/// - the build script of `libsqlite3-sys` contains `env!("CARGO_MANIFEST_DIR")` (KEY-07);
+/// - `libsqlite3-sys` and `ring` contain objects of the C compiler, whose debugging information names the cargo
+/// home;
+/// - crates that link these contain the same.
 const BOUND_TO_THEIR_PLACE: &[(&str, &str)] = &[
     ("build_script_build", "build-script"),
     ("libsqlite3_sys", "lib"),
@@ -50,8 +48,8 @@ const BOUND_TO_THEIR_PLACE: &[(&str, &str)] = &[
     ("program", "test"),
 ];
 
-/// The files of these, and what a C compiler made: their bytes are not compared where the
-/// cargo home is another one.
+/// Outputs of these crates, and objects of the C compiler. Their bytes are not compared between users with
+/// different cargo homes.
 const HOLD_A_PLACE: &[&str] =
     &["/out/", "build/libsqlite3-sys-", "liblibsqlite3_sys-", "libring-", "debug/program", "deps/program-"];
 
@@ -61,8 +59,8 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rustc/crates")
 }
 
-/// The cargo home of whoever runs the tests, with the crates in it.
-#[expect(clippy::disallowed_methods, reason = "whoever runs the tests has downloaded the packages")]
+/// The cargo home of the user who runs the tests, with the crates in it.
+#[expect(clippy::disallowed_methods, reason = "the user who runs the tests has downloaded the packages")]
 fn filled_cargo_home() -> PathBuf {
     let fetch = Command::new(toolchain_bin().join("cargo"))
         .args(["fetch", "--locked", "--manifest-path"])
@@ -74,7 +72,7 @@ fn filled_cargo_home() -> PathBuf {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).unwrap()
 }
 
-/// Copies packages, packed as they were downloaded, and what cargo has to know to use them.
+/// Copies the downloaded packages, still packed, and the files that cargo needs to use them.
 fn provide(home: &Home, from: &Path) {
     let to = home.variable("CARGO_HOME");
     let lock = fs::read_to_string(project().join("Cargo.lock")).unwrap();
@@ -88,14 +86,14 @@ fn provide(home: &Home, from: &Path) {
     copy(&from.join("registry/cache"), &to.join("registry/cache"), &|name| {
         !name.ends_with(".crate") || crates.contains(name)
     });
-    // A mirror has another name than crates.io itself, and so has the directory of its packages.
+    // A mirror has another name than crates.io, and so has the directory of its packages.
     let settings = ["config.toml", "config"].iter().find_map(|name| fs::read_to_string(from.join(name)).ok());
     let mut settings: toml::Table = settings.unwrap_or_default().parse().unwrap();
     settings.retain(|table, _| matches!(table, "source" | "registries" | "registry"));
     fs::write(to.join("config.toml"), settings.to_string()).unwrap();
 }
 
-/// Copies a directory, but for what is not wanted in it.
+/// Copies a directory without the entries that are not wanted.
 fn copy(from: &Path, to: &Path, is_wanted: &dyn Fn(&str) -> bool) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
@@ -118,17 +116,17 @@ fn checkout(home: &Home, name: &str) -> Tree {
     tree
 }
 
-/// By which a call is recognised.
+/// The name and kind that identify a call.
 fn named(call: &Call) -> (&str, &str) {
     (&call.crate_name, &call.kind)
 }
 
 #[test]
-fn key_17_popular_crates_are_what_plain_cargo_makes_of_them() {
+fn key_17_outputs_of_popular_crates_are_those_of_plain_cargo() {
     let downloaded = filled_cargo_home();
     let home = Home::new();
     provide(&home, &downloaded);
-    // Members would be compiled incrementally without kache, and by other names.
+    // Without kache, members would be compiled incrementally, and with other file names.
     let home = home.with("CARGO_INCREMENTAL", "0");
 
     let plain = checkout(&home, "plain");

@@ -1,5 +1,4 @@
-//! Many at once, and what is killed in the middle of it: NET-03, RST-01, RST-02, DMN-03,
-//! STO-01.
+//! Many builds at once, and processes that are killed meanwhile: NET-03, RST-01, RST-02, DMN-03, STO-01.
 
 use std::collections::BTreeSet;
 use std::process::Child;
@@ -16,7 +15,7 @@ use crate::tree::assert_untouched;
 const BUILD: &[&str] = &["build", "--workspace"];
 
 #[test]
-fn rst_02_thirty_worktrees_that_are_restored_at_once() {
+fn rst_02_thirty_worktrees_are_restored_at_once() {
     let home = Home::new();
     let first = project::mini(&home, "first");
     home.cargo(&first, BUILD).ok();
@@ -28,7 +27,7 @@ fn rst_02_thirty_worktrees_that_are_restored_at_once() {
         assert!(output.status.success(), "{output:?}");
     }
     let calls = Calls(home.new_calls());
-    // On a machine that is too busy for all of them, a call may be passed on. None is a miss.
+    // On a machine that is too busy for all of them, a call may bypass the cache. None is a miss.
     assert_eq!(calls.crates("miss"), [""; 0]);
     assert!(calls.crates("local_hit").len() > calls.0.len() / 2, "{calls:#?}");
     let files: Vec<_> = trees.iter().map(|tree| tree.files("target")).collect();
@@ -39,7 +38,7 @@ fn rst_02_thirty_worktrees_that_are_restored_at_once() {
         home.cargo(tree, BUILD).ok().expect_silent();
     }
     assert_untouched(&first.files("target"), &before);
-    // What is built in one of them is not felt in the others.
+    // A build in one of them does not affect the others.
     let before: Vec<_> = trees.iter().map(|tree| tree.artifacts("target")).collect();
     trees[0].edit("util/src/lib.rs", "\"hello\"", "\"hullo\"");
     home.cargo(&trees[0], BUILD).ok();
@@ -49,7 +48,7 @@ fn rst_02_thirty_worktrees_that_are_restored_at_once() {
 }
 
 #[test]
-fn dmn_03_a_daemon_killed_while_one_compiles_and_another_waits() {
+fn dmn_03_both_calls_end_when_the_daemon_of_a_leader_and_a_follower_is_killed() {
     let home = Home::new();
     let tree = home.tree("ws");
     let unit = acting(&home, &tree);
@@ -62,7 +61,7 @@ fn dmn_03_a_daemon_killed_while_one_compiles_and_another_waits() {
         child
     });
     home.kill_daemon();
-    // Nobody tells the one who waits, so it compiles by itself.
+    // The waiting call gets no response any more, so its client compiles.
     eventually("the other's compile", || waiting(&places[1]).len() == 1);
     for (place, child) in places.iter().zip([leader, follower]) {
         place.write("go", "");
@@ -77,7 +76,7 @@ fn dmn_03_a_daemon_killed_while_one_compiles_and_another_waits() {
 }
 
 #[test]
-fn net_03_a_waiter_takes_over_from_a_compiler_that_was_killed() {
+fn net_03_a_follower_compiles_when_the_leaders_compiler_was_killed() {
     let home = Home::new();
     let tree = home.tree("ws");
     let meeting = Meeting::at(home.base().join("meeting"));
@@ -87,7 +86,7 @@ fn net_03_a_waiter_takes_over_from_a_compiler_that_was_killed() {
     let follower = unit.kache_over_it().spawn();
     kill(Pid::from_raw(compiler), Signal::SIGKILL).unwrap();
     let output = leader.wait_with_output().unwrap();
-    assert!(!output.status.success(), "a compiler that was killed made nothing: {output:?}");
+    assert!(!output.status.success(), "a compiler that was killed made no output: {output:?}");
     let (_, followers) = meeting.meet("the other's compile");
     drop((followers, meeting));
     let output = follower.wait_with_output().unwrap();

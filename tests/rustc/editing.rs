@@ -1,5 +1,4 @@
-//! The edit loop: what is being edited is compiled incrementally, is right, and stays where it
-//! is.
+//! Edits: a crate that is being edited is compiled incrementally and correctly, and its outputs are not shared.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,30 +11,30 @@ use crate::tree::{Tree, assert_untouched, different};
 
 const UTIL: &str = "util/src/lib.rs";
 
-/// What the program prints when `util` says this.
+/// The program's output if `util` returns this text.
 fn prints(said: &str) -> String {
     PRINTS.replace("said=hello", &format!("said={said}"))
 }
 
-/// Edits `util`, which everything depends on.
+/// Edits `util`, on which every other crate depends.
 fn say(tree: &Tree, before: &str, now: &str) {
     tree.edit(UTIL, &format!("\"{before}\""), &format!("\"{now}\""));
 }
 
-/// The directories that hold incremental state of this crate.
+/// The directories with incremental state of this crate.
 fn state_of(tree: &Tree, crate_name: &str) -> usize {
     let prefix = format!("{crate_name}-");
     let Ok(entries) = fs::read_dir(tree.join("target/debug/incremental")) else { return 0 };
     entries.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(&prefix)).count()
 }
 
-/// The names of everything in the store.
+/// The names of all files in the store.
 fn stored(home: &Home) -> BTreeSet<String> {
     let store = Tree::new(home.variable("KACHE_CACHE_DIR"));
     store.files("blobs").into_keys().collect()
 }
 
-/// The crates that were compiled because they, or what they use, are being edited.
+/// The crates that were compiled because they, or their dependencies, are being edited.
 fn edited(built: &Built) -> Vec<&str> {
     let calls = built.calls.compiles().filter(|call| call.reason == "editing");
     let mut names: Vec<_> = calls.map(|call| &*call.crate_name).collect();
@@ -44,11 +43,11 @@ fn edited(built: &Built) -> Vec<&str> {
 }
 
 #[test]
-fn rst_01_after_every_edit_the_program_is_right_and_nothing_is_left_to_do() {
+fn rst_01_after_every_edit_the_program_is_right_and_cargo_finds_all_fresh() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     home.cargo(&tree, &["build"]).ok().expect_all_misses();
-    assert_eq!(state_of(&tree, "util"), 0, "nobody has edited anything");
+    assert_eq!(state_of(&tree, "util"), 0, "no source was edited");
     let before = stored(&home);
     for (before, now) in [("hello", "one"), ("one", "two"), ("two", "three")] {
         say(&tree, before, now);
@@ -58,11 +57,11 @@ fn rst_01_after_every_edit_the_program_is_right_and_nothing_is_left_to_do() {
         home.cargo(&tree, &["build"]).ok().expect_silent();
         assert_eq!((state_of(&tree, "util"), state_of(&tree, "kcore"), state_of(&tree, "app")), (1, 1, 1));
     }
-    assert_eq!(stored(&home), before, "what comes out differs from run to run");
+    assert_eq!(stored(&home), before, "the output differs from run to run");
 }
 
 #[test]
-fn key_17_another_worktree_gets_nothing_that_was_compiled_incrementally() {
+fn key_17_incremental_outputs_are_not_restored_in_another_worktree() {
     let home = Home::new();
     let [one, two, three] = ["a", "b longer", "c"].map(|name| project::mini(&home, name));
     home.cargo(&one, &["build"]).ok();
@@ -73,7 +72,7 @@ fn key_17_another_worktree_gets_nothing_that_was_compiled_incrementally() {
     let built = home.cargo(&two, &["build"]).ok();
     assert_eq!(built.calls.crates("miss"), ["app", "kcore", "util"], "{built:#?}");
     assert_eq!(two.prints("target/debug/app"), prints("hullo"));
-    assert_eq!(state_of(&two, "util"), 0, "it was made there for the first time");
+    assert_eq!(state_of(&two, "util"), 0, "it is compiled there for the first time");
     home.cargo(&two, &["build"]).ok().expect_silent();
     say(&three, "hello", "hullo");
     home.cargo(&three, &["build"]).ok().expect_all_hits();
@@ -96,20 +95,20 @@ fn rst_01_an_edit_that_is_taken_back_is_a_hit() {
         say(&tree, round, "hello");
         home.cargo(&tree, &["build"]).ok().expect_all_hits();
         assert_eq!(tree.prints("target/debug/app"), PRINTS);
-        assert_eq!(different(&tree.artifacts("target"), &before), [""; 0], "as it was stored");
-        assert_eq!(state_of(&tree, "util"), 0, "its editing is over");
+        assert_eq!(different(&tree.artifacts("target"), &before), [""; 0], "the stored result is restored");
+        assert_eq!(state_of(&tree, "util"), 0, "the crate is not being edited any more");
         home.cargo(&tree, &["build"]).ok().expect_silent();
     }
 }
 
 #[test]
-fn key_17_what_is_committed_is_everybodys() {
+fn key_17_a_committed_change_is_stored_and_shared() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     home.cargo(&one, &["build"]).ok();
     say(&one, "hello", "draft");
     assert_eq!(edited(&home.cargo(&one, &["build"]).ok()), ["app", "kcore", "util"]);
-    // As git leaves it after it has written the files of another commit.
+    // As git leaves the file after it has checked out another commit.
     say(&one, "draft", "commit");
     one.write(".git/logs/HEAD", "");
     let built = home.cargo(&one, &["build"]).ok();
@@ -120,15 +119,15 @@ fn key_17_what_is_committed_is_everybodys() {
     say(&two, "hello", "commit");
     home.cargo(&two, &["build"]).ok().expect_all_hits();
     assert_eq!(two.prints("target/debug/app"), prints("commit"));
-    // And on with the next edit.
+    // Then the next edit.
     say(&one, "commit", "more");
     assert_eq!(edited(&home.cargo(&one, &["build"]).ok()), ["app", "kcore", "util"]);
     assert_eq!(one.prints("target/debug/app"), prints("more"));
 }
 
 #[test]
-fn rst_01_metadata_from_an_earlier_edit_is_not_taken_for_old() {
-    // So that state outlives what came in between.
+fn rst_01_metadata_of_an_earlier_edit_gets_a_new_date() {
+    // A date in the past, so that the state is older than the builds that follow.
     let home = Home::new().with("KACHE_CLEAN_INCREMENTAL", "0");
     let tree = project::mini(&home, "a");
     home.cargo(&tree, &["build"]).ok();
@@ -136,7 +135,7 @@ fn rst_01_metadata_from_an_earlier_edit_is_not_taken_for_old() {
     home.cargo(&tree, &["build"]).ok();
     say(&tree, "again", "hello");
     home.cargo(&tree, &["build"]).ok().expect_all_hits();
-    // rustc has this one's metadata still, with the date of then.
+    // rustc's incremental state still has this version's metadata, with the date of that time.
     say(&tree, "hello", "again");
     home.cargo(&tree, &["build", "-p", "util"]).ok();
     let built = home.cargo(&tree, &["build"]).ok();
@@ -145,7 +144,7 @@ fn rst_01_metadata_from_an_earlier_edit_is_not_taken_for_old() {
 }
 
 #[test]
-fn rst_01_checks_tests_and_lints_of_what_is_edited() {
+fn rst_01_an_edited_crate_can_be_checked_tested_and_linted() {
     for args in
         [&["check", "--workspace", "--all-targets"][..], &["test", "--workspace"], &["clippy", "--workspace"]]
     {
@@ -169,13 +168,13 @@ fn rst_01_checks_tests_and_lints_of_what_is_edited() {
 }
 
 #[test]
-fn rst_02_edits_in_two_worktrees_at_once() {
+fn rst_02_edits_in_two_worktrees_do_not_affect_each_other() {
     let home = Home::new();
     let trees = [project::mini(&home, "a"), project::mini(&home, "b")];
     for tree in &trees {
         home.cargo(tree, &["build"]).ok();
     }
-    // Different ones, and then the same one in both.
+    // First different edits, then the same one in both worktrees.
     for edits in [[("hello", "one"), ("hello", "other")], [("one", "both"), ("other", "both")]] {
         let builds = trees.each_ref().map(|tree| home.cargo(tree, &["build"]));
         for (tree, (before, now)) in trees.iter().zip(edits) {
@@ -197,7 +196,7 @@ fn rst_02_edits_in_two_worktrees_at_once() {
 }
 
 #[test]
-fn dmn_03_a_daemon_that_has_forgotten_the_edits() {
+fn dmn_03_builds_are_right_after_a_new_daemon_has_forgotten_the_edits() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     home.cargo(&tree, &["build"]).ok();
@@ -205,13 +204,13 @@ fn dmn_03_a_daemon_that_has_forgotten_the_edits() {
     home.cargo(&tree, &["build"]).ok();
     home.kill_daemon();
     home.start();
-    // It is known by the sources that this one is being edited.
+    // The daemon recognises this edit by the sources.
     tree.edit("kcore/src/a.rs", "\"a\"", "\"A\"");
     let built = home.cargo(&tree, &["build"]).ok();
     assert_eq!(edited(&built), ["app", "kcore"], "{built:#?}");
     assert_eq!(tree.prints("target/debug/app"), prints("before").replace("a=a b", "a=A b"));
     home.cargo(&tree, &["build"]).ok().expect_silent();
-    // One that is killed at work.
+    // A daemon that is killed while it works.
     for (delay_ms, before, now) in [(100, "before", "then"), (300, "then", "now")] {
         say(&tree, before, now);
         let child = home.cargo(&tree, &["build"]).spawn();
@@ -222,7 +221,7 @@ fn dmn_03_a_daemon_that_has_forgotten_the_edits() {
         home.cargo(&tree, &["build"]).ok_unwatched();
         assert_eq!(tree.prints("target/debug/app"), prints(now).replace("a=a b", "a=A b"));
     }
-    // And back: what was stored at first is right, here and elsewhere.
+    // The edit is taken back: the result that was stored at first is right, here and in other worktrees.
     say(&tree, "now", "hello");
     tree.edit("kcore/src/a.rs", "\"A\"", "\"a\"");
     for tree in [&tree, &project::mini(&home, "b")] {
@@ -232,11 +231,11 @@ fn dmn_03_a_daemon_that_has_forgotten_the_edits() {
 }
 
 #[test]
-fn rst_10_an_edit_that_does_not_compile_is_followed_by_one_that_does() {
+fn rst_10_an_edit_that_compiles_after_one_that_does_not_is_right() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     home.cargo(&tree, &["build"]).ok();
-    // The one is found before there is a dep-info, the other afterwards.
+    // One error is found before rustc writes a dep-info, the other one afterwards.
     for (wrong, right) in [("pub fn shout( {", "pub fn shout() {"), ("-> &'static u8", "-> &'static str")] {
         let text = tree.read(UTIL);
         let broken = if text.contains(right) { text.replace(right, wrong) } else { wrong.to_owned() };
@@ -262,7 +261,7 @@ fn rst_10_an_edit_that_does_not_compile_is_followed_by_one_that_does() {
 }
 
 #[test]
-fn key_09_nothing_is_incremental_that_cargo_did_not_ask_for() {
+fn key_09_only_compiles_that_cargo_wants_incremental_are_incremental() {
     for (args, variable, value) in [
         (&["build", "--release"][..], "X", ""),
         (&["build"], "CARGO_INCREMENTAL", "0"),
@@ -285,7 +284,7 @@ fn key_09_nothing_is_incremental_that_cargo_did_not_ask_for() {
 }
 
 #[test]
-fn key_01_what_a_build_script_makes_is_nobodys_edit() {
+fn key_01_a_file_that_a_build_script_generates_is_no_edit() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     for tree in [&one, &two] {

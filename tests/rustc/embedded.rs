@@ -1,4 +1,4 @@
-//! `KACHE_DAEMON=never`: every call opens the store for itself, and no daemon is there.
+//! `KACHE_DAEMON=never`: every call opens the store itself, and no daemon is started.
 
 use std::fs::{self, File};
 
@@ -11,7 +11,7 @@ use crate::report::Call;
 use crate::step::Built;
 use crate::unit::Unit;
 
-/// No daemon was started, and there is no place where one could be met.
+/// Asserts that no daemon was started and that there is no socket directory.
 #[track_caller]
 fn assert_alone(home: &Home) {
     assert_eq!(home.daemon_pid(), None);
@@ -28,7 +28,7 @@ fn assert_passed_by(built: &Built) {
 }
 
 #[test]
-fn dmn_03_without_a_daemon_the_second_worktree_is_answered() {
+fn dmn_03_without_a_daemon_the_second_worktree_gets_hits() {
     let home = Home::alone();
     let first = mini(&home, "a");
     let cold = home.cargo(&first, &["build", "--all-targets"]).ok();
@@ -44,7 +44,7 @@ fn dmn_03_without_a_daemon_the_second_worktree_is_answered() {
 }
 
 #[test]
-fn rst_07_without_a_daemon_a_call_says_and_returns_the_same() {
+fn rst_07_without_a_daemon_messages_and_exit_codes_are_the_same() {
     let home = Home::alone();
     let tree = home.tree("ws");
     tree.write("src/one.rs", "fn main() { let unused = 1; println!(\"1\") }");
@@ -72,7 +72,7 @@ fn dmn_03_without_a_daemon_two_builds_at_once_share_the_store() {
     }
     let (mut stored, calls) = (0, home.new_calls());
     for call in &calls {
-        // Where the machine is busy with something else, one may have waited in vain.
+        // On a busy machine, a call may have given up waiting for the store.
         assert!(call.is_hit() || call.result == "miss" || call.reason == "store_unusable", "{calls:#?}");
         stored += usize::from(call.is_compile() && !call.action.is_empty());
     }
@@ -85,7 +85,7 @@ fn dmn_03_without_a_daemon_two_builds_at_once_share_the_store() {
 }
 
 #[test]
-fn dmn_03_nobody_has_the_store_while_a_compiler_runs() {
+fn dmn_03_without_a_daemon_the_store_is_closed_while_a_compiler_runs() {
     let home = Home::alone();
     let tree = home.tree("ws");
     let unit = acting(&home, &tree);
@@ -99,11 +99,11 @@ fn dmn_03_nobody_has_the_store_while_a_compiler_runs() {
     assert!(child.wait_with_output().unwrap().status.success());
     let calls = home.new_calls();
     assert_eq!(calls[0].result, "miss", "{calls:#?}");
-    assert!(!calls[0].not_stored.contains("failed to read"), "what it asked for is still there: {calls:#?}");
+    assert!(!calls[0].not_stored.contains("failed to read"), "the results are still in the store: {calls:#?}");
 }
 
 #[test]
-fn dmn_03_a_store_that_another_process_has_is_done_without() {
+fn dmn_03_a_call_compiles_if_another_process_has_the_store_open() {
     let home = Home::alone();
     let tree = mini(&home, "a");
     let cache = home.variable("KACHE_CACHE_DIR");
@@ -115,7 +115,7 @@ fn dmn_03_a_store_that_another_process_has_is_done_without() {
     assert_eq!(tree.prints("target/debug/app"), PRINTS);
     drop(held);
     tree.remove("target");
-    fs::remove_file(cache.join("embedded.busy")).expect("whoever waited in vain leaves a note");
+    fs::remove_file(cache.join("embedded.busy")).expect("a call that waited in vain is in the log");
     home.cargo(&tree, &["build"]).ok().expect_all_misses();
 }
 
@@ -126,7 +126,7 @@ fn dmn_03_a_daemon_keeps_its_store() {
     let built = home.cargo(&tree, &["build"]).env("KACHE_DAEMON", "never").ok();
     assert_passed_by(&built);
     let busy = home.variable("KACHE_CACHE_DIR").join("embedded.busy");
-    assert!(!busy.exists(), "nobody waits for what a daemon has");
+    assert!(!busy.exists(), "a call does not wait for a store that a daemon has open");
     tree.remove("target");
     home.cargo(&tree, &["build"]).ok().expect_all_misses();
 }

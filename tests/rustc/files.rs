@@ -1,4 +1,4 @@
-//! Restored files as files: RST-03, RST-04, RST-05, RST-11.
+//! Restored files as files: RST-03, RST-04, RST-05 and RST-11.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,11 +11,11 @@ use crate::report::Call;
 use crate::tree::{Tree, assert_untouched, different};
 use crate::unit::Unit;
 
-/// Everything that tools do to files of a target directory, to each of them.
+/// Changes each file of a target directory in all ways in which tools change them.
 fn maltreat(tree: &Tree) {
     for (index, name) in tree.artifacts("target").into_keys().enumerate() {
         let path = tree.join("target").join(name);
-        // An uplifted file is one with that in `deps`; each name is treated anyhow.
+        // An uplifted file is another name of a file in `deps`; both names are changed.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         match index % 3 {
             0 => fs::write(&path, "overwritten").unwrap(),
@@ -26,20 +26,20 @@ fn maltreat(tree: &Tree) {
 }
 
 #[test]
-fn rst_03_what_is_done_to_restored_files_is_never_served() {
+fn rst_03_changes_of_restored_files_are_never_served() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     let build = |tree: &Tree| home.cargo(tree, &["build", "--workspace"]).env("CARGO_INCREMENTAL", "0").ok();
     build(&one);
     let made = one.artifacts("target");
     build(&two).expect_all_hits();
-    // The tree whose files were stored, and one whose files come from the store.
+    // The worktree from which the files were stored, and one to which they were restored.
     for spoilt in [&two, &one] {
         maltreat(spoilt);
         let clean =
             project::mini(&home, &format!("clean after {}", spoilt.path().file_name().unwrap().display()));
         let built = build(&clean);
-        // A daemon that saw it has taken the result out of service before anybody asked.
+        // A daemon that saw the change has already taken the result out of service.
         let whys = ["was written to or removed since", "is no longer in the store"];
         let spoiled = |call: &&Call| whys.iter().any(|why| call.why.contains(why));
         assert!(built.calls.compiles().all(|call| call.result != "error"), "{built:#?}");
@@ -52,8 +52,8 @@ fn rst_03_what_is_done_to_restored_files_is_never_served() {
     }
 }
 
-/// The store's inode is one checkout's at a time: no checkout shares its program with another,
-/// and none costs its room twice.
+/// The store's inode of a program belongs to one checkout at a time, so that checkouts share no programs and none
+/// is on the disk twice.
 #[test]
 fn rst_02_a_program_is_on_the_disk_once_for_each_checkout() {
     let home = Home::new();
@@ -76,7 +76,7 @@ fn rst_02_a_program_is_on_the_disk_once_for_each_checkout() {
     }
     assert_eq!(inodes(), 2);
     let (one, two) = (program(&trees[0]), program(&trees[1]));
-    // Whoever builds again while nobody has the store's inode gets that, dated anew.
+    // If no checkout has the store's inode, the next build gets it, with a new date.
     trees[0].remove("target");
     home.cargo(&trees[0], &["build"]).ok().expect_all_hits();
     home.cargo(&trees[0], &["build"]).ok().expect_silent();
@@ -88,7 +88,7 @@ fn rst_02_a_program_is_on_the_disk_once_for_each_checkout() {
 }
 
 #[test]
-fn rst_03_strip_reaches_no_other_tree() {
+fn rst_03_strip_changes_no_file_of_another_worktree() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     home.cargo(&one, &["build"]).ok();
@@ -104,7 +104,7 @@ fn rst_03_strip_reaches_no_other_tree() {
 }
 
 #[test]
-fn rst_04_modes_are_the_callers() {
+fn rst_04_modes_follow_the_callers_umask() {
     let home = Home::new();
     let names = [("prog.rs", "fn main() {}"), ("library.rs", "pub fn f() {}")];
     for (step, umask) in [0o022, 0o077, 0o002, 0o027].into_iter().enumerate() {
@@ -125,12 +125,12 @@ fn rst_04_modes_are_the_callers() {
             }
             let own = modes(&unit);
             for (own, plain) in own.into_iter().zip(plain) {
-                // An `.rlib` may be read-only: cargo and rustc remove it first.
+                // An `.rlib` may be read-only, because cargo and rustc remove it before they write it.
                 let is_fine =
                     own == plain || own.is_some_and(|mode| mode & 0o222 == 0 && mode & !plain.unwrap() == 0);
                 assert!(is_fine, "umask {umask:o}: {own:?}, and without kache {plain:?}");
             }
-            // Whatever it is, an unwrapped build can replace it; cargo removes libraries first.
+            // A build without kache can replace every file; cargo removes libraries before it writes them.
             let _ = fs::remove_file(unit.output(".rlib"));
             let again = unit.plain_over_it().umask(umask).run_unwatched();
             assert_eq!(again.code, Some(0), "{again:?}");
@@ -139,13 +139,13 @@ fn rst_04_modes_are_the_callers() {
 }
 
 #[test]
-fn rst_04_a_build_without_kache_goes_on_from_restored_files() {
+fn rst_04_a_build_without_kache_continues_from_restored_files() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     home.cargo(&one, &["build", "--workspace"]).ok();
     home.cargo(&two, &["build", "--workspace"]).ok();
     for tree in [&one, &two] {
-        // Taking the wrapper away makes nothing dirty, and everything can be made again.
+        // Without the wrapper all units stay fresh, and all can be compiled again.
         home.plain_cargo(tree, &["build", "--workspace"]).ok().expect_silent();
         tree.edit("util/src/lib.rs", "\"hello\"", "\"goodbye\"");
         home.plain_cargo(tree, &["build", "--workspace"]).ok();
@@ -157,7 +157,7 @@ fn rst_04_a_build_without_kache_goes_on_from_restored_files() {
 }
 
 #[test]
-fn rst_05_a_restore_that_cannot_be_done_leaves_nothing_and_compiles() {
+fn rst_05_a_failed_restore_leaves_no_files_and_the_compiler_runs() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write(
@@ -167,7 +167,7 @@ fn rst_05_a_restore_that_cannot_be_done_leaves_nothing_and_compiles() {
     let unit = Unit::lib(&home, &tree, "whole").with(&["-C", "debuginfo=2"]);
     unit.misses();
     unit.hits();
-    // A blob that the store believes to have is gone.
+    // A blob that is in the store's index has no file any more.
     let blobs = large_files(&home.variable("KACHE_CACHE_DIR").join("blobs"));
     assert!(!blobs.is_empty());
     let (biggest, _) = blobs.iter().max_by_key(|(_, len)| *len).unwrap();
@@ -175,7 +175,7 @@ fn rst_05_a_restore_that_cannot_be_done_leaves_nothing_and_compiles() {
     let built = unit.kache().ok();
     assert_eq!(built.only_call().compiler_runs, 1, "{built:?}");
     unit.hits();
-    // Something stands where an output belongs.
+    // A directory has the name of an output.
     let in_the_way = unit.output(".rlib");
     let refuses = |step: crate::step::Step<'_>| {
         fs::remove_file(&in_the_way).unwrap();
@@ -191,7 +191,7 @@ fn rst_05_a_restore_that_cannot_be_done_leaves_nothing_and_compiles() {
     assert_eq!(refuses(kache).0, without.0);
 }
 
-/// Files below a directory that are no small matter.
+/// Files of some size below a directory.
 fn large_files(dir: &std::path::Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_owned()];
@@ -216,7 +216,7 @@ fn rst_11_outputs_are_unlinked_before_the_compiler_writes() {
     tree.write("src/over.rs", "fn main() { println!(\"1\") }").write("src/lib.rs", "");
     let unit = Unit::bin(&home, &tree, "over");
     unit.misses();
-    // Somebody else's names for the same inodes.
+    // Hard links to the same inodes elsewhere.
     let kept = tree.join("kept");
     fs::create_dir(&kept).unwrap();
     for ending in ["", ".d"] {
@@ -228,7 +228,7 @@ fn rst_11_outputs_are_unlinked_before_the_compiler_writes() {
     assert_eq!(built.only_call().result, "miss", "{built:?}");
     assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "0");
     assert_untouched(&tree.files("kept"), &before);
-    // The same where a hit replaces them.
+    // A hit replaces the files in the same way.
     tree.write("src/over.rs", "fn main() { println!(\"1\") }");
     unit.kache_over_it().ok().expect_all_hits();
     assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "1");

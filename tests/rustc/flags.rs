@@ -1,4 +1,4 @@
-//! What the command line says: KEY-08 to KEY-11.
+//! Options of the command line: KEY-08 to KEY-11.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use crate::tree::Tree;
 use crate::unit::Unit;
 
 #[test]
-fn key_08_what_is_made_counts() {
+fn key_08_the_kinds_of_outputs_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/kinds.rs", "pub fn kinds() -> u32 { 1 }");
     let unit = Unit::lib(&home, &tree, "kinds");
     let check = unit.clone().emit("dep-info,metadata");
     check.misses();
-    // The rmeta of a check is not that of a build.
+    // The metadata of a check is not that of a build.
     unit.misses();
     unit.clone().emit("dep-info,link").misses();
     unit.clone().emit("dep-info,metadata,link,asm").misses();
@@ -38,13 +38,13 @@ fn key_08_a_check_is_not_served_to_a_build() {
     let built = project::mini(&home, "b");
     let calls = home.cargo(&built, &["build", "--workspace"]).ok().calls;
     assert_eq!(built.prints("target/debug/app"), project::PRINTS);
-    // What is the same in both is shared: build scripts and proc macros.
+    // Build scripts and proc macros are the same in both, and are shared.
     let hits: BTreeSet<_> = calls.crates("local_hit").into_iter().collect();
     assert_eq!(hits, BTreeSet::from(["build_script_build", "regpm"]), "{calls:#?}");
 }
 
 #[test]
-fn key_09_of_two_values_the_last_counts() {
+fn key_09_the_last_of_two_values_counts() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/last.rs", "fn main() { println!(\"{}\", cfg!(debug_assertions)) }");
@@ -102,13 +102,13 @@ fn key_09_lints_decide_messages_and_success() {
     unit.hits();
     of(&["-A", "unused"]).hits();
     assert!(of(&["-D", "warnings"]).fails().contains("unused"));
-    // The order of lints counts as well.
+    // The order of lints counts, too.
     of(&["-D", "unused", "-A", "unused"]).misses();
     assert!(of(&["-A", "unused", "-D", "unused"]).fails().contains("unused"));
 }
 
 #[test]
-fn key_10_what_is_not_known_is_passed_on_and_counted() {
+fn key_10_a_call_with_an_unknown_option_bypasses_the_cache_and_is_counted() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/odd.rs", "pub fn odd() {}");
@@ -119,7 +119,7 @@ fn key_10_what_is_not_known_is_passed_on_and_counted() {
     unit.clone().emit("dep-info,nonsense").passes("unknown_emit");
     unit.clone().with(&["@no-such-file"]).passes("argfile_unreadable");
     unit.with(&["--print", "cfg"]).passes("query");
-    // A source on standard input that belongs to nobody's build script.
+    // Source on standard input, without a build script's variables.
     let child =
         home.rustc(&tree, &["-", "--crate-type=lib", "--emit=metadata", "--out-dir=target"]).command();
     let mut child = { child }.stdin(std::process::Stdio::piped()).spawn().unwrap();
@@ -131,7 +131,7 @@ fn key_10_what_is_not_known_is_passed_on_and_counted() {
 }
 
 #[test]
-fn key_11_argument_files_count_by_what_they_say() {
+fn key_11_argument_files_count_by_their_content() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/args.rs", "fn main() { println!(\"{}{}\", cfg!(one), cfg!(two)) }");
@@ -144,7 +144,7 @@ fn key_11_argument_files_count_by_what_they_say() {
     assert_eq!(unit.misses(), "truetrue");
     tree.write("more.args", "--cfg\none\n");
     assert_eq!(unit.hits(), "truefalse");
-    // The same words are the same action, wherever they stand.
+    // The same arguments are the same action, whether or not they are in a file.
     tree.rename("more.args", "other.args");
     assert_eq!(
         Unit::bin(&home, &tree, "args").with(&["--cap-lints=allow", "@other.args"]).hits(),
@@ -153,7 +153,7 @@ fn key_11_argument_files_count_by_what_they_say() {
 }
 
 #[test]
-fn key_11_more_arguments_than_a_process_may_have() {
+fn key_11_more_arguments_than_a_process_may_have_are_passed_in_a_file() {
     let arguments = |last: &str| {
         let many =
             (0..40_000).map(|number| format!("--cfg\nof_a_feature_with_a_rather_long_name_{number:020}\n"));
@@ -184,7 +184,7 @@ fn key_11_arguments_are_not_joined() {
     assert_eq!(unit.with(&["--cfg", "a=\"b\"", "--cfg", "c"]).misses(), "false");
 }
 
-/// What this compiler lists under `-C help` or `-Z help`.
+/// The options that this compiler lists under `-C help` or `-Z help`.
 fn listed(home: &Home, tree: &Tree, flag: &str) -> Vec<String> {
     let built = home.rustc(tree, &[flag, "help"]).env("RUSTC_BOOTSTRAP", "1").ok_unwatched();
     let name = |line: &str| {
@@ -203,7 +203,7 @@ fn key_10_every_option_of_this_compiler_is_in_the_tables() {
         assert!(listed.len() > least, "{listed:?}");
         let is_missing = |name: &&String| table.iter().all(|option| option.name != **name);
         let missing: Vec<&String> = listed.iter().filter(is_missing).collect();
-        assert!(missing.is_empty(), "{flag}: look at these, and put them into the table: {missing:?}");
+        assert!(missing.is_empty(), "{flag}: add these options to the table: {missing:?}");
         let mut sorted: Vec<&str> = table.iter().map(|option| option.name).collect();
         sorted.sort_unstable();
         sorted.dedup();
@@ -214,7 +214,7 @@ fn key_10_every_option_of_this_compiler_is_in_the_tables() {
     let mut count = 0;
     for line in help.lines().filter(|line| line.trim_start().starts_with('-')) {
         let words = line.split([' ', ',', '=', '[']).filter(|word| word.starts_with('-'));
-        // The description follows after two spaces, and it may speak of other options.
+        // The description begins after two spaces, and may mention other options.
         let of_description = line.trim_start().find("  ").map_or(line.len(), |at| at + 4);
         for word in words.take_while(|word| line.find(word).is_some_and(|at| at < of_description)) {
             let name = word.trim_start_matches('-');
@@ -227,12 +227,12 @@ fn key_10_every_option_of_this_compiler_is_in_the_tables() {
 }
 
 #[test]
-fn key_08_debugging_information_that_is_split_off_is_left_to_the_compiler() {
+fn key_08_calls_with_split_debugging_information_bypass_the_cache() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/split.rs", "fn main() { println!(\"split\") }");
     let unit = Unit::bin(&home, &tree, "split").with(&["-C", "split-debuginfo=unpacked"]);
-    // Without any there is nothing to be split off.
+    // Without debugging information there is nothing to split off.
     assert_eq!(unit.misses(), "split");
     assert_eq!(unit.hits(), "split");
     unit.clone().with(&["-g"]).passes("uncacheable_option");
@@ -242,7 +242,7 @@ fn key_08_debugging_information_that_is_split_off_is_left_to_the_compiler() {
 }
 
 #[test]
-fn key_10_a_file_that_a_linker_writes_besides_is_made_by_no_hit() {
+fn key_10_calls_whose_linker_writes_an_additional_file_bypass_the_cache() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/mapped.rs", "fn main() { println!(\"mapped\") }");
@@ -256,7 +256,7 @@ fn key_10_a_file_that_a_linker_writes_besides_is_made_by_no_hit() {
         }
         unit.passes("uncacheable_option");
     }
-    // A library is not linked, so nothing is written.
+    // A library is not linked, so the linker writes no file.
     tree.write("src/part.rs", "pub fn part() {}");
     let library = Unit::lib(&home, &tree, "part").with(&["-C", "link-arg=-Wl,-Map=part.map"]);
     library.misses();
@@ -264,7 +264,7 @@ fn key_10_a_file_that_a_linker_writes_besides_is_made_by_no_hit() {
 }
 
 #[test]
-fn key_18_what_hides_paths_binds_a_result_to_its_place() {
+fn key_18_outputs_that_hide_paths_bind_a_result_to_its_checkout() {
     let home = Home::new();
     for (name, flags) in [
         ("rpath", &["-C", "rpath"][..]),
