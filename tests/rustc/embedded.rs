@@ -99,7 +99,10 @@ fn dmn_03_without_a_daemon_the_store_is_closed_while_a_compiler_runs() {
     assert!(child.wait_with_output().unwrap().status.success());
     let calls = home.new_calls();
     assert_eq!(calls[0].result, "miss", "{calls:#?}");
-    assert!(!calls[0].not_stored.contains("failed to read"), "the results are still in the store: {calls:#?}");
+    assert!(
+        !calls[0].not_stored.contains("failed to read"),
+        "the results are still in the store: {calls:#?}"
+    );
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn key_11_argument_files_count_by_their_content() {
 }
 
 #[test]
-fn key_11_more_arguments_than_a_process_may_have_are_passed_in_a_file() {
+fn key_11_an_argument_file_may_hold_more_arguments_than_a_process_may_have() {
     let arguments = |last: &str| {
         let many =
             (0..40_000).map(|number| format!("--cfg\nof_a_feature_with_a_rather_long_name_{number:020}\n"));

@@ -1,4 +1,4 @@
-//! What cargo makes of restored files: RST-01, RST-02, RST-12, and what is shared (KEY-17).
+//! How cargo judges restored files: RST-01, RST-02, RST-12, and what is shared (KEY-17).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::step::{Built, Step};
 use crate::toolchain::host;
 use crate::tree::{Stamp, Tree, assert_untouched};
 
-/// Builds once, then twice more; then cargo has nothing to do. What the first did.
+/// Builds once, and then asserts that two more builds find everything fresh. Returns the first build.
 #[track_caller]
 fn build(home: &Home, tree: &Tree, args: &[&str]) -> Built {
     let first = home.cargo(tree, args).ok();
@@ -20,11 +20,11 @@ fn build(home: &Home, tree: &Tree, args: &[&str]) -> Built {
     first
 }
 
-/// A way to build the small project, or another.
+/// A way to start cargo, with its arguments and variables.
 pub(crate) struct Way<'a> {
     pub(crate) args: &'a [&'a str],
     pub(crate) env: &'a [(&'a str, &'a str)],
-    /// Where the program then lies, if one is made.
+    /// The path of the program, if one is built.
     pub(crate) program: Option<&'a str>,
 }
 
@@ -34,7 +34,7 @@ impl Way<'_> {
         self.env.iter().fold(step, |step, (name, value)| step.env(name, value))
     }
 
-    /// Builds once, then twice more; then cargo has nothing to do. What the first did.
+    /// Builds once, and then asserts that two more builds find everything fresh. Returns the first build.
     #[track_caller]
     fn build(&self, home: &Home, tree: &Tree) -> Built {
         let first = self.step(home, tree).ok();
@@ -47,13 +47,13 @@ impl Way<'_> {
         first
     }
 
-    /// Builds in one worktree, then in two more; nothing is compiled again, nowhere is
-    /// anything left to do, and no worktree feels what is done in another.
+    /// Builds in one worktree and then in two more. Asserts that nothing is compiled again, that everything is
+    /// fresh everywhere, and that a build changes no file of another worktree.
     #[track_caller]
     pub(crate) fn in_three_worktrees(&self, home: &Home, lay: impl Fn(&Home, &str) -> Tree) {
         let names = ["a/ws", "some where/much/longer than the first/ws", "c/ws"];
         let trees = names.map(|name| lay(home, name));
-        // What is built may lie beside a worktree.
+        // A target directory may be beside its worktree.
         let holders = names.map(|name| home.tree(name.strip_suffix("/ws").unwrap()));
         let mut before: Vec<_> = Vec::new();
         for (index, tree) in trees.iter().enumerate() {
@@ -79,7 +79,7 @@ fn in_three_worktrees(args: &[&str], program: Option<&str>) {
     Way { args, env: &[], program }.in_three_worktrees(&Home::new(), project::mini);
 }
 
-/// RST-12.
+/// Asserts that no file has a date in the future (RST-12).
 fn nothing_is_from_the_future(files: &BTreeMap<String, Stamp>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     for (name, stamp) in files {
@@ -88,50 +88,50 @@ fn nothing_is_from_the_future(files: &BTreeMap<String, Stamp>) {
 }
 
 #[test]
-fn rst_01_after_build_nothing_is_left_to_do() {
+fn rst_01_after_build_all_units_are_fresh() {
     in_three_worktrees(&["build", "--workspace"], Some("target/debug/app"));
 }
 
 #[test]
-fn rst_01_after_check_nothing_is_left_to_do() {
+fn rst_01_after_check_all_units_are_fresh() {
     in_three_worktrees(&["check", "--workspace", "--all-targets"], None);
 }
 
 #[test]
-fn rst_01_after_test_nothing_is_left_to_do() {
-    // It runs the tests, too, those in the documentation included.
+fn rst_01_after_test_all_units_are_fresh() {
+    // `cargo test` also runs the tests, including those in the documentation.
     in_three_worktrees(&["test", "--workspace"], Some("target/debug/app"));
 }
 
 #[test]
-fn rst_01_after_clippy_nothing_is_left_to_do() {
+fn rst_01_after_clippy_all_units_are_fresh() {
     in_three_worktrees(&["clippy", "--workspace"], None);
 }
 
 #[test]
-fn rst_01_after_doc_nothing_is_left_to_do() {
-    // rustdoc is not called through the wrapper, but what it reads of other crates is made by it.
+fn rst_01_after_doc_all_units_are_fresh() {
+    // rustdoc is not called through the wrapper, but it reads metadata that the wrapper restored.
     in_three_worktrees(&["doc", "--workspace"], None);
 }
 
 #[test]
-fn rst_01_after_a_release_build_nothing_is_left_to_do() {
+fn rst_01_after_a_release_build_all_units_are_fresh() {
     in_three_worktrees(&["build", "--workspace", "--release"], Some("target/release/app"));
 }
 
 #[test]
-fn rst_01_after_a_build_by_a_profile_of_ones_own_nothing_is_left_to_do() {
+fn rst_01_after_a_build_with_a_custom_profile_all_units_are_fresh() {
     in_three_worktrees(&["build", "--workspace", "--profile", "quick"], Some("target/quick/app"));
 }
 
 #[test]
-fn rst_01_after_examples_and_benches_nothing_is_left_to_do() {
+fn rst_01_after_examples_and_benches_all_units_are_fresh() {
     in_three_worktrees(&["build", "--workspace", "--examples"], None);
     in_three_worktrees(&["bench", "--workspace", "--no-run"], Some("target/release/app"));
 }
 
 #[test]
-fn rst_01_tests_and_benches_without_a_harness_are_found_again() {
+fn rst_01_tests_and_benches_without_a_harness_are_restored() {
     let home = Home::new();
     for place in ["a", "longer/b"] {
         let tree = project::program(&home, place, "fn main() {}");
@@ -155,13 +155,13 @@ fn rst_01_tests_and_benches_without_a_harness_are_found_again() {
 }
 
 #[test]
-fn rst_01_after_a_build_for_a_named_target_nothing_is_left_to_do() {
+fn rst_01_after_a_build_for_a_named_target_all_units_are_fresh() {
     let program = format!("target/{}/debug/app", host());
     in_three_worktrees(&["build", "--workspace", "--target", host()], Some(&program));
 }
 
 #[test]
-fn rst_01_after_a_build_that_programs_read_nothing_is_left_to_do() {
+fn rst_01_after_a_build_with_json_messages_all_units_are_fresh() {
     in_three_worktrees(
         &["build", "--workspace", "--message-format", "json-render-diagnostics"],
         Some("target/debug/app"),
@@ -169,10 +169,10 @@ fn rst_01_after_a_build_that_programs_read_nothing_is_left_to_do() {
 }
 
 #[test]
-fn rst_01_features_by_turns_leave_nothing_to_do() {
+fn rst_01_after_builds_with_alternating_features_all_units_are_fresh() {
     let home = Home::new();
     let turns: [&[&str]; 4] = [&["build", "-p", "a"], &["build", "-p", "b"], &["build"], &["check"]];
-    // What one and the other say when built alone, and when built together.
+    // The programs' output when each is built alone, and when both are built together.
     let said = |turn: usize, tree: &Tree| {
         let prints = |name| tree.prints(&format!("target/debug/{name}"));
         match turn {
@@ -203,7 +203,7 @@ fn rst_01_features_by_turns_leave_nothing_to_do() {
 }
 
 #[test]
-fn rst_01_one_command_after_another_leaves_nothing_to_do() {
+fn rst_01_after_alternating_commands_all_units_are_fresh() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini_far_away(&home));
     let commands: &[&[&str]] = &[
@@ -249,9 +249,9 @@ fn rst_02_edits_in_one_worktree_stay_there() {
     assert_eq!(two.prints("target/debug/app"), expected.replace("made=made", "made=remade"));
     assert_untouched(&one.files("target"), &before);
     home.cargo(&one, &["build"]).ok().expect_silent();
-    // That much cargo itself writes anew each time.
+    // The number of files that cargo itself writes in each build.
     let before = one.files("target");
-    // And back: all of it is known.
+    // The edit is taken back: everything is a hit.
     for (path, from, to) in edits {
         two.edit(path, to, from);
     }
@@ -278,11 +278,11 @@ fn rst_02_cleaning_one_worktree_leaves_the_others() {
 }
 
 #[test]
-fn rst_12_nothing_is_dated_later_than_now() {
+fn rst_12_no_file_has_a_date_in_the_future() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini(&home, "b"));
     for tree in [&one, &two] {
-        // A checkout from a machine whose clock is wrong.
+        // The files of a checkout from a machine whose clock is wrong.
         for path in ["util/src/lib.rs", "kcore/src/data.txt", "Cargo.toml"] {
             let file = fs::File::options().append(true).open(tree.join(path)).unwrap();
             file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1_000_000)).unwrap();

@@ -1,19 +1,19 @@
-//! What a build script made, found by another crate's macro: KEY-07, KEY-17.
+//! Files that a build script generates and that another crate's macro includes: KEY-07, KEY-17.
 
 use crate::home::Home;
 use crate::tree::Tree;
 
-/// What programs print of the generated file.
+/// The program's output for the generated file.
 const MADE: &str = "made";
 
-/// A crate with this in it.
+/// Writes a package with this source.
 fn package(tree: &Tree, name: &str, manifest: &str, lib: &str) {
     let head = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
     tree.write(&format!("{name}/Cargo.toml"), format!("{head}{manifest}"));
     tree.write(&format!("{name}/src/lib.rs"), lib);
 }
 
-/// A program that has a build script, and this to say; `gen` is what it finds its files by.
+/// A workspace with a program that has a build script. `gen` is the crate whose macros find its generated file.
 fn workspace(home: &Home, name: &str, gen_lib: &str, main: &str) -> Tree {
     let tree = home.tree(name);
     tree.write("Cargo.toml", "[workspace]\nmembers = [\"prog\"]\nresolver = \"2\"\n");
@@ -52,7 +52,7 @@ const LOCATING: &str = r#"#[macro_export] macro_rules! include_gen {
 const INCLUDING: &str =
     "mod made { gen::include_gen!(\"made\"); }\nfn main() { println!(\"{}\", made::MADE) }\n";
 
-/// In the second place nothing is compiled, and the program is right.
+/// Asserts that nothing is compiled in the second checkout and that the program is right.
 #[track_caller]
 fn assert_shared(home: &Home, workspace: impl Fn(&str) -> Tree) {
     let trees = PLACES.map(workspace);
@@ -61,11 +61,11 @@ fn assert_shared(home: &Home, workspace: impl Fn(&str) -> Tree) {
     for tree in &trees {
         assert_eq!(tree.prints("target/debug/prog"), MADE);
     }
-    // Cargo finds what it looks for in the dep-info.
+    // cargo finds the paths that it watches in the dep-info.
     home.cargo(&trees[1], &["build"]).ok().expect_silent();
 }
 
-/// In the second place the program is compiled, and each says what is true of its place.
+/// Asserts that the program is compiled in each checkout, and that each prints its own path's value.
 #[track_caller]
 fn assert_apart(home: &Home, workspace: impl Fn(&str) -> Tree, expected: impl Fn(&str) -> String) {
     for place in PLACES {
@@ -73,7 +73,7 @@ fn assert_apart(home: &Home, workspace: impl Fn(&str) -> Tree, expected: impl Fn
         let built = home.cargo(&tree, &["build"]).ok();
         assert!(built.calls.crates("miss").contains(&"prog"), "{built:#?}");
         assert_eq!(tree.prints("target/debug/prog"), expected(&out_dir(&tree)));
-        // It is the right one that is found again.
+        // A hit restores the result of the same checkout.
         tree.remove("target");
         home.cargo(&tree, &["build"]).ok().expect_all_hits();
         assert_eq!(tree.prints("target/debug/prog"), expected(&out_dir(&tree)));
@@ -81,14 +81,14 @@ fn assert_apart(home: &Home, workspace: impl Fn(&str) -> Tree, expected: impl Fn
 }
 
 #[test]
-fn key_17_what_another_crates_macro_includes_is_shared() {
+fn key_17_a_file_that_another_crates_macro_includes_is_shared() {
     for home in Home::of_both_kinds() {
         assert_shared(&home, |place| workspace(&home, place, LOCATING, INCLUDING));
     }
 }
 
 #[test]
-fn key_17_what_a_macro_includes_by_a_variable_of_its_own_is_shared() {
+fn key_17_a_file_that_a_macro_includes_by_its_own_variable_is_shared() {
     let home = Home::new();
     let macros =
         "#[macro_export] macro_rules! include_gen { ($n:tt) => { include!(env!(\"PROG_MADE\")); } }\n";
@@ -96,7 +96,7 @@ fn key_17_what_a_macro_includes_by_a_variable_of_its_own_is_shared() {
 }
 
 #[test]
-fn key_17_what_a_macro_includes_that_is_handed_on_is_shared() {
+fn key_17_a_file_that_a_reexported_macro_includes_is_shared() {
     let home = Home::new();
     assert_shared(&home, |place| {
         let tree = workspace(&home, place, "pub use inner::again::*;\n", INCLUDING);
@@ -113,7 +113,7 @@ const SAYING: &str =
     "#[macro_export] macro_rules! said { ($n:literal) => { env!(concat!(\"CARGO_PKG_\", $n)) } }\n";
 
 #[test]
-fn key_17_a_name_that_is_put_together_is_not_one_that_it_rules_out() {
+fn key_17_a_concatenated_name_is_not_a_variable_that_it_cannot_spell() {
     let home = Home::new();
     let main = "fn main() { assert_eq!(SAID, \"prog\"); println!(\"{}\", made::MADE) }\n";
     let by_another = format!(
@@ -129,7 +129,7 @@ fn key_17_a_name_that_is_put_together_is_not_one_that_it_rules_out() {
 }
 
 #[test]
-fn key_17_a_rule_that_a_proc_macro_is_made_of_is_nobody_elses() {
+fn key_17_a_private_macro_of_a_proc_macros_dependency_does_not_count() {
     let home = Home::new();
     let written = "extern crate proc_macro;\n#[proc_macro]\n\
                    pub fn said(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n\
@@ -156,7 +156,7 @@ fn key_17_a_rule_that_a_proc_macro_is_made_of_is_nobody_elses() {
 }
 
 #[test]
-fn key_07_a_name_that_is_put_together_may_be_any_that_it_fits() {
+fn key_07_a_concatenated_name_counts_as_every_variable_that_it_can_spell() {
     let put = "#[macro_export] macro_rules! put { ($a:literal, $b:literal) => { env!(concat!($a, '_', \"DI\", $b)) } }\n";
     let macros = format!("{LOCATING}{put}");
     let main = "gen::include_gen!(\"made\");\n\
@@ -166,13 +166,13 @@ fn key_07_a_name_that_is_put_together_may_be_any_that_it_fits() {
 }
 
 #[test]
-fn key_07_a_path_that_another_crates_macro_reads_is_this_checkouts() {
+fn key_07_a_path_that_another_crates_macro_reads_as_a_value_is_this_checkouts() {
     let macros = format!(
         "{LOCATING}#[macro_export] macro_rules! out_dir {{ () => {{ env!(\"OUT_DIR\") }} }}\n\
          #[macro_export] macro_rules! named {{ ($n:tt) => {{ env!($n) }} }}\n"
     );
-    // Only the first program holds the path for everyone to find. In the third, its own tokens
-    // locate; in the fourth and fifth another macro of the same crate does.
+    // Only the first program contains the path as text. In the third, tokens of the crate itself are a locator; in
+    // the fourth and fifth, another macro of the same crate is one.
     for (main, is_length) in [
         ("fn main() { println!(\"{}\", gen::out_dir!()) }", false),
         ("const L: usize = gen::out_dir!().len(); fn main() { println!(\"{L}\") }", true),
@@ -199,8 +199,8 @@ fn key_07_a_path_that_another_crates_macro_reads_is_this_checkouts() {
 }
 
 #[test]
-fn key_07_what_a_proc_macro_may_have_written_is_not_taken_for_a_locator() {
-    // Whether another crate's macro finds the file or the crate itself.
+fn key_07_tokens_that_a_proc_macro_may_have_written_are_no_locator() {
+    // Whether another crate's macro includes the file or the crate itself does.
     for includes in ["gen::include_gen!(\"made\");", "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));"] {
         written_by_a_proc_macro(includes);
     }

@@ -1,8 +1,7 @@
-//! A home for one test: a cleared environment, its own `$CARGO_HOME`, its own store and
-//! sockets, and a daemon that ends with it.
+//! A home directory for one test: a cleared environment, its own `$CARGO_HOME`, store and sockets, and a daemon
+//! that ends with it.
 //!
-//! Cargo and rustc are the real ones, those that this test was built with. Nothing here
-//! knows what a cache should answer; that is the tests' business.
+//! Cargo and rustc are the ones that built this test. The file does not know which results a cache should return.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -18,38 +17,38 @@ use crate::report::{Call, calls_in};
 use crate::step::Step;
 use crate::tree::Tree;
 
-/// How long anything here may take. Only what is broken comes near it.
+/// How long anything may take. Only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long storing may take. A daemon that was killed does not come back to it.
+/// How long storing may take. A daemon that was killed never finishes it.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// The wrapper under test.
 pub(crate) const KACHE: &str = env!("CARGO_BIN_EXE_kache");
 
-/// A home.
+/// A home directory with its cache and daemon.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
-    /// Where worktrees lie; on the same volume as the store.
+    /// The directory for worktrees, on the same volume as the store.
     base: PathBuf,
     variables: Vec<(String, String)>,
     calls_seen: Cell<usize>,
 }
 
 impl Home {
-    /// With a daemon that is ready, so that no call is passed on because one is starting.
+    /// Starts the daemon, so that no call bypasses the cache because the daemon is starting.
     pub(crate) fn new() -> Self {
         let home = Home::without_daemon();
         home.start();
         home
     }
 
-    /// One of each: with a daemon, and with calls that open the store for themselves.
+    /// Two homes: one with a daemon, and one whose calls open the store themselves.
     pub(crate) fn of_both_kinds() -> [Self; 2] {
         [Home::new(), Home::alone()]
     }
 
-    /// Where no daemon may be.
+    /// A home in which no daemon may run.
     pub(crate) fn alone() -> Self {
         Home::without_daemon().with("KACHE_DAEMON", "never")
     }
@@ -60,7 +59,7 @@ impl Home {
         Home::at(dir, base)
     }
 
-    /// The same with everything but the sockets on another volume.
+    /// Puts everything but the sockets on this volume.
     pub(crate) fn on_volume(mountpoint: &Path) -> Self {
         let home = Home::at(tempfile::tempdir().unwrap(), mountpoint.to_owned());
         let home = home.with("KACHE_RESERVE", "0");
@@ -74,12 +73,12 @@ impl Home {
         let (sockets, cache) = (home.dir.path().join("s"), home.base.join("cache"));
         home.with("KACHE_SOCKET_DIR", sockets.to_str().unwrap())
             .with("KACHE_CACHE_DIR", cache.to_str().unwrap())
-            // A daemon that a failing test leaves behind ends by itself.
+            // Ends a daemon that a failing test leaves behind.
             .with("KACHE_DAEMON_IDLE_TIMEOUT", "120")
             .of_user("user")
     }
 
-    /// Another user of the same daemon: `$HOME` and `$CARGO_HOME` lie elsewhere from now on.
+    /// Another user of the same daemon: `$HOME` and `$CARGO_HOME` are other directories from now on.
     pub(crate) fn of_user(self, name: &str) -> Self {
         let home = self.base.join(name);
         fs::create_dir_all(home.join("cargo")).unwrap();
@@ -92,7 +91,7 @@ impl Home {
         self.with("HOME", home.to_str().unwrap()).with("CARGO_HOME", cargo_home.to_str().unwrap())
     }
 
-    /// Sets a variable for everything that is started here.
+    /// Sets a variable for all programs that are started here.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(set, _)| set != name);
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -103,7 +102,7 @@ impl Home {
         PathBuf::from(&self.variables.iter().find(|(set, _)| set == name).unwrap().1)
     }
 
-    /// Where worktrees and the store lie.
+    /// The directory for worktrees and the store.
     pub(crate) fn base(&self) -> &Path {
         &self.base
     }
@@ -153,8 +152,8 @@ impl Home {
         Step::new(self, command)
     }
 
-    /// What wrapper calls did since the last time this was asked. Waits for what was compiled
-    /// to be stored, or not to be: that happens after the wrapper has returned.
+    /// The wrapper calls since the last time this was called. Waits until each compile is stored or refused, which
+    /// happens after the wrapper has returned.
     pub(crate) fn new_calls(&self) -> Vec<Call> {
         let mut calls = self.calls();
         let deadline = Instant::now() + SETTLING;
@@ -167,7 +166,7 @@ impl Home {
         calls.into_iter().skip(seen).collect()
     }
 
-    /// Takes what wrapper calls did so far for known, settled or not.
+    /// Marks all wrapper calls so far as returned by [`Home::new_calls`], without waiting for stores.
     pub(crate) fn skip_calls(&self) {
         self.calls_seen.set(self.calls().len());
     }
@@ -185,7 +184,7 @@ impl Home {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Stops the daemon in good order.
+    /// Stops the daemon with `kache daemon stop`.
     pub(crate) fn stop(&self) {
         let output = self.command(KACHE).args(["daemon", "stop"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -199,8 +198,8 @@ impl Home {
         cp.is_ok_and(|status| status.success())
     }
 
-    /// For whoever reads of a failure: a call that missed is often the fault of an earlier one
-    /// that was not stored.
+    /// Prints the log and the misses for a failing test: an unexpected miss is often caused by an earlier call that
+    /// was not stored.
     fn tell_of_misses(&self) {
         if let Ok(log) = self.command(KACHE).args(["daemon", "log"]).output() {
             eprintln!("{}", String::from_utf8_lossy(&log.stdout));
@@ -215,7 +214,7 @@ impl Home {
         }
     }
 
-    /// The daemon's process id, by the note in its lock.
+    /// The daemon's process id, from its lock file.
     pub(crate) fn daemon_pid(&self) -> Option<Pid> {
         let sockets = self.variable("KACHE_SOCKET_DIR");
         let address = kache_client::DaemonAddress::new(&self.variable("KACHE_CACHE_DIR"), Some(&sockets));
@@ -226,7 +225,7 @@ impl Home {
         is_ours.then_some(Pid::from_raw(pid))
     }
 
-    /// Ends the daemon as a crash would.
+    /// Kills the daemon, as a crash would end it.
     pub(crate) fn kill_daemon(&self) {
         if let Some(pid) = self.daemon_pid() {
             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
@@ -242,13 +241,13 @@ impl Drop for Home {
         }
         if let Some(pid) = self.daemon_pid() {
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-            // Its files are removed next.
+            // The daemon's files are removed next.
             eventually("the daemon's end", || self.daemon_pid().is_none());
         }
     }
 }
 
-/// Where the real programs are: beside the cargo that built this test.
+/// The directory of cargo, rustc and the other tools that built this test.
 pub(crate) fn toolchain_bin() -> &'static Path {
     Path::new(env!("CARGO")).parent().expect("a program lies in a directory")
 }
@@ -257,7 +256,7 @@ pub(crate) fn rustc() -> PathBuf {
     toolchain_bin().join("rustc")
 }
 
-/// Waits for something to become true.
+/// Waits until `is_true` returns true, and panics with `what` if that takes too long.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! What a compile reads: KEY-01 to KEY-05.
+//! The inputs of a compile: KEY-01 to KEY-05.
 
 use std::fs;
 use std::process::Command;
@@ -48,12 +48,12 @@ fn main() { println!("{P}{D}{O}{I}{T}{}{M}", B[0] as char) }
         let changed = unit.misses();
         assert!(changed != "0000000" || *path == "src/doc.md", "{path}");
         tree.edit(path, after, before);
-        assert_eq!(unit.hits(), "0000000", "{path} is as it was");
+        assert_eq!(unit.hits(), "0000000", "{path} has its first content again");
     }
 }
 
 #[test]
-fn key_02_two_inputs_that_change_places_are_another_action() {
+fn key_02_swapping_the_contents_of_two_inputs_makes_another_action() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write_all(&[
@@ -79,7 +79,7 @@ fn key_03_a_file_that_appears_counts() {
     ]);
     let unit = Unit::bin(&home, &tree, "lone");
     assert_eq!(unit.misses(), "1");
-    // rustc looked for it, did not find it, and does not say so in the dep-info.
+    // rustc looked for this file, did not find it, and does not name it in the dep-info.
     tree.write("src/foo.rs", "pub const F: u32 = 2;");
     assert!(unit.fails().contains("E0761"));
     tree.remove("src/foo/mod.rs");
@@ -91,10 +91,10 @@ fn key_03_a_file_that_appears_counts() {
 }
 
 #[test]
-fn key_04_what_is_not_wholly_known_is_not_stored() {
+fn key_04_a_compile_with_unknown_inputs_is_not_stored() {
     let home = Home::new();
     let tree = home.tree("ws");
-    // No dep-info is asked for, so nobody says what was read.
+    // No dep-info is requested, so the files that were read are unknown.
     tree.write_all(&[
         ("src/blind.rs", "mod m; fn main() { println!(\"{}\", m::M) }"),
         ("src/m.rs", "pub const M: u32 = 1;"),
@@ -105,7 +105,7 @@ fn key_04_what_is_not_wholly_known_is_not_stored() {
         let (_, outcome) = unit.compare();
         assert!(format!("{outcome:?}").contains(&format!("\"{value}\"")), "{outcome:?}");
     }
-    // A dep-info in which nobody can tell where one name ends and the next begins.
+    // In this dep-info it is ambiguous where one file name ends and the next begins.
     tree.write("src/odd.rs", "fn main() { println!(\"{}\", include_str!(\"a\\nb.txt\")) }");
     let unit = Unit::bin(&home, &tree, "odd");
     for value in ["1", "2", "1"] {
@@ -116,7 +116,7 @@ fn key_04_what_is_not_wholly_known_is_not_stored() {
 }
 
 #[test]
-fn key_05_what_changes_during_the_compile_is_not_stored() {
+fn key_05_a_compile_whose_input_changes_meanwhile_is_not_stored() {
     let home = Home::new();
     let tree = home.tree("ws");
     let unit = acting(&home, &tree);
@@ -132,7 +132,7 @@ fn key_05_what_changes_during_the_compile_is_not_stored() {
     assert!(child.wait_with_output().unwrap().status.success());
     let calls = home.new_calls();
     assert!(!calls[0].not_stored.is_empty(), "{calls:?}");
-    // What was read is not what is there now; nor can anybody tell what was read.
+    // The file changed since the compiler read it, so kache cannot know which content was compiled.
     assert_eq!(unit.misses(), "after!");
     tree.write("src/a.txt", "before");
     assert_eq!(unit.misses(), "before");
@@ -144,8 +144,8 @@ fn key_05_outputs_that_are_replaced_at_once_are_not_stored() {
     let home = Home::new();
     let tree = home.tree("ws");
     for round in 0..6 {
-        // Something else writes the same files as soon as the wrapper has returned: a compile
-        // without kache, or a tool that writes into them.
+        // Another program overwrites the outputs as soon as the wrapper has returned: a compile without kache, or a
+        // tool that changes them.
         let main = |value: &str| format!("fn main() {{ println!(\"{value} {round}\") }}");
         tree.write("src/race.rs", main("right")).write("src/other.rs", main("wrong"));
         let unit = Unit::bin(&home, &tree, "race").with(&["-C", "debuginfo=2"]);
@@ -168,7 +168,7 @@ fn key_05_outputs_that_are_replaced_at_once_are_not_stored() {
 }
 
 #[test]
-fn key_05_what_is_dated_later_than_now_is_compiled_and_not_stored() {
+fn key_05_a_compile_with_an_input_dated_in_the_future_is_not_stored() {
     let home = Home::new();
     let tree = home.tree("ws");
     let later = SystemTime::now() + Duration::from_secs(3600);
@@ -200,11 +200,11 @@ fn key_05_what_is_dated_later_than_now_is_compiled_and_not_stored() {
             assert!(call.not_stored.contains(path) && call.action.is_empty(), "{path}: {call:?}");
             assert_eq!(outcome.prints(), expected, "{path}");
         }
-        // Its date was all that stood against it.
+        // The date was the only reason not to store the result.
         let expected = write(1, false);
         assert_eq!(unit.misses(), expected, "{path}");
         assert_eq!(unit.hits(), expected, "{path}");
-        // What is stored is what it says, so a date that is wrong again takes nothing away.
+        // A stored result stays valid when the date is wrong again.
         write(1, true);
         assert_eq!(unit.compare().1.prints(), expected, "{path}");
         let expected = write(2, true);
@@ -213,7 +213,7 @@ fn key_05_what_is_dated_later_than_now_is_compiled_and_not_stored() {
 }
 
 #[test]
-fn key_05_quick_changes_of_the_same_length_are_seen() {
+fn key_05_quick_changes_of_the_same_length_are_detected() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write_all(&[
@@ -223,14 +223,14 @@ fn key_05_quick_changes_of_the_same_length_are_seen() {
     let unit = Unit::bin(&home, &tree, "quick");
     let when = SystemTime::now() - Duration::from_secs(1000);
     for value in ["1", "2", "3", "1", "2", "3"] {
-        // With the date of before, as some tools leave it.
+        // The date is set back, as some tools do.
         tree.write("src/n.txt", value);
         fs::File::options().write(true).open(tree.join("src/n.txt")).unwrap().set_modified(when).unwrap();
         assert_eq!(unit.compare().1.prints(), value);
     }
 }
 
-/// Makes a file older than any filesystem's clock is coarse.
+/// Makes a file older than the coarsest clock of a filesystem.
 fn age(tree: &Tree, path: &str) {
     assert!(
         Command::new("touch").args(["-d", "2001-01-01"]).arg(tree.join(path)).status().unwrap().success()

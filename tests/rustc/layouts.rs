@@ -1,5 +1,5 @@
-//! Where things lie: target and build directories elsewhere, packages of other origins, and
-//! what cargo then makes of restored files (RST-01, RST-02).
+//! Layouts of builds: target and build directories elsewhere, packages of other origins, and whether cargo finds
+//! restored files fresh (RST-01, RST-02).
 
 use crate::fresh::Way;
 use crate::home::Home;
@@ -9,14 +9,14 @@ use crate::tree::{Tree, assert_untouched};
 const BUILD: &[&str] = &["build", "--workspace", "--all-targets"];
 
 #[test]
-fn rst_01_with_a_target_directory_elsewhere_nothing_is_left_to_do() {
+fn rst_01_with_a_target_directory_elsewhere_all_units_are_fresh() {
     let env = [("CARGO_TARGET_DIR", "../made of it/t")];
     let way = Way { args: BUILD, env: &env, program: Some("../made of it/t/debug/app") };
     way.in_three_worktrees(&Home::new(), project::mini);
 }
 
 #[test]
-fn rst_01_with_a_build_directory_elsewhere_nothing_is_left_to_do() {
+fn rst_01_with_a_build_directory_elsewhere_all_units_are_fresh() {
     for place in ["../built", "{workspace-root}/in/it", "{cargo-cache-home}/builds/{workspace-path-hash}"] {
         let env = [("CARGO_BUILD_BUILD_DIR", place)];
         let way = Way { args: BUILD, env: &env, program: Some("target/debug/app") };
@@ -25,8 +25,8 @@ fn rst_01_with_a_build_directory_elsewhere_nothing_is_left_to_do() {
 }
 
 #[test]
-fn rst_01_in_the_new_layout_of_build_directories_nothing_is_left_to_do() {
-    // Unstable in cargo, and what is unstable is only there when this is set.
+fn rst_01_in_the_new_layout_of_build_directories_all_units_are_fresh() {
+    // This layout is unstable, and cargo offers it only if this variable is set.
     let env = [("RUSTC_BOOTSTRAP", "1")];
     for args in [BUILD, &["check", "--workspace"], &["test", "--workspace"]] {
         let args = [args, &["-Zbuild-dir-new-layout"]].concat();
@@ -35,8 +35,8 @@ fn rst_01_in_the_new_layout_of_build_directories_nothing_is_left_to_do() {
     }
 }
 
-/// What cargo compiled, and what the program then printed.
-fn verdict(step: crate::step::Step<'_>, tree: &Tree, program: &str) -> (Vec<String>, String) {
+/// The crates that cargo compiled, and what the program printed.
+fn compiled_and_printed(step: crate::step::Step<'_>, tree: &Tree, program: &str) -> (Vec<String>, String) {
     let built = step.ok();
     let is_about_a_crate =
         |line: &&str| matches!(line.trim_start().split(' ').next(), Some("Compiling" | "Dirty"));
@@ -46,9 +46,9 @@ fn verdict(step: crate::step::Step<'_>, tree: &Tree, program: &str) -> (Vec<Stri
 }
 
 #[test]
-fn rst_01_a_target_directory_that_worktrees_share_is_as_fresh_as_without() {
-    // Cargo names members alike in all worktrees and goes by dates: in a directory that they
-    // share, one is easily taken for the other. With kache it is taken for it as often.
+fn rst_01_a_target_directory_that_worktrees_share_is_as_fresh_as_without_kache() {
+    // Cargo gives a member the same name in all worktrees and compares dates. In a shared target directory it
+    // therefore takes one worktree's member for another's. With kache it does so exactly as often.
     let home = Home::new();
     let played = |with_kache: bool| {
         let kind = if with_kache { "with" } else { "without" };
@@ -68,11 +68,11 @@ fn rst_01_a_target_directory_that_worktrees_share_is_as_fresh_as_without() {
             if let Some(text) = edit {
                 tree.write("kcore/src/data.txt", text);
             }
-            let (mut said, prints) = verdict(step(tree), tree, program.to_str().unwrap());
+            let (mut said, prints) = compiled_and_printed(step(tree), tree, program.to_str().unwrap());
             said.iter_mut().for_each(|line| *line = line.replace(tree.text(), "WORKTREE"));
             verdicts.push((said, prints));
-            // The second time there is nothing to do.
-            assert_eq!(verdict(step(tree), tree, program.to_str().unwrap()).0, [""; 0]);
+            // A second build finds everything fresh.
+            assert_eq!(compiled_and_printed(step(tree), tree, program.to_str().unwrap()).0, [""; 0]);
         }
         verdicts
     };
@@ -81,7 +81,7 @@ fn rst_01_a_target_directory_that_worktrees_share_is_as_fresh_as_without() {
     assert!(with.iter().any(|(_, prints)| *prints == PRINTS.replace("data=data", "data=two")), "{with:#?}");
 }
 
-/// The small project, of which one package lies beside the workspace.
+/// The small project with one package beside the workspace.
 fn with_a_package_outside(home: &Home, name: &str) -> Tree {
     let tree = project::mini(home, name);
     tree.rename("util", "../util of all");
@@ -91,10 +91,10 @@ fn with_a_package_outside(home: &Home, name: &str) -> Tree {
 }
 
 #[test]
-fn rst_01_with_a_package_outside_of_the_workspace_nothing_is_left_to_do() {
+fn rst_01_with_a_package_outside_of_the_workspace_all_units_are_fresh() {
     let home = Home::new();
-    // Cargo names it, and all that uses it, otherwise in every worktree: these are not shared,
-    // and are no less fresh for it.
+    // Cargo names this package, and the crates that use it, differently in each worktree. They are not shared, and
+    // are fresh nevertheless.
     let trees = ["a/ws", "some where/longer/ws"].map(|name| with_a_package_outside(&home, name));
     for tree in &trees {
         home.cargo(tree, BUILD).ok();
@@ -108,13 +108,13 @@ fn rst_01_with_a_package_outside_of_the_workspace_nothing_is_left_to_do() {
     assert_eq!(trees[0].prints("target/debug/app"), PRINTS.replace("hello", "hullo"));
     home.cargo(&trees[1], BUILD).ok().expect_silent();
     assert_untouched(&trees[1].artifacts("target"), &before);
-    // What was not edited there is found again when the target directory is gone.
+    // Crates that were not edited are hits when the target directory was removed.
     trees[1].remove("target");
     home.cargo(&trees[1], BUILD).ok().expect_all_hits();
     assert_eq!(trees[1].prints("target/debug/app"), PRINTS);
 }
 
-/// The small project, of which one package comes from a repository.
+/// The small project with one package from a git repository.
 fn with_a_package_from_git(home: &Home, name: &str) -> Tree {
     let repository = home.base().join("repository");
     if !repository.exists() {
@@ -142,14 +142,14 @@ fn with_a_package_from_git(home: &Home, name: &str) -> Tree {
 }
 
 #[test]
-fn rst_01_with_a_package_from_git_nothing_is_left_to_do() {
-    // Cargo copies the repository, which takes no network.
+fn rst_01_with_a_package_from_git_all_units_are_fresh() {
+    // Cargo clones the repository from a directory, without a network.
     let env = [("CARGO_NET_OFFLINE", "false")];
     let way = Way { args: BUILD, env: &env, program: Some("target/debug/app") };
     way.in_three_worktrees(&Home::new(), with_a_package_from_git);
 }
 
-/// The small project with its own version of what a package of the registry depends on.
+/// The small project with a patched version of a package on which a package of the registry depends.
 fn with_a_patch(home: &Home, name: &str) -> Tree {
     let tree = project::mini(home, name);
     tree.edit(
@@ -163,15 +163,14 @@ fn with_a_patch(home: &Home, name: &str) -> Tree {
 }
 
 #[test]
-fn rst_01_with_a_patched_package_nothing_is_left_to_do() {
+fn rst_01_with_a_patched_package_all_units_are_fresh() {
     let way = Way { args: BUILD, env: &[], program: Some("target/debug/app") };
     way.in_three_worktrees(&Home::new(), with_a_patch);
 }
 
 #[test]
-fn rst_01_an_edit_of_a_patched_package_reaches_what_is_immutable() {
-    // `twig` is from a registry, so that cargo looks at none of its dates, and uses `leaf`,
-    // which is edited.
+fn rst_01_an_edit_of_a_patched_package_reaches_registry_packages_that_use_it() {
+    // `twig` is from a registry, so cargo does not look at its dates. It uses `leaf`, which is edited.
     let home = Home::new();
     let trees = ["a", "b/longer"].map(|name| with_a_patch(&home, name));
     for tree in &trees {

@@ -1,4 +1,4 @@
-//! What a linker reads: KEY-14 and KEY-15.
+//! Files that a linker reads: KEY-14 and KEY-15.
 
 use std::fs;
 use std::process::Command;
@@ -26,7 +26,7 @@ fn key_14_an_extern_counts_by_content() {
     assert_eq!(user.hits(), "1");
 }
 
-/// Makes `libnative.a` in a directory; its one function gives this number.
+/// Creates `libnative.a` in a directory. Its function returns this number.
 pub(crate) fn native(tree: &Tree, dir: &str, number: u32) {
     let source = tree.join(dir).join("native.c");
     tree.write(&format!("{dir}/native.c"), format!("unsigned native(void) {{ return {number}; }}\n"));
@@ -40,11 +40,11 @@ pub(crate) const CALLS_NATIVE: &str =
     "extern \"C\" { fn native() -> u32; } pub fn leaf() -> u32 { unsafe { native() } }";
 
 #[test]
-fn key_14_what_is_reached_through_an_extern_counts() {
+fn key_14_a_library_that_an_extern_bundles_counts() {
     let home = Home::new();
     let tree = home.tree("ws");
-    // Bundled into the rlib, and not to be seen in any metadata: whatever depends on it is
-    // as it was, but for what is linked.
+    // The library is bundled into the rlib and not mentioned in any metadata. Crates that depend on it are
+    // unchanged except those that are linked.
     native(&tree, "native", 1);
     tree.write("src/low.rs", CALLS_NATIVE);
     tree.write("src/mid.rs", "pub fn mid() -> u32 { low::leaf() }");
@@ -110,7 +110,7 @@ fn key_14_a_native_library_counts_that_is_linked_under_another_name() {
     assert_eq!(top.misses(), "1");
     assert_eq!(program.hits(), "1");
     low.hits();
-    // Another library of the same content is another command line.
+    // Another library with the same content changes the command line.
     renamed(Unit::lib(&home, &tree, "low"), "other").misses();
     native(&tree, "lib", 2);
     assert_eq!(program.misses(), "2");
@@ -119,7 +119,7 @@ fn key_14_a_native_library_counts_that_is_linked_under_another_name() {
 }
 
 #[test]
-fn key_14_a_build_script_that_links_a_library() {
+fn key_14_a_library_that_a_build_script_links_counts() {
     let home = Home::new();
     let build = |checkout: &str, number: u32| {
         let tree = project::program(
@@ -141,7 +141,7 @@ fn key_14_a_build_script_that_links_a_library() {
     assert_eq!(prints, "1");
 }
 
-/// A linker that is a program of the project's own, before the system's.
+/// A linker that is a script of the project and calls the system's.
 fn linker(tree: &Tree, path: &str, build_id: &str) {
     crate::toolchain::before(tree, path, "/usr/bin/cc", &[&format!("-Wl,--build-id=0x{build_id}")]);
 }
@@ -167,7 +167,7 @@ fn key_15_the_linker_counts() {
         assert!(has_build_id(&unit, &id(last)));
     }
 
-    // Found by its name, through this call's `PATH`.
+    // The linker is found by its name through this call's `PATH`.
     linker(&tree, "one/my-cc", "aa55aa55aa55aa5503");
     linker(&tree, "two/my-cc", "aa55aa55aa55aa5504");
     for (dir, last) in [("one", 3), ("two", 4), ("one", 3)] {
@@ -176,7 +176,7 @@ fn key_15_the_linker_counts() {
         unit.compare();
         assert!(has_build_id(&unit, &id(last)), "{dir}");
     }
-    // A script may run whatever it likes, and is observed.
+    // A script may run any program, and is observed.
     for last in [5, 6] {
         tree.script("bin/my-cc", &format!("exec cc \"$@\" -Wl,--build-id=0xaa55aa55aa55aa550{last}"));
         unit.misses();
@@ -186,7 +186,7 @@ fn key_15_the_linker_counts() {
 }
 
 #[test]
-fn key_15_what_linker_arguments_name_counts() {
+fn key_15_files_that_linker_arguments_name_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write(

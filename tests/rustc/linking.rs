@@ -1,5 +1,5 @@
-//! Where a linker finds what it links: scripts, thin archives, links and directories that shadow
-//! each other. KEY-14 and KEY-15.
+//! How a linker finds the files that it links: scripts, thin archives, links, and directories that shadow each
+//! other. KEY-14 and KEY-15.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,8 +16,8 @@ const CALLS_NATIVE: &str =
 const CALLS_LINKED: &str = "#[link(name = \"native\")] extern \"C\" { fn native() -> u32; } \
     fn main() { println!(\"{}\", unsafe { native() }) }";
 
-/// Makes `lib/libnative.so`, by way of links as a package installs it: the name that is linked leads
-/// to the name that is loaded, and that to the file.
+/// Creates `lib/libnative.so` with links as a package installs it: the name for linking leads to the name for
+/// loading, and that leads to the file.
 fn shared(tree: &Tree, dir: &str, number: u32) {
     tree.write(&format!("{dir}/native.c"), format!("unsigned native(void) {{ return {number}; }}\n"));
     let place = tree.join(dir);
@@ -34,8 +34,8 @@ fn run(dir: &std::path::Path, program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-/// What counts is changed, and changed back: each time the program prints what it prints without
-/// kache, and the third time it comes from the cache.
+/// Makes a change and takes it back. Asserts that the program prints each time what it prints without kache, and
+/// that the third build is a hit.
 #[track_caller]
 fn follows(unit: &Unit<'_>, mut change: impl FnMut(u32)) {
     for number in [1, 2] {
@@ -48,7 +48,7 @@ fn follows(unit: &Unit<'_>, mut change: impl FnMut(u32)) {
 }
 
 #[test]
-fn key_14_what_a_linker_script_names_counts() {
+fn key_14_files_that_a_linker_script_names_count() {
     let home = Home::new();
     for (index, text) in [
         "INPUT(libreal.a)",
@@ -82,7 +82,7 @@ fn key_14_the_members_of_a_thin_archive_count() {
     let arguments = ["-L", "native=lib", "-l", "native"];
     let program = Unit::bin(&home, &tree, "thin").with(&arguments);
     follows(&program, |number| native(&tree, "objects", number));
-    // Passed on by a library, whose own compile does not look at it.
+    // A library, whose own compile does not read it, passes it on.
     let low = Unit::lib(&home, &tree, "low").with(&["-L", "native=lib", "-l", "dylib=native"]);
     let top = Unit::bin(&home, &tree, "top").uses("low", "liblow-01234567.rlib").with(&["-L", "native=lib"]);
     low.misses();
@@ -90,7 +90,7 @@ fn key_14_the_members_of_a_thin_archive_count() {
 }
 
 #[test]
-fn key_14_a_shared_library_counts_by_what_its_links_lead_to() {
+fn key_14_a_shared_library_counts_by_the_target_of_its_links() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/loads.rs", CALLS_LINKED);
@@ -99,10 +99,10 @@ fn key_14_a_shared_library_counts_by_what_its_links_lead_to() {
     shared(&tree, "lib", 1);
     assert_eq!(unit.misses(), "1");
     assert_eq!(unit.hits(), "1");
-    // Another version behind the same name.
+    // Another version has the same name.
     shared(&tree, "lib", 2);
     assert_eq!(unit.misses(), "2");
-    // The same file under the name that is linked, found through a link to a directory.
+    // The same file has the name for linking, and is found through a link to a directory.
     tree.rename("lib", "real");
     symlink("real", tree.join("lib")).unwrap();
     assert_eq!(unit.compare().1.prints(), "2");
@@ -113,7 +113,7 @@ fn key_14_a_library_that_newly_shadows_another_counts() {
     let home = Home::new();
     let tree = home.tree("ws/inner");
     tree.write("src/shadow.rs", CALLS_LINKED);
-    // The first directory is above the workspace, and not there yet.
+    // The first directory is above the workspace and does not exist yet.
     native(&tree, "lib", 1);
     let above = tree.join("../above");
     let rpath = format!("link-arg=-Wl,-rpath,{}", above.display());
@@ -125,7 +125,7 @@ fn key_14_a_library_that_newly_shadows_another_counts() {
         native(&tree, "../above", number);
         assert_eq!(unit.misses(), number.to_string());
     }
-    // A shared one is taken before a static one in the same directory.
+    // In the same directory, a shared library is preferred to a static one.
     shared(&tree, "../above", 4);
     assert_eq!(unit.misses(), "4");
     fs::remove_dir_all(above).unwrap();
@@ -133,7 +133,7 @@ fn key_14_a_library_that_newly_shadows_another_counts() {
 }
 
 #[test]
-fn key_15_files_of_linker_arguments_count_however_they_are_given() {
+fn key_15_files_of_linker_arguments_count_in_every_form_of_argument() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write(

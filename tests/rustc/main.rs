@@ -1,10 +1,10 @@
-//! Real builds through kache, against real builds without it.
+//! Real builds through kache, compared with builds without it.
 //!
-//! Every test is named for the invariant that it guards. Most are differential: something is
-//! built, changed or moved, built again, and what programs print, what is said, and what
-//! cargo takes for fresh is compared with what a build without kache gives.
+//! Every test is named for the invariant that it guards. Most build a project, change or move something and build
+//! again. They compare the programs' output, the messages, and the units that cargo finds fresh with those of a
+//! build without kache.
 
-// Inodes, modes and signals are compared.
+// These tests compare inodes, modes and signals.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 

@@ -1,7 +1,7 @@
-//! What a proc macro asks for and the compiler never reports: KEY-23.
+//! Reads of a proc macro that the compiler does not report: KEY-23.
 //!
-//! Every program here is built by cargo, with kache and in the end without: they have to print
-//! the same, in every checkout, after every change.
+//! Cargo builds every program with kache and without it. Both must print the same in every checkout and after every
+//! change.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::project;
 use crate::step::Step;
 use crate::tree::Tree;
 
-/// A program that prints what a macro has found out in the directory `dir` of its package.
+/// A program that prints the string that a macro makes of the directory `dir` of its package.
 pub(crate) struct Asking<'h> {
     home: &'h Home,
     pub(crate) tree: Tree,
@@ -18,7 +18,7 @@ pub(crate) struct Asking<'h> {
 }
 
 impl<'h> Asking<'h> {
-    /// `body` makes a `String`.
+    /// `body` is the macro's code, which makes a `String`.
     pub(crate) fn new(home: &'h Home, name: &str, body: &str) -> Self {
         let tree = project::program(home, name, "fn main() { println!(\"{}\", pm::ask!()) }");
         tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
@@ -49,8 +49,8 @@ impl<'h> Asking<'h> {
         self.variable.iter().fold(step, |step, (name, value)| step.env(name, value))
     }
 
-    /// Builds it from nothing, when cargo does not ask what has changed; the program prints what
-    /// it prints without kache. Says what became of the compile that ran the macro.
+    /// Builds in an empty target directory, so that cargo does not decide what is fresh. Asserts what the program
+    /// prints, and returns the call of the compile that ran the macro.
     #[track_caller]
     pub(crate) fn build(&self, expected: &str) -> crate::report::Call {
         let _ = fs::remove_dir_all(self.tree.join("target"));
@@ -85,7 +85,7 @@ fn key_23_a_file_that_a_macro_reads_counts() {
     a.misses("first");
     b.misses("second");
     a.hits("first");
-    // What the other checkout found out is good here, too (KEY-17).
+    // The other checkout's result is used here, too (KEY-17).
     a.tree.write("data/secret.txt", "second");
     a.hits("second");
     a.tree.write("data/secret.txt", "third");
@@ -93,11 +93,11 @@ fn key_23_a_file_that_a_macro_reads_counts() {
 }
 
 #[test]
-fn key_04_what_should_have_been_observed_and_was_not_is_not_stored() {
+fn key_04_a_compile_that_could_not_be_observed_is_not_stored() {
     let home = Home::new();
     let a = Asking::new(&home, "a", "fs::read_to_string(dir.join(\"text\")).unwrap()");
     a.tree.write("text", "first");
-    // Notes cannot be made here, as on a disk that is full for a moment.
+    // Records cannot be created here, as on a disk that is full for a moment.
     let in_the_way = home.variable("KACHE_CACHE_DIR").join("observer");
     fs::write(&in_the_way, "").unwrap();
     for text in ["first", "second"] {
@@ -124,14 +124,14 @@ fn key_23_a_file_that_a_macro_looks_for_in_vain_counts() {
 }
 
 #[test]
-fn key_23_whether_there_is_a_directory_counts() {
+fn key_23_whether_a_directory_exists_counts() {
     const BODY: &str = "dir.join(\"migrations\").is_dir().to_string()";
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
     a.misses("false");
     a.tree.write("migrations/1.sql", "");
     a.misses("true");
-    // What is in it was not asked for.
+    // The macro did not ask for the directory's entries.
     a.tree.write("migrations/2.sql", "");
     a.hits("true");
     fs::remove_dir_all(a.tree.join("migrations")).unwrap();
@@ -155,7 +155,7 @@ fn key_23_a_directory_that_a_macro_lists_counts() {
 }
 
 #[test]
-fn key_23_a_variable_that_a_macro_asks_for_counts() {
+fn key_23_a_variable_that_a_macro_reads_counts() {
     const BODY: &str = "format!(\"{:?}\", env::var(\"DATABASE\").ok())";
     let home = Home::new();
     let mut a = Asking::new(&home, "a", BODY);
@@ -165,7 +165,7 @@ fn key_23_a_variable_that_a_macro_asks_for_counts() {
         a.misses(expected);
         a.hits(expected);
     }
-    a.set("OTHER", "nobody asks for it");
+    a.set("OTHER", "the macro does not read it");
     a.hits("None");
 }
 
@@ -181,8 +181,8 @@ fn key_23_a_program_that_a_macro_starts_is_observed() {
     b.misses("13");
     a.hits("12");
     b.hits("13");
-    // A shell knows the name of its directory and may have made anything of it, so what was found
-    // out in one checkout is not good in another (KEY-07).
+    // A shell knows its directory's name and may have used it, so a result of one checkout is not used in another
+    // (KEY-07).
     b.tree.write("more.txt", "2");
     b.misses("12");
     b.hits("12");
@@ -195,7 +195,7 @@ fn key_23_a_program_that_a_macro_starts_counts_itself() {
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
     let tool = |message: &str| {
-        // A script would be read; this has to be known by its having been started.
+        // A script would count as read. A compiled program counts because it was started.
         a.tree.write(
             "tool.c",
             format!("#include <stdio.h>\nint main(void) {{ puts(\"{message}\"); return 0; }}\n"),
@@ -211,7 +211,7 @@ fn key_23_a_program_that_a_macro_starts_counts_itself() {
 }
 
 #[test]
-fn key_23_what_a_macro_leaves_behind_is_not_made_by_a_hit() {
+fn key_23_a_compile_whose_macro_leaves_a_file_behind_is_not_stored() {
     const BODY: &str = "fs::write(dir.join(\"log.txt\"), \"ran\").unwrap(); \
         let own = env::temp_dir().join(format!(\"kache-test-{}\", std::process::id())); \
         fs::write(&own, \"x\").unwrap(); let read = fs::read_to_string(&own).unwrap(); \
@@ -224,7 +224,7 @@ fn key_23_what_a_macro_leaves_behind_is_not_made_by_a_hit() {
         assert!(call.not_stored.contains("it also makes") && call.not_stored.contains("log.txt"), "{call:?}");
         a.tree.remove("log.txt");
     }
-    // One that needs a file for a moment only is like any other.
+    // A file that is removed before the compile ends does not matter.
     let b = Asking::new(
         &home,
         "b",
@@ -235,7 +235,7 @@ fn key_23_what_a_macro_leaves_behind_is_not_made_by_a_hit() {
 }
 
 #[test]
-fn key_05_what_changes_while_a_macro_reads_it_is_not_stored() {
+fn key_05_a_file_that_changes_while_a_macro_reads_it_prevents_storing() {
     const BODY: &str = "let text = fs::read_to_string(dir.join(\"data.txt\")).unwrap(); \
         fs::write(dir.join(\"reading\"), \"\").unwrap(); \
         while dir.join(\"reading\").exists() { std::thread::sleep(std::time::Duration::from_millis(5)) } text";
@@ -252,8 +252,8 @@ fn key_05_what_changes_while_a_macro_reads_it_is_not_stored() {
 }
 
 #[test]
-fn key_17_a_path_that_a_macro_asks_for_is_shared_by_what_is_found_there() {
-    // The variable names a place in the checkout: it is another one in each.
+fn key_17_a_result_is_shared_if_the_files_below_a_path_variable_are_equal() {
+    // The variable names a path in the checkout, which is different in each.
     const BODY: &str =
         "fs::read_to_string(PathBuf::from(env::var(\"DATA\").unwrap()).join(\"data.txt\")).unwrap()";
     let home = Home::new();
@@ -287,14 +287,14 @@ fn key_14_a_library_that_only_the_linker_finds_counts() {
     );
     library("one", 1);
     fs::create_dir(tree.join("zero")).unwrap();
-    // The linker is told of the directories by a variable that nobody here resolves.
+    // The linker gets the directories from a variable that kache does not interpret.
     let paths = format!("{}:{}", tree.join("zero").display(), tree.join("one").display());
     let unit = crate::unit::Unit::bin(&home, &tree, "links").env("LIBRARY_PATH", &paths);
     assert_eq!(unit.misses(), "1");
     assert_eq!(unit.hits(), "1");
     library("one", 2);
     assert_eq!(unit.misses(), "2");
-    // One that comes earlier.
+    // A library in a directory that is searched earlier.
     library("zero", 3);
     assert_eq!(unit.misses(), "3");
     tree.remove("zero/libnative.a");

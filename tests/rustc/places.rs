@@ -1,4 +1,4 @@
-//! Where a checkout lies: KEY-17 to KEY-19.
+//! Checkouts in different directories: KEY-17 to KEY-19.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::project::{self, PRINTS};
 use crate::tree::{Tree, different};
 use crate::unit::Unit;
 
-/// A wrapper that adds the flags with which plain rustc makes the bytes that kache makes.
-/// `RUSTFLAGS` would change the names of all files.
+/// A wrapper that adds the flags with which plain rustc makes the same bytes as kache. `RUSTFLAGS` would change the
+/// names of all files.
 pub(crate) fn remapping(home: &Home, tree: &Tree) -> PathBuf {
     let cargo = home.variable("CARGO_HOME");
     let (cargo, root) = (cargo.display(), tree.text());
@@ -21,7 +21,7 @@ pub(crate) fn remapping(home: &Home, tree: &Tree) -> PathBuf {
 fn key_17_checkouts_and_homes_share_every_byte() {
     let home = Home::new();
     let near = project::mini(&home, "a");
-    // So that plain cargo, which would compile members incrementally, makes the same.
+    // Without this, plain cargo would compile members incrementally.
     let build = |home: &Home, tree: &Tree| {
         home.cargo(tree, &["build", "--workspace", "--all-targets"]).env("CARGO_INCREMENTAL", "0").ok()
     };
@@ -35,8 +35,8 @@ fn key_17_checkouts_and_homes_share_every_byte() {
     assert!(count > 20, "{count}");
 }
 
-/// Plain cargo makes every byte of this target directory anew, given the same remaps. Says how
-/// many files there are.
+/// Asserts that plain cargo with the same remaps makes every byte of this target directory. Returns the number of
+/// files.
 #[track_caller]
 pub(crate) fn expect_what_plain_cargo_makes(home: &Home, tree: &Tree, args: &[&str]) -> usize {
     let shared = tree.artifacts("target");
@@ -51,7 +51,7 @@ pub(crate) fn expect_what_plain_cargo_makes(home: &Home, tree: &Tree, args: &[&s
 }
 
 #[test]
-fn key_17_a_target_directory_may_lie_anywhere() {
+fn key_17_results_are_shared_wherever_the_target_directory_is() {
     let home = Home::new();
     for (checkout, target) in [("a", "target of a"), ("b/longer", "elsewhere/t")] {
         let tree = project::mini(&home, checkout);
@@ -67,7 +67,7 @@ fn key_17_a_target_directory_may_lie_anywhere() {
 }
 
 #[test]
-fn key_17_panics_and_backtraces_name_files_as_without() {
+fn key_17_panics_and_backtraces_name_the_same_files_as_without_kache() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     let panics = |tree: &Tree, program: &str| {
@@ -88,7 +88,7 @@ fn key_17_panics_and_backtraces_name_files_as_without() {
     assert!(without.iter().any(|line| line.contains("kcore/src/lib.rs")), "{without:?}");
 }
 
-/// A program that says where it thinks its source lies.
+/// A program that prints the path of its source.
 const PLACE: &str =
     "include!(concat!(env!(\"OUT_DIR\"), \"/place.rs\")); fn main() { println!(\"{}\", place()) }";
 
@@ -100,7 +100,7 @@ fn placed<'a>(home: &'a Home, tree: &'a Tree) -> Unit<'a> {
 }
 
 #[test]
-fn key_18_without_remapping_a_result_belongs_to_its_place() {
+fn key_18_without_remapping_a_result_is_bound_to_its_checkout() {
     let home = Home::new().with("KACHE_RUSTC_PATH_NORMALIZE", "0");
     for checkout in ["one", "another which is longer"] {
         let tree = home.tree(checkout);
@@ -111,7 +111,7 @@ fn key_18_without_remapping_a_result_belongs_to_its_place() {
     }
     let home = home.with("KACHE_RUSTC_PATH_NORMALIZE", "1");
     let tree = home.tree("one");
-    // Where remapping is on the program says what is right in every checkout.
+    // With remapping the program prints a path that is right in every checkout.
     let built = placed(&home, &tree).kache().ok();
     assert_eq!(built.only_call().result, "miss");
     assert_eq!(tree.prints("target/debug/deps/place-01234567"), "./target/debug/build/place-1/out/place.rs");
@@ -143,7 +143,7 @@ fn key_19_a_users_own_remapping_keeps_its_meaning() {
         let root = format!("--remap-path-prefix={}=/mine", tree.text());
         let target = format!("--remap-path-prefix={}/target=/built", tree.text());
         let tail = "debug/build/place-1/out/place.rs";
-        // The last one that matches counts.
+        // The last remap that matches counts.
         assert_eq!(unit.clone().with(&[&root]).compare().1.prints(), format!("/mine/target/{tail}"));
         assert_eq!(unit.clone().with(&[&root, &target]).compare().1.prints(), format!("/built/{tail}"));
         assert_eq!(unit.clone().with(&[&target, &root]).compare().1.prints(), format!("/mine/target/{tail}"));

@@ -1,5 +1,4 @@
-//! A workspace with one of everything that a compile may read or make, and small enough to
-//! be built many times.
+//! A small workspace with one of each kind of thing that a compile reads or makes.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -7,7 +6,7 @@ use std::sync::OnceLock;
 use crate::home::Home;
 use crate::tree::Tree;
 
-/// What the program prints when nothing was changed.
+/// The program's output for the unchanged sources.
 pub(crate) const PRINTS: &str =
     "made=made data=data opt=unset stamp=stamp a=a b=b odd=odd loud=false said=hello twig=49";
 
@@ -94,7 +93,7 @@ pub fn hello(_: TokenStream) -> TokenStream { "fn hello() {}".parse().unwrap() }
     ("cdyl/src/lib.rs", "#[no_mangle]\npub extern \"C\" fn cdyl() -> u32 { 3 }\n"),
 ];
 
-/// The workspace in a worktree of this name. All of them have one lock file.
+/// The workspace in a worktree with this name. All worktrees have the same lock file.
 pub(crate) fn mini(home: &Home, name: &str) -> Tree {
     static LOCK: OnceLock<String> = OnceLock::new();
     let tree = home.tree(name);
@@ -103,7 +102,7 @@ pub(crate) fn mini(home: &Home, name: &str) -> Tree {
     tree
 }
 
-/// Locks a workspace as what lies in a repository is: no cargo has been in it.
+/// Adds a lock file as if it came from the repository: cargo has not run in this worktree.
 pub(crate) fn lock(home: &Home, tree: &Tree, known: &OnceLock<String>) {
     let lock = known.get_or_init(|| {
         let copy = home.tree("locked");
@@ -115,7 +114,7 @@ pub(crate) fn lock(home: &Home, tree: &Tree, known: &OnceLock<String>) {
     tree.write("Cargo.lock", lock);
 }
 
-/// A worktree whose path is longer, by a name with a space in it, two levels down.
+/// A worktree two levels down, with a longer path and a space in its name.
 pub(crate) fn mini_far_away(home: &Home) -> Tree {
     mini(home, "some where/much/longer than the first")
 }
@@ -142,7 +141,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("b/src/main.rs", "fn main() { shared::say() }\n"),
 ];
 
-/// Two programs that want other features of one crate each.
+/// Two programs that need one crate with different features.
 pub(crate) fn features(home: &Home, name: &str) -> Tree {
     let tree = home.tree(name);
     tree.write_all(FEATURES);

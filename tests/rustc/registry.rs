@@ -1,7 +1,7 @@
-//! A registry without a network: some packages, in the layout of cargo's local registries.
+//! A registry without a network: some packages in the layout of cargo's local registries.
 //!
-//! Cargo unpacks them below `$CARGO_HOME/registry`, so that they are to cargo, and to kache,
-//! what packages from crates.io are: immutable.
+//! Cargo unpacks them below `$CARGO_HOME/registry`, so cargo and kache treat them like packages from crates.io, as
+//! immutable.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-/// A package: its name, what it depends on, its files.
+/// A package with its name, dependencies and files.
 struct Package {
     name: &'static str,
     depends_on: &'static [&'static str],
@@ -19,7 +19,7 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    // What it includes lies in OUT_DIR, so that a path of the workspace enters its metadata.
+    // It includes a file of OUT_DIR, so that a path of the workspace enters its metadata.
     Package {
         name: "leaf",
         depends_on: &[],
@@ -47,7 +47,7 @@ const PACKAGES: &[Package] = &[
             pub fn answer(_: TokenStream) -> TokenStream { "42u32".parse().unwrap() }"#,
         )],
     },
-    // What it makes depends on a variable that no dep-info names.
+    // Its output depends on a variable that no dep-info names.
     Package {
         name: "spell",
         depends_on: &[],
@@ -62,7 +62,7 @@ const PACKAGES: &[Package] = &[
             }"#,
         )],
     },
-    // Neither it nor anything below it has a build script.
+    // Neither this package nor its dependencies have a build script.
     Package {
         name: "buds",
         depends_on: &["spell"],
@@ -90,7 +90,7 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
-/// A packed package with its line of the index.
+/// A packed package with its line in the index.
 struct Packed {
     name: &'static str,
     bytes: Vec<u8>,
@@ -109,7 +109,7 @@ pub(crate) fn write(dir: &Path) {
     }
 }
 
-/// Settings that make cargo take packages from such a directory.
+/// A configuration that makes cargo use such a registry.
 pub(crate) fn cargo_config(dir: &Path) -> String {
     format!(
         "[source.crates-io]\nreplace-with = \"here\"\n[source.here]\nlocal-registry = \"{}\"\n",

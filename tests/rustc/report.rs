@@ -1,4 +1,4 @@
-//! What `kache report` says of wrapper calls.
+//! Parses the wrapper calls in `kache report`.
 
 use serde_json::Value;
 
@@ -15,9 +15,9 @@ pub(crate) struct Call {
     pub(crate) action: String,
     pub(crate) why: String,
     pub(crate) not_stored: String,
-    /// Whether nobody asked: it was laid down before cargo could.
+    /// Whether the unit was restored by seeding, without a call.
     pub(crate) is_seeded: bool,
-    /// Whether it waited for another call's compile.
+    /// Whether it followed another call's compile.
     pub(crate) has_waited: bool,
 }
 
@@ -26,12 +26,12 @@ impl Call {
         matches!(self.result.as_str(), "local_hit" | "dup")
     }
 
-    /// Whether it is known what came of it.
+    /// Whether the call was stored, was refused, or needs neither.
     pub(crate) fn is_settled(&self) -> bool {
         self.result != "miss" || !self.action.is_empty() || !self.not_stored.is_empty()
     }
 
-    /// Whether it was a compile of cargo's own, not a question nor a build script's trial.
+    /// Whether it was a compile of cargo's own, not a query or a build script's trial.
     pub(crate) fn is_compile(&self) -> bool {
         self.kind != "probe" && self.kind != "query" && self.reason != "query"
     }

@@ -1,5 +1,4 @@
-//! What the configuration says of calls: rules, mistakes, another wrapper, lines of progress,
-//! and what the doctor makes of it.
+//! Configuration of calls: rules, mistakes, a fallback wrapper, lines of progress, and the doctor.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +9,7 @@ use crate::project;
 use crate::unit::Unit;
 
 #[test]
-fn rules_of_the_project_and_of_the_call_pass_by() {
+fn calls_that_match_a_rule_bypass_the_cache() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/gen.rs", "pub fn f() {}").write("src/own.rs", "pub fn f() {}");
@@ -34,7 +33,7 @@ fn rules_of_the_project_and_of_the_call_pass_by() {
 }
 
 #[test]
-fn linked_outputs_are_cached_unless_they_are_not_to_be() {
+fn linked_outputs_are_cached_unless_the_configuration_excludes_them() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/tool.rs", "fn main() { println!(\"tool\") }");
@@ -45,7 +44,7 @@ fn linked_outputs_are_cached_unless_they_are_not_to_be() {
 }
 
 #[test]
-fn dmn_03_a_mistake_in_the_configuration_passes_by_and_the_doctor_names_it() {
+fn dmn_03_calls_bypass_the_cache_after_a_configuration_mistake_that_the_doctor_names() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/x.rs", "pub fn f() {}").write(".kache.toml", "cache.exlude = []\n");
@@ -61,7 +60,7 @@ fn dmn_03_a_mistake_in_the_configuration_passes_by_and_the_doctor_names_it() {
 }
 
 #[test]
-fn key_04_an_input_that_cannot_be_read_passes_by_and_the_doctor_names_it() {
+fn key_04_a_call_with_an_unreadable_input_bypasses_the_cache_and_the_doctor_names_it() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/x.rs", "pub fn f() {}").write("kache.toml", "extra_inputs = [\"round\"]\n");
@@ -79,13 +78,13 @@ fn key_04_an_input_that_cannot_be_read_passes_by_and_the_doctor_names_it() {
     unit.passes("unknown_input");
     let said = doctor();
     assert!(said.contains(&format!(": {}/kache.toml:1:", tree.text())), "{said}");
-    assert!(!said.contains("kache.toml: "), "the place is named once: {said}");
+    assert!(!said.contains("kache.toml: "), "the position is named once: {said}");
     tree.write("kache.toml", "extra_inputs = [\"round\"]\n");
     assert_eq!(unit.kache().ok().only_call().result, "miss");
     assert!(!doctor().contains("not cached"), "it is cached again");
 }
 
-/// A wrapper that leaves a note.
+/// A wrapper that appends its arguments to a file.
 fn other_wrapper(dir: &Path) -> String {
     let path = dir.join("other");
     let text = format!("#!/bin/sh\necho \"$@\" >> {}/notes\nexec \"$@\"\n", dir.display());
@@ -95,7 +94,7 @@ fn other_wrapper(dir: &Path) -> String {
 }
 
 #[test]
-fn another_wrapper_gets_what_is_passed_by_and_one_that_is_missing_costs_nothing() {
+fn bypassed_calls_go_to_the_fallback_wrapper_and_a_missing_one_is_ignored() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/x.rs", "pub fn f() {}");
@@ -103,7 +102,7 @@ fn another_wrapper_gets_what_is_passed_by_and_one_that_is_missing_costs_nothing(
     let unit = Unit::lib(&home, &tree, "x").env("KACHE_FALLBACK", &wrapper);
     let notes = || fs::read_to_string(home.base().join("notes")).unwrap_or_default();
     unit.misses();
-    assert_eq!(notes(), "", "what is cached is none of its business");
+    assert_eq!(notes(), "", "a cached call does not start the fallback");
     unit.clone().env("KACHE_BYPASS_CRATES", "x").passes("excluded");
     assert!(notes().contains("--crate-name x"), "{}", notes());
     for missing in ["/gone/sccache", "kache-none", KACHE] {
@@ -115,7 +114,7 @@ fn another_wrapper_gets_what_is_passed_by_and_one_that_is_missing_costs_nothing(
 }
 
 #[test]
-fn rst_07_lines_of_progress_are_cargos_and_are_never_repeated() {
+fn rst_07_lines_of_progress_are_not_part_of_the_stored_messages() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     let lines = |said: &str| said.lines().filter(|line| line.starts_with("kache: ")).count();
@@ -142,7 +141,7 @@ fn rst_07_lines_of_progress_are_cargos_and_are_never_repeated() {
 }
 
 #[test]
-fn what_incremental_builds_left_goes_unless_it_is_to_stay() {
+fn old_incremental_state_is_removed_unless_the_setting_keeps_it() {
     let home = Home::new().with("KACHE_INCREMENTAL_EDITS", "0");
     let tree = project::mini(&home, "a");
     home.plain_cargo(&tree, &["build"]).ok_unwatched();
@@ -157,11 +156,11 @@ fn what_incremental_builds_left_goes_unless_it_is_to_stay() {
     assert_eq!(left(), before);
     edit("// 1\n", "// 2\n");
     home.cargo(&tree, &["build"]).ok();
-    eventually("the removal of what is useless", || left() < before);
+    eventually("the removal of old incremental state", || left() < before);
 }
 
 #[test]
-fn the_doctor_tries_it() {
+fn the_doctor_compiles_a_small_crate() {
     let home = Home::new();
     let path = format!("{}:/usr/bin:/bin", toolchain_bin().display());
     let said = home.kache(&["doctor", "--probe"]).env("PATH", &path).run_unwatched();

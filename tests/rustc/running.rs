@@ -1,4 +1,4 @@
-//! The compiler while it runs, and how it ends: RST-08, RST-09, RST-10, DMN-07.
+//! The compiler while it runs, and how it ends: RST-08, RST-09, RST-10 and DMN-07.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -15,7 +15,7 @@ use crate::report::Call;
 use crate::unit::Unit;
 
 #[test]
-fn rst_08_lines_pass_through_as_they_are_written() {
+fn rst_08_messages_pass_through_while_the_compiler_runs() {
     for home in Home::of_both_kinds() {
         let tree = home.tree("ws");
         let unit = acting(&home, &tree);
@@ -36,14 +36,14 @@ fn rst_08_cargo_pipelines_hits_and_misses() {
     for checkout in ["a", "b"] {
         let tree = project::mini(&home, checkout);
         let built = home.cargo(&tree, &["build", "-v", "--message-format=json"]).ok();
-        // Announced in the order in which dependents may start.
+        // Messages announce outputs in the order in which dependents may start.
         let order = |name: &str| built.stdout.find(&format!("\"name\":\"{name}\"")).unwrap();
         assert!(order("util") < order("kcore") && order("kcore") < order("app"), "{built:#?}");
     }
 }
 
 #[test]
-fn rst_09_exit_codes_and_signals_are_the_compilers() {
+fn rst_09_exit_codes_and_signals_are_those_of_the_compiler() {
     for home in Home::of_both_kinds() {
         let tree = home.tree("ws");
         let unit = acting(&home, &tree);
@@ -61,13 +61,13 @@ fn rst_09_exit_codes_and_signals_are_the_compilers() {
             let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
             assert_eq!(results, ["skipped", "skipped"], "{act}");
         }
-        // A compile that ends well is stored, after all of this.
+        // After all of these, a successful compile is stored.
         assert_eq!(unit.misses(), "acted");
         assert_eq!(unit.hits(), "acted");
     }
 }
 
-/// Programs that left a core in this directory, which is then cleared of them.
+/// The processes that left a core file in this directory. Removes the files.
 fn cores(directory: &Path) -> Vec<&'static str> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let cores =
@@ -83,7 +83,7 @@ fn cores(directory: &Path) -> Vec<&'static str> {
 }
 
 #[test]
-fn rst_09_a_core_is_the_compilers() {
+fn rst_09_only_the_compiler_leaves_a_core_file() {
     let home = Home::new();
     let tree = home.tree("ws");
     let unit = acting(&home, &tree);
@@ -91,8 +91,7 @@ fn rst_09_a_core_is_the_compilers() {
         let mut command = step.env("ACT", "signal -ABRT").command();
         let allow = || {
             let any = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-            // SAFETY: the call is given a valid `rlimit` that outlives it. Where it is refused,
-            // nobody leaves a core.
+            // SAFETY: the call gets a valid `rlimit` that outlives it. If it fails, no process leaves a core.
             unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const any) };
             Ok(())
         };
@@ -101,16 +100,15 @@ fn rst_09_a_core_is_the_compilers() {
         assert_eq!(command.status().unwrap().signal(), Some(6));
         cores(tree.path())
     };
-    // Where a system hands cores to a program of its own there is none to see, either way.
+    // If the system passes cores to a program of its own, there are no files in either case.
     let without = dies(unit.plain());
     assert_eq!(dies(unit.kache()), without, "a core of the wrapper would replace the compiler's");
 }
 
 #[test]
 fn rst_09_killing_the_wrapper_kills_the_compiler() {
-    // A shell without job control has what it starts in the background ignore this, and whoever
-    // is started by that.
-    // SAFETY: no handler is set, only the default again.
+    // A shell without job control makes background processes, and their children, ignore this signal.
+    // SAFETY: this only restores the default action.
     unsafe { nix::sys::signal::signal(Signal::SIGINT, SigHandler::SigDfl) }.unwrap();
     for home in Home::of_both_kinds() {
         let tree = home.tree("ws");
@@ -121,7 +119,7 @@ fn rst_09_killing_the_wrapper_kills_the_compiler() {
             let pid = waiting(&tree)[0];
             kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
             let status = child.wait().unwrap();
-            // rustc makes an exit code of an interrupt, and so does its wrapper then.
+            // rustc exits with a code after an interrupt, and so does its wrapper.
             assert!(
                 !status.success() && (signal == Signal::SIGINT || status.signal() == Some(signal as i32)),
                 "{status:?}"
@@ -129,13 +127,13 @@ fn rst_09_killing_the_wrapper_kills_the_compiler() {
             eventually("the compiler's end", || !is_running(pid));
             tree.remove(&format!("waiting.{pid}"));
         }
-        // Nothing of them was stored.
+        // None of these compiles was stored.
         assert!(home.new_calls().iter().all(|call| call.result == "skipped"));
         assert_eq!(unit.misses(), "acted");
     }
 }
 
-/// Whether the process is there and not a zombie.
+/// Whether the process exists and is not a zombie.
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
@@ -157,10 +155,10 @@ fn rst_10_a_failed_compile_is_not_stored() {
 }
 
 #[test]
-fn rst_10_a_build_scripts_trials_are_answered() {
+fn rst_10_trials_of_build_scripts_are_cached() {
     let [with, without] = Home::of_both_kinds();
-    // As autocfg does: the source on standard input, a name that is different every time, and
-    // some trials that are meant to fail. And as rustix does: without a name.
+    // As autocfg does it: the source on standard input, a different name each time, and some trials that are meant
+    // to fail. And as rustix does it, without a name.
     let script = r##"use std::io::Write as _;
 fn trial(source: &str, is_named: bool) -> bool {
     let name = format!("autocfg_{:016x}_0", std::process::id());
@@ -209,7 +207,7 @@ fn why_miss_waits_for_a_result_that_is_being_stored() {
 }
 
 #[test]
-fn dmn_07_a_call_is_on_record_when_it_has_returned() {
+fn dmn_07_a_call_is_in_the_log_when_it_has_returned() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/seen.rs", "pub fn seen() {}");
@@ -219,7 +217,7 @@ fn dmn_07_a_call_is_on_record_when_it_has_returned() {
     assert_eq!(result(unit.kache()), "local_hit");
     assert_eq!(result(unit.clone().with(&["--no-such-flag"]).kache()), "passthrough");
     assert_eq!(result(unit.clone().with(&["-Dmissing_docs"]).kache()), "skipped");
-    // Numbers survive the daemon (DMN-06).
+    // The numbers survive the daemon (DMN-06).
     home.kill_daemon();
     assert_eq!(home.new_calls(), []);
     let report = home.kache(&["report", "--format", "json"]).run_unwatched();
