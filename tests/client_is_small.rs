@@ -1,7 +1,7 @@
-//! The client is started for every compile: what it links is paid for 250 times a build.
+//! The client starts for every compile, so a build pays 250 times for what the client links.
 //!
-//! It is compared with the engine, built alike and in the same run, so that the numbers mean
-//! something on any machine and in any profile.
+//! It is compared with the engine, which is built in the same way and measured in the same run, so that the test
+//! works on any machine and in any profile.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 const CLIENT: &str = env!("CARGO_BIN_EXE_kache");
 const ENGINE: &str = env!("CARGO_BIN_EXE_kached");
 
-/// What only the engine is made of, as its code appears in a program: by the paths in its
-/// panics, the names in its strings, the library it loads.
+/// Words that only the engine's code contains: paths in its panics, names in its strings, a library that it loads.
 const HEAVY: &[&str] = &["rocksdb", "/tokio-1", "/clap_builder-4", "/hyper-1", "/rustls-0", "libstdc++"];
 
-/// At most this part of the engine's size. It is about a sixth, before anything is stripped.
+/// The client has at most this fraction of the engine's size. It has about a sixth before symbols are stripped.
 const SIZE_PARTS: u64 = 3;
 
 fn contains(bytes: &[u8], word: &str) -> bool {
@@ -41,9 +40,9 @@ fn the_client_is_a_fraction_of_the_engine() {
     assert!(client * SIZE_PARTS < engine, "the client has {client} bytes, the engine {engine}");
 }
 
-/// The client's fastest start, with the start of `true` on top, is faster than the engine's.
-/// The fastest of many is what the program costs; the rest is the machine's, of which one that is
-/// busy leaves something even there. A client that costs more is slower each time it is tried.
+/// Compares the fastest start of the client, plus the fastest start of `true`, with that of the engine. The fastest
+/// of many starts is the program's own cost without load on the machine; the start of `true` is an allowance for a
+/// busy machine. A client that costs more is slower in every try.
 #[test]
 fn the_client_starts_faster_than_the_engine() {
     const TRIES: usize = 8;
@@ -61,7 +60,7 @@ fn run(program: &str, arg: &str) {
     assert!(status.success());
 }
 
-/// Of the client and of the engine, by turns.
+/// The fastest starts of the client and the engine, measured in turns.
 fn fastest() -> (Duration, Duration) {
     let once = |program, arg| {
         let begun = Instant::now();

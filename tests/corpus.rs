@@ -1,7 +1,7 @@
-//! Feeds the fuzz corpus, and simple mutations of it, to the functions that are fuzzed.
+//! Runs the fuzzed functions on the fuzz corpus and on simple mutations of it.
 //!
-//! It needs no fuzzer, so it runs everywhere, the same way every time. An input that a
-//! fuzzer found goes into `fuzz/corpus/<target>/`, and stays.
+//! No fuzzer is needed, so it runs everywhere, with the same inputs each time. An input that a fuzzer found is
+//! added to `fuzz/corpus/<target>/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 #[path = "../fuzz/entry.rs"]
 mod entry;
 
-/// How often each input is changed. All of it takes about two seconds.
+/// The number of mutations of each input. All of them take about two seconds.
 const MUTATIONS: usize = 40;
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
-/// The inputs of a target, in the order of their names.
+/// The inputs of a target, sorted by name.
 fn inputs(target: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(corpus().join(target)).expect("every target has a corpus");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it is readable").path()).collect();
@@ -24,7 +24,7 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("it is readable")).collect()
 }
 
-/// The next number of a sequence that is the same every time (xorshift).
+/// The next number of a xorshift sequence, which is the same every time.
 fn next(state: &mut u64) -> usize {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -32,7 +32,7 @@ fn next(state: &mut u64) -> usize {
     usize::try_from(*state >> 33).expect("31 bits fit")
 }
 
-/// One small change: a byte flipped, taken out, doubled, or the end cut off.
+/// Makes one small change: flips, removes or doubles a byte, or cuts off the end.
 fn mutate(input: &mut Vec<u8>, state: &mut u64) {
     if input.is_empty() {
         input.push(0);
@@ -47,7 +47,7 @@ fn mutate(input: &mut Vec<u8>, state: &mut u64) {
 }
 
 #[test]
-fn every_corpus_reaches_what_is_accepted_and_what_is_not() {
+fn every_corpus_has_accepted_and_rejected_inputs() {
     for (target, entry) in entry::ENTRIES {
         let accepted = inputs(target).iter().filter(|input| entry(input)).count();
         let refused = inputs(target).len() - accepted;
@@ -56,7 +56,7 @@ fn every_corpus_reaches_what_is_accepted_and_what_is_not() {
 }
 
 #[test]
-fn mutations_of_the_corpus_break_nothing() {
+fn mutations_of_the_corpus_keep_all_properties() {
     for (target, _) in entry::ENTRIES {
         let mut state = 0x9e37_79b9_7f4a_7c15;
         for input in inputs(target) {

@@ -1,5 +1,4 @@
-//! `kache doctor` end to end: it says what is wrong and what to do, and fixes only what is safe
-//! to fix.
+//! `kache doctor` end to end: it reports problems with hints, and `--fix` repairs only what is safe to repair.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 
@@ -8,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// An empty home with sockets of its own.
+/// An empty home with its own sockets.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -58,7 +57,7 @@ fn assert_line(text: &str, words: &[&str]) {
 }
 
 #[test]
-fn without_options_it_changes_nothing() {
+fn the_doctor_without_options_changes_nothing() {
     let home = Home::new();
     let (said, code) = home.doctor(&[], &[]);
     assert_line(&said, &["ok", "configuration", "no mistakes found"]);
@@ -75,7 +74,7 @@ fn without_options_it_changes_nothing() {
 }
 
 #[test]
-fn a_missing_fallback_is_a_warning() {
+fn the_doctor_warns_of_a_missing_fallback_wrapper() {
     let home = Home::new();
     let (said, code) = home.doctor(&[], &[("KACHE_FALLBACK", "other-wrapper"), ("PATH", "/usr/bin:/bin")]);
     assert_line(&said, &["warning", "`cache.fallback` names `other-wrapper`", "(KACHE_FALLBACK)"]);
@@ -95,7 +94,7 @@ fn with_kache_daemon_never_fix_starts_no_daemon() {
 }
 
 #[test]
-fn sto_07_a_disk_that_does_not_answer_is_not_waited_for() {
+fn sto_07_the_doctor_does_not_wait_for_a_hanging_disk() {
     let home = Home::new();
     let cache = home.path("cache");
     fs::create_dir(&cache).unwrap();
@@ -107,9 +106,10 @@ fn sto_07_a_disk_that_does_not_answer_is_not_waited_for() {
 }
 
 #[test]
-fn key_23_compilers_are_observed_wherever_the_cache_lies() {
+fn key_23_compilers_are_observed_for_every_path_of_the_cache() {
     let home = Home::new();
-    // `LD_PRELOAD` cannot name a library in a directory with a space, so it lies elsewhere.
+    // `LD_PRELOAD` cannot name a library in a directory with a space, so kache puts the library into another
+    // directory.
     for name in ["cache", "a cache"] {
         let cache = home.path(name);
         let (said, _) = home.doctor(&[], &[("KACHE_CACHE_DIR", cache.to_str().unwrap())]);
@@ -117,13 +117,12 @@ fn key_23_compilers_are_observed_wherever_the_cache_lies() {
     }
 }
 
-/// Starts a command with a filter for system calls, as a sandbox has one, that refuses to turn system calls
-/// into signals.
+/// Starts a command under a seccomp filter that refuses Syscall User Dispatch, as some sandboxes do.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn without_dispatch(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt as _;
     const DISPATCH: u32 = 59;
-    // The number of the system call, and the lower half of its first argument.
+    // Offsets of the system call's number, and of the lower half of its first argument.
     const NUMBER: u32 = 0;
     const FIRST: u32 = 16;
     let step =
@@ -141,7 +140,7 @@ fn without_dispatch(command: &mut Command) -> &mut Command {
     ];
     let install = move || {
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: `prctl` may be called between fork and exec; the program and its filter live here.
+        // SAFETY: `prctl` may be called between fork and exec; the program and its filter outlive the call.
         let outcome = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
                 | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
@@ -154,7 +153,7 @@ fn without_dispatch(command: &mut Command) -> &mut Command {
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
-fn key_23_where_raw_system_calls_are_not_seen_the_doctor_says_so() {
+fn key_23_the_doctor_warns_if_raw_system_calls_cannot_be_observed() {
     let home = Home::new();
     let mut command = home.command(&["doctor"], &[]);
     let output = without_dispatch(&mut command).output().unwrap();

@@ -29,7 +29,7 @@ impl Home {
         fs::read_to_string(self.config()).unwrap()
     }
 
-    /// What it says, with paths as names, and its exit code.
+    /// Runs `kache init`. Returns its output, with names for paths, and its exit code.
     fn init(&self, args: &[&str], variables: &[(&str, &str)]) -> (String, i32) {
         let client = env!("CARGO_BIN_EXE_kache");
         let output = Command::new(client)
@@ -77,7 +77,7 @@ fn the_change_is_shown_and_made_once_and_can_be_removed() {
     assert_eq!(home.text(), after);
 
     assert_eq!(home.init(&["--check"], &[]).1, 0, "there is nothing to change");
-    assert_eq!(home.init(&["--remove", "--check"], &[]).1, 1, "there is something to take back");
+    assert_eq!(home.init(&["--remove", "--check"], &[]).1, 1, "there is something to remove");
     assert_eq!(home.init(&["--remove", "-y"], &[]).1, 0);
     assert_eq!(home.text(), before);
 }
@@ -100,7 +100,7 @@ fn without_a_terminal_and_without_y_nothing_is_changed() {
 }
 
 #[test]
-fn the_name_is_written_where_path_leads_to_it_and_otherwise_the_path() {
+fn init_writes_the_programs_name_if_path_contains_it_and_otherwise_its_path() {
     let home = Home::new();
     assert_eq!(home.init(&["-y"], &[("PATH", &search())]).1, 0);
     assert_eq!(home.text(), "[build]\nrustc-wrapper = \"kache\"\n");
@@ -112,7 +112,7 @@ fn the_name_is_written_where_path_leads_to_it_and_otherwise_the_path() {
 }
 
 #[test]
-fn another_wrapper_stays() {
+fn init_keeps_another_wrapper() {
     let text = "[build]\nrustc-wrapper = \"sccache\"\n";
     let home = Home::with_config(text);
     for args in [&["-y"][..], &["--remove", "-y"]] {
@@ -132,7 +132,7 @@ fn another_wrapper_stays() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_stays() {
+fn init_does_not_change_a_file_that_is_not_toml() {
     let home = Home::with_config("[build\n");
     let (said, code) = home.init(&["-y"], &[]);
     assert!(said.contains("correct it first") && code == 1, "{said}");
@@ -140,7 +140,7 @@ fn a_file_that_is_not_toml_stays() {
 }
 
 #[test]
-fn a_link_stays_a_link() {
+fn init_writes_through_a_link() {
     let home = Home::with_config("");
     let real = home.0.path().join("dotfiles.toml");
     fs::rename(home.config(), &real).unwrap();

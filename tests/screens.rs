@@ -6,8 +6,8 @@
 
 use std::process::Command;
 
-/// Runs the real program in an empty home, 80 columns wide, and shows what it says. Paths of
-/// this run become names.
+/// Runs the real program in an empty home, 80 columns wide, and returns its output. Paths of this run are replaced
+/// by names.
 fn screen(args: &[&str], variables: &[(&str, &str)]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_kache"))
@@ -39,7 +39,7 @@ fn screen(args: &[&str], variables: &[(&str, &str)]) -> String {
     }
 }
 
-/// How far a comment is moved to the right depends on the length of this run's paths.
+/// Removes the alignment of comments, which depends on the length of this run's paths.
 fn narrow(line: &str) -> String {
     match line.split_once("  #") {
         Some((left, right)) => format!("{}  #{right}", left.trim_end()),
@@ -78,7 +78,7 @@ fn help_pages() {
     }
 }
 
-/// The pages above are all there are.
+/// Asserts that the list above contains all commands.
 #[test]
 fn every_command_has_its_page_here() {
     fn paths(command: &clap::Command, above: &str, found: &mut Vec<String>) {

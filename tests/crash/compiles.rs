@@ -1,10 +1,9 @@
-//! Clients that compile, as the wrapper does: `Compile`, then what the daemon says, then `Ran`.
+//! Clients that compile as the wrapper does: they send `Compile`, do what the daemon responds, and send `Ran`.
 //!
-//! They speak to the control socket and obey, so what is stored is stored by the daemon's own
-//! pipeline from files that lie in a worktree; only rustc is not started (see `worktree`). A
-//! call that was told `Noted` is not stored yet. It is once its observer's record is gone, which
-//! the daemon removes last: from then on nothing may take the result away, and until then its
-//! storing is under way, as can be told of a daemon that is dead as well.
+//! They use the control socket, so the daemon's own pipeline stores files of a worktree; only rustc is not started
+//! (see `worktree`). A call that got `Noted` is not stored yet. It is stored when its observer's record is gone,
+//! because the daemon removes the record last. After that the result must not be lost; before that the result is
+//! being stored, which the record shows for a dead daemon, too.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,56 +18,55 @@ use kache_client::{DaemonAddress, PROTOCOL, VERSION, os};
 
 use crate::worktree::{Unit, Worktree, record};
 
-/// How long any answer may take: a daemon that hangs must not hang the test.
+/// How long a response may take. A daemon that hangs must not hang the test.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether a result is stored.
+/// The time between two checks whether a result is stored.
 const STORED_POLL: Duration = Duration::from_micros(300);
-/// A compiler that is not run takes no time, so one of so many is slept for, and daemons die then too.
+/// One of this many compiles sleeps for [`COMPILE_TIME`], so that some daemons die while a compiler runs.
 const SLEEP_EVERY: u64 = 4;
-/// How long.
 const COMPILE_TIME: Duration = Duration::from_millis(8);
-/// Every so many calls of a client are for something that was compiled before.
+/// One of this many calls of a client is for a unit that was compiled before.
 const REPEAT_EVERY: u64 = 4;
-/// So many units before the latest stay in their worktree.
+/// The number of latest units that stay in their worktree.
 const KEPT: u64 = 4;
 
-/// The daemon is not there any more.
+/// The daemon has died.
 #[derive(Debug)]
 struct Gone;
 
-/// Where a call was when the daemon died.
+/// The stage of a call when the daemon died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It had no answer.
+    /// The call had no response.
     Asking,
-    /// Its compiler was at work.
+    /// The compiler was running.
     Compiling,
-    /// Its compiler had ended, and the result was on its way into the store.
+    /// The compiler had ended, and the result was being stored.
     Storing,
 }
 
-/// How a call ended.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The outputs came from the store.
+    /// The outputs were restored from the store.
     Hit,
-    /// The compiler has made them, and they are in the store.
+    /// The compiler made the outputs, and they are stored.
     Stored,
     /// The daemon died.
     Died(Stage),
 }
 
-/// A daemon's life, as its clients see it.
+/// The life of one daemon, which its clients share.
 #[derive(Default)]
 pub(crate) struct Life {
-    /// It was killed.
+    /// Whether the daemon was killed.
     is_over: AtomicBool,
-    /// A client was told to compile.
+    /// Whether a client was told to compile.
     has_compile: AtomicBool,
 }
 
 impl Life {
-    /// The daemon was killed.
+    /// Marks the daemon as killed.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
     }
@@ -77,24 +75,24 @@ impl Life {
     pub(crate) async fn await_a_compile(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.has_compile.load(Ordering::SeqCst) {
-            assert!(Instant::now() < deadline, "nobody is told to compile");
+            assert!(Instant::now() < deadline, "no client was told to compile");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
 
-/// One client with its worktree, and what became of its calls.
+/// A client with its worktree, and the state of its calls.
 pub(crate) struct Client {
     address: DaemonAddress,
     worktree: Worktree,
-    /// Tells its units from those of others.
+    /// A number that distinguishes its units from those of other clients.
     number: u64,
-    /// Whether each unit, in their order, is known to be stored.
+    /// For each unit, in order, whether it is known to be stored.
     stored: Vec<bool>,
 }
 
 impl Client {
-    /// Compiles the first unit for good, by rustc.
+    /// Creates a client, and compiles its first unit with rustc.
     pub(crate) fn new(address: DaemonAddress, dir: PathBuf, home: &Path, number: u64) -> Client {
         let mut client =
             Client { address, worktree: Worktree::new(dir, home, number), number, stored: Vec::new() };
@@ -107,24 +105,24 @@ impl Client {
         Unit(self.number << 48 | index)
     }
 
-    /// How many units it has begun.
+    /// The number of units that were begun.
     fn begun(&self) -> u64 {
         self.stored.len() as u64
     }
 
-    /// How many of them are known to be stored.
+    /// The number of units that are known to be stored.
     pub(crate) fn stored(&self) -> usize {
         self.stored.iter().filter(|stored| **stored).count()
     }
 
-    /// The library of the latest unit that is stored, whose blob is about to be torn.
+    /// The library of the latest stored unit, whose blob the caller tears. The unit no longer counts as stored.
     pub(crate) fn lose_the_latest(&mut self) -> Option<Vec<u8>> {
         let index = self.stored.iter().rposition(|stored| *stored)?;
         self.stored[index] = false;
         Some(self.worktree.library(self.unit(index as u64)))
     }
 
-    /// Compiles one unit after another until the daemon dies, and says where that met it.
+    /// Compiles one unit after another until the daemon dies, and returns the stage of the last call.
     pub(crate) fn compile_until_death(&mut self, life: &Life) -> Stage {
         loop {
             let index = self.begun();
@@ -141,7 +139,7 @@ impl Client {
         }
     }
 
-    /// Compiles one more unit for a daemon that lives.
+    /// Compiles one more unit. The daemon must not die.
     pub(crate) fn compile_another(&mut self) {
         assert_eq!(self.compile_next(&Life::default()), Ended::Stored);
     }
@@ -158,11 +156,11 @@ impl Client {
         ended
     }
 
-    /// Makes a call again. What is known to be stored must come from the store, and what comes
-    /// from there must be whole.
+    /// Repeats a call. A unit that is known to be stored must come from the store, and outputs from the store must
+    /// be complete.
     fn repeat(&mut self, index: u64, life: &Life) -> Ended {
         let unit = self.unit(index);
-        // Half of them find their outputs of before in their place.
+        // Half of the repeated calls find their earlier outputs in place.
         if index.is_multiple_of(2) {
             self.worktree.clean(unit);
         }
@@ -173,8 +171,8 @@ impl Client {
         ended
     }
 
-    /// Repeats the latest `latest` calls, which were in flight or just stored, and one old one,
-    /// of a daemon that lives. How many came from the store.
+    /// Repeats the latest `latest` calls, which were in flight or just stored, and one old call. The daemon must
+    /// not die. Returns how many came from the store.
     pub(crate) fn check(&mut self, latest: u64, round: u64) -> u64 {
         let begun = self.begun();
         let old = (begun > latest).then(|| round * 104_729 % (begun - latest));
@@ -194,7 +192,7 @@ impl Client {
             let ended = self.repeat(index, &Life::default());
             assert!(
                 !matches!(ended, Ended::Died(_)),
-                "the daemon died of a call for unit {index}: {ended:?}"
+                "the daemon died during a call for unit {index}: {ended:?}"
             );
             hits += u64::from(ended == Ended::Hit);
             if index + KEPT < self.begun() {
@@ -236,11 +234,11 @@ impl Client {
             started_us: micros(started.duration_since(UNIX_EPOCH).unwrap()),
             ..Ran::default()
         };
-        let record = record(&run).expect("rustc is observed, or nobody knows when its result is stored");
+        let record = record(&run).expect("rustc is observed, and its record shows when the result is stored");
         if send(&mut frames, request::Kind::Ran(ran)).is_err() {
             return Ended::Died(Stage::Compiling);
         }
-        // It may have died with the answer on its lips.
+        // The daemon may have died after it had sent its response.
         let _ = receive(&mut frames);
         let deadline = Instant::now() + ANSWER_WAIT_MAX;
         while record.exists() {
@@ -254,13 +252,13 @@ impl Client {
     }
 }
 
-/// What the daemon wants.
+/// A response of the daemon.
 enum Answer {
     Done(Vec<Said>),
     Run(Box<Run>),
 }
 
-/// Greets and asks in one write, as the wrapper does.
+/// Sends the greeting and the call in one write, as the wrapper does.
 fn ask(address: &DaemonAddress, compile: Compile) -> Result<(Answer, FrameStream), Gone> {
     let socket = os::short_socket_path(&address.control_socket()).expect("the directory is ours");
     let stream =
@@ -299,7 +297,7 @@ fn receive(frames: &mut FrameStream) -> Result<reply::Kind, Gone> {
     Ok(reply.kind.expect("the daemon says what this version knows"))
 }
 
-/// A frame that is cut short is what a killed daemon leaves; one that makes no sense is not.
+/// Only a truncated frame is a sign of a killed daemon. A frame that cannot be decoded is an error.
 fn gone(error: &StreamError) -> Gone {
     use kache_client::control::FrameError;
     match error {

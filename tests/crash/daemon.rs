@@ -1,4 +1,4 @@
-//! A real `kached daemon run` in a home of its own, which the test may kill.
+//! A real `kached daemon run` in its own home, which the test may kill.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tonic::transport::Channel;
 
-/// How long any single call may take: a daemon that hangs must not hang the test.
+/// How long a single call may take. A daemon that hangs must not hang the test.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a daemon may take to answer for the first time before the test gives up.
+/// How long a daemon may take until its first response.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A home directory with a cache in it, for one test.
@@ -25,18 +25,18 @@ pub(crate) struct Home {
     pub(crate) dir: PathBuf,
     /// `KACHE_CACHE_DIR` of the daemon.
     pub(crate) cache_dir: PathBuf,
-    /// More environment, such as limits or a preloaded library.
+    /// Additional environment, such as limits or a preloaded library.
     pub(crate) env: Vec<(String, String)>,
 }
 
 impl Home {
-    /// A home below `dir`, with the cache at `cache_dir`.
+    /// Creates a home below `dir` with the cache at `cache_dir`.
     pub(crate) fn new(dir: &Path, cache_dir: &Path) -> Home {
         fs::create_dir_all(dir).expect("the test may write below its temporary directory");
         Home { dir: dir.to_owned(), cache_dir: cache_dir.to_owned(), env: Vec::new() }
     }
 
-    /// Where clients find the daemon.
+    /// The address at which clients find the daemon.
     pub(crate) fn address(&self) -> DaemonAddress {
         DaemonAddress::new(&self.cache_dir, Some(&self.socket_dir()))
     }
@@ -71,22 +71,22 @@ impl Home {
             .expect("kached was built with this test")
     }
 
-    /// What the daemon has said last in this home.
+    /// The end of the output of all daemons in this home.
     pub(crate) fn log_end(&self) -> String {
         let log = self.log();
         log.get(log.len().saturating_sub(LOG_END_BYTES)..).unwrap_or(&log).to_owned()
     }
 
-    /// Everything the daemon has said in this home.
+    /// The output of all daemons in this home.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("daemon.out")).unwrap_or_default()
     }
 }
 
-/// How much of a long log is worth showing.
+/// How many bytes of a log are shown.
 const LOG_END_BYTES: usize = 4_000;
 
-/// A running daemon. Dropping it kills it.
+/// A running daemon, which is killed on drop.
 pub(crate) struct Daemon {
     child: Child,
     /// A connection to its TCP listener.
@@ -94,7 +94,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon and waits for its first answer.
+    /// Starts a daemon, and waits for its first response.
     pub(crate) async fn start(home: &Home) -> Daemon {
         let address = free_address();
         let mut child = home.spawn(&address);
@@ -107,32 +107,32 @@ impl Daemon {
         }
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Kills the daemon with `kill -9`, and waits until it has ended.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the daemon is our child");
         self.child.wait().expect("the daemon is our child");
     }
 
-    /// Tells it to leave, and waits until it has closed its store.
+    /// Stops the daemon by SIGTERM, and waits until it has closed its store.
     pub(crate) fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id fits"));
         kill(pid, Signal::SIGTERM).expect("the daemon is our child");
         self.child.wait().expect("the daemon is our child");
     }
 
-    /// The process.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether the process is still there.
+    /// Whether the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the daemon is our child").is_none()
     }
 }
 
-/// Runs a daemon whose store cannot be opened until `kache daemon status` knows it, and
-/// returns what that says.
+/// Runs a daemon whose store cannot be opened until `kache daemon status` reports the cause, and returns that
+/// report.
 pub(crate) fn status_of_daemon_without_store(home: &Home) -> String {
     let address = free_address();
     let mut child = home.spawn(&address);
@@ -141,7 +141,7 @@ pub(crate) fn status_of_daemon_without_store(home: &Home) -> String {
         let status = home.command(env!("CARGO_BIN_EXE_kache"), &address).args(["daemon", "status"]).output();
         let status = status.expect("kache was built with this test");
         let gone = child.try_wait().expect("the daemon is our child");
-        // It answers while the store is still being opened, and does not know the cause yet.
+        // The daemon responds while the store is still being opened, when it does not know the cause yet.
         let opening = String::from_utf8_lossy(&status.stdout).contains("(opening)");
         if (status.status.success() && !opening) || gone.is_some() || Instant::now() > deadline {
             break status;
@@ -178,8 +178,7 @@ async fn connect(address: &str, child: &mut Child) -> Option<Channel> {
     None
 }
 
-/// An address nobody listens at. Somebody else might take it before we do; a test that
-/// loses that race says so by failing to connect.
+/// A free address. Another process may take it before the daemon does; the test then fails to connect.
 fn free_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     listener.local_addr().expect("a bound listener has an address").to_string()

@@ -1,9 +1,9 @@
-//! A disk that fails while the daemon is at work: no space, I/O errors on reading and on
-//! writing, no descriptors, short writes.
+//! A disk that fails while the daemon works: no space, I/O errors on reads and writes, no descriptors, short
+//! writes.
 //!
-//! `faultfs.c` is preloaded into the daemon and makes its own file calls and RocksDB's
-//! fail. Whatever happens, the daemon stays, nothing it serves is wrong, and what it
-//! acknowledged is there when the disk is well again.
+//! `faultfs.c` is preloaded into the daemon, and makes file calls of the daemon and of RocksDB fail. In all cases
+//! the daemon keeps running, serves nothing wrong, and has everything that it acknowledged when the disk works
+//! again.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -25,14 +25,14 @@ const KIND_EMFILE: u32 = 8;
 const KIND_SHORT_WRITE: u32 = 16;
 
 const WORKERS: u64 = 4;
-/// How long the load runs under each kind of fault.
+/// How long the load runs with each kind of fault.
 const FAULTY: Duration = Duration::from_secs(3);
-/// How long the daemon may take to be well again once the disk is.
+/// How long the daemon may take to recover after the disk works again.
 const RECOVERY: Duration = Duration::from_secs(30);
-/// So many in a row are of every size.
+/// This many uploads in a row have all sizes.
 const UPLOADS_WHEN_WELL: u32 = 12;
 
-/// The switchboard shared with the preloaded library; `faultfs.c` has the layout.
+/// The settings that the test shares with the preloaded library. `faultfs.c` has the same layout.
 struct Control {
     file: File,
     path: PathBuf,
@@ -56,7 +56,7 @@ impl Control {
     }
 }
 
-/// Compiles the library; a C compiler is there wherever RocksDB was built.
+/// Compiles the library. A machine that built RocksDB has a C compiler.
 fn build_library(dir: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/faultfs.c");
     let library = dir.join("faultfs.so");
@@ -70,9 +70,8 @@ fn build_library(dir: &Path) -> PathBuf {
     library
 }
 
-/// Uploads and checks, whatever the daemon answers, until the time is over. It may refuse,
-/// and it may be away for a moment to open its store anew; `check` panics if what it serves
-/// is not whole.
+/// Uploads and checks until the time is over. The daemon may refuse requests, and may be away for a moment to open
+/// its store again. `check` panics if the daemon serves something incomplete.
 async fn disturbed_load(channel: Channel, ledger: Arc<Ledger>, until: Instant) {
     while Instant::now() < until {
         let seed = ledger.next();
@@ -122,7 +121,7 @@ async fn run_under(kinds: u32, one_in: u32) {
     assert!(blob_files_that_are_their_names(&cache_dir) > 0, "the layout has changed");
 }
 
-/// The disk is well again, so uploads of every size must soon succeed, in the same process.
+/// Waits until the same process accepts uploads of every size, now that the disk works.
 async fn await_recovery(daemon: &Daemon, ledger: &Ledger, home: &Home) {
     let deadline = Instant::now() + RECOVERY;
     let mut in_a_row = 0;
@@ -144,7 +143,7 @@ async fn await_recovery(daemon: &Daemon, ledger: &Ledger, home: &Home) {
     }
 }
 
-/// What was acknowledged is there, and whole.
+/// Asserts that everything that was acknowledged is there and complete.
 async fn check_all(daemon: &Daemon, ledger: &Ledger) {
     for seed in ledger.acknowledged() {
         let found = check(daemon.channel.clone(), seed).await.expect("the disk is well");
@@ -178,6 +177,6 @@ async fn sto_01_short_writes_are_continued() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sto_01_everything_at_once() {
+async fn sto_01_all_kinds_of_faults_at_once() {
     run_under(KIND_ENOSPC | KIND_EIO_WRITE | KIND_EIO_READ | KIND_EMFILE | KIND_SHORT_WRITE, 20).await;
 }

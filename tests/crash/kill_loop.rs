@@ -1,10 +1,9 @@
-//! `kill -9` of the daemon at any moment, hundreds of times, under concurrent load: uploads by
-//! gRPC, and compiles whose outputs the daemon takes into its store by itself.
+//! Kills the daemon with `kill -9` at any moment, hundreds of times, under concurrent load: uploads by gRPC, and
+//! compiles whose outputs the daemon ingests.
 //!
-//! After each: what had been acknowledged is there, whatever is served is complete and
-//! has the right bytes, every file in the store is what its name says, and there is nothing else.
-//! Now and then the machine loses its power as well, and some of what was not synced: what was
-//! torn is not served.
+//! After each kill: everything that was acknowledged is there, every result that is served is complete and has the
+//! right bytes, every blob file has the name of its content, and there are no other files. Sometimes the machine
+//! loses power as well, which destroys some data that was not synced: torn blobs are not served.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,22 +22,22 @@ use crate::tree::{Tree, Which};
 const KILLS: u64 = 300;
 const UPLOADERS: usize = 6;
 const COMPILERS: u64 = 4;
-/// A daemon lives between nothing and this long before it is killed.
+/// A daemon runs between zero and this many milliseconds before it is killed.
 const LIFE_MS_MAX: u64 = 160;
-/// How long it may take until the first compile begins, and until what a daemon before has left
-/// is cleared away.
+/// How long the first compile may take to begin, and how long a daemon may take to remove what its predecessor
+/// left.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many actions are looked at after each kill: some old ones, and of those of the last life,
-/// which were in flight or just stored, so many at most.
+/// The number of actions that are checked after each kill: this many old ones, and at most this many of the last
+/// life, which were in flight or just stored.
 const CHECK_OLD: u64 = 8;
 const CHECK_LATEST_MAX: u64 = 64;
-/// So many of them at a time.
+/// The number of checks that run at the same time.
 const CHECKERS: usize = 4;
-/// The same for each client that compiles, which has one in flight.
+/// The number of latest compiles that are repeated for each client, which has one in flight.
 const COMPILES_LATEST: u64 = 2;
-/// How often all blobs are hashed, and not only those that were written since.
+/// One of this many checks hashes all blobs, and not only those that were written since the last check.
 const ALL_EVERY: u64 = 20;
-/// How often it is not the process that dies but the machine.
+/// One of this many kills is a loss of power.
 const CUT_EVERY: u64 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,39 +65,39 @@ async fn sto_01_nothing_but_work_in_flight_is_lost_to_300_kills() {
     under_test.check_proof(has_reflinks(dir.path()));
 }
 
-/// Everything that outlives a daemon.
+/// The state that outlives a daemon.
 struct UnderTest {
     ledger: Arc<Ledger>,
     clients: Vec<Arc<Mutex<Client>>>,
     tree: Tree,
-    /// How many actions there were when they were last looked at.
+    /// The number of actions at the last check.
     checked: u64,
-    seen: Seen,
+    seen: Counts,
 }
 
-/// What happened: without it, nothing was proven.
+/// Counts of what happened. If they are low, the test has proved nothing.
 #[derive(Debug, Default)]
-struct Seen {
-    /// Actions that were looked at and whole.
+struct Counts {
+    /// Actions that were checked and complete.
     whole: u64,
-    /// Compiles that were made again and came from the store.
+    /// Compiles that were repeated and came from the store.
     hits: u64,
-    /// Daemons that died while a compiler was at work for them.
+    /// Daemons that died while a compiler was running for them.
     died_compiling: u64,
-    /// Daemons that died while they took outputs into the store.
+    /// Daemons that died while they ingested outputs.
     died_storing: u64,
-    /// Files on their way into the store when a daemon died.
+    /// Files that were being written into the store when a daemon died.
     left: usize,
     /// Blobs of which a part was not on the disk.
     torn: u64,
 }
 
 impl UnderTest {
-    /// The daemon is stopped in good order once, so that later ones know the toolchain.
+    /// Runs and stops a daemon once, so that later ones know the toolchain.
     async fn new(home: &Home, dirs: &[&Path]) -> UnderTest {
         let daemon = Daemon::start(home).await;
         let clients = (0..COMPILERS).map(|number| {
-            // Some outputs lie on another volume than the store, which has to copy those.
+            // Some worktrees are on another volume than the store, so that the store must copy their outputs.
             let dir = dirs[usize::from(number == COMPILERS - 1)].join(format!("worktree-{number}"));
             Arc::new(Mutex::new(Client::new(home.address(), dir, &home.dir, number)))
         });
@@ -108,7 +107,7 @@ impl UnderTest {
         UnderTest { ledger, clients, tree: Tree::new(&home.cache_dir), checked, seen }
     }
 
-    /// Looks at the latest and some old actions; those acknowledged must be there.
+    /// Checks the latest and some old actions. Those that were acknowledged must be there.
     async fn check_some(&mut self, daemon: &Daemon, round: u64) {
         let compiles = self.on_clients(move |client| client.check(COMPILES_LATEST, round));
         let attempted = self.ledger.attempted();
@@ -120,7 +119,7 @@ impl UnderTest {
         self.seen.hits += join(compiles).await.iter().sum::<u64>();
     }
 
-    /// Looks at everything that may not be lost.
+    /// Checks everything that must not be lost.
     async fn check_all(&mut self, daemon: &Daemon) {
         let compiles = self.on_clients(Client::check_all);
         let acknowledged = self.ledger.acknowledged();
@@ -128,10 +127,9 @@ impl UnderTest {
         self.seen.hits += join(compiles).await.iter().sum::<u64>();
     }
 
-    /// Waits until the daemon has cleared away what the one before has left, and knows of every
-    /// blob that there is a file of.
+    /// Waits until the daemon has removed what its predecessor left, and knows every blob that has a file.
     async fn await_tidiness(&mut self, daemon: &Daemon) {
-        // Notes about compiles go when another one begins.
+        // Records of compiles are removed when another compile begins.
         if !self.tree.records_of_others(daemon.pid()).is_empty() {
             join(self.on_clients(Client::compile_another)).await;
         }
@@ -145,7 +143,7 @@ impl UnderTest {
         self.tree.is_asked();
     }
 
-    /// What is there and should not be.
+    /// Files that should not be there.
     async fn untidy(&self, daemon: &Daemon) -> BTreeSet<String> {
         let on_their_way = self.tree.on_their_way().into_iter();
         let records = self.tree.records_of_others(daemon.pid()).into_iter();
@@ -164,7 +162,7 @@ impl UnderTest {
         let uploaders = uploaders.collect();
         let of_compilers = Arc::clone(&life);
         let compilers = self.on_clients(move |client| client.compile_until_death(&of_compilers));
-        // Before the first compile of a life the compiler is tried, which outlasts many a life.
+        // Before its first compile a daemon tests the compiler, which takes longer than many lives.
         if round % 2 == 1 {
             life.await_a_compile(PATIENCE).await;
         }
@@ -180,8 +178,8 @@ impl UnderTest {
         self.seen.left += self.tree.on_their_way().len();
     }
 
-    /// Of an upload and of a compile that were stored in the last life, some never got to the
-    /// disk: who asks for them gets nothing of it. Of a blob that is whole, its record did not.
+    /// Simulates a loss of power: parts of an upload and of a compile of the last life never reached the disk, so
+    /// the daemon must not serve them. For a complete blob, the record in the database was lost.
     fn cut_power(&mut self, round: u64) {
         let since = self.checked;
         let stored = self.ledger.acknowledged().into_iter().rev().take_while(|seed| *seed >= since);
@@ -196,7 +194,7 @@ impl UnderTest {
         self.seen.torn += u64::from(library.is_some_and(|bytes| self.tree.tear(&bytes)));
     }
 
-    /// Does this with every client at the same time.
+    /// Runs `act` with every client at the same time.
     fn on_clients<R: Send + 'static>(
         &self,
         work: impl Fn(&mut Client) -> R + Clone + Send + 'static,
@@ -212,7 +210,7 @@ impl UnderTest {
         let compiled: usize = self.clients.iter().map(|client| client.lock().unwrap().stored()).sum();
         let uploaded = self.ledger.acknowledged().len();
         let blobs = self.tree.check_blobs(Which::All);
-        let Seen { whole, hits, died_compiling, died_storing, left, torn } = self.seen;
+        let Counts { whole, hits, died_compiling, died_storing, left, torn } = self.seen;
         eprintln!("{blobs} blobs, {uploaded} uploads, {compiled} compiles: {:?}", self.seen);
         let kills = KILLS as usize;
         assert!(blobs > 0, "the layout has changed");
@@ -229,12 +227,12 @@ impl UnderTest {
     }
 }
 
-/// Pseudo-random, so that kills fall everywhere between the first byte and a busy store.
+/// A pseudo-random time, so that kills come at every moment between the start and a busy store.
 fn length(round: u64) -> Duration {
     Duration::from_millis((round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % LIFE_MS_MAX)
 }
 
-/// Looks at these actions, of which those acknowledged must be there. How many were.
+/// Checks these actions. Those that were acknowledged must be there. Returns how many were complete.
 async fn check_these(daemon: &Daemon, ledger: &Ledger, seeds: Vec<u64>, round: u64) -> u64 {
     let acknowledged = Arc::new(ledger.acknowledged());
     let checkers = seeds.chunks(seeds.len().div_ceil(CHECKERS).max(1)).map(|some| {
@@ -265,7 +263,7 @@ async fn join<R>(tasks: Vec<JoinHandle<R>>) -> Vec<R> {
     results
 }
 
-/// Whether files here can share blocks; then nobody shares whole files.
+/// Whether files here can share blocks, so that no file of the store is shared.
 fn has_reflinks(dir: &Path) -> bool {
     let [from, to] = ["from", "to"].map(|name| dir.join(name));
     fs::write(&from, [1; 5000]).unwrap();

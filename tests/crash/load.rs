@@ -1,8 +1,7 @@
-//! Concurrent gRPC load, and the proof that what a daemon serves is whole.
+//! Concurrent gRPC load, and checks that what a daemon serves is complete.
 //!
-//! Every worker uploads blobs of all the sizes that take different ways into the store,
-//! then an action result that names them. What the daemon acknowledged goes into the
-//! `Ledger`; after a restart the ledger says what must be there.
+//! Every worker uploads blobs of all sizes that the store handles differently, and then an action result that names
+//! them. Acknowledged uploads are entered in the `Ledger`, which says after a restart what must be there.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +18,15 @@ use kache_proto::reapi::digest_function::Value as WireFunction;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// Inline, inline's edge, the smallest file, files of one and of several messages.
+/// Sizes: stored inline, the largest inline size, the smallest file, files of one message and of several.
 const SIZES: [usize; 6] = [1, 700, 4096, 4097, 90_000, 600_000];
-/// Blobs up to this size are no files in the store.
+/// Blobs up to this size are stored in the database, not as files.
 pub(crate) const INLINE_BYTES_MAX: usize = 4096;
-/// Blobs from here on are sent by ByteStream.
+/// Blobs of at least this size are sent by ByteStream.
 const STREAM_FROM: usize = 90_000;
 const CHUNK: usize = 256 * 1024;
 
-/// What the daemon said that it has stored.
+/// The uploads that the daemon acknowledged.
 #[derive(Default)]
 pub(crate) struct Ledger {
     acknowledged: Mutex<BTreeSet<u64>>,
@@ -35,7 +34,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// The seeds of everything that was acknowledged.
+    /// The seeds of all acknowledged uploads.
     pub(crate) fn acknowledged(&self) -> Vec<u64> {
         self.acknowledged.lock().unwrap().iter().copied().collect()
     }
@@ -45,32 +44,31 @@ impl Ledger {
         self.attempted.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The daemon said that it has stored this one.
+    /// Enters an acknowledged upload.
     pub(crate) fn acknowledge(&self, seed: u64) {
         self.acknowledged.lock().unwrap().insert(seed);
     }
 
-    /// The output of this seed was torn by what no store can help: actions that name it may be
-    /// gone.
+    /// Removes actions that name this seed's output, because the test has torn it.
     pub(crate) fn forget_output(&self, seed: u64) {
         let mut acknowledged = self.acknowledged.lock().unwrap();
         acknowledged.retain(|action| !output_seeds(*action).contains(&seed));
     }
 
-    /// How many uploads were begun; seeds are the numbers below.
+    /// The number of uploads that were begun. Their seeds are the numbers below it.
     pub(crate) fn attempted(&self) -> u64 {
         self.attempted.load(Ordering::Relaxed)
     }
 }
 
-/// The bytes of a seed's output, if they are a file in the store.
+/// The bytes of a seed's output, if the store keeps them as a file.
 pub(crate) fn file_bytes(seed: u64) -> Option<Bytes> {
     Some(blob_bytes(seed)).filter(|bytes| bytes.len() > INLINE_BYTES_MAX)
 }
 
-/// The bytes that belong to a seed, in a size that belongs to it too: the seed's own first, then
-/// noise from a place that is its own, too. Noise is made once, because it takes a test that is
-/// not optimised longer than all that the daemon does with it.
+/// The bytes of a seed, in a size that depends on the seed: first the seed's own bytes, then noise from an offset
+/// that depends on the seed. The noise is generated once, because in an unoptimised test generating it takes longer
+/// than all of the daemon's work.
 fn blob_bytes(seed: u64) -> Bytes {
     static NOISE: LazyLock<Vec<u8>> = LazyLock::new(noise);
     let size = SIZES[(seed % SIZES.len() as u64) as usize];
@@ -83,7 +81,7 @@ fn blob_bytes(seed: u64) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// From so many places noise is taken.
+/// The number of offsets at which noise begins.
 const NOISE_PLACES: usize = 1 << 16;
 
 fn noise() -> Vec<u8> {
@@ -98,7 +96,7 @@ fn noise() -> Vec<u8> {
     (0..(largest + NOISE_PLACES).div_ceil(8)).flat_map(|_| next()).collect()
 }
 
-/// Every action has two outputs, neighbours in size, and some of them share one.
+/// The seeds of an action's two outputs, which have neighbouring sizes. Some actions share an output.
 fn output_seeds(seed: u64) -> [u64; 2] {
     [seed, seed / 2]
 }
@@ -122,7 +120,7 @@ fn action_digest(seed: u64) -> Digest {
     Digest::of(function_of(seed), format!("action {seed}").as_bytes())
 }
 
-/// Uploads until the daemon goes away; returns the first error that is not its death.
+/// Uploads until the daemon dies. Returns the first error with another cause.
 pub(crate) async fn upload_until_death(channel: Channel, ledger: &Ledger) -> Result<(), Status> {
     loop {
         let seed = ledger.next();
@@ -134,7 +132,7 @@ pub(crate) async fn upload_until_death(channel: Channel, ledger: &Ledger) -> Res
     }
 }
 
-/// Whether the connection broke, rather than the daemon having answered.
+/// Whether the connection broke, as opposed to an error that the daemon returned.
 pub(crate) fn is_death(status: &Status) -> bool {
     use std::error::Error as _;
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
@@ -214,17 +212,17 @@ async fn upload_stream(channel: Channel, digest: &Digest, bytes: Bytes) -> Resul
     Ok(())
 }
 
-/// What a look at one action found.
+/// The outcome of a check of one action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// A result whose outputs were all there with the right bytes.
     Whole,
-    /// No result.
+    /// There was no result.
     Nothing,
 }
 
-/// Asks for an action and for every byte it names. Panics where the daemon serves
-/// something that is not whole; other errors are returned.
+/// Requests an action's result and every blob that it names. Panics if the daemon serves something incomplete.
+/// Returns other errors.
 pub(crate) async fn check(channel: Channel, seed: u64) -> Result<Found, Status> {
     let function = function_of(seed);
     let request = reapi::GetActionResultRequest {
@@ -250,7 +248,7 @@ pub(crate) async fn check(channel: Channel, seed: u64) -> Result<Found, Status> 
     Ok(Found::Whole)
 }
 
-/// Which of these the daemon does not have.
+/// The digests of these that the daemon does not have.
 pub(crate) async fn missing(channel: Channel, blobs: &[Digest]) -> Result<Vec<Digest>, Status> {
     let request = reapi::FindMissingBlobsRequest {
         blob_digests: blobs.iter().map(wire).collect(),

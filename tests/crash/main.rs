@@ -1,6 +1,6 @@
-//! What survives: `kill -9` at any moment, a failing disk, a full one, a read-only one.
+//! Durability: the store after `kill -9` at any moment, and on a disk that fails, is full, or is read-only.
 //!
-//! Everything here runs the real daemon and talks to it as a client would.
+//! All tests run the real daemon and talk to it as clients do.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 

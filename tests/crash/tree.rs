@@ -1,8 +1,7 @@
-//! What lies in a store's directory, as anybody can see it from outside.
+//! Checks a store's directory from outside.
 //!
-//! Blobs are files named by the BLAKE3 of their bytes; what is on its way lies in `tmp/`. It is
-//! looked at whether the names are true, whether the daemon knows of each, and whether there is
-//! anything that has no business there.
+//! Blobs are files named by the BLAKE3 of their bytes; files that are being written are in `tmp/`. The checks
+//! compare names with contents, ask the daemon for each blob, and report files that do not belong there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirEntry, File, Permissions};
@@ -11,30 +10,29 @@ use std::path::{Path, PathBuf};
 
 use kache_cas::digest::{Digest, DigestFunction, Hash};
 
-/// What a daemon and its store leave in a cache directory.
+/// The entries that a daemon and its store create in a cache directory.
 const OURS: [&str; 9] = ["VERSION", "blobs", "db", "events", "lock", "memos", "observer", "shared", "tmp"];
 
-/// A file as it was when it was last hashed.
+/// The attributes of a file when it was last hashed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct HashedFile {
     inode: u64,
     size_bytes: u64,
     modified: (i64, i64),
 }
 
-/// The directory of a store, and the blobs that were there when it was last looked at.
+/// A store's directory, and the blobs that it had at the last check.
 pub(crate) struct Tree {
     cache_dir: PathBuf,
-    seen: HashMap<String, Seen>,
-    /// Blobs that the daemon has not been asked about.
+    seen: HashMap<String, HashedFile>,
+    /// Blobs for which the daemon was not asked yet.
     unasked: HashMap<String, u64>,
-    /// Blobs whose files were torn from outside. They stay, as evidence, until they are stored
-    /// anew.
+    /// Blobs whose files the test has torn. The store keeps such files as evidence until the blob is stored again.
     torn: BTreeSet<String>,
-    /// All that ever were. A daemon that dies when it has just put a whole file in the place of a
-    /// torn one has not written down that it is whole.
+    /// All blobs that were ever torn. A daemon that dies right after it has replaced a torn file has not recorded
+    /// that the file is complete.
     once_torn: BTreeSet<String>,
-    /// How many blobs had another name outside the store, each time that they were looked at.
+    /// For each check, the number of blobs with another hard link outside the store.
     pub(crate) shared: usize,
 }
 
@@ -44,14 +42,14 @@ impl Tree {
         Tree { cache_dir: cache_dir.to_owned(), seen, unasked, torn, once_torn, shared: 0 }
     }
 
-    /// Hashes every blob that is new or was written to since the last time, or each. Panics
-    /// unless each is named by the BLAKE3 of its bytes. How many there are.
+    /// Hashes every blob that is new or changed since the last check, or every blob. Panics if a name is not the
+    /// BLAKE3 of the content. Returns the number of blobs.
     pub(crate) fn check_blobs(&mut self, which: Which) -> usize {
         let before = std::mem::take(&mut self.seen);
         for blob in blobs(&self.cache_dir) {
-            // Nobody writes while the daemon is dead, so what is listed is there.
+            // No process writes while the daemon is dead, so the listing is complete.
             let metadata = blob.metadata().unwrap();
-            let seen = Seen {
+            let seen = HashedFile {
                 inode: metadata.ino(),
                 size_bytes: metadata.len(),
                 modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -75,7 +73,7 @@ impl Tree {
         self.seen.len()
     }
 
-    /// Blobs that came since the daemon was last asked about them, as it knows them.
+    /// The digests of blobs for which the daemon was not asked yet.
     pub(crate) fn unasked(&self) -> Vec<Digest> {
         let digest = |(name, size_bytes): (&String, &u64)| {
             let hash: Hash = name.parse().expect("its name is its hash");
@@ -84,12 +82,12 @@ impl Tree {
         self.unasked.iter().map(digest).collect()
     }
 
-    /// The daemon has answered: it knows all that are there.
+    /// Records that the daemon has reported all of these blobs as present.
     pub(crate) fn is_asked(&mut self) {
         self.unasked.clear();
     }
 
-    /// Whether there is still a file of this blob that the daemon has no reason not to know.
+    /// Whether a blob still has a file that the daemon must know.
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         let hex = digest.hash.to_hex();
         !self.once_torn.contains(&hex) && self.place(&hex).exists()
@@ -99,23 +97,23 @@ impl Tree {
         self.cache_dir.join("blobs").join(&hex[..2]).join(hex)
     }
 
-    /// Leaves a blob that nobody knows of, as a daemon does that dies before it has written that
-    /// down; of hundreds hardly one dies then. It has to go.
+    /// Creates a blob that the daemon does not know, as a daemon leaves it that dies before it records the blob.
+    /// The next daemon must remove it. Few kills have this effect by chance.
     pub(crate) fn leave_unknown(&mut self, bytes: &[u8]) {
         let hex = hex_of(bytes);
         fs::write(self.place(&hex), bytes).unwrap();
         self.unasked.insert(hex, bytes.len() as u64);
     }
 
-    /// Makes of the blob of these bytes what a machine without power may have left of it: its
-    /// name, its length, and nothing in its second half. Whether it is there.
+    /// Tears the file of a blob as a loss of power may do: the name and the length stay, and the second half is
+    /// zeros. Returns whether the file exists.
     pub(crate) fn tear(&mut self, bytes: &[u8]) -> bool {
         let hex = hex_of(bytes);
         let path = self.place(&hex);
         if !path.exists() {
             return false;
         }
-        // Nobody may write to it, unless it is root who tries.
+        // The file is read-only, except for root.
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         let half = bytes.len() / 2;
@@ -125,12 +123,12 @@ impl Tree {
         true
     }
 
-    /// What is on its way into the store, or was when a daemon died.
+    /// Files that are being written into the store, or were when a daemon died.
     pub(crate) fn on_their_way(&self) -> BTreeSet<PathBuf> {
         entries(&self.cache_dir.join("tmp")).map(|entry| entry.path()).collect()
     }
 
-    /// Notes about compiles of daemons other than this one.
+    /// Observer's records of compiles of earlier daemons.
     pub(crate) fn records_of_others(&self, pid: u32) -> BTreeSet<PathBuf> {
         let own = format!("record-{pid}-");
         let is_others = |name: &str| name.starts_with("record-") && !name.starts_with(&own);
@@ -138,20 +136,20 @@ impl Tree {
         paths.filter(|path| is_others(file_name(path))).collect()
     }
 
-    /// Panics if there is anything besides the blobs that is none of a store's.
+    /// Panics if there are files that are neither blobs nor other files of a store.
     pub(crate) fn check_names(&self) {
         for entry in entries(&self.cache_dir) {
             let name = entry.file_name().into_string().unwrap();
-            assert!(OURS.contains(&&*name), "`{}` is none of a store's", entry.path().display());
+            assert!(OURS.contains(&&*name), "`{}` does not belong to a store", entry.path().display());
         }
         for entry in entries(&self.cache_dir.join("observer")) {
             let name = entry.file_name().into_string().unwrap();
             let is_ours = name.starts_with("record-") || name.starts_with("observer-");
-            assert!(is_ours, "`{}` is none of the observer's", entry.path().display());
+            assert!(is_ours, "`{}` does not belong to the observer", entry.path().display());
         }
         for entry in entries(&self.cache_dir.join("shared")) {
             let name = entry.file_name().into_string().unwrap();
-            // A record is written anew beside the old one, and a daemon may die before it is renamed.
+            // A record is written beside the old one, and a daemon may die before it renames the file.
             let numbers = name.strip_suffix(".new").unwrap_or(&name).split_once('-');
             let is_hex = |number: &str| u64::from_str_radix(number, 16).is_ok();
             let is_ours = numbers.is_some_and(|(device, inode)| is_hex(device) && is_hex(inode));
@@ -160,16 +158,16 @@ impl Tree {
     }
 }
 
-/// Which blobs are hashed.
+/// The blobs that a check hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// What was written since the last time.
+    /// Those that were written since the last check.
     Touched,
-    /// Each.
+    /// All of them.
     All,
 }
 
-/// How many files are below `blobs/`. Panics unless each is named by the BLAKE3 of its bytes.
+/// The number of files below `blobs/`. Panics if a name is not the BLAKE3 of the content.
 pub(crate) fn blob_files_that_are_their_names(cache_dir: &Path) -> usize {
     Tree::new(cache_dir).check_blobs(Which::All)
 }
@@ -188,7 +186,7 @@ fn blobs(cache_dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     entries(&cache_dir.join("blobs")).flat_map(|fan| entries(&fan.path()))
 }
 
-/// None where there is no such directory yet.
+/// The entries of a directory. `None` if it does not exist yet.
 fn entries(dir: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     fs::read_dir(dir).into_iter().flatten().map(|entry| entry.expect("a directory can be read"))
 }

@@ -1,7 +1,7 @@
-//! Volumes at their limits: a full one, a read-only one, and those that share extents.
+//! Volumes at their limits: full, read-only, and sharing extents.
 //!
-//! Real filesystems in image files, mounted through loop devices. Mounting needs root;
-//! without it these tests say so and fail, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
+//! Real filesystems in image files, mounted through loop devices. Mounting needs root. Without root these tests
+//! fail and say so, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
 use std::fs;
 
@@ -11,9 +11,10 @@ use crate::daemon::{Daemon, Home, status_of_daemon_without_store};
 use crate::load::{Found, Ledger, check, upload};
 use crate::volume::Volume;
 
-/// What somebody else has on the volume. The store keeps 64 MB of it free for its database.
+/// The size of a file on the volume that is not the store's. The store keeps 64 MB of the volume free for its
+/// database.
 const BALLAST_BYTES: usize = 60 << 20;
-/// About 240 KB each.
+/// The number of uploads, each about 240 KB.
 const UPLOADS: u32 = 900;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,13 +25,13 @@ async fn sto_07_a_full_volume_refuses_and_goes_on_serving() {
     fs::write(&ballast, vec![1; BALLAST_BYTES]).unwrap();
     let mut home = Home::new(&dir.path().join("home"), &volume.mountpoint.join("cache"));
     home.env.push(("KACHE_MAX_SIZE".to_owned(), "10GiB".to_owned()));
-    // Else the store would leave more free than the volume has.
+    // By default the store would keep more bytes free than the volume has.
     home.env.push(("KACHE_RESERVE".to_owned(), "0".to_owned()));
     let daemon = Daemon::start(&home).await;
     let ledger = Ledger::default();
 
-    // Several times what the volume holds. The store may evict and it may refuse, and it
-    // says which of the two in the way that clients understand.
+    // The uploads are several times larger than the volume. The store may evict or refuse them, and must report a
+    // refusal so that clients understand it.
     for _ in 0..UPLOADS {
         let seed = ledger.next();
         match upload(daemon.channel.clone(), seed).await {
@@ -38,7 +39,7 @@ async fn sto_07_a_full_volume_refuses_and_goes_on_serving() {
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
         }
     }
-    // Older results may have made room for newer ones; none may be there in part.
+    // Older results may have been evicted. No result may be there in part.
     let mut whole = 0;
     for seed in ledger.acknowledged() {
         let found = check(daemon.channel.clone(), seed).await.expect("reading needs no room");

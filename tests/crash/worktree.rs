@@ -1,11 +1,11 @@
-//! A worktree, and in it a crate that rustc has really compiled once.
+//! A worktree with a crate that rustc has compiled once.
 //!
-//! Starting rustc thousands of times would take an hour, so what it made is used again for
-//! other units of the same crate. What cargo tells units apart by is sixteen digits, `-C metadata`
-//! and `-C extra-filename`; rustc writes them into file names, metadata, object names, dep-info
-//! and messages. Wherever they stand in what was captured, another unit's stand in its copy: of
-//! one length and of other content, as rustc would have left it. The daemon looks at names,
-//! paths and bytes; that rustc would have hashed some symbols otherwise is none of its business.
+//! Starting rustc thousands of times would take an hour. Therefore the outputs of one compile are reused for other
+//! units of the same crate. Cargo distinguishes units by sixteen digits, `-C metadata` and `-C extra-filename`,
+//! which rustc writes into file names, metadata, object names, dep-info and messages. Another unit's copy has its
+//! own digits in all these places, so that it has the same length and another content, as rustc would have made it.
+//! The daemon reads names, paths and bytes only, so it does not matter that rustc would have hashed some symbols
+//! differently.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -18,17 +18,17 @@ use kache_client::control::{Compile, Run, Said, said};
 
 use crate::load::INLINE_BYTES_MAX;
 
-/// The digits of the first worktree's unit that is really compiled. Those of others follow:
-/// what one has compiled another would get from the store.
+/// The digits of the first worktree's unit that rustc compiles. Other worktrees use the following numbers, because
+/// they would get a hit for the same unit.
 const CAPTURED: u64 = 0x5eed_5eed_5eed_0000;
 
-/// Where cargo's outputs lie.
+/// Cargo's directory for outputs.
 const DEPS: &str = "target/debug/deps";
 
-/// Output files around the digits: library, metadata, dep-info.
+/// The parts of output names around the digits: library, metadata, dep-info.
 const NAMES: [(&str, &str); 3] = [("libunit-", ".rlib"), ("libunit-", ".rmeta"), ("unit-", ".d")];
 
-/// Large enough to be a file in the store, in metadata as well as in code.
+/// The source is so large that its metadata and its code become files in the store.
 const SOURCE: &str = "
     #![allow(missing_docs)]
     pub static TABLE: [u8; 20_000] = [b'k'; 20_000];
@@ -42,7 +42,7 @@ const SOURCE: &str = "
     items!(A B C D E F G H);
 ";
 
-/// One unit of the crate, by its digits.
+/// One unit of the crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unit(pub(crate) u64);
 
@@ -52,7 +52,7 @@ impl Unit {
     }
 }
 
-/// Bytes in which a unit's digits stand here and there.
+/// Bytes that contain a unit's digits in some places.
 struct Template {
     bytes: Vec<u8>,
     at: Vec<usize>,
@@ -74,44 +74,43 @@ impl Template {
     }
 }
 
-/// What rustc left when it compiled the unit that it really compiled.
+/// The outputs and messages of the compile by rustc.
 struct Captured {
     outputs: Vec<Template>,
     stderr: Template,
-    /// What the observer in it has noted.
+    /// The observer's record of that compile.
     record: Template,
 }
 
 /// A worktree.
 pub(crate) struct Worktree {
     dir: PathBuf,
-    /// The unit that is really compiled.
+    /// The unit that rustc compiles.
     pub(crate) first: Unit,
-    /// What calls have for an environment.
+    /// The environment of calls.
     env: Vec<(&'static str, PathBuf)>,
     captured: Option<Captured>,
 }
 
 impl Worktree {
-    /// One in this directory, of a user whose home is there; no two have one number.
+    /// Creates a worktree in this directory for a user with this home. Each worktree has another number.
     pub(crate) fn new(dir: PathBuf, home: &Path, number: u64) -> Worktree {
         fs::create_dir_all(dir.join(DEPS)).unwrap();
         fs::create_dir_all(dir.join("src")).unwrap();
         fs::write(dir.join("src/lib.rs"), SOURCE).unwrap();
-        // By which a target directory is known.
+        // kache recognises a target directory by this file.
         let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
         fs::write(dir.join("target/CACHEDIR.TAG"), tag).unwrap();
         let env = vec![("HOME", home.to_owned()), ("PATH", toolchain().to_owned())];
         Worktree { dir, first: Unit(CAPTURED + number), env, captured: None }
     }
 
-    /// Where the outputs lie.
+    /// The directory for outputs.
     pub(crate) fn deps(&self) -> PathBuf {
         self.dir.join(DEPS)
     }
 
-    /// The call that cargo would make for this unit. Outputs are restored by way of this staging
-    /// directory.
+    /// The call that cargo would make for this unit. Outputs are restored through this staging directory.
     pub(crate) fn call(&self, unit: Unit, staging: &Path) -> Compile {
         let (deps, digits) = (self.deps(), unit.digits());
         let deps = deps.to_str().unwrap();
@@ -145,8 +144,8 @@ impl Worktree {
         }
     }
 
-    /// Does what the daemon said, by rustc the first time and without it from then on. What was
-    /// said meanwhile is returned.
+    /// Does what the daemon responded: with rustc the first time, and without it after that. Returns the messages
+    /// that the daemon sent meanwhile.
     pub(crate) fn run(&mut self, unit: Unit, run: &Run) -> Vec<Said> {
         match &self.captured {
             Some(captured) => self.copy(captured, unit, run),
@@ -190,7 +189,7 @@ impl Worktree {
             let _ = fs::remove_file(Path::new(std::ffi::OsStr::from_bytes(path)));
         }
         if let Some(record) = record(run) {
-            // The daemon may be gone, and its successor may have swept it away.
+            // The daemon may have died, and its successor may have removed the directory.
             if let Ok(mut file) = File::options().write(true).open(record) {
                 file.write_all(&captured.record.for_unit(unit)).unwrap();
             }
@@ -201,7 +200,7 @@ impl Worktree {
         says(captured, unit)
     }
 
-    /// Checks every output of this unit, and what the daemon said in the compiler's place.
+    /// Checks every output of this unit, and the messages that the daemon sent instead of a compiler.
     pub(crate) fn check(&self, unit: Unit, told: &[Said]) {
         let captured = self.captured.as_ref().expect("it is compiled before it is checked");
         for (name, output) in NAMES.into_iter().zip(&captured.outputs) {
@@ -222,7 +221,7 @@ impl Worktree {
         captured.outputs[0].for_unit(unit)
     }
 
-    /// Removes what a unit has here.
+    /// Removes the outputs of a unit.
     pub(crate) fn clean(&self, unit: Unit) {
         for name in NAMES {
             let _ = fs::remove_file(self.place(name, unit));
@@ -239,14 +238,13 @@ fn says(captured: &Captured, unit: Unit) -> Vec<Said> {
     vec![Said { stream: said::Stream::Stderr.into(), bytes }]
 }
 
-/// Where the observer notes what this compiler asks for. It is there for as long as the daemon
-/// has something to do for the call.
+/// The path of the observer's record of this call. The file exists until the daemon has finished the call.
 pub(crate) fn record(run: &Run) -> Option<PathBuf> {
     let named = run.env_set.iter().find_map(|pair| pair.strip_prefix(b"__KACHE_RECORD="))?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(named)))
 }
 
-/// As much of a record as is written: its fourth number says how much that is.
+/// The part of a record that was written, whose length is the record's fourth number.
 fn whole_record(mut record: Vec<u8>) -> Vec<u8> {
     if let Some(end) = record.get(12..16) {
         let end = u32::from_ne_bytes(end.try_into().unwrap());

@@ -1,4 +1,4 @@
-//! What a daemon holds of its caller: no pipe, no terminal, no signal it ignored (DMN-04).
+//! The daemon keeps nothing of its caller: no pipe, no terminal, and no ignored signal (DMN-04).
 
 use std::fs;
 use std::io::Read as _;
@@ -8,11 +8,11 @@ use nix::sys::signal::Signal;
 
 use crate::home::{Home, eventually, is_alive, signal};
 
-/// Those with names. The C library keeps the ones above for itself, and whatever started this
-/// test may have left them ignored.
+/// The signals with names. The C library uses the ones above, and a program that started this test may have left
+/// those ignored.
 const STANDARD_SIGNALS: u64 = (1 << 31) - 1;
 
-/// `sh -c SCRIPT`, with `kache` as `$0`.
+/// The command `sh -c SCRIPT` with `kache` as `$0`.
 fn shell(home: &Home, script: &str) -> std::process::Command {
     let mut command = home.command("/bin/sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_kache")]);
@@ -20,14 +20,14 @@ fn shell(home: &Home, script: &str) -> std::process::Command {
 }
 
 #[test]
-fn dmn_04_it_holds_no_pipe_of_the_caller() {
+fn dmn_04_the_daemon_keeps_no_pipe_of_the_caller_open() {
     let home = Home::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
     // As make's jobserver does it: a descriptor that every child inherits.
     let fd = writer.as_raw_fd();
     let mut start = shell(&home, &format!("exec 9>&{fd}; exec \"$0\" daemon start"));
     nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
-    // `output` returns when nobody holds stdout and stderr any more.
+    // `output` returns when no process has stdout or stderr open.
     assert!(start.output().unwrap().status.success());
     drop((writer, start));
     let mut rest = Vec::new();
@@ -43,11 +43,11 @@ fn dmn_04_it_holds_no_pipe_of_the_caller() {
 }
 
 #[test]
-fn dmn_04_it_has_a_session_of_its_own_and_no_terminal() {
+fn dmn_04_the_daemon_has_its_own_session_and_no_terminal() {
     let home = Home::new();
     let pid = home.start();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // After the name in brackets: state, parent, group, session, terminal.
+    // The fields after the name in brackets: state, parent, group, session, terminal.
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let own = fs::read_to_string("/proc/self/stat").unwrap();
     let own_session = own.rsplit_once(") ").unwrap().1.split(' ').nth(3).unwrap().to_owned();
@@ -57,7 +57,7 @@ fn dmn_04_it_has_a_session_of_its_own_and_no_terminal() {
 }
 
 #[test]
-fn dmn_04_a_caller_with_nothing_open_can_start_it() {
+fn dmn_04_a_caller_without_open_descriptors_can_start_the_daemon() {
     let home = Home::new();
     let status = shell(&home, "exec \"$0\" daemon start <&- >&- 2>&-").status().unwrap();
     assert!(status.success());
@@ -68,7 +68,7 @@ fn dmn_04_a_caller_with_nothing_open_can_start_it() {
 }
 
 #[test]
-fn dmn_04_what_the_caller_ignored_is_not_ignored() {
+fn dmn_04_the_daemon_does_not_ignore_signals_that_the_caller_ignores() {
     let home = Home::new();
     let started = shell(&home, "trap '' TERM INT HUP USR1 CHLD; exec \"$0\" daemon start").status().unwrap();
     assert!(started.success());
@@ -78,7 +78,7 @@ fn dmn_04_what_the_caller_ignored_is_not_ignored() {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap() & STANDARD_SIGNALS
     };
-    // Rust programs ignore SIGPIPE, and have writing fail instead.
+    // Rust programs ignore SIGPIPE, so that a write returns an error.
     assert_eq!(mask("SigIgn:"), 1 << (Signal::SIGPIPE as u64 - 1));
     assert_eq!(mask("SigBlk:"), 0);
     signal(pid, Signal::SIGTERM);
@@ -86,7 +86,7 @@ fn dmn_04_what_the_caller_ignored_is_not_ignored() {
 }
 
 #[test]
-fn a_reader_who_goes_away_is_no_failure() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     let home = Home::new();
     let ran = shell(&home, "\"$0\" config default | head -n 1").output().unwrap();
     assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");

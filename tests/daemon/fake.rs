@@ -1,4 +1,4 @@
-//! A daemon that is not one: it says what a test wants said.
+//! A fake daemon, which sends the replies that a test wants.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,14 +8,14 @@ use kache_client::DaemonAddress;
 use kache_client::control::{Decoder, Hello, Reply, Request, decode, encode, reply, request};
 use kache_client::os::{self, Lock};
 
-/// Somebody in a daemon's place, who answers one client after another.
+/// A fake daemon that serves one client after another.
 pub(crate) struct Fake {
     thread: JoinHandle<Vec<request::Kind>>,
 }
 
 impl Fake {
-    /// Takes a place. It greets with `greeting`, says `Stopping` when it is told to stop, and
-    /// is then gone. What it was asked is its result.
+    /// Listens at a daemon's address. It greets with `greeting`, replies `Stopping` to a stop request, and then
+    /// ends. Its result is the list of requests.
     pub(crate) fn take(address: &DaemonAddress, greeting: reply::Kind) -> Fake {
         address.prepare().unwrap();
         let lock = Lock::take(&address.daemon_lock()).unwrap();
@@ -36,13 +36,13 @@ impl Fake {
         Fake { thread }
     }
 
-    /// Waits until it is gone; what it was asked.
+    /// Waits until the fake daemon has ended, and returns the requests that it got.
     pub(crate) fn asked(self) -> Vec<request::Kind> {
         self.thread.join().unwrap()
     }
 }
 
-/// Serves one client; whether it was told to stop.
+/// Serves one client. Returns whether it got a stop request.
 fn serve(mut stream: UnixStream, greeting: &reply::Kind, asked: &mut Vec<request::Kind>) -> bool {
     let mut decoder = Decoder::default();
     let Some(hello) = next(&mut stream, &mut decoder) else { return false };
@@ -64,11 +64,11 @@ fn serve(mut stream: UnixStream, greeting: &reply::Kind, asked: &mut Vec<request
 }
 
 pub(crate) fn say(stream: &mut UnixStream, kind: reply::Kind) {
-    // A client that has heard enough may be gone.
+    // A client that does not need the rest may have disconnected.
     let _ = stream.write_all(&encode(&Reply { kind: Some(kind) }).unwrap());
 }
 
-/// The next frame; `None` when the client is gone.
+/// The next frame. `None` if the client has disconnected.
 pub(crate) fn next(stream: &mut UnixStream, decoder: &mut Decoder) -> Option<Vec<u8>> {
     let mut chunk = [0; 4096];
     loop {

@@ -1,5 +1,5 @@
-//! A home for one test: a cleared environment, its own store, its own sockets. The daemon
-//! that was started in it ends with it.
+//! A home directory for one test: a cleared environment, its own store and sockets. The daemon that was started in
+//! it ends with it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use kache_client::DaemonAddress;
 
-/// How long anything here may take. Only what is broken comes near it.
+/// How long anything may take. Only a failing test waits that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A home.
+/// A home directory with its daemon.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     variables: Vec<(String, String)>,
@@ -24,11 +24,11 @@ impl Home {
         fs::create_dir(dir.path().join("home")).unwrap();
         let home = Home { dir, variables: Vec::new() };
         let sockets = home.dir.path().join("s");
-        // A daemon that a failing test leaves behind ends by itself.
+        // Ends a daemon that a failing test leaves behind.
         home.with("KACHE_SOCKET_DIR", sockets.to_str().unwrap()).with("KACHE_DAEMON_IDLE_TIMEOUT", "120")
     }
 
-    /// Sets a variable for everything that is started here.
+    /// Sets a variable for all programs that are started here.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(set, _)| set != name);
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -44,14 +44,14 @@ impl Home {
         PathBuf::from(&set.1)
     }
 
-    /// Where this home's daemon is.
+    /// The address of this home's daemon.
     pub(crate) fn address(&self) -> DaemonAddress {
         let set = self.variables.iter().find(|(name, _)| name == "KACHE_CACHE_DIR");
         let cache_dir = set.map_or(".cache/kache", |(_, dir)| dir);
         DaemonAddress::new(&self.path().join(cache_dir), Some(&self.socket_dir()))
     }
 
-    /// A program with this home's environment.
+    /// A command with this home's environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", self.path()).env("PATH", "/usr/bin:/bin").current_dir(self.path());
@@ -60,7 +60,7 @@ impl Home {
         command
     }
 
-    /// `kache` with arguments.
+    /// The command `kache` with these arguments.
     pub(crate) fn kache(&self, args: &[&str]) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_kache"));
         command.args(args);
@@ -72,14 +72,14 @@ impl Home {
         Ran::new(self.kache(args).output().unwrap())
     }
 
-    /// Starts the daemon; its process id.
+    /// Starts the daemon, and returns its process id.
     pub(crate) fn start(&self) -> i32 {
         let ran = self.run(&["daemon", "start"]);
         assert_eq!(ran.code, 0, "{ran:?}");
         self.pid().expect("it was started")
     }
 
-    /// The daemon's process id, by its own word.
+    /// The daemon's process id, as it reports it.
     pub(crate) fn pid(&self) -> Option<i32> {
         let status: serde_json::Value =
             serde_json::from_str(&self.run(&["daemon", "status", "--json"]).stdout).ok()?;
@@ -88,7 +88,7 @@ impl Home {
 }
 
 impl Drop for Home {
-    /// A hung daemon does not listen to `stop`, and is this test's own.
+    /// A hung daemon does not react to `stop`, so the daemon, which is this test's own, is killed.
     fn drop(&mut self) {
         let note = fs::read_to_string(self.address().daemon_lock()).unwrap_or_default();
         let pid: Option<i32> = note.lines().next().and_then(|line| line.parse().ok());
@@ -105,7 +105,7 @@ fn is_our_daemon(pid: i32, dir: &Path) -> bool {
     command.trim() == "kached" && String::from_utf8_lossy(&environment).contains(&*dir.to_string_lossy())
 }
 
-/// How a program ended.
+/// The outcome of a program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -122,7 +122,7 @@ impl Ran {
         }
     }
 
-    /// Checks the code and what standard error says.
+    /// Asserts the exit code and words in standard error.
     #[track_caller]
     pub(crate) fn expect(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "{self:?}");
@@ -133,7 +133,7 @@ impl Ran {
     }
 }
 
-/// Waits for something to become true.
+/// Waits until `is_true` returns true, and panics with `what` if that takes too long.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -147,7 +147,7 @@ pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Whether the process is there and not a zombie.
+/// Whether the process exists and is not a zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
@@ -157,7 +157,7 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Everything below a directory.
+/// All paths below a directory.
 pub(crate) fn tree(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_owned()];

@@ -1,4 +1,4 @@
-//! Starting, running, leaving; and what a daemon has of its starter: nothing (DMN-01).
+//! How the daemon starts, runs and ends, and that it inherits nothing from the process that started it (DMN-01).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::home::{Home, eventually, is_alive, signal, tree};
 
 #[test]
-fn it_starts_answers_and_stops() {
+fn the_daemon_starts_responds_and_stops() {
     let home = Home::new();
     home.run(&["daemon", "start"]).expect(0, &["daemon started (pid "]);
     let pid = home.pid().unwrap();
@@ -23,7 +23,7 @@ fn it_starts_answers_and_stops() {
 }
 
 #[test]
-fn restarting_takes_the_configuration_of_now() {
+fn a_restarted_daemon_uses_the_current_configuration() {
     let home = Home::new();
     let before = home.start();
     fs::create_dir_all(home.path().join(".config/kache")).unwrap();
@@ -38,7 +38,7 @@ fn restarting_takes_the_configuration_of_now() {
 }
 
 #[test]
-fn a_signal_makes_it_leave_and_tidy_up() {
+fn a_signal_ends_the_daemon_and_removes_its_sockets() {
     for each in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let home = Home::new();
         let pid = home.start();
@@ -55,10 +55,10 @@ fn a_signal_makes_it_leave_and_tidy_up() {
 }
 
 #[test]
-fn it_leaves_when_nobody_needs_it() {
+fn an_idle_daemon_ends() {
     let home = Home::new().with("KACHE_DAEMON_IDLE_TIMEOUT", "1");
     let pid = home.start();
-    // Looking at it all the time does not keep it (DMN-06).
+    // Status requests do not keep it running (DMN-06).
     eventually("leaving", || {
         home.run(&["daemon", "status"]);
         !is_alive(pid)
@@ -66,7 +66,7 @@ fn it_leaves_when_nobody_needs_it() {
 }
 
 #[test]
-fn dmn_01_it_has_nothing_of_its_starter() {
+fn dmn_01_the_daemon_inherits_nothing_from_the_process_that_started_it() {
     let home = Home::new();
     let gone = home.path().join("gone");
     fs::create_dir(&gone).unwrap();
@@ -86,7 +86,7 @@ fn dmn_01_it_has_nothing_of_its_starter() {
 }
 
 #[test]
-fn dmn_01_callers_in_different_places_meet_the_same_daemon() {
+fn dmn_01_callers_in_different_directories_use_the_same_daemon() {
     let home = Home::new();
     let (work, other) = (home.path().join("work"), home.path().join("other"));
     fs::create_dir(&work).unwrap();
@@ -109,7 +109,7 @@ fn dmn_01_callers_in_different_places_meet_the_same_daemon() {
 }
 
 #[test]
-fn dmn_06_looking_starts_nothing_and_changes_nothing() {
+fn dmn_06_status_commands_start_and_change_nothing() {
     let home = Home::new();
     for args in [
         &["daemon"][..],
@@ -135,7 +135,7 @@ fn dmn_06_looking_starts_nothing_and_changes_nothing() {
 }
 
 #[test]
-fn it_runs_in_the_foreground_too() {
+fn the_daemon_can_run_in_the_foreground() {
     let home = Home::new().with("KACHE_LOG", "info");
     let mut command = home.kache(&["daemon", "run"]);
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();

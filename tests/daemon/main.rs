@@ -1,6 +1,6 @@
-//! The daemon as its users meet it: the real programs in a home of their own.
+//! The daemon as users see it: the real programs in their own home.
 
-// What a process holds and has of its starter is read from `/proc`.
+// The daemon's descriptors and inherited state are read from `/proc`.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 

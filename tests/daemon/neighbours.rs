@@ -10,11 +10,11 @@ use kache_client::control::{Hello, encode};
 
 use crate::home::{Home, is_root, tree};
 
-/// A user that is not us.
-const SOMEBODY_ELSE: u32 = 54321;
+/// The id of another user.
+const OTHER_USER: u32 = 54321;
 
 #[test]
-fn dmn_02_the_sockets_are_closed_to_others() {
+fn dmn_02_other_users_cannot_use_the_sockets() {
     let home = Home::new();
     home.start();
     for path in tree(&home.socket_dir()).iter().chain([&home.socket_dir()]) {
@@ -24,12 +24,12 @@ fn dmn_02_the_sockets_are_closed_to_others() {
 }
 
 #[test]
-fn dmn_02_a_directory_of_somebody_else_is_refused() {
+fn dmn_02_a_socket_directory_of_another_user_is_refused() {
     let home = Home::new();
-    // Only root can give a directory away; to anybody else `/` is somebody else's.
+    // Only root can change a directory's owner. For other users `/` has another owner.
     let home = if is_root() {
         fs::create_dir(home.socket_dir()).unwrap();
-        chown(home.socket_dir(), Some(SOMEBODY_ELSE), None).unwrap();
+        chown(home.socket_dir(), Some(OTHER_USER), None).unwrap();
         home
     } else {
         home.with("KACHE_SOCKET_DIR", "/")
@@ -40,7 +40,7 @@ fn dmn_02_a_directory_of_somebody_else_is_refused() {
 }
 
 #[test]
-fn dmn_02_a_directory_that_others_can_write_to_is_refused() {
+fn dmn_02_a_socket_directory_that_others_can_write_to_is_refused() {
     let home = Home::new();
     fs::create_dir(home.socket_dir()).unwrap();
     fs::set_permissions(home.socket_dir(), Permissions::from_mode(0o777)).unwrap();
@@ -49,22 +49,22 @@ fn dmn_02_a_directory_that_others_can_write_to_is_refused() {
     }
 }
 
-/// The directory keeps others out; should it not, the peer is asked all the same. Needs two
-/// users, so as anybody but root it only checks that we are let in ourselves.
+/// The directory keeps other users out. If it did not, the daemon would still check the peer's user. The test needs
+/// two users; without root it only checks that the same user is accepted.
 #[test]
 fn dmn_02_the_peers_user_is_checked() {
     let home = Home::new();
     home.start();
     let socket = home.address().control_socket();
-    assert!(is_heard(&socket), "we are let in");
+    assert!(gets_a_reply(&socket), "we are let in");
     if is_root() {
         open_to_everybody(&socket);
-        assert!(!is_heard_as(&socket, SOMEBODY_ELSE), "somebody else is not");
+        assert!(!gets_a_reply_as(&socket, OTHER_USER), "another user is rejected");
     }
 }
 
-/// Greets; whether anything is answered.
-fn is_heard(socket: &Path) -> bool {
+/// Sends a greeting, and returns whether there is a reply.
+fn gets_a_reply(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket) else { return false };
     let hello =
         Hello { protocol: kache_client::PROTOCOL, client_version: "0.1.0".into(), only_looking: true };
@@ -72,16 +72,18 @@ fn is_heard(socket: &Path) -> bool {
     sent && stream.read(&mut [0; 1]).is_ok_and(|len| len == 1)
 }
 
-/// The same as another user, in a process of its own.
-fn is_heard_as(socket: &Path, uid: u32) -> bool {
-    // SAFETY: the child makes system calls and leaves by `_exit`; what it allocates, the C
-    // library allows after a fork.
+/// Does the same as another user in a separate process.
+fn gets_a_reply_as(socket: &Path, uid: u32) -> bool {
+    // SAFETY: the child makes system calls and ends by `_exit`. The C library allows its allocations after a fork.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
             let became = nix::unistd::setuid(uid.into()).is_ok();
-            let code =
-                if became && UnixStream::connect(socket).is_err() { 2 } else { i32::from(is_heard(socket)) };
-            // SAFETY: nothing of the parent's is touched.
+            let code = if became && UnixStream::connect(socket).is_err() {
+                2
+            } else {
+                i32::from(gets_a_reply(socket))
+            };
+            // SAFETY: the call changes nothing of the parent.
             unsafe { libc::_exit(code) }
         }
         nix::unistd::ForkResult::Parent { child } => match nix::sys::wait::waitpid(child, None).unwrap() {

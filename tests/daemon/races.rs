@@ -1,11 +1,11 @@
-//! Many starters, one daemon (DMN-04).
+//! Many processes that start a daemon at once get one daemon (DMN-04).
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use crate::home::{Home, Ran, eventually};
 
-/// Starts that many at once; how they ended.
+/// Runs a command this many times at once, and returns the outcomes.
 fn at_once(home: &Home, count: usize, args: &[&str]) -> Vec<Ran> {
     let spawn = |_| home.kache(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let children: Vec<_> = (0..count).map(spawn).collect();
@@ -37,9 +37,9 @@ fn dmn_04_fifty_racing_clients_give_one_daemon() {
     assert_eq!(started, 1, "one of them started it, the others found it: {ran:?}");
 }
 
-/// Without the starters' lock the daemons' own still leaves one.
+/// Starts daemons without the lock for starting. Their own lock still leaves only one.
 #[test]
-fn dmn_04_daemons_that_are_started_past_the_starter_leave_one() {
+fn dmn_04_of_daemons_that_are_started_directly_one_remains() {
     let home = Home::new();
     let spawn = |_| home.kache(&["daemon", "run"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut children: Vec<_> = (0..5).map(spawn).collect();

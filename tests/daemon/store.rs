@@ -1,4 +1,4 @@
-//! The daemon and its store: what lasts, and what is said when it cannot be opened (STO-07).
+//! The daemon and its store: what survives restarts, and what is reported if the store cannot be opened (STO-07).
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -19,7 +19,7 @@ fn address(home: &Home) -> String {
     status(home)["listening"][1].as_str().unwrap().to_owned()
 }
 
-/// One HTTP request; the status code and the body.
+/// Makes one HTTP request. Returns the status code and the body.
 fn http(address: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -41,7 +41,7 @@ fn cas_path(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn dmn_06_what_is_stored_and_its_numbers_survive_restarts() {
+fn dmn_06_results_and_their_counts_survive_restarts() {
     let home = Home::new().with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
     home.start();
     let blobs = [b"small".to_vec(), vec![b'x'; 300_000]];
@@ -60,7 +60,7 @@ fn dmn_06_what_is_stored_and_its_numbers_survive_restarts() {
 }
 
 #[test]
-fn sto_01_what_was_stored_before_a_crash_is_whole_or_absent() {
+fn sto_01_a_blob_that_was_stored_before_a_crash_is_complete_or_absent() {
     let home = Home::new().with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
     let pid = home.start();
     let blob = vec![b'y'; 300_000];
@@ -73,7 +73,7 @@ fn sto_01_what_was_stored_before_a_crash_is_whole_or_absent() {
 }
 
 #[test]
-fn sto_07_nobody_waits_for_a_store_that_cannot_be() {
+fn sto_07_requests_do_not_wait_for_a_store_that_cannot_be_opened() {
     let home = Home::new();
     fs::write(home.path().join("file"), "").unwrap();
     let home = home.with("KACHE_CACHE_DIR", "file/cache").with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
@@ -92,21 +92,21 @@ fn sto_07_nobody_waits_for_a_store_that_cannot_be() {
 }
 
 #[test]
-fn sto_07_a_store_that_cannot_be_is_named() {
+fn sto_07_a_store_that_cannot_be_opened_is_reported() {
     let home = Home::new();
     fs::write(home.path().join("file"), "").unwrap();
     let home = home.with("KACHE_CACHE_DIR", "file/cache");
     home.run(&["daemon", "start"]).expect(4, &["warning: failed to ", "file/cache"]);
     let shown = home.run(&["daemon", "status"]).expect(4, &[]).stdout;
     assert!(shown.contains("(unusable)") && shown.contains("  problem    failed to "), "{shown}");
-    // Once it can be, it is used.
+    // When the store can be opened, it is used.
     fs::remove_file(home.path().join("file")).unwrap();
     eventually("opening", || home.run(&["daemon", "status"]).code == 0);
     home.run(&["daemon", "stop"]).expect(0, &[]);
 }
 
 #[test]
-fn sto_09_a_store_of_a_newer_kache_is_named_and_left_alone() {
+fn sto_09_a_store_of_a_newer_kache_is_reported_and_not_changed() {
     let home = Home::new();
     home.start();
     home.run(&["daemon", "stop"]).expect(0, &[]);
@@ -117,9 +117,9 @@ fn sto_09_a_store_of_a_newer_kache_is_named_and_left_alone() {
     assert_eq!(fs::read_to_string(&version).unwrap(), "kache store 999\n");
 }
 
-/// Two daemons of one store can only be had by moving the sockets of one of them.
+/// Two daemons can only use one store if the sockets of one of them were moved.
 #[test]
-fn a_store_that_another_daemon_has_is_named_until_it_is_free() {
+fn a_store_that_another_daemon_uses_is_reported_until_it_is_free() {
     let first = Home::new();
     let pid = first.start();
     let cache = first.path().join(".cache/kache");
@@ -132,7 +132,7 @@ fn a_store_that_another_daemon_has_is_named_until_it_is_free() {
 }
 
 #[test]
-fn a_store_that_is_removed_under_it_makes_room_for_a_fresh_one() {
+fn a_daemon_whose_store_is_removed_ends_so_that_a_new_one_can_start() {
     let home = Home::new();
     let pid = home.start();
     fs::remove_dir_all(home.path().join(".cache/kache")).unwrap();
@@ -144,7 +144,7 @@ fn a_store_that_is_removed_under_it_makes_room_for_a_fresh_one() {
 }
 
 #[test]
-fn a_request_that_is_under_way_is_finished_before_it_leaves() {
+fn a_stopping_daemon_finishes_requests_in_progress() {
     let home = Home::new().with("KACHE_SERVE_LISTEN", "127.0.0.1:0");
     let pid = home.start();
     let (address, blob) = (address(&home), vec![b'z'; 300_000]);

@@ -1,4 +1,4 @@
-//! Daemons that hang, die, or cannot be what they should (DMN-03, DMN-05).
+//! Daemons that hang or die, or whose configuration is wrong (DMN-03, DMN-05).
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use nix::sys::signal::Signal;
 
 use crate::home::{Home, Ran, eventually, is_alive, signal};
 
-/// A hung daemon costs a command at most this: two seconds by design, and a slow machine.
+/// The most that a hung daemon may cost a command: two seconds by design, and more on a slow machine.
 const HUNG_COST_MAX: Duration = Duration::from_secs(20);
 
 #[test]
-fn dmn_03_a_hung_daemon_is_named_and_costs_little() {
+fn dmn_03_a_hung_daemon_is_reported_and_costs_little() {
     let home = Home::new();
     let pid = home.start();
     signal(pid, Signal::SIGSTOP);
@@ -39,7 +39,7 @@ fn dmn_03_a_compile_does_not_need_the_daemon() {
 }
 
 #[test]
-fn dmn_03_a_compiler_that_is_not_there_is_named() {
+fn dmn_03_a_missing_compiler_is_reported() {
     let home = Home::new();
     home.run(&["/nonexistent/rustc", "-vV"]).expect(126, &["failed to execute `/nonexistent/rustc`"]);
 }
@@ -67,9 +67,9 @@ fn dmn_05_a_hung_daemon_is_not_killed() {
     assert!(is_alive(pid));
 }
 
-/// A dead daemon's note may name a process that has nothing to do with us.
+/// The lock file of a dead daemon may name the process id of an unrelated process.
 #[test]
-fn dmn_05_whoever_has_a_dead_daemons_number_is_left_alone() {
+fn dmn_05_a_process_with_a_dead_daemons_process_id_is_not_killed() {
     let home = Home::new();
     home.address().prepare().unwrap();
     let mut innocent = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
@@ -83,7 +83,7 @@ fn dmn_05_whoever_has_a_dead_daemons_number_is_left_alone() {
 }
 
 #[test]
-fn a_socket_that_is_removed_makes_room_for_the_next_daemon() {
+fn a_daemon_whose_socket_is_removed_ends_so_that_a_new_one_can_start() {
     let home = Home::new();
     let pid = home.start();
     fs::remove_file(home.address().control_socket()).unwrap();
@@ -93,7 +93,7 @@ fn a_socket_that_is_removed_makes_room_for_the_next_daemon() {
 }
 
 #[test]
-fn an_address_that_strangers_could_reach_is_refused() {
+fn an_address_that_other_machines_could_reach_is_refused() {
     let home = Home::new().with("KACHE_SERVE_LISTEN", "0.0.0.0:0");
     home.run(&["daemon", "start"])
         .expect(1, &["refusing to listen on `0.0.0.0:0`", "serve.insecure_address"]);
@@ -107,7 +107,7 @@ fn an_address_that_strangers_could_reach_is_refused() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn a_port_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let home = Home::new().with("KACHE_SERVE_LISTEN", &address);
@@ -115,7 +115,7 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
-fn a_wrong_configuration_is_named_before_anything_is_started() {
+fn a_wrong_configuration_is_reported_before_a_daemon_is_started() {
     let home = Home::new().with("KACHE_MAX_SIZE", "20 apples");
     for args in [&["daemon", "start"][..], &["daemon", "status"], &["config", "list"], &["daemon", "run"]] {
         home.run(args).expect(
@@ -135,6 +135,6 @@ fn a_client_without_its_engine_says_so() {
         1,
         &["failed to execute `", "kached`", "hint: `kache` and `kached` are installed side by side"],
     );
-    // It still passes compilers on.
+    // The client still runs compilers.
     assert_eq!(home.command(&alone).args(["/bin/sh", "-c", "exit 3"]).status().unwrap().code(), Some(3));
 }

@@ -1,4 +1,4 @@
-//! Daemons and clients of different versions, and what is no client at all (DMN-03).
+//! Daemons and clients of different versions, and connections that are no client's (DMN-03).
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ fn welcome(version: &str) -> reply::Kind {
     reply::Kind::Welcome(Welcome { protocol: PROTOCOL, daemon_version: version.into(), pid: 1 })
 }
 
-/// Greets the real daemon as somebody of another version; what it answers.
+/// Greets the real daemon with another version, and returns the reply.
 fn greet(home: &Home, protocol: u32, version: &str, only_looking: bool) -> (UnixStream, reply::Kind) {
     let mut stream = UnixStream::connect(home.address().control_socket()).unwrap();
     let hello = Hello { protocol, client_version: version.into(), only_looking };
@@ -26,7 +26,7 @@ fn greet(home: &Home, protocol: u32, version: &str, only_looking: bool) -> (Unix
 }
 
 #[test]
-fn dmn_03_an_older_daemon_makes_room() {
+fn dmn_03_an_older_daemon_is_replaced() {
     let home = Home::new();
     let fake = Fake::take(&home.address(), welcome("0.0.1"));
     home.run(&["daemon", "start"]).expect(0, &["daemon started and replaced an older one"]);
@@ -36,7 +36,7 @@ fn dmn_03_an_older_daemon_makes_room() {
 }
 
 #[test]
-fn dmn_03_an_older_daemon_of_another_protocol_makes_room() {
+fn dmn_03_an_older_daemon_of_another_protocol_is_replaced() {
     let home = Home::new();
     let greeting = Refused { protocol: 0, daemon_version: "0.0.1".into(), leaving: true };
     let fake = Fake::take(&home.address(), reply::Kind::Refused(greeting));
@@ -45,10 +45,10 @@ fn dmn_03_an_older_daemon_of_another_protocol_makes_room() {
 }
 
 #[test]
-fn dmn_06_looking_at_an_older_daemon_does_not_send_it_away() {
+fn dmn_06_status_commands_do_not_stop_an_older_daemon() {
     let home = Home::new();
     let fake = Fake::take(&home.address(), welcome("0.0.1"));
-    // It cannot answer the question, but it is not told to leave either.
+    // The older daemon cannot answer the request, and is not stopped.
     home.run(&["daemon", "status"]);
     home.run(&["daemon", "stop"]).expect(0, &["daemon stopped (pid 1)"]);
     let asked = fake.asked();
@@ -57,7 +57,7 @@ fn dmn_06_looking_at_an_older_daemon_does_not_send_it_away() {
 }
 
 #[test]
-fn dmn_03_a_newer_daemon_is_left_alone_and_named() {
+fn dmn_03_a_newer_daemon_is_reported_and_not_stopped() {
     let home = Home::new();
     let greeting = Refused { protocol: 999, daemon_version: "9.0.0".into(), leaving: false };
     let fake = Fake::take(&home.address(), reply::Kind::Refused(greeting));
@@ -77,7 +77,7 @@ fn dmn_03_a_newer_daemon_of_the_same_protocol_is_used() {
 }
 
 #[test]
-fn dmn_03_our_daemon_makes_room_for_a_newer_client() {
+fn dmn_03_the_daemon_ends_for_a_newer_client() {
     let home = Home::new();
     let pid = home.start();
     let (_stream, answer) = greet(&home, PROTOCOL + 1, "99.0.0", false);
@@ -87,7 +87,7 @@ fn dmn_03_our_daemon_makes_room_for_a_newer_client() {
 }
 
 #[test]
-fn dmn_03_our_daemon_stays_for_an_older_client_and_for_one_that_looks() {
+fn dmn_03_the_daemon_stays_for_an_older_client_and_for_status_requests() {
     let home = Home::new();
     let pid = home.start();
     for (protocol, version, only_looking) in [(PROTOCOL - 1, "0.0.1", false), (PROTOCOL + 1, "99.0.0", true)]
@@ -99,7 +99,7 @@ fn dmn_03_our_daemon_stays_for_an_older_client_and_for_one_that_looks() {
 }
 
 #[test]
-fn what_is_no_client_of_ours_is_told_so_and_dismissed() {
+fn a_connection_that_is_no_clients_gets_an_error_and_is_closed() {
     let home = Home::new();
     let pid = home.start();
     let too_large = (FRAME_BYTES_MAX as u32 + 1).to_be_bytes();

@@ -1,5 +1,5 @@
-//! What is laid down before cargo asks: the same as it would have got by asking, and nothing
-//! where it would have got something else (RST-01, RST-02, KEY-06).
+//! Units that are restored before cargo calls for them (seeding): they are what calls would have restored, and a
+//! unit whose call would get another result is not restored (RST-01, RST-02, KEY-06).
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::project;
 use crate::step::{Built, Step};
 use crate::tree::{Tree, assert_untouched};
 
-/// What depends on no run of a build script.
+/// The crates that do not depend on the run of a build script.
 const SEEDED: [&str; 4] = ["buds", "build_script_build", "regpm", "spell"];
 
 const MAIN: &str =
@@ -18,8 +18,8 @@ const MAIN: &str =
 
 pub(crate) const PRINTS: &str = "spell=none buds=none checked=true count=1 twig=49 loud=false";
 
-/// A program of two packages, one of which stands on the run of a build script. It is locked,
-/// as what lies in a repository is.
+/// A program of two packages, one of which needs the run of a build script. It has a lock file, as if it came from
+/// a repository.
 pub(crate) fn garden(home: &Home, name: &str) -> Tree {
     static LOCK: OnceLock<String> = OnceLock::new();
     let tree = home.tree(name);
@@ -34,28 +34,28 @@ pub(crate) fn garden(home: &Home, name: &str) -> Tree {
     tree
 }
 
-/// The crates that were laid down, sorted.
-fn laid(built: &Built) -> Vec<&str> {
+/// The names of the crates that were seeded, sorted.
+fn seeded(built: &Built) -> Vec<&str> {
     let seeded = built.calls.compiles().filter(|call| call.is_seeded);
     let mut names: Vec<&str> = seeded.map(|call| &*call.crate_name).collect();
     names.sort_unstable();
     names
 }
 
-/// Cargo asked for none of these, and said nothing of them.
+/// Asserts that exactly these crates were seeded and that cargo did not call for them.
 #[track_caller]
-fn expect_laid(built: &Built, expected: &[&str]) {
-    assert_eq!(laid(built), expected, "{built:#?}");
+fn expect_seeded(built: &Built, expected: &[&str]) {
+    assert_eq!(seeded(built), expected, "{built:#?}");
     let asked = |name: &&&str| {
         let calls = built.calls.compiles().filter(|call| call.crate_name == ***name);
         calls.count() > expected.iter().filter(|other| other == name).count()
     };
     let twice: Vec<_> = expected.iter().filter(asked).collect();
-    assert!(twice.is_empty(), "cargo called for {twice:?} all the same: {built:#?}");
+    assert!(twice.is_empty(), "cargo called for seeded crates {twice:?}: {built:#?}");
 }
 
 #[test]
-fn rst_01_what_is_laid_down_before_cargo_asks_stays_fresh() {
+fn rst_01_seeded_units_stay_fresh() {
     for (args, expected) in [
         (&["build"][..], &SEEDED[..]),
         (&["build", "--release"], &SEEDED),
@@ -66,18 +66,21 @@ fn rst_01_what_is_laid_down_before_cargo_asks_stays_fresh() {
         let home = Home::new();
         let [one, two] = ["one", "much/longer/two"].map(|name| garden(&home, name));
         let first = home.cargo(&one, args).ok();
-        assert_eq!(laid(&first), [""; 0]);
+        assert_eq!(seeded(&first), [""; 0]);
         let before = one.files("");
         let second = home.cargo(&two, args).ok();
         second.expect_all_hits();
-        expect_laid(&second, expected);
+        expect_seeded(&second, expected);
         for name in ["spell", "buds"] {
-            assert!(!second.stderr.contains(&format!(" {name} ")), "cargo says nothing of it: {second:#?}");
+            assert!(
+                !second.stderr.contains(&format!(" {name} ")),
+                "cargo prints nothing about it: {second:#?}"
+            );
         }
         assert_untouched(&one.files(""), &before);
         home.cargo(&two, args).ok().expect_silent();
         home.cargo(&one, args).ok().expect_silent();
-        // An edit is compiled, and nothing else.
+        // Only the edited crate is compiled.
         two.edit("src/main.rs", "twig=", "twig is ");
         let edited = home.cargo(&two, args).ok();
         assert!(edited.calls.compiles().all(|call| call.crate_name == "garden"), "{edited:#?}");
@@ -86,7 +89,7 @@ fn rst_01_what_is_laid_down_before_cargo_asks_stays_fresh() {
 }
 
 #[test]
-fn key_07_files_are_those_of_a_build_without_kache() {
+fn key_07_seeded_files_are_those_of_a_build_without_kache() {
     let home = Home::new();
     let trees = ["one", "two/deeper"].map(|name| garden(&home, name));
     for tree in &trees {
@@ -94,7 +97,7 @@ fn key_07_files_are_those_of_a_build_without_kache() {
     }
     let asked = garden(&home, "three");
     let built = home.cargo(&asked, &["build"]).env("KACHE_SEED", "0").ok();
-    assert_eq!(laid(&built), [""; 0]);
+    assert_eq!(seeded(&built), [""; 0]);
     let [_, seeded] = &trees;
     let contents = |tree: &Tree| {
         let files = tree.artifacts("target/debug/deps").into_iter();
@@ -108,43 +111,48 @@ fn key_07_files_are_those_of_a_build_without_kache() {
     }
 }
 
-/// A way to build that may be another than the first one.
-struct Other {
+/// A way to build that may differ from the first one.
+struct OtherBuild {
     what: &'static str,
     args: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
     change: fn(&Home, &Tree),
 }
 
-const OTHERS: &[Other] = &[
-    Other { what: "nothing", args: &[], env: &[], change: |_, _| {} },
-    Other {
+const OTHER_BUILDS: &[OtherBuild] = &[
+    OtherBuild { what: "nothing", args: &[], env: &[], change: |_, _| {} },
+    OtherBuild {
         what: "a variable that a crate asks for",
         args: &[],
         env: &[("BUDS", "some")],
         change: |_, _| {},
     },
-    Other {
+    OtherBuild {
         what: "a variable that a macro asks for",
         args: &[],
         env: &[("SPELL", "abra")],
         change: |_, _| {},
     },
-    Other { what: "flags", args: &[], env: &[("RUSTFLAGS", "-C debug-assertions=off")], change: |_, _| {} },
-    Other {
+    OtherBuild {
+        what: "flags",
+        args: &[],
+        env: &[("RUSTFLAGS", "-C debug-assertions=off")],
+        change: |_, _| {},
+    },
+    OtherBuild {
         what: "a profile by variables",
         args: &[],
         env: &[("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false")],
         change: |_, _| {},
     },
-    Other { what: "a feature", args: &["--features", "loud"], env: &[], change: |_, _| {} },
-    Other {
+    OtherBuild { what: "a feature", args: &["--features", "loud"], env: &[], change: |_, _| {} },
+    OtherBuild {
         what: "a profile by options",
         args: &["--config", "profile.dev.debug-assertions=false"],
         env: &[],
         change: |_, _| {},
     },
-    Other {
+    OtherBuild {
         what: "a profile in the manifest",
         args: &[],
         env: &[],
@@ -153,7 +161,7 @@ const OTHERS: &[Other] = &[
             tree.write("Cargo.toml", manifest + "[profile.dev]\ndebug-assertions = false\n");
         },
     },
-    Other {
+    OtherBuild {
         what: "a variable in a configuration file",
         args: &[],
         env: &[],
@@ -161,7 +169,7 @@ const OTHERS: &[Other] = &[
             tree.write(".cargo/config.toml", "[env]\nSPELL = \"abra\"\nBUDS = \"some\"\n");
         },
     },
-    Other {
+    OtherBuild {
         what: "flags in a configuration file",
         args: &[],
         env: &[],
@@ -169,7 +177,7 @@ const OTHERS: &[Other] = &[
             tree.write(".cargo/config.toml", "[build]\nrustflags = [\"-C\", \"debug-assertions=off\"]\n");
         },
     },
-    Other {
+    OtherBuild {
         what: "the sources of a package",
         args: &[],
         env: &[],
@@ -187,16 +195,17 @@ fn sources_of(home: &Home, package: &str) -> std::path::PathBuf {
     index.path().join(format!("{package}-1.0.0"))
 }
 
-impl Other {
+impl OtherBuild {
     fn step<'h>(&self, step: Step<'h>) -> Step<'h> {
         self.env.iter().fold(step.args(self.args), |step, (name, value)| step.env(name, value))
     }
 }
 
-/// Whatever is otherwise in the second checkout, it gets what a build without kache gives.
+/// Asserts that the second checkout's build gets what a build without kache gets, for each difference from the
+/// first.
 #[test]
 fn key_06_cargo_finds_fresh_only_what_a_build_would_give() {
-    for other in OTHERS {
+    for other in OTHER_BUILDS {
         let home = Home::new();
         let [one, two, plain] = ["one", "two", "plain"].map(|name| garden(&home, name));
         home.cargo(&one, &["build"]).ok();
@@ -209,16 +218,16 @@ fn key_06_cargo_finds_fresh_only_what_a_build_would_give() {
         let [printed, expected] = [&two, &plain].map(|tree| tree.prints("target/debug/garden"));
         assert_eq!(printed, expected, "with {} changed: {second:#?}", other.what);
         let is_same = expected == PRINTS;
-        assert_eq!(is_same, other.what == "nothing", "it is seen: {}", other.what);
+        assert_eq!(is_same, other.what == "nothing", "the difference matters: {}", other.what);
         other.step(home.cargo(&two, &["build"])).ok().expect_silent();
         if is_same {
-            expect_laid(&second, &SEEDED);
+            expect_seeded(&second, &SEEDED);
         }
     }
 }
 
-/// What a configuration file sets holds where the environment sets nothing: the same file means
-/// something else there.
+/// A setting in a configuration file applies only if the environment does not set it, so the same file has another
+/// meaning there.
 #[test]
 fn key_06_what_a_file_sets_yields_to_the_environment() {
     let home = Home::new();
@@ -229,7 +238,7 @@ fn key_06_what_a_file_sets_yields_to_the_environment() {
     });
     home.cargo(&one, &["build"]).ok();
     let same = home.cargo(&two, &["build"]).ok();
-    expect_laid(&same, &SEEDED);
+    expect_seeded(&same, &SEEDED);
     assert!(two.prints("target/debug/garden").contains("spell=abra"));
     home.cargo(&three, &["build"]).env("SPELL", "cadabra").ok();
     home.plain_cargo(&plain, &["build"]).env("SPELL", "cadabra").ok_unwatched();
@@ -239,7 +248,7 @@ fn key_06_what_a_file_sets_yields_to_the_environment() {
 }
 
 #[test]
-fn key_06_a_set_is_for_those_who_ask_for_the_same() {
+fn key_06_seeds_are_used_only_for_builds_of_the_same_kind() {
     let home = Home::new();
     let build = |name: &str, args: &[&str], env: &[(&str, &str)]| {
         let tree = garden(&home, name);
@@ -247,9 +256,9 @@ fn key_06_a_set_is_for_those_who_ask_for_the_same() {
         env.iter().fold(step, |step, (name, value)| step.env(name, value)).ok()
     };
     build("first", &["build"], &[]);
-    // What does not decide what is compiled is no other command.
+    // Options that do not decide what is compiled do not make another command.
     for (index, args) in [&["build", "-v", "-j", "1"][..], &["b", "--color=never"]].iter().enumerate() {
-        expect_laid(&build(&format!("same{index}"), args, &[]), &SEEDED);
+        expect_seeded(&build(&format!("same{index}"), args, &[]), &SEEDED);
     }
     for (index, (args, env)) in [
         (&["build", "--release"][..], &[][..]),
@@ -262,12 +271,12 @@ fn key_06_a_set_is_for_those_who_ask_for_the_same() {
     .enumerate()
     {
         let built = build(&format!("other{index}"), args, env);
-        assert_eq!(laid(&built), [""; 0], "{args:?} {env:?}");
+        assert_eq!(seeded(&built), [""; 0], "{args:?} {env:?}");
     }
 }
 
 #[test]
-fn rst_01_target_directories_may_lie_anywhere() {
+fn rst_01_units_are_seeded_into_any_target_directory() {
     type Lay = fn(&Tree) -> Vec<(&'static str, String)>;
     let ways: [(&[&str], Lay, &str); 5] = [
         (&["build", "--target-dir", "../elsewhere"], |_| Vec::new(), "../elsewhere/debug/garden"),
@@ -295,7 +304,7 @@ fn rst_01_target_directories_may_lie_anywhere() {
                 || env.iter().fold(home.cargo(&tree, args), |step, (name, value)| step.env(name, value));
             let built = step().ok();
             assert_eq!(tree.prints(program), PRINTS);
-            expect_laid(&built, if name == "a/one" { &[] } else { &SEEDED });
+            expect_seeded(&built, if name == "a/one" { &[] } else { &SEEDED });
             step().ok().expect_silent();
         }
     }
@@ -304,27 +313,27 @@ fn rst_01_target_directories_may_lie_anywhere() {
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 #[test]
-fn rst_01_what_builds_nothing_lays_nothing_down() {
+fn rst_01_a_command_that_builds_nothing_seeds_nothing() {
     let home = Home::new();
     home.cargo(&garden(&home, "one"), &["build"]).ok();
     for args in [&["metadata", "--format-version=1"][..], &["tree"], &["clean"], &["clean", "-p", "buds"]] {
         let tree = garden(&home, &format!("for-{}", args.join("-")));
         let done = home.cargo(&tree, args).ok();
-        assert_eq!(laid(&done), [""; 0], "{args:?}");
+        assert_eq!(seeded(&done), [""; 0], "{args:?}");
         let files = tree.files("");
-        assert!(!files.keys().any(|name| name.contains("buds")), "{args:?} laid something down: {files:?}");
+        assert!(!files.keys().any(|name| name.contains("buds")), "{args:?} seeded files: {files:?}");
     }
-    // One that was built in is nobody's but cargo's.
+    // Only cargo uses a target directory in which it has built before.
     let tree = garden(&home, "two");
     home.plain_cargo(&tree, &["check"]).ok_unwatched();
     let built = home.cargo(&tree, &["build"]).ok();
-    assert_eq!(laid(&built), [""; 0], "{built:#?}");
+    assert_eq!(seeded(&built), [""; 0], "{built:#?}");
     assert_eq!(tree.prints("target/debug/garden"), PRINTS);
 }
 
-/// What somebody has written into a shared file is seen before it is laid down again.
+/// A shared file that was overwritten is detected before it is restored again.
 #[test]
-fn rst_03_what_was_overwritten_is_not_laid_down() {
+fn rst_03_an_overwritten_file_is_not_seeded() {
     let home = Home::new();
     let [one, two] = ["one", "two"].map(|name| garden(&home, name));
     home.cargo(&one, &["build"]).ok();
@@ -339,19 +348,19 @@ fn rst_03_what_was_overwritten_is_not_laid_down() {
         }
     }
     let built = home.cargo(&two, &["build"]).ok();
-    // Where blocks are shared and not inodes, nobody has written to the store's.
-    assert_eq!(laid(&built).contains(&"buds"), home.has_reflinks(), "{built:#?}");
+    // If files share blocks and not inodes, the store's file was not changed.
+    assert_eq!(seeded(&built).contains(&"buds"), home.has_reflinks(), "{built:#?}");
     assert_eq!(two.prints("target/debug/garden"), PRINTS, "{built:#?}");
     home.cargo(&two, &["build"]).ok().expect_silent();
 }
 
-/// In place, by as many bytes.
+/// Overwrites a file in place without changing its length.
 fn overwrite(path: &Path) {
     use std::os::unix::fs::FileExt as _;
     fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"overwritten", 8).unwrap();
 }
 
-/// Of two cargos in one empty target directory one builds at a time, and both are right.
+/// Two cargos in one empty target directory build one after the other, and both are right.
 #[test]
 fn rst_05_two_cargos_in_one_empty_target_directory() {
     let home = Home::new();
@@ -369,15 +378,15 @@ fn rst_05_two_cargos_in_one_empty_target_directory() {
     }
 }
 
-/// A daemon that leaves right after a build has kept what that leaves to others.
+/// A daemon that leaves right after a build has saved that build's seeds.
 #[test]
-fn dmn_05_what_a_build_leaves_outlives_the_daemon() {
+fn dmn_05_the_seeds_of_a_build_outlive_the_daemon() {
     let home = Home::new();
     home.cargo(&garden(&home, "one"), &["build"]).ok();
     home.stop();
     home.start();
     let tree = garden(&home, "two");
     let built = home.cargo(&tree, &["build"]).ok();
-    expect_laid(&built, &SEEDED);
+    expect_seeded(&built, &SEEDED);
     assert_eq!(tree.prints("target/debug/garden"), PRINTS);
 }

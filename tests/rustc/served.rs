@@ -1,8 +1,7 @@
-//! What clients of the served port can do to the builds of this machine: nothing, unless
-//! `serve.trust_uploads` says so.
+//! Clients of the served port cannot change the builds of this machine unless `serve.trust_uploads` allows it.
 //!
-//! A client that reaches the port can compute the key of everything that a compile looks up, and
-//! may upload an action result under it. Each test uploads what an attacker would.
+//! A client that reaches the port can compute the key of everything that a compile looks up, and may upload an
+//! action result under it. Each test uploads what an attacker would.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -29,11 +28,11 @@ use crate::tree::Tree;
 
 const BLAKE3: DigestFunction = DigestFunction::Blake3;
 
-/// What the program prints that was compiled from the sources, and the one that a client uploads.
+/// The output of the program that was compiled from the sources, and of the one that a client uploads.
 const COMPILED: &str = "compiled from the sources";
 const UPLOADED: &str = "uploaded by a client";
 
-/// A home whose daemon listens on a port of this machine, without credentials.
+/// A home whose daemon listens on a loopback port, without credentials.
 struct Served {
     home: Home,
     port: u16,
@@ -53,7 +52,7 @@ impl Served {
         Served { home, port, runtime }
     }
 
-    /// A package in a worktree of its own, built with kache.
+    /// Builds a package with kache in a worktree of its own.
     fn build(&self, name: &str) -> (Tree, Call) {
         let tree = self.home.tree(name);
         tree.write_all(&[
@@ -96,7 +95,7 @@ impl Served {
         self.runtime.block_on(client.update_action_result(request)).map(drop)
     }
 
-    /// Uploads over HTTP, which knows SHA-256 only. The status that is answered.
+    /// Uploads over HTTP, which supports SHA-256 only. Returns the status.
     fn put(&self, path: &str, result: &ActionResult) -> String {
         let body = result.encode_to_vec();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
@@ -139,7 +138,7 @@ impl Served {
         answer.responses[0].data.to_vec()
     }
 
-    /// A result like the one of this call, with another program in it.
+    /// A copy of this call's result that contains another program.
     fn forged(&self, call: &Call) -> ActionResult {
         let mut result = self.get(hash(&call.action), "").unwrap();
         let sources = self.home.tree("attacker");
@@ -187,7 +186,7 @@ fn net_08_a_client_cannot_replace_the_result_of_a_compile() {
     assert!(served.explain(&call).contains("result\n  compiled on this machine\n"));
     let (action, forged) = (hash(&call.action), served.forged(&call));
     let made = served.get(action, "").unwrap();
-    // The upload is accepted, as the protocol wants it, and lies apart.
+    // The upload is accepted, as the protocol demands, and stored in another instance.
     served.update(action, &forged, "").unwrap();
     served.update(action, &forged, "main").unwrap();
     for path in ["", "/main"] {
@@ -196,13 +195,13 @@ fn net_08_a_client_cannot_replace_the_result_of_a_compile() {
     let (two, again) = served.build("two");
     assert!(again.is_hit(), "{again:?}");
     assert_eq!(two.prints("target/debug/prog"), COMPILED);
-    assert_eq!(served.get(action, "").unwrap(), made, "clients read what was made here");
+    assert_eq!(served.get(action, "").unwrap(), made, "clients can read results of local compiles");
     let explained = served.explain(&call);
     assert!(explained.contains("  compiled on this machine\n  another one was uploaded"), "{explained}");
 }
 
 #[test]
-fn net_08_a_client_cannot_lead_a_lookup_elsewhere() {
+fn net_08_a_client_cannot_redirect_a_lookup() {
     let served = Served::new(&[]);
     let (_, call) = served.build("one");
     let (action, query, forged) = (hash(&call.action), hash(&call.query), served.forged(&call));
@@ -215,10 +214,9 @@ fn net_08_a_client_cannot_lead_a_lookup_elsewhere() {
     assert_eq!(two.prints("target/debug/prog"), COMPILED);
 }
 
-/// Records of crates, builds and actions out of service lie under keys that a client can
-/// compute as well.
+/// Records about crates, builds and quarantined actions have keys that a client can compute, too.
 #[test]
-fn net_08_a_client_cannot_take_an_action_out_of_service() {
+fn net_08_a_client_cannot_quarantine_an_action() {
     let (_, known) = Served::new(&[]).build("one");
     let served = Served::new(&[]);
     let record = [b"kache quarantine 1\0", &hash(&known.action).0[..]].concat();
@@ -230,9 +228,9 @@ fn net_08_a_client_cannot_take_an_action_out_of_service() {
     assert!(again.is_hit(), "{again:?}");
 }
 
-/// The name of the namespace, and everything that may be read as it.
+/// The name of the local instance, and other names that could be read as it.
 #[test]
-fn net_08_no_instance_name_leads_to_what_was_made_here() {
+fn net_08_no_instance_name_gives_access_to_local_results() {
     let served = Served::new(&[]);
     let (_, call) = served.build("one");
     let (action, forged) = (hash(&call.action), served.forged(&call));
@@ -255,9 +253,9 @@ fn net_08_no_instance_name_leads_to_what_was_made_here() {
     assert_eq!(two.prints("target/debug/prog"), COMPILED);
 }
 
-/// Everything that a build needs is uploaded by a client, to a store in which nothing was made.
+/// A client uploads everything that a build needs to a store without local results.
 #[test]
-fn net_08_uploads_are_taken_where_the_settings_trust_them() {
+fn net_08_uploads_are_used_if_the_settings_trust_them() {
     let from = Served::new(&[]);
     let (_, call) = from.build("one");
     let (action, query, forged) = (hash(&call.action), hash(&call.query), from.forged(&call));
@@ -274,7 +272,7 @@ fn net_08_uploads_are_taken_where_the_settings_trust_them() {
         assert_eq!(tree.prints("target/debug/prog"), if trusts { UPLOADED } else { COMPILED });
         let report = to.home.kache(&["report", "--format", "json"]).ok_unwatched().stdout;
         assert_eq!(report.contains("\"uploaded\""), trusts, "{report}");
-        // What was made here is taken from then on, and what is out of service never was.
+        // From now on results of local compiles are preferred, and a client's quarantine never counts.
         if !trusts {
             let (two, hit) = to.build("two");
             assert!(hit.is_hit(), "{hit:?}");

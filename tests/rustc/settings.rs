@@ -1,4 +1,4 @@
-//! What a user says: KEY-20 to KEY-22, and switches.
+//! Settings of a user: KEY-20 to KEY-22, and switches.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn key_21_declarations_only_add() {
     result(&unit, "miss");
     tree.write("data/b.sql", "1");
     result(&unit, "miss");
-    // An undeclared input goes on counting.
+    // Inputs that are not declared still count.
     tree.write("src/in.txt", "IN");
     result(&unit, "miss");
     assert_eq!(tree.prints("target/debug/deps/declares-01234567"), "IN");
@@ -49,7 +49,7 @@ fn key_21_declarations_only_add() {
     result(&unit.clone().env("MY_OWN", "1"), "local_hit");
     tree.remove("data/b.sql").write("data/a.sql", "1").write("src/in.txt", "in");
     result(&unit, "local_hit");
-    // A file that nobody can read makes the package uncacheable (KEY-04).
+    // A declaration that cannot be read makes the package uncacheable (KEY-04).
     tree.write("kache.toml", "extra_inputs = 5\n");
     result(&unit, "passthrough");
 }
@@ -96,7 +96,7 @@ fn key_22_the_same_inputs_give_the_same_digests() {
 }
 
 #[test]
-fn dmn_03_switched_off_it_only_keeps_incremental_away() {
+fn dmn_03_when_disabled_kache_only_removes_incremental() {
     for (name, value) in [("KACHE_DISABLED", "1"), ("KACHE_DAEMON", "never")] {
         let home = Home::new().with(name, value);
         let tree = project::mini(&home, "a");

@@ -1,7 +1,7 @@
-//! Files whose inodes several checkouts have: what is done to those of one checkout is not felt
-//! in another (RST-01, RST-02, RST-03).
+//! Files whose inodes several checkouts share: changes of the files of one checkout do not affect another (RST-01,
+//! RST-02, RST-03).
 //!
-//! Where the filesystem shares blocks there are no such files, and every test holds by itself.
+//! On a filesystem that shares blocks there are no such files, and each test holds anyway.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ fn shell(home: &Home, dir: &Path, line: &str) {
     assert!(output.status.success(), "`{line}`: {output:?}");
 }
 
-/// Two worktrees in which everything was built, and nothing is left to do.
+/// Two worktrees that were built completely.
 fn built_pair(home: &Home) -> [Tree; 2] {
     let trees = ["a", "b"].map(|name| project::mini(home, name));
     for tree in &trees {
@@ -33,38 +33,38 @@ fn built_pair(home: &Home) -> [Tree; 2] {
     trees
 }
 
-/// As if cargo did not remember the compiler's version.
+/// Makes cargo ask for the compiler's version in its next build.
 fn forget_version(tree: &Tree) {
     fs::remove_file(tree.join("target/.rustc_info.json")).unwrap();
 }
 
-/// Cargo compiled nothing and has nothing to do; it may have asked for the compiler's version.
+/// Asserts that cargo compiled nothing and found everything fresh. It may have asked for the compiler's version.
 #[track_caller]
 fn expect_fresh(built: &Built) {
     assert_eq!(built.calls.compiles().count(), 0, "{built:#?}");
     assert!(!built.stderr.contains("Compiling") && !built.stderr.contains("Dirty"), "{built:#?}");
 }
 
-/// The files that the compiler made, without what only says which inode they are.
+/// The outputs of compilers with their attributes, without inode numbers.
 fn attributes(tree: &Tree) -> Vec<(String, Stamp)> {
     let stamps = tree.artifacts("target").into_iter();
     stamps.map(|(name, stamp)| (name, Stamp { ino: 0, ..stamp })).collect()
 }
 
-/// Waits until the daemon has heard of what was done. What cargo gives a second name, it gives that
-/// again when it is asked next.
-fn until_heard(other: &Tree, before: &[(String, Stamp)]) {
+/// Waits until the daemon has noticed the changes and repaired the other worktree. Uplifted files are left out,
+/// because cargo links them again in its next build.
+fn until_repaired(other: &Tree, before: &[(String, Stamp)]) {
     let compiled = |files: &[(String, Stamp)]| {
         let is_compiled = |name: &str| name.contains("/deps/") || name.contains("build_script_build-");
         files.iter().filter(|(name, _)| is_compiled(name)).cloned().collect::<Vec<_>>()
     };
-    eventually("what was done elsewhere is undone", || compiled(&attributes(other)) == compiled(before));
+    eventually("the other worktree is repaired", || compiled(&attributes(other)) == compiled(before));
 }
 
-/// Something is done to every file that the compiler made in one worktree. The other one does not
-/// feel it: cargo has nothing to do there, whether it asks kache first or not, and whether a daemon
-/// was there when it was done or not.
-fn what_is_done_to_all_files_is_not_felt(line: &str) {
+/// Changes every output of compilers in one worktree. Asserts that the other one is not affected: cargo finds
+/// everything fresh there, whether or not it calls kache first, and whether or not a daemon ran when the files were
+/// changed.
+fn assert_changes_do_not_affect_the_other_worktree(line: &str) {
     let home = Home::new();
     let [one, other] = built_pair(&home);
     let before = attributes(&other);
@@ -73,20 +73,20 @@ fn what_is_done_to_all_files_is_not_felt(line: &str) {
     forget_version(&other);
     expect_fresh(&home.cargo(&other, BUILD).ok());
     assert_eq!(attributes(&other), before, "{line}");
-    assert_eq!(attributes(&one), done, "it stays where it was done: {line}");
+    assert_eq!(attributes(&one), done, "the changed worktree keeps the changes: {line}");
     home.cargo(&other, BUILD).ok().expect_silent();
 
     for tree in [&one, &other] {
         fs::remove_dir_all(tree.join("target")).unwrap();
         home.cargo(tree, BUILD).ok().expect_all_hits();
     }
-    // Cargo remembers the compiler's version, and asks for nothing.
+    // Cargo remembers the compiler's version and calls kache for nothing.
     let before = attributes(&other);
     shell(&home, one.path(), line);
-    until_heard(&other, &before);
+    until_repaired(&other, &before);
     home.cargo(&other, BUILD).ok().expect_silent();
 
-    // Nobody hears of it.
+    // No daemon runs, so the change is not noticed.
     fs::remove_dir_all(one.join("target")).unwrap();
     home.cargo(&one, BUILD).ok().expect_all_hits();
     home.stop();
@@ -100,9 +100,9 @@ fn what_is_done_to_all_files_is_not_felt(line: &str) {
     }
 }
 
-/// The daemon died, so nobody has seen to it that cargo asks: then a build in the other worktree
-/// gets at once what it had, and the next one has nothing to do.
-fn what_nobody_heard_of_is_felt_once(line: &str) {
+/// Changes files after the daemon died, so that cargo is not made to call kache. Asserts that the next build in the
+/// other worktree gets only hits, and that the one after it finds everything fresh.
+fn assert_unnoticed_changes_cost_one_build_of_hits(line: &str) {
     let home = Home::new();
     let [one, other] = built_pair(&home);
     home.kill_daemon();
@@ -116,46 +116,46 @@ fn what_nobody_heard_of_is_felt_once(line: &str) {
 }
 
 #[test]
-fn rst_02_a_touch_in_one_worktree_is_not_felt_in_another() {
+fn rst_02_a_touch_in_one_worktree_does_not_affect_another() {
     for line in ["find target -type f -exec touch {} +", "find target -type f -exec touch -m {} +"] {
-        what_is_done_to_all_files_is_not_felt(line);
+        assert_changes_do_not_affect_the_other_worktree(line);
     }
 }
 
 #[test]
-fn rst_01_a_date_of_tomorrow_in_one_worktree_does_not_keep_another_from_settling() {
-    what_is_done_to_all_files_is_not_felt("find target -type f -exec touch -d tomorrow {} +");
+fn rst_01_a_date_in_the_future_in_one_worktree_keeps_no_unit_of_another_dirty() {
+    assert_changes_do_not_affect_the_other_worktree("find target -type f -exec touch -d tomorrow {} +");
 }
 
 #[test]
-fn rst_01_dates_that_nobody_heard_of_cost_one_build_of_hits() {
-    what_nobody_heard_of_is_felt_once("find target -type f -exec touch {} +");
-    what_nobody_heard_of_is_felt_once("find target -type f -exec touch -d tomorrow {} +");
+fn rst_01_dates_that_no_daemon_noticed_cost_one_build_of_hits() {
+    assert_unnoticed_changes_cost_one_build_of_hits("find target -type f -exec touch {} +");
+    assert_unnoticed_changes_cost_one_build_of_hits("find target -type f -exec touch -d tomorrow {} +");
 }
 
 #[test]
-fn rst_02_modes_in_one_worktree_are_not_felt_in_another() {
+fn rst_02_modes_in_one_worktree_do_not_affect_another() {
     for line in ["chmod -R u+w target", "chmod -R go-rwx target"] {
-        what_is_done_to_all_files_is_not_felt(line);
+        assert_changes_do_not_affect_the_other_worktree(line);
     }
 }
 
 #[test]
-fn rst_02_an_owner_in_one_worktree_is_not_felt_in_another() {
-    what_is_done_to_all_files_is_not_felt("chown -R 65534:65534 target");
+fn rst_02_an_owner_in_one_worktree_does_not_affect_another() {
+    assert_changes_do_not_affect_the_other_worktree("chown -R 65534:65534 target");
 }
 
-/// A library that both have.
+/// A library that both worktrees have.
 fn library(tree: &Tree) -> PathBuf {
     let names: Vec<_> = tree.artifacts("target").into_keys().collect();
     let is_wanted = |name: &&String| name.contains("deps/libleaf-") && name.ends_with(".rlib");
     tree.join("target").join(names.iter().find(is_wanted).unwrap())
 }
 
-/// Bytes that were overwritten in one worktree are linked in no other: there the library is made
-/// anew as soon as cargo is asked, whether a daemon heard of it or cargo asked first.
+/// Asserts that a library that was overwritten in one worktree is not linked in another. There it is compiled again
+/// as soon as cargo calls kache, whether the daemon noticed the change or the call did.
 #[test]
-fn rst_03_bytes_that_were_overwritten_in_one_worktree_are_not_linked_in_another() {
+fn rst_03_bytes_overwritten_in_one_worktree_are_not_linked_in_another() {
     let ways = [
         "printf wrong | dd of=$LIBRARY bs=1 seek=100 conv=notrunc status=none",
         "printf appended >> $LIBRARY",
@@ -171,14 +171,14 @@ fn rst_03_bytes_that_were_overwritten_in_one_worktree_are_not_linked_in_another(
         let line = line.replace("$LIBRARY", spoilt.to_str().unwrap());
         shell(&home, one.path(), &line);
         let has_reflinks = home.has_reflinks();
-        eventually("what was overwritten is removed", || has_reflinks || !library_is_there(&other));
+        eventually("the overwritten library is removed", || has_reflinks || !library_is_there(&other));
         let built = home.cargo(&other, BUILD).ok();
         let compiled: Vec<_> = built.calls.compiles().filter(|call| !call.is_hit()).collect();
         assert!(compiled.iter().all(|call| call.crate_name == "leaf"), "{line}: {compiled:#?}");
         assert_eq!(different(&other.artifacts("target"), &before), [""; 0], "{line}");
         assert_eq!(other.prints("target/debug/app"), PRINTS);
         home.cargo(&other, BUILD).ok().expect_silent();
-        // The same while no daemon is there.
+        // Again, without a daemon.
         home.cargo(&one, &["clean"]).ok_unwatched();
         home.cargo(&one, BUILD).ok();
         home.stop();
@@ -194,10 +194,10 @@ fn library_is_there(tree: &Tree) -> bool {
     names.any(|name| name.contains("deps/libleaf-") && name.ends_with(".rlib"))
 }
 
-/// Backups, archives and tools over a target directory. Whatever they do there, the other worktree
-/// has what it had, and nothing is left to do after a build that cargo begins by asking.
+/// Backups, archives and tools on a target directory. The other worktree keeps its files, and everything is fresh
+/// after a build in which cargo calls kache.
 #[test]
-fn rst_02_backups_and_tools_over_a_target_directory_are_not_felt_in_another() {
+fn rst_02_backups_and_tools_in_one_worktree_do_not_affect_another() {
     let ways = [
         "cp -a target backup; cp -a backup/. target/",
         "cp -al target backup; find backup -type f -exec touch {} +",
@@ -225,9 +225,9 @@ fn rst_02_backups_and_tools_over_a_target_directory_are_not_felt_in_another() {
     }
 }
 
-/// A container's layer over a target directory: what is changed in it is copied up first.
+/// An overlay filesystem over a target directory, as containers use it: a file is copied before it is changed.
 #[test]
-fn rst_02_a_layer_over_a_target_directory_changes_nothing_below_it() {
+fn rst_02_an_overlay_over_a_target_directory_changes_no_shared_file() {
     let home = Home::new();
     let [one, other] = built_pair(&home);
     let before = [&one, &other].map(|tree| tree.files("target"));
@@ -240,7 +240,7 @@ fn rst_02_a_layer_over_a_target_directory_changes_nothing_below_it() {
     }
 }
 
-/// A directory with a layer over it, as long as this lives.
+/// A directory with an overlay over it, which is unmounted on drop.
 struct Layered {
     merged: PathBuf,
 }
@@ -274,9 +274,9 @@ impl Drop for Layered {
     }
 }
 
-/// A checkout that was renamed is still known.
+/// The daemon still knows a checkout that was renamed.
 #[test]
-fn rst_02_a_checkout_that_was_renamed_does_not_feel_what_is_done_in_another() {
+fn rst_02_a_renamed_checkout_is_not_affected_by_changes_in_another() {
     let home = Home::new();
     let [one, other] = built_pair(&home);
     fs::rename(other.path(), home.base().join("moved")).unwrap();
@@ -299,7 +299,7 @@ fn forget_version_if_there(tree: &Tree) {
     let _ = fs::remove_file(tree.join("target/.rustc_info.json"));
 }
 
-/// `cache.sharing`: without hard links no inode is anybody else's, and nothing is left to do.
+/// Without hard links (`cache.sharing`) no inode is shared, and everything is fresh.
 #[test]
 fn rst_02_without_hard_links_no_inode_is_shared() {
     for sharing in ["copy", "reflink"] {
@@ -320,7 +320,7 @@ fn rst_02_without_hard_links_no_inode_is_shared() {
     }
 }
 
-/// Where no daemon may be, nobody hears of anything, so no inode is two checkouts'.
+/// If no daemon may run, changes would not be noticed, so no inode is shared.
 #[test]
 fn rst_02_without_a_daemon_no_two_checkouts_share_an_inode() {
     let home = Home::alone();

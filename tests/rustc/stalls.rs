@@ -1,7 +1,7 @@
-//! A daemon that is stopped at any moment, as a suspended container is, and goes on later.
+//! A daemon that is stopped at any moment, as a suspended container is, and continues later.
 //!
-//! Cargo ends within the stated time of its own, whatever the daemon was doing, and a daemon that
-//! goes on later changes nothing any more in a checkout that was built without it.
+//! Cargo ends within the documented time, whatever the daemon was doing. A daemon that continues later changes
+//! nothing in a checkout that was built without it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ use crate::project::{self, PRINTS};
 use crate::seeding;
 use crate::tree::Tree;
 
-/// How long a build waits at most for anything of kache's.
+/// The longest time for which a build waits for kache.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 
-/// How much slower than alone a compile may be on a machine that does other things besides.
+/// How much slower a compile may be on a machine that does other work.
 const SLOWER_MAX: u32 = 4;
 
-/// How long laying units down takes, about.
+/// The approximate duration of seeding.
 const SEEDING: Duration = Duration::from_millis(25);
 
-/// Held while units are laid down.
+/// Cargo's lock, which is held while units are seeded.
 const LOCK: &str = "target/debug/.cargo-lock";
 
-/// Numbers that are the same each time and look as if they were not.
+/// Pseudo-random moments, the same in each run.
 struct Moments(u64);
 
 impl Moments {
@@ -40,20 +40,25 @@ impl Moments {
     }
 }
 
-/// How a build is started, and what its program prints.
-struct Kind {
+/// A project, how it is built, and what its program prints.
+struct StalledBuild {
     make: fn(&Home, &str) -> Tree,
     program: &'static str,
     prints: &'static str,
     seeds: &'static str,
 }
 
-const SEEDED: Kind =
-    Kind { make: seeding::garden, program: "target/debug/garden", prints: seeding::PRINTS, seeds: "1" };
+const SEEDED: StalledBuild = StalledBuild {
+    make: seeding::garden,
+    program: "target/debug/garden",
+    prints: seeding::PRINTS,
+    seeds: "1",
+};
 
-const ASKED: Kind = Kind { make: project::mini, program: "target/debug/app", prints: PRINTS, seeds: "0" };
+const CALLED: StalledBuild =
+    StalledBuild { make: project::mini, program: "target/debug/app", prints: PRINTS, seeds: "0" };
 
-impl Kind {
+impl StalledBuild {
     fn build(&self, home: &Home, tree: &Tree) -> Duration {
         let begun = Instant::now();
         home.cargo(tree, &["build"]).env("KACHE_SEED", self.seeds).ok_unwatched();
@@ -62,8 +67,8 @@ impl Kind {
     }
 }
 
-/// Every file below a target directory, by what a late change would show in. Dates are left out:
-/// what was compiled is stored later on, and the store and a checkout may share it from then on.
+/// The inode and content of each file in a target directory, which a late change would show. Dates are left out,
+/// because the store may link files when it stores results later.
 fn seen(tree: &Tree) -> BTreeMap<String, (u64, Hash)> {
     let files = tree.files("target").into_iter();
     files.map(|(name, stamp)| (name, (stamp.ino, stamp.content))).collect()
@@ -86,7 +91,7 @@ fn address(home: &Home) -> DaemonAddress {
     DaemonAddress::new(&home.variable("KACHE_CACHE_DIR"), Some(&home.variable("KACHE_SOCKET_DIR")))
 }
 
-/// Waits until the daemon has nothing to do any more.
+/// Waits until the daemon is idle.
 fn until_idle(home: &Home) {
     let address = address(home);
     let soon = || Instant::now() + Duration::from_secs(2);
@@ -98,9 +103,9 @@ fn until_idle(home: &Home) {
     home.new_calls();
 }
 
-/// Stops the daemon at moments of a build in which everything is there, and lets it go on while
-/// cargo runs, or after it has ended.
-fn stop_at_moments(kind: &Kind, rounds: u64) {
+/// Stops the daemon at moments of a build whose results are all in the store, and continues it while cargo runs or
+/// after cargo has ended.
+fn stop_at_moments(kind: &StalledBuild, rounds: u64) {
     let home = Home::new();
     kind.build(&home, &(kind.make)(&home, "first"));
     until_idle(&home);
@@ -112,7 +117,8 @@ fn stop_at_moments(kind: &Kind, rounds: u64) {
     let mut moments = Moments(9);
     for round in 0..rounds {
         until_idle(&home);
-        // Each time is the first one: who did not answer a moment ago is not waited for.
+        // Removes the note that the daemon did not answer, so that each round's build waits for it as if for the
+        // first time.
         let _ = std::fs::remove_file(address(&home).dir().join("no-answer"));
         let tree = (kind.make)(&home, &format!("round{round}"));
         let pid = home.daemon_pid().unwrap();
@@ -120,7 +126,7 @@ fn stop_at_moments(kind: &Kind, rounds: u64) {
         let (stopped_after, for_a_while) = (moments.next(warm), moments.next(WAIT_MAX));
         let begun = Instant::now();
         let mut cargo = home.cargo(&tree, &["build"]).env("KACHE_SEED", kind.seeds).spawn();
-        // Mostly while units are being laid down, which takes some milliseconds.
+        // Mostly while units are seeded, which takes some milliseconds.
         let stopped_after = if kind.seeds == "1" && round % 3 != 2 {
             eventually("seeding", || tree.join(LOCK).exists() || cargo.try_wait().unwrap().is_some());
             moments.next(SEEDING)
@@ -158,7 +164,7 @@ fn stop_at_moments(kind: &Kind, rounds: u64) {
     }
 }
 
-/// How many processes have a lock of this target directory open.
+/// The number of processes that have the lock of this target directory open.
 fn guards(tree: &Tree) -> usize {
     let lock = tree.join(LOCK);
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -170,20 +176,20 @@ fn guards(tree: &Tree) -> usize {
 }
 
 #[test]
-fn dmn_03_a_daemon_that_is_stopped_while_it_lays_units_down() {
+fn dmn_03_builds_are_right_if_the_daemon_is_stopped_while_it_seeds() {
     stop_at_moments(&SEEDED, 9);
 }
 
 #[test]
-fn dmn_03_a_daemon_that_is_stopped_while_it_answers_calls() {
-    stop_at_moments(&ASKED, 6);
+fn dmn_03_builds_are_right_if_the_daemon_is_stopped_while_it_serves_calls() {
+    stop_at_moments(&CALLED, 6);
 }
 
-/// Stops the daemon while a compiler runs, until its client has gone on alone. What the daemon would have
-/// changed beside the outputs stays undone when it goes on: the dep-info is as the compiler wrote it, and
-/// incremental state, which a compiler may use by then, is there.
+/// Stops the daemon while a compiler runs, until its client has continued alone. When the daemon continues, it
+/// changes nothing beside the outputs: the dep-info is as the compiler wrote it, and the incremental state, which a
+/// compiler may be using by then, still exists.
 #[test]
-fn dmn_03_a_daemon_that_goes_on_late_changes_nothing_beside_the_outputs() {
+fn dmn_03_a_daemon_that_continues_late_changes_nothing_beside_the_outputs() {
     const SIGNS: &str = "let [begun, go] = [\"begun\", \"go\"].map(|name| env::temp_dir().join(name)); \
         fs::write(begun, \"\").unwrap(); \
         while !go.exists() { std::thread::sleep(std::time::Duration::from_millis(5)) } String::new()";
@@ -209,7 +215,7 @@ fn dmn_03_a_daemon_that_goes_on_late_changes_nothing_beside_the_outputs() {
     assert_eq!(seen(tree), before);
     assert!(tree.join(state).exists());
     assert_nothing_is_left(tree);
-    // A daemon that is there in time does both.
+    // A daemon that responds in time does both.
     tree.edit("pm/src/lib.rs", "String::new()", "String::from(\"2\")");
     home.cargo(tree, &["build"]).env("CARGO_INCREMENTAL", "1").env("KACHE_INCREMENTAL_EDITS", "0").ok();
     let dep_infos = tree.files("target/debug/deps");

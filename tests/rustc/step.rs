@@ -1,4 +1,4 @@
-//! One program that is run, and what came of it.
+//! A program that is run, and its outcome.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
@@ -33,7 +33,7 @@ impl<'a> Step<'a> {
         self
     }
 
-    /// The command, for those who start it their own way.
+    /// The command itself, to start it in another way.
     pub(crate) fn command(mut self) -> Command {
         if let Some(mask) = self.umask {
             use std::os::unix::process::CommandExt as _;
@@ -47,24 +47,24 @@ impl<'a> Step<'a> {
         self.command
     }
 
-    /// Starts it; both streams are pipes, as cargo's are.
+    /// Starts the program. Both streams are pipes, as cargo's are.
     pub(crate) fn spawn(self) -> std::process::Child {
         self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs the program to its end, and reads the wrapper calls that it made.
     pub(crate) fn run(self) -> Built {
         let home = self.home;
         let output = self.command().output().unwrap();
         Built::new(output, home.new_calls())
     }
 
-    /// Runs it without asking what wrapper calls did.
+    /// Runs the program without reading its wrapper calls.
     pub(crate) fn run_unwatched(self) -> Built {
         Built::new(self.command().output().unwrap(), Vec::new())
     }
 
-    /// Runs it; it has to succeed.
+    /// Runs the program, which must succeed, and reads its wrapper calls.
     #[track_caller]
     pub(crate) fn ok(self) -> Built {
         let built = self.run();
@@ -72,7 +72,7 @@ impl<'a> Step<'a> {
         built
     }
 
-    /// Runs it without asking what wrapper calls did; it has to succeed.
+    /// Runs the program, which must succeed, without reading its wrapper calls.
     #[track_caller]
     pub(crate) fn ok_unwatched(self) -> Built {
         let built = self.run_unwatched();
@@ -81,10 +81,10 @@ impl<'a> Step<'a> {
     }
 }
 
-/// How it ended.
+/// The outcome of a program.
 #[derive(Debug)]
 pub(crate) struct Built {
-    /// `None` for a signal.
+    /// `None` if a signal ended the program.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -101,39 +101,38 @@ impl Built {
         }
     }
 
-    /// Cargo had nothing to do: it said nothing and called nobody (RST-01).
+    /// Asserts that cargo found everything fresh: it printed nothing and made no call (RST-01).
     #[track_caller]
     pub(crate) fn expect_silent(&self) {
-        assert!(self.stderr.lines().all(is_quiet), "cargo was not content: {self:#?}");
+        assert!(self.stderr.lines().all(is_quiet), "cargo did not find everything fresh: {self:#?}");
         assert_eq!(self.calls.0, [], "{self:#?}");
     }
 
-    /// No compiler ran: every compile was a hit.
+    /// Asserts that every compile was a hit and no compiler ran.
     #[track_caller]
     pub(crate) fn expect_all_hits(&self) {
         let compiles: Vec<_> = self.calls.compiles().collect();
-        assert!(!compiles.is_empty(), "nothing was asked for: {self:#?}");
+        assert!(!compiles.is_empty(), "there were no compiles: {self:#?}");
         for call in compiles {
             assert!(call.is_hit() && call.compiler_runs == 0, "{call:?} in {self:#?}");
         }
     }
 
-    /// No compile was a hit.
+    /// Asserts that no compile was a hit.
     #[track_caller]
     pub(crate) fn expect_all_misses(&self) {
         let compiles: Vec<_> = self.calls.compiles().collect();
-        assert!(!compiles.is_empty(), "nothing was asked for: {self:#?}");
+        assert!(!compiles.is_empty(), "there were no compiles: {self:#?}");
         for call in compiles {
             assert!(call.result == "miss" && call.compiler_runs == 1, "{call:?} in {self:#?}");
         }
     }
 
-    /// What was compiled was compiled once: of two calls that ask for the same, the second is
-    /// a hit.
+    /// Asserts that each action was compiled once: of two calls for the same action, the second is a hit.
     #[track_caller]
     pub(crate) fn expect_each_compiled_once(&self) {
         let compiles: Vec<_> = self.calls.compiles().collect();
-        assert!(!compiles.is_empty(), "nothing was asked for: {self:#?}");
+        assert!(!compiles.is_empty(), "there were no compiles: {self:#?}");
         let mut compiled = BTreeSet::new();
         for call in compiles {
             let is_once = match call.compiler_runs {
@@ -145,7 +144,7 @@ impl Built {
         }
     }
 
-    /// The one compile that there was.
+    /// The only call.
     #[track_caller]
     pub(crate) fn only_call(&self) -> &Call {
         let [call] = &self.calls.0[..] else { panic!("not one call: {self:#?}") };
@@ -153,7 +152,7 @@ impl Built {
     }
 }
 
-/// What cargo says when it has nothing to do; warnings of members are replayed each time.
+/// Whether cargo prints this line even if everything is fresh, as the warnings of members, which it replays.
 fn is_quiet(line: &str) -> bool {
     let word = line.trim_start().split(' ').next().unwrap_or_default();
     !matches!(word, "Compiling" | "Checking" | "Documenting" | "Dirty" | "error:")

@@ -1,7 +1,7 @@
-//! What cargo was not asked to build gets no directory and no file.
+//! A project that cargo was not asked to build gets no directory and no file.
 //!
-//! Each way to say what is built, and where, is tried from the directory of another checkout, with
-//! and without kache: the directories that are there afterwards are the same.
+//! Each way to say what is built, and where, is tried from the directory of another checkout, with and without
+//! kache. The same directories must exist afterwards.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::seeding::{PRINTS, garden};
 use crate::step::Step;
 use crate::tree::Tree;
 
-/// How deep it is looked; target directories are not looked into.
+/// How deep directories are listed. Target directories are not listed.
 const DEPTH_MAX: usize = 3;
 
-/// A way to start cargo in the checkout `a`, beside which `b` lies.
+/// A way to start cargo in the checkout `a`, beside which is `b`.
 struct Way {
     what: &'static str,
     args: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
-    /// A configuration file of `a`.
+    /// The content of a configuration file of `a`.
     config: &'static str,
-    /// The program, where cargo is to make one.
+    /// The program that cargo is expected to build, if any.
     makes: Option<&'static str>,
 }
 
@@ -117,7 +117,7 @@ const WAYS: &[Way] = &[
 ];
 
 impl Way {
-    /// The directories below the place of both checkouts after a build.
+    /// The directories below the parent of both checkouts after a build.
     fn directories(&self, home: &Home, place: &str, has_kache: bool) -> Vec<String> {
         let [a, b] = ["a", "b"].map(|name| garden(home, &format!("{place}/{name}")));
         assert!(b.join("Cargo.lock").exists());
@@ -170,7 +170,7 @@ fn rst_02_only_what_cargo_was_asked_to_build_gets_a_directory() {
     }
 }
 
-/// A member may bring a lock file of its own, which cargo does not look at.
+/// A member may have a lock file of its own, which cargo ignores.
 #[test]
 fn rst_02_a_member_of_a_workspace_gets_no_target_directory() {
     let home = Home::new();

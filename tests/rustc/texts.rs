@@ -30,7 +30,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn rst_06_dep_info_is_what_the_compiler_writes_here() {
+fn rst_06_restored_dep_info_is_what_the_compiler_writes_in_this_checkout() {
     let home = Home::new().with("CARGO_INCREMENTAL", "0");
     let near = project::mini(&home, "a");
     let build = |step: crate::step::Step<'_>| step.env("MINI_OPT", "a\\b c\nd").ok();
@@ -50,7 +50,7 @@ fn rst_06_dep_info_is_what_the_compiler_writes_here() {
     far.remove("target");
     build(home.plain_cargo(&far, &["build", "--workspace", "--all-targets"]));
     assert_eq!(restored, dep_infos(&far), "with kache, and without");
-    // What cargo reads from it: a file that changes and a variable that goes both count.
+    // How cargo uses it: a changed file and an unset variable both make the unit dirty.
     far.remove("target");
     build(home.cargo(&far, &["build"])).expect_all_hits();
     build(home.cargo(&far, &["build"])).expect_silent();
@@ -59,11 +59,11 @@ fn rst_06_dep_info_is_what_the_compiler_writes_here() {
 }
 
 #[test]
-fn rst_07_messages_are_the_compilers() {
+fn rst_07_restored_messages_are_those_of_the_compiler() {
     let home = Home::new();
     let (one, two) = (project::mini(&home, "a"), project::mini_far_away(&home));
     for tree in [&one, &two] {
-        // So that cargo does not speak of packages any more.
+        // A first build, so that cargo does not print lines about packages any more.
         home.plain_cargo(tree, &["fetch"]).ok_unwatched();
     }
     let formats: &[&[&str]] = &[
@@ -75,7 +75,7 @@ fn rst_07_messages_are_the_compilers() {
     ];
     for args in formats {
         for tree in [&one, &two] {
-            // What is laid down before cargo asks, cargo says nothing of.
+            // Cargo does not replay messages of seeded units, so there is no seeding here.
             let with = home.cargo(tree, args).env("KACHE_SEED", "0").ok();
             tree.remove("target");
             let without = home.plain_cargo(tree, args).ok();
@@ -88,7 +88,7 @@ fn rst_07_messages_are_the_compilers() {
     }
 }
 
-/// Lines in order, without those that tell the time.
+/// The lines in order, without those that contain times.
 fn sorted(text: &str) -> Vec<String> {
     let mut lines: Vec<_> =
         text.lines().filter(|line| !line.contains("Finished")).map(str::to_owned).collect();
@@ -97,12 +97,12 @@ fn sorted(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn rst_07_each_format_is_its_own() {
+fn rst_07_each_message_format_is_restored_as_the_compiler_writes_it() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/warns.rs", "pub fn a_function_with_a_name_that_is_rather_long(first: u32, second: u32) { let unused_and_long = 1; }");
     let unit = Unit::lib(&home, &tree, "warns");
-    // Each is compared with what plain rustc says.
+    // Each format is compared with the output of plain rustc.
     unit.misses();
     for more in [&["--diagnostic-width=60"][..], &["--diagnostic-width=200"], &["--json=diagnostic-short"]] {
         let unit = unit.clone().with(more);
@@ -113,9 +113,9 @@ fn rst_07_each_format_is_its_own() {
 }
 
 #[test]
-fn rst_07_paths_in_messages_are_this_checkouts() {
+fn rst_07_paths_in_restored_messages_are_this_checkouts() {
     let home = Home::new();
-    // A warning in a file that is named absolutely: it is made in OUT_DIR.
+    // A warning in a file with an absolute path, in OUT_DIR.
     for checkout in ["one", "another \"quoted\" which is longer"] {
         let tree = home.tree(checkout);
         let out_dir = tree.join("target/debug/build/m-1/out");
@@ -127,7 +127,7 @@ fn rst_07_paths_in_messages_are_this_checkouts() {
             let message = built.stderr.lines().find(|line| line.contains("unused_variables")).unwrap();
             let message: serde_json::Value = serde_json::from_str(message).unwrap();
             let name = message["spans"][0]["file_name"].as_str().unwrap();
-            // Where the remapping makes it relative, it leads to the same file.
+            // If remapping makes the path relative, it leads to the same file.
             assert!(Path::new(tree.path()).join(name).exists(), "{name}");
             assert!(message["rendered"].as_str().unwrap().contains(name), "{message}");
             for line in built.stderr.lines().filter(|line| line.contains("\"artifact\"")) {
@@ -144,7 +144,7 @@ fn rst_07_standard_output_is_replayed() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/says.rs", "pm::say!(); pub fn f() {}");
-    // A macro that talks, on both streams.
+    // A macro that prints on both streams.
     tree.write(
         "src/pm.rs",
         "#[proc_macro] pub fn say(_: proc_macro::TokenStream) -> proc_macro::TokenStream { println!(\"to stdout\"); eprintln!(\"to stderr\"); Default::default() }",

@@ -1,4 +1,4 @@
-//! The compiler and the files that options name: KEY-12 and KEY-16.
+//! The compiler and files that options name: KEY-12 and KEY-16.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::project;
 use crate::tree::Tree;
 use crate::unit::Unit;
 
-/// A program that runs another one with more arguments in front: always of one date.
+/// A script, always with the same date, that runs a program with additional arguments before the others.
 pub(crate) fn before(tree: &Tree, path: &str, program: &str, arguments: &[&str]) -> PathBuf {
     let more: Vec<_> = arguments.iter().map(|argument| format!("{argument:?}, ")).collect();
     let (more, count) = (more.concat(), arguments.len());
@@ -32,7 +32,7 @@ pub(crate) fn before(tree: &Tree, path: &str, program: &str, arguments: &[&str])
     to
 }
 
-/// A rustc that adds a `cfg` before the real one compiles, always of one length.
+/// A rustc that adds a `cfg`. The script's length is always the same.
 pub(crate) fn patched_rustc(tree: &Tree, value: u32) -> PathBuf {
     let cfg = format!("patched=\"{value}\"");
     before(tree, "toolchain/rustc", rustc().to_str().unwrap(), &["--cfg", &cfg, "--cap-lints=allow"])
@@ -56,12 +56,12 @@ fn key_12_a_patched_compiler_with_the_same_banner_is_another() {
     }
 }
 
-/// A sysroot that is the real one, but for one more library in it.
+/// A copy of the sysroot's directories with links to its files, and one additional library.
 fn sysroot(tree: &Tree) -> PathBuf {
     let real = toolchain_bin().parent().unwrap();
     let top = tree.join("sysroot");
     let mut rest = PathBuf::new();
-    // Directories on the way to the libraries are real, all beside them links.
+    // Directories that contain the libraries are created; their other entries are links.
     for name in ["lib", "rustlib", host(), "lib"] {
         rest.push(name);
         fs::create_dir_all(top.join(&rest)).unwrap();
@@ -76,7 +76,7 @@ fn sysroot(tree: &Tree) -> PathBuf {
     top
 }
 
-/// The triple that the compiler runs on.
+/// The target triple of the compiler's host.
 pub(crate) fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
@@ -112,7 +112,7 @@ fn key_12_the_targets_libraries_count() {
 fn key_12_a_proxy_is_not_the_compiler() {
     let home = Home::new();
     let tree = home.tree("ws");
-    // As rustup's: one program for all toolchains, and a variable that says which.
+    // As rustup's proxy: one program for all toolchains, and a variable that selects one.
     let real = rustc();
     let proxy = tree.join("bin/rustc");
     let cfg = r#"toolchain=\"$RUSTUP_TOOLCHAIN\""#;
@@ -124,8 +124,8 @@ fn key_12_a_proxy_is_not_the_compiler() {
     }
 }
 
-/// Rustup's proxy of rustc, and where its toolchains are.
-#[expect(clippy::disallowed_methods, reason = "whoever runs the tests may have rustup")]
+/// Rustup's proxy of rustc, and the directory of its toolchains.
+#[expect(clippy::disallowed_methods, reason = "the user who runs the tests may have rustup")]
 fn rustup() -> Option<(PathBuf, PathBuf)> {
     let home = || std::env::var_os("HOME").map(PathBuf::from);
     let set = |name| std::env::var_os(name).map(PathBuf::from);
@@ -152,36 +152,36 @@ fn key_12_behind_rustups_own_proxy_the_compiler_counts() {
         let Ok(banner) = Command::new(&compiler).arg("-vV").output() else { continue };
         let name = toolchain.file_name().unwrap().to_str().unwrap();
         let named = proxied.clone().env("RUSTUP_TOOLCHAIN", name);
-        // Two names may mean one compiler.
+        // Two names may be the same compiler.
         if banners.insert(banner.stdout) {
             assert_eq!(named.misses(), "ran", "{name}");
         }
         assert_eq!(named.hits(), "ran", "{name}");
-        // Chosen by a file, beside the call or above it.
+        // A file beside the call's directory or above it selects the toolchain.
         let channel = name.strip_suffix(host()).map_or(name, |name| name.trim_end_matches('-'));
         tree.write("../rust-toolchain", channel);
         assert_eq!(proxied.hits(), "ran", "{name}");
     }
     if banners.len() < 2 {
-        println!("rustup has one compiler here, so no two were told apart");
+        println!("rustup has only one compiler here, so two could not be compared");
     }
 }
 
 #[test]
-fn key_17_a_compiler_is_the_same_by_whatever_name() {
+fn key_17_a_compiler_is_the_same_by_every_name() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/which.rs", "fn main() { println!(\"ran\") }");
     let unit = Unit::bin(&home, &tree, "which");
     assert_eq!(unit.misses(), "ran");
     assert_eq!(unit.clone().compiler("rustc".as_ref()).hits(), "ran");
-    // A file that a name on `PATH` does not mean.
+    // A file that is not the one that `PATH` leads to.
     tree.write("rustc", "");
     assert_eq!(unit.compiler("rustc".as_ref()).hits(), "ran");
 }
 
 #[test]
-fn key_06_what_rustups_proxy_sets_is_there_behind_it_only() {
+fn key_06_variables_that_rustups_proxy_sets_do_not_count_outside_of_it() {
     let Some((proxy, rustup_home)) = rustup() else {
         return println!("skipped: this machine has no rustup");
     };
@@ -205,7 +205,7 @@ fn key_16_a_profile_counts_by_content() {
     let unit = |tree| {
         Unit::bin(&home, tree, "pgo").with(&["-C", "opt-level=2", "-C", "profile-use=pgo/merged.profdata"])
     };
-    // What is none counts by content all the same.
+    // A file that is no profile counts by content, too.
     let [first, second] = profiles(&tree).unwrap_or_else(|| {
         println!("there is no `llvm-profdata` here, so these are no profiles");
         ["no profile: 5", "no profile: 500000"].map(|text| text.as_bytes().to_vec())
@@ -217,14 +217,14 @@ fn key_16_a_profile_counts_by_content() {
     assert_eq!(unit(&tree).misses(), "ran");
     write(&tree, &first);
     assert_eq!(unit(&tree).hits(), "ran");
-    // Wherever the checkout lies.
+    // The result is the same in every checkout.
     write(&far, &second);
     assert_eq!(unit(&far).hits(), "ran");
-    // rustc says that this is none, and compiles without.
+    // rustc reports that the file is no profile, and compiles without it.
     write(&tree, b"no profile");
     assert_eq!(unit(&tree).misses(), "ran");
     assert_eq!(unit(&tree).hits(), "ran");
-    // One that is not there is the compiler's to complain of.
+    // The compiler reports a profile that does not exist.
     tree.remove("pgo/merged.profdata");
     let (call, outcome) = unit(&tree).compare();
     assert!(call.result != "local_hit" && format!("{outcome:?}").contains("merged.profdata"), "{call:?}");
@@ -270,7 +270,7 @@ fn key_16_clippys_settings_count() {
         complains(&checkout("again/two", Some("too-many-arguments-threshold = 2\n")), &[]);
     assert!(complained);
     again.expect_all_hits();
-    // A file that was not there appears.
+    // A file appears that did not exist.
     let none = checkout("none again", None);
     assert!(!complains(&none, &[]).0);
     none.write(".clippy.toml", "too-many-arguments-threshold = 2\n");

@@ -1,4 +1,4 @@
-//! A worktree: its files, and what they look like at a moment.
+//! A worktree: its files, and their attributes at a moment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,8 +38,8 @@ impl Tree {
         self
     }
 
-    /// A script that may be executed. Another process writes it: a file that is open for
-    /// writing in a child of some other test cannot be executed.
+    /// Writes an executable script. Another process writes it, because a file that is open for writing in a child
+    /// of another test cannot be executed.
     pub(crate) fn script(&self, path: &str, text: &str) -> PathBuf {
         self.write(&format!("{path}.txt"), format!("#!/bin/sh\n{text}\n"));
         let (from, to) = (self.join(&format!("{path}.txt")), self.join(path));
@@ -59,7 +59,7 @@ impl Tree {
         fs::read_to_string(self.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Replaces text that is there.
+    /// Replaces text, which must exist.
     pub(crate) fn edit(&self, path: &str, from: &str, to: &str) -> &Self {
         let text = self.read(path);
         assert!(text.contains(from), "`{from}` is not in {path}");
@@ -77,7 +77,7 @@ impl Tree {
         self
     }
 
-    /// Runs a program of this tree; what it prints.
+    /// Runs a program of this tree, and returns its output.
     #[track_caller]
     pub(crate) fn prints(&self, program: &str) -> String {
         let output = std::process::Command::new(self.join(program))
@@ -89,7 +89,7 @@ impl Tree {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// All files below a directory, by their paths below it.
+    /// All files below a directory, by their relative paths.
     pub(crate) fn files(&self, dir: &str) -> BTreeMap<String, Stamp> {
         let top = self.join(dir);
         let mut found = BTreeMap::new();
@@ -109,7 +109,7 @@ impl Tree {
         found
     }
 
-    /// What the compiler itself made below a directory: libraries, programs, metadata.
+    /// The outputs of compilers below a directory: libraries, programs, metadata.
     pub(crate) fn artifacts(&self, dir: &str) -> BTreeMap<String, Stamp> {
         let mut files = self.files(dir);
         files.retain(|name, stamp| is_artifact(name, stamp.mode));
@@ -117,7 +117,7 @@ impl Tree {
     }
 }
 
-/// Everything that one tree could do to a file of another.
+/// The attributes of a file that a change in another worktree could affect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) ino: u64,
@@ -140,14 +140,14 @@ impl Stamp {
     }
 }
 
-/// Files whose bytes are the compiler's, and none that cargo or a build script writes.
+/// Whether a compiler writes a file of this name, not cargo or a build script.
 fn is_artifact(name: &str, mode: u32) -> bool {
     let is_compiled = [".rlib", ".rmeta", ".so", ".a"].iter().any(|end| name.ends_with(end));
     let is_program = mode & 0o111 != 0;
     (is_compiled || is_program) && !name.contains(".fingerprint/") && !name.contains("incremental/")
 }
 
-/// Nothing was done to any file.
+/// Asserts that no file changed.
 #[track_caller]
 pub(crate) fn assert_untouched(now: &BTreeMap<String, Stamp>, before: &BTreeMap<String, Stamp>) {
     let names: std::collections::BTreeSet<_> = now.keys().chain(before.keys()).collect();
@@ -156,7 +156,7 @@ pub(crate) fn assert_untouched(now: &BTreeMap<String, Stamp>, before: &BTreeMap<
     assert!(touched.is_empty(), "{touched:#?}\n{:#?}", touched.iter().map(show).collect::<Vec<_>>());
 }
 
-/// The files that are not alike in content, or not in both.
+/// The files that differ in content, or exist in only one of the two.
 pub(crate) fn different(one: &BTreeMap<String, Stamp>, other: &BTreeMap<String, Stamp>) -> Vec<String> {
     let content = |files: &BTreeMap<String, Stamp>, name: &String| files.get(name).map(|stamp| stamp.content);
     let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).cloned().collect();

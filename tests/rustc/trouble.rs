@@ -1,5 +1,4 @@
-//! Processes that die in the middle of a build, and several builds at once: DMN-03, NET-03,
-//! STO-01.
+//! Processes that die in the middle of a build, and several builds at once: DMN-03, NET-03 and STO-01.
 
 use std::fs;
 use std::process::Child;
@@ -17,7 +16,7 @@ fn start(home: &Home, tree: &Tree) -> Child {
     home.cargo(tree, &["build", "--workspace"]).spawn()
 }
 
-/// Builds to the end and holds what was built against what plain cargo builds.
+/// Builds to the end, and compares the outputs with those of plain cargo.
 #[track_caller]
 fn finish_and_compare(home: &Home, tree: &Tree) {
     let built = home.cargo(tree, &["build", "--workspace"]).run_unwatched();
@@ -44,7 +43,7 @@ fn processes(home: &Home, name: &str) -> Vec<Pid> {
 }
 
 #[test]
-fn dmn_03_a_daemon_killed_in_the_middle_of_a_build() {
+fn dmn_03_a_build_ends_right_if_the_daemon_is_killed_in_the_middle() {
     let home = Home::new();
     for (round, delay_ms) in [50, 200, 500, 900].into_iter().enumerate() {
         let tree = project::mini(&home, &format!("t{round}"));
@@ -57,7 +56,7 @@ fn dmn_03_a_daemon_killed_in_the_middle_of_a_build() {
         assert_eq!(tree.prints("target/debug/app"), PRINTS);
         finish_and_compare(&home, &tree);
     }
-    // What was stored in between is right.
+    // The results that were stored in between are right.
     let last = project::mini(&home, "last");
     finish_and_compare(&home, &last);
 }
@@ -76,7 +75,7 @@ fn dmn_03_a_daemon_that_hangs_costs_its_budget_once() {
 }
 
 #[test]
-fn sto_01_compilers_and_wrappers_killed_in_the_middle_of_a_build() {
+fn sto_01_a_build_is_right_after_compilers_and_wrappers_were_killed() {
     for victim in ["rustc", "kache"] {
         let home = Home::new();
         let tree = project::mini(&home, "a");
@@ -84,7 +83,7 @@ fn sto_01_compilers_and_wrappers_killed_in_the_middle_of_a_build() {
             let child = start(&home, &tree);
             let mut killed = false;
             for _ in 0..200 {
-                // Not the first, which is asked for its version.
+                // Not the first compiler, which only prints its version.
                 if let [pid, ..] = processes(&home, victim)[..] {
                     killed |= kill(pid, Signal::SIGKILL).is_ok();
                     break;
@@ -104,7 +103,7 @@ fn sto_01_compilers_and_wrappers_killed_in_the_middle_of_a_build() {
 }
 
 #[test]
-fn sto_01_cargo_killed_in_the_middle_of_a_build() {
+fn sto_01_a_build_is_right_after_cargo_was_killed() {
     let home = Home::new();
     let tree = project::mini(&home, "a");
     for delay_ms in [150, 400, 700] {
@@ -140,7 +139,7 @@ fn net_03_two_builds_compile_each_action_once() {
 }
 
 #[test]
-fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
+fn net_03_a_follower_compiles_when_the_leader_died() {
     let home = Home::new();
     let tree = home.tree("ws");
     let meeting = Meeting::at(home.base().join("meeting"));
@@ -159,15 +158,15 @@ fn net_03_a_waiter_takes_over_from_a_leader_that_died() {
         let output = waiter.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
-    assert!(meeting.is_over(), "one of the two was enough");
+    assert!(meeting.is_over(), "only one of the two was compiled");
     assert_eq!(tree.prints(unit.output("").to_str().unwrap()), "acted");
     let results: Vec<_> = home.new_calls().into_iter().map(|call| call.result).collect();
     assert!(results.contains(&"dup".to_owned()) && results.contains(&"miss".to_owned()), "{results:?}");
 }
 
-/// Two worktrees in which the same crate is edited, at the same time.
+/// The same crate is edited in two worktrees at the same time.
 #[test]
-fn net_03_nobody_waits_for_a_compile_of_something_else() {
+fn net_03_a_call_does_not_wait_for_the_compile_of_another_edit() {
     let home = Home::new();
     let (one, two) = (home.tree("one"), home.tree("two"));
     let units = [&one, &two].map(|tree| {

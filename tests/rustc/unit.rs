@@ -1,9 +1,8 @@
 //! One crate that is compiled by calling the wrapper directly, as cargo would call it.
 //!
-//! Each time it is compiled once through kache and once without, in a target directory that
-//! holds nothing of it: exit code, messages, dep-info, and what a program prints have to be
-//! the same. That is a hundred times as fast as a build by cargo, which is left for what
-//! cargo decides.
+//! Each time it is compiled once through kache and once without, in an empty target directory. Exit code, messages,
+//! dep-info and the program's output must be the same. That is a hundred times as fast as a build by cargo, which
+//! only tests of cargo's own decisions need.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +52,7 @@ impl<'a> Unit<'a> {
 
     fn new(home: &'a Home, tree: &'a Tree, name: &'a str, crate_type: &'a str, emit: &'a str) -> Self {
         fs::create_dir_all(tree.join(DEPS)).unwrap();
-        // By which a target directory is known.
+        // kache recognises a target directory by this file.
         tree.write("target/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n");
         let source = format!("src/{name}.rs");
         Unit {
@@ -84,7 +83,7 @@ impl<'a> Unit<'a> {
         self
     }
 
-    /// Calls another compiler.
+    /// Uses another compiler.
     pub(crate) fn compiler(mut self, compiler: &Path) -> Self {
         compiler.clone_into(&mut self.compiler);
         self
@@ -97,7 +96,7 @@ impl<'a> Unit<'a> {
         self.with(&["--extern", &argument])
     }
 
-    /// An output, by its ending.
+    /// The path of the output with this suffix.
     pub(crate) fn output(&self, ending: &str) -> PathBuf {
         let before = if matches!(ending, "" | ".d") { "" } else { "lib" };
         self.tree.join(DEPS).join(format!("{before}{}-01234567{ending}", self.name))
@@ -138,26 +137,26 @@ impl<'a> Unit<'a> {
         self.env.iter().fold(step, |step, (name, value)| step.env(name, value))
     }
 
-    /// The call through kache, not made yet.
+    /// The call through kache, which is not run yet. Removes earlier outputs.
     pub(crate) fn kache(&self) -> Step<'a> {
         self.clear();
         self.kache_over_it()
     }
 
-    /// The same, without removing what is there.
+    /// The call through kache without removing earlier outputs.
     pub(crate) fn kache_over_it(&self) -> Step<'a> {
         let mut command = self.home.command(KACHE);
         command.arg(&self.compiler);
         self.step(command)
     }
 
-    /// The call without kache, not made yet.
+    /// The call without kache, which is not run yet. Removes earlier outputs.
     pub(crate) fn plain(&self) -> Step<'a> {
         self.clear();
         self.plain_over_it()
     }
 
-    /// The same, without removing what is there.
+    /// The call without kache, without removing earlier outputs.
     pub(crate) fn plain_over_it(&self) -> Step<'a> {
         self.step(self.home.command(&self.compiler))
     }
@@ -171,7 +170,7 @@ impl<'a> Unit<'a> {
         }
     }
 
-    /// What a compile came to, apart from the bytes of its outputs.
+    /// The outcome of a compile except the bytes of its outputs.
     fn outcome(&self, built: Built) -> Outcome {
         let deps = self.tree.join(DEPS);
         let mine = |path: &PathBuf| path.to_str().unwrap().contains(&format!("{}-01234567", self.name));
@@ -184,7 +183,7 @@ impl<'a> Unit<'a> {
         Outcome { code: built.code, stdout: built.stdout, stderr: built.stderr, files, dep_info, prints }
     }
 
-    /// Compiles it with and without kache.
+    /// Compiles with and without kache, and asserts that the outcomes are equal. Returns the call and the outcome.
     #[track_caller]
     pub(crate) fn compare(&self) -> (Call, Outcome) {
         let plain = self.outcome(self.plain().run_unwatched());
@@ -196,7 +195,7 @@ impl<'a> Unit<'a> {
         (call, outcome)
     }
 
-    /// It comes from the cache; what it prints.
+    /// Asserts that the compile is a hit. Returns the program's output.
     #[track_caller]
     pub(crate) fn hits(&self) -> String {
         let (call, outcome) = self.compare();
@@ -204,7 +203,7 @@ impl<'a> Unit<'a> {
         outcome.prints.unwrap_or_default()
     }
 
-    /// The compiler runs; what it prints.
+    /// Asserts that the compiler runs and the result is stored. Returns the program's output.
     #[track_caller]
     pub(crate) fn misses(&self) -> String {
         let (call, outcome) = self.compare();
@@ -216,7 +215,7 @@ impl<'a> Unit<'a> {
         outcome.prints.unwrap_or_default()
     }
 
-    /// The compiler runs and fails; what it says.
+    /// Asserts that the compiler runs and fails. Returns its messages.
     #[track_caller]
     pub(crate) fn fails(&self) -> String {
         let (call, outcome) = self.compare();
@@ -224,7 +223,7 @@ impl<'a> Unit<'a> {
         outcome.stderr
     }
 
-    /// kache steps aside, for this reason.
+    /// Asserts that the call bypasses the cache for this reason.
     #[track_caller]
     pub(crate) fn passes(&self, reason: &str) {
         let (call, _) = self.compare();
@@ -232,7 +231,7 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// What a compile came to.
+/// The outcome of a compile.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     code: Option<i32>,
@@ -244,9 +243,9 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// What the program prints.
+    /// The program's output.
     #[track_caller]
     pub(crate) fn prints(&self) -> &str {
-        self.prints.as_deref().unwrap_or_else(|| panic!("no program was made: {self:?}"))
+        self.prints.as_deref().unwrap_or_else(|| panic!("no program was built: {self:?}"))
     }
 }

@@ -1,5 +1,6 @@
-//! What used to escape the observer: requests past the C library, programs without the library, and a
-//! place that is told apart by its name (KEY-23). Each is observed, or refused by name (KEY-04).
+//! Reads that are hard to observe: system calls that bypass the C library, programs into which the observer cannot
+//! be loaded, and uses of a directory's name (KEY-23). Each is observed, or the compile is refused with a reason
+//! (KEY-04).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +10,7 @@ use crate::observed::Asking;
 use crate::report::Call;
 use crate::volume::Volume;
 
-/// Reads a file by system calls in the macro's own text: its content, or `none`.
+/// Rust source that reads a file by system calls in the macro's own code. It returns the content, or `none`.
 #[cfg(target_arch = "x86_64")]
 const RAW: &str = "unsafe fn ask(number: usize, args: [usize; 4]) -> isize { \
         let answer; \
@@ -25,7 +26,7 @@ const RAW: &str = "unsafe fn ask(number: usize, args: [usize; 4]) -> isize { \
         ask(3, [file as usize, 0, 0, 0]); \
         String::from_utf8(buffer[..len as usize].to_vec()).unwrap() } } ";
 
-/// The compile that ran the macro is not stored, for this reason, however often it is repeated.
+/// Asserts that the compile that ran the macro is not stored for this reason, also when it is repeated.
 #[track_caller]
 fn refused(asking: &Asking<'_>, expected: &str, why: &str) -> Call {
     let [first, second] = [(); 2].map(|()| asking.build(expected));
@@ -37,7 +38,7 @@ fn refused(asking: &Asking<'_>, expected: &str, why: &str) -> Call {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn key_23_a_file_that_a_macro_reads_past_the_c_library_counts() {
+fn key_23_a_file_that_a_macro_reads_by_raw_system_calls_counts() {
     let body = format!("{RAW} format!(\"{{}} {{}}\", read(dir.join(\"data\")), read(dir.join(\"more\")))");
     let home = Home::new();
     let (a, b) = (Asking::new(&home, "a", &body), Asking::new(&home, "b", &body));
@@ -54,7 +55,7 @@ fn key_23_a_file_that_a_macro_reads_past_the_c_library_counts() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn key_23_threads_and_copies_of_a_process_are_seen_past_the_c_library() {
+fn key_23_raw_system_calls_of_threads_and_forked_processes_are_observed() {
     let body = format!(
         "{RAW} extern \"C\" {{ fn fork() -> i32; fn waitpid(child: i32, status: *mut i32, options: i32) -> i32; }} \
          let place = dir.join(\"thread\"); \
@@ -79,7 +80,7 @@ fn key_23_threads_and_copies_of_a_process_are_seen_past_the_c_library() {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn key_04_a_ring_of_requests_cannot_be_observed_and_is_refused() {
+fn key_04_a_compile_that_uses_io_uring_is_refused() {
     const BODY: &str = "extern \"C\" { fn syscall(number: i64, ...) -> i64; } \
         let mut parameters = [0u64; 15]; \
         let ring = unsafe { syscall(425, 1, parameters.as_mut_ptr()) }; \
@@ -91,8 +92,8 @@ fn key_04_a_ring_of_requests_cannot_be_observed_and_is_refused() {
 }
 
 #[test]
-fn key_23_a_program_that_is_started_with_no_environment_is_observed() {
-    // By the standard library, by a program, and by a shell's own means.
+fn key_23_a_program_that_is_started_with_an_empty_environment_is_observed() {
+    // Programs are started by the standard library, by a program, and by a shell.
     for (name, start) in [
         ("clear", "Command::new(\"/bin/sh\").env_clear().args([\"-c\", \"read x < data; echo $x\"])"),
         ("env", "Command::new(\"env\").args([\"-i\", \"/bin/cat\", \"data\"])"),
@@ -115,7 +116,7 @@ fn key_23_a_program_that_is_started_with_no_environment_is_observed() {
 }
 
 #[test]
-fn key_23_what_the_c_library_starts_is_observed() {
+fn key_23_programs_that_the_c_library_starts_are_observed() {
     const BODY: &str = "extern \"C\" { fn clearenv() -> i32; fn system(command: *const i8) -> i32; \
             fn execl(path: *const i8, ...) -> i32; fn fork() -> i32; fn waitpid(a: i32, b: *mut i32, c: i32) -> i32; } \
         env::set_current_dir(&dir).unwrap(); \
@@ -144,7 +145,7 @@ fn key_23_what_the_c_library_starts_is_observed() {
     }
 }
 
-/// A program in the package that prints the file `data`, made by the C compiler with these options.
+/// Compiles a C program in the package, with these options, that prints the file `data`.
 fn printer(asking: &Asking<'_>, options: &[&str]) {
     asking.tree.write(
         "tool.c",
@@ -161,7 +162,7 @@ const TOOL: &str = "let tool = dir.join(\"tool\"); \
     String::from_utf8(Command::new(tool).current_dir(dir).output().unwrap().stdout).unwrap()";
 
 #[test]
-fn key_04_a_static_program_cannot_be_observed_and_is_refused_by_name() {
+fn key_04_a_compile_that_starts_a_static_program_is_refused_and_the_program_named() {
     let home = Home::new();
     let a = Asking::new(&home, "a", TOOL);
     a.tree.write("data", "one");
@@ -170,14 +171,14 @@ fn key_04_a_static_program_cannot_be_observed_and_is_refused_by_name() {
     assert!(call.not_stored.contains("a/tool"), "{call:?}");
     a.tree.write("data", "two");
     refused(&a, "two", "which cannot be observed");
-    // The same program with what it needs to be observed.
+    // The same program, linked so that it can be observed.
     printer(&a, &[]);
     a.misses("two");
     a.hits("two");
 }
 
 #[test]
-fn key_04_a_program_with_another_users_rights_cannot_be_observed_and_is_refused() {
+fn key_04_a_compile_that_starts_a_set_user_id_program_is_refused() {
     const NOBODY: u32 = 65534;
     let home = Home::new();
     let a = Asking::new(&home, "a", TOOL);
@@ -185,7 +186,7 @@ fn key_04_a_program_with_another_users_rights_cannot_be_observed_and_is_refused(
     printer(&a, &[]);
     let tool = a.tree.join("tool");
     if std::os::unix::fs::chown(&tool, Some(NOBODY), None).is_err() {
-        // Only the superuser may give a file away, and needs no such program.
+        // Only the superuser may change a file's owner, and needs no such program.
         return;
     }
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -196,7 +197,7 @@ fn key_04_a_program_with_another_users_rights_cannot_be_observed_and_is_refused(
 }
 
 #[test]
-fn key_23_a_macro_sees_the_environment_that_it_has_without_kache() {
+fn key_23_a_macro_has_the_same_environment_as_without_kache() {
     const BODY: &str = "let mut shell = Command::new(\"/bin/sh\"); \
         shell.args([\"-c\", \"echo $LD_PRELOAD-$__KACHE_RECORD\"]); \
         let said = String::from_utf8(shell.output().unwrap().stdout).unwrap(); \
@@ -209,7 +210,7 @@ fn key_23_a_macro_sees_the_environment_that_it_has_without_kache() {
 }
 
 #[test]
-fn key_23_all_variables_that_a_macro_walks_through_count() {
+fn key_23_variables_that_a_macro_finds_by_walking_through_its_environment_count() {
     const NAMES: &str = "let mut names: Vec<String> = names.filter(|name| name.starts_with(\"MY_\")).collect(); \
         names.sort(); names.join(\" \")";
     for (name, how) in [
@@ -235,7 +236,7 @@ fn key_23_all_variables_that_a_macro_walks_through_count() {
 }
 
 #[test]
-fn key_23_a_variable_that_the_compiler_asks_for_too_counts_where_a_macro_does() {
+fn key_23_a_variable_that_the_compiler_reads_counts_if_a_macro_reads_it_too() {
     let home = Home::new();
     let mut a = Asking::new(&home, "a", "format!(\"{:?}\", env::var(\"CI\").ok())");
     a.misses("None");
@@ -245,7 +246,7 @@ fn key_23_a_variable_that_the_compiler_asks_for_too_counts_where_a_macro_does() 
 }
 
 #[test]
-fn key_07_the_name_of_the_directory_that_a_macro_asks_for_binds_the_result() {
+fn key_07_the_name_of_a_directory_that_a_macro_reads_binds_the_result() {
     const NAME: &str = "unsafe { std::ffi::CStr::from_ptr(getcwd(std::ptr::null_mut(), 0)) }";
     for (index, body) in [
         "env::current_dir().unwrap().file_name().unwrap().to_str().unwrap().to_string()".to_owned(),
@@ -268,7 +269,7 @@ fn key_07_the_name_of_the_directory_that_a_macro_asks_for_binds_the_result() {
     }
 }
 
-/// Two checkouts of these names, in which a macro with this body makes different texts.
+/// Two checkouts with these names, in which a macro with this body makes different strings.
 fn bound_by_name(names: [&str; 2], body: &str, prepare: impl Fn(&Asking<'_>), expected: [&str; 2]) {
     let home = Home::new();
     let [a, b] = names.map(|name| Asking::new(&home, name, body));
@@ -280,13 +281,13 @@ fn bound_by_name(names: [&str; 2], body: &str, prepare: impl Fn(&Asking<'_>), ex
 }
 
 #[test]
-fn key_07_a_name_that_a_macro_takes_out_of_a_path_binds_the_result() {
+fn key_07_a_component_that_a_macro_takes_from_a_path_binds_the_result() {
     const NAMES: [&str; 2] = ["alpha-tree", "beta-tree"];
     const LAST: &str = "dir.file_name().unwrap().to_str().unwrap().to_string()";
     bound_by_name(NAMES, LAST, |_| {}, NAMES);
     let identifier = format!("{LAST}.replace('-', \"_\")");
     bound_by_name(NAMES, &identifier, |_| {}, ["alpha_tree", "beta_tree"]);
-    // What a link says is generalised as the values of variables are.
+    // The target of a link is generalised as values of variables are.
     let link = format!("let dir = fs::read_link(dir.join(\"here\")).unwrap(); {LAST}");
     let prepare = |asking: &Asking<'_>| {
         std::os::unix::fs::symlink(asking.tree.path(), asking.tree.join("here")).unwrap();
@@ -303,15 +304,15 @@ fn key_07_a_name_of_a_directory_above_binds_the_result_to_it() {
     a.misses("alpha-above");
     b.misses("beta-above");
     a.hits("alpha-above");
-    // It lies in the same directory.
+    // The directory above is the same for both.
     sibling.hits("beta-above");
 }
 
 #[test]
-fn key_07_a_checkout_that_is_called_like_its_crate_is_shared() {
+fn key_07_a_checkout_with_the_name_of_its_crate_is_shared() {
     const BODY: &str = "fs::read_to_string(dir.join(\"text\")).unwrap()";
     let home = Home::new();
-    // The crate's name stands in every output; so does a word of the file that the macro reads.
+    // The crate's name is part of every output, as is a word of the file that the macro reads.
     for names in [["prog", "other-tree"], ["wording", "third-tree"]] {
         let [a, b] = names.map(|name| Asking::new(&home, name, BODY));
         for asking in [&a, &b] {
@@ -324,7 +325,7 @@ fn key_07_a_checkout_that_is_called_like_its_crate_is_shared() {
 }
 
 #[test]
-fn key_23_macros_are_observed_wherever_the_cache_lies() {
+fn key_23_macros_are_observed_for_every_path_of_the_cache() {
     const BODY: &str = "fs::read_to_string(dir.join(\"text\")).unwrap()";
     let home = Home::without_daemon();
     let cache = home.base().join("a cache: $x");
@@ -339,7 +340,7 @@ fn key_23_macros_are_observed_wherever_the_cache_lies() {
 }
 
 #[test]
-fn key_23_macros_are_observed_where_nothing_in_the_cache_may_be_executed() {
+fn key_23_macros_are_observed_if_the_cache_is_on_a_volume_mounted_noexec() {
     const BODY: &str = "let tool = Command::new(\"/bin/cat\").arg(dir.join(\"text\")).output().unwrap(); \
         String::from_utf8(tool.stdout).unwrap()";
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Variables and paths that are read as values: KEY-06, KEY-07, KEY-13, KEY-23.
+//! Variables and paths that are used as values: KEY-06, KEY-07, KEY-13 and KEY-23.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
@@ -11,7 +11,7 @@ use crate::tree::Tree;
 use crate::unit::Unit;
 
 #[test]
-fn key_06_unset_empty_and_set_are_three_things() {
+fn key_06_unset_empty_and_set_variables_differ() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/opt.rs", "fn main() { println!(\"{:?}\", option_env!(\"SOME\")) }");
@@ -25,15 +25,15 @@ fn key_06_unset_empty_and_set_are_three_things() {
     assert_eq!(empty.hits(), "Some(\"\")");
     assert_eq!(set.hits(), "Some(\"x\")");
     assert_eq!(set.env("SOME", "a\\b\nc").hits(), r#"Some("a\\b\nc")"#);
-    // What nobody reads does not count.
+    // A variable that is not read does not count.
     assert_eq!(unit.env("OTHER", "1").hits(), "None");
 }
 
 #[test]
 fn key_07_a_path_that_is_read_as_a_value_is_this_checkouts() {
     let home = Home::new();
-    // Printed, measured, hidden in a macro, joined to another: none is a mere locator. The
-    // program holds the path itself in the first case only, for everyone to find.
+    // The path is printed, measured, hidden in a macro, or joined to another: never only a locator. Only in the
+    // first case does the program contain the path as text.
     for (index, value) in [
         "&str = env!(\"CARGO_MANIFEST_DIR\")",
         "usize = env!(\"CARGO_MANIFEST_DIR\").len()",
@@ -55,7 +55,7 @@ fn key_07_a_path_that_is_read_as_a_value_is_this_checkouts() {
             let unit = Unit::bin(&home, &tree, &name)
                 .env("CARGO_MANIFEST_DIR", tree.text())
                 .env("OUT_DIR", out_dir.to_str().unwrap());
-            // It prints what plain rustc's program prints here.
+            // The program prints what plain rustc's program prints in this checkout.
             let first = unit.misses();
             assert_eq!(unit.hits(), first, "{value} in {checkout}");
         }
@@ -81,7 +81,7 @@ fn key_07_out_dir_in_a_pure_include_is_a_locator() {
 }
 
 #[test]
-fn key_13_what_the_compiler_reads_counts() {
+fn key_13_variables_that_the_compiler_reads_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write(
@@ -104,7 +104,7 @@ fn key_13_what_the_compiler_reads_counts() {
 }
 
 #[test]
-fn key_13_what_the_compiler_does_not_read_does_not_count() {
+fn key_13_variables_that_the_compiler_does_not_read_do_not_count() {
     let home = Home::new();
     let tree = home.tree("ws");
     tree.write("src/calm.rs", "pub fn calm() {}");
@@ -125,7 +125,7 @@ fn key_13_what_the_compiler_does_not_read_does_not_count() {
     unit.with(&["--diagnostic-width=80"]).hits();
 }
 
-/// A proc macro that reads whatever it likes: variables, and a file.
+/// A proc macro that reads variables and a file.
 const READING: &str = r#"use proc_macro::TokenStream;
 #[proc_macro]
 pub fn variable(name: TokenStream) -> TokenStream {
@@ -167,7 +167,7 @@ fn key_23_a_path_that_a_macro_reads_is_this_checkouts() {
 }
 
 #[test]
-fn key_23_what_a_build_script_tells_a_macro_counts() {
+fn key_23_variables_that_a_build_script_sets_for_a_macro_count() {
     let home = Home::new();
     let build = |checkout: &str, value: &str| {
         let tree = project::program(&home, checkout, "fn main() { println!(\"{}\", pm::variable!(TOLD)) }");
@@ -210,7 +210,7 @@ fn key_23_a_file_that_a_macro_reads_can_be_declared() {
     let second = checkout("b", "second");
     home.cargo(&second, &["build"]).ok();
     assert_eq!(second.prints("target/debug/prog"), "second");
-    // Cargo itself notices, since the dep-info names it (KEY-21).
+    // Cargo itself notices the change, because the dep-info names the file (KEY-21).
     std::thread::sleep(std::time::Duration::from_millis(20));
     first.write("secret.txt", "third");
     home.cargo(&first, &["build"]).ok();
@@ -222,9 +222,9 @@ fn key_23_a_file_that_a_macro_reads_can_be_declared() {
 }
 
 #[test]
-fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
+fn key_23_a_hit_that_differs_from_a_new_compile_is_quarantined() {
     let home = Home::new().with("KACHE_VERIFY_SAMPLE", "1");
-    // What another program answers cannot be observed.
+    // The response of another process cannot be observed.
     let socket = home.base().join("secret");
     let said = Arc::new(Mutex::new("first"));
     answer_with(&socket, Arc::clone(&said));
@@ -248,11 +248,11 @@ fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
     build(&first);
     let second = checkout("b");
     *said.lock().unwrap() = "second";
-    // It was declared nowhere: this is the mistake that sampling finds.
+    // The dependency was not declared, which verification by sampling detects.
     build(&second);
     assert_eq!(second.prints("target/debug/prog"), "first");
     crate::home::eventually("the mistake is found", || {
-        // The compiler that runs once more reads the target directory, too.
+        // The compiler that runs for verification reads the target directory, too.
         std::thread::sleep(std::time::Duration::from_millis(500));
         std::fs::remove_dir_all(second.join("target")).unwrap();
         build(&second);
@@ -260,12 +260,12 @@ fn key_23_a_hit_that_comes_out_otherwise_is_taken_out_of_service() {
     });
 }
 
-/// Answers every connection to this socket with these words, as long as the test runs.
+/// Answers every connection to this socket with this text until the test ends.
 fn answer_with(socket: &Path, words: Arc<Mutex<&'static str>>) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            // A compiler that was killed does not listen.
+            // A compiler that was killed does not read the answer.
             let _ = connection.unwrap().write_all(words.lock().unwrap().as_bytes());
         }
     });

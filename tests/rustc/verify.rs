@@ -1,4 +1,4 @@
-//! `kache verify`: what is stored is compiled once more, and nothing but that is done.
+//! `kache verify`: stored actions are compiled again, and nothing else changes.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::project::{self, mini};
 use crate::step::Built;
 use crate::tree::{Tree, assert_untouched};
 
-/// A macro of which no two runs are alike, and nothing that it reads is to blame.
+/// A macro whose expansion differs in each run for a reason that kache cannot observe.
 const CLOCK: &str = r#"use proc_macro::TokenStream;
 #[proc_macro]
 pub fn now(_: TokenStream) -> TokenStream {
@@ -18,14 +18,14 @@ pub fn now(_: TokenStream) -> TokenStream {
 }
 "#;
 
-/// Verifies; what it found, and how it ended.
+/// Runs `kache verify`. Returns its report and exit code.
 fn verify(home: &Home, args: &[&str]) -> (Value, Built) {
     let built = home.kache(&[&["verify", "--format", "json"], args].concat()).run();
     let document = serde_json::from_str(&built.stdout).unwrap_or_else(|error| panic!("{error}: {built:#?}"));
     (document, built)
 }
 
-/// A program that prints when it was compiled.
+/// A program that prints the time of its compilation.
 fn clock(home: &Home, name: &str) -> Tree {
     let tree = project::program(home, name, "fn main() { println!(\"{}\", pm::now!()) }");
     tree.edit("Cargo.toml", "[workspace]", "[dependencies]\npm = { path = \"pm\" }\n[workspace]");
@@ -38,7 +38,7 @@ fn clock(home: &Home, name: &str) -> Tree {
 }
 
 #[test]
-fn key_23_a_sound_build_is_verified_without_touching_it() {
+fn key_23_a_reproducible_build_is_verified_without_changing_it() {
     let home = Home::new();
     let tree = mini(&home, "ws");
     home.cargo(&tree, &["build", "--all-targets"]).ok();
@@ -51,7 +51,7 @@ fn key_23_a_sound_build_is_verified_without_touching_it() {
     assert!(found["verified"].as_u64().unwrap() > 20, "{built:#?}");
     assert_eq!(found["agreed"], found["verified"], "{built:#?}");
     assert_eq!(found["skipped"], serde_json::json!({}), "{built:#?}");
-    assert_eq!(built.calls.0, [], "what is verified is no wrapper's call");
+    assert_eq!(built.calls.0, [], "verification is not logged as a wrapper call");
     assert_untouched(&tree.files(""), &before);
     let left = fs::read_dir(home.variable("KACHE_CACHE_DIR").join("verify")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
@@ -72,11 +72,11 @@ fn key_23_two_results_of_one_action_are_found_and_named() {
     assert_eq!(one["crate_name"], "prog");
     assert!(one["output"].as_str().unwrap().starts_with("out/debug/deps/prog-"), "{one}");
     assert!(one["offset"].as_u64().unwrap() > 0 && one["differing_bytes"].as_u64().unwrap() > 0, "{one}");
-    // It is so from now on.
+    // The quarantine stays.
     let (found, _) = verify(&home, &["--all"]);
     assert_eq!(found["skipped"]["out_of_service"], 1, "{found:#}");
-    assert_eq!(found["agreed"], 1, "the macro itself is sound: {found:#}");
-    // What is out of service is compiled, and is right.
+    assert_eq!(found["agreed"], 1, "the macro itself is reproducible: {found:#}");
+    // A quarantined action is compiled, and is right.
     tree.remove("target");
     let again = home.cargo(&tree, &["build"]).ok();
     let call = again.calls.compiles().find(|call| call.crate_name == "prog").unwrap();
@@ -99,7 +99,7 @@ fn key_23_every_output_that_differs_is_named() {
         {
             assert!(line.contains(end) && line.contains(says) && line.contains(" first at byte "), "{line}");
         }
-        // The same of another checkout, whose one result is known to nobody yet.
+        // Another checkout, whose first result has nothing to be compared with.
         let tree = clock(&home, "b");
         tree.remove("src/main.rs").write("src/lib.rs", "pub const NOW: u64 = pm::now!() + 1;");
         home.cargo(&tree, &["build"]).ok();
@@ -118,7 +118,7 @@ fn key_23_every_output_that_differs_is_named() {
 }
 
 #[test]
-fn key_23_without_a_daemon_what_is_stored_is_verified_all_the_same() {
+fn key_23_stored_actions_are_verified_without_a_daemon_too() {
     let home = Home::alone();
     let tree = mini(&home, "ws");
     home.cargo(&tree, &["check", "-p", "kcore"]).ok();
@@ -126,21 +126,22 @@ fn key_23_without_a_daemon_what_is_stored_is_verified_all_the_same() {
     assert_eq!(built.code, Some(0), "{built:#?}");
     assert!(found["verified"].as_u64().unwrap() > 3, "{built:#?}");
     assert_eq!(found["agreed"], found["verified"], "{built:#?}");
-    assert!(home.daemon_pid().is_none(), "nobody was to start one");
-    // A daemon has the store for itself.
+    assert!(home.daemon_pid().is_none(), "no daemon may be started");
+    // A running daemon has the store open.
     let with_daemon = home.with("KACHE_DAEMON", "");
     with_daemon.start();
     let refused = with_daemon.kache(&["verify", "--all"]).env("KACHE_DAEMON", "never").run();
     assert_eq!(refused.code, Some(1), "{refused:#?}");
     assert!(
-        refused.stderr.contains("a daemon has it") && refused.stderr.contains("KACHE_DAEMON=never"),
+        refused.stderr.contains("a daemon has the store open")
+            && refused.stderr.contains("KACHE_DAEMON=never"),
         "{refused:#?}"
     );
     assert!(with_daemon.daemon_pid().is_some());
 }
 
 #[test]
-fn key_23_what_was_edited_or_removed_is_no_disagreement() {
+fn key_23_edited_or_removed_inputs_are_no_difference() {
     let home = Home::new();
     let tree = clock(&home, "a");
     home.cargo(&tree, &["build"]).ok();
@@ -155,7 +156,7 @@ fn key_23_what_was_edited_or_removed_is_no_disagreement() {
 }
 
 #[test]
-fn key_23_a_sample_can_be_taken_again() {
+fn key_23_a_sample_can_be_repeated_by_its_seed() {
     let home = Home::new();
     let tree = mini(&home, "ws");
     home.cargo(&tree, &["check"]).ok();
@@ -176,13 +177,13 @@ fn key_23_a_sample_can_be_taken_again() {
 }
 
 #[test]
-fn key_23_an_action_is_held_against_its_own_result_only() {
+fn key_23_an_action_is_compared_only_with_its_own_result() {
     let home = Home::new();
     let (first, second) = (mini(&home, "a"), mini(&home, "b"));
     home.cargo(&first, &["check", "-p", "kcore"]).ok();
     second.write("kcore/src/a.rs", "pub const A: &str = \"other\";\n");
     home.cargo(&second, &["check", "-p", "kcore"]).ok();
-    // From now on the first checkout makes the second one's action.
+    // From now on the first checkout's action is the second one's.
     first.write("kcore/src/a.rs", "pub const A: &str = \"other\";\n");
     let (found, built) = verify(&home, &["--crate", "kcore"]);
     assert_eq!((&found["agreed"], &found["skipped"]["inputs_changed"]), (&1.into(), &1.into()), "{built:#?}");

@@ -1,7 +1,7 @@
-//! Filesystems that share extents, and one that does not: builds on real volumes.
+//! Builds on real volumes: filesystems that share extents, and one that does not.
 //!
-//! They are mounted from image files, which needs root; without it these tests fail and say
-//! so, unless `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
+//! They are mounted from image files, which needs root. Without root these tests fail and say so, unless
+//! `KACHE_TEST_MOUNTS=skip` is set, which CI must not do.
 
 use std::fs;
 use std::os::fd::AsRawFd as _;
@@ -17,8 +17,8 @@ use crate::report::Call;
 use crate::tree::assert_untouched;
 use crate::volume::Volume;
 
-/// Builds in three worktrees. How many bytes the artifacts of one are, and how many more the
-/// second and third took.
+/// Builds in three worktrees. Returns the bytes of one worktree's artifacts, and the bytes by which the second and
+/// third worktree have grown the volume.
 fn three_worktrees(volume: &Volume) -> (u64, u64) {
     let home = Home::on_volume(&volume.mountpoint);
     let first = project::mini(&home, "a");
@@ -42,7 +42,7 @@ fn three_worktrees(volume: &Volume) -> (u64, u64) {
     (bytes, volume.used_bytes().saturating_sub(before))
 }
 
-/// What cargo, not kache, writes per worktree: fingerprints and directories.
+/// The bytes that cargo, not kache, writes in each worktree: fingerprints and directories.
 const OVERHEAD_BYTES: u64 = 3 << 20;
 
 #[test]
@@ -71,9 +71,9 @@ fn rst_02_on_ext4_immutable_files_are_shared() {
     let [first, second, third] = trees.map(|tree| tree.artifacts("target"));
     for (name, stamp) in &first {
         let is_registrys = ["leaf", "twig", "regpm"].iter().any(|package| name.contains(package));
-        // One without metadata beside it has nothing else that could be newer than it.
+        // A library without metadata beside it is older than no other output.
         let is_library = name.ends_with(".rlib") && name.contains("deps/") && !name.contains("cdyl");
-        // Smaller ones lie in the store's database.
+        // Smaller files are in the store's database.
         if stamp.len > 4096 && (is_registrys || is_library) {
             let shared = [&second[name], &third[name]].map(|other| other.ino == stamp.ino);
             assert_eq!(shared, [true, true], "{name}");
@@ -81,7 +81,7 @@ fn rst_02_on_ext4_immutable_files_are_shared() {
     }
 }
 
-/// A filesystem on which whoever writes waits; it goes on with this value's end.
+/// A filesystem on which every write blocks until this value is dropped.
 struct Frozen<'a>(&'a Volume);
 
 impl<'a> Frozen<'a> {
@@ -102,14 +102,14 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// What a disk that hangs may cost a build, once: a second for the note of a compile, and five until
-/// an answer or a note is given up.
+/// The time that a hanging disk may cost a build once: one second for the notice of a compile, and five until a
+/// response or a notice is given up.
 const HANGING_MAX: Duration = Duration::from_secs(6);
 
-/// What another machine load may add to a build of seconds.
+/// The time by which other load on the machine may delay a build of a few seconds.
 const NOISE: Duration = Duration::from_secs(8);
 
-/// The store alone lies on the volume.
+/// A home whose store alone is on the volume.
 fn with_store_on(volume: &Volume) -> Home {
     with_store_in(volume, "cache")
 }
@@ -140,7 +140,7 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
     };
     let usual = timed(home.plain_cargo(&project::mini(&home, "plain"), &build));
     let doctor = || doctor(&home);
-    // A salt makes misses of what would be hits: it is compilers then that nobody can note.
+    // A salt makes misses of hits, so that compiles cannot be stored.
     for salt in ["", "new"] {
         let frozen = Frozen::new(&volume);
         let trees = ["first", "second"].map(|name| project::mini(&home, &format!("{name}{salt}")));
@@ -156,7 +156,7 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
         assert!(said.contains("its disk does not answer"), "{said}");
         assert!(begun.elapsed() < NOISE, "the doctor waited too");
         drop(frozen);
-        // It is used again as soon as it answers.
+        // The daemon is used again as soon as it responds.
         eventually("the disk answers", || !doctor().contains("its disk"));
     }
     home.cargo(&project::mini(&home, "last"), &build).ok_unwatched();
@@ -166,8 +166,8 @@ fn dmn_03_a_disk_that_hangs_costs_its_budget_once() {
 fn dmn_03_a_disk_that_stalls_for_a_moment_costs_no_result() {
     let dir = tempfile::tempdir().unwrap();
     let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 512) else { return };
-    // What a compiler asks for is noted elsewhere than in a directory of such a name, so it does not
-    // wait for the disk itself.
+    // The observer's record is in another directory if the store's path has a space, so the compiler does not wait
+    // for the disk itself.
     let home = with_store_in(&volume, "a cache");
     let tree = home.tree("ws");
     let meeting = Meeting::at(dir.path().join("meeting"));
@@ -180,17 +180,17 @@ fn dmn_03_a_disk_that_stalls_for_a_moment_costs_no_result() {
     assert!(!doctor(&home).contains("its disk"), "it was given up within a moment");
     drop(frozen);
     let stored = |call: &Call| call.result == "miss" && !call.action.is_empty();
-    eventually("the miss is on record", || home.new_calls().iter().any(stored));
+    eventually("the miss is in the log", || home.new_calls().iter().any(stored));
     assert!(unit.kache().ok().only_call().is_hit());
 }
 
-/// From now on everything fails on it, reading too, as on a disk that was pulled.
+/// Makes all access to the volume fail, reads included, as on a disk that was pulled.
 fn pull(volume: &Volume) {
-    /// `EXT4_IOC_SHUTDOWN`, and the way that writes nothing more.
+    /// `EXT4_IOC_SHUTDOWN`, and its flag that writes no further data.
     const SHUTDOWN: libc::c_ulong = 0x8004_587d;
     const WITHOUT_FLUSHING: u32 = 2;
     let root = fs::File::open(&volume.mountpoint).unwrap();
-    // SAFETY: the descriptor is open, and the request reads the word that it is given.
+    // SAFETY: the descriptor is open, and the request reads the word that is passed.
     let outcome = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &WITHOUT_FLUSHING) };
     assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
 }
@@ -211,12 +211,12 @@ fn sto_07_a_disk_that_is_dead_costs_nothing_and_is_named() {
     }
     let said = doctor(&home);
     assert!(said.contains("ERROR") && said.contains("Input/output error"), "{said}");
-    // Nor does a daemon that only then begins, and cannot open the store.
+    // Nor does a daemon that starts then and cannot open the store.
     home.kill_daemon();
     home.cargo(&project::mini(&home, "d"), &build).ok_unwatched();
     let said = doctor(&home);
     assert!(said.contains("ERROR") && said.contains("Input/output error"), "{said}");
-    // Nor where none may be, and nobody but the doctor can say so.
+    // Nor do builds without a daemon, where only the doctor can report the error.
     home.kill_daemon();
     let home = home.with("KACHE_DAEMON", "never");
     let tree = project::mini(&home, "e");

@@ -1,5 +1,5 @@
-//! How kache looks at files and directories: what a stamp proves, what a listing says, where a
-//! module and a native library are looked for.
+//! How kache judges files and directories: what a stamp proves, what a listing contains, and where modules and
+//! native libraries are searched.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
@@ -33,7 +33,7 @@ fn key_23_a_listing_counts_the_kind_of_each_entry() {
 }
 
 #[test]
-fn key_03_a_module_that_is_called_lib_or_main_has_two_places() {
+fn key_03_a_module_called_lib_or_main_may_be_in_two_files() {
     let home = Home::new();
     let tree = home.tree("ws");
     for name in ["lib", "main", "build"] {
@@ -43,7 +43,7 @@ fn key_03_a_module_that_is_called_lib_or_main_has_two_places() {
         let unit = Unit::bin(&home, &tree, &root);
         assert_eq!(unit.misses(), "one");
         assert_eq!(unit.hits(), "one");
-        // With both of them the compiler does not know which one is meant.
+        // If both exist, the compiler reports an ambiguity.
         tree.write(&format!("src/{name}/mod.rs"), "pub fn say() { println!(\"two\") }");
         assert!(unit.fails().contains("found at both"), "{name}");
         tree.remove(&format!("src/{name}.rs"));
@@ -54,7 +54,7 @@ fn key_03_a_module_that_is_called_lib_or_main_has_two_places() {
 }
 
 #[test]
-fn key_14_a_trial_that_bundles_a_library_counts_it() {
+fn key_14_a_library_that_a_build_scripts_trial_bundles_counts() {
     let home = Home::new();
     let build = |checkout: &str, value: u32| {
         let tree = project::program(&home, checkout, "fn main() { println!(\"{}\", env!(\"VALUE\")) }");
@@ -85,7 +85,7 @@ fn key_14_a_trial_that_bundles_a_library_counts_it() {
     assert_eq!(build("b", 22222), "false true");
 }
 
-/// Does something with the device of a volume while it is not mounted. Says which one that is.
+/// Unmounts a volume, changes its device, and mounts it again. Returns the path of the device.
 fn while_unmounted(volume: &Volume, change: impl FnOnce(&Path)) -> PathBuf {
     let run = |program: &str, args: &[&Path]| {
         let output = Command::new(program).args(args).output().unwrap();
@@ -94,7 +94,7 @@ fn while_unmounted(volume: &Volume, change: impl FnOnce(&Path)) -> PathBuf {
     };
     let said = run("findmnt", &["-n".as_ref(), "-o".as_ref(), "SOURCE".as_ref(), &volume.mountpoint]);
     let device = PathBuf::from(said.trim());
-    // A device that nobody has open is given back.
+    // A loop device is released when no process has it open.
     let _open = fs::File::open(&device).unwrap();
     run("umount", &[&volume.mountpoint]);
     change(&device);
@@ -102,9 +102,9 @@ fn while_unmounted(volume: &Volume, change: impl FnOnce(&Path)) -> PathBuf {
     device
 }
 
-/// The dates, the number and the length of a file, and its device, do not tell images apart.
+/// Dates, inode, length and device of the file are the same in both images.
 #[test]
-fn key_05_what_was_known_of_an_image_is_not_taken_for_the_next_one_at_its_device() {
+fn key_05_digests_of_files_in_one_image_are_not_used_for_the_next_image_on_its_device() {
     let dir = tempfile::tempdir().unwrap();
     let Some(volume) = Volume::new(dir.path(), &["mkfs.ext4", "-q"], 32) else { return };
     let home = Home::new();

@@ -12,7 +12,7 @@ use self::skip::is_skipped;
 #[path = "skip.rs"]
 pub(crate) mod skip;
 
-/// A mounted image; dropping it unmounts.
+/// A mounted image, which is unmounted on drop.
 pub(crate) struct Volume {
     pub(crate) mountpoint: PathBuf,
 }
