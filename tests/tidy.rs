@@ -1,9 +1,8 @@
-//! Keeps the house as it was designed: who may name whom, how long things may be, what
-//! every file says.
+//! Checks the rules of this repository: which modules may use which others, how long files and functions may be,
+//! and what every file says.
 //!
-//! It reads the repository's text and depends on nothing of ours, nor on any other crate,
-//! so `./x lint` runs it before anything is compiled. Each rule has a test beside it that
-//! shows it a bad sample.
+//! It reads the repository's text and depends on no crate, so `./x lint` runs it before anything is compiled. Each
+//! rule has a test of its own with a sample that breaks the rule.
 
 #[path = "tidy/edges.rs"]
 mod edges;
@@ -26,14 +25,14 @@ mod tree;
 
 use source::Source;
 
-/// What is wrong, beginning with `file:line:`.
+/// The complaints, each beginning with `file:line:`.
 type Complaint = String;
 
 fn complain(source: &Source, line: usize, text: &str) -> Complaint {
     format!("{}:{line}: {text}", source.path)
 }
 
-/// Holds every file of the repository against a rule.
+/// Checks every file of the repository against a rule.
 fn check(rule: impl Fn(&Source) -> Vec<Complaint>) {
     let complaints: Vec<_> = tree::all().iter().flat_map(rule).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));

@@ -129,13 +129,13 @@ pub enum DigestError {
     /// The hash is not 64 lower-case hexadecimal digits.
     #[error("`{text}` is not a hash: 64 lower-case hexadecimal digits are expected")]
     Hash {
-        /// The text, shortened.
+        /// The beginning of the rejected text.
         text: String,
     },
     /// The size is negative or not a number.
     #[error("`{text}` is not a size in bytes")]
     Size {
-        /// The text, shortened.
+        /// The beginning of the rejected text.
         text: String,
     },
 }

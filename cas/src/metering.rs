@@ -47,7 +47,7 @@ counters! {
     action_misses,
     /// Lookups that found an action result which names a missing blob.
     actions_incomplete,
-    /// Action results stored.
+    /// Action results that were stored.
     action_puts,
     /// Blobs opened for reading or placed as files.
     blob_hits,
@@ -71,9 +71,9 @@ counters! {
     damaged,
     /// Operations that failed for another reason.
     failures,
-    /// Action results evicted.
+    /// Action results that were evicted.
     actions_evicted,
-    /// Blobs evicted.
+    /// Blobs that were evicted.
     blobs_evicted,
     /// Physical bytes freed by eviction.
     bytes_evicted,
@@ -84,7 +84,7 @@ counters! {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one.
+    /// Adds one to the number.
     pub fn increment(&self) {
         self.add(1);
     }

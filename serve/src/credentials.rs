@@ -49,7 +49,7 @@ pub enum CredentialsError {
     /// The file cannot be opened or read.
     #[error("failed to read the credentials file `{}`", path.display())]
     Read {
-        /// Where it is.
+        /// The path of the credentials file.
         path: PathBuf,
         /// The error of the system.
         #[source]
@@ -61,15 +61,15 @@ pub enum CredentialsError {
         path.display()
     )]
     Exposed {
-        /// Where it is.
+        /// The path of the credentials file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
     /// The file belongs to another user, who is not root.
     #[error("the credentials file `{}` belongs to user {owner}, who could change it: `chown` it", path.display())]
     Owner {
-        /// Where it is.
+        /// The path of the credentials file.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
@@ -77,13 +77,13 @@ pub enum CredentialsError {
     /// The file is larger than any valid one.
     #[error("the credentials file `{}` is larger than `FILE_BYTES_MAX` (1 MiB)", path.display())]
     TooLarge {
-        /// Where it is.
+        /// The path of the credentials file.
         path: PathBuf,
     },
     /// A line is malformed.
     #[error("the credentials file `{}` is malformed in {source}", path.display())]
     Line {
-        /// Where it is.
+        /// The path of the credentials file.
         path: PathBuf,
         /// The line and what is wrong with it.
         source: LineError,

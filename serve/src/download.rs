@@ -34,7 +34,7 @@ pub struct Download {
 
 /// Describes a download before it begins.
 pub struct DownloadPlan {
-    /// The blob.
+    /// The open blob, from which the parts are read.
     pub content: Content,
     /// The part of the blob that is sent.
     pub extent: Extent,

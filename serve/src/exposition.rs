@@ -11,11 +11,11 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The Prometheus type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// It only grows.
+    /// A number that only grows.
     Counter,
-    /// It goes up and down.
+    /// A number that grows and shrinks.
     Gauge,
-    /// Buckets, a sum and a count.
+    /// Buckets with a sum and a count.
     Histogram,
 }
 
@@ -37,7 +37,7 @@ impl Exposition {
         self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    /// One number.
+    /// Adds a sample to the family that was begun last.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
@@ -50,13 +50,13 @@ impl Exposition {
         self.push(format_args!(" {value}\n"));
     }
 
-    /// A family of one number without labels.
+    /// Adds a family with a single sample that has no labels.
     pub fn single(&mut self, name: &str, kind: MetricKind, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
 
-    /// The text.
+    /// Returns the text of the page.
     pub fn finish(self) -> String {
         self.text
     }

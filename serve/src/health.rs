@@ -22,7 +22,7 @@ const SERVICES: [&str; 5] = [
     "google.bytestream.ByteStream",
 ];
 
-/// `Check`.
+/// Answers `Check`.
 pub(super) async fn check(
     context: &RequestContext,
     body: Incoming,

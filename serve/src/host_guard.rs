@@ -52,7 +52,7 @@ pub enum ForeignRequest {
     /// The request names no host.
     #[error("the request names no host; send `Host: localhost:{port}`")]
     NoHost {
-        /// The listener's port.
+        /// The port of the listener, which the message names.
         port: u16,
     },
     /// The request names a host that is not this listener.
@@ -62,7 +62,7 @@ pub enum ForeignRequest {
     Host {
         /// The host that the request names.
         host: String,
-        /// The listener's port.
+        /// The port of the listener, which the message names.
         port: u16,
     },
     /// The request comes from a web page of another origin.

@@ -19,16 +19,16 @@ pub const PATH_BYTES_MAX: usize = 1024;
 /// What the path of a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpTarget {
-    /// An action result.
+    /// `/ac/<hash>`: an action result.
     Action {
         /// The instance name, which is empty without a prefix.
         instance: String,
-        /// The action's hash.
+        /// The hash of the action.
         hash: Hash,
     },
-    /// A blob. Its prefix was checked and is ignored: blobs are the same in all instances.
+    /// `/cas/<hash>`: a blob. Its prefix was checked and is ignored: blobs are the same in all instances.
     Blob {
-        /// The blob's hash.
+        /// The hash of the blob.
         hash: Hash,
     },
     /// `/status`: the state of the store, as JSON.
@@ -46,13 +46,13 @@ pub enum PathError {
     /// The path is longer than any valid one.
     #[error("the path has {len} bytes, more than `PATH_BYTES_MAX` ({PATH_BYTES_MAX}) allows")]
     TooLong {
-        /// Its length.
+        /// The length of the path in bytes.
         len: usize,
     },
     /// The last segment is not a hash.
     #[error("`{text}` is not a hash: 64 lower-case hexadecimal digits are expected")]
     Hash {
-        /// The segment, shortened.
+        /// The beginning of the last segment.
         text: String,
     },
     /// The prefix cannot be decoded to an instance name.

@@ -29,7 +29,7 @@ const PREFIX_BYTES: usize = 5;
 /// A complete message, with the memory that is reserved for it.
 #[derive(Debug)]
 pub(super) struct ReceivedMessage {
-    /// The encoded message.
+    /// The message as it was received, still encoded.
     pub(super) bytes: Bytes,
     /// Gives the memory back when it is dropped.
     pub(super) room: MemoryReservation,
@@ -186,7 +186,7 @@ where
     Ok((decode(received.bytes)?, received.room))
 }
 
-/// Decodes a message.
+/// Decodes a message. Fails with `INVALID_ARGUMENT` if it is malformed.
 pub(super) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
     M::decode(bytes).map_err(|error| Status::invalid_argument(format!("the message is malformed: {error}")))
 }

@@ -22,7 +22,7 @@ pub enum HttpOperation {
     GetBlob,
     /// A blob was uploaded.
     PutBlob,
-    /// `/status` or `/metrics`.
+    /// A request for `/status` or `/metrics`.
     Page,
     /// A path that is not served.
     Other,
@@ -88,7 +88,7 @@ impl HttpOutcome {
 /// Why a connection was closed before it was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionRejection {
-    /// `CONNECTIONS_MAX` were open.
+    /// `CONNECTIONS_MAX` connections were already open.
     Limit,
     /// The TLS handshake failed or took too long.
     Handshake,

@@ -13,9 +13,9 @@ pub enum Extent {
     Whole,
     /// A part of it, with status 206.
     Part {
-        /// Where it begins.
+        /// The offset of the first byte.
         start: u64,
-        /// How many bytes, at least one.
+        /// The number of bytes, at least one.
         len: u64,
     },
     /// Nothing, because the range begins past the end. The status is 416.
@@ -33,7 +33,7 @@ pub fn extent(header: Option<&[u8]>, len: u64) -> Extent {
 /// A range as it is written in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Range {
-    /// `first-` or `first-last`.
+    /// `first-` or `first-last`, with both offsets inclusive.
     From { first: u64, last: u64 },
     /// `-len`: the last bytes.
     Suffix { len: u64 },

@@ -32,7 +32,7 @@ const RESERVED: [&str; 7] =
 pub enum Compression {
     /// The blob is transferred uncompressed.
     Identity,
-    /// In zstd frames.
+    /// The blob is transferred in zstd frames.
     Zstd,
 }
 
@@ -51,7 +51,7 @@ pub enum NameError {
     /// The name is longer than any valid one.
     #[error("the resource name has {len} bytes: more than `NAME_BYTES_MAX` ({NAME_BYTES_MAX}) allows")]
     TooLong {
-        /// Its length.
+        /// The length of the name in bytes.
         len: usize,
     },
     /// The name does not have the expected form.
@@ -63,7 +63,7 @@ pub enum NameError {
     /// The compressor is not supported.
     #[error("the compressor `{name}` is not supported; `zstd` is")]
     Compressor {
-        /// Its name, shortened.
+        /// The beginning of the compressor's name.
         name: String,
     },
     /// The digest is malformed.

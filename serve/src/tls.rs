@@ -34,7 +34,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub struct TlsFiles {
     /// The server's certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
     /// The CAs that sign client certificates; `None` if clients are not asked for one.
     pub client_ca: Option<PathBuf>,
@@ -66,9 +66,9 @@ pub enum TlsError {
     /// The key does not belong to the certificate.
     #[error("the key in `{}` is not the key of the certificate in `{}`", key.display(), certificate.display())]
     Mismatch {
-        /// The certificate's file.
+        /// The path of the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// The path of the key.
         key: PathBuf,
     },
     /// The certificate has expired or is not valid yet.

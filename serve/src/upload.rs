@@ -47,7 +47,7 @@ pub enum UploadError {
     TooLong {
         /// The name of the limit.
         limit: &'static str,
-        /// Its value.
+        /// The value of the limit in bytes.
         limit_bytes: u64,
     },
     /// The body does not decompress to a blob of the stated size.

@@ -63,7 +63,7 @@ pub enum Observation {
     /// A root, or a directory above one, must have this path. Either the outputs contain the path
     /// (KEY-07, KEY-18), or the compiler found something through it that no path by role can name.
     Root {
-        /// Which root.
+        /// The role of the root.
         role: Role,
         /// How many levels above the root the directory lies; 0 is the root itself.
         up: u8,

@@ -60,7 +60,7 @@ pub struct Identity {
 /// An event in the daemon's life, which the driver reports to the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DaemonEvent {
-    /// A client connected.
+    /// A client connected, and has not sent a frame yet.
     Connected(ConnectionId),
     /// A client sent a frame; this is its body.
     Frame(ConnectionId, Vec<u8>),

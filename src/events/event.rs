@@ -50,7 +50,7 @@ pub struct Event {
     pub query: String,
     /// The action's digest as hexadecimal; empty where there is none.
     pub action: String,
-    /// The call's directory.
+    /// The directory in which the call was made.
     pub cwd: String,
     /// The workspace or target directory, which tells worktrees apart.
     pub root: String,

@@ -6,7 +6,7 @@ use crate::events::{Change, Event, Outcome, miss};
 /// A call that was not a hit, with the earlier calls that may explain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissCase<'a> {
-    /// The call.
+    /// The call that missed.
     pub event: &'a Event,
     /// The earlier call that is most like it, of those that have an action; `None` if there is
     /// no such call.

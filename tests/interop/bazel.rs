@@ -1,5 +1,5 @@
-//! Bazel over gRPC and over HTTP: what was written by either is hit by both, and instance
-//! names keep results apart.
+//! Bazel over gRPC and HTTP: what Bazel wrote over either protocol is a hit over both, and instance names keep
+//! results apart.
 
 use crate::bazel_project::{Bazel, assert_built_anew, assert_same};
 use crate::server::{Server, Settings};
@@ -29,7 +29,7 @@ fn bazel_hits_by_grpc_and_http_what_it_wrote_by_grpc() {
     bazel.build(&[&http]).expect_hits();
     assert_same(&bazel.outputs(), &written);
 
-    // Bazel asks for the digest of what it downloads only when told to.
+    // Bazel only requests the digests of files that it downloads if an option says so.
     bazel.clean();
     bazel.build(&[&grpc, "--remote_verify_downloads"]).expect_hits();
     assert_same(&bazel.outputs(), &written);
@@ -56,7 +56,7 @@ fn bazel_hits_by_grpc_and_http_what_it_wrote_by_http_in_its_instance_only() {
     bazel.build(&[&grpc, "--remote_instance_name=x/y"]).expect_hits();
     assert_same(&bazel.outputs(), &written);
 
-    // Another instance, and the nameless one, know nothing of it.
+    // Another instance, and that without a name, do not have the results.
     bazel.clean();
     bazel.build(&[&grpc, "--remote_instance_name=x"]).expect_cold();
     let elsewhere = bazel.outputs();
@@ -64,7 +64,7 @@ fn bazel_hits_by_grpc_and_http_what_it_wrote_by_http_in_its_instance_only() {
     bazel.clean();
     bazel.build(&[&grpc]).expect_cold();
 
-    // And what they wrote since then has changed nothing in the first.
+    // Results that they stored since then do not affect the first instance.
     bazel.clean();
     bazel.build(&[&grpc, "--remote_instance_name=x/y"]).expect_hits();
     assert_same(&bazel.outputs(), &written);

@@ -1,4 +1,4 @@
-//! Bazel with credentials, with wrong ones, and with a server that takes nothing.
+//! Bazel with credentials, with wrong ones, and with a server that is read-only.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,7 @@ use crate::bazel_project::{ACTIONS, Bazel, assert_built_anew, assert_same};
 use crate::server::{Server, Settings};
 use crate::tools::skipped_for_peer;
 
-/// One who may write, by Basic authentication over HTTP and over gRPC, and one who reads
-/// with a token.
+/// A user who may write, by Basic authentication over HTTP and gRPC, and one who reads with a token.
 fn credentials() -> String {
     let hashed = |secret: &str| format!("{{SHA256}}{}", STANDARD.encode(Sha256::digest(secret)));
     format!("writer:{}:read-write\nbearer reader:{}:read-only\n", hashed("pass word"), hashed("long-token"))
@@ -39,13 +38,13 @@ fn bazel_writes_with_a_password_reads_with_a_token_and_does_neither_without() {
     bazel.build(&[&reader[..], &[token]].concat()).expect_hits();
     assert_same(&bazel.outputs(), &written);
 
-    // A wrong password over HTTP: everything runs, and nothing is stored.
+    // With a wrong password over HTTP, all actions run and nothing is stored.
     bazel.clean();
     let wrong = format!("--remote_cache={}", server.http_as("writer:password@", "/team"));
     bazel.build(&[&wrong]).expect_cold();
     assert_built_anew(&bazel.outputs(), &written);
 
-    // Without a token gRPC says so at its first call, where Bazel stops.
+    // Without a token, gRPC fails at the first call, and Bazel stops.
     let refused = bazel.try_build(&["//..."], &reader);
     assert!(!refused.status.success() && refused.output.contains("UNAUTHENTICATED"), "{}", refused.output);
 
@@ -68,7 +67,7 @@ fn bazel_reads_from_a_read_only_server_and_changes_nothing_there() {
     bazel.build_targets(&["//:large", "//:tree"], &[&grpc]);
     server.restart_with(Settings { read_only: true, ..Settings::default() });
 
-    // What is there is hit; the rest runs, twice, because nothing of it is kept.
+    // Stored actions are hits. The others run in both builds, because nothing is stored.
     for flags in [&[&grpc, "--noremote_upload_local_results"][..], &[&http], &[&http]] {
         bazel.clean();
         let build = bazel.build(flags);

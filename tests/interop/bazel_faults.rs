@@ -1,5 +1,5 @@
-//! Bazel when the server dies in the middle of a transfer, and when what it was promised
-//! is in the way of others.
+//! Bazel when the server is killed in the middle of a transfer, and when blobs that it was promised compete with
+//! other uploads for space.
 
 use crate::bazel_project::{ACTIONS, Bazel, assert_same};
 use crate::chokepoint::{Chokepoint, Direction};
@@ -7,7 +7,7 @@ use crate::probe::Probe;
 use crate::server::{Server, Settings};
 use crate::tools::{skipped, skipped_for_peer};
 
-/// Into the nine megabytes of the large output, and past everything that is small.
+/// In the middle of the large output of nine megabytes, after all small files.
 const MIDDLE_BYTES: usize = 4_000_000;
 
 #[test]
@@ -34,13 +34,13 @@ fn kill_during_transfers(bazel: &Bazel, mut server: Server, protocol: &str) {
     assert!(chokepoint.has_sprung(), "{protocol}: the server was to be killed during the upload");
     let unsaved = bazel.outputs();
 
-    // Whatever had arrived whole may be hit; the large file had not.
+    // Files that had arrived completely may be hits. The large one had not.
     server.restart();
     bazel.clean();
     let build = bazel.build(&[&remote]);
     assert_eq!(build.hits + build.ran, ACTIONS, "{protocol}: hits and runs\n{}", build.output);
     let written = bazel.outputs();
-    assert_ne!(written["large.bin"], unsaved["large.bin"], "{protocol}: half an upload was served");
+    assert_ne!(written["large.bin"], unsaved["large.bin"], "{protocol}: an incomplete upload was served");
     bazel.clean();
     bazel.build(&[&remote]).expect_hits();
     assert_same(&bazel.outputs(), &written);
@@ -74,12 +74,12 @@ fn bazel_downloads_later_what_it_was_promised_whatever_else_wants_the_room() {
     bazel.build(&[&grpc, "--remote_download_minimal"]).expect_hits();
     assert!(!bazel.has("large.bin"), "nothing was to be downloaded yet");
 
-    // Three times what the server may hold. It may refuse some of it; that is an answer.
+    // Three times as much as the server may store. It may refuse some uploads.
     let answers = Probe::connect(server.grpc_port()).fill(192_000_000);
     assert!(answers.stored > 0, "nothing at all could be stored: {answers:?}");
 
     let build = bazel.build(&[&grpc, "--remote_download_toplevel"]);
-    assert_eq!(build.ran, 0, "something promised was gone\n{}", build.output);
+    assert_eq!(build.ran, 0, "a promised blob was evicted\n{}", build.output);
     bazel.clean();
     bazel.build(&[&grpc]).expect_hits();
     assert_same(&bazel.outputs(), &written);

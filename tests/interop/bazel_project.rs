@@ -1,8 +1,7 @@
-//! Drives Bazel in a copy of `projects/bazel`: builds, cleans, and says which actions were
-//! hits and what the outputs are.
+//! Runs Bazel in a copy of `projects/bazel`: it builds, cleans, and reports which actions were hits and what the
+//! outputs are.
 //!
-//! A build that is not from a cache differs from every other, because the outputs are
-//! random where they can be.
+//! Outputs are random where they can be, so that every build without hits has other outputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +14,14 @@ use sha2::{Digest, Sha256};
 use crate::process::{Finished, command, run};
 use crate::tools::{project, tool};
 
-/// How many actions a build of everything has that can be cached: three of C, four
-/// genrules, the tree, and the archive and shared object of the library.
+/// The number of cacheable actions in a complete build: three of C, four genrules, the tree, and the archive and
+/// shared object of the library.
 pub(crate) const ACTIONS: u32 = 10;
 
-/// The files that a build leaves behind, by their path below `bazel-bin`.
+/// The outputs of a build, by their paths below `bazel-bin`.
 pub(crate) type Outputs = BTreeMap<String, Output>;
 
-/// A file as cargo, make or a person would compare it.
+/// An output: its type, mode and content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
     is_executable: bool,
@@ -36,24 +35,24 @@ pub(crate) struct Bazel {
     dir: PathBuf,
 }
 
-/// What a build did.
+/// The outcome of a build.
 #[derive(Debug)]
 pub(crate) struct Build {
-    /// Actions that a cache answered.
+    /// Actions that were hits.
     pub(crate) hits: u32,
     /// Actions that ran.
     pub(crate) ran: u32,
-    /// What Bazel said.
+    /// Bazel's output.
     pub(crate) output: String,
 }
 
 impl Build {
-    /// Everything ran: the cache knew none of it.
+    /// Asserts that every action ran.
     pub(crate) fn expect_cold(&self) {
         assert_eq!((self.hits, self.ran), (0, ACTIONS), "hits and runs\n{}", self.output);
     }
 
-    /// Nothing ran: the cache knew all of it.
+    /// Asserts that every action was a hit.
     pub(crate) fn expect_hits(&self) {
         assert_eq!((self.hits, self.ran), (ACTIONS, 0), "hits and runs\n{}", self.output);
     }
@@ -67,12 +66,12 @@ impl Bazel {
         bazel
     }
 
-    /// Builds everything.
+    /// Builds all targets, which must succeed.
     pub(crate) fn build(&self, flags: &[&str]) -> Build {
         self.build_targets(&["//..."], flags)
     }
 
-    /// Builds some of it.
+    /// Builds these targets, which must succeed.
     pub(crate) fn build_targets(&self, targets: &[&str], flags: &[&str]) -> Build {
         let finished = self.try_build(targets, flags);
         let output = finished.expect_success("bazel build");
@@ -80,7 +79,7 @@ impl Bazel {
         Build { hits, ran, output }
     }
 
-    /// Builds, and leaves it to the caller whether it must work.
+    /// Builds these targets, which may fail.
     pub(crate) fn try_build(&self, targets: &[&str], flags: &[&str]) -> Finished {
         let mut command = self.command("build");
         for stub in ["rules_cc", "rules_java"] {
@@ -88,7 +87,7 @@ impl Bazel {
         }
         command
             .args(["--color=no", "--curses=no", "--show_progress_rate_limit=60", "--nosandbox_debug"])
-            // The sandbox is Bazel's own affair, and not every container allows one.
+            // Bazel's sandbox is not tested here, and does not work in every container.
             .args(["--spawn_strategy=local", "--jobs=2"])
             .args(["--remote_timeout=20", "--remote_retries=1"])
             .args(flags)
@@ -96,12 +95,12 @@ impl Bazel {
         run(&mut command)
     }
 
-    /// Removes all outputs, and what Bazel remembers of them.
+    /// Removes all outputs, and Bazel's own record of them.
     pub(crate) fn clean(&self) {
         run(&mut self.command("clean")).expect_success("bazel clean");
     }
 
-    /// What a build of everything has left behind.
+    /// The outputs of a complete build.
     pub(crate) fn outputs(&self) -> Outputs {
         let mut outputs = Outputs::new();
         let bin = self.workspace().join("bazel-bin");
@@ -111,12 +110,12 @@ impl Bazel {
         outputs
     }
 
-    /// Whether an output is in the file system.
+    /// Whether an output exists as a file.
     pub(crate) fn has(&self, output: &str) -> bool {
         self.workspace().join("bazel-bin").join(output).exists()
     }
 
-    /// Runs the program that was built.
+    /// Runs the program that was built, and returns its output.
     pub(crate) fn hello(&self) -> String {
         run(&mut Command::new(self.workspace().join("bazel-bin/hello"))).expect_success("hello")
     }
@@ -131,9 +130,9 @@ impl Bazel {
             .current_dir(self.workspace())
             .args(["--nohome_rc", "--noworkspace_rc"])
             .arg(format!("--output_user_root={}", self.dir.join("out").display()))
-            // It ends by itself soon after a test that could not end it.
+            // Bazel's server ends by itself soon after a test that was killed.
             .args(["--max_idle_secs=60", "--host_jvm_args=-Xmx512m"])
-            // A server that lives for half a minute starts in half the time so.
+            // A Bazel server that only lives for half a minute starts twice as fast with these options.
             .args(["--host_jvm_args=-XX:TieredStopAtLevel=1", "--host_jvm_args=-XX:+UseSerialGC"])
             .arg(verb);
         command
@@ -143,32 +142,31 @@ impl Bazel {
 impl Drop for Bazel {
     fn drop(&mut self) {
         run(&mut self.command("shutdown"));
-        // Outputs are read-only, and so are directories of them: who is not root could not
-        // remove the test's directory.
+        // Outputs and their directories are read-only, so without root the test's directory could not be removed.
         make_writable(&self.dir.join("out"));
     }
 }
 
-/// Fails if the outputs are not the same, and names those that are not.
+/// Asserts that the outputs are the same, and names those that are not.
 pub(crate) fn assert_same(actual: &Outputs, expected: &Outputs) {
     let names = |outputs: &Outputs| outputs.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(actual), names(expected), "which outputs there are");
+    assert_eq!(names(actual), names(expected), "the set of outputs");
     for (name, output) in expected {
         assert_eq!(&actual[name], output, "{name}");
     }
 }
 
-/// Fails if what can differ between two builds does not.
+/// Asserts that the random outputs of two builds differ.
 pub(crate) fn assert_built_anew(actual: &Outputs, before: &Outputs) {
     for name in ["small.bin", "large.bin", "first.bin", "tree/deep/3"] {
         assert_ne!(actual[name], before[name], "{name} came out of a cache");
     }
 }
 
-/// Reads `INFO: 16 processes: 10 remote cache hit, 6 internal.`
+/// Parses `INFO: 16 processes: 10 remote cache hit, 6 internal.`
 fn read_processes(output: &str) -> (u32, u32) {
     let line = output.lines().rfind(|line| line.contains(" processes: ") || line.contains(" process: "));
-    let line = line.unwrap_or_else(|| panic!("bazel does not say what it did\n{output}"));
+    let line = line.unwrap_or_else(|| panic!("bazel does not print its processes\n{output}"));
     let (_, kinds) = line.split_once(": ").expect("the line begins with its level");
     let (_, kinds) = kinds.split_once(": ").expect("the line was found by what is split here");
     let (mut hits, mut ran) = (0, 0);
@@ -200,7 +198,7 @@ fn collect(bin: &Path, name: &str, outputs: &mut Outputs) {
     outputs.insert(name.to_owned(), output);
 }
 
-/// Copies files and directories.
+/// Copies a directory recursively.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the test's directory is writable");
     for entry in fs::read_dir(from).expect("the project can be read") {
@@ -216,7 +214,7 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 
 fn make_writable(dir: &Path) {
     let all = fs::Permissions::from_mode(0o700);
-    // What cannot be changed cannot be removed either, and is left to the system.
+    // A file whose mode cannot be changed cannot be removed either, and stays.
     let _ = fs::set_permissions(dir, all);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

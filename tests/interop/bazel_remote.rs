@@ -1,5 +1,5 @@
-//! bazel-remote with kache as its proxy backend, by gRPC and by HTTP: Bazel speaks to bazel-remote, whose
-//! own disk is wiped in between.
+//! bazel-remote with kache as its proxy backend, over gRPC and HTTP. Bazel uses bazel-remote, whose own disk is
+//! wiped in between.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::process::{Background, command};
 use crate::server::{Server, Settings, answers, free_port};
 use crate::tools::{skipped, tool};
 
-/// bazel-remote uploads to its backend after it has answered; so long that may take.
+/// How long bazel-remote may take to upload to its backend, which it does after it has responded.
 const UPLOAD_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A bazel-remote with a backend.
@@ -24,7 +24,7 @@ pub(crate) struct BazelRemote {
 }
 
 impl BazelRemote {
-    /// Starts it with an empty disk below `dir`; `backend` are the flags that name it.
+    /// Starts bazel-remote with an empty disk below `dir`. `backend` are the flags that name the backend.
     pub(crate) fn start(dir: &Path, backend: Vec<String>, mode: &'static str) -> Self {
         let mut proxy =
             BazelRemote { dir: dir.to_owned(), backend, mode, grpc_port: free_port(), running: None };
@@ -32,7 +32,7 @@ impl BazelRemote {
         proxy
     }
 
-    /// Starts it again without anything on its disk.
+    /// Starts it again with an empty disk.
     pub(crate) fn restart_empty(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
@@ -52,7 +52,7 @@ impl BazelRemote {
         self.running = Some(Background::start(&mut command, &self.output(), || answers(port)));
     }
 
-    /// Where its clients go.
+    /// The port for its clients.
     pub(crate) fn grpc_port(&self) -> u16 {
         self.grpc_port
     }
@@ -65,11 +65,11 @@ impl BazelRemote {
         fs::read_to_string(self.output()).unwrap_or_default()
     }
 
-    /// Waits until it has handed everything on.
+    /// Waits until it has uploaded everything to its backend.
     pub(crate) fn wait_for_uploads(&self) {
         let end = Instant::now() + UPLOAD_TIME_MAX;
         let (mut said, mut quiet) = (self.said(), 0);
-        // It does not say when it is done; two seconds without a word are the sign.
+        // bazel-remote does not report when it is done, so the test waits for two seconds without a log line.
         while quiet < 20 {
             assert!(Instant::now() < end, "bazel-remote is still uploading\n{said}");
             thread::sleep(Duration::from_millis(100));
@@ -81,7 +81,7 @@ impl BazelRemote {
 }
 
 #[test]
-fn bazel_remote_wiped_finds_everything_behind_it() {
+fn a_wiped_bazel_remote_gets_everything_from_its_backend() {
     if skipped() {
         return;
     }
@@ -110,16 +110,15 @@ fn wipe_and_find(server: &Server, mut proxy: BazelRemote, bazel: &Bazel, protoco
     assert_same(&bazel.outputs(), &written);
     let said = proxy.said();
     let came = if protocol == "grpc" { "GRPC PROXY GET AC" } else { "HTTP DOWNLOAD 200" };
-    assert!(said.contains(came), "the hits did not come from behind it\n{said}");
+    assert!(said.contains(came), "the hits did not come from the backend\n{said}");
     expect_whole(server, bazel, &written);
 }
 
-/// In this mode bazel-remote sends its own files: zstd with a skippable frame in front and a
-/// frame for every mebibyte, never marked as finished. It can only read them back from
-/// another bazel-remote, whose private index the skippable frame holds; but what it hands
-/// on, everybody must be able to use.
+/// In this mode bazel-remote uploads its own files: zstd with a skippable frame at the beginning and one frame for
+/// each MiB, without `finish_write`. Only another bazel-remote can read them, because the skippable frame contains
+/// its private index. Blobs that it uploads must nevertheless be usable by all clients.
 #[test]
-fn bazel_remote_hands_on_what_it_keeps_compressed() {
+fn bazel_remote_uploads_compressed_blobs_to_its_backend() {
     if skipped() {
         return;
     }
@@ -136,7 +135,7 @@ fn bazel_remote_hands_on_what_it_keeps_compressed() {
     expect_whole(&server, &bazel, &written);
 }
 
-/// What bazel-remote handed on is whole for those who ask the server itself.
+/// Asserts that blobs which bazel-remote uploaded are complete for clients of kache itself.
 fn expect_whole(server: &Server, bazel: &Bazel, written: &Outputs) {
     bazel.clean();
     let direct = format!("--remote_cache={}", server.grpc());

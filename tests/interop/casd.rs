@@ -1,8 +1,7 @@
-//! buildbox-casd as a proxy in front of kache: clients speak to it, and what it forgot
-//! comes from behind it.
+//! buildbox-casd as a proxy in front of kache: it serves clients, and gets from kache what it does not have.
 //!
-//! Bazel 4.2.3 refuses casd itself (it offers the API from 2.1 on), so the clients are
-//! remotetool and moon.
+//! Bazel 4.2.3 does not support casd, which offers the API from 2.1 on. The clients are therefore remotetool and
+//! moon.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use crate::remotetool::{RemoteTool, noise};
 use crate::server::{Server, Settings, answers, free_port};
 use crate::tools::{skipped, skipped_for_peer, tool};
 
-/// A casd, which calls itself `p` and kache's instance `behind/it`.
+/// A casd with the instance name `p`. Its remote instance in kache is `behind/it`.
 struct Casd {
     dir: PathBuf,
     remote: String,
@@ -28,7 +27,7 @@ impl Casd {
         casd
     }
 
-    /// Starts it again without anything it knew.
+    /// Starts it again with an empty cache.
     fn restart_empty(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
@@ -48,28 +47,28 @@ impl Casd {
 }
 
 #[test]
-fn casd_forgets_and_finds_blobs_and_results_again() {
+fn an_emptied_casd_gets_blobs_and_results_from_kache() {
     if skipped() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("server"), Settings::default());
     let remote = format!("http://127.0.0.1:{}", server.grpc_port());
-    write_forget_and_find(dir.path(), &server, remote);
+    write_empty_and_read(dir.path(), &server, remote);
 }
 
 #[test]
-fn casd_reaches_the_unix_socket() {
+fn casd_connects_to_kaches_unix_socket() {
     if skipped_for_peer() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("server"), Settings::default());
     let remote = format!("unix:{}", server.unix_socket().display());
-    write_forget_and_find(dir.path(), &server, remote);
+    write_empty_and_read(dir.path(), &server, remote);
 }
 
-fn write_forget_and_find(dir: &Path, server: &Server, remote: String) {
+fn write_empty_and_read(dir: &Path, server: &Server, remote: String) {
     let mut casd = Casd::start(&dir.join("casd"), remote);
     let through = RemoteTool::new(dir, casd.port, "p");
     let blobs = [noise(11, 10), noise(12, 300_000), noise(13, 6_000_000)];
@@ -87,7 +86,7 @@ fn write_forget_and_find(dir: &Path, server: &Server, remote: String) {
     assert!(is_hit(&output), "no hit through casd\n{output}");
     assert_same(&moon.outputs(), &written);
 
-    // What went in through casd is there for those who ask kache itself.
+    // Blobs that were uploaded through casd are available from kache itself.
     let direct = RemoteTool::new(dir, server.grpc_port(), "behind/it");
     for (digest, bytes) in digests.iter().zip(&blobs) {
         assert!(direct.download(digest) == *bytes, "{digest} has other bytes without casd");

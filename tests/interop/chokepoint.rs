@@ -1,5 +1,5 @@
-//! A TCP relay between a client and the server which counts bytes, and does something when
-//! it has counted enough: how a server is killed in the middle of a transfer, every time.
+//! A TCP relay between a client and the server. It counts bytes, and runs an action after a given number, so that a
+//! test can kill the server in the middle of a transfer every time.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// Which way the bytes go that are counted.
+/// The direction of the bytes that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the client to the server.
@@ -16,14 +16,14 @@ pub(crate) enum Direction {
     Download,
 }
 
-/// What is to happen, and after how many bytes more.
+/// The action, and after how many more bytes it runs.
 struct Trap {
     direction: Direction,
     bytes_left: usize,
     action: Box<dyn FnOnce() + Send>,
 }
 
-/// What the threads of all connections share.
+/// The state that the threads of all connections share.
 #[derive(Default)]
 struct Shared {
     armed: Mutex<Option<Trap>>,
@@ -31,14 +31,14 @@ struct Shared {
     downloaded: AtomicUsize,
 }
 
-/// The relay. Its threads end with the test's process.
+/// The relay. Its threads run until the test's process ends.
 pub(crate) struct Chokepoint {
     port: u16,
     shared: Arc<Shared>,
 }
 
 impl Chokepoint {
-    /// Relays to a port of this machine.
+    /// Starts a relay to a port of this machine.
     pub(crate) fn before(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
         let port = listener.local_addr().expect("a bound socket has an address").port();
@@ -46,7 +46,7 @@ impl Chokepoint {
         let counts = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Without a server the client sees its connection end, as it would.
+                // If the server cannot be reached, the client's connection ends, as it would without a relay.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)) else { continue };
                 relay(&client, &server, Direction::Upload, &counts);
                 relay(&server, &client, Direction::Download, &counts);
@@ -55,31 +55,31 @@ impl Chokepoint {
         Chokepoint { port, shared }
     }
 
-    /// Where clients connect.
+    /// The port to which clients connect.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Does `action` once that many bytes have passed, from now on.
+    /// Runs `action` after this many more bytes.
     pub(crate) fn arm(&self, direction: Direction, bytes: usize, action: impl FnOnce() + Send + 'static) {
         let trap = Trap { direction, bytes_left: bytes, action: Box::new(action) };
         *self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(trap);
     }
 
-    /// How many bytes went that way until now.
+    /// The number of bytes that have passed in one direction.
     pub(crate) fn passed(&self, direction: Direction) -> usize {
         self.shared.passed(direction).load(Ordering::Relaxed)
     }
 
-    /// Whether the action was done.
+    /// Whether the action has run.
     pub(crate) fn has_sprung(&self) -> bool {
         self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
 
-/// Copies one way, on a thread, until either side ends.
+/// Copies in one direction on a new thread until either side ends.
 fn relay(from: &TcpStream, to: &TcpStream, direction: Direction, shared: &Arc<Shared>) {
-    // A relay that holds back small packets would be a slower network than any.
+    // Delaying small packets would make the relay slower than a real network.
     let pair = || {
         to.set_nodelay(true)?;
         io::Result::Ok((from.try_clone()?, to.try_clone()?))
@@ -94,7 +94,7 @@ fn relay(from: &TcpStream, to: &TcpStream, direction: Direction, shared: &Arc<Sh
             }
             shared.count(direction, len);
         }
-        // Both, so that the other thread ends too.
+        // Both directions are closed, so that the other thread ends, too.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     });
@@ -114,8 +114,8 @@ impl Shared {
         let Some(trap) = armed.as_mut().filter(|trap| trap.direction == direction) else { return };
         trap.bytes_left = trap.bytes_left.saturating_sub(bytes);
         if trap.bytes_left == 0 {
-            // Under the lock: whoever sees that it has sprung also sees what it did.
-            let trap = armed.take().expect("it was there a line ago");
+            // The action runs under the lock, so that a thread that sees the flag also sees the action's effect.
+            let trap = armed.take().expect("it is some, as checked above");
             (trap.action)();
         }
     }

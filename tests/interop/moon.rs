@@ -1,16 +1,15 @@
-//! moon, the one client at hand that compresses what it sends and asks for what is
-//! compressed.
+//! moon, the only client here that sends compressed blobs and requests compressed blobs.
 
 use crate::chokepoint::{Chokepoint, Direction};
 use crate::moon_project::{Moon, assert_same, is_hit};
 use crate::server::{Server, Settings};
 use crate::tools::skipped;
 
-/// Between what the outputs are when half of them is compressed, and what they are: 12 MB.
+/// A limit between the size of the outputs, 12 MB, and the size of what is transferred if one half is compressible.
 const COMPRESSED_BYTES_MAX: usize = 10_000_000;
 
 #[test]
-fn moon_hits_what_it_wrote_compressed_or_not() {
+fn moon_gets_hits_for_what_it_wrote_with_and_without_compression() {
     if skipped() {
         return;
     }

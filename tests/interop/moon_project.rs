@@ -1,4 +1,4 @@
-//! Drives moon in a copy of `projects/moon`: one task, whose outputs are random.
+//! Runs moon in a copy of `projects/moon`, which has one task with random outputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use crate::bazel_project::copy_dir;
 use crate::process::{command, run};
 use crate::tools::{project, tool};
 
-/// What the task leaves behind, by path.
+/// The outputs of the task, by path.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// moon and its workspace.
@@ -19,8 +19,8 @@ pub(crate) struct Moon {
 }
 
 impl Moon {
-    /// Copies the project to `workspace`, for a server on this machine. Its home is beside
-    /// that, so that several compile moon's plugin once.
+    /// Copies the project to `workspace`, and configures a server on this machine. moon's home is beside the
+    /// workspace, so that several workspaces compile its plugin only once.
     pub(crate) fn new(workspace: &Path, port: u16, compression: &str, instance: &str) -> Self {
         let home = workspace.with_file_name("moon-home");
         let moon = Moon { program: tool("moon"), home, workspace: workspace.to_owned() };
@@ -32,7 +32,7 @@ impl Moon {
             .replace("@COMPRESSION@", compression)
             .replace("@INSTANCE@", instance);
         fs::write(&config, text).expect("the test's directory is writable");
-        // moon asks git what changed, and wants a first commit.
+        // moon asks git what changed, which needs a first commit.
         for arguments in [
             &["init", "--quiet"][..],
             &["add", "--all"],
@@ -53,23 +53,23 @@ impl Moon {
         moon
     }
 
-    /// Runs the task, and says how moon came by its outputs.
+    /// Runs the task, and returns moon's output.
     pub(crate) fn make(&self) -> String {
         let mut command = command(&self.program, &self.home);
         command.current_dir(&self.workspace).args(["run", "app:make", "--log", "warn"]);
-        // Otherwise it asks the network for what is newer.
+        // Otherwise moon looks for updates in the network.
         command.env("MOON_SKIP_SETUP_TOOLCHAIN", "true").env("PROTO_OFFLINE", "true");
         run(&mut command).expect_success("moon run")
     }
 
-    /// Removes the outputs, and what moon keeps of them locally.
+    /// Removes the outputs and moon's local cache.
     pub(crate) fn clean(&self) {
         for dir in ["app/out", ".moon/cache"] {
             fs::remove_dir_all(self.workspace.join(dir)).expect("moon has made it");
         }
     }
 
-    /// The outputs.
+    /// The outputs of the task.
     pub(crate) fn outputs(&self) -> Files {
         let out = self.workspace.join("app/out");
         let names = ["empty.bin", "small.bin", "deep/large.bin", "deep/large.txt", "deep/middle.txt"];
@@ -80,14 +80,14 @@ impl Moon {
     }
 }
 
-/// Fails if the files are not the same, and names one that is not.
+/// Asserts that the outputs are the same, and names one that is not.
 pub(crate) fn assert_same(actual: &Files, expected: &Files) {
     for (name, bytes) in expected {
         assert!(actual[name] == *bytes, "{name} has other bytes");
     }
 }
 
-/// Says that the task ran, or that it did not.
+/// Returns whether moon's output says that the task was a hit. Fails if the output does not tell.
 pub(crate) fn is_hit(output: &str) -> bool {
     output.contains("cached from remote")
 }

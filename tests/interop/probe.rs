@@ -1,8 +1,6 @@
-//! A gRPC client for what no tool offers: storing an action and its result, and filling
-//! the server up.
+//! A gRPC client for operations that no tool offers: storing an action and its result, and filling the server.
 //!
-//! It speaks the protocol as it is published, by the generated client; it knows no type of
-//! kache's.
+//! It uses the published protocol through generated code, and no type of kache.
 
 use kache_proto::Message;
 use kache_proto::reapi::action_cache_client::ActionCacheClient;
@@ -16,23 +14,23 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// How large the blobs are that fill a server up: below what one message may carry.
+/// The size of blobs that fill a server, which fit in one message.
 const FILL_BLOB_BYTES: usize = 3_000_000;
 
-/// A connection, and the runtime that drives it.
+/// A connection and its async runtime.
 pub(crate) struct Probe {
     runtime: Runtime,
     channel: Channel,
 }
 
-/// How uploads were answered.
+/// The outcomes of uploads.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) stored: u32,
     pub(crate) refused: u32,
 }
 
-/// The digest of some bytes, as the protocol has it.
+/// The digest of some bytes, as a protocol message.
 pub(crate) fn digest(bytes: &[u8]) -> Digest {
     let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     Digest { hash, size_bytes: bytes.len().try_into().expect("a size fits") }
@@ -80,7 +78,7 @@ impl Probe {
         }
     }
 
-    /// Uploads that many bytes, each blob unlike the others.
+    /// Uploads this many bytes in different blobs.
     pub(crate) fn fill(&self, bytes: usize) -> Answers {
         let mut answers = Answers::default();
         for number in 0..bytes / FILL_BLOB_BYTES {

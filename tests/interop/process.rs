@@ -1,8 +1,7 @@
-//! Runs other programs: with an environment of their own, a time limit, and their output
-//! at hand when something is wrong.
+//! Runs other programs with an environment of their own, a time limit, and their output for error messages.
 //!
-//! Nothing of the caller's environment reaches them, so a developer's configuration
-//! decides nothing here. Every program that a test started has ended when the test has.
+//! Nothing of the caller's environment is passed on, so a developer's settings have no effect. Every program that a
+//! test started ends with the test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,19 +12,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The longest that one call of a client may take: a cold Bazel on a busy machine needs
-/// half a minute.
+/// The longest time for one call of a client. A cold Bazel on a busy machine needs half a minute.
 const RUN_TIME_MAX: Duration = Duration::from_secs(240);
 
-/// How long a server may take until it answers.
+/// How long a server may take until its first response.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How long a server may take to end when asked to.
+/// How long a server may take to end after SIGTERM.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A command in a bare environment whose home is `home`.
+/// A command with an almost empty environment, whose home is `home`.
 pub(crate) fn command(program: &Path, home: &Path) -> Command {
     fs::create_dir_all(home).expect("the test's directory is writable");
     let mut command = Command::new(program);
@@ -39,7 +37,7 @@ pub(crate) fn command(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// How a program ended and what it said, on both streams, in order.
+/// The exit status of a program, and its output on both streams, in order.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
@@ -47,14 +45,14 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// The output of a run that must have worked.
+    /// Returns the output of a run that must have succeeded.
     pub(crate) fn expect_success(self, what: &str) -> String {
         assert!(self.status.success(), "{what}: {}\n{}", self.status, self.output);
         self.output
     }
 }
 
-/// Runs to the end.
+/// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> Finished {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let mut child = spawn(command, file.path());
@@ -93,8 +91,7 @@ fn read_lossy(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// A server in the background. It is killed when dropped; what it said is shown if the
-/// test failed.
+/// A server in the background. It is killed on drop, and its output is printed if the test failed.
 #[derive(Debug)]
 pub(crate) struct Background {
     child: Child,
@@ -103,7 +100,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts it and waits until `is_ready`. `output` is appended to.
+    /// Starts a server, and waits until `is_ready`. Its output is appended to `output`.
     pub(crate) fn start(command: &mut Command, output: &Path, is_ready: impl Fn() -> bool) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = spawn(command, output);
@@ -118,12 +115,12 @@ impl Background {
         background
     }
 
-    /// Its process.
+    /// The server's process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().expect("a process id fits"))
     }
 
-    /// Ends it as an administrator would, and fails if it does not end.
+    /// Sends SIGTERM, and fails if the server does not end.
     pub(crate) fn stop(mut self) {
         kill(self.pid(), Signal::SIGTERM).expect("our child can be signalled");
         let status = wait(&mut self.child, STOP_TIME_MAX);
@@ -133,7 +130,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // It may have ended already, which is all that is wanted.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

@@ -1,5 +1,5 @@
-//! remotetool, the command of the Remote Execution SDK for Go: blobs, directories, and an
-//! action with its result, as its owners print and download them.
+//! remotetool, the command of the Remote Execution SDK for Go: it uploads and downloads blobs and directories, and
+//! shows an action with its result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::process::{Finished, command, run};
 use crate::server::{Server, Settings};
 use crate::tools::{project, skipped, tool};
 
-/// Above what one message may carry, so that it goes over ByteStream.
+/// Larger than a message may be, so that ByteStream is used.
 const LARGE_BYTES: usize = 6_000_000;
 
-/// Calls remotetool.
+/// Runs remotetool with the flags for one server.
 pub(crate) struct RemoteTool {
     program: PathBuf,
     dir: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct RemoteTool {
 }
 
 impl RemoteTool {
-    /// For a server on this machine. Its home is below `dir`.
+    /// Uses a server on this machine. remotetool's home is below `dir`.
     pub(crate) fn new(dir: &Path, port: u16, instance: &'static str) -> Self {
         RemoteTool {
             program: tool("remotetool"),
@@ -39,7 +39,7 @@ impl RemoteTool {
         }
     }
 
-    /// The same with the certificates in `dir`; with or without one of its own.
+    /// Uses TLS with the certificates in `dir`, with or without a client certificate.
     pub(crate) fn over_tls(dir: &Path, port: u16, has_certificate: bool) -> Self {
         let file = |flag: &str, name: &str| format!("-{flag}={}", as_text(&dir.join(name)));
         let mut security = vec![file("tls_ca_cert", "ca.pem")];
@@ -50,7 +50,7 @@ impl RemoteTool {
         RemoteTool { security, ..RemoteTool::new(dir, port, "") }
     }
 
-    /// Runs an operation.
+    /// Runs an operation, which may fail.
     pub(crate) fn try_run(&self, operation: &str, arguments: &[&str]) -> Finished {
         let mut command = command(&self.program, &self.dir.join("home"));
         command
@@ -61,12 +61,12 @@ impl RemoteTool {
         run(&mut command)
     }
 
-    /// Runs an operation that must work.
+    /// Runs an operation, which must succeed.
     pub(crate) fn run(&self, operation: &str, arguments: &[&str]) -> String {
         self.try_run(operation, arguments).expect_success(operation)
     }
 
-    /// Uploads bytes, and tells their digest as remotetool wants it.
+    /// Uploads bytes, and returns their digest as remotetool writes it.
     pub(crate) fn upload(&self, bytes: &[u8]) -> String {
         let path = self.dir.join("upload");
         fs::write(&path, bytes).expect("the test's directory is writable");
@@ -74,7 +74,7 @@ impl RemoteTool {
         argument(&digest(bytes))
     }
 
-    /// Downloads bytes.
+    /// Downloads a blob.
     pub(crate) fn download(&self, digest: &str) -> Vec<u8> {
         let path = self.dir.join("download");
         let _ = fs::remove_file(&path);
@@ -83,11 +83,11 @@ impl RemoteTool {
     }
 }
 
-/// Bytes that no compression makes smaller, other for every seed.
+/// Incompressible bytes, which differ for each seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let next = || {
-        // Xorshift: good enough to be incompressible.
+        // Xorshift, whose output cannot be compressed.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -141,7 +141,7 @@ fn remotetool_uploads_and_downloads_a_directory() {
     }
 }
 
-/// Uploads a directory with something small, something large and something nested.
+/// Uploads a directory with a small, a large and a nested file.
 fn upload_directory(remote: &RemoteTool, source: &Path) -> String {
     copy_dir(&project("bazel"), source);
     fs::create_dir_all(source.join("deep")).expect("the test's directory is writable");

@@ -1,7 +1,7 @@
-//! The cache under test: `kached daemon run` on a loopback port, with a home of its own.
+//! The cache under test: `kached daemon run` on a loopback port, with its own home.
 //!
-//! It can be killed and started again on the same port and store. bazel-remote can take
-//! its place, to tell whether a failure is the scenario's.
+//! It can be killed, and started again with the same port and store. bazel-remote can run in its place, which shows
+//! whether a failure is the scenario's.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -14,20 +14,20 @@ use nix::sys::signal::{Signal, kill};
 use crate::process::{Background, command};
 use crate::tools;
 
-/// What of the server is unlike the defaults.
+/// The settings that differ from the defaults.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// The text of the credentials file.
+    /// The content of the credentials file.
     pub(crate) credentials: Option<String>,
-    /// Nobody may store anything.
+    /// Whether the server is read-only.
     pub(crate) read_only: bool,
-    /// Where `server.pem`, `server.key` and `ca.pem` are, for TLS with client certificates.
+    /// The directory of `server.pem`, `server.key` and `ca.pem`, for TLS with client certificates.
     pub(crate) tls_dir: Option<PathBuf>,
-    /// `KACHE_MAX_SIZE`.
+    /// The value of `KACHE_MAX_SIZE`.
     pub(crate) size_max: Option<&'static str>,
 }
 
-/// A running server, or one that was killed and can be started again.
+/// A server, which runs or was killed and can be started again.
 pub(crate) struct Server {
     dir: PathBuf,
     settings: Settings,
@@ -37,7 +37,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts with an empty store below `dir`.
+    /// Starts a server with an empty store below `dir`.
     pub(crate) fn start(dir: &Path, settings: Settings) -> Self {
         let grpc_port = free_port();
         let http_port = if tools::server_is_peer() { free_port() } else { grpc_port };
@@ -47,7 +47,7 @@ impl Server {
         server
     }
 
-    /// Starts again what was killed or stopped.
+    /// Starts the server again after it was killed or stopped.
     pub(crate) fn restart(&mut self) {
         self.running = None;
         let mut command = if tools::server_is_peer() { self.peer() } else { self.kached() };
@@ -56,32 +56,32 @@ impl Server {
         self.running = Some(Background::start(&mut command, &output, || answers(port)));
     }
 
-    /// Starts again with other settings on the same store.
+    /// Starts the server again with other settings and the same store.
     pub(crate) fn restart_with(&mut self, settings: Settings) {
         self.stop();
         self.settings = settings;
         self.restart();
     }
 
-    /// Ends it in an orderly way.
+    /// Stops the server by SIGTERM.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
         }
     }
 
-    /// Something that does `kill -9` later, from any thread.
+    /// A function that sends `kill -9` to the server, from any thread.
     pub(crate) fn killer(&self) -> impl FnOnce() + Send + 'static {
         let pid = self.running.as_ref().expect("the server runs").pid();
         move || kill(pid, Signal::SIGKILL).expect("our child can be signalled")
     }
 
-    /// The port of gRPC.
+    /// The port for gRPC.
     pub(crate) fn grpc_port(&self) -> u16 {
         self.grpc_port
     }
 
-    /// The port of HTTP.
+    /// The port for HTTP.
     pub(crate) fn http_port(&self) -> u16 {
         self.http_port
     }
@@ -93,17 +93,17 @@ impl Server {
         sockets.find(|socket| socket.exists()).expect("the daemon always has a socket")
     }
 
-    /// Where gRPC clients go.
+    /// The address for gRPC clients.
     pub(crate) fn grpc(&self) -> String {
         format!("grpc://127.0.0.1:{}", self.grpc_port)
     }
 
-    /// Where HTTP clients go; `path` begins with a slash or is empty.
+    /// The URL for HTTP clients. `path` begins with a slash or is empty.
     pub(crate) fn http(&self, path: &str) -> String {
         self.http_as("", path)
     }
 
-    /// The same with `name:password@`.
+    /// The URL for HTTP clients with `name:password@`.
     pub(crate) fn http_as(&self, who: &str, path: &str) -> String {
         format!("http://{who}127.0.0.1:{}{path}", self.http_port)
     }
@@ -115,11 +115,11 @@ impl Server {
             .env("KACHE_CACHE_DIR", self.dir.join("cache"))
             .env("KACHE_SOCKET_DIR", self.dir.join("run"))
             .env("KACHE_SERVE_LISTEN", format!("127.0.0.1:{}", self.grpc_port))
-            // Whoever comes by a relay names the relay's port, which is not the listener's.
+            // A client behind a relay names the relay's port in `Host`, which is not the listener's.
             .env("KACHE_SERVE_HOSTS", "127.0.0.1")
             .env("KACHE_SERVE_READ_ONLY", self.settings.read_only.to_string())
             .env("KACHE_DAEMON_IDLE_TIMEOUT", "0")
-            // Everything on standard error, where a failing test finds it.
+            // Everything is logged to standard error, which a failing test prints.
             .env("KACHE_LOG", "debug")
             .env("KACHE_LOG_FILE", "off");
         if let Some(size) = self.settings.size_max {
@@ -156,14 +156,14 @@ impl Server {
     }
 }
 
-/// A port that nobody listens on. Somebody may take it before we do; then the server does
-/// not start, and says so.
+/// A port on which no process listens. Another process may take it before the server does; the server then fails to
+/// start with an error.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// Whether somebody listens there.
+/// Whether a process listens on a port.
 pub(crate) fn answers(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }

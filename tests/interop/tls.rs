@@ -1,5 +1,5 @@
-//! TLS with a private authority and client certificates: remotetool, and bazel-remote with
-//! kache behind it. (Debian's Bazel has no TLS over gRPC: it crashes, whatever the server.)
+//! TLS with a private authority and client certificates: remotetool, and bazel-remote with kache as its backend.
+//! (Debian's Bazel crashes with TLS over gRPC, with any server.)
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +12,10 @@ use crate::remotetool::{RemoteTool, noise};
 use crate::server::{Server, Settings};
 use crate::tools::skipped_for_peer;
 
-/// Above what one message may carry.
+/// Larger than a message may be.
 const LARGE_BYTES: usize = 6_000_000;
 
-/// An authority, what it signed, and where all that lies.
+/// A certificate authority, its certificates, and the directory of all of them.
 struct Authority {
     dir: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -32,7 +32,7 @@ impl Authority {
         authority
     }
 
-    /// Writes `NAME.pem` and `NAME.key`.
+    /// Issues a certificate, and writes `NAME.pem` and `NAME.key`.
     fn issue(&self, name: &str) {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).expect("the names are well-formed");
@@ -71,7 +71,7 @@ fn remotetool_and_bazel_remote_speak_tls_with_client_certificates() {
     assert!(certified.download(&digest) == bytes, "other bytes came back");
     let stranger = RemoteTool::over_tls(dir.path(), server.grpc_port(), false);
     let refused = stranger.try_run("download_blob", &["-digest", &digest, "-path", "nothing"]);
-    assert!(!refused.status.success(), "nobody without a certificate may read\n{}", refused.output);
+    assert!(!refused.status.success(), "a client without a certificate could read\n{}", refused.output);
 
     for (protocol, scheme, seed) in [("grpc", "grpcs", 22), ("http", "https", 23)] {
         let flag = |name: &str, value: String| format!("--{protocol}_proxy.{name}={value}");

@@ -18,7 +18,7 @@ pub(crate) struct Library {
     pub(crate) mode: Option<&'static str>,
 }
 
-/// Puts actions into the home's store and gives their names.
+/// Stores actions in the home's store, and returns their digests.
 pub(crate) fn put(home: &Home, libraries: &[Library]) -> Vec<String> {
     let store = Store::open(StoreSettings::new(home.cache_dir())).unwrap();
     let names = libraries.iter().map(|library| library.put(&store)).collect();

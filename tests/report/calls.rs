@@ -1,10 +1,10 @@
-//! Calls of a small build, one of each outcome.
+//! Logged calls of a small build, one of each outcome.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache::events::{Change, Event, Outcome, Phase};
 
-/// 2026-01-15 10:00:00 UTC, and so many seconds.
+/// This many seconds after 2026-01-15 10:00:00 UTC.
 pub(crate) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_768_471_200 + seconds)
 }
@@ -72,7 +72,7 @@ pub(crate) fn changed() -> Event {
     }
 }
 
-/// One of each outcome.
+/// One call of each outcome.
 pub(crate) fn all() -> Vec<Event> {
     let bypass = |seconds, name: &str, reason: &str, detail: &str| Event {
         reason: reason.to_owned(),

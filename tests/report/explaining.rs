@@ -1,4 +1,4 @@
-//! Why-miss, explain and diff.
+//! The commands `why-miss`, `explain` and `diff`.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn miss(seconds: u64, action: &str) -> Event {
     }
 }
 
-/// A home whose store holds two actions of one crate, and whose log names them.
+/// A home whose store has two actions of one crate, and whose log has their calls.
 fn two_actions() -> (Home, Vec<String>) {
     let home = Home::new();
     let names = put(&home, &[DEBUG, RELEASE]);
@@ -35,7 +35,7 @@ fn two_actions() -> (Home, Vec<String>) {
 }
 
 #[test]
-fn why_miss_tells_what_the_lookup_saw() {
+fn why_miss_shows_the_differences_that_the_lookup_found() {
     let earlier = Event { query: changed().query, ..miss(1, &"55".repeat(32)) };
     let home = Home::with(&[earlier, changed()]);
     insta::assert_snapshot!("why_miss_changed", home.page(&["why-miss", "app"]));
@@ -58,7 +58,7 @@ fn why_miss_of_other_outcomes() {
     );
 }
 
-/// Without a daemon the actions are not compared, and none is started.
+/// Without a daemon the actions are not compared, and no daemon is started.
 #[test]
 fn dmn_06_why_miss_starts_nothing() {
     let (home, names) = two_actions();
@@ -83,10 +83,10 @@ fn explain_and_diff() {
     assert_eq!(home.page(&["diff", &names[0], &format!("blake3/{}/99", names[0])]), "");
 }
 
-/// With a daemon that has them, actions are compared at once; what it is asked keeps nothing
-/// and changes nothing.
+/// A running daemon compares the actions at once. Such a request does not keep the daemon running, and changes
+/// nothing.
 #[test]
-fn a_daemon_that_runs_is_asked() {
+fn why_miss_asks_a_running_daemon() {
     let (home, names) = two_actions();
     let alone = [home.page(&["explain", &names[0]]), home.page(&["diff", &names[0], &names[1]])];
     let _daemon = home.start_daemon();

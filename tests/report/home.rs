@@ -1,11 +1,11 @@
-//! A home with a cache, and the program run in it.
+//! A home directory with a cache, in which the program is run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use kache::events::{Event, Log};
 
-/// A home of its own for one test.
+/// A home directory for one test.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
 }
@@ -15,7 +15,7 @@ impl Home {
         Home { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// With these calls on record.
+    /// A home whose log has these calls.
     pub(crate) fn with(events: &[Event]) -> Home {
         let home = Home::new();
         let log = Log::open(&home.cache_dir()).unwrap();
@@ -41,21 +41,21 @@ impl Home {
             .env("COLUMNS", "100")
             .env("KACHE_CACHE_DIR", self.cache_dir())
             .env("KACHE_SOCKET_DIR", self.path().join("sockets"))
-            // A daemon that a failing test leaves behind ends by itself.
+            // Ends a daemon that a failing test leaves behind.
             .env("KACHE_DAEMON_IDLE_TIMEOUT", "60")
             .current_dir(self.path())
             .output()
             .unwrap()
     }
 
-    /// A daemon, until the returned value is dropped.
+    /// Starts a daemon, which runs until the returned value is dropped.
     pub(crate) fn start_daemon(&self) -> Daemon<'_> {
         let started = self.run(&["daemon", "start"]);
         assert!(started.status.success(), "{started:?}");
         Daemon(self)
     }
 
-    /// What it says, with names for what differs between runs.
+    /// Runs the program, and returns its output with names for what differs between runs.
     pub(crate) fn page(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let text = |bytes: &[u8]| {
@@ -73,7 +73,7 @@ impl Home {
     }
 }
 
-/// Stops the daemon of a home.
+/// Stops the daemon of a home on drop.
 pub(crate) struct Daemon<'a>(&'a Home);
 
 impl Drop for Daemon<'_> {
@@ -82,7 +82,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// What depends on the moment of the run and on the version.
+/// Replaces times and versions, which differ between runs.
 fn without_now(line: &str) -> String {
     for key in ["\"generated_at\": ", "\"kache_version\": ", "\"since\": \""] {
         if let Some((before, _)) = line.split_once(key) {

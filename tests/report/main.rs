@@ -1,8 +1,7 @@
-//! The commands that show what calls did, as a person and a program meet them: the real
-//! program, a log that was written by the library, a hermetic home.
+//! The commands that show what calls did, as users and programs run them: the real program, a log that the library
+//! wrote, and a hermetic home.
 //!
-//! To accept a changed page: `INSTA_UPDATE=always cargo test --test report`, then read the
-//! diff.
+//! To accept a changed page: `INSTA_UPDATE=always cargo test --test report`, then read the diff.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
 

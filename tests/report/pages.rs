@@ -1,4 +1,4 @@
-//! Every page as it is printed. A changed page is a diff to be read.
+//! Every page as it is printed. A change of a page is reviewed as a diff.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,7 +33,7 @@ fn stats() {
     insta::assert_snapshot!("stats_empty", Home::new().page(&["stats"]));
 }
 
-/// Asking for numbers makes no directory, no socket and no daemon.
+/// Statistics create no directory, socket or daemon.
 #[test]
 fn dmn_06_statistics_start_nothing_and_change_nothing() {
     let home = Home::new();
@@ -44,7 +44,7 @@ fn dmn_06_statistics_start_nothing_and_change_nothing() {
 }
 
 #[test]
-fn since_leaves_older_calls_out() {
+fn since_leaves_out_older_calls() {
     let home = Home::with(&[
         Event::new(UNIX_EPOCH + Duration::from_secs(1000), "old", Outcome::Miss),
         Event::new(SystemTime::now(), "new", Outcome::LocalHit),
@@ -55,14 +55,14 @@ fn since_leaves_older_calls_out() {
 }
 
 #[test]
-fn a_log_that_is_not_whole_says_so() {
+fn a_truncated_log_is_reported() {
     let home = Home::with(&all());
     fs::copy("/proc/self/cmdline", home.cache_dir().join("events/00000000.events")).unwrap();
     insta::assert_snapshot!("report_not_whole", home.page(&["report"]));
 }
 
 #[test]
-fn a_reader_who_leaves_is_no_failure() {
+fn a_reader_that_closes_the_output_is_no_error() {
     let home = Home::with(&vec![all().remove(0); 3000]);
     let program = env!("CARGO_BIN_EXE_kache");
     let status = std::process::Command::new("sh")

@@ -1,4 +1,4 @@
-//! The report is what its schema says, and the schema describes all of it.
+//! The JSON report conforms to its schema, and the schema describes every field.
 
 use serde_json::Value;
 
@@ -16,15 +16,15 @@ fn report(home: &Home) -> Value {
 }
 
 #[test]
-fn the_report_is_what_its_schema_says() {
+fn the_report_conforms_to_its_schema() {
     for home in [Home::new(), Home::with(&all())] {
         assert_eq!(schema().complaints(&report(&home)), [""; 0]);
     }
 }
 
-/// The names and values that were promised, whatever the schema says.
+/// The names and values that are part of the documented interface, whatever the schema says.
 #[test]
-fn the_report_has_what_was_promised() {
+fn the_report_has_all_documented_fields() {
     let report = report(&Home::with(&all()));
     assert_eq!(report["schema_version"], 1);
     for (name, expected) in [
@@ -73,11 +73,11 @@ fn the_report_has_what_was_promised() {
     assert_eq!(report["all_events"][8]["passthrough_reason"], "unknown-flag");
 }
 
-/// What is wrong, and how it is made so.
+/// Wrong reports: the expected complaint, and the change that causes it.
 type Spoil = (&'static str, fn(&mut Value));
 
 #[test]
-fn a_report_that_is_wrong_is_found() {
+fn a_wrong_report_is_rejected() {
     let right = report(&Home::with(&all()));
     let spoil: &[Spoil] = &[
         ("a version", |report| report["schema_version"] = 2.into()),

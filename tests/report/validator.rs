@@ -1,9 +1,9 @@
-//! As much of JSON Schema as ours uses. A keyword that it does not know is a complaint, so
-//! that nothing in the schema is merely decoration; so is a property that is not described.
+//! Validates the part of JSON Schema that the report's schema uses. An unknown keyword and a property that is not
+//! described are errors, so that no part of the schema is without effect.
 
 use serde_json::{Map, Value};
 
-/// Keywords that say nothing about values.
+/// Keywords that do not restrict values.
 const WORDS: &[&str] = &["$schema", "$defs", "title", "description"];
 
 pub(crate) struct Schema {

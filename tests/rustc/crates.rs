@@ -38,7 +38,7 @@ axum: 200 OK {"x":3,"y":4}"#;
 ///
 /// - the build script of `libsqlite3-sys` contains `env!("CARGO_MANIFEST_DIR")` (KEY-07);
 /// - `libsqlite3-sys` and `ring` contain objects of the C compiler, whose debugging information names the cargo
-/// home;
+///   home;
 /// - crates that link these contain the same.
 const BOUND_TO_THEIR_PLACE: &[(&str, &str)] = &[
     ("build_script_build", "build-script"),

@@ -1,25 +1,24 @@
-//! The forbidden directions, and the things that have one door only.
+//! Which modules may not use which paths, with the reasons.
 //!
-//! Each row says who may not name what, and why. `EDGES` are directions between parts of
-//! the house; `DOORS` are things of the outside world that are reached in one place, so
-//! that everything else can be tested without them; `MANIFESTS` says the same of crates.
+//! `EDGES` lists uses that are forbidden between modules. `DOORS` lists functions and types that only the named files may
+//! use, so that all other code can be tested without them. `MANIFESTS` lists forbidden dependencies of crates.
 
 use crate::paths::{is_below, named};
 use crate::source::Source;
 use crate::{Complaint, complain};
 
-/// Some files that may not name some paths.
+/// Files that may not use some paths.
 struct Edge {
     /// Files, or directories with everything in them, without `.rs`.
     from: &'static [&'static str],
     /// Paths, each with everything below it.
     never: &'static [&'static str],
-    /// Paths below those that are allowed all the same.
+    /// Paths below `never` that are allowed.
     but: &'static [&'static str],
     why: &'static str,
 }
 
-/// The world: what something pure gets as an argument or not at all.
+/// Effects, which pure code may not use: it gets values as arguments.
 const WORLD: &[&str] = &[
     "std::fs",
     "std::env",
@@ -55,25 +54,25 @@ const EDGES: &[Edge] = &[
         from: &["cas"],
         never: &["kache", "kache_bench", "kache_client", "kache_serve"],
         but: &[],
-        why: "the store is a library of its own: of ours it knows the wire messages only",
+        why: "the store is a separate library, which knows only the wire messages",
     },
     Edge {
         from: &["cas/src"],
         never: &["std::net", "std::env", "std::process", "std::os::unix::net", "tokio", "hyper", "tonic"],
         but: &["std::process::id"],
-        why: "limits, paths and clocks are handed to the store; it has no network and no settings",
+        why: "limits, paths and clocks are arguments of the store; it has no network and no settings",
     },
     Edge {
         from: &["protos"],
         never: &["kache", "kache_cas", "kache_bench", "kache_serve"],
         but: &[],
-        why: "messages know nothing of who sends them",
+        why: "messages do not know the programs that send them",
     },
     Edge {
         from: &["serve"],
         never: &["kache", "kache_bench", "kache_client", "rocksdb"],
         but: &[],
-        why: "the server knows the store and the messages; settings and counters are handed to it",
+        why: "the server knows the store and the messages; settings and counters are its arguments",
     },
     Edge {
         from: &[
@@ -92,19 +91,19 @@ const EDGES: &[Edge] = &[
         from: &["src/action"],
         never: &["kache::config"],
         but: &[],
-        why: "what enters a key arrives in `Inputs`, never by a setting that is looked up",
+        why: "everything in a key is in `Inputs`; no setting is looked up",
     },
     Edge {
         from: AFTER_THE_DIGEST,
         never: &["kache::invocation"],
         but: &[],
-        why: "after the digest nobody knows which compiler it was",
+        why: "after the digest is made, no code knows which compiler ran",
     },
     Edge {
         from: STAGES,
         never: &["kache::pipeline", "kache::builds", "kache::cli", "kache::daemon", "kache::tui"],
         but: &[],
-        why: "a stage does not know who runs it",
+        why: "a stage does not know its caller",
     },
     Edge {
         from: &["src/pipeline"],
@@ -153,7 +152,7 @@ const EDGES: &[Edge] = &[
         from: &["client", "src/bin/kache"],
         never: &["clap", "hyper", "kache", "kache_cas", "kache_serve", "rocksdb", "rustls", "tokio", "tonic"],
         but: &[],
-        why: "the client starts 250 times a build: what it links is paid for every time",
+        why: "the client starts 250 times in a build, and each start pays for what it links",
     },
     Edge {
         from: &["src/os", "client/src/os"],
@@ -166,7 +165,7 @@ const EDGES: &[Edge] = &[
             "kache_client::start",
         ],
         but: &[],
-        why: "the platform's calls are below everything",
+        why: "all modules may use the platform's calls, so these use no module",
     },
     Edge {
         from: &["src/config", "client/src/control"],
@@ -178,13 +177,13 @@ const EDGES: &[Edge] = &[
             "kache_serve::MetricsAddress",
             "kache_serve::TlsOptions",
         ],
-        why: "settings and frames are read by the client too",
+        why: "the client reads settings and frames, too",
     },
     Edge {
         from: &["src/daemon"],
         never: &["kache::cli", "kache::tui", "kache_client::dispatch", "kache_client::main"],
         but: &[],
-        why: "the daemon is asked; it does not know by whom",
+        why: "the daemon does not know the commands that send it requests",
     },
 ];
 
@@ -203,7 +202,7 @@ const DOORS: &[Door] = &[
         what: &["rocksdb"],
         within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "serve/src"],
         only_in: &["cas/src/disk"],
-        why: "only the store on disk knows that there is a database",
+        why: "only the store on disk knows the database",
     },
     Door {
         what: &["std::env::var", "std::env::var_os", "std::env::vars", "std::env::vars_os"],
@@ -276,7 +275,7 @@ const MANIFESTS: &[Manifest] = &[
             "toml",
             "serde",
         ],
-        why: "the client starts 250 times a build: what it links is paid for every time",
+        why: "the client starts 250 times in a build, and each start pays for what it links",
     },
     Manifest {
         path: "protos/Cargo.toml",

@@ -1,22 +1,22 @@
-//! Which paths a Rust file names: in its `use` declarations and in its code.
+//! Finds the paths that a Rust file names, in its `use` declarations and in its code.
 //!
-//! Names are resolved as far as one file tells: `crate`, `self` and `super` by the file's
-//! place, imported names by its own `use` declarations. Glob imports are not followed.
+//! Names are resolved as far as one file allows: `crate`, `self` and `super` by the file's path, imported names by
+//! its own `use` declarations. Glob imports are not followed.
 
 use std::collections::HashMap;
 
 use crate::source::{Source, is_word};
 
-/// A path that a file names, such as `kache::daemon::core`, and the line where it does.
+/// A path that a file names, such as `kache::daemon::core`, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// The path, from its crate on.
+    /// The path, beginning with its crate.
     pub(crate) path: String,
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub(crate) line: usize,
 }
 
-/// The module that a file is, from its crate on.
+/// The module of a file, beginning with its crate.
 pub(crate) fn module_of(file: &str) -> String {
     const ROOTS: &[(&str, &str)] = &[
         ("cas/src/", "kache_cas"),
@@ -33,7 +33,7 @@ pub(crate) fn module_of(file: &str) -> String {
     std::iter::once(*name).chain(parts).collect::<Vec<_>>().join("::")
 }
 
-/// Every path in the part of the file that is not a test.
+/// Every path in the code of a file, without its tests.
 pub(crate) fn named(source: &Source) -> Vec<Named> {
     let module = module_of(&source.path);
     let code = &source.product;
@@ -79,7 +79,7 @@ fn use_declarations(code: &str) -> Vec<(usize, usize)> {
     words.filter_map(declaration).collect()
 }
 
-/// Calls `each` with every path of a `use` tree and the name it gets.
+/// Calls `each` with every path of a `use` tree and the name under which it is imported.
 fn expand(tree: &str, before: &str, each: &mut impl FnMut(String, String)) {
     let tree = tree.trim();
     if let Some((head, group)) = tree.split_once('{') {

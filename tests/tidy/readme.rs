@@ -1,11 +1,11 @@
-//! What the README tells people to run is what CI runs.
+//! The commands in the README are those that CI runs.
 
 use crate::Complaint;
 
-/// The line of the README under which the commands stand.
+/// The line of the README before the commands.
 const BEFORE_THE_COMMANDS: &str = "CI runs exactly this:";
 
-/// How the README and CI's script differ.
+/// The differences between the README and CI's script.
 pub(crate) fn check_commands(readme: &str, script: &str) -> Vec<Complaint> {
     let promised = readme.split_once(BEFORE_THE_COMMANDS).map_or("", |(_, after)| after);
     let promised = promised.split("```").nth(1).unwrap_or_default();

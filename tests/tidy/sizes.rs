@@ -1,24 +1,21 @@
-//! How long a file and a function may be, and what a `mod.rs` may hold.
+//! Limits the length of files and functions, and what a `mod.rs` may contain.
 //!
-//! A file of ten thousand lines is never decided on; it arrives fifty lines at a time.
-//! What reads as a table is exempt: its length is its content's.
+//! Files become too long a few lines at a time. Tables are exempt, because their length depends on their content.
 
 use crate::source::{Function, Source, matching_brace, words};
 use crate::{Complaint, complain};
 
 /// A longer file has more than one subject.
 const FILE_LINES_MAX: usize = 1_000;
-/// A longer function no longer fits on a screen, nor in a head.
+/// A longer function does not fit on a screen.
 const FUNCTION_LINES_MAX: usize = 70;
-/// An arm of a `match` that counts as a row of a table has at most so many lines on
-/// average.
+/// The largest average number of lines in an arm of a `match` that counts as a table.
 const ROW_LINES_MAX: usize = 3;
 
-/// Functions and files that are data, with the reason. A row that is not needed any more
-/// must go.
+/// Functions and files that are data, with the reason. A row that is not needed any more is a complaint.
 const TABLES: &[(&str, &str)] = &[];
 
-/// Whether a file is too long.
+/// Complains of a file that is too long.
 pub(crate) fn check_file(source: &Source) -> Vec<Complaint> {
     let lines = source.lines();
     if !source.is_our_rust() || lines <= FILE_LINES_MAX || is_table(&source.path) {
@@ -27,7 +24,7 @@ pub(crate) fn check_file(source: &Source) -> Vec<Complaint> {
     vec![complain(source, 1, &format!("has {lines} lines, more than {FILE_LINES_MAX}: split it"))]
 }
 
-/// Which functions are too long.
+/// Complains of functions that are too long.
 pub(crate) fn check_functions(source: &Source) -> Vec<Complaint> {
     if !source.is_our_rust() {
         return Vec::new();
@@ -45,7 +42,7 @@ pub(crate) fn check_functions(source: &Source) -> Vec<Complaint> {
     too_long.map(say).collect()
 }
 
-/// Logic lives in files that have names.
+/// Complains of logic in a `mod.rs`, which belongs into a file with a name.
 pub(crate) fn check_mod_file(source: &Source) -> Vec<Complaint> {
     if source.is_test || !source.path.ends_with("/mod.rs") {
         return Vec::new();
@@ -62,7 +59,7 @@ fn is_table(name: &str) -> bool {
     TABLES.iter().any(|(table, _)| *table == name)
 }
 
-/// How many lines of a function are its longest `match`, if that is a table.
+/// The number of lines in a function's longest `match`, if that is a table.
 fn match_table_lines(source: &Source, function: &Function) -> usize {
     let code = &source.code;
     let body = &code[function.body.clone()];
@@ -76,7 +73,7 @@ fn match_table_lines(source: &Source, function: &Function) -> usize {
     tables.max().unwrap_or(0)
 }
 
-/// How many arms the outermost `match` of a block has.
+/// The number of arms in the outermost `match` of a block.
 fn arms(block: &str) -> usize {
     let mut depth = 0;
     let mut count = 0;

@@ -1,12 +1,12 @@
-//! The page on soundness names a test for each claim, and each of them exists.
+//! Every test that the page on soundness names exists.
 
 use std::collections::HashSet;
 
 use crate::Complaint;
 use crate::source::Source;
 
-/// Names in a page that are no test. Everything in backquotes that is named as tests of
-/// invariants are counts as one: `area_NN_what_holds`.
+/// Complains of names on a page that are no tests. A word in backquotes counts as a test's name if it has the form
+/// `area_NN_what_holds`.
 pub(crate) fn check_names(page: &str, sources: &[Source]) -> Vec<Complaint> {
     let functions = sources.iter().filter(|source| source.is_our_rust()).flat_map(Source::functions);
     let tests: HashSet<String> =

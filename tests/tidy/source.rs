@@ -1,22 +1,22 @@
-//! A Rust file as the rules see it: where its code, comments, tests and functions are.
+//! A Rust file as the rules need it: its code, comments, tests and functions.
 //!
-//! This is a lexer of the few things that matter here, not a parser: it knows comments,
-//! strings, braces and words. Anything finer belongs to clippy. It reads no files.
+//! This is a small lexer, not a parser: it knows comments, strings, braces and words. Finer checks belong to
+//! clippy. It reads no files.
 //!
-//! Invariant: every view of a file has the same length and line breaks as the file, so
-//! that an offset found in one of them means the same place in all.
+//! Invariant: every view of a file has the same length and line breaks as the file, so that an offset in one of
+//! them is valid in all.
 
 use std::ops::Range;
 
-/// A file of the repository that is text.
+/// A text file of the repository.
 pub(crate) struct Source {
-    /// Relative to the repository's root, with forward slashes.
+    /// The path relative to the repository's root, with forward slashes.
     pub(crate) path: String,
-    /// As it is.
+    /// The text of the file.
     pub(crate) text: String,
-    /// Comments and the insides of literals are blank.
+    /// The text with comments and the contents of literals blanked.
     pub(crate) code: String,
-    /// As `code`, with everything that is only compiled for tests blank as well.
+    /// Like `code`, with everything that is only compiled for tests blanked as well.
     pub(crate) product: String,
     /// Whether the whole file is only compiled for tests.
     pub(crate) is_test: bool,
@@ -29,17 +29,17 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// The line of its `fn`, from 1.
     pub(crate) line: usize,
-    /// How many lines it has, from `fn` to the closing brace.
+    /// The number of lines from `fn` to the closing brace.
     pub(crate) lines: usize,
-    /// Where its body is, braces included.
+    /// The range of its body, braces included.
     pub(crate) body: Range<usize>,
     /// Whether an attribute makes it a test.
     pub(crate) is_test: bool,
 }
 
 impl Source {
-    /// Looks at a file. Whether it is a test is told by its place; `mod` declarations that
-    /// make one a test are the caller's to find, with `test_modules`.
+    /// Makes the views of a file. The path decides whether it is a test; the caller finds `mod` declarations that
+    /// make it one, with `test_modules`.
     pub(crate) fn new(path: &str, text: &str) -> Source {
         let code = if path.ends_with(".rs") { blank_literals(text) } else { text.to_owned() };
         let is_test = path.split('/').any(|part| part == "tests" || part == "benches")
@@ -53,22 +53,22 @@ impl Source {
         source
     }
 
-    /// From now on all of it is a test.
+    /// Marks the whole file as a test.
     pub(crate) fn set_test(&mut self) {
         self.is_test = true;
     }
 
-    /// The line of an offset, from 1.
+    /// The line of an offset, counted from 1.
     pub(crate) fn line_of(&self, offset: usize) -> usize {
         self.text[..offset].matches('\n').count() + 1
     }
 
-    /// How many lines it has.
+    /// The number of lines.
     pub(crate) fn lines(&self) -> usize {
         self.text.lines().count()
     }
 
-    /// Whether it is written by a program.
+    /// Whether a program generates the file.
     pub(crate) fn is_generated(&self) -> bool {
         self.path.starts_with("protos/src/generated/")
     }
@@ -78,7 +78,7 @@ impl Source {
         self.path.ends_with(".rs") && !self.is_generated()
     }
 
-    /// The files that `#[cfg(test)] mod name;` in this one makes tests, as possible paths.
+    /// The possible paths of files that `#[cfg(test)] mod name;` in this file makes tests.
     pub(crate) fn test_modules(&self) -> Vec<String> {
         let (dir, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let dir = match file {
@@ -114,7 +114,7 @@ impl Source {
         Some(Function { name, line, lines: end + 1 - line, body, is_test })
     }
 
-    /// Where the items are that `#[cfg(test)]` stands before.
+    /// The ranges of items with `#[cfg(test)]`.
     fn test_items(&self) -> Vec<Range<usize>> {
         const MARK: &str = "#[cfg(test)]";
         let begins = self.code.match_indices(MARK).map(|(at, _)| at);
@@ -127,12 +127,12 @@ impl Source {
     }
 }
 
-/// Whether a name can contain it.
+/// Whether a name can contain this character.
 pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Every word of a text and where it begins.
+/// Every word of a text with its offset.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let begins = text
         .char_indices()
@@ -143,7 +143,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The end of the block that opens here: just after its closing brace.
+/// The offset just after the brace that closes this block.
 pub(crate) fn matching_brace(code: &str, open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, byte) in code.bytes().enumerate().skip(open) {
@@ -172,7 +172,7 @@ fn first_outside_parentheses(code: &str, wanted: &[char]) -> Option<usize> {
     None
 }
 
-/// The text between the end of the previous item and a function, where attributes are.
+/// The text between the end of the previous item and a function, which contains attributes.
 fn attributes_before(code: &str, at: usize) -> &str {
     let begin = code[..at].rfind(['}', ';', '{']).map_or(0, |end| end + 1);
     &code[begin..at]
@@ -199,7 +199,7 @@ fn blank_literals(text: &str) -> String {
     code
 }
 
-/// What is to be blanked of what begins at `at`, and where to go on.
+/// The range to blank for a comment or literal that begins at `at`, and where to continue.
 fn literal(text: &str, at: usize) -> (Range<usize>, usize) {
     let rest = &text[at..];
     let step = rest.chars().next().map_or(1, char::len_utf8);
@@ -262,7 +262,7 @@ fn string_end(text: &str, begin: usize) -> usize {
     at.min(bytes.len())
 }
 
-/// Where the closing quote of a character is; a lifetime has none.
+/// The offset of a character's closing quote. `None` for a lifetime.
 fn char_end(rest: &str) -> Option<usize> {
     let mut inside = rest[1..].char_indices();
     let (_, first) = inside.next()?;

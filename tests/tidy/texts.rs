@@ -1,12 +1,11 @@
-//! What every file says, and what none says.
+//! Texts that every file has, and texts that no file has.
 //!
-//! The forbidden words are put together from halves here, so that this file, too, is
-//! checked.
+//! The forbidden words are concatenated from halves here, so that this file is checked, too.
 
 use crate::source::{Source, is_word};
 use crate::{Complaint, complain};
 
-/// What is not finished is not committed.
+/// Words that mark unfinished work, which is not committed.
 const UNFINISHED: &[&str] =
     &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!"), concat!("unimplemented", "!")];
 
@@ -14,7 +13,7 @@ const UNFINISHED: &[&str] =
 const MACHINE_PATHS: &[&str] =
     &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("/mnt/", "c/")];
 
-/// A reader opens a file and reads first what it owns and what it refuses to know.
+/// Complains of a file that does not say at its beginning what it owns.
 pub(crate) fn check_module_docs(source: &Source) -> Vec<Complaint> {
     if !source.is_our_rust() || source.text.starts_with("//! ") {
         return Vec::new();
@@ -22,7 +21,7 @@ pub(crate) fn check_module_docs(source: &Source) -> Vec<Complaint> {
     vec![complain(source, 1, "does not begin with `//!` and what it owns")]
 }
 
-/// A test that does not run, or a line that says something is missing.
+/// Complains of tests that do not run, and of lines that mark unfinished work.
 pub(crate) fn check_unfinished(source: &Source) -> Vec<Complaint> {
     let theirs = source.path.starts_with("protos/proto/reapi/") || source.is_generated();
     let is_code = [".rs", ".sh", ".proto", ".toml"].iter().any(|end| source.path.ends_with(end));
@@ -37,7 +36,7 @@ pub(crate) fn check_unfinished(source: &Source) -> Vec<Complaint> {
     found.collect()
 }
 
-/// A path that exists on one machine only.
+/// Complains of paths that exist on one machine only.
 pub(crate) fn check_machine_paths(source: &Source) -> Vec<Complaint> {
     let found = MACHINE_PATHS.iter().flat_map(|path| {
         let hits = source.text.match_indices(path).filter(|(at, _)| begins_a_path(&source.text, *at));
@@ -46,7 +45,7 @@ pub(crate) fn check_machine_paths(source: &Source) -> Vec<Complaint> {
     found.collect()
 }
 
-/// A panic without a reason.
+/// Complains of panics without a reason.
 pub(crate) fn check_unwrap(source: &Source) -> Vec<Complaint> {
     if source.is_test || !source.is_our_rust() {
         return Vec::new();
@@ -62,7 +61,7 @@ fn begins_a_word(text: &str, at: usize) -> bool {
     !text[..at].ends_with(is_word)
 }
 
-/// Not the middle of a longer path, nor of a URL.
+/// Whether a path begins here, not in the middle of a longer path or URL.
 fn begins_a_path(text: &str, at: usize) -> bool {
     !text[..at].ends_with(|c: char| is_word(c) || matches!(c, '.' | '-' | '/' | '}' | '*' | '$' | '>'))
 }

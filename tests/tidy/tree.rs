@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 
 use crate::source::Source;
 
-/// Nothing in here is ours.
+/// Directories that are not part of the repository's own text.
 const SKIPPED: &[&str] = &[".git", "target", "node_modules", "corpus", "artifacts"];
 
-/// The directory that holds this checkout.
+/// The directory of this checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,7 +20,7 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("failed to read {path}: {error}"))
 }
 
-/// Every text file, in the order of their paths. Read once, for all rules.
+/// Every text file, sorted by path. The files are read once for all rules.
 pub(crate) fn all() -> &'static [Source] {
     static ALL: LazyLock<Vec<Source>> = LazyLock::new(read_all);
     &ALL

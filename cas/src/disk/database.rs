@@ -25,7 +25,7 @@ use crate::leases::Retention;
 /// The tables of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DbTable {
-    /// Epochs and totals.
+    /// The records of epochs, and the totals of sizes.
     Meta,
     /// Action key to result.
     Actions,

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// The reason why nothing more can be sent or received.
 #[derive(Debug, Error)]
 pub enum StreamError {
-    /// The deadline passed.
+    /// The deadline passed before the exchange was complete.
     #[error("no answer in time")]
     Late,
     /// The peer closed the connection.
@@ -27,7 +27,7 @@ pub enum StreamError {
     /// The peer sent bytes that are no frame, or the message to send is too large.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The socket failed.
+    /// Reading from the socket or writing to it failed.
     #[error("the connection failed: {0}")]
     Io(#[source] io::Error),
 }

@@ -37,7 +37,7 @@ pub enum DirError {
     Open {
         /// The path of the directory.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the directory.
         mode: u32,
     },
     /// The path is a link or a file.
@@ -46,7 +46,7 @@ pub enum DirError {
         /// The path that should be a directory.
         path: PathBuf,
     },
-    /// The system refused.
+    /// A system call on the directory failed.
     #[error("failed to {doing} `{}`: {source}", path.display())]
     Io {
         /// What was being done to the directory, as a verb.
