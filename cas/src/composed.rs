@@ -163,6 +163,10 @@ impl Store {
             limits,
             Arc::clone(&meter),
         ));
+        // From the inside out. `roomy` is next to the backend, so that every write evicts when it finds no room.
+        // `verified` checks uploaded bytes against their digests. `present` caches which blobs exist. `complete`
+        // returns only results whose blobs exist, and asks `present` for them. Metering is outermost and counts what
+        // callers see.
         let roomy = Arc::new(EvictingStore::new(Arc::clone(&backend), Arc::clone(&room)));
         let verified = Arc::new(VerifyingStore::new(Arc::clone(&roomy), blob_bytes_max));
         let present = Arc::new(PresenceCache::new(verified, Arc::clone(&clock)));
@@ -176,6 +180,7 @@ impl Store {
         Store {
             blobs: Box::new(MeteredStore::new(present, Arc::clone(&meter))),
             actions: Box::new(MeteredStore::new(Arc::new(complete), Arc::clone(&meter))),
+            // Local files skip `verified`, because the backend computes their digests itself.
             files: Box::new(MeteredStore::new(roomy, Arc::clone(&meter))),
             room: Box::new(room),
             backend,

@@ -126,6 +126,7 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
             }
         };
         let checked: Vec<Result<bool, StoreError>> = blobs.iter().map(check).collect();
+        // Usually all blobs are valid and none is empty. Then the batch is passed on without copying it.
         if checked.iter().all(|check| matches!(check, Ok(true))) {
             return self.inner.insert(blobs);
         }

@@ -112,6 +112,7 @@ impl Starter {
         was_replaced: bool,
         deadline: Instant,
     ) -> Result<(DaemonConnection, Started), StartError> {
+        // The lock is held until the new daemon answers. A process that waited for it therefore finds a daemon.
         let _lock = Lock::take_by(&self.address.start_lock(), deadline).map_err(|error| match error {
             LockError::Held { .. } => StartError::Slow,
             other => StartError::Lock(other),
@@ -184,6 +185,8 @@ impl Starter {
         let failed = |source| StartError::Spawn { path: self.engine.clone(), source };
         let mut child = Command::new(&self.engine)
             .args(&self.args)
+            // The daemon outlives this process and serves other ones, so it inherits nothing of this environment
+            // (DMN-01).
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")

@@ -131,6 +131,7 @@ impl AuthorityFilter {
             FrameState::PadLength { left, priority } => {
                 let padding = u32::from(*byte);
                 self.state = match left.checked_sub(1 + *priority + padding) {
+                    // The priority fields of a HEADERS frame precede the header block.
                     Some(fields) => FrameState::Skip { left: *priority, fields, padding },
                     None => FrameState::Unreadable,
                 };

@@ -100,6 +100,7 @@ pub async fn bind(options: &ListenOptions) -> Result<Vec<Bound>, ListenError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
+    // Files are read before the first address is bound, so that an error leaves nothing listening.
     let tls = options.tls.as_ref().map(|tls| open_tls(tls, options)).transpose()?;
     let credentials = options.tokens.as_deref().map(Credentials::open).transpose()?;
     let shared = BindContext { tls: tls.map(Arc::new), credentials: credentials.map(Arc::new), options };

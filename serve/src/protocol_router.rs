@@ -106,9 +106,12 @@ where
                 return;
             }
             () = draining.begun(), if leave_by.is_none() => {
+                // `graceful_shutdown` tells the client to send no more requests. The open ones are answered until
+                // `drain_max`.
                 leave_by = Some(Instant::now() + limits.drain_max);
                 connection.as_mut().graceful_shutdown();
             }
+            // hyper has no limits for idle connections and stalled downloads, so they are checked here.
             () = tokio::time::sleep(watch_interval(&limits)) => {}
         }
         if let Some(why) = reason_to_close(&traffic, &limits, leave_by) {

@@ -173,6 +173,8 @@ impl TreeWalk {
         while let Some(digest) = self.queue.pop_front() {
             let Some(directory) = self.read(&digest)? else { continue };
             self.enqueue_children(digest.function, &directory)?;
+            // A page token is the number of directories that were sent. The walk has the same order each time, so
+            // the next page repeats it and skips these.
             if self.given < self.skip {
                 self.given += 1;
                 continue;
@@ -185,6 +187,7 @@ impl TreeWalk {
     fn enqueue_children(&mut self, function: DigestFunction, directory: &Directory) -> Result<(), Status> {
         for child in &directory.directories {
             let digest = wire_digest::required(function, child.digest.as_ref(), "DirectoryNode.digest")?;
+            // A directory that occurs several times in the tree is sent once.
             if self.seen.insert(digest.coerce()) {
                 self.queue.push_back(digest.coerce());
             }

@@ -86,6 +86,7 @@ impl ZstdDecompressor {
             let is_full = len == self.buffer.len();
             self.is_at_end = hint == 0;
             self.written_bytes += len as u64;
+            // Checked after each buffer, so that a small upload that decompresses to gigabytes ends here.
             if self.written_bytes > self.digest.size_bytes {
                 return Err(DecompressError::TooLong {
                     digest: self.digest,
@@ -93,6 +94,7 @@ impl ZstdDecompressor {
                 });
             }
             sink(&self.buffer[..len])?;
+            // A full buffer may mean that the decoder holds more output, so it runs again without new input.
             if input.pos() == bytes.len() && (!is_full || self.is_at_end) {
                 return Ok(());
             }

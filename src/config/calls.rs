@@ -75,6 +75,7 @@ impl CallConfigs {
         let relevant = environment.into_iter().filter(|(name, _)| may_matter(name));
         let mut variables: Vec<_> =
             relevant.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        // The order of variables in an environment has no meaning.
         variables.sort_unstable();
         let call = CallIdentity { variables, cwd: cwd.to_owned() };
         if let Some(settings) = self.cached(&call) {
@@ -84,6 +85,7 @@ impl CallConfigs {
         let settings = entry.settings.clone();
         if entry.is_cacheable() {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            // Emptying the whole cache is rare and simple: a build has few different environments.
             if cache.len() >= CALLS_MAX {
                 cache.clear();
             }

@@ -198,6 +198,7 @@ impl CompileSettings {
         {
             return Some(shown(Key::CacheExclude, rule));
         }
+        // The rules are normalised in the same way, so that the name of a package matches its crate.
         let crate_name = call.crate_name.replace('-', "_");
         if let Some((rule, _)) = crates.iter().find(|(_, name)| name.matches(crate_name.as_bytes())) {
             return Some(shown(Key::CacheBypassCrates, rule));

@@ -63,6 +63,7 @@ pub(super) async fn accept_all(
                 admit(stream, next_id, &inputs, (activity.connection(), writing.clone())).await;
             }
             Err(error) => {
+                // Without a pause, a lack of descriptors would make this a busy loop.
                 tracing::warn!("failed to accept a control connection: {error}");
                 tokio::time::sleep(ACCEPT_REST).await;
             }

@@ -314,6 +314,8 @@ impl Core {
     /// daemon leave, so that it can start its own.
     fn greeted(&mut self, now: Duration, id: ConnectionId, hello: &Hello) -> Vec<Effect> {
         let Identity { protocol, version, pid } = self.identity.clone();
+        // A leaving daemon refuses even clients of its own protocol: their requests would not be answered. They
+        // start the next daemon.
         let is_leaving = self.phase != LifePhase::Serving;
         if hello.protocol == protocol && !is_leaving {
             let only_looks = hello.only_looking;
@@ -360,6 +362,7 @@ impl Core {
         match self.clients.get_mut(&id) {
             // A client whose connection is closed starts another daemon or does without.
             _ if self.phase != LifePhase::Serving => self.dismiss(id, "the daemon is leaving".to_owned()),
+            // One call for each connection, because the end of the connection is the end of the call.
             Some(ClientState::Greeted { has_called, .. }) if !*has_called => {
                 *has_called = true;
                 vec![Effect::Compile(id, Box::new(compile))]
@@ -438,6 +441,7 @@ impl Core {
 
     fn store_stuck(&mut self, now: Duration, why: String) -> Vec<Effect> {
         let effects = self.upkeep_failed(now, why);
+        // A daemon that is leaving for another reason does not start again.
         self.restarts |= self.phase == LifePhase::Serving;
         effects.into_iter().chain(self.drain(now, "to start again and open the store again")).collect()
     }

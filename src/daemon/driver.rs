@@ -105,9 +105,12 @@ impl Driver {
         let (activity, drain) = (Arc::<Activity>::default(), Drain::default());
         let (writing, mut all_written) = mpsc::channel(1);
         let (counters, draining) = (Arc::clone(&activity), drain.subscribe());
+        // `writing` is moved into the accepting task and cloned for each client, so `all_written` ends only when
+        // all of them have ended.
         tokio::spawn(control::accept_all(listener, inputs.clone(), counters, writing, draining));
         tokio::spawn(watch_signals(inputs.clone())?);
         let mut ticks = tokio::time::interval(TICK_EVERY);
+        // After a suspension, one tick is enough; by default the missed ones would follow at once.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
         let pipeline = Pipeline::new(self.store_dir.clone(), slot_receiver.clone());

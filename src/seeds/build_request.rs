@@ -92,6 +92,7 @@ impl BuildRequest {
     /// the workspace has no lock file.
     pub fn key(&self) -> Option<Digest<ActionMessage>> {
         const FUNCTION: DigestFunction = DigestFunction::Blake3;
+        // The lock file is part of the name, because it pins every dependency.
         let lock = fs::read(self.workspace.join("Cargo.lock")).ok()?;
         let material = self.material(&lock);
         Some(Digest::new(FUNCTION, FUNCTION.hash(&material), material.len() as u64))
@@ -114,6 +115,7 @@ impl BuildRequest {
                 material.extend_from_slice(&(text.len() as u64).to_le_bytes());
                 material.extend_from_slice(text);
             }
+            // No text has this length, so a list cannot be confused with the next one.
             material.extend_from_slice(&u64::MAX.to_le_bytes());
         };
         list(&mut { words });

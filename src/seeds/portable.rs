@@ -70,6 +70,8 @@ impl PortableCall {
     /// old value here, or the new value already; otherwise the result is `None`.
     pub fn localise(&self, question: &Call, roots: &Roots) -> Option<Call> {
         let local = |text: &[u8]| roots.localise(text, Form::Value).map(OsString::from_vec);
+        // Start from that cargo's own environment and make the same changes, so that variables which cargo passes
+        // on unchanged have the values of the new build.
         let mut env = question.env.clone();
         for ChangedVariable { name, before, value } in &self.variables {
             let name = OsStr::from_bytes(name);

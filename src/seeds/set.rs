@@ -77,6 +77,8 @@ impl SeedSet {
     /// Replaces the seeds of the same units and appends the rest. The new seeds must be in dependency
     /// order. Seeds beyond [`SEEDS_MAX`] are dropped.
     pub fn merge(&mut self, seeds: impl IntoIterator<Item = Seed>) {
+        // The indices are of the seeds that were there before. Replacing a seed keeps its index, and appending
+        // keeps the dependency order, because a new seed depends only on seeds before it.
         let indices: HashMap<CargoUnit, usize> =
             self.seeds.iter().enumerate().map(|(index, seed)| (seed.unit.clone(), index)).collect();
         for seed in seeds {

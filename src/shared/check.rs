@@ -135,9 +135,12 @@ fn status(path: &Path, entry: &Entry, blobs: &dyn BlobStore) -> io::Result<FileS
     if !entry.is(&metadata) {
         return Ok(FileStatus::Replaced);
     }
+    // A date, a mode or an owner that differs is a change in any case, so nothing is hashed.
     if Attributes::of(&metadata) != entry.attributes {
         return Ok(FileStatus::Changed);
     }
+    // The change time also moves when a link is made or removed. The store knows its own links; for others only the
+    // bytes tell.
     if entry.changed_ns != Some(changed_ns(&metadata))
         && !is_vouched_for(entry, blobs)
         && digest_of(path)? != Some(entry.digest.hash)

@@ -59,6 +59,7 @@ impl SharedFiles {
         let Some(watch) = self.active_watch() else { return Ok(()) };
         let source = RepairSource { files, blobs };
         let _one_at_a_time = lock(&self.processing);
+        // One entry for each link, because a tool that rewrites a file causes hundreds of events for it.
         let mut links: HashMap<(Inode, PathBuf), bool> = HashMap::new();
         let mut is_complete = true;
         for event in watch.events()? {
@@ -78,6 +79,7 @@ impl SharedFiles {
             }
         }
         self.separate(&changes, source)?;
+        // The system drops events when its queue is full. Then only a check of all files finds what changed.
         if is_complete { Ok(()) } else { self.check_all(files, blobs) }
     }
 
@@ -117,6 +119,8 @@ impl SharedFiles {
                 continue;
             }
             let inodes: HashSet<Inode> = entries.iter().map(|(_, entry)| entry.inode).collect();
+            // The links through which the inode was changed have no entries any more, so only the other checkouts
+            // are repaired.
             let report = self.check_entries(&target, entries, source)?;
             tracing::info!(
                 "{} shared files were changed in another checkout: in `{}`, {} were restored and {} removed",

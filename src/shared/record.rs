@@ -88,6 +88,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
     let target_dir = PathBuf::from(OsStr::from_bytes(left.framed()?));
     let mut record = Record { target_dir, ..Record::default() };
     loop {
+        // The next append begins here, so that a frame that was cut off does not hide the ones after it.
         record.whole_bytes = bytes.len() - left.0.len();
         let Some((path, entry)) = next(&mut left) else { return Some(record) };
         record.set(path, entry);
@@ -104,6 +105,7 @@ fn next(left: &mut UnreadBytes<'_>) -> Option<(PathBuf, Option<Entry>)> {
     (DigestFunction::Blake3.hash(body).0[..CHECK_BYTES] == *check).then_some(())?;
     let mut body = UnreadBytes(body);
     let path = PathBuf::from(OsStr::from_bytes(body.framed()?));
+    // A damaged record must not lead a repair to a file outside of the target directory.
     let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
     is_below.then_some(())?;
     if body.0.is_empty() {

@@ -86,6 +86,9 @@ impl StoreInner {
     ) -> Result<bool, StoreError> {
         let metadata =
             draft.file.metadata().map_err(|error| StoreError::io("look at", draft.path(), error))?;
+        // The lock of the hash keeps deletions, other writers and the clean-up of orphans away between the rename
+        // below and the record. The epoch must not end in between either: the blob records the epoch whose sync
+        // covers the file.
         let _lock = self.locks.enter(names.blake3);
         let entered = self.epochs.enter()?;
         let known = self.record(&names.blake3)?;
@@ -96,6 +99,8 @@ impl StoreInner {
             return Ok(false);
         }
         let path = self.layout.blob(&names.blake3);
+        // The file comes before its record. A crash in between leaves an orphan, which the next start deletes; the
+        // reverse order would leave a record without a file.
         fs::rename(draft.path(), &path).map_err(|error| StoreError::io("rename to", &path, error))?;
         let record = BlobRecord {
             size_bytes: names.size_bytes,
@@ -126,6 +131,8 @@ impl StoreInner {
         room: Reservation,
     ) -> Result<(), StoreError> {
         let hashes: Vec<Hash> = blobs.iter().map(|(names, _)| names.blake3).collect();
+        // All locks are taken at once and in a fixed order, so that two batches with the same hashes do not
+        // deadlock.
         let _locks = self.locks.enter_all(hashes.clone());
         let entered = self.epochs.enter()?;
         let mut known = self.records(&hashes)?;
@@ -133,6 +140,8 @@ impl StoreInner {
         let mut difference = Totals::default();
         let mut written_bytes = 0;
         for (names, bytes) in blobs {
+            // `known` is updated while the batch is made, so a blob that occurs twice in it is stored and counted
+            // once.
             let before = known.get(&names.blake3).copied();
             if let Some(record) = before.filter(|record| self.is_servable(record)) {
                 let record = self.renew_stored_blob(&mut batch, names, &record);

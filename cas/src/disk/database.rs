@@ -180,6 +180,7 @@ impl Database {
         options.fill_cache(false);
         let mut iterator = self.db.raw_iterator_cf_opt(self.table(table), options);
         match after {
+            // The smallest key after `after` is `after` followed by a zero byte.
             Some(after) => iterator.seek([after, &[0]].concat()),
             None => iterator.seek_to_first(),
         }

@@ -71,6 +71,7 @@ impl Epochs {
     pub(super) fn begin(database: &Database) -> Result<Epochs, StoreError> {
         let last = number(database, EPOCH)?;
         let durable = number(database, DURABLE)?;
+        // Epochs up to `durable` were synced. Later ones are only trusted if the store was closed properly.
         let clean = number(database, CLEAN)? == 1;
         let mut suspects = ranges(database)?;
         if !clean && durable < last {
@@ -80,6 +81,7 @@ impl Epochs {
         let meta = database.table(DbTable::Meta);
         let mut batch = WriteBatch::default();
         batch.put_cf(meta, EPOCH, epoch.to_le_bytes());
+        // From now on a stop is unclean unless `finish` records the opposite.
         batch.put_cf(meta, CLEAN, 0u64.to_le_bytes());
         batch.put_cf(meta, SUSPECTS, encode(&suspects));
         database.write_synced(batch, "begin an epoch")?;
@@ -100,6 +102,7 @@ impl Epochs {
         if state.closed {
             return Err(StoreError::Closing);
         }
+        // The guard's read lock orders this store before `begin_next`, which clears the flag under the write lock.
         self.used.store(true, Ordering::Relaxed);
         Ok(EpochGuard { state })
     }
@@ -133,6 +136,7 @@ impl Epochs {
         suspect_generation: u64,
     ) -> Result<(), StoreError> {
         let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
+        // A sync failed while the caller examined blobs, so blobs that it has passed may be suspect again.
         if self.suspect_generation() != suspect_generation {
             return Ok(());
         }
@@ -153,11 +157,15 @@ impl Epochs {
         if !self.used.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        // Writers use the next epoch from here on, so they do not wait for the sync below, and the sync covers
+        // every write of the ended epoch.
         let ended = self.begin_next(database)?;
         if let Err(error) = sync_volume(root).and_then(|()| database.sync_log()) {
             self.distrust(database, ended)?;
             return Err(error);
         }
+        // This record itself is not synced. If a loss of power loses it, the epoch is suspect and its blobs are
+        // hashed once more.
         record(database, DURABLE, ended)?;
         Ok(true)
     }

@@ -88,6 +88,7 @@ impl StoreInner {
         let size_bytes = source.before.len();
         self.check_size(size_bytes)?;
         let room = self.ledger.reserve(room_bytes(size_bytes))?;
+        // A small file is copied into the database in any case, so there is nothing to share.
         if size_bytes <= INLINE_BYTES_MAX {
             let names = self.ingest_small(&source, function, room)?;
             return Ok((names, LinkedFile { link: Link::Copy, stamp: source.stamp_if_unchanged(&names) }));
@@ -109,6 +110,8 @@ impl StoreInner {
         room: Reservation,
     ) -> Result<BlobNames, StoreError> {
         let mut bytes = Vec::new();
+        // One byte more than the limit, so that a file that has grown is noticed by `confirm` and is never stored
+        // truncated.
         let mut limited = (&source.file).take(INLINE_BYTES_MAX + 1);
         limited.read_to_end(&mut bytes).map_err(|error| source.failed(error))?;
         let mut hasher = Hasher::new(function);

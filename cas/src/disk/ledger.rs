@@ -113,6 +113,8 @@ impl Ledger {
     /// Reserves room for `bytes`, or fails with `NoSpace`. Before it refuses, it measures again.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, StoreError> {
         let mut accounts = self.accounts();
+        // `spent_bytes` includes all reserved bytes even right after a measurement, so these do not make the next
+        // one due.
         let stale =
             accounts.spent_bytes.saturating_add(bytes) > MEASURE_AFTER_BYTES + accounts.reserved_bytes;
         if stale || self.why_no_room(&accounts, bytes).is_some() {

@@ -246,6 +246,7 @@ impl StoreInner {
             }
         }
         let before = look(&file)?;
+        // From here on a crash may leave a link outside the store, so the record must say that the inode is shared.
         self.mark_shared(blake3, &record, &before)?;
         let draft = PlacedDraft::for_placing(path, placing);
         let linked = self.pairs.hardlink(pair, &source, &draft.path);
@@ -287,6 +288,7 @@ impl StoreInner {
         let source = self.layout.blob(&blake3);
         copy(file, draft.file()).map_err(io("copy to", draft.path()))?;
         let names = hash_file(draft.file(), DigestFunction::Blake3).map_err(io("read", draft.path()))?;
+        // The source's inode is shared, so another process may have written to it during the copy.
         if names.blake3 != blake3 {
             return Err(StoreError::Changed { path: source });
         }

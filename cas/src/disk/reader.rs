@@ -72,6 +72,7 @@ impl StoreInner {
         let mut tries_left = LEASE_TRIES_MAX;
         loop {
             tries_left -= 1;
+            // Read before the lookup, so that a deletion that ends during the lookup or the leases is noticed.
             let deletions = self.deletions.load(Ordering::SeqCst);
             let mut located = self.locate(digests)?;
             let mut all_leased = true;
@@ -82,6 +83,7 @@ impl StoreInner {
                 }
             }
             if !all_leased && tries_left > 0 {
+                // The deletion that refused a lease is short. The next lookup shows whether the blob is gone.
                 thread::yield_now();
                 continue;
             }

@@ -146,6 +146,8 @@ fn clear_orphans(
 }
 
 fn clear_orphan(store: &StoreInner, hash: &Hash) -> Result<(), StoreError> {
+    // If another thread holds the lock, it is probably a writer between its rename and its record, and the file is
+    // no orphan.
     let Some(_lock) = store.locks.try_enter(*hash) else { return Ok(()) };
     if store.record(hash)?.is_some() {
         return Ok(());
@@ -175,6 +177,8 @@ fn examine_suspects(store: &StoreInner, round: &mut SuspectScan) -> Result<bool,
         if store.is_suspect(&record) {
             hashed_bytes += record.size_bytes;
             let examined = store.examine(hash);
+            // After an error the next step continues behind this blob, but the scan does not clear the list of
+            // suspects.
             round.failed |= examined.is_err();
             examined?;
         }
@@ -182,6 +186,7 @@ fn examine_suspects(store: &StoreInner, round: &mut SuspectScan) -> Result<bool,
             return Ok(false);
         }
     }
+    // Only a complete scan without errors has examined every suspect.
     if page.is_empty() && !round.failed {
         store.epochs.clear_suspects(&store.database, suspect_generation)?;
     }

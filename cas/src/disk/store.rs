@@ -126,6 +126,7 @@ impl DiskStore {
     /// time for a store of any size. A store that cannot be read is set aside; `troubles` then
     /// says so.
     pub fn open(settings: DiskSettings) -> Result<DiskStore, StoreError> {
+        // The lock comes first: only the process that holds it may look at the files or set them aside.
         let layout = Layout::lock(&settings.dir)?;
         let (found, mut trouble) = format::prepare(&layout)?;
         let database = match Database::open(&layout.db(), found == PreparedStore::Fresh, settings.limit_bytes)
@@ -137,6 +138,7 @@ impl DiskStore {
                 reopen(&layout, settings.limit_bytes)?
             }
         };
+        // An epoch begins before anything can be stored, because every blob records its epoch.
         let epochs = Epochs::begin(&database)?;
         let limits = SizeLimits { limit_bytes: settings.limit_bytes, reserve_bytes: settings.reserve_bytes };
         let volume = StoreVolume {

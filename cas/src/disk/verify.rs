@@ -95,6 +95,7 @@ impl StoreInner {
         if self.is_trusted(&record, &before) {
             return Ok(BlobCheck::Whole(file));
         }
+        // A wrong length needs no hashing to be detected.
         if before.len() != record.size_bytes {
             return self.take_out_of_service(hash, &record, false);
         }
@@ -103,6 +104,8 @@ impl StoreInner {
         if names.blake3 != hash {
             return self.take_out_of_service(hash, &record, false);
         }
+        // The stamp from before the hashing is recorded: if another process wrote to a shared inode meanwhile, the
+        // stamp no longer fits and the blob is hashed again.
         self.record_whole(hash, &record, inode_stamp(&before))?;
         Ok(BlobCheck::Whole(file))
     }

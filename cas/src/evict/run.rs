@@ -120,6 +120,7 @@ impl Evictor {
 
     /// Makes one bounded step. An error ends the round; nothing is deleted because of it.
     pub fn step(&mut self, target: &EvictionTarget<'_>) -> Result<EvictionStep, StoreError> {
+        // The round is put back only if the step succeeds, so an error ends it.
         let Some(mut round) = self.round.take() else { return self.begin(target) };
         let before = round.evicted;
         let next = round.advance(target);
@@ -246,6 +247,7 @@ impl EvictionRound {
 
     /// Makes one step. Returns whether the round goes on.
     fn advance(&mut self, target: &EvictionTarget<'_>) -> Result<bool, StoreError> {
+        // The placeholder remains only if the step fails, and then the whole round is dropped.
         let phase = std::mem::replace(&mut self.phase, RoundPhase::Counting { after: None });
         let next = match phase {
             RoundPhase::Counting { after } => self.count(target, after.as_ref())?,
@@ -276,6 +278,8 @@ impl EvictionRound {
         };
         for entry in &page {
             let named = self.named_by(target, entry);
+            // The fingerprint marks this version of the result as counted. `delete_action` spares a result that was
+            // stored or replaced later and is therefore not marked.
             self.counts.add(&named.fingerprint);
             named.digests.iter().for_each(|digest| self.counts.add(digest));
         }

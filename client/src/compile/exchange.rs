@@ -64,6 +64,8 @@ enum NoReply {
 pub(crate) fn request_compile(address: &DaemonAddress, compile: Compile) -> CompileReply {
     let Some(frames) = encode_request(compile) else { return CompileReply::NoDaemon(Vec::new()) };
     let deadline = Instant::now() + WAIT_MAX;
+    // The first connection stays open while the request is repeated on a second one, because the daemon may already
+    // be restoring outputs for it (see `CompileReply::NoDaemon`).
     let mut abandoned = Vec::new();
     let mut reply = exchange(address, &frames, deadline, &mut abandoned);
     if matches!(reply, Err(NoReply::NotRunning))
@@ -103,6 +105,7 @@ fn exchange(
     abandoned: &mut Vec<FrameStream>,
 ) -> Result<CompileReply, NoReply> {
     let begun = Instant::now();
+    // Connecting succeeds at once, also with a hung daemon, unless its queue of connections is full.
     let connected = connection::connect(address, begun + WELCOME_WAIT_SHORT);
     let (mut stream, _) = connected.map_err(|error| match error {
         ConnectError::NotRunning => NoReply::NotRunning,

@@ -25,6 +25,7 @@ const GUARD_MAX: Duration = Duration::from_millis(1_900);
 /// Starts a guard, which shares nothing with this process but the connection.
 pub(super) fn spawn_guard(stream: FrameStream) {
     let deadline = Instant::now() + GUARD_MAX;
+    // The deadline counts from here, and not from the guard's own start, so that a slow fork cannot prolong it.
     os::spawn_detached(stream, |stream| guard(stream, deadline));
 }
 

@@ -93,6 +93,7 @@ fn start_with(run: &Run, program: &OsStr, args: &[OsString], stdin: &CallStdin) 
     for name in &run.env_unset {
         command.env_remove(from_bytes(name));
     }
+    // A client that is killed by `kill -9` cannot stop its compiler, so the system does.
     os::kill_with_this_process(&mut command);
     command.spawn()
 }
@@ -126,6 +127,8 @@ impl<'a> Tee<'a> {
     /// Reads both pipes until both are at their end. That may be later than the compiler's own end,
     /// if one of its children keeps a pipe open; cargo waits for that end, too.
     fn drain(&mut self, mut stdout: ChildStdout, mut stderr: ChildStderr) {
+        // Only whole lines are printed, because cargo parses each line of JSON, and replacements must not miss a
+        // text that was cut.
         let mut lines = [LineBuffer::default(), LineBuffer::default()];
         let mut open = [Some(stdout.as_raw_fd()), Some(stderr.as_raw_fd())];
         let mut chunk = vec![0; READ_BYTES];
