@@ -85,6 +85,7 @@ impl EmbeddedBackend {
             Ok(store) => StoreSlot::Open(Arc::clone(store)),
             Err(why) => StoreSlot::Unusable(why.clone()),
         });
+        // Another call may have written memos since this process read them.
         self.pipeline.reload_memos();
         let result = work(&self.pipeline);
         // The event log and the memos are released before the store is, because the process that has

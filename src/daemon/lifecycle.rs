@@ -89,6 +89,7 @@ pub fn run(settings: &Settings, mode: Mode) -> Result<(), RunError> {
 fn run_until_exit(settings: &Settings, console: Console, starter: &mut StarterPipe) -> Result<(), RunError> {
     settings.address.prepare()?;
     let lock = take_daemon_lock(&settings.address)?;
+    // The log is opened under the lock, because two daemons must not write to one file.
     let log_trouble = log::begin(&settings.log, console);
     os::raise_open_files_limit();
     os::limit_heaps();

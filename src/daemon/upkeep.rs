@@ -29,6 +29,7 @@ pub(super) struct OpenedStore {
 
 /// Opens the store in this directory, and sends the store or the error.
 pub(super) fn open(how: OpenStore, dir: PathBuf, done: mpsc::Sender<Result<OpenedStore, String>>) {
+    // The closure below owns `done`. If its thread cannot be started, this clone reports that.
     let not_started = done.clone();
     let open = move || {
         let opened = how().map_err(|error| with_causes(&error));

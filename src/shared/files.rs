@@ -131,6 +131,8 @@ impl SharedFiles {
 
     fn watch_directories(&self, target: &SharedTarget, directories: HashSet<PathBuf>) {
         let Some(watch) = self.watch.get() else { return };
+        // The outer `None` means that the watch has not begun; it will read all records then. The inner one means
+        // that there is no watch on this system.
         let Some(watch) = watch else { return target.is_unobserved.store(true, Ordering::Relaxed) };
         let target_dir = target.dir();
         let mut watched = lock(&target.watched);
@@ -213,6 +215,8 @@ impl SharedFiles {
                 let record = read(&path).ok()?;
                 let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
                 let metadata = fs::metadata(&record.target_dir).ok();
+                // A record is named for the inode of its target directory, so a new directory at the same path has
+                // another one.
                 let is_in_place = metadata.is_some_and(|metadata| self.file(inode(&metadata)) == path);
                 let is_recent = || written.elapsed().unwrap_or_default() < UNSEEN_MAX;
                 (is_in_place || is_recent()).then_some(written)
@@ -222,6 +226,7 @@ impl SharedFiles {
                 None => fs::remove_file(&path)?,
             }
         }
+        // By date, so that the oldest ones are removed if there are too many.
         kept.sort();
         for (_, path) in kept.iter().rev().skip(RECORDS_MAX) {
             fs::remove_file(path)?;

@@ -46,6 +46,7 @@ pub(super) fn repair(path: &Path, entry: &Entry, source: RepairSource<'_>) -> io
         return remove(path, entry);
     }
     let beside = Beside(beside(path));
+    // The changed inode must not be linked again, so the store has to use another one.
     let placing = PlaceOptions {
         mode: entry.attributes.mode,
         modified: Some(date(entry.attributes.modified_ns)),

@@ -87,6 +87,7 @@ impl Catalog for DiskStore {
     fn delete_action(&self, key: &ActionKey, expected: Retention) -> Result<bool, StoreError> {
         let Some(_lock) = self.inner.locks.try_enter(key.hash) else { return Ok(false) };
         let key = encode_action_key(key);
+        // Read again under the lock: the result may have been replaced since the page was read.
         let Some(entry) = self.inner.action_entry(&key)? else { return Ok(true) };
         let (used_key, now_ms) = (action_key(&key), self.inner.now_ms());
         let is_spared = |retention: Retention| retention != expected || retention.is_leased(now_ms);
@@ -108,6 +109,7 @@ impl Catalog for DiskStore {
         let (used_key, now_ms) = (blob_key(blake3), self.inner.now_ms());
         let permits = |retention: Retention| {
             let retention = Retention::uploaded(record.created_ms).followed_by(retention);
+            // The same computation as in `blob_entry`, whose value the caller compared.
             retention == expected && !retention.is_promised(now_ms)
         };
         if !self.inner.uses.begin_deletion(&self.inner.database, &used_key, permits)? {
@@ -138,6 +140,7 @@ impl StoreInner {
         let difference = Totals::default().minus(Totals::of(record));
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.database.table(DbTable::Blobs), blake3.0);
+        // One batch, so that no reader finds a name whose record is gone.
         batch.delete_cf(self.database.table(DbTable::Uses), blob_key(blake3));
         if record.location == BlobLocation::Inline {
             batch.delete_cf(self.database.table(DbTable::Inline), blake3.0);

@@ -56,6 +56,7 @@ impl LinkSupport {
     fn remember(&self, pair: DevicePair, change: impl FnOnce(&mut PairSupport)) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= PAIRS_MAX {
+            // Forgetting a pair only costs one failed attempt.
             known.clear();
         }
         change(known.entry(pair).or_default());

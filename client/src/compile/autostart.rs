@@ -76,6 +76,8 @@ impl EngineStart {
     /// engine has failed.
     fn advance(&mut self, address: &DaemonAddress) -> StartState {
         if self.lock.is_none() {
+            // The lock is kept until this call ends, so that no second call starts an engine while the first one is
+            // starting.
             self.lock = Lock::take(&address.dir().join(AUTOSTART_LOCK)).ok();
             if self.lock.is_none() {
                 return StartState::Waiting;

@@ -44,6 +44,7 @@ impl FallbackReason {
     pub(crate) fn record(self, address: &DaemonAddress) {
         let path = address.dir().join(self.file_name());
         if let Ok(file) = File::create(path) {
+            // Creating a file that exists does not change its date.
             let _ = file.set_modified(SystemTime::now());
         }
     }

@@ -42,6 +42,8 @@ fn guard(mut stream: FrameStream, deadline: Instant) {
     let reply = sent.is_ok().then(|| next_reply(&mut stream, deadline)).flatten();
     match reply {
         Some(reply::Kind::Release(Release { take_back: false })) => staging.keep(),
+        // No release in time, or an order to take everything back: kache cannot tell which units are complete, so none
+        // is kept.
         _ => staging.revoke(),
     }
     // Cargo goes on only after the files are in their final state.

@@ -55,6 +55,8 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
     let staging = StagingDirectory::of_call(args, &cwd);
     let request = compile_request(program, args, &cwd, &stdin, staging.as_ref());
     let reply = exchange::request_compile(&address, request);
+    // Before anything else happens with the reply: only a hit may leave outputs here, and every other reply starts
+    // a compiler, which writes to the same paths.
     keep_or_revoke(staging, matches!(reply, CompileReply::Done(..)));
     match reply {
         CompileReply::Done(done, stream) => {
@@ -75,6 +77,7 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
             exec_passed_on(&pass_on, program, args, stdin)
         }
         CompileReply::NoDaemon(abandoned) => {
+            // Closed only now that the staging directory is revoked; see `CompileReply::NoDaemon`.
             drop(abandoned);
             pass_on::without_kache(program, args, stdin)
         }
