@@ -80,6 +80,9 @@ trait StoreBackend: BlobStore + ActionCache + LocalFiles + Catalog {
         0
     }
 
+    /// Makes one small write and one small read, which take long only if the disk hangs.
+    fn probe(&self) -> Result<(), StoreError>;
+
     /// Stops cleanly. No call follows.
     fn close(&self) -> Result<(), StoreError>;
 }
@@ -87,6 +90,10 @@ trait StoreBackend: BlobStore + ActionCache + LocalFiles + Catalog {
 impl StoreBackend for MemoryStore {
     fn troubles(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        MemoryStore::usage(self).map(drop)
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -104,6 +111,10 @@ impl StoreBackend for DiskStore {
         counters.damaged + counters.torn
     }
 
+    fn probe(&self) -> Result<(), StoreError> {
+        DiskStore::probe(self)
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         DiskStore::close(self)
     }
@@ -117,6 +128,7 @@ pub struct Store {
     files: Box<dyn LocalFiles>,
     room: Box<dyn EvictionSteps>,
     meter: Arc<Meter>,
+    clock: Arc<dyn Clock>,
     limit_bytes: u64,
     upkeep_at: Mutex<Option<Stopwatch>>,
 }
@@ -173,7 +185,7 @@ impl Store {
         let complete = CompleteActionCache::new(
             Arc::clone(&roomy),
             Arc::clone(&present),
-            clock,
+            Arc::clone(&clock),
             Arc::new(TreeCache::default()),
             Arc::clone(&meter),
         );
@@ -185,6 +197,7 @@ impl Store {
             room: Box::new(room),
             backend,
             meter,
+            clock,
             limit_bytes,
             upkeep_at: Mutex::new(None),
         }
@@ -247,6 +260,15 @@ impl Store {
         evicting.map(|_| Maintenance { more_is_due })
     }
 
+    /// Makes one small write and one small read, by which the caller learns whether the store
+    /// answers: both are quick unless the disk hangs, and then this blocks as long as that lasts. An
+    /// error is an answer, too. Nothing that a caller stored is read or changed.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        // The clock is asked as well because every request asks it.
+        self.clock.now_ms();
+        self.backend.probe()
+    }
+
     /// Stops cleanly, so that the next start need not hash recently stored blobs. What is stored
     /// afterwards is refused.
     pub fn close(&self) -> Result<(), StoreError> {
@@ -296,6 +318,17 @@ mod tests {
         assert_eq!((status.blobs, status.action_results, status.logical_bytes), (1, 1, 4));
         assert_eq!((status.limit_bytes, status.troubles.len()), (1 << 20, 0));
         store.close().unwrap();
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing_in_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let on_disk = Store::open(StoreSettings::new(dir.path())).unwrap();
+        for store in [store(1 << 20).0, on_disk] {
+            store.probe().unwrap();
+            let status = store.status();
+            assert_eq!((status.blobs, status.action_results, store.counters()), (0, 0, Counters::default()));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kache_cas::{Store, StoreError, with_causes};
 
@@ -28,6 +28,10 @@ use crate::seeds::{self, Seed, SeedSet};
 
 /// How long seeding may delay a cargo. Restoring a unit takes as long as if cargo had called for it.
 pub const SEEDING_MAX: Duration = Duration::from_millis(1_700);
+
+/// The time that is left for the last seed when seeding ends. If it takes longer, everything that was
+/// restored is removed again, because the daemon cannot tell which units are complete.
+const LAST_SEED_MAX: Duration = Duration::from_millis(300);
 
 /// Seeding stops after so many seeds that could not be restored, if none could: then the whole set
 /// does not fit.
@@ -118,24 +122,47 @@ impl Builds {
         Ok(Some(SeedingPlan { seeding, set, target_dir, roots }))
     }
 
-    /// Restores the seeds of a plan, through a staging directory in the target directory. Returns the
-    /// restored results that are to be verified, as after any hit.
-    pub fn seed(&self, pipeline: &Pipeline, plan: &SeedingPlan, staging: &Staging) -> Vec<Verification> {
+    /// Restores the seeds of a plan, through a staging directory in the target directory. Begins with
+    /// no more seeds shortly before `left` has passed. Returns the restored results that are to be
+    /// verified, as after any hit.
+    pub fn seed(
+        &self,
+        pipeline: &Pipeline,
+        plan: &SeedingPlan,
+        staging: &Staging,
+        left: Duration,
+    ) -> Vec<Verification> {
         let Ok(store) = pipeline.store() else { return Vec::new() };
         let session = &plan.seeding.session;
         session.expect_version_again(plan.set.asks_version_again);
         let client = self.client_of(Some(Arc::clone(session)), staging.clone(), true);
-        restore_seeds(pipeline, plan, &store, &client)
+        let end = SeedingEnd { at: Instant::now() + left.saturating_sub(LAST_SEED_MAX), staging };
+        restore_seeds(pipeline, plan, &store, &client, &end)
     }
 }
 
-/// Restores the seeds in the order of their dependencies. Stops early if the client has removed
-/// its staging directory, or if no seed of the set can be restored.
+/// When seeding ends, whether or not all seeds are restored. The units that are restored by then are
+/// complete and stay.
+struct SeedingEnd<'a> {
+    at: Instant,
+    /// The client's guard removes this directory when it has waited too long.
+    staging: &'a Staging,
+}
+
+impl SeedingEnd<'_> {
+    fn has_come(&self) -> bool {
+        Instant::now() >= self.at || self.staging.is_gone()
+    }
+}
+
+/// Restores the seeds in the order of their dependencies. Stops early if it has to end, or if no seed
+/// of the set can be restored.
 fn restore_seeds(
     pipeline: &Pipeline,
     plan: &SeedingPlan,
     store: &Store,
     client: &CallClient,
+    end: &SeedingEnd<'_>,
 ) -> Vec<Verification> {
     let SeedingPlan { seeding, set, target_dir, roots } = plan;
     let (restored, useless) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -143,7 +170,7 @@ fn restore_seeds(
     let seeds: Vec<&Seed> = set.iter().collect();
     let threads = thread::available_parallelism().map_or(NonZeroUsize::MIN, |many| many.min(THREADS_MAX));
     run_in_order(&set.dependencies(), threads, |index| {
-        if useless.load(Ordering::Relaxed) >= USELESS_MAX || client.staging.is_gone() {
+        if useless.load(Ordering::Relaxed) >= USELESS_MAX || end.has_come() {
             return;
         }
         let seed = seeds[index];
@@ -204,4 +231,23 @@ pub(super) fn roots(workspace: &Path, target_dir: &Path, cargo_home: &Path) -> R
         root(Role::Target, target_dir),
         root(Role::Cargo, cargo_home),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dmn_03_seeding_ends_by_its_own_clock_and_by_that_of_the_guard() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join(".kache-1");
+        std::fs::create_dir(&made).unwrap();
+        let staging = Staging::new(Some(made.clone()));
+        let end = |at| SeedingEnd { at, staging: &staging };
+        let (soon, now) = (Instant::now() + SEEDING_MAX, Instant::now());
+        assert!(!end(soon).has_come());
+        assert!(end(now).has_come());
+        std::fs::remove_dir(made).unwrap();
+        assert!(end(soon).has_come());
+    }
 }

@@ -3,13 +3,16 @@
 //! The pipeline blocks, so it runs on the runtime's blocking threads; a call that waits for another
 //! one's compile holds no thread.
 //!
-//! Invariant (DMN-03): a disk that hangs costs a build one wait. Every piece of work has a time
-//! limit. Work that exceeds it is counted as overdue, its call goes on without it, and as long as
-//! any work is overdue all other calls are passed on at once, also those that wait for a leader.
+//! Invariant (DMN-03): every piece of work has a time limit, and a call whose work exceeds it goes on
+//! without the cache. Other calls do not notice that, whether a result is stored slowly, a target
+//! directory is seeded slowly or a checkout's disk hangs. Only if the store itself hangs, which
+//! [`StoreBreaker`] finds out, all calls are passed on at once, also those that wait for a leader: so a
+//! store that hangs costs a build one wait.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,13 +21,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
+use super::breaker::{PROBE_MAX, StoreBreaker, StoreProbe};
 use super::core::ConnectionId;
 use super::watching;
 use super::wire;
 use crate::builds::{BegunCall, Builds, SEEDING_MAX, Seeding, Session};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::outputs::Staging;
-use crate::pipeline::{self, NextStep, Pipeline, Publishing, RunningCompile, StoreSlot, Verification};
+use crate::pipeline::{
+    self, LeaderOutcome, NextStep, PUBLISH_MAX, Pipeline, Publishing, RunningCompile, StoreSlot, Verification,
+};
 
 /// The time for finding the reply to a call, after which the compiler runs without one. It includes
 /// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three
@@ -35,8 +41,9 @@ pub(super) const BEGIN_MAX: Duration = Duration::from_millis(2_800);
 /// second of it; the rest is for a disk that stalls, because a result that is not recorded is lost.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 
-/// The time for storing a result. Only other calls of the same action wait for it.
-const PUBLISH_MAX: Duration = Duration::from_secs(10);
+/// The store is probed if work has not ended this long before its limit, so that a store that hangs
+/// is known to do so when the first call goes on without it.
+const PROBE_BEFORE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The time after the daemon's start during which calls wait for the store to be opened.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_millis(2_500);
@@ -51,8 +58,12 @@ const RELEASED_MAX: Duration = Duration::from_millis(500);
 /// for itself.
 const CHECK_CARGO_EVERY: Duration = Duration::from_millis(200);
 
-/// The number of results that are stored at once.
+/// The number of results that are stored at once, besides those that have exceeded [`PUBLISH_MAX`].
 const PUBLISHERS_MAX: usize = 2;
+
+/// The number of threads that may be held by work that has exceeded its time limit. Beyond it, calls
+/// are passed on and results are not stored. The runtime has 512 threads that may block.
+const LATE_MAX: usize = 256;
 
 /// The number of hits that are compiled again at once, because that takes processors from the build.
 const VERIFIERS_MAX: usize = 1;
@@ -94,10 +105,12 @@ struct CallHandler {
     store: watch::Receiver<StoreSlot>,
     activity: Arc<Activity>,
     started: Instant,
+    /// Tells whether the store hangs.
+    breaker: StoreBreaker,
     /// The number of pieces of work that have exceeded their time limit and have not ended yet.
-    overdue: watch::Sender<usize>,
+    late: AtomicUsize,
     /// Limits how many results are stored at once.
-    publishers: Arc<Semaphore>,
+    publishers: Semaphore,
     /// Limits how many hits are compiled again at once.
     verifiers: Semaphore,
     /// Limits how many hits are compiled again or wait for it.
@@ -111,6 +124,7 @@ impl Calls {
         pipeline: Arc<Pipeline>,
         store: watch::Receiver<StoreSlot>,
         activity: Arc<Activity>,
+        probe: StoreProbe,
     ) -> Self {
         watching::watch_shared_files(Arc::downgrade(&pipeline));
         let handler = CallHandler {
@@ -119,8 +133,9 @@ impl Calls {
             store,
             activity,
             started: Instant::now(),
-            overdue: watch::Sender::new(0),
-            publishers: Arc::new(Semaphore::new(PUBLISHERS_MAX)),
+            breaker: StoreBreaker::new(probe, PROBE_MAX),
+            late: AtomicUsize::new(0),
+            publishers: Semaphore::new(PUBLISHERS_MAX),
             verifiers: Semaphore::new(VERIFIERS_MAX),
             to_verify: Semaphore::new(TO_VERIFY_MAX),
             namespace: wire::own_namespace(),
@@ -198,10 +213,8 @@ impl Calls {
 
     /// Returns the reason why all calls are passed on at present, for the daemon's status.
     pub(super) fn trouble(&self) -> Option<String> {
-        let overdue = *self.handler.overdue.borrow();
-        let text =
-            || format!("its disk does not answer: compiles go on without it ({overdue} of its tasks wait)");
-        (overdue > 0).then(text)
+        let is_tripped = self.handler.breaker.is_tripped();
+        is_tripped.then(|| "its disk does not answer: compiles go on without it".to_owned())
     }
 
     /// Returns a receiver that ends when all calls have ended and no task uses the store any more.
@@ -254,9 +267,9 @@ impl CallTask {
                             let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
                             return self.reply(wire::reply(pipeline::pass_on_unrecorded(&call, why), false));
                         }
-                        // The leader itself may be what is overdue.
-                        () = self.handler.any_overdue() => {
-                            step = pass_on_unrecorded(&call, DISK_HANGS);
+                        // The leader needs the store, too.
+                        () = self.handler.breaker.tripped() => {
+                            step = pass_on_unrecorded(&call, STORE_HANGS);
                             continue;
                         }
                     };
@@ -312,7 +325,7 @@ impl CallTask {
         let left = SEEDING_MAX.saturating_sub(begun.elapsed());
         let seed_staging = Staging::new(Some(staging.clone()));
         let builds = Arc::clone(&self.handler.builds);
-        let seed = move |pipeline: &Pipeline| (builds.seed(pipeline, &plan, &seed_staging), plan);
+        let seed = move |pipeline: &Pipeline| (builds.seed(pipeline, &plan, &seed_staging, left), plan);
         // The plan is dropped at the end of this function, and then the cargo goes on.
         let (seeded, _plan) = self.handler.in_time(left, seed).await.ok().unzip();
         self.reply(reply::Kind::Release(Release { take_back: seeded.is_none() }));
@@ -356,8 +369,11 @@ impl CallHandler {
         staging: Staging,
     ) -> BegunCall {
         let arrived = Instant::now();
-        if *self.overdue.borrow() > 0 {
-            return pass_on_unrecorded(call, DISK_HANGS).into();
+        if self.breaker.is_tripped() {
+            return pass_on_unrecorded(call, STORE_HANGS).into();
+        }
+        if self.has_too_many_late() {
+            return pass_on_unrecorded(call, TOO_MANY_LATE).into();
         }
         let mut store = self.store.clone();
         let is_settled = |slot: &StoreSlot| !matches!(slot, StoreSlot::Opening);
@@ -398,19 +414,30 @@ impl CallHandler {
         let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
     }
 
-    /// Stores a result, after the results that it depends on. Only [`PUBLISHERS_MAX`] results are
-    /// stored at once, because compilers need the processors.
+    /// Stores a result, after the results that it depends on. It is not stored if one of these is late,
+    /// because what it needs to know about their files is not known then.
     async fn publish(self: &Arc<Self>, mut publishing: Publishing) {
+        let mut is_late = self.has_too_many_late();
         for follower in self.pipeline.awaited(&mut publishing) {
-            follower.outcome().await;
+            is_late |= follower.outcome().await == LeaderOutcome::Late;
         }
-        let Ok(permit) = Arc::clone(&self.publishers).acquire_owned().await else { return };
-        let publish = move |pipeline: &Pipeline| {
-            // The permit is held until the result is stored, also beyond the time limit.
-            let _permit = permit;
-            pipeline.publish(publishing);
-        };
-        let _ = self.in_time(PUBLISH_MAX, publish).await;
+        if is_late {
+            let _ = self.in_time(FINISH_MAX, move |pipeline| pipeline.give_up(&publishing)).await;
+        } else {
+            self.publish_within(PUBLISH_MAX, move |pipeline| pipeline.publish(publishing)).await;
+        }
+    }
+
+    /// Stores a result. Only [`PUBLISHERS_MAX`] results are stored at once, because compilers need the
+    /// processors. One that takes longer than `limit` is still stored and no longer counts, so that the
+    /// next one does not wait for it.
+    async fn publish_within(
+        self: &Arc<Self>,
+        limit: Duration,
+        publish: impl FnOnce(&Pipeline) + Send + 'static,
+    ) {
+        let Ok(_permit) = self.publishers.acquire().await else { return };
+        let _ = self.in_time(limit, publish).await;
     }
 
     /// Runs work that decides about a call. If it fails or takes too long, the call is passed on. The
@@ -427,12 +454,16 @@ impl CallHandler {
             Err(WorkError::Panicked) => {
                 pass_on_unrecorded(call, "a bug in kache, which its log shows").into()
             }
-            Err(WorkError::TimedOut) => pass_on_unrecorded(call, DISK_HANGS).into(),
+            Err(WorkError::TimedOut) if self.breaker.is_tripped() => {
+                pass_on_unrecorded(call, STORE_HANGS).into()
+            }
+            Err(WorkError::TimedOut) => pass_on_unrecorded(call, CALL_IS_LATE).into(),
         }
     }
 
     /// Runs work on a thread that may block, and returns an error if it takes longer than `limit`. The
-    /// thread cannot be stopped, so the work counts as overdue until it ends.
+    /// thread cannot be stopped, so the work counts as late until it ends. Shortly before the limit, the
+    /// store is probed, because it may be what the work waits for.
     async fn in_time<T: Send + 'static>(
         self: &Arc<Self>,
         limit: Duration,
@@ -440,25 +471,29 @@ impl CallHandler {
     ) -> Result<T, WorkError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut working = spawn_blocking(move || work(&pipeline));
-        if let Ok(ended) = tokio::time::timeout(limit, &mut working).await {
+        let before_probe = limit.saturating_sub(PROBE_BEFORE_LIMIT);
+        let mut ended = tokio::time::timeout(before_probe, &mut working).await;
+        if ended.is_err() {
+            self.breaker.probe();
+            ended = tokio::time::timeout(limit.saturating_sub(before_probe), &mut working).await;
+        }
+        if let Ok(ended) = ended {
             // The panic hook has logged the panic.
             return ended.map_err(|_panic| WorkError::Panicked);
         }
-        self.overdue.send_modify(|overdue| *overdue += 1);
+        self.late.fetch_add(1, Ordering::Relaxed);
         let handler = Arc::clone(self);
         tokio::spawn(async move {
             // The result comes too late. Dropping it also drops a leader's compile, so that a follower
             // may compile.
             drop(working.await);
-            handler.overdue.send_modify(|overdue| *overdue -= 1);
+            handler.late.fetch_sub(1, Ordering::Relaxed);
         });
         Err(WorkError::TimedOut)
     }
 
-    /// Waits until any work is overdue.
-    async fn any_overdue(&self) {
-        // An error would mean that the sender is dropped, but `self` owns it.
-        let _ = self.overdue.subscribe().wait_for(|overdue| *overdue > 0).await;
+    fn has_too_many_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed) >= LATE_MAX
     }
 }
 
@@ -475,11 +510,21 @@ enum WorkError {
     TimedOut,
 }
 
-/// The reason with which calls are passed on while work is overdue.
-const DISK_HANGS: &str = "the store does not answer in time";
+/// The reason with which calls are passed on while the store hangs.
+const STORE_HANGS: &str = "the store does not answer in time";
 
-/// Passes a call on without an event, because the event log is on the disk that may hang.
+/// The reason with which a single call is passed on that exceeds its time limit.
+const CALL_IS_LATE: &str = "the call could not be answered in time";
+
+/// The reason with which calls are passed on while too many threads are held.
+const TOO_MANY_LATE: &str = "too many earlier calls are still under way";
+
+/// Passes a call on without an event, because the event log may be what does not answer.
 fn pass_on_unrecorded(call: &Call, why: &str) -> NextStep {
     tracing::warn!("a call is passed on: {why}");
     NextStep::Answer(pipeline::pass_on_unrecorded(call, Bypass::new(Reason::StoreUnusable, why)))
 }
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

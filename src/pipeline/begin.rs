@@ -369,6 +369,9 @@ impl Pipeline {
         let is_rebuild = outputs::is_rebuild(&prepared.task);
         let outputs = self.outputs.begin(&prepared.task);
         let hooks = keyed.client.build.compile_begins(&keyed, decision);
+        if let Some(leader) = &leader {
+            leader.begin_compiling();
+        }
         let is_shared = *decision == EditDecision::Shared;
         let compile =
             RunningCompile { keyed, event, is_rebuild, is_shared, watching, outputs, leader, hooks };

@@ -8,12 +8,20 @@
 //! that is needed because the key covers the arguments but not every source: calls whose arguments
 //! are equal and whose modules differ must not wait for each other. A call follows the first leader
 //! whose description it accepts.
+//!
+//! A compile may take any time, but what comes before and after it is kache's own work, and no follower
+//! waits long for that (DMN-03): a leader that decides or stores for too long is no leader any more.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+
+/// How long a follower waits for a leader that has not begun to compile. A leader takes some
+/// milliseconds, and its own client waits no longer than this.
+const DECIDING_MAX: Duration = Duration::from_secs(3);
 
 /// How a leader's compile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +33,24 @@ pub enum LeaderOutcome {
     NotStored,
     /// The leader was dropped before its compile ended. A follower may lead in its place.
     Abandoned,
+    /// The leader took too long before or after its compile. A follower may lead in its place.
+    Late,
 }
 
-type OutcomeReceiver = watch::Receiver<Option<LeaderOutcome>>;
+/// The work that a leader does now, which decides how long followers wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaderStage {
+    /// The compiler was not started yet.
+    Deciding,
+    /// The compiler runs.
+    Compiling,
+    /// The compiler has ended, and followers wait this long for its result to be stored.
+    Storing(Duration),
+    /// The outcome is certain.
+    Ended(LeaderOutcome),
+}
+
+type StageReceiver = watch::Receiver<LeaderStage>;
 
 /// One compile that runs now.
 #[derive(Clone, Debug)]
@@ -36,7 +59,7 @@ struct CoalescedCompile<T> {
     number: u64,
     /// Tells apart compiles with equal keys, as [`Coalescer::join_if`] describes.
     description: T,
-    outcome: OutcomeReceiver,
+    stage: StageReceiver,
 }
 
 #[derive(Debug)]
@@ -68,12 +91,21 @@ pub(super) struct Leader<K: Eq + Hash, T = ()> {
     key: Option<K>,
     number: u64,
     table: Arc<Mutex<CompileTable<K, T>>>,
-    outcome: watch::Sender<Option<LeaderOutcome>>,
+    stage: watch::Sender<LeaderStage>,
 }
 
 /// Held by a call that waits for a leader.
-#[derive(Debug)]
-pub struct Follower(OutcomeReceiver);
+pub struct Follower {
+    stage: StageReceiver,
+    /// Removes the leader from the table, if a call that waited in vain leads in its place.
+    remove_leader: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Follower").field(&*self.stage.borrow()).finish()
+    }
+}
 
 impl<K, T> Default for Coalescer<K, T> {
     fn default() -> Self {
@@ -81,20 +113,22 @@ impl<K, T> Default for Coalescer<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Coalescer<K> {
+impl<K: Clone + Eq + Hash + Send + 'static> Coalescer<K> {
     /// Follows the leader of this key, or becomes it if there is none.
     pub(super) fn join(&self, key: &K) -> Join<K> {
         self.join_if(key, (), |()| true)
     }
 
-    /// Follows the leader of this key. Returns `None` if there is none.
+    /// Follows the leader of this key, which stays the leader even if it is late. Returns `None` if
+    /// there is none.
     pub(super) fn follow(&self, key: &K) -> Option<Follower> {
         let table = lock(&self.table);
-        table.by_key.get(key)?.first().map(|compile| Follower(compile.outcome.clone()))
+        let compile = table.by_key.get(key)?.first()?;
+        Some(Follower { stage: compile.stage.clone(), remove_leader: None })
     }
 }
 
-impl<K: Clone + Eq + Hash, T: Clone> Coalescer<K, T> {
+impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + 'static> Coalescer<K, T> {
     /// Follows the first leader of this key whose description `is_same` accepts; becomes a leader
     /// with this description if there is none.
     ///
@@ -115,7 +149,10 @@ impl<K: Clone + Eq + Hash, T: Clone> Coalescer<K, T> {
             };
             for compile in unchecked {
                 if is_same(&compile.description) {
-                    return Join::Follower(Follower(compile.outcome));
+                    let (table, key) = (Arc::clone(&self.table), key.clone());
+                    let remove_leader = move || remove(&table, &key, compile.number);
+                    let remove_leader = Some(Box::new(remove_leader) as Box<dyn FnOnce() + Send>);
+                    return Join::Follower(Follower { stage: compile.stage, remove_leader });
                 }
                 last_checked = compile.number;
             }
@@ -123,16 +160,26 @@ impl<K: Clone + Eq + Hash, T: Clone> Coalescer<K, T> {
     }
 
     fn lead(&self, table: &mut CompileTable<K, T>, key: &K, description: T) -> Leader<K, T> {
-        let (sender, outcome) = watch::channel(None);
+        let (sender, stage) = watch::channel(LeaderStage::Deciding);
         table.last_number += 1;
         let number = table.last_number;
-        let compile = CoalescedCompile { number, description, outcome };
+        let compile = CoalescedCompile { number, description, stage };
         table.by_key.entry(key.clone()).or_default().push(compile);
-        Leader { key: Some(key.clone()), number, table: Arc::clone(&self.table), outcome: sender }
+        Leader { key: Some(key.clone()), number, table: Arc::clone(&self.table), stage: sender }
     }
 }
 
 impl<K: Eq + Hash, T> Leader<K, T> {
+    /// Notes that the compiler is started. From now on followers wait without a limit.
+    pub(super) fn begin_compiling(&self) {
+        self.stage.send_replace(LeaderStage::Compiling);
+    }
+
+    /// Notes that the compiler has ended. Followers wait this long for its result to be stored.
+    pub(super) fn begin_storing(&self, followers_wait: Duration) {
+        self.stage.send_replace(LeaderStage::Storing(followers_wait));
+    }
+
     /// Reports how the compile ended, which wakes the followers.
     pub(super) fn finish(mut self, outcome: LeaderOutcome) {
         self.report(outcome);
@@ -142,16 +189,19 @@ impl<K: Eq + Hash, T> Leader<K, T> {
     /// again at once must not find this compile.
     fn report(&mut self, outcome: LeaderOutcome) {
         let Some(key) = self.key.take() else { return };
-        {
-            let mut table = lock(&self.table);
-            if let Some(compiles) = table.by_key.get_mut(&key) {
-                compiles.retain(|compile| compile.number != self.number);
-                if compiles.is_empty() {
-                    table.by_key.remove(&key);
-                }
-            }
+        remove(&self.table, &key, self.number);
+        self.stage.send_replace(LeaderStage::Ended(outcome));
+    }
+}
+
+/// Removes a compile from the table, if it is there.
+fn remove<K: Eq + Hash, T>(table: &Mutex<CompileTable<K, T>>, key: &K, number: u64) {
+    let mut table = lock(table);
+    if let Some(compiles) = table.by_key.get_mut(key) {
+        compiles.retain(|compile| compile.number != number);
+        if compiles.is_empty() {
+            table.by_key.remove(key);
         }
-        self.outcome.send_replace(Some(outcome));
     }
 }
 
@@ -167,11 +217,35 @@ fn lock<K, T>(table: &Mutex<CompileTable<K, T>>) -> MutexGuard<'_, CompileTable<
 }
 
 impl Follower {
-    /// Waits until the leader's compile has ended, and returns how it did.
-    pub async fn outcome(mut self) -> LeaderOutcome {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.unwrap_or(LeaderOutcome::Abandoned),
-            Err(_) => LeaderOutcome::Abandoned,
+    /// Waits until the leader's compile has ended, and returns how it did, or until the leader is
+    /// late.
+    pub async fn outcome(self) -> LeaderOutcome {
+        self.outcome_within(DECIDING_MAX).await
+    }
+
+    async fn outcome_within(mut self, deciding_max: Duration) -> LeaderOutcome {
+        loop {
+            let wait_max = match *self.stage.borrow_and_update() {
+                LeaderStage::Deciding => Some(deciding_max),
+                LeaderStage::Compiling => None,
+                LeaderStage::Storing(followers_wait) => Some(followers_wait),
+                LeaderStage::Ended(outcome) => return outcome,
+            };
+            let changed = self.stage.changed();
+            let changed = match wait_max {
+                Some(wait_max) => tokio::time::timeout(wait_max, changed).await,
+                None => Ok(changed.await),
+            };
+            match changed {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return LeaderOutcome::Abandoned,
+                Err(_) => {
+                    if let Some(remove_leader) = self.remove_leader {
+                        remove_leader();
+                    }
+                    return LeaderOutcome::Late;
+                }
+            }
         }
     }
 }
@@ -223,6 +297,43 @@ mod tests {
         let third = follow(&coalescer, 1);
         successor.finish(LeaderOutcome::Stored);
         assert_eq!(third.outcome().await, LeaderOutcome::Stored);
+    }
+
+    /// A limit of a follower in a test.
+    const PATIENCE: Duration = Duration::from_millis(50);
+
+    /// Fails the test if the follower still waits after a long time.
+    async fn soon(outcome: impl Future<Output = LeaderOutcome>) -> LeaderOutcome {
+        tokio::time::timeout(Duration::from_secs(20), outcome).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn dmn_03_a_leader_that_stores_for_too_long_holds_up_no_follower() {
+        let coalescer = Coalescer::default();
+        let first = lead(&coalescer, 1);
+        first.begin_compiling();
+        let mut waiting = Box::pin(follow(&coalescer, 1).outcome_within(PATIENCE));
+        // A compile may take any time.
+        assert!(tokio::time::timeout(4 * PATIENCE, &mut waiting).await.is_err());
+        first.begin_storing(PATIENCE);
+        assert_eq!(soon(waiting).await, LeaderOutcome::Late);
+        let second = lead(&coalescer, 1);
+        // The first one ends at last, and is no leader any more.
+        first.finish(LeaderOutcome::Stored);
+        let third = follow(&coalescer, 1);
+        second.finish(LeaderOutcome::NotStored);
+        assert_eq!(third.outcome().await, LeaderOutcome::NotStored);
+    }
+
+    #[tokio::test]
+    async fn dmn_03_a_leader_that_does_not_begin_to_compile_holds_up_no_follower() {
+        let coalescer = Coalescer::default();
+        let stuck = lead(&coalescer, 1);
+        assert_eq!(soon(follow(&coalescer, 1).outcome_within(PATIENCE)).await, LeaderOutcome::Late);
+        let second = lead(&coalescer, 1);
+        drop(stuck);
+        second.begin_compiling();
+        drop(follow(&coalescer, 1));
     }
 
     #[tokio::test]

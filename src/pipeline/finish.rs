@@ -4,7 +4,7 @@
 //! exited.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::begin::Pipeline;
 use super::call_state::{KeyedCall, RunningCompile};
@@ -18,6 +18,13 @@ use crate::invocation::rustc::{CrateType, RustcInvocation};
 use crate::observer::Watching;
 use crate::outputs::Staging;
 use crate::publish::{self, MacroArguments, Publication, Published, Stamps, Stored, Stores, Watched};
+
+/// The shortest time that followers wait for a result to be stored. After that they compile.
+const FOLLOWERS_WAIT_MIN: Duration = Duration::from_secs(3);
+
+/// The longest time that other compiles wait for a result to be stored, and that storing it may take
+/// before others are stored beside it.
+pub const PUBLISH_MAX: Duration = Duration::from_secs(10);
 
 /// A result that is to be stored.
 #[derive(Debug)]
@@ -57,6 +64,11 @@ impl Pipeline {
         is_whole: bool,
         staging: &Staging,
     ) -> Publishing {
+        // A follower that waits as long as the compile took loses no more than it could have won.
+        if let Some(leader) = &compile.leader {
+            leader.begin_storing(captured.wall.clamp(FOLLOWERS_WAIT_MIN, PUBLISH_MAX));
+        }
+        compile.outputs.begin_storing(PUBLISH_MAX);
         let RunningCompile { keyed, hooks, event, .. } = &mut *compile;
         keyed.phases.end(Phase::Compile);
         let mut event = event.clone();
@@ -90,6 +102,15 @@ impl Pipeline {
         }
         let RunningCompile { keyed, outputs, .. } = &mut *publishing.compile;
         self.outputs.awaited(&keyed.prepared.task, outputs)
+    }
+
+    /// Records that a result is not stored because storing it, or a result that it depends on, would
+    /// take too long.
+    pub fn give_up(&self, publishing: &Publishing) {
+        let why = "storing it would take too long".to_owned();
+        if let Some(call) = publishing.call {
+            self.recorder.amend(call, &Amendment { not_stored: why, ..Amendment::default() });
+        }
     }
 
     /// Stores a result, or records why it is not stored, and wakes the followers. It hashes the

@@ -26,7 +26,7 @@ pub use begin::{Pipeline, pass_on_unrecorded};
 pub use build_hooks::{BuildHooks, CompileHooks, EditDecision};
 pub use call_state::{CallClient, KeyedCall, RunningCompile, WaitingCall};
 pub use coalescer::{Follower, LeaderOutcome};
-pub use finish::Publishing;
+pub use finish::{PUBLISH_MAX, Publishing};
 pub use prepare::Prepared;
 pub use rerun::{Rerun, RerunCommand, Skipped, Verdict};
 pub use slot::StoreSlot;

@@ -6,6 +6,7 @@
 //! that use it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::coalescer::{Coalescer, Follower, Join, Leader};
 use crate::action::Task;
@@ -20,10 +21,19 @@ pub(super) struct OutputsInProgress {
 /// Marks the outputs of one compile as being made, until it is dropped.
 #[derive(Debug, Default)]
 pub(super) struct OutputsGuard {
-    /// Held for what happens when they are dropped.
-    _leaders: Vec<Leader<PathBuf>>,
+    /// One for each output.
+    leaders: Vec<Leader<PathBuf>>,
     /// Earlier compiles that still make the same files.
     earlier: Vec<Follower>,
+}
+
+impl OutputsGuard {
+    /// Notes that the compiler has ended. Other compiles wait this long until the result is stored.
+    pub(super) fn begin_storing(&self, others_wait: Duration) {
+        for leader in &self.leaders {
+            leader.begin_storing(others_wait);
+        }
+    }
 }
 
 impl OutputsInProgress {
@@ -32,7 +42,10 @@ impl OutputsInProgress {
         let mut guard = OutputsGuard::default();
         for output in &task.outputs {
             match self.coalescer.join(&place_of(task, output)) {
-                Join::Leader(leader) => guard._leaders.push(leader),
+                Join::Leader(leader) => {
+                    leader.begin_compiling();
+                    guard.leaders.push(leader);
+                }
                 Join::Follower(follower) => guard.earlier.push(follower),
             }
         }

@@ -225,12 +225,17 @@ impl Database {
         if !self.has_write_failed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.table(DbTable::Meta), WRITE_PROBE, []);
-        match self.write_with(batch, &self.write, "see whether the database still writes") {
+        match self.write_probe() {
             Err(StoreError::Database { message, .. }) => Err(StoreError::Stuck { message }),
             outcome => outcome,
         }
+    }
+
+    /// Writes a record that has no meaning, in the same way as any other record.
+    pub(super) fn write_probe(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.table(DbTable::Meta), WRITE_PROBE, []);
+        self.write_with(batch, &self.write, "see whether the database still writes")
     }
 
     /// Makes everything written so far survive a loss of power. Blocks until the log is synced.

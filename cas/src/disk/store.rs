@@ -190,6 +190,14 @@ impl DiskStore {
         self.inner.trouble_at_start.clone().into_iter().chain(lasting).chain(damage).collect()
     }
 
+    /// Writes a record, and reads the start of a file from the disk and not from the operating
+    /// system's cache. Blocks as long as the disk hangs.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.inner.database.write_probe()?;
+        let version = self.inner.layout.version();
+        read_from_disk(&version).map_err(|error| StoreError::io("read", &version, error))
+    }
+
     /// Ends the epoch now, so that everything stored so far survives a loss of power. Blocks until
     /// the volume is synced. Upkeep does the same from time to time.
     pub fn sync(&self) -> Result<(), StoreError> {
@@ -252,6 +260,29 @@ impl StoreInner {
         let reaping = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).step(self)?;
         Ok(compacting || reaping)
     }
+}
+
+/// Reads the start of a file past the operating system's cache. Does nothing on a filesystem that
+/// cannot do that, such as one in memory.
+#[cfg(target_os = "linux")]
+fn read_from_disk(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+
+    /// A multiple of the sizes in which disks read.
+    const BLOCK_BYTES: usize = 4096;
+    let file = match std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+        opened => opened?,
+    };
+    // The kernel requires that the address of the buffer is such a multiple, too.
+    let mut buffer = vec![0; 2 * BLOCK_BYTES];
+    let start = buffer.as_ptr().align_offset(BLOCK_BYTES);
+    file.read_at(&mut buffer[start..start + BLOCK_BYTES], 0).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_from_disk(path: &Path) -> io::Result<()> {
+    std::fs::read(path).map(drop)
 }
 
 /// Puts an error and its cause into one line.
