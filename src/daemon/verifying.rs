@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::wire::{bytes, os_string};
 use crate::invocation::variable;
 use crate::pipeline::{Pipeline, Rerun, Verdict};
-use crate::publish::Differing;
+use crate::publish::OutputDifference;
 use crate::roles::{Role, Root, Roots};
 
 /// The number of requests that are answered at once. Each of them reads all inputs of a compile.
@@ -103,14 +103,14 @@ fn verdict_message(verdict: Verdict) -> verdict::Kind {
 
 /// Describes the outputs that differ. The fields beside `outputs` describe the first one, for clients
 /// of older versions.
-fn disagreed(found: Vec<Differing>) -> Disagreed {
+fn disagreed(found: Vec<OutputDifference>) -> Disagreed {
     let outputs: Vec<WireDiffering> = found.into_iter().map(differing).collect();
     let first = outputs.first().cloned().unwrap_or_default();
     let WireDiffering { output, offset, differing_bytes, .. } = first;
     Disagreed { output, offset, differing_bytes, outputs }
 }
 
-fn differing(found: Differing) -> WireDiffering {
+fn differing(found: OutputDifference) -> WireDiffering {
     WireDiffering {
         output: found.at.output,
         offset: found.at.bytes.map(|bytes| bytes.offset),

@@ -68,7 +68,8 @@ mod tests {
             outcome: NoteOutcome::There,
             name: name.as_bytes().to_vec(),
             value: Vec::new(),
-            mark: false,
+            has_dispatch: false,
+            is_from_late_library: false,
         };
         let notes: Vec<Note> = started.iter().map(note).collect();
         is_compiler_or_linker(Path::new("/bin/x"), content.as_bytes(), answer.as_bytes(), &notes)

@@ -30,6 +30,8 @@ impl<'a> Elf<'a> {
     /// Whether a dynamic linker loads the program, so that `LD_PRELOAD` works for it. `None` if the file is
     /// malformed.
     pub fn has_interpreter(self) -> Option<bool> {
+        // A dynamic linker is named by a segment, and segments are what the kernel reads. Sections are
+        // optional in a program.
         let (at, count) = (self.long(32)?, u64::from(self.short(56)?));
         let mut kinds = (0..count).map(|index| self.word(at.checked_add(index * SEGMENT_BYTES)?));
         kinds.try_fold(false, |found, kind| Some(found || kind? == PT_INTERP))
@@ -38,6 +40,9 @@ impl<'a> Elf<'a> {
     /// The names of the symbols that it imports from other libraries, without versions. `None` if the file
     /// has no list of symbols, or is malformed.
     pub fn imports(self) -> Option<Vec<&'a [u8]>> {
+        // The header of the file says where the section headers are. One of the sections is the list of
+        // imported and exported symbols; its header has the index of the section with their names. A symbol
+        // that is defined in no section is imported.
         let (at, count) = (self.long(40)?, u64::from(self.short(60)?));
         let place = |index: u64| at.checked_add(index.checked_mul(SECTION_BYTES)?);
         let is_symbols = |index: &u64| {

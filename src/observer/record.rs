@@ -91,10 +91,12 @@ pub struct Note {
     pub name: Vec<u8>,
     /// The value of a variable, or as [`NoteKind`] says.
     pub value: Vec<u8>,
-    /// Of [`NoteKind::Started`]: whether the kernel reports system calls that the program makes without the
-    /// C library. Of all other kinds: whether the access came from a library that was loaded after the
-    /// program had begun, such as a proc macro.
-    pub mark: bool,
+    /// Whether the kernel reports the system calls that the program makes without the C library. Only
+    /// [`NoteKind::Started`] says so; of other kinds this is false.
+    pub has_dispatch: bool,
+    /// Whether the access came from a library that was loaded after the program had begun, such as a proc
+    /// macro. False of [`NoteKind::Started`].
+    pub is_from_late_library: bool,
 }
 
 /// The process number in notes of programs that the C library starts by itself: it does not tell the number.
@@ -187,10 +189,13 @@ fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
         2 => NoteOutcome::Failed,
         _ => return None,
     };
-    let mark = *note.get(18)? != 0;
+    // The format has one byte for both, because no kind of note needs both.
+    let (is_marked, is_start) = (*note.get(18)? != 0, kind == NoteKind::Started);
+    let (has_dispatch, is_from_late_library) = (is_start && is_marked, !is_start && is_marked);
     let name = note.get(NOTE_BYTES..name_end)?.to_vec();
     let value = note.get(name_end..value_end)?.to_vec();
-    Some((Note { process: number(note, 4)?, kind, outcome, name, value, mark }, len))
+    let process = number(note, 4)?;
+    Some((Note { process, kind, outcome, name, value, has_dispatch, is_from_late_library }, len))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

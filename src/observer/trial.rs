@@ -156,7 +156,7 @@ pub(super) fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::R
     let notes = parse(&watch.read()?).unwrap_or_default();
     // A static program leaves no note, and is only started if it is a linker, which need not be observed.
     let mut started = notes.iter().filter(|note| note.kind == NoteKind::Started);
-    let is_dispatched = started.next().is_none_or(|note| note.mark);
+    let is_dispatched = started.next().is_none_or(|note| note.has_dispatch);
     let answer = [watched.stdout, watched.stderr].concat();
     let is_recognised = || {
         let program = fs::canonicalize(program)?;

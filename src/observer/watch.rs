@@ -49,19 +49,23 @@ pub fn sees_raw_calls(dir: &Path, program: &Path) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct Observer {
     dir: PathBuf,
+    /// Set when the records of processes that have died were removed.
     swept: OnceLock<()>,
-    is_said: AtomicBool,
+    /// Whether the log says already that there is no observer for this system.
+    is_logged: AtomicBool,
+    /// The number in the name of the next record.
     next: AtomicU64,
     trials: Trials,
 }
 
 impl Observer {
-    /// Its files are to lie in a subdirectory of the cache, which is created when it is needed.
+    /// An observer that keeps its files in a subdirectory of the cache. The directory is created by the first
+    /// observation.
     pub fn new(cache_dir: &Path) -> Self {
         Observer {
             dir: cache_dir.join(DIRECTORY),
             swept: OnceLock::new(),
-            is_said: AtomicBool::new(false),
+            is_logged: AtomicBool::new(false),
             next: AtomicU64::new(0),
             trials: Trials::default(),
         }
@@ -107,16 +111,17 @@ impl Observer {
         if !matches!(why, Unavailable::NoLibrary) {
             return Watching::Failed(why.to_string());
         }
-        if !self.is_said.swap(true, Ordering::Relaxed) {
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
             tracing::info!("compilers are not observed: {why}");
         }
         Watching::Without
     }
 
+    /// Creates an empty record. `preloaded` is the value that the call itself has for `LD_PRELOAD`.
     pub(super) fn try_watch(&self, preloaded: Option<&OsStr>) -> Result<Watch, Unavailable> {
         let failed = |path: &Path, source: io::Error| Unavailable::Io { path: path.to_owned(), source };
         fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        // Checked each time, because every program prints a warning if the library is missing.
+        // The library is looked for each time, because every program prints a warning if it is missing.
         let library = install(&self.dir)?;
         // The record lies beside the library, whose directory has a path without spaces and colons.
         let dir = library.parent().unwrap_or(&self.dir);

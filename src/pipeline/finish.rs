@@ -17,7 +17,7 @@ use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, RustcInvocation};
 use crate::observer::Watching;
 use crate::outputs::Staging;
-use crate::publish::{self, MacroArguments, Publication, Published, Stamps, Stored, Stores, Watched};
+use crate::publish::{self, MacroArguments, OutputSnapshot, Publication, Published, Stored, Stores, Watched};
 
 /// The shortest time that followers wait for a result to be stored. After that they compile.
 const FOLLOWERS_WAIT_MIN: Duration = Duration::from_secs(3);
@@ -32,9 +32,9 @@ pub struct Publishing {
     compile: Box<RunningCompile>,
     call: Option<CallId>,
     captured: Captured,
-    /// The stamps of the outputs, taken while the client still waited. An output that has another
-    /// stamp when it is stored was changed by another process, and the result is refused.
-    stamps: Stamps,
+    /// The outputs while the client still waited. If another process changes one of them before it is
+    /// stored, the result is refused.
+    snapshot: OutputSnapshot,
     /// Whether `captured` holds all messages of the compiler.
     is_whole: bool,
 }
@@ -88,11 +88,11 @@ impl Pipeline {
         }
         let call = self.recorder.record(&event);
         self.report_progress(&keyed.call, &keyed.client, &keyed.settings, &event);
-        // From here on the client may exit, and cargo with it. So the stamps are taken now, before
+        // From here on the client may exit, and cargo with it. So the snapshot is taken now, before
         // another process can change the outputs, and the build learns that a result is to be stored.
         hooks.compiler_ended(keyed, staging);
-        let stamps = Stamps::take(&keyed.prepared.task);
-        Publishing { compile, call, captured, stamps, is_whole }
+        let snapshot = OutputSnapshot::take(&keyed.prepared.task, captured.started + captured.wall);
+        Publishing { compile, call, captured, snapshot, is_whole }
     }
 
     /// Returns the results that have to be stored before this one, because it depends on their files.
@@ -186,7 +186,7 @@ impl Pipeline {
             task,
             inputs: &inputs.files,
             captured,
-            stamps: &publishing.stamps,
+            snapshot: &publishing.snapshot,
             is_rebuild: compile.is_rebuild,
             most: self.most_shared(settings),
             keeps_failures: prepared.is_probe,

@@ -20,7 +20,7 @@ use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, Found, Miss, Uploads};
-use crate::publish::Differing;
+use crate::publish::OutputDifference;
 use crate::roles::{Role, Roots};
 
 /// A request to verify one action.
@@ -57,7 +57,7 @@ pub enum Verdict {
     /// Both runs gave the same outputs.
     Agreed,
     /// These outputs differ, and the action is quarantined.
-    Disagreed(Vec<Differing>),
+    Disagreed(Vec<OutputDifference>),
     /// The action was not verified for this reason; the text, which may be empty, gives details.
     Skipped(Skipped, String),
 }

@@ -27,7 +27,7 @@ use crate::action::{Output, OutputKind};
 use crate::invocation::{Bypass, Call};
 use crate::lookup::{self, Found, LookupError};
 use crate::outputs::dates::place_of;
-use crate::publish::{self, Differing};
+use crate::publish::{self, OutputDifference};
 
 /// The directory in the cache directory for the outputs of verifications. Each removes its own when
 /// it ends, so files here belong to one that runs or that was killed.
@@ -96,7 +96,7 @@ impl Pipeline {
         &self,
         verification: &Verification,
         directory: &Path,
-    ) -> Result<Vec<Differing>, VerifyError> {
+    ) -> Result<Vec<OutputDifference>, VerifyError> {
         let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
         // Files of a verification that was killed would be taken for outputs.
         let _ = fs::remove_dir_all(directory);
@@ -125,7 +125,7 @@ impl Pipeline {
         verification: &Verification,
         directory: &Path,
         store: &Store,
-    ) -> Result<Vec<Differing>, VerifyError> {
+    ) -> Result<Vec<OutputDifference>, VerifyError> {
         let Verification { call, prepared, action, result } = verification;
         let (now, not_compared) = outputs(prepared, directory, store)?;
         let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
@@ -162,7 +162,7 @@ impl Verification {
     }
 
     /// Logs which outputs differ, if any do.
-    pub(super) fn log_differences(&self, differing: &[Differing]) {
+    pub(super) fn log_differences(&self, differing: &[OutputDifference]) {
         if differing.is_empty() {
             return;
         }

@@ -112,9 +112,8 @@ struct NotedAccess<'a> {
     value: Option<&'a [u8]>,
     /// Whether the compile has created this path, or a directory above it.
     is_created_here: bool,
-    /// Whether the access came from a library that was loaded after the program had begun, such as a
-    /// proc macro.
-    is_late: bool,
+    /// As [`Note::is_from_late_library`].
+    is_from_late_library: bool,
 }
 
 impl NotedAccess<'_> {
@@ -278,7 +277,7 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     ExclusionRule {
         what: "variables that rustc itself reads",
         applies: |access, _| {
-            !access.is_late
+            !access.is_from_late_library
                 && (access.is_variable_of(RUSTC_VARIABLES) || access.name.starts_with("RUSTC_LOG"))
         },
         why: "those on which an output depends are in the key; one that a proc macro reads counts",
@@ -446,8 +445,8 @@ impl ImplicitReads {
                     self.working_dirs.insert(note.process, path(&note.value));
                 }
             }
-            // The compiler itself reads its directory in every compile; `mark` says that a proc macro did.
-            NoteKind::Directory if program == ProgramRole::Compiler && note.mark => {
+            // The compiler itself reads its directory in every compile. Only a proc macro's access counts.
+            NoteKind::Directory if program == ProgramRole::Compiler && note.is_from_late_library => {
                 self.accesses.insert(ObservedAccess::WorkingDir(path(&note.name)));
             }
             NoteKind::Environment if program != ProgramRole::Proxy => {
@@ -535,6 +534,8 @@ impl CreatedPaths {
         if access.kind == NoteKind::Written && access.outcome == NoteOutcome::There {
             self.so_far.insert(access.path.clone());
         }
+        // Something that exists at such a path was created by this compile, even if the note of its creation
+        // comes later because another process wrote it. An absence before the creation is not its own.
         let created = if access.outcome == NoteOutcome::There { &self.all } else { &self.so_far };
         access.path.ancestors().any(|above| created.contains(above))
     }
@@ -548,10 +549,11 @@ fn noted_access<'a>(
     compile: &CompileContext<'_>,
 ) -> Result<(NotedAccess<'a>, Vec<PathBuf>), Refusal> {
     let mut links = Vec::new();
-    let Note { kind, outcome, mark: is_late, .. } = *note;
+    let Note { kind, outcome, is_from_late_library, .. } = *note;
     let (path, name) = (PathBuf::new(), "");
+    let (value, is_created_here) = (None, false);
     let mut access =
-        NotedAccess { program, kind, outcome, path, name, value: None, is_created_here: false, is_late };
+        NotedAccess { program, kind, outcome, path, name, value, is_created_here, is_from_late_library };
     if kind == NoteKind::Variable {
         access.name = std::str::from_utf8(&note.name)
             .map_err(|_| Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()))?;

@@ -20,7 +20,7 @@ fn note(text: &str) -> Note {
     if let Ok(number) = kind.parse() {
         (process, kind) = (number, word());
     }
-    let mark = kind.ends_with('*');
+    let is_from_late_library = kind.ends_with('*');
     let kind = match kind.trim_end_matches('*') {
         "dir" => NoteKind::Directory,
         "environ" => NoteKind::Environment,
@@ -44,7 +44,8 @@ fn note(text: &str) -> Note {
         _ => NoteOutcome::Failed,
     };
     let (name, value) = word().split_once('=').unwrap_or((text.rsplit(' ').next().unwrap(), ""));
-    Note { process, kind, outcome, name: name.into(), value: value.into(), mark }
+    let (name, value) = (name.into(), value.into());
+    Note { process, kind, outcome, name, value, has_dispatch: true, is_from_late_library }
 }
 
 fn accesses(notes: &[&str]) -> Result<Option<Vec<ObservedAccess>>, Refusal> {

@@ -1,6 +1,5 @@
-//! Files that a compiler's own dep-info is to name besides those it read: what a package
-//! declares (`extra_inputs`), so that cargo notices when it changes. A restored dep-info has
-//! them already.
+//! Adds the declared inputs of a package (`extra_inputs`) to the dep-info that the compiler wrote, so that
+//! cargo compiles the unit again when one of them changes. A restored dep-info names them already.
 
 use std::fs;
 use std::io;
@@ -11,9 +10,9 @@ use crate::outputs::Staging;
 use crate::outputs::dates::place_of;
 use crate::outputs::dep_info::DepInfo;
 
-/// Adds the declared files to the dep-info that the compiler has written, before cargo reads it. The
-/// client's staging directory decides whether it still may: cargo goes on when the client does. A
-/// dep-info that is not understood is left alone, as the compile is not stored either.
+/// Adds the declared inputs to the compiler's dep-info, before cargo reads it. The new file passes through
+/// the client's staging directory: if the client has continued without the daemon, the directory is gone
+/// and nothing is changed. A dep-info that cannot be parsed stays as it is; that compile is not stored.
 pub fn amend_dep_info(task: &Task, staging: &Staging) -> io::Result<()> {
     if task.extra_dep_info.is_empty() {
         return Ok(());
@@ -24,10 +23,11 @@ pub fn amend_dep_info(task: &Task, staging: &Staging) -> io::Result<()> {
     let path = place_of(task, output);
     let Ok(mut info) = DepInfo::parse(&fs::read(&path)?) else { return Ok(()) };
     add_declared(task, &mut info);
+    // The client's umask decides, as for the compiler's own file: the daemon has an umask of its own.
     staging.write(&path, &info.render(), 0o666 & !task.umask).map_err(io::Error::other)
 }
 
-/// Names the declared files in a dep-info, each once.
+/// Adds each declared input to a dep-info, unless the dep-info names it already.
 pub(super) fn add_declared(task: &Task, info: &mut DepInfo) {
     for file in &task.extra_dep_info {
         info.add_file(file.as_os_str().as_bytes());

@@ -1,7 +1,7 @@
-//! Where two results of one action part (KEY-23), all outputs of them.
+//! Compares the outputs of two results of one action (KEY-23).
 //!
-//! Only outputs are compared. Messages and dep-info may name the same things in another
-//! order from run to run, which makes no program different.
+//! Messages are not compared, and callers exclude the dep-info: both may name the same things in another
+//! order from run to run, and no program differs by that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +10,31 @@ use kache_proto::reapi::{ActionResult, OutputFile};
 
 use crate::lookup::{DifferentBytes, Disagreement};
 
-/// What is read of two blobs at a time.
+/// The number of bytes that are read from each blob at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// An output of which two results differ.
+/// An output that differs between two results.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Differing {
-    /// Which, and how.
+pub struct OutputDifference {
+    /// The path of the output and the bytes that differ.
     pub at: Disagreement,
-    /// Its size in the earlier result; none where it is not in it.
+    /// The size of the output in the earlier result; `None` if that result does not have it.
     pub before_bytes: Option<u64>,
-    /// And in the later one.
+    /// The size of the output in the later result; `None` if that result does not have it.
     pub now_bytes: Option<u64>,
 }
 
-/// The outputs that differ, in order of their paths, not looking at these.
+/// The outputs that differ, in the order of their paths, except those with a path in `excluded`. Reads both
+/// blobs of each output whose digests differ.
 pub fn differing(
     function: DigestFunction,
     before: &ActionResult,
     now: &ActionResult,
-    but: &[String],
+    excluded: &[String],
     blobs: &dyn BlobStore,
-) -> Result<Vec<Differing>, StoreError> {
+) -> Result<Vec<OutputDifference>, StoreError> {
     let by_path = |result: &ActionResult| -> BTreeMap<String, OutputFile> {
-        let files = result.output_files.iter().filter(|file| !but.contains(&file.path));
+        let files = result.output_files.iter().filter(|file| !excluded.contains(&file.path));
         files.map(|file| (file.path.clone(), file.clone())).collect()
     };
     let (before, now) = (by_path(before), by_path(now));
@@ -49,12 +50,12 @@ pub fn differing(
             _ => None,
         };
         let at = Disagreement { output: path.clone(), bytes };
-        found.push(Differing { at, before_bytes: size(one), now_bytes: size(other) });
+        found.push(OutputDifference { at, before_bytes: size(one), now_bytes: size(other) });
     }
     Ok(found)
 }
 
-/// How their bytes differ; `None` where one of the two cannot be read any more.
+/// The bytes at which two outputs differ; `None` if one of the two blobs was evicted or is damaged.
 fn different_bytes(
     function: DigestFunction,
     one: &OutputFile,
@@ -70,6 +71,7 @@ fn different_bytes(
         }
     };
     let (Some(one), Some(other)) = (open(one)?, open(other)?) else { return Ok(None) };
+    // A blob may have gigabytes, so both are read in pieces. A byte that only the longer one has differs.
     let mut at = 0;
     let mut different: Option<DifferentBytes> = None;
     loop {

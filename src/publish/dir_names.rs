@@ -1,46 +1,46 @@
 //! The names of directories that a macro may take out of a path (KEY-07).
 //!
-//! A macro that is told `/home/ada/alpha-tree/app` may write `alpha-tree` into an output. The scan for
-//! whole paths does not find that. So for each directory whose path a macro was told, its own name and
-//! the names of the directories above it are looked for as well, up to the first directory that is common
-//! property. `explained.rs` decides what a name means that was found.
+//! A macro that reads the path `/home/ada/alpha-tree/app` may write `alpha-tree` into an output. The search
+//! for whole paths does not find that. So outputs are also searched for the name of each directory whose
+//! path a macro has read, and for the names of the directories above it, up to the first one that is common
+//! to all users, such as `/home`. `explained.rs` decides whether a name that is found binds the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 
-use super::scan::Found;
+use super::scan::RootDir;
 use crate::action::Task;
 use crate::inputs::World;
 use crate::roles::{Role, is_common, normalise};
 
-/// Shorter names are not looked for: the code of every program holds them by chance.
+/// Shorter names are not searched for, because the code of every program holds them by chance.
 const NAME_BYTES_MIN: usize = 3;
 
-/// Names in the spellings that are looked for, each with the directories that have it.
-pub(super) type DirNames = BTreeMap<Vec<u8>, BTreeSet<Found>>;
+/// The names to search for, in each spelling, with the directories that have them.
+pub(super) type DirNames = BTreeMap<Vec<u8>, BTreeSet<RootDir>>;
 
-/// The names that the paths of these directories hold.
-pub(super) fn dir_names(told: &BTreeSet<Found>, task: &Task, world: &dyn World) -> DirNames {
+/// The names in the paths of these directories. `disclosed` are the directories whose paths a macro has read.
+pub(super) fn dir_names(disclosed: &BTreeSet<RootDir>, task: &Task, world: &dyn World) -> DirNames {
     let mut names = DirNames::new();
-    // The toolchain's directory says nothing of a checkout.
-    for found in told.iter().filter(|found| found.role != Role::Sysroot) {
-        let Some(path) = found.path(task, world).map(|path| normalise(&path)) else { continue };
+    // All checkouts may use one toolchain, so its path is not specific to a checkout.
+    for root_dir in disclosed.iter().filter(|root_dir| root_dir.role != Role::Sysroot) {
+        let Some(path) = root_dir.path(task, world).map(|path| normalise(&path)) else { continue };
         for (levels, dir) in (0..u8::MAX).zip(path.ancestors()).take_while(|(_, dir)| !is_common(dir)) {
             let Some(name) = dir.file_name().map(OsStrExt::as_bytes) else { break };
-            // The directories above a root's real path follow from that path.
-            let up = if found.is_real { found.up } else { found.up.saturating_add(levels) };
-            if name.len() < NAME_BYTES_MIN || up == 0 && is_usual(found.role, name) {
+            // A directory above the real path of a root is known from that path, so it is not named by level.
+            let up = if root_dir.is_real { root_dir.up } else { root_dir.up.saturating_add(levels) };
+            if name.len() < NAME_BYTES_MIN || up == 0 && is_usual(root_dir.role, name) {
                 continue;
             }
             for spelling in spellings(name) {
-                names.entry(spelling).or_default().insert(Found { up, ..*found });
+                names.entry(spelling).or_default().insert(RootDir { up, ..*root_dir });
             }
         }
     }
     names
 }
 
-/// Whether nearly every directory of this role has this name.
+/// Whether nearly every root of this role has this name, so that it tells no checkouts apart.
 fn is_usual(role: Role, name: &[u8]) -> bool {
     match role {
         Role::Target => name == b"target",
@@ -49,7 +49,7 @@ fn is_usual(role: Role, name: &[u8]) -> bool {
     }
 }
 
-/// A name as it is, and as an identifier is made of it.
+/// A name as it is, and as the identifier that a macro would make of it.
 fn spellings(name: &[u8]) -> BTreeSet<Vec<u8>> {
     let identifier = name.iter().map(|byte| if matches!(byte, b'-' | b'.') { b'_' } else { *byte });
     BTreeSet::from([name.to_vec(), identifier.collect()])
@@ -64,7 +64,7 @@ mod tests {
     use crate::publish::testing::{Disk, House};
     use crate::roles::{Root, Roots};
 
-    fn names(told: &str) -> Vec<String> {
+    fn names(text: &str) -> Vec<String> {
         let root = |role, dir: &str| Root { role, dir: PathBuf::from(dir) };
         let house = House::new();
         let mut task = house.checkout("x").task();
@@ -75,9 +75,9 @@ mod tests {
             root(Role::Sysroot, "/home/ada/rust/stable"),
         ]);
         let mut scanner = Scanner::new(&task.roots, Path::new("/home/ada/wt1/alpha-tree"));
-        scanner.look(told.as_bytes());
+        scanner.look(text.as_bytes());
         let names = dir_names(&scanner.found(), &task, &Disk);
-        let text = |(name, dirs): (&Vec<u8>, &BTreeSet<Found>)| {
+        let text = |(name, dirs): (&Vec<u8>, &BTreeSet<RootDir>)| {
             let dirs = dirs.iter().map(|dir| dir.role.dir_name_above(dir.up));
             format!("{} {}", String::from_utf8(name.clone()).unwrap(), dirs.collect::<Vec<_>>().join(" "))
         };
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn key_07_a_path_tells_the_names_of_all_directories_that_are_in_it() {
+    fn key_07_a_path_discloses_the_names_of_all_its_directories() {
         assert_eq!(
             names("/home/ada/wt1/alpha-tree/app"),
             ["ada ws-up2", "alpha-tree ws", "alpha_tree ws", "wt1 ws-up1"]
         );
-        // The path of a directory above a root does not tell what lies below it.
+        // The path of a directory above a root does not disclose the names below it.
         assert_eq!(names("/home/ada/wt1"), ["ada ws-up2", "wt1 ws-up1"]);
         assert_eq!(names("/home/ada"), ["ada ws-up2 cargo-up1"]);
         assert_eq!(names("/builds/beta/target/debug"), ["beta out-up1", "builds out-up2"]);

@@ -1,8 +1,9 @@
-//! Whether a directory's name in an output has another explanation than the directory (KEY-07).
+//! Decides whether a directory's name in an output has another explanation than the directory (KEY-07).
 //!
-//! A checkout is often called like its crate, or like a word of its sources. A name that also stands in
-//! the key's text, in an observation or in a file that the compiler read, is taken for that one. What
-//! was read is searched as the outputs are, and only for names that were found in an output.
+//! A checkout often has the name of its crate, or of a word in its sources. So a name that also occurs in
+//! the text of the key, in an observation or in a file that the compiler read is taken to come from there.
+//! Every checkout with the same action reads the same texts, so such a name does not bind the result. The
+//! search is limited to names that were found in an output, because the texts are large.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,8 @@ use crate::action::{Entry, Observation, Task};
 use crate::inputs::{Input, InputKind};
 use crate::roles::{Role, RolePath};
 
-/// What a compile read.
-pub(super) struct Readings<'a> {
+/// Everything that a compile read.
+pub(super) struct CompileReads<'a> {
     pub(super) task: &'a Task,
     pub(super) inputs: &'a [Input],
     pub(super) observations: &'a [Observation],
@@ -20,20 +21,21 @@ pub(super) struct Readings<'a> {
     pub(super) key: Vec<Entry>,
 }
 
-impl Readings<'_> {
-    /// Of these names, those that stand in nothing that was read. A file that cannot be read explains
-    /// nothing.
+impl CompileReads<'_> {
+    /// The names among these that occur in nothing that the compile read. A file that cannot be read
+    /// explains no name.
     pub(super) fn unexplained<'n>(&self, names: &'n BTreeSet<Vec<u8>>) -> BTreeSet<&'n [u8]> {
         let mut unexplained: BTreeSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        // The texts come first: they are small and explain most names, so that few libraries are searched.
         let mut texts = Scanner::default().with_names(unexplained.iter().copied());
         for entry in &self.key {
             texts.look(entry.name.as_bytes());
             texts.look(entry.value.as_bytes());
         }
-        self.observations.iter().for_each(|observation| look_at(observation, &mut texts));
+        self.observations.iter().for_each(|observation| search_observation(observation, &mut texts));
         self.scan(self.texts(), &mut texts);
         unexplained.retain(|name| !texts.found_names().contains(*name));
-        // Machine code holds every short name somewhere by chance, so libraries explain none.
+        // Machine code holds every short name by chance, so libraries do not explain short names.
         let long = unexplained.iter().copied().filter(|name| name.len() >= PLAIN_BYTES_MIN);
         let mut libraries = Scanner::default().with_names(long);
         self.scan(self.libraries(), &mut libraries);
@@ -41,7 +43,7 @@ impl Readings<'_> {
         unexplained
     }
 
-    /// Scans files until all names are found.
+    /// Searches files until all names are found.
     fn scan<'p>(&self, paths: impl Iterator<Item = &'p RolePath>, scanner: &mut Scanner) {
         for place in paths.filter_map(|path| self.task.roots.locate(path)) {
             if scanner.is_done() {
@@ -51,7 +53,7 @@ impl Readings<'_> {
         }
     }
 
-    /// Sources, and files that a macro or an option named.
+    /// Sources, and files that a macro or an option names.
     fn texts(&self) -> impl Iterator<Item = &RolePath> {
         let observed = self.observations.iter().filter_map(|observation| match observation {
             Observation::File { path, .. } => Some(path),
@@ -60,7 +62,7 @@ impl Readings<'_> {
         observed.chain(self.inputs_of(&[InputKind::Source, InputKind::Declared, InputKind::Option]))
     }
 
-    /// Crates and native libraries, and what links them at last, which is large.
+    /// Crates and native libraries, and at the end the link toolchain, because it is the largest.
     fn libraries(&self) -> impl Iterator<Item = &RolePath> {
         let crates = self.inputs_of(&[InputKind::Extern, InputKind::Reachable, InputKind::Native]);
         crates.chain(self.inputs_of(&[InputKind::LinkToolchain]))
@@ -71,27 +73,28 @@ impl Readings<'_> {
     }
 }
 
-/// What an observation says in words that every checkout with this observation reads, too.
-fn look_at(observation: &Observation, scanner: &mut Scanner) {
+/// Searches the parts of an observation that are the same in every checkout for which it holds.
+fn search_observation(observation: &Observation, scanner: &mut Scanner) {
     match observation {
         Observation::Env { name, value } => {
             scanner.look(name.as_bytes());
             scanner.look(value.as_deref().unwrap_or_default());
         }
         Observation::Link { path, text } => {
-            look_at_path(path, scanner);
+            search_path(path, scanner);
             scanner.look(text);
         }
         Observation::File { path, .. }
         | Observation::Absent { path }
         | Observation::Listing { path, .. }
-        | Observation::Directory { path } => look_at_path(path, scanner),
+        | Observation::Directory { path } => search_path(path, scanner),
         Observation::Environment { .. } | Observation::Root { .. } | Observation::Presentation { .. } => {}
     }
 }
 
-/// A path as it is may be one of this checkout, which tells its name.
-fn look_at_path(path: &RolePath, scanner: &mut Scanner) {
+/// Searches a path by role. An absolute path is not searched: it may lie in this checkout and hold the very
+/// name that is to be explained.
+fn search_path(path: &RolePath, scanner: &mut Scanner) {
     if path.role() != Role::Absolute {
         scanner.look(path.rest());
     }

@@ -17,6 +17,8 @@ pub(super) enum Token<'a> {
 
 /// The tokens of a source file; `None` if a comment, string or character does not end.
 pub(super) fn tokens(source: &str) -> Option<Vec<Token<'_>>> {
+    // The order of the branches matters: `r"…"` and `b'x'` begin with a letter, so strings and characters
+    // come before words.
     let mut lexer = Lexer { rest: source };
     let mut tokens = Vec::new();
     while let Some(first) = lexer.rest.chars().next() {
@@ -93,6 +95,7 @@ impl<'a> Lexer<'a> {
         let Some(after) = ["r", "br", "cr"].iter().find_map(|prefix| self.rest.strip_prefix(prefix)) else {
             return Some(None);
         };
+        // The string ends at a quote with as many `#` as there are before its beginning.
         let hashes = after.len() - after.trim_start_matches('#').len();
         let Some(body) = after[hashes..].strip_prefix('"') else { return Some(None) };
         let end = format!("\"{}", "#".repeat(hashes));

@@ -126,7 +126,7 @@ fn read(path: &Path, names: &[&str]) -> Result<Option<String>, Unreadable> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(_) if extension == "rs" => return Err(Unreadable),
-        // It was included as bytes: code has to be UTF-8.
+        // The file was included as bytes, because code has to be UTF-8.
         Err(_) => return Ok(None),
     };
     let contains = |word: &str| memchr::memmem::find(text.as_bytes(), word.as_bytes()).is_some();
@@ -145,6 +145,7 @@ fn read(path: &Path, names: &[&str]) -> Result<Option<String>, Unreadable> {
 /// program runs (`std::env::var("NAME")`). This also covers names that are given to macros.
 fn use_in(name: &str, source: &str) -> VariableUse {
     let Some(tokens) = tokens(source) else { return VariableUse::Unclear };
+    // The greatest use decides, so a doubt about one token is not removed by another token.
     let mut found = VariableUse::Unnamed;
     for (at, token) in tokens.iter().enumerate() {
         let (before, after) = (&tokens[..at], &tokens[at + 1..]);
@@ -221,6 +222,8 @@ pub(super) fn is_redefined(before: &[Token<'_>], word: &str) -> bool {
 
 /// Whether the attributes at the end of these tokens contain `#[macro_export]`.
 pub(super) fn is_exported(mut before: &[Token<'_>]) -> bool {
+    // Several attributes may stand in front of a macro. Each turn of the loop goes back over one of them, to
+    // the `#` before the `[` that matches the last `]`.
     while let Some(Token::Mark(']')) = before.last() {
         let mut depth = 0usize;
         let opening = before.iter().rposition(|token| {

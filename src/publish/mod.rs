@@ -1,4 +1,9 @@
-//! From a finished compile to a stored result.
+//! From a compile that ran to a stored result.
+//!
+//! [`publish`] is the entry. It makes observations from the dep-info (`observe`), from the observer's record
+//! (`watched`, with `accesses` and `unobserved`), and from the outputs themselves (`scan`, with `dir_names`
+//! and `explained`); `macro_notes` and `locator` prove which variables are locators. Invariant: a result is
+//! stored only if every input of it is known, or [`Refusal`] says why not (KEY-04).
 
 mod accesses;
 mod amend;
@@ -10,25 +15,24 @@ mod locator;
 mod macro_note;
 mod macro_notes;
 mod observe;
-mod own;
+mod output_snapshot;
 mod pattern;
 mod places;
 mod reference;
 mod refusal;
 mod run;
 mod scan;
-mod stamps;
 mod unobserved;
 mod watched;
 
 pub use accesses::{EXCLUDED_ACCESSES, ExclusionRule};
 pub use amend::amend_dep_info;
-pub use compare::{Differing, differing};
+pub use compare::{OutputDifference, differing};
 pub use macro_notes::MacroArguments;
+pub use output_snapshot::OutputSnapshot;
 pub use reference::page as reference_page;
 pub use refusal::Refusal;
 pub use run::{Publication, PublishError, Published, Stored, Stores, publish};
-pub use stamps::Stamps;
 pub use watched::Watched;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What a compile saw, from what the compiler says of it.
+//! Makes observations from the dep-info of a compile.
 //!
-//! The dep-info is the source. For each module it names, the other place where the compiler
-//! looked for it is noted as empty (KEY-03). All of it is looked at again after the compile:
-//! what changed since the compiler was started makes the whole of it worthless (KEY-05).
+//! For each module that the dep-info names, the other path at which the compiler looked for it is observed
+//! as absent (KEY-03). Every file is read again after the compile; a change since the compiler was started
+//! is a refusal (KEY-05).
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,33 +11,35 @@ use std::time::SystemTime;
 
 use kache_cas::Digest;
 
-use super::places::Namer;
+use super::places::PathNamer;
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError};
 use crate::outputs::dep_info::DepInfo;
 use crate::roles::Form;
 
-/// Why there are no observations.
-pub(super) enum Trouble {
+/// The reason why there are no observations.
+pub(super) enum ObserveError {
+    /// The compile must not be stored.
     Refused(Refusal),
+    /// The state of a file could not be read.
     World(WorldError),
 }
 
-impl From<WorldError> for Trouble {
+impl From<WorldError> for ObserveError {
     fn from(error: WorldError) -> Self {
-        Trouble::World(error)
+        ObserveError::World(error)
     }
 }
 
-impl From<Refusal> for Trouble {
+impl From<Refusal> for ObserveError {
     fn from(refusal: Refusal) -> Self {
-        Trouble::Refused(refusal)
+        ObserveError::Refused(refusal)
     }
 }
 
-/// What the dep-info says was read. `is_locator` says whether the value of a variable that holds
-/// a path of this checkout serves to find files only (KEY-07).
+/// Makes observations of the files and variables that the dep-info names. `is_locator` says whether a
+/// variable that holds a path of this checkout is a locator (KEY-07); if so, its value has stand-ins.
 pub(super) fn observe(
     task: &Task,
     info: &DepInfo,
@@ -45,17 +47,17 @@ pub(super) fn observe(
     started: SystemTime,
     is_locator: &dyn Fn(&str) -> bool,
     world: &dyn World,
-) -> Result<Vec<Observation>, Trouble> {
-    let namer = Namer { task, world };
+) -> Result<Vec<Observation>, ObserveError> {
+    let namer = PathNamer { task, world };
     let mut observations = Vec::new();
     let is_root = |path| inputs.iter().any(|input| input.kind == InputKind::Source && input.path == path);
     for name in &info.files {
         let place = task.cwd.join(std::ffi::OsStr::from_bytes(name));
         let digest = content(&place, started, world)?;
         observations.extend(namer.of_dep_info(&place, &|path| Observation::File { path, digest })?);
-        // The compiler was told where the crate's root is, so it looked nowhere else for it.
+        // The command line names the crate's root module, so the compiler looked for it at one path only.
         if !is_root(task.roots.role_path(&task.cwd, &place)) {
-            observations.extend(observe_other_place(namer, &place)?);
+            observations.extend(observe_other_module_path(namer, &place)?);
         }
     }
     for (name, value) in &info.env {
@@ -66,22 +68,23 @@ pub(super) fn observe(
     Ok(observations)
 }
 
-/// The content of a file that was read.
-pub(super) fn content(place: &Path, started: SystemTime, world: &dyn World) -> Result<Digest, Trouble> {
+/// The digest of a file that the compiler read. Refuses if the file has changed since the compiler was
+/// started.
+pub(super) fn content(place: &Path, started: SystemTime, world: &dyn World) -> Result<Digest, ObserveError> {
     let FileState::File { digest, .. } = world.state(place)? else {
         return Err(Refusal::Changed(place.to_owned()).into());
     };
-    // Looked at after it was read: a change before that shows here, and one after it has not
-    // been read.
+    // The dates are checked after the content was hashed. A change before the hash shows in the dates, and a
+    // later one is not in the digest.
     if changed_since(place, started) {
         return Err(Refusal::Changed(place.to_owned()).into());
     }
     Ok(digest)
 }
 
-/// Whether a file was written, replaced or touched since then. The compiler needs longer to
-/// start than the clocks of filesystems are coarse, so what was written before it looked is
-/// what it read.
+/// Whether a file was written, replaced or touched since `started`, or is gone. The compiler takes longer to
+/// start than a clock tick of the filesystem. So a write in the same tick as `started` came before the
+/// compiler read the file.
 pub(super) fn changed_since(place: &Path, started: SystemTime) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(metadata) = fs::metadata(place) else { return true };
@@ -90,22 +93,21 @@ pub(super) fn changed_since(place: &Path, started: SystemTime) -> bool {
     (metadata.mtime(), metadata.mtime_nsec()) > started || (metadata.ctime(), metadata.ctime_nsec()) > started
 }
 
-/// `foo.rs` and `foo/mod.rs` are the same module, and the compiler looked at both places.
-fn observe_other_place(namer: Namer<'_>, place: &Path) -> Result<Vec<Observation>, Trouble> {
-    let Some(other) = other_place(place) else { return Ok(Vec::new()) };
+/// Observes the absence of the module's other path. The compiler looked for both `foo.rs` and `foo/mod.rs`.
+fn observe_other_module_path(namer: PathNamer<'_>, place: &Path) -> Result<Vec<Observation>, ObserveError> {
+    let Some(other) = other_module_path(place) else { return Ok(Vec::new()) };
     match namer.world.state(&other)? {
         FileState::Absent => namer.of_dep_info(&other, &|path| Observation::Absent { path }),
-        // Then it was no module that was looked for.
+        // Then the compiler did not look for a module here, or it would have reported an error.
         FileState::File { .. } | FileState::Directory => Ok(Vec::new()),
     }
 }
 
-/// Where the compiler would also have looked for the module that is in this file. It does so for
-/// every `mod name;` whatever the name is, `lib` and `main` included: of `a/name.rs` and
-/// `a/name/mod.rs` it looks at both, and reports an error if both are there. A file that `#[path]`
-/// or `include!` names is looked for at one place only; that cannot be told from its name, and one
-/// more absence does no harm.
-fn other_place(place: &Path) -> Option<PathBuf> {
+/// The other path at which the compiler looked for the module in this file; `None` if the file is no module.
+/// For every `mod name;`, also for `lib` and `main`, the compiler looks for `name.rs` and `name/mod.rs`, and
+/// reports an error if both exist. A file that `#[path]` or `include!` names has one path only. The name of
+/// the file does not show that, and one more absence does no harm.
+fn other_module_path(place: &Path) -> Option<PathBuf> {
     let stem = place.file_name()?.to_str()?.strip_suffix(".rs")?;
     let directory = place.parent()?;
     match stem {
@@ -131,8 +133,8 @@ fn observe_variable(
     Ok(Observation::Env { name, value: Some(if is_locator { general } else { value.to_vec() }) })
 }
 
-/// Makes sure that the inputs which entered the key are what they were (KEY-05).
-pub(super) fn recheck(task: &Task, inputs: &[Input], world: &dyn World) -> Result<(), Trouble> {
+/// Refuses if an input of the key has changed since the key was made (KEY-05).
+pub(super) fn recheck(task: &Task, inputs: &[Input], world: &dyn World) -> Result<(), ObserveError> {
     for input in inputs {
         let Some(place) = task.roots.locate(&input.path) else { continue };
         let is_same = matches!(
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_03_a_module_has_two_places() {
+    fn key_03_a_module_has_two_paths() {
         for (place, other) in [
             ("src/foo.rs", Some("src/foo/mod.rs")),
             ("src/foo/mod.rs", Some("src/foo.rs")),
@@ -161,7 +163,7 @@ mod tests {
             ("data.txt", None),
             ("mod.rs", None),
         ] {
-            assert_eq!(other_place(Path::new(place)).as_deref(), other.map(Path::new), "{place}");
+            assert_eq!(other_module_path(Path::new(place)).as_deref(), other.map(Path::new), "{place}");
         }
     }
 }

@@ -1,37 +1,42 @@
-//! From a place that a compile looked at to observations: one for each name by which another
-//! checkout would come by it.
+//! Turns a path that a compile accessed into observations: one for each path by role under which another
+//! checkout may look for the same thing.
 //!
-//! `roles/places.rs` says which names a place has by the text of its path. Here the names are held
-//! against the file system, since `..` behind a link leads elsewhere than by name.
+//! `roles/places.rs` derives these paths from the text of the path alone. This file compares them with the
+//! file system, because `..` behind a symbolic link leads somewhere else than the text says. Invariant: if a
+//! path by role does not lead to the same file, the result is bound to the path of the root.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
-use super::observe::Trouble;
+use super::observe::ObserveError;
 use super::refusal::Refusal;
+use super::scan::RootDir;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, World};
 use crate::roles::{Places, Role, RolePath, normalise};
 
-/// Makes an observation of a place by its name.
-pub(super) type Make<'m> = &'m dyn Fn(RolePath) -> Observation;
+/// Makes an observation of a path by role.
+pub(super) type MakeObservation<'m> = &'m dyn Fn(RolePath) -> Observation;
 
-/// Names places of one compile.
+/// Finds the paths by role of what one compile accessed.
 #[derive(Clone, Copy)]
-pub(super) struct Namer<'a> {
+pub(super) struct PathNamer<'a> {
     pub(super) task: &'a Task,
     pub(super) world: &'a dyn World,
 }
 
-impl Namer<'_> {
-    /// Of a place that the dep-info names. The dep-info goes to other checkouts as it is written, so
-    /// where the text does not tell how the place was come by, the result stays where that makes no
-    /// difference.
-    pub(super) fn of_dep_info(&self, text: &Path, make: Make<'_>) -> Result<Vec<Observation>, Trouble> {
+impl PathNamer<'_> {
+    /// The observations of a path in the dep-info. A hit restores the dep-info with the same text. So if the
+    /// text does not show from which root the compiler reached the file, the result is bound to the
+    /// directories for which all possible ways lead to the same file.
+    pub(super) fn of_dep_info(
+        &self,
+        text: &Path,
+        make: MakeObservation<'_>,
+    ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
         match self.task.roots.places(&self.task.cwd, text) {
             places if !self.is_by_name(text, &places) => {
-                let what = format!("`{}`, which goes upwards behind a link,", text.display());
+                let what = format!("the path `{}`, which has a `..` behind a link,", text.display());
                 return Err(Refusal::Unspeakable(what).into());
             }
             Places::Told(names) => observations.extend(names.into_iter().map(make)),
@@ -48,14 +53,14 @@ impl Namer<'_> {
         Ok(observations)
     }
 
-    /// Of a place that was asked for by these texts, which all mean the path. What a text says that
-    /// goes upwards behind a link is left to the path: the link counts by itself.
-    pub(super) fn of_asked(
+    /// The observations of a path that the compile accessed by these texts. If a text has a `..` behind a
+    /// link, `path` is used in its place; the link has an observation of its own.
+    pub(super) fn of_access(
         &self,
         path: &Path,
         texts: &[&Path],
-        make: Make<'_>,
-    ) -> Result<Vec<Observation>, Trouble> {
+        make: MakeObservation<'_>,
+    ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
         for text in texts {
             let mut places = self.task.roots.places(&self.task.cwd, text);
@@ -75,23 +80,25 @@ impl Namer<'_> {
         Ok(observations)
     }
 
-    /// Of a place that an upward search from any root may have come by.
+    /// Adds the observations of a path that an upward search from any root may have found. `names` are the
+    /// paths by role that such searches use.
     pub(super) fn searched(
         &self,
         path: &Path,
         names: Vec<RolePath>,
-        make: Make<'_>,
+        make: MakeObservation<'_>,
         observations: &mut Vec<Observation>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ObserveError> {
         for name in names {
             if !self.is_found_by(path, &name) {
                 self.bind_root(name.role(), observations);
                 continue;
             }
             if self.task.roots.depth(name.role()) == Some(usize::from(name.up())) {
-                // The search has come to the root of the file system. Where nothing was found, a
-                // search from another depth looks at the same name in other directories; where
-                // something was, it has to be as far away.
+                // The search has reached the root of the file system. If it found nothing, a checkout at
+                // another depth searches a different number of directories, and the observation is that
+                // none of them has the file. If it found something, the other checkout must be at the same
+                // depth, so the result is bound.
                 let is_absence = matches!(make(name.clone()), Observation::Absent { .. });
                 let everywhere = RolePath::everywhere_above(name.role(), name.rest());
                 if let Some(everywhere) = everywhere.filter(|_| is_absence)
@@ -107,7 +114,7 @@ impl Namer<'_> {
         Ok(())
     }
 
-    /// Whether a text leads by `..` to where its names do, which it does not behind a link.
+    /// Whether the `..` in a text lead to the same file as its paths by role. They do not behind a link.
     fn is_by_name(&self, text: &Path, places: &Places) -> bool {
         if !text.components().any(|part| part == Component::ParentDir) {
             return true;
@@ -118,30 +125,21 @@ impl Namer<'_> {
         }
     }
 
-    /// The directory that lies so many levels above a root has to be where it is.
+    /// Binds the result to the path of the directory so many levels above a root, as the call spells it.
     fn bind(&self, role: Role, up: u8, observations: &mut Vec<Observation>) {
-        let dir = self.task.roots.dir_above(role, up);
-        observations.extend(dir.map(|dir| Observation::Root {
-            role,
-            up,
-            is_real: false,
-            path: dir.as_os_str().as_bytes().to_vec(),
-        }));
+        let dir = RootDir { role, up, is_real: false };
+        observations.extend(dir.binding(self.task, self.world));
     }
 
-    /// A root has to be where it is, and to lead where it leads.
+    /// Binds the result to the path of a root, both as the call spells it and with all links followed.
     fn bind_root(&self, role: Role, observations: &mut Vec<Observation>) {
         self.bind(role, 0, observations);
-        let real = self.task.roots.dir(role).and_then(|dir| self.world.real(dir));
-        observations.extend(real.map(|real| Observation::Root {
-            role,
-            up: 0,
-            is_real: true,
-            path: real.as_os_str().as_bytes().to_vec(),
-        }));
+        let real = RootDir { role, up: 0, is_real: true };
+        observations.extend(real.binding(self.task, self.world));
     }
 
-    fn is_nowhere(&self, everywhere: &RolePath) -> Result<bool, Trouble> {
+    /// Whether nothing exists at this path in any directory above the root.
+    fn is_nowhere(&self, everywhere: &RolePath) -> Result<bool, ObserveError> {
         for place in self.task.roots.locate_all(everywhere).unwrap_or_default() {
             if self.world.state(&place)? != FileState::Absent {
                 return Ok(false);
@@ -150,7 +148,7 @@ impl Namer<'_> {
         Ok(true)
     }
 
-    /// Whether a name leads to the same place as a path, with all links followed.
+    /// Whether a path by role leads to the same file as a path, with all links followed.
     fn is_found_by(&self, path: &Path, name: &RolePath) -> bool {
         let Some(place) = self.task.roots.locate(name) else { return false };
         let path = self.task.cwd.join(path);
@@ -159,7 +157,8 @@ impl Namer<'_> {
         }
         match (self.world.real(&path), self.world.real(&place)) {
             (None, None) => {
-                // Nothing is there. Where the directory is not there either, nothing tells them apart.
+                // Neither exists, so their directories are compared. If these do not exist either, only the
+                // texts can be compared.
                 let above = |path: &Path| path.parent().and_then(|dir| self.world.real(dir));
                 match (above(&path), above(&place)) {
                     (None, None) => normalise(&path) == normalise(&place),

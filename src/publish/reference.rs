@@ -61,8 +61,8 @@ signals without the C library, as programs in Go do. Linkers may be such program
 read are in the key.
 
 A compile that leaves a file behind which a hit would not create is not stored, and the report names the file:
-`it also makes …`. A compile with more than 8 MiB of notes is not stored either. Accesses are not added to the
-`.d` file, so that cargo decides as it does without kache.
+`the compile also wrote …`. A compile with more than 8 MiB of notes is not stored either. Accesses are not added
+to the `.d` file, so that cargo decides as it does without kache.
 
 ## What is left out
 

@@ -1,35 +1,36 @@
-//! Why a finished compile is not stored. An answer, not an error.
+//! The reasons why the result of a compile is not stored. A refusal is a normal outcome and no error: the
+//! build goes on with the compiler's own outputs.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::lookup::Disagreement;
 
-/// Why.
+/// The reason why a result is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The compiler failed, and nobody keeps its failures (RST-10).
+    /// The compiler failed. Failures are stored for probes only (RST-10).
     Failed,
-    /// An output that was asked for is not there.
+    /// The compiler did not make a required output.
     NoOutput(PathBuf),
-    /// What the compiler read is not known, or not all of it (KEY-04).
+    /// Not every access of the compile is known (KEY-04).
     UnknownInputs(String),
-    /// An input changed while the compiler ran (KEY-05).
+    /// An input changed while the compiler ran, or another process wrote an output (KEY-05).
     Changed(PathBuf),
-    /// An output is no longer what the compiler made.
+    /// An output changed after the compiler had exited (KEY-05).
     Replaced(PathBuf),
-    /// It made something that a hit would not make.
+    /// The compile created or changed a file that a hit would not restore.
     Writes(PathBuf),
-    /// A path or a text cannot be said for any checkout.
+    /// A text cannot be made portable: it holds the path of a root in a form that has no stand-in.
     Unspeakable(String),
-    /// The action is out of service.
+    /// The action is in quarantine since two earlier runs disagreed (KEY-23).
     Quarantined(Disagreement),
-    /// There was another result of this action, and now it is out of service (KEY-23).
+    /// The store has a different result of this action, so the action is now in quarantine (KEY-23).
     Disagrees(Disagreement),
 }
 
 impl Refusal {
-    /// As reports show it.
+    /// The name in reports and in the event log.
     pub fn name(&self) -> &'static str {
         match self {
             Refusal::Failed => "failed",
@@ -49,21 +50,27 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Failed => f.write_str("the compiler failed"),
-            Refusal::NoOutput(path) => write!(f, "the compiler made no `{}`", path.display()),
-            Refusal::UnknownInputs(why) => write!(f, "what the compiler read is not known: {why}"),
+            Refusal::NoOutput(path) => write!(f, "the compiler did not make `{}`", path.display()),
+            Refusal::UnknownInputs(why) => write!(f, "not all inputs are known: {why}"),
             Refusal::Changed(path) => write!(f, "`{}` changed while the compiler ran", path.display()),
-            Refusal::Replaced(path) => write!(f, "`{}` is no longer what was compiled", path.display()),
-            Refusal::Writes(path) => write!(f, "it also makes `{}`", path.display()),
-            Refusal::Unspeakable(what) => write!(f, "{what} is not good for another checkout"),
-            Refusal::Quarantined(at) => write!(f, "two runs disagreed before: {}", place(at)),
-            Refusal::Disagrees(at) => write!(f, "this run disagrees with an earlier one: {}", place(at)),
+            Refusal::Replaced(path) => {
+                write!(f, "`{}` was changed after the compiler had exited", path.display())
+            }
+            Refusal::Writes(path) => write!(f, "the compile also wrote `{}`", path.display()),
+            Refusal::Unspeakable(what) => write!(f, "{what} cannot be made portable"),
+            Refusal::Quarantined(at) => write!(f, "two earlier runs gave different outputs: {}", text_of(at)),
+            Refusal::Disagrees(at) => {
+                write!(f, "this run and an earlier one gave different outputs: {}", text_of(at))
+            }
         }
     }
 }
 
-fn place(at: &Disagreement) -> String {
+fn text_of(at: &Disagreement) -> String {
     match at.bytes {
-        Some(bytes) => format!("`{}` from byte {}, in {} bytes", at.output, bytes.offset, bytes.count),
-        None => format!("`{}` is in one of them only", at.output),
+        Some(bytes) => {
+            format!("`{}` differs from byte {} on, in {} bytes", at.output, bytes.offset, bytes.count)
+        }
+        None => format!("only one of them has `{}`", at.output),
     }
 }

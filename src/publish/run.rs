@@ -1,7 +1,9 @@
-//! Storing a finished compile: observations, re-check, scan, action, outputs, result, trail.
+//! Stores the result of a compile that ran: observations, action, outputs, action result, trail, in this
+//! order.
 //!
-//! Runs after the call has been answered. What is not certain is not stored, and nothing of
-//! it is visible before the trail is written, which is last.
+//! It runs after the client has been answered, except for probes. Invariants: a result is stored only if
+//! every input is known and unchanged (KEY-04, KEY-05), and no lookup finds any of it before the trail is
+//! written, which is the last step.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -24,14 +26,13 @@ use thiserror::Error;
 use super::amend::add_declared;
 use super::compare::differing;
 use super::dir_names::{DirNames, dir_names};
-use super::explained::Readings;
+use super::explained::CompileReads;
 use super::macro_notes::{LocatorProof, MacroArguments};
-use super::observe::{Trouble, observe, recheck};
-use super::own::{is_own, is_untouched};
+use super::observe::{ObserveError, observe, recheck};
+use super::output_snapshot::OutputSnapshot;
 use super::refusal::Refusal;
-use super::scan::{Found, Scanner};
-use super::stamps::Stamps;
-use super::watched::{Named, Watched, observe_watched};
+use super::scan::{RootDir, Scanner};
+use super::watched::{DepInfoNames, Watched, observe_watched};
 use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
@@ -42,122 +43,123 @@ use crate::outputs::messages::{self, PortableMessages};
 use crate::outputs::paths;
 use crate::roles::Form;
 
-/// Messages above this are blobs of their own, so that a result remains small.
+/// Longer messages are stored as blobs of their own, so that action results stay small.
 const RAW_BYTES_MAX: usize = 64 << 10;
 
-/// Who made a result, as its metadata says.
+/// The name of the worker in the metadata of action results.
 const WORKER: &str = "kache";
 
-/// A compile that is over.
+/// A compile that has ended, with all that is needed to store its result.
 pub struct Publication<'a> {
-    /// What was asked for.
+    /// The task that was compiled.
     pub task: &'a Task,
     /// The inputs that entered the key.
     pub inputs: &'a [Input],
-    /// How it went.
+    /// Exit code, messages and times of the compiler.
     pub captured: &'a Captured,
-    /// What its outputs looked like when the compiler had ended.
-    pub stamps: &'a Stamps,
-    /// Whether the unit had been made in this target directory before the compiler ran
-    /// ([`crate::outputs::is_rebuild`], asked then).
+    /// The outputs when the compiler had exited.
+    pub snapshot: &'a OutputSnapshot,
+    /// Whether the unit had outputs in this target directory before the compiler ran, which
+    /// [`crate::outputs::is_rebuild`] said then.
     pub is_rebuild: bool,
-    /// What its outputs and the store's files may share at most.
+    /// The closest sharing that is allowed between the outputs and the store's files.
     pub most: Sharing,
-    /// Whether all that it reads was known before, so that it needs no dep-info, and its
-    /// failure is kept too (RST-10).
+    /// Whether a failure is stored, too (RST-10). This is so for probes. All of their inputs are known
+    /// before they run, so they need no dep-info.
     pub keeps_failures: bool,
     /// What the arguments say about the macros that the compile makes and uses.
     pub macros: MacroArguments,
-    /// What it asked for, where that was observed.
+    /// The accesses of the compile; `None` if it was not observed.
     pub watched: Option<Watched<'a>>,
-    /// Makes the full action of what was observed.
+    /// Makes the full action from the observations.
     pub complete: &'a dyn Fn(&[Observation]) -> Result<FullAction, ActionError>,
 }
 
-/// Where things are stored.
+/// The parts of the store that a result is written to.
 #[derive(Clone, Copy)]
 pub struct Stores<'a> {
-    /// Files.
+    /// Takes the output files.
     pub files: &'a dyn LocalFiles,
-    /// Blobs.
+    /// Takes the dep-info, the messages and the messages of the action.
     pub blobs: &'a dyn BlobStore,
-    /// Results.
+    /// Takes the action result and the trail.
     pub actions: &'a dyn ActionCache,
 }
 
-/// What became of a compile.
+/// The outcome of [`publish`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// It is stored.
+    /// The result is stored.
     Stored(Stored),
-    /// It is not, for this reason.
+    /// The result is not stored, for this reason.
     Refused(Refusal),
 }
 
-/// A compile that is stored.
+/// A result that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its full action.
+    /// The digest of the full action.
     pub action: Digest<ActionMessage>,
-    /// The bytes of its outputs.
+    /// The size of all outputs in bytes, without the dep-info.
     pub bytes: u64,
-    /// Outputs by content, so that nobody has to read them to know.
+    /// The digests of all outputs except the dep-info, so that later calls need not hash them.
     pub outputs: Vec<KnownFile>,
-    /// Of these, what is the store's own inode from now on, which other checkouts may get.
+    /// The outputs that now have the inode of the store, which other checkouts may get.
     pub shared: Vec<(PathBuf, Digest)>,
 }
 
-/// A compile that could not be stored.
+/// An error that prevented a result from being stored.
 #[derive(Debug, Error)]
 pub enum PublishError {
-    /// The store failed.
+    /// An operation of the store failed.
     #[error("failed to store a result: {0}")]
     Store(#[from] StoreError),
-    /// The state of a file could not be told.
+    /// The state of an input could not be read.
     #[error(transparent)]
     World(#[from] WorldError),
     /// An output could not be read.
     #[error("failed to read `{}`: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path of the output.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// The action could not be made.
+    /// The action could not be encoded.
     #[error("failed to make the action: {0}")]
     Action(#[from] ActionError),
 }
 
-/// Why it ends early.
-enum Stop {
+/// The reason why a publication ends early.
+enum PublishStop {
     Refused(Refusal),
     Failed(PublishError),
 }
 
-impl From<Refusal> for Stop {
+impl From<Refusal> for PublishStop {
     fn from(refusal: Refusal) -> Self {
-        Stop::Refused(refusal)
+        PublishStop::Refused(refusal)
     }
 }
 
-impl<E: Into<PublishError>> From<E> for Stop {
+impl<E: Into<PublishError>> From<E> for PublishStop {
     fn from(error: E) -> Self {
-        Stop::Failed(error.into())
+        PublishStop::Failed(error.into())
     }
 }
 
-impl From<Trouble> for Stop {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Refused(refusal) => Stop::Refused(refusal),
-            Trouble::World(error) => Stop::Failed(PublishError::World(error)),
+impl From<ObserveError> for PublishStop {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Refused(refusal) => PublishStop::Refused(refusal),
+            ObserveError::World(error) => PublishStop::Failed(PublishError::World(error)),
         }
     }
 }
 
-/// Stores a compile.
+/// Stores the result of a compile, or says why it is not stored. It hashes the outputs, which may take
+/// seconds.
 pub fn publish(
     publication: &Publication<'_>,
     world: &dyn World,
@@ -166,26 +168,28 @@ pub fn publish(
     let publisher = Publisher { publication, task: publication.task, world, stores };
     match publisher.run() {
         Ok(stored) => Ok(Published::Stored(stored)),
-        Err(Stop::Refused(refusal)) => Ok(Published::Refused(refusal)),
-        Err(Stop::Failed(error)) => Err(error),
+        Err(PublishStop::Refused(refusal)) => Ok(Published::Refused(refusal)),
+        Err(PublishStop::Failed(error)) => Err(error),
     }
 }
 
-/// An output that is there.
-struct Made<'a> {
+/// An output that the compile has made.
+struct MadeOutput<'a> {
     output: &'a Output,
+    /// The absolute path of the file.
     place: PathBuf,
+    /// The path in the action result.
     path: String,
 }
 
 /// Outputs whose bytes are in the store.
 #[derive(Default)]
-struct Ingested {
-    /// As a result names them.
+struct IngestedOutputs {
+    /// All outputs, as the action result names them.
     files: Vec<OutputFile>,
-    /// Where they lie here; without the dep-info.
+    /// As [`Stored::outputs`].
     outputs: Vec<KnownFile>,
-    /// Of these, what is the store's own inode, which other checkouts may get.
+    /// As [`Stored::shared`].
     shared: Vec<(PathBuf, Digest)>,
 }
 
@@ -197,7 +201,16 @@ struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    fn run(&self) -> Result<Stored, Stop> {
+    /// Publishes in an order in which each step relies on those before it:
+    ///
+    /// 1. The outputs and the dep-info are read, and observations are made from them.
+    /// 2. The inputs of the key are compared with their digests again. Together with the checks of each
+    ///    observation, this shows that nothing changed between the lookup and the compiler's end.
+    /// 3. The outputs are compared with the snapshot, before and after the store takes them. In between,
+    ///    their dates may change and they may become links to the store's files.
+    /// 4. Blobs are stored before the action result that names them, and the trail is written last,
+    ///    because lookups begin with it.
+    fn run(&self) -> Result<Stored, PublishStop> {
         let exit_code = self.exit_code()?;
         let made = self.made(exit_code)?;
         let dep_info = self.dep_info(&made, exit_code)?;
@@ -205,7 +218,7 @@ impl<'a> Publisher<'a> {
         let (stdout, stderr) =
             (captured.messages_on(MessageStream::Stdout), captured.messages_on(MessageStream::Stderr));
         let kept = messages::to_portable(&self.task.roots, &stdout, &stderr)
-            .ok_or_else(|| Refusal::Unspeakable("what the compiler said".to_owned()))?;
+            .ok_or_else(|| Refusal::Unspeakable("a message of the compiler".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
         let proof = dep_info.as_ref().map(|info| self.locator_proof(info)).transpose()?.flatten();
         let observations = self.observations(dep_info.as_ref(), proof.as_ref(), &made, &kept)?;
@@ -214,10 +227,9 @@ impl<'a> Publisher<'a> {
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
             return Err(Refusal::Quarantined(disagreement).into());
         }
-        // Before anything is dated or shared, and after all of it was read.
-        self.check_stamps(&made)?;
-        let Ingested { files, outputs, shared } = self.ingest(&made, general.as_ref())?;
-        self.check_stamps(&made)?;
+        self.check_snapshot(&made)?;
+        let IngestedOutputs { files, outputs, shared } = self.ingest(&made, general.as_ref())?;
+        self.check_snapshot(&made)?;
         let bytes = outputs.iter().map(|output| output.digest.size_bytes).sum();
         let result = self.result(files, &kept, exit_code)?;
         self.check_agreement(&action.digest, &result, &made)?;
@@ -235,20 +247,21 @@ impl<'a> Publisher<'a> {
     fn exit_code(&self) -> Result<i32, Refusal> {
         match self.publication.captured.exit {
             Exit::Code(0) => Ok(0),
-            Exit::Code(1) if self.publication.keeps_failures && self.is_verdict() => Ok(1),
+            Exit::Code(1) if self.publication.keeps_failures && self.is_compile_error() => Ok(1),
             Exit::Code(_) | Exit::Signal(_) => Err(Refusal::Failed),
         }
     }
 
-    /// Whether a failure is the compiler's opinion of the source. It has a number then; a full
-    /// disk or a directory that is not there has none, and the next try may go well.
-    fn is_verdict(&self) -> bool {
+    /// Whether the compiler failed because of the source. Errors in the source have a number; a full disk
+    /// or a missing directory has none, and the next run may succeed.
+    fn is_compile_error(&self) -> bool {
         let said = self.publication.captured.messages_on(MessageStream::Stderr);
         memchr::memmem::find(&said, b"error[E").is_some()
     }
 
-    /// The outputs that this compile has made.
-    fn made(&self, exit_code: i32) -> Result<Vec<Made<'a>>, Refusal> {
+    /// The outputs that this compile has made. Refuses if a required output is missing, or if another
+    /// process has written one.
+    fn made(&self, exit_code: i32) -> Result<Vec<MadeOutput<'a>>, Refusal> {
         let mut made = Vec::new();
         for output in &self.task.outputs {
             let place = place_of(self.task, output);
@@ -256,43 +269,41 @@ impl<'a> Publisher<'a> {
             if !is_there && output.is_required && exit_code == 0 {
                 return Err(Refusal::NoOutput(place));
             }
-            // What nobody asked for may be a leftover.
+            // An optional output may be left over from an earlier compile.
             if is_there && (output.is_required || self.is_new(&place)) {
-                if !is_own(self.task, output.kind, &place, self.ended())
-                    || !is_untouched(output.kind, &place, self.ended())
+                let snapshot = self.publication.snapshot;
+                if !snapshot.was_created_in_time(self.task, output.kind, &place)
+                    || !snapshot.was_written_in_time(output.kind, &place)
                 {
                     return Err(Refusal::Changed(place));
                 }
                 let path = String::from_utf8(output.name.in_input_root())
                     .map_err(|_| Refusal::Unspeakable(format!("`{}`", place.display())))?;
-                made.push(Made { output, place, path });
+                made.push(MadeOutput { output, place, path });
             }
         }
         Ok(made)
     }
 
-    /// Whether the outputs are still those of this compile.
-    fn check_stamps(&self, made: &[Made<'_>]) -> Result<(), Refusal> {
-        let replaced = made.iter().find(|made| !self.publication.stamps.still_hold(self.task, &made.place));
+    /// Refuses if an output has changed since the snapshot.
+    fn check_snapshot(&self, made: &[MadeOutput<'_>]) -> Result<(), Refusal> {
+        let snapshot = self.publication.snapshot;
+        let replaced = made.iter().find(|made| !snapshot.is_unchanged(self.task, &made.place));
         replaced.map_or(Ok(()), |made| Err(Refusal::Replaced(made.place.clone())))
     }
 
-    /// When the compiler had ended.
-    fn ended(&self) -> SystemTime {
-        let captured = self.publication.captured;
-        captured.started + captured.wall
-    }
-
+    /// Whether a file was written since the compiler was started.
     fn is_new(&self, place: &Path) -> bool {
-        /// How coarse the clocks of filesystems are, at most.
-        const GRAIN: Duration = Duration::from_secs(2);
+        /// The coarsest clock tick of a filesystem.
+        const CLOCK_TICK_MAX: Duration = Duration::from_secs(2);
         let modified = fs::metadata(place).and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|modified| modified + GRAIN >= self.publication.captured.started)
+        modified.is_ok_and(|modified| modified + CLOCK_TICK_MAX >= self.publication.captured.started)
     }
 
-    fn dep_info(&self, made: &[Made<'_>], exit_code: i32) -> Result<Option<DepInfo>, Stop> {
+    /// Reads the dep-info, with the declared inputs added. `None` if a probe or a failed compile has made
+    /// none.
+    fn dep_info(&self, made: &[MadeOutput<'_>], exit_code: i32) -> Result<Option<DepInfo>, PublishStop> {
         let Some(found) = made.iter().find(|made| made.output.kind == OutputKind::DepInfo) else {
-            // All of it was known before, or nothing of it is kept.
             if exit_code != 0 || self.publication.keeps_failures {
                 return Ok(None);
             }
@@ -301,7 +312,7 @@ impl<'a> Publisher<'a> {
         let text = fs::read(&found.place).map_err(|error| failed(&found.place, error))?;
         match DepInfo::parse(&text) {
             Ok(mut info) => {
-                // They are there already, unless the client went on before they could be added.
+                // The file names them already, unless the client continued before it could be amended.
                 add_declared(self.task, &mut info);
                 Ok(Some(info))
             }
@@ -314,14 +325,16 @@ impl<'a> Publisher<'a> {
         LocatorProof::read(task, info, inputs, *macros, self.stores.actions)
     }
 
-    /// Everything this run saw, sorted.
+    /// All observations of this run, sorted and without duplicates. They come from four sources: the
+    /// dep-info, the observer's record, the paths of roots in outputs and messages, and the way in which
+    /// messages are shown.
     fn observations(
         &self,
         dep_info: Option<&DepInfo>,
         proof: Option<&LocatorProof>,
-        made: &[Made<'_>],
+        made: &[MadeOutput<'_>],
         kept: &PortableMessages,
-    ) -> Result<Vec<Observation>, Stop> {
+    ) -> Result<Vec<Observation>, PublishStop> {
         let started = self.publication.captured.started;
         let is_locator = |name: &str| proof.is_some_and(|proof| proof.is_locator(name));
         let mut observations = match dep_info {
@@ -333,23 +346,23 @@ impl<'a> Publisher<'a> {
         let mut names = DirNames::new();
         if let Some(watched) = &self.publication.watched {
             let inputs = self.publication.inputs;
-            let named = dep_info.map(|info| self.named(info)).unwrap_or_default();
+            let named = dep_info.map(|info| self.dep_info_names(info)).unwrap_or_default();
             let read = observe_watched(self.task, watched, inputs, &named, started, self.world)?;
             observations.extend(read.observations);
-            names = dir_names(&read.told, self.task, self.world);
+            names = dir_names(&read.disclosed, self.task, self.world);
         }
         let mut scanner =
             Scanner::new(&self.task.roots, &self.task.cwd).with_names(names.keys().map(Vec::as_slice));
         for made in made.iter().filter(|made| made.output.kind != OutputKind::DepInfo) {
             scanner.scan(&made.place).map_err(|error| failed(&made.place, error))?;
         }
-        // A path that could not be replaced in a message binds as well.
+        // A path in a message for which there is no stand-in binds the result, too.
         scanner.look(&kept.stdout);
         scanner.look(&kept.stderr);
-        let mut found = self.named_by(&scanner, &names, &observations);
+        let mut found = self.dirs_with_unexplained_names(&scanner, &names, &observations);
         found.extend(scanner.found());
-        let found = found.into_iter();
-        observations.extend(found.filter_map(|found| found.observation(self.task, self.world)));
+        let bindings = found.into_iter().filter_map(|dir| dir.binding(self.task, self.world));
+        observations.extend(bindings);
         if kept.has_messages() {
             observations.push(Observation::Presentation { options: self.task.presentation.clone() });
         }
@@ -358,33 +371,44 @@ impl<'a> Publisher<'a> {
         Ok(observations)
     }
 
-    /// The directories whose names are in the outputs, and in nothing that the compiler read.
-    fn named_by(&self, scanner: &Scanner, names: &DirNames, seen: &[Observation]) -> BTreeSet<Found> {
+    /// The directories whose names are in the outputs and in nothing else that the compiler read, so that a
+    /// macro must have taken the name out of a path. What was read is searched only for names that the
+    /// scanner has found, because it is large.
+    fn dirs_with_unexplained_names(
+        &self,
+        scanner: &Scanner,
+        names: &DirNames,
+        observations: &[Observation],
+    ) -> BTreeSet<RootDir> {
         let Some(watched) = self.publication.watched.as_ref().filter(|_| !scanner.found_names().is_empty())
         else {
             return BTreeSet::new();
         };
         let (task, inputs) = (self.task, self.publication.inputs);
-        let readings = Readings { task, inputs, observations: seen, key: (watched.key)() };
-        let unexplained = readings.unexplained(scanner.found_names());
+        let reads = CompileReads { task, inputs, observations, key: (watched.key)() };
+        let unexplained = reads.unexplained(scanner.found_names());
         unexplained.into_iter().filter_map(|name| names.get(name)).flatten().copied().collect()
     }
 
-    fn named(&self, info: &DepInfo) -> Named {
+    fn dep_info_names(&self, info: &DepInfo) -> DepInfoNames {
         let file = |name: &Vec<u8>| self.task.cwd.join(OsStr::from_bytes(name));
-        Named {
+        DepInfoNames {
             files: info.files.iter().map(file).collect(),
             variables: info.env.iter().map(|(name, _)| name.clone()).collect(),
         }
     }
 
-    /// Stores the outputs' bytes, and dates those that the store and this checkout share.
-    fn ingest(&self, made: &[Made<'_>], dep_info: Option<&DepInfo>) -> Result<Ingested, Stop> {
+    /// Stores the bytes of the outputs, and sets the mode and date of those that are shared.
+    fn ingest(
+        &self,
+        made: &[MadeOutput<'_>],
+        dep_info: Option<&DepInfo>,
+    ) -> Result<IngestedOutputs, PublishStop> {
         let Publication { is_rebuild, most, .. } = *self.publication;
-        // One whose build script has run again meanwhile is made anew as well.
-        let is_rebuild = is_rebuild || !self.publication.stamps.build_script_holds(self.task);
+        // If the build script has run again meanwhile, cargo compiles this unit again.
+        let is_rebuild = is_rebuild || !self.publication.snapshot.is_build_script_unchanged(self.task);
         let dating = dates::decide(self.task, self.stores.files, is_rebuild, None, most);
-        let Ingested { mut files, mut outputs, mut shared } = Ingested::default();
+        let IngestedOutputs { mut files, mut outputs, mut shared } = IngestedOutputs::default();
         for made in made {
             let (digest, seen, is_shared) = match (made.output.kind, dep_info) {
                 (OutputKind::DepInfo, Some(info)) => (self.insert_dep_info(info)?, None, false),
@@ -403,56 +427,67 @@ impl<'a> Publisher<'a> {
                 ..Default::default()
             });
         }
-        Ok(Ingested { files, outputs, shared })
+        Ok(IngestedOutputs { files, outputs, shared })
     }
 
-    /// Stores one output. Returns its digest, how the file looked then, and whether other checkouts
-    /// may share its inode.
-    fn ingest_one(&self, made: &Made<'_>, dating: Dating) -> Result<(Digest, Option<FileStamp>, bool), Stop> {
+    /// Stores one output. Returns its digest, its stamp, and whether other checkouts may share its inode.
+    fn ingest_one(
+        &self,
+        made: &MadeOutput<'_>,
+        dating: Dating,
+    ) -> Result<(Digest, Option<FileStamp>, bool), PublishStop> {
         let placing = dates::placing(self.task, made.output, dating);
         let function = self.task.query.function;
         if placing.sharing == Sharing::Hardlink {
-            // Before it is shared: afterwards its date must not change (RST-02).
+            // This comes before the store links the file, since the date of a shared inode must not change
+            // (RST-02).
             self.set_mode_and_date(made, &placing)?;
         }
         let ingest = || self.stores.files.ingest(&made.place, function, placing.sharing);
-        // Cargo may be giving it another date just now.
+        // Cargo may set the date of the file at this moment, so a change is no error the first time.
         let ingested = match ingest() {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,
         };
-        let (names, LinkedFile { link, stamp: seen }) = ingested?;
-        // Looked at after it was read, so it is what was read.
-        if !is_own(self.task, made.output.kind, &made.place, self.ended()) {
+        let (digests, LinkedFile { link, stamp }) = ingested?;
+        // The check comes after the file was read. So it is a check of the file that was read.
+        let snapshot = self.publication.snapshot;
+        if !snapshot.was_created_in_time(self.task, made.output.kind, &made.place) {
             return Err(Refusal::Changed(made.place.clone()).into());
         }
         let hash = match function {
-            DigestFunction::Blake3 => names.blake3,
-            DigestFunction::Sha256 => names.sha256.expect("it was asked for"),
+            DigestFunction::Blake3 => digests.blake3,
+            DigestFunction::Sha256 => {
+                digests.sha256.expect("the store makes the digest of the function that it is given")
+            }
         };
         let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
-        Ok((Digest::new(function, hash, names.size_bytes), seen, is_shared))
+        Ok((Digest::new(function, hash, digests.size_bytes), stamp, is_shared))
     }
 
-    /// Gives an output the mode and date that it is to be shared with. The file is opened first and looked
-    /// at by its descriptor: since the last look another compile may have put its own in this place.
-    fn set_mode_and_date(&self, made: &Made<'_>, placing: &PlaceOptions<'_>) -> Result<(), Stop> {
+    /// Gives an output the mode and date of a shared file. The file is opened first and compared through its
+    /// descriptor, because another compile may replace the file at this path at any time.
+    fn set_mode_and_date(
+        &self,
+        made: &MadeOutput<'_>,
+        placing: &PlaceOptions<'_>,
+    ) -> Result<(), PublishStop> {
         let file = File::open(&made.place).map_err(|error| failed(&made.place, error))?;
         let metadata = file.metadata().map_err(|error| failed(&made.place, error))?;
-        if !self.publication.stamps.hold_for(self.task, &made.place, &metadata) {
+        if !self.publication.snapshot.is_of(self.task, &made.place, &metadata) {
             return Err(Refusal::Replaced(made.place.clone()).into());
         }
         Ok(dates::set_mode_and_date(&file, placing).map_err(|error| failed(&made.place, error))?)
     }
 
-    /// The dep-info for any checkout.
+    /// The dep-info in its portable form, which every checkout can use.
     fn generalised(&self, info: &DepInfo) -> Result<DepInfo, Refusal> {
         let roots = &self.task.roots;
         info.map(|path| paths::generalise_path(roots, path), |value| roots.generalise(value, Form::Value))
             .ok_or_else(|| Refusal::Unspeakable("the dep-info".to_owned()))
     }
 
-    fn insert_dep_info(&self, info: &DepInfo) -> Result<Digest, Stop> {
+    fn insert_dep_info(&self, info: &DepInfo) -> Result<Digest, PublishStop> {
         let bytes = Bytes::from(info.render());
         let digest = Digest::of(self.task.query.function, &bytes);
         self.insert(&[(digest, bytes)])?;
@@ -468,7 +503,7 @@ impl<'a> Publisher<'a> {
         files: Vec<OutputFile>,
         kept: &PortableMessages,
         exit_code: i32,
-    ) -> Result<ActionResult, Stop> {
+    ) -> Result<ActionResult, PublishStop> {
         let captured = self.publication.captured;
         let metadata = ExecutedActionMetadata {
             worker: WORKER.to_owned(),
@@ -498,22 +533,23 @@ impl<'a> Publisher<'a> {
         Ok(result)
     }
 
-    /// Takes the action out of service if there is another result of it.
+    /// Quarantines the action if the store has a result of it with different outputs (KEY-23). Dep-info is
+    /// not compared, because the order of names in it differs from run to run.
     fn check_agreement(
         &self,
         action: &Digest<ActionMessage>,
         result: &ActionResult,
-        made: &[Made<'_>],
-    ) -> Result<(), Stop> {
+        made: &[MadeOutput<'_>],
+    ) -> Result<(), PublishStop> {
         let Some(before) = self.stores.actions.get(&action_key(action), AccessKind::Peek)? else {
             return Ok(());
         };
         let dep_infos = made.iter().filter(|made| made.output.kind == OutputKind::DepInfo);
         let but: Vec<String> = dep_infos.map(|made| made.path.clone()).collect();
-        let found = differing(action.function, &before.decode()?, result, &but, self.stores.blobs)?;
-        let Some(found) = found.into_iter().next().map(|first| first.at) else { return Ok(()) };
-        quarantine(self.stores.actions, action, &found)?;
-        Err(Refusal::Disagrees(found).into())
+        let differences = differing(action.function, &before.decode()?, result, &but, self.stores.blobs)?;
+        let Some(disagreement) = differences.into_iter().next().map(|first| first.at) else { return Ok(()) };
+        quarantine(self.stores.actions, action, &disagreement)?;
+        Err(Refusal::Disagrees(disagreement).into())
     }
 }
 

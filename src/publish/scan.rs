@@ -1,16 +1,14 @@
-//! Whether an output holds a path that is specific to this place (KEY-07): that of a root, in every
-//! spelling, or of a directory above one.
+//! Searches outputs for the paths of roots, in every spelling, and of the directories above them (KEY-07).
 //!
-//! Outputs are read in pieces; a path across two of them is found too. A path that is hidden
-//! (compressed, transformed) is not found: compiles that are known to do so are bound to
-//! their place by other means (KEY-18).
+//! Outputs are read in pieces, and a path that lies across two pieces is found, too. A path that is
+//! compressed or otherwise changed is not found; compiles that are known to do so are bound to their
+//! directories by other means (KEY-18).
 //!
-//! A path may stand between any other bytes: the texts of a program lie in it side by side. A
-//! directory above a root that has one name only, such as `/work`, is the exception. It would be
-//! found in the middle of many names, so it counts as a word by itself.
+//! A path is found between any other bytes, because a program holds its texts without a separator. The
+//! exception is a directory above a root whose path has one component only, such as `/work`. It occurs in
+//! the middle of many paths, so it is found as a word of its own only.
 //!
-//! A scanner also looks for single names of directories, where it is asked to: `dir_names.rs` says
-//! which ones.
+//! A scanner can also search for single names of directories, which `dir_names.rs` chooses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -24,69 +22,74 @@ use crate::action::{Observation, Task};
 use crate::inputs::World;
 use crate::roles::{Role, Roots, is_common, normalise};
 
-/// What is read at a time: fits into a second-level cache.
+/// The number of bytes that are read at a time. They fit into a second-level cache.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// A directory whose path an output holds.
+/// A root or a directory above one, in one of its two spellings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Found {
-    /// The root.
+pub(super) struct RootDir {
+    /// The role of the root.
     pub(super) role: Role,
-    /// How many levels above it the directory lies.
+    /// The number of levels from the root up to the directory; 0 is the root itself.
     pub(super) up: u8,
-    /// Whether it was the root's real path, with every link followed.
+    /// Whether every symbolic link in the path is followed. If not, the path is spelled as in the call.
     pub(super) is_real: bool,
 }
 
-impl Found {
-    /// The directory's path; `None` where the call has no such root.
+impl RootDir {
+    /// The path of the directory; `None` if the call has no such root.
     pub(super) fn path(self, task: &Task, world: &dyn World) -> Option<PathBuf> {
         let dir = task.roots.dir_above(self.role, self.up)?;
         if self.is_real { world.real(dir) } else { Some(dir.to_owned()) }
     }
 
-    /// That the directory lies where it lies.
-    pub(super) fn observation(self, task: &Task, world: &dyn World) -> Option<Observation> {
-        let Found { role, up, is_real } = self;
+    /// The observation that binds a result to the path of this directory; `None` if the call has no such
+    /// root. There are two reasons for it. Either a text that the compile made holds the path, so that
+    /// the result is wrong elsewhere, or the compile found something by the path that no path by role
+    /// names, so that kache cannot look for it elsewhere.
+    pub(super) fn binding(self, task: &Task, world: &dyn World) -> Option<Observation> {
+        let RootDir { role, up, is_real } = self;
         let path = self.path(task, world)?;
         Some(Observation::Root { role, up, is_real, path: path.into_os_string().into_vec() })
     }
 }
 
-/// A path that is looked for.
+/// The meaning of a path that is searched for.
 #[derive(Debug, Default)]
-struct Needle {
-    /// The roots whose path it is.
-    roots: BTreeSet<Found>,
-    /// The directories above roots whose path it is.
-    above: BTreeSet<Found>,
-    /// Whether it has one name only.
+struct PathMeaning {
+    /// The roots that have this path.
+    roots: BTreeSet<RootDir>,
+    /// The directories above roots that have this path.
+    above: BTreeSet<RootDir>,
+    /// Whether the path has one component only.
     is_short: bool,
 }
 
-/// All needles that begin with one of them: what does not hold that one holds none of them.
-struct Family {
+/// A path together with all longer paths that begin with it. Bytes that do not hold the first one hold none
+/// of them, so one search is enough.
+struct PathGroup {
+    /// Finds the common beginning.
     finder: Finder<'static>,
-    /// The needles with this beginning, the longest first.
-    needles: Vec<(Vec<u8>, Needle)>,
+    /// The paths, the longest first.
+    paths: Vec<(Vec<u8>, PathMeaning)>,
 }
 
-/// Shorter names only count as words by themselves.
+/// A shorter name is found as a word of its own only.
 pub(super) const PLAIN_BYTES_MIN: usize = 4;
 
-/// A single name that is looked for.
-struct NameNeedle {
+/// A single name that is searched for.
+struct SearchedName {
     finder: Finder<'static>,
-    /// Whether it only counts as a word by itself: three letters stand in the middle of many words.
+    /// Whether the name must be a word of its own: three letters occur in the middle of many words.
     is_word: bool,
 }
 
-impl NameNeedle {
+impl SearchedName {
     fn new(name: &[u8]) -> Self {
-        NameNeedle { finder: Finder::new(name).into_owned(), is_word: name.len() < PLAIN_BYTES_MIN }
+        SearchedName { finder: Finder::new(name).into_owned(), is_word: name.len() < PLAIN_BYTES_MIN }
     }
 
-    /// Whether the name begins at `from` or behind it, and before `to`.
+    /// Whether the bytes hold the name, beginning at `from` or later and before `to`.
     fn is_in(&self, bytes: &[u8], from: usize, to: usize) -> bool {
         let len = self.finder.needle().len();
         let end = (to + len).saturating_sub(1).clamp(from, bytes.len());
@@ -95,60 +98,63 @@ impl NameNeedle {
     }
 }
 
-/// Looks for all of them at once.
+/// Searches for paths and names. It drops each one from the search as soon as it is found.
 #[derive(Default)]
 pub(super) struct Scanner {
-    families: Vec<Family>,
-    /// The names that were not found yet.
-    names: Vec<NameNeedle>,
-    found: BTreeSet<Found>,
+    /// The paths that have not all been found yet.
+    groups: Vec<PathGroup>,
+    /// The names that have not been found yet.
+    names: Vec<SearchedName>,
+    found: BTreeSet<RootDir>,
     found_names: BTreeSet<Vec<u8>>,
+    /// The length in bytes of the longest path or name.
     longest: usize,
     buffer: Vec<u8>,
 }
 
 impl Scanner {
-    /// For these roots and a call in this directory.
+    /// A scanner for the paths of these roots in a call in the directory `cwd`.
     pub(super) fn new(roots: &Roots, cwd: &Path) -> Self {
-        let needles = needles(roots, cwd);
-        let longest = needles.keys().map(Vec::len).max().unwrap_or(0);
-        // In byte order, what begins with a needle stands behind it.
-        let mut families: Vec<Family> = Vec::new();
-        for (path, needle) in needles {
-            match families.last_mut() {
-                Some(family) if path.starts_with(family.finder.needle()) => {
-                    family.needles.push((path, needle));
-                }
+        let searched = searched_paths(roots, cwd);
+        let longest = searched.keys().map(Vec::len).max().unwrap_or(0);
+        // In byte order, paths that begin with another path follow directly behind it.
+        let mut groups: Vec<PathGroup> = Vec::new();
+        for (path, meaning) in searched {
+            match groups.last_mut() {
+                Some(group) if path.starts_with(group.finder.needle()) => group.paths.push((path, meaning)),
                 _ => {
                     let finder = Finder::new(&path).into_owned();
-                    families.push(Family { finder, needles: vec![(path, needle)] });
+                    groups.push(PathGroup { finder, paths: vec![(path, meaning)] });
                 }
             }
         }
-        for family in &mut families {
-            family.needles.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        for group in &mut groups {
+            group.paths.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         }
-        Scanner { families, longest, ..Scanner::default() }
+        Scanner { groups, longest, ..Scanner::default() }
     }
 
-    /// Looks for these names as well.
+    /// Searches for these names, too.
     pub(super) fn with_names<'n>(mut self, names: impl IntoIterator<Item = &'n [u8]>) -> Self {
-        self.names = names.into_iter().map(NameNeedle::new).collect();
+        self.names = names.into_iter().map(SearchedName::new).collect();
         let longest = self.names.iter().map(|name| name.finder.needle().len()).max();
         self.longest = self.longest.max(longest.unwrap_or_default());
         self
     }
 
-    /// Whether all that is looked for was found.
+    /// Whether all paths and names were found.
     pub(super) fn is_done(&self) -> bool {
-        self.families.is_empty() && self.names.is_empty()
+        self.groups.is_empty() && self.names.is_empty()
     }
 
-    /// Reads one file.
+    /// Searches one file.
+    ///
+    /// A piece is searched only for what begins so early in it that the piece holds all of it. The rest of
+    /// the piece, which is as long as the longest path, is moved to the front of the buffer and searched
+    /// together with the next piece, after one byte that shows whether a word begins there.
     pub(super) fn scan(&mut self, path: &Path) -> io::Result<()> {
         let mut file = File::open(path)?;
         let mut buffer = std::mem::take(&mut self.buffer);
-        // The end of each piece is kept: one byte before, and as much as could begin a needle.
         buffer.resize(self.longest + 1 + PIECE_BYTES, 0);
         let (mut kept, mut from) = (0, 0);
         while !self.is_done() {
@@ -162,7 +168,7 @@ impl Scanner {
                 self.look_between(&buffer[..filled], from, filled);
                 break;
             }
-            // What begins before this is there as a whole, with a byte behind it.
+            // A path that begins before `to` is in the buffer as a whole, with one byte behind it.
             let to = filled.saturating_sub(self.longest).max(from);
             self.look_between(&buffer[..filled], from, to);
             let first = to.saturating_sub(1);
@@ -173,12 +179,12 @@ impl Scanner {
         Ok(())
     }
 
-    /// Looks at some bytes.
+    /// Searches these bytes.
     pub(super) fn look(&mut self, bytes: &[u8]) {
         self.look_between(bytes, 0, bytes.len());
     }
 
-    /// Looks for what begins at `from` or behind it, and before `to`.
+    /// Searches for what begins at `from` or later and before `to`.
     fn look_between(&mut self, bytes: &[u8], from: usize, to: usize) {
         let found_names = &mut self.found_names;
         self.names.retain(|name| {
@@ -187,14 +193,14 @@ impl Scanner {
             !is_found
         });
         let found = &mut self.found;
-        self.families.retain(|family| {
-            let end = (to + family.finder.needle().len()).saturating_sub(1).clamp(from, bytes.len());
-            for at in family.finder.find_iter(&bytes[from..end]) {
-                family.take(bytes, from + at, found);
+        self.groups.retain(|group| {
+            let end = (to + group.finder.needle().len()).saturating_sub(1).clamp(from, bytes.len());
+            for at in group.finder.find_iter(&bytes[from..end]) {
+                group.add_dirs_at(bytes, from + at, found);
             }
             let mut all =
-                family.needles.iter().flat_map(|(_, needle)| needle.roots.iter().chain(&needle.above));
-            !all.all(|one| found.contains(one))
+                group.paths.iter().flat_map(|(_, meaning)| meaning.roots.iter().chain(&meaning.above));
+            !all.all(|dir| found.contains(dir))
         });
     }
 
@@ -204,81 +210,86 @@ impl Scanner {
     }
 
     /// The directories whose paths were found.
-    pub(super) fn found(self) -> BTreeSet<Found> {
+    pub(super) fn found(self) -> BTreeSet<RootDir> {
         self.found
     }
 }
 
-impl Family {
-    /// Takes what a path means that stands here: all roots that it lies in, or else the nearest
-    /// directory above one.
-    fn take(&self, bytes: &[u8], at: usize, found: &mut BTreeSet<Found>) {
-        let mut is_below_others = false;
-        for (path, needle) in &self.needles {
+impl PathGroup {
+    /// Adds the directories that the path at this position names: all roots that it lies in, and the nearest
+    /// directory above a root, unless a longer path was found there.
+    ///
+    /// `/home/ada/ws/src` lies in the root `/home/ada/ws` and also below `/home/ada`. Only the root is added,
+    /// since a result that is bound to the root's path is bound to the directories above it.
+    fn add_dirs_at(&self, bytes: &[u8], at: usize, found: &mut BTreeSet<RootDir>) {
+        let mut is_longer_found = false;
+        for (path, meaning) in &self.paths {
             if !bytes[at..].starts_with(path) {
                 continue;
             }
-            found.extend(&needle.roots);
-            if !is_below_others && (!needle.is_short || is_word(bytes, at, path.len())) {
-                found.extend(&needle.above);
+            found.extend(&meaning.roots);
+            if !is_longer_found && (!meaning.is_short || is_word(bytes, at, path.len())) {
+                found.extend(&meaning.above);
             }
-            is_below_others = true;
+            is_longer_found = true;
         }
     }
 }
 
-/// Whether no other name goes on before these bytes or behind them, and no path leads to them.
+/// Whether these bytes are a word of their own and not the end of a longer path.
 fn is_word(bytes: &[u8], at: usize, len: usize) -> bool {
     let is_path = at.checked_sub(1).is_some_and(|before| matches!(bytes.get(before), Some(b'.' | b'/')));
     !is_path && is_name(bytes, at, len)
 }
 
-/// Whether no other name goes on before these bytes or behind them.
+/// Whether these bytes are a word of their own: neither the byte before nor the one behind can be part of a
+/// name.
 fn is_name(bytes: &[u8], at: usize, len: usize) -> bool {
     let continues = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let before = at.checked_sub(1).and_then(|before| bytes.get(before));
     !before.is_some_and(continues) && !bytes.get(at + len).is_some_and(continues)
 }
 
-/// The needles, by the path that each looks for.
+/// The paths to search for, with their meaning.
 #[derive(Default)]
-struct Needles(BTreeMap<Vec<u8>, Needle>);
+struct SearchedPaths(BTreeMap<Vec<u8>, PathMeaning>);
 
-impl Needles {
-    fn at(&mut self, path: &Path) -> &mut Needle {
-        let needle = self.0.entry(path.as_os_str().as_bytes().to_vec()).or_default();
-        needle.is_short = path.components().count() <= 2;
-        needle
+impl SearchedPaths {
+    fn at(&mut self, path: &Path) -> &mut PathMeaning {
+        let meaning = self.0.entry(path.as_os_str().as_bytes().to_vec()).or_default();
+        meaning.is_short = path.components().count() <= 2;
+        meaning
     }
 }
 
-fn needles(roots: &Roots, cwd: &Path) -> BTreeMap<Vec<u8>, Needle> {
-    let mut needles = Needles::default();
+fn searched_paths(roots: &Roots, cwd: &Path) -> BTreeMap<Vec<u8>, PathMeaning> {
+    let mut paths = SearchedPaths::default();
     for (role, dir) in roots.spellings() {
-        needles.at(dir).roots.insert(Found { role, up: 0, is_real: false });
+        paths.at(dir).roots.insert(RootDir { role, up: 0, is_real: false });
     }
     for root in roots.iter() {
         let (role, normal) = (root.role, normalise(&root.dir));
         let is_toolchain = role == Role::Sysroot;
         for (up, dir) in above(&normal).filter(|_| !is_toolchain) {
-            needles.at(dir).above.insert(Found { role, up, is_real: false });
+            paths.at(dir).above.insert(RootDir { role, up, is_real: false });
         }
         let Some(real) = fs::canonicalize(&root.dir).ok().filter(|real| *real != normal) else { continue };
-        // The directories above the real one follow from it.
-        let found = Found { role, up: 0, is_real: true };
-        needles.at(&real).roots.insert(found);
+        // A directory above the real path is known from that path, so the binding names the root.
+        let real_root = RootDir { role, up: 0, is_real: true };
+        paths.at(&real).roots.insert(real_root);
         for (_, dir) in above(&real).filter(|_| !is_toolchain) {
-            needles.at(dir).above.insert(found);
+            paths.at(dir).above.insert(real_root);
         }
     }
-    // The key names a directory that lies in no root as it is: what begins with it says nothing new.
+    // If the call's directory lies in no root, the key holds its absolute path, and a path below it needs no
+    // binding. Its entry without a meaning keeps such a path from counting as one below a shorter directory.
     if roots.role_path(cwd, Path::new("")).role() == Role::Absolute && cwd.components().count() > 1 {
-        needles.at(&normalise(cwd));
+        paths.at(&normalise(cwd));
     }
-    needles.0
+    paths.0
 }
 
-/// The directories above one that are not common property, with their distance.
+/// The directories above this one with their distance, up to the first that is common to all users.
 fn above(dir: &Path) -> impl Iterator<Item = (u8, &Path)> {
     let above = (1..u8::MAX).zip(dir.ancestors().skip(1));
     above.take_while(|(_, dir)| !is_common(dir))
@@ -306,14 +317,14 @@ mod tests {
         other.look(bytes);
         let found = scanner.found();
         assert_eq!(found, other.found());
-        let name = |found: &Found| {
-            format!("{}{}", found.role.dir_name_above(found.up), if found.is_real { "-real" } else { "" })
+        let name = |dir: &RootDir| {
+            format!("{}{}", dir.role.dir_name_above(dir.up), if dir.is_real { "-real" } else { "" })
         };
         found.iter().map(name).collect()
     }
 
     #[test]
-    fn key_07_a_root_is_found_wherever_it_lies_in_an_output() {
+    fn key_07_a_root_is_found_at_every_position_of_an_output() {
         let roots = Roots::new([root(Role::Workspace, "/home/a/ws"), root(Role::Cargo, "/home/a/.cargo")]);
         let scan = |bytes: &[u8]| scan(&roots, "/home/a/ws", bytes);
         assert!(scan(b"").is_empty());
@@ -343,22 +354,22 @@ mod tests {
             ("/home/a/r1/shared.txt", &["ws-up1", "out-up2"][..]),
             ("textbehind/home/a/r1text", &["ws-up1", "out-up2"]),
             ("/home/a/other", &["ws-up2", "out-up3"]),
-            // Everybody's.
+            // Directories of the system, or of other users.
             ("/home /home/b/x /opt/x", &[]),
-            // All roots in which it lies, since it may have been put together from either.
+            // Both roots in which the path lies, because it may have been composed from either.
             ("/home/a/r1/rust/target/x", &["ws", "out"]),
             ("/home/a/.rustup/x/lib", &["sysroot"]),
         ] {
             assert_eq!(scan(&roots, "/home/a/r1/rust", text.as_bytes()), expected, "{text}");
         }
-        // A package that lies in no root: its key holds its directory.
+        // The package lies in no root, so its key holds its directory.
         let scan = |text: &str| scan(&Roots::new([ws.clone()]), "/home/a/dep", text.as_bytes());
         assert_eq!(scan("/home/a/dep/src/lib.rs"), [""; 0]);
         assert_eq!(scan("/home/a/dep/src/lib.rs /home/a/x"), ["ws-up2"]);
     }
 
     #[test]
-    fn key_07_a_short_directory_above_a_root_is_a_word_by_itself() {
+    fn key_07_a_short_directory_above_a_root_is_found_as_a_whole_word_only() {
         let roots = Roots::new([root(Role::Workspace, "/src/app")]);
         for (text, is_found) in [
             ("/src", true),
@@ -370,12 +381,12 @@ mod tests {
         ] {
             assert_eq!(!scan(&roots, "/src/app", text.as_bytes()).is_empty(), is_found, "{text}");
         }
-        // The root itself is found in the middle of others, as ever.
+        // The root itself is found in the middle of other bytes.
         assert_eq!(scan(&roots, "/src/app", b"x/src/apples"), ["ws"]);
     }
 
     #[test]
-    fn key_07_a_name_is_found_wherever_it_stands() {
+    fn key_07_a_name_is_found_at_every_position() {
         let names: [&[u8]; 4] = [b"alpha", b"alpha-tree", b"wt1", b"none"];
         let scan = |bytes: &[u8]| -> Vec<String> {
             let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -392,7 +403,7 @@ mod tests {
             ("alph", &[]),
             ("textalphatext", &["alpha"]),
             ("alpha-tree", &["alpha", "alpha-tree"]),
-            // Three letters stand in the middle of many words.
+            // Three letters occur in the middle of many words.
             ("xwt1", &[]),
             ("wt12", &[]),
             ("wt1-x", &[]),

@@ -14,7 +14,7 @@ use kache_cas::{Digest, DigestFunction, Sharing, Store, StoreSettings};
 use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
-use super::{MacroArguments, Publication, PublishError, Published, Stamps, Stores, publish};
+use super::{MacroArguments, OutputSnapshot, Publication, PublishError, Published, Stores, publish};
 use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
@@ -205,7 +205,7 @@ impl Checkout<'_> {
             task: &task,
             inputs: &[],
             captured,
-            stamps: &Stamps::take(&task),
+            snapshot: &OutputSnapshot::take(&task, captured.started + captured.wall),
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,
@@ -239,7 +239,7 @@ impl Checkout<'_> {
             task: &task,
             inputs,
             captured,
-            stamps: &Stamps::take(&task),
+            snapshot: &OutputSnapshot::take(&task, captured.started + captured.wall),
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,

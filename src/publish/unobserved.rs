@@ -79,7 +79,9 @@ mod tests {
     use super::*;
 
     fn note(kind: NoteKind, outcome: NoteOutcome, process: u32, name: &str) -> Note {
-        Note { process, kind, outcome, name: name.into(), value: b"425".to_vec(), mark: true }
+        let (name, value) = (name.into(), b"425".to_vec());
+        let has_dispatch = kind == NoteKind::Started;
+        Note { process, kind, outcome, name, value, has_dispatch, is_from_late_library: !has_dispatch }
     }
 
     fn started(process: u32, name: &str) -> Note {

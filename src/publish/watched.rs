@@ -1,5 +1,8 @@
-//! From what an observed compile asked for to observations: what it found is looked at again,
-//! and has to be what it was when the compiler was started (KEY-05).
+//! Turns the record of an observed compile into observations.
+//!
+//! `accesses.rs` and `unobserved.rs` judge the notes of the record. This file reads the file or variable of
+//! each remaining access again and makes observations from its current state. Invariant: that state is the
+//! one at the compiler's start, or the compile is refused (KEY-05).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -9,10 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::accesses::{CompileContext, ObservedAccess, remaining_accesses};
-use super::observe::{Trouble, changed_since, content};
-use super::places::{Make, Namer};
+use super::observe::{ObserveError, changed_since, content};
+use super::places::{MakeObservation, PathNamer};
 use super::refusal::Refusal;
-use super::scan::{Found, Scanner};
+use super::scan::{RootDir, Scanner};
 use super::unobserved::unobserved_program;
 use crate::action::{CallEnv, Entry, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
@@ -20,70 +23,72 @@ use crate::observer::{self, Note, NoteKind, is_made_up};
 use crate::outputs::dates::place_of;
 use crate::roles::{Form, Role, Root, normalise};
 
-/// More than this is not kept of one compile: a hit has to look at all of it.
+/// The largest number of accesses of a stored compile. A lookup has to check all of them.
 const OBSERVATIONS_MAX: usize = 20_000;
 
 /// A compile that was observed.
 pub struct Watched<'a> {
-    /// The record.
+    /// The bytes of the observer's record.
     pub record: &'a [u8],
-    /// The compiler's program.
+    /// The path of the compiler's program.
     pub compiler: &'a Path,
-    /// The toolchain.
+    /// The directory of the toolchain.
     pub sysroot: &'a Path,
-    /// Directories in which it looks for crates.
+    /// The directories in which the compiler looks for crates.
     pub crate_dirs: &'a [PathBuf],
-    /// The observer, and where its records lie.
+    /// The observer's library and the directory of its records.
     pub observer: &'a [PathBuf],
-    /// Where its temporary files go.
+    /// The directory of temporary files.
     pub temp_dir: &'a Path,
-    /// Whether the key looks at a variable whatever is observed.
+    /// Whether a variable is in the key of every compile.
     pub is_keyed: &'a dyn Fn(&str) -> bool,
     /// The call's environment.
     pub env: &'a dyn CallEnv,
-    /// Programs that are known as compilers and linkers by their content.
+    /// Programs that were recognised as compilers and linkers by their content.
     pub known_linkers: &'a [PathBuf],
-    /// The text of the key, which is asked for where a directory's name was found in an output.
+    /// Makes the text of the key. It is called only if a directory's name is in an output.
     pub key: &'a dyn Fn() -> Vec<Entry>,
 }
 
-/// What an observed compile has found out.
-pub(super) struct WatchedReadings {
-    /// What it read beyond its inputs and what the dep-info names.
+/// The observations of an observed compile.
+pub(super) struct WatchedReads {
+    /// What the compile read besides the inputs of the key and what the dep-info names.
     pub(super) observations: Vec<Observation>,
-    /// The directories whose paths a macro was told: it may have taken them apart.
-    pub(super) told: BTreeSet<Found>,
+    /// The directories whose paths a macro has read. It may have taken a name out of such a path.
+    pub(super) disclosed: BTreeSet<RootDir>,
 }
 
-/// What the dep-info names, and what is therefore observed already.
+/// The files and variables that the dep-info names. They have observations already.
 #[derive(Debug, Default)]
-pub(super) struct Named {
-    /// Files, as they are named from the call's directory.
+pub(super) struct DepInfoNames {
+    /// Files with absolute paths.
     pub(super) files: Vec<PathBuf>,
-    /// Variables.
+    /// Names of variables.
     pub(super) variables: Vec<Vec<u8>>,
 }
 
-/// Reads the record of an observed compile.
+/// Makes observations from the record of an observed compile. Refuses if the record is damaged, a program
+/// could not be observed, or something has changed since the compiler was started.
 pub(super) fn observe_watched(
     task: &Task,
     watched: &Watched<'_>,
     inputs: &[Input],
-    named: &Named,
+    named: &DepInfoNames,
     started: SystemTime,
     world: &dyn World,
-) -> Result<WatchedReadings, Trouble> {
+) -> Result<WatchedReads, ObserveError> {
     let notes =
         observer::parse(watched.record).map_err(|damage| Refusal::UnknownInputs(damage.to_string()))?;
-    // Notes are judged in normal form; a call may name a directory by way of `..`.
+    // The rules compare paths in normal form, and a call may name a directory with `..`.
     let outputs: Vec<PathBuf> =
         task.outputs.iter().map(|output| normalise(&place_of(task, output))).collect();
     let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
     let [sysroot, temp_dir] = [watched.sysroot, watched.temp_dir].map(normalise);
     let observer: Vec<PathBuf> = watched.observer.iter().map(|place| normalise(place)).collect();
-    let files = Files::new(task, inputs, &named.files);
+    let files = KeyedFiles::new(task, inputs, &named.files);
     let known_linkers: HashSet<PathBuf> = watched.known_linkers.iter().map(|path| real(path)).collect();
-    // What `env!` asks for is known from the dep-info, and there whether it only locates (KEY-07).
+    // Variables that `env!` reads are in the dep-info. They have observations already, and the ones that are
+    // locators have stand-ins there (KEY-07).
     let is_named = |name: &str| named.variables.iter().any(|known| known == name.as_bytes());
     let compile = CompileContext {
         compiler: &real(watched.compiler),
@@ -109,20 +114,30 @@ pub(super) fn observe_watched(
         return Err(Refusal::UnknownInputs("the compiler could not be observed".to_owned()).into());
     };
     if accesses.len() > OBSERVATIONS_MAX {
-        let why = format!("{} files and variables were asked for besides those of the key", accesses.len());
+        let why = format!("the compile read {} files and variables that are not in the key", accesses.len());
         return Err(Refusal::UnknownInputs(why).into());
     }
     let (is_keyed, is_linker) = (compile.is_keyed, compile.is_linker);
-    let texts = texts(&notes, &accesses);
+    let texts = access_texts(&notes, &accesses);
     let (texts, accesses, env) = (&texts, &accesses, watched.env);
-    let looker =
-        Looker { task, started, world, temp_dir: &temp_dir, env, is_keyed, is_linker, texts, accesses };
-    let told = looker.told(&notes);
-    Ok(WatchedReadings { observations: looker.look()?, told })
+    let observer = AccessObserver {
+        task,
+        started,
+        world,
+        temp_dir: &temp_dir,
+        env,
+        is_keyed,
+        is_linker,
+        texts,
+        accesses,
+    };
+    let disclosed = observer.disclosed(&notes);
+    Ok(WatchedReads { observations: observer.observe()?, disclosed })
 }
 
-/// Whether a library uses the list of all variables, as the standard library does for `env::vars` and where
-/// it starts a program. Proc macros are linked with what they use of the standard library, and no more.
+/// Whether a library can read the list of all variables, as the standard library does for `env::vars` and to
+/// start programs. A proc macro is linked only with those parts of the standard library that it uses, so the
+/// symbols that it imports decide. A library that cannot be parsed counts as one that can.
 fn may_read_environment(library: &Path) -> bool {
     const NAMES: &[&[u8]] = &[b"environ", b"__environ", b"_environ"];
     let content = fs::read(library).unwrap_or_default();
@@ -130,47 +145,48 @@ fn may_read_environment(library: &Path) -> bool {
     imports.is_none_or(|imports| imports.iter().any(|name| NAMES.contains(name)))
 }
 
-/// Whether all that a program reads is in the key: it is a linker, or a part of the toolchain. One that is
-/// started by its name alone is looked for as the C library does it.
+/// Whether everything that a program reads is in the key: it is a linker or a part of the toolchain. A
+/// program that was started by its bare name is searched for in `PATH`, as the C library does.
 fn is_resolved(program: &Path, compile: &CompileContext<'_>) -> bool {
-    let is_known = |path: &Path| {
+    let is_keyed_program = |path: &Path| {
         (compile.is_linker)(&real(path)) || real(path).starts_with(compile.sysroot.join("lib/rustlib"))
     };
     if program.is_absolute() {
-        return is_known(program);
+        return is_keyed_program(program);
     }
     let path = (compile.env_value)("PATH").unwrap_or_default();
     let dirs = path.split(|byte| *byte == b':').map(|dir| Path::new(OsStr::from_bytes(dir)));
-    dirs.map(|dir| dir.join(program)).find(|place| place.exists()).is_some_and(|place| is_known(&place))
+    dirs.map(|dir| dir.join(program)).find(|path| path.exists()).is_some_and(|path| is_keyed_program(&path))
 }
 
-/// Whether a file lies with the temporary ones, and in no root that lies there itself.
+/// Whether a path is in the directory of temporary files, and in no root that is in that directory.
 fn is_temporary(task: &Task, temp_dir: &Path, path: &Path) -> bool {
     let dirs = task.roots.iter().map(|root| normalise(&root.dir));
     let mut inner = dirs.filter(|dir| dir != temp_dir && dir.starts_with(temp_dir));
     path.starts_with(temp_dir) && !inner.any(|dir| path.starts_with(dir))
 }
 
-/// The path as it is when every link is followed, or as it is given.
+/// The path with every link followed, or the given path if nothing exists there.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Files that count already.
-struct Files {
-    /// As they are named, and as they are really called.
+/// Files that have an observation already or are inputs of the key.
+struct KeyedFiles {
+    /// The files under their paths as named, in normal form, and with links followed.
     all: HashSet<PathBuf>,
-    /// Libraries and programs under their real names: the compiler or the linker and the key may come
-    /// to one by different links. A source is not among them: a macro that asks about a link asks where
-    /// it leads, and that the file there counts already says nothing of the link.
+    /// Libraries and programs, with links followed. The compiler or the linker may reach one by another link
+    /// than the key. Sources are not among them: if a macro reads a source through a link, the target of the
+    /// link counts, and the content of the file does not show it.
     by_any_link: HashSet<PathBuf>,
-    /// Of these, the link toolchain.
+    /// The files of the link toolchain.
     linkers: HashSet<PathBuf>,
 }
 
-impl Files {
-    fn new(task: &Task, inputs: &[Input], sources: &[PathBuf]) -> Files {
-        let mut files = Files { all: HashSet::new(), by_any_link: HashSet::new(), linkers: HashSet::new() };
+impl KeyedFiles {
+    fn new(task: &Task, inputs: &[Input], sources: &[PathBuf]) -> KeyedFiles {
+        let mut files =
+            KeyedFiles { all: HashSet::new(), by_any_link: HashSet::new(), linkers: HashSet::new() };
         for input in inputs {
             let Some(place) = task.roots.locate(&input.path) else { continue };
             if input.kind == InputKind::LinkToolchain {
@@ -186,10 +202,13 @@ impl Files {
     }
 }
 
-/// The texts by which each path was asked for that is an answer to the notes. They tell whether it
-/// was come by from a root.
-fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<ObservedAccess>) -> HashMap<PathBuf, Vec<&'n Path>> {
-    let path_of = |asked: &ObservedAccess| match asked {
+/// The texts by which programs accessed each of the paths. A text such as `/home/ada/ws/../x` shows that the
+/// path was reached from the root `/home/ada/ws`; its normal form `/home/ada/x` does not show it.
+fn access_texts<'n>(
+    notes: &'n [Note],
+    accesses: &BTreeSet<ObservedAccess>,
+) -> HashMap<PathBuf, Vec<&'n Path>> {
+    let path_of = |access: &ObservedAccess| match access {
         ObservedAccess::Present(path)
         | ObservedAccess::Absent(path)
         | ObservedAccess::Listing(path)
@@ -204,19 +223,20 @@ fn texts<'n>(notes: &'n [Note], asked: &BTreeSet<ObservedAccess>) -> HashMap<Pat
         | ObservedAccess::WorkingDir(_) => None,
     };
     let mut texts: HashMap<PathBuf, Vec<&Path>> =
-        asked.iter().filter_map(path_of).map(|path| (path, Vec::new())).collect();
+        accesses.iter().filter_map(path_of).map(|path| (path, Vec::new())).collect();
     for note in notes.iter().filter(|note| note.kind != NoteKind::Variable) {
         let text = Path::new(OsStr::from_bytes(&note.name));
-        if let Some(known) = texts.get_mut(&normal_form(text).0)
-            && !known.contains(&text)
+        if let Some(of_path) = texts.get_mut(&normal_form(text).0)
+            && !of_path.contains(&text)
         {
-            known.push(text);
+            of_path.push(text);
         }
     }
     texts
 }
 
-struct Looker<'a> {
+/// Makes observations from the accesses of one compile.
+struct AccessObserver<'a> {
     task: &'a Task,
     started: SystemTime,
     world: &'a dyn World,
@@ -228,21 +248,22 @@ struct Looker<'a> {
     is_linker: &'a dyn Fn(&Path) -> bool,
 }
 
-impl Looker<'_> {
-    /// The observations of a place under each name that it may have been come by.
-    fn named(&self, path: &Path, make: Make<'_>) -> Result<Vec<Observation>, Trouble> {
+impl AccessObserver<'_> {
+    /// The observations of a path, one for each path by role under which another checkout may access it.
+    fn by_role(&self, path: &Path, make: MakeObservation<'_>) -> Result<Vec<Observation>, ObserveError> {
         let texts = self.texts.get(path).map(Vec::as_slice).unwrap_or_default();
-        let namer = Namer { task: self.task, world: self.world };
+        let namer = PathNamer { task: self.task, world: self.world };
         let texts = if texts.is_empty() { std::slice::from_ref(&path) } else { texts };
-        let mut observations = namer.of_asked(path, texts, make)?;
+        let mut observations = namer.of_access(path, texts, make)?;
         if self.was_searched_for(path) {
             namer.searched(path, self.task.roots.searched(path), make, &mut observations)?;
         }
         Ok(observations)
     }
 
-    /// Whether the whole name was looked for in vain right above a root before: an upward search for
-    /// `etc/x.toml` ends in a directory of the system, which otherwise is everybody's.
+    /// Whether this is the last path of an upward search. An upward search for `etc/x.toml` ends at
+    /// `/etc/x.toml`, which looks like a file of the system. It is recognised by the vain access to the same
+    /// name in the directory above a root.
     fn was_searched_for(&self, path: &Path) -> bool {
         let Ok(name) = path.strip_prefix("/") else { return false };
         self.task.roots.iter().any(|root| {
@@ -251,15 +272,15 @@ impl Looker<'_> {
         })
     }
 
-    /// The directories whose paths are in a variable that a macro asked for, or in a link that was
-    /// read. The observations of these have stand-ins for roots, so they do not tell one place from
-    /// another.
-    fn told(&self, notes: &[Note]) -> BTreeSet<Found> {
+    /// The directories whose paths are in a variable that a macro read, or in the text of a link that was
+    /// read. The observations of variables and links have stand-ins for roots, so they hold in every
+    /// checkout; a name that a macro takes out of such a path has to be found in the outputs.
+    fn disclosed(&self, notes: &[Note]) -> BTreeSet<RootDir> {
         let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
-        let of_macros = |note: &&Note| note.kind == NoteKind::Variable && note.mark;
+        let of_macros = |note: &&Note| note.kind == NoteKind::Variable && note.is_from_late_library;
         notes.iter().filter(of_macros).for_each(|note| scanner.look(&note.value));
-        for one in self.accesses {
-            match one {
+        for access in self.accesses {
+            match access {
                 ObservedAccess::Environment => {
                     let names = self.env.names().into_iter().filter_map(|name| String::from_utf8(name).ok());
                     names.filter_map(|name| self.env.value(&name)).for_each(|value| scanner.look(&value));
@@ -274,53 +295,58 @@ impl Looker<'_> {
         scanner.found()
     }
 
-    fn look(&self) -> Result<Vec<Observation>, Trouble> {
-        // A file that is left behind is the most telling reason, so it is reported before others.
-        for one in self.accesses {
-            if let ObservedAccess::Created(path) = one {
-                refuse_if_there(path)?;
+    /// The observations of all accesses. Directories come last, because one that lies above a root or above
+    /// the call's directory exists in every call and needs no observation.
+    fn observe(&self) -> Result<Vec<Observation>, ObserveError> {
+        // A file that the compile left behind explains a refusal best, so these come first.
+        for access in self.accesses {
+            if let ObservedAccess::Created(path) = access {
+                refuse_if_present(path)?;
             }
         }
         let mut seen = Vec::new();
         let mut directories = Vec::new();
-        for link in self.links_on_the_way(self.accesses) {
+        for link in self.links_in_paths(self.accesses) {
             seen.extend(self.link(link)?);
         }
-        for one in self.accesses.iter().cloned() {
-            match one {
-                ObservedAccess::Present(path) => self.place(path, &mut seen, &mut directories)?,
+        for access in self.accesses.iter().cloned() {
+            match access {
+                ObservedAccess::Present(path) => self.presence(path, &mut seen, &mut directories)?,
                 ObservedAccess::Absent(path) => seen.extend(self.absence(path)?),
                 ObservedAccess::Listing(path) => seen.extend(self.listing(path)?),
                 ObservedAccess::Created(_) => {}
                 ObservedAccess::Updated(path) => seen.extend(self.updated(path)?),
                 ObservedAccess::Obstacle(path) => match self.world.state(&path)? {
                     FileState::Absent => seen.extend(self.absence(path)?),
-                    _ => self.place(path, &mut seen, &mut directories)?,
+                    _ => self.presence(path, &mut seen, &mut directories)?,
                 },
                 ObservedAccess::Link(path) => seen.extend(self.link(path)?),
-                ObservedAccess::ProgramSearch(name) => self.program(&name, &mut seen, &mut directories)?,
+                ObservedAccess::ProgramSearch(name) => {
+                    self.program_search(&name, &mut seen, &mut directories)?;
+                }
                 ObservedAccess::Library(path) => {
                     seen.extend(self.earlier_libraries(&path)?);
-                    self.place(path, &mut seen, &mut directories)?;
+                    self.presence(path, &mut seen, &mut directories)?;
                 }
                 ObservedAccess::Variable(name, value) => seen.push(self.variable(name, value)?),
                 ObservedAccess::Environment => seen.extend(self.environment()?),
-                ObservedAccess::WorkingDir(dir) => seen.extend(self.stand(&dir)),
+                ObservedAccess::WorkingDir(dir) => seen.extend(self.working_dir(&dir)),
             }
         }
-        for path in directories.into_iter().filter(|path| !self.is_there_anyway(path)) {
-            seen.extend(self.named(&path, &|path| Observation::Directory { path })?);
+        for path in directories.into_iter().filter(|path| !self.is_in_every_call(path)) {
+            seen.extend(self.by_role(&path, &|path| Observation::Directory { path })?);
         }
         Ok(seen)
     }
 
-    /// Something that was there. A link that leads nowhere is there, too.
-    fn place(
+    /// Observes something that existed; a directory is only added to `directories`. A link without a target
+    /// exists, too, and the absence of its target counts.
+    fn presence(
         &self,
         path: PathBuf,
         seen: &mut Vec<Observation>,
         directories: &mut Vec<PathBuf>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ObserveError> {
         match self.world.state(&path)? {
             FileState::File { .. } => seen.extend(self.file(&path)?),
             FileState::Directory => directories.push(path),
@@ -331,25 +357,26 @@ impl Looker<'_> {
         Ok(())
     }
 
-    /// A file that was read. One that says where this checkout lies may have been asked where something
-    /// else is: what was found so counts by its place in the checkout, and the same file in another one
-    /// leads here.
-    fn file(&self, path: &Path) -> Result<Vec<Observation>, Trouble> {
+    /// Observes a file that was read. If its content holds the path of a root, the result is bound to that
+    /// path: a macro may have found other files by it, and the same file in another checkout would lead to
+    /// this one. A file of the system is not searched.
+    fn file(&self, path: &Path) -> Result<Vec<Observation>, ObserveError> {
         let digest = content(path, self.started, self.world)?;
-        let mut seen = self.named(path, &|path| Observation::File { path, digest })?;
+        let mut seen = self.by_role(path, &|path| Observation::File { path, digest })?;
         let role = self.task.roots.role_path(&self.task.cwd, path).role();
-        let is_systems = role == Role::Absolute && seen.len() == 1;
-        if !is_systems {
+        let is_of_system = role == Role::Absolute && seen.len() == 1;
+        if !is_of_system {
             let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
             scanner.scan(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
-            let found = scanner.found().into_iter();
-            seen.extend(found.filter_map(|found| found.observation(self.task, self.world)));
+            let dirs = scanner.found().into_iter();
+            seen.extend(dirs.filter_map(|dir| dir.binding(self.task, self.world)));
         }
         Ok(seen)
     }
 
-    /// A file that was opened to be written counts by what it was before, if it is still that.
-    fn updated(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
+    /// Observes a file that was opened for writing. Its content counts if it is unchanged; else the compile
+    /// is refused, because a hit would not change the file.
+    fn updated(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
         match self.world.state(&path)? {
             FileState::File { .. } if !changed_since(&path, self.started) => self.file(&path),
             FileState::Directory => Ok(Vec::new()),
@@ -357,8 +384,8 @@ impl Looker<'_> {
         }
     }
 
-    /// What a link says; nothing where there is none.
-    fn link(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
+    /// Observes the text of a link; no observation if there is no link at this path.
+    fn link(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
         let Some(text) = self.world.link(&path)? else { return Ok(Vec::new()) };
         if link_changed_since(&path, self.started) {
             return Err(Refusal::Changed(path).into());
@@ -366,56 +393,55 @@ impl Looker<'_> {
         let Some(text) = self.task.roots.generalise(&text, Form::Value) else {
             return Err(Refusal::Unspeakable(format!("the link `{}`", path.display())).into());
         };
-        self.named(&path, &|path| Observation::Link { path, text: text.clone() })
+        self.by_role(&path, &|path| Observation::Link { path, text: text.clone() })
     }
 
-    /// Links in a checkout that what was asked for was found by. One that leads elsewhere may find
-    /// the same there, and what that names by going up is something else.
-    fn links_on_the_way(&self, asked: &BTreeSet<ObservedAccess>) -> BTreeSet<PathBuf> {
-        let mut known: HashSet<PathBuf> = HashSet::new();
+    /// The links of the checkout that are part of an accessed path. Their texts count. In another checkout such
+    /// a link may lead to an equal file in another directory, and a `..` behind it leads to different files.
+    fn links_in_paths(&self, accesses: &BTreeSet<ObservedAccess>) -> BTreeSet<PathBuf> {
+        let mut checked: HashSet<PathBuf> = HashSet::new();
         let mut links = BTreeSet::new();
-        for one in asked {
+        for access in accesses {
             let (ObservedAccess::Present(path)
             | ObservedAccess::Absent(path)
             | ObservedAccess::Listing(path)
-            | ObservedAccess::Updated(path)) = one
+            | ObservedAccess::Updated(path)) = access
             else {
                 continue;
             };
-            for place in path.ancestors() {
-                let role = self.task.roots.role_path(&self.task.cwd, place);
-                if role.role() == Role::Absolute || role.rest().is_empty() || !known.insert(place.to_owned())
+            for part in path.ancestors() {
+                let role = self.task.roots.role_path(&self.task.cwd, part);
+                if role.role() == Role::Absolute || role.rest().is_empty() || !checked.insert(part.to_owned())
                 {
                     break;
                 }
-                if place.is_symlink() {
-                    links.insert(place.to_owned());
+                if part.is_symlink() {
+                    links.insert(part.to_owned());
                 }
             }
         }
         links
     }
 
-    /// Where the dynamic linker looks for a library before the place where it found this one.
-    fn earlier_libraries(&self, library: &Path) -> Result<Vec<Observation>, Trouble> {
+    /// Observes that a library is absent from the directories in which the dynamic linker looked first.
+    fn earlier_libraries(&self, library: &Path) -> Result<Vec<Observation>, ObserveError> {
         let (Some(dir), Some(name)) = (library.parent(), library.file_name()) else { return Ok(Vec::new()) };
         let listed = self.env.value("LD_LIBRARY_PATH").unwrap_or_default();
         let dirs = listed.split(|byte| *byte == b':').filter(|dir| !dir.is_empty());
         let dirs = dirs.map(|dir| normalise(&self.task.cwd.join(OsStr::from_bytes(dir))));
-        let earlier = dirs.take_while(|place| place != dir && real(place) != dir);
-        let found: Result<Vec<_>, _> =
-            earlier.map(|place| place.join(name)).map(|place| self.absence(place)).collect();
-        Ok(found?.concat())
+        let earlier = dirs.take_while(|earlier| earlier != dir && real(earlier) != dir);
+        let absences: Result<Vec<_>, _> = earlier.map(|dir| self.absence(dir.join(name))).collect();
+        Ok(absences?.concat())
     }
 
-    /// Where a program is looked for: it lies in none of the directories before the one where it is found.
-    /// A linker is looked for before anything else, for every call.
-    fn program(
+    /// Observes a search in `PATH`: the program that it found, and that no earlier directory has it. A linker
+    /// needs no observation, because kache searches for it before the lookup of every call.
+    fn program_search(
         &self,
         name: &Path,
         seen: &mut Vec<Observation>,
         directories: &mut Vec<PathBuf>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ObserveError> {
         let path = self.env.value("PATH").unwrap_or_default();
         let dirs = path.split(|byte| *byte == b':').map(|dir| self.task.cwd.join(OsStr::from_bytes(dir)));
         let mut earlier = Vec::new();
@@ -434,32 +460,34 @@ impl Looker<'_> {
         for place in earlier {
             match self.world.state(&place)? {
                 FileState::Absent => seen.extend(self.absence(place)?),
-                _ => self.place(place, seen, directories)?,
+                _ => self.presence(place, seen, directories)?,
             }
         }
-        found.map_or(Ok(()), |place| self.place(place, seen, directories))
+        found.map_or(Ok(()), |place| self.presence(place, seen, directories))
     }
 
-    /// Whether no compile like this one can happen without the directory.
-    fn is_there_anyway(&self, directory: &Path) -> bool {
+    /// Whether a directory exists in every call with this query: it is a root or the call's directory, or
+    /// above one of them.
+    fn is_in_every_call(&self, directory: &Path) -> bool {
         let roots = self.task.roots.iter().map(|root| &*root.dir);
         roots.chain([&*self.task.cwd]).any(|dir| normalise(dir).starts_with(directory))
     }
 
-    /// Nothing, or a link that leads to nothing: what it says counts then.
-    fn absence(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
-        // More than this the kernel does not follow.
+    /// Observes that nothing exists at a path. If there is a link without a target, the text of the link and
+    /// the absence of its target are observed.
+    fn absence(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
+        /// The kernel follows no more links than this.
         const LINKS_MAX: usize = 40;
         let mut seen = Vec::new();
         let mut place = path;
         for _ in 0..LINKS_MAX {
             if self.world.state(&place)? != FileState::Absent {
-                // It came after it was looked for.
+                // The file was created after the compiler had looked for it.
                 return Err(Refusal::Changed(place).into());
             }
             let links = self.link(place.clone())?;
             if links.is_empty() {
-                seen.extend(self.named(&place, &|path| Observation::Absent { path })?);
+                seen.extend(self.by_role(&place, &|path| Observation::Absent { path })?);
                 return Ok(seen);
             }
             seen.extend(links);
@@ -469,7 +497,8 @@ impl Looker<'_> {
         Ok(seen)
     }
 
-    fn listing(&self, path: PathBuf) -> Result<Vec<Observation>, Trouble> {
+    /// Observes the entries of a directory. A temporary directory that is gone needs no observation.
+    fn listing(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
         let Some(digest) = self.world.listing(&path)? else {
             return match is_temporary(self.task, self.temp_dir, &path) {
                 true => Ok(Vec::new()),
@@ -479,10 +508,10 @@ impl Looker<'_> {
         if changed_since(&path, self.started) {
             return Err(Refusal::Changed(path).into());
         }
-        self.named(&path, &|path| Observation::Listing { path, digest })
+        self.by_role(&path, &|path| Observation::Listing { path, digest })
     }
 
-    /// Every variable, and that no other one is set.
+    /// Observes the value of every variable of the call, and that no other variable is set.
     fn environment(&self) -> Result<Vec<Observation>, Refusal> {
         let mut seen = vec![Observation::Environment { digest: names_digest(self.env) }];
         for name in self.env.names().into_iter().filter(|name| is_imported(name)) {
@@ -497,29 +526,31 @@ impl Looker<'_> {
         Ok(seen)
     }
 
-    /// A program that knows the name of a directory can make anything of it, so the result is good where
-    /// the roots are that this name tells of: the one that holds it, or those that lie in it.
-    fn stand(&self, dir: &Path) -> Vec<Observation> {
+    /// Binds the result to the directory whose path a program has read. The program may use any part of the
+    /// path. So the roots that the path discloses have to keep their paths: the one that the directory lies in,
+    /// and those that lie in the directory.
+    fn working_dir(&self, dir: &Path) -> Vec<Observation> {
         if is_temporary(self.task, self.temp_dir, dir) {
             return Vec::new();
         }
         let holder = self.task.roots.role_path(&self.task.cwd, dir).role();
-        let is_named = |root: &&Root| root.role == holder || normalise(&root.dir).starts_with(dir);
-        let bound = |root: &Root| Observation::Root {
+        let is_disclosed = |root: &&Root| root.role == holder || normalise(&root.dir).starts_with(dir);
+        let binding = |root: &Root| Observation::Root {
             role: root.role,
             up: 0,
             is_real: false,
             path: root.dir.as_os_str().as_bytes().to_vec(),
         };
-        // Every path begins with `/`.
+        // Every path begins with `/`, so this one discloses nothing.
         if dir == Path::new("/") {
             return Vec::new();
         }
-        self.task.roots.iter().filter(is_named).map(bound).collect()
+        self.task.roots.iter().filter(is_disclosed).map(binding).collect()
     }
 
-    /// Paths of roots have stand-ins, as in the variables of the key: what is found by them is
-    /// observed itself, and an output that holds one is found by its bytes (KEY-07, KEY-17).
+    /// Observes a variable. Paths of roots in its value are replaced by stand-ins, as in the variables of the
+    /// key. That is safe: files that are found by such a path have observations of their own, and an output
+    /// that holds the path is found by the scanner (KEY-07, KEY-17).
     fn variable(&self, name: String, value: Option<Vec<u8>>) -> Result<Observation, Refusal> {
         let Some(value) = value else { return Ok(Observation::Env { name, value: None }) };
         match self.task.roots.generalise(&value, Form::Value) {
@@ -529,12 +560,12 @@ impl Looker<'_> {
     }
 }
 
-/// A hit would not make it. What is gone again was needed for a moment only.
-fn refuse_if_there(path: &Path) -> Result<(), Refusal> {
+/// Refuses if a file that the compile created still exists, because a hit would not create it.
+fn refuse_if_present(path: &Path) -> Result<(), Refusal> {
     if path.symlink_metadata().is_ok() { Err(Refusal::Writes(path.to_owned())) } else { Ok(()) }
 }
 
-/// Whether a link was made since then, or is gone.
+/// Whether a link was created since `started`, or is gone.
 fn link_changed_since(link: &Path, started: SystemTime) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(metadata) = link.symlink_metadata() else { return true };
@@ -543,8 +574,8 @@ fn link_changed_since(link: &Path, started: SystemTime) -> bool {
     (metadata.ctime(), metadata.ctime_nsec()) > started
 }
 
-/// A path in normal form. `..` behind a link leads up from what the link leads to, so the path is that one
-/// then, and the link is named as well.
+/// The normal form of a path, and the links in it that a `..` follows. `..` behind a link leads to the directory
+/// above the link's target, so such a link is replaced by its target.
 fn normal_form(path: &Path) -> (PathBuf, Vec<PathBuf>) {
     let mut normal = PathBuf::new();
     let mut links = Vec::new();
@@ -564,8 +595,8 @@ fn normal_form(path: &Path) -> (PathBuf, Vec<PathBuf>) {
     (normal, links)
 }
 
-/// Whether a path leads to what the kernel makes up. The directories are where that is usually mounted;
-/// whether it is so is the file system's to say.
+/// Whether the kernel makes up the file at this path. Only paths in the usual mount points are checked, and the
+/// type of the file system decides.
 fn is_made_by_kernel(path: &Path) -> bool {
     const MOUNTED_AT: &[&str] = &["/dev", "/proc", "/sys"];
     let place = real(path);

@@ -1,0 +1,125 @@
+//! The outputs of a compile as they were when its compiler had exited.
+//!
+//! A result is stored after its client has exited. By then another compile of the same unit, with other
+//! arguments or another environment, or a tool that changes outputs in place may have written the files.
+//! Such a file must not be stored as an output of this compile (KEY-05). Two checks find it:
+//!
+//! - A file that was created or written after the compiler's end is not from this compile. This finds a
+//!   change before the snapshot was taken.
+//! - A file whose device, inode, length or date differs from the snapshot has changed since. This finds a
+//!   change after it.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::action::{OutputKind, Task};
+use crate::outputs::dates::{constant_date, place_of};
+
+/// A snapshot of a task's outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSnapshot {
+    /// The end of the compiler, by the client's clock.
+    compiler_end: SystemTime,
+    /// The outputs in the task's order; `None` for an output that does not exist.
+    outputs: Vec<Option<FileSnapshot>>,
+    /// The `output` file of the package's build script. It is dated together with the outputs.
+    build_script: Option<FileSnapshot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileSnapshot {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl OutputSnapshot {
+    /// Looks at the outputs. The caller does this while the client still waits, so that cargo cannot yet
+    /// have started the next compile.
+    pub fn take(task: &Task, compiler_end: SystemTime) -> OutputSnapshot {
+        let outputs = task.outputs.iter().map(|output| file_snapshot(&place_of(task, output))).collect();
+        OutputSnapshot { compiler_end, outputs, build_script: build_script_snapshot(task) }
+    }
+
+    /// Whether the file at this path existed when the compiler had exited. Compilers create their outputs
+    /// anew, so a file that was created later belongs to another compile.
+    pub(super) fn was_created_in_time(&self, task: &Task, kind: OutputKind, path: &Path) -> bool {
+        // kache itself has written the dep-info again, to add the declared inputs.
+        let is_amended = kind == OutputKind::DepInfo && !task.extra_dep_info.is_empty();
+        let created = fs::metadata(path).ok().and_then(|metadata| {
+            // Some filesystems do not keep the time of creation.
+            metadata.created().or_else(|_| metadata.modified()).ok()
+        });
+        created.is_some_and(|at| is_amended || at <= self.compiler_end)
+    }
+
+    /// Whether the file at this path was last written before the compiler had exited. Always true of
+    /// dep-info and metadata: cargo gives the metadata of a check another date when the compiler has
+    /// exited, and kache may amend the dep-info.
+    pub(super) fn was_written_in_time(&self, kind: OutputKind, path: &Path) -> bool {
+        let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+        matches!(kind, OutputKind::DepInfo | OutputKind::Metadata)
+            || modified.is_ok_and(|at| at <= self.compiler_end)
+    }
+
+    /// Whether the output at this path is unchanged since the snapshot.
+    pub(super) fn is_unchanged(&self, task: &Task, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| self.is_of(task, path, &metadata))
+    }
+
+    /// Whether this metadata, of an open file, is that of the output at this path in the snapshot. The
+    /// date may differ if kache has set it to the constant date. For metadata files it may be any date:
+    /// cargo sets the date of a check's outputs through whatever inode they have.
+    pub(super) fn is_of(&self, task: &Task, path: &Path, metadata: &Metadata) -> bool {
+        let Some(at) = task.outputs.iter().position(|output| place_of(task, output) == path) else {
+            return false;
+        };
+        let Some(then) = self.outputs.get(at).copied().flatten() else { return false };
+        then.is_same_file(FileSnapshot::of(metadata), task.outputs[at].kind == OutputKind::Metadata)
+    }
+
+    /// Whether the build script's `output` file is unchanged since the snapshot. A missing file is
+    /// unchanged if it was missing then.
+    pub(super) fn is_build_script_unchanged(&self, task: &Task) -> bool {
+        match (self.build_script, build_script_snapshot(task)) {
+            (Some(then), Some(now)) => then.is_same_file(now, false),
+            (then, now) => then == now,
+        }
+    }
+}
+
+fn file_snapshot(path: &Path) -> Option<FileSnapshot> {
+    fs::metadata(path).ok().map(|metadata| FileSnapshot::of(&metadata))
+}
+
+fn build_script_snapshot(task: &Task) -> Option<FileSnapshot> {
+    file_snapshot(&task.cwd.join(task.build_script_output.as_ref()?))
+}
+
+impl FileSnapshot {
+    fn of(metadata: &Metadata) -> FileSnapshot {
+        FileSnapshot {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+
+    /// Whether `now` is a later snapshot of the same, unchanged file. Its date may also be the constant
+    /// date, or any date if `may_be_dated`.
+    fn is_same_file(self, now: FileSnapshot, may_be_dated: bool) -> bool {
+        let is_valid_date =
+            may_be_dated || now.modified == self.modified || now.modified == constant_date_parts();
+        is_valid_date && FileSnapshot { modified: self.modified, ..now } == self
+    }
+}
+
+/// The constant date in the form of [`FileSnapshot::modified`].
+fn constant_date_parts() -> (i64, i64) {
+    let since = constant_date().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(since.as_secs()).unwrap_or_default(), 0)
+}
