@@ -1,5 +1,6 @@
-//! Length-framed bytes, for what is kept between two runs of the daemon and for questions
-//! that are made of several parts. Fixed little-endian integers; reading never panics.
+//! A binary encoding for the snapshot file and for cached questions and answers.
+//!
+//! Integers are little-endian with a fixed length; bytes have their length in front. Reading never panics.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,11 +10,11 @@ use kache_cas::{Digest, DigestFunction, Hash};
 
 use super::stamp::{Inode, Stamp};
 
-/// Appends.
+/// Appends values to the bytes.
 #[derive(Debug, Default)]
-pub(super) struct Writer(pub(super) Vec<u8>);
+pub(super) struct ByteWriter(pub(super) Vec<u8>);
 
-impl Writer {
+impl ByteWriter {
     pub(super) fn u32(&mut self, value: u32) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
@@ -41,7 +42,7 @@ impl Writer {
         }
     }
 
-    /// Only BLAKE3 is ever computed for an input.
+    /// Writes a digest without its function, because inputs only have BLAKE3 digests.
     pub(super) fn digest<K>(&mut self, digest: &Digest<K>) -> &mut Self {
         self.0.extend_from_slice(&digest.hash.0);
         self.u64(digest.size_bytes)
@@ -53,11 +54,11 @@ impl Writer {
     }
 }
 
-/// Takes off the front; `None` where there is too little.
+/// Reads values from the front of the bytes. Each method returns `None` if there are too few bytes.
 #[derive(Debug)]
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;

@@ -1,13 +1,13 @@
-//! Which crates a crate uses, remembered for each crate that passed by.
+//! Remembers for each crate which other crates it uses.
 //!
-//! A linked output contains crates that its command line does not name: the dependencies of
-//! its dependencies (KEY-14). Each compile names its own, so they are known for every crate
-//! whose compile kache has seen. They are kept under the digest of what that compile made,
-//! and, until that is there, under the place where it will be. Only direct uses are kept:
-//! what a crate reaches is found by walking, which needs the files' digests anyway.
+//! A linked output contains crates that its command line does not name: the dependencies of its
+//! dependencies (KEY-14). But the compile of each crate names its own externs, so kache remembers them
+//! for every compile that it sees: under the digest of the finished crate, and, until the crate is
+//! finished, under its path. Only direct uses are kept. `reachable` walks from crate to crate, and it
+//! needs the digest of each file anyway.
 //!
-//! It reads no file. For a crate that nobody has seen it has no answer, and then the caller
-//! takes everything that could be meant.
+//! This file reads nothing from disk. It has no answer for a crate that was compiled without kache; the
+//! caller then takes every crate in the search paths as an input.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,49 +15,49 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kache_cas::Digest;
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use crate::roles::normalise;
 
-/// How many crates are remembered by digest.
+/// The largest number of crates that are remembered by digest.
 pub const CRATES_MAX: usize = 50_000;
 
-/// How many compiles are remembered by place. Those of one build are far fewer.
-const PLACES_MAX: usize = 20_000;
+/// The largest number of crates that are remembered by path. One build has far fewer.
+const PATHS_MAX: usize = 20_000;
 
-/// The crate that a compile makes for others to use.
+/// The crate that a compile makes for other crates to use, with the uses of its command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeCrate {
-    /// Where it will lie, in normal form and without extension.
-    place: PathBuf,
-    uses: Arc<Uses>,
+    /// The path of the crate without extension, as [`crate_path`] returns it.
+    path: PathBuf,
+    uses: Arc<CrateUses>,
 }
 
 impl MadeCrate {
-    /// Of a compile that makes `lib….rlib` and its like at this path, which has no extension.
-    pub(super) fn new(path: &Path, uses: Uses) -> Self {
-        MadeCrate { place: normalise(path), uses: Arc::new(uses) }
+    /// Creates it for a compile that makes `lib….rlib` or another crate file; `path` has no extension.
+    pub(super) fn new(path: &Path, uses: CrateUses) -> Self {
+        MadeCrate { path: normalise(path), uses: Arc::new(uses) }
     }
 }
 
-/// What a crate uses.
+/// The crates and native libraries that a crate names directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Uses {
+pub(super) struct CrateUses {
     /// File names of crates as they are linked, such as `libserde-0123456789abcdef.rlib`.
     pub(super) crates: Vec<String>,
-    /// Native libraries, as `-l` names them.
+    /// Names of native libraries, as `-l` takes them.
     pub(super) natives: Vec<String>,
 }
 
-/// What the crate in this file is called where it is linked: the compiler may have been given
-/// its metadata only.
+/// The name of the file from which this crate is linked. An extern may be given as `.rmeta`; a linker
+/// then reads the `.rlib` beside it.
 pub(super) fn linked_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".rmeta");
     Some(stem.map_or_else(|| name.to_owned(), |stem| format!("{stem}.rlib")))
 }
 
-impl Uses {
-    pub(super) fn write(&self, writer: &mut Writer) {
+impl CrateUses {
+    pub(super) fn write(&self, writer: &mut ByteWriter) {
         for list in [&self.crates, &self.natives] {
             writer.u64(list.len() as u64);
             list.iter().for_each(|name| {
@@ -66,7 +66,7 @@ impl Uses {
         }
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Uses> {
+    pub(super) fn read(reader: &mut ByteReader<'_>) -> Option<CrateUses> {
         let mut list = || {
             let mut names = Vec::new();
             for _ in 0..reader.u64()? {
@@ -74,68 +74,69 @@ impl Uses {
             }
             Some(names)
         };
-        Some(Uses { crates: list()?, natives: list()? })
+        Some(CrateUses { crates: list()?, natives: list()? })
     }
 }
 
-/// By which a crate is known until its bytes are: however its directory is written.
-fn place(path: &Path) -> PathBuf {
+/// The path by which a crate is remembered: without extension and in normal form, so that the spelling
+/// of its directory does not matter.
+fn crate_path(path: &Path) -> PathBuf {
     normalise(&path.with_extension(""))
 }
 
-/// What every crate uses.
+/// The uses of all crates that kache has seen.
 #[derive(Debug, Default)]
-pub(super) struct Crates {
-    known: RwLock<Known>,
+pub(super) struct UsesOfCrates {
+    tables: RwLock<CrateTables>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    by_digest: HashMap<Digest, Arc<Uses>>,
-    by_place: HashMap<PathBuf, Arc<Uses>>,
+struct CrateTables {
+    by_digest: HashMap<Digest, Arc<CrateUses>>,
+    by_path: HashMap<PathBuf, Arc<CrateUses>>,
 }
 
-impl Crates {
-    /// What the crate in this file uses.
-    pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<Uses>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let found = known.by_digest.get(digest);
-        found.or_else(|| known.by_place.get(&place(path))).cloned()
+impl UsesOfCrates {
+    /// Returns the uses of the crate in this file; `None` if kache did not see its compile.
+    pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let found = tables.by_digest.get(digest);
+        found.or_else(|| tables.by_path.get(&crate_path(path))).cloned()
     }
 
-    /// A compile begins that will make this crate. Until its bytes are known, the crate is known by its
-    /// place.
+    /// Remembers the uses of a crate whose compile begins, by its path: a compile that links the crate may
+    /// begin before the content of the crate is known.
     pub(super) fn begin(&self, made: &MadeCrate) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.by_place.len() >= PLACES_MAX {
-            known.by_place.clear();
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.by_path.len() >= PATHS_MAX {
+            tables.by_path.clear();
         }
-        known.by_place.insert(made.place.clone(), Arc::clone(&made.uses));
+        tables.by_path.insert(made.path.clone(), Arc::clone(&made.uses));
     }
 
-    /// A compile has made this crate, or a result of it was restored, and a file of it has this content. Any
-    /// other file is passed over. The uses are those of that compile: another one may have begun at the same
-    /// place since.
+    /// Remembers the uses of a finished or restored crate by the digest of its file; other outputs of the
+    /// compile are ignored. The uses come from `made` and not from the table by path, because another compile
+    /// with the same path may have begun since.
     pub(super) fn note(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
-        if place(path) != made.place {
+        if crate_path(path) != made.path {
             return;
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.by_digest.len() >= CRATES_MAX {
-            known.by_digest.clear();
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.by_digest.len() >= CRATES_MAX {
+            tables.by_digest.clear();
         }
-        known.by_digest.insert(*digest, Arc::clone(&made.uses));
+        tables.by_digest.insert(*digest, Arc::clone(&made.uses));
     }
 
-    /// Takes up what was kept.
-    pub(super) fn load(&self, kept: Vec<(Digest, Arc<Uses>)>) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).by_digest.extend(kept);
+    /// Adds the uses that an earlier daemon has saved.
+    pub(super) fn load(&self, kept: Vec<(Digest, Arc<CrateUses>)>) {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).by_digest.extend(kept);
     }
 
-    /// A copy of what is known by digest.
-    pub(super) fn all(&self) -> Vec<(Digest, Arc<Uses>)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
+    /// Copies the uses that are remembered by digest.
+    pub(super) fn all(&self) -> Vec<(Digest, Arc<CrateUses>)> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
     }
 }
 
@@ -146,9 +147,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_14_a_crate_is_known_however_its_directory_is_written() {
-        let crates = Crates::default();
-        let uses = Uses { crates: vec!["libb-2.rlib".to_owned()], natives: Vec::new() };
+    fn key_14_a_crate_is_found_however_its_directory_is_spelled() {
+        let crates = UsesOfCrates::default();
+        let uses = CrateUses { crates: vec!["libb-2.rlib".to_owned()], natives: Vec::new() };
         let made = MadeCrate::new(Path::new("/ws/../t/./deps/liba-1"), uses.clone());
         crates.begin(&made);
         let digest = Digest::of(DigestFunction::Blake3, b"a");
@@ -164,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn key_14_two_compiles_at_one_place_keep_their_own_uses() {
-        let crates = Crates::default();
-        let place = Path::new("/t/deps/liba-1");
+    fn key_14_two_compiles_with_one_path_keep_their_own_uses() {
+        let crates = UsesOfCrates::default();
+        let path = Path::new("/t/deps/liba-1");
         let uses = ["libb-1.rlib", "libc-1.rlib"]
-            .map(|name| Uses { crates: vec![name.to_owned()], natives: Vec::new() });
-        let [first, second] = uses.clone().map(|uses| MadeCrate::new(place, uses));
+            .map(|name| CrateUses { crates: vec![name.to_owned()], natives: Vec::new() });
+        let [first, second] = uses.clone().map(|uses| MadeCrate::new(path, uses));
         let digests = [&b"first"[..], b"second"].map(|bytes| Digest::of(DigestFunction::Blake3, bytes));
         // The second begins before the first is stored.
         crates.begin(&first);

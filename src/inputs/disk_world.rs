@@ -1,10 +1,10 @@
-//! The world as it is on disk, hashed once.
+//! The files on disk: each is hashed once, and its digest is remembered by stamp.
 //!
-//! Everything it says is true of the moment it is asked: a memo or a fact is only used after
-//! a `stat` has confirmed it. A file is hashed again every time where that proves nothing (KEY-05):
-//! while it is younger than the filesystem clock's grain, while somebody may write to it through a
-//! mapping, and on a filesystem whose dates do not tell of every change. Where kache itself has just
-//! written a file, its age does not matter.
+//! Invariant (KEY-05): an answer is true at the time of the call. A memo or a cached answer is only used
+//! after `stat` has shown that the file did not change. If `stat` cannot show that, the file is hashed
+//! again: while it is younger than the grain of the file system's clock, while another process may write to
+//! it through a mapping, and on a file system whose dates do not show every change. For a file that kache
+//! itself has just written, its age does not matter.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
@@ -16,184 +16,191 @@ use std::time::SystemTime;
 
 use kache_cas::{Digest, DigestFunction, FileStamp, Hasher};
 
-use super::bytes::Writer;
-use super::crates::{Crates, MadeCrate, Uses};
-use super::facts::{Fact, Facts};
+use super::bytes::ByteWriter;
+use super::cached_answer::{AnswerCache, CachedAnswer};
+use super::crates::{CrateUses, MadeCrate, UsesOfCrates};
 use super::memos::Memos;
 use super::snapshot::Snapshot;
 use super::stamp::{OpenDir, Stamp, is_absence};
 use super::volume::Volumes;
 use super::world::{FileState, World, WorldError};
 
-/// What is read at once.
+/// The size of the buffer for reading.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How often a file that changes while it is read is read before it counts as unreadable.
+/// The number of attempts to read a file that changes during the reading. After that it counts as unreadable.
 const READS_MAX: u32 = 3;
 
-/// The function that names inputs: the store's own.
+/// The digest function for inputs: the one that the store uses.
 pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
 
-/// How long a fact holds whose files cannot be proven to be what they were.
+/// What happens to an answer that depends on files whose stamps do not show every change.
 #[derive(Clone, Copy)]
-enum Standing {
-    /// The fact holds until one of its files changes.
-    Lasting,
-    /// The fact holds for [`super::facts::MOMENT`].
-    ForAMoment,
+enum UnprovenAnswer {
+    /// It is not remembered.
+    Forgotten,
+    /// It is remembered for [`super::cached_answer::UNPROVEN_LIFETIME`].
+    Expiring,
 }
 
-/// Files, directories and what was found out about them.
+/// The files on disk, with everything that is remembered of them. Calls from several threads are allowed.
 #[derive(Debug, Default)]
 pub struct DiskWorld {
     memos: Memos,
-    facts: Facts,
-    crates: Crates,
+    answers: AnswerCache,
+    crates: UsesOfCrates,
     volumes: Volumes,
+    /// The file in which everything is saved, if there is one.
     snapshot: Option<PathBuf>,
+    /// Whether anything was remembered since the last save.
     is_changed: AtomicBool,
+    /// Held while the snapshot is written.
     saving: Mutex<()>,
 }
 
 impl DiskWorld {
-    /// A world that is forgotten when it goes.
+    /// Creates one that remembers nothing beyond its own lifetime.
     pub fn new() -> DiskWorld {
         DiskWorld::default()
     }
 
-    /// With what an earlier one has saved in this file.
+    /// Opens one with everything that another process has saved in this file.
     pub fn open(snapshot: impl Into<PathBuf>) -> DiskWorld {
         let world = DiskWorld { snapshot: Some(snapshot.into()), ..DiskWorld::default() };
-        world.learn_from_others();
+        world.load_snapshot();
         world
     }
 
-    /// Takes in what was saved by whoever saved last, on top of what is known here.
-    pub fn learn_from_others(&self) {
+    /// Adds everything that another process has saved in the snapshot file. A damaged file adds nothing.
+    pub fn load_snapshot(&self) {
         let Some(path) = &self.snapshot else { return };
-        let kept = Snapshot::load(path);
-        kept.memos.iter().for_each(|memo| self.memos.put(memo.stamp, memo.digest));
-        kept.facts.into_iter().for_each(|(question, fact)| self.facts.put(question, fact));
-        self.crates.load(kept.crates);
+        let saved = Snapshot::load(path);
+        saved.memos.iter().for_each(|memo| self.memos.put(memo.stamp, memo.digest));
+        saved.answers.into_iter().for_each(|(question, answer)| self.answers.put(question, answer));
+        self.crates.load(saved.crates);
     }
 
-    /// Saves what is known, if there is anything new and a file for it.
+    /// Saves everything in the snapshot file. Does nothing if there is no such file or nothing is new.
     pub fn save(&self) -> io::Result<()> {
         let Some(path) = &self.snapshot else { return Ok(()) };
-        // Two writers at once would spoil each other's file.
-        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two writers at once would damage each other's file.
+        let _guard = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let kept = Snapshot { memos: self.memos.all(), facts: self.facts.all(), crates: self.crates.all() };
-        kept.save(path).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
+        let snapshot =
+            Snapshot { memos: self.memos.all(), answers: self.answers.all(), crates: self.crates.all() };
+        snapshot.save(path).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
     }
 
-    /// This file was just laid down by kache, or taken into the store as it is, and then it looked
-    /// like this: its content is known without reading it, however young it is. Where it looks
-    /// otherwise by now, somebody may have written to it, and nothing is remembered.
-    pub fn note_placed(&self, path: &Path, digest: Digest, seen: Option<FileStamp>) {
+    /// Remembers the digest of a file that kache has just placed or ingested, without reading it and however
+    /// young it is. `stamp_then` is the stamp that the store saw then. If the file has another stamp now,
+    /// another process may have written to it, and nothing is remembered.
+    pub fn note_placed(&self, path: &Path, digest: Digest, stamp_then: Option<FileStamp>) {
         self.is_changed.store(true, Ordering::Relaxed);
-        if let Some(seen) = seen
+        if let Some(stamp_then) = stamp_then
             && let Ok(Some(stamp)) = Stamp::of(path)
             && stamp.is_file()
-            && stamp.is_as_seen(&seen)
+            && stamp.is_as_seen(&stamp_then)
             && self.volumes.proves_placed(path, &stamp)
         {
             self.memos.put(stamp, digest);
         }
     }
 
-    /// The digest that is remembered for a file with this stamp.
+    /// Returns the digest that is remembered for a file with this stamp.
     #[cfg(test)]
-    pub(super) fn remembers(&self, stamp: &Stamp) -> Option<Digest> {
+    pub(super) fn remembered_digest(&self, stamp: &Stamp) -> Option<Digest> {
         self.memos.get(stamp)
     }
 
-    /// What the crate in this file uses, if its compile was seen.
-    pub(super) fn uses(&self, path: &Path, digest: &Digest) -> Option<Arc<Uses>> {
+    /// Returns the uses of the crate in this file; `None` if kache did not see its compile.
+    pub(super) fn uses(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
         self.crates.get(path, digest)
     }
 
-    /// A compile begins that will make this crate.
+    /// Remembers the uses of a crate whose compile begins.
     pub(super) fn begin_crate(&self, made: &MadeCrate) {
         self.crates.begin(made);
     }
 
-    /// A file with this content is an output of the compile that makes this crate, or was restored as one.
-    /// What the crate uses is known by the content from now on.
+    /// Remembers the uses of a crate by the digest of its file, which is an output of the compile that makes
+    /// the crate or was restored as one.
     pub fn note_crate(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
         self.crates.note(made, path, digest);
         self.is_changed.store(true, Ordering::Relaxed);
     }
 
-    /// The answer to a question: from memory while nothing that it was made of has changed,
-    /// else found by `find`, which also says which paths it depends on.
-    pub(super) fn fact<E>(
+    /// Returns the answer to a question. It comes from memory as long as nothing that it depends on has
+    /// changed; otherwise `find` returns it, with the paths that it depends on.
+    pub(super) fn cached_answer<E>(
         &self,
-        question: Writer,
+        question: ByteWriter,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
-    ) -> Result<Arc<Fact>, E> {
-        self.find_fact(question, find, Standing::Lasting)
+    ) -> Result<Arc<CachedAnswer>, E> {
+        self.find_answer(question, find, UnprovenAnswer::Forgotten)
     }
 
-    /// The same about programs that were installed: a toolchain, a linker. Where the dates of their
-    /// files prove nothing, they are believed for a moment all the same, since hashing them takes as
-    /// long as a small compile, and programs are not patched in place between two calls of a build.
-    pub(super) fn fact_of_installed<E>(
+    /// Like [`DiskWorld::cached_answer`], for questions about installed programs: a toolchain, a linker. The
+    /// answer is remembered for some seconds even if stamps do not show every change, because hashing the
+    /// programs takes as long as a small compile, and nobody patches a program in place during a build.
+    pub(super) fn cached_answer_about_installed<E>(
         &self,
-        question: Writer,
+        question: ByteWriter,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
-    ) -> Result<Arc<Fact>, E> {
-        self.find_fact(question, find, Standing::ForAMoment)
+    ) -> Result<Arc<CachedAnswer>, E> {
+        self.find_answer(question, find, UnprovenAnswer::Expiring)
     }
 
-    fn find_fact<E>(
+    fn find_answer<E>(
         &self,
-        question: Writer,
+        question: ByteWriter,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
-        without_proof: Standing,
-    ) -> Result<Arc<Fact>, E> {
+        unproven: UnprovenAnswer,
+    ) -> Result<Arc<CachedAnswer>, E> {
         let question = question.0;
-        if let Some(fact) = self.facts.get(&question) {
-            return Ok(fact);
+        if let Some(answer) = self.answers.get(&question) {
+            return Ok(answer);
         }
         let begun = SystemTime::now();
         let (value, mut paths) = find()?;
         paths.sort_unstable();
         paths.dedup();
+        // The stamps are taken after the answer was found. A file that changed in between is not settled at
+        // the time when that began, and then the answer is not remembered.
         let stamped: io::Result<Vec<_>> =
             paths.into_iter().map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect();
         let Ok(depends_on) = stamped else {
-            return Ok(Arc::new(Fact::new(value, Vec::new())));
+            return Ok(Arc::new(CachedAnswer::new(value, Vec::new())));
         };
         let is_settled = depends_on.iter().flat_map(|(_, stamp)| stamp).all(|stamp| stamp.is_settled(begun));
-        let is_proven = is_settled && self.prove(&depends_on);
-        let fact = Fact::new(value, depends_on);
-        let fact = match (is_settled, is_proven, without_proof) {
-            (true, true, _) => Arc::new(fact),
-            (true, false, Standing::ForAMoment) => Arc::new(fact.for_a_moment()),
-            _ => return Ok(Arc::new(fact)),
+        let is_proven = is_settled && self.show_every_change(&depends_on);
+        let answer = CachedAnswer::new(value, depends_on);
+        let answer = match (is_settled, is_proven, unproven) {
+            (true, true, _) => Arc::new(answer),
+            (true, false, UnprovenAnswer::Expiring) => Arc::new(answer.expiring()),
+            _ => return Ok(Arc::new(answer)),
         };
-        self.facts.put(question, fact.clone());
+        self.answers.put(question, answer.clone());
         self.is_changed.store(true, Ordering::Relaxed);
-        Ok(fact)
+        Ok(answer)
     }
 
-    /// Whether the stamps of all these show every change.
-    fn prove(&self, paths: &[(PathBuf, Option<Stamp>)]) -> bool {
+    /// Whether the stamps of all these paths show every change.
+    fn show_every_change(&self, paths: &[(PathBuf, Option<Stamp>)]) -> bool {
         paths.iter().all(|(path, stamp)| self.volumes.proves(path, stamp.as_ref()))
     }
 
-    /// The names in a directory, in order; `None` if there is no directory.
+    /// Returns the names in a directory, sorted; `None` if there is no directory.
     pub(super) fn names(&self, path: &Path) -> Result<Option<Vec<Vec<u8>>>, WorldError> {
-        let found = entries(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
-        Ok(found.map(|entries| entries.into_iter().map(|(name, _)| name).collect()))
+        let entries = entries(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
+        Ok(entries.map(|entries| entries.into_iter().map(|(name, _)| name).collect()))
     }
 
-    /// A file is what was read if nothing about it changed meanwhile, or if it reads the same
-    /// twice: while kache stores what a compiler has just made, its dates, links and permissions
-    /// change, and that is when the next compile asks for it.
+    /// Returns the digest of a file with the stamp that belongs to it. The digest is valid if the stamp did
+    /// not change during the reading, or if two attempts gave the same digest. The second case is needed
+    /// because kache itself changes dates, links and permissions of a new output while it stores it, and at
+    /// that time the next compile reads the output.
     fn digest(&self, path: &Path, stamp: &Stamp) -> io::Result<(Stamp, Digest)> {
         if let Some(digest) = self.memos.get(stamp) {
             return Ok((*stamp, digest));
@@ -201,7 +208,7 @@ impl DiskWorld {
         let mut last = None;
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
-            let Reading { before, after, digest, is_proven } = hash(path, &self.volumes, begun)?;
+            let HashedFile { before, after, digest, is_proven } = hash(path, &self.volumes, begun)?;
             let is_whole = digest.size_bytes == after.size_bytes;
             if is_whole && before == after {
                 if is_proven {
@@ -214,10 +221,10 @@ impl DiskWorld {
                 return Ok((after, digest));
             }
         }
-        Err(io::Error::other("it changes while it is read"))
+        Err(io::Error::other("it changes while kache reads it"))
     }
 
-    /// As [`World::state`], of an entry of a directory that is open.
+    /// Like [`World::state`], for an entry of a directory that is already open.
     pub(super) fn state_in(&self, dir: &OpenDir, path: &Path) -> Result<FileState, WorldError> {
         let stamp = dir.stamp(path.file_name().unwrap_or_default());
         self.state_or_error(path, stamp)
@@ -225,7 +232,7 @@ impl DiskWorld {
 
     fn state_or_error(&self, path: &Path, stamp: io::Result<Option<Stamp>>) -> Result<FileState, WorldError> {
         match stamp.and_then(|stamp| self.state_of(path, stamp)) {
-            // It went away between two calls.
+            // The file was removed between two system calls.
             Err(error) if is_absence(&error) => Ok(FileState::Absent),
             other => other.map_err(|source| WorldError { path: path.to_owned(), source }),
         }
@@ -250,7 +257,7 @@ impl DiskWorld {
         }
         let begun = SystemTime::now();
         let Some(entries) = entries(path)? else { return Ok(None) };
-        let mut framed = Writer::default();
+        let mut framed = ByteWriter::default();
         for (name, kind) in &entries {
             framed.bytes(name).u32(*kind);
         }
@@ -275,26 +282,27 @@ impl World for DiskWorld {
     fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError> {
         match fs::read_link(path) {
             Ok(text) => Ok(Some(text.into_os_string().into_vec())),
-            // Something else than a link is here.
+            // What is here is not a link.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput || is_absence(&error) => Ok(None),
             Err(source) => Err(WorldError { path: path.to_owned(), source }),
         }
     }
 }
 
-/// A file that was read to its end, and its stamps on either side of that.
-struct Reading {
+/// A file that was read to its end, with its stamps before and after.
+struct HashedFile {
     before: Stamp,
     after: Stamp,
     digest: Digest,
-    /// Whether its looks prove its content from now on.
+    /// Whether the stamp shows every later change.
     is_proven: bool,
 }
 
-fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<Reading> {
+fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<HashedFile> {
     let mut file = File::open(path)?;
     let before = Stamp::of_file(&file)?;
-    // Before it is read: a writer that comes later leaves a trace in its dates.
+    // This is checked before the file is read: a process that opens the file for writing later gives it
+    // another date, which the stamp after the reading shows.
     let is_proven = before.is_settled(begun) && volumes.proves_file(&file, &before, begun);
     let mut hasher = Hasher::new(FUNCTION);
     let room = usize::try_from(before.size_bytes).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
@@ -309,16 +317,16 @@ fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<Reading
     }
     let after = Stamp::of_file(&file)?;
     let digest = hasher.finish().digest(FUNCTION).expect("it was computed in this function");
-    Ok(Reading { before, after, digest, is_proven })
+    Ok(HashedFile { before, after, digest, is_proven })
 }
 
-/// Names of entries with the numbers of their kinds.
-type Entries = Vec<(Vec<u8>, u32)>;
+/// The names of entries with the numbers of their kinds.
+type DirListing = Vec<(Vec<u8>, u32)>;
 
-/// The entries of a directory in order of their names, each with the kind that `read_dir` says it
-/// has. A symbolic link is a link here: a program that wants to know what it leads to asks the
-/// system for that place, which is an observation of its own.
-fn entries(path: &Path) -> io::Result<Option<Entries>> {
+/// Returns the entries of a directory, sorted by name, with the kinds that `read_dir` returns; `None` if
+/// there is no directory. Links are not followed: a program that follows a link reads another path, which is
+/// an observation of its own.
+fn entries(path: &Path) -> io::Result<Option<DirListing>> {
     let listed = match fs::read_dir(path) {
         Err(error) if is_absence(&error) => return Ok(None),
         other => other?,
@@ -338,7 +346,7 @@ fn entries(path: &Path) -> io::Result<Option<Entries>> {
     Ok(Some(entries))
 }
 
-/// How a listing writes down the kind of an entry. The numbers are part of every listing's digest.
+/// The number of a kind in the encoding of a listing. The numbers are part of the digest of each listing.
 fn kind_number(kind: FileType) -> u32 {
     if kind.is_file() {
         0

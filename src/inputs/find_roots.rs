@@ -1,9 +1,8 @@
-//! Where the roles' directories lie for one call.
+//! Finds the roots of a call: the directories of its roles.
 //!
-//! Reads nothing but which marker files exist above the output directory. The answer must
-//! not depend on what was built before: cargo makes its lock file before it calls a
-//! compiler for the first time, and everything else that marks a target directory may come
-//! later, or never.
+//! It only checks which marker files exist above the output directory. The answer must not depend on what
+//! was built before, so cargo's lock file is the main marker: cargo creates it before it calls a compiler for
+//! the first time. The other files that mark a target directory may appear later, or never.
 
 use std::path::{Path, PathBuf};
 
@@ -12,26 +11,26 @@ use crate::invocation::Call;
 use crate::invocation::rustc::{CrateSource, RustcInvocation, TargetArgument};
 use crate::roles::{Role, Root, Roots};
 
-/// What the configuration and the toolchain say about roots.
+/// The roots that do not follow from the call.
 #[derive(Clone, Debug, Default)]
 pub struct RootSettings {
-    /// `paths.base_dirs`, absolute.
+    /// The directories in `paths.base_dirs`, absolute.
     pub base_dirs: Vec<PathBuf>,
-    /// The toolchain's directory, where it is known.
+    /// The directory of the toolchain; `None` if the caller does not know it.
     pub sysroot: Option<PathBuf>,
 }
 
-/// In every profile's directory while cargo builds in it.
+/// Files in the directory of a profile while cargo builds in it.
 const PROFILE_MARKERS: &[&str] = &[".cargo-lock", ".cargo-build-lock"];
 
-/// In a target directory that cargo made.
+/// Files in a target directory that cargo created.
 const TARGET_MARKERS: &[&str] = &["CACHEDIR.TAG", ".rustc_info.json"];
 
-/// How far above an output directory cargo's own layout reaches:
-/// `<target>/<triple>/<profile>/build/<package>/<hash>/out`, and some room.
+/// The number of directories above an output directory that are searched. Cargo's longest layout is
+/// `<target>/<triple>/<profile>/build/<package>/<hash>/out`; this leaves some room.
 const LAYOUT_DEPTH_MAX: usize = 9;
 
-/// The roots of this call.
+/// Returns the roots of this call. A role without a directory is left out.
 pub fn roots(rustc: &RustcInvocation, call: &Call, settings: &RootSettings) -> Roots {
     let cargo = cargo::config::home(&call.env, &call.cwd);
     let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
@@ -47,36 +46,38 @@ pub fn roots(rustc: &RustcInvocation, call: &Call, settings: &RootSettings) -> R
     Roots::new(found.into_iter().filter(|root| root.dir.components().count() > 1))
 }
 
-/// Cargo calls what belongs to the workspace from the workspace's root, by relative paths,
-/// and everything else from the package's own directory, by absolute ones.
+/// Returns the directory of the workspace. For packages of the workspace, cargo calls rustc in the
+/// workspace's root with a relative path of the source; for other packages, in the package's own directory
+/// with an absolute path. Then the workspace is the directory that contains the target directory, if it has a
+/// `Cargo.toml`.
 fn workspace(
     rustc: &RustcInvocation,
     call: &Call,
     cargo: Option<&Path>,
     target: Option<&Path>,
 ) -> Option<PathBuf> {
-    let is_foreign = cargo.is_some_and(|cargo| {
+    let is_in_cargo_home = cargo.is_some_and(|cargo| {
         [cargo.join("registry"), cargo.join("git")].iter().any(|dir| call.cwd.starts_with(dir))
     });
     let is_relative = match &rustc.source {
         CrateSource::File(path) => path.is_relative(),
         CrateSource::Stdin => true,
     };
-    if is_relative && !is_foreign {
+    if is_relative && !is_in_cargo_home {
         return Some(call.cwd.clone());
     }
     let holder = target?.parent()?;
     exists(&holder.join("Cargo.toml")).then(|| holder.to_owned())
 }
 
-/// The target directory, or the output directory itself where it is none of cargo's.
+/// Returns the target directory, or the output directory itself if it is not one of cargo's.
 fn target_dir(out_dir: &Path, rustc: &RustcInvocation) -> PathBuf {
     let above = || out_dir.ancestors().take(LAYOUT_DEPTH_MAX);
     let holds = |dir: &Path, markers: &[&str]| markers.iter().any(|marker| exists(&dir.join(marker)));
     let by_profile = above().find(|dir| holds(dir, PROFILE_MARKERS)).and_then(Path::parent);
     let found = by_profile.or_else(|| above().find(|dir| holds(dir, TARGET_MARKERS)));
     let Some(found) = found else { return out_dir.to_owned() };
-    // What is built for a named target has a directory of its own below the target directory.
+    // With `--target`, cargo builds in a subdirectory of the target directory that is named for the target.
     let triple = match &rustc.target {
         Some(TargetArgument::Triple(triple)) => Some(triple.as_ref()),
         Some(TargetArgument::Spec(path)) => path.file_stem(),

@@ -1,17 +1,17 @@
-//! All inputs of a compile that are known before it runs.
+//! Gathers all inputs of a compile that are known before it runs.
 //!
-//! Whatever cannot be read or identified makes the compile uncacheable: no key is ever made
-//! of a part (KEY-04).
+//! Invariant (KEY-04): an input that cannot be read or identified makes the call a bypass. A key never
+//! leaves out an input.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kache_cas::Digest;
 
-use super::crates::{MadeCrate, Uses, linked_name};
+use super::crates::{CrateUses, MadeCrate, linked_name};
 use super::disk_world::DiskWorld;
 use super::env;
-use super::linked::{passed_on, take_linked};
+use super::linked::{add_linked, passed_on};
 use super::processor::native;
 use super::stamp::OpenDir;
 use super::types::{Input, InputKind, Inputs, Toolchain};
@@ -20,22 +20,23 @@ use crate::invocation::rustc::{CrateSource, CrateType, DriverKind, RustcInvocati
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Role, RolePath, Roots, normalise};
 
-/// What the configuration adds to a key.
+/// The settings that add to a key.
 #[derive(Clone, Debug, Default)]
 pub struct GatherSettings {
-    /// `cache.key_salt`; empty is none (KEY-20).
+    /// The value of `cache.key_salt`; empty if it is not set (KEY-20).
     pub salt: Vec<u8>,
-    /// `cache.key_env_vars`.
+    /// The names in `cache.key_env_vars`.
     pub key_env_vars: Vec<String>,
-    /// `extra_inputs` of this crate, absolute: files, or directories with all that is in them.
+    /// The `extra_inputs` of this crate, absolute. A directory stands for all files below it.
     pub extra_inputs: Vec<PathBuf>,
 }
 
-/// How deep, and how many files, a declared directory may have.
+/// The largest depth of a declared directory, and the largest number of inputs at which one is read.
 const DECLARED_DEPTH_MAX: usize = 32;
 const DECLARED_FILES_MAX: usize = 20_000;
 
-/// The inputs of this call.
+/// Gathers the inputs of this call. It reads files and may run the linker's driver or the compiler to
+/// ask where they look; the answers are remembered, so a hit starts no process.
 pub fn gather(
     rustc: &RustcInvocation,
     call: &Call,
@@ -44,18 +45,18 @@ pub fn gather(
     world: &DiskWorld,
     settings: &GatherSettings,
 ) -> Result<Inputs, Bypass> {
-    let mut gathered = Gathered { call, roots, world, files: BTreeMap::new() };
+    let mut gathered = GatheredInputs { call, roots, world, files: BTreeMap::new() };
     if let CrateSource::File(path) = &rustc.source {
-        gathered.require(path, InputKind::Source)?;
+        gathered.add(path, InputKind::Source)?;
     }
     for path in rustc.externs.iter().filter_map(|one| one.path.as_deref()) {
-        gathered.require(path, InputKind::Extern)?;
+        gathered.add(path, InputKind::Extern)?;
     }
     for file in &rustc.files {
-        gathered.require(&file.path, InputKind::Option)?;
+        gathered.add(&file.path, InputKind::Option)?;
     }
     if let Some(TargetArgument::Spec(path)) = &rustc.target {
-        gathered.require(path, InputKind::Option)?;
+        gathered.add(path, InputKind::Option)?;
     }
     if rustc.driver_kind == DriverKind::Clippy {
         gathered.clippy_settings()?;
@@ -65,9 +66,10 @@ pub fn gather(
     }
     let is_linked = rustc.is_linked();
     let native = rustc.is_native.then(|| native(rustc, call, &toolchain, world)).transpose()?;
-    take_linked(&mut gathered, rustc, &toolchain)?;
+    add_linked(&mut gathered, rustc, &toolchain)?;
     let env = env::keyed(rustc, call, roots, &settings.key_env_vars, is_linked)?;
     let made_crate = made_crate(rustc, call);
+    // Other calls may link this crate before it is finished, so they need to know now what it uses.
     if let Some(made) = &made_crate {
         world.begin_crate(made);
     }
@@ -75,13 +77,14 @@ pub fn gather(
     Ok(Inputs { toolchain, files, env, native, salt: settings.salt.clone(), made_crate })
 }
 
-/// The crate that the call makes, if others can use it.
+/// Returns the crate that the call makes; `None` if other crates cannot use it.
 pub(super) fn made_crate(rustc: &RustcInvocation, call: &Call) -> Option<MadeCrate> {
-    Some(MadeCrate::new(&crate_place(rustc, call)?, uses(rustc)))
+    Some(MadeCrate::new(&crate_stem(rustc, call)?, uses(rustc)))
 }
 
-/// Where the crate will lie, without extension, if others can use it.
-fn crate_place(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
+/// The path without extension at which this compile will put its crate; `None` if no other crate can
+/// use the crate.
+fn crate_stem(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     let is_used =
         |kind: &CrateType| matches!(kind, CrateType::Rlib | CrateType::Dylib | CrateType::ProcMacro);
     let out_dir = rustc.out_dir.as_ref().filter(|_| rustc.crate_types.iter().any(is_used))?;
@@ -89,11 +92,11 @@ fn crate_place(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     Some(call.cwd.join(out_dir).join(name))
 }
 
-/// What the command line says of other crates and libraries. A procedural macro is loaded,
-/// not linked: whoever uses it gets none of what it is made of.
-fn uses(rustc: &RustcInvocation) -> Uses {
+/// The crates and native libraries that the command line names. They are empty for a proc macro: a proc
+/// macro is loaded and not linked, so a crate that uses it links nothing of what it was made of.
+fn uses(rustc: &RustcInvocation) -> CrateUses {
     if rustc.crate_types.contains(&CrateType::ProcMacro) {
-        return Uses::default();
+        return CrateUses::default();
     }
     let paths = rustc.externs.iter().filter_map(|one| one.path.as_deref());
     let mut crates: Vec<_> = paths.filter_map(linked_name).collect();
@@ -102,43 +105,43 @@ fn uses(rustc: &RustcInvocation) -> Uses {
         list.sort_unstable();
         list.dedup();
     }
-    Uses { crates, natives }
+    CrateUses { crates, natives }
 }
 
-/// Inputs by their place, each once.
-pub(super) struct Gathered<'a> {
+/// The inputs that were gathered so far, by path.
+pub(super) struct GatheredInputs<'a> {
     pub(super) call: &'a Call,
     roots: &'a Roots,
     pub(super) world: &'a DiskWorld,
     files: BTreeMap<RolePath, Input>,
 }
 
-impl Gathered<'_> {
-    /// Takes a file that must be there.
-    pub(super) fn require(&mut self, path: &Path, kind: InputKind) -> Result<Digest, Bypass> {
-        self.take(path, kind)?.ok_or_else(|| unknown(path, "there is no such file"))
+impl GatheredInputs<'_> {
+    /// Adds a file. If it does not exist, the call is a bypass.
+    pub(super) fn add(&mut self, path: &Path, kind: InputKind) -> Result<Digest, Bypass> {
+        self.add_if_present(path, kind)?.ok_or_else(|| unknown(path, "there is no such file"))
     }
 
-    /// Takes a file if it is there. That it is not there is told by its absence from the
-    /// inputs.
-    pub(super) fn take(&mut self, path: &Path, kind: InputKind) -> Result<Option<Digest>, Bypass> {
+    /// Adds a file if it exists. A missing file needs no note: the key differs because the file is not
+    /// among the inputs.
+    pub(super) fn add_if_present(&mut self, path: &Path, kind: InputKind) -> Result<Option<Digest>, Bypass> {
         let path = self.call.cwd.join(path);
         let state = self.world.state(&path);
-        self.take_state(&path, state, kind)
+        self.add_state(&path, state, kind)
     }
 
-    /// As [`Gathered::take`], of an entry of a directory that is open.
-    pub(super) fn take_from(
+    /// Like [`GatheredInputs::add_if_present`], for an entry of a directory that is already open.
+    pub(super) fn add_entry_if_present(
         &mut self,
         dir: &OpenDir,
         path: &Path,
         kind: InputKind,
     ) -> Result<Option<Digest>, Bypass> {
         let state = self.world.state_in(dir, path);
-        self.take_state(path, state, kind)
+        self.add_state(path, state, kind)
     }
 
-    fn take_state(
+    fn add_state(
         &mut self,
         path: &Path,
         state: Result<FileState, WorldError>,
@@ -146,7 +149,7 @@ impl Gathered<'_> {
     ) -> Result<Option<Digest>, Bypass> {
         match state.map_err(|error| Bypass::new(Reason::UnknownInput, error.to_string()))? {
             FileState::File { digest, is_executable } => {
-                self.known(path, digest, is_executable, kind);
+                self.add_known(path, digest, is_executable, kind);
                 Ok(Some(digest))
             }
             FileState::Directory => Err(unknown(path, "it is a directory")),
@@ -154,20 +157,20 @@ impl Gathered<'_> {
         }
     }
 
-    /// Takes a file whose content is known.
-    pub(super) fn known(&mut self, path: &Path, digest: Digest, is_executable: bool, kind: InputKind) {
+    /// Adds a file whose digest the caller knows.
+    pub(super) fn add_known(&mut self, path: &Path, digest: Digest, is_executable: bool, kind: InputKind) {
         let path = self.roots.role_path(&self.call.cwd, path);
         let input = Input { path: path.clone(), digest, is_executable, kind };
         self.files.entry(path).or_insert(input);
     }
 
-    /// What a directory is.
+    /// The role of a directory.
     pub(super) fn role_of(&self, dir: &Path) -> Role {
         self.roots.role_path(&self.call.cwd, dir).role()
     }
 
-    /// Clippy takes the first of its files that it finds, from the directory of the manifest
-    /// upwards (KEY-16).
+    /// Adds clippy's configuration. Clippy searches from the directory of the manifest upwards and uses
+    /// the first file that it finds (KEY-16).
     fn clippy_settings(&mut self) -> Result<(), Bypass> {
         let set = |name| self.call.env.path(name);
         let start = set("CLIPPY_CONF_DIR").or_else(|| set("CARGO_MANIFEST_DIR"));
@@ -175,7 +178,7 @@ impl Gathered<'_> {
         for dir in normalise(&start).ancestors() {
             let mut is_found = false;
             for name in [".clippy.toml", "clippy.toml"] {
-                is_found |= self.take(&dir.join(name), InputKind::Option)?.is_some();
+                is_found |= self.add_if_present(&dir.join(name), InputKind::Option)?.is_some();
             }
             if is_found {
                 break;
@@ -184,14 +187,14 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    /// Takes a declared file, or everything in a declared directory (KEY-21).
+    /// Adds a declared file, or all files below a declared directory (KEY-21).
     fn declared(&mut self, path: &Path, depth: usize) -> Result<(), Bypass> {
         let path = self.call.cwd.join(path);
         if !path.is_dir() {
-            return self.take(&path, InputKind::Declared).map(drop);
+            return self.add_if_present(&path, InputKind::Declared).map(drop);
         }
         if depth > DECLARED_DEPTH_MAX || self.files.len() > DECLARED_FILES_MAX {
-            return Err(unknown(&path, "there is too much in it to be an input"));
+            return Err(unknown(&path, "the directory has too many files or levels to be an input"));
         }
         let names = self.world.names(&path);
         let names = names.map_err(|error| Bypass::new(Reason::UnknownInput, error.to_string()))?;

@@ -1,9 +1,9 @@
-//! What a library names that is none itself: a linker script, or a thin archive.
+//! Reads libraries that refer to other files: linker scripts and thin archives.
 //!
-//! `libc.so` is a text that leads to others, and so may be any `lib….so` or `lib….a`. A thin archive
-//! holds the names of its members, which lie elsewhere. Both look the same when what they lead to
-//! has changed, so that counts too (KEY-14). Names are only collected here; where a name is looked
-//! for is the caller's matter.
+//! `libc.so` is often a linker script, a text that names other libraries, and any `lib….so` or `lib….a` may
+//! be one. A thin archive holds only the paths of its members. If one of the other files changes, the library
+//! itself does not, so the other files are inputs, too (KEY-14). This file only collects the names; the
+//! caller decides where to look for them.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,59 +11,60 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use crate::invocation::{Bypass, Reason};
 
-/// How long a script may be.
+/// The largest linker script, in bytes.
 const SCRIPT_BYTES_MAX: u64 = 1 << 20;
 
-/// How long a thin archive may be: one name for each member, and an index of all symbols.
+/// The largest thin archive, in bytes: it has a name for each member, and an index of all symbols.
 const THIN_BYTES_MAX: u64 = 256 << 20;
 
-/// What begins a thin archive.
-const THIN: &[u8] = b"!<thin>\n";
+/// The first bytes of a thin archive.
+const THIN_MAGIC: &[u8] = b"!<thin>\n";
 
-/// What begins the other files that are linked: objects, archives, LLVM's bitcode.
-const NO_SCRIPTS: &[&[u8]] = &[b"\x7fELF", b"!<arch>\n", b"BC\xc0\xde"];
+/// The first bytes of files that refer to no others: objects, archives, LLVM's bitcode.
+const OTHER_MAGIC: &[&[u8]] = &[b"\x7fELF", b"!<arch>\n", b"BC\xc0\xde"];
 
-/// Another file, as a script or an archive names it.
+/// A reference to another file in a linker script or a thin archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Named {
-    /// `INCLUDE name`
+pub(super) enum LibraryReference {
+    /// `INCLUDE name`: another script.
     Included(PathBuf),
-    /// As in `GROUP ( /lib/libc.so.6 libm.a )`.
+    /// A file, as in `GROUP ( /lib/libc.so.6 libm.a )`.
     File(PathBuf),
-    /// `-lname`; a file's name follows a colon.
+    /// `-lname`, without the `-l`. If the name begins with a colon, it is a file name.
     Library(String),
-    /// A member of a thin archive, which counts from the archive's directory.
+    /// A member of a thin archive, relative to the directory of the archive.
     Member(PathBuf),
 }
 
-/// What the library in this file names.
-pub(super) fn named_by_library(path: &Path) -> Result<Vec<Named>, Bypass> {
+/// Returns the references in a library. They are empty for an object, an ordinary archive and a shared
+/// library.
+pub(super) fn references_of_library(path: &Path) -> Result<Vec<LibraryReference>, Bypass> {
     let failed = |error: std::io::Error| unknown(path, &error.to_string());
     let mut file = File::open(path).map_err(failed)?;
     let mut start = Vec::new();
-    (&mut file).take(THIN.len() as u64).read_to_end(&mut start).map_err(failed)?;
-    if NO_SCRIPTS.iter().any(|magic| start.starts_with(magic)) {
+    (&mut file).take(THIN_MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?;
+    if OTHER_MAGIC.iter().any(|magic| start.starts_with(magic)) {
         return Ok(Vec::new());
     }
-    let is_thin = start == THIN;
+    let is_thin = start == THIN_MAGIC;
     let bytes_max = if is_thin { THIN_BYTES_MAX } else { SCRIPT_BYTES_MAX };
     let mut content = start;
     file.take(bytes_max).read_to_end(&mut content).map_err(failed)?;
     if !is_thin {
         // Linker scripts are short. A longer file has a format that kache does not know.
         let is_script = content.len() as u64 <= SCRIPT_BYTES_MAX;
-        return Ok(if is_script { named_by_script(&content) } else { Vec::new() });
+        return Ok(if is_script { references_of_script(&content) } else { Vec::new() });
     }
-    let members = members(&content).ok_or_else(|| unknown(path, "it is no whole thin archive"))?;
-    Ok(members.into_iter().map(Named::Member).collect())
+    let members = members(&content).ok_or_else(|| unknown(path, "it is not a complete thin archive"))?;
+    Ok(members.into_iter().map(LibraryReference::Member).collect())
 }
 
-/// What a script names. Words that only look like files, such as those of a comment, do no harm: no
-/// file has these names.
-pub(super) fn named_by_script(script: &[u8]) -> Vec<Named> {
+/// Returns the references in a linker script. It does not parse the script, so a word of a comment may look
+/// like a file; this does no harm, because no file has that name.
+pub(super) fn references_of_script(script: &[u8]) -> Vec<LibraryReference> {
     let is_between = |byte: &u8| {
         byte.is_ascii_whitespace() || matches!(byte, b'(' | b')' | b',' | b';' | b'"' | b'{' | b'}')
     };
@@ -72,17 +73,17 @@ pub(super) fn named_by_script(script: &[u8]) -> Vec<Named> {
     let mut named = Vec::new();
     while let Some(word) = words.next() {
         if word == b"INCLUDE" {
-            named.extend(words.next().map(|name| Named::Included(path(name))));
+            named.extend(words.next().map(|name| LibraryReference::Included(path(name))));
         } else if let Some(name) = word.strip_prefix(b"-l") {
-            named.push(Named::Library(String::from_utf8_lossy(name).into_owned()));
+            named.push(LibraryReference::Library(String::from_utf8_lossy(name).into_owned()));
         } else if !word.starts_with(b"/*") && (word.starts_with(b"/") || word.contains(&b'.')) {
-            named.push(Named::File(path(word)));
+            named.push(LibraryReference::File(path(word)));
         }
     }
     named
 }
 
-/// The files that `-lname` may mean, the one that is taken before the other first.
+/// Returns the file names that `-lname` may stand for, the preferred one first.
 pub(super) fn library_files(name: &str) -> Vec<String> {
     match name.strip_prefix(':') {
         Some(file) => vec![file.to_owned()],
@@ -90,11 +91,12 @@ pub(super) fn library_files(name: &str) -> Vec<String> {
     }
 }
 
-/// The paths of a thin archive's members. Each has a header of sixty bytes; only the tables that come
-/// first, of symbols and of long names, have bytes of their own.
+/// Returns the paths of the members of a thin archive; `None` if the archive is damaged. Each member is only
+/// a header of 60 bytes. The tables of symbols and of long names come first and are the only ones with
+/// content.
 fn members(archive: &[u8]) -> Option<Vec<PathBuf>> {
     const HEADER_LEN: usize = 60;
-    let mut rest = archive.strip_prefix(THIN)?;
+    let mut rest = archive.strip_prefix(THIN_MAGIC)?;
     let mut long_names: &[u8] = &[];
     let mut members = Vec::new();
     while !rest.is_empty() {
@@ -107,14 +109,14 @@ fn members(archive: &[u8]) -> Option<Vec<PathBuf>> {
             if name == b"//" {
                 long_names = table;
             }
-            // Everything begins at an even place.
+            // Each header begins at an even offset.
             rest = after.get(size % 2..).unwrap_or_default();
             continue;
         }
         let name = match name.strip_prefix(b"/") {
-            Some(place) => {
-                // What follows a colon is a place in an archive that this one names.
-                let digits = std::str::from_utf8(place).ok()?.split(':').next()?;
+            Some(offset) => {
+                // `/offset:position` is a member of another archive, whose name is at the offset.
+                let digits = std::str::from_utf8(offset).ok()?.split(':').next()?;
                 let from = long_names.get(digits.parse().ok()?..)?;
                 let line = from.split(|byte| *byte == b'\n').next()?;
                 line.strip_suffix(b"/").unwrap_or(line)
@@ -126,24 +128,24 @@ fn members(archive: &[u8]) -> Option<Vec<PathBuf>> {
     Some(members)
 }
 
-impl Named {
-    /// For what is kept between two calls.
-    pub(super) fn write(&self, writer: &mut Writer) {
+impl LibraryReference {
+    /// Encodes the reference for a cached answer.
+    pub(super) fn write(&self, writer: &mut ByteWriter) {
         match self {
-            Named::Included(path) => writer.u32(0).path(path),
-            Named::File(path) => writer.u32(1).path(path),
-            Named::Library(name) => writer.u32(2).bytes(name),
-            Named::Member(path) => writer.u32(3).path(path),
+            LibraryReference::Included(path) => writer.u32(0).path(path),
+            LibraryReference::File(path) => writer.u32(1).path(path),
+            LibraryReference::Library(name) => writer.u32(2).bytes(name),
+            LibraryReference::Member(path) => writer.u32(3).path(path),
         };
     }
 
-    /// What was written; `None` at the end.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Named> {
+    /// Decodes a reference; `None` at the end of the bytes.
+    pub(super) fn read(reader: &mut ByteReader<'_>) -> Option<LibraryReference> {
         Some(match reader.u32()? {
-            0 => Named::Included(reader.path()?),
-            1 => Named::File(reader.path()?),
-            2 => Named::Library(reader.text()?),
-            _ => Named::Member(reader.path()?),
+            0 => LibraryReference::Included(reader.path()?),
+            1 => LibraryReference::File(reader.path()?),
+            2 => LibraryReference::Library(reader.text()?),
+            _ => LibraryReference::Member(reader.path()?),
         })
     }
 }
@@ -162,23 +164,23 @@ mod tests {
     fn key_14_a_script_names_files_and_libraries() {
         let script = b"/* GNU ld script\n   Use it. */\nOUTPUT_FORMAT(elf64-x86-64)\n\
             GROUP ( /lib/libc.so.6 libm.a AS_NEEDED ( -lz -l:exact.a ) ) INCLUDE more.ld";
-        let file = |path: &str| Named::File(path.into());
+        let file = |path: &str| LibraryReference::File(path.into());
         assert_eq!(
-            named_by_script(script),
+            references_of_script(script),
             [
                 file("it."),
                 file("/lib/libc.so.6"),
                 file("libm.a"),
-                Named::Library("z".to_owned()),
-                Named::Library(":exact.a".to_owned()),
-                Named::Included("more.ld".into()),
+                LibraryReference::Library("z".to_owned()),
+                LibraryReference::Library(":exact.a".to_owned()),
+                LibraryReference::Included("more.ld".into()),
             ]
         );
-        let mut written = Writer::default();
-        let named = named_by_script(script);
+        let mut written = ByteWriter::default();
+        let named = references_of_script(script);
         named.iter().for_each(|one| one.write(&mut written));
-        let mut reader = Reader(&written.0);
-        assert_eq!(std::iter::from_fn(|| Named::read(&mut reader)).collect::<Vec<_>>(), named);
+        let mut reader = ByteReader(&written.0);
+        assert_eq!(std::iter::from_fn(|| LibraryReference::read(&mut reader)).collect::<Vec<_>>(), named);
     }
 
     #[test]
@@ -194,14 +196,14 @@ mod tests {
             run("cc", &["-c", "-o", object, "x.c"]);
         }
         run("ar", &[&["crsT", "libx.a"][..], &objects].concat());
-        let named = named_by_library(&dir.path().join("libx.a")).unwrap();
-        assert_eq!(named, objects.map(|object| Named::Member(object.into())));
+        let named = references_of_library(&dir.path().join("libx.a")).unwrap();
+        assert_eq!(named, objects.map(|object| LibraryReference::Member(object.into())));
         let whole = std::fs::read(dir.path().join("libx.a")).unwrap();
         std::fs::write(dir.path().join("libx.a"), &whole[..whole.len() - 1]).unwrap();
-        assert!(named_by_library(&dir.path().join("libx.a")).is_err());
+        assert!(references_of_library(&dir.path().join("libx.a")).is_err());
         run("ar", &[&["crs", "libfull.a"][..], &objects].concat());
         for no_script in ["libfull.a", "x.o"] {
-            assert_eq!(named_by_library(&dir.path().join(no_script)).unwrap(), [], "{no_script}");
+            assert_eq!(references_of_library(&dir.path().join(no_script)).unwrap(), [], "{no_script}");
         }
     }
 }

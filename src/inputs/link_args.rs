@@ -1,9 +1,10 @@
-//! What the arguments for the linker name (KEY-15).
+//! Reads the arguments for the linker (KEY-15).
 //!
-//! Every word that names a file makes it an input, whatever the word means to the linker:
-//! version scripts, objects, plugins. What decides where a linker looks is kept apart. An
-//! argument file is an input and is read; so is a linker script, which may include others.
-//! What cannot be found makes the compile uncacheable where it would have to be there.
+//! Each argument that names an existing file makes the file an input, whatever the argument means to the
+//! linker: version scripts, objects, plugins. Arguments that decide where the linker searches are kept
+//! separately. Argument files and linker scripts are inputs, and kache reads them, because they may name
+//! other files. A call is a bypass if a file that the linker needs is missing, or if an argument makes the
+//! linker write another file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,21 +12,21 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::library::{Named, library_files, named_by_script};
+use super::library::{LibraryReference, library_files, references_of_script};
 use crate::invocation::{Bypass, Reason};
 
-/// How deep argument files and scripts may name each other.
+/// The largest depth of argument files or scripts that name each other.
 const DEPTH_MAX: usize = 8;
 
-/// How long one of them may be.
+/// The largest argument file or script, in bytes.
 const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How words begin that decide where a compiler driver looks, or for which machine it links.
+/// The beginnings of arguments that decide where a compiler driver searches, or for which machine it links.
 const DRIVER_FLAGS: &[&str] =
     &["-B", "-m", "--sysroot", "-isysroot", "--target", "--gcc-toolchain", "-specs"];
 
-/// Options by which a linker, or the compiler driver in front of it, writes files besides its output.
-const WRITING: &[&str] = &[
+/// Options that make the linker, or the compiler driver that calls it, write a file besides the output.
+const WRITING_OPTIONS: &[&str] = &[
     "Map",
     "Mapfile",
     "base-file",
@@ -50,43 +51,43 @@ const WRITING: &[&str] = &[
     "time-trace-file",
 ];
 
-/// How words begin that let a C compiler look at the processor.
-const OF_PROCESSOR: &[&str] = &["-march=", "-mcpu=", "-mtune="];
+/// Options for which the value `native` makes a C compiler look at the processor.
+const PROCESSOR_OPTIONS: &[&str] = &["-march=", "-mcpu=", "-mtune="];
 
-/// What linker arguments say.
+/// The arguments for the linker, sorted by what they are for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkArgs {
-    /// Files, absolute.
+    /// The files that arguments name, absolute.
     pub(super) files: Vec<PathBuf>,
-    /// `-L`, absolute.
+    /// The directories of `-L`, absolute.
     pub(super) dirs: Vec<PathBuf>,
-    /// `-l`.
+    /// The names of `-l`.
     pub(super) libraries: Vec<String>,
-    /// What the compiler driver has to be told when it is asked where it looks.
+    /// The flags that the compiler driver needs when kache asks it where it searches.
     pub(super) driver_flags: Vec<OsString>,
-    /// `-fuse-ld`.
+    /// The value of `-fuse-ld`.
     pub(super) fuse_ld: Option<String>,
-    /// Scripts that are looked for in all library directories.
+    /// The linker scripts, which the linker searches for in all library directories.
     pub(super) scripts: Vec<PathBuf>,
 }
 
 impl LinkArgs {
-    /// Reads the arguments of a call from this directory.
+    /// Reads the arguments. Relative paths start at `cwd`.
     pub(super) fn read<'a>(
         arguments: impl IntoIterator<Item = &'a OsStr>,
         cwd: &Path,
     ) -> Result<LinkArgs, Bypass> {
-        let mut found = LinkArgs::default();
+        let mut link_args = LinkArgs::default();
         let words: Vec<Vec<u8>> = arguments.into_iter().flat_map(split).collect();
-        found.words(&words, cwd, 0)?;
-        Ok(found)
+        link_args.words(&words, cwd, 0)?;
+        Ok(link_args)
     }
 
     fn words(&mut self, words: &[Vec<u8>], cwd: &Path, depth: usize) -> Result<(), Bypass> {
         let mut words = words.iter().map(|word| OsStr::from_bytes(word));
         while let Some(word) = words.next() {
-            refuse(word)?;
-            // Words of a linker that take another one.
+            refuse_uncacheable(word)?;
+            // These options of a linker have a separate value.
             match word.as_bytes() {
                 b"-L" => self.dirs.extend(words.next().map(|dir| cwd.join(dir))),
                 b"-l" => self.libraries.extend(words.next().map(text)),
@@ -115,7 +116,7 @@ impl LinkArgs {
         } else if let Some(script) =
             after("-T").or_else(|| after("--script=")).or_else(|| after("--default-script="))
         {
-            // `-Ttext=0` and its like are addresses.
+            // `-Ttext=0` and similar options set addresses.
             if !script.as_bytes().contains(&b'=') {
                 self.scripts.push(script.into());
             }
@@ -128,7 +129,8 @@ impl LinkArgs {
         Ok(())
     }
 
-    /// The word itself, or what follows its first `=`, if there is such a file.
+    /// Adds the file that this argument names, if there is one: the text after the first `=`, or the whole
+    /// argument.
     fn file(&mut self, word: &OsStr, cwd: &Path) {
         let value = word.as_bytes().splitn(2, |byte| *byte == b'=').nth(1).map(OsStr::from_bytes);
         let candidates = value.into_iter().chain([word]).filter(|path| !path.is_empty());
@@ -143,7 +145,7 @@ impl LinkArgs {
         self.files.push(path.to_owned());
         let is_special = |byte: &u8| matches!(byte, b'"' | b'\'' | b'\\');
         if content.iter().any(is_special) {
-            return Err(unknown(path, "it quotes its words"));
+            return Err(unknown(path, "it contains quotes or backslashes"));
         }
         let words = content.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let words: Vec<Vec<u8>> = words.flat_map(|word| split(OsStr::from_bytes(word))).collect();
@@ -151,12 +153,13 @@ impl LinkArgs {
     }
 }
 
-/// Refuses what no key could hold, and what a hit would not make.
-fn refuse(word: &OsStr) -> Result<(), Bypass> {
+/// Refuses an argument whose effect is not in the key, and one that makes a file which a hit would not
+/// restore.
+fn refuse_uncacheable(word: &OsStr) -> Result<(), Bypass> {
     let word = text(word);
-    let why = if writes(&word) {
+    let why = if writes_file(&word) {
         "the linker writes a file besides its output"
-    } else if OF_PROCESSOR.iter().any(|start| word.strip_prefix(start) == Some("native")) {
+    } else if PROCESSOR_OPTIONS.iter().any(|start| word.strip_prefix(start) == Some("native")) {
         "the C compiler looks at the processor"
     } else {
         return Ok(());
@@ -164,7 +167,7 @@ fn refuse(word: &OsStr) -> Result<(), Bypass> {
     Err(Bypass::new(Reason::UncacheableOption, format!("{word}: {why}")))
 }
 
-fn writes(word: &str) -> bool {
+fn writes_file(word: &str) -> bool {
     let Some(option) = word.strip_prefix('-') else { return false };
     let option = option.strip_prefix('-').unwrap_or(option);
     let name = option.split('=').next().unwrap_or_default();
@@ -173,12 +176,13 @@ fn writes(word: &str) -> bool {
         of_plugin
             .is_some_and(|rest| starts.iter().any(|start| rest.trim_start_matches('-').starts_with(start)))
     };
-    WRITING.contains(&name)
+    WRITING_OPTIONS.contains(&name)
         || name.starts_with("fdump-")
         || is_plugins(&["cache-dir=", "obj-path=", "save-temps"])
 }
 
-/// `-Wl,a,b` and `-Xlinker a` are words for the linker.
+/// Splits an argument of the compiler driver: `-Wl,a,b` is two arguments for the linker, and `-Xlinker` only
+/// says that the next argument is for the linker.
 fn split(argument: &OsStr) -> Vec<Vec<u8>> {
     match argument.as_bytes().strip_prefix(b"-Wl,") {
         Some(words) => words.split(|byte| *byte == b',').map(<[u8]>::to_vec).collect(),
@@ -187,14 +191,14 @@ fn split(argument: &OsStr) -> Vec<Vec<u8>> {
     }
 }
 
-/// The file that a script's name means, and every file that it includes or links.
+/// Returns the file of a linker script, and all files that it includes or links.
 pub(super) fn script_files(script: &Path, cwd: &Path, dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Bypass> {
     let mut files = Vec::new();
-    follow(script, cwd, dirs, &mut files, 0)?;
+    add_script(script, cwd, dirs, &mut files, 0)?;
     Ok(files)
 }
 
-fn follow(
+fn add_script(
     script: &Path,
     cwd: &Path,
     dirs: &[PathBuf],
@@ -212,20 +216,22 @@ fn follow(
     }
     files.push(found.clone());
     let beside = found.parent().unwrap_or(cwd).to_owned();
-    // A linker takes one of these; which one depends on the linker, and so all of them count.
-    let places: Vec<_> = [&beside, &cwd.to_owned()].into_iter().chain(dirs).cloned().collect();
-    let mut take = |name: &Path| {
-        files.extend(places.iter().map(|dir| dir.join(name)).filter(|path| path.is_file()));
+    // A linker uses only one of these files, but which one depends on the linker. So all of them count.
+    let search_dirs: Vec<_> = [&beside, &cwd.to_owned()].into_iter().chain(dirs).cloned().collect();
+    let mut add = |name: &Path| {
+        files.extend(search_dirs.iter().map(|dir| dir.join(name)).filter(|path| path.is_file()));
     };
     let mut included = Vec::new();
-    for name in named_by_script(&read(&found)?) {
+    for name in references_of_script(&read(&found)?) {
         match name {
-            Named::Included(name) => included.push(name),
-            Named::File(path) | Named::Member(path) => take(&path),
-            Named::Library(name) => library_files(&name).iter().for_each(|file| take(Path::new(file))),
+            LibraryReference::Included(name) => included.push(name),
+            LibraryReference::File(path) | LibraryReference::Member(path) => add(&path),
+            LibraryReference::Library(name) => {
+                library_files(&name).iter().for_each(|file| add(Path::new(file)));
+            }
         }
     }
-    included.iter().try_for_each(|name| follow(name, cwd, dirs, files, depth + 1))
+    included.iter().try_for_each(|name| add_script(name, cwd, dirs, files, depth + 1))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Bypass> {

@@ -1,23 +1,24 @@
-//! What a linked output holds besides the crate itself (KEY-14, KEY-15): the crates that it
-//! reaches, native libraries, and everything of the linker.
+//! The inputs of a linked output besides the crate itself (KEY-14, KEY-15): the crates that it reaches,
+//! native libraries, and the link toolchain.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use serde_json::Value;
 
-use super::gather::Gathered;
+use super::gather::GatheredInputs;
 use super::link_args::{LinkArgs, script_files};
 use super::linker::linker;
-use super::natives::{Natives, is_passed_on, passed_name};
-use super::reachable::take_reachable;
+use super::natives::{NativeSearch, is_passed_on, passed_name};
+use super::reachable::add_reachable;
 use super::types::{InputKind, Toolchain};
 use crate::invocation::rustc::{CrateType, EmitKind, RustcInvocation, TargetArgument};
 use crate::invocation::{Bypass, Reason};
 
-/// Takes all that a linker or an archiver would take.
-pub(super) fn take_linked(
-    gathered: &mut Gathered<'_>,
+/// Adds every file that a linker or an archiver would read. Adds nothing if the call does not ask for
+/// `--emit link`.
+pub(super) fn add_linked(
+    gathered: &mut GatheredInputs<'_>,
     rustc: &RustcInvocation,
     toolchain: &Toolchain,
 ) -> Result<(), Bypass> {
@@ -25,61 +26,61 @@ pub(super) fn take_linked(
         return Ok(());
     }
     if !rustc.is_linked() {
-        let natives = Natives::new(rustc, &gathered.call.cwd, &[], &[]);
-        natives.take_bundled(gathered, rustc, toolchain)?;
+        let natives = NativeSearch::new(rustc, &gathered.call.cwd, &[], &[]);
+        natives.add_bundled(gathered, rustc, toolchain)?;
         if rustc.crate_types.contains(&CrateType::Staticlib) {
-            take_reachable(gathered, rustc)?;
+            add_reachable(gathered, rustc)?;
         }
         return Ok(());
     }
-    let spec = Spec::of(rustc, gathered)?;
+    let spec = LinkSpec::of(rustc, gathered)?;
     let arguments = rustc.link_args.iter().chain(&spec.link_args).map(OsString::as_os_str);
     let arguments = LinkArgs::read(arguments, &gathered.call.cwd)?;
     for path in &arguments.files {
-        gathered.require(path, InputKind::LinkToolchain)?;
+        gathered.add(path, InputKind::LinkToolchain)?;
     }
     let linker = linker(rustc, gathered.call, toolchain, &arguments, spec.linker.as_deref(), gathered.world)?;
     for file in &linker.files {
-        gathered.known(&file.path, file.digest, file.is_executable, InputKind::LinkToolchain);
+        gathered.add_known(&file.path, file.digest, file.is_executable, InputKind::LinkToolchain);
     }
     for name in &linker.relative_names {
-        gathered.take(name, InputKind::Native)?;
+        gathered.add_if_present(name, InputKind::Native)?;
     }
-    let mut names: BTreeSet<String> = take_reachable(gathered, rustc)?;
+    let mut names: BTreeSet<String> = add_reachable(gathered, rustc)?;
     let own = rustc.native_libraries.iter();
     let is_file = |kind: Option<&str>| !matches!(kind, Some("framework" | "raw-dylib" | "link-arg"));
     names.extend(own.filter(|library| is_file(library.kind.as_deref())).map(passed_name));
     names.extend(arguments.libraries.iter().cloned());
-    let natives = Natives::new(rustc, &gathered.call.cwd, &arguments.dirs, &linker.library_dirs);
+    let natives = NativeSearch::new(rustc, &gathered.call.cwd, &arguments.dirs, &linker.library_dirs);
     for script in &arguments.scripts {
         for path in script_files(script, &gathered.call.cwd, &natives.dirs())? {
-            gathered.require(&path, InputKind::LinkToolchain)?;
+            gathered.add(&path, InputKind::LinkToolchain)?;
         }
     }
-    natives.take_linked(gathered, names.iter().map(String::as_str), toolchain)
+    natives.add_linked(gathered, names.iter().map(String::as_str), toolchain)
 }
 
-/// Names of native libraries that whoever links this crate has to find.
+/// The names of native libraries that must be found again when this crate is linked into another one.
 pub(super) fn passed_on(rustc: &RustcInvocation) -> Vec<String> {
     rustc.native_libraries.iter().filter(|library| is_passed_on(library)).map(passed_name).collect()
 }
 
-/// What the description of a target says of linking.
+/// The parts of a target description that are about linking.
 #[derive(Default)]
-struct Spec {
+struct LinkSpec {
     linker: Option<String>,
     link_args: Vec<OsString>,
 }
 
-impl Spec {
-    fn of(rustc: &RustcInvocation, gathered: &Gathered<'_>) -> Result<Spec, Bypass> {
-        let Some(TargetArgument::Spec(path)) = &rustc.target else { return Ok(Spec::default()) };
+impl LinkSpec {
+    fn of(rustc: &RustcInvocation, gathered: &GatheredInputs<'_>) -> Result<LinkSpec, Bypass> {
+        let Some(TargetArgument::Spec(path)) = &rustc.target else { return Ok(LinkSpec::default()) };
         let path = gathered.call.cwd.join(path);
         let why =
             |error: String| Bypass::new(Reason::UnknownLinkInput, format!("`{}`: {error}", path.display()));
         let text = std::fs::read(&path).map_err(|error| why(error.to_string()))?;
         let json: Value = serde_json::from_slice(&text).map_err(|error| why(error.to_string()))?;
-        let mut spec = Spec { linker: json["linker"].as_str().map(str::to_owned), link_args: Vec::new() };
+        let mut spec = LinkSpec { linker: json["linker"].as_str().map(str::to_owned), link_args: Vec::new() };
         let fields = json.as_object().into_iter().flatten();
         fields
             .filter(|(name, _)| name.contains("link-args"))
@@ -91,8 +92,8 @@ impl Spec {
     }
 }
 
-/// All texts in a value, in order.
-fn strings(value: &Value, spec: &mut Spec) {
+/// Collects all strings in a JSON value, in order.
+fn strings(value: &Value, spec: &mut LinkSpec) {
     match value {
         Value::String(text) => spec.link_args.push(OsStr::new(text).to_owned()),
         Value::Array(values) => values.iter().for_each(|value| strings(value, spec)),

@@ -1,4 +1,4 @@
-//! What is linked, with real files, the real compiler and the real linker.
+//! Tests of the inputs of linked outputs, with real files, the real compiler and the real linker.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
 use super::testing::{
-    call, environment, made_up_toolchain, parse, real_sysroot, real_toolchain, seen, write,
+    call, environment, fake_toolchain, parse, real_sysroot, real_toolchain, store_stamp, write,
 };
 use super::*;
 use crate::invocation::rustc::RustcInvocation;
@@ -36,7 +36,7 @@ impl Checkout {
         for source in ["src/lib.rs", "src/main.rs"] {
             write(dir.path(), source, b"fn main() {}");
         }
-        Checkout { dir, call, world: DiskWorld::new(), toolchain: made_up_toolchain() }
+        Checkout { dir, call, world: DiskWorld::new(), toolchain: fake_toolchain() }
     }
 
     fn path(&self, rest: &str) -> PathBuf {
@@ -56,7 +56,7 @@ impl Checkout {
         bypass.detail
     }
 
-    /// The command line of a library, as cargo writes it.
+    /// Returns the command line of a library as cargo writes it.
     fn library(&self, name: &str, hash: &str, kind: &str, externs: &[&str]) -> RustcInvocation {
         let emit = if kind == "proc-macro" { "dep-info,link" } else { "dep-info,metadata,link" };
         self.compile(name, hash, kind, emit, "src/lib.rs", externs, &[])
@@ -91,10 +91,10 @@ impl Checkout {
         parse(&argv.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// A crate that was compiled through kache.
+    /// Creates a crate as if it had been compiled through kache.
     fn compiled(&self, name: &str, hash: &str, kind: &str, externs: &[&str]) {
         let rustc = self.library(name, hash, kind, externs);
-        // That the linker is identified is not what these are about.
+        // An error about the linker does not matter here.
         drop(self.gather(&rustc));
         let made = gather::made_crate(&rustc, &self.call).unwrap();
         let extensions: &[&str] = if kind == "proc-macro" { &["so"] } else { &["rmeta", "rlib"] };
@@ -106,7 +106,7 @@ impl Checkout {
                 bytes.as_bytes(),
             );
             let digest = Digest::of(DigestFunction::Blake3, bytes.as_bytes());
-            self.world.note_placed(&path, digest, seen(&path));
+            self.world.note_placed(&path, digest, store_stamp(&path));
             self.world.note_crate(&made, &path, &digest);
         }
     }
@@ -127,22 +127,22 @@ fn key_14_a_program_counts_every_crate_that_it_reaches_and_no_other() {
     checkout.compiled("syn", "2", "lib", &[]);
     checkout.compiled("pm", "3", "proc-macro", &["libsyn-2.rlib"]);
     checkout.compiled("middle", "4", "lib", &["libbase-1.rmeta", "libpm-3.so"]);
-    checkout.compiled("stranger", "5", "lib", &[]);
+    checkout.compiled("unrelated", "5", "lib", &[]);
     let program = checkout.program(&["libmiddle-4.rlib"], &[]);
     let inputs = checkout.gather(&program).unwrap();
     assert_eq!(names_of(&inputs, InputKind::Extern), ["libmiddle-4.rlib"]);
     assert_eq!(names_of(&inputs, InputKind::Reachable), ["libbase-1.rlib", "libpm-3.so"]);
-    // Another content of a crate that is not named is another program.
+    // If the content of a crate changes that is not named, the program's inputs change.
     write(checkout.dir.path(), "target/debug/deps/libbase-1.rlib", b"other");
     let path = checkout.path("target/debug/deps/libbase-1.rlib");
     checkout.compiled("base", "1", "lib", &[]);
     assert_eq!(checkout.gather(&program).unwrap(), inputs);
     let digest = Digest::of(DigestFunction::Blake3, b"other");
     write(checkout.dir.path(), "target/debug/deps/libbase-1.rlib", b"other");
-    checkout.world.note_placed(&path, digest, seen(&path));
+    checkout.world.note_placed(&path, digest, store_stamp(&path));
     let changed = checkout.gather(&program).unwrap();
     assert_eq!(changed["out/debug/deps/libbase-1.rlib"].digest, digest);
-    // A static library holds them as well.
+    // A static library contains them, too.
     let archive =
         checkout.compile("app", "0", "staticlib", "dep-info,link", "src/lib.rs", &["libmiddle-4.rlib"], &[]);
     let inputs = checkout.gather(&archive).unwrap();
@@ -150,23 +150,23 @@ fn key_14_a_program_counts_every_crate_that_it_reaches_and_no_other() {
 }
 
 #[test]
-fn key_14_where_a_crate_is_not_known_everything_that_could_be_meant_counts() {
+fn key_14_if_the_uses_of_a_crate_are_not_known_all_crates_count() {
     let checkout = Checkout::new();
     checkout.compiled("base", "1", "lib", &[]);
-    checkout.compiled("stranger", "5", "lib", &[]);
+    checkout.compiled("unrelated", "5", "lib", &[]);
     write(checkout.dir.path(), "target/debug/deps/libunknown-6.rlib", b"compiled by others");
     let inputs = checkout.gather(&checkout.program(&["libunknown-6.rlib"], &[])).unwrap();
-    assert_eq!(names_of(&inputs, InputKind::Reachable), ["libbase-1.rlib", "libstranger-5.rlib"]);
+    assert_eq!(names_of(&inputs, InputKind::Reachable), ["libbase-1.rlib", "libunrelated-5.rlib"]);
 }
 
 #[test]
-fn key_14_what_crates_use_is_still_known_to_the_next_daemon() {
+fn key_14_the_next_daemon_still_knows_the_uses_of_crates() {
     let mut checkout = Checkout::new();
     let snapshot = checkout.path("memos");
     checkout.world = DiskWorld::open(&snapshot);
     checkout.compiled("base", "1", "lib", &[]);
     checkout.compiled("middle", "4", "lib", &["libbase-1.rmeta"]);
-    checkout.compiled("stranger", "5", "lib", &[]);
+    checkout.compiled("unrelated", "5", "lib", &[]);
     let program = checkout.program(&["libmiddle-4.rlib"], &[]);
     let inputs = checkout.gather(&program).unwrap();
     checkout.world.save().unwrap();
@@ -182,7 +182,7 @@ fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
     {
         write(checkout.dir.path(), &format!("natives/{file}"), bytes.as_bytes());
     }
-    // These directories are of no build: only what is asked for counts.
+    // These directories are not of the build, so only named libraries count.
     let elsewhere = TempDir::new().unwrap();
     fs::rename(checkout.path("natives"), elsewhere.path().join("natives")).unwrap();
     let (one, two) = (elsewhere.path().join("natives/one"), elsewhere.path().join("natives/two"));
@@ -192,11 +192,11 @@ fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let inputs = checkout.gather(&checkout.program(&[], &words))?;
         let natives = inputs.into_values().filter(|input| input.kind == InputKind::Native);
-        let place = |input: Input| {
+        let below_natives = |input: Input| {
             let path = input.path.to_string();
             path.split_once("natives/").unwrap().1.to_owned()
         };
-        Ok::<_, Bypass>(natives.map(place).collect::<Vec<_>>())
+        Ok::<_, Bypass>(natives.map(below_natives).collect::<Vec<_>>())
     };
     assert_eq!(linked(&[&one, &two], "static=x").unwrap(), ["one/libx.a"]);
     assert_eq!(linked(&[&two, &one], "static=x").unwrap(), ["two/libx.a", "two/libx.so"]);
@@ -207,12 +207,12 @@ fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
     assert_eq!(linked(&[&two], "static:+verbatim=x:odd.name").unwrap(), ["two/odd.name"]);
     assert_eq!(linked(&[&one], "x:y").unwrap_err().reason, Reason::UnknownLinkInput);
     assert_eq!(linked(&[&one], "y").unwrap_err().reason, Reason::UnknownLinkInput);
-    // The system's are looked for last.
+    // The directories of the system come last.
     assert!(linked(&[&one], "dylib=m").is_ok());
 }
 
 #[test]
-fn key_14_a_library_swallows_its_static_libraries() {
+fn key_14_a_library_bundles_its_static_libraries() {
     let checkout = Checkout::new();
     write(checkout.dir.path(), "target/debug/build/p-1/out/libx.a", b"x");
     write(checkout.dir.path(), "target/debug/build/p-1/out/libasked_for_by_source.a", b"y");
@@ -248,7 +248,7 @@ fn key_14_a_native_library_of_a_dependency_counts() {
     let rustc = checkout.compile("zsys", "1", "lib", "dep-info,metadata,link", "src/lib.rs", &[], &sys);
     checkout.gather(&rustc).unwrap();
     let rlib = write(checkout.dir.path(), "target/debug/deps/libzsys-1.rlib", b"zsys");
-    checkout.world.note_placed(&rlib, Digest::of(DigestFunction::Blake3, b"zsys"), seen(&rlib));
+    checkout.world.note_placed(&rlib, Digest::of(DigestFunction::Blake3, b"zsys"), store_stamp(&rlib));
     let program = checkout.program(&["libzsys-1.rlib"], &["-L", &search]);
     let inputs = checkout.gather(&program).unwrap();
     assert_eq!(names_of(&inputs, InputKind::Native), ["libz9.so"]);
@@ -257,7 +257,7 @@ fn key_14_a_native_library_of_a_dependency_counts() {
 }
 
 #[test]
-fn key_14_what_a_library_leads_to_counts_without_being_observed() {
+fn key_14_files_that_a_library_refers_to_count_without_being_observed() {
     let checkout = Checkout::new();
     for name in ["lib/libreal.a", "lib/libother.a", "objects/member.o", "libcwd.a", "lib/deep.ld"] {
         write(checkout.dir.path(), name, name.as_bytes());
@@ -275,19 +275,19 @@ fn key_14_what_a_library_leads_to_counts_without_being_observed() {
         let inputs = checkout.gather(&program).unwrap();
         names_of(&inputs, InputKind::Native).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    // All libraries in the directory count in any case; members and what lies elsewhere do not.
+    // All libraries in the directory count in any case; members and files elsewhere only by reference.
     assert!(natives("thin").contains(&"member.o".to_owned()));
     let script = natives("script");
     assert!(["deep.ld", "libcwd.a"].iter().all(|name| script.contains(&(*name).to_owned())), "{script:?}");
-    // One that leads to itself is no library that can be known.
+    // A library that refers to itself is refused.
     write(checkout.dir.path(), "lib/liba1.so", b"INPUT(libb1.so)");
     write(checkout.dir.path(), "lib/libb1.so", b"INPUT(liba1.so)");
     let circle = checkout.program(&[], &["-L", "native=lib", "-l", "a1"]);
-    assert!(checkout.refusal(&circle).contains("is named by one that it names"));
+    assert!(checkout.refusal(&circle).contains("refers to itself through other libraries"));
 }
 
 #[test]
-fn key_15_the_linker_and_what_it_always_links_count() {
+fn key_15_the_linker_and_the_files_that_it_always_links_count() {
     let checkout = Checkout::new();
     let program = checkout.program(&[], &[]);
     let inputs = checkout.gather(&program).unwrap();
@@ -295,7 +295,7 @@ fn key_15_the_linker_and_what_it_always_links_count() {
     for expected in ["cc", "collect2", "ld", "crti.o", "crtbeginS.o", "Scrt1.o", "libc.so.6", "libgcc.a"] {
         assert!(names.contains(&expected), "{expected} is not in {names:?}");
     }
-    // `libgcc_s.so` is a script that names this file, and linkers take one in the call's directory.
+    // `libgcc_s.so` is a script that names this file, and linkers search for it in the call's directory first.
     if names.contains(&"libgcc_s.so") {
         write(checkout.dir.path(), "libgcc_s.so.1", b"INPUT(-lc)");
         assert_eq!(names_of(&checkout.gather(&program).unwrap(), InputKind::Native), ["libgcc_s.so.1"]);
@@ -304,13 +304,13 @@ fn key_15_the_linker_and_what_it_always_links_count() {
         assert!(checkout.gather(&program).unwrap_err().detail.contains("it is a directory"));
         fs::remove_dir(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
     }
-    // A check, and a library, need none of it.
+    // A check needs no linker.
     let check = checkout.compile("app", "0", "bin", "dep-info,metadata", "src/main.rs", &[], &[]);
     assert_eq!(names_of(&checkout.gather(&check).unwrap(), InputKind::LinkToolchain), [""; 0]);
-    // Once found, it is known without asking.
-    let asked = process::asked();
+    // The second time, no program is asked.
+    let asked = process::questions_asked();
     assert_eq!(checkout.gather(&program).unwrap(), inputs);
-    assert_eq!(process::asked(), asked);
+    assert_eq!(process::questions_asked(), asked);
 }
 
 #[test]
@@ -328,10 +328,10 @@ fn key_15_the_linker_is_found_in_the_path_of_the_call() {
     let after = checkout.gather(&checkout.program(&[], &[])).unwrap();
     assert_ne!(after, before);
     assert!(after.contains_key("ws/bin/cc"));
-    // By its path, it needs no `PATH`.
+    // A linker that is given by its path needs no `PATH`.
     let named = format!("linker={}", cc.display());
     assert!(checkout.gather(&checkout.program(&[], &["-C", &named])).unwrap().contains_key("ws/bin/cc"));
-    // A script counts by its content; what it reads is observed.
+    // A script counts by its content; the files that it reads are observed.
     write(checkout.dir.path(), "bin/cc", b"#!/bin/sh\nexec /usr/bin/cc \"$@\"\n");
     assert!(is_script(&cc) && !is_script(Path::new("/usr/bin/cc")));
     assert_ne!(checkout.gather(&checkout.program(&[], &[])).unwrap(), after);
@@ -342,7 +342,7 @@ fn key_15_the_linker_is_found_in_the_path_of_the_call() {
 }
 
 #[test]
-fn key_15_a_linker_that_is_chosen_counts() {
+fn key_15_a_linker_that_the_call_chooses_counts() {
     let checkout = Checkout::new();
     let chosen = |name: &str| checkout.program(&[], &["-C", &format!("link-arg=-fuse-ld={name}")]);
     let inputs = checkout.gather(&chosen("bfd")).unwrap();
@@ -392,7 +392,7 @@ fn key_15_files_that_linker_arguments_name_count() {
 }
 
 #[test]
-fn key_10_words_by_which_a_linker_writes_other_files_are_refused() {
+fn key_10_arguments_that_make_a_linker_write_other_files_are_refused() {
     let checkout = Checkout::new();
     let linked = |words: &[&str]| {
         let words: Vec<String> =
@@ -421,7 +421,7 @@ fn key_10_words_by_which_a_linker_writes_other_files_are_refused() {
     }
 }
 
-/// Words of a make rule's dependencies.
+/// Returns the dependencies of a make rule.
 fn dependencies(rule: &str) -> Vec<PathBuf> {
     let rule = rule.split("\n\n").next().unwrap().replace("\\\n", " ");
     let (_, words) = rule.split_once(':').unwrap();
@@ -430,10 +430,10 @@ fn dependencies(rule: &str) -> Vec<PathBuf> {
 
 static LINKERS: LazyLock<Vec<&str>> = LazyLock::new(|| vec!["lld", "bfd"]);
 
-/// The linkers themselves say what they have read: all of it is an input, or of the toolchain,
-/// or was made by the compiler for this link.
+/// The linkers themselves list the files that they have read. Each of these is an input, part of the
+/// toolchain, or an object that the compiler made for this link.
 #[test]
-fn key_15_nothing_that_a_linker_reads_is_left_out() {
+fn key_15_every_file_that_a_linker_reads_is_an_input() {
     let mut checkout = Checkout::new();
     checkout.toolchain = real_toolchain(&checkout.world);
     let (mut inputs_seen, sysroot) = (0, real_sysroot().canonicalize().unwrap());
@@ -444,10 +444,10 @@ fn key_15_nothing_that_a_linker_reads_is_left_out() {
         fs::create_dir_all(checkout.path("target/debug/deps")).unwrap();
         let arguments: Vec<OsString> = program.arguments().collect();
         let mut command = Command::new(sysroot.join("bin/rustc"));
-        // A word that no compile with a key may have.
+        // kache would refuse this argument, because it makes the linker write a file.
         command.args(arguments).arg(format!("-Clink-arg=-Wl,--dependency-file={}", rule.display()));
         assert!(command.current_dir(checkout.dir.path()).status().unwrap().success());
-        let known: Vec<PathBuf> = checkout
+        let inputs: Vec<PathBuf> = checkout
             .gather(&program)
             .unwrap()
             .into_keys()
@@ -457,14 +457,14 @@ fn key_15_nothing_that_a_linker_reads_is_left_out() {
         for read in dependencies(&fs::read_to_string(&rule).unwrap()) {
             let read = match read.canonicalize() {
                 Ok(read) => read,
-                // The compiler's own objects are gone.
+                // The objects of the compiler are already removed.
                 Err(_) => continue,
             };
             if read.starts_with(&sysroot) || read.starts_with(checkout.path("target")) {
                 continue;
             }
             inputs_seen += 1;
-            assert!(known.contains(&read), "{linker} reads {}", read.display());
+            assert!(inputs.contains(&read), "{linker} reads {}", read.display());
         }
     }
     assert!(inputs_seen > 10, "{inputs_seen}");

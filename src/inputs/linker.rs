@@ -1,10 +1,9 @@
-//! Which linker it is, and what it always links: by content (KEY-15).
+//! Finds the link toolchain and hashes it: the linker and the files that it always links (KEY-15).
 //!
-//! The compiler driver (`cc`, or what `-C linker` names) is found as rustc finds it, in the
-//! call's own `PATH`, and asked once where it looks; the linkers behind it, the startup
-//! objects and the system's libraries are then found there as it finds them. The answer holds
-//! while none of these files and directories changes. The linkers that come with a toolchain
-//! are part of the toolchain.
+//! kache finds the compiler driver (`cc`, or the value of `-C linker`) as rustc does, in the `PATH` of the
+//! call, and asks it where it searches. There it finds the linkers that the driver calls, the startup objects
+//! and the libraries of the system. The answer is remembered until one of these files and directories
+//! changes. Linkers that come with a toolchain of rustc are part of that toolchain.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -15,9 +14,9 @@ use std::path::{Path, PathBuf};
 
 use kache_cas::Digest;
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use super::disk_world::DiskWorld;
-use super::library::{Named, named_by_library};
+use super::library::{LibraryReference, references_of_library};
 use super::link_args::LinkArgs;
 use super::process::ask;
 use super::proxy::on_path;
@@ -28,14 +27,14 @@ use crate::invocation::rustc::{RustcInvocation, TargetArgument, Word};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::normalise;
 
-/// What decides where a compiler driver looks.
+/// The variables that decide where a compiler driver searches.
 const VARIABLES: &[&str] = &["COMPILER_PATH", "GCC_EXEC_PREFIX", "HOME", "LIBRARY_PATH", "PATH"];
 
-/// Programs that a compiler driver may run to link.
+/// The programs and plugins that a compiler driver may use for linking.
 const PROGRAMS: &[&str] = &["collect2", "real-ld", "collect-ld", "ld", "lto-wrapper", "liblto_plugin.so"];
 
-/// What may be linked without being asked for, and what decides how: startup objects, the
-/// compiler's own library, the C library and those that belong to it.
+/// Files that may be linked although no argument names them, or that decide how: startup objects, the
+/// compiler's own library, the C library and its parts.
 const SYSTEM_FILES: &[&str] = &[
     "specs",
     "crt1.o",
@@ -77,28 +76,29 @@ const SYSTEM_FILES: &[&str] = &[
     "ld-linux-aarch64.so.1",
 ];
 
-/// One of these is in everything that a C compiler links for a system with a C library.
+/// A C compiler links one of these into each program for a system with a C library.
 const STARTUP_OBJECTS: &[&str] = &["crt1.o", "Scrt1.o"];
 
-/// The option that chooses another usual linker.
+/// The option that changes the default linker.
 const FLAVOR: &[u8] = b"linker-flavor";
 
-/// A store whose paths say what is in them, all the way down: scripts are sound there.
+/// A directory in which each path contains a hash of the file and of everything that the file uses, so that
+/// even a script is identified by its path.
 const CONTENT_ADDRESSED: &str = "/nix/store/";
 
-/// A linker with everything behind it.
+/// A link toolchain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Linker {
-    /// Its files.
+    /// The files of the linker, and those that it always links.
     pub(super) files: Vec<LinkerFile>,
-    /// Where it looks for libraries besides where it is told to.
+    /// The directories in which it searches for libraries after those that arguments name.
     pub(super) library_dirs: Vec<PathBuf>,
-    /// Names without a directory in the scripts that it always reads, such as `libgcc_s.so.1`. It looks for
-    /// them in the call's directory before it looks in these directories.
+    /// The relative names in the linker scripts that it always reads, such as `libgcc_s.so.1`. It searches for
+    /// them in the call's directory first.
     pub(super) relative_names: Vec<PathBuf>,
 }
 
-/// A file that a linker reads or is.
+/// A file of a link toolchain.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LinkerFile {
     pub(super) path: PathBuf,
@@ -106,7 +106,8 @@ pub(super) struct LinkerFile {
     pub(super) is_executable: bool,
 }
 
-/// The linker of this call.
+/// Returns the link toolchain of this call. If no answer is remembered, it runs the compiler driver once and
+/// hashes the files. The default value stands for a linker that is part of the toolchain.
 pub(super) fn linker(
     rustc: &RustcInvocation,
     call: &Call,
@@ -127,11 +128,11 @@ pub(super) fn linker(
     let named = match named {
         Some(named) => named,
         None if rustc.words.iter().any(is_flavor) => {
-            return Err(unknown("its flavor is given and its name is not"));
+            return Err(unknown("`linker-flavor` is given without `linker`"));
         }
-        None => usual_linker(&triple)?.into(),
+        None => default_linker(&triple)?.into(),
     };
-    // rustc puts its own tools in front of `PATH`; they are part of the toolchain.
+    // rustc puts the directory of its own tools before `PATH`; they are part of the toolchain.
     let own_tools = toolchain.sysroot.join("lib/rustlib").join(&toolchain.host).join("bin");
     if !named.as_bytes().contains(&b'/') && own_tools.join(&named).is_file() {
         return Ok(Linker::default());
@@ -140,27 +141,27 @@ pub(super) fn linker(
     let driver = driver.ok_or_else(|| unknown(&format!("`{}` was not found", named.display())))?;
     let mut flags = arguments.driver_flags.clone();
     flags.extend(machine_flag(&triple).map(OsString::from));
-    let mut question = Writer(b"linker and relative names".to_vec());
+    let mut question = ByteWriter(b"linker and relative names".to_vec());
     question.path(&driver).u64(flags.len() as u64);
     flags.iter().for_each(|flag| {
         question.bytes(flag.as_bytes());
     });
     question.optional(arguments.fuse_ld.as_deref());
     if !arguments.driver_flags.is_empty() {
-        // These may name directories that count from the call's.
+        // These flags may contain paths that are relative to the directory of the call.
         question.path(&call.cwd);
     }
     VARIABLES.iter().for_each(|name| {
         question.optional(call.env.get(name).map(OsStr::as_bytes));
     });
     let finder =
-        Finder { world, call, driver: &driver, fuse_ld: arguments.fuse_ld.as_deref(), triple: &triple };
-    let fact = world.fact_of_installed(question, || finder.find(&flags))?;
-    decode(&fact.value).ok_or_else(|| unknown("what is known of it is damaged"))
+        LinkerFinder { world, call, driver: &driver, fuse_ld: arguments.fuse_ld.as_deref(), triple: &triple };
+    let answer = world.cached_answer_about_installed(question, || finder.find(&flags))?;
+    decode(&answer.value).ok_or_else(|| unknown("the remembered answer is damaged"))
 }
 
-/// What rustc calls where nothing else is said.
-fn usual_linker(triple: &str) -> Result<&'static str, Bypass> {
+/// Returns the linker that rustc uses for a target without `-C linker`.
+fn default_linker(triple: &str) -> Result<&'static str, Bypass> {
     let has = |part: &str| triple.split('-').any(|one| one.starts_with(part));
     if triple.starts_with("wasm") && !has("emscripten") || has("none") || has("uefi") {
         return Ok("rust-lld");
@@ -169,11 +170,11 @@ fn usual_linker(triple: &str) -> Result<&'static str, Bypass> {
         ["linux", "freebsd", "netbsd", "openbsd", "dragonfly", "darwin", "apple"].iter().any(|it| has(it));
     match is_unix && !has("androideabi") && !triple.ends_with("-ohos") {
         true => Ok("cc"),
-        false => Err(unknown(&format!("which one is used for `{triple}`"))),
+        false => Err(unknown(&format!("kache does not know the default linker for `{triple}`"))),
     }
 }
 
-/// What rustc tells `cc` of the machine.
+/// Returns the flag by which rustc tells `cc` the machine.
 fn machine_flag(triple: &str) -> Option<&'static str> {
     let is_gnu = triple.contains("-linux-");
     match triple.split('-').next()? {
@@ -184,7 +185,7 @@ fn machine_flag(triple: &str) -> Option<&'static str> {
     }
 }
 
-struct Finder<'a> {
+struct LinkerFinder<'a> {
     world: &'a DiskWorld,
     call: &'a Call,
     driver: &'a Path,
@@ -192,34 +193,34 @@ struct Finder<'a> {
     triple: &'a str,
 }
 
-/// Where a compiler driver looks, in order.
-struct Places {
+/// The directories in which a compiler driver searches, in order.
+struct SearchDirs {
     programs: Vec<PathBuf>,
     libraries: Vec<PathBuf>,
 }
 
-impl Finder<'_> {
-    /// The linker, encoded, and every path that the answer depends on.
+impl LinkerFinder<'_> {
+    /// Returns the encoded link toolchain, and all paths that the answer depends on.
     fn find(&self, flags: &[OsString]) -> Result<(Vec<u8>, Vec<PathBuf>), Bypass> {
         let mut depends_on = vec![self.driver.to_owned()];
         let mut files = vec![self.driver.to_owned()];
         let mut library_dirs = Vec::new();
         let mut relative_names = BTreeSet::new();
         if !self.is_a_linker_itself() {
-            let places = self.places(flags)?;
-            depends_on.extend(places.programs.iter().chain(&places.libraries).cloned());
-            files.extend(self.programs(&places, &mut depends_on)?);
-            files.extend(self.system_files(&places, &mut relative_names)?);
-            library_dirs = existing(&places.libraries);
+            let dirs = self.search_dirs(flags)?;
+            depends_on.extend(dirs.programs.iter().chain(&dirs.libraries).cloned());
+            files.extend(self.programs(&dirs, &mut depends_on)?);
+            files.extend(self.system_files(&dirs, &mut relative_names)?);
+            library_dirs = existing(&dirs.libraries);
         }
         let mut seen = BTreeSet::new();
         files.retain(|path| seen.insert(path.clone()));
-        let mut value = Writer::default();
+        let mut value = ByteWriter::default();
         value.u64(files.len() as u64);
         for path in &files {
             let state = self.world.state(path).map_err(|error| unknown(&error.to_string()))?;
             let FileState::File { digest, is_executable } = state else {
-                return Err(unknown(&format!("`{}` is no file", path.display())));
+                return Err(unknown(&format!("`{}` is not a file", path.display())));
             };
             value.path(path).digest(&digest).u32(u32::from(is_executable));
         }
@@ -235,72 +236,75 @@ impl Finder<'_> {
         Ok((value.0, depends_on))
     }
 
-    /// Whether it is a linker, not a compiler that calls one.
+    /// Whether the driver is itself a linker and not a compiler that calls one.
     fn is_a_linker_itself(&self) -> bool {
         let name = self.driver.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.rsplit('-').next().unwrap_or(&name);
         matches!(stem, "ld" | "lld" | "mold" | "wild") || stem.starts_with("ld.") || name.starts_with("ld64")
     }
 
-    /// Asks the driver. Its answer has `install`, `programs` and `libraries`.
-    fn places(&self, flags: &[OsString]) -> Result<Places, Bypass> {
+    /// Asks the driver where it searches. Its answer has lines for `install`, `programs` and `libraries`.
+    fn search_dirs(&self, flags: &[OsString]) -> Result<SearchDirs, Bypass> {
         let mut arguments: Vec<&OsStr> = flags.iter().map(OsString::as_os_str).collect();
         arguments.push(OsStr::new("-print-search-dirs"));
-        let said = ask(self.driver, &arguments, &self.call.env, VARIABLES, &self.call.cwd);
-        let said = said.map_err(|error| unknown(&format!("`{}`: {error}", self.driver.display())))?;
+        let answer = ask(self.driver, &arguments, &self.call.env, VARIABLES, &self.call.cwd);
+        let answer = answer.map_err(|error| unknown(&format!("`{}`: {error}", self.driver.display())))?;
         let list = |label: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix(label))?;
+            let line = answer.lines().find_map(|line| line.strip_prefix(label))?;
             Some(std::env::split_paths(line.trim_start_matches([' ', '='])).collect::<Vec<_>>())
         };
-        let places = list("programs:").zip(list("libraries:"));
-        let (programs, libraries) = places
-            .ok_or_else(|| unknown(&format!("`{}` does not say where it looks", self.driver.display())))?;
+        let lists = list("programs:").zip(list("libraries:"));
+        let (programs, libraries) = lists.ok_or_else(|| {
+            unknown(&format!("`{}` does not tell where it searches", self.driver.display()))
+        })?;
         let absolute = |dirs: Vec<PathBuf>| {
             let mut seen = BTreeSet::new();
-            let plain = dirs.iter().map(|dir| plain(&self.call.cwd.join(dir)));
-            plain.filter(|dir| seen.insert(dir.clone())).collect()
+            let shortened = dirs.iter().map(|dir| shortened(&self.call.cwd.join(dir)));
+            shortened.filter(|dir| seen.insert(dir.clone())).collect()
         };
-        Ok(Places { programs: absolute(programs), libraries: absolute(libraries) })
+        Ok(SearchDirs { programs: absolute(programs), libraries: absolute(libraries) })
     }
 
-    fn programs(&self, places: &Places, depends_on: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, Bypass> {
+    /// Finds the programs that the driver may run. A program may also appear later in a directory of `PATH`
+    /// that comes earlier, so the answer depends on these paths, too.
+    fn programs(&self, dirs: &SearchDirs, depends_on: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, Bypass> {
         let mut found = Vec::new();
         for name in PROGRAMS {
-            let by_path = || on_path(Path::new(name), self.call).filter(|_| *name == "ld");
-            found.extend(first(&places.programs, name).or_else(by_path));
+            let in_path = || on_path(Path::new(name), self.call).filter(|_| *name == "ld");
+            found.extend(first(&dirs.programs, name).or_else(in_path));
         }
-        // A linker may also appear earlier in `PATH` than the one that is found there now.
         let path = self.call.env.get("PATH").unwrap_or_default();
-        let on_the_way = std::env::split_paths(path).map(|dir| self.call.cwd.join(dir));
-        depends_on.extend(on_the_way.map(|dir| dir.join("ld")));
+        let path_dirs = || std::env::split_paths(path).map(|dir| self.call.cwd.join(dir));
+        depends_on.extend(path_dirs().map(|dir| dir.join("ld")));
         let Some(fuse_ld) = self.fuse_ld else { return Ok(found) };
         if fuse_ld.contains('/') {
             found.push(self.call.cwd.join(fuse_ld));
             return Ok(found);
         }
         let name = format!("ld.{fuse_ld}");
-        let chosen = first(&places.programs, &name).or_else(|| on_path(Path::new(&name), self.call));
-        let on_the_way = std::env::split_paths(path).map(|dir| self.call.cwd.join(dir));
-        depends_on.extend(on_the_way.map(|dir| dir.join(&name)));
+        let chosen = first(&dirs.programs, &name).or_else(|| on_path(Path::new(&name), self.call));
+        depends_on.extend(path_dirs().map(|dir| dir.join(&name)));
         match chosen {
             Some(chosen) => found.push(chosen),
+            // The toolchain of rustc brings an lld of its own.
             None if fuse_ld == "lld" => {}
             None => return Err(unknown(&format!("`-fuse-ld={fuse_ld}` was not found"))),
         }
         Ok(found)
     }
 
-    /// Also adds the names in linker scripts that are relative.
+    /// Finds the files that are always linked, and the files that linker scripts among them name by absolute
+    /// paths. Adds the other names in these scripts to `relative_names`.
     fn system_files(
         &self,
-        places: &Places,
+        dirs: &SearchDirs,
         relative_names: &mut BTreeSet<PathBuf>,
     ) -> Result<Vec<PathBuf>, Bypass> {
         let mut found = Vec::new();
         for name in SYSTEM_FILES {
-            let Some(path) = first(&places.libraries, name) else { continue };
-            let named = named_by_library(&path)?.into_iter().filter_map(|named| match named {
-                Named::File(file) => Some(file),
+            let Some(path) = first(&dirs.libraries, name) else { continue };
+            let named = references_of_library(&path)?.into_iter().filter_map(|named| match named {
+                LibraryReference::File(file) => Some(file),
                 _ => None,
             });
             let (absolute, relative): (Vec<_>, Vec<_>) = named.partition(|file| file.is_absolute());
@@ -308,7 +312,7 @@ impl Finder<'_> {
             relative_names.extend(relative);
             found.push(path);
         }
-        // Where a toolchain brings a C library of its own, as for musl, `cc` has none to add.
+        // For musl and some other targets, rustc's toolchain has a C library of its own, and `cc` adds none.
         let is_needed = self.triple.contains("-gnu");
         let is_startup = |path: &PathBuf| STARTUP_OBJECTS.iter().any(|name| path.ends_with(name));
         match is_needed && !found.iter().any(is_startup) {
@@ -318,23 +322,23 @@ impl Finder<'_> {
     }
 }
 
-/// The first of these directories that has it.
+/// Returns the path of the file in the first of these directories that has it.
 fn first(dirs: &[PathBuf], name: &str) -> Option<PathBuf> {
     let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file())?;
-    // Search paths go up and down again (`…/12/../../../x86_64-linux-gnu`): one file is to
-    // have one name. Only the directory is resolved: the name says what it is linked as.
+    // Search paths contain `..` (`…/12/../../../x86_64-linux-gnu`). A file should have one name in the key,
+    // so the directory is resolved. The file name is not, because the linker uses it as it is.
     let dir = found.parent()?.canonicalize().ok()?;
     Some(dir.join(name))
 }
 
-/// Without going up and down again, where that leads to the same directory.
-fn plain(dir: &Path) -> PathBuf {
+/// Removes `..` from the path of a directory, if the shorter path leads to the same directory.
+fn shortened(dir: &Path) -> PathBuf {
     let short = normalise(dir);
     let is_same = Stamp::of(&short).ok() == Stamp::of(dir).ok();
     if is_same { short } else { dir.to_owned() }
 }
 
-/// Those that exist, each once, under their real names.
+/// Returns the real paths of the directories that exist, without duplicates.
 fn existing(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let real = dirs.iter().filter_map(|dir| dir.canonicalize().ok());
@@ -342,7 +346,7 @@ fn existing(dirs: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn decode(value: &[u8]) -> Option<Linker> {
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     let mut linker = Linker::default();
     for _ in 0..reader.u64()? {
         let (path, digest, is_executable) = (reader.path()?, reader.digest()?, reader.u32()? != 0);
@@ -357,8 +361,8 @@ fn decode(value: &[u8]) -> Option<Linker> {
     Some(linker)
 }
 
-/// Whether a program is a script, which may read and run anything: what it does has to be observed.
-/// One whose path says what is in it, all the way down, is sound without.
+/// Whether a program is a script that may read and run any file, so that its run must be observed. A sealed
+/// script (see [`is_sealed`]) needs no observation. A program that cannot be read counts as a script.
 pub fn is_script(program: &Path) -> bool {
     let mut start = [0; 2];
     let Ok(real) = program.canonicalize() else { return true };
@@ -366,7 +370,7 @@ pub fn is_script(program: &Path) -> bool {
     !is_sealed(&real) && (read.is_err() || start == *b"#!")
 }
 
-/// Whether a path says what is in the file, all the way down.
+/// Whether the path identifies the content of the file and of everything that the file uses.
 pub fn is_sealed(path: &Path) -> bool {
     path.starts_with(CONTENT_ADDRESSED)
 }

@@ -1,8 +1,8 @@
-//! What is known of files by their stamps: digests of contents, digests of listings.
+//! Memos: digests of files and of directory listings, remembered by stamp.
 //!
-//! A memo belongs to an inode, not to a path: where many checkouts share the bytes of one
-//! file, one memo serves them all, and the same link in a second tree costs no hashing.
-//! It knows no clock and no disk; whoever adds a memo vouches for it (KEY-05).
+//! A memo belongs to an inode and not to a path. If several checkouts share a file by hard links, one
+//! memo serves all of them. This file knows no clock and no disk: the caller that adds a memo has to
+//! make sure that a change of the file would change its stamp (KEY-05).
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,25 +11,25 @@ use kache_cas::Digest;
 
 use super::stamp::{Inode, Stamp};
 
-/// How many memos are kept: 10,000 sources of a hundred checkouts that share nothing would
-/// need more, and are hashed again now and then. One takes about 120 bytes.
+/// The largest number of memos; each takes about 120 bytes. A hundred checkouts of 10,000 sources that
+/// share no file would need more; then some files are hashed again now and then.
 pub const MEMOS_MAX: usize = 200_000;
 
-/// Locks that strangers do not meet at. A power of two.
+/// The number of separate locks, so that calls for different files seldom wait for each other.
 const SHARDS: usize = 16;
 
-/// A memo.
+/// The digest of a file or of a listing, with the stamp that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memo {
-    /// The inode's state at that time.
+    /// The stamp that the file or directory had when the digest was computed.
     pub(super) stamp: Stamp,
-    /// The content, or the listing of a directory.
+    /// The digest of the file's content or of the directory's listing.
     pub(super) digest: Digest,
-    /// When it was last added or confirmed, counted in sweeps.
+    /// The sweep in which the memo was added, see `Shard::make_room`.
     pub(super) sweep: u32,
 }
 
-/// All memos.
+/// All memos, in shards with a lock each.
 #[derive(Debug, Default)]
 pub(super) struct Memos {
     shards: [RwLock<Shard>; SHARDS],
@@ -42,14 +42,14 @@ struct Shard {
 }
 
 impl Memos {
-    /// What is known of a file in this state.
+    /// Returns the digest for this stamp; `None` if there is no memo or the file has changed since.
     pub(super) fn get(&self, stamp: &Stamp) -> Option<Digest> {
         let shard = self.read(stamp.inode);
         let memo = shard.memos.get(&stamp.inode)?;
         (same_content(&memo.stamp, stamp)).then_some(memo.digest)
     }
 
-    /// Remembers it.
+    /// Remembers the digest of the file with this stamp.
     pub(super) fn put(&self, stamp: Stamp, digest: Digest) {
         let mut shard = self.write(stamp.inode);
         if shard.memos.len() >= MEMOS_MAX / SHARDS && !shard.memos.contains_key(&stamp.inode) {
@@ -59,7 +59,7 @@ impl Memos {
         shard.memos.insert(stamp.inode, Memo { stamp, digest, sweep });
     }
 
-    /// A copy of all of them, in no order.
+    /// Copies all memos, in no particular order.
     pub(super) fn all(&self) -> Vec<Memo> {
         let shards = self.shards.iter();
         shards
@@ -80,7 +80,8 @@ impl Memos {
 }
 
 impl Shard {
-    /// Drops what was not added since the last time, or everything if that is nothing.
+    /// Drops all memos that were added before the last sweep. If none is that old, drops all of them:
+    /// the limit holds in any case, and a lost memo only costs hashing.
     fn make_room(&mut self) {
         let full = self.memos.len();
         let sweep = self.sweep;
@@ -92,12 +93,13 @@ impl Shard {
     }
 }
 
-/// Neighbouring inodes go to different shards.
+/// Files with neighbouring inode numbers are used together, so they go to different shards.
 fn shard_of(inode: Inode) -> usize {
     usize::try_from(inode.number % SHARDS as u64).unwrap_or_default()
 }
 
-/// A change of permissions changes the date, not the content; the date decides.
+/// Whether two stamps of one inode stand for the same content. The mode is not compared: a change of
+/// permissions also changes `ctime_ns`.
 fn same_content(known: &Stamp, now: &Stamp) -> bool {
     (known.size_bytes, known.mtime_ns, known.ctime_ns) == (now.size_bytes, now.mtime_ns, now.ctime_ns)
 }

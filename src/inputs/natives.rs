@@ -1,31 +1,30 @@
-//! Native libraries, found as the linker finds them (KEY-14).
+//! Finds native libraries as the linker does (KEY-14).
 //!
-//! The first directory that has a library of this name wins, and of a shared and a static one
-//! in the same directory either may be meant, so both count. A library that is asked for and
-//! not found makes the compile uncacheable. Source code can ask for libraries too, without
-//! the command line saying so; these come from directories that a build script made, and
-//! there every library counts.
+//! The first directory that has a library of the name wins. If it has both a shared and a static library, the
+//! linker may use either, so both count. A library that is named and not found makes the call a bypass.
+//! Source code can name libraries, too (`#[link]`), and the command line does not show these. They are in
+//! directories that a build script made, so each library in such a directory counts.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bytes::{Reader, Writer};
-use super::gather::Gathered;
-use super::library::{Named, library_files, named_by_library};
+use super::bytes::{ByteReader, ByteWriter};
+use super::gather::GatheredInputs;
+use super::library::{LibraryReference, library_files, references_of_library};
 use super::types::{InputKind, Toolchain};
 use crate::invocation::rustc::{NativeLibrary, RustcInvocation, SearchKind};
 use crate::invocation::{Bypass, Reason};
 use crate::roles::Role;
 
-/// Kinds that name no file.
+/// Kinds of native libraries that stand for no file.
 const WITHOUT_FILE: &[&str] = &["framework", "raw-dylib", "link-arg"];
 
-/// What is linked into everything for a system with a C library.
+/// Libraries that are linked into each program for a system with a C library.
 const ALWAYS_LINKED: &[&str] = &["c", "dl", "gcc", "gcc_eh", "gcc_s", "m", "pthread", "rt", "util"];
 
-/// Whether whoever links this crate looks for the library again: a static one is part of the
-/// crate, unless it was asked to stay outside.
+/// Whether the linker needs the library again when a later compile links this crate. It does not need a
+/// static library that is bundled into the crate.
 pub(super) fn is_passed_on(library: &NativeLibrary) -> bool {
     match library.kind.as_deref() {
         Some("static") => library.modifiers.contains("-bundle"),
@@ -34,7 +33,8 @@ pub(super) fn is_passed_on(library: &NativeLibrary) -> bool {
     }
 }
 
-/// As [`super::crates::Uses`] keeps it: a verbatim name is a file name.
+/// Returns the name in the form of [`super::crates::CrateUses`]: a colon before it says that it is a file
+/// name.
 pub(super) fn passed_name(library: &NativeLibrary) -> String {
     match library.modifiers.contains("+verbatim") {
         true => format!(":{}", library.file_name()),
@@ -42,31 +42,38 @@ pub(super) fn passed_name(library: &NativeLibrary) -> String {
     }
 }
 
-/// Where native libraries are looked for, in order: what the call says, then the system.
-pub(super) struct Natives {
+/// The directories in which the linker searches for native libraries.
+pub(super) struct NativeSearch {
+    /// The directories that the call names; they come first.
     given: Vec<PathBuf>,
+    /// The directories of the link toolchain.
     system: Vec<PathBuf>,
 }
 
-impl Natives {
-    /// Of this call.
-    pub(super) fn new(rustc: &RustcInvocation, cwd: &Path, more: &[PathBuf], system: &[PathBuf]) -> Natives {
+impl NativeSearch {
+    /// Creates the search of a call. `more` are directories of the call that no `-L` of rustc names.
+    pub(super) fn new(
+        rustc: &RustcInvocation,
+        cwd: &Path,
+        more: &[PathBuf],
+        system: &[PathBuf],
+    ) -> NativeSearch {
         let of_natives = |kind| matches!(kind, SearchKind::Native | SearchKind::All);
         let given = rustc.searches.iter().filter(|search| of_natives(search.kind));
         let mut given: Vec<_> = given.map(|search| cwd.join(&search.path)).collect();
         given.extend(more.iter().cloned());
-        Natives { given, system: system.to_owned() }
+        NativeSearch { given, system: system.to_owned() }
     }
 
-    /// All directories, in order.
+    /// Returns all directories, in order.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         self.given.iter().chain(&self.system).cloned().collect()
     }
 
-    /// Takes what an `.rlib` swallows: static libraries of its own.
-    pub(super) fn take_bundled(
+    /// Adds the static libraries that rustc bundles into an `.rlib`.
+    pub(super) fn add_bundled(
         &self,
-        gathered: &mut Gathered<'_>,
+        gathered: &mut GatheredInputs<'_>,
         rustc: &RustcInvocation,
         toolchain: &Toolchain,
     ) -> Result<(), Bypass> {
@@ -80,32 +87,33 @@ impl Natives {
                 true => name.to_owned(),
                 false => format!("lib{name}.a"),
             };
-            let is_found = self.take_first(gathered, &[&file], &self.given)?;
+            let is_found = self.add_first(gathered, &[&file], &self.given)?;
             if !is_found && is_static && !in_toolchain(toolchain, &file) {
                 return Err(unknown(name, "it was not found"));
             }
         }
-        let own = gathered.call.env.get("OUT_DIR").map(|dir| gathered.call.cwd.join(dir));
-        let own = |dir: &&PathBuf| own.as_ref().is_some_and(|own| dir.starts_with(own));
-        self.given.iter().filter(own).try_for_each(|dir| take_all(gathered, dir))
+        // The source may name further libraries that the package's build script has made.
+        let out_dir = gathered.call.env.get("OUT_DIR").map(|dir| gathered.call.cwd.join(dir));
+        let is_in_out_dir = |dir: &&PathBuf| out_dir.as_ref().is_some_and(|out_dir| dir.starts_with(out_dir));
+        self.given.iter().filter(is_in_out_dir).try_for_each(|dir| add_all_libraries(gathered, dir))
     }
 
-    /// Takes what a linker links of these names.
-    pub(super) fn take_linked<'n>(
+    /// Adds the files that a linker may use for these names, and all libraries in directories of the build.
+    pub(super) fn add_linked<'n>(
         &self,
-        gathered: &mut Gathered<'_>,
+        gathered: &mut GatheredInputs<'_>,
         names: impl IntoIterator<Item = &'n str>,
         toolchain: &Toolchain,
     ) -> Result<(), Bypass> {
         let dirs = self.dirs();
         for name in names {
             let is_found = match name.strip_prefix(':') {
-                Some(file) => self.take_first(gathered, &[file], &dirs)?,
+                Some(file) => self.add_first(gathered, &[file], &dirs)?,
                 None => {
-                    let (shared, fixed) = (format!("lib{name}.so"), format!("lib{name}.a"));
-                    // A static library may be asked for although a shared one comes first.
-                    let any = self.take_first(gathered, &[&shared, &fixed], &dirs)?;
-                    any | self.take_first(gathered, &[&fixed], &dirs)? || in_toolchain(toolchain, &fixed)
+                    let (shared, archive) = (format!("lib{name}.so"), format!("lib{name}.a"));
+                    // With `-Bstatic`, the linker skips a shared library that comes first.
+                    let any = self.add_first(gathered, &[&shared, &archive], &dirs)?;
+                    any | self.add_first(gathered, &[&archive], &dirs)? || in_toolchain(toolchain, &archive)
                 }
             };
             if !is_found {
@@ -115,23 +123,24 @@ impl Natives {
         for dir in &self.given {
             let role = gathered.role_of(dir);
             if role != Role::Absolute && role != Role::Sysroot {
-                take_all(gathered, dir)?;
+                add_all_libraries(gathered, dir)?;
                 continue;
             }
-            // What is always linked is looked for here first.
+            // This directory is not of the build, so only named libraries count. The libraries that are
+            // always linked are among them, because the linker searches for them here first.
             for name in ALWAYS_LINKED {
                 for file in [format!("lib{name}.so"), format!("lib{name}.a")] {
-                    gathered.take(&dir.join(file), InputKind::Native)?;
+                    gathered.add_if_present(&dir.join(file), InputKind::Native)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes these files from the first directory that has any of them; whether one has.
-    fn take_first(
+    /// Adds these files from the first directory that has any of them. Returns whether one has.
+    fn add_first(
         &self,
-        gathered: &mut Gathered<'_>,
+        gathered: &mut GatheredInputs<'_>,
         files: &[&str],
         dirs: &[PathBuf],
     ) -> Result<bool, Bypass> {
@@ -139,9 +148,9 @@ impl Natives {
             let mut is_here = false;
             for file in files {
                 let path = dir.join(file);
-                if gathered.take(&path, InputKind::Native)?.is_some() {
+                if gathered.add_if_present(&path, InputKind::Native)?.is_some() {
                     is_here = true;
-                    take_named(gathered, &path, dirs, 0)?;
+                    add_references(gathered, &path, dirs, 0)?;
                 }
             }
             if is_here {
@@ -152,75 +161,76 @@ impl Natives {
     }
 }
 
-/// How deep scripts and thin archives are followed that name each other.
-const NAMED_DEPTH_MAX: usize = 8;
+/// The largest depth of linker scripts and thin archives that refer to each other.
+const REFERENCE_DEPTH_MAX: usize = 8;
 
-/// Takes what a library names that is really a script or a thin archive, wherever a linker may find
-/// it: some look beside the script first, others from the directory of the call.
-fn take_named(
-    gathered: &mut Gathered<'_>,
+/// Adds the files to which a library refers if it is a linker script or a thin archive. A file counts in each
+/// directory where a linker may find it: some search beside the script first, others in the call's directory.
+fn add_references(
+    gathered: &mut GatheredInputs<'_>,
     path: &Path,
     dirs: &[PathBuf],
     depth: usize,
 ) -> Result<(), Bypass> {
-    let named = named(gathered, path)?;
-    if named.is_empty() {
+    let references = references(gathered, path)?;
+    if references.is_empty() {
         return Ok(());
     }
-    if depth >= NAMED_DEPTH_MAX {
-        return Err(unknown(&path.display().to_string(), "it is named by one that it names"));
+    if depth >= REFERENCE_DEPTH_MAX {
+        return Err(unknown(&path.display().to_string(), "it refers to itself through other libraries"));
     }
     let beside = path.parent().unwrap_or(path).to_owned();
     let cwd = gathered.call.cwd.clone();
-    for one in named {
-        let (files, places) = match one {
-            Named::Member(file) => (vec![file], vec![&beside]),
-            Named::Library(name) => {
+    for reference in references {
+        let (files, search_dirs) = match reference {
+            LibraryReference::Member(file) => (vec![file], vec![&beside]),
+            LibraryReference::Library(name) => {
                 (library_files(&name).into_iter().map(PathBuf::from).collect(), dirs.iter().collect())
             }
-            Named::File(file) | Named::Included(file) => {
+            LibraryReference::File(file) | LibraryReference::Included(file) => {
                 (vec![file], [&beside, &cwd].into_iter().chain(dirs).collect::<Vec<_>>())
             }
         };
-        for file in files.iter().flat_map(|file| places.iter().map(move |dir| dir.join(file))) {
-            if file != path && file.is_file() && gathered.take(&file, InputKind::Native)?.is_some() {
-                take_named(gathered, &file, dirs, depth + 1)?;
+        for file in files.iter().flat_map(|file| search_dirs.iter().map(move |dir| dir.join(file))) {
+            if file != path && file.is_file() && gathered.add_if_present(&file, InputKind::Native)?.is_some()
+            {
+                add_references(gathered, &file, dirs, depth + 1)?;
             }
         }
     }
     Ok(())
 }
 
-/// What the library in this file names.
-fn named(gathered: &Gathered<'_>, path: &Path) -> Result<Vec<Named>, Bypass> {
-    let mut question = Writer(b"names of a library".to_vec());
+/// Returns the references in the library in this file, from memory if it did not change.
+fn references(gathered: &GatheredInputs<'_>, path: &Path) -> Result<Vec<LibraryReference>, Bypass> {
+    let mut question = ByteWriter(b"names of a library".to_vec());
     question.path(path);
-    let fact = gathered.world.fact(question, || {
-        let mut value = Writer::default();
-        named_by_library(path)?.iter().for_each(|named| named.write(&mut value));
+    let answer = gathered.world.cached_answer(question, || {
+        let mut value = ByteWriter::default();
+        references_of_library(path)?.iter().for_each(|reference| reference.write(&mut value));
         Ok((value.0, vec![path.to_owned()]))
     })?;
-    let mut reader = Reader(&fact.value);
-    Ok(std::iter::from_fn(|| Named::read(&mut reader)).collect())
+    let mut reader = ByteReader(&answer.value);
+    Ok(std::iter::from_fn(|| LibraryReference::read(&mut reader)).collect())
 }
 
-/// Every library in a directory that the build made.
-fn take_all(gathered: &mut Gathered<'_>, dir: &Path) -> Result<(), Bypass> {
-    let mut question = Writer(b"libraries".to_vec());
+/// Adds each library in a directory of the build.
+fn add_all_libraries(gathered: &mut GatheredInputs<'_>, dir: &Path) -> Result<(), Bypass> {
+    let mut question = ByteWriter(b"libraries".to_vec());
     question.path(dir);
     let world = gathered.world;
-    let fact = world.fact(question, || {
+    let answer = world.cached_answer(question, || {
         let names = world.names(dir);
         let names = names.map_err(|error| Bypass::new(Reason::UnknownLinkInput, error.to_string()))?;
-        let mut value = Writer::default();
+        let mut value = ByteWriter::default();
         names.unwrap_or_default().iter().filter(|name| is_library(name)).for_each(|name| {
             value.bytes(name);
         });
         Ok((value.0, vec![dir.to_owned()]))
     })?;
-    let mut reader = Reader(&fact.value);
+    let mut reader = ByteReader(&answer.value);
     while let Some(name) = reader.bytes() {
-        gathered.take(&dir.join(OsStr::from_bytes(name)), InputKind::Native)?;
+        gathered.add_if_present(&dir.join(OsStr::from_bytes(name)), InputKind::Native)?;
     }
     Ok(())
 }
@@ -230,7 +240,7 @@ fn is_library(name: &[u8]) -> bool {
     name.ends_with(".a") || name.ends_with(".so") || name.contains(".so.") || name.ends_with(".lib")
 }
 
-/// Whether the toolchain has it: what it has is part of it already.
+/// Whether the file is part of the toolchain, which counts by content anyway.
 fn in_toolchain(toolchain: &Toolchain, file: &str) -> bool {
     let lib = toolchain.sysroot.join("lib/rustlib").join(&toolchain.host).join("lib");
     lib.join(file).is_file() || lib.join("self-contained").join(file).is_file()

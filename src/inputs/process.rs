@@ -1,8 +1,7 @@
-//! Asking a program a question that it answers at once.
+//! Runs a program for a short time and returns its output.
 //!
-//! Nothing here happens on a hit: the answers are kept as facts. A program that does not
-//! answer in time is killed and counts as unknown; it is a child of ours and nobody else's
-//! (DMN-05).
+//! A hit starts no program, because the answers are remembered. A program that does not end in time is killed
+//! and its answer is an error. kache kills only programs that it started itself (DMN-05).
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -12,39 +11,42 @@ use std::time::{Duration, Instant};
 
 use crate::invocation::Environment;
 
-/// How long a program has for its answer.
+/// The longest time that a program may take for its answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The longest answer; it also fits in a pipe that nobody empties meanwhile.
+/// The largest part of an answer that is read, in bytes. A pipe holds that much, so a program can write it
+/// while kache only waits for its end.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// How often it is looked whether the program is done.
+/// The time between two checks whether the program has ended.
 const ANSWER_POLL: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 thread_local! {
-    static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    static QUESTIONS_ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// How many questions this thread has asked: tests hold that a hit asks none.
+/// Returns the number of questions that this thread has asked programs. Tests use it to show that a hit asks
+/// none.
 #[cfg(test)]
-pub(super) fn asked() -> usize {
-    ASKED.get()
+pub(super) fn questions_asked() -> usize {
+    QUESTIONS_ASKED.get()
 }
 
-/// How a program ended, and what it said where somebody listened.
+/// The end of a program, with the output that was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// How it ended.
+pub struct ProgramOutput {
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it said on standard output, if that was a pipe.
+    /// The standard output; empty if it was no pipe.
     pub stdout: Vec<u8>,
-    /// What it said on standard error, if that was a pipe.
+    /// The standard error; empty if it was no pipe.
     pub stderr: Vec<u8>,
 }
 
-/// Runs a program that is to end by itself in this time, with nothing on standard input.
-pub fn answer(command: &mut Command, wait_max: Duration) -> io::Result<Answer> {
+/// Runs a program with empty standard input and waits for its end. After `wait_max` it kills the program and
+/// returns an error of kind `TimedOut`.
+pub fn run_with_timeout(command: &mut Command, wait_max: Duration) -> io::Result<ProgramOutput> {
     let mut child = command.stdin(Stdio::null()).spawn()?;
     let begun = Instant::now();
     let status = loop {
@@ -58,11 +60,11 @@ pub fn answer(command: &mut Command, wait_max: Duration) -> io::Result<Answer> {
         }
         std::thread::sleep(ANSWER_POLL);
     };
-    let (stdout, stderr) = (said(child.stdout.take())?, said(child.stderr.take())?);
-    Ok(Answer { status, stdout, stderr })
+    let (stdout, stderr) = (read_output(child.stdout.take())?, read_output(child.stderr.take())?);
+    Ok(ProgramOutput { status, stdout, stderr })
 }
 
-fn said(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
+fn read_output(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
@@ -70,8 +72,8 @@ fn said(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a program says on standard output. Of the environment it gets these variables only,
-/// because only they are part of the question.
+/// Runs a program and returns its standard output. The program gets only these variables of the environment,
+/// because only they are part of the question under which the answer is remembered.
 pub(super) fn ask(
     program: &Path,
     arguments: &[&OsStr],
@@ -80,12 +82,12 @@ pub(super) fn ask(
     cwd: &Path,
 ) -> io::Result<String> {
     #[cfg(test)]
-    ASKED.set(ASKED.get() + 1);
+    QUESTIONS_ASKED.set(QUESTIONS_ASKED.get() + 1);
     let mut command = Command::new(program);
     let passed = variables.iter().filter_map(|name| env.get(name).map(|value| (name, value)));
     command.args(arguments).env_clear().envs(passed).env("LC_ALL", "C").current_dir(cwd);
-    let Answer { status, stdout, .. } =
-        answer(command.stdout(Stdio::piped()).stderr(Stdio::null()), ANSWER_WAIT_MAX)?;
+    let ProgramOutput { status, stdout, .. } =
+        run_with_timeout(command.stdout(Stdio::piped()).stderr(Stdio::null()), ANSWER_WAIT_MAX)?;
     if !status.success() {
         return Err(io::Error::other(format!("it ended with {status}")));
     }
@@ -103,25 +105,27 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_how_it_ended_and_all_that_it_said() {
-        let said = answer(&mut shell("echo out; echo err >&2; cat; exit 3"), ANSWER_WAIT_MAX).unwrap();
-        assert_eq!(said.status.code(), Some(3));
-        assert_eq!((&*said.stdout, &*said.stderr), (&b"out\n"[..], &b"err\n"[..]));
+    fn the_exit_status_and_all_captured_output_are_returned() {
+        let output =
+            run_with_timeout(&mut shell("echo out; echo err >&2; cat; exit 3"), ANSWER_WAIT_MAX).unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
     }
 
     #[test]
-    fn what_is_not_listened_to_is_empty() {
-        let said = answer(shell("echo out; echo err >&2").stderr(Stdio::null()), ANSWER_WAIT_MAX).unwrap();
-        assert_eq!((&*said.stdout, &*said.stderr), (&b"out\n"[..], &b""[..]));
+    fn output_that_is_not_captured_is_empty() {
+        let output =
+            run_with_timeout(shell("echo out; echo err >&2").stderr(Stdio::null()), ANSWER_WAIT_MAX).unwrap();
+        assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b""[..]));
     }
 
     #[test]
-    fn dmn_05_who_does_not_answer_in_time_is_ended() {
+    fn dmn_05_a_program_that_does_not_end_in_time_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let note = dir.path().join("pid");
         let script = format!("echo $$ >{}; exec sleep 60", note.display());
         let begun = Instant::now();
-        let error = answer(&mut shell(&script), Duration::from_millis(500)).unwrap_err();
+        let error = run_with_timeout(&mut shell(&script), Duration::from_millis(500)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() < Duration::from_secs(30), "it was waited for all the same");
         let pid: i32 = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();

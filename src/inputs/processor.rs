@@ -1,19 +1,20 @@
-//! The meaning of `native` on this machine, as the compiler itself says (KEY-09).
+//! The meaning of `native` on this machine, as the compiler itself tells it (KEY-09).
 //!
-//! `-C target-cpu=native` makes the compiler look at the processor. It takes the nearest processor
-//! that its code generator knows, and every feature that this one has or lacks. Both stand in the
-//! text form of every function that it generates, so one tiny compile answers the question.
-//! (`--print cfg` names less than half of the features; the others decide instructions, too.)
+//! With `-C target-cpu=native`, the compiler takes the most similar processor that its codegen backend knows,
+//! and each feature that the machine's processor has or lacks. Both are in the LLVM IR of each function, so
+//! one tiny compile tells them. (`--print cfg` names less than half of the features, and the others decide
+//! instructions, too.)
 //!
-//! A hit starts no compiler: the answer holds for a toolchain and for what the kernel says of the
-//! processor since it was started. A machine whose kernel says nothing gets no answer.
+//! A hit starts no compiler: the answer is remembered for the toolchain and for the kernel's description of
+//! the processor since the system started. If the kernel does not describe the processor, the call is a
+//! bypass.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use super::disk_world::DiskWorld;
 use super::process::ask;
 use super::proxy::resolve;
@@ -24,22 +25,23 @@ use crate::invocation::{Bypass, Call, Reason};
 /// The kernel's description of the processors.
 const DESCRIPTION: &str = "/proc/cpuinfo";
 
-/// A name that the kernel makes up when it is started. A virtual machine may come up on another
-/// processor, of which the kernel does not describe every feature.
+/// An id that the kernel makes up at each start of the system. A virtual machine may start again on another
+/// processor, and the kernel's description does not contain each feature.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// How much of the description is read. The kernel writes it anew for each reader, and needs
-/// about 10 µs for each processor.
+/// The largest part of the description that is read, in bytes. The kernel generates the text for each reader
+/// and needs about 10 µs for each processor.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 
-/// Lines of the description that are about one moment or about one of several alike processors.
+/// Lines of the description that change with time or differ between equal processors of a machine.
 const VOLATILE: &[&str] =
     &["processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id"];
 
-/// A function whose text form shows for which processor it is made.
+/// The source of the tiny compile: a function whose LLVM IR names the processor.
 const SOURCE: &str = "#![no_std]\n#[no_mangle]\npub extern \"C\" fn processor() {}\n";
 
-/// The processor's name and its features, in a form in which they can enter a key.
+/// Returns the name and the features of the processor in the form in which they enter a key. If no answer is
+/// remembered, it runs the compiler.
 pub(super) fn native(
     rustc: &RustcInvocation,
     call: &Call,
@@ -59,26 +61,27 @@ fn native_of(
     toolchain: &Toolchain,
     world: &DiskWorld,
 ) -> Result<String, Bypass> {
-    let mut question = Writer(b"native".to_vec());
+    let mut question = ByteWriter(b"native".to_vec());
     question.digest(&toolchain.tree).path(compiler).bytes(described);
-    let fact = world.fact(question, || {
-        let said = said_by(compiler, call).map_err(|error| unknown(&error.to_string()))?;
-        let native = in_text_form(&said).ok_or_else(|| unknown("the compiler does not say what it is"))?;
-        let mut value = Writer::default();
+    let answer = world.cached_answer(question, || {
+        let ir = compile_to_ir(compiler, call).map_err(|error| unknown(&error.to_string()))?;
+        let native = processor_in_ir(&ir).ok_or_else(|| unknown("the compiler does not tell its meaning"))?;
+        let mut value = ByteWriter::default();
         value.bytes(&native);
-        // All that the answer depends on is in the question.
+        // The answer depends on no file: everything that decides it is part of the question.
         Ok((value.0, Vec::new()))
     })?;
-    Reader(&fact.value).text().ok_or_else(|| unknown("what is known of it is damaged"))
+    ByteReader(&answer.value).text().ok_or_else(|| unknown("the remembered answer is damaged"))
 }
 
-/// Everything that the kernel says and that tells one processor from another.
+/// Returns the part of the kernel's description that tells processors apart, after the id of the system's
+/// start.
 fn described(description: &Path, boot: &Path) -> io::Result<Vec<u8>> {
     let mut described = fs::read(boot)?;
     let mut lines: Vec<String> = Vec::new();
     for line in first_processors(description)?.lines() {
         let name = line.split(':').next().unwrap_or_default().trim_end();
-        if !VOLATILE.contains(&name) && !lines.iter().any(|known| known == line) {
+        if !VOLATILE.contains(&name) && !lines.iter().any(|earlier| earlier == line) {
             lines.push(line.to_owned());
         }
     }
@@ -86,17 +89,17 @@ fn described(description: &Path, boot: &Path) -> io::Result<Vec<u8>> {
     Ok(described)
 }
 
-/// What the kernel says of the first processor, or of as many as there is room for. The
-/// processors of an x86 machine have the same features, and others are described in few words.
+/// Returns the description of the first processor on x86, where all processors of a machine have the same
+/// features. Elsewhere it returns as much as the limit allows; the descriptions are short there.
 fn first_processors(description: &Path) -> io::Result<String> {
     const CHUNK_BYTES: u64 = 4096;
     let file = File::open(description)?;
     let mut text = Vec::new();
     while (text.len() as u64) < DESCRIPTION_BYTES_MAX {
         let read = (&file).take(CHUNK_BYTES).read_to_end(&mut text)?;
-        let is_told = cfg!(any(target_arch = "x86", target_arch = "x86_64"))
+        let is_complete = cfg!(any(target_arch = "x86", target_arch = "x86_64"))
             && memchr::memmem::find(&text, b"\n\n").is_some();
-        if read == 0 || is_told {
+        if read == 0 || is_complete {
             break;
         }
     }
@@ -109,9 +112,9 @@ fn first_processors(description: &Path) -> io::Result<String> {
     Ok(first.unwrap_or(&text).to_owned())
 }
 
-/// The text form of the function, from a compile in a directory of its own.
-fn said_by(compiler: &Path, call: &Call) -> io::Result<String> {
-    let directory = Scratch::new(call.env.path("TMPDIR").unwrap_or(Path::new("/tmp")))?;
+/// Compiles the function in a temporary directory and returns its LLVM IR.
+fn compile_to_ir(compiler: &Path, call: &Call) -> io::Result<String> {
+    let directory = ScratchDir::new(call.env.path("TMPDIR").unwrap_or(Path::new("/tmp")))?;
     let (source, output) = (directory.0.join("processor.rs"), directory.0.join("processor.ll"));
     File::create_new(&source)?.write_all(SOURCE.as_bytes())?;
     let arguments = ["--crate-name=processor", "--crate-type=lib", "--emit=llvm-ir", "--cap-lints=allow"];
@@ -121,28 +124,28 @@ fn said_by(compiler: &Path, call: &Call) -> io::Result<String> {
     fs::read_to_string(output)
 }
 
-/// A directory that goes when the question is answered.
-struct Scratch(PathBuf);
+/// A temporary directory, removed on drop.
+struct ScratchDir(PathBuf);
 
-impl Scratch {
-    fn new(parent: &Path) -> io::Result<Scratch> {
+impl ScratchDir {
+    fn new(parent: &Path) -> io::Result<ScratchDir> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = parent.join(format!("kache-native-{}-{number}", std::process::id()));
         fs::create_dir(&directory)?;
-        Ok(Scratch(directory))
+        Ok(ScratchDir(directory))
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         // A directory that cannot be removed stays with the temporary files and does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The processor and its features, from the text form of a function.
-fn in_text_form(text: &str) -> Option<String> {
+/// Returns the processor and its features, sorted, from the attributes of a function in LLVM IR.
+fn processor_in_ir(text: &str) -> Option<String> {
     let attribute = |name: &str| {
         let after = text.split_once(&format!("\"{name}\"=\""))?.1;
         after.split_once('"').map(|(value, _)| value)
@@ -160,35 +163,35 @@ fn unknown(why: &str) -> Bypass {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::asked;
+    use super::super::process::questions_asked;
     use super::super::testing::{call, real_sysroot, real_toolchain, write};
     use super::*;
 
     #[test]
-    fn key_09_native_is_what_the_compiler_generates_code_for() {
+    fn key_09_native_is_the_processor_that_the_compiler_generates_code_for() {
         let (world, call) = (DiskWorld::new(), call(Path::new("/")));
         let (toolchain, compiler) = (real_toolchain(&world), real_sysroot().join("bin/rustc"));
         let of = |described: &[u8]| native_of(described, &compiler, &call, &toolchain, &world).unwrap();
-        let before = asked();
+        let before = questions_asked();
         let native = of(b"one processor");
         assert_eq!(of(b"one processor"), native);
-        assert_eq!(asked() - before, 1, "it is asked once");
+        assert_eq!(questions_asked() - before, 1, "the compiler is asked once");
         let question = ["--print=cfg", "-Ctarget-cpu=native"].map(std::ffi::OsStr::new);
-        let said = ask(&compiler, &question, &call.env, &[], Path::new("/")).unwrap();
+        let cfg = ask(&compiler, &question, &call.env, &[], Path::new("/")).unwrap();
         let named: Vec<&str> = native.split(',').collect();
         assert!(!named[0].starts_with(['+', '-']), "{native}");
-        // Of those that have other names there, there are few.
+        // `--print=cfg` has other names for some features, but not for these.
         for feature in ["avx2", "sse4.2", "neon", "popcnt"] {
-            let is_there = said.contains(&format!("target_feature=\"{feature}\""));
+            let is_there = cfg.contains(&format!("target_feature=\"{feature}\""));
             assert_eq!(named.contains(&&*format!("+{feature}")), is_there, "{feature}: {native}");
         }
-        // A machine that comes up with another processor is asked again.
+        // After a start with another processor, the compiler is asked again.
         of(b"another processor");
-        assert_eq!(asked() - before, 3);
+        assert_eq!(questions_asked() - before, 3);
     }
 
     #[test]
-    fn key_09_a_description_holds_what_tells_processors_apart() {
+    fn key_09_a_description_tells_processors_apart() {
         let dir = tempfile::tempdir().unwrap();
         let of = |boot: &str, text: &str| {
             let (boot, description) =
@@ -211,12 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn key_09_name_and_features_are_read_from_the_text_form() {
+    fn key_09_name_and_features_are_read_from_llvm_ir() {
         let text = "attributes #0 = { nounwind \"target-cpu\"=\"znver5\" \"target-features\"=\"+b,-c,+a\" }";
-        assert_eq!(in_text_form(text).as_deref(), Some("znver5,+a,+b,-c"));
-        assert_eq!(in_text_form("\"target-cpu\"=\"generic\"").as_deref(), Some("generic"));
+        assert_eq!(processor_in_ir(text).as_deref(), Some("znver5,+a,+b,-c"));
+        assert_eq!(processor_in_ir("\"target-cpu\"=\"generic\"").as_deref(), Some("generic"));
         for text in ["", "\"target-cpu\"=\"native\"", "\"target-cpu\"=\"\"", "\"target-cpu\"=\"open"] {
-            assert_eq!(in_text_form(text), None, "{text}");
+            assert_eq!(processor_in_ir(text), None, "{text}");
         }
     }
 }

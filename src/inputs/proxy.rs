@@ -1,28 +1,28 @@
-//! From the program that was named to the one that runs: `PATH`, and rustup's proxies
-//! (KEY-12).
+//! Finds the program that runs when a call names a program: it searches `PATH` and looks behind rustup's
+//! proxies (KEY-12).
 //!
-//! A proxy decides by its environment, by `rust-toolchain` files above the directory, and
-//! by rustup's settings. All of these are part of the question or of what its answer
-//! depends on, so that rustup itself is asked once.
+//! A proxy chooses the toolchain by its environment, by `rust-toolchain` files in and above the directory,
+//! and by rustup's settings. Each of these is part of the remembered question or a dependency of its answer,
+//! so rustup runs only once for each choice.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use super::disk_world::DiskWorld;
 use super::process::ask;
 use super::stamp::Stamp;
 use crate::invocation::{Bypass, Call, Reason};
 
-/// Files by which a directory chooses its toolchain.
+/// Files that choose the toolchain for the directories below them.
 const TOOLCHAIN_FILES: &[&str] = &["rust-toolchain", "rust-toolchain.toml"];
 
-/// What rustup is told of the call's environment.
+/// The variables of the call's environment that rustup gets.
 const VARIABLES: &[&str] = &["HOME", "PATH", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 
-/// The file that a program's name means, and the file that runs in the end: the same one, unless
-/// the first is a proxy.
+/// Returns the file that a program's name stands for, and the file that really runs. They differ only for a
+/// proxy of rustup. It may run rustup.
 pub(super) fn resolve(program: &Path, call: &Call, world: &DiskWorld) -> Result<(PathBuf, PathBuf), Bypass> {
     let found = on_path(program, call).ok_or_else(|| unknown(program, "there is no such program"))?;
     let real = match is_proxy(&found) {
@@ -32,7 +32,7 @@ pub(super) fn resolve(program: &Path, call: &Call, world: &DiskWorld) -> Result<
     Ok((found, real))
 }
 
-/// As `execvp` finds it.
+/// Finds a program as `execvp` does; `None` if there is none.
 pub(super) fn on_path(program: &Path, call: &Call) -> Option<PathBuf> {
     if program.as_os_str().as_bytes().contains(&b'/') {
         return Some(call.cwd.join(program));
@@ -44,7 +44,7 @@ pub(super) fn on_path(program: &Path, call: &Call) -> Option<PathBuf> {
     std::env::split_paths(path).map(|dir| call.cwd.join(dir).join(program)).find(is_program)
 }
 
-/// Rustup installs its proxies as links to itself, beside itself.
+/// Whether a program is a proxy of rustup: rustup installs them beside itself, as links to itself.
 fn is_proxy(program: &Path) -> bool {
     let stamp = |path: &Path| Stamp::of(path).ok().flatten();
     let beside = program.with_file_name("rustup");
@@ -55,35 +55,38 @@ fn is_proxy(program: &Path) -> bool {
 fn behind_proxy(proxy: &Path, call: &Call, world: &DiskWorld) -> Result<PathBuf, Bypass> {
     let tool = proxy.file_name().ok_or_else(|| unknown(proxy, "it has no name"))?;
     let settings = rustup_home(call).map(|home| home.join("settings.toml"));
-    let mut question = Writer(b"proxy".to_vec());
+    let mut question = ByteWriter(b"proxy".to_vec());
     question.path(proxy);
     VARIABLES.iter().filter(|name| **name != "PATH").for_each(|name| {
         question.optional(call.env.get(name).map(OsStr::as_bytes));
     });
-    let is_chosen = call.env.get("RUSTUP_TOOLCHAIN").is_some_and(|value| !value.is_empty());
-    let chosen_by = if is_chosen { None } else { toolchain_file(&call.cwd) };
-    question.optional(chosen_by.as_ref().map(|path| path.as_os_str().as_bytes()));
-    // A directory may have been given a toolchain by `rustup override`.
-    let by_directory = !is_chosen && settings.as_deref().is_some_and(has_overrides);
-    if by_directory {
+    let is_by_variable = call.env.get("RUSTUP_TOOLCHAIN").is_some_and(|value| !value.is_empty());
+    let toolchain_file = if is_by_variable { None } else { find_toolchain_file(&call.cwd) };
+    question.optional(toolchain_file.as_ref().map(|path| path.as_os_str().as_bytes()));
+    // `rustup override` may have chosen a toolchain for any directory above, so the answer is for this one
+    // only.
+    let is_by_directory = !is_by_variable && settings.as_deref().is_some_and(has_overrides);
+    if is_by_directory {
         question.path(&call.cwd);
     }
     let find = || {
         let arguments: [&OsStr; 2] = [OsStr::new("which"), tool];
-        let chooser = chosen_by.as_deref().and_then(Path::parent).filter(|_| !by_directory);
-        let cwd = chooser.unwrap_or(&call.cwd);
+        // The answer is for each directory below the file, so rustup is asked in the file's directory.
+        let file_dir = toolchain_file.as_deref().and_then(Path::parent).filter(|_| !is_by_directory);
+        let cwd = file_dir.unwrap_or(&call.cwd);
         let answer = ask_rustup(proxy, &arguments, call, cwd);
-        let answer = answer.map_err(|error| unknown(proxy, &format!("rustup does not say: {error}")))?;
+        let answer = answer
+            .map_err(|error| unknown(proxy, &format!("rustup does not tell its toolchain: {error}")))?;
         let real = PathBuf::from(answer.trim_end_matches('\n'));
-        let mut value = Writer::default();
+        let mut value = ByteWriter::default();
         value.path(&real);
         let mut depends_on = vec![proxy.to_owned(), real];
         depends_on.extend(settings.clone());
-        depends_on.extend(chosen_by.clone());
+        depends_on.extend(toolchain_file.clone());
         Ok((value.0, depends_on))
     };
-    let fact = world.fact_of_installed(question, find)?;
-    Reader(&fact.value).path().ok_or_else(|| unknown(proxy, "its answer is damaged"))
+    let answer = world.cached_answer_about_installed(question, find)?;
+    ByteReader(&answer.value).path().ok_or_else(|| unknown(proxy, "the remembered answer is damaged"))
 }
 
 fn ask_rustup(proxy: &Path, arguments: &[&OsStr], call: &Call, cwd: &Path) -> std::io::Result<String> {
@@ -96,13 +99,13 @@ fn rustup_home(call: &Call) -> Option<PathBuf> {
     call.env.path("RUSTUP_HOME").map(PathBuf::from).or_else(default).map(|dir| call.cwd.join(dir))
 }
 
-/// The nearest file above this directory that chooses a toolchain.
-fn toolchain_file(cwd: &Path) -> Option<PathBuf> {
+/// Returns the nearest file in or above this directory that chooses a toolchain.
+fn find_toolchain_file(cwd: &Path) -> Option<PathBuf> {
     let candidates = cwd.ancestors().flat_map(|dir| TOOLCHAIN_FILES.iter().map(|name| dir.join(name)));
     candidates.into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
-/// Whether rustup's settings give toolchains to directories. When in doubt, they do.
+/// Whether rustup's settings choose toolchains for directories. Returns true when in doubt.
 fn has_overrides(settings: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(settings) else { return true };
     let after = text.split_once("[overrides]").map(|(_, after)| after);

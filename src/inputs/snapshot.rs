@@ -1,14 +1,14 @@
-//! The file in which memos and facts outlive the daemon.
+//! The snapshot file, in which memos, cached answers and the uses of crates outlive the daemon.
 //!
-//! It is a cache of a cache: one that is missing, damaged or of another version is as good
-//! as empty, and nobody is told. A checksum over the whole makes that safe without an
-//! `fsync`. It is written beside its place and renamed.
+//! A file that is missing, damaged or of another version is read as empty, without an error, because
+//! everything in it can be found again. A checksum over the whole file makes that safe without an `fsync`.
+//! The file is written under another name and then renamed.
 //!
-//! What is known by the looks of files is of this start of the system: afterwards devices may be
-//! numbered otherwise, and mounts are. What is known by content is good for ever.
+//! Memos and answers are valid only until the system starts again, because stamps contain the numbers of
+//! devices and mounts, and these change. The uses of crates are stored by content and stay valid.
 //!
-//! Format 2: the magic, the version as `u32`, the BLAKE3 of the rest, then the start of the system,
-//! memos, facts and crates, each list with its length in front (STO-09).
+//! Format 2: the magic, the version as `u32`, the BLAKE3 of the rest, then the id of the system's start,
+//! memos, answers and crates, each list with its length in front (STO-09).
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use kache_cas::{Digest, DigestFunction, Hash};
 
-use super::bytes::{Reader, Writer};
-use super::crates::Uses;
-use super::facts::{Fact, Group};
+use super::bytes::{ByteReader, ByteWriter};
+use super::cached_answer::{CachedAnswer, StampedEntries};
+use super::crates::CrateUses;
 use super::memos::Memo;
 
 const MAGIC: &[u8] = b"kache memos\n";
@@ -29,44 +29,43 @@ const VERSION: u32 = 2;
 /// The largest file that is read: 200,000 memos take 20 MB.
 const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// What is kept.
+/// The content of a snapshot file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Snapshot {
     pub(super) memos: Vec<Memo>,
-    pub(super) facts: Vec<(Vec<u8>, Arc<Fact>)>,
-    pub(super) crates: Vec<(Digest, Arc<Uses>)>,
+    pub(super) answers: Vec<(Vec<u8>, Arc<CachedAnswer>)>,
+    pub(super) crates: Vec<(Digest, Arc<CrateUses>)>,
 }
 
 impl Snapshot {
-    /// Reads it; empty if there is none that can be read.
+    /// Reads a snapshot; an empty one if the file cannot be used.
     pub(super) fn load(path: &Path) -> Snapshot {
         read(path).ok().and_then(|bytes| decode(&bytes, &boot())).unwrap_or_default()
     }
 
-    /// Writes it, whole or not at all.
+    /// Replaces the file with this snapshot. After an error the old file is still there.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         let beside = path.with_extension("new");
         let written = File::create(&beside).and_then(|mut file| file.write_all(&self.encode(&boot())));
         let written = written.and_then(|()| fs::rename(&beside, path));
         if written.is_err() {
-            // What is left of it is overwritten next time; that it cannot be removed says
-            // nothing that the first error does not.
+            // The next save overwrites a file that cannot be removed, so only the first error is returned.
             drop(fs::remove_file(&beside));
         }
         written
     }
 
     fn encode(&self, boot: &str) -> Vec<u8> {
-        let mut body = Writer::default();
+        let mut body = ByteWriter::default();
         body.bytes(boot);
         body.u64(self.memos.len() as u64);
         for memo in &self.memos {
             body.stamp(&memo.stamp).digest(&memo.digest);
         }
-        body.u64(self.facts.len() as u64);
-        for (question, fact) in &self.facts {
-            body.bytes(question).bytes(&fact.value).u64(fact.depends_on.len() as u64);
-            for group in &fact.depends_on {
+        body.u64(self.answers.len() as u64);
+        for (question, answer) in &self.answers {
+            body.bytes(question).bytes(&answer.value).u64(answer.depends_on.len() as u64);
+            for group in &answer.depends_on {
                 body.path(&group.dir).u64(group.entries.len() as u64);
                 for (name, stamp) in &group.entries {
                     body.bytes(name.as_bytes());
@@ -82,7 +81,7 @@ impl Snapshot {
             body.digest(digest);
             uses.write(&mut body);
         }
-        let mut whole = Writer(MAGIC.to_owned());
+        let mut whole = ByteWriter(MAGIC.to_owned());
         whole.u32(VERSION).0.extend_from_slice(&DigestFunction::Blake3.hash(&body.0).0);
         whole.0.extend_from_slice(&body.0);
         whole.0
@@ -96,7 +95,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
-    let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+    let mut reader = ByteReader(bytes.strip_prefix(MAGIC)?);
     if reader.u32()? != VERSION {
         return None;
     }
@@ -104,9 +103,9 @@ fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
     if DigestFunction::Blake3.hash(body).0 != checksum {
         return None;
     }
-    let mut reader = Reader(body);
+    let mut reader = ByteReader(body);
     let mut snapshot = Snapshot::default();
-    let is_of_this_start = reader.bytes()? == boot.as_bytes();
+    let is_same_boot = reader.bytes()? == boot.as_bytes();
     for _ in 0..reader.u64()? {
         snapshot.memos.push(Memo { stamp: reader.stamp()?, digest: reader.digest()?, sweep: 0 });
     }
@@ -114,7 +113,7 @@ fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
         let (question, value) = (reader.bytes()?.to_owned(), reader.bytes()?.to_owned());
         let mut depends_on = Vec::new();
         for _ in 0..reader.u64()? {
-            let mut group = Group { dir: reader.path()?, entries: Vec::new() };
+            let mut group = StampedEntries { dir: reader.path()?, entries: Vec::new() };
             for _ in 0..reader.u64()? {
                 let name = reader.path()?.into_os_string();
                 let stamp = if reader.u32()? == 0 { None } else { Some(reader.stamp()?) };
@@ -122,19 +121,15 @@ fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
             }
             depends_on.push(group);
         }
-        snapshot.facts.push((question, Arc::new(Fact { value, depends_on, until: None })));
+        snapshot.answers.push((question, Arc::new(CachedAnswer { value, depends_on, expires: None })));
     }
     for _ in 0..reader.u64()? {
-        snapshot.crates.push((reader.digest()?, Arc::new(Uses::read(&mut reader)?)));
+        snapshot.crates.push((reader.digest()?, Arc::new(CrateUses::read(&mut reader)?)));
     }
-    Some(if is_of_this_start {
-        snapshot
-    } else {
-        Snapshot { crates: snapshot.crates, ..Snapshot::default() }
-    })
+    Some(if is_same_boot { snapshot } else { Snapshot { crates: snapshot.crates, ..Snapshot::default() } })
 }
 
-/// What names this start of the system; empty where it does not say.
+/// Returns the id of this start of the system; empty if the system does not tell it.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
@@ -147,14 +142,14 @@ mod tests {
     use crate::inputs::stamp::Stamp;
 
     #[test]
-    fn key_05_what_was_known_by_looks_is_forgotten_when_the_system_starts_anew() {
+    fn key_05_memos_and_answers_are_forgotten_when_the_system_restarts() {
         let stamp = Stamp::of(Path::new("/")).unwrap().unwrap();
         let digest = Digest::of(DigestFunction::Blake3, b"content");
-        let fact = Fact::new(b"answer".to_vec(), vec![("/".into(), Some(stamp))]);
+        let answer = CachedAnswer::new(b"answer".to_vec(), vec![("/".into(), Some(stamp))]);
         let snapshot = Snapshot {
             memos: vec![Memo { stamp, digest, sweep: 0 }],
-            facts: vec![(b"question".to_vec(), Arc::new(fact))],
-            crates: vec![(digest, Arc::new(Uses::default()))],
+            answers: vec![(b"question".to_vec(), Arc::new(answer))],
+            crates: vec![(digest, Arc::new(CrateUses::default()))],
         };
         let written = snapshot.encode("this start");
         assert_eq!(decode(&written, "this start").as_ref(), Some(&snapshot));

@@ -1,8 +1,8 @@
-//! What tells that a file is still the one that was read.
+//! The stamp of a file: size, inode and dates, by which kache tells that the file did not change.
 //!
-//! Taken by one call, links followed. Two equal stamps mean equal content as far as the
-//! filesystem's dates tell of changes; `volume` says where they do, and [`Stamp::is_settled`] from
-//! when on (KEY-05).
+//! One system call takes a stamp and follows links. Two equal stamps mean equal content only if the
+//! filesystem dates every change and the file is old enough: `volume` decides the first,
+//! [`Stamp::is_settled`] the second (KEY-05).
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -13,50 +13,51 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_cas::FileStamp;
 
-/// Below this age a file may be written again without its dates showing it: the coarsest
-/// clock of a filesystem in use counts in steps of two seconds.
+/// A file that was changed less than this time ago may be changed again without getting another date:
+/// the coarsest clock of a filesystem in use counts in steps of two seconds.
 pub const CLOCK_GRAIN: Duration = Duration::from_secs(2);
 
-/// Which inode, and in which state.
+/// The state of an inode as `stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    /// Which inode.
+    /// The inode that the path led to.
     pub inode: Inode,
-    /// How many bytes.
+    /// The size of the content.
     pub size_bytes: u64,
-    /// When the content was last changed, in nanoseconds since 1970.
+    /// The date of the last change of the content, in nanoseconds since 1970. Programs can set it.
     pub mtime_ns: i64,
-    /// When anything about it was last changed, in nanoseconds since 1970.
+    /// The date of the last change of content, permissions or links, in nanoseconds since 1970. Only the
+    /// kernel sets it.
     pub ctime_ns: i64,
-    /// Type and permissions.
+    /// The type and the permissions, as in `st_mode`.
     pub mode: u32,
 }
 
-/// The name of an inode.
+/// Identifies an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inode {
-    /// The volume.
+    /// The number of the device.
     pub device: u64,
-    /// The mount that it was found through, by a number that is never given to another mount while
-    /// the system runs. Another image at the same device is another mount. 0 where the system does
-    /// not say: Linux does so since 6.8.
+    /// The number of the mount through which the inode was found. The kernel gives no number twice
+    /// while the system runs, so another image on the same device has another number. 0 if the kernel
+    /// does not tell the number (Linux before 6.8, other systems).
     pub mount: u64,
-    /// The number there.
+    /// The inode number on the device.
     pub number: u64,
 }
 
 impl Stamp {
-    /// What is at this path; `None` if nothing is.
+    /// Takes the stamp of a path; `None` if nothing is there.
     pub fn of(path: &Path) -> io::Result<Option<Stamp>> {
         present(system::stamp(None, path.as_os_str()))
     }
 
-    /// The same of an open file.
+    /// Takes the stamp of an open file.
     pub fn of_file(file: &File) -> io::Result<Stamp> {
         system::stamp(Some(file), OsStr::new(""))
     }
 
-    /// Whether it is the file that the store saw, in the same state.
+    /// Whether the file is the one that the store saw, in the same state.
     pub fn is_as_seen(&self, seen: &FileStamp) -> bool {
         let FileStamp { device, inode, size_bytes, modified_ns, changed_ns } = *seen;
         (self.inode.device, self.inode.number) == (device, inode)
@@ -64,28 +65,28 @@ impl Stamp {
             && (self.mtime_ns, self.ctime_ns) == (modified_ns, changed_ns)
     }
 
-    /// Whether it is a directory.
+    /// Whether the inode is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
 
-    /// Whether it is a plain file.
+    /// Whether the inode is a regular file.
     pub fn is_file(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
 
-    /// Whether its owner may execute it.
+    /// Whether the owner may execute the file.
     pub fn is_executable(&self) -> bool {
         self.mode & libc::S_IXUSR != 0
     }
 
-    /// Whether it was last changed so long before `moment` that a change after `moment`
-    /// would show in its dates.
+    /// Whether the last change lies so long before `moment` that every change after `moment` gives the
+    /// file another date.
     pub fn is_settled(&self, moment: SystemTime) -> bool {
         self.is_older_than(CLOCK_GRAIN, moment)
     }
 
-    /// Whether it was last changed longer than this before `moment`.
+    /// Whether the last change lies more than `age` before `moment`.
     pub fn is_older_than(&self, age: Duration, moment: SystemTime) -> bool {
         let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
         let limit = since_epoch.saturating_sub(age);
@@ -94,13 +95,13 @@ impl Stamp {
     }
 }
 
-/// A directory that is asked for several of its entries: the way to it is walked once, which
-/// is most of what a `stat` of a deep path costs.
+/// An open directory, for taking the stamps of several entries. The kernel resolves the path of the
+/// directory only once, and that is most of the cost of a `stat` of a deep path.
 #[derive(Debug)]
 pub(super) struct OpenDir(File);
 
 impl OpenDir {
-    /// `None` if there is no such directory.
+    /// Opens a directory; `None` if there is no directory at this path.
     pub(super) fn open(path: &Path) -> io::Result<Option<OpenDir>> {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -110,7 +111,7 @@ impl OpenDir {
         }
     }
 
-    /// As [`Stamp::of`].
+    /// Takes the stamp of the entry with this name, like [`Stamp::of`].
     pub(super) fn stamp(&self, name: &OsStr) -> io::Result<Option<Stamp>> {
         present(system::stamp(Some(&self.0), name))
     }
@@ -124,7 +125,8 @@ fn present(stamp: io::Result<Stamp>) -> io::Result<Option<Stamp>> {
     }
 }
 
-/// Whether an error says that there is nothing. All others are trouble (STO-08).
+/// Whether an error means that nothing is at a path. Every other error means that kache does not know
+/// what is there (STO-08).
 pub(crate) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -133,7 +135,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
-/// By `statx`, which also tells the mount.
+/// Uses `statx`, which also tells the number of the mount.
 #[cfg(target_os = "linux")]
 mod system {
     use std::ffi::CString;

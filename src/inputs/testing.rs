@@ -1,4 +1,4 @@
-//! What the tests of this stage share: calls, files, the real toolchain.
+//! Helpers for the tests of inputs: calls, files, the real toolchain.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,20 +13,20 @@ use super::types::Toolchain;
 use crate::invocation::rustc::{ParsedCall, RustcInvocation};
 use crate::invocation::{Call, Environment};
 
-/// A call from this directory.
+/// Returns a call from this directory.
 pub(super) fn call(cwd: &Path) -> Call {
     let cwd = cwd.to_owned();
     Call { argv: Vec::new(), cwd, env: Environment::default(), umask: 0o022, stdin: None }
 }
 
-/// An environment.
+/// Returns an environment with these variables.
 pub(super) fn environment<'a, V: Into<OsString>>(
     pairs: impl IntoIterator<Item = (&'a str, V)>,
 ) -> Environment {
     pairs.into_iter().collect()
 }
 
-/// A library with this source and nothing else.
+/// Returns the invocation for a library with this source and no other inputs.
 pub(super) fn compile(source: &str) -> RustcInvocation {
     parse(&["rustc", "--crate-name=x", "--crate-type=lib", "--emit=dep-info,metadata,link", source])
 }
@@ -41,7 +41,7 @@ pub(super) fn parse(argv: &[&str]) -> RustcInvocation {
     }
 }
 
-/// A file with its directories.
+/// Writes a file and creates its directories.
 pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     use std::io::Write as _;
     let path = dir.join(name);
@@ -50,8 +50,8 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// How a file looks now.
-pub(super) fn seen(path: &Path) -> Option<FileStamp> {
+/// Returns the stamp of a file as the store sees it.
+pub(super) fn store_stamp(path: &Path) -> Option<FileStamp> {
     Some(FileStamp::of(&fs::metadata(path).unwrap()))
 }
 
@@ -72,13 +72,13 @@ pub(super) fn settle(paths: &[&Path]) {
     }
 }
 
-/// The directory of the toolchain that these tests are compiled by.
+/// Returns the sysroot of the toolchain that compiles these tests.
 pub(super) fn real_sysroot() -> PathBuf {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
 }
 
-/// The real toolchain.
+/// Returns the toolchain that compiles these tests.
 pub(super) fn real_toolchain(world: &DiskWorld) -> Toolchain {
     let mut rustc = compile("src/lib.rs");
     rustc.driver = real_sysroot().join("bin/rustc");
@@ -86,8 +86,8 @@ pub(super) fn real_toolchain(world: &DiskWorld) -> Toolchain {
     super::toolchain(&rustc, &call(Path::new("/")), world).unwrap()
 }
 
-/// A toolchain for tests that do not care.
-pub(super) fn made_up_toolchain() -> Toolchain {
+/// Returns a toolchain for tests in which it does not matter.
+pub(super) fn fake_toolchain() -> Toolchain {
     Toolchain {
         tree: Digest::empty(DigestFunction::Blake3),
         sysroot: "/toolchain".into(),

@@ -1,4 +1,4 @@
-//! The world on disk, roots and toolchains, with real files and the real compiler.
+//! Tests of files on disk, roots and toolchains, with real files and the real compiler.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
-use super::testing::{age, call, compile, environment, real_sysroot, seen, write};
+use super::testing::{age, call, compile, environment, real_sysroot, store_stamp, write};
 use super::*;
 use crate::invocation::Reason;
 use crate::invocation::rustc::{CrateSource, DriverKind, Extern, TargetArgument};
@@ -34,7 +34,7 @@ fn key_05_a_young_file_is_hashed_again() {
     let path = write(dir.path(), "a", b"one");
     let world = DiskWorld::new();
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
-    // Rewritten within the clock's grain, and every date that can be set is set back.
+    // The file is rewritten within the grain of the clock, and each date that can be set is set back.
     let before = fs::metadata(&path).unwrap().modified().unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
     write(dir.path(), "a", b"two");
@@ -51,33 +51,36 @@ fn key_05_a_settled_file_is_hashed_once_and_again_when_it_changes() {
     assert!(!stamp.is_settled(now));
     assert!(!stamp.is_settled(now + CLOCK_GRAIN - Duration::from_secs(1)));
     assert!(stamp.is_settled(now + CLOCK_GRAIN + Duration::from_secs(1)));
-    assert!(!stamp.is_settled(now - Duration::from_secs(3600)), "a clock that jumped back trusts nothing");
+    assert!(
+        !stamp.is_settled(now - Duration::from_secs(3600)),
+        "after the clock was set back, no stamp is trusted"
+    );
 }
 
-/// Does this over and over on another thread while the file is looked at.
-fn while_another(does: impl Fn(&Path, u32) + Send + Sync, look: impl Fn(&DiskWorld, &Path)) {
+/// Repeats `change` on another thread while `read` runs.
+fn while_changing(change: impl Fn(&Path, u32) + Send + Sync, read: impl Fn(&DiskWorld, &Path)) {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "big", &vec![7; 4 << 20]);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            (0..).take_while(|_| !is_over.load(Ordering::Relaxed)).for_each(|round| does(&path, round));
+            (0..).take_while(|_| !is_over.load(Ordering::Relaxed)).for_each(|round| change(&path, round));
         });
-        let looked = std::panic::catch_unwind(AssertUnwindSafe(|| look(&DiskWorld::new(), &path)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| read(&DiskWorld::new(), &path)));
         is_over.store(true, Ordering::Relaxed);
         other.join().unwrap();
-        looked.unwrap();
+        result.unwrap();
     });
 }
 
-/// As when kache stores what a compiler has made, and the next compile asks for it.
+/// This happens when kache stores an output of a compile and the next compile reads it.
 #[test]
-fn key_05_what_is_dated_and_shared_meanwhile_is_still_read() {
+fn key_05_a_file_whose_date_is_set_while_it_is_read_gets_its_digest() {
     let share = |path: &Path, round: u32| {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_modified(UNIX_EPOCH + Duration::from_secs(round.into())).unwrap();
     };
-    while_another(share, |world, path| {
+    while_changing(share, |world, path| {
         for _ in 0..10 {
             assert_eq!(file_digest(world, path), digest_of(&vec![7; 4 << 20]));
         }
@@ -85,21 +88,21 @@ fn key_05_what_is_dated_and_shared_meanwhile_is_still_read() {
 }
 
 #[test]
-fn key_05_what_is_written_meanwhile_is_not_known() {
+fn key_05_a_file_that_is_written_while_it_is_read_gets_no_digest() {
     let overwrite = |path: &Path, round: u32| {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.write_all_at(&round.to_le_bytes(), 0).unwrap();
     };
-    while_another(overwrite, |world, path| {
+    while_changing(overwrite, |world, path| {
         let until = Instant::now() + Duration::from_secs(30);
         while world.state(path).is_ok() {
-            assert!(Instant::now() < until, "it was taken for what it was at some time");
+            assert!(Instant::now() < until, "a file that never stays the same got a digest");
         }
     });
 }
 
 #[test]
-fn an_open_directory_says_the_same_as_a_path() {
+fn an_open_directory_returns_the_same_stamps_as_a_path() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
     let open = stamp::OpenDir::open(dir.path()).unwrap().unwrap();
@@ -109,47 +112,47 @@ fn an_open_directory_says_the_same_as_a_path() {
 }
 
 #[test]
-fn what_kache_placed_is_known_at_once_and_only_as_long_as_it_stays() {
+fn a_placed_file_is_remembered_at_once_until_it_changes() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
     let world = DiskWorld::new();
     let claimed = digest_of(b"two");
-    world.note_placed(&path, claimed, seen(&path));
-    assert_eq!(file_digest(&world, &path), claimed, "it is not read again");
+    world.note_placed(&path, claimed, store_stamp(&path));
+    assert_eq!(file_digest(&world, &path), claimed, "the file was read again");
     // The same inode under another name is the same content.
     let other = dir.path().join("b");
     fs::hard_link(&path, &other).unwrap();
-    world.note_placed(&other, claimed, seen(&other));
+    world.note_placed(&other, claimed, store_stamp(&other));
     assert_eq!(file_digest(&world, &path), claimed);
     write(dir.path(), "a", b"new");
     assert_eq!(file_digest(&world, &path), digest_of(b"new"));
 }
 
 #[test]
-fn key_05_what_is_written_between_storing_and_noting_is_not_taken_for_what_was_stored() {
+fn key_05_a_file_that_changes_between_storing_and_noting_is_not_remembered() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
-    let stored = seen(&path);
+    let stored = store_stamp(&path);
     let world = DiskWorld::new();
-    // Of the same length, so that its size says nothing.
+    // The same length, so that the size does not show the change.
     write(dir.path(), "a", b"two");
     world.note_placed(&path, digest_of(b"one"), stored);
     assert_eq!(file_digest(&world, &path), digest_of(b"two"));
-    // Or another file that was put in its place, with the same date.
+    // Another file with the same date replaces it.
     let beside = write(dir.path(), "b", b"six");
-    let stored = seen(&path);
+    let stored = store_stamp(&path);
     let modified = fs::metadata(&path).unwrap().modified().unwrap();
     fs::File::options().write(true).open(&beside).unwrap().set_modified(modified).unwrap();
     fs::rename(&beside, &path).unwrap();
     world.note_placed(&path, digest_of(b"two"), stored);
     assert_eq!(file_digest(&world, &path), digest_of(b"six"));
-    // Or the store itself has seen that it changed.
+    // The store itself has seen that the file changed.
     world.note_placed(&path, digest_of(b"two"), None);
     assert_eq!(file_digest(&world, &path), digest_of(b"six"));
 }
 
 #[test]
-fn sto_08_trouble_is_not_absence() {
+fn sto_08_an_error_is_not_absence() {
     let dir = TempDir::new().unwrap();
     let world = DiskWorld::new();
     let state = |path: &Path| world.state(path);
@@ -164,7 +167,7 @@ fn sto_08_trouble_is_not_absence() {
 }
 
 #[test]
-fn key_22_a_listing_has_no_order_and_frames_its_names() {
+fn key_22_a_listing_ignores_the_order_and_separates_names() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let world = DiskWorld::new();
     assert_eq!(world.listing(&one.path().join("none")).unwrap(), None);
@@ -186,21 +189,21 @@ fn key_23_a_listing_tells_files_directories_and_links_apart() {
     let outside = TempDir::new().unwrap();
     let world = DiskWorld::new();
     let mut listings = Vec::new();
-    let mut look = || listings.push(world.listing(dir.path()).unwrap().unwrap());
+    let mut list = || listings.push(world.listing(dir.path()).unwrap().unwrap());
     fs::write(&entry, "").unwrap();
-    look();
+    list();
     fs::remove_file(&entry).unwrap();
     fs::create_dir(&entry).unwrap();
-    look();
+    list();
     fs::remove_dir(&entry).unwrap();
     symlink(outside.path(), &entry).unwrap();
-    look();
+    list();
     fs::remove_file(&entry).unwrap();
     nix::unistd::mkfifo(&entry, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    look();
+    list();
     let different: std::collections::HashSet<_> = listings.iter().map(|digest| digest.hash).collect();
     assert_eq!(different.len(), listings.len(), "{listings:?}");
-    // The content of an entry is no part of a listing.
+    // The content of an entry is not part of a listing.
     fs::remove_file(&entry).unwrap();
     fs::write(&entry, "some content").unwrap();
     assert_eq!(world.listing(dir.path()).unwrap(), Some(listings[0]));
@@ -213,7 +216,7 @@ fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     let path = write(dir.path(), "a", b"one");
     let claimed = digest_of(b"two");
     let world = DiskWorld::open(&snapshot);
-    world.note_placed(&path, claimed, seen(&path));
+    world.note_placed(&path, claimed, store_stamp(&path));
     world.save().unwrap();
     assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), claimed);
 
@@ -228,7 +231,7 @@ fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     }
 }
 
-/// A target directory as cargo makes it.
+/// Creates a target directory as cargo does.
 fn cargo_layout(profile_dir: &Path) {
     fs::create_dir_all(profile_dir.join("deps")).unwrap();
     write(profile_dir, ".cargo-lock", b"");
@@ -256,23 +259,23 @@ fn key_17_roots_are_found_from_the_call() {
     ] {
         assert_eq!(found.dir(role), Some(&*dir));
     }
-    // What is built for a target that is named has the same target directory.
+    // With `--target`, the target directory is the same.
     rustc.target = Some(TargetArgument::Triple("wasm32-unknown-unknown".to_owned()));
     rustc.out_dir = Some(workspace.join("target/wasm32-unknown-unknown/debug/deps"));
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*workspace.join("target")));
-    // A package of the registry has no directory of its own, but knows the workspace.
+    // For a package of the registry, the workspace is the directory with the target directory.
     let package = home.path().join(".cargo/registry/src/index/itoa-1.0.0");
     rustc.source = CrateSource::File(package.join("src/lib.rs"));
     call.cwd = package;
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), Some(&*workspace));
-    // And where the target directory lies elsewhere, it knows none.
+    // If the target directory is elsewhere, such a package has no workspace.
     let elsewhere = home.path().join("elsewhere/t");
     cargo_layout(&elsewhere.join("debug"));
     rustc.out_dir = Some(elsewhere.join("debug/deps"));
     rustc.target = None;
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), None);
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*elsewhere));
-    // `$CARGO_HOME` goes before `$HOME`, and an empty one counts as none.
+    // `$CARGO_HOME` takes precedence over `$HOME`; an empty one is ignored.
     let home_at = |cargo_home: &str| {
         let mut call = call.clone();
         call.env = environment([("HOME", OsString::from("/h")), ("CARGO_HOME", cargo_home.into())]);
@@ -282,8 +285,8 @@ fn key_17_roots_are_found_from_the_call() {
     assert_eq!(home_at(""), Some("/h/.cargo".into()));
 }
 
-/// The real toolchain under another name. What says where it lies is copied; the rest is
-/// symbolic links, for the dates of the real one are not ours to change.
+/// Clones the real toolchain. The files by which it finds its own directory are copied; the rest are symbolic
+/// links, because the tests must not change the real one.
 fn clone_toolchain(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -309,7 +312,7 @@ fn some_file(dir: &Path, start: &str, end: &str) -> PathBuf {
 }
 
 #[test]
-fn key_12_a_patched_toolchain_is_another_one() {
+fn key_12_a_patched_toolchain_has_another_tree() {
     let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
     clone_toolchain(&sysroot, dir.path());
     let world = DiskWorld::new();
@@ -321,7 +324,7 @@ fn key_12_a_patched_toolchain_is_another_one() {
     assert!(found.banner.starts_with("rustc "), "{}", found.banner);
     assert_eq!(found.sysroot, dir.path().canonicalize().unwrap());
     let library = dir.path().join(format!("lib/rustlib/{}/lib", found.host));
-    // One byte of a library, the size and the date as before.
+    // One byte of a library changes; its size and its date do not.
     let patched = some_file(&library, "libcfg_if-", ".rlib");
     let (mut bytes, metadata) = (fs::read(&patched).unwrap(), fs::metadata(&patched).unwrap());
     *bytes.last_mut().unwrap() ^= 1;
@@ -332,13 +335,13 @@ fn key_12_a_patched_toolchain_is_another_one() {
     let other = toolchain(&rustc, &call, &world).unwrap();
     assert_eq!((&other.banner, &other.sysroot), (&found.banner, &found.sysroot));
     assert_ne!(other.tree, found.tree);
-    // An additional file counts too.
+    // An additional file counts, too.
     write(&library, "libextra-0.rlib", b"");
     assert_ne!(toolchain(&rustc, &call, &world).unwrap().tree, other.tree);
 }
 
 #[test]
-fn key_12_the_same_toolchain_elsewhere_is_the_same() {
+fn key_12_a_copy_of_a_toolchain_has_the_same_tree() {
     let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
     clone_toolchain(&sysroot, dir.path());
     let world = DiskWorld::new();
@@ -352,7 +355,7 @@ fn key_12_the_same_toolchain_elsewhere_is_the_same() {
 }
 
 #[test]
-fn key_12_a_toolchain_is_hashed_and_asked_once_even_by_two_daemons() {
+fn key_12_two_daemons_hash_and_ask_a_toolchain_only_once() {
     let dir = TempDir::new().unwrap();
     let mut rustc = compile("src/lib.rs");
     rustc.rustc = real_sysroot().join("bin/rustc");
@@ -361,14 +364,14 @@ fn key_12_a_toolchain_is_hashed_and_asked_once_even_by_two_daemons() {
     let world = DiskWorld::open(dir.path().join("memos"));
     let found = toolchain(&rustc, &call, &world).unwrap();
     world.save().unwrap();
-    let asked = process::asked();
+    let asked = process::questions_asked();
     assert!(asked > 0);
     assert_eq!(toolchain(&rustc, &call, &DiskWorld::open(dir.path().join("memos"))).unwrap(), found);
-    assert_eq!(process::asked(), asked);
+    assert_eq!(process::questions_asked(), asked);
 }
 
 #[test]
-fn key_12_a_script_is_no_compiler() {
+fn key_12_a_script_is_refused_as_compiler() {
     let dir = TempDir::new().unwrap();
     let script = write(dir.path(), "rustc", b"#!/bin/sh\nexec rustc \"$@\"\n");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -379,7 +382,7 @@ fn key_12_a_script_is_no_compiler() {
     assert_eq!(refused.reason, Reason::UnknownCompiler);
 }
 
-/// A `rustup` that answers `which`, and counts how often.
+/// Creates a `rustup` that answers `which` and logs each run.
 fn fake_rustup(dir: &Path, real: &Path) -> PathBuf {
     let log = dir.join("log");
     let text = format!("#!/bin/sh\necho x >> {}\necho {}/$2\n", log.display(), real.display());
@@ -391,7 +394,7 @@ fn fake_rustup(dir: &Path, real: &Path) -> PathBuf {
 }
 
 #[test]
-fn key_12_a_proxy_is_resolved_once_for_each_toolchain_that_is_chosen() {
+fn key_12_a_proxy_is_resolved_once_for_each_chosen_toolchain() {
     let dir = TempDir::new().unwrap();
     let bin = real_sysroot().join("bin");
     let log = fake_rustup(dir.path(), &bin);
@@ -407,7 +410,7 @@ fn key_12_a_proxy_is_resolved_once_for_each_toolchain_that_is_chosen() {
     }
     let asked = || fs::read_to_string(&log).unwrap().lines().count();
     assert_eq!(asked(), 1);
-    // A directory that chooses nothing of its own shares the answer.
+    // A directory without a choice of its own shares the answer.
     call.cwd = home.clone();
     resolve(&call);
     assert_eq!(asked(), 1);
@@ -417,7 +420,7 @@ fn key_12_a_proxy_is_resolved_once_for_each_toolchain_that_is_chosen() {
 }
 
 #[test]
-fn key_14_inputs_count_by_place_and_content() {
+fn key_14_inputs_count_by_path_and_content() {
     let dir = TempDir::new().unwrap();
     let call = call(dir.path());
     let world = DiskWorld::new();
@@ -440,23 +443,23 @@ fn key_14_inputs_count_by_place_and_content() {
         inputs.map(|inputs| inputs.files)
     };
     let before = files().unwrap();
-    let places: Vec<_> = before.iter().map(|input| input.path.to_string()).collect();
-    assert_eq!(places.len(), 3);
+    let paths: Vec<_> = before.iter().map(|input| input.path.to_string()).collect();
+    assert_eq!(paths.len(), 3);
     assert!(
-        places.is_sorted() && places.contains(&"ws/target/debug/deps/libone-1.rmeta".to_owned()),
-        "{places:?}"
+        paths.is_sorted() && paths.contains(&"ws/target/debug/deps/libone-1.rmeta".to_owned()),
+        "{paths:?}"
     );
-    // KEY-02: the same two contents the other way round are something else.
+    // KEY-02: the same two contents, swapped, are different inputs.
     write(dir.path(), "target/debug/deps/libone-1.rmeta", b"two");
     write(dir.path(), "target/debug/deps/libtwo-2.rmeta", b"one");
     assert_ne!(files().unwrap(), before);
-    // KEY-04: what is missing makes it uncacheable.
+    // KEY-04: a missing input makes the call a bypass.
     fs::remove_file(&two).unwrap();
     assert_eq!(files().unwrap_err().reason, Reason::UnknownInput);
 }
 
 #[test]
-fn key_13_only_what_is_read_counts() {
+fn key_13_only_variables_that_are_read_count() {
     let roots = roots(&compile("src/lib.rs"), &call(Path::new("/home/a/ws")), &RootSettings::default());
     let keyed =
         |rustc: &crate::invocation::rustc::RustcInvocation, pairs: &[(&str, &str)], declared: &[&str]| {
@@ -472,10 +475,10 @@ fn key_13_only_what_is_read_counts() {
     let noise = [("PATH", "/bin"), ("MAKEFLAGS", "-j"), ("CARGO_PKG_NAME", "x"), ("TERM", "dumb")];
     assert_eq!(keyed(&plain, &noise, &[]), []);
     assert_eq!(keyed(&plain, &[("RUSTC_BOOTSTRAP", "")], &[]), [own("RUSTC_BOOTSTRAP", Some(""))]);
-    // KEY-21: what is declared is added, set or not.
+    // KEY-21: a declared variable counts, set or not.
     let declared = keyed(&plain, &[("MINE", "1")], &["MINE", "NOT_SET"]);
     assert_eq!(declared, [own("MINE", Some("1")), own("NOT_SET", None)]);
-    // KEY-23: a procedural macro may read what cargo says of the package.
+    // KEY-23: a proc macro may read the variables that describe the package.
     let mut user = compile("src/lib.rs");
     let path = Some("/home/a/ws/target/debug/deps/libpm-1.so".into());
     user.externs = vec![Extern { options: String::new(), name: "pm".to_owned(), path }];
@@ -488,7 +491,7 @@ fn key_13_only_what_is_read_counts() {
 }
 
 #[test]
-fn key_23_what_a_build_script_sets_counts() {
+fn key_23_variables_that_a_build_script_sets_count() {
     let dir = TempDir::new().unwrap();
     let package = dir.path().join("build/p-1");
     write(&package, "output", b"cargo:rerun-if-changed=x\ncargo::rustc-env=NEW=1\ncargo:rustc-env=OLD=a=b\n");
@@ -506,7 +509,7 @@ fn key_23_what_a_build_script_sets_counts() {
 }
 
 #[test]
-fn key_16_the_settings_of_clippy_count() {
+fn key_16_the_configuration_of_clippy_counts() {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "ws/app/src/lib.rs", b"");
     let mut call = call(&dir.path().join("ws"));
@@ -514,7 +517,7 @@ fn key_16_the_settings_of_clippy_count() {
     let mut rustc = compile("app/src/lib.rs");
     rustc.driver_kind = DriverKind::Clippy;
     let roots = roots(&rustc, &call, &RootSettings::default());
-    let toolchain = testing::made_up_toolchain();
+    let toolchain = testing::fake_toolchain();
     let world = DiskWorld::new();
     let files = || {
         let found = gather(&rustc, &call, &roots, toolchain.clone(), &world, &GatherSettings::default());
@@ -523,13 +526,13 @@ fn key_16_the_settings_of_clippy_count() {
     assert_eq!(files(), ["ws/app/src/lib.rs"]);
     write(dir.path(), "ws/clippy.toml", b"");
     assert_eq!(files(), ["ws/app/src/lib.rs", "ws/clippy.toml"]);
-    // The nearest one is taken, and no other.
+    // Only the nearest one counts.
     write(dir.path(), "ws/app/.clippy.toml", b"");
     assert_eq!(files(), ["ws/app/.clippy.toml", "ws/app/src/lib.rs"]);
 }
 
 #[test]
-fn key_21_declared_inputs_count_whole() {
+fn key_21_all_files_of_a_declared_directory_count() {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "src/lib.rs", b"");
     write(dir.path(), "sql/deep/b.sql", b"");
@@ -539,7 +542,7 @@ fn key_21_declared_inputs_count_whole() {
     let roots = roots(&rustc, &call, &RootSettings::default());
     let extra_inputs = vec![dir.path().join("sql"), dir.path().join("none")];
     let settings = GatherSettings { extra_inputs, ..Default::default() };
-    let toolchain = testing::made_up_toolchain();
+    let toolchain = testing::fake_toolchain();
     let found = gather(&rustc, &call, &roots, toolchain, &DiskWorld::new(), &settings).unwrap();
     let paths: Vec<_> = found.files.iter().map(|input| input.path.to_string()).collect();
     assert_eq!(paths, ["ws/sql/a.sql", "ws/sql/deep/b.sql", "ws/src/lib.rs"]);

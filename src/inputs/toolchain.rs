@@ -1,10 +1,9 @@
-//! Which compiler it is, by content (KEY-12).
+//! Identifies the toolchain of a call by the content of its files (KEY-12).
 //!
-//! A toolchain is the tree of the files that decide what it makes: the driver, its libraries,
-//! the linker that comes with it, the standard library of the target. The tree is hashed
-//! once; afterwards the stamps of its files show that it is the same. Its banner and its
-//! dates identify nothing. A compiler that is a script is refused: what it runs is anybody's
-//! guess.
+//! A toolchain is the tree of the files that decide its outputs: the driver, its libraries, the linker that
+//! comes with it, the standard library of the target. The tree is hashed once; after that, the stamps of its
+//! files show that it did not change. The version text and the dates of the files are not part of its
+//! identity. A compiler that is a script is refused, because kache cannot know which program it runs.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,7 +17,7 @@ use kache_cas::digest::DirectoryMessage;
 use kache_cas::encoding::{encode_directory, wire_digest};
 use kache_proto::reapi::{Directory, DirectoryNode, FileNode};
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{ByteReader, ByteWriter};
 use super::disk_world::{DiskWorld, FUNCTION};
 use super::process::ask;
 use super::proxy::resolve;
@@ -27,19 +26,20 @@ use super::world::{FileState, World as _};
 use crate::invocation::rustc::{DriverKind, RustcInvocation, TargetArgument};
 use crate::invocation::{Bypass, Call, Reason};
 
-/// How deep a toolchain's directories are followed; its own are three deep.
+/// The largest depth of a toolchain's directories. rustc's own toolchains need three.
 const TREE_DEPTH_MAX: usize = 12;
 
-/// Directories that hold libraries of everybody, not those of a toolchain alone.
+/// Directories in which other software has its libraries, too.
 const SHARED_PREFIXES: &[&str] = &["/", "/usr", "/usr/local"];
 
-/// How a toolchain's own libraries begin there.
+/// The beginnings of the names of a toolchain's own libraries in such directories.
 const LIBRARY_NAMES: &[&str] = &["librustc", "libLLVM", "libstd-", "libtest-", "libproc_macro-"];
 
-/// The library that is the compiler.
+/// The library that contains the compiler.
 const DRIVER_LIBRARY: &str = "librustc_driver";
 
-/// The toolchain that this call asks.
+/// Returns the toolchain of this call. If no answer is remembered, it runs the compiler and hashes the
+/// toolchain.
 pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Result<Toolchain, Bypass> {
     let (called, driver) = resolve(&rustc.driver, call, world)?;
     let named =
@@ -50,28 +50,30 @@ pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Res
         Some(TargetArgument::Spec(path)) => path.file_stem().map(OsStr::to_owned),
         None => None,
     };
-    let mut question = Writer(b"toolchain".to_vec());
+    let mut question = ByteWriter(b"toolchain".to_vec());
     question.path(&driver).path(&named);
     question.optional(sysroot.as_deref().map(|path| path.as_os_str().as_bytes()));
     question.optional(target.as_deref().map(OsStr::as_bytes));
-    let fact = world.fact_of_installed(question, || {
-        Finder { world, driver: &driver, rustc: &named, call }.find(sysroot.as_deref(), target.as_deref())
+    let answer = world.cached_answer_about_installed(question, || {
+        ToolchainFinder { world, driver: &driver, rustc: &named, call }
+            .find(sysroot.as_deref(), target.as_deref())
     })?;
-    let mut found =
-        decode(&fact.value, driver).ok_or_else(|| unknown(&named, "what is known of it is damaged"))?;
-    found.called = if called == found.driver { in_its_place(&found) } else { called };
-    Ok(found)
+    let mut toolchain =
+        decode(&answer.value, driver).ok_or_else(|| unknown(&named, "the remembered answer is damaged"))?;
+    toolchain.called = if called == toolchain.driver { driver_in_sysroot(&toolchain) } else { called };
+    Ok(toolchain)
 }
 
-/// A toolchain by another name, as a link gives it, is the same toolchain.
-fn in_its_place(Toolchain { driver, sysroot, .. }: &Toolchain) -> PathBuf {
+/// Returns the driver's path in the sysroot if the driver was called through a link from outside, so that a
+/// link makes no other toolchain.
+fn driver_in_sysroot(Toolchain { driver, sysroot, .. }: &Toolchain) -> PathBuf {
     let is_below = |path: &Path| path.starts_with(sysroot);
-    let is_it = |real: &PathBuf| is_below(real) && real.file_name() == driver.file_name();
-    let real = if is_below(driver) { None } else { driver.canonicalize().ok().filter(is_it) };
+    let is_driver = |real: &PathBuf| is_below(real) && real.file_name() == driver.file_name();
+    let real = if is_below(driver) { None } else { driver.canonicalize().ok().filter(is_driver) };
     real.unwrap_or_else(|| driver.clone())
 }
 
-/// `--sysroot`, or what stands for it with clippy.
+/// Returns the value of `--sysroot`, or with clippy that of the variable `SYSROOT`.
 fn sysroot_argument(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     let variable = || match rustc.driver_kind {
         DriverKind::Rustc => None,
@@ -81,22 +83,22 @@ fn sysroot_argument(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     given.map(|path| call.cwd.join(path))
 }
 
-struct Finder<'a> {
+struct ToolchainFinder<'a> {
     world: &'a DiskWorld,
     driver: &'a Path,
     rustc: &'a Path,
     call: &'a Call,
 }
 
-/// What a compiler says of itself.
-struct Banner {
+/// The parts of `rustc -vV` that kache uses.
+struct CompilerBanner {
     first_line: String,
     commit_hash: String,
     host: String,
 }
 
-impl Finder<'_> {
-    /// The toolchain, encoded, and every path that the answer depends on.
+impl ToolchainFinder<'_> {
+    /// Returns the encoded toolchain, and all paths that the answer depends on.
     fn find(
         &self,
         sysroot: Option<&Path>,
@@ -108,34 +110,33 @@ impl Finder<'_> {
         let banner = self.banner()?;
         let own = PathBuf::from(self.ask(&["--print", "sysroot"])?.trim_end_matches('\n'));
         let sysroot = sysroot.unwrap_or(&own);
-        let mut tree = Tree { world: self.world, root: Node::default(), seen: Vec::new() };
-        tree.seen.push(self.rustc.to_owned());
-        tree.seen.push(sysroot.join("lib/rustlib"));
+        let mut tree = ToolchainTree { world: self.world, root: TreeNode::default(), depends_on: Vec::new() };
+        tree.depends_on.push(self.rustc.to_owned());
+        tree.depends_on.push(sysroot.join("lib/rustlib"));
         let name = self.driver.file_name().ok_or_else(|| unknown(self.driver, "it has no name"))?;
-        tree.file(&[OsStr::new("bin"), name], self.driver)?;
-        self.libraries(&own, &mut tree)?;
+        tree.add_file(&[OsStr::new("bin"), name], self.driver)?;
+        self.add_libraries(&own, &mut tree)?;
         let rustlib = sysroot.join("lib/rustlib");
         let host = OsStr::new(&banner.host);
         let target = target.unwrap_or(host);
         for part in ["bin", "codegen-backends"] {
-            tree.directory(&["lib", "rustlib", &banner.host, part], &rustlib.join(host).join(part), 0)?;
+            tree.add_directory(&["lib", "rustlib", &banner.host, part], &rustlib.join(host).join(part), 0)?;
         }
         let target_name = target.to_string_lossy();
-        tree.directory(&["lib", "rustlib", &target_name], &rustlib.join(target), 0)?;
-        let mut value = Writer::default();
+        tree.add_directory(&["lib", "rustlib", &target_name], &rustlib.join(target), 0)?;
+        let mut value = ByteWriter::default();
         value.digest(&tree.root.digest()?).path(sysroot);
         value.bytes(&banner.first_line).bytes(&banner.commit_hash).bytes(&banner.host);
-        Ok((value.0, tree.seen))
+        Ok((value.0, tree.depends_on))
     }
 
-    /// The compiler itself is a library, and so are its code generator and, with some
-    /// distributors, its standard library.
-    fn libraries(&self, own: &Path, tree: &mut Tree<'_>) -> Result<(), Bypass> {
+    /// Adds the libraries of the driver: the compiler, LLVM and, in some distributions, the standard library.
+    fn add_libraries(&self, own: &Path, tree: &mut ToolchainTree<'_>) -> Result<(), Bypass> {
         let is_shared = SHARED_PREFIXES.iter().any(|prefix| own == Path::new(prefix));
         let lib = own.join("lib");
         let mut dirs = vec![lib.clone()];
         if is_shared {
-            // Debian and its like have a directory for each architecture.
+            // Debian and similar systems have a subdirectory for each architecture.
             dirs.extend(self.names(&lib)?.iter().map(|name| lib.join(name)).filter(|dir| dir.is_dir()));
         }
         let mut has_driver = false;
@@ -143,13 +144,13 @@ impl Finder<'_> {
             let names = self.names(&dir)?;
             let ours: Vec<_> = names.iter().filter(|name| !is_shared || is_library(name)).collect();
             if !ours.is_empty() {
-                tree.seen.push(dir.clone());
+                tree.depends_on.push(dir.clone());
             }
             for name in ours {
                 let path = dir.join(name);
                 if path.is_file() {
                     has_driver |= name.as_bytes().starts_with(DRIVER_LIBRARY.as_bytes());
-                    tree.file(&[OsStr::new("lib"), name], &path)?;
+                    tree.add_file(&[OsStr::new("lib"), name], &path)?;
                 }
             }
         }
@@ -165,17 +166,17 @@ impl Finder<'_> {
         Ok(names.map(|name| OsStr::from_bytes(&name).to_owned()).collect())
     }
 
-    fn banner(&self) -> Result<Banner, Bypass> {
-        let said = self.ask(&["-vV"])?;
+    fn banner(&self) -> Result<CompilerBanner, Bypass> {
+        let text = self.ask(&["-vV"])?;
         let after = |label: &str| {
-            said.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default().to_owned()
+            text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default().to_owned()
         };
-        let first_line = said.lines().next().unwrap_or_default().to_owned();
-        let known_hash = Some(after("commit-hash: ")).filter(|hash| hash != "unknown").unwrap_or_default();
-        let banner = Banner { first_line, commit_hash: known_hash, host: after("host: ") };
+        let first_line = text.lines().next().unwrap_or_default().to_owned();
+        let commit_hash = Some(after("commit-hash: ")).filter(|hash| hash != "unknown").unwrap_or_default();
+        let banner = CompilerBanner { first_line, commit_hash, host: after("host: ") };
         match banner.host.is_empty() {
             false => Ok(banner),
-            true => Err(unknown(self.rustc, "it does not say which host it is for")),
+            true => Err(unknown(self.rustc, "it does not tell its host")),
         }
     }
 
@@ -200,53 +201,61 @@ fn refuse_script(program: &Path) -> Result<(), Bypass> {
     }
 }
 
-/// Files by their place in the toolchain, and everything that was looked at.
-struct Tree<'a> {
+/// The tree of a toolchain's files, while it is being collected.
+struct ToolchainTree<'a> {
     world: &'a DiskWorld,
-    root: Node,
-    seen: Vec<PathBuf>,
+    root: TreeNode,
+    /// All paths on which the tree depends.
+    depends_on: Vec<PathBuf>,
 }
 
 #[derive(Default)]
-struct Node {
+struct TreeNode {
     files: BTreeMap<OsString, (Digest, bool)>,
-    children: BTreeMap<OsString, Node>,
+    children: BTreeMap<OsString, TreeNode>,
 }
 
-impl Tree<'_> {
-    fn file(&mut self, place: &[&OsStr], path: &Path) -> Result<(), Bypass> {
+impl ToolchainTree<'_> {
+    /// Adds a file at `path_in_tree`.
+    fn add_file(&mut self, path_in_tree: &[&OsStr], path: &Path) -> Result<(), Bypass> {
         let state = self.world.state(path).map_err(|error| unknown(path, &error.to_string()))?;
         let FileState::File { digest, is_executable } = state else {
-            return Err(unknown(path, "it is no file"));
+            return Err(unknown(path, "it is not a file"));
         };
-        self.seen.push(path.to_owned());
-        let (name, dirs) = place.split_last().expect("a place has a name");
+        self.depends_on.push(path.to_owned());
+        let (name, dirs) = path_in_tree.split_last().expect("a path in the tree has a name");
         let node = dirs.iter().fold(&mut self.root, |node, dir| node.children.entry(dir.into()).or_default());
         node.files.insert(name.into(), (digest, is_executable));
         Ok(())
     }
 
-    fn directory<S: AsRef<OsStr>>(&mut self, place: &[S], dir: &Path, depth: usize) -> Result<(), Bypass> {
+    /// Adds all files below a directory, at `path_in_tree`.
+    fn add_directory<S: AsRef<OsStr>>(
+        &mut self,
+        path_in_tree: &[S],
+        dir: &Path,
+        depth: usize,
+    ) -> Result<(), Bypass> {
         if depth > TREE_DEPTH_MAX {
             return Err(unknown(dir, "its directories are too deep"));
         }
-        self.seen.push(dir.to_owned());
+        self.depends_on.push(dir.to_owned());
         let names = self.world.names(dir).map_err(|error| unknown(dir, &error.to_string()))?;
         for name in names.unwrap_or_default() {
             let name = OsStr::from_bytes(&name);
-            let mut below: Vec<&OsStr> = place.iter().map(AsRef::as_ref).collect();
+            let mut below: Vec<&OsStr> = path_in_tree.iter().map(AsRef::as_ref).collect();
             below.push(name);
             let path = dir.join(name);
             match path.is_dir() {
-                true => self.directory(&below, &path, depth + 1)?,
-                false => self.file(&below, &path)?,
+                true => self.add_directory(&below, &path, depth + 1)?,
+                false => self.add_file(&below, &path)?,
             }
         }
         Ok(())
     }
 }
 
-impl Node {
+impl TreeNode {
     fn digest(&self) -> Result<Digest<DirectoryMessage>, Bypass> {
         let mut directory = Directory::default();
         for (name, (digest, is_executable)) in &self.files {
@@ -263,7 +272,7 @@ impl Node {
         }
         let encoded = encode_directory(FUNCTION, directory);
         encoded.map(|encoded| encoded.digest()).map_err(|error| {
-            Bypass::new(Reason::UnknownCompiler, format!("its files cannot be named: {error}"))
+            Bypass::new(Reason::UnknownCompiler, format!("failed to encode its files: {error}"))
         })
     }
 }
@@ -273,7 +282,7 @@ fn text(name: &OsStr) -> Result<String, Bypass> {
 }
 
 fn decode(value: &[u8], driver: PathBuf) -> Option<Toolchain> {
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     Some(Toolchain {
         tree: reader.digest()?,
         sysroot: reader.path()?,

@@ -1,4 +1,4 @@
-//! The inputs of a compile that are known before it runs.
+//! The types of inputs: files, variables and the toolchain, all known before the compile runs.
 
 use std::path::PathBuf;
 
@@ -8,81 +8,82 @@ use kache_cas::digest::DirectoryMessage;
 use super::crates::MadeCrate;
 use crate::roles::RolePath;
 
-/// Everything that enters the key besides the command line and what earlier runs observed.
+/// Everything that enters the key except the command line and the observations of earlier runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inputs {
-    /// The compiler.
+    /// The compiler with its libraries.
     pub toolchain: Toolchain,
-    /// Files, in order of their paths, each once.
+    /// The input files, sorted by path, without duplicates.
     pub files: Vec<Input>,
-    /// Variables that count whatever the compiler reports.
+    /// Variables that count even if the compiler does not report that it read them.
     pub env: Variables,
-    /// The meaning of `native` on this machine, where the call asks for it (KEY-09).
+    /// The name and the features of this machine's processor, if the call has `target-cpu=native`
+    /// (KEY-09).
     pub native: Option<String>,
-    /// `cache.key_salt`; empty is none (KEY-20).
+    /// The value of `cache.key_salt`; empty if it is not set (KEY-20).
     pub salt: Vec<u8>,
-    /// The crate that the compile makes, if others can use it. It enters no key.
+    /// The crate that the compile makes; `None` if other crates cannot use it. It enters no key.
     pub made_crate: Option<MadeCrate>,
 }
 
-/// Variables in order of their names, with their values if they are set. Values hold
-/// stand-ins for roots.
+/// Variables, sorted by name. The value is `None` if the variable is not set; the paths of roots in it
+/// are replaced by stand-ins.
 pub type Variables = Vec<(String, Option<Vec<u8>>)>;
 
-/// A compiler, by content (KEY-12).
+/// A compiler, identified by the content of its files (KEY-12).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toolchain {
-    /// Its files: driver, libraries, the target's standard library.
+    /// The digest of the tree of its files: the driver, its libraries, the target's standard library.
     pub tree: Digest<DirectoryMessage>,
-    /// Where it lies.
+    /// The directory of the toolchain.
     pub sysroot: PathBuf,
-    /// The program that runs, below the sysroot or elsewhere.
+    /// The program that runs. It may lie outside the sysroot.
     pub driver: PathBuf,
-    /// What stands for it in a key, whatever name or link it was called by: itself, or rustup's
-    /// proxy, since that sets variables which a compiler without it does not see.
+    /// The program that a key names, whatever name or link the call used: `driver`, or rustup's proxy
+    /// if the call used that. The two differ, because the proxy sets variables for the compiler.
     pub called: PathBuf,
-    /// `rustc 1.95.0 (…)`, for people.
+    /// The first line of `rustc -vV`, for people; it is in no key.
     pub banner: String,
-    /// The commit it was built from; empty if it does not say.
+    /// The commit that the compiler was built from; empty if it does not say.
     pub commit_hash: String,
-    /// The triple that it runs on.
+    /// The target triple of the machine that the compiler runs on.
     pub host: String,
 }
 
-/// A file that counts by content.
+/// A file whose content is part of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Where it stands.
+    /// The path of the file by role.
     pub path: RolePath,
-    /// What is in it.
+    /// The digest of the content.
     pub digest: Digest,
-    /// Whether it may be executed.
+    /// Whether the owner may execute the file.
     pub is_executable: bool,
-    /// Why it is an input.
+    /// The reason why the file is an input.
     pub kind: InputKind,
 }
 
-/// Why a file is an input.
+/// The reason why a file is an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum InputKind {
     /// The crate's root source file.
     Source,
-    /// `--extern`.
+    /// A crate that `--extern` names.
     Extern,
-    /// A crate that is linked because an extern uses it.
+    /// A crate that is linked because an extern uses it, directly or through other crates.
     Reachable,
-    /// A native library.
+    /// A native library that is linked or bundled.
     Native,
-    /// The linker, and what it always links.
+    /// The linker, or a file that the linker always links.
     LinkToolchain,
     /// A file that an option names.
     Option,
-    /// `extra_inputs`.
+    /// A file that the configuration declares (`extra_inputs`).
     Declared,
 }
 
 impl InputKind {
-    /// As `explain` shows it.
+    /// The name that `kache explain` prints.
     pub fn name(self) -> &'static str {
         match self {
             InputKind::Source => "source",

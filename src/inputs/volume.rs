@@ -1,14 +1,13 @@
-//! Which filesystems say by a file's dates that it was changed.
+//! Knows which file systems give a file a new date when it changes.
 //!
-//! A stamp proves nothing where a write leaves no trace in it. Most of that is about mapped files:
-//! a program that maps a file for writing changes it without a call to the kernel. Filesystems on
-//! disks date the file when a clean page is written to for the first time; later writes to the
-//! same page leave no trace until the kernel has written the page to the disk, which it does about
-//! half a minute later. On ext4, XFS, btrfs and overlayfs a file that stays mapped could be
-//! changed for 25 to 40 seconds without a new date; on tmpfs for ever, and without any new date at
-//! all where the program has read the page before.
+//! A stamp shows a change only if the change gives the file a new date. The problem are mapped files: a
+//! program that has mapped a file for writing changes it without a call to the kernel. File systems on disks
+//! date the file when the program first writes to a clean page. Later writes to the same page give no new
+//! date until the kernel has written the page to the disk, about half a minute later. Measured: on ext4, XFS,
+//! btrfs and overlayfs, a mapped file could change for 25 to 40 seconds without a new date; on tmpfs for
+//! ever, and without any new date at all if the program had read the page before.
 //!
-//! It knows no digests and remembers nothing of files.
+//! This file knows no digests and remembers nothing about single files.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -22,150 +21,152 @@ use nix::sys::statfs::{Statfs, fstatfs, statfs};
 
 use super::stamp::Stamp;
 
-/// From this age on no page of a file on a disk is still waiting to be written. The kernel waits
-/// 30 s, looks every 5 s, and was seen to take up to 40 s; some laptops are told to wait 60 s.
+/// The age from which no page of a file on a disk still waits to be written. By default, the kernel waits 30
+/// s and checks every 5 s, and it was seen to take up to 40 s; on some laptops it is configured to wait 60 s.
 const WRITTEN_BACK: Duration = Duration::from_secs(120);
 
-/// How many overlays are remembered.
+/// The largest number of overlay mounts that are remembered.
 const OVERLAYS_MAX: usize = 1024;
 
-/// What the dates of a filesystem tell.
+/// The changes to which a file system gives a new date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dates {
-    /// Every change of a file or a directory, apart from writes to a page that is mapped already and
-    /// has not been written to the disk since.
-    Everything,
-    /// Every change of a directory. A file that is mapped may change without a trace.
-    Directories,
-    /// Nothing ever changes while it is mounted. Who made the image chose the dates, and another
-    /// image may have the same ones.
-    Mounted,
-    /// Nothing: dates are coarse, come late from another machine, or are made up.
-    Nothing,
+pub(super) enum DatedChanges {
+    /// All changes of files and directories, except writes to a mapped page that waits to be written to the
+    /// disk.
+    All,
+    /// All changes of directories. A mapped file may change without a new date.
+    OfDirectories,
+    /// Nothing changes while the file system is mounted. The dates are those of the image, and another image
+    /// may have the same ones.
+    ReadOnly,
+    /// DatedChanges prove nothing: they are coarse, come late from another machine, or are invented.
+    Unreliable,
 }
 
-/// A filesystem that is known.
-struct Kind {
-    /// What `statfs` calls it.
+/// A type of file system that kache knows.
+struct FilesystemType {
+    /// The number that `statfs` returns.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems have names"))]
     magic: i64,
     #[cfg_attr(target_os = "linux", expect(dead_code, reason = "for readers"))]
     name: &'static str,
-    dates: Dates,
+    dates: DatedChanges,
 }
 
-const fn kind(magic: i64, name: &'static str, dates: Dates) -> Kind {
-    Kind { magic, name, dates }
+const fn filesystem(magic: i64, name: &'static str, dates: DatedChanges) -> FilesystemType {
+    FilesystemType { magic, name, dates }
 }
 
-/// The number of overlayfs, whose dates are those of the filesystem that is written to.
+/// The number of overlayfs. Its dates are those of the file system of its upper directory.
 const OVERLAYFS: i64 = 0x794c_7630;
 
-/// All that are known. What is not listed tells nothing: so do FUSE (with virtiofs and fuseblk), NFS,
-/// SMB, 9p, Ceph and AFS, whose attributes are cached and come from another program or machine; FAT
-/// and exFAT, whose dates are coarse and whose inodes have no date of their own; and the kernel's
-/// own, such as proc.
-const KINDS: &[Kind] = &[
-    kind(0xef53, "ext4", Dates::Everything),
-    kind(0x5846_5342, "xfs", Dates::Everything),
-    kind(0x9123_683e, "btrfs", Dates::Everything),
+/// All types that kache knows. All others are unreliable: FUSE (with virtiofs and fuseblk), NFS, SMB, 9p,
+/// Ceph and AFS cache attributes that come from another program or machine; FAT and exFAT have coarse dates
+/// and no date of the inode; the kernel's own ones, such as proc, invent dates.
+const FILESYSTEMS: &[FilesystemType] = &[
+    filesystem(0xef53, "ext4", DatedChanges::All),
+    filesystem(0x5846_5342, "xfs", DatedChanges::All),
+    filesystem(0x9123_683e, "btrfs", DatedChanges::All),
     // Pages are write-protected and dated as on ext4.
-    kind(0xf2f5_2010, "f2fs", Dates::Everything),
-    kind(0xca45_1a4e, "bcachefs", Dates::Everything),
-    // Dates a mapped file when its pages are written to the disk, not when they are changed.
-    kind(0x2fc1_2fc1, "zfs", Dates::Directories),
-    // Their pages are never written to a disk, so no second write to a page is ever noticed.
-    kind(0x0102_1994, "tmpfs", Dates::Directories),
-    kind(0x8584_58f6, "ramfs", Dates::Directories),
-    // How they date mapped files was not measured.
-    kind(0, "apfs", Dates::Directories),
-    kind(0, "hfs", Dates::Directories),
-    kind(0x7371_7368, "squashfs", Dates::Mounted),
-    kind(0xe0f5_e1e2, "erofs", Dates::Mounted),
-    kind(0x9660, "isofs", Dates::Mounted),
-    kind(0x28cd_3d45, "cramfs", Dates::Mounted),
-    kind(0x7275, "romfs", Dates::Mounted),
+    filesystem(0xf2f5_2010, "f2fs", DatedChanges::All),
+    filesystem(0xca45_1a4e, "bcachefs", DatedChanges::All),
+    // It dates a mapped file when the pages are written to the disk, not when they are changed.
+    filesystem(0x2fc1_2fc1, "zfs", DatedChanges::OfDirectories),
+    // Their pages are never written to a disk, so a second write to a page never gives a new date.
+    filesystem(0x0102_1994, "tmpfs", DatedChanges::OfDirectories),
+    filesystem(0x8584_58f6, "ramfs", DatedChanges::OfDirectories),
+    // It was not measured how they date mapped files.
+    filesystem(0, "apfs", DatedChanges::OfDirectories),
+    filesystem(0, "hfs", DatedChanges::OfDirectories),
+    filesystem(0x7371_7368, "squashfs", DatedChanges::ReadOnly),
+    filesystem(0xe0f5_e1e2, "erofs", DatedChanges::ReadOnly),
+    filesystem(0x9660, "isofs", DatedChanges::ReadOnly),
+    filesystem(0x28cd_3d45, "cramfs", DatedChanges::ReadOnly),
+    filesystem(0x7275, "romfs", DatedChanges::ReadOnly),
 ];
 
-/// Chooses the signal that tells the holder of a lease about somebody who wants to write.
+/// Chooses the signal for the holder of a lease when another process opens the file.
 #[cfg(target_os = "linux")]
 const F_SETSIG: libc::c_int = 10;
 
-/// The mounted filesystems that were looked at, and whether their dates can be trusted.
+/// Answers whether the stamp of a file shows every change, by the file system that the file is on.
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
-    overlays: Mutex<HashMap<u64, Dates>>,
+    /// The answers for overlay mounts, by the number of the mount.
+    overlays: Mutex<HashMap<u64, DatedChanges>>,
 }
 
 impl Volumes {
-    /// Whether a file that is about to be read, and looks like this, is known by these looks from
-    /// now on. The caller makes sure that its dates are old enough for the filesystem's clock.
+    /// Whether this stamp of an open file will show every later change. The caller has to check that the
+    /// dates are old enough for the clock of the file system.
     pub(super) fn proves_file(&self, file: &File, stamp: &Stamp, now: SystemTime) -> bool {
         let Ok(status) = fstatfs(file) else { return false };
         match self.dates(&status, file, stamp.inode.mount) {
-            Dates::Everything if stamp.is_older_than(WRITTEN_BACK, now) => true,
-            // An overlay does not know of mappings: they belong to the file below it.
-            Dates::Everything => !is_overlay(&status) && has_no_writer(file),
-            Dates::Mounted => stamp.inode.mount != 0,
-            Dates::Directories | Dates::Nothing => false,
+            DatedChanges::All if stamp.is_older_than(WRITTEN_BACK, now) => true,
+            // An overlay does not know the mappings, which belong to the file below it.
+            DatedChanges::All => !is_overlay(&status) && has_no_writer(file),
+            DatedChanges::ReadOnly => stamp.inode.mount != 0,
+            DatedChanges::OfDirectories | DatedChanges::Unreliable => false,
         }
     }
 
-    /// Whether a file that kache itself has just written or stored is known by its looks.
+    /// Whether the stamp of a file that kache itself has just placed or ingested will show every later
+    /// change.
     pub(super) fn proves_placed(&self, path: &Path, stamp: &Stamp) -> bool {
-        self.dates_at(path, stamp) == Dates::Everything
+        self.dates_at(path, stamp) == DatedChanges::All
     }
 
-    /// Whether what is at this path, which may be a directory or nothing, is known by its looks.
+    /// Whether this stamp of a path will show every later change. The path may be a directory; for a path
+    /// with nothing at it, the answer is that of the nearest existing directory above.
     pub(super) fn proves(&self, path: &Path, stamp: Option<&Stamp>) -> bool {
-        let is_plain = stamp.is_some_and(|stamp| !stamp.is_directory());
+        let is_file = stamp.is_some_and(|stamp| !stamp.is_directory());
         let existing = || path.ancestors().find_map(|above| Some((above, Stamp::of(above).ok()??)));
         let Some((path, stamp)) = stamp.map(|stamp| (path, *stamp)).or_else(existing) else { return false };
         match self.dates_at(path, &stamp) {
-            Dates::Everything => true,
-            Dates::Directories => !is_plain,
-            Dates::Mounted => stamp.inode.mount != 0,
-            Dates::Nothing => false,
+            DatedChanges::All => true,
+            DatedChanges::OfDirectories => !is_file,
+            DatedChanges::ReadOnly => stamp.inode.mount != 0,
+            DatedChanges::Unreliable => false,
         }
     }
 
-    fn dates_at(&self, path: &Path, stamp: &Stamp) -> Dates {
-        let Ok(status) = statfs(path) else { return Dates::Nothing };
+    fn dates_at(&self, path: &Path, stamp: &Stamp) -> DatedChanges {
+        let Ok(status) = statfs(path) else { return DatedChanges::Unreliable };
         if !is_overlay(&status) {
             return dates_of(&status);
         }
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
-        opened.map_or(Dates::Nothing, |file| self.dates(&status, &file, stamp.inode.mount))
+        opened.map_or(DatedChanges::Unreliable, |file| self.dates(&status, &file, stamp.inode.mount))
     }
 
-    fn dates(&self, status: &Statfs, file: &File, mount: u64) -> Dates {
+    fn dates(&self, status: &Statfs, file: &File, mount: u64) -> DatedChanges {
         if !is_overlay(status) {
             return dates_of(status);
         }
-        let known = || self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dates) = known().get(&mount) {
+        let overlays = || self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dates) = overlays().get(&mount) {
             return *dates;
         }
         let dates = overlaid(file);
-        let mut known = known();
-        // The number of a mount is never given to another one; 0 is none.
-        if mount != 0 && known.len() < OVERLAYS_MAX {
-            known.insert(mount, dates);
+        let mut overlays = overlays();
+        // The kernel gives no number of a mount twice; 0 means that it did not tell the number.
+        if mount != 0 && overlays.len() < OVERLAYS_MAX {
+            overlays.insert(mount, dates);
         }
         dates
     }
 }
 
 #[cfg(target_os = "linux")]
-fn dates_of(status: &Statfs) -> Dates {
+fn dates_of(status: &Statfs) -> DatedChanges {
     let magic = status.filesystem_type().0;
-    KINDS.iter().find(|kind| kind.magic == magic).map_or(Dates::Nothing, |kind| kind.dates)
+    FILESYSTEMS.iter().find(|one| one.magic == magic).map_or(DatedChanges::Unreliable, |one| one.dates)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn dates_of(status: &Statfs) -> Dates {
+fn dates_of(status: &Statfs) -> DatedChanges {
     let name = status.filesystem_type_name();
-    KINDS.iter().find(|kind| kind.name == name).map_or(Dates::Nothing, |kind| kind.dates)
+    FILESYSTEMS.iter().find(|one| one.name == name).map_or(DatedChanges::Unreliable, |one| one.dates)
 }
 
 #[cfg(target_os = "linux")]
@@ -178,12 +179,13 @@ fn is_overlay(_status: &Statfs) -> bool {
     false
 }
 
-/// The dates of an overlay are those of the directory that takes what is written to it. In a
-/// container that directory cannot be seen; it is taken for one on a disk, as containers have it.
-fn overlaid(file: &File) -> Dates {
+/// Returns the dated changes of an overlay mount: those of its upper directory, which takes all writes.
+/// Inside a container that directory cannot be seen, and kache assumes that it is on a disk, as usual for
+/// containers.
+fn overlaid(file: &File) -> DatedChanges {
     match upper_directory(file).and_then(|dir| statfs(&dir).ok()) {
         Some(status) if !is_overlay(&status) => dates_of(&status),
-        _ => Dates::Everything,
+        _ => DatedChanges::All,
     }
 }
 
@@ -197,18 +199,18 @@ fn upper_directory(file: &File) -> Option<PathBuf> {
     options.split(',').find_map(|option| option.strip_prefix("upperdir=")).map(PathBuf::from)
 }
 
-/// Whether nobody has the file open or mapped for writing. Whoever wants to write to it after this
-/// has to open it first, and then its dates move.
+/// Whether no process has the file open or mapped for writing. A process that wants to write later has to
+/// open the file first, and its first write gives the file a new date.
 ///
-/// A read lease is only given where there is no writer; it is handed back at once. It takes the
-/// file's owner, or a privilege, to ask for one.
+/// The kernel grants a read lease only if there is no writer; the lease is given back at once. Only the owner
+/// of the file, or a privileged process, may ask for one.
 #[cfg(target_os = "linux")]
 fn has_no_writer(file: &File) -> bool {
     let descriptor = file.as_raw_fd();
     // SAFETY: the descriptor is open as long as the file lives, and these requests take numbers.
     unsafe {
-        // Somebody who opens the file just now sends a signal to the holder of the lease. The usual
-        // one would end this process, and nobody minds this one.
+        // If another process opens the file right now, the kernel sends a signal to the holder of the lease.
+        // The default signal would end this process; `SIGURG` is ignored.
         libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) == 0
             && libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) == 0
             && libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) == 0

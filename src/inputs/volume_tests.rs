@@ -1,4 +1,4 @@
-//! What a file's dates prove, on the filesystems of this machine.
+//! Tests of which changes the dates of a file show, on the file systems of this machine.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
-use super::bytes::Writer;
-use super::testing::{seen, settle, write};
+use super::bytes::ByteWriter;
+use super::testing::{settle, store_stamp, write};
 use super::volume::Volumes;
 use super::*;
 
@@ -25,7 +25,7 @@ fn file_digest(world: &DiskWorld, path: &Path) -> Digest {
     }
 }
 
-/// The first page of a file, mapped for writing; no descriptor is kept.
+/// The first page of a file, mapped for writing. The descriptor is closed.
 struct Mapping(*mut u8);
 
 const PAGE: usize = 4096;
@@ -34,11 +34,11 @@ impl Mapping {
     fn new(path: &Path) -> Mapping {
         let file = File::options().read(true).write(true).open(path).unwrap();
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the kernel chooses the place, and the file is open.
-        let place =
+        // SAFETY: the kernel chooses the address, and the file is open.
+        let address =
             unsafe { libc::mmap(ptr::null_mut(), PAGE, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        assert_ne!(place, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
-        Mapping(place.cast())
+        assert_ne!(address, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Mapping(address.cast())
     }
 
     fn write(&self, byte: u8) {
@@ -52,12 +52,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it was mapped with this length.
+        // SAFETY: the page was mapped with this length.
         unsafe { libc::munmap(self.0.cast(), PAGE) };
     }
 }
 
-/// A directory on a filesystem that has no disk.
+/// Returns a directory on tmpfs; `None` if there is none.
 fn in_memory() -> Option<TempDir> {
     let dir = tempfile::tempdir_in("/dev/shm").ok()?;
     let status = nix::sys::statfs::statfs(dir.path()).ok()?;
@@ -73,10 +73,14 @@ fn key_05_a_file_on_tmpfs_is_hashed_each_time() {
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
     let before = Stamp::of(&path).unwrap();
     Mapping::new(&path).write(b'O');
-    assert_eq!(Stamp::of(&path).unwrap(), before, "tmpfs dates what is mapped: this can be remembered");
+    assert_eq!(
+        Stamp::of(&path).unwrap(),
+        before,
+        "tmpfs dates mapped files, so their digests could be remembered"
+    );
     assert_eq!(file_digest(&world, &path), digest_of(b"One"));
-    // Nor is what kache itself has laid down there.
-    world.note_placed(&path, digest_of(b"One"), seen(&path));
+    // A file that kache itself has placed there is not remembered, either.
+    world.note_placed(&path, digest_of(b"One"), store_stamp(&path));
     Mapping::new(&path).write(b'o');
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
 }
@@ -91,47 +95,48 @@ fn key_05_a_file_that_is_mapped_for_writing_is_hashed_each_time() {
     let world = DiskWorld::new();
     assert_eq!(file_digest(&world, &path), digest_of(b"One"));
     let before = Stamp::of(&path).unwrap();
-    // The page waits to be written to the disk: another write to it leaves no trace.
+    // The page waits to be written to the disk, so another write gives no new date.
     mapping.write(b'o');
     assert_eq!(Stamp::of(&path).unwrap(), before);
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
-    // From the moment on that nobody can write to it any more it is remembered.
+    // As soon as no process can write to it any more, it is remembered.
     drop(mapping);
     is_remembered_soon(&world, &path, b"one");
 }
 
-/// Whether a file that looks like this is not read again.
+/// Whether the digest of this file is remembered.
 fn is_remembered(world: &DiskWorld, path: &Path, content: &[u8]) -> bool {
     let stamp = Stamp::of(path).unwrap().unwrap();
-    world.remembers(&stamp) == Some(digest_of(content))
+    world.remembered_digest(&stamp) == Some(digest_of(content))
 }
 
-/// A child of another test may have inherited a descriptor, until it becomes another program.
+/// Waits until the digest is remembered. A child process of another test may have inherited a descriptor of
+/// the file and keeps it open until it runs another program.
 fn is_remembered_soon(world: &DiskWorld, path: &Path, content: &[u8]) {
     let until = Instant::now() + Duration::from_secs(30);
     while !is_remembered(world, path, content) {
-        assert!(Instant::now() < until, "it is hashed each time");
+        assert!(Instant::now() < until, "the file is still hashed each time");
         assert_eq!(file_digest(world, path), digest_of(content));
     }
 }
 
 #[test]
-fn key_05_what_nobody_writes_to_is_remembered_as_soon_as_it_is_settled() {
+fn key_05_a_file_without_writers_is_remembered_as_soon_as_it_is_settled() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
     let world = DiskWorld::new();
     file_digest(&world, &path);
-    assert!(!is_remembered(&world, &path, b"one"), "it is too young");
+    assert!(!is_remembered(&world, &path, b"one"), "the file is too young");
     settle(&[&path]);
     let writer = File::options().append(true).open(&path).unwrap();
     file_digest(&world, &path);
-    assert!(!is_remembered(&world, &path, b"one"), "it is open for writing");
+    assert!(!is_remembered(&world, &path, b"one"), "the file is open for writing");
     drop(writer);
     is_remembered_soon(&world, &path, b"one");
 }
 
 #[test]
-fn key_05_filesystems_are_known_by_what_their_dates_prove() {
+fn key_05_dates_are_trusted_by_file_system() {
     let volumes = Volumes::default();
     let proves = |path: &Path| {
         let stamp = Stamp::of(path).unwrap();
@@ -149,9 +154,12 @@ fn key_05_filesystems_are_known_by_what_their_dates_prove() {
     let old = Stamp { mtime_ns: 1, ctime_ns: 1, ..young };
     assert!(volumes.proves_file(&opened, &old, now));
     let _writer = File::options().append(true).open(&file).unwrap();
-    assert!(!volumes.proves_file(&opened, &young, now), "somebody may write to it");
-    assert!(volumes.proves_file(&opened, &old, now), "what is old was written to the disk long ago");
-    // The kernel's own files have no dates worth the name.
+    assert!(!volumes.proves_file(&opened, &young, now), "another process may write to it");
+    assert!(
+        volumes.proves_file(&opened, &old, now),
+        "the pages of an old file were written to the disk long ago"
+    );
+    // The kernel invents the dates of its own files.
     assert!(!proves(Path::new("/proc/self/status")) && !proves(Path::new("/proc")));
     let Some(memory) = in_memory() else { return };
     let file = write(memory.path(), "a", b"one");
@@ -165,7 +173,7 @@ fn key_05_filesystems_are_known_by_what_their_dates_prove() {
 }
 
 #[test]
-fn key_05_an_installed_program_without_proof_is_believed_for_a_moment_and_not_saved() {
+fn key_05_an_unproven_answer_about_an_installed_program_expires_and_is_not_saved() {
     let Some(dir) = in_memory() else { return };
     let tool = write(dir.path(), "tool", b"one");
     settle(&[&tool]);
@@ -177,33 +185,32 @@ fn key_05_an_installed_program_without_proof_is_believed_for_a_moment_and_not_sa
         found.set(found.get() + 1);
         Ok::<_, std::io::Error>((b"answer".to_vec(), vec![tool.clone()]))
     };
-    let question = || Writer(b"a question".to_vec());
+    let question = || ByteWriter(b"a question".to_vec());
     for _ in 0..3 {
-        world.fact_of_installed(question(), find).unwrap();
+        world.cached_answer_about_installed(question(), find).unwrap();
     }
     assert_eq!(found.get(), 1, "a toolchain is not hashed for every call");
     world.save().unwrap();
-    DiskWorld::open(&saved).fact_of_installed(question(), find).unwrap();
-    assert_eq!(found.get(), 2, "it was saved");
-    // What a build makes there is looked at each time.
-    let other = || Writer(b"another question".to_vec());
+    DiskWorld::open(&saved).cached_answer_about_installed(question(), find).unwrap();
+    assert_eq!(found.get(), 2, "the answer was saved");
+    // An answer about files of a build is found again each time.
+    let other = || ByteWriter(b"another question".to_vec());
     for _ in 0..3 {
-        world.fact(other(), find).unwrap();
+        world.cached_answer(other(), find).unwrap();
     }
     assert_eq!(found.get(), 5);
     fs::write(&tool, "two").unwrap();
-    world.fact_of_installed(question(), find).unwrap();
-    assert_eq!(found.get(), 6, "it has another date");
+    world.cached_answer_about_installed(question(), find).unwrap();
+    assert_eq!(found.get(), 6, "the program has another date");
 }
 
-/// The file of another image that is mounted at the same device looks the same in everything that
-/// the image itself says.
+/// A file of another image on the same device may have the same stamp except for the number of the mount.
 #[test]
-fn key_05_the_same_looks_through_another_mount_are_another_file() {
+fn key_05_the_same_stamp_through_another_mount_is_another_file() {
     let path = PathBuf::from("/");
     let stamp = Stamp::of(&path).unwrap().unwrap();
     if stamp.inode.mount == 0 {
-        return; // This kernel does not say.
+        return; // This kernel does not tell the number of the mount.
     }
     let memos = memos::Memos::default();
     memos.put(stamp, digest_of(b"one"));

@@ -1,4 +1,5 @@
-//! The state of files, as a trait: memoised on disk, made up in tests.
+//! The state of the file system as a trait. [`super::DiskWorld`] implements it for the disk; tests make up
+//! their own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,46 +7,46 @@ use std::path::{Path, PathBuf};
 use kache_cas::Digest;
 use thiserror::Error;
 
-/// What is at a path.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// A file, links followed.
+    /// A regular file, or a link to one.
     File {
-        /// Its content.
+        /// The digest of the content.
         digest: Digest,
-        /// Whether it may be executed.
+        /// Whether the owner may execute the file.
         is_executable: bool,
     },
-    /// A directory.
+    /// A directory, or a link to one.
     Directory,
-    /// Nothing.
+    /// Nothing is at this path.
     Absent,
 }
 
-/// Why the state of a path is not known. Not absence (STO-08).
+/// The reason why the state of a path is not known. It never stands for absence (STO-08).
 #[derive(Debug, Error)]
 #[error("failed to read `{}`: {source}", path.display())]
 pub struct WorldError {
-    /// The path.
+    /// The path that could not be read.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     #[source]
     pub source: io::Error,
 }
 
-/// The world as far as a key depends on it.
+/// The file system, as far as keys and observations depend on it.
 pub trait World: Send + Sync {
-    /// What is at this path, by content.
+    /// Returns the state of a path. It may read and hash the whole file.
     fn state(&self, path: &Path) -> Result<FileState, WorldError>;
 
-    /// The names in a directory and the kind of each entry (file, directory, symbolic link, other),
-    /// as one digest; `None` if there is no directory.
+    /// Returns a digest of the names in a directory and the kind of each entry (file, directory, symbolic
+    /// link, other); `None` if there is no directory.
     fn listing(&self, path: &Path) -> Result<Option<Digest>, WorldError>;
 
-    /// What the symbolic link at this path says; `None` if there is none.
+    /// Returns the text of the symbolic link at this path; `None` if there is no link.
     fn link(&self, path: &Path) -> Result<Option<Vec<u8>>, WorldError>;
 
-    /// The path with every link followed; `None` where nothing is there or it cannot be told.
+    /// Returns the path with every link resolved; `None` if nothing is there or the system returns an error.
     fn real(&self, path: &Path) -> Option<PathBuf> {
         std::fs::canonicalize(path).ok()
     }

@@ -1,4 +1,5 @@
-//! A bypass: the reason why a call is passed on to the compiler without caching. It is a result, not an error.
+//! A bypass: the reason why a call is passed on to the compiler without caching. It is a result, not an
+//! error.
 
 use std::fmt;
 

@@ -21,7 +21,7 @@ use super::compiler_or_linker::is_compiler_or_linker;
 use super::library::Unavailable;
 use super::record::{NoteKind, parse};
 use super::watch::Watch;
-use crate::inputs::answer;
+use crate::inputs::run_with_timeout;
 use crate::invocation::Environment;
 
 /// The time in which a program has to print its version.
@@ -149,7 +149,7 @@ pub(super) fn try_out(program: &Path, env: &Environment, watch: &Watch) -> io::R
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(env.iter());
         command.envs(watch.map(Watch::variables).unwrap_or_default());
-        answer(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
+        run_with_timeout(command.stdout(Stdio::piped()).stderr(Stdio::piped()), ANSWER_WAIT_MAX)
     };
     let (plain, watched) = (ask(None)?, ask(Some(watch))?);
     let is_unaffected = plain == watched;

@@ -140,7 +140,7 @@ impl Pipeline {
     /// Reads the memos of files that other processes have saved since this one began.
     pub fn reload_memos(&self) {
         if let Some(world) = self.world.get() {
-            world.learn_from_others();
+            world.load_snapshot();
         }
     }
 

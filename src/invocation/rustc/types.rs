@@ -415,8 +415,8 @@ pub struct Presentation {
 }
 
 impl Presentation {
-    /// Returns the values of `--json` that rustc (1.95) hashes into the crate, so that they change the outputs
-    /// even if there are no messages.
+    /// Returns the values of `--json` that rustc (1.95) hashes into the crate, so that they change the
+    /// outputs even if there are no messages.
     pub fn hashed(&self) -> Vec<&'static str> {
         let artifacts = self.announces_artifacts.then_some("artifacts");
         let future = self.reports_future_incompat.then_some("future-incompat");
