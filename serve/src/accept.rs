@@ -89,6 +89,8 @@ impl<D: ConnectionHandler> Acceptor<D> {
     /// connection is closed.
     pub async fn run(self, tcp: Vec<Bound>, unix: Option<UnixListener>) {
         let this = Arc::new(self);
+        // All TCP listeners share these slots. The Unix socket has its own, so that clients on the network cannot
+        // lock this user out.
         let slots = Arc::new(Semaphore::new(this.limits.connections));
         let mut loops = JoinSet::new();
         for bound in tcp {
@@ -181,7 +183,7 @@ impl Listener for PrivateUnixSocket {
         async move {
             let Some(raw) = registered(UnixStream::from_std(raw)) else { return };
             // The directory of the socket is private already. This check also holds where
-            // somebody changed the mode of the directory.
+            // another process changed the mode of the directory.
             let own = nix::unistd::geteuid().as_raw();
             match raw.peer_cred() {
                 Ok(peer) if peer.uid() == own => {
@@ -264,6 +266,7 @@ async fn accept_all<D: ConnectionHandler, E: Listener>(
             }
         }
     }
+    // The address is free again before the last connection has ended, so that the next daemon can listen.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }

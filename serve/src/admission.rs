@@ -159,6 +159,8 @@ impl Peer {
     }
 
     async fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, AdmissionError> {
+        // First, so that a web page learns nothing from the other answers, not even whether its credentials are
+        // right.
         if let Some(guard) = &self.rules.hosts {
             guard.check(provenance(uri, headers))?;
         }

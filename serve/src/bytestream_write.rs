@@ -50,6 +50,7 @@ pub(super) async fn write(
     let name = ResourceName::for_write(&first.resource_name).map_err(|error| of_name_error(&error))?;
     check_size(context, &name.digest)?;
     let mut progress = UploadProgress::new(first.resource_name.clone(), name);
+    // The client stops sending when it gets a response, so a blob that is already stored is not transferred again.
     if is_stored(context, &name.digest).await? {
         return Ok(committed(progress.committed_early()));
     }
@@ -165,6 +166,7 @@ async fn store_small(
     while !progress.is_finished {
         let Some((request, _room)) = next(messages).await? else { break };
         progress.accept(&request)?;
+        // Most small uploads are a single message, whose bytes are then used without a copy.
         if let Some(first) = whole.take_if(|_| !request.data.is_empty()) {
             joined.extend_from_slice(&first);
         }
@@ -246,6 +248,7 @@ async fn store_large(
     mut gathered: Gathered,
 ) -> Result<(), Status> {
     let name = progress.name;
+    // Creating the writer may block on the disk. Messages are received meanwhile.
     let mut storing = spawn(move || WriteSink::create(&*store, name));
     let mut is_idle = false;
     let mut sink = None;
@@ -261,6 +264,7 @@ async fn store_large(
             is_idle = false;
         }
         tokio::select! {
+            // A sink that has become idle takes the gathered bytes before more are received.
             biased;
             stored = &mut storing, if !is_idle => {
                 sink = Some(joined(stored)?);

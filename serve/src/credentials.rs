@@ -216,11 +216,15 @@ impl Credentials {
                 tracing::info!(path = %self.path.display(), entries = table.len(), "read the credentials again");
                 current.replace(Some(version), table);
             }
+            // A mistake while editing must not lock everyone out. The version is noted, so that the error is logged
+            // once for each change of the file.
             Err(error @ CredentialsError::Line { .. }) => {
                 tracing::error!(%error, "failed to read the changed credentials; the previous ones stay in force");
                 current.version = version;
             }
             Err(error) => {
+                // A file that was removed or that others can read grants nothing: its tokens may have been revoked
+                // or stolen. `None` makes the next look read it again.
                 if !current.table.is_empty() {
                     tracing::error!(%error, "failed to read the credentials; none are accepted until that is repaired");
                 }
@@ -243,7 +247,7 @@ impl LoadedCredentials {
     }
 }
 
-/// Runs bcrypt on a blocking thread. A check that panics accepts nobody.
+/// Runs bcrypt on a blocking thread. A check that panics rejects the credentials.
 async fn run_blocking(check: BcryptCheck, password: Secret) -> Option<Access> {
     tokio::task::spawn_blocking(move || check.run(&password)).await.ok().flatten()
 }

@@ -67,6 +67,7 @@ impl DownloadPlan {
     /// Begins to read, in a task of its own.
     pub fn begin(self) -> Download {
         let (sender, pieces) = mpsc::channel(1);
+        // The length of compressed bytes is known only at their end.
         let left = (!self.is_compressed).then(|| self.start_and_len().1);
         tokio::spawn(async move {
             let idle_max = self.idle_max;

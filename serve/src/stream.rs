@@ -108,6 +108,7 @@ impl<S> DeadlineStream<S> {
             self.is_stalled = false;
             return outcome;
         }
+        // The deadline begins with the first write that could not proceed, and any progress ends it.
         if !self.is_stalled {
             self.is_stalled = true;
             self.stalled.as_mut().reset(Instant::now() + self.write_stall);

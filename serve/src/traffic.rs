@@ -77,6 +77,7 @@ impl Traffic {
     /// The state of the connection at `now`.
     pub(super) fn state(&self, limits: &ServeLimits, now: Instant) -> ConnectionState {
         let is_stalled = |since: &Instant| now.saturating_duration_since(*since) > limits.stream_idle_max;
+        // A stalled stream is reported before anything else, because it is also an open request.
         if self.unread_since().values().any(is_stalled) {
             return ConnectionState::Stalled;
         }
@@ -124,6 +125,7 @@ impl OpenRequest {
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.next_part_wanted();
+        // The time comes before the count: once no request is open, `state` reads it.
         let ended_ms = u64::try_from(self.traffic.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.traffic.ended_ms.store(ended_ms, Ordering::Relaxed);
         self.traffic.open.fetch_sub(1, Ordering::Relaxed);

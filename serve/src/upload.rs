@@ -146,6 +146,7 @@ where
         if !is_compressed {
             return self.collect("X-Digest-SizeBytes", digest.size_bytes).await;
         }
+        // Incompressible bytes do not become fewer, and framing comes on top.
         let packed = self.collect("FRAMING_BYTES_MAX", digest.size_bytes + FRAMING_BYTES_MAX).await?;
         Ok(decompress(digest, &packed)?)
     }
@@ -162,6 +163,8 @@ where
         loop {
             let piece = self.next_piece().await?;
             let is_last = piece.is_empty();
+            // The sink moves to the blocking thread and back, so that only one thread at a time writes, in the
+            // order of the pieces.
             let work = move || {
                 if is_last { sink.finish().map(|()| None) } else { sink.push(&piece).map(|()| Some(sink)) }
             };

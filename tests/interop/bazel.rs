@@ -6,7 +6,7 @@ use crate::server::{Server, Settings};
 use crate::tools::skipped;
 
 #[test]
-fn bazel_hits_by_grpc_and_http_what_it_wrote_by_grpc() {
+fn bazel_gets_hits_by_grpc_and_http_for_what_it_wrote_by_grpc() {
     if skipped() {
         return;
     }
@@ -36,7 +36,7 @@ fn bazel_hits_by_grpc_and_http_what_it_wrote_by_grpc() {
 }
 
 #[test]
-fn bazel_hits_by_grpc_and_http_what_it_wrote_by_http_in_its_instance_only() {
+fn bazel_gets_hits_for_what_it_wrote_by_http_in_the_same_instance_only() {
     if skipped() {
         return;
     }

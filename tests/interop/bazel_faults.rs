@@ -11,7 +11,7 @@ use crate::tools::{skipped, skipped_for_peer};
 const MIDDLE_BYTES: usize = 4_000_000;
 
 #[test]
-fn bazel_builds_on_when_the_server_is_killed_and_hits_when_it_is_back() {
+fn bazel_continues_when_the_server_is_killed_and_gets_hits_when_it_is_back() {
     if skipped() {
         return;
     }
@@ -58,7 +58,7 @@ fn kill_during_transfers(bazel: &Bazel, mut server: Server, protocol: &str) {
 }
 
 #[test]
-fn bazel_downloads_later_what_it_was_promised_whatever_else_wants_the_room() {
+fn promised_blobs_can_be_downloaded_later_whatever_is_uploaded_meanwhile() {
     if skipped_for_peer() {
         return;
     }

@@ -1,5 +1,5 @@
-//! Programs that nobody here wrote, with a real daemon as their cache: each proves a cold
-//! write, a clean, and hits with the same bytes.
+//! Programs of other projects that use a real daemon as their cache. Each test proves a cold write, a clean, and hits
+//! with the same bytes.
 //!
 //! One file a client; what they share is in the files without tests: `tools` finds the
 //! programs (installed by `tests/support/install/*.sh`, which `./x test` runs), `process`

@@ -72,7 +72,7 @@ fn rst_02_a_program_is_on_the_disk_once_for_each_checkout() {
         home.cargo(tree, &["build"]).ok();
     }
     if home.has_reflinks() {
-        return; // Then everybody has an inode, and all of them the same blocks.
+        return; // Each checkout has inodes of its own, which share their blocks.
     }
     assert_eq!(inodes(), 2);
     let (one, two) = (program(&trees[0]), program(&trees[1]));

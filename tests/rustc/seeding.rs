@@ -204,7 +204,7 @@ impl OtherBuild {
 /// Asserts that the second checkout's build gets what a build without kache gets, for each difference from the
 /// first.
 #[test]
-fn key_06_cargo_finds_fresh_only_what_a_build_would_give() {
+fn key_06_seeded_units_are_those_that_a_build_would_make() {
     for other in OTHER_BUILDS {
         let home = Home::new();
         let [one, two, plain] = ["one", "two", "plain"].map(|name| garden(&home, name));
@@ -229,7 +229,7 @@ fn key_06_cargo_finds_fresh_only_what_a_build_would_give() {
 /// A setting in a configuration file applies only if the environment does not set it, so the same file has another
 /// meaning there.
 #[test]
-fn key_06_what_a_file_sets_yields_to_the_environment() {
+fn key_06_the_environment_has_precedence_over_a_configuration_file() {
     let home = Home::new();
     let [one, two, three, plain] = ["one", "two", "three", "plain"].map(|name| {
         let tree = garden(&home, name);

@@ -91,7 +91,7 @@ const WAYS: &[Way] = &[
         ..WAY
     },
     Way {
-        what: "a name of somebody's own",
+        what: "a name that the user has defined",
         args: &["mine"],
         config: "[alias]\nmine = \"build --manifest-path ../b/Cargo.toml\"\n",
         makes: Some("b/target/debug/garden"),

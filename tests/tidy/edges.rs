@@ -1,7 +1,7 @@
 //! Which modules may not use which paths, with the reasons.
 //!
-//! `EDGES` lists uses that are forbidden between modules. `DOORS` lists functions and types that only the named files may
-//! use, so that all other code can be tested without them. `MANIFESTS` lists forbidden dependencies of crates.
+//! `EDGES` lists uses that are forbidden between modules. `DOORS` lists functions and types that only the named
+//! files may use, so that all other code can be tested without them. `MANIFESTS` lists forbidden dependencies of crates.
 
 use crate::paths::{is_below, named};
 use crate::source::Source;
@@ -209,7 +209,7 @@ const DOORS: &[Door] = &[
         within: &["src", "cas/src", "client/src", "protos/src", "serve/src"],
         only_in: &["src/config/env_vars", "client", "src/bin"],
         why: "every variable is a documented constant in one file, and the daemon obeys its request, not the \
-              environment of whoever started it (DMN-01)",
+              environment of the process that started it (DMN-01)",
     },
     Door {
         what: &["std::env::current_dir"],
