@@ -1,4 +1,4 @@
-//! What is fuzzed: one function a parser, which takes any bytes and checks what must hold.
+//! The fuzzed functions, one for each parser: each takes any bytes and checks properties that must hold.
 //!
 //! Included by the fuzz targets and by `tests/corpus.rs`, which feeds the committed corpus
 //! and simple mutations of it to the same functions without a fuzzer.
@@ -129,7 +129,7 @@ fn bodies(stream: &[u8], piece_len: usize) -> (Vec<Vec<u8>>, Result<(), FrameErr
     (found, end)
 }
 
-/// What is understood is understood the same way after it was written anew.
+/// Checks that a message which can be decoded is the same after it was encoded and decoded again.
 fn read_again<M: Message + Default + PartialEq + std::fmt::Debug>(body: &[u8]) {
     let Ok(message) = control::decode::<M>(body) else { return };
     let frame = control::encode(&message).expect("it came in a frame");
@@ -138,7 +138,7 @@ fn read_again<M: Message + Default + PartialEq + std::fmt::Debug>(body: &[u8]) {
     assert!(control::decode::<M>(&again[0]).as_ref() == Ok(&message), "{message:?} changed");
 }
 
-/// What ByteStream calls a blob by: read both ways, and as an instance name.
+/// Parses a resource name of ByteStream for reads and for writes, and as an instance name.
 fn resource_name(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(input);
     if check_instance(&text).is_ok() {

@@ -128,7 +128,7 @@ pub(crate) fn escapes_observation(sysno: c_long, args: &[usize; 6]) -> bool {
     }
 }
 
-/// What a system call that opens a file will do to it. Must be called before the file is opened.
+/// The effect of a system call on the file that it opens. Must be called before the file is opened.
 pub(crate) fn open_effect(sysno: c_long, args: &[usize; 6]) -> OpenEffect {
     const WRITES: c_int = 1;
     const EMPTIES: c_int = WRITES | O_CREAT | O_TRUNC;

@@ -15,7 +15,7 @@ const O_EXCL: c_int = 0o200;
 const O_WRONLY: c_int = 1;
 const F_OK: c_int = 0;
 
-/// What opening a file does to it, as far as that decides which content the program may read.
+/// The effect of opening a file, as far as it decides which content the program may read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenEffect {
     /// The file is only read.

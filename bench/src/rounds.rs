@@ -44,7 +44,7 @@ pub(crate) struct TableLine {
 const ROUND_BYTES_MAX: u64 = 2 << 30;
 const LONG_ROUNDS: usize = 3;
 
-/// Measures the cell for so many clients.
+/// Measures the cell with this number of clients.
 pub(crate) fn measure(cell: Cell, clients: usize, plan: &Plan, programs: &Programs) -> Result<TableLine> {
     let scale = Scale { clients, chunk: plan.chunk };
     let begin_one = |&kind: &ServerKind| Bench::begin(cell, scale, plan, kind, programs);

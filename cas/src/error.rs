@@ -46,7 +46,7 @@ pub enum StoreError {
     NoSpace {
         /// How many bytes the writer needs.
         wanted_bytes: u64,
-        /// Which limit is met, with its numbers.
+        /// A sentence on the limit that is met, with its numbers.
         why: String,
     },
     /// The action result breaks a rule of the protocol and must not be stored.
@@ -91,7 +91,7 @@ pub enum StoreError {
     Unusable {
         /// The store's directory, or the database's.
         path: PathBuf,
-        /// What is wrong and what to do about it.
+        /// The problem, and how to solve it.
         why: String,
     },
     /// Another process has the store open.

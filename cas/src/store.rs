@@ -277,7 +277,7 @@ impl FileStamp {
 /// The outcome of storing a file or of placing one: the file's content is the blob's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkedFile {
-    /// What the file shares with the store.
+    /// How the file and the store share their bytes.
     pub link: Link,
     /// The file's stamp when the store had finished; `None` if another process changed it meanwhile.
     pub stamp: Option<FileStamp>,
@@ -290,7 +290,7 @@ pub struct PlaceOptions<'a> {
     pub mode: u32,
     /// The modification time that the file gets; `None` leaves it to the system.
     pub modified: Option<SystemTime>,
-    /// What the file may share with the store.
+    /// How the file and the store may share their bytes.
     pub sharing: Sharing,
     /// The staging directory, in which the file is made before it is renamed to its destination;
     /// `None` means the destination's own directory. It must be on the destination's volume. A

@@ -19,7 +19,7 @@ use crate::shim;
 /// of these names.
 const COMPILERS: &[&str] = &["rustc", "clippy-driver", "cc", "c++", "gcc", "g++", "clang", "clang++"];
 
-/// What a shell returns for a program that cannot be executed.
+/// The exit code of a shell for a program that cannot be executed.
 const EXIT_CANNOT_EXECUTE: u8 = 126;
 
 /// The exit code of every other failure.

@@ -15,17 +15,17 @@ use super::auth::{self, Access, AccessPolicy, AuthorizationHeader, CredentialChe
 use super::credentials::{Credentials, TooManyChecks};
 use super::host_guard::{ForeignRequest, HostGuard, Provenance};
 
-/// What a listener serves, to whom.
+/// The rules by which a listener admits requests.
 pub struct ListenerRules {
-    /// What callers are granted with and without credentials.
+    /// The access of callers with and without credentials.
     pub policy: AccessPolicy,
     /// The file that names, passwords and tokens are checked against; `None` if the listener
     /// does not look at `Authorization`.
     pub credentials: Option<Arc<Credentials>>,
-    /// Which `Host` and `Origin` are accepted; `None` on a Unix socket, which no web page can
+    /// The accepted values of `Host` and `Origin`; `None` on a Unix socket, which no web page can
     /// reach.
     pub hosts: Option<HostGuard>,
-    /// Which paths are served.
+    /// The paths that are served.
     pub serves: ServedPaths,
     /// Whether only the user of the daemon can connect.
     pub is_private: bool,
@@ -148,7 +148,7 @@ impl Peer {
         self.rules.is_private
     }
 
-    /// What the sender of this request may do, which is at least to read. It may wait for a
+    /// Returns the access of the caller, who may at least read. It may wait for a
     /// password check, on another thread.
     pub async fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<Access, AdmissionError> {
         let admitted = self.check(uri, headers).await;

@@ -187,7 +187,7 @@ impl AuthorityFilter {
     }
 }
 
-/// What an HPACK integer stands for.
+/// The meaning of an HPACK integer.
 #[derive(Clone, Copy, Debug)]
 enum IntegerRole {
     /// The index of a whole field, or the size of the table: nothing follows.

@@ -1,4 +1,4 @@
-//! What a request handler is given: the store, the limits, the client and its access.
+//! The arguments of a request handler: the store, the limits, the client and its access.
 //!
 //! It decides nothing. [`Peer::admit`] decides for each request what the caller may do, because
 //! credentials come with requests and not with connections.
@@ -52,7 +52,7 @@ impl Backend for Store {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 pub struct ServerState {
     /// The store from which all connections are served.
     pub store: Arc<dyn Backend>,
@@ -114,9 +114,9 @@ pub struct MemoryReservation(
     #[expect(dead_code, reason = "held for what dropping it does")] Option<OwnedSemaphorePermit>,
 );
 
-/// What a handler knows of the connection that a request came on.
+/// The connection on which a request came.
 pub struct ConnectionContext {
-    /// What all connections share.
+    /// The state that all connections share.
     pub shared: Arc<ServerState>,
     /// The client at the other end of the connection.
     pub peer: Peer,
@@ -124,7 +124,7 @@ pub struct ConnectionContext {
     pub draining: DrainSignal,
 }
 
-/// What a handler is given: the connection, and the access of the caller.
+/// The argument of a handler: the connection, and the access of the caller.
 ///
 /// Cloning it changes one reference count, which belongs to this connection alone. Counts that
 /// all connections share would make processors wait for each other.

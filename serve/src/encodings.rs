@@ -22,7 +22,7 @@ pub enum ContentEncoding {
 pub struct EncodingError {
     /// The HTTP status of the response.
     pub status: StatusCode,
-    /// What is wrong, and what would be right.
+    /// The problem, and what is accepted instead.
     pub why: &'static str,
 }
 

@@ -58,7 +58,7 @@ pub enum PathError {
     /// The prefix cannot be decoded to an instance name.
     #[error("the prefix is not an instance name: {why}")]
     Instance {
-        /// What is wrong with it.
+        /// The problem with the prefix.
         why: &'static str,
     },
     /// The decoded prefix is not a valid instance name.

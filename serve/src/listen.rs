@@ -82,7 +82,7 @@ pub enum ListenError {
 pub struct Bound {
     /// The socket that accepts connections.
     pub socket: TcpListener,
-    /// What is served on it, to whom.
+    /// The rules by which requests are admitted.
     pub rules: Arc<ListenerRules>,
     /// The TLS configuration; `None` if it is served in plain text.
     pub tls: Option<Arc<Tls>>,
@@ -137,7 +137,7 @@ fn open_tls(tls: &TlsOptions, options: &ListenOptions) -> Result<Tls, TlsError> 
     Tls::open(files, SystemTime::now())
 }
 
-/// What the addresses of one `bind` share.
+/// The settings that the addresses of one `bind` share.
 struct BindContext<'a> {
     tls: Option<Arc<Tls>>,
     credentials: Option<Arc<Credentials>>,

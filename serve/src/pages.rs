@@ -24,7 +24,7 @@ struct StatusPage {
     blobs: u64,
     action_results: u64,
     draining: bool,
-    /// What is wrong with the store; absent over the network, where only the count is shown.
+    /// The problems of the store; absent over the network, where only the count is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     troubles: Option<Vec<String>>,
     trouble_count: usize,

@@ -1,4 +1,4 @@
-//! What the server needs of the program that runs it: counters, and a signal to stop.
+//! The traits by which the server uses the program that runs it: counters, and a signal to stop.
 //!
 //! It knows nothing else of that program. Messages for its users name its settings by their keys,
 //! such as `serve.tokens`.

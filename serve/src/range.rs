@@ -109,7 +109,7 @@ mod tests {
             ("bytes=-1", 0, Whole),
             ("Bytes= 1-2 ", 10, part(1, 2)),
             ("bytes=0-18446744073709551615", u64::MAX, part(0, u64::MAX)),
-            // What is not one well-formed range of bytes is ignored.
+            // A header that is not one well-formed range of bytes is ignored.
             ("", 10, Whole),
             ("bytes", 10, Whole),
             ("bytes=", 10, Whole),

@@ -72,7 +72,7 @@ pub enum NameError {
     /// The instance name is malformed.
     #[error("the instance name is malformed: {why}")]
     Instance {
-        /// What is wrong with it.
+        /// The problem with the instance name.
         why: &'static str,
     },
 }

@@ -43,7 +43,7 @@ pub struct TlsFiles {
     pub client_certificate_required: bool,
 }
 
-/// What is wrong with the files.
+/// A problem with the TLS files.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -60,7 +60,7 @@ pub enum TlsError {
     Content {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong and what is expected.
+        /// The problem, and what is expected.
         why: String,
     },
     /// The key does not belong to the certificate.

@@ -39,7 +39,7 @@ pub const ENTRIES_MAX: usize = 1_000;
 pub struct LineError {
     /// The number of the line, from 1.
     pub line: usize,
-    /// What is wrong, and what would be right.
+    /// The problem, and what is expected.
     pub why: &'static str,
 }
 

@@ -94,7 +94,7 @@ mod tests {
         assert_ne!(digest(&["A"]), digest(&["A", "B"]));
         assert_ne!(digest(&["A"]), digest(&[]));
         assert_ne!(digest(&["A", "B"]), digest(&["AB"]));
-        // What differs from call to call says nothing of the project.
+        // Variables that differ from call to call do not describe the project.
         assert_eq!(
             digest(&["A"]),
             digest(&["A", "PWD", "SHLVL", "CARGO_MAKEFLAGS", "KACHE_LOG", "LD_PRELOAD"])

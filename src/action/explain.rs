@@ -149,7 +149,7 @@ pub enum ExplainError {
     Malformed {
         /// The digest of the blob.
         digest: String,
-        /// What is wrong with it.
+        /// The error of the decoder.
         why: String,
     },
 }

@@ -66,7 +66,7 @@ pub enum Origin {
 /// One file that a compile makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// What kind of file it is.
+    /// The kind of the file.
     pub kind: OutputKind,
     /// The absolute path of the file in this checkout.
     pub path: PathBuf,

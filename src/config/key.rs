@@ -4,7 +4,7 @@
 use super::env_vars::{self, Variable};
 use super::value::ValueKind;
 
-/// Who may set a key.
+/// The places in which a key may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The user, and a project's file.
@@ -48,12 +48,12 @@ macro_rules! keys {
                 match self { $(Key::$variant => ValueKind::$kind),+ }
             }
 
-            /// Who may set the key.
+            /// Returns the places in which the key may be set.
             pub fn scope(self) -> Scope {
                 match self { $(Key::$variant => Scope::$scope),+ }
             }
 
-            /// Who reads the key.
+            /// Returns the program that reads the key.
             pub fn audience(self) -> Audience {
                 match self { $(Key::$variant => Audience::$audience),+ }
             }

@@ -10,7 +10,7 @@ pub const SEEDED: &str = "seeded";
 /// The reason of a hit whose result was uploaded by a client of the served protocols.
 pub const UPLOADED: &str = "uploaded";
 
-/// What one call did.
+/// One call in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The time of the reply.
@@ -97,7 +97,7 @@ impl Event {
     }
 }
 
-/// What is added to an event after the reply, because the result is stored only then.
+/// Fields that are added to an event after the reply, because the result is stored only then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amendment {
     /// The action's digest as hexadecimal; empty where there is none.

@@ -38,7 +38,7 @@ const ENTRIES_MAX: usize = 50_000;
 /// The largest record that is read. A frame has about 150 bytes.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 
-/// A record is rewritten once it has more than so many frames for each entry.
+/// A record is rewritten once it has more frames than this for each entry.
 const FRAMES_PER_ENTRY_MAX: usize = 4;
 
 /// A record with fewer frames is never rewritten for its length.

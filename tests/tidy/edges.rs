@@ -34,7 +34,7 @@ const WORLD: &[&str] = &[
     "kache::os",
 ];
 
-/// What happens to an action once its digest is known.
+/// The stages after the digest of an action is known.
 const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish", "src/remote"];
 
 /// Everything that a compile passes through, in order.
@@ -294,7 +294,7 @@ const MANIFESTS: &[Manifest] = &[
     },
 ];
 
-/// What this file names that it may not.
+/// Complains of paths that this file uses and may not use.
 pub(crate) fn check_directions(source: &Source) -> Vec<Complaint> {
     if source.is_test || !source.is_our_rust() {
         return Vec::new();
@@ -319,7 +319,7 @@ pub(crate) fn check_directions(source: &Source) -> Vec<Complaint> {
     complaints
 }
 
-/// What this manifest depends on that it may not.
+/// Complains of forbidden dependencies in this manifest.
 pub(crate) fn check_manifest(source: &Source) -> Vec<Complaint> {
     let Some(manifest) = MANIFESTS.iter().find(|manifest| manifest.path == source.path) else {
         return Vec::new();

@@ -7,14 +7,15 @@
 use super::database::DbTable;
 use super::store::StoreInner;
 
-/// How many steps a round has. A database of 1 GB is rewritten in steps of 64 MB, which take a
+/// The number of steps of a round. A database of 1 GB is rewritten in steps of 64 MB, which take a
 /// fraction of a second each.
 const SLICES: u16 = 16;
 
-/// With less deleted than this no round begins.
+/// No round begins if fewer deleted bytes than this occupy the database.
 const RECLAIMABLE_BYTES_MIN: u64 = 1 << 20;
 
-/// One part in so many of the database, or of a store's last part that is free, is.
+/// A round begins if more than one part in this many of the database is deleted, or if less than one part in this
+/// many of the store's limit is left.
 const PARTS: u64 = 8;
 
 /// A round of compaction that is under way.
@@ -36,6 +37,7 @@ impl Compactor {
     pub(super) fn step(&mut self, store: &StoreInner) -> bool {
         let Some(round) = self.round.or_else(|| due(store)) else { return false };
         for (table, prefixes) in [
+            // Keys of actions begin with the number of the digest function: 1 is SHA-256 and 9 is BLAKE3.
             (DbTable::Actions, &[&[1][..], &[9]][..]),
             (DbTable::Inline, &[&[]]),
             (DbTable::Blobs, &[&[]]),

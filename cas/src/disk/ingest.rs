@@ -133,7 +133,7 @@ impl StoreInner {
         let tmp = self.layout.tmp();
         let to = fs::metadata(&tmp).map_err(|error| StoreError::io("look at", &tmp, error))?;
         let pair = DevicePair::new(&source.before, &to);
-        // Without the check for `may_reflink`, a file would be made in vain where only hard links
+        // Without the check for `may_reflink`, a file would be made for nothing where only hard links
         // work, and ext4 takes a tenth of a millisecond for a new file after deletions.
         if sharing != Sharing::Copy && self.pairs.may_reflink(pair) {
             let draft = self.draft()?;

@@ -70,7 +70,7 @@ struct UseShard {
 pub(super) enum NoteOutcome {
     /// The access was noted.
     Noted,
-    /// The access was noted, and the shard has so many unwritten entries that it should be written.
+    /// The access was noted, and the shard has enough unwritten entries to be written.
     WriteDue,
     /// The entry is being deleted and must not be used any more.
     BeingDeleted,

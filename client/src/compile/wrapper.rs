@@ -85,7 +85,7 @@ pub(crate) fn wrap(program: &OsStr, args: &[OsString]) -> ExitCode {
 }
 
 /// Ends the use of a staging directory, after which the daemon changes nothing more beside the outputs.
-/// If the daemon is done, what it has laid down stays; otherwise it is removed.
+/// If the daemon is done, the restored outputs stay; otherwise they are removed.
 fn keep_or_revoke(staging: Option<StagingDirectory>, is_done: bool) {
     match staging {
         Some(staging) if is_done => staging.keep(),

@@ -1,5 +1,4 @@
-//! Which connections and requests are accepted, over real sockets: addresses, limits, TLS and
-//! credentials.
+//! Tests of accepted and rejected connections and requests over real sockets: addresses, limits, TLS and credentials.
 
 use std::path::PathBuf;
 use std::sync::Arc;

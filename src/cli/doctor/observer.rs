@@ -40,7 +40,7 @@ fn sees_raw_calls() -> io::Result<bool> {
     let dir = std::env::temp_dir().join(format!("kache-doctor-observer-{nonce:x}"));
     DirBuilder::new().mode(0o700).create(&dir)?;
     let sees = std::env::current_exe().and_then(|program| observer::sees_raw_calls(&dir, &program));
-    // What is left is a few kilobytes in a place for such things.
+    // If this fails, some kilobytes stay in the directory for temporary files.
     let _ = fs::remove_dir_all(&dir);
     sees
 }

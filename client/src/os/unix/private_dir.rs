@@ -49,7 +49,7 @@ pub enum DirError {
     /// A system call on the directory failed.
     #[error("failed to {doing} `{}`: {source}", path.display())]
     Io {
-        /// What was being done to the directory, as a verb.
+        /// The operation that failed, as a verb.
         doing: &'static str,
         /// The path of the directory.
         path: PathBuf,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn dmn_02_a_directory_of_another_user_is_refused() {
-        // Root can give a directory away; for every other user the root directory is such a one.
+        // Only root can change the owner of a directory. For other users `/` is a directory of another user.
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kache");
         fs::create_dir(&path).unwrap();
