@@ -49,7 +49,9 @@ impl<'a> Checkout<'a> {
         fs::create_dir_all(&top)?;
         let builder = match kache {
             Some(kache) => Builder::Kache(kache.clone()),
-            None => Builder::Plain { script: remapping(dir, &top, cargo)? },
+            None => {
+                Builder::Plain { script: remapping(&dir.join(format!("remapping of {name}")), &top, cargo)? }
+            }
         };
         Ok(Checkout { name, top, package: package.to_owned(), cargo, builder })
     }
@@ -116,8 +118,7 @@ impl<'a> Checkout<'a> {
 }
 
 /// Writes a wrapper script that adds the path remaps of this checkout that kache would add.
-fn remapping(dir: &Path, top: &Path, cargo: &Cargo) -> Result<PathBuf> {
-    let script = dir.join("remapping");
+fn remapping(script: &Path, top: &Path, cargo: &Cargo) -> Result<PathBuf> {
     let command = cargo.command(Path::new("cargo"));
     let home = command.get_envs().find(|(name, _)| *name == "CARGO_HOME").and_then(|(_, value)| value);
     let home = home.context("cargo has a home")?.to_string_lossy();
@@ -127,7 +128,7 @@ fn remapping(dir: &Path, top: &Path, cargo: &Cargo) -> Result<PathBuf> {
          '--remap-path-prefix={}=.' \"$@\"\n",
         project.display()
     );
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    Ok(script)
+    fs::write(script, text)?;
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
+    Ok(script.to_owned())
 }

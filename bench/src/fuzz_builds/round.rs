@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,10 +18,12 @@ use crate::rust::{Cargo, WrapperSetup, progress};
 /// The number of changes in a round. Each round starts with the original project and a new seed.
 const CHANGES: usize = 6;
 
-/// A project in three checkouts.
+/// A project in four checkouts.
 pub(crate) struct Project<'a> {
     pub(crate) name: String,
     plain: Checkout<'a>,
+    /// A second checkout of plain cargo. Bytes that differ between the two follow from the path.
+    plain_elsewhere: Checkout<'a>,
     one: Checkout<'a>,
     two: Checkout<'a>,
     first: State,
@@ -63,7 +66,9 @@ impl<'a> Project<'a> {
         ensure!(fetched.status.success(), "cannot fetch: {}", String::from_utf8_lossy(&fetched.stderr));
 
         let first_outcome = plain.build(&first)?;
-        let again = plain.build(&first)?;
+        let plain_elsewhere = Checkout::new("plain elsewhere", dir, &package, cargo, None)?;
+        copy(&plain.top, &plain_elsewhere.top)?;
+        let again = plain_elsewhere.build(&first)?;
         ensure!(first_outcome.succeeded(), "plain cargo cannot build `{name}`: {first_outcome:#?}");
         let mut are_bytes_compared = first_outcome.differing(&again).is_empty();
         for checkout in [&one, &two] {
@@ -79,7 +84,19 @@ impl<'a> Project<'a> {
         let bytes =
             if are_bytes_compared { "" } else { "; plain builds differ in bytes, so bytes are not compared" };
         progress(&format!("{name}: {} reads, {} variables{bytes}", reads.count(), variables.len()))?;
-        Ok(Project { name, plain, one, two, first, first_outcome, reads, variables, are_bytes_compared, log })
+        Ok(Project {
+            name,
+            plain,
+            plain_elsewhere,
+            one,
+            two,
+            first,
+            first_outcome,
+            reads,
+            variables,
+            are_bytes_compared,
+            log,
+        })
     }
 
     /// Makes one change after another, builds after each, and prints every difference with the command that repeats
@@ -95,9 +112,9 @@ impl<'a> Project<'a> {
             let of_change = self.plain.build(&changed)?;
             counts.changes += 1;
             counts.mattered += usize::from(outcome.difference(&of_change, true).is_some());
-            // If plain cargo does not reproduce its own bytes, a difference proves nothing.
-            let is_repeated =
-                self.are_bytes_compared && of_change.difference(&self.plain.build(&changed)?, true).is_none();
+            // If plain cargo does not reproduce its bytes in another checkout, a difference proves nothing.
+            let is_repeated = self.are_bytes_compared
+                && of_change.difference(&self.plain_elsewhere.build(&changed)?, true).is_none();
             let code = of_change.code.unwrap_or(-1);
             progress(&format!("{}, seed {seed}: {what} (plain cargo ends with {code})", self.name))?;
             // Each checkout builds both states. The one that builds a state first stores results, which the other
@@ -137,6 +154,13 @@ impl<'a> Project<'a> {
              to repeat this: ./x fuzz-builds 1 --project {name} --seed {seed} --rounds 1\n"
         ))
     }
+}
+
+/// Copies a checkout with its target directory, so that its dependencies are not compiled again.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("-aT").args([from, to]).status().context("failed to run cp")?;
+    ensure!(copied.success(), "failed to copy `{}`", from.display());
+    Ok(())
 }
 
 /// The files of a project inside a repository.
