@@ -93,7 +93,7 @@ unsafe extern "C" fn get_real_path(path: *const c_char, out: *mut c_char, caller
         let next: unsafe extern "C" fn(*const c_char, *mut c_char) -> *mut c_char = transmute(next);
         next(path, out)
     };
-    crate::note_path(Kind::Looked, real.is_null(), AT_FDCWD, path);
+    crate::note_resolved(real.is_null(), path, is_loaded_late(caller));
     // SAFETY: null, or a string that the C library has just read.
     if !real.is_null() && unsafe { *path } != b'/' as c_char {
         // The result contains the current directory.

@@ -107,6 +107,10 @@ enum Kind {
     Added = 22,
     /// A call of a C library function, named here, that reads files inside the C library, unobserved.
     Hidden = 23,
+    /// A path that was looked at in a way that tells a symbolic link from its target.
+    Unfollowed = 24,
+    /// A path that was resolved, so that each component could be a symbolic link.
+    Resolved = 25,
 }
 
 /// The outcomes of a note.
@@ -118,6 +122,7 @@ const ENOENT: c_int = 2;
 const ENOTDIR: c_int = 20;
 const ENOSYS: c_int = 38;
 const AT_FDCWD: c_int = -100;
+const AT_SYMLINK_NOFOLLOW: c_int = 0x100;
 const O_ACCMODE: c_int = 3;
 const O_CREAT: c_int = 0o100;
 const O_TRUNC: c_int = 0o1000;
@@ -256,6 +261,25 @@ fn note_of(process: u32, kind: Kind, outcome: u8, first: &[&[u8]]) {
 /// Writes a note whose outcome is success.
 fn note_fact(kind: Kind, first: &[&[u8]], second: &[u8]) {
     note(kind, THERE, first, second);
+}
+
+/// Notes a path that the C library has resolved. `mark` says whether a library asked for it that was loaded after
+/// the program had started.
+fn note_resolved(has_failed: bool, path: *const c_char, mark: bool) {
+    note_path(Kind::Looked, has_failed, AT_FDCWD, path);
+    if has_failed {
+        return;
+    }
+    // SAFETY: the C library has just read this string.
+    let path = unsafe { CStr::from_ptr(path).to_bytes() };
+    let head = Head { kind: Kind::Resolved, outcome: THERE, process: 0, mark };
+    if kernel_paths::may_be_kernel_path(path) {
+        kernel_paths::follow(&[path], |target, rest| write_note(&head, &[target, rest], &[]));
+    } else if path.first() == Some(&b'/') {
+        write_note(&head, &[path], &[]);
+    } else {
+        directory_of(AT_FDCWD, |dir| write_note(&head, &[dir, b"/", path], &[]));
+    }
 }
 
 /// Notes that the program made a system call after which it cannot be observed.
@@ -617,16 +641,18 @@ interpose! {
     EACCESS eaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     EUIDACCESS euidaccess(path: Path, mode: c_int) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     FACCESSAT faccessat(dir: c_int, path: Path, mode: c_int, flags: c_int) -> c_int, -1; Kind::Looked, dir, path;
-    FSTATAT fstatat(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, unless_empty(path);
-    FSTATAT64 fstatat64(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1; Kind::Looked, dir, unless_empty(path);
+    FSTATAT fstatat(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
+        kind_of_stat(flags), dir, unless_empty(path);
+    FSTATAT64 fstatat64(dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
+        kind_of_stat(flags), dir, unless_empty(path);
     FXSTATAT __fxstatat(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
-        Kind::Looked, dir, unless_empty(path);
+        kind_of_stat(flags), dir, unless_empty(path);
     FXSTATAT64 __fxstatat64(version: c_int, dir: c_int, path: Path, out: Out, flags: c_int) -> c_int, -1;
-        Kind::Looked, dir, unless_empty(path);
-    LSTAT lstat(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
-    LSTAT64 lstat64(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
-    LXSTAT __lxstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
-    LXSTAT64 __lxstat64(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
+        kind_of_stat(flags), dir, unless_empty(path);
+    LSTAT lstat(path: Path, out: Out) -> c_int, -1; Kind::Unfollowed, AT_FDCWD, path;
+    LSTAT64 lstat64(path: Path, out: Out) -> c_int, -1; Kind::Unfollowed, AT_FDCWD, path;
+    LXSTAT __lxstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Unfollowed, AT_FDCWD, path;
+    LXSTAT64 __lxstat64(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Unfollowed, AT_FDCWD, path;
     MKDIR mkdir(path: Path, mode: c_uint) -> c_int, -1; Kind::Written, AT_FDCWD, path;
     MKDIRAT mkdirat(dir: c_int, path: Path, mode: c_uint) -> c_int, -1; Kind::Written, dir, path;
     OPENDIR opendir(path: Path) -> Out, null_mut(); Kind::Listed, AT_FDCWD, path;
@@ -636,7 +662,7 @@ interpose! {
     STAT64 stat64(path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
     // Rust's standard library calls `statx` without a path, to find out whether the kernel has it.
     STATX statx(dir: c_int, path: Path, flags: c_int, mask: c_uint, out: Out) -> c_int, -1;
-        Kind::Looked, dir, unless_empty(path);
+        kind_of_stat(flags), dir, unless_empty(path);
     SYMLINK symlink(from: Path, to: Path) -> c_int, -1; Kind::Written, AT_FDCWD, to;
     SYMLINKAT symlinkat(from: Path, dir: c_int, to: Path) -> c_int, -1; Kind::Written, dir, to;
     XSTAT __xstat(version: c_int, path: Path, out: Out) -> c_int, -1; Kind::Looked, AT_FDCWD, path;
@@ -708,9 +734,14 @@ macro_rules! open_at {
 open! { OPEN open OPEN64 open64 OPEN __open_2 OPEN64 __open64_2 }
 open_at! { OPENAT openat OPENAT64 openat64 OPENAT __openat_2 OPENAT64 __openat64_2 }
 
-/// The kind of the note on a `readlink`: a failed one only tells whether the path exists.
+/// The kind of the note on a `readlink`: a failed one tells whether the path exists, and that it is no link.
 fn kind_of_readlink(read: isize) -> Kind {
-    if read < 0 { Kind::Looked } else { Kind::Link }
+    if read < 0 { Kind::Unfollowed } else { Kind::Link }
+}
+
+/// The kind of the note on a call of the `stat` family, by its flags.
+fn kind_of_stat(flags: c_int) -> Kind {
+    if flags & AT_SYMLINK_NOFOLLOW == 0 { Kind::Looked } else { Kind::Unfollowed }
 }
 
 #[unsafe(no_mangle)]

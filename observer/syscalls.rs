@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_long};
 
 use crate::changes::{note_moved, note_removed};
 use crate::writes::OpenEffect;
-use crate::{AT_FDCWD, Kind, O_CREAT, O_TRUNC, directory_of, kind_of_readlink, note_fact, note_path};
+use crate::{AT_FDCWD, Kind, O_CREAT, O_TRUNC, directory_of, kind_of_readlink, kind_of_stat, note_fact, note_path};
 
 /// The numbers of system calls on this processor.
 #[cfg(target_arch = "x86_64")]
@@ -165,8 +165,11 @@ pub(crate) fn note_syscall(
         number::READLINKAT => {
             note(kind_of_readlink(answer as isize), number(0), crate::unless_empty(path(1)))
         }
-        number::STAT | number::LSTAT | number::ACCESS => note(Kind::Looked, AT_FDCWD, path(0)),
-        number::NEWFSTATAT | number::STATX | number::FACCESSAT | number::FACCESSAT2 => {
+        number::STAT | number::ACCESS => note(Kind::Looked, AT_FDCWD, path(0)),
+        number::LSTAT => note(Kind::Unfollowed, AT_FDCWD, path(0)),
+        number::NEWFSTATAT => note(kind_of_stat(number(3)), number(0), crate::unless_empty(path(1))),
+        number::STATX => note(kind_of_stat(number(2)), number(0), crate::unless_empty(path(1))),
+        number::FACCESSAT | number::FACCESSAT2 => {
             note(Kind::Looked, number(0), crate::unless_empty(path(1)));
         }
         number::MKDIR => note(Kind::Written, AT_FDCWD, path(0)),

@@ -97,7 +97,7 @@ unsafe extern "C" fn canonicalize_file_name(path: Path) -> *mut c_char {
         let next: unsafe extern "C" fn(Path) -> *mut c_char = transmute(next);
         next(path)
     };
-    note_path(Kind::Looked, real.is_null(), AT_FDCWD, if path.is_null() { null() } else { path });
+    crate::note_resolved(real.is_null(), path, true);
     real
 }
 
@@ -114,6 +114,6 @@ unsafe extern "C" fn __realpath_chk(path: Path, out: *mut c_char, len: usize) ->
         let next: unsafe extern "C" fn(Path, *mut c_char, usize) -> *mut c_char = transmute(next);
         next(path, out, len)
     };
-    note_path(Kind::Looked, real.is_null(), AT_FDCWD, path);
+    crate::note_resolved(real.is_null(), path, true);
     real
 }

@@ -66,6 +66,9 @@ fn described(observation: &Observation) -> (&'static str, String, Option<String>
         Observation::Environment { digest } => {
             ("environment", "the environment".to_owned(), Some(digest.to_string()))
         }
+        Observation::Link { path, text: says } if says.is_empty() => {
+            ("link", path.to_string(), Some("no symbolic link".to_owned()))
+        }
         Observation::Link { path, text: says } => ("link", path.to_string(), Some(text(says))),
         Observation::Root { role, up, path, .. } => ("root", role.dir_name_above(*up), Some(text(path))),
         Observation::Presentation { options } => {

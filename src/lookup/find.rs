@@ -171,7 +171,7 @@ impl<'a> WorldView<'a> {
             Observation::Environment { .. } => {
                 Some(Observation::Environment { digest: names_digest(self.env) })
             }
-            Observation::Link { path, .. } => self.link(path)?,
+            Observation::Link { path, text } => self.link(path, text.is_empty())?,
             Observation::Root { role, up, is_real, .. } => self.root(*role, *up, *is_real),
             Observation::Presentation { .. } => {
                 Some(Observation::Presentation { options: self.task.presentation.clone() })
@@ -241,10 +241,13 @@ impl<'a> WorldView<'a> {
         Ok((!is_dangling_link).then_some(state))
     }
 
-    fn link(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
+    /// Observes a symbolic link; one without a text says that there was no link.
+    fn link(&self, path: &RolePath, was_none: bool) -> Result<Option<Observation>, LookupError> {
         let Some(located) = self.task.roots.locate(path) else { return Ok(None) };
-        let text = self.world.link(&located)?;
-        let text = text.and_then(|text| self.task.roots.generalise(&text, Form::Value));
+        let text = match self.world.link(&located)? {
+            None => was_none.then(Vec::new),
+            Some(text) => self.task.roots.generalise(&text, Form::Value),
+        };
         Ok(text.map(|text| Observation::Link { path: path.clone(), text }))
     }
 

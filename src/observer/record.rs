@@ -50,6 +50,10 @@ pub enum NoteKind {
     Updated,
     /// The target of a symbolic link was read.
     Link,
+    /// A path was asked about in a way that tells a symbolic link from its target.
+    Unfollowed,
+    /// A path was resolved, so that each component could be a symbolic link.
+    Resolved,
     /// A library was loaded after the program had begun.
     Added,
     /// A function was called that reads files or directories where the observer does not see it. The name
@@ -176,6 +180,8 @@ fn parse_note(bytes: &[u8]) -> Option<(Note, usize)> {
         21 => NoteKind::Link,
         22 => NoteKind::Added,
         23 => NoteKind::Hidden,
+        24 => NoteKind::Unfollowed,
+        25 => NoteKind::Resolved,
         8 => NoteKind::Executed,
         9 => NoteKind::Unseen,
         10 => NoteKind::Directory,

@@ -35,8 +35,11 @@ pub(super) enum ObservedAccess {
     Updated(PathBuf),
     /// An operation failed because of what is at this path, or because nothing is there.
     Obstacle(PathBuf),
-    /// The target of a symbolic link was read, or something was found by way of the link.
+    /// The target of a symbolic link was read, something was found by way of the link, or a program
+    /// learned that there is no link.
     Link(PathBuf),
+    /// A path was resolved, so that each of its components could be a symbolic link.
+    Resolved(PathBuf),
     /// A library was loaded after its program had begun.
     Library(PathBuf),
     /// A program of this name was looked for in the directories of `PATH`.
@@ -130,6 +133,19 @@ impl NotedAccess<'_> {
         self.is_file() && self.path.starts_with(dir)
     }
 
+    /// Whether the program looked at a path without reading what is there.
+    fn is_look(&self) -> bool {
+        const LOOKS: [NoteKind; 4] =
+            [NoteKind::Looked, NoteKind::Listed, NoteKind::Unfollowed, NoteKind::Resolved];
+        LOOKS.contains(&self.kind)
+    }
+
+    /// Whether the program learned from it which paths are symbolic links. That a file counts by its
+    /// content says nothing of that.
+    fn distinguishes_links(&self) -> bool {
+        matches!(self.kind, NoteKind::Link | NoteKind::Unfollowed | NoteKind::Resolved)
+    }
+
     fn is_variable_of(&self, names: &[&str]) -> bool {
         self.kind == NoteKind::Variable && names.contains(&self.name)
     }
@@ -201,7 +217,9 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     },
     ExclusionRule {
         what: "inputs of the key, and files that the dep-info names",
-        applies: |access, compile| access.is_file() && (compile.is_input)(&access.path),
+        applies: |access, compile| {
+            access.is_file() && !access.distinguishes_links() && (compile.is_input)(&access.path)
+        },
         why: "they count already",
     },
     ExclusionRule {
@@ -242,6 +260,13 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
         why: "rustc looks for them in order to show them in messages, and no such file exists on this machine",
     },
     ExclusionRule {
+        what: "symbolic links in paths that the compiler itself resolves",
+        applies: |access, _| {
+            access.kind == NoteKind::Resolved && access.program == ProgramRole::Compiler && !access.is_late
+        },
+        why: "rustc compares resolved paths of crates and directories; what a macro resolves counts",
+    },
+    ExclusionRule {
         what: "files of the observer",
         applies: |access, compile| compile.observer.iter().any(|place| access.is_below(place)),
         why: "the observer does not change what a compile does",
@@ -264,8 +289,7 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
         applies: |access, _| {
             access.program == ProgramRole::Linker
                 && access.is_file()
-                && (matches!(access.kind, NoteKind::Looked | NoteKind::Listed)
-                    || access.outcome != NoteOutcome::There)
+                && (access.outcome != NoteOutcome::There || access.is_look())
         },
         why: "kache resolves libraries in the same way for every call, before the lookup",
     },
@@ -384,6 +408,12 @@ pub(super) fn remaining_accesses(
         accesses.extend(links.into_iter().map(ObservedAccess::Link));
         if program == ProgramRole::Linker && access.kind == NoteKind::Read {
             found.extend(library_name(&access.path));
+        }
+        if access.kind == NoteKind::Unfollowed && access.outcome != NoteOutcome::Absent {
+            accesses.insert(ObservedAccess::Link(access.path.clone()));
+            if (compile.is_input)(&access.path) {
+                continue;
+            }
         }
         accesses.extend(remaining_access(access));
     }
@@ -581,6 +611,7 @@ fn remaining_access(access: NotedAccess<'_>) -> Option<ObservedAccess> {
         (NoteKind::Written, NoteOutcome::Failed) => ObservedAccess::Obstacle(access.path),
         (NoteKind::Updated, NoteOutcome::There) => ObservedAccess::Updated(access.path),
         (NoteKind::Link, NoteOutcome::There) => ObservedAccess::Link(access.path),
+        (NoteKind::Resolved, NoteOutcome::There) => ObservedAccess::Resolved(access.path),
         (NoteKind::Added, _) => ObservedAccess::Library(access.path),
         (_, NoteOutcome::Absent) => ObservedAccess::Absent(access.path),
         (NoteKind::Listed, NoteOutcome::There) => ObservedAccess::Listing(access.path),

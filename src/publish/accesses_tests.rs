@@ -34,6 +34,8 @@ fn note(text: &str) -> Note {
         "update" => NoteKind::Updated,
         "link" => NoteKind::Link,
         "add" => NoteKind::Added,
+        "unfollowed" => NoteKind::Unfollowed,
+        "resolved" => NoteKind::Resolved,
         "hidden" => NoteKind::Hidden,
         "exec" => NoteKind::Executed,
         other => panic!("{other}"),
@@ -110,6 +112,14 @@ fn key_23_an_access_that_neither_the_key_nor_the_dep_info_has_remains() {
     check(&["update + /ws/db"], &[ObservedAccess::Updated("/ws/db".into())]);
     check(&["update - /ws/db"], &[absent("/ws/db")]);
     check(&["link + /ws/current"], &[ObservedAccess::Link("/ws/current".into())]);
+    let link = |path: &str| ObservedAccess::Link(path.into());
+    check(&["unfollowed + /ws/x"], &[present("/ws/x"), link("/ws/x")]);
+    check(&["unfollowed ! /ws/x"], &[present("/ws/x"), link("/ws/x")]);
+    check(&["unfollowed - /ws/x"], &[absent("/ws/x")]);
+    // That a source is no link counts, although the source counts already.
+    for kind in ["link", "unfollowed"] {
+        check(&[&format!("{kind} + /ws/src/lib.rs")], &[link("/ws/src/lib.rs")]);
+    }
     check(&["add + /usr/lib/libsqlite3.so.0"], &[ObservedAccess::Library("/usr/lib/libsqlite3.so.0".into())]);
     // The absence of a file counts if the compile looked for it before it created the file.
     check(

@@ -5,7 +5,7 @@
 //! one at the compiler's start, or the compile is refused (KEY-05).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -215,6 +215,7 @@ fn access_texts<'n>(
         | ObservedAccess::Updated(path)
         | ObservedAccess::Obstacle(path)
         | ObservedAccess::Link(path)
+        | ObservedAccess::Resolved(path)
         | ObservedAccess::Library(path) => Some(path.clone()),
         ObservedAccess::Created(_)
         | ObservedAccess::ProgramSearch(_)
@@ -234,6 +235,9 @@ fn access_texts<'n>(
     }
     texts
 }
+
+/// The kernel follows no more links than this to find one path.
+const LINKS_MAX: usize = 40;
 
 /// Makes observations from the accesses of one compile.
 struct AccessObserver<'a> {
@@ -320,7 +324,8 @@ impl AccessObserver<'_> {
                     FileState::Absent => seen.extend(self.absence(path)?),
                     _ => self.presence(path, &mut seen, &mut directories)?,
                 },
-                ObservedAccess::Link(path) => seen.extend(self.link(path)?),
+                ObservedAccess::Link(path) => seen.extend(self.link_or_none(path)?),
+                ObservedAccess::Resolved(path) => seen.extend(self.resolved(&path)?),
                 ObservedAccess::ProgramSearch(name) => {
                     self.program_search(&name, &mut seen, &mut directories)?;
                 }
@@ -396,6 +401,51 @@ impl AccessObserver<'_> {
         self.by_role(&path, &|path| Observation::Link { path, text: text.clone() })
     }
 
+    /// Observes the text of a link, or that a path in the checkout is no link. Outside of the checkout only
+    /// links are observed: every checkout finds the same directories there.
+    fn link_or_none(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
+        let links = self.link(path.clone())?;
+        let is_none = links.is_empty() && self.is_in_checkout(&path);
+        if !is_none || self.world.state(&path)? == FileState::Absent {
+            return Ok(links);
+        }
+        self.by_role(&path, &|path| Observation::Link { path, text: Vec::new() })
+    }
+
+    /// Observes, for each path in the checkout that is passed when this path is resolved, the text of the link
+    /// there, or that it is no link.
+    fn resolved(&self, path: &Path) -> Result<Vec<Observation>, ObserveError> {
+        let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+        let mut left: Vec<OsString> = parts(path);
+        let mut seen = Vec::new();
+        let mut place = PathBuf::new();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                place.pop();
+                continue;
+            }
+            let next = place.join(&part);
+            if self.is_in_checkout(&next) {
+                seen.extend(self.link_or_none(next.clone())?);
+            }
+            match fs::read_link(&next) {
+                Ok(to) if links < LINKS_MAX => {
+                    links += 1;
+                    left.extend::<Vec<OsString>>(parts(&to));
+                }
+                _ => place = next,
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether the name of a path is relative to a root.
+    fn is_in_checkout(&self, path: &Path) -> bool {
+        let role = self.task.roots.role_path(&self.task.cwd, path);
+        role.role() != Role::Absolute && !role.rest().is_empty()
+    }
+
     /// The links of the checkout that are part of an accessed path. Their texts count. In another checkout such
     /// a link may lead to an equal file in another directory, and a `..` behind it leads to different files.
     fn links_in_paths(&self, accesses: &BTreeSet<ObservedAccess>) -> BTreeSet<PathBuf> {
@@ -410,9 +460,7 @@ impl AccessObserver<'_> {
                 continue;
             };
             for part in path.ancestors() {
-                let role = self.task.roots.role_path(&self.task.cwd, part);
-                if role.role() == Role::Absolute || role.rest().is_empty() || !checked.insert(part.to_owned())
-                {
+                if !self.is_in_checkout(part) || !checked.insert(part.to_owned()) {
                     break;
                 }
                 if part.is_symlink() {
@@ -476,8 +524,6 @@ impl AccessObserver<'_> {
     /// Observes that nothing exists at a path. If there is a link without a target, the text of the link and
     /// the absence of its target are observed.
     fn absence(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
-        /// The kernel follows no more links than this.
-        const LINKS_MAX: usize = 40;
         let mut seen = Vec::new();
         let mut place = path;
         for _ in 0..LINKS_MAX {

@@ -311,6 +311,51 @@ fn key_23_a_dangling_link_counts() {
     a.hits("true true");
 }
 
+/// As askama does it: the kind of a template follows from the name to which its path resolves.
+#[test]
+fn key_23_that_a_file_is_no_link_counts() {
+    const READS: &str = "fs::read_to_string(dir.join(\"data/page.txt\")).unwrap()";
+    const RESOLVES: &str = "fs::canonicalize(dir.join(\"data/page.txt\")).unwrap().strip_prefix(fs::canonicalize(&dir).unwrap())\
+         .unwrap().to_str().unwrap().to_string()";
+    const LOOKS: &str = "[\"data\", \"data/page.txt\"].map(|name| \
+         fs::symlink_metadata(dir.join(name)).unwrap().is_symlink().to_string()).join(\" \")";
+    const ASKS: &str = "[\"data\", \"data/page.txt\"].map(|name| \
+         fs::read_link(dir.join(name)).is_ok().to_string()).join(\" \")";
+    let started = shell("for name in data data/page.txt; do test -L $name && echo yes; done; true");
+    let home = Home::new();
+    for (name, body, [is_file, is_link, is_below_link]) in [
+        ("reads", READS, ["text"; 3]),
+        ("resolves", RESOLVES, ["data/page.txt", "data/page.moved", "other/page.txt"]),
+        ("looks", LOOKS, ["false false", "false true", "true false"]),
+        ("asks", ASKS, ["false false", "false true", "true false"]),
+        ("starts", &started, ["", "yes", "yes"]),
+    ] {
+        let a = Asking::new(&home, name, body);
+        a.tree.write("data/page.txt", "text");
+        a.tree.edit(
+            "src/main.rs",
+            "fn main() { ",
+            "fn main() { let _ = include_str!(\"../data/page.txt\"); ",
+        );
+        a.misses(is_file);
+        a.hits(is_file);
+        a.tree.rename("data/page.txt", "data/page.moved");
+        link(&a.tree, "page.moved", "data/page.txt");
+        if name != "reads" {
+            a.misses(is_link);
+        }
+        a.hits(is_link);
+        a.tree.remove("data/page.txt").rename("data/page.moved", "data/page.txt");
+        a.hits(is_file);
+        a.tree.rename("data", "other");
+        link(&a.tree, "other", "data");
+        if name != "reads" {
+            a.misses(is_below_link);
+        }
+        a.hits(is_below_link);
+    }
+}
+
 /// As `include_dir` does it: the dep-info names the file to which the link leads, and only the macro names the
 /// link.
 #[test]

@@ -9,9 +9,9 @@ use super::sources::Sources;
 use crate::home::Home;
 use crate::toolchain::patched_rustc;
 
-/// The names of the worktrees. A name of two letters, or one that also stands in the sources, in a
-/// variable or in a link, is one that kache may miss in an output (docs/observed.md).
-const NAMES: [&str; WORKTREES] = ["alpha", "the second", "gamma"];
+/// The names of the worktrees. Nothing that a compile reads holds them, not even as a part of a
+/// word in a library: kache takes such a name in an output for that one (docs/observed.md).
+const NAMES: [&str; WORKTREES] = ["worktree-a7", "the zweite", "gamma_ray 3"];
 
 /// The one of them that may lie in memory.
 const IN_MEMORY: usize = 2;
