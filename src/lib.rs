@@ -10,6 +10,7 @@ pub mod builds;
 pub mod cargo;
 pub mod cli;
 pub mod compile;
+pub mod compiler;
 pub mod config;
 pub mod control;
 pub mod daemon;

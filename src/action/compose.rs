@@ -12,7 +12,7 @@ use kache_cas::Digest;
 use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
 use kache_cas::encoding::Encoded;
 
-use super::encoder::{Encoder, FUNCTION};
+use super::encoder::Encoder;
 use super::error::ActionError;
 use super::explain::{Entry, Explainer};
 use super::material::{KeyStep, Leaf, Material, leaf_path, root_property, walk};
@@ -39,10 +39,10 @@ pub enum PathTreatment {
 /// The call that gets a key: a compile or a probe.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySubject<'a> {
-    pub(super) rustc: &'a RustcInvocation,
-    pub(super) is_probe: bool,
-    pub(super) is_question: bool,
-    pub(super) random_name: Option<&'a str>,
+    pub(crate) rustc: &'a RustcInvocation,
+    pub(crate) is_probe: bool,
+    pub(crate) is_question: bool,
+    pub(crate) random_name: Option<&'a str>,
 }
 
 impl<'a> From<&'a RustcInvocation> for KeySubject<'a> {
@@ -63,7 +63,7 @@ impl<'a> From<&'a Probe> for KeySubject<'a> {
 }
 
 impl KeySubject<'_> {
-    pub(super) fn outputs(&self) -> &[DeclaredOutput] {
+    pub(crate) fn outputs(&self) -> &[DeclaredOutput] {
         &self.rustc.outputs
     }
 }
@@ -103,7 +103,8 @@ impl FullAction {
 }
 
 /// Makes the query of a compile or a probe. `roots` are the roots of `call`. An error means that the
-/// call has no key and must be passed on.
+/// call has no key and must be passed on. The key's digests are made with the function that the
+/// inputs' digests were made with.
 pub fn compose<'a>(
     subject: impl Into<KeySubject<'a>>,
     call: &Call,
@@ -125,7 +126,7 @@ pub fn compose<'a>(
         toolchain: inputs.toolchain.tree,
         leaves: leaves(&subject, call, inputs),
     };
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(material.function());
     walk(&material, KeyStep::Query, &[], &mut encoder);
     let digest = encoder.finish()?.action.digest();
     Ok(Query { digest, material: Arc::new(material) })
@@ -134,7 +135,7 @@ pub fn compose<'a>(
 /// Makes the full action of a query and the observations of one run. An error means that this run has
 /// no key: for example, one of its files had two contents.
 pub fn complete(query: &Query, observations: &[Observation]) -> Result<FullAction, ActionError> {
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(query.material.function());
     walk(&query.material, KeyStep::Full, observations, &mut encoder);
     let messages = encoder.finish()?;
     Ok(FullAction {
@@ -328,7 +329,7 @@ fn leaves(subject: &KeySubject<'_>, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
     let mut leaves: Vec<Leaf> = inputs.files.iter().map(leaf).collect();
     let reads_stdin = !subject.is_question && subject.rustc.source == CrateSource::Stdin;
     if let Some(stdin) = call.stdin.as_ref().filter(|_| reads_stdin) {
-        let digest = Digest::of(FUNCTION, stdin);
+        let digest = Digest::of(inputs.toolchain.tree.function, stdin);
         leaves.push(Leaf { path: "stdin".to_owned(), digest, is_executable: false, kind: None });
     }
     leaves

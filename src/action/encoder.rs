@@ -17,9 +17,6 @@ use kache_proto::reapi::{Action, Command, Directory, DirectoryNode, FileNode, Pl
 use super::error::ActionError;
 use super::material::{KeyVisitor, Leaf};
 
-/// The function that the store makes digests with.
-pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
-
 /// The encoded messages of one key.
 #[derive(Clone, Debug)]
 pub(super) struct Messages {
@@ -31,8 +28,10 @@ pub(super) struct Messages {
 }
 
 /// Collects the parts of a key until [`Encoder::finish`] encodes them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Encoder {
+    /// The function of all digests of the key.
+    function: DigestFunction,
     salt: Vec<u8>,
     command: Command,
     properties: Vec<Property>,
@@ -74,21 +73,35 @@ impl KeyVisitor for Encoder {
     fn lines(&mut self, path: &str, lines: &[String]) {
         let mut text = lines.join("\n");
         text.push('\n');
-        let digest = Digest::of(FUNCTION, text.as_bytes());
+        let digest = Digest::of(self.function, text.as_bytes());
         self.files.push((digest, Bytes::from(text)));
         self.leaves.push((path.to_owned(), digest, false));
     }
 }
 
 impl Encoder {
+    /// Creates an encoder that makes digests with this function, with which the inputs' digests were
+    /// made, too.
+    pub(super) fn new(function: DigestFunction) -> Encoder {
+        Encoder {
+            function,
+            salt: Vec::new(),
+            command: Command::default(),
+            properties: Vec::new(),
+            toolchain: None,
+            leaves: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
     /// Encodes everything that was visited. An error means that the parts make no valid action.
     pub(super) fn finish(mut self) -> Result<Messages, ActionError> {
         let leaves = distinct(std::mem::take(&mut self.leaves))?;
         let mut directories = Vec::new();
-        let root = directory(&leaves, 0, self.toolchain, &mut directories)?;
-        let command = encode_command(FUNCTION, self.command)?;
+        let root = directory(self.function, &leaves, 0, self.toolchain, &mut directories)?;
+        let command = encode_command(self.function, self.command)?;
         let action = encode_action(
-            FUNCTION,
+            self.function,
             Action {
                 command_digest: Some(wire_digest(&command.digest())),
                 input_root_digest: Some(wire_digest(&root)),
@@ -128,6 +141,7 @@ fn distinct(leaves: Vec<Flat>) -> Result<Vec<Flat>, ActionError> {
 /// `depth` bytes of each path are the path of this directory. `leaves` are sorted by bytes, so all
 /// paths below one child directory follow each other and become one recursive call.
 fn directory(
+    function: DigestFunction,
     leaves: &[Flat],
     depth: usize,
     toolchain: Option<Digest<DirectoryMessage>>,
@@ -155,13 +169,13 @@ fn directory(
             Some(slash) => {
                 let prefix = &path[..=depth + slash];
                 let below = leaves[at..].iter().take_while(|leaf| leaf.0.starts_with(prefix)).count();
-                let child = self::directory(&leaves[at..at + below], prefix.len(), None, encoded)?;
+                let child = self::directory(function, &leaves[at..at + below], prefix.len(), None, encoded)?;
                 directory.directories.push(node(&rest[..slash], &child));
                 at += below;
             }
         }
     }
-    let directory = encode_directory(FUNCTION, directory)?;
+    let directory = encode_directory(function, directory)?;
     let digest = directory.digest();
     encoded.push(directory);
     Ok(digest)

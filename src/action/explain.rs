@@ -5,13 +5,12 @@
 //! compares the two.
 
 use bytes::Bytes;
-use kache_cas::Digest;
 use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
+use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{Action, Command, Digest as WireDigest, Directory};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::encoder::FUNCTION;
 use super::material::{KeyVisitor, Leaf};
 
 /// The part of a key that an [`Entry`] belongs to.
@@ -163,10 +162,11 @@ const DEPTH_MAX: usize = 256;
 
 /// Lists the parts of a stored action, read from its messages.
 pub fn explain_stored(action: Digest<ActionMessage>, fetch: Fetch<'_>) -> Result<Vec<Entry>, ExplainError> {
+    let function = action.function;
     let action: Action = decode(action.coerce(), fetch)?;
-    let command = digest::<CommandMessage>(action.command_digest.as_ref())?;
+    let command = digest::<CommandMessage>(function, action.command_digest.as_ref())?;
     let command: Command = decode(command.coerce(), fetch)?;
-    let root = digest::<DirectoryMessage>(action.input_root_digest.as_ref())?;
+    let root = digest::<DirectoryMessage>(function, action.input_root_digest.as_ref())?;
     let mut explainer = Explainer::default();
     explainer.salt(&action.salt);
     for property in action.platform.iter().flat_map(|platform| &platform.properties) {
@@ -193,7 +193,7 @@ fn directory(
     }
     let found: Directory = decode(at.coerce(), fetch)?;
     for file in &found.files {
-        let content = digest::<kache_cas::digest::Blob>(file.digest.as_ref())?;
+        let content = digest::<kache_cas::digest::Blob>(at.function, file.digest.as_ref())?;
         if path.is_empty() && file.name == super::material::OBSERVED {
             let text = fetch(content).ok_or_else(|| missing(&content))?;
             let lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
@@ -203,7 +203,7 @@ fn directory(
         }
     }
     for child in &found.directories {
-        let below = digest::<DirectoryMessage>(child.digest.as_ref())?;
+        let below = digest::<DirectoryMessage>(at.function, child.digest.as_ref())?;
         if path.is_empty() && child.name == "sysroot" {
             explainer.toolchain(below);
         } else {
@@ -223,8 +223,9 @@ fn decode<M: kache_proto::Message + Default>(digest: Digest, fetch: Fetch<'_>) -
         .map_err(|error| ExplainError::Malformed { digest: digest.to_string(), why: error.to_string() })
 }
 
-fn digest<K>(wire: Option<&WireDigest>) -> Result<Digest<K>, ExplainError> {
+/// Reads a digest of a message, which has the same function as the digest of the message itself.
+fn digest<K>(function: DigestFunction, wire: Option<&WireDigest>) -> Result<Digest<K>, ExplainError> {
     let malformed = |why: String| ExplainError::Malformed { digest: format!("{wire:?}"), why };
     let wire = wire.ok_or_else(|| malformed("no digest".to_owned()))?;
-    Digest::parse(FUNCTION, &wire.hash, wire.size_bytes).map_err(|error| malformed(error.to_string()))
+    Digest::parse(function, &wire.hash, wire.size_bytes).map_err(|error| malformed(error.to_string()))
 }

@@ -5,8 +5,8 @@
 //! key holds, and both keys, the query and the full action, hold the same parts in the same form.
 //! The full action only adds observations.
 
-use kache_cas::Digest;
 use kache_cas::digest::DirectoryMessage;
+use kache_cas::{Digest, DigestFunction};
 
 use super::observation::Observation;
 use super::text::{line, path_text, text};
@@ -50,6 +50,13 @@ pub(super) struct Material {
     pub(super) key_salt: Vec<u8>,
     pub(super) toolchain: Digest<DirectoryMessage>,
     pub(super) leaves: Vec<Leaf>,
+}
+
+impl Material {
+    /// The function of all digests of the key: the one that the toolchain's digest was made with.
+    pub(super) fn function(&self) -> DigestFunction {
+        self.toolchain.function
+    }
 }
 
 /// Receives the parts of a key in order, one call for each part.

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod explain;
 mod material;
+mod message_format;
 mod observation;
 mod recall;
 mod reference;
@@ -23,7 +24,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod text;
-mod to_task;
 mod trail;
 mod varint;
 
@@ -34,9 +34,11 @@ pub use environment::{CallEnv, is_imported, is_of_the_call, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;
+pub use message_format::MessageFormat;
+#[cfg(test)]
+pub(crate) use message_format::testing::PlusNotices;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
 pub use recall::{RecalledCall, recall};
 pub use reference::{KEY_PARTS, KeyPart, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
-pub use to_task::task;
 pub use trail::{TRAIL_VERSION, TrailError};

@@ -67,7 +67,7 @@ fn is_remap_of_ours(argument: &str) -> bool {
     })
 }
 
-/// Decodes the options that decide how messages look, as they were given (`to_task::presentation` made
+/// Decodes the options that decide how messages look, as they were given (`compiler::rustc::task` made
 /// the bytes). The value of `--json` is stored without the name of the option and without `artifacts`;
 /// whether the call had `artifacts` is taken from `keyed`, the `--json` argument in the key.
 fn presentation(entry: &Entry, keyed: &str) -> Option<Vec<OsString>> {

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use kache_cas::Digest;
 use kache_cas::digest::ActionMessage;
 
+use super::message_format::MessageFormat;
 use crate::roles::{RolePath, Roots};
 
 /// A compile whose first key is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Task {
     /// The name that logs and reports show.
     pub label: Label,
@@ -26,38 +27,40 @@ pub struct Task {
     /// The options that decide how messages look, each with its length in front. They count only if
     /// the compiler prints messages.
     pub presentation: Vec<u8>,
-    /// Whether the call wants a JSON notice on standard error for each output.
-    pub announces_artifacts: bool,
+    /// How the compiler's messages look.
+    pub message_format: &'static dyn MessageFormat,
+    /// Whether the call wants a notice for each output ([`MessageFormat`]).
+    pub wants_notices: bool,
     /// Whether the sources of the package can change.
     pub origin: Origin,
-    /// The externs. Their dates decide whether the outputs of this compile may have the constant date.
+    /// The outputs of other compiles that this one reads. Their dates decide whether the outputs of this
+    /// compile may have the constant date.
     pub depends_on: Vec<PathBuf>,
-    /// The path at which cargo stores the output of the package's build script. `None` if the package
-    /// has no build script.
-    pub build_script_output: Option<PathBuf>,
-    /// Files that are added to the dep-info (`extra_inputs`), so that cargo itself notices when they
-    /// change.
+    /// The file that the build tool writes when an earlier step of this package has run, and with whose
+    /// date it compares the outputs. `None` if there is no such step.
+    pub earlier_step: Option<PathBuf>,
+    /// Files that are added to the dep-info (`extra_inputs`), so that the build tool itself notices when
+    /// they change.
     pub extra_dep_info: Vec<PathBuf>,
-    /// Whether a proc macro may run inside the compiler. It can read any file.
-    pub runs_proc_macros: bool,
+    /// Whether code that is not the compiler's own may run inside it. Such code can read any file.
+    pub runs_foreign_code: bool,
 }
 
 /// The name of a compile in logs and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
-    /// The value of `--crate-name`.
-    pub crate_name: String,
-    /// The version of the package; empty if cargo did not set it.
+    /// The name of the crate or file that is compiled.
+    pub name: String,
+    /// The version of the package; empty if the build tool does not tell it.
     pub version: String,
-    /// `lib`, `bin`, `proc-macro`, `test`, `build-script`, `check`, `clippy`, …
+    /// The kind of compile, such as `lib`, `bin` or `test`, in the words of the build tool.
     pub kind: String,
 }
 
 /// Whether the sources of a package can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The package lies in `$CARGO_HOME/registry` or `$CARGO_HOME/git`, whose sources cargo never expects
-    /// to change.
+    /// The package was downloaded, and the build tool never expects its sources to change.
     Immutable,
     /// The package lies elsewhere, and its sources are edited.
     Path,
@@ -87,7 +90,7 @@ pub enum OutputKind {
     Rlib,
     /// `.a` of a staticlib.
     StaticLibrary,
-    /// `.so` of a dylib, cdylib or proc macro.
+    /// `.so`
     SharedLibrary,
     /// A program.
     Executable,
@@ -106,29 +109,6 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
-    /// The name that rustc uses in `--emit` and in its notices about outputs.
-    pub fn emit_name(self) -> &'static str {
-        match self {
-            OutputKind::DepInfo => "dep-info",
-            OutputKind::Metadata => "metadata",
-            OutputKind::Assembly => "asm",
-            OutputKind::Bitcode => "llvm-bc",
-            OutputKind::LlvmIr => "llvm-ir",
-            OutputKind::Mir => "mir",
-            OutputKind::Object => "obj",
-            OutputKind::Rlib
-            | OutputKind::StaticLibrary
-            | OutputKind::SharedLibrary
-            | OutputKind::Executable
-            | OutputKind::Debug => "link",
-        }
-    }
-
-    /// Whether the compiler announces such an output. It does not announce separate debugging information.
-    pub fn is_announced(self) -> bool {
-        self != OutputKind::Debug
-    }
-
     /// Whether such a file needs execute permission, because it is executed or loaded.
     pub fn is_executable(self) -> bool {
         matches!(self, OutputKind::Executable | OutputKind::SharedLibrary)

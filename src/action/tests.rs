@@ -8,6 +8,7 @@ use kache_cas::{Digest, DigestFunction};
 use proptest::prelude::*;
 
 use super::*;
+use crate::compiler::rustc::task;
 use crate::inputs::{Input, InputKind, Inputs, Toolchain};
 use crate::invocation::Call;
 use crate::invocation::rustc::{ParsedCall, Probe, RustcInvocation, parse};
@@ -28,6 +29,7 @@ struct Checkout {
     extern_content: &'static str,
     toolchain: &'static str,
     paths: PathTreatment,
+    function: DigestFunction,
 }
 
 const ARGUMENTS: &str = "--crate-name util --edition=2021 util/src/lib.rs --error-format=json \
@@ -48,6 +50,7 @@ impl Checkout {
             extern_content: "x",
             toolchain: "1.95",
             paths: PathTreatment::Remapped,
+            function: DigestFunction::Blake3,
         }
     }
 
@@ -82,7 +85,7 @@ impl Checkout {
             .role_path(Path::new("/"), Path::new(&format!("{}/debug/deps/libx.rmeta", self.target)));
         Inputs {
             toolchain: Toolchain {
-                tree: digest(self.toolchain),
+                tree: Digest::of(self.function, self.toolchain.as_bytes()),
                 sysroot: "/t".into(),
                 driver: "/t/bin/rustc".into(),
                 called: "/t/bin/rustc".into(),
@@ -92,7 +95,7 @@ impl Checkout {
             },
             files: vec![Input {
                 path: library,
-                digest: digest(self.extern_content),
+                digest: Digest::of(self.function, self.extern_content.as_bytes()),
                 is_executable: false,
                 kind: InputKind::Extern,
             }],
@@ -371,17 +374,25 @@ fn key_22_the_order_in_which_files_are_found_does_not_count() {
 
 #[test]
 fn key_22_a_stored_action_explains_itself_as_its_walk_does() {
-    let query = Checkout::at("/home/a").query();
-    let full = complete(&query, &sample()).unwrap();
-    let blobs: std::collections::HashMap<Digest, Bytes> = full.blobs().collect();
-    for (digest, bytes) in &blobs {
-        assert_eq!(*digest, Digest::of(DigestFunction::Blake3, bytes));
+    for function in [DigestFunction::Blake3, DigestFunction::Sha256] {
+        let query = Checkout::with("/home/a", |checkout| checkout.function = function).query();
+        let mut sample = sample();
+        for observation in &mut sample {
+            if let Observation::File { digest, .. } = observation {
+                *digest = Digest::of(function, digest.hash.to_hex().as_bytes());
+            }
+        }
+        let full = complete(&query, &sample).unwrap();
+        let blobs: std::collections::HashMap<Digest, Bytes> = full.blobs().collect();
+        for (digest, bytes) in &blobs {
+            assert_eq!(*digest, Digest::of(function, bytes));
+        }
+        let stored = explain_stored(full.digest, &mut |digest| blobs.get(&digest).cloned()).unwrap();
+        assert_eq!(stored, explain(&query, &sample));
+        assert!(stored.len() > 40, "{}", stored.len());
+        let error = explain_stored(full.digest, &mut |_| None).unwrap_err();
+        assert!(error.to_string().contains("is not stored"), "{error}");
     }
-    let stored = explain_stored(full.digest, &mut |digest| blobs.get(&digest).cloned()).unwrap();
-    assert_eq!(stored, explain(&query, &sample()));
-    assert!(stored.len() > 40, "{}", stored.len());
-    let error = explain_stored(full.digest, &mut |_| None).unwrap_err();
-    assert!(error.to_string().contains("is not stored"), "{error}");
 }
 
 #[test]
@@ -459,10 +470,10 @@ fn a_task_knows_its_outputs_and_origin() {
         ]
     );
     assert_eq!(task.origin, Origin::Path);
-    assert!(task.announces_artifacts);
-    assert_eq!(task.build_script_output, Some("/home/a/ws/target/debug/build/x/output".into()));
+    assert!(task.wants_notices);
+    assert_eq!(task.earlier_step, Some("/home/a/ws/target/debug/build/x/output".into()));
     assert_eq!(task.depends_on, [PathBuf::from("/home/a/ws/target/debug/deps/libx.rmeta")]);
-    assert_eq!((task.label.crate_name.as_str(), task.label.kind.as_str()), ("util", "lib"));
+    assert_eq!((task.label.name.as_str(), task.label.kind.as_str()), ("util", "lib"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn different_bytes(text: &str) -> Option<DifferentBytes> {
     Some(DifferentBytes { offset: offset.parse().ok()?, count: count.parse().ok()? })
 }
 
-/// Ends the quarantine of an action, for instance because the faulty proc macro was fixed. Returns
+/// Ends the quarantine of an action, for instance because the fault in the compiler was mended. Returns
 /// whether the action was quarantined.
 pub fn release(actions: &dyn ActionCache, action: &Digest<ActionMessage>) -> Result<bool, StoreError> {
     remove_record(actions, PURPOSE, action)

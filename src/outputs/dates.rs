@@ -133,16 +133,13 @@ fn may_share_everything(task: &Task) -> bool {
     kinds().all(is_known)
         && kinds().any(is_linked)
         && task.depends_on.iter().all(|path| is_dated(&task.cwd.join(path)))
-        && task
-            .build_script_output
-            .as_ref()
-            .is_none_or(|output| build_script::may_have_constant_date(task, output))
+        && task.earlier_step.as_ref().is_none_or(|output| build_script::may_have_constant_date(task, output))
 }
 
 /// Gives the build script's `output` the constant date, if the unit has one. Returns whether the file
 /// has that date now.
 fn date_build_script_output(task: &Task, staging: Option<&Staging>) -> bool {
-    let output = task.build_script_output.as_ref();
+    let output = task.earlier_step.as_ref();
     output.is_none_or(|output| build_script::give_constant_date(task, output, staging))
 }
 

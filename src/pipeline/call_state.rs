@@ -76,7 +76,7 @@ impl KeyedCall {
     /// Creates the event of this call. Its times are filled in by [`KeyedCall::write_times`].
     pub fn event(&self, outcome: Outcome) -> Event {
         let task = &self.prepared.task;
-        let mut event = Event::new(SystemTime::now(), task.label.crate_name.clone(), outcome);
+        let mut event = Event::new(SystemTime::now(), task.label.name.clone(), outcome);
         event.version.clone_from(&task.label.version);
         event.kind.clone_from(&task.label.kind);
         event.query = task.query.hash.to_hex();

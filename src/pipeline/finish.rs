@@ -164,7 +164,7 @@ impl Pipeline {
         let in_cwd = |path: &PathBuf| call.cwd.join(path);
         let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
         let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
-        let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_proc_macros);
+        let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_foreign_code);
         // The compiler opens the observer's own files, too. They are no inputs.
         let observer_files = [Some(self.observer.dir()), compile.watching.library()];
         let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
@@ -208,7 +208,7 @@ impl Pipeline {
             }
             Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
             Err(error) => {
-                tracing::warn!("failed to store `{}`: {error}", task.label.crate_name);
+                tracing::warn!("failed to store `{}`: {error}", task.label.name);
                 Err(error.to_string())
             }
         }

@@ -8,6 +8,7 @@ use super::begin::Pipeline;
 use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
 use crate::action::{self, KeySubject, PathTreatment, Query, Task};
+use crate::compiler;
 use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
 use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
@@ -65,7 +66,7 @@ impl Pipeline {
         let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
         let query = action::compose(subject, call, &roots, &inputs, paths)
             .map_err(|error| Bypass::new(Reason::InternalError, error.to_string()))?;
-        let task = action::task(subject, call, &roots, &query, declared.files);
+        let task = compiler::rustc::task(subject, call, &roots, &query, declared.files);
         phases.end(Phase::Key);
         let is_probe = probe.is_some();
         let is_question = probe.is_some_and(|probe| probe.is_question);

@@ -170,7 +170,7 @@ impl Verification {
         tracing::error!(
             "two runs of action {} of `{}` gave different bytes for {}: the action is quarantined",
             self.action.hash.to_hex(),
-            self.prepared.task.label.crate_name,
+            self.prepared.task.label.name,
             outputs.join(", "),
         );
     }

@@ -96,7 +96,7 @@ fn file_snapshot(path: &Path) -> Option<FileSnapshot> {
 }
 
 fn build_script_snapshot(task: &Task) -> Option<FileSnapshot> {
-    file_snapshot(&task.cwd.join(task.build_script_output.as_ref()?))
+    file_snapshot(&task.cwd.join(task.earlier_step.as_ref()?))
 }
 
 impl FileSnapshot {

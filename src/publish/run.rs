@@ -217,7 +217,7 @@ impl<'a> Publisher<'a> {
         let captured = self.publication.captured;
         let (stdout, stderr) =
             (captured.messages_on(MessageStream::Stdout), captured.messages_on(MessageStream::Stderr));
-        let kept = messages::to_portable(&self.task.roots, &stdout, &stderr)
+        let kept = messages::to_portable(&self.task.roots, self.task.message_format, &stdout, &stderr)
             .ok_or_else(|| Refusal::Unspeakable("a message of the compiler".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
         let proof = dep_info.as_ref().map(|info| self.locator_proof(info)).transpose()?.flatten();
@@ -247,16 +247,15 @@ impl<'a> Publisher<'a> {
     fn exit_code(&self) -> Result<i32, Refusal> {
         match self.publication.captured.exit {
             Exit::Code(0) => Ok(0),
-            Exit::Code(1) if self.publication.keeps_failures && self.is_compile_error() => Ok(1),
+            Exit::Code(1) if self.publication.keeps_failures && self.has_rejected_source() => Ok(1),
             Exit::Code(_) | Exit::Signal(_) => Err(Refusal::Failed),
         }
     }
 
-    /// Whether the compiler failed because of the source. Errors in the source have a number; a full disk
-    /// or a missing directory has none, and the next run may succeed.
-    fn is_compile_error(&self) -> bool {
-        let said = self.publication.captured.messages_on(MessageStream::Stderr);
-        memchr::memmem::find(&said, b"error[E").is_some()
+    /// Whether the compile failed because of its source, and would fail again.
+    fn has_rejected_source(&self) -> bool {
+        let stderr = self.publication.captured.messages_on(MessageStream::Stderr);
+        self.task.message_format.has_rejected_source(&stderr)
     }
 
     /// The outputs that this compile has made. Refuses if a required output is missing, or if another

@@ -15,7 +15,9 @@ use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
 use super::{MacroArguments, OutputSnapshot, Publication, PublishError, Published, Stores, publish};
-use crate::action::{ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, Task};
+use crate::action::{
+    ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, PlusNotices, Task,
+};
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{Found, Uploads, find};
@@ -146,12 +148,13 @@ impl Checkout<'_> {
             query: Digest::of(BLAKE3, format!("query of {:?}", self.kinds).as_bytes()),
             outputs: self.kinds.iter().map(output).collect(),
             presentation: self.presentation.clone(),
-            announces_artifacts: true,
+            message_format: &PlusNotices,
+            wants_notices: true,
             origin: self.origin,
             depends_on: self.depends_on.clone(),
-            build_script_output: self.build_script_output.clone(),
+            earlier_step: self.build_script_output.clone(),
             extra_dep_info: self.extra_dep_info.clone(),
-            runs_proc_macros: false,
+            runs_foreign_code: false,
             roots,
         }
     }
@@ -161,9 +164,9 @@ impl Checkout<'_> {
         let started = SystemTime::now();
         let mut notices = String::new();
         for kind in &self.kinds {
-            let (path, emit) = (self.output(*kind), kind.emit_name());
+            let path = self.output(*kind);
             let mut bytes = seed.repeat(BLOB_BYTES / seed.len() + 1);
-            bytes.extend_from_slice(emit.as_bytes());
+            bytes.extend_from_slice(format!("{kind:?}").as_bytes());
             match kind {
                 OutputKind::DepInfo => write(&path, self.dep_info().as_bytes()),
                 _ => write(&path, &bytes),
@@ -171,8 +174,7 @@ impl Checkout<'_> {
             let mode = if kind.is_executable() { 0o777 } else { 0o666 } & !self.umask;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let path = path.display();
-            notices +=
-                &format!("{{\"$message_type\":\"artifact\",\"artifact\":\"{path}\",\"emit\":\"{emit}\"}}\n");
+            notices += &format!("+ {path}\n");
         }
         let stderr = Bytes::from(format!("{}{notices}", self.stderr));
         Captured {

@@ -602,7 +602,7 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     checkout.kinds = vec![OutputKind::Metadata];
-    let stderr = Bytes::from_static(b"error[E0554]: no such feature\n");
+    let stderr = Bytes::from_static(b"rejected: no such feature\n");
     let captured = Captured {
         exit: Exit::Code(1),
         messages: vec![MessagePiece { stream: MessageStream::Stderr, bytes: stderr.clone() }],

@@ -2,7 +2,7 @@
 //!
 //! Everything that can be checked is checked before the first file is placed. If a later step fails,
 //! the files that were placed are removed, and the compiler makes all of them (RST-05). The metadata
-//! is placed first, because cargo starts the compiles of dependent crates when it is there.
+//! is placed first, because the build tool may start the compiles that depend on it when it is there.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -177,8 +177,8 @@ fn messages(
     Ok(messages.map(|(stream, bytes)| MessagePiece { stream, bytes: Bytes::from(bytes) }).collect())
 }
 
-/// Returns a stored dep-info with the paths of this checkout, and with the declared files, so that cargo
-/// watches them, too.
+/// Returns a stored dep-info with the paths of this checkout, and with the declared files, so that the
+/// build tool watches them, too.
 fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
     let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
     for path in &task.extra_dep_info {

@@ -95,7 +95,7 @@ const EDGES: &[Edge] = &[
     },
     Edge {
         from: AFTER_THE_DIGEST,
-        never: &["kache::invocation"],
+        never: &["kache::invocation", "kache::compiler"],
         but: &[],
         why: "after the digest is made, no code knows which compiler ran",
     },
@@ -186,6 +186,30 @@ const EDGES: &[Edge] = &[
         why: "the daemon does not know the commands that send it requests",
     },
 ];
+
+/// Files that may not contain some words, outside of their tests.
+struct ForbiddenWords {
+    /// Files, or directories with everything in them, without `.rs`.
+    from: &'static [&'static str],
+    /// The words in lower case; they are found in code, comments and texts, in any case.
+    words: &'static [&'static str],
+    why: &'static str,
+}
+
+const FORBIDDEN_WORDS: &[ForbiddenWords] = &[ForbiddenWords {
+    from: &["src/action/task", "src/action/message_format", "src/lookup", "src/restore"],
+    words: &[
+        "rustc",
+        "cargo",
+        "clippy",
+        "crate_",
+        "proc macro",
+        "proc_macro",
+        "build script",
+        "build_script",
+    ],
+    why: "after the digest nobody knows which compiler or build tool it was",
+}];
 
 /// Something of the outside world and the only places that may name it.
 struct Door {
@@ -316,6 +340,25 @@ pub(crate) fn check_directions(source: &Source) -> Vec<Complaint> {
             }
         }
     }
+    complaints.extend(check_words(source));
+    complaints
+}
+
+/// Complains about forbidden words in a file.
+fn check_words(source: &Source) -> Vec<Complaint> {
+    let rows: Vec<_> = FORBIDDEN_WORDS.iter().filter(|row| lies_in(&source.path, row.from)).collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let text = source.text_without_tests().to_lowercase();
+    let mut complaints = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for row in &rows {
+            if let Some(word) = row.words.iter().find(|word| line.contains(*word)) {
+                complaints.push(complain(source, index + 1, &format!("contains `{word}`: {}", row.why)));
+            }
+        }
+    }
     complaints
 }
 
@@ -374,6 +417,20 @@ mod tests {
         for ((path, text), edge) in SAMPLES.iter().zip(EDGES) {
             let found = check_directions(&Source::new(path, text));
             assert!(found.iter().any(|c| c.contains(edge.why)), "{path}: {text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn forbidden_words_are_found_in_code_comments_and_texts_but_not_in_tests() {
+        for (text, expected) in [
+            ("// Cargo looks at it.", 1),
+            ("fn f(rustc: u8) {}", 1),
+            ("const A: &str = \"a build script\";", 1),
+            ("use crate::roles::Roots;", 0),
+            ("#[cfg(test)] mod tests { const A: &str = \"rustc\"; }", 0),
+        ] {
+            let found = check_directions(&Source::new("src/lookup/find.rs", text));
+            assert_eq!(found.len(), expected, "{text}: {found:?}");
         }
     }
 

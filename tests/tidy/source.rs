@@ -53,6 +53,15 @@ impl Source {
         source
     }
 
+    /// The text, in which everything that is only compiled for tests is blank.
+    pub(crate) fn text_without_tests(&self) -> String {
+        let mut text = self.text.clone();
+        for item in self.test_items() {
+            blank(&mut text, item);
+        }
+        text
+    }
+
     /// Marks the whole file as a test.
     pub(crate) fn set_test(&mut self) {
         self.is_test = true;

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::compose::{CONSTANT_NAME, KeySubject, Query};
-use super::task::{Label, Origin, Output, OutputKind, Task};
+use super::message_format::RUSTC_MESSAGES;
+use crate::action::{CONSTANT_NAME, KeySubject, Label, Origin, Output, OutputKind, Query, Task};
 use crate::invocation::Call;
 use crate::invocation::rustc::{
     CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, EmitKind, RustcInvocation,
@@ -33,27 +33,28 @@ pub fn task<'a>(
         query: query.digest,
         outputs: outputs(&subject, call, roots),
         presentation: presentation(rustc),
-        announces_artifacts: rustc.presentation.is_json && rustc.presentation.announces_artifacts,
+        message_format: RUSTC_MESSAGES,
+        wants_notices: rustc.presentation.is_json && rustc.presentation.announces_artifacts,
         origin: origin(rustc, call, roots),
         // A library may re-export macros of its own dependencies, so any extern may bring one. Only
         // the metadata of the extern says whether it does, and kache does not read that.
-        runs_proc_macros: !depends_on.is_empty(),
+        runs_foreign_code: !depends_on.is_empty(),
         depends_on,
-        build_script_output: build_script_output(call),
+        earlier_step: build_script_output(call),
         extra_dep_info,
     }
 }
 
 fn label(subject: &KeySubject<'_>, call: &Call) -> Label {
     let version = call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned());
-    let name = &subject.rustc.crate_name;
-    let crate_name = match subject.random_name {
+    let crate_name = &subject.rustc.crate_name;
+    let name = match subject.random_name {
         _ if subject.is_question => "rustc".to_owned(),
-        Some(_) => name.split('_').next().unwrap_or_default().to_owned(),
-        None => name.clone(),
+        Some(_) => crate_name.split('_').next().unwrap_or_default().to_owned(),
+        None => crate_name.clone(),
     };
     let kind = if subject.is_probe { "probe" } else { kind(subject.rustc) };
-    Label { crate_name, version: version.unwrap_or_default(), kind: kind.to_owned() }
+    Label { name, version: version.unwrap_or_default(), kind: kind.to_owned() }
 }
 
 fn kind(rustc: &RustcInvocation) -> &'static str {
