@@ -5,8 +5,10 @@
 //! file puts them together. The only decision it makes is when the implementation's upkeep runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::completeness::{CompleteActionCache, TreeCache};
@@ -250,7 +252,7 @@ impl Store {
         // nevertheless, also where eviction fails: it frees the database's deleted records and
         // writes out uses, which eviction relies on.
         let evicting = self.room.evict();
-        let mut upkeep_at = self.upkeep_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep_at = self.upkeep_at.lock();
         let is_due = upkeep_at.is_none_or(|then| then.elapsed() >= UPKEEP_EVERY);
         let mut more_is_due = matches!(evicting, Ok(true));
         if is_due || !more_is_due {

@@ -7,12 +7,13 @@
 //! only decides what to do then.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kache_proto::reapi::ActionResult;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
@@ -56,7 +57,7 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
     fn evictor(&self) -> MutexGuard<'_, Evictor> {
         // A step that panics loses its round, which is taken out of the evictor during the step;
         // the rest of the evictor is consistent.
-        self.evictor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.evictor.lock()
     }
 
     fn step_locked(&self, evictor: &mut Evictor) -> Result<EvictionStep, StoreError> {

@@ -7,7 +7,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
 
 /// The computations that are running, by key.
 pub struct SharedComputations<K, V> {
@@ -57,11 +59,11 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedComputations<K, V> {
 
     /// Returns how many computations are running.
     pub fn pending_count(&self) -> usize {
-        lock(&self.pending).len()
+        self.pending.lock().len()
     }
 
     fn join(&self, key: &K) -> Joined<'_, K, V> {
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         if let Some(computation) = pending.get(key) {
             return Joined::Follower(Arc::clone(computation));
         }
@@ -89,15 +91,15 @@ struct ComputationLeader<'a, K: Clone + Eq + Hash, V: Clone> {
 
 impl<K: Clone + Eq + Hash, V: Clone> ComputationLeader<'_, K, V> {
     fn finish(self, value: V) {
-        *lock(&self.computation.state) = ComputationState::Done(value);
+        *self.computation.state.lock() = ComputationState::Done(value);
     }
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Drop for ComputationLeader<'_, K, V> {
     fn drop(&mut self) {
         // The key is removed first, so that a follower that is woken can become the leader.
-        lock(&self.all.pending).remove(&self.key);
-        let mut state = lock(&self.computation.state);
+        self.all.pending.lock().remove(&self.key);
+        let mut state = self.computation.state.lock();
         if matches!(*state, ComputationState::Running) {
             *state = ComputationState::Abandoned;
         }
@@ -110,22 +112,13 @@ impl<V: Clone> PendingComputation<V> {
     /// Waits for the leader. Returns its value, or `None` if it failed and the caller has to try
     /// to become the leader.
     fn wait(&self) -> Option<V> {
-        let state = lock(&self.state);
-        let state = self
-            .changed
-            .wait_while(state, |state| matches!(state, ComputationState::Running))
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |state| matches!(state, ComputationState::Running));
         match &*state {
             ComputationState::Done(value) => Some(value.clone()),
             ComputationState::Running | ComputationState::Abandoned => None,
         }
     }
-}
-
-/// Locks without regard to poison: a leader holds no lock while it computes, and the guarded
-/// values are consistent at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use kache_cas::encoding::wire_digest;
 use kache_cas::leases::UPLOAD_GRACE;
 use kache_cas::{AccessKind, ActionKey, Digest, DigestFunction, Sharing, Store, StoreError, StoreSettings};
 use kache_proto::reapi::{ActionResult, OutputFile};
+use parking_lot::RwLock;
 
 const SHA256: DigestFunction = DigestFunction::Sha256;
 const LIMIT_BYTES: u64 = 32 << 20;
@@ -48,13 +49,13 @@ impl Fixture {
 
     /// Makes a call of the store, while no thread measures.
     fn call<T>(&self, call: impl FnOnce() -> T) -> T {
-        let _shared = self.measuring.read().unwrap();
+        let _shared = self.measuring.read();
         call()
     }
 
     /// Measures while no thread is in a call.
     fn occupied_bytes(&self) -> u64 {
-        let _exclusive = self.measuring.write().unwrap();
+        let _exclusive = self.measuring.write();
         occupied_bytes(&self.dir.path().join("store"))
     }
 }

@@ -323,8 +323,8 @@ impl LogThrottle {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
     use std::collections::VecDeque;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -352,7 +352,7 @@ mod tests {
 
         async fn accept(&self) -> io::Result<((), String)> {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
-            let error = self.errors.lock().expect("no test panics here").pop_front();
+            let error = self.errors.lock().pop_front();
             match error {
                 Some(error) => Err(io::Error::from_raw_os_error(error)),
                 None if call < 100 => {

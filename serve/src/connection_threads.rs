@@ -11,9 +11,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
@@ -60,7 +61,7 @@ impl ConnectionThreads {
     /// Assigns a connection to the thread with the fewest, or to the caller's runtime if no
     /// thread can be started.
     pub fn assign(&self) -> ThreadSlot {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         if threads.iter().all(|thread| thread.count() > 0) && threads.len() < self.threads_max {
             match ConnectionThread::begin(threads.len()) {
                 Ok(thread) => threads.push(thread),
@@ -119,7 +120,7 @@ mod tests {
         let fourth = all.assign();
         assert_eq!(thread_of(&fourth).await, "serve-1", "that thread has the fewest");
         drop((first, third, fourth));
-        assert_eq!(all.threads.lock().unwrap().len(), 2);
+        assert_eq!(all.threads.lock().len(), 2);
     }
 
     #[tokio::test]

@@ -15,10 +15,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kache_cas::{DigestFunction, Hash};
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -234,8 +235,7 @@ impl Credentials {
     }
 
     fn lock(&self) -> MutexGuard<'_, LoadedCredentials> {
-        // A panic under this lock leaves no half-done change, so a poisoned lock is usable.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 }
 

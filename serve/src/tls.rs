@@ -10,9 +10,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -110,7 +111,7 @@ impl Tls {
     /// The configuration for the next connection. Looks at the files first if the last look is
     /// `RECHECK_INTERVAL` ago.
     pub fn config(&self) -> Arc<ServerConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if current.looked_at.elapsed() >= RECHECK_INTERVAL {
             self.refresh(&mut current, SystemTime::now());
         }

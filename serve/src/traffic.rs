@@ -7,9 +7,11 @@
 //! the connection when [`Traffic::state`] says so.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::limits::ServeLimits;
 use crate::program::RequestInFlight;
@@ -95,7 +97,7 @@ impl Traffic {
     }
 
     fn unread_since(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.unread_since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unread_since.lock()
     }
 }
 

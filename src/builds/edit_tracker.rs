@@ -4,8 +4,10 @@
 //! directory is removed, so that no compiler begins in it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::edit_memory::{EditEvidence, EditMemory};
 use super::edited_source::edited_source;
@@ -110,13 +112,13 @@ impl EditTracker {
     }
 
     fn lock(&self) -> MutexGuard<'_, EditMemory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 }
 
 impl Drop for DirInUse {
     fn drop(&mut self) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.lock();
         memory.end(&self.directory, Instant::now());
     }
 }

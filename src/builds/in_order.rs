@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The items that are left to run. An item is named by its index.
 struct Schedule {
@@ -33,10 +34,10 @@ pub(super) fn run_in_order(depends_on: &[Vec<usize>], threads: NonZeroUsize, wor
     let schedule = Mutex::new(Schedule { missing, ready, left: count });
     let changed = Condvar::new();
     let run_items = || {
-        let mut state: MutexGuard<'_, Schedule> = lock(&schedule);
+        let mut state: MutexGuard<'_, Schedule> = schedule.lock();
         while state.left > 0 {
             let Some(item) = state.ready.pop_first() else {
-                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                changed.wait(&mut state);
                 continue;
             };
             drop(state);
@@ -45,7 +46,7 @@ pub(super) fn run_in_order(depends_on: &[Vec<usize>], threads: NonZeroUsize, wor
             let done = DoneGuard { item, schedule: &schedule, dependents: &dependents, changed: &changed };
             work(item);
             drop(done);
-            state = lock(&schedule);
+            state = schedule.lock();
         }
     };
     thread::scope(|scope| {
@@ -66,7 +67,7 @@ struct DoneGuard<'a> {
 
 impl Drop for DoneGuard<'_> {
     fn drop(&mut self) {
-        let mut schedule = lock(self.schedule);
+        let mut schedule = self.schedule.lock();
         schedule.left -= 1;
         for &dependent in &self.dependents[self.item] {
             schedule.missing[dependent] -= 1;
@@ -78,10 +79,6 @@ impl Drop for DoneGuard<'_> {
     }
 }
 
-fn lock(schedule: &Mutex<Schedule>) -> MutexGuard<'_, Schedule> {
-    schedule.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,11 +88,11 @@ mod tests {
     fn run(depends_on: &[Vec<usize>], threads: usize) -> Vec<(usize, bool)> {
         let log = Mutex::new(Vec::new());
         run_in_order(depends_on, NonZeroUsize::new(threads).unwrap(), |item| {
-            log.lock().unwrap().push((item, false));
+            log.lock().push((item, false));
             thread::yield_now();
-            log.lock().unwrap().push((item, true));
+            log.lock().push((item, true));
         });
-        log.into_inner().unwrap()
+        log.into_inner()
     }
 
     proptest! {

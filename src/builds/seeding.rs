@@ -7,12 +7,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kache_cas::{Store, StoreError, with_causes};
+use parking_lot::Mutex;
 
 use super::entry::Builds;
 use super::in_order::run_in_order;
@@ -179,14 +180,14 @@ fn restore_seeds(
         if let Some((settings, verification)) = done {
             restored.fetch_add(1, Ordering::Relaxed);
             if pipeline.take_sample(&settings) {
-                to_verify.lock().unwrap_or_else(PoisonError::into_inner).push(verification);
+                to_verify.lock().push(verification);
             }
         } else if restored.load(Ordering::Relaxed) == 0 {
             useless.fetch_add(1, Ordering::Relaxed);
         }
     });
     tracing::debug!("{restored:?} of {} units were restored before cargo asked for them", seeds.len());
-    to_verify.into_inner().unwrap_or_else(PoisonError::into_inner)
+    to_verify.into_inner()
 }
 
 /// Looks up and restores one seed, and then cargo's record of it. `None` if the lookup does not

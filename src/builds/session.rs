@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash};
+use parking_lot::{Condvar, Mutex};
 
 use super::cargo_question::CargoQuestion;
 use crate::action::{Origin, OutputKind, Task};
@@ -110,20 +111,19 @@ impl Session {
     }
 
     fn is_storing(&self) -> bool {
-        lock(&self.state).storing > 0
+        self.state.lock().storing > 0
     }
 
     /// Keeps the session under way until the returned value is dropped.
     pub(super) fn begin_storing(self: &Arc<Self>) -> StoringGuard {
-        lock(&self.state).storing += 1;
+        self.state.lock().storing += 1;
         StoringGuard(Arc::clone(self))
     }
 
     /// Waits until all results of the session are stored, or until the deadline.
     pub(super) fn wait_until_stored(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(lock(&self.state), left, |state| state.storing > 0);
-        drop(waited);
+        self.changed.wait_while_for(&mut self.state.lock(), |state| state.storing > 0, left);
     }
 
     /// The process id of cargo.
@@ -143,7 +143,7 @@ impl Session {
 
     /// Whether cargo asked for the version again after it had asked for properties.
     pub(super) fn asks_version_again(&self) -> bool {
-        lock(&self.state).asks_version_again
+        self.state.lock().asks_version_again
     }
 
     /// Notes a call of this session, and returns whether seeding begins with it. That is so for the
@@ -151,7 +151,7 @@ impl Session {
     /// [`SEEDING_WAIT_MAX`], ends it.
     pub(super) fn note_call(&self, call: &Call) -> bool {
         let question = CargoQuestion::of(call);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         match question {
             Some(CargoQuestion::Version) => {
                 state.asks_version_again |= state.has_asked_properties;
@@ -175,8 +175,7 @@ impl Session {
                 self.end_seeding();
                 return false;
             }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
         false
     }
@@ -184,7 +183,7 @@ impl Session {
     /// Notes whether cargo will ask for the version again after it has asked for properties. If so, its
     /// question for properties does not wait for seeding.
     pub(super) fn expect_version_again(&self, is_expected: bool) {
-        if let SeedingStage::Running { asks_version_again } = &mut lock(&self.state).stage {
+        if let SeedingStage::Running { asks_version_again } = &mut self.state.lock().stage {
             *asks_version_again = is_expected;
         }
         self.changed.notify_all();
@@ -192,18 +191,18 @@ impl Session {
 
     /// Whether the shared files of the target directory that the session compiles for were checked.
     pub(super) fn is_target_checked(&self) -> bool {
-        lock(&self.state).is_target_checked
+        self.state.lock().is_target_checked
     }
 
     /// Whether the shared files of this target directory were checked for the session.
     pub(super) fn has_checked(&self, target_dir: &Path) -> bool {
-        lock(&self.state).checked.iter().any(|checked| checked == target_dir)
+        self.state.lock().checked.iter().any(|checked| checked == target_dir)
     }
 
     /// Notes that all shared files of this target directory were checked. `is_guess` says that the
     /// directory follows from cargo's command line and not from a compile.
     pub(super) fn note_checked(&self, target_dir: &Path, is_guess: bool) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.is_target_checked |= !is_guess;
         if !state.checked.iter().any(|checked| checked == target_dir) {
             state.checked.push(target_dir.to_owned());
@@ -212,12 +211,12 @@ impl Session {
 
     #[cfg(test)]
     fn is_seeding(&self) -> bool {
-        matches!(lock(&self.state).stage, SeedingStage::Running { .. })
+        matches!(self.state.lock().stage, SeedingStage::Running { .. })
     }
 
     /// Ends seeding, and lets the waiting calls of the session go on.
     pub(super) fn end_seeding(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.stage = SeedingStage::Over;
         self.changed.notify_all();
     }
@@ -254,7 +253,7 @@ impl Session {
             })
         };
         if let Some(candidate) = candidate() {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             if state.candidates.len() < UNITS_MAX {
                 state.candidates.push(candidate);
             }
@@ -270,20 +269,20 @@ impl Session {
             programs.any(|output| place_of(task, output) == path)
         };
         let programs = outputs.iter().filter(|output| is_program(&output.path));
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let room = UNITS_MAX.saturating_sub(state.programs.len());
         state.programs.extend(programs.map(|output| output.digest).take(room));
     }
 
     /// Returns the programs that were restored or stored since the last call of this function.
     pub(super) fn take_programs(&self) -> Vec<Digest> {
-        std::mem::take(&mut lock(&self.state).programs)
+        std::mem::take(&mut self.state.lock().programs)
     }
 
     /// Returns the units that may become seeds, in the order in which they were made. Of a unit that
     /// was made more than once, only the last candidate is returned.
     pub(super) fn take_candidates(&self) -> Vec<SeedCandidate> {
-        let candidates = std::mem::take(&mut lock(&self.state).candidates);
+        let candidates = std::mem::take(&mut self.state.lock().candidates);
         let last: HashMap<&CargoUnit, usize> =
             candidates.iter().map(|candidate| &candidate.unit).zip(0..).collect();
         let is_last = |index: &usize| last[&candidates[*index].unit] == *index;
@@ -297,7 +296,7 @@ pub(super) struct StoringGuard(Arc<Session>);
 
 impl Drop for StoringGuard {
     fn drop(&mut self) {
-        lock(&self.0.state).storing -= 1;
+        self.0.state.lock().storing -= 1;
         self.0.changed.notify_all();
     }
 }
@@ -310,11 +309,6 @@ fn has_to_wait(stage: SeedingStage, question: Option<CargoQuestion>) -> bool {
         }
         SeedingStage::NotBegun | SeedingStage::Over => false,
     }
-}
-
-/// Ignores poisoning: no thread panics between two changes that belong together.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -436,7 +430,7 @@ mod tests {
             assert!(!waiting.is_finished());
             drop(storing);
         });
-        lock(&session.state).programs.push(Digest::of(DigestFunction::Blake3, b"a program"));
+        session.state.lock().programs.push(Digest::of(DigestFunction::Blake3, b"a program"));
         assert_eq!((count_ended(), count_ended()), (1, 0), "each session ends once");
         assert_eq!((sessions.take_programs().len(), sessions.take_programs().len()), (1, 0));
     }

@@ -1,11 +1,12 @@
 //! The build sessions that are under way, and those that have ended and whose records are not kept yet.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kache_cas::Digest;
+use parking_lot::Mutex;
 
-use super::session::{Session, lock};
+use super::session::Session;
 use crate::cargo::{CargoProcess, parent_of};
 
 /// The build sessions whose records are not kept yet.
@@ -34,7 +35,7 @@ impl Sessions {
     /// Returns the session of this client; `None` if the client's parent process is no cargo.
     pub(super) fn of(&self, client: i32) -> Option<Arc<Session>> {
         let pid = parent_of(client).filter(|_| !self.is_disabled)?;
-        if let Some(session) = lock(&self.by_pid).get(&pid) {
+        if let Some(session) = self.by_pid.lock().get(&pid) {
             return Some(Arc::clone(session));
         }
         // Reading the process takes a while, so the lock is not held. If two calls create the session
@@ -45,9 +46,9 @@ impl Sessions {
 
     /// Adds a session, unless this cargo has one already. Returns the cargo's session.
     pub(super) fn insert(&self, pid: i32, session: Arc<Session>) -> Arc<Session> {
-        let mut by_pid = lock(&self.by_pid);
+        let mut by_pid = self.by_pid.lock();
         let session = by_pid.entry(pid).or_insert_with(|| {
-            lock(&self.new_sessions).push(Arc::clone(&session));
+            self.new_sessions.lock().push(Arc::clone(&session));
             session
         });
         Arc::clone(session)
@@ -56,23 +57,23 @@ impl Sessions {
     /// Returns the sessions that began since the last call of this function. The caller waits for
     /// their end.
     pub(super) fn take_new(&self) -> Vec<Arc<Session>> {
-        std::mem::take(&mut *lock(&self.new_sessions))
+        std::mem::take(&mut *self.new_sessions.lock())
     }
 
     /// Returns the sessions whose cargo has exited while results are still being stored.
     pub(super) fn ending(&self) -> Vec<Arc<Session>> {
         let is_ending = |session: &&Arc<Session>| session.is_ending();
-        lock(&self.by_pid).values().filter(is_ending).cloned().collect()
+        self.by_pid.lock().values().filter(is_ending).cloned().collect()
     }
 
     /// Removes the sessions that have ended, and calls `keep` for each. One thread at a time does
     /// this. A second thread waits, so that when this function returns, the records of every session
     /// that had ended before the call are kept, whichever thread kept them.
     pub(super) fn take_ended(&self, mut keep: impl FnMut(&Session)) {
-        let _one_at_a_time = lock(&self.taking_ended);
-        let ended: Vec<_> = lock(&self.by_pid).extract_if(|_, session| !session.is_under_way()).collect();
+        let _one_at_a_time = self.taking_ended.lock();
+        let ended: Vec<_> = self.by_pid.lock().extract_if(|_, session| !session.is_under_way()).collect();
         for (_, session) in ended {
-            lock(&self.programs).append(&mut session.take_programs());
+            self.programs.lock().append(&mut session.take_programs());
             keep(&session);
         }
     }
@@ -81,6 +82,6 @@ impl Sessions {
     /// They are kept apart from the records, because hashing programs takes long and no call waits
     /// for it.
     pub(super) fn take_programs(&self) -> Vec<Digest> {
-        std::mem::take(&mut *lock(&self.programs))
+        std::mem::take(&mut *self.programs.lock())
     }
 }

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::cargo_question::CargoQuestion;
 use super::session::Session;
@@ -66,7 +67,7 @@ impl LastChecks {
     /// Returns whether it is time to check this target directory again, and if so, notes that it is
     /// checked now. Of two threads that ask at once, one checks.
     fn begin_if_due(&self, target_dir: &Path) -> bool {
-        let mut last_checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_checks = self.0.lock();
         if last_checks.get(target_dir).is_some_and(|at| at.elapsed() < CHECK_EVERY) {
             return false;
         }

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The number of missing wrappers that are remembered, so that each is logged once.
 const MISSING_MAX: usize = 64;
@@ -45,7 +46,7 @@ impl Fallbacks {
     }
 
     fn warn_once(&self, wrapper: &Path) {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = self.missing.lock();
         if missing.len() < MISSING_MAX && missing.insert(wrapper.to_owned()) {
             tracing::warn!(
                 wrapper = %wrapper.display(),
@@ -104,7 +105,7 @@ mod tests {
             assert_eq!(before(wrapper), argv(), "{}", wrapper.display());
             before(wrapper);
         }
-        assert_eq!(fallbacks.missing.lock().unwrap().len(), 4, "each is logged once");
+        assert_eq!(fallbacks.missing.lock().len(), 4, "each is logged once");
         assert_eq!(fallbacks.before(argv(), Path::new("other"), None), argv());
     }
 }

@@ -10,8 +10,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 use super::compile::CompileSettings;
 use super::diagnostic::ConfigErrors;
@@ -84,7 +86,7 @@ impl CallConfigs {
         let entry = read(&call);
         let settings = entry.settings.clone();
         if entry.is_cacheable() {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cache = self.cache.lock();
             // Emptying the whole cache is rare and simple: a build has few different environments.
             if cache.len() >= CALLS_MAX {
                 cache.clear();
@@ -96,7 +98,7 @@ impl CallConfigs {
 
     /// Returns the cached settings if no configuration file changed since they were read.
     fn cached(&self, call: &CallIdentity) -> Option<SettingsResult> {
-        let entry = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(call)?.clone();
+        let entry = self.cache.lock().get(call)?.clone();
         let is_current = entry.files.iter().all(|(path, version)| FileVersion::of(path) == *version);
         is_current.then_some(entry.settings)
     }

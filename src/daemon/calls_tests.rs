@@ -1,9 +1,8 @@
 //! Calls beside work that a gate holds up, with limits of some milliseconds.
 
-use std::sync::{Condvar, Mutex};
-
 use kache_cas::clock::Clock;
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreSettings};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::super::breaker::store_probe;
@@ -30,12 +29,12 @@ struct Gate {
 
 impl Gate {
     fn set(&self, is_closed: bool) {
-        *self.is_closed.lock().unwrap() = is_closed;
+        *self.is_closed.lock() = is_closed;
         self.opened.notify_all();
     }
 
     fn pass(&self) {
-        drop(self.opened.wait_while(self.is_closed.lock().unwrap(), |is_closed| *is_closed).unwrap());
+        self.opened.wait_while(&mut self.is_closed.lock(), |is_closed| *is_closed);
     }
 }
 

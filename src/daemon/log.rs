@@ -7,7 +7,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -96,8 +95,12 @@ pub(super) fn begin(settings: &LogSettings, console: Console) -> Option<String> 
         None => (None, Some("there is no directory for a log: set KACHE_LOG_FILE_PATH".to_owned())),
     };
     let to_file = file.map(|file| {
-        let layer =
-            tracing_subscriber::fmt::layer().with_ansi(false).with_target(true).with_writer(Mutex::new(file));
+        #[expect(
+            clippy::disallowed_types,
+            reason = "the writers of `tracing-subscriber` are behind locks of the standard library"
+        )]
+        let writer = std::sync::Mutex::new(file);
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_target(true).with_writer(writer);
         layer.with_filter(filter(settings.file_level))
     });
     let to_console = (console == Console::Attached).then(|| {

@@ -10,8 +10,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 use super::event::{Amendment, Event};
 use super::record::{self, NextRecord};
@@ -90,8 +91,8 @@ impl Log {
 
     /// Locks the writer. After a panic in another thread it may at worst have written a torn record,
     /// which readers skip.
-    fn writer(&self) -> std::sync::MutexGuard<'_, LogWriter> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> parking_lot::MutexGuard<'_, LogWriter> {
+        self.writer.lock()
     }
 
     fn append(&self, writer: &mut LogWriter, frame: &[u8]) -> io::Result<()> {

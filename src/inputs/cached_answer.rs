@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
 
 use super::stamp::{OpenDir, Stamp};
 
@@ -104,13 +106,13 @@ impl AnswerCache {
     /// Returns the answer to a question; `None` if there is none or it is no longer valid. It calls `stat`.
     pub(super) fn get(&self, question: &[u8]) -> Option<Arc<CachedAnswer>> {
         // The lock is not held during the `stat` calls.
-        let answer = self.answers.read().unwrap_or_else(PoisonError::into_inner).get(question).cloned()?;
+        let answer = self.answers.read().get(question).cloned()?;
         answer.is_valid().then_some(answer)
     }
 
     /// Remembers an answer.
     pub(super) fn put(&self, question: Vec<u8>, answer: Arc<CachedAnswer>) {
-        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.write();
         if answers.len() >= ANSWERS_MAX && !answers.contains_key(&question) {
             // Nothing records which answers are still used, so all go; those that are needed are found again.
             answers.clear();
@@ -120,7 +122,7 @@ impl AnswerCache {
 
     /// Copies all answers that do not expire, sorted by question.
     pub(super) fn all(&self) -> Vec<(Vec<u8>, Arc<CachedAnswer>)> {
-        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
+        let answers = self.answers.read();
         let mut all: Vec<_> = answers
             .iter()
             .filter(|(_, answer)| answer.expires.is_none())

@@ -11,9 +11,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use kache_cas::Digest;
+use parking_lot::RwLock;
 
 use super::bytes::{ByteReader, ByteWriter};
 use crate::roles::normalise;
@@ -99,7 +100,7 @@ struct CrateTables {
 impl UsesOfCrates {
     /// Returns the uses of the crate in this file; `None` if kache did not see its compile.
     pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.read();
         let found = tables.by_digest.get(digest);
         found.or_else(|| tables.by_path.get(&crate_path(path))).cloned()
     }
@@ -107,7 +108,7 @@ impl UsesOfCrates {
     /// Remembers the uses of a crate whose compile begins, by its path: a compile that links the crate may
     /// begin before the content of the crate is known.
     pub(super) fn begin(&self, made: &MadeCrate) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write();
         if tables.by_path.len() >= PATHS_MAX {
             tables.by_path.clear();
         }
@@ -121,7 +122,7 @@ impl UsesOfCrates {
         if crate_path(path) != made.path {
             return;
         }
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write();
         if tables.by_digest.len() >= CRATES_MAX {
             tables.by_digest.clear();
         }
@@ -130,12 +131,12 @@ impl UsesOfCrates {
 
     /// Adds the uses that an earlier daemon has saved.
     pub(super) fn load(&self, kept: Vec<(Digest, Arc<CrateUses>)>) {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner).by_digest.extend(kept);
+        self.tables.write().by_digest.extend(kept);
     }
 
     /// Copies the uses that are remembered by digest.
     pub(super) fn all(&self) -> Vec<(Digest, Arc<CrateUses>)> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.read();
         tables.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
     }
 }

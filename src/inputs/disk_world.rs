@@ -10,11 +10,12 @@ use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use kache_cas::{Digest, DigestFunction, FileStamp, Hasher};
+use parking_lot::Mutex;
 
 use super::bytes::ByteWriter;
 use super::cached_answer::{AnswerCache, CachedAnswer};
@@ -84,7 +85,7 @@ impl DiskWorld {
     pub fn save(&self) -> io::Result<()> {
         let Some(path) = &self.snapshot else { return Ok(()) };
         // Two writers at once would damage each other's file.
-        let _guard = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.saving.lock();
         if !self.is_changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

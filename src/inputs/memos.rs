@@ -5,9 +5,9 @@
 //! make sure that a change of the file would change its stamp (KEY-05).
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kache_cas::Digest;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::stamp::{Inode, Stamp};
 
@@ -64,18 +64,18 @@ impl Memos {
         let shards = self.shards.iter();
         shards
             .flat_map(|shard| {
-                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                let shard = shard.read();
                 shard.memos.values().copied().collect::<Vec<_>>()
             })
             .collect()
     }
 
     fn read(&self, inode: Inode) -> RwLockReadGuard<'_, Shard> {
-        self.shards[shard_of(inode)].read().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard_of(inode)].read()
     }
 
     fn write(&self, inode: Inode) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[shard_of(inode)].write().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard_of(inode)].write()
     }
 }
 

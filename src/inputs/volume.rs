@@ -14,10 +14,10 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::statfs::{Statfs, fstatfs, statfs};
+use parking_lot::Mutex;
 
 use super::stamp::Stamp;
 
@@ -143,7 +143,7 @@ impl Volumes {
         if !is_overlay(status) {
             return dates_of(status);
         }
-        let overlays = || self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlays = || self.overlays.lock();
         if let Some(dates) = overlays().get(&mount) {
             return *dates;
         }

@@ -4,11 +4,10 @@
 //! that cannot be read, because it is damaged or of a newer version, counts as absent; the next compile
 //! writes a new one.
 
-use std::sync::{Mutex, PoisonError};
-
 use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, ActionCache};
 use kache_cas::{Digest, StoreError};
+use parking_lot::Mutex;
 
 use super::key::{action_key, uploaded_key};
 use crate::action::{ObservationSet, Trail};
@@ -42,7 +41,7 @@ pub fn learn(
     query: &Digest<ActionMessage>,
     set: ObservationSet,
 ) -> Result<(), StoreError> {
-    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _writing = WRITING.lock();
     let mut trail = read_trail(actions, query, AccessKind::Peek)?.unwrap_or_default();
     trail.promote(set);
     actions.put(&action_key(query), &trail.to_result()).map(drop)

@@ -12,9 +12,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::compiler_or_linker::is_compiler_or_linker;
@@ -95,7 +95,7 @@ impl Trials {
         let unanswered_error = |source| TrialError::Unanswered { path: program.to_owned(), source };
         let identity = ProgramIdentity::at(program).map_err(unanswered_error)?;
         // The lock is held during the trial, so that of several calls at once only one tries the program.
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.0.lock();
         let unanswered = match states.get(&identity) {
             Some(TrialState::Done(trial)) => return Ok(*trial),
             Some(TrialState::Unanswered(times)) => times + 1,

@@ -2,13 +2,14 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash, Store};
 use kache_client::without_incremental;
 use kache_proto::reapi::ActionResult;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::answer::{CallReply, NextStep};
@@ -113,7 +114,7 @@ impl Pipeline {
 
     /// Saves the memos of files, if they were not saved for a while.
     pub(super) fn save_if_due(&self) {
-        let mut saved_at = self.saved_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved_at = self.saved_at.lock();
         if saved_at.elapsed() >= SAVE_EVERY {
             *saved_at = Instant::now();
             drop(saved_at);

@@ -14,9 +14,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// How long a follower waits for a leader that has not begun to compile. A leader takes some
@@ -122,7 +123,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Coalescer<K> {
     /// Follows the leader of this key, which stays the leader even if it is late. Returns `None` if
     /// there is none.
     pub(super) fn follow(&self, key: &K) -> Option<Follower> {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         let compile = table.by_key.get(key)?.first()?;
         Some(Follower { stage: compile.stage.clone(), remove_leader: None })
     }
@@ -138,7 +139,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + 'static> Coalescer
         let mut last_checked = 0;
         loop {
             let unchecked: Vec<CoalescedCompile<T>> = {
-                let mut table = lock(&self.table);
+                let mut table = self.table.lock();
                 let of_key = table.by_key.get(key).into_iter().flatten();
                 let unchecked: Vec<_> =
                     of_key.filter(|compile| compile.number > last_checked).cloned().collect();
@@ -196,7 +197,7 @@ impl<K: Eq + Hash, T> Leader<K, T> {
 
 /// Removes a compile from the table, if it is there.
 fn remove<K: Eq + Hash, T>(table: &Mutex<CompileTable<K, T>>, key: &K, number: u64) {
-    let mut table = lock(table);
+    let mut table = table.lock();
     if let Some(compiles) = table.by_key.get_mut(key) {
         compiles.retain(|compile| compile.number != number);
         if compiles.is_empty() {
@@ -209,11 +210,6 @@ impl<K: Eq + Hash, T> Drop for Leader<K, T> {
     fn drop(&mut self) {
         self.report(LeaderOutcome::Abandoned);
     }
-}
-
-/// Ignores poisoning: no thread panics between two changes that belong together.
-fn lock<K, T>(table: &Mutex<CompileTable<K, T>>) -> MutexGuard<'_, CompileTable<K, T>> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Follower {

@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::events::{Amendment, CallId, Event, Log};
 
@@ -39,11 +40,11 @@ impl Recorder {
 
     /// Closes the log's file, so that another process can write to it.
     pub(super) fn close(&self) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.log.lock().take();
     }
 
     fn log(&self) -> std::io::Result<std::sync::Arc<Log>> {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log.lock();
         if let Some(log) = &*log {
             return Ok(log.clone());
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kache_cas::{AccessKind, BlobStore, Content, LocalFiles};
 
 use super::entry::{Attributes, Entry, changed_ns, inode};
-use super::files::{SharedFiles, SharedTarget, lock};
+use super::files::{SharedFiles, SharedTarget};
 use super::repair::{RepairOutcome, digest_of, repair};
 use crate::inputs::is_absence;
 
@@ -74,7 +74,7 @@ impl SharedFiles {
         entries: Vec<(PathBuf, Entry)>,
         source: RepairSource<'_>,
     ) -> io::Result<CheckReport> {
-        let _one_at_a_time = lock(&target.checking);
+        let _one_at_a_time = target.checking.lock();
         let (begun, target_dir) = (Instant::now(), target.dir());
         let mut report = CheckReport { files: entries.len(), ..CheckReport::default() };
         let mut changes = Vec::new();

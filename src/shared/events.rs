@@ -15,7 +15,7 @@ use kache_cas::{BlobStore, LocalFiles};
 
 use super::check::RepairSource;
 use super::entry::{Attributes, Entry, Inode};
-use super::files::{SharedFiles, SharedTarget, lock};
+use super::files::{SharedFiles, SharedTarget};
 use super::repair::{digest_of, unshare};
 use super::watch::{Watch, WatchEvent};
 use crate::inputs::is_absence;
@@ -58,7 +58,7 @@ impl SharedFiles {
     pub fn process_events(&self, files: &dyn LocalFiles, blobs: &dyn BlobStore) -> io::Result<()> {
         let Some(watch) = self.active_watch() else { return Ok(()) };
         let source = RepairSource { files, blobs };
-        let _one_at_a_time = lock(&self.processing);
+        let _one_at_a_time = self.processing.lock();
         // One entry for each link, because a tool that rewrites a file causes hundreds of events for it.
         let mut links: HashMap<(Inode, PathBuf), bool> = HashMap::new();
         let mut is_complete = true;

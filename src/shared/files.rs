@@ -10,10 +10,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kache_cas::Digest;
+use parking_lot::Mutex;
 
 use super::entry::{Entry, Inode, inode};
 use super::record::{self, Record};
@@ -115,13 +116,13 @@ impl SharedFiles {
     /// Returns the target directories that are still at their recorded paths. One that was renamed is
     /// found again with the next call that compiles in it.
     pub(super) fn targets(&self) -> Vec<Arc<SharedTarget>> {
-        let targets: Vec<_> = lock(&self.targets).values().cloned().collect();
+        let targets: Vec<_> = self.targets.lock().values().cloned().collect();
         targets.into_iter().filter(|target| target.is_in_place()).collect()
     }
 
     /// Returns the target directory with this inode, if its record was read.
     pub(super) fn by_identity(&self, identity: Inode) -> Option<Arc<SharedTarget>> {
-        lock(&self.targets).get(&identity).cloned()
+        self.targets.lock().get(&identity).cloned()
     }
 
     /// Watches the directories of this target directory in which shared files lie.
@@ -135,7 +136,7 @@ impl SharedFiles {
         // that there is no watch on this system.
         let Some(watch) = watch else { return target.is_unobserved.store(true, Ordering::Relaxed) };
         let target_dir = target.dir();
-        let mut watched = lock(&target.watched);
+        let mut watched = target.watched.lock();
         for below in directories {
             if watched.contains(&below) {
                 continue;
@@ -186,7 +187,7 @@ impl SharedFiles {
     pub(super) fn target(&self, target_dir: &Path) -> io::Result<Arc<SharedTarget>> {
         let identity = inode(&fs::metadata(target_dir)?);
         let target = {
-            let mut targets = lock(&self.targets);
+            let mut targets = self.targets.lock();
             if targets.is_empty() {
                 self.prepare()?;
             }
@@ -198,7 +199,7 @@ impl SharedFiles {
             Arc::clone(&targets[&identity])
         };
         if target.move_to(target_dir)? {
-            lock(&target.watched).clear();
+            target.watched.lock().clear();
             self.watch_over(&target);
         }
         Ok(target)
@@ -257,21 +258,21 @@ impl SharedFiles {
 impl SharedTarget {
     /// All entries, by path below the target directory.
     pub(super) fn entries(&self) -> Vec<(PathBuf, Entry)> {
-        let record = lock(&self.record);
+        let record = self.record.lock();
         record.entries.iter().map(|(path, entry)| (path.clone(), *entry)).collect()
     }
 
     fn has_entries(&self) -> bool {
-        !lock(&self.record).entries.is_empty()
+        !self.record.lock().entries.is_empty()
     }
 
     fn has_entry(&self, path: &Path) -> bool {
-        lock(&self.record).entries.contains_key(path)
+        self.record.lock().entries.contains_key(path)
     }
 
     /// The path at which the target directory was last found.
     pub(super) fn dir(&self) -> PathBuf {
-        lock(&self.record).target_dir.clone()
+        self.record.lock().target_dir.clone()
     }
 
     /// Whether the target directory is still at its recorded path.
@@ -281,7 +282,7 @@ impl SharedTarget {
 
     /// The entry of this path below the target directory.
     pub(super) fn entry(&self, below: &Path) -> Option<Entry> {
-        lock(&self.record).entries.get(below).copied()
+        self.record.lock().entries.get(below).copied()
     }
 
     /// Removes the entries of these paths.
@@ -291,16 +292,16 @@ impl SharedTarget {
 
     /// Notes that this directory is not watched any longer.
     pub(super) fn note_unwatched(&self, below: &Path) {
-        lock(&self.watched).remove(below);
+        self.watched.lock().remove(below);
     }
 
     fn directories(&self) -> HashSet<PathBuf> {
-        directories(lock(&self.record).entries.keys())
+        directories(self.record.lock().entries.keys())
     }
 
     /// Appends changes to the record, on the disk first and then in memory.
     fn append(&self, changes: Vec<Change>) -> io::Result<()> {
-        let mut record = lock(&self.record);
+        let mut record = self.record.lock();
         if record.entries.len() + changes.len() > ENTRIES_MAX {
             return Err(io::Error::other("there are too many shared files in it"));
         }
@@ -325,7 +326,7 @@ impl SharedTarget {
     /// that was restored again during the check keeps its newer entry. The record on the disk is only
     /// rewritten if more than change times changed, because those are not stored, or if it is too long.
     pub(super) fn apply(&self, changes: Vec<(PathBuf, Entry, Option<Entry>)>) -> io::Result<()> {
-        let mut record = lock(&self.record);
+        let mut record = self.record.lock();
         // A record grows with every restore. It is rewritten once most of its frames are outdated.
         let mut is_changed = record.frames > FRAMES_FEW + FRAMES_PER_ENTRY_MAX * record.entries.len();
         for (path, before, after) in changes {
@@ -341,7 +342,7 @@ impl SharedTarget {
 
     /// Notes the present path of the target directory. Returns whether it had another path before.
     fn move_to(&self, target_dir: &Path) -> io::Result<bool> {
-        let mut record = lock(&self.record);
+        let mut record = self.record.lock();
         if record.target_dir == target_dir {
             return Ok(false);
         }
@@ -377,8 +378,4 @@ fn read(file: &Path) -> io::Result<Record> {
         return Err(io::Error::other("it is too large"));
     }
     record::decode(&fs::read(file)?).ok_or_else(|| io::Error::other("it is no record of this version"))
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

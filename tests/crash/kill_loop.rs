@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::compiles::{Client, Life, Stage};
@@ -190,7 +191,7 @@ impl UnderTest {
         }
         self.tree.leave_unknown(format!("{round:5000}").as_bytes());
         let at = (round / CUT_EVERY) as usize % self.clients.len();
-        let library = self.clients[at].lock().unwrap().lose_the_latest();
+        let library = self.clients[at].lock().lose_the_latest();
         self.seen.torn += u64::from(library.is_some_and(|bytes| self.tree.tear(&bytes)));
     }
 
@@ -201,13 +202,13 @@ impl UnderTest {
     ) -> Vec<JoinHandle<R>> {
         let one = |client: &Arc<Mutex<Client>>| {
             let (client, work) = (Arc::clone(client), work.clone());
-            tokio::task::spawn_blocking(move || work(&mut client.lock().unwrap()))
+            tokio::task::spawn_blocking(move || work(&mut client.lock()))
         };
         self.clients.iter().map(one).collect()
     }
 
     fn check_proof(&mut self, has_reflinks: bool) {
-        let compiled: usize = self.clients.iter().map(|client| client.lock().unwrap().stored()).sum();
+        let compiled: usize = self.clients.iter().map(|client| client.lock().stored()).sum();
         let uploaded = self.ledger.acknowledged().len();
         let blobs = self.tree.check_blobs(Which::All);
         let Counts { whole, hits, died_compiling, died_storing, left, torn } = self.seen;

@@ -4,8 +4,8 @@
 //! them. Acknowledged uploads are entered in the `Ledger`, which says after a restart what must be there.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 
 use bytes::Bytes;
 use kache_cas::digest::{Blob, Digest, DigestFunction};
@@ -15,6 +15,7 @@ use kache_proto::reapi;
 use kache_proto::reapi::action_cache_client::ActionCacheClient;
 use kache_proto::reapi::content_addressable_storage_client::ContentAddressableStorageClient;
 use kache_proto::reapi::digest_function::Value as WireFunction;
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -36,7 +37,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// The seeds of all acknowledged uploads.
     pub(crate) fn acknowledged(&self) -> Vec<u64> {
-        self.acknowledged.lock().unwrap().iter().copied().collect()
+        self.acknowledged.lock().iter().copied().collect()
     }
 
     /// The seed of the next upload.
@@ -46,12 +47,12 @@ impl Ledger {
 
     /// Enters an acknowledged upload.
     pub(crate) fn acknowledge(&self, seed: u64) {
-        self.acknowledged.lock().unwrap().insert(seed);
+        self.acknowledged.lock().insert(seed);
     }
 
     /// Removes actions that name this seed's output, because the test has torn it.
     pub(crate) fn forget_output(&self, seed: u64) {
-        let mut acknowledged = self.acknowledged.lock().unwrap();
+        let mut acknowledged = self.acknowledged.lock();
         acknowledged.retain(|action| !output_seeds(*action).contains(&seed));
     }
 

@@ -3,9 +3,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use parking_lot::Mutex;
 
 /// The direction of the bytes that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Chokepoint {
     /// Runs `action` after this many more bytes.
     pub(crate) fn arm(&self, direction: Direction, bytes: usize, action: impl FnOnce() + Send + 'static) {
         let trap = Trap { direction, bytes_left: bytes, action: Box::new(action) };
-        *self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(trap);
+        *self.shared.armed.lock() = Some(trap);
     }
 
     /// The number of bytes that have passed in one direction.
@@ -73,7 +75,7 @@ impl Chokepoint {
 
     /// Whether the action has run.
     pub(crate) fn has_sprung(&self) -> bool {
-        self.shared.armed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.shared.armed.lock().is_none()
     }
 }
 
@@ -110,7 +112,7 @@ impl Shared {
 
     fn count(&self, direction: Direction, bytes: usize) {
         self.passed(direction).fetch_add(bytes, Ordering::Relaxed);
-        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut armed = self.armed.lock();
         let Some(trap) = armed.as_mut().filter(|trap| trap.direction == direction) else { return };
         trap.bytes_left = trap.bytes_left.saturating_sub(bytes);
         if trap.bytes_left == 0 {

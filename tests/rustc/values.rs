@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::home::Home;
 use crate::project;
@@ -247,7 +249,7 @@ fn key_23_a_hit_that_differs_from_a_new_compile_is_quarantined() {
     let first = checkout("a");
     build(&first);
     let second = checkout("b");
-    *said.lock().unwrap() = "second";
+    *said.lock() = "second";
     // The dependency was not declared, which verification by sampling detects.
     build(&second);
     assert_eq!(second.prints("target/debug/prog"), "first");
@@ -266,7 +268,7 @@ fn answer_with(socket: &Path, words: Arc<Mutex<&'static str>>) {
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             // A compiler that was killed does not read the answer.
-            let _ = connection.unwrap().write_all(words.lock().unwrap().as_bytes());
+            let _ = connection.unwrap().write_all(words.lock().as_bytes());
         }
     });
 }

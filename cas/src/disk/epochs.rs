@@ -17,8 +17,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rocksdb::WriteBatch;
 
 use super::database::{Database, DbTable};
@@ -98,7 +98,7 @@ impl Epochs {
     /// Enters the current epoch, or fails with `Closing`. What the caller writes before it drops
     /// the guard belongs to that epoch.
     pub(super) fn enter(&self) -> Result<EpochGuard<'_>, StoreError> {
-        let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.current.read();
         if state.closed {
             return Err(StoreError::Closing);
         }
@@ -110,12 +110,7 @@ impl Epochs {
     /// Tells whether blobs of this epoch have to be hashed before they are served.
     pub(super) fn is_suspect(&self, epoch: u64) -> bool {
         self.has_suspects()
-            && self
-                .suspects
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-                .any(|&(after, last)| after < epoch && epoch <= last)
+            && self.suspects.read().iter().any(|&(after, last)| after < epoch && epoch <= last)
     }
 
     /// Tells whether any blob may be suspect.
@@ -135,7 +130,7 @@ impl Epochs {
         database: &Database,
         suspect_generation: u64,
     ) -> Result<(), StoreError> {
-        let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
+        let mut suspects = self.suspects.write();
         // A sync failed while the caller examined blobs, so blobs that it has passed may be suspect again.
         if self.suspect_generation() != suspect_generation {
             return Ok(());
@@ -153,7 +148,7 @@ impl Epochs {
     /// Ends the epoch if anything was stored in it, and makes it durable. Blocks until the volume
     /// is synced; writers do not wait for that. Returns whether an epoch ended.
     pub(super) fn end(&self, database: &Database, root: &Path) -> Result<bool, StoreError> {
-        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ending = self.ending.lock();
         if !self.used.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -174,7 +169,7 @@ impl Epochs {
     /// failed write once and then drops the data, so no later sync can make them durable.
     fn distrust(&self, database: &Database, ended: u64) -> Result<(), StoreError> {
         let durable = number(database, DURABLE)?;
-        let mut suspects = self.suspects.write().unwrap_or_else(PoisonError::into_inner);
+        let mut suspects = self.suspects.write();
         *suspects = add_range(std::mem::take(&mut suspects), (durable.min(ended), ended));
         self.has_suspects.store(true, Ordering::Relaxed);
         self.suspect_generation.fetch_add(1, Ordering::SeqCst);
@@ -186,7 +181,7 @@ impl Epochs {
     /// Waits until all writes of the current epoch have ended, begins the next epoch, and returns
     /// the number of the ended one.
     fn begin_next(&self, database: &Database) -> Result<u64, StoreError> {
-        let mut state = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.current.write();
         record(database, EPOCH, state.epoch + 1)?;
         state.epoch += 1;
         self.used.store(false, Ordering::Relaxed);
@@ -195,13 +190,13 @@ impl Epochs {
 
     /// Makes every later `enter` fail, and waits for the writes that are under way.
     pub(super) fn close(&self) {
-        self.current.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.current.write().closed = true;
     }
 
     /// Makes all epochs durable and records that the stop is clean. Comes after `close`.
     pub(super) fn finish(&self, database: &Database, root: &Path) -> Result<(), StoreError> {
         sync_volume(root)?;
-        let state = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.current.read();
         let mut batch = WriteBatch::default();
         let meta = database.table(DbTable::Meta);
         batch.put_cf(meta, DURABLE, state.epoch.to_le_bytes());

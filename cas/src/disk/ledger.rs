@@ -8,7 +8,9 @@
 //! Invariant: files + database + reserved + headroom <= limit, and after every reservation the
 //! volume has the reserve and the headroom free. The headroom is for RocksDB's compactions.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::record::Totals;
 use crate::error::StoreError;
@@ -92,7 +94,7 @@ impl Ledger {
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock()
     }
 
     /// Takes both measurements now.

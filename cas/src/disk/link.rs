@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 /// The device numbers of the filesystems of the source and the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,12 +50,12 @@ const PAIRS_MAX: usize = 256;
 
 impl LinkSupport {
     fn known(&self, pair: DevicePair) -> PairSupport {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read();
         known.get(&pair).copied().unwrap_or_default()
     }
 
     fn remember(&self, pair: DevicePair, change: impl FnOnce(&mut PairSupport)) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         if known.len() >= PAIRS_MAX {
             // Forgetting a pair only costs one failed attempt.
             known.clear();

@@ -8,7 +8,8 @@
 //! store. Eviction never waits for a lock: it skips entries that are locked.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::digest::Hash;
 
@@ -29,8 +30,7 @@ struct LockShard {
 
 impl LockShard {
     fn held(&self) -> MutexGuard<'_, HashSet<Hash>> {
-        // A panic cannot leave the set of hashes inconsistent, so poison is ignored.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 
@@ -54,7 +54,7 @@ impl HashLocks {
         let shard = self.shard(&hash);
         let mut held = shard.held();
         while !held.insert(hash) {
-            held = shard.released.wait(held).unwrap_or_else(PoisonError::into_inner);
+            shard.released.wait(&mut held);
         }
         HashGuard { shard, hash }
     }

@@ -9,9 +9,11 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::compact::Compactor;
 use super::database::{Database, DbTable, OpenError};
@@ -183,7 +185,7 @@ impl DiskStore {
 
     /// Returns one sentence for each problem.
     pub fn troubles(&self) -> Vec<String> {
-        let lasting = self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lasting = self.inner.trouble.lock().clone();
         let damaged = self.counters().damaged;
         let damage = (damaged > 0)
             .then(|| format!("{damaged} blobs were damaged on disk and are out of service: check the disk"));
@@ -223,7 +225,7 @@ impl StoreInner {
     /// due at once.
     pub(super) fn upkeep_step(&self) -> Result<bool, StoreError> {
         let result = self.upkeep_parts();
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self.trouble.lock();
         *trouble = result.as_ref().err().map(describe);
         result
     }
@@ -256,8 +258,8 @@ impl StoreInner {
             self.epoch_began_ms.store(now_ms, Ordering::Relaxed);
             self.epochs.end(&self.database, self.layout.root())?;
         }
-        let compacting = self.compactor.lock().unwrap_or_else(PoisonError::into_inner).step(self);
-        let reaping = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).step(self)?;
+        let compacting = self.compactor.lock().step(self);
+        let reaping = self.reaper.lock().step(self)?;
         Ok(compacting || reaping)
     }
 }

@@ -10,9 +10,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rocksdb::WriteBatch;
 
 use super::database::{Database, DbTable};
@@ -90,7 +91,7 @@ impl RecordedUses {
     }
 
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, UseShard> {
-        lock(&self.shards[self.index(key)])
+        self.shards[self.index(key)].lock()
     }
 
     fn index(&self, key: &[u8]) -> usize {
@@ -179,14 +180,14 @@ impl RecordedUses {
     /// Writes the unwritten entries of this key's shard, unless another thread is writing.
     pub(super) fn flush_shard_of(&self, database: &Database, key: &[u8]) -> Result<(), StoreError> {
         match self.flushing.try_lock() {
-            Ok(_flushing) => flush_shard(&self.shards[self.index(key)], database),
-            Err(_) => Ok(()),
+            Some(_flushing) => flush_shard(&self.shards[self.index(key)], database),
+            None => Ok(()),
         }
     }
 
     /// Writes all unwritten entries to the database.
     pub(super) fn flush(&self, database: &Database) -> Result<(), StoreError> {
-        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _flushing = self.flushing.lock();
         self.shards.iter().try_for_each(|shard| flush_shard(shard, database))
     }
 }
@@ -194,7 +195,7 @@ impl RecordedUses {
 fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
     let written = {
-        let mut shard = lock(shard);
+        let mut shard = shard.lock();
         let unwritten = std::mem::take(&mut shard.unwritten);
         for key in &unwritten {
             if let Some(entry) = shard.entries.get_mut(key)
@@ -211,7 +212,7 @@ fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), Store
     // The shard is not locked during the write, so accesses go on. An entry that is accessed
     // meanwhile is unwritten again, and is written by the next flush.
     let result = database.write(batch, "write what was used");
-    let mut shard = lock(shard);
+    let mut shard = shard.lock();
     if result.is_err() {
         for key in written {
             if let Some(entry) = shard.entries.get_mut(&key)
@@ -225,11 +226,6 @@ fn flush_shard(shard: &Mutex<UseShard>, database: &Database) -> Result<(), Store
         shard.entries.retain(|_, entry| entry.unwritten);
     }
     result
-}
-
-fn lock(shard: &Mutex<UseShard>) -> MutexGuard<'_, UseShard> {
-    // A panic cannot leave a shard inconsistent, so poison is ignored.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_worth_writing(known: Retention, retention: Retention) -> bool {
@@ -363,7 +359,7 @@ mod tests {
             }
         }
         uses.flush(&database).unwrap();
-        let kept: usize = uses.shards.iter().map(|shard| lock(shard).entries.len()).sum();
+        let kept: usize = uses.shards.iter().map(|shard| shard.lock().entries.len()).sum();
         assert!(kept <= SHARDS * SHARD_ENTRIES_MAX, "{kept}");
         assert!(uses.look(&database, &keys).unwrap().iter().all(|known| *known == retention(7, 8)));
     }

@@ -3,9 +3,10 @@
 //! One lock guards everything, so a lookup and the lease that it grants are one step (STO-04).
 //! `commit` accepts only bytes that were checked (STO-02).
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::state::{MemoryState, order};
 use crate::clock::Clock;
@@ -37,16 +38,12 @@ impl MemoryStore {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, MemoryState> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
-}
-
-fn lock(state: &Mutex<MemoryState>) -> MutexGuard<'_, MemoryState> {
-    state.lock().expect("no holder of this lock panics: maps and sums only")
 }
 
 impl BlobStore for MemoryStore {
@@ -115,7 +112,7 @@ impl BlobWriter for MemoryWriter {
         let names = self.check.take().expect("`commit` comes once").finish()?;
         if names.size_bytes > 0 {
             let bytes = Bytes::from(std::mem::take(&mut self.bytes));
-            lock(&self.state).add_blob(&names, bytes, self.clock.now_ms());
+            self.state.lock().add_blob(&names, bytes, self.clock.now_ms());
         }
         Ok(names)
     }
@@ -123,7 +120,7 @@ impl BlobWriter for MemoryWriter {
 
 impl Drop for MemoryWriter {
     fn drop(&mut self) {
-        lock(&self.state).release(self.size_bytes);
+        self.state.lock().release(self.size_bytes);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, RwLock};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use kache_cas::clock::ManualClock;
@@ -11,6 +11,7 @@ use kache_cas::disk::{DiskSettings, DiskStore};
 use kache_cas::evict::Catalog;
 use kache_cas::leases::UPLOAD_GRACE;
 use kache_cas::{AccessKind, BlobStore, Digest, Store, StoreError, StoreSettings};
+use parking_lot::RwLock;
 
 use crate::support::{BLAKE3, SHA256, bytes, read, write};
 
@@ -31,13 +32,13 @@ fn store_one(store: &Store, seed: u64, measuring: &RwLock<()>) -> Result<(Digest
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let digest = Digest::of(BLAKE3, &bytes);
     let writer = {
-        let _shared = measuring.read().unwrap();
+        let _shared = measuring.read();
         let mut writer = store.blobs().create(&digest)?;
         writer.write(&bytes)?;
         writer
     };
     std::thread::yield_now();
-    let _shared = measuring.read().unwrap();
+    let _shared = measuring.read();
     writer.commit()?;
     Ok((digest, bytes))
 }
@@ -59,7 +60,7 @@ fn sto_06_the_limit_holds_on_the_disk_while_writers_run() {
         let watcher = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 {
-                    let _exclusive = measuring.write().unwrap();
+                    let _exclusive = measuring.write();
                     most.fetch_max(occupied_bytes(dir.path()), Ordering::Relaxed);
                 }
                 store.maintain().unwrap();

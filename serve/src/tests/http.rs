@@ -2,7 +2,7 @@
 //! them, and with malformed ones.
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kache_cas::{
@@ -11,6 +11,7 @@ use kache_cas::{
 };
 use kache_proto::Message as _;
 use kache_proto::reapi::{self, ActionResult, ExecutedActionMetadata, OutputFile};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 
 use super::socket_server::{RawResponse, ServerSetup, exchange, noise, read_response, sha256};
@@ -407,7 +408,7 @@ struct Noting {
 
 impl Noting {
     fn note(&self, what: &'static str, access: AccessKind) {
-        self.accesses.lock().unwrap().push((what, access));
+        self.accesses.lock().push((what, access));
     }
 }
 
@@ -477,9 +478,9 @@ async fn sto_04_blobs_that_a_client_was_told_of_get_a_lease() {
         (format!("GET {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
         (format!("HEAD {action}"), b"", &[("get", AccessKind::Peek), ("get", AccessKind::Promise)]),
     ] {
-        store.accesses.lock().unwrap().clear();
+        store.accesses.lock().clear();
         assert_eq!(server.ask(&head, body).await.status, 200, "{head}");
-        assert_eq!(store.accesses.lock().unwrap()[..], *expected, "{head}");
+        assert_eq!(store.accesses.lock()[..], *expected, "{head}");
     }
 }
 

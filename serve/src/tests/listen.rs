@@ -295,11 +295,11 @@ async fn certificates_of_the_client_ca_are_accepted_and_others_are_not() {
 
 /// The log of this thread.
 #[derive(Clone, Default)]
-struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+struct Logged(Arc<parking_lot::Mutex<Vec<u8>>>);
 
 impl std::io::Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -337,7 +337,7 @@ async fn net_06_logs_and_pages_show_no_secret() {
         request.metadata_mut().insert("authorization", credentials.parse().unwrap());
         shown.push_str(&actions.get_action_result(request).await.unwrap_err().to_string());
     }
-    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let logged = String::from_utf8(logged.0.lock().clone()).unwrap();
     assert!(logged.contains("not admitted"), "the log is looked at at all: {logged}");
     for secret in ["sesame", "t0ken", "s3same", "YWxpY2U6c2VzYW1l", "Ym9iOnNlc2FtZQ", "$2b$", "{SHA256}"] {
         assert!(!shown.contains(secret), "{secret} was answered");

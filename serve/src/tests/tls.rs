@@ -108,7 +108,7 @@ async fn renewed_files_are_used_and_broken_ones_are_not() {
     let authority = TestAuthority::new();
     let files = server_files(&authority, false, false);
     let tls = Tls::open(files.clone(), SystemTime::now()).unwrap();
-    let look_again = || tls.refresh(&mut tls.current.lock().unwrap(), SystemTime::now());
+    let look_again = || tls.refresh(&mut tls.current.lock(), SystemTime::now());
 
     let before = tls.config();
     look_again();

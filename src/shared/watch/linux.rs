@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::WatchEvent;
 use crate::shared::entry::Inode;
@@ -69,7 +69,7 @@ impl Watch {
     }
 
     fn dirs(&self) -> MutexGuard<'_, HashMap<WatchDescriptor, (Inode, PathBuf)>> {
-        self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dirs.lock()
     }
 }
 
