@@ -262,7 +262,9 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     ExclusionRule {
         what: "symbolic links in paths that the compiler itself resolves",
         applies: |access, _| {
-            access.kind == NoteKind::Resolved && access.program == ProgramRole::Compiler && !access.is_late
+            access.kind == NoteKind::Resolved
+                && access.program == ProgramRole::Compiler
+                && !access.is_from_late_library
         },
         why: "rustc compares resolved paths of crates and directories; what a macro resolves counts",
     },
