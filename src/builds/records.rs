@@ -29,7 +29,7 @@ impl Builds {
     /// cargos made hard links to.
     pub fn collect_records(&self, pipeline: &Pipeline) {
         self.keep_records(pipeline);
-        if let Some(shared) = pipeline.shared_files() {
+        if let Some(shared) = pipeline.shared_outputs().files() {
             shared.make_cargo_ask(false);
         }
         rehash_programs(pipeline, &self.sessions.take_programs());

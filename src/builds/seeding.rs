@@ -23,7 +23,7 @@ use crate::events::{Outcome, SEEDED};
 use crate::invocation::Call;
 use crate::lookup::Found;
 use crate::outputs::Staging;
-use crate::pipeline::{CallClient, Pipeline, Verification};
+use crate::pipeline::{self, CallClient, LookedUpCall, Pipeline, Verification};
 use crate::roles::{Role, Root, Roots};
 use crate::seeds::{self, Seed, SeedSet};
 
@@ -200,8 +200,9 @@ fn restore_seed(
     client: &CallClient,
     target_dir: &Path,
 ) -> Option<(Arc<CompileSettings>, Verification)> {
-    let mut keyed = pipeline.key(call, client.clone()).ok()?;
-    let Ok(Found::Hit { action, result, .. }) = pipeline.find_keyed(&mut keyed, store) else { return None };
+    let keyed = pipeline::key_unrecorded(pipeline, call, client.clone()).ok()?;
+    let LookedUpCall { mut keyed, found } = pipeline::look_up(pipeline, store, keyed);
+    let Ok(Found::Hit { action, result, .. }) = found else { return None };
     // With another action, cargo's record would not match the files: it was written for the outputs
     // of the seed's action.
     if action.hash != seed.action {
@@ -213,7 +214,7 @@ fn restore_seed(
     let out_dir = keyed.call.cwd.join(keyed.prepared.rustc.out_dir.as_deref()?);
     let (staging, umask) = (&client.staging, keyed.call.umask);
     staging.make_dirs(&out_dir, umask).ok()?;
-    pipeline.restore_hit(store, &mut keyed, &mut event, (action.hash, &result)).ok()?;
+    pipeline::restore_result(pipeline, store, &mut keyed, &mut event, (action.hash, &result)).ok()?;
     // Cargo's record comes last: without a record, cargo builds the unit, so a unit that was
     // restored in part does no harm.
     let record = seed.unit.directory(target_dir);

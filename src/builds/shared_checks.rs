@@ -36,7 +36,7 @@ impl LastChecks {
     /// directory. The one that cargo's command line implies is checked then; it is a guess. The
     /// target directory of the first compile is certain, so it is checked, too, if it is another one.
     pub(super) fn check(&self, pipeline: &Pipeline, call: &Call, session: Option<&Session>) {
-        if pipeline.shared_files().is_none() {
+        if pipeline.shared_outputs().files().is_none() {
             return;
         }
         if let Some(session) = session {
@@ -44,7 +44,7 @@ impl LastChecks {
             let request = session.request().filter(|_| question == Some(CargoQuestion::Version));
             let guessed = request.map(|request| request.target_dir());
             if let Some(target_dir) = guessed.filter(|dir| !session.has_checked(dir))
-                && pipeline.check_shared(&target_dir)
+                && pipeline.shared_outputs().check(&target_dir)
             {
                 session.note_checked(&target_dir, true);
             }
@@ -57,7 +57,7 @@ impl LastChecks {
             Some(session) => !session.has_checked(&target_dir),
             None => self.begin_if_due(&target_dir),
         };
-        if (!is_due || pipeline.check_shared(&target_dir))
+        if (!is_due || pipeline.shared_outputs().check(&target_dir))
             && let Some(session) = session
         {
             session.note_checked(&target_dir, false);

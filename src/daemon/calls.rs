@@ -199,7 +199,7 @@ impl Calls {
             let (pipeline, builds) = (self.pipeline(), Arc::clone(&self.handler.builds));
             spawn_blocking(move || {
                 builds.keep_all_records(&pipeline);
-                pipeline.stop_watching();
+                pipeline.shared_outputs().stop_watching();
                 drop(store_use);
             });
         }
@@ -411,7 +411,7 @@ impl CallHandler {
         let Ok(_waiting) = self.to_verify.try_acquire() else { return };
         let _permit = self.verifiers.acquire().await;
         let pipeline = Arc::clone(&self.pipeline);
-        let _ = spawn_blocking(move || pipeline.verify(&verification)).await;
+        let _ = spawn_blocking(move || pipeline::verify(&pipeline, &verification)).await;
     }
 
     /// Stores a result, after the results that it depends on. It is not stored if one of these is late,

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::wire::{bytes, os_string};
 use crate::invocation::variable;
-use crate::pipeline::{Pipeline, Rerun, Verdict};
+use crate::pipeline::{self, Pipeline, Rerun, Verdict};
 use crate::publish::OutputDifference;
 use crate::roles::{Role, Root, Roots};
 
@@ -66,7 +66,7 @@ pub(super) fn answer_here(pipeline: &Pipeline, verify: &Verify) -> reply::Kind {
 }
 
 fn answer(pipeline: &Pipeline, rerun: &Rerun) -> reply::Kind {
-    match pipeline.rerun(rerun) {
+    match pipeline::rerun(pipeline, rerun) {
         Ok(verdict) => reply::Kind::Verdict(WireVerdict { kind: Some(verdict_message(verdict)) }),
         Err(error) => failed(with_causes(&error)),
     }

@@ -28,16 +28,16 @@ const STORE_OPENING: Duration = Duration::from_millis(50);
 pub(super) fn watch_shared_files(pipeline: Weak<Pipeline>) {
     let watch = move || {
         if let Some(pipeline) = pipeline.upgrade() {
-            pipeline.start_watching();
+            pipeline.shared_outputs().start_watching();
         }
         let (mut has_checked_all, mut batch) = (false, BATCH);
         // The pipeline is upgraded for each turn only, so that this thread does not keep a leaving daemon's
         // pipeline alive for longer than `WAIT_MAX`.
         while let Some(pipeline) = pipeline.upgrade() {
             let done = match has_checked_all {
-                true => pipeline.process_events(WAIT_MAX),
+                true => pipeline.shared_outputs().process_events(WAIT_MAX),
                 // Changes from before the watch began cause no events, so all files are checked once first.
-                false => pipeline.check_all_shared().map(|is_checked| is_checked.then_some(false)),
+                false => pipeline.shared_outputs().check_all().map(|is_checked| is_checked.then_some(false)),
             };
             match done {
                 Ok(Some(had_events)) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::compile::MessagePiece;
 use crate::invocation::Bypass;
 
-use super::call_state::{RunningCompile, WaitingCall};
+use super::call_state::{ReceivedCall, RunningCompile};
 use super::coalescer::Follower;
 use super::verify::Verification;
 
@@ -21,7 +21,7 @@ pub enum NextStep {
     /// with what the compiler did.
     Run(CompilerCommand, Box<RunningCompile>),
     /// Wait for the leader that this call follows, then resume the call.
-    Wait(Follower, Box<WaitingCall>),
+    Wait(Follower, Box<ReceivedCall>),
 }
 
 /// The last message to a client.

@@ -1,17 +1,19 @@
-//! The state of a call: when its key is known, while it waits, and while its compiler runs.
+//! The states of a call, in the order in which it passes through them. Each stage takes one state and
+//! gives the next.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::build_hooks::{BuildHooks, CompileHooks, NoBuild};
+use super::build_hooks::{BuildHooks, CompileHooks, EditDecision, NoBuild};
 use super::coalescer::Leader;
 use super::outputs_in_progress::OutputsGuard;
 use super::phases::Phases;
-use super::prepare::Prepared;
+use super::prepare::{CacheableCommand, Prepared};
 use crate::action::Observation;
 use crate::config::CompileSettings;
 use crate::events::{Event, Outcome};
 use crate::invocation::Call;
+use crate::lookup::{Found, LookupError};
 use crate::observer::Watching;
 use crate::outputs::Staging;
 use crate::roles::Role;
@@ -43,13 +45,36 @@ impl CallClient {
     }
 }
 
-/// A follower's call. Only this much is kept: its inputs are read again after the wait, which may be
-/// long.
+/// A call as it was received. A follower's call is kept in this state while it waits, because its
+/// inputs are read again after the wait, which may be long.
 #[derive(Debug)]
-pub struct WaitingCall {
+pub struct ReceivedCall {
     pub(super) call: Arc<Call>,
     pub(super) client: CallClient,
     pub(super) phases: Phases,
+}
+
+/// A call whose settings are known.
+#[derive(Debug)]
+pub(super) struct ConfiguredCall {
+    pub(super) received: ReceivedCall,
+    /// The settings of the call's directory and environment.
+    pub(super) settings: Arc<CompileSettings>,
+}
+
+impl ConfiguredCall {
+    /// Adds the key.
+    pub(super) fn with_key(self, prepared: Prepared) -> KeyedCall {
+        let ConfiguredCall { received: ReceivedCall { call, client, phases }, settings } = self;
+        KeyedCall { call, client, settings, prepared, phases }
+    }
+}
+
+/// A call whose command line is parsed and may be cached.
+#[derive(Debug)]
+pub(super) struct ParsedCompile {
+    pub(super) configured: ConfiguredCall,
+    pub(super) command: CacheableCommand,
 }
 
 /// A call whose key is known.
@@ -94,6 +119,32 @@ impl KeyedCall {
         event.elapsed = self.phases.elapsed();
         event.phases = self.phases.clone().into_done();
     }
+}
+
+/// A call whose result was looked up.
+#[derive(Debug)]
+pub struct LookedUpCall {
+    /// The call.
+    pub keyed: KeyedCall,
+    /// The hit, or why there is none.
+    pub found: Result<Found, LookupError>,
+}
+
+/// A call that has no result, or whose result cannot be used.
+#[derive(Debug)]
+pub(super) struct MissedCall {
+    pub(super) keyed: KeyedCall,
+    /// The event of the call. It says why there is no result.
+    pub(super) event: Event,
+}
+
+/// A call that compiles.
+#[derive(Debug)]
+pub(super) struct PlannedCompile {
+    pub(super) missed: MissedCall,
+    pub(super) decision: EditDecision,
+    /// `None` if no other call waits for this compile.
+    pub(super) leader: Option<Leader<QueryHash, CurrentObservations>>,
 }
 
 /// A call whose compiler the client runs. Dropping this value means that nothing will be stored for

@@ -1,14 +1,14 @@
-//! The second half of a call that compiled: record the event, then store the result.
-//!
-//! The client waits for [`Pipeline::finish`] only. [`Pipeline::publish`] runs after the client has
-//! exited.
+//! The stages of a call whose compiler has run: record the event, then store the result.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::begin::Pipeline;
+use kache_cas::Store;
+
 use super::call_state::{KeyedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
+use super::context::Pipeline;
 use super::prepare::Prepared;
 use crate::action;
 use crate::compile::{Captured, Exit};
@@ -47,172 +47,180 @@ impl Publishing {
     }
 
     /// Whether the result may be stored at all.
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.compile.is_shared
     }
 }
 
-impl Pipeline {
-    /// Records the event of a call whose compiler has exited. The caller hands the returned value to
-    /// [`Pipeline::publish`]. `is_whole` says whether `captured` holds all messages. What is still to be
-    /// changed beside the outputs passes through the client's staging directory, so that nothing is
-    /// changed once the client has gone on.
-    pub fn finish(
-        &self,
-        mut compile: Box<RunningCompile>,
-        captured: Captured,
-        is_whole: bool,
-        staging: &Staging,
-    ) -> Publishing {
-        // A follower that waits as long as the compile took loses no more than it could have won.
-        if let Some(leader) = &compile.leader {
-            leader.begin_storing(captured.wall.clamp(FOLLOWERS_WAIT_MIN, PUBLISH_MAX));
-        }
-        compile.outputs.begin_storing(PUBLISH_MAX);
-        let RunningCompile { keyed, hooks, event, .. } = &mut *compile;
-        keyed.phases.end(Phase::Compile);
-        let mut event = event.clone();
-        keyed.write_times(&mut event);
-        event.compile_time = captured.wall;
-        let is_probe = keyed.prepared.is_probe;
-        event.compiler_runs += u32::from(!is_probe);
-        event.probe_runs += u32::from(is_probe);
-        // A compile that fails is no miss: no cache could have had its result.
-        if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
-            event.outcome = Outcome::Skipped;
-        }
-        if captured.exit == Exit::Code(0)
-            && let Err(error) = publish::amend_dep_info(&keyed.prepared.task, staging)
-        {
-            tracing::warn!("failed to add declared inputs to a dep-info: {error}");
-        }
-        let call = self.recorder.record(&event);
-        self.report_progress(&keyed.call, &keyed.client, &keyed.settings, &event);
-        // From here on the client may exit, and cargo with it. So the snapshot is taken now, before
-        // another process can change the outputs, and the build learns that a result is to be stored.
-        hooks.compiler_ended(keyed, staging);
-        let snapshot = OutputSnapshot::take(&keyed.prepared.task, captured.started + captured.wall);
-        Publishing { compile, call, captured, snapshot, is_whole }
+/// Stage: records the event of a call whose compiler has exited. What is still to be changed beside
+/// the outputs passes through the client's staging directory, so that nothing is changed once the
+/// client has gone on.
+pub(super) fn record(
+    pipeline: &Pipeline,
+    mut compile: Box<RunningCompile>,
+    captured: Captured,
+    is_whole: bool,
+    staging: &Staging,
+) -> Publishing {
+    // A follower that waits as long as the compile took loses no more than it could have won.
+    if let Some(leader) = &compile.leader {
+        leader.begin_storing(captured.wall.clamp(FOLLOWERS_WAIT_MIN, PUBLISH_MAX));
     }
-
-    /// Returns the results that have to be stored before this one, because it depends on their files.
-    pub fn awaited(&self, publishing: &mut Publishing) -> Vec<Follower> {
-        if !publishing.is_shared() {
-            return Vec::new();
-        }
-        let RunningCompile { keyed, outputs, .. } = &mut *publishing.compile;
-        self.outputs.awaited(&keyed.prepared.task, outputs)
+    compile.outputs.begin_storing(PUBLISH_MAX);
+    let RunningCompile { keyed, hooks, event, .. } = &mut *compile;
+    keyed.phases.end(Phase::Compile);
+    let mut event = event.clone();
+    keyed.write_times(&mut event);
+    event.compile_time = captured.wall;
+    let is_probe = keyed.prepared.is_probe;
+    event.compiler_runs += u32::from(!is_probe);
+    event.probe_runs += u32::from(is_probe);
+    // A compile that fails is no miss: no cache could have had its result.
+    if captured.exit != Exit::Code(0) && event.outcome == Outcome::Miss && !is_probe {
+        event.outcome = Outcome::Skipped;
     }
-
-    /// Records that a result is not stored because storing it, or a result that it depends on, would
-    /// take too long.
-    pub fn give_up(&self, publishing: &Publishing) {
-        let why = "storing it would take too long".to_owned();
-        if let Some(call) = publishing.call {
-            self.recorder.amend(call, &Amendment { not_stored: why, ..Amendment::default() });
-        }
+    if captured.exit == Exit::Code(0)
+        && let Err(error) = publish::amend_dep_info(&keyed.prepared.task, staging)
+    {
+        tracing::warn!("failed to add declared inputs to a dep-info: {error}");
     }
+    let call = pipeline.recorder.record_call(&keyed.call, &keyed.client, Some(&keyed.settings), &event);
+    // From here on the client may exit, and cargo with it. So the snapshot is taken now, before
+    // another process can change the outputs, and the build learns that a result is to be stored.
+    hooks.compiler_ended(keyed, staging);
+    let snapshot = OutputSnapshot::take(&keyed.prepared.task, captured.started + captured.wall);
+    Publishing { compile, call, captured, snapshot, is_whole }
+}
 
-    /// Stores a result, or records why it is not stored, and wakes the followers. It hashes the
-    /// outputs, so it may take seconds; only followers wait for it.
-    pub fn publish(&self, mut publishing: Publishing) {
-        if !publishing.is_shared() {
-            return;
-        }
-        let begun = Instant::now();
-        let outcome = self.store_result(&publishing);
-        let leader = publishing.compile.leader.take();
-        let (leader_outcome, amendment) = match outcome {
-            Ok(stored) => {
-                let keyed = &publishing.compile.keyed;
-                keyed.client.build.stored(keyed, stored.action.hash, &stored.outputs);
-                let action = stored.action.hash.to_hex();
-                (
-                    LeaderOutcome::Stored,
-                    Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() },
-                )
-            }
-            Err(why) => (LeaderOutcome::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
-        };
-        if let Some(call) = publishing.call {
-            self.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });
-        }
-        // Last, because a follower looks up the result as soon as it wakes.
-        if let Some(leader) = leader {
-            leader.finish(leader_outcome);
-        }
-        self.save_if_due();
+/// Returns the results that have to be stored before this one, because it depends on their files.
+pub(super) fn awaited(pipeline: &Pipeline, publishing: &mut Publishing) -> Vec<Follower> {
+    if !publishing.is_shared() {
+        return Vec::new();
     }
+    let RunningCompile { keyed, outputs, .. } = &mut *publishing.compile;
+    pipeline.outputs.awaited(&keyed.prepared.task, outputs)
+}
 
-    /// Stores a result; the error is the reason that the event log shows.
-    fn store_result(&self, publishing: &Publishing) -> Result<Stored, String> {
-        let Publishing { compile, captured, is_whole, .. } = publishing;
-        if !is_whole {
-            return Err("the compiler printed more than kache keeps".to_owned());
+/// Records that a result is not stored because storing it, or a result that it depends on, would
+/// take too long.
+pub(super) fn give_up(pipeline: &Pipeline, publishing: &Publishing) {
+    let why = "storing it would take too long".to_owned();
+    if let Some(call) = publishing.call {
+        pipeline.recorder.amend(call, &Amendment { not_stored: why, ..Amendment::default() });
+    }
+}
+
+/// Checks that the result can be stored, and returns the store. The error is the reason that the event
+/// log shows, as for the stages after this one.
+pub(super) fn open_store(pipeline: &Pipeline, publishing: &Publishing) -> Result<Arc<Store>, String> {
+    if !publishing.is_whole {
+        return Err("the compiler printed more than kache keeps".to_owned());
+    }
+    pipeline.store().map_err(|why| why.to_string())
+}
+
+/// Stage: reads what the compiler was seen to read; `None` if it was not observed, because all of it is
+/// known beforehand.
+pub(super) fn observe(publishing: &Publishing) -> Result<Option<Vec<u8>>, String> {
+    match &publishing.compile.watching {
+        Watching::With(watch) => {
+            let record = watch.read();
+            Ok(Some(record.map_err(|error| format!("failed to read the observer's record: {error}"))?))
         }
-        let store = self.store().map_err(|why| why.to_string())?;
-        let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
-        let Prepared { query, inputs, task, rustc, .. } = prepared;
-        let record = match &compile.watching {
-            Watching::With(watch) => {
-                let record = watch.read();
-                Some(record.map_err(|error| format!("failed to read the observer's record: {error}"))?)
-            }
-            Watching::Without => None,
-            Watching::Failed(why) => return Err(format!("the compiler could not be observed: {why}")),
-        };
-        let in_cwd = |path: &PathBuf| call.cwd.join(path);
-        let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
-        let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
-        let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_foreign_code);
-        // The compiler opens the observer's own files, too. They are no inputs.
-        let observer_files = [Some(self.observer.dir()), compile.watching.library()];
-        let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
-        let key = || action::explain_query(query);
-        let watched = record.as_ref().map(|record| Watched {
-            record,
-            compiler: &inputs.toolchain.driver,
-            sysroot: &inputs.toolchain.sysroot,
-            crate_dirs: &crate_dirs,
-            observer: &observer_files,
-            temp_dir,
-            is_keyed: &is_keyed,
-            env: &call.env,
-            known_linkers: compile.watching.recognised(),
-            key: &key,
-        });
-        let complete = |seen: &[action::Observation]| action::complete(query, seen);
-        let publication = Publication {
-            task,
-            inputs: &inputs.files,
-            captured,
-            snapshot: &publishing.snapshot,
-            is_rebuild: compile.is_rebuild,
-            most: self.most_shared(settings),
-            keeps_failures: prepared.is_probe,
-            macros: macros(rustc),
-            watched,
-            complete: &complete,
-        };
-        let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };
-        match publish::publish(&publication, self.world(), stores) {
-            Ok(Published::Stored(stored)) => {
-                for output in &stored.outputs {
-                    self.world().note_placed(&output.path, output.digest, output.seen);
-                    if let Some(made) = &inputs.made_crate {
-                        self.world().note_crate(made, &output.path, &output.digest);
-                    }
+        Watching::Without => Ok(None),
+        Watching::Failed(why) => Err(format!("the compiler could not be observed: {why}")),
+    }
+}
+
+/// Stage: stores the result under the action that its observations lead to.
+pub(super) fn store(
+    pipeline: &Pipeline,
+    store: &Store,
+    publishing: &Publishing,
+    record: Option<&[u8]>,
+) -> Result<Stored, String> {
+    let Publishing { compile, captured, .. } = publishing;
+    let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
+    let Prepared { query, inputs, task, rustc, .. } = prepared;
+    let in_cwd = |path: &PathBuf| call.cwd.join(path);
+    let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
+    let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
+    let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_foreign_code);
+    // The compiler opens the observer's own files, too. They are no inputs.
+    let observer_files = [Some(pipeline.observer.dir()), compile.watching.library()];
+    let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
+    let key = || action::explain_query(query);
+    let watched = record.map(|record| Watched {
+        record,
+        compiler: &inputs.toolchain.driver,
+        sysroot: &inputs.toolchain.sysroot,
+        crate_dirs: &crate_dirs,
+        observer: &observer_files,
+        temp_dir,
+        is_keyed: &is_keyed,
+        env: &call.env,
+        known_linkers: compile.watching.recognised(),
+        key: &key,
+    });
+    let complete = |seen: &[action::Observation]| action::complete(query, seen);
+    let publication = Publication {
+        task,
+        inputs: &inputs.files,
+        captured,
+        snapshot: &publishing.snapshot,
+        is_rebuild: compile.is_rebuild,
+        most: pipeline.shared.most(settings),
+        keeps_failures: prepared.is_probe,
+        macros: macros(rustc),
+        watched,
+        complete: &complete,
+    };
+    let stores = Stores { files: store.files(), blobs: store.blobs(), actions: store.actions() };
+    match publish::publish(&publication, pipeline.world(), stores) {
+        Ok(Published::Stored(stored)) => {
+            for output in &stored.outputs {
+                pipeline.world().note_placed(&output.path, output.digest, output.seen);
+                if let Some(made) = &inputs.made_crate {
+                    pipeline.world().note_crate(made, &output.path, &output.digest);
                 }
-                self.note_shared(task, &stored.shared, &stored.outputs);
-                Ok(stored)
             }
-            Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
-            Err(error) => {
-                tracing::warn!("failed to store `{}`: {error}", task.label.name);
-                Err(error.to_string())
-            }
+            pipeline.shared.note(task, &stored.shared, &stored.outputs);
+            Ok(stored)
+        }
+        Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
+        Err(error) => {
+            tracing::warn!("failed to store `{}`: {error}", task.label.name);
+            Err(error.to_string())
         }
     }
+}
+
+/// Stage: records whether the result is stored, or why it is not, and wakes the followers. `begun` is
+/// when storing it began.
+pub(super) fn wake_followers(
+    pipeline: &Pipeline,
+    mut publishing: Publishing,
+    outcome: Result<Stored, String>,
+    begun: Instant,
+) {
+    let leader = publishing.compile.leader.take();
+    let (leader_outcome, amendment) = match outcome {
+        Ok(stored) => {
+            let keyed = &publishing.compile.keyed;
+            keyed.client.build.stored(keyed, stored.action.hash, &stored.outputs);
+            let action = stored.action.hash.to_hex();
+            (LeaderOutcome::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })
+        }
+        Err(why) => (LeaderOutcome::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
+    };
+    if let Some(call) = publishing.call {
+        pipeline.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });
+    }
+    // Last, because a follower looks up the result as soon as it wakes.
+    if let Some(leader) = leader {
+        leader.finish(leader_outcome);
+    }
+    pipeline.memos.save_if_due();
 }
 
 /// Returns the facts about macros that the command line shows.

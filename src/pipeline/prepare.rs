@@ -1,18 +1,16 @@
-//! Makes the query of a call: settings, command line, roots, inputs, query, task, in this order.
+//! Parses a call and makes its key: command line, roots, inputs, query, task, in this order.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::begin::Pipeline;
 use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
 use crate::action::{self, KeySubject, PathTreatment, Query, Task};
 use crate::compiler;
 use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
-use crate::inputs::{self, GatherSettings, Inputs, RootSettings, Toolchain};
-use crate::invocation::rustc::{CrateSource, ParsedCall, RustcInvocation, parse};
+use crate::inputs::{self, DiskWorld, GatherSettings, Inputs, RootSettings, Toolchain};
+use crate::invocation::rustc::{self, CrateSource, ParsedCall, Probe, RustcInvocation};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Remap, Roots};
 
@@ -37,52 +35,55 @@ pub struct Prepared {
     pub remaps: Vec<Remap>,
 }
 
-impl Pipeline {
-    /// Does everything that comes before the lookup. The error is the reason to pass the call on.
-    /// This reads and hashes inputs, so it may block.
-    pub(super) fn prepare(
-        &self,
-        call: &Call,
-        settings: &CompileSettings,
-        phases: &mut Phases,
-    ) -> Result<Prepared, Bypass> {
-        let parsed = parse(call, &read);
-        phases.end(Phase::Parse);
-        let (rustc, probe) = match parsed {
-            ParsedCall::Compile(rustc) => (*rustc, None),
-            ParsedCall::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
-            ParsedCall::Bypass(bypass) => return Err(bypass),
-        };
-        let subject = probe.as_ref().map_or_else(|| KeySubject::from(&rustc), KeySubject::from);
-        check_settings(&rustc, call, settings)?;
-        let world = self.world();
-        let toolchain = inputs::toolchain(&rustc, call, world)?;
-        let roots = inputs::roots(&rustc, call, &root_settings(settings, &toolchain));
-        let declared = declared::read(call)?;
-        let gather_settings = gather_settings(call, settings, &declared);
-        let remaps = remaps(&rustc, settings, &roots, &toolchain);
-        let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
-        phases.end(Phase::Inputs);
-        let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
-        let query = action::compose(subject, call, &roots, &inputs, paths)
-            .map_err(|error| Bypass::new(Reason::InternalError, error.to_string()))?;
-        let task = compiler::rustc::task(subject, call, &roots, &query, declared.files);
-        phases.end(Phase::Key);
-        let is_probe = probe.is_some();
-        let is_question = probe.is_some_and(|probe| probe.is_question);
-        Ok(Prepared { rustc, is_probe, is_question, inputs, query, task, remaps })
-    }
-
-    /// The settings of a call: those of its directory, with the variables of its environment. The
-    /// error names a mistake in a configuration file.
-    pub fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
-        let settings = self.configs.settings(call.env.iter(), &call.cwd);
-        settings.map_err(|errors| Bypass::new(Reason::Configuration, first_line(&errors.to_string())))
-    }
+/// A command line that may be cached.
+#[derive(Debug)]
+pub(super) struct CacheableCommand {
+    rustc: RustcInvocation,
+    /// Set if the call is a probe.
+    probe: Option<Probe>,
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// Parses the command line, and checks that the settings let the call be cached.
+pub(super) fn parse_command(
+    call: &Call,
+    settings: &CompileSettings,
+    phases: &mut Phases,
+) -> Result<CacheableCommand, Bypass> {
+    let parsed = rustc::parse(call, &read);
+    phases.end(Phase::Parse);
+    let (rustc, probe) = match parsed {
+        ParsedCall::Compile(rustc) => (*rustc, None),
+        ParsedCall::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
+        ParsedCall::Bypass(bypass) => return Err(bypass),
+    };
+    check_settings(&rustc, call, settings)?;
+    Ok(CacheableCommand { rustc, probe })
+}
+
+/// Gathers and hashes the inputs, and makes the key. The error is the reason why there is none.
+pub(super) fn key_command(
+    CacheableCommand { rustc, probe }: CacheableCommand,
+    world: &DiskWorld,
+    call: &Call,
+    settings: &CompileSettings,
+    phases: &mut Phases,
+) -> Result<Prepared, Bypass> {
+    let subject = probe.as_ref().map_or_else(|| KeySubject::from(&rustc), KeySubject::from);
+    let toolchain = inputs::toolchain(&rustc, call, world)?;
+    let roots = inputs::roots(&rustc, call, &root_settings(settings, &toolchain));
+    let declared = declared::read(call)?;
+    let gather_settings = gather_settings(call, settings, &declared);
+    let remaps = remaps(&rustc, settings, &roots, &toolchain);
+    let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
+    phases.end(Phase::Inputs);
+    let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
+    let query = action::compose(subject, call, &roots, &inputs, paths)
+        .map_err(|error| Bypass::new(Reason::InternalError, error.to_string()))?;
+    let task = compiler::rustc::task(subject, call, &roots, &query, declared.files);
+    phases.end(Phase::Key);
+    let is_probe = probe.is_some();
+    let is_question = probe.is_some_and(|probe| probe.is_question);
+    Ok(Prepared { rustc, is_probe, is_question, inputs, query, task, remaps })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::call_state::CallClient;
+use crate::config::CompileSettings;
 use crate::events::{Amendment, CallId, Event, Log};
+use crate::invocation::Call;
+use crate::progress;
 
 /// The event log of a cache directory.
 #[derive(Debug)]
@@ -27,9 +31,29 @@ impl Recorder {
     }
 
     /// Records a call. Returns `None` if the log cannot be written.
-    pub(super) fn record(&self, event: &Event) -> Option<CallId> {
+    fn record(&self, event: &Event) -> Option<CallId> {
         let recorded = self.log().and_then(|log| log.record(event));
         self.warn_once(recorded)
+    }
+
+    /// Records a call, and prints a line about it for the user, if the settings ask for one.
+    pub(super) fn record_call(
+        &self,
+        call: &Call,
+        client: &CallClient,
+        settings: Option<&CompileSettings>,
+        event: &Event,
+    ) -> Option<CallId> {
+        let id = self.record(event);
+        let progress = settings.map(|settings| settings.progress);
+        if let Some(wanted) = progress.filter(|wanted| progress::is_wanted(*wanted, call.env.get("CI"))) {
+            match (client.pid, client.build.cargo_pid()) {
+                (Some(pid), _) => progress::print_for_client(wanted, pid, event),
+                (None, Some(pid)) => progress::print_for_cargo(wanted, pid, event),
+                (None, None) => {}
+            }
+        }
+        id
     }
 
     /// Adds to a recorded call what happened after it was answered.

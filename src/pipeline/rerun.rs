@@ -13,9 +13,10 @@ use std::sync::Arc;
 use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store};
 
-use super::begin::Pipeline;
-use super::phases::Phases;
-use super::verify::{Verification, VerifyError};
+use super::call_state::CallClient;
+use super::context::Pipeline;
+use super::verify::{self, Verification, VerifyError};
+use super::{hit, key};
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
@@ -146,66 +147,61 @@ fn skipped<T>(why: Skipped) -> Result<T, RerunStop> {
     Err(RerunStop::Skipped(why, String::new()))
 }
 
-impl Pipeline {
-    /// Says how to run the compiler or, if `request.is_made`, compares the outputs.
-    pub fn rerun(&self, request: &Rerun) -> Result<Verdict, VerifyError> {
-        let store = self.store().map_err(VerifyError::NoStore)?;
-        let verification = match self.verification(request, &store) {
-            Ok(verification) => verification,
-            Err(RerunStop::Skipped(why, detail)) => return Ok(Verdict::Skipped(why, detail)),
-            Err(RerunStop::Failed(error)) => return Err(error),
-        };
-        let Some(argv) = verification.argv_into(&request.into) else {
-            return Ok(Verdict::Skipped(Skipped::FixedOutputs, String::new()));
-        };
-        if !request.is_made {
-            let Call { cwd, env, .. } = &*verification.call;
-            let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            return Ok(Verdict::Run(RerunCommand { argv, cwd: cwd.clone(), env }));
-        }
-        let differing = self.compare(&verification, &request.into, &store)?;
-        verification.log_differences(&differing);
-        Ok(if differing.is_empty() { Verdict::Agreed } else { Verdict::Disagreed(differing) })
+/// Says how to run the compiler or, if `request.is_made`, compares the outputs.
+pub fn rerun(pipeline: &Pipeline, request: &Rerun) -> Result<Verdict, VerifyError> {
+    let store = pipeline.store().map_err(VerifyError::NoStore)?;
+    let verification = match verification(pipeline, request, &store) {
+        Ok(verification) => verification,
+        Err(RerunStop::Skipped(why, detail)) => return Ok(Verdict::Skipped(why, detail)),
+        Err(RerunStop::Failed(error)) => return Err(error),
+    };
+    let Some(argv) = verification.argv_into(&request.into) else {
+        return Ok(Verdict::Skipped(Skipped::FixedOutputs, String::new()));
+    };
+    if !request.is_made {
+        let Call { cwd, env, .. } = &*verification.call;
+        let env = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        return Ok(Verdict::Run(RerunCommand { argv, cwd: cwd.clone(), env }));
     }
+    let differing = verify::compare(pipeline, &verification, &request.into, &store)?;
+    verification.log_differences(&differing);
+    Ok(if differing.is_empty() { Verdict::Agreed } else { Verdict::Disagreed(differing) })
+}
 
-    /// Reconstructs the call, and checks that it still leads to the requested action.
-    fn verification(&self, request: &Rerun, store: &Store) -> Result<Verification, RerunStop> {
-        let entries = entries(request.action, store, self.uploads)?;
-        let Some(recalled) = action::recall(&entries, &request.roots) else {
-            return skipped(Skipped::Untold);
-        };
-        let roots = request.roots.iter().map(|root| &*root.dir);
-        if roots.chain([&*recalled.cwd]).any(|dir| !dir.is_dir()) {
-            return skipped(Skipped::CheckoutGone);
+/// Reconstructs the call, and checks that it still leads to the requested action.
+fn verification(pipeline: &Pipeline, request: &Rerun, store: &Store) -> Result<Verification, RerunStop> {
+    let entries = entries(request.action, store, pipeline.uploads)?;
+    let Some(recalled) = action::recall(&entries, &request.roots) else {
+        return skipped(Skipped::Untold);
+    };
+    let roots = request.roots.iter().map(|root| &*root.dir);
+    if roots.chain([&*recalled.cwd]).any(|dir| !dir.is_dir()) {
+        return skipped(Skipped::CheckoutGone);
+    }
+    let mut env = request.env.clone();
+    let tools = request.roots.dir(Role::Sysroot).map(|dir| dir.join("bin"));
+    env.extend(tools.map(|tools| ("PATH".into(), prepend(&tools, path_of(&env)))));
+    let cargo_home = request.roots.dir(Role::Cargo).map(|dir| ("CARGO_HOME".into(), dir.into()));
+    env.extend(cargo_home);
+    env.extend(manifest_dir(&recalled).map(|dir| ("CARGO_MANIFEST_DIR".into(), dir.into())));
+    // The variables of the key come last, so that they replace the caller's.
+    env.extend(recalled.env);
+    let call = Arc::new(Call {
+        argv: recalled.argv,
+        cwd: recalled.cwd,
+        env: env.into_iter().collect(),
+        ..Call::default()
+    });
+    let skip = |why: Bypass| RerunStop::Skipped(skipped_because(why.reason), why.to_string());
+    let keyed = key::key_unrecorded(pipeline, call, CallClient::without_build(None)).map_err(skip)?;
+    match hit::find(pipeline, store, &keyed.call, &keyed.prepared)? {
+        Found::Hit { action, result, .. } if action.hash == request.action => {
+            Ok(Verification::of(keyed, action, result))
         }
-        let mut env = request.env.clone();
-        let tools = request.roots.dir(Role::Sysroot).map(|dir| dir.join("bin"));
-        env.extend(tools.map(|tools| ("PATH".into(), prepend(&tools, path_of(&env)))));
-        let cargo_home = request.roots.dir(Role::Cargo).map(|dir| ("CARGO_HOME".into(), dir.into()));
-        env.extend(cargo_home);
-        env.extend(manifest_dir(&recalled).map(|dir| ("CARGO_MANIFEST_DIR".into(), dir.into())));
-        // The variables of the key come last, so that they replace the caller's.
-        env.extend(recalled.env);
-        let call = Arc::new(Call {
-            argv: recalled.argv,
-            cwd: recalled.cwd,
-            env: env.into_iter().collect(),
-            ..Call::default()
-        });
-        let skip = |why: Bypass| RerunStop::Skipped(skipped_because(why.reason), why.to_string());
-        let settings = self.settings(&call).map_err(skip)?;
-        let prepared = self.prepare(&call, &settings, &mut Phases::begin()).map_err(skip)?;
-        match self.find(&call, &prepared, store)? {
-            Found::Hit { action, result, .. } if action.hash == request.action => {
-                Ok(Verification { call, prepared, action, result })
-            }
-            Found::Miss(Miss::Evicted(action)) if action.hash == request.action => {
-                skipped(Skipped::NotStored)
-            }
-            outcome => {
-                let (why, detail) = difference(&entries, &action::explain_query(&prepared.query), &outcome);
-                Err(RerunStop::Skipped(why, detail))
-            }
+        Found::Miss(Miss::Evicted(action)) if action.hash == request.action => skipped(Skipped::NotStored),
+        outcome => {
+            let (why, detail) = difference(&entries, &action::explain_query(&keyed.prepared.query), &outcome);
+            Err(RerunStop::Skipped(why, detail))
         }
     }
 }

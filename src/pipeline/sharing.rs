@@ -2,20 +2,46 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kache_cas::{Digest, Sharing};
+use kache_cas::{Digest, Sharing, Store};
+use tokio::sync::watch;
 
-use super::begin::Pipeline;
+use super::slot::StoreSlot;
 use crate::action::Task;
 use crate::compile::KnownFile;
 use crate::config::{CompileSettings, FileSharing};
 use crate::roles::Role;
 use crate::shared::{self, CheckReport, SharedFiles};
 
-impl Pipeline {
+/// The files of checkouts that are hard links to inodes which several checkouts share.
+#[derive(Debug)]
+pub struct SharedOutputs {
+    files: SharedFiles,
+    /// Whether restored files may become such links. Only a daemon may share inodes, because it stays
+    /// and checks them.
+    shares_inodes: bool,
+    store: watch::Receiver<StoreSlot>,
+}
+
+impl SharedOutputs {
+    /// The shared files of this cache directory's store.
+    pub(super) fn new(cache_dir: &Path, store: watch::Receiver<StoreSlot>) -> SharedOutputs {
+        SharedOutputs { files: SharedFiles::new(cache_dir), shares_inodes: true, store }
+    }
+
+    /// The same, for a process that shares no inodes.
+    pub(super) fn without_shared_inodes(self) -> SharedOutputs {
+        SharedOutputs { shares_inodes: false, ..self }
+    }
+
+    fn store(&self) -> Option<Arc<Store>> {
+        self.store.borrow().store().ok()
+    }
+
     /// The closest sharing that the settings allow between a file of this call and the store.
-    pub(super) fn most_shared(&self, settings: &CompileSettings) -> Sharing {
+    pub(super) fn most(&self, settings: &CompileSettings) -> Sharing {
         match settings.sharing {
             FileSharing::Copy => Sharing::Copy,
             FileSharing::Reflink => Sharing::Private,
@@ -26,11 +52,11 @@ impl Pipeline {
 
     /// Records which of these outputs are shared from now on. Files that cannot be recorded are
     /// replaced by copies that are not shared.
-    pub(super) fn note_shared(&self, task: &Task, shared: &[(PathBuf, Digest)], outputs: &[KnownFile]) {
+    pub(super) fn note(&self, task: &Task, shared: &[(PathBuf, Digest)], outputs: &[KnownFile]) {
         let Some(target_dir) = task.roots.dir(Role::Target) else { return };
         let is_shared = |path: &Path| shared.iter().any(|(shared, _)| shared == path);
         let mut others = outputs.iter().map(|output| &*output.path).filter(|path| !is_shared(path));
-        let Err(error) = self.shared.note(target_dir, shared, &mut others) else { return };
+        let Err(error) = self.files.note(target_dir, shared, &mut others) else { return };
         tracing::warn!("failed to record the shared files in `{}`: {error}", target_dir.display());
         for (path, _) in shared {
             if let Err(error) = shared::unshare(path) {
@@ -41,25 +67,25 @@ impl Pipeline {
 
     /// Starts to watch shared files. Without a watch they are still checked when a build begins.
     pub fn start_watching(&self) {
-        if let Err(error) = self.shared.start_watching() {
+        if let Err(error) = self.files.start_watching() {
             tracing::info!("shared files are not watched: {error}");
         }
     }
 
     /// Checks all shared files. Returns `false` while the store is not open.
-    pub fn check_all_shared(&self) -> io::Result<bool> {
-        let Ok(store) = self.store() else { return Ok(false) };
-        self.shared.check_all(store.files(), store.blobs())?;
+    pub fn check_all(&self) -> io::Result<bool> {
+        let Some(store) = self.store() else { return Ok(false) };
+        self.files.check_all(store.files(), store.blobs())?;
         Ok(true)
     }
 
     /// Waits until a shared file is changed, or until the timeout, and handles the change. Returns
     /// whether there were events; `None` while the store is not open.
     pub fn process_events(&self, timeout: Duration) -> io::Result<Option<bool>> {
-        let has_events = self.shared.wait_for_events(timeout)?;
-        let Ok(store) = self.store() else { return Ok(None) };
+        let has_events = self.files.wait_for_events(timeout)?;
+        let Some(store) = self.store() else { return Ok(None) };
         if has_events {
-            self.shared.process_events(store.files(), store.blobs())?;
+            self.files.process_events(store.files(), store.blobs())?;
         }
         Ok(Some(has_events))
     }
@@ -67,20 +93,20 @@ impl Pipeline {
     /// Prepares for the end of the daemon, after which shared files are not watched. Makes every cargo
     /// ask for the compiler's version before it compares dates, so that the files are checked first.
     pub fn stop_watching(&self) {
-        self.shared.make_cargo_ask(true);
+        self.files.make_cargo_ask(true);
     }
 
     /// The files that several checkouts share; `None` if this process shares none.
-    pub fn shared_files(&self) -> Option<&SharedFiles> {
-        self.shares_inodes.then_some(&self.shared)
+    pub fn files(&self) -> Option<&SharedFiles> {
+        self.shares_inodes.then_some(&self.files)
     }
 
     /// Checks the shared files in a target directory, and returns whether all of them were checked.
     /// After an error it returns `true`, so that they are not checked again for the same build.
-    pub fn check_shared(&self, target_dir: &Path) -> bool {
-        let Ok(store) = self.store() else { return false };
+    pub fn check(&self, target_dir: &Path) -> bool {
+        let Some(store) = self.store() else { return false };
         let begun = Instant::now();
-        match self.shared.check(target_dir, store.files(), store.blobs()) {
+        match self.files.check(target_dir, store.files(), store.blobs()) {
             Ok(report) => {
                 let CheckReport { files, repaired, removed, is_partial } = report;
                 tracing::debug!("checked {files} shared files in {:?}", begun.elapsed());

@@ -12,16 +12,16 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Sharing, Store, StoreError, with_causes};
 use kache_proto::reapi::{ActionResult, OutputFile};
 use thiserror::Error;
 
-use super::begin::Pipeline;
 use super::call_state::KeyedCall;
 use super::command;
+use super::context::Pipeline;
+use super::hit;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
 use crate::invocation::{Bypass, Call};
@@ -69,78 +69,65 @@ pub enum VerifyError {
     },
 }
 
-/// Counts hits, to pick one of every so many.
-#[derive(Debug, Default)]
-pub(super) struct Sampler(AtomicU64);
-
-impl Sampler {
-    /// Counts a hit. Returns `true` for one in `one_in` hits.
-    pub(super) fn count(&self, one_in: u64) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in)
+/// Compiles an action again and compares the outputs. This takes as long as the compile does. All
+/// verifications use one directory, so the caller runs one at a time.
+pub fn verify(pipeline: &Pipeline, verification: &Verification) {
+    let directory = pipeline.cache_dir.join(VERIFY_DIRECTORY).join(BACKGROUND);
+    match verify_in(pipeline, verification, &directory) {
+        Ok(differing) => verification.log_differences(&differing),
+        Err(error) => tracing::warn!("failed to verify a hit: {}", with_causes(&error)),
     }
+    let _ = fs::remove_dir_all(&directory);
 }
 
-impl Pipeline {
-    /// Compiles an action again and compares the outputs. This takes as long as the compile does. All
-    /// verifications use one directory, so the caller runs one at a time.
-    pub fn verify(&self, verification: &Verification) {
-        let directory = self.cache_dir().join(VERIFY_DIRECTORY).join(BACKGROUND);
-        match self.verify_in(verification, &directory) {
-            Ok(differing) => verification.log_differences(&differing),
-            Err(error) => tracing::warn!("failed to verify a hit: {}", with_causes(&error)),
-        }
-        let _ = fs::remove_dir_all(&directory);
+fn verify_in(
+    pipeline: &Pipeline,
+    verification: &Verification,
+    directory: &Path,
+) -> Result<Vec<OutputDifference>, VerifyError> {
+    let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
+    // Files of a verification that was killed would be taken for outputs.
+    let _ = fs::remove_dir_all(directory);
+    fs::create_dir_all(directory).map_err(|source| VerifyError::Io {
+        doing: "create",
+        path: directory.to_owned(),
+        source,
+    })?;
+    // A compile that fails now may have read something else than the first one. But it may also
+    // have run out of memory, so a failure proves nothing.
+    let succeeded = compile(&argv, &verification.call).map_err(|source| {
+        let path = argv.first().map(PathBuf::from).unwrap_or_default();
+        VerifyError::Io { doing: "run", path, source }
+    })?;
+    if !succeeded {
+        return Ok(Vec::new());
     }
+    let store = pipeline.store().map_err(VerifyError::NoStore)?;
+    compare(pipeline, verification, directory, &store)
+}
 
-    fn verify_in(
-        &self,
-        verification: &Verification,
-        directory: &Path,
-    ) -> Result<Vec<OutputDifference>, VerifyError> {
-        let Some(argv) = verification.argv_into(directory) else { return Ok(Vec::new()) };
-        // Files of a verification that was killed would be taken for outputs.
-        let _ = fs::remove_dir_all(directory);
-        fs::create_dir_all(directory).map_err(|source| VerifyError::Io {
-            doing: "create",
-            path: directory.to_owned(),
-            source,
-        })?;
-        // A compile that fails now may have read something else than the first one. But it may also
-        // have run out of memory, so a failure proves nothing.
-        let succeeded = compile(&argv, &verification.call).map_err(|source| {
-            let path = argv.first().map(PathBuf::from).unwrap_or_default();
-            VerifyError::Io { doing: "run", path, source }
-        })?;
-        if !succeeded {
-            return Ok(Vec::new());
+/// Compares the outputs in this directory with the stored ones, and returns those that differ. If
+/// there are any, the action is quarantined.
+pub(super) fn compare(
+    pipeline: &Pipeline,
+    verification: &Verification,
+    directory: &Path,
+    store: &Store,
+) -> Result<Vec<OutputDifference>, VerifyError> {
+    let Verification { call, prepared, action, result } = verification;
+    let (now, not_compared) = outputs(prepared, directory, store)?;
+    let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
+    let function = prepared.task.query.function;
+    let differing = publish::differing(function, &before, &now, &not_compared, store.blobs())?;
+    let Some(first) = differing.first() else { return Ok(differing) };
+    // If an input was edited meanwhile, the lookup leads to another action, and the difference
+    // proves nothing.
+    match hit::find(pipeline, store, call, prepared)? {
+        Found::Hit { action: still, .. } if still == *action => {
+            lookup::quarantine(store.actions(), action, &first.at)?;
+            Ok(differing)
         }
-        let store = self.store().map_err(VerifyError::NoStore)?;
-        self.compare(verification, directory, &store)
-    }
-
-    /// Compares the outputs in this directory with the stored ones, and returns those that differ. If
-    /// there are any, the action is quarantined.
-    pub(super) fn compare(
-        &self,
-        verification: &Verification,
-        directory: &Path,
-        store: &Store,
-    ) -> Result<Vec<OutputDifference>, VerifyError> {
-        let Verification { call, prepared, action, result } = verification;
-        let (now, not_compared) = outputs(prepared, directory, store)?;
-        let before = ActionResult { output_files: result.output_files.clone(), ..ActionResult::default() };
-        let function = prepared.task.query.function;
-        let differing = publish::differing(function, &before, &now, &not_compared, store.blobs())?;
-        let Some(first) = differing.first() else { return Ok(differing) };
-        // If an input was edited meanwhile, the lookup leads to another action, and the difference
-        // proves nothing.
-        match self.find(call, prepared, store)? {
-            Found::Hit { action: still, .. } if still == *action => {
-                lookup::quarantine(store.actions(), action, &first.at)?;
-                Ok(differing)
-            }
-            _ => Ok(Vec::new()),
-        }
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -255,12 +242,5 @@ mod tests {
         );
         assert_eq!(into(&["rustc", "--out-dir=/a"]), Some(words(&["rustc", "--out-dir=/v"])));
         assert_eq!(into(&["rustc", "-o", "/a/x"]), None);
-    }
-
-    #[test]
-    fn one_in_three_hits_is_picked() {
-        let sampler = Sampler::default();
-        assert_eq!((0..9).filter(|_| sampler.count(3)).count(), 3);
-        assert!(sampler.count(1) && sampler.count(1));
     }
 }

@@ -399,7 +399,7 @@ mod tests {
         ("src/action/walk.rs", "use crate::{config::Config};"),
         ("src/restore/files.rs", "use crate::invocation::Rustc;"),
         ("src/lookup/local.rs", "fn f() { super::super::pipeline::run(); }"),
-        ("src/pipeline/begin.rs", "use crate::builds::Session;"),
+        ("src/pipeline/hit.rs", "use crate::builds::Session;"),
         ("src/builds/seeding.rs", "use crate::daemon::Activity;"),
         ("src/outputs/dates.rs", "use crate::restore::RestoreError;"),
         ("src/publish/run.rs", "use crate::restore::restore;"),
