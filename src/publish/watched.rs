@@ -324,7 +324,7 @@ impl AccessObserver<'_> {
                     FileState::Absent => seen.extend(self.absence(path)?),
                     _ => self.presence(path, &mut seen, &mut directories)?,
                 },
-                ObservedAccess::Link(path) => seen.extend(self.link_or_none(path)?),
+                ObservedAccess::Link(path) => seen.extend(self.link_or_none(&path)?),
                 ObservedAccess::Resolved(path) => seen.extend(self.resolved(&path)?),
                 ObservedAccess::ProgramSearch(name) => {
                     self.program_search(&name, &mut seen, &mut directories)?;
@@ -403,13 +403,13 @@ impl AccessObserver<'_> {
 
     /// Observes the text of a link, or that a path in the checkout is no link. Outside of the checkout only
     /// links are observed: every checkout finds the same directories there.
-    fn link_or_none(&self, path: PathBuf) -> Result<Vec<Observation>, ObserveError> {
-        let links = self.link(path.clone())?;
-        let is_none = links.is_empty() && self.is_in_checkout(&path);
-        if !is_none || self.world.state(&path)? == FileState::Absent {
+    fn link_or_none(&self, path: &Path) -> Result<Vec<Observation>, ObserveError> {
+        let links = self.link(path.to_owned())?;
+        let is_none = links.is_empty() && self.is_in_checkout(path);
+        if !is_none || self.world.state(path)? == FileState::Absent {
             return Ok(links);
         }
-        self.by_role(&path, &|path| Observation::Link { path, text: Vec::new() })
+        self.by_role(path, &|path| Observation::Link { path, text: Vec::new() })
     }
 
     /// Observes, for each path in the checkout that is passed when this path is resolved, the text of the link
@@ -427,7 +427,7 @@ impl AccessObserver<'_> {
             }
             let next = place.join(&part);
             if self.is_in_checkout(&next) {
-                seen.extend(self.link_or_none(next.clone())?);
+                seen.extend(self.link_or_none(&next)?);
             }
             match fs::read_link(&next) {
                 Ok(to) if links < LINKS_MAX => {
