@@ -108,7 +108,7 @@ fn a_program_without_a_record_runs_and_notes_nothing() {
 }
 
 #[test]
-fn key_04_a_record_that_is_full_says_so() {
+fn key_04_a_full_record_is_recognised() {
     let home = tempfile::tempdir().unwrap();
     let watch = Observer::new(home.path()).try_watch(None).unwrap();
     // Each iteration looks for a path of 4,000 bytes.
@@ -148,7 +148,7 @@ fn the_users_own_libraries_stay_and_records_go() {
 }
 
 #[test]
-fn key_23_a_library_that_cannot_be_loaded_from_the_cache_lies_elsewhere() {
+fn key_23_a_library_that_cannot_be_loaded_from_the_cache_is_put_elsewhere() {
     let home = tempfile::tempdir().unwrap();
     for name in ["a b", "a:b", "a$b", "a\nb"] {
         let dir = home.path().join(name);
@@ -201,7 +201,7 @@ fn dmn_03_a_program_that_behaves_differently_with_the_library_is_not_observed() 
 
 /// A program that does not answer because the machine is too busy is treated in the same way.
 #[test]
-fn key_04_a_program_that_could_not_be_asked_is_asked_again() {
+fn key_04_a_program_that_did_not_answer_is_tried_again() {
     let home = tempfile::tempdir().unwrap();
     let [program, interpreter] = ["program", "sh"].map(|name| home.path().join(name));
     fs::write(&program, format!("#!{}\necho 1.0\n", interpreter.display())).unwrap();

@@ -567,7 +567,7 @@ impl CreatedPaths {
             self.so_far.insert(access.path.clone());
         }
         // Something that exists at such a path was created by this compile, even if the note of its creation
-        // comes later because another process wrote it. An absence before the creation is not its own.
+        // comes later, because another process left it. An absence counts until the path is created.
         let created = if access.outcome == NoteOutcome::There { &self.all } else { &self.so_far };
         access.path.ancestors().any(|above| created.contains(above))
     }

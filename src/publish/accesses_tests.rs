@@ -233,7 +233,7 @@ fn key_04_a_record_without_notes_of_the_compiler_is_no_observation() {
 }
 
 #[test]
-fn key_23_where_a_program_is_looked_for_counts() {
+fn key_23_the_search_for_a_program_counts() {
     check(
         &["exec + git", "exec ! none"],
         &[ObservedAccess::ProgramSearch("git".into()), ObservedAccess::ProgramSearch("none".into())],
@@ -333,7 +333,7 @@ fn key_15_a_program_that_calls_the_linker_is_observed_like_any_other() {
 }
 
 #[test]
-fn key_07_a_directory_that_a_macro_asks_for_counts_and_the_compilers_does_not() {
+fn key_07_the_current_directory_counts_if_a_macro_reads_it() {
     check(&["dir + /ws"], &[]);
     check(&["dir* + /ws"], &[ObservedAccess::WorkingDir("/ws".into())]);
 }

@@ -298,7 +298,7 @@ mod tests {
     const GEN: &str = "macro_rules! gen { ($n:tt) => { include!(concat!(env!(\"OUT_DIR\"), $n)); } }";
 
     #[test]
-    fn key_07_what_macros_ask_for_is_told_from_their_tokens() {
+    fn key_07_the_variables_of_a_macro_are_known_from_its_tokens() {
         use VariableUse::{Indirect, Locator, Unclear, Unnamed, Value};
         for (text, of_out_dir, of_others) in [
             ("fn main() {}", Unnamed, Unnamed),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn key_07_a_crate_answers_for_those_that_it_uses() {
+    fn key_07_the_note_of_a_crate_includes_its_dependencies() {
         let (empty, locating, value) =
             (note(""), note(GEN), note("macro_rules! v { () => { env!(\"OUT_DIR\") } }"));
         let outer = library(&[&empty, &locating], "pub use inner::gen;");
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn key_07_of_a_proc_macro_every_mention_counts() {
+    fn key_07_every_name_in_a_proc_macro_counts() {
         for text in [
             "fn f() { quote! { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } }",
             "fn f() { \"include!(concat!(env!(\\\"OUT_DIR\\\")))\" }",

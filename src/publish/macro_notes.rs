@@ -23,7 +23,7 @@ use crate::roles::Form;
 /// The kind of the record and the version of its form.
 const PURPOSE: &str = "kache macros 3";
 
-/// What the arguments of a compile say about the macros that it makes and uses.
+/// Facts about the macros that a compile makes and uses, from its arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacroArguments {
     /// Whether the crate is compiled into a proc macro.

@@ -67,7 +67,7 @@ pub struct Publication<'a> {
     /// Whether a failure is stored, too (RST-10). This is so for probes. All of their inputs are known
     /// before they run, so they need no dep-info.
     pub keeps_failures: bool,
-    /// What the arguments say about the macros that the compile makes and uses.
+    /// Facts about the macros that the compile makes and uses, from its arguments.
     pub macros: MacroArguments,
     /// The accesses of the compile; `None` if it was not observed.
     pub watched: Option<Watched<'a>>,

@@ -27,10 +27,10 @@ use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
 
-/// Larger than what the store keeps in its database, so that files are shared.
+/// Larger than the blobs that the store keeps in its database, so that files are shared.
 pub(crate) const BLOB_BYTES: usize = 10_000;
 
-/// The filesystem, read anew each time.
+/// The filesystem, without any memory of earlier reads.
 pub(crate) struct Disk;
 
 impl World for Disk {
@@ -159,7 +159,7 @@ impl Checkout<'_> {
         }
     }
 
-    /// What a compiler would have written, with this in its library.
+    /// Writes the outputs that a compiler would have written. `seed` makes the content of the library.
     pub(crate) fn compile(&self, seed: &[u8]) -> Captured {
         let started = SystemTime::now();
         let mut notices = String::new();
@@ -227,14 +227,14 @@ impl Checkout<'_> {
         self.publish_as("action", captured, inputs).unwrap()
     }
 
-    /// Its full action is made of this text.
+    /// Publishes with a full action that is made from `action`.
     pub(crate) fn publish_as(
         &self,
         action: &str,
         captured: &Captured,
         inputs: &[Input],
     ) -> Result<Published, PublishError> {
-        // The closure's lifetime is the publication's, which is why this is no argument above.
+        // The closure must live as long as the publication, so it cannot be an argument of `publish_with`.
         let task = self.task();
         let complete = |_: &[Observation]| full_action(action.to_owned());
         let publication = Publication {
@@ -261,7 +261,7 @@ impl Checkout<'_> {
         self.lay_down(&result)
     }
 
-    /// As for a client that keeps what is laid down.
+    /// Restores a result for a client that keeps it.
     pub(crate) fn lay_down(&self, result: &ActionResult) -> Result<Restored, RestoreError> {
         let dir = self.deps().join(".kache-staging");
         fs::create_dir(&dir).unwrap();
@@ -280,7 +280,7 @@ impl Checkout<'_> {
     }
 }
 
-/// A well-formed action that is the same for the same text.
+/// A valid action. Equal texts give equal actions.
 pub(crate) fn full_action(text: String) -> Result<FullAction, ActionError> {
     let command = encode_command(BLAKE3, Command { arguments: vec![text], ..Default::default() })?;
     let action = Action {
@@ -298,13 +298,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) {
     fs::File::create(path).unwrap().write_all(bytes).unwrap();
 }
 
-/// Inode, mode, and modification time in seconds.
+/// Inode, mode, and modification time in seconds of a file.
 pub(crate) fn look(path: &Path) -> (u64, u32, i64) {
     let metadata = fs::metadata(path).unwrap();
     (metadata.ino(), metadata.mode() & 0o7777, metadata.mtime())
 }
 
-/// Whether hardlinks are how this filesystem shares: these tests are about that.
+/// Whether files are shared by hard links on this filesystem. Some tests need that.
 pub(crate) fn shares_inodes(house: &House) -> bool {
     house.store.files().shares(house.dir.path()).unwrap() == kache_cas::Link::Hardlink
 }

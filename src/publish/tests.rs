@@ -42,7 +42,7 @@ fn compile_and_publish(checkout: &Checkout<'_>, seed: &[u8]) {
 }
 
 #[test]
-fn key_17_what_one_checkout_made_another_gets() {
+fn key_17_a_checkout_restores_the_result_of_another() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     assert_eq!(b.find(), Found::Miss(Miss::NewQuery));
@@ -71,7 +71,7 @@ fn key_17_what_one_checkout_made_another_gets() {
 }
 
 #[test]
-fn rst_06_dep_info_names_this_checkouts_paths() {
+fn rst_06_a_restored_dep_info_has_the_paths_of_its_checkout() {
     let house = House::new();
     let (mut a, mut b) = (house.checkout("a b"), house.checkout("c"));
     for checkout in [&mut a, &mut b] {
@@ -93,7 +93,7 @@ fn rst_06_dep_info_names_this_checkouts_paths() {
 }
 
 #[test]
-fn key_21_a_result_names_declared_inputs_also_when_the_client_has_gone_on() {
+fn key_21_a_result_names_declared_inputs_even_if_the_client_continued_alone() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     write(&checkout.ws.join("queries.sql"), b"select");
@@ -111,7 +111,7 @@ fn key_21_a_result_names_declared_inputs_also_when_the_client_has_gone_on() {
 }
 
 #[test]
-fn key_21_cargo_hears_of_declared_inputs_from_a_compile_too() {
+fn key_21_the_compilers_own_dep_info_names_declared_inputs() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     write(&checkout.ws.join("queries.sql"), b"select");
@@ -150,7 +150,7 @@ fn key_01_every_file_that_was_read_counts() {
 }
 
 #[test]
-fn key_02_a_file_counts_where_it_stands() {
+fn key_02_a_file_counts_with_its_path() {
     let house = House::new();
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
@@ -172,7 +172,7 @@ fn key_03_a_file_that_appears_counts() {
 }
 
 #[test]
-fn key_04_without_a_whole_dep_info_nothing_is_stored() {
+fn key_04_a_compile_without_a_valid_dep_info_is_not_stored() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     let captured = checkout.compile(b"seed");
@@ -188,11 +188,11 @@ fn key_04_without_a_whole_dep_info_nothing_is_stored() {
 }
 
 #[test]
-fn key_05_an_input_that_changes_meanwhile_is_not_stored() {
+fn key_05_a_compile_whose_input_changed_meanwhile_is_not_stored() {
     let house = House::new();
     let checkout = house.checkout("a");
     let source = checkout.ws.join("src/a.rs");
-    // Written, put back to its old date, replaced by an older file, removed.
+    // The file is written, gets an old date, is replaced by an older file, and is removed.
     let set_back = |path: &Path| {
         let file = fs::File::options().append(true).open(path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(5)).unwrap();
@@ -213,7 +213,7 @@ fn key_05_an_input_that_changes_meanwhile_is_not_stored() {
     ];
     for change in changes {
         let captured = checkout.compile(b"seed");
-        // Further than the clock of the filesystem is coarse.
+        // Longer than a clock tick of the filesystem.
         std::thread::sleep(Duration::from_millis(30));
         change();
         assert_eq!(refusal(checkout.publish(&captured)), Refusal::Changed(source.clone()));
@@ -224,7 +224,7 @@ fn key_05_an_input_that_changes_meanwhile_is_not_stored() {
     compile_and_publish(&checkout, b"seed");
 }
 
-/// A compile that ended just now, further back than the clock of the filesystem is coarse.
+/// A compile that ended more than a clock tick of the filesystem ago.
 fn ended(captured: Captured) -> Captured {
     let wall = captured.started.elapsed().unwrap();
     std::thread::sleep(Duration::from_millis(30));
@@ -232,7 +232,7 @@ fn ended(captured: Captured) -> Captured {
 }
 
 #[test]
-fn key_05_what_a_later_compile_wrote_is_not_stored_as_this_ones() {
+fn key_05_an_output_of_a_later_compile_is_not_stored() {
     let house = House::new();
     let checkout = house.checkout("a");
     for kind in [OutputKind::Metadata, OutputKind::Rlib] {
@@ -243,14 +243,14 @@ fn key_05_what_a_later_compile_wrote_is_not_stored_as_this_ones() {
         assert_eq!(refusal(checkout.publish(&captured)), Refusal::Changed(path));
     }
     let captured = ended(checkout.compile(b"seed"));
-    // As cargo does after a check.
+    // cargo sets this date after a check.
     let metadata = fs::File::options().append(true).open(checkout.output(OutputKind::Metadata)).unwrap();
     metadata.set_modified(SystemTime::now()).unwrap();
     stored(checkout.publish(&captured));
 }
 
 #[test]
-fn key_05_an_input_of_the_key_is_looked_at_again() {
+fn key_05_inputs_of_the_key_are_compared_again_after_the_compile() {
     let house = House::new();
     let checkout = house.checkout("a");
     let path = checkout.ws.join("target/debug/deps/libdep-2.rmeta");
@@ -267,7 +267,7 @@ fn key_05_an_input_of_the_key_is_looked_at_again() {
 }
 
 #[test]
-fn key_06_unset_empty_and_set_are_three_things() {
+fn key_06_an_unset_variable_differs_from_an_empty_one() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     let name = || "FEATURE".to_owned();
@@ -282,7 +282,7 @@ fn key_06_unset_empty_and_set_are_three_things() {
 }
 
 #[test]
-fn key_07_a_path_that_is_read_as_a_value_keys_as_it_is() {
+fn key_07_a_path_that_is_read_as_a_value_binds_the_result() {
     let house = House::new();
     let (mut a, mut b) = (house.checkout("a"), house.checkout("b"));
     for (source, is_shared) in [
@@ -301,7 +301,7 @@ fn key_07_a_path_that_is_read_as_a_value_keys_as_it_is() {
 }
 
 #[test]
-fn key_07_what_an_extern_may_ask_for_is_looked_up_by_its_content() {
+fn key_07_the_note_of_an_extern_is_found_by_its_content() {
     let locating = "macro_rules! gen { () => { include!(concat!(env!(\"OUT_DIR\"), \"/x\")) } }";
     let value = "macro_rules! dir { () => { env!(\"OUT_DIR\") } }";
     let including = "include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));";
@@ -341,7 +341,7 @@ fn key_07_what_an_extern_may_ask_for_is_looked_up_by_its_content() {
 }
 
 #[test]
-fn key_07_a_crate_that_uses_an_unknown_one_says_nothing_of_macros() {
+fn key_07_a_crate_with_an_unknown_dependency_gets_no_note() {
     let house = House::new();
     let (used, mut a, mut b) = (house.checkout("used"), house.checkout("a"), house.checkout("b"));
     let captured = used.compile(b"used");
@@ -374,7 +374,7 @@ fn key_07_a_path_in_an_output_binds_the_result_to_it() {
 }
 
 #[test]
-fn key_07_a_stand_in_that_somebody_wrote_is_not_taken_for_ours() {
+fn key_07_a_text_that_contains_a_stand_in_is_refused() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     checkout.env = [("DATA".to_owned(), "/kache/ws/data".to_owned())].into();
@@ -383,7 +383,7 @@ fn key_07_a_stand_in_that_somebody_wrote_is_not_taken_for_ours() {
 }
 
 #[test]
-fn key_23_two_results_of_one_action_take_it_out_of_service() {
+fn key_23_an_action_with_two_results_is_quarantined() {
     let house = House::new();
     let checkout = house.checkout("a");
     let action = stored(checkout.publish(&checkout.compile(b"seed"))).action;
@@ -399,7 +399,7 @@ fn key_23_two_results_of_one_action_take_it_out_of_service() {
     let at = Disagreement { output: "out/debug/deps/libx-1.rlib".to_owned(), bytes: Some(different) };
     assert_eq!(refusal(checkout.publish(&captured)), Refusal::Disagrees(at.clone()));
     assert_eq!(checkout.find(), Found::Miss(Miss::Quarantined(action)));
-    // Not even by a third run that agrees with one of them.
+    // A third run that agrees with one of them does not end the quarantine.
     let again = checkout.compile(b"seed");
     assert_eq!(refusal(checkout.publish(&again)), Refusal::Quarantined(at));
     assert!(release(house.store.actions(), &action).unwrap());
@@ -407,9 +407,9 @@ fn key_23_two_results_of_one_action_take_it_out_of_service() {
     assert!(matches!(checkout.find(), Found::Hit { .. }));
 }
 
-/// Something is where the largest blob of the action would be, so that it cannot be stored.
+/// A directory has the path of the action's largest blob, so that the blob cannot be stored.
 #[test]
-fn sto_03_a_result_is_stored_after_the_action_that_tells_of_it() {
+fn sto_03_a_result_is_stored_after_the_blobs_of_its_action() {
     let house = House::new();
     let checkout = house.checkout("a");
     let captured = checkout.compile(b"seed");
@@ -429,7 +429,7 @@ fn sto_03_a_result_is_stored_after_the_action_that_tells_of_it() {
 }
 
 #[test]
-fn what_is_evicted_is_named() {
+fn a_lookup_names_the_action_whose_result_was_evicted() {
     let house = House::new();
     let checkout = house.checkout("a");
     let action = stored(checkout.publish(&checkout.compile(b"seed"))).action;
@@ -438,7 +438,7 @@ fn what_is_evicted_is_named() {
 }
 
 #[test]
-fn a_trail_keeps_what_others_learnt() {
+fn a_trail_keeps_the_observation_sets_of_earlier_runs() {
     let house = House::new();
     let checkout = house.checkout("a");
     for round in [&b"1"[..], b"2", b"3"] {
@@ -472,7 +472,7 @@ fn rst_02_sharing_changes_nothing_in_another_checkout() {
 }
 
 #[test]
-fn rst_03_what_a_tool_does_to_a_shared_file_is_never_served() {
+fn rst_03_a_shared_file_that_a_tool_changed_is_never_served() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
@@ -503,9 +503,9 @@ fn rst_04_modes_follow_the_callers_umask() {
     }
 }
 
-/// Its call is compiled meanwhile: what lies there is the compiler's.
+/// The client has run the compiler itself meanwhile, so the outputs are those of the compiler.
 #[test]
-fn rst_05_a_restore_that_comes_too_late_touches_nothing() {
+fn rst_05_a_late_restore_changes_nothing() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
@@ -514,7 +514,7 @@ fn rst_05_a_restore_that_comes_too_late_touches_nothing() {
     let staging = Staging::new(Some(dir.clone()));
     fs::create_dir(&dir).unwrap();
     b.lay_down_by(&result, &staging).unwrap();
-    // What the client removes when it goes on alone is listed.
+    // The client lists the files that it removes when it continues alone.
     let listed = fs::read_to_string(dir.join("outputs")).unwrap();
     let mut listed: Vec<&str> = listed.split_terminator('\0').collect();
     listed.sort_unstable();
@@ -546,13 +546,13 @@ fn rst_05_a_restore_is_all_or_nothing() {
     };
     let lay = |result: &ActionResult| b.lay_down(result);
 
-    // The last blob is gone.
+    // The last blob is missing.
     let mut gone = result.clone();
     let missing: Digest = Digest::of(BLAKE3, &[7; BLOB_BYTES]);
     gone.output_files[2].digest = Some(kache_cas::encoding::wire_digest(&missing));
     assert!(matches!(lay(&gone), Err(RestoreError::Gone { .. })));
     nothing_is_left();
-    // One file more than was asked for, then one less.
+    // The result has one file more than the task, then one less.
     let mut more = result.clone();
     more.output_files.push(more.output_files[0].clone());
     more.output_files[3].path = "ws/src/lib.rs".to_owned();
@@ -561,7 +561,7 @@ fn rst_05_a_restore_is_all_or_nothing() {
     less.output_files.remove(1);
     assert!(matches!(lay(&less), Err(RestoreError::Lacking { .. })));
     nothing_is_left();
-    // Something stands where the last file goes.
+    // A directory has the path of the last file.
     fs::create_dir(b.output(OutputKind::DepInfo)).unwrap();
     assert!(matches!(lay(&result), Err(RestoreError::Io { .. })));
     fs::remove_dir(b.output(OutputKind::DepInfo)).unwrap();
@@ -570,7 +570,7 @@ fn rst_05_a_restore_is_all_or_nothing() {
 }
 
 #[test]
-fn rst_07_messages_are_said_for_this_checkout_in_this_form() {
+fn rst_07_restored_messages_have_the_paths_of_their_checkout() {
     let house = House::new();
     let (mut a, mut b) = (house.checkout("a"), house.checkout("b"));
     for checkout in [&mut a, &mut b] {
@@ -589,7 +589,7 @@ fn rst_07_messages_are_said_for_this_checkout_in_this_form() {
 }
 
 #[test]
-fn rst_07_who_hears_nothing_hears_it_in_any_form() {
+fn rst_07_a_compile_without_messages_is_restored_in_every_format() {
     let house = House::new();
     let (a, mut b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
@@ -598,7 +598,7 @@ fn rst_07_who_hears_nothing_hears_it_in_any_form() {
 }
 
 #[test]
-fn rst_10_failures_are_not_stored_unless_asked_for() {
+fn rst_10_failures_are_stored_for_probes_only() {
     let house = House::new();
     let mut checkout = house.checkout("a");
     checkout.kinds = vec![OutputKind::Metadata];
@@ -625,7 +625,7 @@ fn rst_10_failures_are_not_stored_unless_asked_for() {
 }
 
 #[test]
-fn rst_12_nothing_is_dated_in_the_future() {
+fn rst_12_no_output_is_dated_in_the_future() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
@@ -656,7 +656,7 @@ fn date(path: &Path) {
 }
 
 #[test]
-fn rst_01_rst_02_one_date_for_everything_immutable() {
+fn rst_01_rst_02_all_outputs_of_an_immutable_package_have_one_date() {
     let house = House::new();
     if !shares_inodes(&house) {
         return;
@@ -675,7 +675,7 @@ fn rst_01_rst_02_one_date_for_everything_immutable() {
 }
 
 #[test]
-fn rst_01_what_stands_on_something_younger_is_dated_now() {
+fn rst_01_a_unit_with_a_newer_dependency_has_the_current_date() {
     let house = House::new();
     if !shares_inodes(&house) {
         return;
@@ -716,7 +716,7 @@ fn rst_01_what_stands_on_something_younger_is_dated_now() {
 }
 
 #[test]
-fn rst_01_metadata_alone_is_cargos_to_date() {
+fn rst_01_the_metadata_of_a_check_is_not_shared() {
     let house = House::new();
     let mut checkouts = [house.checkout("a"), house.checkout("b")];
     for checkout in &mut checkouts {
@@ -731,7 +731,7 @@ fn rst_01_metadata_alone_is_cargos_to_date() {
 }
 
 #[test]
-fn sto_08_what_cannot_be_told_is_no_agreement() {
+fn sto_08_a_file_that_cannot_be_read_is_an_error_and_no_match() {
     struct Blind;
     impl crate::inputs::World for Blind {
         fn state(&self, path: &Path) -> Result<FileState, crate::inputs::WorldError> {

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn key_04_a_program_that_could_not_be_started_has_not_been_missed() {
+    fn key_04_a_program_that_could_not_be_started_is_not_missing() {
         let failed = note(NoteKind::Executed, NoteOutcome::Failed, 2, "/none");
         assert_eq!(reason(&[executed(2, "/none"), failed.clone()]), None);
         assert!(reason(&[executed(2, "/none"), failed, executed(2, "/x")]).is_some());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn key_04_a_program_that_the_c_library_starts_has_to_begin_in_some_process() {
+    fn key_04_a_program_that_the_c_library_starts_must_begin_in_some_process() {
         let shell = executed(UNKNOWN_PROCESS, "/bin/sh");
         assert!(reason(std::slice::from_ref(&shell)).is_some());
         assert_eq!(reason(&[shell.clone(), started(9, "/bin/dash")]), None);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn key_04_a_program_that_hides_what_it_does_is_named() {
+    fn key_04_a_program_that_escapes_the_observer_is_named() {
         let why = reason(&[note(NoteKind::Unseen, NoteOutcome::There, 1, "/rustc")]);
         assert_eq!(why.as_deref(), Some("`/rustc` cannot be observed: it made the system call 425"));
     }

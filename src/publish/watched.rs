@@ -52,7 +52,7 @@ pub struct Watched<'a> {
 
 /// The observations of an observed compile.
 pub(super) struct WatchedReads {
-    /// What the compile read besides the inputs of the key and what the dep-info names.
+    /// The reads of the compile that neither the key nor the dep-info has.
     pub(super) observations: Vec<Observation>,
     /// The directories whose paths a macro has read. It may have taken a name out of such a path.
     pub(super) disclosed: BTreeSet<RootDir>,
