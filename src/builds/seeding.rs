@@ -19,7 +19,7 @@ use super::entry::Builds;
 use super::in_order::run_in_order;
 use super::session::Session;
 use crate::config::CompileSettings;
-use crate::events::{Outcome, SEEDED};
+use crate::events::{EventReason, Outcome};
 use crate::invocation::Call;
 use crate::lookup::Found;
 use crate::outputs::Staging;
@@ -209,8 +209,8 @@ fn restore_seed(
         return None;
     }
     let mut event = keyed.event(Outcome::LocalHit);
-    event.action = action.hash.to_hex();
-    SEEDED.clone_into(&mut event.reason);
+    event.action = Some(action.hash);
+    event.reason = Some(EventReason::Seeded);
     let out_dir = keyed.call.cwd.join(keyed.prepared.rustc.out_dir.as_deref()?);
     let (staging, umask) = (&client.staging, keyed.call.umask);
     staging.make_dirs(&out_dir, umask).ok()?;

@@ -128,12 +128,12 @@ pub(super) fn resolve(text: &str, events: &[Event]) -> Result<Hash, Failure> {
             "give 64 hexadecimal digits, or at least the first {PREFIX_DIGITS_MIN} digits of an action in the event log"
         )));
     }
-    let mut matches: Vec<&str> =
-        events.iter().map(|event| &*event.action).filter(|action| action.starts_with(&hash)).collect();
+    let actions = events.iter().filter_map(|event| event.action);
+    let mut matches: Vec<Hash> = actions.filter(|action| action.to_hex().starts_with(&hash)).collect();
     matches.sort_unstable();
     matches.dedup();
     match matches[..] {
-        [only] => only.parse().map_err(Failure::new),
+        [only] => Ok(only),
         [] => Err(Failure::new(format!("no action in the event log begins with `{hash}`"))
             .hint("`kache report --format json` shows the action of every call")),
         _ => Err(Failure::new(format!("{} actions in the event log begin with `{hash}`", matches.len()))
@@ -151,8 +151,10 @@ mod tests {
     #[test]
     fn a_digest_may_be_written_with_its_function_its_size_or_only_its_first_digits() {
         let [one, two] = ["ab12", "ab34"].map(|start| format!("{start}{}", "0".repeat(60)));
-        let event =
-            |action: &str| Event { action: action.to_owned(), ..Event::new(UNIX_EPOCH, "x", Outcome::Miss) };
+        let event = |action: &str| Event {
+            action: action.parse().ok(),
+            ..Event::new(UNIX_EPOCH, "x", Outcome::Miss)
+        };
         let events = [event(&one), event(&two), event(&one), event("")];
         for text in [
             one.clone(),

@@ -21,7 +21,7 @@ use super::exit_codes::OK;
 use super::failure::CommandResult;
 use super::{moment, output, report};
 use crate::config::Settings;
-use crate::events::{self, Event, Summary, by_frequency};
+use crate::events::{self, Event, ReasonCounts, Summary, by_frequency};
 
 /// The most files that are measured, which takes some seconds on a cold disk.
 const FILES_MEASURED_MAX: u64 = 1_000_000;
@@ -155,18 +155,18 @@ struct BypassCount<'a> {
 }
 
 fn bypasses(events: &[Event]) -> Vec<BypassCount<'_>> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut counts = ReasonCounts::new();
     let mut last: BTreeMap<&str, &Event> = BTreeMap::new();
     // Events are in order, so what stays in `last` is the latest call of each reason: the example
     // that the user most likely remembers.
     for event in events.iter().filter(|event| event.outcome == events::Outcome::Passthrough) {
         *counts.entry(event.reason.clone()).or_default() += 1;
-        last.insert(&event.reason, event);
+        last.insert(event.reason_name(), event);
     }
     let bypass = |(reason, count): (&str, u64)| {
         let event = last[reason];
         let example = Some(&*event.detail).filter(|detail| !detail.is_empty());
-        BypassCount { reason: &event.reason, count, example, example_crate: &event.crate_name }
+        BypassCount { reason: event.reason_name(), count, example, example_crate: &event.crate_name }
     };
     by_frequency(&counts).into_iter().map(bypass).collect()
 }

@@ -58,10 +58,7 @@ fn complete_history(settings: &Settings, name: &str) -> Result<History, Failure>
 
 fn is_being_stored(event: &Event) -> bool {
     let is_young = event.at.elapsed().is_ok_and(|age| age < STORING_MAX);
-    event.outcome == events::Outcome::Miss
-        && event.action.is_empty()
-        && event.not_stored.is_empty()
-        && is_young
+    event.outcome == events::Outcome::Miss && event.action.is_none() && event.not_stored.is_none() && is_young
 }
 
 /// The comparison of a call with the nearest earlier one.
@@ -131,7 +128,7 @@ fn differences(settings: &Settings, case: &mut MissCase<'_>) -> Comparison {
 }
 
 fn stored(source: &BlobSource, event: &Event) -> Result<ExplainedAction, String> {
-    let hash = event.action.parse().map_err(|_| "the event log has no action of this call".to_owned())?;
+    let hash = event.action.ok_or_else(|| "the event log has no action of this call".to_owned())?;
     load(source, hash).map_err(|error| error.to_string())
 }
 
@@ -168,8 +165,8 @@ fn call_lines(label: &str, event: &Event) -> String {
         .map(|part| report::shown(part))
         .collect();
     line(label, format!("{}: {}, {}", moment::for_people(event.at), what.join(" "), event.outcome.name()));
-    if !event.action.is_empty() {
-        line("", format!("action {}", event.action));
+    if let Some(action) = event.action {
+        line("", format!("action {action}"));
     }
     if !event.cwd.is_empty() {
         line("", format!("in {}", report::shown(&event.cwd)));

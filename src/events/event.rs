@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use kache_cas::Hash;
+
 use super::change::Change;
-
-/// The reason of a hit that was restored before cargo made a call for it.
-pub const SEEDED: &str = "seeded";
-
-/// The reason of a hit whose result was uploaded by a client of the served protocols.
-pub const UPLOADED: &str = "uploaded";
+use super::names::names;
+use super::not_stored::NotStored;
+use super::reason::EventReason;
 
 /// One call in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +22,10 @@ pub struct Event {
     pub kind: String,
     /// The outcome of the call.
     pub outcome: Outcome,
-    /// The name of the reason why the call was passed on, missed or failed. Empty for most hits;
-    /// otherwise [`SEEDED`] or [`UPLOADED`].
-    pub reason: String,
-    /// The reason as a sentence.
+    /// The reason why the call was passed on, missed or failed, or how a hit came about. `None` for
+    /// most hits.
+    pub reason: Option<EventReason>,
+    /// What the reason is about, as text.
     pub detail: String,
     /// The time from the request to the reply, including the compile.
     pub elapsed: Duration,
@@ -46,10 +45,10 @@ pub struct Event {
     pub preprocessor_runs: u32,
     /// The number of times that a compiler ran only to be queried, such as for its version.
     pub probe_runs: u32,
-    /// The query's digest as hexadecimal; empty where there is none.
-    pub query: String,
-    /// The action's digest as hexadecimal; empty where there is none.
-    pub action: String,
+    /// The hash of the query's digest; `None` where there is no query.
+    pub query: Option<Hash>,
+    /// The hash of the action's digest; `None` where there is no action.
+    pub action: Option<Hash>,
     /// The directory in which the call was made.
     pub cwd: String,
     /// The workspace or target directory, which tells worktrees apart.
@@ -58,11 +57,11 @@ pub struct Event {
     pub roots: Vec<(String, String)>,
     /// The differences from the nearest earlier call of the same query; only for misses.
     pub changes: Vec<Change>,
-    /// The action of that earlier call, as hexadecimal; empty where there is none.
-    pub nearest: String,
-    /// The reason why the result of a compile was not stored; empty if it was stored, or if no
+    /// The hash of the action of that earlier call; `None` where there is no such call.
+    pub nearest: Option<Hash>,
+    /// The reason why the result of a compile was not stored; `None` if it was stored, or if no
     /// compiler ran.
-    pub not_stored: String,
+    pub not_stored: Option<NotStored>,
 }
 
 impl Event {
@@ -74,7 +73,7 @@ impl Event {
             version: String::new(),
             kind: String::new(),
             outcome,
-            reason: String::new(),
+            reason: None,
             detail: String::new(),
             elapsed: Duration::ZERO,
             phases: Vec::new(),
@@ -85,52 +84,34 @@ impl Event {
             compiler_runs: 0,
             preprocessor_runs: 0,
             probe_runs: 0,
-            query: String::new(),
-            action: String::new(),
+            query: None,
+            action: None,
             cwd: String::new(),
             root: String::new(),
             roots: Vec::new(),
             changes: Vec::new(),
-            nearest: String::new(),
-            not_stored: String::new(),
+            nearest: None,
+            not_stored: None,
         }
+    }
+
+    /// Returns the name of the reason in reports and in the log; empty where there is no reason.
+    pub fn reason_name(&self) -> &str {
+        EventReason::name_of(self.reason.as_ref())
     }
 }
 
 /// Fields that are added to an event after the reply, because the result is stored only then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amendment {
-    /// The action's digest as hexadecimal; empty where there is none.
-    pub action: String,
+    /// The hash of the action's digest; `None` where there is no action.
+    pub action: Option<Hash>,
     /// The number of bytes that were stored.
     pub stored_bytes: u64,
     /// The time that storing took.
     pub publish_time: Duration,
-    /// The reason why nothing was stored; empty if the result was stored.
-    pub not_stored: String,
-}
-
-macro_rules! names {
-    ($(#[doc = $type_doc:literal])+ $type:ident { $($(#[doc = $doc:literal])+ $variant:ident $name:literal;)+ }) => {
-        $(#[doc = $type_doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $type { $($(#[doc = $doc])+ $variant),+ }
-
-        impl $type {
-            /// All variants, in the order of their declaration.
-            pub const ALL: &[$type] = &[$($type::$variant),+];
-
-            /// Returns the name in reports and in the log, which is part of the report's schema.
-            pub fn name(self) -> &'static str {
-                match self { $($type::$variant => $name),+ }
-            }
-
-            /// Returns the variant with this name; `None` for a name of a later version.
-            pub fn from_name(name: &str) -> Option<$type> {
-                $type::ALL.iter().copied().find(|one| one.name() == name)
-            }
-        }
-    };
+    /// The reason why nothing was stored; `None` if the result was stored.
+    pub not_stored: Option<NotStored>,
 }
 
 names! {

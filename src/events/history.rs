@@ -102,7 +102,7 @@ impl HistoryReader {
 }
 
 fn amend(event: &mut Event, amendment: Amendment) {
-    if !amendment.action.is_empty() {
+    if amendment.action.is_some() {
         event.action = amendment.action;
     }
     event.stored_bytes += amendment.stored_bytes;

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use kache_cas::Hash;
+
 use super::*;
+use crate::events::NotStored;
 use crate::events::record::full_event;
 use crate::events::{History, Outcome, Phase, read};
 
@@ -40,18 +43,18 @@ fn an_amendment_becomes_part_of_the_event() {
     let first = log.record(&event("a")).unwrap();
     log.record(&event("b")).unwrap();
     let amendment = Amendment {
-        action: "dd".to_owned(),
+        action: Some(Hash([0xdd; Hash::LEN])),
         stored_bytes: 7,
         publish_time: Duration::from_millis(3),
-        not_stored: "no".to_owned(),
+        not_stored: Some(NotStored::Recorded("no".to_owned())),
     };
     log.amend(first, &amendment).unwrap();
     let events = read(home.path(), None).unwrap().events;
     let expected = Event {
-        action: "dd".to_owned(),
+        action: Some(Hash([0xdd; Hash::LEN])),
         stored_bytes: 7,
         phases: vec![(Phase::Publish, Duration::from_millis(3))],
-        not_stored: "no".to_owned(),
+        not_stored: Some(NotStored::Recorded("no".to_owned())),
         ..event("a")
     };
     assert_eq!(events, [expected, event("b")]);

@@ -6,12 +6,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use kache_cas::DigestFunction;
+use kache_cas::{DigestFunction, Hash};
 use kache_proto::Message as _;
 use kache_proto::events::{self as wire, record};
 
 use super::change::Change;
 use super::event::{Amendment, Event, Outcome, Phase};
+use super::not_stored::NotStored;
+use super::reason::EventReason;
 
 /// The longest text of an event; a longer one is cut. A path has up to 4,096 bytes.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -57,10 +59,10 @@ pub(super) fn frame_call(id: u64, event: &Event) -> Vec<u8> {
 pub(super) fn frame_amendment(id: u64, amendment: &Amendment) -> Vec<u8> {
     frame(record::Kind::Amendment(wire::Amendment {
         id,
-        action: cut(&amendment.action, TEXT_BYTES_MAX),
+        action: hexadecimal(amendment.action),
         stored_bytes: amendment.stored_bytes,
         publish_us: micros(amendment.publish_time),
-        not_stored: cut(&amendment.not_stored, TEXT_BYTES_MAX),
+        not_stored: not_stored_text(amendment.not_stored.as_ref()),
     }))
 }
 
@@ -122,10 +124,10 @@ fn log_record(record: wire::Record) -> LogRecord {
         Some(record::Kind::Amendment(amendment)) => LogRecord::Amendment(
             amendment.id,
             Amendment {
-                action: amendment.action,
+                action: hash(&amendment.action),
                 stored_bytes: amendment.stored_bytes,
                 publish_time: Duration::from_micros(amendment.publish_us),
-                not_stored: amendment.not_stored,
+                not_stored: NotStored::from_text(amendment.not_stored),
             },
         ),
         None => LogRecord::Unknown,
@@ -141,7 +143,7 @@ fn call_message(id: u64, event: &Event) -> wire::Call {
         version: text(&event.version),
         kind: text(&event.kind),
         outcome: event.outcome.name().to_owned(),
-        reason: text(&event.reason),
+        reason: text(event.reason_name()),
         detail: text(&event.detail),
         elapsed_us: micros(event.elapsed),
         phases: event.phases.iter().take(Phase::ALL.len()).map(phase_message).collect(),
@@ -152,13 +154,13 @@ fn call_message(id: u64, event: &Event) -> wire::Call {
         compiler_runs: event.compiler_runs,
         preprocessor_runs: event.preprocessor_runs,
         probe_runs: event.probe_runs,
-        query: text(&event.query),
-        action: text(&event.action),
+        query: hexadecimal(event.query),
+        action: hexadecimal(event.action),
         cwd: text(&event.cwd),
         root: text(&event.root),
         changes: change_messages(&event.changes),
-        nearest: text(&event.nearest),
-        not_stored: text(&event.not_stored),
+        nearest: hexadecimal(event.nearest),
+        not_stored: not_stored_text(event.not_stored.as_ref()),
         roots: event.roots.iter().take(ROOTS_MAX).map(root_message).collect(),
     }
 }
@@ -204,7 +206,7 @@ fn event(call: wire::Call) -> Option<Event> {
         version: call.version,
         kind: call.kind,
         outcome: Outcome::from_name(&call.outcome)?,
-        reason: call.reason,
+        reason: EventReason::from_name(&call.reason),
         detail: call.detail,
         elapsed: Duration::from_micros(call.elapsed_us),
         phases: call.phases.into_iter().filter_map(phase).collect(),
@@ -215,15 +217,29 @@ fn event(call: wire::Call) -> Option<Event> {
         compiler_runs: call.compiler_runs,
         preprocessor_runs: call.preprocessor_runs,
         probe_runs: call.probe_runs,
-        query: call.query,
-        action: call.action,
+        query: hash(&call.query),
+        action: hash(&call.action),
         cwd: call.cwd,
         root: call.root,
         changes: call.changes.into_iter().map(change).collect(),
-        nearest: call.nearest,
-        not_stored: call.not_stored,
+        nearest: hash(&call.nearest),
+        not_stored: NotStored::from_text(call.not_stored),
         roots: call.roots.into_iter().map(|root| (root.role, root.dir)).collect(),
     })
+}
+
+/// Encodes a hash; an empty text means that there is none.
+fn hexadecimal(hash: Option<Hash>) -> String {
+    hash.map(Hash::to_hex).unwrap_or_default()
+}
+
+/// Decodes a hash. A text that is none, which a later version may write, counts as no hash.
+fn hash(text: &str) -> Option<Hash> {
+    text.parse().ok()
+}
+
+fn not_stored_text(why: Option<&NotStored>) -> String {
+    why.map(|why| cut(&why.to_string(), TEXT_BYTES_MAX)).unwrap_or_default()
 }
 
 fn micros(time: Duration) -> u64 {
@@ -250,7 +266,7 @@ pub(super) fn full_event() -> Event {
         version: text("1.0.2"),
         kind: text("lib"),
         outcome: Outcome::Miss,
-        reason: text("changed"),
+        reason: EventReason::from_name("changed"),
         detail: text("`src/lib.rs` changed"),
         elapsed: Duration::from_micros(1500),
         phases: Phase::ALL.iter().zip(1..).map(|(one, n)| (*one, Duration::from_micros(n))).collect(),
@@ -261,30 +277,28 @@ pub(super) fn full_event() -> Event {
         compiler_runs: 4,
         preprocessor_runs: 5,
         probe_runs: 6,
-        query: text("aa"),
-        action: text("bb"),
+        query: Some(Hash([0xaa; Hash::LEN])),
+        action: Some(Hash([0xbb; Hash::LEN])),
         cwd: text("/w"),
         root: text("/w/target"),
         roots: vec![(text("out"), text("/w/target"))],
         changes: vec![Change { kind: text("env"), name: text("X"), before: None, now: Some(String::new()) }],
-        nearest: text("cc"),
-        not_stored: text("inputs-changed: `src/lib.rs`"),
+        nearest: Some(Hash([0xcc; Hash::LEN])),
+        not_stored: Some(NotStored::Recorded(text("inputs-changed: `src/lib.rs`"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
     fn records_are_read_as_they_were_written() {
         let amendment = Amendment {
-            action: "bb".to_owned(),
+            action: full_event().action,
             stored_bytes: 7,
             publish_time: Duration::from_micros(9),
-            not_stored: "x".to_owned(),
+            not_stored: Some(NotStored::Recorded("x".to_owned())),
         };
         let log = [frame_call(1, &full_event()), frame_amendment(1, &amendment)].concat();
         let NextRecord::Record(first, rest) = read_next(&log) else { panic!("a record was framed") };
@@ -346,18 +360,15 @@ mod tests {
         let mut event = Event {
             version: long.clone(),
             kind: long.clone(),
-            reason: long.clone(),
+            reason: Some(EventReason::Unknown(long.clone())),
             detail: long.clone(),
-            query: long.clone(),
-            action: long.clone(),
             cwd: long.clone(),
             root: long.clone(),
-            nearest: long.clone(),
-            not_stored: long.clone(),
+            not_stored: Some(NotStored::Recorded(long.clone())),
             phases: vec![(Phase::Parse, Duration::MAX); 1000],
             roots: vec![(long.clone(), long.clone()); 1000],
             changes: vec![change; 1000],
-            ..Event::new(SystemTime::now(), &*long, Outcome::Miss)
+            ..Event { crate_name: long, ..full_event() }
         };
         let frame = frame_call(u64::MAX, &event);
         assert!(frame.len() <= RECORD_BYTES_MAX, "{}", frame.len());

@@ -6,10 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Event, Outcome, Phase, SEEDED};
+use super::event::{Event, Outcome, Phase};
+use super::reason::EventReason;
 
 /// The kind of a call that is a probe and compiles no crate.
 pub const PROBE: &str = "probe";
+
+/// How many calls there were for each reason.
+pub type ReasonCounts = BTreeMap<Option<EventReason>, u64>;
 
 /// The sums over some events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,9 +29,9 @@ pub struct Summary {
     /// The number of crates with each outcome. `Passthrough` counts probes as well.
     pub outcomes: BTreeMap<Outcome, u64>,
     /// The reasons why calls were passed on, with their numbers.
-    pub passthrough_reasons: BTreeMap<String, u64>,
+    pub passthrough_reasons: ReasonCounts,
     /// The reasons of misses, with their numbers.
-    pub miss_reasons: BTreeMap<String, u64>,
+    pub miss_reasons: ReasonCounts,
     /// The number of times that a compiler ran.
     pub compiler_runs: u64,
     /// The number of times that a preprocessor ran.
@@ -114,7 +118,7 @@ impl Summary {
                 if outcome == Outcome::Miss {
                     *self.miss_reasons.entry(event.reason.clone()).or_default() += 1;
                 }
-                self.seeded += u64::from(outcome.is_hit() && event.reason == SEEDED);
+                self.seeded += u64::from(outcome.is_hit() && event.reason == Some(EventReason::Seeded));
                 // The time of a follower is mostly the leader's compile, so it is no time of a hit.
                 if outcome.is_hit() && outcome != Outcome::Dup {
                     self.hits.push(event.elapsed);
@@ -162,10 +166,12 @@ impl Summary {
     }
 }
 
-/// Returns the reasons with their counts, the most frequent first.
-pub fn by_frequency(reasons: &BTreeMap<String, u64>) -> Vec<(&str, u64)> {
-    let mut sorted: Vec<_> = reasons.iter().map(|(reason, count)| (&**reason, *count)).collect();
-    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+/// Returns the names of the reasons with their counts, the most frequent first, and equally frequent
+/// ones by name.
+pub fn by_frequency(reasons: &ReasonCounts) -> Vec<(&str, u64)> {
+    let mut sorted: Vec<(&str, u64)> =
+        reasons.iter().map(|(reason, count)| (EventReason::name_of(reason.as_ref()), *count)).collect();
+    sorted.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
     sorted
 }
 
@@ -226,7 +232,7 @@ mod tests {
     fn a_probe_is_not_counted_as_a_crate() {
         let probe = |outcome, reason: &str| Event {
             kind: PROBE.to_owned(),
-            reason: reason.to_owned(),
+            reason: EventReason::from_name(reason),
             ..event(outcome, 1, 10)
         };
         let summary = Summary::of(&[probe(Outcome::LocalHit, ""), probe(Outcome::Passthrough, "version")]);
@@ -237,7 +243,8 @@ mod tests {
 
     #[test]
     fn reasons_are_sorted_by_frequency() {
-        let miss = |reason: &str| Event { reason: reason.to_owned(), ..event(Outcome::Miss, 1, 1) };
+        let miss =
+            |reason: &str| Event { reason: EventReason::from_name(reason), ..event(Outcome::Miss, 1, 1) };
         let summary = Summary::of(&[miss("a"), miss("b"), miss("c"), miss("c")]);
         assert_eq!(by_frequency(&summary.miss_reasons), [("c", 2), ("a", 1), ("b", 1)]);
     }

@@ -1,7 +1,7 @@
 //! Why a crate was compiled: chooses the call in the event log, the earlier call to compare it
 //! with, and writes the sentence that explains it. Pure.
 
-use crate::events::{Change, Event, Outcome, miss};
+use crate::events::{Change, Event, EventReason, MissReason, Outcome};
 
 /// A call that was not a hit, with the earlier calls that may explain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn miss_case<'a>(events: &'a [Event], name: &str) -> Option<MissCase<'a>> {
     let event = &events[index];
     let is_like = |other: &&Event| is_named(other, name) && other.kind == event.kind;
     let earlier = || events[..index].iter().rev().filter(is_like);
-    let has_action = |other: &&Event| !other.action.is_empty();
+    let has_action = |other: &&Event| other.action.is_some();
     // In this order: the action that the lookup itself compared with; a call of the same query;
     // a call in the same directory, because many crates are named `build_script_build`; a call
     // of the same version; any call. Of several calls the latest one counts.
@@ -55,7 +55,7 @@ pub fn miss_case<'a>(events: &'a [Event], name: &str) -> Option<MissCase<'a>> {
         .or_else(by_version)
         .or_else(|| earlier().find(has_action));
     let is_same =
-        |other: &&Event| !event.query.is_empty() && other.query == event.query && other.compiler_runs > 0;
+        |other: &&Event| event.query.is_some() && other.query == event.query && other.compiler_runs > 0;
     let mut others: Vec<&Event> = Vec::new();
     for other in earlier().filter(has_action) {
         if others.len() < OTHERS_MAX && others.iter().all(|listed| listed.action != other.action) {
@@ -66,7 +66,7 @@ pub fn miss_case<'a>(events: &'a [Event], name: &str) -> Option<MissCase<'a>> {
         event,
         nearest,
         others,
-        same: earlier().find(is_same).filter(|_| event.reason == miss::NEW),
+        same: earlier().find(is_same).filter(|_| event.reason == Some(EventReason::Miss(MissReason::New))),
         hit_since: events[index..].iter().rfind(|other| is_like(other) && other.outcome.is_hit()),
     })
 }
@@ -95,14 +95,14 @@ pub fn similar<'a>(events: &'a [Event], name: &str) -> Vec<&'a str> {
 pub fn sentence(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
     let event = case.event;
     let name = &event.crate_name;
-    let because = match (event.outcome, &*event.reason) {
+    let because = match (event.outcome, &event.reason) {
         (Outcome::Passthrough, _) => {
             return format!("`{name}` was compiled without the cache: {}", reason_and_detail(event));
         }
         (Outcome::Error, _) => {
             return format!("`{name}` was compiled because kache failed: {}", reason_and_detail(event));
         }
-        (_, miss::EVICTED | miss::QUARANTINED) => event.detail.clone(),
+        (_, Some(EventReason::Miss(MissReason::Evicted | MissReason::Quarantined))) => event.detail.clone(),
         _ => differences(case, changes),
     };
     let failed = match event.outcome {
@@ -114,9 +114,9 @@ pub fn sentence(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
 
 fn differences(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
     if let Some(same) = case.same {
-        return match &*same.not_stored {
-            "" => "the result of an equal compile just before was not stored yet".to_owned(),
-            why => format!("the result of its last compile was not stored: {why}"),
+        return match &same.not_stored {
+            None => "the result of an equal compile just before was not stored yet".to_owned(),
+            Some(why) => format!("the result of its last compile was not stored: {why}"),
         };
     }
     match changes {
@@ -134,7 +134,7 @@ fn differences(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
 }
 
 fn reason_and_detail(event: &Event) -> String {
-    match (&*event.reason, &*event.detail) {
+    match (event.reason_name(), &*event.detail) {
         ("", "") => "the event log has no reason".to_owned(),
         (reason, "") => reason.to_owned(),
         ("", detail) => detail.to_owned(),
@@ -146,14 +146,22 @@ fn reason_and_detail(event: &Event) -> String {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use kache_cas::{DigestFunction, Hash};
+
     use super::*;
+    use crate::events::NotStored;
+
+    /// A hash that this name stands for; `None` for the empty name.
+    fn hash(name: &str) -> Option<Hash> {
+        (!name.is_empty()).then(|| DigestFunction::Blake3.hash(name.as_bytes()))
+    }
 
     fn call(name: &str, outcome: Outcome, query: &str, action: &str) -> Event {
         Event {
-            query: query.to_owned(),
-            action: action.to_owned(),
+            query: hash(query),
+            action: hash(action),
             kind: "lib".to_owned(),
-            reason: if outcome == Outcome::Miss { miss::NEW.to_owned() } else { String::new() },
+            reason: (outcome == Outcome::Miss).then_some(EventReason::Miss(MissReason::New)),
             ..Event::new(UNIX_EPOCH, name, outcome)
         }
     }
@@ -176,7 +184,7 @@ mod tests {
             call("my_app", Outcome::LocalHit, "q1", "a1"),
         ];
         let case = miss_case(&events, "my_app").unwrap();
-        assert_eq!((&*case.event.action, case.nearest), ("a3", Some(&events[0])));
+        assert_eq!((case.event.action, case.nearest), (hash("a3"), Some(&events[0])));
         assert_eq!(case.hit_since, Some(&events[3]));
         assert_eq!(miss_case(&events, "myapp"), None);
         assert_eq!(similar(&events, "app"), ["my-app", "my_app"]);
@@ -232,14 +240,14 @@ mod tests {
             ("", "`x` was compiled because the result of an equal compile just before was not stored yet"),
         ] {
             let same = Event {
-                not_stored: not_stored.to_owned(),
+                not_stored: NotStored::from_text(not_stored.to_owned()),
                 compiler_runs: 1,
                 ..call("x", Outcome::Miss, "q2", "")
             };
             assert_eq!(said(&[same, again.clone()], None), expected);
         }
         let with = |outcome, reason: &str, detail: &str| Event {
-            reason: reason.to_owned(),
+            reason: EventReason::from_name(reason),
             detail: detail.to_owned(),
             ..call("x", outcome, "q", "")
         };
@@ -252,9 +260,9 @@ mod tests {
                 with(Outcome::Error, "store", "no disk"),
                 "`x` was compiled because kache failed: store: no disk",
             ),
-            (with(Outcome::Miss, miss::EVICTED, "it is gone"), "`x` was compiled because it is gone"),
+            (with(Outcome::Miss, "evicted", "it is gone"), "`x` was compiled because it is gone"),
             (
-                with(Outcome::Skipped, miss::NEW, ""),
+                with(Outcome::Skipped, "new", ""),
                 "`x` was compiled because the event log has no earlier compile of it; the compiler failed, so \
                  nothing was stored",
             ),

@@ -43,6 +43,11 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $name),+ }
             }
 
+            /// Returns the reason with this name; `None` for a name of a later version.
+            pub fn from_name(name: &str) -> Option<Reason> {
+                Reason::ALL.iter().copied().find(|reason| reason.name() == name)
+            }
+
             /// One sentence that explains the reason to a user.
             pub fn explanation(self) -> &'static str {
                 match self { $(Reason::$variant => concat!($($doc),+).trim_ascii()),+ }

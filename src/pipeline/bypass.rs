@@ -9,7 +9,7 @@ use super::answer::{CallReply, NextStep};
 use super::call_state::{ConfiguredCall, ReceivedCall};
 use super::context::Pipeline;
 use crate::config::CompileSettings;
-use crate::events::{Event, Outcome};
+use crate::events::{Event, EventReason, Outcome};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// Records a bypass and returns the reply. `settings` is `None` where they cannot be read; then
@@ -27,7 +27,7 @@ pub(super) fn pass_on(
     };
     let mut event = Event::new(SystemTime::now(), name_of(&call), outcome);
     event.version = version_of(&call);
-    why.reason.name().clone_into(&mut event.reason);
+    event.reason = Some(EventReason::Bypass(why.reason));
     event.detail.clone_from(&why.detail);
     if why.reason == Reason::Question {
         "probe".clone_into(&mut event.kind);

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use kache_cas::Hash;
+
 use super::build_hooks::{BuildHooks, CompileHooks, EditDecision, NoBuild};
 use super::coalescer::Leader;
 use super::outputs_in_progress::OutputsGuard;
@@ -18,8 +20,8 @@ use crate::observer::Watching;
 use crate::outputs::Staging;
 use crate::roles::Role;
 
-/// The hash of a query in hexadecimal: the key under which compiles are coalesced.
-pub(super) type QueryHash = String;
+/// The hash of a query's digest: the key under which compiles are coalesced.
+pub(super) type QueryHash = Hash;
 
 /// The newest observation set of a query, observed again by the leader. A call that observes the
 /// same values follows that leader. It is empty where the query has no observation set; then every
@@ -104,7 +106,7 @@ impl KeyedCall {
         let mut event = Event::new(SystemTime::now(), task.label.name.clone(), outcome);
         event.version.clone_from(&task.label.version);
         event.kind.clone_from(&task.label.kind);
-        event.query = task.query.hash.to_hex();
+        event.query = Some(task.query.hash);
         event.cwd = self.call.cwd.display().to_string();
         let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
         event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();

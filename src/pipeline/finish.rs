@@ -12,7 +12,7 @@ use super::context::Pipeline;
 use super::prepare::Prepared;
 use crate::action;
 use crate::compile::{Captured, Exit};
-use crate::events::{Amendment, CallId, Outcome, Phase};
+use crate::events::{Amendment, CallId, NotStored, Outcome, Phase};
 use crate::inputs::is_keyed;
 use crate::invocation::rustc::{CrateType, RustcInvocation};
 use crate::observer::Watching;
@@ -104,31 +104,31 @@ pub(super) fn awaited(pipeline: &Pipeline, publishing: &mut Publishing) -> Vec<F
 /// Records that a result is not stored because storing it, or a result that it depends on, would
 /// take too long.
 pub(super) fn give_up(pipeline: &Pipeline, publishing: &Publishing) {
-    let why = "storing it would take too long".to_owned();
     if let Some(call) = publishing.call {
-        pipeline.recorder.amend(call, &Amendment { not_stored: why, ..Amendment::default() });
+        let not_stored = Some(NotStored::TooLate);
+        pipeline.recorder.amend(call, &Amendment { not_stored, ..Amendment::default() });
     }
 }
 
 /// Checks that the result can be stored, and returns the store. The error is the reason that the event
 /// log shows, as for the stages after this one.
-pub(super) fn open_store(pipeline: &Pipeline, publishing: &Publishing) -> Result<Arc<Store>, String> {
+pub(super) fn open_store(pipeline: &Pipeline, publishing: &Publishing) -> Result<Arc<Store>, NotStored> {
     if !publishing.is_whole {
-        return Err("the compiler printed more than kache keeps".to_owned());
+        return Err(NotStored::MessagesTooLong);
     }
-    pipeline.store().map_err(|why| why.to_string())
+    pipeline.store().map_err(NotStored::StoreUnusable)
 }
 
 /// Stage: reads what the compiler was seen to read; `None` if it was not observed, because all of it is
 /// known beforehand.
-pub(super) fn observe(publishing: &Publishing) -> Result<Option<Vec<u8>>, String> {
+pub(super) fn observe(publishing: &Publishing) -> Result<Option<Vec<u8>>, NotStored> {
     match &publishing.compile.watching {
         Watching::With(watch) => {
             let record = watch.read();
-            Ok(Some(record.map_err(|error| format!("failed to read the observer's record: {error}"))?))
+            Ok(Some(record.map_err(|error| NotStored::RecordUnreadable(error.to_string()))?))
         }
         Watching::Without => Ok(None),
-        Watching::Failed(why) => Err(format!("the compiler could not be observed: {why}")),
+        Watching::Failed(why) => Err(NotStored::NotObserved(why.clone())),
     }
 }
 
@@ -138,7 +138,7 @@ pub(super) fn store(
     store: &Store,
     publishing: &Publishing,
     record: Option<&[u8]>,
-) -> Result<Stored, String> {
+) -> Result<Stored, NotStored> {
     let Publishing { compile, captured, .. } = publishing;
     let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
     let Prepared { query, inputs, task, rustc, .. } = prepared;
@@ -187,10 +187,10 @@ pub(super) fn store(
             pipeline.shared.note(task, &stored.shared, &stored.outputs);
             Ok(stored)
         }
-        Ok(Published::Refused(refusal)) => Err(refusal.to_string()),
+        Ok(Published::Refused(refusal)) => Err(NotStored::Refused(refusal)),
         Err(error) => {
             tracing::warn!("failed to store `{}`: {error}", task.label.name);
-            Err(error.to_string())
+            Err(NotStored::Failed(error.to_string()))
         }
     }
 }
@@ -200,7 +200,7 @@ pub(super) fn store(
 pub(super) fn wake_followers(
     pipeline: &Pipeline,
     mut publishing: Publishing,
-    outcome: Result<Stored, String>,
+    outcome: Result<Stored, NotStored>,
     begun: Instant,
 ) {
     let leader = publishing.compile.leader.take();
@@ -208,10 +208,10 @@ pub(super) fn wake_followers(
         Ok(stored) => {
             let keyed = &publishing.compile.keyed;
             keyed.client.build.stored(keyed, stored.action.hash, &stored.outputs);
-            let action = stored.action.hash.to_hex();
+            let action = Some(stored.action.hash);
             (LeaderOutcome::Stored, Amendment { action, stored_bytes: stored.bytes, ..Amendment::default() })
         }
-        Err(why) => (LeaderOutcome::NotStored, Amendment { not_stored: why, ..Amendment::default() }),
+        Err(why) => (LeaderOutcome::NotStored, Amendment { not_stored: Some(why), ..Amendment::default() }),
     };
     if let Some(call) = publishing.call {
         pipeline.recorder.amend(call, &Amendment { publish_time: begun.elapsed(), ..amendment });

@@ -11,7 +11,7 @@ use super::call_state::{KeyedCall, LookedUpCall, MissedCall};
 use super::context::Pipeline;
 use super::prepare::Prepared;
 use super::verify::Verification;
-use crate::events::{Event, Outcome, Phase, UPLOADED};
+use crate::events::{Event, EventReason, Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, Found, LookupError, ResultOrigin};
 use crate::restore;
@@ -34,9 +34,9 @@ pub(super) fn restore(
     let mut event = keyed.event(Outcome::Miss);
     match found {
         Ok(Found::Hit { action, result, origin }) => {
-            event.action = action.hash.to_hex();
+            event.action = Some(action.hash);
             if origin == ResultOrigin::Uploaded {
-                UPLOADED.clone_into(&mut event.reason);
+                event.reason = Some(EventReason::Uploaded);
             }
             // A former follower's hit is counted apart: without its leader it would be a miss.
             event.outcome = if has_waited { Outcome::Dup } else { Outcome::LocalHit };
@@ -45,11 +45,11 @@ pub(super) fn restore(
                 // The lookup has just found this blob. A tool must have written to it through a
                 // hard link in a checkout, so that the store no longer serves it.
                 Err(restore::RestoreError::Gone { .. }) => {
-                    event.note_unusable_result(&action.hash.to_hex());
+                    event.note_unusable_result(action.hash);
                 }
                 Err(error) => {
                     event.outcome = Outcome::Error;
-                    event.reason = "restore".to_owned();
+                    event.reason = Some(EventReason::RestoreFailed);
                     event.detail = error.to_string();
                 }
             }
@@ -57,7 +57,7 @@ pub(super) fn restore(
         Ok(Found::Miss(miss)) => event.note_miss(&miss),
         Err(error) => {
             event.outcome = Outcome::Error;
-            event.reason = "lookup".to_owned();
+            event.reason = Some(EventReason::LookupFailed);
             event.detail = error.to_string();
         }
     }

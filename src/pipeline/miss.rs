@@ -16,7 +16,7 @@ use super::coalescer::{Join, LeaderOutcome};
 use super::command;
 use super::context::Pipeline;
 use super::prepare::Prepared;
-use crate::events::Outcome;
+use crate::events::{EventReason, Outcome};
 use crate::inputs::{InputKind, is_script};
 use crate::invocation::{Call, Reason};
 use crate::lookup;
@@ -56,7 +56,7 @@ pub(super) fn compile(pipeline: &Pipeline, planned: PlannedCompile) -> NextStep 
         && event.outcome == Outcome::Miss
     {
         event.outcome = Outcome::Passthrough;
-        Reason::Editing.name().clone_into(&mut event.reason);
+        event.reason = Some(EventReason::Bypass(Reason::Editing));
         event.detail.clone_from(why);
     }
     let prepared = &keyed.prepared;
@@ -83,14 +83,14 @@ pub(super) fn compile(pipeline: &Pipeline, planned: PlannedCompile) -> NextStep 
 fn join(
     pipeline: &Pipeline,
     store: &Store,
-    MissedCall { keyed, event }: &MissedCall,
+    MissedCall { keyed, .. }: &MissedCall,
 ) -> Join<QueryHash, CurrentObservations> {
     let task = &keyed.prepared.task;
     let env = &keyed.call.env;
     let (world, actions) = (pipeline.world(), store.actions());
     // After an error the call follows, which is safe: a follower looks up the result again.
     let observations = lookup::observe_newest_set(task, env, world, actions).unwrap_or_default();
-    pipeline.coalescer.join_if(&event.query, Arc::new(observations), |leader| {
+    pipeline.coalescer.join_if(&task.query.hash, Arc::new(observations), |leader| {
         lookup::are_current(task, env, world, leader).unwrap_or(true)
     })
 }

@@ -37,7 +37,7 @@ use super::key::{configure, key, key_unrecorded, parse};
 use super::miss::{coalesce, compile};
 use super::phases::Phases;
 use crate::compile::Captured;
-use crate::events::Phase;
+use crate::events::{NotStored, Phase};
 use crate::invocation::{Bypass, Call};
 use crate::outputs::Staging;
 use crate::publish::Stored;
@@ -124,7 +124,7 @@ fn answer(
 
 /// The stages of a result that may be stored. The error is the reason why it is refused, as the event
 /// log shows it.
-fn store_result(pipeline: &Pipeline, publishing: &Publishing) -> Result<Stored, String> {
+fn store_result(pipeline: &Pipeline, publishing: &Publishing) -> Result<Stored, NotStored> {
     let store = finish::open_store(pipeline, publishing)?;
     let record = finish::observe(publishing)?;
     finish::store(pipeline, &store, publishing, record.as_deref())

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crate::events::{Event, Outcome};
+use crate::events::{Event, EventReason, Outcome};
+use crate::invocation::Reason;
 
 /// The longest line. A pipe accepts this much in one write, so lines of two calls never mix.
 const LINE_BYTES_MAX: usize = 512;
 
 /// Returns the line for a call; `None` for a probe or a query, which compile no crate.
 pub fn line(event: &Event) -> Option<String> {
-    if event.kind == "probe" || event.reason == "query" {
+    if event.kind == "probe" || event.reason == Some(EventReason::Bypass(Reason::Question)) {
         return None;
     }
     let elapsed = time(event.elapsed);
@@ -46,7 +47,7 @@ fn instead_of(compile_time: Duration) -> String {
 }
 
 fn because(event: &Event) -> String {
-    let reason = event.reason.replace('_', " ");
+    let reason = event.reason_name().replace('_', " ");
     if event.detail.is_empty() { reason } else { format!("{reason}, {}", event.detail) }
 }
 
@@ -86,7 +87,7 @@ mod tests {
         let mut hit = event(Outcome::LocalHit);
         hit.compile_time = Duration::from_millis(1204);
         let mut passed = event(Outcome::Passthrough);
-        passed.reason = "unknown_option".to_owned();
+        passed.reason = Some(EventReason::Bypass(Reason::UnknownOption));
         passed.detail = "-Zfoo\u{1b}[31m".to_owned();
         for (event, expected) in [
             (hit, "kache: hit: serde 1.0.229 (lib): 3 ms instead of 1.2 s"),
@@ -104,7 +105,8 @@ mod tests {
 
     #[test]
     fn probes_and_queries_have_no_line_and_lines_are_short() {
-        assert_eq!(line(&Event { reason: "query".to_owned(), ..event(Outcome::Passthrough) }), None);
+        let query = Some(EventReason::Bypass(Reason::Question));
+        assert_eq!(line(&Event { reason: query, ..event(Outcome::Passthrough) }), None);
         assert_eq!(line(&Event { kind: "probe".to_owned(), ..event(Outcome::LocalHit) }), None);
         let long = Event { crate_name: "ß".repeat(1000), ..event(Outcome::Miss) };
         assert!(line(&long).unwrap().len() <= LINE_BYTES_MAX);

@@ -2,11 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kache::events::{Change, Event, Outcome, Phase};
+use kache::events::{Change, Event, EventReason, NotStored, Outcome, Phase};
+use kache_cas::Hash;
 
 /// This many seconds after 2026-01-15 10:00:00 UTC.
 pub(crate) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_768_471_200 + seconds)
+}
+
+/// The hash of which each byte has these two digits.
+fn hash(digits: &str) -> Option<Hash> {
+    digits.repeat(Hash::LEN).parse().ok()
 }
 
 fn phases(micros: &[(Phase, u64)]) -> Vec<(Phase, Duration)> {
@@ -36,8 +42,8 @@ pub(crate) fn local_hit() -> Event {
         ]),
         restored_bytes: 12_400_000,
         shared_bytes: 12_350_000,
-        query: "11".repeat(32),
-        action: "22".repeat(32),
+        query: hash("11"),
+        action: hash("22"),
         ..call(0, "regex_syntax", "0.8.5", "lib", Outcome::LocalHit)
     }
 }
@@ -47,13 +53,13 @@ pub(crate) fn changed() -> Event {
         elapsed: Duration::from_millis(812),
         compile_time: Duration::from_millis(790),
         phases: phases(&[(Phase::Parse, 39), (Phase::Lookup, 120), (Phase::Compile, 790_000)]),
-        reason: "changed".to_owned(),
+        reason: EventReason::from_name("changed"),
         detail: "`ws/src/lib.rs` changed".to_owned(),
         compiler_runs: 1,
         stored_bytes: 880_000,
-        query: "33".repeat(32),
-        action: "44".repeat(32),
-        nearest: "55".repeat(32),
+        query: hash("33"),
+        action: hash("44"),
+        nearest: hash("55"),
         changes: vec![
             Change {
                 kind: "file".to_owned(),
@@ -75,7 +81,7 @@ pub(crate) fn changed() -> Event {
 /// One call of each outcome.
 pub(crate) fn all() -> Vec<Event> {
     let bypass = |seconds, name: &str, reason: &str, detail: &str| Event {
-        reason: reason.to_owned(),
+        reason: EventReason::from_name(reason),
         detail: detail.to_owned(),
         elapsed: Duration::from_micros(60),
         ..call(seconds, name, "", "", Outcome::Passthrough)
@@ -101,19 +107,19 @@ pub(crate) fn all() -> Vec<Event> {
         },
         changed(),
         Event {
-            reason: "compile-failed".to_owned(),
+            reason: EventReason::from_name("compile-failed"),
             elapsed: Duration::from_millis(200),
             compile_time: Duration::from_millis(190),
             compiler_runs: 1,
             ..call(5, "broken", "0.1.0", "bin", Outcome::Skipped)
         },
         Event {
-            reason: "store".to_owned(),
+            reason: EventReason::from_name("store"),
             detail: "failed to read `blobs/ab`".to_owned(),
             elapsed: Duration::from_millis(100),
             compile_time: Duration::from_millis(90),
             compiler_runs: 1,
-            not_stored: "store: no room".to_owned(),
+            not_stored: Some(NotStored::Recorded("store: no room".to_owned())),
             ..call(6, "unlucky", "0.1.0", "bin", Outcome::Error)
         },
         bypass(7, "app", "unknown-flag", "`-Zsomething`"),

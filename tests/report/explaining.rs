@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use kache::events::{Event, Log, Outcome, miss};
+use kache::events::{Event, EventReason, Log, MissReason, Outcome};
+use kache_cas::DigestFunction;
 
 use crate::actions::{Library, put};
 use crate::calls::{all, at, changed, local_hit};
@@ -15,9 +16,9 @@ fn miss(seconds: u64, action: &str) -> Event {
     Event {
         kind: "lib".to_owned(),
         version: "0.1.0".to_owned(),
-        reason: miss::NEW.to_owned(),
-        query: format!("query of {action}"),
-        action: action.to_owned(),
+        reason: Some(EventReason::Miss(MissReason::New)),
+        query: Some(DigestFunction::Blake3.hash(action.as_bytes())),
+        action: action.parse().ok(),
         cwd: "/home/ann/app".to_owned(),
         ..Event::new(at(seconds), "app", Outcome::Miss)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::finding::{DoctorFinding, Severity};
 use crate::config::Settings;
-use crate::events::{self, Event};
+use crate::events::{self, Event, EventReason};
 use crate::invocation::Reason;
 
 const SUBJECT: &str = "calls";
@@ -38,8 +38,11 @@ fn findings(events: &[Event]) -> Vec<DoctorFinding> {
         last.insert((&event.cwd, &event.crate_name), event);
     }
     let of_reason = |reason: Reason| {
-        let calls: Vec<&Event> =
-            last.values().copied().filter(|event| event.reason == reason.name()).collect();
+        let calls: Vec<&Event> = last
+            .values()
+            .copied()
+            .filter(|event| event.reason == Some(EventReason::Bypass(reason)))
+            .collect();
         let newest = calls.iter().max_by_key(|event| event.at)?;
         let crates = match calls.len() {
             1 => "1 crate was".to_owned(),
@@ -63,7 +66,7 @@ mod tests {
     fn event(second: u64, name: &str, reason: &str, detail: &str) -> Event {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         let outcome = if reason.is_empty() { Outcome::LocalHit } else { Outcome::Passthrough };
-        let (reason, detail, cwd) = (reason.to_owned(), detail.to_owned(), "/ws".to_owned());
+        let (reason, detail, cwd) = (EventReason::from_name(reason), detail.to_owned(), "/ws".to_owned());
         Event { reason, detail, cwd, ..Event::new(at, name, outcome) }
     }
 

@@ -60,12 +60,9 @@ fn compile_twice(settings: &Settings, dir: &Path, name: &str) -> Result<DoctorFi
             Ok(DoctorFinding::new(Severity::Good, SUBJECT, what))
         }
         Some(event) => {
-            let stored = calls(1).into_iter().next().map(|first| first.not_stored).unwrap_or_default();
-            let why = if stored.is_empty() {
-                String::new()
-            } else {
-                format!("; the first result was not stored: {stored}")
-            };
+            let not_stored = calls(1).into_iter().next().and_then(|first| first.not_stored);
+            let why = not_stored.map(|why| format!("; the first result was not stored: {why}"));
+            let why = why.unwrap_or_default();
             Err(format!("the result of the second compile was {}, not a hit{why}", described(&event)))
         }
         None => Err("the event log does not have the second call".to_owned()),
@@ -73,7 +70,7 @@ fn compile_twice(settings: &Settings, dir: &Path, name: &str) -> Result<DoctorFi
 }
 
 fn described(event: &Event) -> String {
-    let parts = [event.outcome.name(), &event.reason, &event.detail];
+    let parts = [event.outcome.name(), event.reason_name(), &event.detail];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
@@ -139,7 +136,7 @@ fn recorded(cache_dir: &Path, since: SystemTime, name: &str, count: usize) -> Ve
 /// Waits until the event says that the result is stored, or why it is not.
 fn wait_until_stored(call: impl Fn() -> Option<Event>) {
     let give_up = Instant::now() + STORED_WAIT_MAX;
-    let is_done = |event: &Event| event.stored_bytes > 0 || !event.not_stored.is_empty();
+    let is_done = |event: &Event| event.stored_bytes > 0 || event.not_stored.is_some();
     while Instant::now() < give_up && !call().as_ref().is_some_and(is_done) {
         std::thread::sleep(READ_EVERY);
     }

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kache_cas::Hash;
 use serde::Serialize;
 
 use super::command::ReportData;
 use crate::cli::moment::rfc3339;
-use crate::events::{Change, Event, Outcome, Summary, Unread, by_frequency};
+use crate::events::{Change, Event, Outcome, ReasonCounts, Summary, Unread, by_frequency};
 
 /// Raised when a field is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
@@ -86,11 +87,11 @@ struct EventEntry<'a> {
     restored_bytes: u64,
     shared_bytes: u64,
     stored_bytes: u64,
-    query: Option<&'a str>,
-    action: Option<&'a str>,
-    nearest_action: Option<&'a str>,
+    query: Option<String>,
+    action: Option<String>,
+    nearest_action: Option<String>,
     changes: Vec<ChangeEntry<'a>>,
-    not_stored: Option<&'a str>,
+    not_stored: Option<String>,
     cwd: Option<&'a str>,
     root: Option<&'a str>,
 }
@@ -159,7 +160,7 @@ pub(in crate::cli) fn summary_entry(summary: &Summary) -> SummaryEntry<'_> {
     }
 }
 
-fn reason_entries(reasons: &BTreeMap<String, u64>) -> Vec<ReasonEntry<'_>> {
+fn reason_entries(reasons: &ReasonCounts) -> Vec<ReasonEntry<'_>> {
     by_frequency(reasons).into_iter().map(|(reason, count)| ReasonEntry { reason, count }).collect()
 }
 
@@ -171,8 +172,8 @@ fn event_entry(event: &Event) -> EventEntry<'_> {
         version: some(&event.version),
         kind: some(&event.kind),
         result: event.outcome.name(),
-        reason: some(&event.reason),
-        passthrough_reason: some(&event.reason).filter(|_| is_passed_on),
+        reason: some(event.reason_name()),
+        passthrough_reason: some(event.reason_name()).filter(|_| is_passed_on),
         detail: some(&event.detail),
         elapsed_ms: ms(event.elapsed),
         compile_ms: ms(event.compile_time),
@@ -183,11 +184,11 @@ fn event_entry(event: &Event) -> EventEntry<'_> {
         restored_bytes: event.restored_bytes,
         shared_bytes: event.shared_bytes,
         stored_bytes: event.stored_bytes,
-        query: some(&event.query),
-        action: some(&event.action),
-        nearest_action: some(&event.nearest),
+        query: event.query.map(Hash::to_hex),
+        action: event.action.map(Hash::to_hex),
+        nearest_action: event.nearest.map(Hash::to_hex),
         changes: event.changes.iter().map(change_entry).collect(),
-        not_stored: some(&event.not_stored),
+        not_stored: event.not_stored.as_ref().map(ToString::to_string),
         cwd: some(&event.cwd),
         root: some(&event.root),
     }

@@ -85,7 +85,7 @@ fn calls(events: &[Event]) -> String {
             cell(&event.kind),
             event.outcome.name(),
             milliseconds(event.elapsed),
-            cell(if event.detail.is_empty() { &event.reason } else { &event.detail }),
+            cell(if event.detail.is_empty() { event.reason_name() } else { &event.detail }),
         ));
     }
     if missed.len() > CALLS_SHOWN_MAX {

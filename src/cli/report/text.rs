@@ -1,12 +1,11 @@
 //! The report for a terminal: the latest calls, then the totals. The totals come last because
 //! the end of a long output is what stays on the screen.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::command::ReportData;
 use crate::cli::{moment, output};
-use crate::events::{Event, Outcome, Summary, by_frequency};
+use crate::events::{Event, Outcome, ReasonCounts, Summary, by_frequency};
 
 /// The most calls that are listed; the totals count all calls.
 const CALLS_SHOWN_MAX: usize = 200;
@@ -80,8 +79,9 @@ fn crate_of(event: &Event) -> String {
 }
 
 fn reason(event: &Event) -> String {
-    let parts = [&event.reason, &event.detail, &event.not_stored];
-    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(|part| shown(part)).collect();
+    let not_stored = event.not_stored.as_ref().map(ToString::to_string).unwrap_or_default();
+    let parts = [event.reason_name(), &event.detail, &not_stored];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(shown).collect();
     parts.join(": ")
 }
 
@@ -182,7 +182,7 @@ fn sizes(summary: &Summary) -> String {
 }
 
 /// Formats reasons with their counts, the most frequent first: `unknown-flag 3, stdin 1`.
-fn reasons(reasons: &BTreeMap<String, u64>) -> String {
+fn reasons(reasons: &ReasonCounts) -> String {
     let sorted = by_frequency(reasons);
     let named = |(reason, count): &(&str, u64)| format!("{} {count}", shown_or_dash(reason));
     let mut parts: Vec<_> = sorted.iter().take(REASONS_SHOWN_MAX).map(named).collect();
@@ -226,6 +226,7 @@ pub(in crate::cli) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::EventReason;
 
     #[test]
     fn times_have_at_most_three_digits() {
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn reasons_beyond_the_first_are_added_up() {
-        let many: BTreeMap<_, _> = (1..=10).map(|n| (format!("r{n}"), n)).collect();
+        let many = (1..=10).map(|n| (EventReason::from_name(&format!("r{n}")), n)).collect();
         assert_eq!(reasons(&many), "r10 10, r9 9, r8 8, r7 7, r6 6, r5 5, r4 4, r3 3, others 3");
     }
 

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use kache_cas::Hash;
+
 use crate::events::Event;
 
 /// The directories of a checkout, as pairs of a role and a path.
@@ -14,8 +16,8 @@ const CHECKOUTS_MAX: usize = 4;
 /// An action of the event log that can be verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RecordedAction {
-    /// The digest's hash, in hexadecimal.
-    pub(super) action: String,
+    /// The hash of the action's digest.
+    pub(super) action: Hash,
     pub(super) crate_name: String,
     /// The checkouts whose calls had this action, the latest first.
     pub(super) checkouts: Vec<CheckoutRoots>,
@@ -41,12 +43,13 @@ pub(super) enum Selection {
 /// scripts are left out, because their directories do not stay.
 pub(super) fn recorded_actions(events: &[Event]) -> Vec<RecordedAction> {
     let mut actions: Vec<RecordedAction> = Vec::new();
-    let mut indices: HashMap<&str, usize> = HashMap::new();
-    let is_compile = |event: &&Event| !event.action.is_empty() && event.kind != "probe";
-    for event in events.iter().filter(is_compile).filter(|event| !event.roots.is_empty()) {
-        let index = *indices.entry(&event.action).or_insert_with(|| {
+    let mut indices: HashMap<Hash, usize> = HashMap::new();
+    let is_compile = |event: &&Event| event.kind != "probe" && !event.roots.is_empty();
+    for event in events.iter().filter(is_compile) {
+        let Some(action) = event.action else { continue };
+        let index = *indices.entry(action).or_insert_with(|| {
             actions.push(RecordedAction {
-                action: event.action.clone(),
+                action,
                 crate_name: event.crate_name.clone(),
                 checkouts: Vec::new(),
             });
@@ -70,7 +73,7 @@ pub(super) fn select(mut actions: Vec<RecordedAction>, selection: &Selection) ->
             actions.retain(|action| normal(&action.crate_name) == normal(name));
         }
         Selection::Sample { count, seed } => {
-            let rank = |action: &RecordedAction| seeded_hash(*seed, &action.action);
+            let rank = |action: &RecordedAction| seeded_hash(*seed, &action.action.to_hex());
             actions.sort_by_cached_key(rank);
             actions.truncate(*count);
         }
@@ -92,12 +95,18 @@ fn seeded_hash(seed: u64, text: &str) -> u64 {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use kache_cas::DigestFunction;
+
     use super::*;
     use crate::events::Outcome;
 
+    fn hash(name: &str) -> Hash {
+        DigestFunction::Blake3.hash(name.as_bytes())
+    }
+
     fn event(action: &str, name: &str, ws: &str) -> Event {
         Event {
-            action: action.to_owned(),
+            action: (!action.is_empty()).then(|| hash(action)),
             kind: "lib".to_owned(),
             roots: vec![("ws".to_owned(), ws.to_owned())],
             ..Event::new(UNIX_EPOCH, name, Outcome::Miss)
@@ -119,7 +128,7 @@ mod tests {
             probe,
         ];
         let actions = recorded_actions(&events);
-        assert_eq!(actions.iter().map(|one| &*one.action).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(actions.iter().map(|one| one.action).collect::<Vec<_>>(), [hash("a"), hash("b")]);
         assert_eq!(actions[0].checkouts, [checkout("/a"), checkout("/b")]);
         let of_crate = select(actions.clone(), &Selection::Crate("y_z".to_owned()));
         assert_eq!(of_crate, actions[1..]);

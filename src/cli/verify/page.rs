@@ -36,7 +36,7 @@ impl VerifyReport {
             VerifyResult::Agreed => self.agreed += 1,
             VerifyResult::Disagreed(outputs) => self.disagreed.push(Disagreement {
                 crate_name: action.crate_name.clone(),
-                action: action.action.clone(),
+                action: action.action.to_hex(),
                 outputs,
             }),
             VerifyResult::Skipped(why, _) => *self.skipped.entry(why).or_default() += 1,
@@ -147,12 +147,14 @@ fn difference(output: &DifferingOutput) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kache_cas::Hash;
+
     use super::*;
 
     fn report() -> VerifyReport {
         let mut report = VerifyReport::default();
         let action = |name: &str| RecordedAction {
-            action: "ab".repeat(32),
+            action: Hash([0xab; Hash::LEN]),
             crate_name: name.to_owned(),
             checkouts: Vec::new(),
         };

@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kache_cas::Hash;
 use kache_client::DaemonConnection;
 use kache_client::control::verdict::{self, Rerun};
 use kache_client::control::{Root, StreamError, Verify, reply, request};
@@ -143,10 +142,9 @@ impl Verifier {
     }
 
     fn request(&self, action: &RecordedAction, checkout: &CheckoutRoots) -> Result<Verify, Failure> {
-        let hash: Hash = action.action.parse().map_err(Failure::new)?;
         let root = |(role, dir): &(String, String)| Root { role: role.clone(), dir: dir.clone().into() };
         Ok(Verify {
-            action: Bytes::copy_from_slice(&hash.0),
+            action: Bytes::copy_from_slice(&action.action.0),
             roots: checkout.iter().map(root).collect(),
             env: self.env.clone(),
             into: Bytes::copy_from_slice(self.directory.as_os_str().as_bytes()),

@@ -1,0 +1,94 @@
+//! Why a call ended as it did.
+//!
+//! The log and the reports keep only the name of a reason. Each name is that of one reason, so a name
+//! that is read leads back to it.
+
+use super::names::names;
+use crate::invocation::Reason;
+
+names! {
+    /// Why a lookup found no result.
+    MissReason {
+        /// The query was never compiled before.
+        New "new";
+        /// The query was compiled before, and something that the compiler observed has changed.
+        Changed "changed";
+        /// The action was compiled before, and its result is no longer in the store.
+        Evicted "evicted";
+        /// The action was compiled before, and two of its results differ.
+        Quarantined "quarantined";
+    }
+}
+
+/// Why a call ended as it did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EventReason {
+    /// The unit was restored before cargo made a call for it.
+    Seeded,
+    /// The result was uploaded by a client of the served protocols.
+    Uploaded,
+    /// The lookup found no result.
+    Miss(MissReason),
+    /// The call was passed on.
+    Bypass(Reason),
+    /// The lookup failed.
+    LookupFailed,
+    /// The result was found, and restoring it failed.
+    RestoreFailed,
+    /// The event log has the name of a reason that this version does not know.
+    Unknown(String),
+}
+
+/// The reasons without a reason of their own within.
+const SINGLE: &[(EventReason, &str)] = &[
+    (EventReason::Seeded, "seeded"),
+    (EventReason::Uploaded, "uploaded"),
+    (EventReason::LookupFailed, "lookup"),
+    (EventReason::RestoreFailed, "restore"),
+];
+
+impl EventReason {
+    /// Returns the name in reports and in the log, which is part of the report's schema.
+    pub fn name(&self) -> &str {
+        match self {
+            EventReason::Miss(reason) => reason.name(),
+            EventReason::Bypass(reason) => reason.name(),
+            EventReason::Unknown(name) => name,
+            single => SINGLE.iter().find(|(reason, _)| reason == single).map_or("", |(_, name)| name),
+        }
+    }
+
+    /// Returns the name of a reason; empty where there is none.
+    pub fn name_of(reason: Option<&EventReason>) -> &str {
+        reason.map_or("", EventReason::name)
+    }
+
+    /// Returns the reason with this name; `None` if the name is empty.
+    pub fn from_name(name: &str) -> Option<EventReason> {
+        let single = || SINGLE.iter().find(|(_, of_single)| *of_single == name);
+        let known = single()
+            .map(|(reason, _)| reason.clone())
+            .or_else(|| MissReason::from_name(name).map(EventReason::Miss))
+            .or_else(|| Reason::from_name(name).map(EventReason::Bypass));
+        let unknown = || (!name.is_empty()).then(|| EventReason::Unknown(name.to_owned()));
+        known.or_else(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_leads_back_to_its_reason() {
+        let single = SINGLE.iter().map(|(reason, _)| reason.clone());
+        let missed = MissReason::ALL.iter().copied().map(EventReason::Miss);
+        let passed_on = Reason::ALL.iter().copied().map(EventReason::Bypass);
+        let of_a_later_version = EventReason::Unknown("later".to_owned());
+        for reason in single.chain(missed).chain(passed_on).chain([of_a_later_version]) {
+            assert_eq!(EventReason::from_name(reason.name()), Some(reason));
+        }
+        assert_eq!(EventReason::from_name(""), None);
+        assert_eq!(EventReason::name_of(None), "");
+    }
+}
