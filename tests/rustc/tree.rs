@@ -97,7 +97,8 @@ impl Tree {
         while let Some(dir) = left.pop() {
             for entry in fs::read_dir(&dir).unwrap() {
                 let path = entry.unwrap().path();
-                let metadata = fs::symlink_metadata(&path).unwrap();
+                // The daemon may have removed the file since the directory was listed.
+                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
                 if metadata.is_dir() {
                     left.push(path);
                 } else {
