@@ -21,7 +21,7 @@ use super::session::Session;
 use crate::config::CompileSettings;
 use crate::events::{EventReason, Outcome};
 use crate::invocation::Call;
-use crate::lookup::Found;
+use crate::lookup::LookupOutcome;
 use crate::outputs::Staging;
 use crate::pipeline::{self, CallClient, LookedUpCall, Pipeline, Verification};
 use crate::roles::{Role, Root, Roots};
@@ -202,7 +202,7 @@ fn restore_seed(
 ) -> Option<(Arc<CompileSettings>, Verification)> {
     let keyed = pipeline::key_unrecorded(pipeline, call, client.clone()).ok()?;
     let LookedUpCall { mut keyed, found } = pipeline::look_up(pipeline, store, keyed);
-    let Ok(Found::Hit { action, result, .. }) = found else { return None };
+    let Ok(LookupOutcome::Hit { action, result, .. }) = found else { return None };
     // With another action, cargo's record would not match the files: it was written for the outputs
     // of the seed's action.
     if action.hash != seed.action {

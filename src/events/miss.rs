@@ -5,28 +5,28 @@ use kache_cas::Hash;
 use super::change::Change;
 use super::event::{Event, Outcome};
 use super::reason::{EventReason, MissReason};
-use crate::lookup::Miss;
+use crate::lookup::LookupMiss;
 
 impl Event {
     /// Sets the reason, the detail and the changes of a miss.
-    pub fn note_miss(&mut self, miss: &Miss) {
+    pub fn note_miss(&mut self, miss: &LookupMiss) {
         let (reason, detail) = match miss {
-            Miss::NewQuery => {
+            LookupMiss::NewQuery => {
                 (MissReason::New, "nothing with these arguments and inputs was compiled before".to_owned())
             }
-            Miss::Changed(differences) => {
+            LookupMiss::Changed(differences) => {
                 self.changes = differences.iter().map(Change::from).collect();
                 let first = self.changes.first().map(Change::to_string);
                 (MissReason::Changed, first.unwrap_or_else(|| "something changed".to_owned()))
             }
-            Miss::Evicted(action) => {
+            LookupMiss::Evicted(action) => {
                 self.nearest = Some(action.hash);
                 (
                     MissReason::Evicted,
                     "the same was compiled before, and its result is no longer in the store".to_owned(),
                 )
             }
-            Miss::Quarantined(action) => {
+            LookupMiss::Quarantined(action) => {
                 self.nearest = Some(action.hash);
                 (
                     MissReason::Quarantined,
@@ -65,13 +65,13 @@ mod tests {
     fn every_miss_has_a_reason() {
         let action = Digest::of(DigestFunction::Blake3, b"action");
         let env = |value: &str| Observation::Env { name: "X".to_owned(), value: Some(value.into()) };
-        let changed = Miss::Changed(vec![Difference { before: env("a"), now: Some(env("b")) }]);
+        let changed = LookupMiss::Changed(vec![Difference { before: env("a"), now: Some(env("b")) }]);
         for (miss, reason, nearest, changes) in [
-            (Miss::NewQuery, MissReason::New, None, 0),
+            (LookupMiss::NewQuery, MissReason::New, None, 0),
             (changed, MissReason::Changed, None, 1),
-            (Miss::Changed(Vec::new()), MissReason::Changed, None, 0),
-            (Miss::Evicted(action), MissReason::Evicted, Some(action.hash), 0),
-            (Miss::Quarantined(action), MissReason::Quarantined, Some(action.hash), 0),
+            (LookupMiss::Changed(Vec::new()), MissReason::Changed, None, 0),
+            (LookupMiss::Evicted(action), MissReason::Evicted, Some(action.hash), 0),
+            (LookupMiss::Quarantined(action), MissReason::Quarantined, Some(action.hash), 0),
         ] {
             let mut event = Event::new(UNIX_EPOCH, "x", Outcome::Miss);
             event.note_miss(&miss);

@@ -15,7 +15,7 @@ use kache_cas::{AccessKind, ActionCache};
 
 use super::error::LookupError;
 use super::origin::{ResultOrigin, Uploads, result_of};
-use super::outcome::{Difference, Found, Miss};
+use super::outcome::{Difference, LookupMiss, LookupOutcome};
 use super::quarantine::is_quarantined;
 use super::trails::{learn, read_trail, read_uploaded_trail};
 use crate::action::{CallEnv, Observation, ObservationSet, SETS_MAX, Task, Trail, names_digest};
@@ -37,16 +37,16 @@ pub fn find(
     world: &dyn World,
     actions: &dyn ActionCache,
     uploads: Uploads,
-) -> Result<Found, LookupError> {
+) -> Result<LookupOutcome, LookupError> {
     let view = WorldView::new(task, env, world);
     let made_here = read_trail(actions, &task.query, AccessKind::Use)?;
     let outcome = made_here.map(|trail| find_by(&trail, &view, actions, uploads)).transpose()?;
-    let outcome = outcome.unwrap_or(Found::Miss(Miss::NewQuery));
-    if uploads == Uploads::Ignored || matches!(outcome, Found::Hit { .. }) {
+    let outcome = outcome.unwrap_or(LookupOutcome::Miss(LookupMiss::NewQuery));
+    if uploads == Uploads::Ignored || matches!(outcome, LookupOutcome::Hit { .. }) {
         return Ok(outcome);
     }
     if let Some(trail) = read_uploaded_trail(actions, &task.query)?
-        && let hit @ Found::Hit { .. } = find_by(&trail, &view, actions, uploads)?
+        && let hit @ LookupOutcome::Hit { .. } = find_by(&trail, &view, actions, uploads)?
     {
         return Ok(hit);
     }
@@ -60,7 +60,7 @@ fn find_by(
     view: &WorldView<'_>,
     actions: &dyn ActionCache,
     uploads: Uploads,
-) -> Result<Found, LookupError> {
+) -> Result<LookupOutcome, LookupError> {
     let mut nearest: Option<Vec<Difference>> = None;
     for (index, set) in trail.sets.iter().enumerate() {
         // A set with at least as many differences as the nearest one so far is given up early, which
@@ -72,13 +72,13 @@ fn find_by(
             continue;
         }
         let outcome = fetch(set, actions, uploads)?;
-        let is_made_here = matches!(outcome, Found::Hit { origin: ResultOrigin::MadeHere, .. });
+        let is_made_here = matches!(outcome, LookupOutcome::Hit { origin: ResultOrigin::MadeHere, .. });
         if index >= PROMOTED_FROM && is_made_here {
             learn(actions, &view.task.query, set.clone())?;
         }
         return Ok(outcome);
     }
-    Ok(Found::Miss(nearest.map_or(Miss::NewQuery, Miss::Changed)))
+    Ok(LookupOutcome::Miss(nearest.map_or(LookupMiss::NewQuery, LookupMiss::Changed)))
 }
 
 /// Makes the observations of the query's newest set again. If two calls of one query get different
@@ -113,14 +113,18 @@ pub fn are_current(
     Ok(true)
 }
 
-fn fetch(set: &ObservationSet, actions: &dyn ActionCache, uploads: Uploads) -> Result<Found, LookupError> {
+fn fetch(
+    set: &ObservationSet,
+    actions: &dyn ActionCache,
+    uploads: Uploads,
+) -> Result<LookupOutcome, LookupError> {
     let action = set.action;
     if let Some((stored, origin)) = result_of(actions, &action, uploads, AccessKind::Use)? {
-        return Ok(Found::Hit { action, result: Box::new(stored.decode()?), origin });
+        return Ok(LookupOutcome::Hit { action, result: Box::new(stored.decode()?), origin });
     }
-    Ok(Found::Miss(match is_quarantined(actions, &action)? {
-        Some(_) => Miss::Quarantined(action),
-        None => Miss::Evicted(action),
+    Ok(LookupOutcome::Miss(match is_quarantined(actions, &action)? {
+        Some(_) => LookupMiss::Quarantined(action),
+        None => LookupMiss::Evicted(action),
     }))
 }
 

@@ -13,7 +13,7 @@ pub use error::LookupError;
 pub use find::{Env, are_current, find, observe_newest_set};
 pub use key::action_key;
 pub use origin::{ResultOrigin, Uploads, result_of};
-pub use outcome::{Difference, Found, Miss};
+pub use outcome::{Difference, LookupMiss, LookupOutcome};
 pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};
 pub use records::{read_record, remove_record, write_record};
 pub use trails::{learn, read_trail, read_uploaded_trail};

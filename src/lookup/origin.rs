@@ -1,9 +1,9 @@
 //! The origin of a result: this machine made it, or a client of the served protocols uploaded it.
 //!
-//! Any client that reaches the served port may upload a result under any action's digest. So
-//! uploads lie under other keys than what was made here (`kache_cas::MADE_HERE`), which no client
-//! can name, and a compile takes an upload only where the settings trust them. Notes, quarantine
-//! records and seeds are never taken from uploads.
+//! Any client that reaches the served port may upload a result under the digest of any action. So uploads
+//! have other keys than results of this machine (`kache_cas::MADE_HERE`), which no client can name. A compile
+//! uses an upload only if the settings trust uploads. Notes, quarantine records and seeds are never read from
+//! uploads.
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, ActionCache, Digest, StoredResult};
@@ -12,13 +12,13 @@ use super::error::LookupError;
 use super::key::{action_key, uploaded_key};
 use super::quarantine::is_quarantined;
 
-/// Whether compiles take results that clients have uploaded: `serve.trust_uploads`.
+/// Whether compiles use results that clients have uploaded: `serve.trust_uploads`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Uploads {
-    /// Compiles take no upload.
+    /// Compiles use no upload.
     #[default]
     Ignored,
-    /// Compiles take an upload where no result was made here.
+    /// Compiles use an upload if this machine has made no result.
     Trusted,
 }
 
@@ -31,8 +31,8 @@ pub enum ResultOrigin {
     Uploaded,
 }
 
-/// Returns the result of an action that a compile may take. An upload is not taken if the action is
-/// quarantined.
+/// Returns the result of an action that a compile may use; `None` if there is none. An upload is not used if
+/// the action is quarantined.
 pub fn result_of(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,

@@ -9,23 +9,23 @@ use crate::action::Observation;
 
 /// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
+pub enum LookupOutcome {
     /// The store has a complete result.
     Hit {
-        /// The action.
+        /// The digest of the action.
         action: Digest<ActionMessage>,
-        /// Its result.
+        /// The result of the action.
         result: Box<ActionResult>,
-        /// Where the result is from.
+        /// The maker of the result.
         origin: ResultOrigin,
     },
-    /// No result, and why.
-    Miss(Miss),
+    /// There is no usable result, for this reason.
+    Miss(LookupMiss),
 }
 
-/// Why there is no result.
+/// The reason why a lookup found no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum LookupMiss {
     /// The query has no observation set.
     NewQuery,
     /// No observation set of the query holds. These are the differences from the nearest one.

@@ -15,7 +15,7 @@ use crate::action::Observation;
 use crate::config::CompileSettings;
 use crate::events::{Event, Outcome};
 use crate::invocation::Call;
-use crate::lookup::{Found, LookupError};
+use crate::lookup::{LookupError, LookupOutcome};
 use crate::observer::Watching;
 use crate::outputs::Staging;
 use crate::roles::Role;
@@ -129,7 +129,7 @@ pub struct LookedUpCall {
     /// The call.
     pub keyed: KeyedCall,
     /// The hit, or why there is none.
-    pub found: Result<Found, LookupError>,
+    pub found: Result<LookupOutcome, LookupError>,
 }
 
 /// A call that has no result, or whose result cannot be used.

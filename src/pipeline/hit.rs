@@ -13,7 +13,7 @@ use super::prepare::Prepared;
 use super::verify::Verification;
 use crate::events::{Event, EventReason, Outcome, Phase};
 use crate::invocation::Call;
-use crate::lookup::{self, Found, LookupError, ResultOrigin};
+use crate::lookup::{self, LookupError, LookupOutcome, ResultOrigin};
 use crate::restore;
 
 /// Stage: looks up the result of a call.
@@ -33,7 +33,7 @@ pub(super) fn restore(
 ) -> ControlFlow<NextStep, MissedCall> {
     let mut event = keyed.event(Outcome::Miss);
     match found {
-        Ok(Found::Hit { action, result, origin }) => {
+        Ok(LookupOutcome::Hit { action, result, origin }) => {
             event.action = Some(action.hash);
             if origin == ResultOrigin::Uploaded {
                 event.reason = Some(EventReason::Uploaded);
@@ -54,7 +54,7 @@ pub(super) fn restore(
                 }
             }
         }
-        Ok(Found::Miss(miss)) => event.note_miss(&miss),
+        Ok(LookupOutcome::Miss(miss)) => event.note_miss(&miss),
         Err(error) => {
             event.outcome = Outcome::Error;
             event.reason = Some(EventReason::LookupFailed);
@@ -70,7 +70,7 @@ pub(super) fn find(
     store: &Store,
     call: &Call,
     prepared: &Prepared,
-) -> Result<Found, LookupError> {
+) -> Result<LookupOutcome, LookupError> {
     lookup::find(&prepared.task, &call.env, pipeline.world(), store.actions(), pipeline.uploads)
 }
 

@@ -20,7 +20,7 @@ use super::{hit, key};
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, Found, Miss, Uploads};
+use crate::lookup::{self, LookupMiss, LookupOutcome, Uploads};
 use crate::publish::OutputDifference;
 use crate::roles::{Role, Roots};
 
@@ -195,10 +195,12 @@ fn verification(pipeline: &Pipeline, request: &Rerun, store: &Store) -> Result<V
     let skip = |why: Bypass| RerunStop::Skipped(skipped_because(why.reason), why.to_string());
     let keyed = key::key_unrecorded(pipeline, call, CallClient::without_build(None)).map_err(skip)?;
     match hit::find(pipeline, store, &keyed.call, &keyed.prepared)? {
-        Found::Hit { action, result, .. } if action.hash == request.action => {
+        LookupOutcome::Hit { action, result, .. } if action.hash == request.action => {
             Ok(Verification::of(keyed, action, result))
         }
-        Found::Miss(Miss::Evicted(action)) if action.hash == request.action => skipped(Skipped::NotStored),
+        LookupOutcome::Miss(LookupMiss::Evicted(action)) if action.hash == request.action => {
+            skipped(Skipped::NotStored)
+        }
         outcome => {
             let (why, detail) = difference(&entries, &action::explain_query(&keyed.prepared.query), &outcome);
             Err(RerunStop::Skipped(why, detail))
@@ -258,7 +260,7 @@ fn manifest_dir(recalled: &action::RecalledCall) -> Option<PathBuf> {
 
 /// Says how the reconstructed call differs from the action: by the first entry of the query, or else
 /// by the first observation. If an argument or an output differs, the reconstruction is wrong.
-fn difference(action: &[Entry], query: &[Entry], outcome: &Found) -> (Skipped, String) {
+fn difference(action: &[Entry], query: &[Entry], outcome: &LookupOutcome) -> (Skipped, String) {
     // Queries and actions always differ in their salt entries.
     let is_new = |entry: &&Entry| entry.section != Section::Salt && !action.contains(entry);
     if let Some(entry) = query.iter().find(is_new) {
@@ -267,7 +269,7 @@ fn difference(action: &[Entry], query: &[Entry], outcome: &Found) -> (Skipped, S
         return (why, format!("{} `{}`", entry.section.name(), entry.name));
     }
     let detail = match outcome {
-        Found::Miss(Miss::Changed(differences)) => {
+        LookupOutcome::Miss(LookupMiss::Changed(differences)) => {
             differences.first().map(|difference| Change::from(difference).to_string())
         }
         _ => None,

@@ -25,7 +25,7 @@ use super::hit;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
 use crate::invocation::{Bypass, Call};
-use crate::lookup::{self, Found, LookupError};
+use crate::lookup::{self, LookupError, LookupOutcome};
 use crate::outputs::dates::place_of;
 use crate::publish::{self, OutputDifference};
 
@@ -123,7 +123,7 @@ pub(super) fn compare(
     // If an input was edited meanwhile, the lookup leads to another action, and the difference
     // proves nothing.
     match hit::find(pipeline, store, call, prepared)? {
-        Found::Hit { action: still, .. } if still == *action => {
+        LookupOutcome::Hit { action: still, .. } if still == *action => {
             lookup::quarantine(store.actions(), action, &first.at)?;
             Ok(differing)
         }

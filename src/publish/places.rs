@@ -1,7 +1,7 @@
 //! Turns a path that a compile accessed into observations: one for each path by role under which another
 //! checkout may look for the same thing.
 //!
-//! `roles/places.rs` derives these paths from the text of the path alone. This file compares them with the
+//! `roles/path_names.rs` derives these paths from the text of the path alone. This file compares them with the
 //! file system, because `..` behind a symbolic link leads somewhere else than the text says. Invariant: if a
 //! path by role does not lead to the same file, the result is bound to the path of the root.
 
@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::scan::RootDir;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, World};
-use crate::roles::{Places, Role, RolePath, normalise};
+use crate::roles::{PathNames, Role, RolePath, normalise};
 
 /// Makes an observation of a path by role.
 pub(super) type MakeObservation<'m> = &'m dyn Fn(RolePath) -> Observation;
@@ -34,13 +34,13 @@ impl PathNamer<'_> {
         make: MakeObservation<'_>,
     ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
-        match self.task.roots.places(&self.task.cwd, text) {
+        match self.task.roots.path_names(&self.task.cwd, text) {
             places if !self.is_by_name(text, &places) => {
                 let what = format!("the path `{}`, which has a `..` behind a link,", text.display());
                 return Err(Refusal::Unspeakable(what).into());
             }
-            Places::Told(names) => observations.extend(names.into_iter().map(make)),
-            Places::Untold { absolute, relative } => {
+            PathNames::Certain(names) => observations.extend(names.into_iter().map(make)),
+            PathNames::Ambiguous { absolute, relative } => {
                 observations.push(make(absolute));
                 for name in relative {
                     self.bind(name.role(), name.up(), &mut observations);
@@ -63,13 +63,13 @@ impl PathNamer<'_> {
     ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
         for text in texts {
-            let mut places = self.task.roots.places(&self.task.cwd, text);
+            let mut places = self.task.roots.path_names(&self.task.cwd, text);
             if !self.is_by_name(text, &places) {
-                places = self.task.roots.places(&self.task.cwd, path);
+                places = self.task.roots.path_names(&self.task.cwd, path);
             }
             match places {
-                Places::Told(names) => observations.extend(names.into_iter().map(make)),
-                Places::Untold { absolute, relative } => {
+                PathNames::Certain(names) => observations.extend(names.into_iter().map(make)),
+                PathNames::Ambiguous { absolute, relative } => {
                     observations.push(make(absolute));
                     self.searched(path, relative, make, &mut observations)?;
                 }
@@ -115,13 +115,13 @@ impl PathNamer<'_> {
     }
 
     /// Whether the `..` in a text lead to the same file as its paths by role. They do not behind a link.
-    fn is_by_name(&self, text: &Path, places: &Places) -> bool {
+    fn is_by_name(&self, text: &Path, places: &PathNames) -> bool {
         if !text.components().any(|part| part == Component::ParentDir) {
             return true;
         }
         match places {
-            Places::Told(names) => names.iter().all(|name| self.is_found_by(text, name)),
-            Places::Untold { absolute, .. } => self.is_found_by(text, absolute),
+            PathNames::Certain(names) => names.iter().all(|name| self.is_found_by(text, name)),
+            PathNames::Ambiguous { absolute, .. } => self.is_found_by(text, absolute),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::action::{
 };
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, World, WorldError};
-use crate::lookup::{Found, Uploads, find};
+use crate::lookup::{LookupOutcome, Uploads, find};
 use crate::outputs::Staging;
 use crate::restore::{RestoreError, RestoreSource, Restored, restore};
 use crate::roles::{Role, Root, Roots};
@@ -252,12 +252,12 @@ impl Checkout<'_> {
         publish(&publication, &Disk, self.house.stores())
     }
 
-    pub(crate) fn find(&self) -> Found {
+    pub(crate) fn find(&self) -> LookupOutcome {
         find(&self.task(), &self.env, &Disk, self.house.store.actions(), Uploads::Ignored).unwrap()
     }
 
     pub(crate) fn restore(&self) -> Result<Restored, RestoreError> {
-        let Found::Hit { result, .. } = self.find() else { panic!("there is no result") };
+        let LookupOutcome::Hit { result, .. } = self.find() else { panic!("there is no result") };
         self.lay_down(&result)
     }
 

@@ -15,7 +15,9 @@ use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, KnownFile, MessagePiece, MessageStream};
 use crate::inputs::{FileState, Input, InputKind, World as _};
-use crate::lookup::{DifferentBytes, Disagreement, Found, Miss, Uploads, action_key, find, release};
+use crate::lookup::{
+    DifferentBytes, Disagreement, LookupMiss, LookupOutcome, Uploads, action_key, find, release,
+};
 use crate::outputs::Staging;
 use crate::outputs::dates::CONSTANT_DATE_S;
 use crate::restore::RestoreError;
@@ -45,7 +47,7 @@ fn compile_and_publish(checkout: &Checkout<'_>, seed: &[u8]) {
 fn key_17_a_checkout_restores_the_result_of_another() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
-    assert_eq!(b.find(), Found::Miss(Miss::NewQuery));
+    assert_eq!(b.find(), LookupOutcome::Miss(LookupMiss::NewQuery));
     let stored = stored(a.publish(&a.compile(b"seed")));
     assert_eq!(stored.outputs.len(), 2, "the dep-info is each checkout's own");
     let is_known = |files: &[KnownFile]| {
@@ -139,9 +141,11 @@ fn key_01_every_file_that_was_read_counts() {
     let house = House::new();
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
-    assert!(matches!(checkout.find(), Found::Hit { .. }));
+    assert!(matches!(checkout.find(), LookupOutcome::Hit { .. }));
     write(&checkout.ws.join("src/a.rs"), b"// changed");
-    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("it has changed") };
+    let LookupOutcome::Miss(LookupMiss::Changed(differences)) = checkout.find() else {
+        panic!("it has changed")
+    };
     let path = RolePath::new(Role::Workspace, "src/a.rs").unwrap();
     let file = |bytes: &[u8]| Observation::File { path: path.clone(), digest: Digest::of(BLAKE3, bytes) };
     assert_eq!(differences.len(), 1);
@@ -156,7 +160,9 @@ fn key_02_a_file_counts_with_its_path() {
     compile_and_publish(&checkout, b"seed");
     write(&checkout.ws.join("src/a.rs"), b"mod a;");
     write(&checkout.ws.join("src/lib.rs"), b"");
-    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("they were swapped") };
+    let LookupOutcome::Miss(LookupMiss::Changed(differences)) = checkout.find() else {
+        panic!("they were swapped")
+    };
     assert_eq!(differences.len(), 2);
 }
 
@@ -166,7 +172,9 @@ fn key_03_a_file_that_appears_counts() {
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
     write(&checkout.ws.join("src/a/mod.rs"), b"");
-    let Found::Miss(Miss::Changed(differences)) = checkout.find() else { panic!("it has changed") };
+    let LookupOutcome::Miss(LookupMiss::Changed(differences)) = checkout.find() else {
+        panic!("it has changed")
+    };
     let path = RolePath::new(Role::Workspace, "src/a/mod.rs").unwrap();
     assert_eq!(differences[0].before, Observation::Absent { path });
 }
@@ -184,7 +192,7 @@ fn key_04_a_compile_without_a_valid_dep_info_is_not_stored() {
     assert!(matches!(refusal(checkout.publish(&captured)), Refusal::NoOutput(_)));
     checkout.kinds.remove(0);
     assert!(matches!(refusal(checkout.publish(&captured)), Refusal::UnknownInputs(_)));
-    assert_eq!(checkout.find(), Found::Miss(Miss::NewQuery));
+    assert_eq!(checkout.find(), LookupOutcome::Miss(LookupMiss::NewQuery));
 }
 
 #[test]
@@ -220,7 +228,7 @@ fn key_05_a_compile_whose_input_changed_meanwhile_is_not_stored() {
         write(&source, b"");
         std::thread::sleep(Duration::from_millis(30));
     }
-    assert_eq!(checkout.find(), Found::Miss(Miss::NewQuery));
+    assert_eq!(checkout.find(), LookupOutcome::Miss(LookupMiss::NewQuery));
     compile_and_publish(&checkout, b"seed");
 }
 
@@ -277,7 +285,7 @@ fn key_06_an_unset_variable_differs_from_an_empty_one() {
     }
     for (value, is_hit) in [(Some(""), true), (Some("on"), true), (Some("off"), false), (None, false)] {
         checkout.env = value.into_iter().map(|value| (name(), value.to_owned())).collect();
-        assert_eq!(matches!(checkout.find(), Found::Hit { .. }), is_hit, "{value:?}");
+        assert_eq!(matches!(checkout.find(), LookupOutcome::Hit { .. }), is_hit, "{value:?}");
     }
 }
 
@@ -295,8 +303,8 @@ fn key_07_a_path_that_is_read_as_a_value_binds_the_result() {
             checkout.env = [("OUT_DIR".to_owned(), value)].into();
         }
         compile_and_publish(&a, source.as_bytes());
-        assert!(matches!(a.find(), Found::Hit { .. }));
-        assert_eq!(matches!(b.find(), Found::Hit { .. }), is_shared, "{source}");
+        assert!(matches!(a.find(), LookupOutcome::Hit { .. }));
+        assert_eq!(matches!(b.find(), LookupOutcome::Hit { .. }), is_shared, "{source}");
     }
 }
 
@@ -335,8 +343,8 @@ fn key_07_the_note_of_an_extern_is_found_by_its_content() {
             kind: InputKind::Extern,
         };
         stored(a.publish_inputs(&a.compile(b"seed"), &[input]));
-        assert!(matches!(a.find(), Found::Hit { .. }));
-        assert_eq!(matches!(b.find(), Found::Hit { .. }), is_shared, "{uses:?}, {source}");
+        assert!(matches!(a.find(), LookupOutcome::Hit { .. }));
+        assert_eq!(matches!(b.find(), LookupOutcome::Hit { .. }), is_shared, "{uses:?}, {source}");
     }
 }
 
@@ -355,9 +363,9 @@ fn key_07_a_crate_with_an_unknown_dependency_gets_no_note() {
     }
     let captured = a.compile(b"seed");
     stored(a.publish_with(&captured, unknown).unwrap());
-    assert!(matches!(b.find(), Found::Miss(Miss::Changed(_))));
+    assert!(matches!(b.find(), LookupOutcome::Miss(LookupMiss::Changed(_))));
     stored(a.publish(&captured));
-    assert!(matches!(b.find(), Found::Hit { .. }));
+    assert!(matches!(b.find(), LookupOutcome::Hit { .. }));
 }
 
 #[test]
@@ -366,8 +374,10 @@ fn key_07_a_path_in_an_output_binds_the_result_to_it() {
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     let seed = format!("…{}/src/lib.rs", a.ws.display());
     compile_and_publish(&a, seed.as_bytes());
-    assert!(matches!(a.find(), Found::Hit { .. }));
-    let Found::Miss(Miss::Changed(differences)) = b.find() else { panic!("it is another place") };
+    assert!(matches!(a.find(), LookupOutcome::Hit { .. }));
+    let LookupOutcome::Miss(LookupMiss::Changed(differences)) = b.find() else {
+        panic!("it is another place")
+    };
     let path = a.ws.as_os_str().as_encoded_bytes().to_vec();
     let bound = Observation::Root { role: Role::Workspace, up: 0, is_real: false, path };
     assert_eq!(differences[0].before, bound);
@@ -398,13 +408,13 @@ fn key_23_an_action_with_two_results_is_quarantined() {
     let different = DifferentBytes { offset: 7_000, count: 3 };
     let at = Disagreement { output: "out/debug/deps/libx-1.rlib".to_owned(), bytes: Some(different) };
     assert_eq!(refusal(checkout.publish(&captured)), Refusal::Disagrees(at.clone()));
-    assert_eq!(checkout.find(), Found::Miss(Miss::Quarantined(action)));
+    assert_eq!(checkout.find(), LookupOutcome::Miss(LookupMiss::Quarantined(action)));
     // A third run that agrees with one of them does not end the quarantine.
     let again = checkout.compile(b"seed");
     assert_eq!(refusal(checkout.publish(&again)), Refusal::Quarantined(at));
     assert!(release(house.store.actions(), &action).unwrap());
     stored(checkout.publish(&again));
-    assert!(matches!(checkout.find(), Found::Hit { .. }));
+    assert!(matches!(checkout.find(), LookupOutcome::Hit { .. }));
 }
 
 /// A directory has the path of the action's largest blob, so that the blob cannot be stored.
@@ -434,7 +444,7 @@ fn a_lookup_names_the_action_whose_result_was_evicted() {
     let checkout = house.checkout("a");
     let action = stored(checkout.publish(&checkout.compile(b"seed"))).action;
     house.store.actions().remove(&action_key(&action)).unwrap();
-    assert_eq!(checkout.find(), Found::Miss(Miss::Evicted(action)));
+    assert_eq!(checkout.find(), LookupOutcome::Miss(LookupMiss::Evicted(action)));
 }
 
 #[test]
@@ -509,7 +519,7 @@ fn rst_05_a_late_restore_changes_nothing() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
-    let Found::Hit { result, .. } = b.find() else { panic!("it was stored") };
+    let LookupOutcome::Hit { result, .. } = b.find() else { panic!("it was stored") };
     let dir = b.deps().join(".kache-staging");
     let staging = Staging::new(Some(dir.clone()));
     fs::create_dir(&dir).unwrap();
@@ -539,7 +549,7 @@ fn rst_05_a_restore_is_all_or_nothing() {
     let house = House::new();
     let (a, b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
-    let Found::Hit { result, .. } = b.find() else { panic!("it was stored") };
+    let LookupOutcome::Hit { result, .. } = b.find() else { panic!("it was stored") };
     let nothing_is_left = || {
         let left: Vec<_> = fs::read_dir(b.deps()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [] as [std::path::PathBuf; 0]);
@@ -585,7 +595,10 @@ fn rst_07_restored_messages_have_the_paths_of_their_checkout() {
         b.compile(b"seed").messages_on(MessageStream::Stderr)
     );
     b.presentation = b"short".to_vec();
-    assert!(matches!(b.find(), Found::Miss(Miss::Changed(_))), "there are messages, and they look otherwise");
+    assert!(
+        matches!(b.find(), LookupOutcome::Miss(LookupMiss::Changed(_))),
+        "there are messages, and they look otherwise"
+    );
 }
 
 #[test]
@@ -594,7 +607,7 @@ fn rst_07_a_compile_without_messages_is_restored_in_every_format() {
     let (a, mut b) = (house.checkout("a"), house.checkout("b"));
     compile_and_publish(&a, b"seed");
     b.presentation = b"short".to_vec();
-    assert!(matches!(b.find(), Found::Hit { .. }));
+    assert!(matches!(b.find(), LookupOutcome::Hit { .. }));
 }
 
 #[test]
@@ -751,5 +764,5 @@ fn sto_08_a_file_that_cannot_be_read_is_an_error_and_no_match() {
     let nothing = std::collections::BTreeMap::new();
     let found = find(&checkout.task(), &nothing, &Blind, house.store.actions(), Uploads::Ignored);
     assert!(found.is_err());
-    assert!(matches!(checkout.find(), Found::Hit { .. }), "nothing was deleted");
+    assert!(matches!(checkout.find(), LookupOutcome::Hit { .. }), "nothing was deleted");
 }

@@ -260,7 +260,7 @@ impl AccessObserver<'_> {
         let texts = if texts.is_empty() { std::slice::from_ref(&path) } else { texts };
         let mut observations = namer.of_access(path, texts, make)?;
         if self.was_searched_for(path) {
-            namer.searched(path, self.task.roots.searched(path), make, &mut observations)?;
+            namer.searched(path, self.task.roots.names_by_search(path), make, &mut observations)?;
         }
         Ok(observations)
     }

@@ -1,29 +1,29 @@
-//! A path by its role.
+//! Paths by role.
 //!
-//! Pure. Two checkouts, two homes and two machines name the same file by the same
-//! `RolePath` (KEY-17), and the directories of an action's input root are the roles.
+//! Pure. The same file has the same `RolePath` in two checkouts, under two homes and on two machines
+//! (KEY-17). The directories of an action's input root are the roles.
 
 use std::fmt;
 
-/// What a directory is to a build.
+/// The role of a directory in a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// The workspace's root.
+    /// The root directory of the workspace.
     Workspace,
-    /// Cargo's target or build directory: what the build itself made.
+    /// Cargo's target or build directory, with the outputs of the build.
     Target,
-    /// `$CARGO_HOME`: sources of registry and git packages.
+    /// The cargo home, with the sources of registry and git packages.
     Cargo,
-    /// The toolchain.
+    /// The directory of the toolchain.
     Sysroot,
-    /// A root that the user named (`paths.base_dirs`), by its place in that list.
+    /// A directory in `paths.base_dirs`, by its index in that list.
     Base(u8),
-    /// No root of ours: the path itself is meant.
+    /// No root: the path is absolute and counts as it is.
     Absolute,
 }
 
 impl Role {
-    /// The name of its directory in an input root.
+    /// Returns the name of the role's directory in an input root.
     pub fn dir_name(self) -> String {
         match self {
             Role::Workspace => "ws".to_owned(),
@@ -35,8 +35,8 @@ impl Role {
         }
     }
 
-    /// The name of the directory in an input root that stands for the one `up` levels above this
-    /// role's; the role's own for no level.
+    /// Returns the name that the directory `up` levels above this role's has in an input root. For no level,
+    /// it is the role's own name.
     pub fn dir_name_above(self, up: u8) -> String {
         match up {
             0 => self.dir_name(),
@@ -44,7 +44,7 @@ impl Role {
         }
     }
 
-    /// The role whose directory has this name.
+    /// Returns the role whose directory has this name in an input root; `None` if there is none.
     pub fn from_dir_name(name: &str) -> Option<Role> {
         match name {
             "ws" => Some(Role::Workspace),
@@ -57,13 +57,14 @@ impl Role {
     }
 }
 
-/// The `up` of a path that stands for one place in every directory above its role's.
+/// The value of `up` for a path that stands for the same name in every directory above its role's.
 const EVERYWHERE: u8 = u8::MAX;
 
-/// A path below a role's directory, or below a directory above that one. Private fields: `rest` is
-/// relative, in lexical normal form (no empty, `.` or `..` component), and empty for the directory
-/// itself. `up` counts the directories that lie between: 1 is the parent of the role's directory.
-/// [`Role::Absolute`] has nothing above it.
+/// A path below a role's directory, or below a directory above it.
+///
+/// The fields are private to keep this: `rest` is relative, in lexical normal form (no empty, `.` or `..`
+/// component), and empty for the directory itself. `up` is the number of levels above the role's directory: 1
+/// is its parent. [`Role::Absolute`] has nothing above it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RolePath {
     role: Role,
@@ -72,13 +73,13 @@ pub struct RolePath {
 }
 
 impl RolePath {
-    /// A path below the role's directory. `None` if `rest` is not in normal form.
+    /// Creates a path below the role's directory; `None` if `rest` is not in normal form.
     pub fn new(role: Role, rest: impl Into<Vec<u8>>) -> Option<RolePath> {
         RolePath::above(role, 0, rest)
     }
 
-    /// A path below the directory that lies `up` levels above the role's. `None` if `rest` is not in
-    /// normal form, if nothing lies above the role, or if there are more levels than can be kept.
+    /// Creates a path below the directory `up` levels above the role's; `None` if `rest` is not in normal
+    /// form, if nothing is above the role, or if there are too many levels.
     pub fn above(role: Role, up: u8, rest: impl Into<Vec<u8>>) -> Option<RolePath> {
         let rest = rest.into();
         let is_normal = rest.is_empty()
@@ -87,42 +88,42 @@ impl RolePath {
         (is_normal && has_levels).then_some(RolePath { role, up, rest })
     }
 
-    /// The same name in every directory above the role's, up to the root of the file system: the
-    /// places that a search looks at which goes upwards and finds nothing. `None` if `rest` is empty
-    /// or not in normal form, or if nothing lies above the role.
+    /// Creates a path that stands for the same name in every directory above the role's, up to the root of
+    /// the file system: the paths that a search checks if it goes upwards and finds nothing. `None` if `rest`
+    /// is empty or not in normal form, or if nothing is above the role.
     pub fn everywhere_above(role: Role, rest: impl Into<Vec<u8>>) -> Option<RolePath> {
         let mut path = RolePath::above(role, 1, rest)?;
         path.up = EVERYWHERE;
         (!path.rest.is_empty()).then_some(path)
     }
 
-    /// Its role.
+    /// Returns the role.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// How many levels above the role's directory it begins; 0 for what lies below that directory.
-    /// No number is right for [`RolePath::is_everywhere_above`].
+    /// Returns the number of levels above the role's directory at which the path begins; 0 for a path below
+    /// that directory. The number has no meaning if [`RolePath::is_everywhere_above`].
     pub fn up(&self) -> u8 {
         self.up
     }
 
-    /// Whether it stands for one place in every directory above the role's.
+    /// Whether the path stands for the same name in every directory above the role's.
     pub fn is_everywhere_above(&self) -> bool {
         self.up == EVERYWHERE
     }
 
-    /// Whether it lies below the directory of this role.
+    /// Whether the path is the directory of this role, or below it.
     pub fn is_below(&self, role: Role) -> bool {
         self.role == role && self.up == 0
     }
 
-    /// What follows the role's directory; empty for the directory itself.
+    /// Returns the part after the directory that the path begins with; empty for the directory itself.
     pub fn rest(&self) -> &[u8] {
         &self.rest
     }
 
-    /// The name of the directory that it begins with in an input root.
+    /// Returns the name of the directory that the path begins with in an input root.
     fn top(&self) -> String {
         match self.up {
             EVERYWHERE => format!("{}-above", self.role.dir_name()),
@@ -130,7 +131,7 @@ impl RolePath {
         }
     }
 
-    /// Its place in an input root, such as `ws/src/lib.rs`. A tree cannot hold `..`, so each
+    /// Returns the path in an input root, such as `ws/src/lib.rs`. A tree cannot contain `..`, so each
     /// directory above a role's has a name of its own: `ws-up1/shared.txt`.
     pub fn in_input_root(&self) -> Vec<u8> {
         let mut path = self.top().into_bytes();
@@ -141,7 +142,7 @@ impl RolePath {
         path
     }
 
-    /// The reverse of [`RolePath::in_input_root`].
+    /// The reverse of [`RolePath::in_input_root`]; `None` if the path does not have that form.
     pub fn from_input_root(path: &[u8]) -> Option<RolePath> {
         let mut halves = path.splitn(2, |byte| *byte == b'/');
         let top = std::str::from_utf8(halves.next()?).ok()?;
@@ -153,7 +154,7 @@ impl RolePath {
             "above" => RolePath::everywhere_above(role, rest),
             levels => RolePath::above(role, levels.strip_prefix("up")?.parse().ok()?, rest),
         }?;
-        // One place has one name: `ws-up01` and `ws-` are none.
+        // Each path has exactly one name, so `ws-up01` and `ws-` are refused.
         (path.top() == top).then_some(path)
     }
 }

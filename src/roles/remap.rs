@@ -1,11 +1,11 @@
-//! The `--remap-path-prefix` options that keep a build's place out of what it makes (KEY-17).
+//! The `--remap-path-prefix` options that keep the paths of a checkout out of outputs (KEY-17).
 //!
-//! Pure. The last one that matches wins in rustc, so these go before the user's own (KEY-19),
-//! and among themselves from general to special.
+//! Pure. In rustc, the last option that matches wins. So kache's options come before the user's own (KEY-19),
+//! and the option for a directory comes before those for directories inside it.
 //!
-//! The workspace becomes `.`, not a name of ours: panics, backtraces, diagnostics and gdb then
-//! say what they say without kache. The target directory becomes `./target` wherever it lies,
-//! so that a checkout with a target directory elsewhere makes the same bytes.
+//! The workspace becomes `.`, so that panics, backtraces, diagnostics and gdb show the same paths as without
+//! kache. The target directory always becomes `./target`, so that a checkout with a target directory
+//! elsewhere makes the same bytes.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use std::path::{Path, PathBuf};
 use super::path::Role;
 use super::roots::Roots;
 
-/// One such option.
+/// One `--remap-path-prefix` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remap {
-    /// What the directory is.
+    /// The role of the directory.
     pub role: Role,
-    /// The directory.
+    /// The directory that is replaced.
     pub from: PathBuf,
-    /// What is written in its place.
+    /// The replacement.
     pub to: String,
 }
 
 impl Remap {
-    /// As an argument.
+    /// Returns the option as an argument for rustc.
     pub fn argument(&self) -> OsString {
         let mut argument = OsString::from("--remap-path-prefix=");
         argument.push(&self.from);
@@ -36,8 +36,8 @@ impl Remap {
 }
 
 impl Role {
-    /// What paths below a root of this role are remapped to; nothing for a root that does not
-    /// get into outputs.
+    /// Returns the replacement for the path of a root with this role; `None` if kache does not remap such a
+    /// root.
     pub fn remapped_to(self) -> Option<String> {
         match self {
             Role::Workspace => Some(".".to_owned()),
@@ -49,19 +49,20 @@ impl Role {
 }
 
 impl Roots {
-    /// The options for these roots. `rust_src` is where the toolchain's sources are, if they
-    /// are installed, and the commit they are from: rustc then writes their real place into
-    /// what uses the standard library, and what it writes without them is restored.
+    /// Returns the options for these roots, the general ones first. `rust_src` is the directory of the
+    /// standard library's sources, if they are installed, and their commit: with installed sources, rustc
+    /// writes their real paths into outputs that use the standard library, and the option restores the paths
+    /// that it writes without them.
     pub fn remaps(&self, rust_src: Option<(&Path, &str)>) -> Vec<Remap> {
-        let target_is_plain = match (self.dir(Role::Workspace), self.dir(Role::Target)) {
+        let is_target_in_workspace = match (self.dir(Role::Workspace), self.dir(Role::Target)) {
             (Some(workspace), Some(target)) => target == workspace.join("target"),
             _ => false,
         };
-        // Deepest first, so the reverse is from general to special.
+        // The roots are sorted with the deepest first, so the reverse order has the general ones first.
         let mut remaps: Vec<Remap> = self
             .iter()
             .filter(|root| root.dir != Path::new("/"))
-            .filter(|root| !(root.role == Role::Target && target_is_plain))
+            .filter(|root| !(root.role == Role::Target && is_target_in_workspace))
             .filter_map(|root| {
                 Some(Remap { role: root.role, from: root.dir.clone(), to: root.role.remapped_to()? })
             })
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_remaps_go_from_general_to_special() {
+    fn key_17_general_remaps_come_before_special_ones() {
         let target_inside = [
             (Role::Target, "/a/ws/target"),
             (Role::Workspace, "/a/ws"),
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_a_root_that_is_the_whole_tree_is_not_remapped() {
+    fn key_17_the_root_of_the_file_system_is_not_remapped() {
         assert_eq!(arguments(&[(Role::Workspace, "/")]).len(), 1);
     }
 }

@@ -1,12 +1,11 @@
-//! Where the roles' directories lie for one call.
+//! The roots of one call: the directories of its roles.
 //!
-//! Pure and lexical: it follows no link, because compilers write paths down as they were
-//! given. The deepest root that holds a path gives it its role. `places.rs` says which names a path
-//! has that lies in none.
+//! Pure and lexical: it follows no link, because compilers write paths as they were given. A path has the
+//! role of the deepest root that contains it. `path_names.rs` has the names of paths that are in no root.
 //!
-//! A directory is kept as the call writes it, because that is what gets into outputs, messages
-//! and variables: cargo makes `/ws/../t` of a target directory `../t`. Which root holds a path
-//! is decided in normal form.
+//! A root keeps the spelling of the call, because that spelling gets into outputs, messages and variables:
+//! cargo makes `/ws/../t` of a target directory `../t`. Whether a root contains a path is decided in normal
+//! form.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,30 +13,31 @@ use std::path::{Path, PathBuf};
 
 use super::path::{Role, RolePath};
 
-/// One root.
+/// A role with its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// Its role.
+    /// The role of the directory.
     pub role: Role,
-    /// Its directory: absolute, as the call writes it.
+    /// The directory: absolute, in the spelling of the call.
     pub dir: PathBuf,
 }
 
-/// The roots of one call. Private fields: deepest first, each role at most once.
+/// The roots of one call. The fields are private to keep this: the deepest root comes first, and each role
+/// occurs at most once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     roots: Vec<Root>,
-    /// Their directories in lexical normal form, in the same order.
+    /// The directories of `roots` in lexical normal form, in the same order.
     normal: Vec<PathBuf>,
 }
 
 impl Roots {
-    /// Orders them. Of several directories for one role the first is taken.
+    /// Creates the roots of a call. If a role has several directories, the first is used.
     pub fn new(roots: impl IntoIterator<Item = Root>) -> Self {
         let mut kept: Vec<Root> = Vec::new();
         for Root { role, dir } in roots {
             if kept.iter().all(|other| other.role != role) {
-                // What is joined to a directory does not repeat a slash at its end.
+                // This removes a slash at the end, so that a joined path has no double slash.
                 kept.push(Root { role, dir: dir.components().as_path().to_owned() });
             }
         }
@@ -46,12 +46,12 @@ impl Roots {
         Roots { roots: kept, normal }
     }
 
-    /// All of them, deepest first.
+    /// Returns all roots, the deepest first.
     pub fn iter(&self) -> impl Iterator<Item = &Root> {
         self.roots.iter()
     }
 
-    /// Every way to write a root that is known: as the call does, and in normal form.
+    /// Returns each root in the spelling of the call, and in normal form if that differs.
     pub fn spellings(&self) -> impl Iterator<Item = (Role, &Path)> {
         let each = self.roots.iter().zip(&self.normal);
         each.flat_map(|(root, normal)| {
@@ -60,63 +60,64 @@ impl Roots {
         })
     }
 
-    /// The directory of a role.
+    /// Returns the directory of a role; `None` if the call has no such root.
     pub fn dir(&self, role: Role) -> Option<&Path> {
         self.roots.iter().find(|root| root.role == role).map(|root| &*root.dir)
     }
 
-    /// All of them with their directories in normal form, deepest first.
+    /// Returns all roots in normal form, the deepest first.
     pub(super) fn normal(&self) -> impl Iterator<Item = (Role, &Path)> {
         self.roots.iter().zip(&self.normal).map(|(root, normal)| (root.role, &**normal))
     }
 
-    /// How many directories lie above the one of a role.
+    /// Returns the number of directories above the one of a role; `None` if the call has no such root.
     pub fn depth(&self, role: Role) -> Option<usize> {
-        let (_, dir) = self.normal().find(|(known, _)| *known == role)?;
+        let (_, dir) = self.normal().find(|(other, _)| *other == role)?;
         Some(dir.components().count().saturating_sub(1))
     }
 
-    /// The directory that lies `up` levels above the one of a role: in the call's own spelling for
-    /// no level, in normal form above it. `None` where there are fewer.
+    /// Returns the directory `up` levels above the one of a role: for no level in the spelling of the call,
+    /// otherwise in normal form. `None` if there are fewer levels or no such root.
     pub fn dir_above(&self, role: Role, up: u8) -> Option<&Path> {
         if up == 0 {
             return self.dir(role);
         }
-        let (_, dir) = self.normal().find(|(known, _)| *known == role)?;
+        let (_, dir) = self.normal().find(|(other, _)| *other == role)?;
         dir.ancestors().nth(usize::from(up))
     }
 
-    /// A path by its role: below the deepest root that holds it, else above the root from which its
-    /// text goes upwards, else as it is. A relative one counts from `cwd`. This name is for what
-    /// every call looks at anew; what a run has found out has the names that
-    /// [`Roots::places`] tells.
+    /// Returns a path by role: below the deepest root that contains it, or above a root that its text leaves
+    /// through `..`, or as it is. A relative path starts at `cwd`.
+    ///
+    /// This name is for files that each call reads before its lookup. A path that a run was observed to read
+    /// has all names that [`Roots::path_names`] returns.
     pub fn role_path(&self, cwd: &Path, path: &Path) -> RolePath {
         let given = cwd.join(path);
         let path = normalise(&given);
         let within = self
             .normal()
             .find_map(|(role, dir)| RolePath::new(role, path.strip_prefix(dir).ok()?.as_os_str().as_bytes()));
-        within.or_else(|| self.climbed(&given).into_iter().next()).unwrap_or_else(|| absolute(&path))
+        within.or_else(|| self.names_by_text(&given).into_iter().next()).unwrap_or_else(|| absolute(&path))
     }
 
-    /// Where a path by role lies here; `None` where this call has no such root. What lies above a
-    /// root is found as a compiler finds it that was given `..`. Of a path that stands for several
-    /// places the first is told.
+    /// Returns the path in this checkout; `None` if this call has no such root. A path above a root contains
+    /// `..`, so that it leads to the same file as in a compiler. For a path that stands for several files, it
+    /// returns the first.
     pub fn locate(&self, path: &RolePath) -> Option<PathBuf> {
-        let mut place = match path.role() {
+        let mut located = match path.role() {
             Role::Absolute => PathBuf::from("/"),
             role => self.dir(role)?.to_owned(),
         };
         let up = if path.is_everywhere_above() { 1 } else { path.up() };
-        (0..up).for_each(|_| place.push(".."));
+        (0..up).for_each(|_| located.push(".."));
         if !path.rest().is_empty() {
-            place.push(OsStr::from_bytes(path.rest()));
+            located.push(OsStr::from_bytes(path.rest()));
         }
-        Some(place)
+        Some(located)
     }
 
-    /// All places that a path by role stands for here: one, unless it is
-    /// [`RolePath::is_everywhere_above`].
+    /// Returns all paths in this checkout that a path by role stands for: one, unless it is
+    /// [`RolePath::is_everywhere_above`]. `None` if this call has no such root.
     pub fn locate_all(&self, path: &RolePath) -> Option<Vec<PathBuf>> {
         if !path.is_everywhere_above() {
             return Some(vec![self.locate(path)?]);
@@ -127,15 +128,15 @@ impl Roots {
     }
 }
 
-/// A path in normal form as it is.
+/// Returns an absolute path in normal form as a path of [`Role::Absolute`].
 pub(super) fn absolute(path: &Path) -> RolePath {
     let rest = path.strip_prefix("/").unwrap_or(path);
     RolePath::new(Role::Absolute, rest.as_os_str().as_bytes())
-        .expect("what is normalised has no odd component")
+        .expect("a path in normal form has no `..` and no empty component")
 }
 
-/// Without `.`, `..` and doubled slashes. `..` is taken back by name, as compilers do when
-/// they print paths; what goes above the root stays at the root.
+/// Returns a path in lexical normal form: without `.`, `..` and double slashes. A `..` removes the component
+/// before it without following links, as in the paths that compilers print; at the root it has no effect.
 pub fn normalise(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut normal = PathBuf::new();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_a_root_is_known_by_its_place_and_kept_as_it_is_written() {
+    fn key_17_a_root_contains_paths_in_any_spelling_and_keeps_its_own() {
         let root = |role, dir: &str| Root { role, dir: PathBuf::from(dir) };
         let roots = Roots::new([root(Role::Workspace, "/a/ws"), root(Role::Target, "/a/ws/../t/./x/")]);
         for path in ["/a/t/x/debug/y", "/a/ws/../t/x/debug/y", "../t/./x/debug/y"] {
@@ -200,23 +201,23 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_found_again() {
+    fn locate_is_the_reverse_of_role_path() {
         for path in ["/home/a/ws/src/lib.rs", "/home/a/ws/target/x", "/usr/lib/x.so", "/home/a/.cargo"] {
             let found = roots().role_path(Path::new("/"), Path::new(path));
             assert_eq!(roots().locate(&found).unwrap(), Path::new(path));
         }
         let elsewhere = RolePath::new(Role::Sysroot, "bin/rustc").unwrap();
         assert_eq!(roots().locate(&elsewhere), None);
-        // As a compiler finds it: through a root that is a link.
+        // The path contains `..`, so that it is right even if the root is a link.
         let above = RolePath::above(Role::Workspace, 2, "x").unwrap();
         assert_eq!(roots().locate(&above).unwrap().as_os_str(), "/home/a/ws/../../x");
         assert_eq!(roots().dir_above(Role::Workspace, 2), Some(Path::new("/home")));
         assert_eq!(roots().dir_above(Role::Workspace, 3), Some(Path::new("/")));
         assert_eq!(roots().dir_above(Role::Workspace, 4), None);
         let everywhere = RolePath::everywhere_above(Role::Workspace, ".env").unwrap();
-        let places: Vec<PathBuf> =
-            roots().locate_all(&everywhere).unwrap().iter().map(|place| normalise(place)).collect();
-        assert_eq!(places, ["/home/a/.env", "/home/.env", "/.env"].map(PathBuf::from));
+        let paths: Vec<PathBuf> =
+            roots().locate_all(&everywhere).unwrap().iter().map(|path| normalise(path)).collect();
+        assert_eq!(paths, ["/home/a/.env", "/home/.env", "/.env"].map(PathBuf::from));
     }
 
     #[test]
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn key_02_a_place_above_a_root_has_one_name() {
+    fn key_02_a_path_above_a_root_has_one_name() {
         let above = |up| RolePath::above(Role::Base(3), up, "a/b").unwrap();
         let everywhere = RolePath::everywhere_above(Role::Target, "a").unwrap();
         for (path, name) in

@@ -1,9 +1,8 @@
-//! Stand-ins: what stored bytes say in place of a root's path, so that they hold for every
+//! Stand-ins: stored bytes contain them instead of the paths of roots, so that they are right for every
 //! checkout.
 //!
-//! Pure. `/home/a/ws/src` is kept as `/kache/ws/src` and restored as `/home/b/ws/src`. Text
-//! that holds something like a stand-in of its own has no such form, and what it belongs to
-//! is not kept.
+//! Pure. `/home/a/ws/src` is stored as `/kache/ws/src` and restored as `/home/b/ws/src`. Text that already
+//! contains a stand-in cannot be stored, because its restored form would differ from the original.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -12,36 +11,38 @@ use memchr::memmem;
 use super::path::Role;
 use super::roots::{Root, Roots};
 
-/// What every stand-in begins with.
+/// The beginning of every stand-in.
 const START: &[u8] = b"/kache/";
 
-/// What kind of text it is.
+/// The kind of a text, which decides where in it a path may begin and how the path is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A value: of a variable, of an argument. Every occurrence of a root's path counts.
+    /// The value of a variable or of an argument. A path may begin anywhere in it (`-L/path`).
     Value,
-    /// What a compiler says in words. A root's path counts where no longer path has it in its
-    /// middle: `/src` does not occur in `library/core/src/lib.rs`.
+    /// Text of a compiler. A path does not begin in the middle of a longer one: `/src` does not occur in
+    /// `library/core/src/lib.rs`.
     Text,
-    /// The same, inside of JSON: paths are escaped.
+    /// Text of a compiler inside JSON strings, where paths are escaped.
     Json,
 }
 
 impl Role {
-    /// What stands for this role's root in stored bytes.
+    /// Returns the stand-in for the root of this role; `None` for [`Role::Absolute`].
     pub fn stand_in(self) -> Option<Vec<u8>> {
         (self != Role::Absolute).then(|| [START, self.dir_name().as_bytes()].concat())
     }
 }
 
 impl Roots {
-    /// Text with stand-ins for roots; `None` if it already holds one. Remapped paths
-    /// ([`Role::remapped_to`]) in a compiler's messages are stand-ins already; a value cannot
-    /// have come by one honestly. A directory that is called `kache` is no stand-in.
+    /// Replaces the paths of roots by stand-ins; `None` if the text already contains a stand-in. In text of a
+    /// compiler, remapped paths ([`Role::remapped_to`]) are allowed: they look like stand-ins and are the
+    /// same in every checkout. A value contains no remapped paths. A directory with the name `kache` is not a
+    /// stand-in.
     pub fn generalise(&self, bytes: &[u8], form: Form) -> Option<Vec<u8>> {
         let needles: Vec<(Vec<u8>, Vec<u8>)> = self.needles(form);
-        let mut found = Vec::with_capacity(bytes.len());
+        let mut general = Vec::with_capacity(bytes.len());
         let mut done = 0;
+        // The needles are sorted by depth, so the deepest root that fits replaces the path.
         for slash in memchr::memchr_iter(b'/', bytes) {
             if slash < done || !may_start(bytes, slash, form) {
                 continue;
@@ -49,34 +50,35 @@ impl Roots {
             let here = &bytes[slash..];
             let fits = |(path, _): &&(Vec<u8>, Vec<u8>)| here.starts_with(path) && ends(&here[path.len()..]);
             if let Some((path, stand_in)) = needles.iter().find(fits) {
-                found.extend_from_slice(&bytes[done..slash]);
-                found.extend_from_slice(stand_in);
+                general.extend_from_slice(&bytes[done..slash]);
+                general.extend_from_slice(stand_in);
                 done = slash + path.len();
             } else if stand_in_at(bytes, slash, form).is_some() && (form == Form::Value || !is_remapped(here))
             {
                 return None;
             }
         }
-        found.extend_from_slice(&bytes[done..]);
-        Some(found)
+        general.extend_from_slice(&bytes[done..]);
+        Some(general)
     }
 
-    /// The reverse: text for this checkout; `None` if it names a root that this call has not.
+    /// Replaces stand-ins by the paths of roots; `None` if the text names a root that this call does not
+    /// have.
     pub fn localise(&self, bytes: &[u8], form: Form) -> Option<Vec<u8>> {
-        let mut found = Vec::with_capacity(bytes.len());
+        let mut local = Vec::with_capacity(bytes.len());
         let mut done = 0;
         for at in memmem::find_iter(bytes, START) {
             let Some((role, length)) = stand_in_at(bytes, at, form) else { continue };
             let dir = self.dir(role)?.as_os_str().as_bytes();
-            found.extend_from_slice(&bytes[done..at]);
-            found.extend_from_slice(&written(dir, form)?);
+            local.extend_from_slice(&bytes[done..at]);
+            local.extend_from_slice(&written(dir, form)?);
             done = at + length;
         }
-        found.extend_from_slice(&bytes[done..]);
-        Some(found)
+        local.extend_from_slice(&bytes[done..]);
+        Some(local)
     }
 
-    /// Roots' paths as they are written in this form, deepest first, each with its stand-in.
+    /// Returns the path of each root in this form with its stand-in, the deepest root first.
     fn needles(&self, form: Form) -> Vec<(Vec<u8>, Vec<u8>)> {
         let needle = |root: &Root| {
             let path = written(root.dir.as_os_str().as_bytes(), form)?;
@@ -86,7 +88,7 @@ impl Roots {
     }
 }
 
-/// The stand-in that is here, and how long it is.
+/// Returns the role of the stand-in at this position, and its length; `None` if there is no stand-in.
 fn stand_in_at(bytes: &[u8], at: usize, form: Form) -> Option<(Role, usize)> {
     let name = bytes[at..].strip_prefix(START)?;
     let length = name.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(name.len());
@@ -95,7 +97,7 @@ fn stand_in_at(bytes: &[u8], at: usize, form: Form) -> Option<(Role, usize)> {
     is_whole.then_some((role, START.len() + length))
 }
 
-/// Whether a compiler may have written this because paths are remapped.
+/// Whether a compiler may have written this because of kache's remaps.
 fn is_remapped(bytes: &[u8]) -> bool {
     let name = &bytes[START.len()..];
     let rest = name.strip_prefix(b"cargo").or_else(|| {
@@ -106,7 +108,7 @@ fn is_remapped(bytes: &[u8]) -> bool {
     rest.is_some_and(ends)
 }
 
-/// A path as it is written in this form.
+/// Returns a path as this form writes it; `None` if JSON cannot contain it.
 fn written(path: &[u8], form: Form) -> Option<Vec<u8>> {
     if form != Form::Json {
         return Some(path.to_vec());
@@ -115,8 +117,8 @@ fn written(path: &[u8], form: Form) -> Option<Vec<u8>> {
     Some(text.as_bytes()[1..text.len() - 1].to_vec())
 }
 
-/// Whether a name ends before these bytes. The end of a sentence is no part of a name; the
-/// end of `ws.old` is one.
+/// Whether a name ends before these bytes. A full stop ends the name if it ends a sentence, but not in
+/// `ws.old`.
 fn ends(after: &[u8]) -> bool {
     match after {
         [] | [b'.'] => true,
@@ -129,7 +131,9 @@ fn continues_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"_-.+@~%".contains(&byte)
 }
 
-/// Whether a path may start at `at`: nothing before it belongs to the same path.
+/// Whether a path may begin at `at`, because the bytes before it do not belong to the same path. In JSON, an
+/// `n`, `r` or `t` after an odd number of backslashes is part of an escape such as `\n`, and a path may begin
+/// after it.
 fn may_start(bytes: &[u8], at: usize, form: Form) -> bool {
     let before = &bytes[..at];
     match before.last() {
@@ -145,7 +149,7 @@ fn may_start(bytes: &[u8], at: usize, form: Form) -> bool {
     }
 }
 
-/// Whether this ends in what switches a terminal's colour: `ESC [ 1 ; 34 m`.
+/// Whether this ends with an escape sequence for a colour of the terminal: `ESC [ 1 ; 34 m`.
 fn ends_in_colour(before: &[u8]) -> bool {
     let rest = &before[..before.len() - 1];
     let numbers = rest.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b';').count();
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn rst_07_roots_get_stand_ins_where_a_path_begins() {
+    fn rst_07_stand_ins_replace_roots_where_a_path_begins() {
         for (text, expected) in [
             ("/home/a/ws/src/lib.rs:1", "/kache/ws/src/lib.rs:1"),
             ("in /home/a/ws: /home/a/ws/target/x", "in /kache/ws: /kache/out/x"),
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn rst_07_what_looks_like_a_stand_in_is_not_kept() {
+    fn rst_07_text_with_a_stand_in_is_refused() {
         for (text, form) in
             [("/kache/ws/x", Form::Text), ("-L/kache/out", Form::Value), ("/kache/cargo", Form::Value)]
         {
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_a_directory_called_kache_is_no_stand_in() {
+    fn key_17_a_directory_named_kache_is_not_a_stand_in() {
         for (text, expected) in [
             ("/home/a/ws/crates/kache/ws/lib.rs", "/kache/ws/crates/kache/ws/lib.rs"),
             ("crates/kache/src/lib.rs", "crates/kache/src/lib.rs"),
@@ -221,7 +225,7 @@ mod tests {
                 text.replace("/a/", "/b/").as_bytes()
             );
         }
-        // The checkout itself may be called so.
+        // The checkout itself may have such a path.
         let own = Root { role: Role::Workspace, dir: PathBuf::from("/home/kache/ws") };
         let own = Roots::new([own]);
         for form in [Form::Value, Form::Text] {
@@ -242,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rst_07_what_is_generalised_is_found_again(
+        fn rst_07_localise_is_the_reverse_of_generalise(
             parts in proptest::collection::vec(
                 prop_oneof!["[ a-z/:.]{0,6}", Just("/kache/ws".to_owned()), Just("/home/a/ws".to_owned()), Just("/home/a/ws/target/x".to_owned()),
                     Just("/home/a/.cargo".to_owned()), Just("/t".to_owned())],

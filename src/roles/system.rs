@@ -1,16 +1,16 @@
-//! Directories that do not belong to a checkout: the system's own, and those that everybody's
-//! directories lie in.
+//! Directories that belong to no checkout: those of the system, and those that contain the directories of all
+//! users.
 //!
-//! Pure. Two lists with reasons, which `docs/cache-key.md` prints.
+//! Pure. There are two lists with reasons, which `docs/cache-key.md` prints.
 
 use std::path::Path;
 
-/// A directory with the reason for its being in a list.
+/// A directory with the reason why it is in a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
-    /// The directory.
+    /// The absolute path of the directory.
     pub dir: &'static str,
-    /// Why it is in the list.
+    /// The reason why it is in the list.
     pub why: &'static str,
 }
 
@@ -18,15 +18,15 @@ const fn listed(dir: &'static str, why: &'static str) -> Listed {
     Listed { dir, why }
 }
 
-const PROGRAMS: &str = "the system's programs: the same path is meant in every checkout";
-const LIBRARIES: &str = "the system's libraries, and the programs and data that belong to them";
-const LOCAL: &str = "what this machine's administrator installed beside the system's own";
-const STORE: &str = "a name in it tells its content";
+const PROGRAMS: &str = "programs of the system; the path means the same file in every checkout";
+const LIBRARIES: &str = "libraries of the system, with their programs and data";
+const LOCAL: &str = "software that the administrator installed";
+const STORE: &str = "each name contains a hash of the content";
 
-/// Directories in which an absolute path means the same place for every checkout on this machine.
-/// They lie at fixed places, are written by administrators and package managers, and are reached
-/// by their own names. `/usr` itself, `/usr/src`, `/home`, `/tmp`, `/srv`, `/mnt`, `/var` and their
-/// like are not among them: checkouts and their neighbours lie there.
+/// Directories of the system. An absolute path in them means the same file for every checkout on this
+/// machine: they have fixed paths, administrators and package managers write them, and programs use their
+/// absolute paths. `/usr` itself, `/usr/src`, `/home`, `/tmp`, `/srv`, `/mnt`, `/var` and similar directories
+/// are not in the list, because they may contain checkouts.
 pub const SYSTEM: &[Listed] = &[
     listed("/bin", PROGRAMS),
     listed("/sbin", PROGRAMS),
@@ -60,19 +60,18 @@ pub const SYSTEM: &[Listed] = &[
     listed("/gnu/store", STORE),
     listed("/System", "macOS's own programs and libraries"),
     listed("/Library", "macOS's developer tools and frameworks"),
-    listed("/Applications", "Xcode and what belongs to it"),
+    listed("/Applications", "Xcode and its tools"),
 ];
 
-/// Directories that are common property: they are there on every machine of their kind, and
-/// everybody's directories lie in them. An output that holds the name of one says nothing of the
-/// place in which it was made.
+/// Common directories: every machine of a kind has them, and they contain the directories of all users. An
+/// output that contains the name of one does not show where it was made.
 pub const COMMON: &[Listed] = &[
     listed("/", "the root of the file system"),
     listed("/home", "home directories"),
     listed("/Users", "home directories on macOS"),
     listed("/root", "the home directory of every root user"),
     listed("/tmp", "temporary files"),
-    listed("/private", "where macOS keeps what `/tmp` and `/var` lead to"),
+    listed("/private", "the targets of the links `/tmp` and `/var` on macOS"),
     listed("/private/tmp", "temporary files on macOS"),
     listed("/private/var", "variable files on macOS"),
     listed("/private/var/folders", "temporary files of users on macOS"),
@@ -83,23 +82,24 @@ pub const COMMON: &[Listed] = &[
     listed("/dev/shm", "shared memory"),
     listed("/usr", "the system"),
     listed("/usr/src", "sources"),
-    listed("/usr/local", "what was installed by hand"),
-    listed("/opt", "what was installed beside the system"),
-    listed("/srv", "what services serve"),
+    listed("/usr/local", "software that the administrator installed by hand"),
+    listed("/opt", "additional software"),
+    listed("/srv", "data of services"),
     listed("/mnt", "volumes"),
     listed("/media", "volumes"),
-    listed("/run", "what is mounted and runs"),
+    listed("/run", "data of running services, and mounts"),
     listed("/run/media", "volumes"),
     listed("/run/user", "users' own directories while they are logged in"),
     listed("/Volumes", "volumes on macOS"),
 ];
 
-/// The directory of [`SYSTEM`] that a path lies in or is. The path is in normal form.
+/// Returns the directory in [`SYSTEM`] that contains a path or is the path itself. The path must be in normal
+/// form.
 pub(super) fn system_dir(path: &Path) -> Option<&'static Path> {
     SYSTEM.iter().map(|listed| Path::new(listed.dir)).find(|dir| path.starts_with(dir))
 }
 
-/// Whether a directory is common property. The path is in normal form.
+/// Whether a directory is in [`COMMON`]. The path must be in normal form.
 pub fn is_common(dir: &Path) -> bool {
     COMMON.iter().any(|listed| dir == Path::new(listed.dir))
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_17_no_directory_in_which_checkouts_lie_is_the_systems() {
+    fn key_17_no_directory_with_checkouts_is_a_directory_of_the_system() {
         for path in ["/usr/lib/x.so", "/etc/hosts", "/nix/store/abc-rust/bin/rustc", "/opt/cuda/lib"] {
             assert!(system_dir(Path::new(path)).is_some(), "{path}");
         }

@@ -1,9 +1,10 @@
-//! Which names a place has that a compile looked at: from where it may have been come by.
+//! The names, by role, of a path that a compile has read: one for each way in which the compile may have
+//! found it.
 //!
-//! Pure. A result is good for another checkout if that one finds the same under every name that
-//! the place may have been come by. The text of a path often tells: `src/../../shared.txt` was come
-//! by from the workspace. `/home/a/r1/shared.txt` does not: a macro may have gone upwards from the
-//! workspace with `Path::parent`, or have been told this very path. Then both names count.
+//! Pure. A result is good for another checkout if that checkout has the same file under each of these names.
+//! The text of a path often shows how it was found: `src/../../shared.txt` was found from the workspace. The
+//! text `/home/a/r1/shared.txt` does not: a macro may have gone upwards from the workspace with
+//! `Path::parent`, or may have been given this very path. Then both names count.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,42 +14,42 @@ use super::path::{Role, RolePath};
 use super::roots::{Roots, absolute, normalise};
 use super::system::system_dir;
 
-/// The names of one place.
+/// The names of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Places {
-    /// Its text tells how it was come by: all of these names count, and mostly there is one.
-    Told(Vec<RolePath>),
-    /// Its text does not.
-    Untold {
-        /// The place as it is.
+pub enum PathNames {
+    /// The text shows how the path was found. All of these names count; usually there is one.
+    Certain(Vec<RolePath>),
+    /// The text does not show how the path was found.
+    Ambiguous {
+        /// The absolute path as it is.
         absolute: RolePath,
-        /// The place as an upward search from each root finds it.
+        /// The path as an upward search from each root finds it.
         relative: Vec<RolePath>,
     },
 }
 
 impl Roots {
-    /// The names of a place by the text of its path, of which a relative one counts from `cwd`.
-    pub fn places(&self, cwd: &Path, path: &Path) -> Places {
+    /// Returns the names of a path by its text. A relative path starts at `cwd`.
+    pub fn path_names(&self, cwd: &Path, path: &Path) -> PathNames {
         let given = cwd.join(path);
         let normal = normalise(&given);
         let below = |(role, dir): (Role, &Path)| {
             RolePath::new(role, normal.strip_prefix(dir).ok()?.as_os_str().as_bytes())
         };
         let within = self.normal().find_map(below);
-        let mut names = self.climbed(&given);
+        let mut names = self.names_by_text(&given);
         if within.is_some() || !names.is_empty() {
             names.extend(within);
-            return Places::Told(names);
+            return PathNames::Certain(names);
         }
-        if self.is_everybodys(&normal) || self.is_of_fixed_directory(cwd, &given) {
-            return Places::Told(vec![absolute(&normal)]);
+        if self.is_of_system(&normal) || self.is_below_keyed_cwd(cwd, &given) {
+            return PathNames::Certain(vec![absolute(&normal)]);
         }
-        Places::Untold { absolute: absolute(&normal), relative: self.searched(&normal) }
+        PathNames::Ambiguous { absolute: absolute(&normal), relative: self.names_by_search(&normal) }
     }
 
-    /// The names of a path in normal form as upward searches from every root find it.
-    pub fn searched(&self, normal: &Path) -> Vec<RolePath> {
+    /// Returns the names of a path in normal form as upward searches from all roots find it.
+    pub fn names_by_search(&self, normal: &Path) -> Vec<RolePath> {
         let from = |(role, dir): (Role, &Path)| {
             let shared = dir.components().zip(normal.components()).take_while(|(a, b)| a == b).count();
             let up = u8::try_from(dir.components().count().saturating_sub(shared)).ok()?;
@@ -58,37 +59,40 @@ impl Roots {
         self.normal().filter(|(role, _)| *role != Role::Sysroot).filter_map(from).collect()
     }
 
-    /// The names of a path whose text enters a root and leaves it upwards.
-    pub(super) fn climbed(&self, given: &Path) -> Vec<RolePath> {
+    /// Returns the names of a path whose text enters a root and leaves it through `..`.
+    pub(super) fn names_by_text(&self, given: &Path) -> Vec<RolePath> {
         if !given.components().any(|part| part == Component::ParentDir) {
             return Vec::new();
         }
-        self.normal().filter_map(|(role, dir)| climb(role, dir, given)).collect()
+        self.normal().filter_map(|(role, dir)| name_through_root(role, dir, given)).collect()
     }
 
-    /// Whether a path lies in a directory of the system, and no root does: from a root outside, it is
-    /// come by through the root of the file system and by the system's own names.
-    fn is_everybodys(&self, normal: &Path) -> bool {
+    /// Whether a path is in a directory of the system and no root is in that directory. Then a compile can
+    /// only have found it by its absolute path, which is the same for every checkout.
+    fn is_of_system(&self, normal: &Path) -> bool {
         system_dir(normal).is_some_and(|dir| {
             let mut roots = self.normal().filter(|(role, _)| *role != Role::Sysroot);
             !roots.any(|(_, root)| root.starts_with(dir))
         })
     }
 
-    /// Whether a path begins with the call's directory, and that lies in no root: then the key names
-    /// the directory as it is, and so all that is come by from it.
-    fn is_of_fixed_directory(&self, cwd: &Path, given: &Path) -> bool {
-        let fixed = normalise(cwd);
-        given.starts_with(cwd) && !self.normal().any(|(_, dir)| fixed.starts_with(dir))
+    /// Whether a path begins with the call's directory and that directory is in no root. Then the query
+    /// contains the directory's absolute path, so the result is good for this directory only, and absolute
+    /// names below it suffice.
+    fn is_below_keyed_cwd(&self, cwd: &Path, given: &Path) -> bool {
+        let normal_cwd = normalise(cwd);
+        given.starts_with(cwd) && !self.normal().any(|(_, dir)| normal_cwd.starts_with(dir))
     }
 }
 
-/// The name of a path that enters this directory and leaves it upwards.
-fn climb(role: Role, dir: &Path, given: &Path) -> Option<RolePath> {
+/// Returns the name of a path that enters this directory and leaves it through `..`; `None` for any other
+/// path. It walks through the components: before the directory it builds the path `at`, and after it counts
+/// the levels above it.
+fn name_through_root(role: Role, dir: &Path, given: &Path) -> Option<RolePath> {
     let mut at = std::path::PathBuf::new();
     let mut has_entered = false;
     let mut up = 0u8;
-    // What comes behind the directory that `up` counts to.
+    // The components after the directory that is `up` levels above.
     let mut rest: Vec<&OsStr> = Vec::new();
     for part in given.components() {
         match (part, has_entered) {
@@ -123,9 +127,9 @@ mod tests {
     }
 
     fn names(roots: &Roots, cwd: &str, path: &str) -> Vec<String> {
-        match roots.places(Path::new(cwd), Path::new(path)) {
-            Places::Told(names) => names.iter().map(RolePath::to_string).collect(),
-            Places::Untold { absolute, relative } => {
+        match roots.path_names(Path::new(cwd), Path::new(path)) {
+            PathNames::Certain(names) => names.iter().map(RolePath::to_string).collect(),
+            PathNames::Ambiguous { absolute, relative } => {
                 let names = std::iter::once(&absolute).chain(&relative);
                 names.map(|name| format!("? {name}")).collect()
             }
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_a_text_that_goes_upwards_tells_where_it_comes_from() {
+    fn key_17_a_path_through_a_root_shows_where_it_was_found() {
         let roots = roots("/home/a/r1/rust/target");
         for (path, expected) in [
             ("src/lib.rs", &["ws/src/lib.rs"][..]),
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn key_17_a_text_that_tells_nothing_counts_in_every_way() {
+    fn key_17_an_ambiguous_path_counts_under_every_name() {
         let roots = roots("/t");
         for (path, expected) in [
             (
@@ -169,14 +173,14 @@ mod tests {
         ] {
             assert_eq!(names(&roots, "/home/a/r1/rust", path), expected, "{path}");
         }
-        // The key names this directory.
+        // The query contains the path of this directory.
         assert_eq!(names(&roots, "/srv/dep", "src/lib.rs"), ["abs/srv/dep/src/lib.rs"]);
         assert_eq!(names(&roots, "/srv/dep", "src/../../x"), ["abs/srv/x"]);
         assert_eq!(names(&roots, "/srv/dep", "/srv/x")[0], "? abs/srv/x");
     }
 
     #[test]
-    fn key_17_a_directory_of_the_system_is_none_where_checkouts_lie_in_it() {
+    fn key_17_a_system_directory_with_a_root_in_it_does_not_count_as_one() {
         let root = Root { role: Role::Workspace, dir: PathBuf::from("/opt/r1/rust") };
         let roots = Roots::new([root]);
         assert_eq!(names(&roots, "/opt/r1/rust", "/opt/r1/x"), ["? abs/opt/r1/x", "? ws-up1/x"]);
