@@ -77,7 +77,9 @@ fn rehash_programs(pipeline: &Pipeline, programs: &[Digest]) {
 fn keep_records_of(session: &Session, pipeline: &Pipeline) -> Result<(), SaveSeedsError> {
     let Some(request) = session.request() else { return Ok(()) };
     let candidates = session.take_candidates();
-    let (Ok(store), Some(name)) = (pipeline.store(), request.key()) else { return Ok(()) };
+    let (Ok(store), Some(name)) = (pipeline.store(), request.key(pipeline.key_function())) else {
+        return Ok(());
+    };
     let target_dir = request.target_dir();
     let roots = roots(request.workspace(), &target_dir, request.home());
     let before = seeds::load(store.actions(), &name)?.unwrap_or_default();

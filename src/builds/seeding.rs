@@ -113,10 +113,12 @@ impl Builds {
         let Some(request) = session.request() else { return Ok(None) };
         let is_wanted = pipeline.settings(call).is_ok_and(|settings| settings.seed && !settings.disabled);
         let (true, Ok(store)) = (is_wanted, pipeline.store()) else { return Ok(None) };
-        let Some(name) = request.key() else { return Ok(None) };
+        let Some(name) = request.key(pipeline.key_function()) else { return Ok(None) };
         // A build that has just ended may leave the seeds that this one needs. It is worth the wait:
         // without them, cargo's calls would wait for the same results.
-        self.keep_records_once_stored(pipeline, |session| session.seed_set_name().as_ref() == Some(&name));
+        self.keep_records_once_stored(pipeline, |session| {
+            session.seed_set_name(pipeline.key_function()).as_ref() == Some(&name)
+        });
         let Some(set) = seeds::load(store.actions(), &name)? else { return Ok(None) };
         let target_dir = request.target_dir();
         let roots = roots(request.workspace(), &target_dir, request.home());

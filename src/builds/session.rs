@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, Hash};
+use kache_cas::{Digest, DigestFunction, Hash};
 use parking_lot::{Condvar, Mutex};
 
 use super::cargo_question::CargoQuestion;
@@ -137,8 +137,8 @@ impl Session {
     }
 
     /// The name of the seed set that this session reads and adds to.
-    pub(super) fn seed_set_name(&self) -> Option<Digest<ActionMessage>> {
-        self.request()?.key()
+    pub(super) fn seed_set_name(&self, function: DigestFunction) -> Option<Digest<ActionMessage>> {
+        self.request()?.key(function)
     }
 
     /// Whether cargo asked for the version again after it had asked for properties.
@@ -318,8 +318,6 @@ mod tests {
     use std::ffi::OsString;
     use std::process::{Child, Command, Stdio};
     use std::thread;
-
-    use kache_cas::DigestFunction;
 
     /// A process that the system shows as `cargo build`. It blocks, because its output is not read.
     struct Cargo {

@@ -99,7 +99,7 @@ impl EmbeddedBackend {
     /// Opens the store, and waits while another process has it open.
     fn open(&self) -> Result<Store, String> {
         if self.has_daemon() {
-            return Err("a daemon has it".to_owned());
+            return Err("a daemon has the store open".to_owned());
         }
         let busy_file = self.busy_file();
         let wait = if is_recent(&busy_file) { Duration::ZERO } else { STORE_WAIT_MAX };

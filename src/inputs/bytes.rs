@@ -42,10 +42,16 @@ impl ByteWriter {
         }
     }
 
-    /// Writes a digest without its function, because inputs only have BLAKE3 digests.
     pub(super) fn digest<K>(&mut self, digest: &Digest<K>) -> &mut Self {
-        self.0.extend_from_slice(&digest.hash.0);
+        self.function(digest.function).0.extend_from_slice(&digest.hash.0);
         self.u64(digest.size_bytes)
+    }
+
+    pub(super) fn function(&mut self, function: DigestFunction) -> &mut Self {
+        self.u32(match function {
+            DigestFunction::Sha256 => 0,
+            DigestFunction::Blake3 => 1,
+        })
     }
 
     pub(super) fn stamp(&mut self, stamp: &Stamp) -> &mut Self {
@@ -87,8 +93,17 @@ impl<'a> ByteReader<'a> {
     }
 
     pub(super) fn digest<K>(&mut self) -> Option<Digest<K>> {
+        let function = self.function()?;
         let hash = Hash(self.take(Hash::LEN)?.try_into().ok()?);
-        Some(Digest::new(DigestFunction::Blake3, hash, self.u64()?))
+        Some(Digest::new(function, hash, self.u64()?))
+    }
+
+    pub(super) fn function(&mut self) -> Option<DigestFunction> {
+        match self.u32()? {
+            0 => Some(DigestFunction::Sha256),
+            1 => Some(DigestFunction::Blake3),
+            _ => None,
+        }
     }
 
     pub(super) fn stamp(&mut self) -> Option<Stamp> {

@@ -32,9 +32,6 @@ const READ_BYTES: usize = 256 * 1024;
 /// The number of attempts to read a file that changes during the reading. After that it counts as unreadable.
 const READS_MAX: u32 = 3;
 
-/// The digest function for inputs: the one that the store uses.
-pub(super) const FUNCTION: DigestFunction = DigestFunction::Blake3;
-
 /// What happens to an answer that depends on files whose stamps do not show every change.
 #[derive(Clone, Copy)]
 enum UnprovenAnswer {
@@ -45,8 +42,10 @@ enum UnprovenAnswer {
 }
 
 /// The files on disk, with everything that is remembered of them. Calls from several threads are allowed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DiskWorld {
+    /// The function of all digests that it makes and remembers.
+    function: DigestFunction,
     memos: Memos,
     answers: AnswerCache,
     crates: UsesOfCrates,
@@ -60,22 +59,36 @@ pub struct DiskWorld {
 }
 
 impl DiskWorld {
-    /// Creates one that remembers nothing beyond its own lifetime.
-    pub fn new() -> DiskWorld {
-        DiskWorld::default()
+    /// Creates one that remembers nothing beyond its own lifetime, and makes digests with this function.
+    pub fn new(function: DigestFunction) -> DiskWorld {
+        DiskWorld {
+            function,
+            memos: Memos::default(),
+            answers: AnswerCache::default(),
+            crates: UsesOfCrates::default(),
+            volumes: Volumes::default(),
+            snapshot: None,
+            is_changed: AtomicBool::default(),
+            saving: Mutex::default(),
+        }
     }
 
-    /// Opens one with everything that another process has saved in this file.
-    pub fn open(snapshot: impl Into<PathBuf>) -> DiskWorld {
-        let world = DiskWorld { snapshot: Some(snapshot.into()), ..DiskWorld::default() };
+    /// Opens one with everything that another process has saved in this file with the same function.
+    pub fn open(function: DigestFunction, snapshot: impl Into<PathBuf>) -> DiskWorld {
+        let world = DiskWorld { snapshot: Some(snapshot.into()), ..DiskWorld::new(function) };
         world.load_snapshot();
         world
+    }
+
+    /// Returns the function of the digests, with which the keys of compiles are made, too.
+    pub fn function(&self) -> DigestFunction {
+        self.function
     }
 
     /// Adds everything that another process has saved in the snapshot file. A damaged file adds nothing.
     pub fn load_snapshot(&self) {
         let Some(path) = &self.snapshot else { return };
-        let saved = Snapshot::load(path);
+        let saved = Snapshot::load(path, self.function);
         saved.memos.iter().for_each(|memo| self.memos.put(memo.stamp, memo.digest));
         saved.answers.into_iter().for_each(|(question, answer)| self.answers.put(question, answer));
         self.crates.load(saved.crates);
@@ -91,7 +104,7 @@ impl DiskWorld {
         }
         let snapshot =
             Snapshot { memos: self.memos.all(), answers: self.answers.all(), crates: self.crates.all() };
-        snapshot.save(path).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
+        snapshot.save(path, self.function).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
     }
 
     /// Remembers the digest of a file that kache has just placed or ingested, without reading it and however
@@ -100,6 +113,7 @@ impl DiskWorld {
     pub fn note_placed(&self, path: &Path, digest: Digest, stamp_then: Option<FileStamp>) {
         self.is_changed.store(true, Ordering::Relaxed);
         if let Some(stamp_then) = stamp_then
+            && digest.function == self.function
             && let Ok(Some(stamp)) = Stamp::of(path)
             && stamp.is_file()
             && stamp.is_as_seen(&stamp_then)
@@ -209,7 +223,8 @@ impl DiskWorld {
         let mut last = None;
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
-            let HashedFile { before, after, digest, is_proven } = hash(path, &self.volumes, begun)?;
+            let HashedFile { before, after, digest, is_proven } =
+                hash(path, self.function, &self.volumes, begun)?;
             let is_whole = digest.size_bytes == after.size_bytes;
             if is_whole && before == after {
                 if is_proven {
@@ -262,7 +277,7 @@ impl DiskWorld {
         for (name, kind) in &entries {
             framed.bytes(name).u32(*kind);
         }
-        let digest = Digest::of(FUNCTION, &framed.0);
+        let digest = Digest::of(self.function, &framed.0);
         let is_proven = stamp.is_settled(begun) && self.volumes.proves(path, Some(&stamp));
         if is_proven && Stamp::of(path)? == Some(stamp) {
             self.memos.put(stamp, digest);
@@ -299,13 +314,18 @@ struct HashedFile {
     is_proven: bool,
 }
 
-fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<HashedFile> {
+fn hash(
+    path: &Path,
+    function: DigestFunction,
+    volumes: &Volumes,
+    begun: SystemTime,
+) -> io::Result<HashedFile> {
     let mut file = File::open(path)?;
     let before = Stamp::of_file(&file)?;
     // This is checked before the file is read: a process that opens the file for writing later gives it
     // another date, which the stamp after the reading shows.
     let is_proven = before.is_settled(begun) && volumes.proves_file(&file, &before, begun);
-    let mut hasher = Hasher::new(FUNCTION);
+    let mut hasher = Hasher::new(function);
     let room = usize::try_from(before.size_bytes).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
     let mut buffer = vec![0; room];
     loop {
@@ -317,7 +337,7 @@ fn hash(path: &Path, volumes: &Volumes, begun: SystemTime) -> io::Result<HashedF
         }
     }
     let after = Stamp::of_file(&file)?;
-    let digest = hasher.finish().digest(FUNCTION).expect("it was computed in this function");
+    let digest = hasher.finish().digest(function).expect("it was computed in this function");
     Ok(HashedFile { before, after, digest, is_proven })
 }
 

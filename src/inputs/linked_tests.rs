@@ -36,7 +36,7 @@ impl Checkout {
         for source in ["src/lib.rs", "src/main.rs"] {
             write(dir.path(), source, b"fn main() {}");
         }
-        Checkout { dir, call, world: DiskWorld::new(), toolchain: fake_toolchain() }
+        Checkout { dir, call, world: DiskWorld::new(DigestFunction::Blake3), toolchain: fake_toolchain() }
     }
 
     fn path(&self, rest: &str) -> PathBuf {
@@ -163,14 +163,14 @@ fn key_14_if_the_uses_of_a_crate_are_not_known_all_crates_count() {
 fn key_14_the_next_daemon_still_knows_the_uses_of_crates() {
     let mut checkout = Checkout::new();
     let snapshot = checkout.path("memos");
-    checkout.world = DiskWorld::open(&snapshot);
+    checkout.world = DiskWorld::open(DigestFunction::Blake3, &snapshot);
     checkout.compiled("base", "1", "lib", &[]);
     checkout.compiled("middle", "4", "lib", &["libbase-1.rmeta"]);
     checkout.compiled("unrelated", "5", "lib", &[]);
     let program = checkout.program(&["libmiddle-4.rlib"], &[]);
     let inputs = checkout.gather(&program).unwrap();
     checkout.world.save().unwrap();
-    checkout.world = DiskWorld::open(&snapshot);
+    checkout.world = DiskWorld::open(DigestFunction::Blake3, &snapshot);
     assert_eq!(checkout.gather(&program).unwrap(), inputs);
 }
 

@@ -165,11 +165,13 @@ fn unknown(why: &str) -> Bypass {
 mod tests {
     use super::super::process::questions_asked;
     use super::super::testing::{call, real_sysroot, real_toolchain, write};
+    use kache_cas::DigestFunction;
+
     use super::*;
 
     #[test]
     fn key_09_native_is_the_processor_that_the_compiler_generates_code_for() {
-        let (world, call) = (DiskWorld::new(), call(Path::new("/")));
+        let (world, call) = (DiskWorld::new(DigestFunction::Blake3), call(Path::new("/")));
         let (toolchain, compiler) = (real_toolchain(&world), real_sysroot().join("bin/rustc"));
         let of = |described: &[u8]| native_of(described, &compiler, &call, &toolchain, &world).unwrap();
         let before = questions_asked();

@@ -7,8 +7,9 @@
 //! Memos and answers are valid only until the system starts again, because stamps contain the numbers of
 //! devices and mounts, and these change. The uses of crates are stored by content and stay valid.
 //!
-//! Format 2: the magic, the version as `u32`, the BLAKE3 of the rest, then the id of the system's start,
-//! memos, answers and crates, each list with its length in front (STO-09).
+//! Format 3: the magic, the version and the digest function of the keys as `u32`, the BLAKE3 of the rest,
+//! then the id of the system's start, memos, answers and crates, each list with its length in front
+//! (STO-09).
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -24,7 +25,7 @@ use super::crates::CrateUses;
 use super::memos::Memo;
 
 const MAGIC: &[u8] = b"kache memos\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The largest file that is read: 200,000 memos take 20 MB.
 const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -38,15 +39,16 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a snapshot; an empty one if the file cannot be used.
-    pub(super) fn load(path: &Path) -> Snapshot {
-        read(path).ok().and_then(|bytes| decode(&bytes, &boot())).unwrap_or_default()
+    /// Reads a snapshot; an empty one if the file cannot be used, or if its digests are of another function.
+    pub(super) fn load(path: &Path, function: DigestFunction) -> Snapshot {
+        read(path).ok().and_then(|bytes| decode(&bytes, function, &boot())).unwrap_or_default()
     }
 
     /// Replaces the file with this snapshot. After an error the old file is still there.
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn save(&self, path: &Path, function: DigestFunction) -> io::Result<()> {
         let beside = path.with_extension("new");
-        let written = File::create(&beside).and_then(|mut file| file.write_all(&self.encode(&boot())));
+        let written =
+            File::create(&beside).and_then(|mut file| file.write_all(&self.encode(function, &boot())));
         let written = written.and_then(|()| fs::rename(&beside, path));
         if written.is_err() {
             // The next save overwrites a file that cannot be removed, so only the first error is returned.
@@ -55,7 +57,7 @@ impl Snapshot {
         written
     }
 
-    fn encode(&self, boot: &str) -> Vec<u8> {
+    fn encode(&self, function: DigestFunction, boot: &str) -> Vec<u8> {
         let mut body = ByteWriter::default();
         body.bytes(boot);
         body.u64(self.memos.len() as u64);
@@ -82,7 +84,7 @@ impl Snapshot {
             uses.write(&mut body);
         }
         let mut whole = ByteWriter(MAGIC.to_owned());
-        whole.u32(VERSION).0.extend_from_slice(&DigestFunction::Blake3.hash(&body.0).0);
+        whole.u32(VERSION).function(function).0.extend_from_slice(&DigestFunction::Blake3.hash(&body.0).0);
         whole.0.extend_from_slice(&body.0);
         whole.0
     }
@@ -94,9 +96,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8], boot: &str) -> Option<Snapshot> {
+fn decode(bytes: &[u8], function: DigestFunction, boot: &str) -> Option<Snapshot> {
     let mut reader = ByteReader(bytes.strip_prefix(MAGIC)?);
-    if reader.u32()? != VERSION {
+    if reader.u32()? != VERSION || reader.function()? != function {
         return None;
     }
     let (checksum, body) = reader.0.split_at_checked(Hash::LEN)?;
@@ -136,24 +138,25 @@ fn boot() -> String {
 
 #[cfg(test)]
 mod tests {
-    use kache_cas::DigestFunction;
-
     use super::*;
     use crate::inputs::stamp::Stamp;
+
+    const BLAKE3: DigestFunction = DigestFunction::Blake3;
 
     #[test]
     fn key_05_memos_and_answers_are_forgotten_when_the_system_restarts() {
         let stamp = Stamp::of(Path::new("/")).unwrap().unwrap();
-        let digest = Digest::of(DigestFunction::Blake3, b"content");
+        let digest = Digest::of(BLAKE3, b"content");
         let answer = CachedAnswer::new(b"answer".to_vec(), vec![("/".into(), Some(stamp))]);
         let snapshot = Snapshot {
             memos: vec![Memo { stamp, digest, sweep: 0 }],
             answers: vec![(b"question".to_vec(), Arc::new(answer))],
             crates: vec![(digest, Arc::new(CrateUses::default()))],
         };
-        let written = snapshot.encode("this start");
-        assert_eq!(decode(&written, "this start").as_ref(), Some(&snapshot));
+        let written = snapshot.encode(BLAKE3, "this start");
+        assert_eq!(decode(&written, BLAKE3, "this start").as_ref(), Some(&snapshot));
         let kept = Snapshot { crates: snapshot.crates, ..Snapshot::default() };
-        assert_eq!(decode(&written, "another start"), Some(kept));
+        assert_eq!(decode(&written, BLAKE3, "another start"), Some(kept));
+        assert_eq!(decode(&written, DigestFunction::Sha256, "this start"), None);
     }
 }

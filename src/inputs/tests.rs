@@ -32,7 +32,7 @@ fn file_digest(world: &DiskWorld, path: &Path) -> Digest {
 fn key_05_a_young_file_is_hashed_again() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
     // The file is rewritten within the grain of the clock, and each date that can be set is set back.
     let before = fs::metadata(&path).unwrap().modified().unwrap();
@@ -66,7 +66,9 @@ fn while_changing(change: impl Fn(&Path, u32) + Send + Sync, read: impl Fn(&Disk
         let other = scope.spawn(|| {
             (0..).take_while(|_| !is_over.load(Ordering::Relaxed)).for_each(|round| change(&path, round));
         });
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| read(&DiskWorld::new(), &path)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            read(&DiskWorld::new(DigestFunction::Blake3), &path);
+        }));
         is_over.store(true, Ordering::Relaxed);
         other.join().unwrap();
         result.unwrap();
@@ -115,7 +117,7 @@ fn an_open_directory_returns_the_same_stamps_as_a_path() {
 fn a_placed_file_is_remembered_at_once_until_it_changes() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let claimed = digest_of(b"two");
     world.note_placed(&path, claimed, store_stamp(&path));
     assert_eq!(file_digest(&world, &path), claimed, "the file was read again");
@@ -133,7 +135,7 @@ fn key_05_a_file_that_changes_between_storing_and_noting_is_not_remembered() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
     let stored = store_stamp(&path);
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     // The same length, so that the size does not show the change.
     write(dir.path(), "a", b"two");
     world.note_placed(&path, digest_of(b"one"), stored);
@@ -154,7 +156,7 @@ fn key_05_a_file_that_changes_between_storing_and_noting_is_not_remembered() {
 #[test]
 fn sto_08_an_error_is_not_absence() {
     let dir = TempDir::new().unwrap();
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let state = |path: &Path| world.state(path);
     assert_eq!(state(&dir.path().join("none")).unwrap(), FileState::Absent);
     let file = write(dir.path(), "file", b"");
@@ -169,7 +171,7 @@ fn sto_08_an_error_is_not_absence() {
 #[test]
 fn key_22_a_listing_ignores_the_order_and_separates_names() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     assert_eq!(world.listing(&one.path().join("none")).unwrap(), None);
     for (name, other) in [("ab", "c"), ("c", "ab")] {
         write(one.path(), name, b"");
@@ -187,7 +189,7 @@ fn key_23_a_listing_tells_files_directories_and_links_apart() {
     let dir = TempDir::new().unwrap();
     let entry = dir.path().join("entry");
     let outside = TempDir::new().unwrap();
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let mut listings = Vec::new();
     let mut list = || listings.push(world.listing(dir.path()).unwrap().unwrap());
     fs::write(&entry, "").unwrap();
@@ -215,10 +217,10 @@ fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     let snapshot = dir.path().join("memos");
     let path = write(dir.path(), "a", b"one");
     let claimed = digest_of(b"two");
-    let world = DiskWorld::open(&snapshot);
+    let world = DiskWorld::open(DigestFunction::Blake3, &snapshot);
     world.note_placed(&path, claimed, store_stamp(&path));
     world.save().unwrap();
-    assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), claimed);
+    assert_eq!(file_digest(&DiskWorld::open(DigestFunction::Blake3, &snapshot), &path), claimed);
 
     let whole = fs::read(&snapshot).unwrap();
     let version_at = b"kache memos\n".len();
@@ -227,7 +229,10 @@ fn sto_09_a_snapshot_is_read_back_or_set_aside() {
     damaged[3][version_at] += 1;
     for bytes in damaged {
         write(dir.path(), "memos", &bytes);
-        assert_eq!(file_digest(&DiskWorld::open(&snapshot), &path), digest_of(b"one"));
+        assert_eq!(
+            file_digest(&DiskWorld::open(DigestFunction::Blake3, &snapshot), &path),
+            digest_of(b"one")
+        );
     }
 }
 
@@ -315,7 +320,7 @@ fn some_file(dir: &Path, start: &str, end: &str) -> PathBuf {
 fn key_12_a_patched_toolchain_has_another_tree() {
     let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
     clone_toolchain(&sysroot, dir.path());
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let mut rustc = compile("src/lib.rs");
     rustc.rustc = dir.path().join("bin/rustc");
     rustc.driver = rustc.rustc.clone();
@@ -344,7 +349,7 @@ fn key_12_a_patched_toolchain_has_another_tree() {
 fn key_12_a_copy_of_a_toolchain_has_the_same_tree() {
     let (sysroot, dir) = (real_sysroot(), TempDir::new().unwrap());
     clone_toolchain(&sysroot, dir.path());
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let of = |dir: &Path| {
         let mut rustc = compile("src/lib.rs");
         rustc.rustc = dir.join("bin/rustc");
@@ -361,12 +366,15 @@ fn key_12_two_daemons_hash_and_ask_a_toolchain_only_once() {
     rustc.rustc = real_sysroot().join("bin/rustc");
     rustc.driver = rustc.rustc.clone();
     let call = call(Path::new("/"));
-    let world = DiskWorld::open(dir.path().join("memos"));
+    let world = DiskWorld::open(DigestFunction::Blake3, dir.path().join("memos"));
     let found = toolchain(&rustc, &call, &world).unwrap();
     world.save().unwrap();
     let asked = process::questions_asked();
     assert!(asked > 0);
-    assert_eq!(toolchain(&rustc, &call, &DiskWorld::open(dir.path().join("memos"))).unwrap(), found);
+    assert_eq!(
+        toolchain(&rustc, &call, &DiskWorld::open(DigestFunction::Blake3, dir.path().join("memos"))).unwrap(),
+        found
+    );
     assert_eq!(process::questions_asked(), asked);
 }
 
@@ -378,7 +386,8 @@ fn key_12_a_script_is_refused_as_compiler() {
     let mut rustc = compile("src/lib.rs");
     rustc.rustc = script.clone();
     rustc.driver = script;
-    let refused = toolchain(&rustc, &call(Path::new("/")), &DiskWorld::new()).unwrap_err();
+    let refused =
+        toolchain(&rustc, &call(Path::new("/")), &DiskWorld::new(DigestFunction::Blake3)).unwrap_err();
     assert_eq!(refused.reason, Reason::UnknownCompiler);
 }
 
@@ -400,7 +409,7 @@ fn key_12_a_proxy_is_resolved_once_for_each_chosen_toolchain() {
     let log = fake_rustup(dir.path(), &bin);
     let home = dir.path().join("home");
     let settings = write(&home.join(".rustup"), "settings.toml", b"[overrides]\n");
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let mut call = call(dir.path());
     call.env = environment([("HOME", home.as_os_str()), ("PATH", dir.path().as_os_str())]);
     testing::settle(&[&dir.path().join("rustup"), &settings]);
@@ -423,7 +432,7 @@ fn key_12_a_proxy_is_resolved_once_for_each_chosen_toolchain() {
 fn key_14_inputs_count_by_path_and_content() {
     let dir = TempDir::new().unwrap();
     let call = call(dir.path());
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let one = write(dir.path(), "target/debug/deps/libone-1.rmeta", b"one");
     let two = write(dir.path(), "target/debug/deps/libtwo-2.rmeta", b"two");
     write(dir.path(), "src/lib.rs", b"");
@@ -518,7 +527,7 @@ fn key_16_the_configuration_of_clippy_counts() {
     rustc.driver_kind = DriverKind::Clippy;
     let roots = roots(&rustc, &call, &RootSettings::default());
     let toolchain = testing::fake_toolchain();
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     let files = || {
         let found = gather(&rustc, &call, &roots, toolchain.clone(), &world, &GatherSettings::default());
         found.unwrap().files.into_iter().map(|input| input.path.to_string()).collect::<Vec<_>>()
@@ -543,7 +552,8 @@ fn key_21_all_files_of_a_declared_directory_count() {
     let extra_inputs = vec![dir.path().join("sql"), dir.path().join("none")];
     let settings = GatherSettings { extra_inputs, ..Default::default() };
     let toolchain = testing::fake_toolchain();
-    let found = gather(&rustc, &call, &roots, toolchain, &DiskWorld::new(), &settings).unwrap();
+    let found =
+        gather(&rustc, &call, &roots, toolchain, &DiskWorld::new(DigestFunction::Blake3), &settings).unwrap();
     let paths: Vec<_> = found.files.iter().map(|input| input.path.to_string()).collect();
     assert_eq!(paths, ["ws/sql/a.sql", "ws/sql/deep/b.sql", "ws/src/lib.rs"]);
 }

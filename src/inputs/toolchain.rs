@@ -12,13 +12,13 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kache_cas::Digest;
 use kache_cas::digest::DirectoryMessage;
 use kache_cas::encoding::{encode_directory, wire_digest};
+use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{Directory, DirectoryNode, FileNode};
 
 use super::bytes::{ByteReader, ByteWriter};
-use super::disk_world::{DiskWorld, FUNCTION};
+use super::disk_world::DiskWorld;
 use super::process::ask;
 use super::proxy::resolve;
 use super::types::Toolchain;
@@ -125,7 +125,7 @@ impl ToolchainFinder<'_> {
         let target_name = target.to_string_lossy();
         tree.add_directory(&["lib", "rustlib", &target_name], &rustlib.join(target), 0)?;
         let mut value = ByteWriter::default();
-        value.digest(&tree.root.digest()?).path(sysroot);
+        value.digest(&tree.root.digest(self.world.function())?).path(sysroot);
         value.bytes(&banner.first_line).bytes(&banner.commit_hash).bytes(&banner.host);
         Ok((value.0, tree.depends_on))
     }
@@ -256,7 +256,7 @@ impl ToolchainTree<'_> {
 }
 
 impl TreeNode {
-    fn digest(&self) -> Result<Digest<DirectoryMessage>, Bypass> {
+    fn digest(&self, function: DigestFunction) -> Result<Digest<DirectoryMessage>, Bypass> {
         let mut directory = Directory::default();
         for (name, (digest, is_executable)) in &self.files {
             directory.files.push(FileNode {
@@ -267,10 +267,10 @@ impl TreeNode {
             });
         }
         for (name, child) in &self.children {
-            let digest = Some(wire_digest(&child.digest()?));
+            let digest = Some(wire_digest(&child.digest(function)?));
             directory.directories.push(DirectoryNode { name: text(name)?, digest });
         }
-        let encoded = encode_directory(FUNCTION, directory);
+        let encoded = encode_directory(function, directory);
         encoded.map(|encoded| encoded.digest()).map_err(|error| {
             Bypass::new(Reason::UnknownCompiler, format!("failed to encode its files: {error}"))
         })

@@ -69,7 +69,7 @@ fn key_05_a_file_on_tmpfs_is_hashed_each_time() {
     let Some(dir) = in_memory() else { return };
     let path = write(dir.path(), "a", b"one");
     settle(&[&path]);
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     assert_eq!(file_digest(&world, &path), digest_of(b"one"));
     let before = Stamp::of(&path).unwrap();
     Mapping::new(&path).write(b'O');
@@ -92,7 +92,7 @@ fn key_05_a_file_that_is_mapped_for_writing_is_hashed_each_time() {
     let mapping = Mapping::new(&path);
     mapping.write(b'O');
     settle(&[&path]);
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     assert_eq!(file_digest(&world, &path), digest_of(b"One"));
     let before = Stamp::of(&path).unwrap();
     // The page waits to be written to the disk, so another write gives no new date.
@@ -124,7 +124,7 @@ fn is_remembered_soon(world: &DiskWorld, path: &Path, content: &[u8]) {
 fn key_05_a_file_without_writers_is_remembered_as_soon_as_it_is_settled() {
     let dir = TempDir::new().unwrap();
     let path = write(dir.path(), "a", b"one");
-    let world = DiskWorld::new();
+    let world = DiskWorld::new(DigestFunction::Blake3);
     file_digest(&world, &path);
     assert!(!is_remembered(&world, &path, b"one"), "the file is too young");
     settle(&[&path]);
@@ -179,7 +179,7 @@ fn key_05_an_unproven_answer_about_an_installed_program_expires_and_is_not_saved
     settle(&[&tool]);
     let disk = TempDir::new().unwrap();
     let saved = disk.path().join("memos");
-    let world = DiskWorld::open(&saved);
+    let world = DiskWorld::open(DigestFunction::Blake3, &saved);
     let found = std::cell::Cell::new(0);
     let find = || {
         found.set(found.get() + 1);
@@ -191,7 +191,7 @@ fn key_05_an_unproven_answer_about_an_installed_program_expires_and_is_not_saved
     }
     assert_eq!(found.get(), 1, "a toolchain is not hashed for every call");
     world.save().unwrap();
-    DiskWorld::open(&saved).cached_answer_about_installed(question(), find).unwrap();
+    DiskWorld::open(DigestFunction::Blake3, &saved).cached_answer_about_installed(question(), find).unwrap();
     assert_eq!(found.get(), 2, "the answer was saved");
     // An answer about files of a build is found again each time.
     let other = || ByteWriter(b"another question".to_vec());

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kache_cas::Store;
+use kache_cas::{DigestFunction, Store};
 use tokio::sync::watch;
 
 use super::call_state::{CurrentObservations, QueryHash};
@@ -23,6 +23,9 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
+
+/// The function that keys are made with: the one by which the store itself names blobs.
+const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
 
 /// Everything that calls share.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Pipeline {
     pub fn new(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         Pipeline {
             configs: CallConfigs::new(),
-            memos: FileMemos::new(&cache_dir),
+            memos: FileMemos::new(&cache_dir, KEY_FUNCTION),
             observer: Observer::new(&cache_dir),
             uploads: Uploads::default(),
             coalescer: Coalescer::default(),
@@ -87,6 +90,11 @@ impl Pipeline {
     /// The files of this machine, with the memos of those that were hashed before.
     pub(super) fn world(&self) -> &DiskWorld {
         self.memos.world()
+    }
+
+    /// The function that keys are made with.
+    pub fn key_function(&self) -> DigestFunction {
+        self.memos.function()
     }
 
     /// The files that are shared with other checkouts.

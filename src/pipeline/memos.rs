@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use kache_cas::DigestFunction;
+
 use crate::inputs::DiskWorld;
 
 /// The file in the cache directory that keeps the memos of files from one daemon to the next.
@@ -19,20 +21,26 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct FileMemos {
     path: PathBuf,
+    function: DigestFunction,
     world: OnceLock<DiskWorld>,
     saved_at: Mutex<Instant>,
 }
 
 impl FileMemos {
-    /// The memos of this cache directory. They are not read yet.
-    pub(super) fn new(cache_dir: &Path) -> Self {
+    /// The memos of this cache directory, made with this function. They are not read yet.
+    pub(super) fn new(cache_dir: &Path, function: DigestFunction) -> Self {
         let saved_at = Mutex::new(Instant::now());
-        FileMemos { path: cache_dir.join(MEMOS), world: OnceLock::new(), saved_at }
+        FileMemos { path: cache_dir.join(MEMOS), function, world: OnceLock::new(), saved_at }
+    }
+
+    /// The function of all digests in a key.
+    pub(super) fn function(&self) -> DigestFunction {
+        self.function
     }
 
     /// The files of this machine, with their memos.
     pub(super) fn world(&self) -> &DiskWorld {
-        self.world.get_or_init(|| DiskWorld::open(self.path.clone()))
+        self.world.get_or_init(|| DiskWorld::open(self.function, self.path.clone()))
     }
 
     /// Saves the memos, if they were not saved for a while.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store};
+use kache_cas::{AccessKind, Digest, Hash, Store};
 
 use super::call_state::CallClient;
 use super::context::Pipeline;
@@ -20,7 +20,7 @@ use super::{hit, key};
 use crate::action::{self, Entry, Section};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
-use crate::lookup::{self, LookupMiss, LookupOutcome, Uploads};
+use crate::lookup::{self, LookupMiss, LookupOutcome};
 use crate::publish::OutputDifference;
 use crate::roles::{Role, Roots};
 
@@ -170,7 +170,7 @@ pub fn rerun(pipeline: &Pipeline, request: &Rerun) -> Result<Verdict, VerifyErro
 
 /// Reconstructs the call, and checks that it still leads to the requested action.
 fn verification(pipeline: &Pipeline, request: &Rerun, store: &Store) -> Result<Verification, RerunStop> {
-    let entries = entries(request.action, store, pipeline.uploads)?;
+    let entries = entries(request.action, store, pipeline)?;
     let Some(recalled) = action::recall(&entries, &request.roots) else {
         return skipped(Skipped::Untold);
     };
@@ -209,11 +209,11 @@ fn verification(pipeline: &Pipeline, request: &Rerun, store: &Store) -> Result<V
 }
 
 /// Reads the entries of a stored action.
-fn entries(hash: Hash, store: &Store, uploads: Uploads) -> Result<Vec<Entry>, RerunStop> {
-    const FUNCTION: DigestFunction = DigestFunction::Blake3;
-    let Some(size) = store.blobs().size_of(FUNCTION, hash)? else { return skipped(Skipped::NotStored) };
-    let digest: Digest<ActionMessage> = Digest::new(FUNCTION, hash, size);
-    if lookup::result_of(store.actions(), &digest, uploads, AccessKind::Peek)?.is_none() {
+fn entries(hash: Hash, store: &Store, pipeline: &Pipeline) -> Result<Vec<Entry>, RerunStop> {
+    let function = pipeline.key_function();
+    let Some(size) = store.blobs().size_of(function, hash)? else { return skipped(Skipped::NotStored) };
+    let digest: Digest<ActionMessage> = Digest::new(function, hash, size);
+    if lookup::result_of(store.actions(), &digest, pipeline.uploads, AccessKind::Peek)?.is_none() {
         let is_out_of_service = lookup::is_quarantined(store.actions(), &digest)?.is_some();
         return skipped(if is_out_of_service { Skipped::OutOfService } else { Skipped::NotStored });
     }

@@ -90,12 +90,11 @@ impl BuildRequest {
 
     /// The name of the seed set for this build, which depends on the lock file as it is now. `None` if
     /// the workspace has no lock file.
-    pub fn key(&self) -> Option<Digest<ActionMessage>> {
-        const FUNCTION: DigestFunction = DigestFunction::Blake3;
+    pub fn key(&self, function: DigestFunction) -> Option<Digest<ActionMessage>> {
         // The lock file is part of the name, because it pins every dependency.
         let lock = fs::read(self.workspace.join("Cargo.lock")).ok()?;
         let material = self.material(&lock);
-        Some(Digest::new(FUNCTION, FUNCTION.hash(&material), material.len() as u64))
+        Some(Digest::new(function, function.hash(&material), material.len() as u64))
     }
 
     /// The bytes whose digest names the set: three lists of texts, each text with its length in front

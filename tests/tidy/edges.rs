@@ -1,7 +1,8 @@
 //! Which modules may not use which paths, with the reasons.
 //!
-//! `EDGES` lists uses that are forbidden between modules. `DOORS` lists functions and types that only the named
-//! files may use, so that all other code can be tested without them. `MANIFESTS` lists forbidden dependencies of crates.
+//! `EDGES` lists uses that are forbidden between modules, `FORBIDDEN_WORDS` words that some modules may not
+//! contain. `RESERVED` lists functions and types that only the named files may use, so that all other code
+//! can be tested without them. `MANIFESTS` lists forbidden dependencies of crates.
 
 use crate::paths::{is_below, named};
 use crate::source::Source;
@@ -212,49 +213,49 @@ const FORBIDDEN_WORDS: &[ForbiddenWords] = &[ForbiddenWords {
 }];
 
 /// Something of the outside world and the only places that may name it.
-struct Door {
+struct Reserved {
     what: &'static [&'static str],
     /// Where the rule holds.
     within: &'static [&'static str],
-    /// Files and directories that are the door.
+    /// Files and directories that may use them.
     only_in: &'static [&'static str],
     why: &'static str,
 }
 
-const DOORS: &[Door] = &[
-    Door {
+const RESERVED: &[Reserved] = &[
+    Reserved {
         what: &["rocksdb"],
         within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "serve/src"],
         only_in: &["cas/src/disk"],
         why: "only the store on disk knows the database",
     },
-    Door {
+    Reserved {
         what: &["std::env::var", "std::env::var_os", "std::env::vars", "std::env::vars_os"],
         within: &["src", "cas/src", "client/src", "protos/src", "serve/src"],
         only_in: &["src/config/env_vars", "client", "src/bin"],
         why: "every variable is a documented constant in one file, and the daemon obeys its request, not the \
               environment of the process that started it (DMN-01)",
     },
-    Door {
+    Reserved {
         what: &["std::env::current_dir"],
         within: &["src", "cas/src", "client/src", "protos/src", "serve/src"],
         only_in: &["client", "src/cli", "src/bin"],
         why: "the daemon has no directory of its own (DMN-01)",
     },
-    Door {
+    Reserved {
         what: &["std::time::SystemTime::now", "std::time::Instant::now"],
         within: &["cas/src"],
         only_in: &["cas/src/clock", "cas/src/disk/layout", "cas/src/disk/verify"],
         why: "the store is handed a clock, so that three hours of leases take no three hours to test (a file's \
               times are compared with the system's, and a session is named for the moment it began)",
     },
-    Door {
+    Reserved {
         what: &["std::process::exit"],
         within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "serve/src"],
         only_in: &["src/bin"],
         why: "an exit in the middle runs no destructor: return an `ExitCode`",
     },
-    Door {
+    Reserved {
         what: &[
             "std::sync::mpsc::channel",
             "tokio::sync::mpsc::unbounded_channel",
@@ -264,7 +265,7 @@ const DOORS: &[Door] = &[
         only_in: &[],
         why: "a queue has a named limit",
     },
-    Door {
+    Reserved {
         what: &["std::fs::write"],
         within: &["src", "cas/src", "client/src", "serve/src"],
         only_in: &[],
@@ -324,12 +325,12 @@ pub(crate) fn check_directions(source: &Source) -> Vec<Complaint> {
         return Vec::new();
     }
     let edges = EDGES.iter().filter(|edge| lies_in(&source.path, edge.from));
-    let doors = DOORS
+    let reserved = RESERVED
         .iter()
-        .filter(|door| lies_in(&source.path, door.within) && !lies_in(&source.path, door.only_in));
+        .filter(|one| lies_in(&source.path, one.within) && !lies_in(&source.path, one.only_in));
     let rows: Vec<_> = edges
         .map(|edge| (edge.never, edge.but, edge.why))
-        .chain(doors.map(|door| (door.what, &[] as &[&str], door.why)))
+        .chain(reserved.map(|one| (one.what, &[] as &[&str], one.why)))
         .collect();
     let mut complaints = Vec::new();
     for name in named(source) {
@@ -435,17 +436,17 @@ mod tests {
     }
 
     #[test]
-    fn every_door_is_watched() {
-        for door in DOORS {
-            let text = format!("use {};", door.what[0]);
-            for place in door.within {
+    fn reserved_paths_are_found_outside_of_their_files() {
+        for reserved in RESERVED {
+            let text = format!("use {};", reserved.what[0]);
+            for place in reserved.within {
                 let found = check_directions(&Source::new(&format!("{place}/some/x.rs"), &text));
-                let is_door = lies_in(&format!("{place}/some/x.rs"), door.only_in);
-                assert_eq!(found.iter().any(|c| c.contains(door.why)), !is_door, "{text}: {found:?}");
+                let may_use = lies_in(&format!("{place}/some/x.rs"), reserved.only_in);
+                assert_eq!(found.iter().any(|c| c.contains(reserved.why)), !may_use, "{text}: {found:?}");
             }
-            for place in door.only_in {
+            for place in reserved.only_in {
                 let found = check_directions(&Source::new(&format!("{place}/x.rs"), &text));
-                assert!(!found.iter().any(|c| c.contains(door.why)), "{place}: {found:?}");
+                assert!(!found.iter().any(|c| c.contains(reserved.why)), "{place}: {found:?}");
             }
         }
     }
