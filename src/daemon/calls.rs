@@ -25,7 +25,7 @@ use super::breaker::{PROBE_MAX, StoreBreaker, StoreProbe};
 use super::core::ConnectionId;
 use super::watching;
 use super::wire;
-use crate::builds::{BegunCall, Builds, SEEDING_MAX, Seeding, Session};
+use crate::builds::{BegunCall, Builds, SEEDING_MAX, Seeding, SeedingPlan, Session};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::outputs::Staging;
 use crate::pipeline::{
@@ -318,22 +318,42 @@ impl CallTask {
         let begun = Instant::now();
         let builds = Arc::clone(&self.handler.builds);
         let plan = move |pipeline: &Pipeline| builds.plan(pipeline, seeding);
-        let plan = self.handler.in_time(SEEDING_MAX, plan).await.ok()??;
+        let plan = Arc::new(self.handler.in_time(SEEDING_MAX, plan).await.ok()??);
         self.reply(wire::guard(plan.target_dir().to_owned(), plan.profiles()));
         let message = tokio::time::timeout(GUARDED_MAX, self.messages.recv()).await.ok().flatten();
-        let Some(ClientMessage::Guarding(Some(staging))) = message else { return None };
-        let left = SEEDING_MAX.saturating_sub(begun.elapsed());
-        let seed_staging = Staging::new(Some(staging.clone()));
-        let builds = Arc::clone(&self.handler.builds);
-        let seed = move |pipeline: &Pipeline| (builds.seed(pipeline, &plan, &seed_staging, left), plan);
-        // The plan is dropped at the end of this function, and then the cargo goes on.
-        let (seeded, _plan) = self.handler.in_time(left, seed).await.ok().unzip();
+        let staging = match message {
+            Some(ClientMessage::Guarding(staging)) => staging,
+            _ => None,
+        };
+        let seeded = match &staging {
+            Some(staging) => self.seed_in_time(&plan, staging, begun).await,
+            None => None,
+        };
+        // A guard whose message came too late holds the locks, too, so each guard is told to release them.
         self.reply(reply::Kind::Release(Release { take_back: seeded.is_none() }));
         // The guard closes the connection when it has released the locks.
         let closed = async { while self.messages.recv().await.is_some() {} };
         let _ = tokio::time::timeout(RELEASED_MAX, closed).await;
-        let _ = spawn_blocking(move || remove_if_left(&staging)).await;
+        if let Some(staging) = staging {
+            let _ = spawn_blocking(move || remove_if_left(&staging)).await;
+        }
         seeded
+    }
+
+    /// Restores the seeds; `None` if the time is over. The caller keeps the plan, with which the cargo goes on
+    /// when it is dropped: a thread that restores for too long must not be what drops it, because the guard
+    /// still holds cargo's locks then.
+    async fn seed_in_time(
+        &self,
+        plan: &Arc<SeedingPlan>,
+        staging: &Path,
+        begun: Instant,
+    ) -> Option<Vec<Verification>> {
+        let left = SEEDING_MAX.saturating_sub(begun.elapsed());
+        let (builds, plan) = (Arc::clone(&self.handler.builds), Arc::clone(plan));
+        let seed_staging = Staging::new(Some(staging.to_owned()));
+        let seed = move |pipeline: &Pipeline| builds.seed(pipeline, &plan, &seed_staging, left);
+        self.handler.in_time(left, seed).await.ok()
     }
 
     /// Waits for the compiler's end, records it and stores the result. If the client is gone, the
