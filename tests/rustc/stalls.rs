@@ -26,6 +26,9 @@ const SLOWER_MAX: u32 = 4;
 /// The approximate duration of seeding.
 const SEEDING: Duration = Duration::from_millis(25);
 
+/// How long the daemon waits for the message of a guard, as in `daemon/calls.rs`.
+const GUARDED_MAX: Duration = Duration::from_millis(500);
+
 /// Cargo's lock, which is held while units are seeded.
 const LOCK: &str = "target/debug/.cargo-lock";
 
@@ -103,9 +106,32 @@ fn until_idle(home: &Home) {
     home.new_calls();
 }
 
+/// When the daemon is stopped, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    /// Whether the time counts from the moment at which seeding begins, and not from cargo's start.
+    is_while_seeding: bool,
+    after: Duration,
+    /// `None` if the daemon continues only after cargo has ended.
+    lasts: Option<Duration>,
+}
+
 /// Stops the daemon at moments of a build whose results are all in the store, and continues it while cargo runs or
 /// after cargo has ended.
 fn stop_at_moments(kind: &StalledBuild, rounds: u64) {
+    let mut moments = Moments(9);
+    stop_in_rounds(kind, rounds, |round, warm| {
+        // Mostly while units are seeded, which takes some milliseconds.
+        let is_while_seeding = kind.seeds == "1" && round % 3 != 2;
+        let after = moments.next(if is_while_seeding { SEEDING } else { warm });
+        let lasts = moments.next(WAIT_MAX);
+        Stop { is_while_seeding, after, lasts: (round % 2 == 1).then_some(lasts) }
+    });
+}
+
+/// Stops the daemon once in each round, as `stop_of` says, which gets the number of the round and the time of a
+/// build with only hits.
+fn stop_in_rounds(kind: &StalledBuild, rounds: u64, mut stop_of: impl FnMut(u64, Duration) -> Stop) {
     let home = Home::new();
     kind.build(&home, &(kind.make)(&home, "first"));
     until_idle(&home);
@@ -114,7 +140,6 @@ fn stop_at_moments(kind: &StalledBuild, rounds: u64) {
     let begun = Instant::now();
     home.plain_cargo(&plain, &["build"]).ok_unwatched();
     let allowed = begun.elapsed() * SLOWER_MAX + WAIT_MAX;
-    let mut moments = Moments(9);
     for round in 0..rounds {
         until_idle(&home);
         // Removes the note that the daemon did not answer, so that each round's build waits for it as if for the
@@ -122,24 +147,21 @@ fn stop_at_moments(kind: &StalledBuild, rounds: u64) {
         let _ = std::fs::remove_file(address(&home).dir().join("no-answer"));
         let tree = (kind.make)(&home, &format!("round{round}"));
         let pid = home.daemon_pid().unwrap();
-        let goes_on_early = round % 2 == 1;
-        let (stopped_after, for_a_while) = (moments.next(warm), moments.next(WAIT_MAX));
+        let stop = stop_of(round, warm);
+        let what = format!("round {round}: {stop:?}");
         let begun = Instant::now();
         let mut cargo = home.cargo(&tree, &["build"]).env("KACHE_SEED", kind.seeds).spawn();
-        // Mostly while units are seeded, which takes some milliseconds.
-        let stopped_after = if kind.seeds == "1" && round % 3 != 2 {
-            eventually("seeding", || tree.join(LOCK).exists() || cargo.try_wait().unwrap().is_some());
-            moments.next(SEEDING)
-        } else {
-            stopped_after
-        };
-        std::thread::sleep(stopped_after);
+        if stop.is_while_seeding {
+            // The guard makes the directory first. There is no pause, because the first steps of seeding take less
+            // than a millisecond.
+            while !tree.join("target").exists() && cargo.try_wait().unwrap().is_none() {}
+        }
+        std::thread::sleep(stop.after);
         kill(pid, Signal::SIGSTOP).unwrap();
-        if goes_on_early {
-            std::thread::sleep(for_a_while);
+        if let Some(lasts) = stop.lasts {
+            std::thread::sleep(lasts);
             kill(pid, Signal::SIGCONT).unwrap();
         }
-        let what = format!("round {round}: stopped after {stopped_after:?}, early: {goes_on_early}");
         while cargo.try_wait().unwrap().is_none() {
             if begun.elapsed() > allowed {
                 let _ = kill(pid, Signal::SIGCONT);
@@ -178,6 +200,14 @@ fn guards(tree: &Tree) -> usize {
 #[test]
 fn dmn_03_builds_are_right_if_the_daemon_is_stopped_while_it_seeds() {
     stop_at_moments(&SEEDED, 9);
+}
+
+/// Stops the daemon just when its guard takes cargo's locks, until the daemon waits no longer for the guard's message.
+/// Cargo must not ask for the locks before the guard has released them.
+#[test]
+fn dmn_03_cargo_waits_for_no_lock_if_the_guards_message_is_late() {
+    let stop = Stop { is_while_seeding: true, after: Duration::ZERO, lasts: Some(2 * GUARDED_MAX) };
+    stop_in_rounds(&SEEDED, 6, |_, _| stop);
 }
 
 #[test]
