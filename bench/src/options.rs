@@ -35,7 +35,7 @@ pub(crate) enum Command {
     FuzzBuilds(FuzzBuildsOptions),
 }
 
-/// Options of `rust`.
+/// The command line of `kache-bench rust`.
 #[derive(Args, Debug)]
 pub(crate) struct RustOptions {
     /// Number of rounds, each with empty caches; figures are medians of them.
@@ -92,7 +92,7 @@ impl RustOptions {
     }
 }
 
-/// Options of `edit`.
+/// The command line of `kache-bench edit`.
 #[derive(Args, Debug)]
 pub(crate) struct EditOptions {
     /// Number of edits after the first one; the figure is their median.
@@ -113,7 +113,7 @@ impl EditOptions {
     }
 }
 
-/// Options of `scale`.
+/// The command line of `kache-bench scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleOptions {
     /// Instead, compile this many small crates one by one, and print the daemon's memory afterwards.
@@ -131,7 +131,7 @@ impl ScaleOptions {
     }
 }
 
-/// Options of `fuzz-builds`.
+/// The command line of `kache-bench fuzz-builds`.
 #[derive(Args, Debug)]
 pub(crate) struct FuzzBuildsOptions {
     /// Run for this long after the first builds.
@@ -173,7 +173,7 @@ fn existing(from_options: Option<&PathBuf>, name: &str) -> Result<PathBuf> {
     Ok(std::path::absolute(dir)?)
 }
 
-/// Options of `demo`.
+/// The command line of `kache-bench demo`.
 #[derive(Args, Debug)]
 pub(crate) struct DemoOptions {
     /// Directory for the builds and the cache, which must exist.
@@ -187,7 +187,7 @@ pub(crate) struct DemoOptions {
     pub(crate) keep: bool,
 }
 
-/// Options of `store`.
+/// The command line of `kache-bench store`.
 #[derive(Args, Debug)]
 pub(crate) struct StoreOptions {
     /// Run fewer and shorter rounds, for about a minute.

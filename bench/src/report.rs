@@ -147,7 +147,7 @@ impl Figure {
     }
 }
 
-/// Prints one figure.
+/// Prints a figure as one line, with its limit.
 pub(crate) fn print_figure(out: &mut impl Write, figure: &Figure) -> io::Result<()> {
     let limit = figure.limit.map(|limit| format!("at most {limit} {}", figure.unit)).unwrap_or_default();
     let value = format!("{:.2} {}", figure.value, figure.unit);

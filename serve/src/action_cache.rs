@@ -19,7 +19,7 @@ use super::{message, offload, results, wire_digest};
 /// How many bytes inlining a blob adds to the message besides the blob: a tag and a length.
 const INLINE_OVERHEAD_BYTES: usize = 8;
 
-/// Answers `GetActionResult`.
+/// Handles a `GetActionResult` request.
 pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetActionResultRequest, _>(body, &context.shared).await?;
     let wire = request.action_digest.as_ref();
@@ -87,7 +87,7 @@ impl Inliner<'_> {
     }
 }
 
-/// Answers `UpdateActionResult`.
+/// Handles an `UpdateActionResult` request.
 pub(super) async fn update(
     context: &RequestContext,
     body: Incoming,

@@ -36,7 +36,7 @@ const GATHERED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The committed size that REAPI prescribes for a compressed blob that is already stored.
 const COMMITTED_SIZE_UNKNOWN: i64 = -1;
 
-/// Answers `Write`.
+/// Handles a `Write` request, which uploads one blob.
 pub(super) async fn write(
     context: &RequestContext,
     body: Incoming,

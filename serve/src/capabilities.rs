@@ -21,7 +21,7 @@ const LOW: (i32, i32) = (2, 0);
 /// The newest API version of which everything that a cache needs is implemented.
 const HIGH: (i32, i32) = (2, 11);
 
-/// Answers `GetCapabilities`.
+/// Handles a `GetCapabilities` request.
 pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetCapabilitiesRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;

@@ -26,7 +26,7 @@ use super::{message, wire_digest};
 /// Blobs with fewer bytes are sent uncompressed: compressing them would save no packet.
 const COMPRESSED_BYTES_MIN: u64 = 512;
 
-/// Answers `FindMissingBlobs`.
+/// Handles a `FindMissingBlobs` request.
 pub(super) async fn find_missing(
     context: &RequestContext,
     body: Incoming,
@@ -64,7 +64,7 @@ fn check_bytes(context: &RequestContext, bytes: u64) -> Result<(), Status> {
     Err(over_limit(Code::InvalidArgument, &what, "max_batch_total_size_bytes", limit))
 }
 
-/// Answers `BatchUpdateBlobs`.
+/// Handles a `BatchUpdateBlobs` request.
 pub(super) async fn batch_update(
     context: &RequestContext,
     body: Incoming,
@@ -162,7 +162,7 @@ pub(super) fn of_decompress_error(error: &DecompressError) -> Status {
     }
 }
 
-/// Answers `BatchReadBlobs`.
+/// Handles a `BatchReadBlobs` request.
 pub(super) async fn batch_read(
     context: &RequestContext,
     body: Incoming,

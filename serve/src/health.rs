@@ -22,7 +22,7 @@ const SERVICES: [&str; 5] = [
     "google.bytestream.ByteStream",
 ];
 
-/// Answers `Check`.
+/// Handles a `Check` request of the health protocol.
 pub(super) async fn check(
     context: &RequestContext,
     body: Incoming,

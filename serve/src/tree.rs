@@ -38,7 +38,7 @@ const DIRECTORY_BYTES_MAX: u64 = 4_000_000;
 /// How many bytes each directory adds to a page besides its own: a tag and a length.
 const DIRECTORY_OVERHEAD_BYTES: usize = 6;
 
-/// Answers `GetTree`.
+/// Handles a `GetTree` request.
 pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Response<ResponseBody>, Status> {
     let (request, _room) = message::only::<GetTreeRequest, _>(body, &context.shared).await?;
     wire_digest::check(&request.instance_name)?;

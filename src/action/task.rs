@@ -90,7 +90,7 @@ pub enum OutputKind {
     Rlib,
     /// `.a` of a staticlib.
     StaticLibrary,
-    /// `.so`
+    /// A library that is loaded when a program runs, `.so`.
     SharedLibrary,
     /// A program.
     Executable,

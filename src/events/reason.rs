@@ -31,7 +31,7 @@ pub enum EventReason {
     Miss(MissReason),
     /// The call was passed on.
     Bypass(Reason),
-    /// The lookup failed.
+    /// The store could not be searched for a result.
     LookupFailed,
     /// The result was found, and restoring it failed.
     RestoreFailed,

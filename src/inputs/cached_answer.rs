@@ -27,7 +27,7 @@ pub(super) const UNPROVEN_LIFETIME: Duration = Duration::from_secs(30);
 /// The number of entries of one directory from which it is cheaper to open the directory once.
 const OPENED_MIN: usize = 3;
 
-/// One answer.
+/// An answer, with the files that it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CachedAnswer {
     /// The answer, encoded by the caller.
@@ -110,7 +110,7 @@ impl AnswerCache {
         answer.is_valid().then_some(answer)
     }
 
-    /// Remembers an answer.
+    /// Remembers the answer to a question, in place of an earlier one.
     pub(super) fn put(&self, question: Vec<u8>, answer: Arc<CachedAnswer>) {
         let mut answers = self.answers.write();
         if answers.len() >= ANSWERS_MAX && !answers.contains_key(&question) {

@@ -86,7 +86,7 @@ const FLAVOR: &[u8] = b"linker-flavor";
 /// even a script is identified by its path.
 const CONTENT_ADDRESSED: &str = "/nix/store/";
 
-/// A link toolchain.
+/// The files and search paths of a linker and of the compiler that starts it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Linker {
     /// The files of the linker, and those that it always links.

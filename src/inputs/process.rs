@@ -36,7 +36,7 @@ pub(super) fn questions_asked() -> usize {
 /// The end of a program, with the output that was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramOutput {
-    /// The exit status.
+    /// How the program ended.
     pub status: ExitStatus,
     /// The standard output; empty if it was no pipe.
     pub stdout: Vec<u8>,

@@ -33,7 +33,7 @@ pub struct Stamp {
     pub mode: u32,
 }
 
-/// Identifies an inode.
+/// The device, the mount and the number of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inode {
     /// The number of the device.

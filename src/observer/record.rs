@@ -76,7 +76,7 @@ pub enum NoteKind {
 pub enum NoteOutcome {
     /// The access succeeded: something is there.
     There,
-    /// Nothing is there.
+    /// The access failed because nothing is there.
     Absent,
     /// The access failed for another reason.
     Failed,
@@ -89,7 +89,7 @@ pub struct Note {
     pub process: u32,
     /// The kind of access or event.
     pub kind: NoteKind,
-    /// Its outcome.
+    /// The outcome of the access.
     pub outcome: NoteOutcome,
     /// An absolute path, the name of a variable, or that of a function.
     pub name: Vec<u8>,

@@ -219,7 +219,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // As in `sweep`.
+        // If the record cannot be removed, the next `sweep` removes it.
         let _ = fs::remove_file(&self.record);
     }
 }

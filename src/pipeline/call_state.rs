@@ -65,7 +65,7 @@ pub(super) struct ConfiguredCall {
 }
 
 impl ConfiguredCall {
-    /// Adds the key.
+    /// Turns the call into one whose key is known.
     pub(super) fn with_key(self, prepared: Prepared) -> KeyedCall {
         let ConfiguredCall { received: ReceivedCall { call, client, phases }, settings } = self;
         KeyedCall { call, client, settings, prepared, phases }
@@ -126,7 +126,7 @@ impl KeyedCall {
 /// A call whose result was looked up.
 #[derive(Debug)]
 pub struct LookedUpCall {
-    /// The call.
+    /// The call with its key.
     pub keyed: KeyedCall,
     /// The hit, or why there is none.
     pub found: Result<LookupOutcome, LookupError>,

@@ -43,7 +43,7 @@ pub enum LeaderOutcome {
 enum LeaderStage {
     /// The compiler was not started yet.
     Deciding,
-    /// The compiler runs.
+    /// The leader waits for its compiler to end.
     Compiling,
     /// The compiler has ended, and followers wait this long for its result to be stored.
     Storing(Duration),

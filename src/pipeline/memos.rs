@@ -53,7 +53,7 @@ impl FileMemos {
         }
     }
 
-    /// Saves the memos.
+    /// Saves the memos now. A failure is logged.
     pub(super) fn save(&self) {
         if let Some(world) = self.world.get()
             && let Err(error) = world.save()

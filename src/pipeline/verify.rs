@@ -51,7 +51,7 @@ pub enum VerifyError {
     /// The daemon has no store now.
     #[error("{0}")]
     NoStore(Bypass),
-    /// The store failed.
+    /// The store could not read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The lookup of the action failed.

@@ -115,7 +115,7 @@ struct NotedAccess<'a> {
     value: Option<&'a [u8]>,
     /// Whether the compile has created this path, or a directory above it.
     is_created_here: bool,
-    /// As [`Note::is_from_late_library`].
+    /// Whether a library that was loaded later made the access, as in [`Note::is_from_late_library`].
     is_from_late_library: bool,
 }
 

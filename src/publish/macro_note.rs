@@ -249,7 +249,7 @@ fn is_for_other_crates(before: &[Token<'_>]) -> bool {
 /// The kind of an opening bracket. Nested brackets count as the greatest kind among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Opening {
-    /// Ordinary code.
+    /// The brackets enclose ordinary code.
     Plain,
     /// The rules of a macro: `macro_rules! name {`.
     Rules,

@@ -187,9 +187,9 @@ struct MadeOutput<'a> {
 struct IngestedOutputs {
     /// All outputs, as the action result names them.
     files: Vec<OutputFile>,
-    /// As [`Stored::outputs`].
+    /// The outputs except for the dep-info, for [`Stored::outputs`].
     outputs: Vec<KnownFile>,
-    /// As [`Stored::shared`].
+    /// The outputs that are the store's own inodes now, for [`Stored::shared`].
     shared: Vec<(PathBuf, Digest)>,
 }
 

@@ -179,7 +179,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Searches these bytes.
+    /// Searches bytes that are in memory as a whole.
     pub(super) fn look(&mut self, bytes: &[u8]) {
         self.look_between(bytes, 0, bytes.len());
     }

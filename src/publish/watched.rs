@@ -61,9 +61,9 @@ pub(super) struct WatchedReads {
 /// The files and variables that the dep-info names. They have observations already.
 #[derive(Debug, Default)]
 pub(super) struct DepInfoNames {
-    /// Files with absolute paths.
+    /// The absolute paths of the files.
     pub(super) files: Vec<PathBuf>,
-    /// Names of variables.
+    /// The names of the variables.
     pub(super) variables: Vec<Vec<u8>>,
 }
 

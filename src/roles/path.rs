@@ -97,7 +97,7 @@ impl RolePath {
         (!path.rest.is_empty()).then_some(path)
     }
 
-    /// Returns the role.
+    /// Returns the role of the root that the path begins at.
     pub fn role(&self) -> Role {
         self.role
     }

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use super::path::Role;
 use super::roots::Roots;
 
-/// One `--remap-path-prefix` option.
+/// A directory with the text that the compiler writes in its place (`--remap-path-prefix`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remap {
     /// The role of the directory.
     pub role: Role,
     /// The directory that is replaced.
     pub from: PathBuf,
-    /// The replacement.
+    /// The text that replaces the directory.
     pub to: String,
 }
 

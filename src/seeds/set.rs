@@ -55,7 +55,7 @@ pub enum SaveSeedsError {
     /// The set could not be compressed.
     #[error("failed to compress a set of seeds: {0}")]
     Compress(#[from] io::Error),
-    /// The store failed.
+    /// The store could not read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

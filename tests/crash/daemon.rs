@@ -120,7 +120,7 @@ impl Daemon {
         self.child.wait().expect("the daemon is our child");
     }
 
-    /// The process id.
+    /// Returns the daemon's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -163,7 +163,7 @@ impl Tree {
 pub(crate) enum Which {
     /// Those that were written since the last check.
     Touched,
-    /// All of them.
+    /// All blobs of the store.
     All,
 }
 

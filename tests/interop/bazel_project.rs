@@ -42,7 +42,7 @@ pub(crate) struct Build {
     pub(crate) hits: u32,
     /// Actions that ran.
     pub(crate) ran: u32,
-    /// Bazel's output.
+    /// The text that Bazel printed.
     pub(crate) output: String,
 }
 

@@ -74,7 +74,7 @@ impl RemoteTool {
         argument(&digest(bytes))
     }
 
-    /// Downloads a blob.
+    /// Downloads the blob with this digest and returns its bytes.
     pub(crate) fn download(&self, digest: &str) -> Vec<u8> {
         let path = self.dir.join("download");
         let _ = fs::remove_file(&path);

@@ -144,7 +144,7 @@ impl Built {
         }
     }
 
-    /// The only call.
+    /// Returns the call of a build that made only one.
     #[track_caller]
     pub(crate) fn only_call(&self) -> &Call {
         let [call] = &self.calls.0[..] else { panic!("not one call: {self:#?}") };

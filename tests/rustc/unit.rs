@@ -83,7 +83,7 @@ impl<'a> Unit<'a> {
         self
     }
 
-    /// Uses another compiler.
+    /// Compiles the unit with this compiler in place of the usual one.
     pub(crate) fn compiler(mut self, compiler: &Path) -> Self {
         compiler.clone_into(&mut self.compiler);
         self
@@ -243,7 +243,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The program's output.
+    /// Returns what the program prints.
     #[track_caller]
     pub(crate) fn prints(&self) -> &str {
         self.prints.as_deref().unwrap_or_else(|| panic!("no program was built: {self:?}"))

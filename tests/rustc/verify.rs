@@ -72,7 +72,7 @@ fn key_23_two_results_of_one_action_are_found_and_named() {
     assert_eq!(one["crate_name"], "prog");
     assert!(one["output"].as_str().unwrap().starts_with("out/debug/deps/prog-"), "{one}");
     assert!(one["offset"].as_u64().unwrap() > 0 && one["differing_bytes"].as_u64().unwrap() > 0, "{one}");
-    // The quarantine stays.
+    // The action stays quarantined, so it is not verified again.
     let (found, _) = verify(&home, &["--all"]);
     assert_eq!(found["skipped"]["out_of_service"], 1, "{found:#}");
     assert_eq!(found["agreed"], 1, "the macro itself is reproducible: {found:#}");

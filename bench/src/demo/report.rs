@@ -17,7 +17,7 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Runs `kache report`.
+    /// Reads the counts from `kache report`, which it runs as cargo would.
     pub(crate) fn ask(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<Calls> {
         let mut command = wrapping.own(cargo);
         let said = command.args(["report", "--format", "json"]).stdin(Stdio::null()).output()?;

@@ -14,7 +14,7 @@ const MB: f64 = 1e6;
 pub(crate) struct DemoLine {
     pub(crate) what: &'static str,
     pub(crate) time: Duration,
-    /// `None` without kache.
+    /// The counts of compiler calls; `None` for a build without kache.
     pub(crate) calls: Option<Calls>,
     /// Bytes on the disk after the build.
     pub(crate) bytes: u64,
@@ -22,7 +22,7 @@ pub(crate) struct DemoLine {
     pub(crate) bytes_of: &'static str,
 }
 
-/// Prints the table.
+/// Prints a table with one row for each build.
 pub(crate) fn print_table(out: &mut impl Write, lines: &[DemoLine]) -> io::Result<()> {
     writeln!(out, "\n{:<34} {:>8} {:>9} {:>7} {:>9}   on disk", "build", "seconds", "faster", "hits", "MB")?;
     let plain = lines.first().map_or(Duration::ZERO, |line| line.time);

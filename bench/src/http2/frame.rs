@@ -55,7 +55,7 @@ impl Header {
         }
     }
 
-    /// Encodes the header.
+    /// Returns the nine bytes of the header as they are sent.
     pub(crate) fn bytes(self) -> [u8; HEADER_LEN] {
         let len = u32::try_from(self.len).expect("a frame is at most FRAME_LEN_MAX long").to_be_bytes();
         let stream = self.stream.to_be_bytes();

@@ -35,7 +35,7 @@ impl Default for Windows {
     }
 }
 
-/// A complete response.
+/// A response that has arrived as a whole.
 pub(crate) struct Done {
     pub(crate) client: usize,
     pub(crate) latency: Duration,

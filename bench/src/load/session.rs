@@ -17,11 +17,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The end of a run. Clients wait for the responses of requests that they have sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// After this time.
+    /// The run ends after this time.
     Elapsed(Duration),
-    /// After this many requests.
+    /// The run ends after this many requests.
     Requests(u64),
-    /// When the workload has no more requests.
+    /// The run ends when the workload has no more requests.
     Exhausted,
 }
 

@@ -87,7 +87,7 @@ pub(crate) struct Checkout {
     log: PathBuf,
 }
 
-/// A successful build.
+/// The time and extent of a build that succeeded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Built {
     pub(crate) time: Duration,

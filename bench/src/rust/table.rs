@@ -79,7 +79,7 @@ pub(crate) fn print_head(out: &mut impl Write, project: &str) -> io::Result<()> 
     )
 }
 
-/// Prints one row.
+/// Prints a row as one line, in the columns of the header.
 pub(crate) fn print_row(out: &mut impl Write, row: &Row) -> io::Result<()> {
     let time = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2} s"));
     let size = row.bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.0}", bytes / MB));

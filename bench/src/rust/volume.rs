@@ -66,7 +66,7 @@ impl Volume {
         Ok(volume)
     }
 
-    /// The mount point.
+    /// Returns the directory at which the volume is mounted.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

@@ -26,7 +26,7 @@ const READ_BYTES: usize = 128 * 1024;
 
 const RATIO_MAX: f64 = 1.3;
 
-/// Measures both.
+/// Measures how long hashing and ingesting the same files take.
 pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
     let dir = tempfile::Builder::new().prefix("ingest").tempdir_in(dir)?;
     let files = make_files(dir.path())?;

@@ -21,7 +21,7 @@ pub enum ParsedCall {
 /// The program of a compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriverKind {
-    /// rustc itself.
+    /// The compiler is rustc itself.
     Rustc,
     /// clippy-driver, which cargo calls as `clippy-driver rustc …`.
     Clippy,
@@ -174,7 +174,7 @@ pub enum DeclaredOutputKind {
 pub enum CrateSource {
     /// The root source file.
     File(PathBuf),
-    /// Standard input.
+    /// The source is read from standard input.
     Stdin,
 }
 
@@ -344,7 +344,7 @@ pub struct Extern {
 pub struct SearchPath {
     /// What rustc looks for in the directory.
     pub kind: SearchKind,
-    /// The directory.
+    /// The directory, as it was given.
     pub path: PathBuf,
 }
 
