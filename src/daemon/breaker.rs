@@ -9,8 +9,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -18,35 +17,29 @@ use tokio::sync::{oneshot, watch};
 
 use crate::pipeline::StoreSlot;
 
-/// The time within which a store that does not hang answers a probe. A healthy disk takes a
-/// thousandth of it.
+/// The time within which a store that does not hang answers a probe.
 pub(super) const PROBE_MAX: Duration = Duration::from_millis(900);
 
 /// The name of the file in the cache directory that a probe writes and removes again.
 const PROBE_FILE: &str = "write-probe";
 
-/// A function that makes one small write and one small read in the store, and ends when both have
-/// succeeded or failed.
-pub(super) type StoreProbe = Arc<dyn Fn() + Send + Sync>;
-
-/// Returns the probe of the store in this cache directory.
-pub(super) fn store_probe(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> StoreProbe {
-    Arc::new(move || {
-        // Calls write to the event log also while the store is not open. An error is an answer, too.
-        let path = cache_dir.join(PROBE_FILE);
-        let write = || File::create(&path)?.write_all(b"\n");
-        let _ = write().and_then(|()| std::fs::remove_file(&path));
-        let slot = store.borrow().clone();
-        if let StoreSlot::Open(store) = slot {
-            let _ = store.probe();
-        }
-    })
+/// Makes one small write and one small read in the store, and ends when both have succeeded or failed.
+/// While the store is not open, calls still write to the event log, so a file is written beside it.
+fn probe(cache_dir: &Path, slot: &StoreSlot) {
+    // An error is an answer, too.
+    if let StoreSlot::Open(store) = slot {
+        let _ = store.probe();
+        return;
+    }
+    let path = cache_dir.join(PROBE_FILE);
+    let write = || File::create(&path)?.write_all(b"\n");
+    let _ = write().and_then(|()| std::fs::remove_file(&path));
 }
 
 /// The breaker of one store.
 pub(super) struct StoreBreaker {
-    probe: StoreProbe,
-    probe_max: Duration,
+    cache_dir: PathBuf,
+    store: watch::Receiver<StoreSlot>,
     state: watch::Sender<BreakerState>,
 }
 
@@ -61,8 +54,9 @@ enum BreakerState {
 }
 
 impl StoreBreaker {
-    pub(super) fn new(probe: StoreProbe, probe_max: Duration) -> StoreBreaker {
-        StoreBreaker { probe, probe_max, state: watch::Sender::new(BreakerState::Closed) }
+    /// Creates the breaker of the store in this cache directory.
+    pub(super) fn new(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> StoreBreaker {
+        StoreBreaker { cache_dir, store, state: watch::Sender::new(BreakerState::Closed) }
     }
 
     /// Begins a probe and returns at once. Does nothing while another probe is under way.
@@ -78,9 +72,9 @@ impl StoreBreaker {
             return;
         }
         let (running, mut ended) = oneshot::channel::<()>();
-        let probe = Arc::clone(&self.probe);
+        let (cache_dir, slot) = (self.cache_dir.clone(), self.store.borrow().clone());
         let work = move || {
-            probe();
+            probe(&cache_dir, &slot);
             drop(running);
         };
         // It is a thread of its own, because a runtime that ends waits for the threads of its pool.
@@ -88,9 +82,9 @@ impl StoreBreaker {
             // `running` was dropped with the closure, so the task below closes the breaker again.
             tracing::warn!("failed to start a thread that probes the store: {error}");
         }
-        let (state, probe_max) = (self.state.clone(), self.probe_max);
+        let state = self.state.clone();
         tokio::spawn(async move {
-            if tokio::time::timeout(probe_max, &mut ended).await.is_err() {
+            if tokio::time::timeout(PROBE_MAX, &mut ended).await.is_err() {
                 tracing::warn!("the store does not answer: calls go on without the cache");
                 state.send_replace(BreakerState::Tripped);
                 let _ = ended.await;

@@ -7,7 +7,8 @@
 //! without the cache. Other calls do not notice that, whether a result is stored slowly, a target
 //! directory is seeded slowly or a checkout's disk hangs. Only if the store itself hangs, which
 //! [`StoreBreaker`] finds out, all calls are passed on at once, also those that wait for a leader: so a
-//! store that hangs costs a build one wait.
+//! store that hangs costs a build one wait. Work that is too late still holds a thread; if
+//! [`LATE_MAX`] threads are held, new calls are passed on as well.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
-use super::breaker::{PROBE_MAX, StoreBreaker, StoreProbe};
+use super::breaker::{PROBE_MAX, StoreBreaker};
 use super::core::ConnectionId;
 use super::watching;
 use super::wire;
@@ -43,7 +44,7 @@ const FINISH_MAX: Duration = Duration::from_secs(5);
 
 /// The store is probed if work has not ended this long before its limit, so that a store that hangs
 /// is known to do so when the first call goes on without it.
-const PROBE_BEFORE_LIMIT: Duration = Duration::from_secs(1);
+const PROBE_BEFORE_LIMIT: Duration = PROBE_MAX.saturating_add(Duration::from_millis(100));
 
 /// The time after the daemon's start during which calls wait for the store to be opened.
 pub(super) const STORE_OPENING_MAX: Duration = Duration::from_millis(2_500);
@@ -124,16 +125,16 @@ impl Calls {
         pipeline: Arc<Pipeline>,
         store: watch::Receiver<StoreSlot>,
         activity: Arc<Activity>,
-        probe: StoreProbe,
+        cache_dir: PathBuf,
     ) -> Self {
         watching::watch_shared_files(Arc::downgrade(&pipeline));
         let handler = CallHandler {
             pipeline,
             builds: Arc::default(),
+            breaker: StoreBreaker::new(cache_dir, store.clone()),
             store,
             activity,
             started: Instant::now(),
-            breaker: StoreBreaker::new(probe, PROBE_MAX),
             late: AtomicUsize::new(0),
             publishers: Semaphore::new(PUBLISHERS_MAX),
             verifiers: Semaphore::new(VERIFIERS_MAX),
@@ -439,7 +440,10 @@ impl CallHandler {
     async fn publish(self: &Arc<Self>, mut publishing: Publishing) {
         let mut is_late = self.has_too_many_late();
         for follower in self.pipeline.awaited(&mut publishing) {
-            is_late |= follower.outcome().await == LeaderOutcome::Late;
+            if is_late {
+                break;
+            }
+            is_late = follower.outcome().await == LeaderOutcome::Late;
         }
         if is_late {
             let _ = self.in_time(FINISH_MAX, move |pipeline| pipeline.give_up(&publishing)).await;

@@ -5,7 +5,6 @@ use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreSettings};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::super::breaker::store_probe;
 use super::*;
 use crate::invocation::Environment;
 use crate::pipeline::CallReply;
@@ -65,8 +64,7 @@ impl Fixture {
         let store = Arc::new(Store::in_memory(settings));
         let (slot, receiver) = watch::channel(StoreSlot::Open(Arc::clone(&store)));
         let pipeline = Arc::new(Pipeline::new(dir.path().to_owned(), receiver.clone()));
-        let probe = store_probe(dir.path().to_owned(), receiver.clone());
-        let calls = Calls::new(pipeline, receiver, Arc::default(), probe);
+        let calls = Calls::new(pipeline, receiver, Arc::default(), dir.path().to_owned());
         Fixture { calls, clock, gate: Arc::default(), store, _slot: slot, dir }
     }
 

@@ -18,7 +18,6 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
 use super::activity::Activity;
-use super::breaker::store_probe;
 use super::calls::{Calls, ClientMessage};
 use super::control::{self, DriverInput, Mailboxes};
 use super::core::{Core, DaemonEvent, Effect};
@@ -116,8 +115,7 @@ impl Driver {
         let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
         let pipeline = Pipeline::new(self.store_dir.clone(), slot_receiver.clone());
         let pipeline = Arc::new(pipeline.with_uploads(self.uploads));
-        let probe = store_probe(self.store_dir.clone(), slot_receiver.clone());
-        let calls = Calls::new(pipeline, slot_receiver, Arc::clone(&activity), probe);
+        let calls = Calls::new(pipeline, slot_receiver, Arc::clone(&activity), self.store_dir.clone());
         let mut running = RunningDaemon {
             driver: self,
             started: Instant::now(),

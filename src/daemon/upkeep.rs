@@ -37,7 +37,7 @@ pub(super) fn open(how: OpenStore, dir: PathBuf, done: mpsc::Sender<Result<Opene
             opened.map(|store| OpenedStore { store: Arc::new(store), dir: Arc::new(PathIdentity::of(dir)) });
         let _ = done.blocking_send(opened);
     };
-    spawn("store-open", open, |why| drop(not_started.try_send(Err(why))));
+    spawn(thread::Builder::new(), "store-open", open, |why| drop(not_started.try_send(Err(why))));
 }
 
 /// Does one step of upkeep and reports its result. It also reports if the store's directory was
@@ -57,7 +57,9 @@ pub(super) fn step(opened: OpenedStore, inputs: mpsc::Sender<DriverInput>) {
         };
         let _ = inputs.blocking_send(DriverInput::Event(event));
     };
-    spawn("store-upkeep", maintain, |why| report(not_started, DaemonEvent::UpkeepFailed(why)));
+    spawn(thread::Builder::new(), "store-upkeep", maintain, |why| {
+        report(not_started, DaemonEvent::UpkeepFailed(why));
+    });
 }
 
 /// A path with the inode that it led to, by which kache tells that it was removed or replaced.
@@ -95,22 +97,21 @@ pub(super) fn close(store: Arc<Store>, inputs: mpsc::Sender<DriverInput>) {
         drop(store);
         let _ = inputs.blocking_send(DriverInput::Event(DaemonEvent::StoreClosed(trouble)));
     };
-    spawn("store-close", close, |why| report(not_started, DaemonEvent::StoreClosed(Some(why))));
+    spawn(thread::Builder::new(), "store-close", close, |why| {
+        report(not_started, DaemonEvent::StoreClosed(Some(why)));
+    });
 }
 
 /// Runs `work` on a thread of its own, or `if_not_started` with the reason on this thread. The core
 /// waits for the event that `work` sends, so `if_not_started` has to send one in its place.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static, if_not_started: impl FnOnce(String)) {
-    spawn_by(thread::Builder::new().name(name.to_owned()), work, if_not_started);
-}
-
-fn spawn_by(
+fn spawn(
     builder: thread::Builder,
+    name: &str,
     work: impl FnOnce() + Send + 'static,
     if_not_started: impl FnOnce(String),
 ) {
-    if let Err(error) = builder.spawn(work) {
-        let why = format!("failed to start a thread: {error}");
+    if let Err(error) = builder.name(name.to_owned()).spawn(work) {
+        let why = format!("failed to start the thread `{name}`: {error}");
         tracing::error!("{why}");
         if_not_started(why);
     }
@@ -147,7 +148,7 @@ mod tests {
         // No address space is as large as this stack.
         let builder = thread::Builder::new().stack_size(usize::MAX / 2);
         let mut reported = None;
-        spawn_by(builder, || unreachable!("the thread cannot start"), |why| reported = Some(why));
-        assert!(reported.is_some_and(|why| why.starts_with("failed to start a thread: ")));
+        spawn(builder, "test", || unreachable!("the thread cannot start"), |why| reported = Some(why));
+        assert!(reported.is_some_and(|why| why.starts_with("failed to start the thread `test`: ")));
     }
 }

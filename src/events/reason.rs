@@ -39,22 +39,21 @@ pub enum EventReason {
     Unknown(String),
 }
 
-/// The reasons without a reason of their own within.
-const SINGLE: &[(EventReason, &str)] = &[
-    (EventReason::Seeded, "seeded"),
-    (EventReason::Uploaded, "uploaded"),
-    (EventReason::LookupFailed, "lookup"),
-    (EventReason::RestoreFailed, "restore"),
-];
+/// The reasons that hold no further reason.
+const SINGLE: [EventReason; 4] =
+    [EventReason::Seeded, EventReason::Uploaded, EventReason::LookupFailed, EventReason::RestoreFailed];
 
 impl EventReason {
     /// Returns the name in reports and in the log, which is part of the report's schema.
     pub fn name(&self) -> &str {
         match self {
+            EventReason::Seeded => "seeded",
+            EventReason::Uploaded => "uploaded",
+            EventReason::LookupFailed => "lookup",
+            EventReason::RestoreFailed => "restore",
             EventReason::Miss(reason) => reason.name(),
             EventReason::Bypass(reason) => reason.name(),
             EventReason::Unknown(name) => name,
-            single => SINGLE.iter().find(|(reason, _)| reason == single).map_or("", |(_, name)| name),
         }
     }
 
@@ -65,9 +64,8 @@ impl EventReason {
 
     /// Returns the reason with this name; `None` if the name is empty.
     pub fn from_name(name: &str) -> Option<EventReason> {
-        let single = || SINGLE.iter().find(|(_, of_single)| *of_single == name);
-        let known = single()
-            .map(|(reason, _)| reason.clone())
+        let single = SINGLE.into_iter().find(|reason| reason.name() == name);
+        let known = single
             .or_else(|| MissReason::from_name(name).map(EventReason::Miss))
             .or_else(|| Reason::from_name(name).map(EventReason::Bypass));
         let unknown = || (!name.is_empty()).then(|| EventReason::Unknown(name.to_owned()));
@@ -81,7 +79,7 @@ mod tests {
 
     #[test]
     fn each_name_leads_back_to_its_reason() {
-        let single = SINGLE.iter().map(|(reason, _)| reason.clone());
+        let single = SINGLE.into_iter();
         let missed = MissReason::ALL.iter().copied().map(EventReason::Miss);
         let passed_on = Reason::ALL.iter().copied().map(EventReason::Bypass);
         let of_a_later_version = EventReason::Unknown("later".to_owned());

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use kache_cas::digest::{Digest, DigestFunction, Hash};
 
 /// The entries that a daemon and its store create in a cache directory.
-const OURS: [&str; 9] = ["VERSION", "blobs", "db", "events", "lock", "memos", "observer", "shared", "tmp"];
+const OURS: [&str; 10] =
+    ["VERSION", "blobs", "db", "events", "lock", "memos", "observer", "shared", "tmp", "write-probe"];
 
 /// The attributes of a file when it was last hashed.
 #[derive(Clone, Copy, PartialEq, Eq)]
