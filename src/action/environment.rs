@@ -70,12 +70,12 @@ pub fn is_imported(name: &[u8]) -> bool {
 }
 
 /// The digest of the sorted names of all variables that are set and count.
-pub fn names_digest(env: &dyn CallEnv) -> Digest {
+pub fn names_digest(env: &dyn CallEnv, function: DigestFunction) -> Digest {
     let mut names = env.names();
     names.retain(|name| is_imported(name));
     names.sort_unstable();
     // A name cannot contain a zero byte, so two lists never give the same bytes.
-    Digest::of(DigestFunction::Blake3, &names.join(&0))
+    Digest::of(function, &names.join(&0))
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
 
     fn digest(names: &[&str]) -> Digest {
         let env: Environment = names.iter().map(|name| (*name, "value")).collect();
-        names_digest(&env)
+        names_digest(&env, DigestFunction::Blake3)
     }
 
     #[test]

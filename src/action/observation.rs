@@ -53,11 +53,11 @@ pub enum Observation {
         /// The digest of the names of all variables that were set.
         digest: Digest,
     },
-    /// A symbolic link was read or followed.
+    /// A symbolic link was read or followed, or a program saw that a path is no symbolic link.
     Link {
-        /// The path of the link itself.
+        /// The path of the link itself, or the one that is no link.
         path: RolePath,
-        /// The text of the link, with stand-ins for roots.
+        /// The text of the link, with stand-ins for roots; empty if there was no link.
         text: Vec<u8>,
     },
     /// A root, or a directory above one, must have this path. Either the outputs contain the path

@@ -111,7 +111,7 @@ pub const KEY_PARTS: &[KeyPart] = &[
     part(
         Section::Observed,
         false,
-        "paths that did not exist when they were looked for, directories that were found, listings of directories, texts of symbolic links, variables that are not set, and the names of all variables if a program may have read all of them",
+        "paths that did not exist when they were looked for, directories that were found, listings of directories, texts of symbolic links, paths that are no symbolic links, variables that are not set, and the names of all variables if a program may have read all of them",
         "the compile may change when one of them changes; they are lines of the file `observed` in the input root",
     ),
 ];

@@ -14,7 +14,6 @@ use super::edited_source::edited_source;
 use super::incremental_dir::{IncrementalDir, redate_metadata, remove_state};
 use crate::action::{Origin, Task};
 use crate::outputs::Staging;
-use crate::outputs::dates::place_of;
 use crate::pipeline::{EditDecision, KeyedCall, Prepared};
 
 /// The edit memory of a process, shared by all of its calls.
@@ -124,7 +123,7 @@ impl Drop for DirInUse {
 }
 
 fn outputs(task: &Task) -> impl Iterator<Item = PathBuf> {
-    task.outputs.iter().map(|output| place_of(task, output))
+    task.outputs.iter().map(|output| output.path.clone())
 }
 
 /// The incremental directory that cargo named for this call, if it named one.

@@ -17,7 +17,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::action::{OutputKind, Task};
-use crate::outputs::dates::place_of;
 use crate::outputs::dep_info::DepInfo;
 use crate::roles::Role;
 
@@ -27,10 +26,9 @@ type Moment = (i64, i64);
 /// Returns a source that was edited since this unit was last made in this target directory. `None`
 /// if no source was edited, or if the unit was never made there.
 pub(super) fn edited_source(task: &Task) -> Option<PathBuf> {
-    let dep_info = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo)?;
-    let dep_info = place_of(task, dep_info);
-    let made = modified(&fs::metadata(&dep_info).ok()?);
-    let info = DepInfo::parse(&fs::read(&dep_info).ok()?).ok()?;
+    let dep_info = &task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo)?.path;
+    let made = modified(&fs::metadata(dep_info).ok()?);
+    let info = DepInfo::parse(&fs::read(dep_info).ok()?).ok()?;
     let is_edited = |name: &Vec<u8>| {
         let path = task.cwd.join(OsStr::from_bytes(name));
         let changed = changed(&path).filter(|changed| *changed > made);

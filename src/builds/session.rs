@@ -18,7 +18,6 @@ use crate::action::{Origin, OutputKind, Task};
 use crate::cargo::{CargoProcess, CargoUnit};
 use crate::compile::KnownFile;
 use crate::invocation::Call;
-use crate::outputs::dates::place_of;
 use crate::pipeline::{KeyedCall, Prepared};
 use crate::roles::Role;
 use crate::seeds::BuildRequest;
@@ -266,7 +265,7 @@ impl Session {
     pub(super) fn note_programs(&self, task: &Task, outputs: &[KnownFile]) {
         let is_program = |path: &Path| {
             let mut programs = task.outputs.iter().filter(|output| output.kind == OutputKind::Executable);
-            programs.any(|output| place_of(task, output) == path)
+            programs.any(|output| output.path == path)
         };
         let programs = outputs.iter().filter(|output| is_program(&output.path));
         let mut state = self.state.lock();

@@ -43,15 +43,13 @@ pub(super) fn add_linked(
     for file in &linker.files {
         gathered.add_known(&file.path, file.digest, file.is_executable, InputKind::LinkToolchain);
     }
-    for name in &linker.relative_names {
-        gathered.add_if_present(name, InputKind::Native)?;
-    }
     let mut names: BTreeSet<String> = add_reachable(gathered, rustc)?;
     let own = rustc.native_libraries.iter();
     let is_file = |kind: Option<&str>| !matches!(kind, Some("framework" | "raw-dylib" | "link-arg"));
     names.extend(own.filter(|library| is_file(library.kind.as_deref())).map(passed_name));
     names.extend(arguments.libraries.iter().cloned());
     let natives = NativeSearch::new(rustc, &gathered.call.cwd, &arguments.dirs, &linker.library_dirs);
+    natives.add_script_names(gathered, &linker.relative_names)?;
     for script in &arguments.scripts {
         for path in script_files(script, &gathered.call.cwd, &natives.dirs())? {
             gathered.add(&path, InputKind::LinkToolchain)?;

@@ -1,6 +1,6 @@
 //! Tests of the inputs of linked outputs, with real files, the real compiler and the real linker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -295,11 +295,20 @@ fn key_15_the_linker_and_the_files_that_it_always_links_count() {
     for expected in ["cc", "collect2", "ld", "crti.o", "crtbeginS.o", "Scrt1.o", "libc.so.6", "libgcc.a"] {
         assert!(names.contains(&expected), "{expected} is not in {names:?}");
     }
-    // `libgcc_s.so` is a script that names this file, and linkers search for it in the call's directory first.
+    // `libgcc_s.so` is a script that names this file, and linkers search for it in the call's directory and in
+    // those of `-L` first. It may be a script itself.
     if names.contains(&"libgcc_s.so") {
-        write(checkout.dir.path(), "libgcc_s.so.1", b"INPUT(-lc)");
-        assert_eq!(names_of(&checkout.gather(&program).unwrap(), InputKind::Native), ["libgcc_s.so.1"]);
-        fs::remove_file(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let other = write(outside.path(), "other/real.so", b"");
+        let script = format!("INPUT({})", other.display());
+        let searching = checkout.program(&[], &["-L", outside.path().to_str().unwrap()]);
+        for (dir, program) in [(checkout.dir.path(), &program), (outside.path(), &searching)] {
+            let path = write(dir, "libgcc_s.so.1", script.as_bytes());
+            let natives = checkout.gather(program).unwrap();
+            let names = BTreeSet::from_iter(names_of(&natives, InputKind::Native));
+            assert_eq!(names, BTreeSet::from(["real.so", "libgcc_s.so.1"]), "{path:?}");
+            fs::remove_file(path).unwrap();
+        }
         fs::create_dir(checkout.dir.path().join("libgcc_s.so.1")).unwrap();
         assert!(checkout.gather(&program).unwrap_err().detail.contains("it is a directory"));
         fs::remove_dir(checkout.dir.path().join("libgcc_s.so.1")).unwrap();

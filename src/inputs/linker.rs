@@ -94,7 +94,7 @@ pub(super) struct Linker {
     /// The directories in which it searches for libraries after those that arguments name.
     pub(super) library_dirs: Vec<PathBuf>,
     /// The relative names in the linker scripts that it always reads, such as `libgcc_s.so.1`. It searches for
-    /// them in the call's directory first.
+    /// them in the call's directory, then in those of `-L`, and then in its own.
     pub(super) relative_names: Vec<PathBuf>,
 }
 
@@ -141,7 +141,7 @@ pub(super) fn linker(
     let driver = driver.ok_or_else(|| unknown(&format!("`{}` was not found", named.display())))?;
     let mut flags = arguments.driver_flags.clone();
     flags.extend(machine_flag(&triple).map(OsString::from));
-    let mut question = ByteWriter(b"linker and relative names".to_vec());
+    let mut question = ByteWriter(b"linker".to_vec());
     question.path(&driver).u64(flags.len() as u64);
     flags.iter().for_each(|flag| {
         question.bytes(flag.as_bytes());

@@ -137,6 +137,22 @@ impl NativeSearch {
         Ok(())
     }
 
+    /// Adds the files for relative names in the linker's own scripts. A linker searches the call's directory
+    /// and those that the call names before its own.
+    pub(super) fn add_script_names(
+        &self,
+        gathered: &mut GatheredInputs<'_>,
+        names: &[PathBuf],
+    ) -> Result<(), Bypass> {
+        let dirs = [vec![gathered.call.cwd.clone()], self.given.clone()].concat();
+        for path in names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))) {
+            if gathered.add_if_present(&path, InputKind::Native)?.is_some() {
+                add_references(gathered, &path, &self.dirs(), 0)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds these files from the first directory that has any of them. Returns whether one has.
     fn add_first(
         &self,

@@ -13,7 +13,7 @@ use super::crates::{CrateUses, linked_name};
 use super::gather::GatheredInputs;
 use super::stamp::OpenDir;
 use super::types::InputKind;
-use crate::invocation::rustc::{RustcInvocation, SearchKind};
+use crate::invocation::rustc::RustcInvocation;
 use crate::invocation::{Bypass, Reason};
 
 /// The extensions of crates that can be linked.
@@ -28,9 +28,7 @@ pub(super) fn add_reachable(
     gathered: &mut GatheredInputs<'_>,
     rustc: &RustcInvocation,
 ) -> Result<BTreeSet<String>, Bypass> {
-    let of_crates = |kind| matches!(kind, SearchKind::Dependency | SearchKind::All | SearchKind::Crate);
-    let searches = rustc.searches.iter().filter(|search| of_crates(search.kind));
-    let mut dirs: Vec<PathBuf> = searches.map(|search| gathered.call.cwd.join(&search.path)).collect();
+    let mut dirs: Vec<PathBuf> = rustc.crate_dirs().map(|dir| gathered.call.cwd.join(dir)).collect();
     dirs.sort();
     dirs.dedup();
     let mut walk = CrateWalk::new(gathered, dirs)?;

@@ -39,7 +39,7 @@ pub(super) enum DatedChanges {
     /// Nothing changes while the file system is mounted. The dates are those of the image, and another image
     /// may have the same ones.
     ReadOnly,
-    /// DatedChanges prove nothing: they are coarse, come late from another machine, or are invented.
+    /// The dates prove nothing: they are coarse, come late from another machine, or are invented.
     Unreliable,
 }
 

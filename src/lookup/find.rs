@@ -128,7 +128,21 @@ fn fetch(
     }))
 }
 
-/// The files and variables that one call sees. Each file is looked at once, because the sets of one
+/// Returns the value for this path. It is found only once.
+fn cached<T: Clone, E>(
+    values: &RefCell<HashMap<RolePath, T>>,
+    path: &RolePath,
+    find: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    if let Some(value) = values.borrow().get(path) {
+        return Ok(value.clone());
+    }
+    let value = find()?;
+    values.borrow_mut().insert(path.clone(), value.clone());
+    Ok(value)
+}
+
+/// The files and variables that one call sees. Each file, listing and link is looked at once, because the sets of one
 /// trail mostly name the same files.
 struct WorldView<'a> {
     task: &'a Task,
@@ -136,11 +150,19 @@ struct WorldView<'a> {
     world: &'a dyn World,
     files: RefCell<HashMap<RolePath, Option<FileState>>>,
     listings: RefCell<HashMap<RolePath, Option<Digest>>>,
+    links: RefCell<HashMap<RolePath, Option<Vec<u8>>>>,
 }
 
 impl<'a> WorldView<'a> {
     fn new(task: &'a Task, env: Env<'a>, world: &'a dyn World) -> WorldView<'a> {
-        WorldView { task, env, world, files: RefCell::default(), listings: RefCell::default() }
+        WorldView {
+            task,
+            env,
+            world,
+            files: RefCell::default(),
+            listings: RefCell::default(),
+            links: RefCell::default(),
+        }
     }
 
     /// Returns the differences between a set and the world; `None` if there are `limit` or more.
@@ -173,7 +195,7 @@ impl<'a> WorldView<'a> {
             Observation::Listing { path, .. } => self.listing(path)?,
             Observation::Env { name, value } => Some(self.variable(name, value.as_deref())),
             Observation::Environment { .. } => {
-                Some(Observation::Environment { digest: names_digest(self.env) })
+                Some(Observation::Environment { digest: names_digest(self.env, self.task.query.function) })
             }
             Observation::Link { path, text } => self.link(path, text.is_empty())?,
             Observation::Root { role, up, is_real, .. } => self.root(*role, *up, *is_real),
@@ -191,16 +213,7 @@ impl<'a> WorldView<'a> {
     }
 
     fn file(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
-        let cached = self.files.borrow().get(path).copied();
-        let state = match cached {
-            Some(state) => state,
-            None => {
-                let state = self.first_state(path)?;
-                self.files.borrow_mut().insert(path.clone(), state);
-                state
-            }
-        };
-        Ok(match state {
+        Ok(match cached(&self.files, path, || self.first_state(path))? {
             Some(FileState::File { digest, .. }) => Some(Observation::File { path: path.clone(), digest }),
             Some(FileState::Absent) => Some(Observation::Absent { path: path.clone() }),
             Some(FileState::Directory) => Some(Observation::Directory { path: path.clone() }),
@@ -209,18 +222,10 @@ impl<'a> WorldView<'a> {
     }
 
     fn listing(&self, path: &RolePath) -> Result<Option<Observation>, LookupError> {
-        let cached = self.listings.borrow().get(path).copied();
-        let digest = match cached {
-            Some(digest) => digest,
-            None => {
-                let digest = match self.task.roots.locate(path) {
-                    Some(located) => self.world.listing(&located)?,
-                    None => None,
-                };
-                self.listings.borrow_mut().insert(path.clone(), digest);
-                digest
-            }
-        };
+        let digest = cached(&self.listings, path, || match self.task.roots.locate(path) {
+            Some(located) => self.world.listing(&located),
+            None => Ok(None),
+        })?;
         Ok(digest.map(|digest| Observation::Listing { path: path.clone(), digest }))
     }
 
@@ -248,7 +253,7 @@ impl<'a> WorldView<'a> {
     /// Observes a symbolic link; one without a text says that there was no link.
     fn link(&self, path: &RolePath, was_none: bool) -> Result<Option<Observation>, LookupError> {
         let Some(located) = self.task.roots.locate(path) else { return Ok(None) };
-        let text = match self.world.link(&located)? {
+        let text = match cached(&self.links, path, || self.world.link(&located))? {
             None => was_none.then(Vec::new),
             Some(text) => self.task.roots.generalise(&text, Form::Value),
         };

@@ -95,20 +95,15 @@ pub fn is_rebuild(task: &Task) -> bool {
     let dep_info = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo);
     // Cargo keeps the dep-info when it removes the other outputs. After an error the unit counts as
     // made before.
-    dep_info.is_none_or(|output| match fs::symlink_metadata(place_of(task, output)) {
+    dep_info.is_none_or(|output| match fs::symlink_metadata(&output.path) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     })
 }
 
-/// The absolute path of an output.
-pub fn place_of(task: &Task, output: &Output) -> PathBuf {
-    task.cwd.join(&output.path)
-}
-
 fn output_directory(task: &Task) -> Option<PathBuf> {
     let first = task.outputs.iter().find(|output| output.kind != OutputKind::DepInfo)?;
-    place_of(task, first).parent().map(Path::to_owned)
+    first.path.parent().map(Path::to_owned)
 }
 
 /// Whether all outputs may have the constant date: everything that the unit depends on has it, or, in

@@ -6,6 +6,9 @@
 //!
 //! Invariant (RST-06): a rendered dep-info parses back to the same value.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 /// The content of a dep-info file.
@@ -116,10 +119,13 @@ impl DepInfo {
         })
     }
 
-    /// Adds a file, unless the list contains it.
-    pub fn add_file(&mut self, path: &[u8]) {
-        if self.files.iter().all(|file| file != path) {
-            self.files.push(path.to_vec());
+    /// Adds files, except for those that the list contains already.
+    pub fn add_files(&mut self, paths: &[PathBuf]) {
+        for path in paths {
+            let path = path.as_os_str().as_bytes();
+            if self.files.iter().all(|file| file != path) {
+                self.files.push(path.to_vec());
+            }
         }
     }
 }
@@ -254,8 +260,7 @@ mod tests {
     #[test]
     fn a_file_is_added_once() {
         let mut info = DepInfo::parse(b"x.d: a.rs\n\na.rs:\n").unwrap();
-        info.add_file(b"e f");
-        info.add_file(b"e f");
+        info.add_files(&["e f".into(), "e f".into()]);
         assert_eq!(info.render(), b"x.d: a.rs e\\ f\n\na.rs:\ne\\ f:\n");
     }
 

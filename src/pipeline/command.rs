@@ -4,13 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::answer::CompilerCommand;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind, Task};
 use crate::invocation::Call;
-use crate::outputs::dates::place_of;
 use crate::roles::Role;
 
 /// Returns the command that makes the outputs of a call.
@@ -57,13 +56,14 @@ pub(super) fn compiler_command(call: &Call, prepared: &Prepared, is_incremental:
 /// call, also if this compile fails before it writes a new one. A dep-info with a second hard link
 /// is removed, because the compiler would write through to the other link.
 fn outputs_to_unlink(task: &Task, is_incremental: bool) -> Vec<PathBuf> {
-    let is_kept = |output: &Output, path: &Path| {
-        let has_one_link =
-            || fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1);
+    let is_kept = |output: &&Output| {
+        let has_one_link = || {
+            fs::symlink_metadata(&output.path)
+                .is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+        };
         is_incremental && output.kind == OutputKind::DepInfo && has_one_link()
     };
-    let outputs = task.outputs.iter().map(|output| (output, place_of(task, output)));
-    outputs.filter(|(output, path)| !is_kept(output, path)).map(|(_, path)| path).collect()
+    task.outputs.iter().filter(|output| !is_kept(output)).map(|output| output.path.clone()).collect()
 }
 
 /// Returns the replacements that turn remapped paths in messages back into real ones. Paths of the

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::coalescer::{Coalescer, Follower, Join, Leader};
 use crate::action::Task;
-use crate::outputs::dates::place_of;
 
 /// The files that are being made, by path.
 #[derive(Debug, Default)]
@@ -41,7 +40,7 @@ impl OutputsInProgress {
     pub(super) fn begin(&self, task: &Task) -> OutputsGuard {
         let mut guard = OutputsGuard::default();
         for output in &task.outputs {
-            match self.coalescer.join(&place_of(task, output)) {
+            match self.coalescer.join(&output.path) {
                 Join::Leader(leader) => {
                     leader.begin_compiling();
                     guard.leaders.push(leader);

@@ -26,7 +26,6 @@ use super::prepare::Prepared;
 use crate::action::{Output, OutputKind};
 use crate::invocation::{Bypass, Call};
 use crate::lookup::{self, LookupError, LookupOutcome};
-use crate::outputs::dates::place_of;
 use crate::publish::{self, OutputDifference};
 
 /// The directory in the cache directory for the outputs of verifications. Each removes its own when
@@ -212,8 +211,7 @@ fn outputs(
     let (mut now, mut not_compared) = (ActionResult::default(), Vec::new());
     for output in &prepared.task.outputs {
         let name = String::from_utf8_lossy(&output.name.in_input_root()).into_owned();
-        let place = place_of(&prepared.task, output);
-        let made: Option<PathBuf> = place.file_name().map(|file| directory.join(file));
+        let made: Option<PathBuf> = output.path.file_name().map(|file| directory.join(file));
         match made {
             Some(made) if output.kind != OutputKind::DepInfo && made.exists() => {
                 let function = prepared.task.query.function;

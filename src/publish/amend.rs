@@ -3,11 +3,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 
 use crate::action::{OutputKind, Task};
 use crate::outputs::Staging;
-use crate::outputs::dates::place_of;
 use crate::outputs::dep_info::DepInfo;
 
 /// Adds the declared inputs to the compiler's dep-info, before cargo reads it. The new file passes through
@@ -20,16 +18,9 @@ pub fn amend_dep_info(task: &Task, staging: &Staging) -> io::Result<()> {
     let Some(output) = task.outputs.iter().find(|output| output.kind == OutputKind::DepInfo) else {
         return Ok(());
     };
-    let path = place_of(task, output);
-    let Ok(mut info) = DepInfo::parse(&fs::read(&path)?) else { return Ok(()) };
-    add_declared(task, &mut info);
+    let path = &output.path;
+    let Ok(mut info) = DepInfo::parse(&fs::read(path)?) else { return Ok(()) };
+    info.add_files(&task.extra_dep_info);
     // The client's umask decides, as for the compiler's own file: the daemon has an umask of its own.
-    staging.write(&path, &info.render(), 0o666 & !task.umask).map_err(io::Error::other)
-}
-
-/// Adds each declared input to a dep-info, unless the dep-info names it already.
-pub(super) fn add_declared(task: &Task, info: &mut DepInfo) {
-    for file in &task.extra_dep_info {
-        info.add_file(file.as_os_str().as_bytes());
-    }
+    staging.write(path, &info.render(), 0o666 & !task.umask).map_err(io::Error::other)
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use kache_cas::Digest;
 
-use super::places::PathNamer;
+use super::path_namer::PathNamer;
 use super::refusal::Refusal;
 use crate::action::{Observation, Task};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError};
@@ -88,9 +88,14 @@ pub(super) fn content(place: &Path, started: SystemTime, world: &dyn World) -> R
 pub(super) fn changed_since(place: &Path, started: SystemTime) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(metadata) = fs::metadata(place) else { return true };
-    let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let started = (i64::try_from(started.as_secs()).unwrap_or(i64::MAX), i64::from(started.subsec_nanos()));
-    (metadata.mtime(), metadata.mtime_nsec()) > started || (metadata.ctime(), metadata.ctime_nsec()) > started
+    is_later((metadata.mtime(), metadata.mtime_nsec()), started)
+        || is_later((metadata.ctime(), metadata.ctime_nsec()), started)
+}
+
+/// Whether the date of a file, in seconds and nanoseconds, is later than a moment.
+pub(super) fn is_later(date: (i64, i64), moment: SystemTime) -> bool {
+    let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    date > (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
 }
 
 /// Observes the absence of the module's other path. The compiler looked for both `foo.rs` and `foo/mod.rs`.

@@ -7,15 +7,19 @@
 //! - A file that was created or written after the compiler's end is not from this compile. This finds a
 //!   change before the snapshot was taken.
 //! - A file whose device, inode, length or date differs from the snapshot has changed since. This finds a
-//!   change after it.
+//!   change after it. Dates that kache or cargo set are allowed.
 
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
+use kache_cas::FileStamp;
+
 use crate::action::{OutputKind, Task};
-use crate::outputs::dates::{constant_date, place_of};
+use crate::outputs::dates::CONSTANT_DATE_S;
+
+/// The constant date in the unit of stamps.
+const CONSTANT_DATE_NS: i64 = CONSTANT_DATE_S as i64 * 1_000_000_000;
 
 /// A snapshot of a task's outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,25 +27,17 @@ pub struct OutputSnapshot {
     /// The end of the compiler, by the client's clock.
     compiler_end: SystemTime,
     /// The outputs in the task's order; `None` for an output that does not exist.
-    outputs: Vec<Option<FileSnapshot>>,
-    /// The `output` file of the package's build script. It is dated together with the outputs.
-    build_script: Option<FileSnapshot>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileSnapshot {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
+    outputs: Vec<Option<FileStamp>>,
+    /// The file of [`Task::earlier_step`]. It is dated together with the outputs.
+    earlier_step: Option<FileStamp>,
 }
 
 impl OutputSnapshot {
     /// Looks at the outputs. The caller does this while the client still waits, so that cargo cannot yet
     /// have started the next compile.
     pub fn take(task: &Task, compiler_end: SystemTime) -> OutputSnapshot {
-        let outputs = task.outputs.iter().map(|output| file_snapshot(&place_of(task, output))).collect();
-        OutputSnapshot { compiler_end, outputs, build_script: build_script_snapshot(task) }
+        let outputs = task.outputs.iter().map(|output| file_stamp(&output.path)).collect();
+        OutputSnapshot { compiler_end, outputs, earlier_step: earlier_step_stamp(task) }
     }
 
     /// Whether the file at this path existed when the compiler had exited. Compilers create their outputs
@@ -74,52 +70,34 @@ impl OutputSnapshot {
     /// date may differ if kache has set it to the constant date. For metadata files it may be any date:
     /// cargo sets the date of a check's outputs through whatever inode they have.
     pub(super) fn is_of(&self, task: &Task, path: &Path, metadata: &Metadata) -> bool {
-        let Some(at) = task.outputs.iter().position(|output| place_of(task, output) == path) else {
+        let Some(at) = task.outputs.iter().position(|output| output.path == path) else {
             return false;
         };
         let Some(then) = self.outputs.get(at).copied().flatten() else { return false };
-        then.is_same_file(FileSnapshot::of(metadata), task.outputs[at].kind == OutputKind::Metadata)
+        is_same_file(then, FileStamp::of(metadata), task.outputs[at].kind == OutputKind::Metadata)
     }
 
-    /// Whether the build script's `output` file is unchanged since the snapshot. A missing file is
+    /// Whether the file of [`Task::earlier_step`] is unchanged since the snapshot. A missing file is
     /// unchanged if it was missing then.
-    pub(super) fn is_build_script_unchanged(&self, task: &Task) -> bool {
-        match (self.build_script, build_script_snapshot(task)) {
-            (Some(then), Some(now)) => then.is_same_file(now, false),
+    pub(super) fn is_earlier_step_unchanged(&self, task: &Task) -> bool {
+        match (self.earlier_step, earlier_step_stamp(task)) {
+            (Some(then), Some(now)) => is_same_file(then, now, false),
             (then, now) => then == now,
         }
     }
 }
 
-fn file_snapshot(path: &Path) -> Option<FileSnapshot> {
-    fs::metadata(path).ok().map(|metadata| FileSnapshot::of(&metadata))
+fn file_stamp(path: &Path) -> Option<FileStamp> {
+    fs::metadata(path).ok().map(|metadata| FileStamp::of(&metadata))
 }
 
-fn build_script_snapshot(task: &Task) -> Option<FileSnapshot> {
-    file_snapshot(&task.cwd.join(task.earlier_step.as_ref()?))
+fn earlier_step_stamp(task: &Task) -> Option<FileStamp> {
+    file_stamp(&task.cwd.join(task.earlier_step.as_ref()?))
 }
 
-impl FileSnapshot {
-    fn of(metadata: &Metadata) -> FileSnapshot {
-        FileSnapshot {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            len: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-
-    /// Whether `now` is a later snapshot of the same, unchanged file. Its date may also be the constant
-    /// date, or any date if `may_be_dated`.
-    fn is_same_file(self, now: FileSnapshot, may_be_dated: bool) -> bool {
-        let is_valid_date =
-            may_be_dated || now.modified == self.modified || now.modified == constant_date_parts();
-        is_valid_date && FileSnapshot { modified: self.modified, ..now } == self
-    }
-}
-
-/// The constant date in the form of [`FileSnapshot::modified`].
-fn constant_date_parts() -> (i64, i64) {
-    let since = constant_date().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    (i64::try_from(since.as_secs()).unwrap_or_default(), 0)
+/// Whether `now` is a later stamp of the same, unchanged file. Its date may also be the constant date, or any
+/// date if `may_be_dated`. The change time is left out, because a new link moves it.
+fn is_same_file(then: FileStamp, now: FileStamp, may_be_dated: bool) -> bool {
+    let is_valid_date = may_be_dated || [then.modified_ns, CONSTANT_DATE_NS].contains(&now.modified_ns);
+    is_valid_date && FileStamp { modified_ns: then.modified_ns, changed_ns: then.changed_ns, ..now } == then
 }

@@ -24,7 +24,7 @@ becomes an observation, and a hit requires that all observations still hold.
 | a directory is looked for and present | that it is still present |
 | a file is opened for writing and keeps its content | the content that it had before; if the compile changed the file, the result is not stored |
 | the target of a symbolic link is read, or a link in a checkout leads to an accessed file | the same target text |
-| a macro or a program that it starts resolves a path, or looks at a path without following a link | of each path in the checkout that it can tell this of, that it is no symbolic link, or the same target text |
+| a macro or a program that it starts resolves a path, or looks at a path without following a link | for each path in the checkout that the program can so tell from a link: still no symbolic link, or one with the same target text |
 | a directory is listed | the same names, and for each whether it is a file, a directory or a symbolic link |
 | a variable is read | the same value; unset and empty are different values |
 | a program is started | the same content of the program and its libraries |

@@ -16,14 +16,13 @@ use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
-    AccessKind, ActionCache, BlobStore, Digest, DigestFunction, FileStamp, Link, LinkedFile, LocalFiles,
-    PlaceOptions, Sharing, StoreError,
+    AccessKind, ActionCache, BlobStore, Digest, FileStamp, Link, LinkedFile, LocalFiles, PlaceOptions,
+    Sharing, StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
 use thiserror::Error;
 
-use super::amend::add_declared;
 use super::compare::differing;
 use super::dir_names::{DirNames, dir_names};
 use super::explained::CompileReads;
@@ -37,7 +36,7 @@ use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output
 use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
-use crate::outputs::dates::{self, Dating, place_of};
+use crate::outputs::dates::{self, Dating};
 use crate::outputs::dep_info::DepInfo;
 use crate::outputs::messages::{self, PortableMessages};
 use crate::outputs::paths;
@@ -263,7 +262,7 @@ impl<'a> Publisher<'a> {
     fn made(&self, exit_code: i32) -> Result<Vec<MadeOutput<'a>>, Refusal> {
         let mut made = Vec::new();
         for output in &self.task.outputs {
-            let place = place_of(self.task, output);
+            let place = output.path.clone();
             let is_there = fs::metadata(&place).is_ok_and(|metadata| metadata.is_file());
             if !is_there && output.is_required && exit_code == 0 {
                 return Err(Refusal::NoOutput(place));
@@ -312,7 +311,7 @@ impl<'a> Publisher<'a> {
         match DepInfo::parse(&text) {
             Ok(mut info) => {
                 // The file names them already, unless the client continued before it could be amended.
-                add_declared(self.task, &mut info);
+                info.add_files(&self.task.extra_dep_info);
                 Ok(Some(info))
             }
             Err(error) => Err(Refusal::UnknownInputs(error.to_string()).into()),
@@ -405,7 +404,7 @@ impl<'a> Publisher<'a> {
     ) -> Result<IngestedOutputs, PublishStop> {
         let Publication { is_rebuild, most, .. } = *self.publication;
         // If the build script has run again meanwhile, cargo compiles this unit again.
-        let is_rebuild = is_rebuild || !self.publication.snapshot.is_build_script_unchanged(self.task);
+        let is_rebuild = is_rebuild || !self.publication.snapshot.is_earlier_step_unchanged(self.task);
         let dating = dates::decide(self.task, self.stores.files, is_rebuild, None, most);
         let IngestedOutputs { mut files, mut outputs, mut shared } = IngestedOutputs::default();
         for made in made {
@@ -448,20 +447,16 @@ impl<'a> Publisher<'a> {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,
         };
-        let (digests, LinkedFile { link, stamp }) = ingested?;
+        let (names, LinkedFile { link, stamp }) = ingested?;
         // The check comes after the file was read. So it is a check of the file that was read.
         let snapshot = self.publication.snapshot;
         if !snapshot.was_created_in_time(self.task, made.output.kind, &made.place) {
             return Err(Refusal::Changed(made.place.clone()).into());
         }
-        let hash = match function {
-            DigestFunction::Blake3 => digests.blake3,
-            DigestFunction::Sha256 => {
-                digests.sha256.expect("the store makes the digest of the function that it is given")
-            }
-        };
+        let digest =
+            names.digest(function).expect("the store makes the digest of the function that it is given");
         let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
-        Ok((Digest::new(function, hash, digests.size_bytes), stamp, is_shared))
+        Ok((digest, stamp, is_shared))
     }
 
     /// Gives an output the mode and date of a shared file. The file is opened first and compared through its

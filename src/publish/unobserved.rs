@@ -22,15 +22,15 @@ const STARTED_BY_CLIENT: usize = 1;
 /// linkers. It gets the name by which the program was started, which may be a bare name that is looked
 /// for in `PATH`.
 pub(super) fn unobserved_program(notes: &[Note], is_resolved: &dyn Fn(&Path) -> bool) -> Option<String> {
-    let hidden = notes.iter().filter(|note| note.kind == NoteKind::Unseen && !is_resolved(path(note)));
-    let hidden = hidden.map(|note| {
+    let unseen = notes.iter().filter(|note| note.kind == NoteKind::Unseen && !is_resolved(path(note)));
+    let unseen = unseen.map(|note| {
         let number = String::from_utf8_lossy(&note.value);
         format!("`{}` cannot be observed: it made the system call {number}", path(note).display())
     });
     let without_start = programs_without_start(notes, is_resolved).into_iter();
     let without_start =
         without_start.map(|path| format!("it starts `{}`, which cannot be observed", path.display()));
-    hidden.chain(without_start).next()
+    unseen.chain(without_start).next()
 }
 
 /// The executed programs that left no `Started` note.

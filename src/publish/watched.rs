@@ -2,7 +2,8 @@
 //!
 //! `accesses.rs` and `unobserved.rs` judge the notes of the record. This file reads the file or variable of
 //! each remaining access again and makes observations from its current state. Invariant: that state is the
-//! one at the compiler's start, or the compile is refused (KEY-05).
+//! one at the compiler's start, or the compile is refused (KEY-05). The exception is that a directory was no
+//! link: the dates of a directory change with its entries, so they tell nothing about that.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -12,15 +13,14 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::accesses::{CompileContext, ObservedAccess, remaining_accesses};
-use super::observe::{ObserveError, changed_since, content};
-use super::places::{MakeObservation, PathNamer};
+use super::observe::{ObserveError, changed_since, content, is_later};
+use super::path_namer::{MakeObservation, PathNamer};
 use super::refusal::Refusal;
 use super::scan::{RootDir, Scanner};
 use super::unobserved::unobserved_program;
 use crate::action::{CallEnv, Entry, Observation, Task, is_imported, names_digest};
 use crate::inputs::{FileState, Input, InputKind, World, WorldError, is_sealed};
 use crate::observer::{self, Note, NoteKind, is_made_up};
-use crate::outputs::dates::place_of;
 use crate::roles::{Form, Role, Root, normalise};
 
 /// The largest number of accesses of a stored compile. A lookup has to check all of them.
@@ -80,8 +80,7 @@ pub(super) fn observe_watched(
     let notes =
         observer::parse(watched.record).map_err(|damage| Refusal::UnknownInputs(damage.to_string()))?;
     // The rules compare paths in normal form, and a call may name a directory with `..`.
-    let outputs: Vec<PathBuf> =
-        task.outputs.iter().map(|output| normalise(&place_of(task, output))).collect();
+    let outputs: Vec<PathBuf> = task.outputs.iter().map(|output| normalise(&output.path)).collect();
     let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
     let [sysroot, temp_dir] = [watched.sysroot, watched.temp_dir].map(normalise);
     let observer: Vec<PathBuf> = watched.observer.iter().map(|place| normalise(place)).collect();
@@ -276,8 +275,8 @@ impl AccessObserver<'_> {
         })
     }
 
-    /// The directories whose paths are in a variable that a macro read, or in the text of a link that was
-    /// read. The observations of variables and links have stand-ins for roots, so they hold in every
+    /// The directories whose paths are in a variable that a macro read, in the text of a link that was read, or
+    /// in a path that was resolved. The observations of variables and links have stand-ins for roots, so they hold in every
     /// checkout; a name that a macro takes out of such a path has to be found in the outputs.
     fn disclosed(&self, notes: &[Note]) -> BTreeSet<RootDir> {
         let mut scanner = Scanner::new(&self.task.roots, &self.task.cwd);
@@ -292,6 +291,10 @@ impl AccessObserver<'_> {
                 ObservedAccess::Link(path) => {
                     let text = fs::read_link(path).unwrap_or_default();
                     scanner.look(text.as_os_str().as_bytes());
+                }
+                ObservedAccess::Resolved(path) => {
+                    let real = fs::canonicalize(path).unwrap_or_default();
+                    scanner.look(real.as_os_str().as_bytes());
                 }
                 _ => {}
             }
@@ -310,7 +313,7 @@ impl AccessObserver<'_> {
         }
         let mut seen = Vec::new();
         let mut directories = Vec::new();
-        for link in self.links_in_paths(self.accesses) {
+        for link in self.links_in_paths() {
             seen.extend(self.link(link)?);
         }
         for access in self.accesses.iter().cloned() {
@@ -409,6 +412,9 @@ impl AccessObserver<'_> {
         if !is_none || self.world.state(path)? == FileState::Absent {
             return Ok(links);
         }
+        if path.is_file() && link_changed_since(path, self.started) {
+            return Err(Refusal::Changed(path.to_owned()).into());
+        }
         self.by_role(path, &|path| Observation::Link { path, text: Vec::new() })
     }
 
@@ -448,10 +454,10 @@ impl AccessObserver<'_> {
 
     /// The links of the checkout that are part of an accessed path. Their texts count. In another checkout such
     /// a link may lead to an equal file in another directory, and a `..` behind it leads to different files.
-    fn links_in_paths(&self, accesses: &BTreeSet<ObservedAccess>) -> BTreeSet<PathBuf> {
+    fn links_in_paths(&self) -> BTreeSet<PathBuf> {
         let mut checked: HashSet<PathBuf> = HashSet::new();
         let mut links = BTreeSet::new();
-        for access in accesses {
+        for access in self.accesses {
             let (ObservedAccess::Present(path)
             | ObservedAccess::Absent(path)
             | ObservedAccess::Listing(path)
@@ -559,7 +565,8 @@ impl AccessObserver<'_> {
 
     /// Observes the value of every variable of the call, and that no other variable is set.
     fn environment(&self) -> Result<Vec<Observation>, Refusal> {
-        let mut seen = vec![Observation::Environment { digest: names_digest(self.env) }];
+        let mut seen =
+            vec![Observation::Environment { digest: names_digest(self.env, self.task.query.function) }];
         for name in self.env.names().into_iter().filter(|name| is_imported(name)) {
             let Ok(name) = String::from_utf8(name) else {
                 return Err(Refusal::UnknownInputs("a variable's name is not UTF-8".to_owned()));
@@ -611,13 +618,11 @@ fn refuse_if_present(path: &Path) -> Result<(), Refusal> {
     if path.symlink_metadata().is_ok() { Err(Refusal::Writes(path.to_owned())) } else { Ok(()) }
 }
 
-/// Whether a link was created since `started`, or is gone.
+/// Whether a link, or the file in its place, was created since `started`, or is gone.
 fn link_changed_since(link: &Path, started: SystemTime) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(metadata) = link.symlink_metadata() else { return true };
-    let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let started = (i64::try_from(started.as_secs()).unwrap_or(i64::MAX), i64::from(started.subsec_nanos()));
-    (metadata.ctime(), metadata.ctime_nsec()) > started
+    is_later((metadata.ctime(), metadata.ctime_nsec()), started)
 }
 
 /// The normal form of a path, and the links in it that a `..` follows. `..` behind a link leads to the directory

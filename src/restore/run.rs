@@ -5,7 +5,6 @@
 //! is placed first, because the build tool may start the compiles that depend on it when it is there.
 
 use std::collections::HashMap;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 use super::error::RestoreError;
 use crate::action::{Output, OutputKind, Task};
 use crate::compile::{KnownFile, MessagePiece, MessageStream};
-use crate::outputs::dates::{self, Dating, place_of};
+use crate::outputs::dates::{self, Dating};
 use crate::outputs::dep_info::DepInfo;
 use crate::outputs::{Staging, messages, paths};
 use crate::roles::{Form, Roots};
@@ -100,7 +99,7 @@ fn try_restore(
         shared: Vec::new(),
     };
     if !plan.is_empty() {
-        let outputs: Vec<PathBuf> = plan.iter().map(|(output, _)| place_of(task, output)).collect();
+        let outputs: Vec<PathBuf> = plan.iter().map(|(output, _)| output.path.clone()).collect();
         staging.announce(&outputs)?;
         unfinished.dating = dates::decide(task, files, dates::is_rebuild(task), Some(staging), most);
     }
@@ -181,9 +180,7 @@ fn messages(
 /// build tool watches them, too.
 fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
     let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
-    for path in &task.extra_dep_info {
-        info.add_file(path.as_os_str().as_bytes());
-    }
+    info.add_files(&task.extra_dep_info);
     Ok(info.render())
 }
 
@@ -220,7 +217,7 @@ struct UnfinishedRestore<'a> {
 
 impl UnfinishedRestore<'_> {
     fn place(&mut self, output: &Output, digest: &Digest) -> Result<(), RestoreError> {
-        let path = place_of(self.task, output);
+        let path = output.path.clone();
         let staging = Some(self.staging.dir()?);
         let placing = PlaceOptions { staging, ..dates::placing(self.task, output, self.dating) };
         let linked = self.files.place(digest, &path, &placing)?;
@@ -238,7 +235,7 @@ impl UnfinishedRestore<'_> {
     }
 
     fn write(&mut self, output: &Output, text: &[u8]) -> Result<(), RestoreError> {
-        let path = place_of(self.task, output);
+        let path = output.path.clone();
         let mode = dates::placing(self.task, output, self.dating).mode;
         self.staging.write(&path, text, mode)?;
         self.undo.push(path);

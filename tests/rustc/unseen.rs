@@ -295,6 +295,22 @@ fn key_07_a_component_that_a_macro_takes_from_a_path_binds_the_result() {
     bound_by_name(NAMES, &link, prepare, NAMES);
 }
 
+/// A macro that resolves a path through a link gets the path to which the link leads.
+#[test]
+fn key_07_a_name_that_a_macro_takes_from_a_resolved_path_binds_the_result() {
+    const LAST: &str = "let real = fs::canonicalize(dir.join(\"here\")).unwrap(); \
+        real.file_name().unwrap().to_str().unwrap().to_string()";
+    let home = Home::new();
+    for name in ["alpha", "beta"] {
+        let (asking, out) = (Asking::new(&home, name, LAST), format!("{name}-output"));
+        let target = asking.tree.path().with_file_name(&out);
+        asking.tree.write(".cargo/config.toml", format!("[build]\ntarget-dir = {target:?}\n"));
+        std::os::unix::fs::symlink(&target, asking.tree.join("here")).unwrap();
+        let built = home.cargo(&asking.tree, &["build"]).ok();
+        assert_eq!(asking.tree.prints(target.join("debug/prog").to_str().unwrap()), out, "{built:#?}");
+    }
+}
+
 #[test]
 fn key_07_a_name_of_a_directory_above_binds_the_result_to_it() {
     const ABOVE: &str = "dir.parent().unwrap().file_name().unwrap().to_str().unwrap().to_string()";

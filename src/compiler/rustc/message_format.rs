@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::action::{MessageFormat, Output, OutputKind};
 
 /// The message format of rustc and clippy-driver.
-pub const RUSTC_MESSAGES: &dyn MessageFormat = &RustcMessages;
+pub(super) const RUSTC_MESSAGES: &dyn MessageFormat = &RustcMessages;
 
 #[derive(Debug)]
 struct RustcMessages;

@@ -3,5 +3,4 @@
 mod message_format;
 mod task;
 
-pub use message_format::RUSTC_MESSAGES;
 pub use task::task;

@@ -5,7 +5,7 @@
 //! source as text and says no when in doubt. Trials are worth it: each build waits for them.
 
 use super::parse::ReadFile;
-use super::types::{CrateSource, EmitKind, ParsedCall, Probe, RustcInvocation, SearchKind};
+use super::types::{CrateSource, EmitKind, ParsedCall, Probe, RustcInvocation};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// The start of the crate names of autocfg's trials; random characters follow.
@@ -99,7 +99,7 @@ fn is_trial(rustc: &RustcInvocation, call: &Call, read: ReadFile<'_>) -> bool {
     let is_alone = rustc.externs.iter().all(|external| external.path.is_none())
         && rustc.files.is_empty()
         && rustc.native_libraries.is_empty()
-        && !rustc.searches.iter().any(|search| finds_crates(search.kind));
+        && rustc.crate_dirs().next().is_none();
     if !is_script || !is_alone || rustc.is_linked() {
         return false;
     }
@@ -110,11 +110,6 @@ fn is_trial(rustc: &RustcInvocation, call: &Call, read: ReadFile<'_>) -> bool {
         }
         CrateSource::File(path) => read(&call.cwd.join(path)).is_ok_and(|source| is_self_contained(&source)),
     }
-}
-
-/// Whether `extern crate` searches directories of this kind.
-fn finds_crates(kind: SearchKind) -> bool {
-    matches!(kind, SearchKind::All | SearchKind::Crate | SearchKind::Dependency)
 }
 
 /// Whether a source reads nothing except itself, the toolchain, and variables that are in every key. Returns

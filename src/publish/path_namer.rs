@@ -35,7 +35,7 @@ impl PathNamer<'_> {
     ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
         match self.task.roots.path_names(&self.task.cwd, text) {
-            places if !self.is_by_name(text, &places) => {
+            path_names if !self.is_by_name(text, &path_names) => {
                 let what = format!("the path `{}`, which has a `..` behind a link,", text.display());
                 return Err(Refusal::Unspeakable(what).into());
             }
@@ -63,11 +63,11 @@ impl PathNamer<'_> {
     ) -> Result<Vec<Observation>, ObserveError> {
         let mut observations = Vec::new();
         for text in texts {
-            let mut places = self.task.roots.path_names(&self.task.cwd, text);
-            if !self.is_by_name(text, &places) {
-                places = self.task.roots.path_names(&self.task.cwd, path);
+            let mut path_names = self.task.roots.path_names(&self.task.cwd, text);
+            if !self.is_by_name(text, &path_names) {
+                path_names = self.task.roots.path_names(&self.task.cwd, path);
             }
-            match places {
+            match path_names {
                 PathNames::Certain(names) => observations.extend(names.into_iter().map(make)),
                 PathNames::Ambiguous { absolute, relative } => {
                     observations.push(make(absolute));
@@ -115,11 +115,11 @@ impl PathNamer<'_> {
     }
 
     /// Whether the `..` in a text lead to the same file as its paths by role. They do not behind a link.
-    fn is_by_name(&self, text: &Path, places: &PathNames) -> bool {
+    fn is_by_name(&self, text: &Path, path_names: &PathNames) -> bool {
         if !text.components().any(|part| part == Component::ParentDir) {
             return true;
         }
-        match places {
+        match path_names {
             PathNames::Certain(names) => names.iter().all(|name| self.is_found_by(text, name)),
             PathNames::Ambiguous { absolute, .. } => self.is_found_by(text, absolute),
         }
