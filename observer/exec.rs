@@ -246,7 +246,7 @@ enum ExecFunction {
     Path = 0,
     /// `execve`, `execle`: a path and an environment.
     PathAndEnvironment = 1,
-    /// `execvp`, `execlp`: a name that is searched in `PATH`.
+    /// `execvp`, `execvpe`, `execlp`: a name that is searched in `PATH`.
     Name = 2,
 }
 

@@ -67,8 +67,9 @@ struct Note {
     second_len: u32,
     kind: AtomicU8,
     outcome: u8,
-    /// For [`Kind::Started`], whether raw system calls of the program are dispatched. For a variable or the current
-    /// directory, whether the request came from code that was loaded after the program had started.
+    /// For [`Kind::Started`], whether raw system calls of the program are dispatched. For a variable, the current
+    /// directory or a resolved path, whether the request came from code that was loaded after the program had
+    /// started.
     mark: u8,
     unused: [u8; 5],
 }

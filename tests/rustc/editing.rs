@@ -127,7 +127,7 @@ fn key_17_a_committed_change_is_stored_and_shared() {
 
 #[test]
 fn rst_01_metadata_of_an_earlier_edit_gets_a_new_date() {
-    // A date in the past, so that the state is older than the builds that follow.
+    // Otherwise the hit below would remove rustc's incremental state.
     let home = Home::new().with("KACHE_CLEAN_INCREMENTAL", "0");
     let tree = project::mini(&home, "a");
     home.cargo(&tree, &["build"]).ok();

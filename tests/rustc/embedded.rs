@@ -101,7 +101,7 @@ fn dmn_03_without_a_daemon_the_store_is_closed_while_a_compiler_runs() {
     assert_eq!(calls[0].result, "miss", "{calls:#?}");
     assert!(
         !calls[0].not_stored.contains("failed to read"),
-        "the results are still in the store: {calls:#?}"
+        "the observer's record of the waiting compile is still there: {calls:#?}"
     );
 }
 
@@ -118,7 +118,7 @@ fn dmn_03_a_call_compiles_if_another_process_has_the_store_open() {
     assert_eq!(tree.prints("target/debug/app"), PRINTS);
     drop(held);
     tree.remove("target");
-    fs::remove_file(cache.join("embedded.busy")).expect("a call that waited in vain is in the log");
+    fs::remove_file(cache.join("embedded.busy")).expect("a call that waited in vain leaves this file");
     home.cargo(&tree, &["build"]).ok().expect_all_misses();
 }
 

@@ -98,7 +98,7 @@ const EDGES: &[Edge] = &[
         from: AFTER_THE_DIGEST,
         never: &["kache::invocation", "kache::compiler"],
         but: &[],
-        why: "after the digest is made, no code knows which compiler ran",
+        why: "after the digest is made, no code knows which compiler or build tool ran",
     },
     Edge {
         from: STAGES,
@@ -209,7 +209,7 @@ const FORBIDDEN_WORDS: &[ForbiddenWords] = &[ForbiddenWords {
         "build script",
         "build_script",
     ],
-    why: "after the digest nobody knows which compiler or build tool it was",
+    why: "after the digest is made, no code knows which compiler or build tool ran",
 }];
 
 /// Something of the outside world and the only places that may name it.
