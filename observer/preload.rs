@@ -268,18 +268,8 @@ fn note_fact(kind: Kind, first: &[&[u8]], second: &[u8]) {
 /// the program had started.
 fn note_resolved(has_failed: bool, path: *const c_char, mark: bool) {
     note_path(Kind::Looked, has_failed, AT_FDCWD, path);
-    if has_failed {
-        return;
-    }
-    // SAFETY: the C library has just read this string.
-    let path = unsafe { CStr::from_ptr(path).to_bytes() };
-    let head = Head { kind: Kind::Resolved, outcome: THERE, process: 0, mark };
-    if kernel_paths::may_be_kernel_path(path) {
-        kernel_paths::follow(&[path], |target, rest| write_note(&head, &[target, rest], &[]));
-    } else if path.first() == Some(&b'/') {
-        write_note(&head, &[path], &[]);
-    } else {
-        directory_of(AT_FDCWD, |dir| write_note(&head, &[dir, b"/", path], &[]));
+    if !has_failed {
+        note_marked_path(Kind::Resolved, false, AT_FDCWD, path, mark);
     }
 }
 
@@ -349,6 +339,11 @@ fn write_note(head: &Head, first: &[&[u8]], second: &[u8]) {
 /// Notes a path, which is relative to the open directory `dir` if it is not absolute. If `has_failed`, `errno` says
 /// why. Keeps `errno`.
 fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
+    note_marked_path(kind, has_failed, dir, path, false);
+}
+
+/// As [`note_path`], with a mark.
+fn note_marked_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char, mark: bool) {
     if path.is_null() || record().is_none() {
         return;
     }
@@ -361,17 +356,16 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
         (true, ENOENT | ENOTDIR) => ABSENT,
         (true, _) => FAILED,
     };
+    let head = Head { kind, outcome, process: 0, mark };
     if kernel_paths::may_be_kernel_path(path) {
-        note_kernel_path(kind, outcome, &[path]);
+        note_kernel_path(&head, &[path]);
     } else if path.first() == Some(&b'/') {
-        note(kind, outcome, &[path], &[]);
+        write_note(&head, &[path], &[]);
     } else {
         directory_of(dir, |dir| match path {
-            path if kernel_paths::may_be_kernel_path(dir) => {
-                note_kernel_path(kind, outcome, &[dir, b"/", path])
-            }
-            [] => note(kind, outcome, &[dir], &[]),
-            path => note(kind, outcome, &[dir, b"/", path], &[]),
+            path if kernel_paths::may_be_kernel_path(dir) => note_kernel_path(&head, &[dir, b"/", path]),
+            [] => write_note(&head, &[dir], &[]),
+            path => write_note(&head, &[dir, b"/", path], &[]),
         });
     }
     // SAFETY: as above.
@@ -380,14 +374,15 @@ fn note_path(kind: Kind, has_failed: bool, dir: c_int, path: *const c_char) {
 
 /// Notes a path that may begin in a virtual file system, as the path to which that beginning leads. A link that the
 /// kernel generates, such as `/proc/self/cwd`, has no text that a user wrote, so it is not noted as a link.
-fn note_kernel_path(kind: Kind, outcome: u8, path: &[&[u8]]) {
+fn note_kernel_path(head: &Head, path: &[&[u8]]) {
     let is_environ = |piece: &&[u8]| piece.ends_with(b"/environ") || *piece == b"environ";
-    if matches!(kind, Kind::Read) && path.last().is_some_and(is_environ) {
-        note(Kind::Environment, outcome, &[], &[]);
+    if matches!(head.kind, Kind::Read) && path.last().is_some_and(is_environ) {
+        note(Kind::Environment, head.outcome, &[], &[]);
     }
     kernel_paths::follow(path, |target, rest| {
-        let kind = if matches!(kind, Kind::Link) && rest.is_empty() { Kind::Looked } else { kind };
-        note(kind, outcome, &[target, rest], &[]);
+        let is_kernel_link = matches!(head.kind, Kind::Link) && rest.is_empty();
+        let kind = if is_kernel_link { Kind::Looked } else { head.kind };
+        write_note(&Head { kind, ..*head }, &[target, rest], &[]);
     });
 }
 
