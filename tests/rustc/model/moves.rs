@@ -130,7 +130,9 @@ impl Move {
             Move::Relocate(place) => pair.relocate(*place),
             Move::Meddle(other, meddling) => {
                 if meddling.loses_bytes() {
-                    excuse_sharers(pairs, *other);
+                    for sharer in sharers(pairs, *other) {
+                        pairs[sharer].excuse();
+                    }
                 }
                 let trees = pairs[*other].both();
                 trees.iter().for_each(|tree| meddling.apply(&tree.join("target")));
@@ -165,26 +167,18 @@ const SEPARATION_MAX: Duration = Duration::from_secs(1);
 /// change when it is told of it, which a build that begins at the same moment may forestall. A change
 /// that changes nothing separates nothing.
 fn await_separation(pairs: &[Pair], number: usize) {
-    let target = |pair: &Pair| pair.with.join("target");
     let begin = Instant::now();
-    let is_shared = || {
-        let mut others = pairs.iter().enumerate().filter(|(other, _)| *other != number);
-        others.any(|(_, pair)| share_files(&target(pair), &target(&pairs[number])))
-    };
-    while begin.elapsed() < SEPARATION_MAX && is_shared() {
+    while begin.elapsed() < SEPARATION_MAX && !sharers(pairs, number).is_empty() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Excuses the worktrees that share files with this one, whose bytes are about to be lost.
-fn excuse_sharers(pairs: &mut [Pair], number: usize) {
+/// The numbers of the other worktrees that share files with this one.
+fn sharers(pairs: &[Pair], number: usize) -> Vec<usize> {
     let target = |pair: &Pair| pair.with.join("target");
     let changed = target(&pairs[number]);
-    for (_, pair) in pairs.iter_mut().enumerate().filter(|(other, _)| *other != number) {
-        if share_files(&target(pair), &changed) {
-            pair.excuse();
-        }
-    }
+    let shares = |other: &usize| *other != number && share_files(&target(&pairs[*other]), &changed);
+    (0..pairs.len()).filter(shares).collect()
 }
 
 fn lose_output(pair: &Pair, number: usize) {
