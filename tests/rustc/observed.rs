@@ -73,6 +73,15 @@ impl<'h> Asking<'h> {
         let call = self.build(expected);
         assert!(call.is_hit(), "{call:?}");
     }
+
+    /// Asserts that the compile is not stored, because it also wrote this file.
+    #[track_caller]
+    pub(crate) fn writes_besides(&self, expected: &str, file: &str) {
+        let call = self.build(expected);
+        assert_eq!(call.result, "miss", "{call:?}");
+        let why = &call.not_stored;
+        assert!(why.contains("the compile also wrote") && why.contains(file), "{call:?}");
+    }
 }
 
 #[test]
@@ -219,12 +228,7 @@ fn key_23_a_compile_whose_macro_leaves_a_file_behind_is_not_stored() {
     let home = Home::new();
     let a = Asking::new(&home, "a", BODY);
     for _ in 0..2 {
-        let call = a.build("x");
-        assert_eq!(call.result, "miss", "{call:?}");
-        assert!(
-            call.not_stored.contains("the compile also wrote") && call.not_stored.contains("log.txt"),
-            "{call:?}"
-        );
+        a.writes_besides("x", "log.txt");
         a.tree.remove("log.txt");
     }
     // A file that is removed before the compile ends does not matter.
