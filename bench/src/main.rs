@@ -12,6 +12,7 @@ mod edit;
 mod fuzz_builds;
 mod http2;
 mod load;
+mod median;
 mod options;
 mod report;
 mod requests;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cells::{Cell, Scale};
 use crate::load::{Run, Session, Until, Windows, Workload};
+use crate::median::median;
 use crate::server::{Programs, Server, ServerKind};
 
 /// How a cell is measured.
@@ -133,16 +134,12 @@ pub(crate) fn percentile(ascending: &[u64], percent: usize) -> u64 {
 }
 
 fn medians(samples: &[Figures]) -> Figures {
-    let median = |of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = samples.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
-    };
+    let middle = |of: fn(&Figures) -> f64| median(samples.iter().map(of).collect()).unwrap_or_default();
     Figures {
-        per_second: median(|sample| sample.per_second),
-        p50_us: median(|sample| sample.p50_us),
-        p99_us: median(|sample| sample.p99_us),
-        cpu_us: median(|sample| sample.cpu_us),
+        per_second: middle(|sample| sample.per_second),
+        p50_us: middle(|sample| sample.p50_us),
+        p99_us: middle(|sample| sample.p99_us),
+        cpu_us: middle(|sample| sample.cpu_us),
     }
 }
 

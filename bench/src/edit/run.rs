@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::project::Project;
+use crate::median::median;
 use crate::options::EditOptions;
-use crate::rust::{self, Cargo, Checkout, Wrapper, WrapperSetup, beside_this, median, progress};
+use crate::rust::{self, Cargo, Checkout, Wrapper, WrapperSetup, beside_this, progress};
 
 /// A median of fewer edits says nothing.
 const EDITS_MIN: u32 = 3;

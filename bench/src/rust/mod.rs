@@ -14,6 +14,5 @@ pub(crate) use disk::bytes_on_disk;
 pub(crate) use project::{Project, copy};
 pub(crate) use round::SETTLE;
 pub(crate) use run::{beside_this, progress, run};
-pub(crate) use table::median;
 pub(crate) use volume::Filesystem;
 pub(crate) use wrapper::{WRAPPERS, Wrapper, WrapperSetup};

@@ -11,9 +11,10 @@ use tempfile::TempDir;
 
 use super::calls::{daemon_mb, hits_ms, misses};
 use super::project::{Size, check_out};
+use crate::median::median;
 use crate::options::ScaleOptions;
 use crate::report::{Figure, print_figure, print_shortfalls};
-use crate::rust::{Cargo, Checkout, SETTLE, Wrapper, WrapperSetup, beside_this, build, median, progress};
+use crate::rust::{Cargo, Checkout, SETTLE, Wrapper, WrapperSetup, beside_this, build, progress};
 
 /// The numbers of crates in workspaces whose crates have one file each.
 const CRATES: [usize; 3] = [50, 500, 2000];

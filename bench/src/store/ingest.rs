@@ -12,6 +12,7 @@ use kache_cas::{BlobNames, DigestFunction, Hasher, Link, LinkedFile, Sharing, St
 
 use crate::WrongBytes;
 use crate::content::Contents;
+use crate::median::median;
 use crate::report::Figure;
 use crate::server::processor_time;
 
@@ -47,11 +48,12 @@ pub(crate) fn measure(dir: &Path) -> Result<Vec<Figure>> {
         work_ratios.push(ingest_time.work.as_secs_f64() / hash_time.work.as_secs_f64());
     }
     let figure = |name, value, unit, limit| Figure { name, value, unit, limit };
+    let middle = |values| median(values).context("there are rounds");
     Ok(vec![
-        figure("hashing 1 GiB in 200 files, BLAKE3", median(hashing), "s", None),
-        figure("ingesting them", median(ingesting), "s", None),
-        figure("ingesting, compared with hashing", median(ratios), "x", Some(RATIO_MAX)),
-        figure("the same in processor time, database included", median(work_ratios), "x", None),
+        figure("hashing 1 GiB in 200 files, BLAKE3", middle(hashing)?, "s", None),
+        figure("ingesting them", middle(ingesting)?, "s", None),
+        figure("ingesting, compared with hashing", middle(ratios)?, "x", Some(RATIO_MAX)),
+        figure("the same in processor time, database included", middle(work_ratios)?, "x", None),
         figure("files that were copied, not linked", copies as f64, "", Some(0.0)),
     ])
 }
@@ -116,9 +118,4 @@ fn ingest_all(files: &[PathBuf], store: &Path) -> Result<(Vec<(BlobNames, Linked
     let elapsed = meter.stop()?;
     store.close()?;
     Ok((names, elapsed))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
