@@ -108,7 +108,7 @@ impl<F: Fn(u64) -> Request> Workload for Sequence<F> {
         response.messages == 1
     }
 
-    fn verify(&mut self, _client: usize, _reply: &Response) -> Result<()> {
+    fn verify(&mut self, _client: usize, _response: &Response) -> Result<()> {
         Ok(())
     }
 }

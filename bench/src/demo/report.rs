@@ -1,8 +1,6 @@
 //! Reads the numbers of hits and misses from `kache report`.
 
-use std::process::Stdio;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::rust::{Cargo, WrapperSetup};
@@ -17,16 +15,12 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Reads the counts from `kache report`, which it runs as cargo would.
+    /// Reads the counts from `kache report`.
     pub(crate) fn ask(cargo: &Cargo, wrapping: &WrapperSetup) -> Result<Calls> {
-        let mut command = wrapping.own(cargo);
-        let said = command.args(["report", "--format", "json"]).stdin(Stdio::null()).output()?;
-        ensure!(said.status.success(), "`kache report` failed: {}", String::from_utf8_lossy(&said.stderr));
-        Calls::parse(&said.stdout)
+        Calls::of(&wrapping.report(cargo)?)
     }
 
-    fn parse(report: &[u8]) -> Result<Calls> {
-        let report: Value = serde_json::from_slice(report).context("`kache report` printed no JSON")?;
+    fn of(report: &Value) -> Result<Calls> {
         let count = |name: &str| {
             let count = report["summary"][name].as_u64();
             count.with_context(|| format!("`kache report` has no number `summary.{name}`"))
@@ -53,12 +47,14 @@ impl Calls {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn hits_of_every_kind_count() {
-        let report = br#"{"schema_version":1,"summary":{"local_hits":7,"prefetch_hits":1,"remote_hits":1,"dups":1,"misses":10}}"#;
-        let calls = Calls::parse(report).unwrap();
+        let summary = json!({"local_hits": 7, "prefetch_hits": 1, "remote_hits": 1, "dups": 1, "misses": 10});
+        let calls = Calls::of(&json!({"schema_version": 1, "summary": summary})).unwrap();
         assert_eq!(calls, Calls { hits: 10, misses: 10 });
         assert_eq!(calls.since(Calls { hits: 0, misses: 10 }).hit_rate_pct(), Some(100.0));
         assert_eq!(calls.since(calls).hit_rate_pct(), None);
@@ -66,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_report_without_its_numbers_is_named() {
-        let error = Calls::parse(br#"{"summary":{"local_hits":7}}"#).unwrap_err();
+        let error = Calls::of(&json!({"summary": {"local_hits": 7}})).unwrap_err();
         assert!(error.to_string().contains("summary.prefetch_hits"), "{error}");
     }
 }

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::build::{self, Cargo};
 
@@ -120,6 +121,20 @@ impl WrapperSetup {
         let mut command = cargo.command(&self.program);
         command.envs(self.env());
         command
+    }
+
+    /// Runs `kache report` as cargo would, and returns what it prints.
+    pub(crate) fn report(&self, cargo: &Cargo) -> Result<Value> {
+        self.ask(cargo, &["report", "--format", "json"])
+    }
+
+    /// Runs a command of kache that prints JSON.
+    pub(crate) fn ask(&self, cargo: &Cargo, args: &[&str]) -> Result<Value> {
+        let command = format!("kache {}", args.join(" "));
+        let said = self.own(cargo).args(args).stdin(Stdio::null()).output()?;
+        let error = String::from_utf8_lossy(&said.stderr);
+        ensure!(said.status.success(), "`{command}` failed: {}, {error}", said.status);
+        serde_json::from_slice(&said.stdout).with_context(|| format!("`{command}` printed no JSON"))
     }
 
     /// The variables that tell the wrapper where its files are.
