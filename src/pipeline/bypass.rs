@@ -9,7 +9,7 @@ use super::answer::{CallReply, NextStep};
 use super::call_state::{ConfiguredCall, ReceivedCall};
 use super::context::Pipeline;
 use crate::config::CompileSettings;
-use crate::events::{Event, EventReason, Outcome};
+use crate::events::{Event, EventReason, Outcome, PROBE};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// Records a bypass and returns the reply. `settings` is `None` where they cannot be read; then
@@ -30,7 +30,7 @@ pub(super) fn pass_on(
     event.reason = Some(EventReason::Bypass(why.reason));
     event.detail.clone_from(&why.detail);
     if why.reason == Reason::Question {
-        "probe".clone_into(&mut event.kind);
+        PROBE.clone_into(&mut event.kind);
         event.probe_runs = 1;
     } else {
         event.compiler_runs = 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::events::{Event, EventReason, Outcome};
+use crate::events::{Event, EventReason, Outcome, PROBE};
 use crate::invocation::Reason;
 
 /// The longest line. A pipe accepts this much in one write, so lines of two calls never mix.
@@ -10,7 +10,7 @@ const LINE_BYTES_MAX: usize = 512;
 
 /// Returns the line for a call; `None` for a probe or a query, which compile no crate.
 pub fn line(event: &Event) -> Option<String> {
-    if event.kind == "probe" || event.reason == Some(EventReason::Bypass(Reason::Question)) {
+    if event.kind == PROBE || event.reason == Some(EventReason::Bypass(Reason::Question)) {
         return None;
     }
     let elapsed = time(event.elapsed);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use kache_cas::Hash;
 
-use crate::events::Event;
+use crate::events::{Event, PROBE};
 
 /// The directories of a checkout, as pairs of a role and a path.
 pub(super) type CheckoutRoots = Vec<(String, String)>;
@@ -44,7 +44,7 @@ pub(super) enum Selection {
 pub(super) fn recorded_actions(events: &[Event]) -> Vec<RecordedAction> {
     let mut actions: Vec<RecordedAction> = Vec::new();
     let mut indices: HashMap<Hash, usize> = HashMap::new();
-    let is_compile = |event: &&Event| event.kind != "probe" && !event.roots.is_empty();
+    let is_compile = |event: &&Event| event.kind != PROBE && !event.roots.is_empty();
     for event in events.iter().filter(is_compile) {
         let Some(action) = event.action else { continue };
         let index = *indices.entry(action).or_insert_with(|| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::message_format::RUSTC_MESSAGES;
 use crate::action::{CONSTANT_NAME, KeySubject, Label, Origin, Output, OutputKind, Query, Task};
+use crate::events::PROBE;
 use crate::invocation::Call;
 use crate::invocation::rustc::{
     CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, EmitKind, RustcInvocation,
@@ -53,7 +54,7 @@ fn label(subject: &KeySubject<'_>, call: &Call) -> Label {
         Some(_) => crate_name.split('_').next().unwrap_or_default().to_owned(),
         None => crate_name.clone(),
     };
-    let kind = if subject.is_probe { "probe" } else { kind(subject.rustc) };
+    let kind = if subject.is_probe { PROBE } else { kind(subject.rustc) };
     Label { name, version: version.unwrap_or_default(), kind: kind.to_owned() }
 }
 
