@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use kache_cas::Hash;
 
 use super::change::Change;
-use super::names::names;
 use super::not_stored::NotStored;
 use super::reason::EventReason;
+use crate::invocation::names;
 
 /// One call in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

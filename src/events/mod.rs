@@ -8,7 +8,6 @@ mod event;
 mod history;
 mod log;
 mod miss;
-mod names;
 mod not_stored;
 mod reason;
 mod record;

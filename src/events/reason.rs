@@ -3,8 +3,7 @@
 //! The log and the reports keep only the name of a reason. Each name is that of one reason, so a name
 //! that is read leads back to it.
 
-use super::names::names;
-use crate::invocation::Reason;
+use crate::invocation::{Reason, names};
 
 names! {
     /// Why a lookup found no result.

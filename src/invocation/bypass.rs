@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::names::names;
+
 /// The reason why a call is not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
@@ -30,24 +32,12 @@ impl fmt::Display for Bypass {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident $name:literal;)+) => {
-        /// The kinds of reasons for a bypass.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $($(#[doc = $doc])+ $variant),+ }
+        names! {
+            /// The kinds of reasons for a bypass.
+            Reason { $($(#[doc = $doc])+ $variant $name;)+ }
+        }
 
         impl Reason {
-            /// Every reason, in the order of declaration.
-            pub const ALL: &[Reason] = &[$(Reason::$variant),+];
-
-            /// The name in reports. These names are part of the report's schema and never change.
-            pub fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name),+ }
-            }
-
-            /// Returns the reason with this name; `None` for a name of a later version.
-            pub fn from_name(name: &str) -> Option<Reason> {
-                Reason::ALL.iter().copied().find(|reason| reason.name() == name)
-            }
-
             /// One sentence that explains the reason to a user.
             pub fn explanation(self) -> &'static str {
                 match self { $(Reason::$variant => concat!($($doc),+).trim_ascii()),+ }

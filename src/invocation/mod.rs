@@ -5,7 +5,9 @@
 
 mod bypass;
 mod call;
+mod names;
 pub mod rustc;
 
 pub use bypass::{Bypass, Reason};
 pub use call::{Call, Environment, variable};
+pub(crate) use names::names;

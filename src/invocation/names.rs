@@ -10,7 +10,7 @@ macro_rules! names {
             /// All variants, in the order of their declaration.
             pub const ALL: &[$type] = &[$($type::$variant),+];
 
-            /// Returns the name in reports and in the log, which is part of the report's schema.
+            /// Returns the name in reports and in the log, which is part of the report's schema and never changes.
             pub fn name(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
@@ -23,4 +23,4 @@ macro_rules! names {
     };
 }
 
-pub(super) use names;
+pub(crate) use names;
