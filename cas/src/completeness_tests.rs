@@ -46,6 +46,9 @@ impl BlobStore for Counted {
     fn deletions(&self) -> u64 {
         self.memory.deletions()
     }
+    fn may_block(&self) -> bool {
+        self.memory.may_block()
+    }
 }
 
 struct Fixture {

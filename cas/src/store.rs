@@ -76,9 +76,7 @@ pub trait BlobStore: Send + Sync {
     /// Tells whether calls that are usually quick may take long at the moment: after an unclean
     /// stop, while stored blobs have to be hashed before they are trusted, and while writers have
     /// to evict to make room. A thread that must not block hands its calls to another thread then.
-    fn may_block(&self) -> bool {
-        false
-    }
+    fn may_block(&self) -> bool;
 }
 
 /// Receives the bytes of one blob.

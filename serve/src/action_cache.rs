@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
-use kache_cas::{AccessKind, DigestFunction, StoredResult};
+use kache_cas::{AccessKind, BlobStore, DigestFunction, StoredResult};
 use kache_proto::Message as _;
 use kache_proto::reapi::{ActionResult, Digest, GetActionResultRequest, UpdateActionResultRequest};
 use tonic::{Code, Status};
@@ -28,26 +28,30 @@ pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Resp
     // To tell whether a result is complete, the store may have to hash blobs first (STO-01),
     // so this may go to a blocking thread.
     let get = move |store: &dyn Backend| results::get(store.actions(), &key, AccessKind::Promise);
-    let stored = offload::run(context.blobs().may_block(), store, get).await?;
+    let stored = offload::run(false, store, get).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     let stored = stored.ok_or_else(|| Status::not_found("there is no complete result of this action"))?;
     if request.inline_stdout || request.inline_stderr || !request.inline_output_files.is_empty() {
-        return inlined(context, function, &request, &stored);
+        let bytes_max = context.limits().action_result_bytes_max;
+        let inline =
+            move |store: &dyn Backend| inlined(store.blobs(), function, &request, &stored, bytes_max);
+        return offload::run(false, &context.shared.store, inline).await?;
     }
     Ok(response::encoded(stored.encoded))
 }
 
-/// The result with the requested outputs inlined, as far as they fit one message. A client
-/// fetches the others by their digests.
+/// The result with the requested outputs inlined, as far as they fit one message of `bytes_max`.
+/// A client fetches the others by their digests.
 fn inlined(
-    context: &RequestContext,
+    blobs: &dyn BlobStore,
     function: DigestFunction,
     request: &GetActionResultRequest,
     stored: &StoredResult,
+    bytes_max: usize,
 ) -> Result<Response<ResponseBody>, Status> {
     let mut result = stored.decode().map_err(|error| of_store_error(&error))?;
-    let budget = context.limits().action_result_bytes_max.saturating_sub(stored.encoded.len());
-    let mut inliner = Inliner { context, function, budget };
+    let budget = bytes_max.saturating_sub(stored.encoded.len());
+    let mut inliner = Inliner { blobs, function, budget };
     if request.inline_stdout && result.stdout_raw.is_empty() {
         result.stdout_raw = inliner.fetch(result.stdout_digest.as_ref());
     }
@@ -63,7 +67,7 @@ fn inlined(
 }
 
 struct Inliner<'a> {
-    context: &'a RequestContext,
+    blobs: &'a dyn BlobStore,
     function: DigestFunction,
     budget: usize,
 }
@@ -80,7 +84,7 @@ impl Inliner<'_> {
         let size = usize::try_from(digest.size_bytes).ok().filter(|size| *size > 0)?;
         let budget = self.budget.checked_sub(size.checked_add(INLINE_OVERHEAD_BYTES)?)?;
         // Looking the result up has extended the lease of this blob already.
-        let content = self.context.blobs().open(&digest, AccessKind::Peek).ok()??;
+        let content = self.blobs.open(&digest, AccessKind::Peek).ok()??;
         let bytes = content.read_all().ok()?;
         self.budget = budget;
         Some(bytes)
@@ -104,7 +108,7 @@ pub(super) async fn update(
         request.action_result.ok_or_else(|| Status::invalid_argument("`action_result` is not set"))?;
     check_size(context, &result)?;
     let put = move |store: &dyn Backend| store.actions().put(&key, &result);
-    let stored = offload::run(context.blobs().may_block(), &context.shared.store, put).await?;
+    let stored = offload::run(false, &context.shared.store, put).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
     Ok(response::encoded(stored.encoded))
 }

@@ -298,7 +298,7 @@ pub(super) async fn is_stored(context: &RequestContext, digest: &Digest) -> Resu
     }
     let (store, digests) = (&context.shared.store, [*digest]);
     let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, AccessKind::Promise);
-    let missing = offload::run(context.blobs().may_block(), store, find).await?;
+    let missing = offload::run(false, store, find).await?;
     Ok(missing.map_err(|error| of_store_error(&error))? == [false])
 }
 

@@ -176,7 +176,7 @@ async fn store_small(
     let bytes = whole.unwrap_or_else(|| joined.freeze());
     let (store, blob) = (&context.shared.store, [(progress.name.digest, bytes)]);
     let insert = move |store: &dyn Backend| store.blobs().insert(&blob);
-    let outcomes = offload::run(context.blobs().may_block(), store, insert).await?;
+    let outcomes = offload::run(false, store, insert).await?;
     outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| of_store_error(&error))
 }
 

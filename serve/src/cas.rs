@@ -38,7 +38,7 @@ pub(super) async fn find_missing(
     check_count(context, wire.len())?;
     let digests: Vec<Digest> =
         wire.iter().map(|wire| wire_digest::digest(function, wire)).collect::<Result<_, _>>()?;
-    let is_heavy = digests.len() > INLINE_DIGESTS_MAX || context.blobs().may_block();
+    let is_heavy = digests.len() > INLINE_DIGESTS_MAX;
     let find = move |store: &dyn Backend| store.blobs().find_missing(&digests, AccessKind::Promise);
     let missing =
         offload::run(is_heavy, &context.shared.store, find).await?.map_err(|error| of_store_error(&error))?;
@@ -79,7 +79,7 @@ pub(super) async fn batch_update(
     let sent_bytes = request.requests.iter().map(|blob| blob.data.len() as u64).sum();
     check_bytes(context, sent_bytes)?;
     let is_compressed = request.requests.iter().any(|blob| blob.compressor == Compressor::Zstd as i32);
-    let is_heavy = is_compressed || sent_bytes > INLINE_BYTES_MAX || context.blobs().may_block();
+    let is_heavy = is_compressed || sent_bytes > INLINE_BYTES_MAX;
     let budget = context.limits().batch_decompressed_bytes_max;
     let update = move |store: &dyn Backend| {
         let responses = update_each(store.blobs(), function, request.requests, budget);

@@ -142,7 +142,7 @@ where
     T: Send + 'static,
     F: FnOnce(&dyn Backend) -> Result<T, StoreError> + Send + 'static,
 {
-    offload::run(context.blobs().may_block(), &context.shared.store, call).await?
+    offload::run(false, &context.shared.store, call).await?
 }
 
 async fn get(target: &HttpTarget, headers: &HeaderMap, context: &RequestContext) -> HttpResponse {

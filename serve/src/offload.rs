@@ -38,7 +38,8 @@ impl From<StoreCallPanicked> for StoreError {
     }
 }
 
-/// Runs `work` with the store, on a blocking thread if it is heavy and on this one otherwise.
+/// Runs `work` with the store: on a blocking thread if it is heavy or if even small calls may block
+/// at the moment, and on this one otherwise.
 pub(super) async fn run<T, F>(
     is_heavy: bool,
     store: &Arc<dyn Backend>,
@@ -48,7 +49,7 @@ where
     T: Send + 'static,
     F: FnOnce(&dyn Backend) -> T + Send + 'static,
 {
-    if !is_heavy {
+    if !is_heavy && !store.blobs().may_block() {
         return Ok(work(&**store));
     }
     let store = Arc::clone(store);

@@ -88,6 +88,10 @@ impl BlobStore for MemoryStore {
     fn deletions(&self) -> u64 {
         self.state().deletions
     }
+
+    fn may_block(&self) -> bool {
+        false
+    }
 }
 
 /// A blob that is being written. Its reservation ends when it is dropped, after `commit` has counted

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Task, Poll};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -185,18 +186,22 @@ pub(super) struct FaultyStore {
     pub(super) is_failing: AtomicBool,
     pub(super) raw_os_error: i32,
     pub(super) writers_take: Duration,
+    /// The threads on which blobs were opened.
+    pub(super) opened_on: parking_lot::Mutex<Vec<ThreadId>>,
 }
 
 impl FaultyStore {
     pub(super) fn new(raw_os_error: i32) -> Arc<Self> {
         let (store, is_failing) = (memory(), AtomicBool::new(false));
-        Arc::new(FaultyStore { store, is_failing, raw_os_error, writers_take: Duration::ZERO })
+        let writers_take = Duration::ZERO;
+        Arc::new(FaultyStore { store, is_failing, raw_os_error, writers_take, opened_on: Default::default() })
     }
 
     /// A store that never fails, and whose writes take this long.
     pub(super) fn slow(writers_take: Duration) -> Arc<Self> {
         let (store, is_failing) = (memory(), AtomicBool::new(false));
-        Arc::new(FaultyStore { store, is_failing, raw_os_error: 0, writers_take })
+        let opened_on = Default::default();
+        Arc::new(FaultyStore { store, is_failing, raw_os_error: 0, writers_take, opened_on })
     }
 
     fn delay(&self) {
@@ -229,6 +234,7 @@ impl BlobStore for FaultyStore {
         self.store.blobs().find_missing(digests, access)
     }
     fn open(&self, digest: &Digest, access: AccessKind) -> Result<Option<Content>, StoreError> {
+        self.opened_on.lock().push(std::thread::current().id());
         self.check()?;
         self.store.blobs().open(digest, access)
     }

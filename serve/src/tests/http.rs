@@ -350,6 +350,9 @@ impl BlobStore for Failing {
     fn deletions(&self) -> u64 {
         0
     }
+    fn may_block(&self) -> bool {
+        false
+    }
 }
 
 impl ActionCache for Failing {
@@ -430,6 +433,9 @@ impl BlobStore for Noting {
     }
     fn deletions(&self) -> u64 {
         self.store.blobs().deletions()
+    }
+    fn may_block(&self) -> bool {
+        self.store.blobs().may_block()
     }
 }
 

@@ -12,7 +12,7 @@ use kache_proto::bytestream::{ReadRequest, WriteRequest};
 use kache_proto::health::HealthCheckRequest;
 use kache_proto::reapi::{
     ActionResult, BatchReadBlobsRequest, BatchUpdateBlobsRequest, FindMissingBlobsRequest,
-    GetCapabilitiesRequest, UpdateActionResultRequest, batch_update_blobs_request,
+    GetActionResultRequest, GetCapabilitiesRequest, UpdateActionResultRequest, batch_update_blobs_request,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_stream::wrappers::ReceiverStream;
@@ -352,6 +352,35 @@ async fn sto_10_a_lookup_does_not_wait_for_the_eviction_of_another_request() {
     }
     assert!(begun.elapsed() < writers_take, "lookups took {:?}", begun.elapsed());
     assert!(written.await.unwrap() && updated.await.unwrap() && kept.await.unwrap());
+}
+
+/// The runtime has one thread, which is that of the connections.
+#[tokio::test(flavor = "current_thread")]
+async fn sto_10_no_blob_is_opened_on_the_connections_thread_while_small_calls_may_block() {
+    let store = FaultyStore::slow(Duration::from_millis(1));
+    let server = InProcessServer::with(store.clone(), ServeLimits::default());
+    let digest = server.insert(DigestFunction::Sha256, b"blob");
+    let update = UpdateActionResultRequest {
+        action_digest: Some(wire(&digest)),
+        action_result: Some(ActionResult { stdout_digest: Some(wire(&digest)), ..ActionResult::default() }),
+        ..UpdateActionResultRequest::default()
+    };
+    server.actions().await.update_action_result(update).await.unwrap();
+    let batch = BatchReadBlobsRequest { digests: vec![wire(&digest)], ..BatchReadBlobsRequest::default() };
+    server.cas().await.batch_read_blobs(batch).await.unwrap();
+    let name = format!("blobs/{}/4", digest.hash);
+    let read = ReadRequest { resource_name: name, ..ReadRequest::default() };
+    server.bytestream().await.read(read).await.unwrap();
+    let get = GetActionResultRequest {
+        action_digest: Some(wire(&digest)),
+        inline_stdout: true,
+        ..GetActionResultRequest::default()
+    };
+    let result = server.actions().await.get_action_result(get).await.unwrap().into_inner();
+    assert_eq!(result.stdout_raw, &b"blob"[..]);
+    let here = std::thread::current().id();
+    let inline: Vec<bool> = store.opened_on.lock().iter().map(|thread| *thread == here).collect();
+    assert_eq!(inline, [false; 3]);
 }
 
 /// Sends one HTTP/1.1 request on a connection of its own, and returns the response.
