@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kache_proto::reapi::ActionResult;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
@@ -36,6 +36,8 @@ const ATTEMPTS_MAX: usize = 4;
 pub struct SharedEvictor<S: ?Sized> {
     store: Arc<S>,
     clock: Arc<dyn Clock>,
+    /// A step that panics loses its round, which is taken out of the evictor during the step; the
+    /// rest of the evictor is consistent.
     evictor: Mutex<Evictor>,
     meter: Arc<Meter>,
     /// Whether a writer found no room, and no step of eviction since has ended with nothing due.
@@ -51,13 +53,7 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
 
     /// Makes one step of eviction if any is due. Waits while another thread makes a step.
     pub fn step(&self) -> Result<EvictionStep, StoreError> {
-        self.step_locked(&mut self.evictor())
-    }
-
-    fn evictor(&self) -> MutexGuard<'_, Evictor> {
-        // A step that panics loses its round, which is taken out of the evictor during the step;
-        // the rest of the evictor is consistent.
-        self.evictor.lock()
+        self.step_locked(&mut self.evictor.lock())
     }
 
     fn step_locked(&self, evictor: &mut Evictor) -> Result<EvictionStep, StoreError> {
@@ -73,7 +69,7 @@ impl<S: BlobStore + Catalog> SharedEvictor<S> {
     /// Evicts until about `wanted_bytes` are free, nothing more may be evicted, or
     /// [`MAKE_ROOM_MAX`] has passed. Returns whether anything was evicted.
     fn make_room(&self, wanted_bytes: u64, since: Stopwatch) -> bool {
-        self.evictor().want(wanted_bytes);
+        self.evictor.lock().want(wanted_bytes);
         let mut freed_bytes = 0;
         while freed_bytes < wanted_bytes.max(1) {
             // Maintenance meets the same error and reports it; the writer reports that it found no

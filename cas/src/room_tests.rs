@@ -123,7 +123,7 @@ fn sto_10_a_read_neither_evicts_nor_waits_for_eviction() {
     let digests: Vec<_> = (0..62).map(|name| fixture.write(name, 4_000).unwrap()).collect();
     fixture.clock.advance(UPLOAD_GRACE * 10);
     // Another thread would be in the middle of a step all the while.
-    let evicting = fixture.room.evictor();
+    let evicting = fixture.room.evictor.lock();
     for digest in &digests {
         assert!(fixture.store.open(digest, AccessKind::Use).unwrap().is_some());
         assert_eq!(fixture.store.find_missing(&[*digest], AccessKind::Promise).unwrap(), [false]);

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use kache_cas::composed::{Store, StoreSettings};
 use kache_cas::digest::DigestFunction;
-use kache_cas::{Link, PlaceOptions, Sharing};
+use kache_cas::{Link, PlaceOptions, Sharing, with_causes};
 
 use self::volume::Volume;
 
@@ -154,12 +154,7 @@ fn sto_07_a_store_on_a_read_only_volume_says_so() {
     let cache_dir = volume.mountpoint.join("cache");
     let error =
         Store::open(StoreSettings::new(cache_dir.clone())).err().expect("nothing can be written there");
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
+    let text = with_causes(&error);
     assert!(text.contains(cache_dir.to_str().unwrap()), "{text}");
     assert!(text.to_lowercase().contains("read-only"), "{text}");
 }

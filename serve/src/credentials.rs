@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kache_cas::{DigestFunction, Hash};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -168,7 +168,7 @@ impl Credentials {
     /// The result of an earlier check of this password, if `table` is still in force. The inner
     /// `None` means that the password is wrong.
     fn recall(&self, table: &Arc<CredentialTable>, id: &Hash) -> Option<Option<Access>> {
-        let current = self.lock();
+        let current = self.current.lock();
         if !Arc::ptr_eq(&current.table, table) {
             return None;
         }
@@ -176,7 +176,7 @@ impl Credentials {
     }
 
     fn remember(&self, table: &Arc<CredentialTable>, id: Hash, access: Option<Access>) {
-        let mut current = self.lock();
+        let mut current = self.current.lock();
         if !Arc::ptr_eq(&current.table, table) {
             return;
         }
@@ -199,7 +199,7 @@ impl Credentials {
     /// The table that is in force. Looks at the file first if the last look is `RECHECK_INTERVAL`
     /// ago.
     fn table(&self) -> Arc<CredentialTable> {
-        let mut current = self.lock();
+        let mut current = self.current.lock();
         if current.looked_at.elapsed() >= RECHECK_INTERVAL {
             self.refresh(&mut current);
         }
@@ -232,10 +232,6 @@ impl Credentials {
                 current.replace(None, CredentialTable::default());
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LoadedCredentials> {
-        self.current.lock()
     }
 }
 
@@ -326,7 +322,7 @@ mod tests {
     impl Credentials {
         /// Looks at the file as if `RECHECK_INTERVAL` had passed.
         fn look_again(&self) {
-            self.refresh(&mut self.lock());
+            self.refresh(&mut self.current.lock());
         }
     }
 
@@ -349,7 +345,7 @@ mod tests {
             assert_eq!(credentials.check(&basic("alice", "wrong")).await, Ok(CredentialCheck::Wrong));
             assert_eq!(credentials.check(&basic("alices", "esame")).await, Ok(CredentialCheck::Wrong));
         }
-        assert_eq!(credentials.lock().remembered.len(), 3);
+        assert_eq!(credentials.current.lock().remembered.len(), 3);
         assert_eq!(credentials.check(&AuthorizationHeader::Absent).await, Ok(CredentialCheck::NotPresented));
         assert_eq!(credentials.check(&AuthorizationHeader::Malformed("x")).await, Ok(CredentialCheck::Wrong));
     }

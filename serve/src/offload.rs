@@ -19,22 +19,22 @@ pub(super) const INLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Up to this many digests are looked up on the connection's thread.
 pub(super) const INLINE_DIGESTS_MAX: usize = 2_000;
 
+/// What a client is told about a call that panicked.
+const WHY: &str = "a call panicked; see the log of the daemon";
+
 /// A store call panicked on a blocking thread, which logged why.
 #[derive(Debug)]
 pub(super) struct StoreCallPanicked;
 
 impl From<StoreCallPanicked> for Status {
     fn from(_: StoreCallPanicked) -> Self {
-        Status::internal("the store call failed; see the log of the daemon")
+        Status::internal(WHY)
     }
 }
 
 impl From<StoreCallPanicked> for StoreError {
     fn from(_: StoreCallPanicked) -> Self {
-        StoreError::Database {
-            doing: "use the store",
-            message: "the store call failed; see the log of the daemon".to_owned(),
-        }
+        StoreError::Database { doing: "use the store", message: WHY.to_owned() }
     }
 }
 

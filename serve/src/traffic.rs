@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::limits::ServeLimits;
 use crate::program::RequestInFlight;
@@ -80,7 +80,7 @@ impl Traffic {
     pub(super) fn state(&self, limits: &ServeLimits, now: Instant) -> ConnectionState {
         let is_stalled = |since: &Instant| now.saturating_duration_since(*since) > limits.stream_idle_max;
         // A stalled stream is reported before anything else, because it is also an open request.
-        if self.unread_since().values().any(is_stalled) {
+        if self.unread_since.lock().values().any(is_stalled) {
             return ConnectionState::Stalled;
         }
         if self.open.load(Ordering::Relaxed) > 0 {
@@ -95,10 +95,6 @@ impl Traffic {
             ConnectionState::InUse
         }
     }
-
-    fn unread_since(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.unread_since.lock()
-    }
 }
 
 impl OpenRequest {
@@ -112,14 +108,14 @@ impl OpenRequest {
     /// Notes that the connection asks for the next part, so the client read the last one.
     pub(super) fn next_part_wanted(&self) {
         if self.is_watched {
-            self.traffic.unread_since().remove(&self.id);
+            self.traffic.unread_since.lock().remove(&self.id);
         }
     }
 
     /// Notes that a part was handed to the connection.
     pub(super) fn part_sent(&self) {
         if self.is_watched {
-            self.traffic.unread_since().insert(self.id, Instant::now());
+            self.traffic.unread_since.lock().insert(self.id, Instant::now());
         }
     }
 }

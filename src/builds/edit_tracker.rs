@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::edit_memory::{EditEvidence, EditMemory};
 use super::edited_source::edited_source;
@@ -61,7 +61,7 @@ impl EditTracker {
         let edited = may_be_incremental.then(|| edited_source(task)).flatten();
         let evidence =
             EditEvidence { may_be_incremental, edited: edited.as_deref(), externs: &task.depends_on };
-        self.lock().decide(&evidence)
+        self.memory.lock().decide(&evidence)
     }
 
     /// Notes the start of a compile. This has to be called before the compiler runs: other crates use
@@ -69,11 +69,11 @@ impl EditTracker {
     pub(super) fn begin(&self, call: &KeyedCall, decision: &EditDecision) -> EditAttempt {
         let outputs = outputs(&call.prepared.task);
         let EditDecision::Local { is_incremental, .. } = decision else {
-            let was_edited = self.lock().forget_outputs(outputs);
+            let was_edited = self.memory.lock().forget_outputs(outputs);
             return EditAttempt { is_shared: true, was_edited, dir_in_use: None };
         };
         let directory = directory(call).filter(|_| *is_incremental);
-        self.lock().begin(outputs.collect(), directory.as_ref(), Instant::now());
+        self.memory.lock().begin(outputs.collect(), directory.as_ref(), Instant::now());
         let dir_in_use = directory.map(|directory| {
             redate_metadata(&directory, &call.client.staging);
             DirInUse { directory, memory: Arc::clone(&self.memory) }
@@ -83,7 +83,7 @@ impl EditTracker {
 
     /// Notes that a stored result was restored, and removes incremental state that this makes useless.
     pub(super) fn restored(&self, call: &KeyedCall) {
-        let was_edited = self.lock().forget_outputs(outputs(&call.prepared.task));
+        let was_edited = self.memory.lock().forget_outputs(outputs(&call.prepared.task));
         self.clean(call, was_edited, &call.client.staging);
     }
 
@@ -103,15 +103,11 @@ impl EditTracker {
         let Some(directory) = directory(call).filter(|_| call.settings.clean_incremental) else {
             return;
         };
-        let mut memory = self.lock();
+        let mut memory = self.memory.lock();
         if memory.may_remove_state(&directory, was_edited, Instant::now()) {
             memory.forget_directory(&directory);
             remove_state(&directory, staging);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, EditMemory> {
-        self.memory.lock()
     }
 }
 

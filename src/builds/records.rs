@@ -68,7 +68,7 @@ fn rehash_programs(pipeline: &Pipeline, programs: &[Digest]) {
     let Ok(store) = pipeline.store() else { return };
     for digest in programs {
         if let Err(error) = store.blobs().open(digest, AccessKind::Peek) {
-            tracing::debug!("failed to hash `{digest}` again: {error}");
+            tracing::debug!("failed to hash `{digest}` again: {}", with_causes(&error));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kache_cas::{DigestFunction, Hash, Store, StoreSettings};
+use kache_cas::{DigestFunction, Hash, Store, StoreSettings, with_causes};
 use kache_client::control::{Fetch, Fetched, reply, request};
 use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 
@@ -53,7 +53,7 @@ impl BlobSource {
             ..StoreSettings::new(dir)
         };
         let store = Store::open(store_settings).map_err(|error| {
-            Failure::new(format!("failed to open the store: {error}"))
+            Failure::new(format!("failed to open the store: {}", with_causes(&error)))
                 .hint("`kache daemon start` may say more")
         })?;
         Ok(BlobSource::Store(Box::new(store)))

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use kache_cas::{Store, StoreError, StoreSettings};
+use kache_cas::{Store, StoreError, StoreSettings, with_causes};
 use kache_client::control::{Compile, Ran, Verify, reply};
 use kache_client::{CompileBackend, DaemonAddress, DaemonConnection, Intent};
 use tokio::sync::watch;
@@ -113,7 +113,7 @@ impl EmbeddedBackend {
                     }
                     std::thread::sleep(TRY_EVERY);
                 }
-                opened => return opened.map_err(|error| error.to_string()),
+                opened => return opened.map_err(|error| with_causes(&error)),
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kache_cas::{
     AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, Hash, MADE_HERE, Store,
+    with_causes,
 };
 use kache_client::control::{Failed, Fetched, reply};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,10 +23,10 @@ pub const FETCH_BYTES_MAX: u64 = 3 << 20;
 pub fn fetch(blobs: &dyn BlobStore, hash: Hash) -> Result<Option<Bytes>, String> {
     // A hash alone does not tell which function made it, so all of them are tried.
     for function in DigestFunction::ALL {
-        let size = blobs.size_of(function, hash).map_err(|error| error.to_string())?;
+        let size = blobs.size_of(function, hash).map_err(|error| with_causes(&error))?;
         let Some(size_bytes) = size.filter(|size| *size <= FETCH_BYTES_MAX) else { continue };
         let digest = Digest::new(function, hash, size_bytes);
-        let content = blobs.open(&digest, AccessKind::Peek).map_err(|error| error.to_string())?;
+        let content = blobs.open(&digest, AccessKind::Peek).map_err(|error| with_causes(&error))?;
         if let Some(content) = content {
             return content.read_all().map(Some).map_err(|error| error.to_string());
         }
@@ -39,7 +40,7 @@ pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<ResultOrigins, S
     for function in DigestFunction::ALL {
         let has = |instance: &str| {
             let key = ActionKey { instance: instance.into(), function, hash };
-            let found = actions.get(&key, AccessKind::Peek).map_err(|error| error.to_string());
+            let found = actions.get(&key, AccessKind::Peek).map_err(|error| with_causes(&error));
             found.map(|found| found.is_some())
         };
         origins.made_here |= has(MADE_HERE)?;
@@ -103,7 +104,7 @@ fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
 
 #[cfg(test)]
 mod tests {
-    use kache_cas::{Store, StoreSettings};
+    use kache_cas::{Store, StoreError, StoreSettings, StoredResult};
     use kache_proto::reapi::ActionResult;
 
     use super::*;
@@ -122,6 +123,33 @@ mod tests {
         assert_eq!(fetch(store.blobs(), DigestFunction::Sha256.hash(b"action")).unwrap(), None);
         let large = put(vec![7; FETCH_BYTES_MAX as usize + 1]);
         assert_eq!(fetch(store.blobs(), large).unwrap(), None);
+    }
+
+    /// Results that cannot be read.
+    struct Unreadable;
+
+    impl Unreadable {
+        fn error() -> StoreError {
+            StoreError::io("read", "/store/db", std::io::Error::from(std::io::ErrorKind::StorageFull))
+        }
+    }
+
+    impl ActionCache for Unreadable {
+        fn get(&self, _: &ActionKey, _: AccessKind) -> Result<Option<StoredResult>, StoreError> {
+            Err(Unreadable::error())
+        }
+        fn put(&self, _: &ActionKey, _: &ActionResult) -> Result<StoredResult, StoreError> {
+            Err(Unreadable::error())
+        }
+        fn remove(&self, _: &ActionKey) -> Result<bool, StoreError> {
+            Err(Unreadable::error())
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_store_is_told_with_the_systems_error() {
+        let told = origins(&Unreadable, DigestFunction::Blake3.hash(b"action")).err().unwrap();
+        assert_eq!(told, "failed to read `/store/db`: no storage space");
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub struct CallId(u64);
 pub struct Log {
     directory: PathBuf,
     limits: LogLimits,
+    /// A panic of a thread that holds it may at worst leave a torn record, which readers skip.
     writer: Mutex<LogWriter>,
 }
 
@@ -78,7 +79,7 @@ impl Log {
 
     /// Records a call. When this returns, every reader sees the event.
     pub fn record(&self, event: &Event) -> io::Result<CallId> {
-        let mut writer = self.writer();
+        let mut writer = self.writer.lock();
         let id = writer.next_id();
         self.append(&mut writer, &record::frame_call(id, event))?;
         Ok(CallId(id))
@@ -86,13 +87,7 @@ impl Log {
 
     /// Adds to the event of a recorded call.
     pub fn amend(&self, call: CallId, amendment: &Amendment) -> io::Result<()> {
-        self.append(&mut self.writer(), &record::frame_amendment(call.0, amendment))
-    }
-
-    /// Locks the writer. After a panic in another thread it may at worst have written a torn record,
-    /// which readers skip.
-    fn writer(&self) -> parking_lot::MutexGuard<'_, LogWriter> {
-        self.writer.lock()
+        self.append(&mut self.writer.lock(), &record::frame_amendment(call.0, amendment))
     }
 
     fn append(&self, writer: &mut LogWriter, frame: &[u8]) -> io::Result<()> {

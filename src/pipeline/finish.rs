@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kache_cas::Store;
+use kache_cas::{Store, with_causes};
 
 use super::call_state::{KeyedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
@@ -189,8 +189,9 @@ pub(super) fn store(
         }
         Ok(Published::Refused(refusal)) => Err(NotStored::Refused(refusal)),
         Err(error) => {
-            tracing::warn!("failed to store `{}`: {error}", task.label.name);
-            Err(NotStored::Failed(error.to_string()))
+            let why = with_causes(&error);
+            tracing::warn!("failed to store `{}`: {why}", task.label.name);
+            Err(NotStored::Failed(why))
         }
     }
 }

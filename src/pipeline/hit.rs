@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, Hash, Store};
+use kache_cas::{Digest, Hash, Store, with_causes};
 use kache_proto::reapi::ActionResult;
 
 use super::answer::{CallReply, NextStep};
@@ -50,7 +50,7 @@ pub(super) fn restore(
                 Err(error) => {
                     event.outcome = Outcome::Error;
                     event.reason = Some(EventReason::RestoreFailed);
-                    event.detail = error.to_string();
+                    event.detail = with_causes(&error);
                 }
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn restore(
         Err(error) => {
             event.outcome = Outcome::Error;
             event.reason = Some(EventReason::LookupFailed);
-            event.detail = error.to_string();
+            event.detail = with_causes(&error);
         }
     }
     ControlFlow::Continue(MissedCall { keyed, event })

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::record::Totals;
 use crate::error::StoreError;
@@ -93,13 +93,9 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock()
-    }
-
     /// Takes both measurements now.
     pub(super) fn measure_now(&self) -> Result<(), StoreError> {
-        self.measure(&mut self.accounts())
+        self.measure(&mut self.accounts.lock())
     }
 
     fn measure(&self, accounts: &mut Accounts) -> Result<(), StoreError> {
@@ -114,7 +110,7 @@ impl Ledger {
 
     /// Reserves room for `bytes`, or fails with `NoSpace`. Before it refuses, it measures again.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, StoreError> {
-        let mut accounts = self.accounts();
+        let mut accounts = self.accounts.lock();
         // `spent_bytes` includes all reserved bytes even right after a measurement, so these do not make the next
         // one due.
         let stale =
@@ -156,23 +152,23 @@ impl Ledger {
 
     /// Counts a change of the totals that was written to the database.
     pub(super) fn count(&self, difference: Totals) {
-        let mut accounts = self.accounts();
+        let mut accounts = self.accounts.lock();
         accounts.totals = accounts.totals.plus(difference);
     }
 
     /// Counts bytes that were deleted from the database, which frees their space later.
     pub(super) fn count_deleted(&self, database_bytes: u64) {
-        self.accounts().reclaimable_bytes += database_bytes;
+        self.accounts.lock().reclaimable_bytes += database_bytes;
     }
 
     /// Counts deleted bytes whose space the database has freed.
     pub(super) fn count_reclaimed(&self, database_bytes: u64) {
-        let mut accounts = self.accounts();
+        let mut accounts = self.accounts.lock();
         accounts.reclaimable_bytes = accounts.reclaimable_bytes.saturating_sub(database_bytes);
     }
 
     pub(super) fn balance(&self) -> Balance {
-        let accounts = *self.accounts();
+        let accounts = *self.accounts.lock();
         let free_bytes = accounts.volume_free_bytes.saturating_sub(accounts.spent_bytes);
         Balance {
             physical_bytes: accounts.physical_bytes(),
@@ -202,7 +198,7 @@ impl Reservation {
     /// Replaces the reservation by what was written: files, which changed the totals by
     /// `difference`, and `database_bytes` of records.
     pub(super) fn settle(self, difference: Totals, database_bytes: u64) {
-        let mut accounts = self.ledger.accounts();
+        let mut accounts = self.ledger.accounts.lock();
         accounts.totals = accounts.totals.plus(difference);
         accounts.database_growth_bytes += database_bytes;
     }
@@ -210,7 +206,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut accounts = self.ledger.accounts();
+        let mut accounts = self.ledger.accounts.lock();
         accounts.reserved_bytes -= self.bytes;
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::digest::Hash;
 
@@ -26,12 +26,6 @@ pub(super) struct HashLocks {
 struct LockShard {
     held: Mutex<HashSet<Hash>>,
     released: Condvar,
-}
-
-impl LockShard {
-    fn held(&self) -> MutexGuard<'_, HashSet<Hash>> {
-        self.held.lock()
-    }
 }
 
 /// Holds the lock of one hash until it is dropped.
@@ -52,7 +46,7 @@ impl HashLocks {
     /// Locks this hash; waits while another thread has it locked.
     pub(super) fn enter(&self, hash: Hash) -> HashGuard<'_> {
         let shard = self.shard(&hash);
-        let mut held = shard.held();
+        let mut held = shard.held.lock();
         while !held.insert(hash) {
             shard.released.wait(&mut held);
         }
@@ -62,7 +56,7 @@ impl HashLocks {
     /// Locks this hash, or returns `None` at once if it is locked.
     pub(super) fn try_enter(&self, hash: Hash) -> Option<HashGuard<'_>> {
         let shard = self.shard(&hash);
-        let is_free = shard.held().insert(hash);
+        let is_free = shard.held.lock().insert(hash);
         is_free.then(|| HashGuard { shard, hash })
     }
 
@@ -76,7 +70,7 @@ impl HashLocks {
 
 impl Drop for HashGuard<'_> {
     fn drop(&mut self) {
-        self.shard.held().remove(&self.hash);
+        self.shard.held.lock().remove(&self.hash);
         self.shard.released.notify_all();
     }
 }

@@ -27,7 +27,7 @@ use super::reap::Reaper;
 use super::record::Totals;
 use super::uses::RecordedUses;
 use crate::clock::{Clock, SystemClock, duration_ms};
-use crate::error::StoreError;
+use crate::error::{StoreError, with_causes};
 use crate::evict::SizeLimits;
 
 /// How long an epoch lasts. After an unclean stop, the blobs that were stored within about that
@@ -226,7 +226,7 @@ impl StoreInner {
     pub(super) fn upkeep_step(&self) -> Result<bool, StoreError> {
         let result = self.upkeep_parts();
         let mut trouble = self.trouble.lock();
-        *trouble = result.as_ref().err().map(describe);
+        *trouble = result.as_ref().err().map(|error| with_causes(error));
         result
     }
 
@@ -285,12 +285,6 @@ fn read_from_disk(path: &Path) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn read_from_disk(path: &Path) -> io::Result<()> {
     std::fs::read(path).map(drop)
-}
-
-/// Puts an error and its cause into one line.
-fn describe(error: &StoreError) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn reopen(layout: &Layout, limit_bytes: u64) -> Result<Database, StoreError> {

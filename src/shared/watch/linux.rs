@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::WatchEvent;
 use crate::shared::entry::Inode;
@@ -36,7 +36,7 @@ impl Watch {
             | AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_ONLYDIR;
-        let mut dirs = self.dirs();
+        let mut dirs = self.dirs.lock();
         let watched = self.inotify.add_watch(dir, mask)?;
         dirs.insert(watched, (target, below.to_owned()));
         Ok(())
@@ -58,7 +58,7 @@ impl Watch {
         loop {
             match self.inotify.read_events() {
                 Ok(read) => {
-                    let mut dirs = self.dirs();
+                    let mut dirs = self.dirs.lock();
                     events.extend(read.into_iter().filter_map(|event| meaning(event, &mut dirs)));
                 }
                 Err(Errno::EAGAIN) => return Ok(events),
@@ -66,10 +66,6 @@ impl Watch {
                 Err(errno) => return Err(errno.into()),
             }
         }
-    }
-
-    fn dirs(&self) -> MutexGuard<'_, HashMap<WatchDescriptor, (Inode, PathBuf)>> {
-        self.dirs.lock()
     }
 }
 
