@@ -10,6 +10,7 @@
 //! enters a key only where outputs depend on it (KEY-17). The order in which files are read enters
 //! no key (KEY-22).
 
+mod command;
 mod compose;
 mod encoder;
 mod environment;
@@ -18,7 +19,6 @@ mod explain;
 mod material;
 mod message_format;
 mod observation;
-mod recall;
 mod reference;
 mod task;
 #[cfg(test)]
@@ -27,9 +27,8 @@ mod text;
 mod trail;
 mod varint;
 
-pub use compose::{
-    CONSTANT_NAME, FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query,
-};
+pub use command::{CONSTANT_NAME, StoredCommand};
+pub use compose::{FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query};
 pub use environment::{CallEnv, is_imported, is_of_the_call, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
@@ -38,7 +37,6 @@ pub use message_format::MessageFormat;
 #[cfg(test)]
 pub(crate) use message_format::testing::PlusNotices;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
-pub use recall::{RecalledCall, recall};
 pub use reference::{KEY_PARTS, KeyPart, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
 pub use trail::{TRAIL_VERSION, TrailError};

@@ -8,10 +8,12 @@ use kache_cas::{Digest, DigestFunction};
 use proptest::prelude::*;
 
 use super::*;
-use crate::compiler::rustc::task;
+use crate::compiler::rustc::RustcCall;
+use crate::compiler::rustc::inputs::RustcToolchain;
+use crate::compiler::rustc::invocation::option_tables;
+use crate::compiler::{CompilerCall as _, recall};
 use crate::inputs::{Input, InputKind, Inputs, Toolchain};
 use crate::invocation::Call;
-use crate::invocation::rustc::{ParsedCall, Probe, RustcInvocation, parse};
 use crate::roles::{Role, RolePath, Root, Roots};
 
 fn digest<K>(text: &str) -> Digest<K> {
@@ -84,15 +86,7 @@ impl Checkout {
             .roots()
             .role_path(Path::new("/"), Path::new(&format!("{}/debug/deps/libx.rmeta", self.target)));
         Inputs {
-            toolchain: Toolchain {
-                tree: Digest::of(self.function, self.toolchain.as_bytes()),
-                sysroot: "/t".into(),
-                driver: "/t/bin/rustc".into(),
-                called: "/t/bin/rustc".into(),
-                banner: "rustc 1.95.0".to_owned(),
-                commit_hash: "abc".to_owned(),
-                host: "x86_64-unknown-linux-gnu".to_owned(),
-            },
+            toolchain: self.toolchain().common,
             files: vec![Input {
                 path: library,
                 digest: Digest::of(self.function, self.extern_content.as_bytes()),
@@ -106,24 +100,31 @@ impl Checkout {
         }
     }
 
+    fn toolchain(&self) -> RustcToolchain {
+        let common = Toolchain {
+            tree: Digest::of(self.function, self.toolchain.as_bytes()),
+            sysroot: "/t".into(),
+            driver: "/t/bin/rustc".into(),
+            called: "/t/bin/rustc".into(),
+            banner: "rustc 1.95.0".to_owned(),
+            host: "x86_64-unknown-linux-gnu".to_owned(),
+        };
+        RustcToolchain { common, commit_hash: "abc".to_owned() }
+    }
+
     fn query(&self) -> Query {
-        let rustc = rustc(&self.call());
-        compose(&rustc, &self.call(), &self.roots(), &self.inputs(), self.paths).unwrap()
+        self.query_of(&self.call())
+    }
+
+    /// The query of a call that is made in this checkout.
+    fn query_of(&self, call: &Call) -> Query {
+        let subject = rustc(call).subject(call, &self.roots(), &self.toolchain(), self.paths, &[]);
+        compose(&subject, call, &self.roots(), &self.inputs()).unwrap()
     }
 }
 
-fn rustc(call: &Call) -> RustcInvocation {
-    match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
-        ParsedCall::Compile(rustc) => *rustc,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn probe(call: &Call) -> Probe {
-    match parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))) {
-        ParsedCall::Probe(probe) => *probe,
-        other => panic!("{other:?}"),
-    }
+fn rustc(call: &Call) -> RustcCall {
+    RustcCall::parse(call, &|_: &Path| Err(std::io::Error::other("no files here"))).unwrap()
 }
 
 fn same(change: impl FnOnce(&mut Checkout)) -> bool {
@@ -334,20 +335,20 @@ fn key_17_a_call_is_recalled_from_its_action_in_any_checkout() {
         env(checkout);
     };
     let (a, b) = (Checkout::with("/home/a", change), Checkout::with("/srv/b/longer", change));
-    let looks = task(&rustc(&a.call()), &a.call(), &a.roots(), &a.query(), Vec::new()).presentation;
+    let looks = rustc(&a.call()).task(&a.call(), &a.roots(), &a.query(), Vec::new()).presentation;
     let seen = [Observation::Presentation { options: looks.clone() }];
     let recalled = recall(&explain(&a.query(), &seen), &b.roots()).unwrap();
     assert_eq!(recalled.cwd, Path::new("/srv/b/longer/ws"));
     let out_dir = OsString::from("/srv/b/longer/ws/target/debug/build/x/out");
     assert_eq!(recalled.env, [(OsString::from("OUT_DIR"), out_dir)]);
     let call = Call { argv: recalled.argv, ..b.call() };
-    let again = compose(&rustc(&call), &call, &b.roots(), &b.inputs(), b.paths).unwrap();
+    let again = b.query_of(&call);
     assert_eq!(again.digest, a.query().digest, "{:?}", call.argv);
-    let task = task(&rustc(&call), &call, &b.roots(), &again, Vec::new());
+    let task = rustc(&call).task(&call, &b.roots(), &again, Vec::new());
     assert_eq!(task.presentation, looks, "{:?}", call.argv);
     // By its bare name, as cargo calls it: it is the same program.
     let bare = Call { argv: [&["rustc".into()], &a.call().argv[1..]].concat(), ..a.call() };
-    let query = compose(&rustc(&bare), &bare, &a.roots(), &a.inputs(), a.paths).unwrap();
+    let query = a.query_of(&bare);
     assert_eq!(query.digest, a.query().digest);
     assert_eq!(recall(&explain(&query, &[]), &b.roots()).unwrap().argv[0], "/t/bin/rustc");
     // A root that this checkout has not.
@@ -427,10 +428,8 @@ fn rst_10_a_random_name_does_not_count() {
             );
         });
         let call = Call { stdin: Some(Bytes::from_static(source.as_bytes())), ..checkout.call() };
-        let probe = probe(&call);
-        let query =
-            compose(&probe, &call, &checkout.roots(), &checkout.inputs(), PathTreatment::Remapped).unwrap();
-        (query.digest, task(&probe, &call, &checkout.roots(), &query, Vec::new()))
+        let query = checkout.query_of(&call);
+        (query.digest, rustc(&call).task(&call, &checkout.roots(), &query, Vec::new()))
     };
     let (one, task) = trial("autocfg_0123456789abcdef_0", "pub fn f() {}");
     assert_eq!(one, trial("autocfg_fedcba9876543210_1", "pub fn f() {}").0);
@@ -443,12 +442,10 @@ fn rst_10_a_random_name_does_not_count() {
 fn a_question_has_a_key_and_no_outputs() {
     let checkout = Checkout::with("/home/a", |checkout| checkout.arguments = "-vV".to_owned());
     let call = checkout.call();
-    let probe = probe(&call);
-    let query =
-        compose(&probe, &call, &checkout.roots(), &checkout.inputs(), PathTreatment::Remapped).unwrap();
-    assert_eq!(task(&probe, &call, &checkout.roots(), &query, Vec::new()).outputs, []);
+    let query = checkout.query_of(&call);
+    assert_eq!(rustc(&call).task(&call, &checkout.roots(), &query, Vec::new()).outputs, []);
     let other = Checkout::with("/home/a", |checkout| checkout.toolchain = "other");
-    let again = compose(&probe, &call, &checkout.roots(), &other.inputs(), PathTreatment::Remapped).unwrap();
+    let again = other.query_of(&call);
     assert_ne!(query.digest, again.digest);
 }
 
@@ -456,9 +453,7 @@ fn a_question_has_a_key_and_no_outputs() {
 fn a_task_knows_its_outputs_and_origin() {
     let checkout = Checkout::at("/home/a");
     let call = checkout.call();
-    let rustc = rustc(&call);
-    let query = checkout.query();
-    let task = task(&rustc, &call, &checkout.roots(), &query, Vec::new());
+    let task = rustc(&call).task(&call, &checkout.roots(), &checkout.query(), Vec::new());
     let outputs: Vec<(OutputKind, String)> =
         task.outputs.iter().map(|output| (output.kind, output.name.to_string())).collect();
     assert_eq!(
@@ -493,9 +488,10 @@ fn key_01_the_table_of_the_key_and_the_walk_agree() {
 #[test]
 fn the_page_of_the_key_is_up_to_date() {
     let committed = include_str!("../../docs/cache-key.md");
-    if committed != page() {
+    let page = page(&option_tables());
+    if committed != page {
         let place = std::env::temp_dir().join("cache-key.md");
-        std::fs::write(&place, page()).unwrap();
+        std::fs::write(&place, page).unwrap();
         panic!("docs/cache-key.md is out of date; the new one is `{}`", place.display());
     }
 }

@@ -52,12 +52,13 @@ impl EditTracker {
     /// Decides how to run a compile after a miss. Reads the last dep-info of the unit and looks at the
     /// dates of its sources.
     pub(super) fn decide(&self, call: &KeyedCall) -> EditDecision {
-        let KeyedCall { settings, prepared: Prepared { rustc, task, is_probe, .. }, .. } = call;
-        if *is_probe || self.is_disabled {
+        let KeyedCall { settings, prepared: Prepared { compiler, task, .. }, .. } = call;
+        let facts = compiler.facts();
+        if facts.kind.is_probe() || self.is_disabled {
             return EditDecision::Shared;
         }
         let may_be_incremental =
-            settings.incremental_edits && task.origin == Origin::Path && rustc.incremental.is_some();
+            settings.incremental_edits && task.origin == Origin::Path && facts.incremental_dir.is_some();
         let edited = may_be_incremental.then(|| edited_source(task)).flatten();
         let evidence =
             EditEvidence { may_be_incremental, edited: edited.as_deref(), externs: &task.depends_on };
@@ -124,7 +125,7 @@ fn outputs(task: &Task) -> impl Iterator<Item = PathBuf> {
 
 /// The incremental directory that cargo named for this call, if it named one.
 fn directory(keyed: &KeyedCall) -> Option<IncrementalDir> {
-    let rustc = &keyed.prepared.rustc;
-    let dir = keyed.call.cwd.join(rustc.incremental.as_ref()?);
-    Some(IncrementalDir { dir, crate_name: rustc.crate_name.clone() })
+    let facts = keyed.prepared.compiler.facts();
+    let dir = keyed.call.cwd.join(facts.incremental_dir?);
+    Some(IncrementalDir { dir, crate_name: facts.name.to_owned() })
 }

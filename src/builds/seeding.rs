@@ -213,7 +213,7 @@ fn restore_seed(
     let mut event = keyed.event(Outcome::LocalHit);
     event.action = Some(action.hash);
     event.reason = Some(EventReason::Seeded);
-    let out_dir = keyed.call.cwd.join(keyed.prepared.rustc.out_dir.as_deref()?);
+    let out_dir = keyed.call.cwd.join(keyed.prepared.compiler.facts().out_dir?);
     let (staging, umask) = (&client.staging, keyed.call.umask);
     staging.make_dirs(&out_dir, umask).ok()?;
     pipeline::restore_result(pipeline, store, &mut keyed, &mut event, (action.hash, &result)).ok()?;

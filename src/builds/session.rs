@@ -224,9 +224,10 @@ impl Session {
     /// of packages that cargo takes for immutable and that have no build script: those units follow
     /// from their inputs alone.
     pub(super) fn note_unit(&self, keyed: &KeyedCall, action: Hash) {
-        let KeyedCall { call, prepared: Prepared { rustc, task, is_probe, .. }, .. } = keyed;
+        let KeyedCall { call, prepared: Prepared { compiler, task, .. }, .. } = keyed;
+        let facts = compiler.facts();
         if self.request.is_none()
-            || *is_probe
+            || facts.kind.is_probe()
             || task.origin != Origin::Immutable
             || call.env.get(OUT_DIR).is_some()
         {
@@ -237,8 +238,8 @@ impl Session {
             // The place of the unit follows from the names that cargo gave it: package, output directory
             // and the hash in the file names.
             let package = call.env.get("CARGO_PKG_NAME")?.to_str()?;
-            let out_dir = call.cwd.join(rustc.out_dir.as_deref()?);
-            let unit = CargoUnit::of(target_dir, &out_dir, package, &rustc.extra_filename)?;
+            let out_dir = call.cwd.join(facts.out_dir?);
+            let unit = CargoUnit::of(target_dir, &out_dir, package, facts.name_suffix)?;
             let depends_on =
                 task.depends_on.iter().map(|path| CargoUnit::hash_of(path)).collect::<Option<_>>()?;
             Some(SeedCandidate {

@@ -12,9 +12,8 @@ use parking_lot::Mutex;
 
 use super::cargo_question::CargoQuestion;
 use super::session::Session;
-use crate::inputs::{self, RootSettings};
+use crate::compiler::{self, RootSettings};
 use crate::invocation::Call;
-use crate::invocation::rustc::{ParsedCall, parse};
 use crate::pipeline::Pipeline;
 use crate::roles::Role;
 
@@ -81,10 +80,10 @@ impl LastChecks {
 
 /// The target directory that a call compiles for; `None` if it is no compile.
 fn target_dir_of(call: &Call) -> Option<PathBuf> {
-    let rustc = match parse(call, &|path| std::fs::read(path)) {
-        ParsedCall::Compile(rustc) => *rustc,
-        ParsedCall::Probe(_) | ParsedCall::Bypass(_) => return None,
-    };
-    let roots = inputs::roots(&rustc, call, &RootSettings::default());
+    let parsed = compiler::parse(call, &|path| std::fs::read(path)).ok()?;
+    if parsed.facts().kind.is_probe() {
+        return None;
+    }
+    let roots = parsed.roots(call, &RootSettings::default());
     roots.dir(Role::Target).map(Path::to_owned)
 }

@@ -1,3 +1,8 @@
 //! The compilers that kache knows, one adapter each. The stages after the key know none of them.
 
+mod adapter;
 pub mod rustc;
+
+pub use adapter::{
+    CallFacts, CallKind, CompilerCall, GatherSettings, Gathered, RecalledCall, RootSettings, parse, recall,
+};

@@ -12,49 +12,49 @@ use super::stamp::{Inode, Stamp};
 
 /// Appends values to the bytes.
 #[derive(Debug, Default)]
-pub(super) struct ByteWriter(pub(super) Vec<u8>);
+pub(crate) struct ByteWriter(pub(crate) Vec<u8>);
 
 impl ByteWriter {
-    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
+    pub(crate) fn u32(&mut self, value: u32) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    pub(super) fn u64(&mut self, value: u64) -> &mut Self {
+    pub(crate) fn u64(&mut self, value: u64) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    pub(super) fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         self.u64(bytes.len() as u64).0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn path(&mut self, path: &Path) -> &mut Self {
+    pub(crate) fn path(&mut self, path: &Path) -> &mut Self {
         self.bytes(path.as_os_str().as_bytes())
     }
 
-    pub(super) fn optional(&mut self, bytes: Option<impl AsRef<[u8]>>) -> &mut Self {
+    pub(crate) fn optional(&mut self, bytes: Option<impl AsRef<[u8]>>) -> &mut Self {
         match bytes {
             None => self.u32(0),
             Some(bytes) => self.u32(1).bytes(bytes),
         }
     }
 
-    pub(super) fn digest<K>(&mut self, digest: &Digest<K>) -> &mut Self {
+    pub(crate) fn digest<K>(&mut self, digest: &Digest<K>) -> &mut Self {
         self.function(digest.function).0.extend_from_slice(&digest.hash.0);
         self.u64(digest.size_bytes)
     }
 
-    pub(super) fn function(&mut self, function: DigestFunction) -> &mut Self {
+    pub(crate) fn function(&mut self, function: DigestFunction) -> &mut Self {
         self.u32(match function {
             DigestFunction::Sha256 => 0,
             DigestFunction::Blake3 => 1,
         })
     }
 
-    pub(super) fn stamp(&mut self, stamp: &Stamp) -> &mut Self {
+    pub(crate) fn stamp(&mut self, stamp: &Stamp) -> &mut Self {
         self.u64(stamp.inode.device).u64(stamp.inode.mount).u64(stamp.inode.number).u64(stamp.size_bytes);
         self.u64(stamp.mtime_ns.cast_unsigned()).u64(stamp.ctime_ns.cast_unsigned()).u32(stamp.mode)
     }
@@ -62,7 +62,7 @@ impl ByteWriter {
 
 /// Reads values from the front of the bytes. Each method returns `None` if there are too few bytes.
 #[derive(Debug)]
-pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
+pub(crate) struct ByteReader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> ByteReader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
@@ -71,34 +71,34 @@ impl<'a> ByteReader<'a> {
         Some(taken)
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.take(4)?.try_into().ok().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = usize::try_from(self.u64()?).ok()?;
         self.take(len)
     }
 
-    pub(super) fn path(&mut self) -> Option<PathBuf> {
+    pub(crate) fn path(&mut self) -> Option<PathBuf> {
         self.bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
     }
 
-    pub(super) fn text(&mut self) -> Option<String> {
+    pub(crate) fn text(&mut self) -> Option<String> {
         self.bytes().and_then(|bytes| String::from_utf8(bytes.to_owned()).ok())
     }
 
-    pub(super) fn digest<K>(&mut self) -> Option<Digest<K>> {
+    pub(crate) fn digest<K>(&mut self) -> Option<Digest<K>> {
         let function = self.function()?;
         let hash = Hash(self.take(Hash::LEN)?.try_into().ok()?);
         Some(Digest::new(function, hash, self.u64()?))
     }
 
-    pub(super) fn function(&mut self) -> Option<DigestFunction> {
+    pub(crate) fn function(&mut self) -> Option<DigestFunction> {
         match self.u32()? {
             0 => Some(DigestFunction::Sha256),
             1 => Some(DigestFunction::Blake3),
@@ -106,7 +106,7 @@ impl<'a> ByteReader<'a> {
         }
     }
 
-    pub(super) fn stamp(&mut self) -> Option<Stamp> {
+    pub(crate) fn stamp(&mut self) -> Option<Stamp> {
         Some(Stamp {
             inode: Inode { device: self.u64()?, mount: self.u64()?, number: self.u64()? },
             size_bytes: self.u64()?,

@@ -22,34 +22,34 @@ use super::stamp::{OpenDir, Stamp};
 pub const ANSWERS_MAX: usize = 20_000;
 
 /// The lifetime of an answer that depends on files whose dates do not show every change.
-pub(super) const UNPROVEN_LIFETIME: Duration = Duration::from_secs(30);
+pub(crate) const UNPROVEN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// The number of entries of one directory from which it is cheaper to open the directory once.
 const OPENED_MIN: usize = 3;
 
 /// An answer, with the files that it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CachedAnswer {
+pub(crate) struct CachedAnswer {
     /// The answer, encoded by the caller.
-    pub(super) value: Vec<u8>,
+    pub(crate) value: Vec<u8>,
     /// The files and directories that the answer depends on, by directory.
-    pub(super) depends_on: Vec<StampedEntries>,
+    pub(crate) depends_on: Vec<StampedEntries>,
     /// The time when the answer expires; `None` if stamps show every change of what it depends on.
-    pub(super) expires: Option<Instant>,
+    pub(crate) expires: Option<Instant>,
 }
 
 /// Some entries of one directory with their stamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StampedEntries {
-    pub(super) dir: PathBuf,
+pub(crate) struct StampedEntries {
+    pub(crate) dir: PathBuf,
     /// The name and the stamp of each entry; the stamp is `None` if nothing was there. The name `.` stands
     /// for the directory itself.
-    pub(super) entries: Vec<(OsString, Option<Stamp>)>,
+    pub(crate) entries: Vec<(OsString, Option<Stamp>)>,
 }
 
 impl CachedAnswer {
     /// Creates an answer that depends on these files and directories.
-    pub(super) fn new(value: Vec<u8>, depends_on: Vec<(PathBuf, Option<Stamp>)>) -> CachedAnswer {
+    pub(crate) fn new(value: Vec<u8>, depends_on: Vec<(PathBuf, Option<Stamp>)>) -> CachedAnswer {
         let mut groups: BTreeMap<PathBuf, Vec<(OsString, Option<Stamp>)>> = BTreeMap::new();
         for (path, stamp) in depends_on {
             let (dir, name) = match (path.parent(), path.file_name()) {
@@ -63,7 +63,7 @@ impl CachedAnswer {
     }
 
     /// Lets the answer expire [`UNPROVEN_LIFETIME`] from now. Such an answer is not saved.
-    pub(super) fn expiring(self) -> CachedAnswer {
+    pub(crate) fn expiring(self) -> CachedAnswer {
         CachedAnswer { expires: Some(Instant::now() + UNPROVEN_LIFETIME), ..self }
     }
 
@@ -98,20 +98,20 @@ impl StampedEntries {
 
 /// All answers, by question.
 #[derive(Debug, Default)]
-pub(super) struct AnswerCache {
+pub(crate) struct AnswerCache {
     answers: RwLock<HashMap<Vec<u8>, Arc<CachedAnswer>>>,
 }
 
 impl AnswerCache {
     /// Returns the answer to a question; `None` if there is none or it is no longer valid. It calls `stat`.
-    pub(super) fn get(&self, question: &[u8]) -> Option<Arc<CachedAnswer>> {
+    pub(crate) fn get(&self, question: &[u8]) -> Option<Arc<CachedAnswer>> {
         // The lock is not held during the `stat` calls.
         let answer = self.answers.read().get(question).cloned()?;
         answer.is_valid().then_some(answer)
     }
 
     /// Remembers the answer to a question, in place of an earlier one.
-    pub(super) fn put(&self, question: Vec<u8>, answer: Arc<CachedAnswer>) {
+    pub(crate) fn put(&self, question: Vec<u8>, answer: Arc<CachedAnswer>) {
         let mut answers = self.answers.write();
         if answers.len() >= ANSWERS_MAX && !answers.contains_key(&question) {
             // Nothing records which answers are still used, so all go; those that are needed are found again.
@@ -121,7 +121,7 @@ impl AnswerCache {
     }
 
     /// Copies all answers that do not expire, sorted by question.
-    pub(super) fn all(&self) -> Vec<(Vec<u8>, Arc<CachedAnswer>)> {
+    pub(crate) fn all(&self) -> Vec<(Vec<u8>, Arc<CachedAnswer>)> {
         let answers = self.answers.read();
         let mut all: Vec<_> = answers
             .iter()

@@ -35,30 +35,30 @@ pub struct MadeCrate {
 
 impl MadeCrate {
     /// Creates it for a compile that makes `lib….rlib` or another crate file; `path` has no extension.
-    pub(super) fn new(path: &Path, uses: CrateUses) -> Self {
+    pub(crate) fn new(path: &Path, uses: CrateUses) -> Self {
         MadeCrate { path: normalise(path), uses: Arc::new(uses) }
     }
 }
 
 /// The crates and native libraries that a crate names directly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct CrateUses {
+pub(crate) struct CrateUses {
     /// File names of crates as they are linked, such as `libserde-0123456789abcdef.rlib`.
-    pub(super) crates: Vec<String>,
+    pub(crate) crates: Vec<String>,
     /// Names of native libraries, as `-l` takes them.
-    pub(super) natives: Vec<String>,
+    pub(crate) natives: Vec<String>,
 }
 
 /// The name of the file from which this crate is linked. An extern may be given as `.rmeta`; a linker
 /// then reads the `.rlib` beside it.
-pub(super) fn linked_name(path: &Path) -> Option<String> {
+pub(crate) fn linked_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".rmeta");
     Some(stem.map_or_else(|| name.to_owned(), |stem| format!("{stem}.rlib")))
 }
 
 impl CrateUses {
-    pub(super) fn write(&self, writer: &mut ByteWriter) {
+    pub(crate) fn write(&self, writer: &mut ByteWriter) {
         for list in [&self.crates, &self.natives] {
             writer.u64(list.len() as u64);
             list.iter().for_each(|name| {
@@ -67,7 +67,7 @@ impl CrateUses {
         }
     }
 
-    pub(super) fn read(reader: &mut ByteReader<'_>) -> Option<CrateUses> {
+    pub(crate) fn read(reader: &mut ByteReader<'_>) -> Option<CrateUses> {
         let mut list = || {
             let mut names = Vec::new();
             for _ in 0..reader.u64()? {
@@ -87,7 +87,7 @@ fn crate_path(path: &Path) -> PathBuf {
 
 /// The uses of all crates that kache has seen.
 #[derive(Debug, Default)]
-pub(super) struct UsesOfCrates {
+pub(crate) struct UsesOfCrates {
     tables: RwLock<CrateTables>,
 }
 
@@ -99,7 +99,7 @@ struct CrateTables {
 
 impl UsesOfCrates {
     /// Returns the uses of the crate in this file; `None` if kache did not see its compile.
-    pub(super) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
+    pub(crate) fn get(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
         let tables = self.tables.read();
         let found = tables.by_digest.get(digest);
         found.or_else(|| tables.by_path.get(&crate_path(path))).cloned()
@@ -107,7 +107,7 @@ impl UsesOfCrates {
 
     /// Remembers the uses of a crate whose compile begins, by its path: a compile that links the crate may
     /// begin before the content of the crate is known.
-    pub(super) fn begin(&self, made: &MadeCrate) {
+    pub(crate) fn begin(&self, made: &MadeCrate) {
         let mut tables = self.tables.write();
         if tables.by_path.len() >= PATHS_MAX {
             tables.by_path.clear();
@@ -118,7 +118,7 @@ impl UsesOfCrates {
     /// Remembers the uses of a finished or restored crate by the digest of its file; other outputs of the
     /// compile are ignored. The uses come from `made` and not from the table by path, because another compile
     /// with the same path may have begun since.
-    pub(super) fn note(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
+    pub(crate) fn note(&self, made: &MadeCrate, path: &Path, digest: &Digest) {
         if crate_path(path) != made.path {
             return;
         }
@@ -130,12 +130,12 @@ impl UsesOfCrates {
     }
 
     /// Adds the uses that an earlier daemon has saved.
-    pub(super) fn load(&self, kept: Vec<(Digest, Arc<CrateUses>)>) {
+    pub(crate) fn load(&self, kept: Vec<(Digest, Arc<CrateUses>)>) {
         self.tables.write().by_digest.extend(kept);
     }
 
     /// Copies the uses that are remembered by digest.
-    pub(super) fn all(&self) -> Vec<(Digest, Arc<CrateUses>)> {
+    pub(crate) fn all(&self) -> Vec<(Digest, Arc<CrateUses>)> {
         let tables = self.tables.read();
         tables.by_digest.iter().map(|(digest, uses)| (*digest, uses.clone())).collect()
     }

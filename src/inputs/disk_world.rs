@@ -125,17 +125,17 @@ impl DiskWorld {
 
     /// Returns the digest that is remembered for a file with this stamp.
     #[cfg(test)]
-    pub(super) fn remembered_digest(&self, stamp: &Stamp) -> Option<Digest> {
+    pub(crate) fn remembered_digest(&self, stamp: &Stamp) -> Option<Digest> {
         self.memos.get(stamp)
     }
 
     /// Returns the uses of the crate in this file; `None` if kache did not see its compile.
-    pub(super) fn uses(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
+    pub(crate) fn uses(&self, path: &Path, digest: &Digest) -> Option<Arc<CrateUses>> {
         self.crates.get(path, digest)
     }
 
     /// Remembers the uses of a crate whose compile begins.
-    pub(super) fn begin_crate(&self, made: &MadeCrate) {
+    pub(crate) fn begin_crate(&self, made: &MadeCrate) {
         self.crates.begin(made);
     }
 
@@ -148,7 +148,7 @@ impl DiskWorld {
 
     /// Returns the answer to a question. It comes from memory as long as nothing that it depends on has
     /// changed; otherwise `find` returns it, with the paths that it depends on.
-    pub(super) fn cached_answer<E>(
+    pub(crate) fn cached_answer<E>(
         &self,
         question: ByteWriter,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
@@ -159,7 +159,7 @@ impl DiskWorld {
     /// Like [`DiskWorld::cached_answer`], for questions about installed programs: a toolchain, a linker. The
     /// answer is remembered for some seconds even if stamps do not show every change, because hashing the
     /// programs takes as long as a small compile, and nobody patches a program in place during a build.
-    pub(super) fn cached_answer_about_installed<E>(
+    pub(crate) fn cached_answer_about_installed<E>(
         &self,
         question: ByteWriter,
         find: impl FnOnce() -> Result<(Vec<u8>, Vec<PathBuf>), E>,
@@ -207,7 +207,7 @@ impl DiskWorld {
     }
 
     /// Returns the names in a directory, sorted; `None` if there is no directory.
-    pub(super) fn names(&self, path: &Path) -> Result<Option<Vec<Vec<u8>>>, WorldError> {
+    pub(crate) fn names(&self, path: &Path) -> Result<Option<Vec<Vec<u8>>>, WorldError> {
         let entries = entries(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
         Ok(entries.map(|entries| entries.into_iter().map(|(name, _)| name).collect()))
     }
@@ -241,7 +241,7 @@ impl DiskWorld {
     }
 
     /// Like [`World::state`], for an entry of a directory that is already open.
-    pub(super) fn state_in(&self, dir: &OpenDir, path: &Path) -> Result<FileState, WorldError> {
+    pub(crate) fn state_in(&self, dir: &OpenDir, path: &Path) -> Result<FileState, WorldError> {
         let stamp = dir.stamp(path.file_name().unwrap_or_default());
         self.state_or_error(path, stamp)
     }

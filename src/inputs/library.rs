@@ -28,7 +28,7 @@ const OTHER_MAGIC: &[&[u8]] = &[b"\x7fELF", b"!<arch>\n", b"BC\xc0\xde"];
 
 /// A reference to another file in a linker script or a thin archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LibraryReference {
+pub(crate) enum LibraryReference {
     /// `INCLUDE name`: another script.
     Included(PathBuf),
     /// A file, as in `GROUP ( /lib/libc.so.6 libm.a )`.
@@ -41,7 +41,7 @@ pub(super) enum LibraryReference {
 
 /// Returns the references in a library. They are empty for an object, an ordinary archive and a shared
 /// library.
-pub(super) fn references_of_library(path: &Path) -> Result<Vec<LibraryReference>, Bypass> {
+pub(crate) fn references_of_library(path: &Path) -> Result<Vec<LibraryReference>, Bypass> {
     let failed = |error: std::io::Error| unknown(path, &error.to_string());
     let mut file = File::open(path).map_err(failed)?;
     let mut start = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn references_of_library(path: &Path) -> Result<Vec<LibraryReference>
 
 /// Returns the references in a linker script. It does not parse the script, so a word of a comment may look
 /// like a file; this does no harm, because no file has that name.
-pub(super) fn references_of_script(script: &[u8]) -> Vec<LibraryReference> {
+pub(crate) fn references_of_script(script: &[u8]) -> Vec<LibraryReference> {
     let is_between = |byte: &u8| {
         byte.is_ascii_whitespace() || matches!(byte, b'(' | b')' | b',' | b';' | b'"' | b'{' | b'}')
     };
@@ -84,7 +84,7 @@ pub(super) fn references_of_script(script: &[u8]) -> Vec<LibraryReference> {
 }
 
 /// Returns the file names that `-lname` may stand for, the preferred one first.
-pub(super) fn library_files(name: &str) -> Vec<String> {
+pub(crate) fn library_files(name: &str) -> Vec<String> {
     match name.strip_prefix(':') {
         Some(file) => vec![file.to_owned()],
         None => vec![format!("lib{name}.so"), format!("lib{name}.a")],
@@ -130,7 +130,7 @@ fn members(archive: &[u8]) -> Option<Vec<PathBuf>> {
 
 impl LibraryReference {
     /// Encodes the reference for a cached answer.
-    pub(super) fn write(&self, writer: &mut ByteWriter) {
+    pub(crate) fn write(&self, writer: &mut ByteWriter) {
         match self {
             LibraryReference::Included(path) => writer.u32(0).path(path),
             LibraryReference::File(path) => writer.u32(1).path(path),
@@ -140,7 +140,7 @@ impl LibraryReference {
     }
 
     /// Decodes a reference; `None` at the end of the bytes.
-    pub(super) fn read(reader: &mut ByteReader<'_>) -> Option<LibraryReference> {
+    pub(crate) fn read(reader: &mut ByteReader<'_>) -> Option<LibraryReference> {
         Some(match reader.u32()? {
             0 => LibraryReference::Included(reader.path()?),
             1 => LibraryReference::File(reader.path()?),

@@ -56,24 +56,24 @@ const PROCESSOR_OPTIONS: &[&str] = &["-march=", "-mcpu=", "-mtune="];
 
 /// The arguments for the linker, sorted by what they are for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct LinkArgs {
+pub(crate) struct LinkArgs {
     /// The files that arguments name, absolute.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// The directories of `-L`, absolute.
-    pub(super) dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
     /// The names of `-l`.
-    pub(super) libraries: Vec<String>,
+    pub(crate) libraries: Vec<String>,
     /// The flags that the compiler driver needs when kache asks it where it searches.
-    pub(super) driver_flags: Vec<OsString>,
+    pub(crate) driver_flags: Vec<OsString>,
     /// The value of `-fuse-ld`.
-    pub(super) fuse_ld: Option<String>,
+    pub(crate) fuse_ld: Option<String>,
     /// The linker scripts, which the linker searches for in all library directories.
-    pub(super) scripts: Vec<PathBuf>,
+    pub(crate) scripts: Vec<PathBuf>,
 }
 
 impl LinkArgs {
     /// Reads the arguments. Relative paths start at `cwd`.
-    pub(super) fn read<'a>(
+    pub(crate) fn read<'a>(
         arguments: impl IntoIterator<Item = &'a OsStr>,
         cwd: &Path,
     ) -> Result<LinkArgs, Bypass> {
@@ -192,7 +192,7 @@ fn split(argument: &OsStr) -> Vec<Vec<u8>> {
 }
 
 /// Returns the file of a linker script, and all files that it includes or links.
-pub(super) fn script_files(script: &Path, cwd: &Path, dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Bypass> {
+pub(crate) fn script_files(script: &Path, cwd: &Path, dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Bypass> {
     let mut files = Vec::new();
     add_script(script, cwd, dirs, &mut files, 0)?;
     Ok(files)

@@ -11,45 +11,40 @@ mod bytes;
 mod cached_answer;
 mod crates;
 mod disk_world;
-mod env;
-mod find_roots;
-mod gather;
+mod gathered;
 mod library;
 mod link_args;
-mod linked;
-#[cfg(test)]
-mod linked_tests;
-mod linker;
 mod memos;
-mod natives;
 mod process;
-mod processor;
-mod proxy;
-mod reachable;
+mod programs;
 mod snapshot;
 mod stamp;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod toolchain;
 mod types;
 mod volume;
 #[cfg(test)]
 mod volume_tests;
 mod world;
 
+pub(crate) use bytes::{ByteReader, ByteWriter};
 pub use cached_answer::ANSWERS_MAX;
 pub use crates::{CRATES_MAX, MadeCrate};
+pub(crate) use crates::{CrateUses, linked_name};
 pub use disk_world::DiskWorld;
-pub use env::is_keyed;
-pub use find_roots::{RootSettings, roots};
-pub use gather::{GatherSettings, gather};
-pub use linker::{is_script, is_sealed};
+pub(crate) use gathered::GatheredInputs;
+pub(crate) use library::{LibraryReference, library_files, references_of_library};
+pub(crate) use link_args::{LinkArgs, script_files};
 pub use memos::MEMOS_MAX;
+pub(crate) use process::ask;
+#[cfg(test)]
+pub(crate) use process::questions_asked;
 pub use process::{ProgramOutput, run_with_timeout};
-pub(crate) use stamp::is_absence;
+pub(crate) use programs::on_path;
+pub use programs::{is_script, is_sealed};
 pub use stamp::{CLOCK_GRAIN, Inode, Stamp};
-pub use toolchain::toolchain;
+pub(crate) use stamp::{OpenDir, is_absence};
 pub use types::{Input, InputKind, Inputs, Toolchain, Variables};
 pub use world::{FileState, World, WorldError};

@@ -29,7 +29,7 @@ thread_local! {
 /// Returns the number of questions that this thread has asked programs. Tests use it to show that a hit asks
 /// none.
 #[cfg(test)]
-pub(super) fn questions_asked() -> usize {
+pub(crate) fn questions_asked() -> usize {
     QUESTIONS_ASKED.get()
 }
 
@@ -74,7 +74,7 @@ fn read_output(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
 
 /// Runs a program and returns its standard output. The program gets only these variables of the environment,
 /// because only they are part of the question under which the answer is remembered.
-pub(super) fn ask(
+pub(crate) fn ask(
     program: &Path,
     arguments: &[&OsStr],
     env: &Environment,

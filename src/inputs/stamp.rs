@@ -98,11 +98,11 @@ impl Stamp {
 /// An open directory, for taking the stamps of several entries. The kernel resolves the path of the
 /// directory only once, and that is most of the cost of a `stat` of a deep path.
 #[derive(Debug)]
-pub(super) struct OpenDir(File);
+pub(crate) struct OpenDir(File);
 
 impl OpenDir {
     /// Opens a directory; `None` if there is no directory at this path.
-    pub(super) fn open(path: &Path) -> io::Result<Option<OpenDir>> {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<OpenDir>> {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Ok(dir) => Ok(Some(OpenDir(dir))),
@@ -112,7 +112,7 @@ impl OpenDir {
     }
 
     /// Takes the stamp of the entry with this name, like [`Stamp::of`].
-    pub(super) fn stamp(&self, name: &OsStr) -> io::Result<Option<Stamp>> {
+    pub(crate) fn stamp(&self, name: &OsStr) -> io::Result<Option<Stamp>> {
         present(system::stamp(Some(&self.0), name))
     }
 }
@@ -147,7 +147,7 @@ mod system {
 
     /// Takes the stamp of a path below an open directory, below the working directory without one, or of
     /// the open file itself where the path is empty.
-    pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
+    pub(crate) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
         let directory = below.map_or(libc::AT_FDCWD, |file| file.as_raw_fd());
         let name = CString::new(path.as_bytes())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
@@ -184,7 +184,7 @@ mod system {
 
     /// Takes the stamp of a path below an open directory, below the working directory without one, or of
     /// the open file itself where the path is empty.
-    pub(super) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
+    pub(crate) fn stamp(below: Option<&File>, path: &OsStr) -> io::Result<Stamp> {
         let status = match below {
             Some(file) if path.is_empty() => fstat(file)?,
             Some(dir) => fstatat(dir, path, AtFlags::empty())?,

@@ -42,10 +42,8 @@ pub struct Toolchain {
     /// The program that a key names, whatever name or link the call used: `driver`, or rustup's proxy
     /// if the call used that. The two differ, because the proxy sets variables for the compiler.
     pub called: PathBuf,
-    /// The first line of `rustc -vV`, for people; it is in no key.
+    /// The name and version of the compiler, for people; they are in no key.
     pub banner: String,
-    /// The commit that the compiler was built from; empty if it does not say.
-    pub commit_hash: String,
     /// The target triple of the machine that the compiler runs on.
     pub host: String,
 }

@@ -5,9 +5,10 @@
 
 mod bypass;
 mod call;
+mod command_line;
 mod names;
-pub mod rustc;
 
 pub use bypass::{Bypass, Reason};
 pub use call::{Call, Environment, variable};
+pub use command_line::{CommandLine, Word};
 pub(crate) use names::names;

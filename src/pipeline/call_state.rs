@@ -10,8 +10,9 @@ use super::build_hooks::{BuildHooks, CompileHooks, EditDecision, NoBuild};
 use super::coalescer::Leader;
 use super::outputs_in_progress::OutputsGuard;
 use super::phases::Phases;
-use super::prepare::{CacheableCommand, Prepared};
+use super::prepare::Prepared;
 use crate::action::Observation;
+use crate::compiler::CompilerCall;
 use crate::config::CompileSettings;
 use crate::events::{Event, Outcome};
 use crate::invocation::Call;
@@ -76,7 +77,7 @@ impl ConfiguredCall {
 #[derive(Debug)]
 pub(super) struct ParsedCompile {
     pub(super) configured: ConfiguredCall,
-    pub(super) command: CacheableCommand,
+    pub(super) command: Box<dyn CompilerCall>,
 }
 
 /// A call whose key is known.

@@ -1,6 +1,5 @@
 //! The compiler's command line on a miss, and what the client does besides running it.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,37 +8,19 @@ use std::path::PathBuf;
 use super::answer::CompilerCommand;
 use super::prepare::Prepared;
 use crate::action::{Output, OutputKind, Task};
+use crate::compiler::CallKind;
 use crate::invocation::Call;
 use crate::roles::Role;
 
 /// Returns the command that makes the outputs of a call.
-///
-/// kache's remapping options come before the call's own: the last option that matches wins, so the
-/// user's options keep their meaning (KEY-19). The options contain the workspace's path, and rustc
-/// discards incremental state that was made under other options. So two checkouts that use one
-/// target directory never reuse each other's incremental state.
 pub(super) fn compiler_command(call: &Call, prepared: &Prepared, is_incremental: bool) -> CompilerCommand {
-    if prepared.is_question {
+    if prepared.compiler.facts().kind == CallKind::Question {
         // A question runs exactly as it was written: clippy-driver answers `rustc -vV` as rustc, but
         // `rustc -v -V`, which means the same, as clippy.
         let argv = call.argv.clone();
         return CompilerCommand { argv, feed_stdin: call.stdin.is_some(), ..CompilerCommand::default() };
     }
-    let remaps = prepared.remaps.iter().map(|remap| remap.argument());
-    let mut argv: Vec<OsString> = vec![prepared.rustc.driver.clone().into_os_string()];
-    let arguments: Vec<OsString> = match is_incremental {
-        true => prepared.rustc.all_arguments().collect(),
-        false => prepared.rustc.arguments().collect(),
-    };
-    let mut arguments = arguments.into_iter().peekable();
-    // In `clippy-driver rustc …` the compiler's name stays in front of all options.
-    if prepared.rustc.driver != prepared.rustc.rustc
-        && arguments.peek().is_some_and(|first| *first == *prepared.rustc.rustc.as_os_str())
-    {
-        argv.extend(arguments.next());
-    }
-    argv.extend(remaps);
-    argv.extend(arguments);
+    let argv = prepared.command.for_run(!is_incremental);
     let task = &prepared.task;
     CompilerCommand {
         argv,

@@ -13,11 +13,9 @@ use super::prepare::Prepared;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, NotStored, Outcome, Phase};
-use crate::inputs::is_keyed;
-use crate::invocation::rustc::{CrateType, RustcInvocation};
 use crate::observer::Watching;
 use crate::outputs::Staging;
-use crate::publish::{self, MacroArguments, OutputSnapshot, Publication, Published, Stored, Stores, Watched};
+use crate::publish::{self, OutputSnapshot, Publication, Published, Stored, Stores, Watched};
 
 /// The shortest time that followers wait for a result to be stored. After that they compile.
 const FOLLOWERS_WAIT_MIN: Duration = Duration::from_secs(3);
@@ -43,7 +41,7 @@ impl Publishing {
     /// Whether the result has to be stored before the client exits. That holds for probes: cargo and
     /// build scripts remove the outputs of a probe at once.
     pub fn is_urgent(&self) -> bool {
-        self.compile.keyed.prepared.is_probe
+        self.compile.keyed.prepared.is_probe()
     }
 
     /// Whether the result may be stored at all.
@@ -72,7 +70,7 @@ pub(super) fn record(
     let mut event = event.clone();
     keyed.write_times(&mut event);
     event.compile_time = captured.wall;
-    let is_probe = keyed.prepared.is_probe;
+    let is_probe = keyed.prepared.is_probe();
     event.compiler_runs += u32::from(!is_probe);
     event.probe_runs += u32::from(is_probe);
     // A compile that fails is no miss: no cache could have had its result.
@@ -141,11 +139,11 @@ pub(super) fn store(
 ) -> Result<Stored, NotStored> {
     let Publishing { compile, captured, .. } = publishing;
     let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
-    let Prepared { query, inputs, task, rustc, .. } = prepared;
+    let Prepared { compiler, query, inputs, task, .. } = prepared;
     let in_cwd = |path: &PathBuf| call.cwd.join(path);
-    let crate_dirs: Vec<PathBuf> = rustc.crate_dirs().map(in_cwd).collect();
+    let library_dirs: Vec<PathBuf> = compiler.facts().library_dirs.iter().map(in_cwd).collect();
     let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
-    let is_keyed = |name: &str| is_keyed(name, &inputs.env, task.runs_foreign_code);
+    let is_keyed = |name: &str| compiler.is_keyed(name, inputs, task);
     // The compiler opens the observer's own files, too. They are no inputs.
     let observer_files = [Some(pipeline.observer.dir()), compile.watching.library()];
     let observer_files: Vec<PathBuf> = observer_files.into_iter().flatten().map(Into::into).collect();
@@ -154,7 +152,7 @@ pub(super) fn store(
         record,
         compiler: &inputs.toolchain.driver,
         sysroot: &inputs.toolchain.sysroot,
-        crate_dirs: &crate_dirs,
+        library_dirs: &library_dirs,
         observer: &observer_files,
         temp_dir,
         is_keyed: &is_keyed,
@@ -170,8 +168,8 @@ pub(super) fn store(
         snapshot: &publishing.snapshot,
         is_rebuild: compile.is_rebuild,
         most: pipeline.shared.most(settings),
-        keeps_failures: prepared.is_probe,
-        macros: macros(rustc),
+        keeps_failures: prepared.is_probe(),
+        locators: compiler.locators(),
         watched,
         complete: &complete,
     };
@@ -222,15 +220,4 @@ pub(super) fn wake_followers(
         leader.finish(leader_outcome);
     }
     pipeline.memos.save_if_due();
-}
-
-/// Returns the facts about macros that the command line shows.
-fn macros(rustc: &RustcInvocation) -> MacroArguments {
-    /// Crates of the toolchain. They are part of its digest, and their macros read no variable.
-    const TOOLCHAIN: &[&str] = &["alloc", "core", "proc_macro", "std", "test"];
-    let mut without_path = rustc.externs.iter().filter(|external| external.path.is_none());
-    MacroArguments {
-        is_proc_macro: rustc.crate_types.contains(&CrateType::ProcMacro),
-        uses_unknown_crates: without_path.any(|external| !TOOLCHAIN.contains(&&*external.name)),
-    }
 }

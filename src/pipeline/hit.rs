@@ -118,7 +118,7 @@ fn answer(
     action: Digest<ActionMessage>,
     result: Box<ActionResult>,
 ) -> NextStep {
-    if !keyed.prepared.is_probe && pipeline.take_sample(&keyed.settings) {
+    if !keyed.prepared.is_probe() && pipeline.take_sample(&keyed.settings) {
         let verification = Verification::of(keyed, action, result);
         return NextStep::AnswerThenVerify(reply, Box::new(verification));
     }

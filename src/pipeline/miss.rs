@@ -98,7 +98,7 @@ fn join(
 /// Sets up the observer for a compile whose result may be stored. A probe needs none, because
 /// everything that it reads is known beforehand.
 fn watch(pipeline: &Pipeline, call: &Call, prepared: &Prepared, decision: &EditDecision) -> Watching {
-    if !matches!(decision, EditDecision::Shared) || prepared.is_probe {
+    if !matches!(decision, EditDecision::Shared) || prepared.is_probe() {
         return Watching::Without;
     }
     let Prepared { inputs, task, .. } = prepared;

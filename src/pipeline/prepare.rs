@@ -1,46 +1,40 @@
 //! Parses a call and makes its key: command line, roots, inputs, query, task, in this order.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::declared::{self, DeclaredInputs};
 use super::phases::Phases;
-use crate::action::{self, KeySubject, PathTreatment, Query, Task};
-use crate::compiler;
+use crate::action::{self, Query, Task};
+use crate::compiler::{self, CallFacts, CompilerCall, GatherSettings, Gathered};
 use crate::config::{CompileSettings, RuleInput};
 use crate::events::Phase;
-use crate::inputs::{self, DiskWorld, GatherSettings, Inputs, RootSettings, Toolchain};
-use crate::invocation::rustc::{self, CrateSource, ParsedCall, Probe, RustcInvocation};
-use crate::invocation::{Bypass, Call, Reason};
-use crate::roles::{Remap, Roots};
+use crate::inputs::{DiskWorld, Inputs};
+use crate::invocation::{Bypass, Call, CommandLine, Reason};
+use crate::roles::Remap;
 
 /// A compile whose key is known.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The parsed command line.
-    pub rustc: RustcInvocation,
-    /// Whether the call is a probe: kache knows beforehand everything that it reads, and stores its
-    /// failure as well as its success (RST-10).
-    pub is_probe: bool,
-    /// Whether the call is a probe that compiles nothing and only asks the compiler for its version
-    /// or settings.
-    pub is_question: bool,
+    /// The parsed command line, as its compiler's adapter sees it.
+    pub compiler: Box<dyn CompilerCall>,
     /// Everything that counts and is known before the compiler runs.
     pub inputs: Inputs,
     /// The key under which results are looked up.
     pub query: Query,
     /// What the compile makes, and where.
     pub task: Task,
-    /// The remapping options that kache puts before the call's own, in this order.
+    /// The command line for the run.
+    pub command: CommandLine,
+    /// The directories whose paths kache keeps out of outputs and messages.
     pub remaps: Vec<Remap>,
 }
 
-/// A command line that may be cached.
-#[derive(Debug)]
-pub(super) struct CacheableCommand {
-    rustc: RustcInvocation,
-    /// Set if the call is a probe.
-    probe: Option<Probe>,
+impl Prepared {
+    /// Whether the call is a probe ([`crate::compiler::CallKind::is_probe`]).
+    pub fn is_probe(&self) -> bool {
+        self.compiler.facts().kind.is_probe()
+    }
 }
 
 /// Parses the command line, and checks that the settings let the call be cached.
@@ -48,42 +42,31 @@ pub(super) fn parse_command(
     call: &Call,
     settings: &CompileSettings,
     phases: &mut Phases,
-) -> Result<CacheableCommand, Bypass> {
-    let parsed = rustc::parse(call, &read);
+) -> Result<Box<dyn CompilerCall>, Bypass> {
+    let parsed = compiler::parse(call, &read);
     phases.end(Phase::Parse);
-    let (rustc, probe) = match parsed {
-        ParsedCall::Compile(rustc) => (*rustc, None),
-        ParsedCall::Probe(probe) => (probe.rustc.clone(), Some(*probe)),
-        ParsedCall::Bypass(bypass) => return Err(bypass),
-    };
-    check_settings(&rustc, call, settings)?;
-    Ok(CacheableCommand { rustc, probe })
+    let parsed = parsed?;
+    check_settings(parsed.facts(), call, settings)?;
+    Ok(parsed)
 }
 
 /// Gathers and hashes the inputs, and makes the key. The error is the reason why there is none.
 pub(super) fn key_command(
-    CacheableCommand { rustc, probe }: CacheableCommand,
+    compiler: Box<dyn CompilerCall>,
     world: &DiskWorld,
     call: &Call,
     settings: &CompileSettings,
     phases: &mut Phases,
 ) -> Result<Prepared, Bypass> {
-    let subject = probe.as_ref().map_or_else(|| KeySubject::from(&rustc), KeySubject::from);
-    let toolchain = inputs::toolchain(&rustc, call, world)?;
-    let roots = inputs::roots(&rustc, call, &root_settings(settings, &toolchain));
     let declared = declared::read(call)?;
-    let gather_settings = gather_settings(call, settings, &declared);
-    let remaps = remaps(&rustc, settings, &roots, &toolchain);
-    let inputs = inputs::gather(&rustc, call, &roots, toolchain, world, &gather_settings)?;
+    let gathered = compiler.gather(call, world, &gather_settings(call, settings, &declared))?;
+    let Gathered { roots, inputs, subject, remaps } = gathered;
     phases.end(Phase::Inputs);
-    let paths = if is_remapped(&rustc, settings) { PathTreatment::Remapped } else { PathTreatment::Kept };
-    let query = action::compose(subject, call, &roots, &inputs, paths)
+    let query = action::compose(&subject, call, &roots, &inputs)
         .map_err(|error| Bypass::new(Reason::InternalError, error.to_string()))?;
-    let task = compiler::rustc::task(subject, call, &roots, &query, declared.files);
+    let task = compiler.task(call, &roots, &query, declared.files);
     phases.end(Phase::Key);
-    let is_probe = probe.is_some();
-    let is_question = probe.is_some_and(|probe| probe.is_question);
-    Ok(Prepared { rustc, is_probe, is_question, inputs, query, task, remaps })
+    Ok(Prepared { compiler, inputs, query, task, command: subject.command, remaps })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -91,20 +74,17 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Returns an error if the configuration says that this call is not cached.
-fn check_settings(rustc: &RustcInvocation, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
+fn check_settings(facts: CallFacts<'_>, call: &Call, settings: &CompileSettings) -> Result<(), Bypass> {
     if settings.disabled {
         return Err(Bypass::new(Reason::Disabled, ""));
     }
-    if rustc.is_linked() && !settings.cache_executables {
+    if facts.is_linked && !settings.cache_executables {
         return Err(Bypass::new(Reason::Executable, ""));
     }
-    let source = match &rustc.source {
-        CrateSource::File(path) => Some(call.cwd.join(path)),
-        CrateSource::Stdin => None,
-    };
+    let source = facts.source.map(|path| call.cwd.join(path));
     let variable = |name: &str| call.env.get(name).map(ToOwned::to_owned);
     let rule_input = RuleInput {
-        crate_name: &rustc.crate_name,
+        crate_name: facts.name,
         source: source.as_deref(),
         argv: &call.argv,
         variable: &variable,
@@ -115,35 +95,13 @@ fn check_settings(rustc: &RustcInvocation, call: &Call, settings: &CompileSettin
     }
 }
 
-fn root_settings(settings: &CompileSettings, toolchain: &Toolchain) -> RootSettings {
-    RootSettings { base_dirs: settings.roots.base_dirs.clone(), sysroot: Some(toolchain.sysroot.clone()) }
-}
-
 fn gather_settings(call: &Call, settings: &CompileSettings, declared: &DeclaredInputs) -> GatherSettings {
     let named = settings.key.variables(call.env.iter()).into_iter().map(|(name, _)| name);
     GatherSettings {
+        base_dirs: settings.roots.base_dirs.clone(),
+        remaps_paths: settings.roots.normalize,
         salt: settings.key.salt.clone(),
         key_env_vars: named.chain(declared.variables.iter().cloned()).collect(),
         extra_inputs: declared.files.clone(),
     }
-}
-
-fn is_remapped(rustc: &RustcInvocation, settings: &CompileSettings) -> bool {
-    settings.roots.normalize && !rustc.keeps_paths
-}
-
-fn remaps(
-    rustc: &RustcInvocation,
-    settings: &CompileSettings,
-    roots: &Roots,
-    toolchain: &Toolchain,
-) -> Vec<Remap> {
-    if !is_remapped(rustc, settings) {
-        return Vec::new();
-    }
-    let sources: PathBuf = toolchain.sysroot.join("lib/rustlib/src/rust");
-    // The paths of the standard library's sources are remapped only if the sources are installed:
-    // rustc then writes their real paths instead of `/rustc/<commit>`.
-    let has_sources = !toolchain.commit_hash.is_empty() && sources.join("library/std/src/lib.rs").exists();
-    roots.remaps(has_sources.then_some((&*sources, &*toolchain.commit_hash)))
 }

@@ -18,6 +18,7 @@ use super::context::Pipeline;
 use super::verify::{self, Verification, VerifyError};
 use super::{hit, key};
 use crate::action::{self, Entry, Section};
+use crate::compiler::{self, RecalledCall};
 use crate::events::Change;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::{self, LookupMiss, LookupOutcome};
@@ -171,7 +172,7 @@ pub fn rerun(pipeline: &Pipeline, request: &Rerun) -> Result<Verdict, VerifyErro
 /// Reconstructs the call, and checks that it still leads to the requested action.
 fn verification(pipeline: &Pipeline, request: &Rerun, store: &Store) -> Result<Verification, RerunStop> {
     let entries = entries(request.action, store, pipeline)?;
-    let Some(recalled) = action::recall(&entries, &request.roots) else {
+    let Some(recalled) = compiler::recall(&entries, &request.roots) else {
         return skipped(Skipped::Untold);
     };
     let roots = request.roots.iter().map(|root| &*root.dir);
@@ -251,7 +252,7 @@ fn prepend(directory: &Path, path: &OsStr) -> OsString {
 /// The package's directory, for `CARGO_MANIFEST_DIR`: the nearest directory above the crate's root
 /// that has a `Cargo.toml`. It may not be in the key, but kache reads the package's configuration
 /// there.
-fn manifest_dir(recalled: &action::RecalledCall) -> Option<PathBuf> {
+fn manifest_dir(recalled: &RecalledCall) -> Option<PathBuf> {
     let is_source = |word: &&OsString| Path::new(word).extension() == Some(OsStr::new("rs"));
     let source = recalled.argv.iter().find(is_source)?;
     let source = recalled.cwd.join(source);

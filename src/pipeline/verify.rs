@@ -141,7 +141,7 @@ impl Verification {
     /// output by a path of its own, because the compiler would write to that path.
     pub(super) fn argv_into(&self, directory: &Path) -> Option<Vec<OsString>> {
         let Verification { call, prepared, .. } = self;
-        let out_dir = call.cwd.join(prepared.rustc.out_dir.as_deref()?);
+        let out_dir = call.cwd.join(prepared.compiler.facts().out_dir?);
         let is_in_out_dir = |output: &Output| output.path.parent() == Some(&*out_dir);
         let argv = || argv_into(&command::compiler_command(call, prepared, false).argv, directory);
         prepared.task.outputs.iter().all(is_in_out_dir).then(argv).flatten()

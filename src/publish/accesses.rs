@@ -60,7 +60,7 @@ pub(super) struct CompileContext<'a> {
     /// The directory of the toolchain.
     pub(super) sysroot: &'a Path,
     /// The directories in which the compiler looks for crates.
-    pub(super) crate_dirs: &'a [PathBuf],
+    pub(super) library_dirs: &'a [PathBuf],
     /// The observer's library and the directories of its records.
     pub(super) observer: &'a [PathBuf],
     /// The directory for temporary files.
@@ -224,7 +224,7 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     },
     ExclusionRule {
         what: "directories in which the compiler looks for crates, and the crates in them",
-        applies: |access, compile| compile.crate_dirs.iter().any(|dir| is_crate_of(access, dir)),
+        applies: |access, compile| compile.library_dirs.iter().any(|dir| is_crate_of(access, dir)),
         why: "the metadata of a dependency names its own dependencies by hash, and the libraries that a linker reads are inputs",
     },
     ExclusionRule {

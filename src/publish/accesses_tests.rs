@@ -55,7 +55,7 @@ fn accesses(notes: &[&str]) -> Result<Option<Vec<ObservedAccess>>, Refusal> {
     let compile = CompileContext {
         compiler: Path::new(COMPILER),
         sysroot: Path::new("/sysroot"),
-        crate_dirs: &[PathBuf::from("/ws/target/deps")],
+        library_dirs: &[PathBuf::from("/ws/target/deps")],
         observer: &[PathBuf::from("/cache/observer")],
         temp_dir: Path::new("/tmp"),
         is_temporary: &|path| path.starts_with("/tmp"),
@@ -196,7 +196,7 @@ fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
         let compile = CompileContext {
             compiler: Path::new("/usr/bin/rustc"),
             sysroot: Path::new("/usr"),
-            crate_dirs: &[],
+            library_dirs: &[],
             observer: &[PathBuf::from("/cache/observer")],
             temp_dir: Path::new("/tmp"),
             is_temporary: &|_| false,

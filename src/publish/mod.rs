@@ -2,22 +2,18 @@
 //!
 //! [`publish`] is the entry. It makes observations from the dep-info (`observe`), from the observer's record
 //! (`watched`, with `accesses` and `unobserved`), and from the outputs themselves (`scan`, with `dir_names`
-//! and `explained`); `macro_notes` and `locator` prove which variables are locators. Invariant: a result is
-//! stored only if every input of it is known, or [`Refusal`] says why not (KEY-04).
+//! and `explained`). The adapter of the compiler proves which variables are locators ([`LocatorProver`]).
+//! Invariant: a result is stored only if every input of it is known, or [`Refusal`] says why not (KEY-04).
 
 mod accesses;
 mod amend;
 mod compare;
 mod dir_names;
 mod explained;
-mod lexer;
-mod locator;
-mod macro_note;
-mod macro_notes;
+mod locators;
 mod observe;
 mod output_snapshot;
 mod path_namer;
-mod pattern;
 mod reference;
 mod refusal;
 mod run;
@@ -28,7 +24,7 @@ mod watched;
 pub use accesses::{EXCLUDED_ACCESSES, ExclusionRule};
 pub use amend::amend_dep_info;
 pub use compare::{OutputDifference, differing};
-pub use macro_notes::MacroArguments;
+pub use locators::{LocatorProof, LocatorProver};
 pub use output_snapshot::OutputSnapshot;
 pub use reference::page as reference_page;
 pub use refusal::Refusal;

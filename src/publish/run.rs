@@ -26,7 +26,7 @@ use thiserror::Error;
 use super::compare::differing;
 use super::dir_names::{DirNames, dir_names};
 use super::explained::CompileReads;
-use super::macro_notes::{LocatorProof, MacroArguments};
+use super::locators::{LocatorProof, LocatorProver};
 use super::observe::{ObserveError, observe, recheck};
 use super::output_snapshot::OutputSnapshot;
 use super::refusal::Refusal;
@@ -66,8 +66,8 @@ pub struct Publication<'a> {
     /// Whether a failure is stored, too (RST-10). This is so for probes. All of their inputs are known
     /// before they run, so they need no dep-info.
     pub keeps_failures: bool,
-    /// Facts about the macros that the compile makes and uses, from its arguments.
-    pub macros: MacroArguments,
+    /// Proves which variables are locators.
+    pub locators: &'a dyn LocatorProver,
     /// The accesses of the compile; `None` if it was not observed.
     pub watched: Option<Watched<'a>>,
     /// Makes the full action from the observations.
@@ -220,7 +220,7 @@ impl<'a> Publisher<'a> {
             .ok_or_else(|| Refusal::Unspeakable("a message of the compiler".to_owned()))?;
         let general = dep_info.as_ref().map(|info| self.generalised(info)).transpose()?;
         let proof = dep_info.as_ref().map(|info| self.locator_proof(info)).transpose()?.flatten();
-        let observations = self.observations(dep_info.as_ref(), proof.as_ref(), &made, &kept)?;
+        let observations = self.observations(dep_info.as_ref(), proof.as_deref(), &made, &kept)?;
         recheck(self.task, self.publication.inputs, self.world)?;
         let action = (self.publication.complete)(&observations)?;
         if let Some(disagreement) = is_quarantined(self.stores.actions, &action.digest)? {
@@ -236,8 +236,8 @@ impl<'a> Publisher<'a> {
         self.stores.actions.put(&action_key(&action.digest), &result)?;
         if let Some(proof) = &proof {
             let kinds = made.iter().map(|made| made.output.kind).filter(|kind| *kind != OutputKind::DepInfo);
-            let digests = outputs.iter().map(|output| &output.digest);
-            proof.store_notes(kinds.zip(digests), self.stores.actions)?;
+            let digests = outputs.iter().map(|output| output.digest);
+            proof.store_notes(&kinds.zip(digests).collect::<Vec<_>>(), self.stores.actions)?;
         }
         learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
         Ok(Stored { action: action.digest, bytes, outputs, shared })
@@ -318,9 +318,9 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn locator_proof(&self, info: &DepInfo) -> Result<Option<LocatorProof>, StoreError> {
-        let Publication { task, inputs, macros, .. } = self.publication;
-        LocatorProof::read(task, info, inputs, *macros, self.stores.actions)
+    fn locator_proof(&self, info: &DepInfo) -> Result<Option<Box<dyn LocatorProof>>, StoreError> {
+        let Publication { task, inputs, locators, .. } = self.publication;
+        locators.prove(task, info, inputs, self.stores.actions)
     }
 
     /// All observations of this run, sorted and without duplicates. They come from four sources: the
@@ -329,7 +329,7 @@ impl<'a> Publisher<'a> {
     fn observations(
         &self,
         dep_info: Option<&DepInfo>,
-        proof: Option<&LocatorProof>,
+        proof: Option<&dyn LocatorProof>,
         made: &[MadeOutput<'_>],
         kept: &PortableMessages,
     ) -> Result<Vec<Observation>, PublishStop> {

@@ -14,11 +14,12 @@ use kache_cas::{Digest, DigestFunction, Sharing, Store, StoreSettings};
 use kache_proto::reapi::{Action, ActionResult, Command};
 use tempfile::TempDir;
 
-use super::{MacroArguments, OutputSnapshot, Publication, PublishError, Published, Stores, publish};
+use super::{OutputSnapshot, Publication, PublishError, Published, Stores, publish};
 use crate::action::{
     ActionError, FullAction, Label, Observation, Origin, Output, OutputKind, PlusNotices, Task,
 };
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
+use crate::compiler::rustc::locators::MacroArguments;
 use crate::inputs::{FileState, Input, World, WorldError};
 use crate::lookup::{LookupOutcome, Uploads, find};
 use crate::outputs::Staging;
@@ -26,6 +27,14 @@ use crate::restore::{RestoreError, RestoreSource, Restored, restore};
 use crate::roles::{Role, Root, Roots};
 
 pub(crate) const BLAKE3: DigestFunction = DigestFunction::Blake3;
+
+/// The macros of a crate whose dependencies are all known.
+pub(crate) const NO_MACROS: MacroArguments =
+    MacroArguments { is_proc_macro: false, uses_unknown_crates: false };
+
+/// The macros of a crate that uses a crate of which nothing is known.
+pub(crate) const UNKNOWN_CRATES: MacroArguments =
+    MacroArguments { is_proc_macro: false, uses_unknown_crates: true };
 
 /// Larger than the blobs that the store keeps in its database, so that files are shared.
 pub(crate) const BLOB_BYTES: usize = 10_000;
@@ -211,7 +220,7 @@ impl Checkout<'_> {
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,
-            macros: MacroArguments::default(),
+            locators: &NO_MACROS,
             watched: None,
             complete: &complete,
         };
@@ -245,7 +254,7 @@ impl Checkout<'_> {
             is_rebuild: false,
             most: Sharing::Hardlink,
             keeps_failures: false,
-            macros: MacroArguments::default(),
+            locators: &NO_MACROS,
             watched: None,
             complete: &complete,
         };

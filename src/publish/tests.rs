@@ -10,7 +10,9 @@ use bytes::Bytes;
 use kache_cas::{AccessKind, Digest, FileStamp};
 use kache_proto::reapi::ActionResult;
 
-use super::testing::{BLAKE3, BLOB_BYTES, Checkout, Disk, House, full_action, look, shares_inodes, write};
+use super::testing::{
+    BLAKE3, BLOB_BYTES, Checkout, Disk, House, UNKNOWN_CRATES, full_action, look, shares_inodes, write,
+};
 use super::{Publication, Published, Refusal, amend_dep_info};
 use crate::action::{Observation, Origin, OutputKind};
 use crate::compile::{Captured, Exit, KnownFile, MessagePiece, MessageStream};
@@ -353,7 +355,7 @@ fn key_07_a_crate_with_an_unknown_dependency_gets_no_note() {
     let house = House::new();
     let (used, mut a, mut b) = (house.checkout("used"), house.checkout("a"), house.checkout("b"));
     let captured = used.compile(b"used");
-    let unknown = |publication: &mut Publication<'_>| publication.macros.uses_unknown_crates = true;
+    let unknown = |publication: &mut Publication<'_>| publication.locators = &UNKNOWN_CRATES;
     stored(used.publish_with(&captured, unknown).unwrap());
     for checkout in [&mut a, &mut b] {
         let source = b"include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\"));";

@@ -35,7 +35,7 @@ pub struct Watched<'a> {
     /// The directory of the toolchain.
     pub sysroot: &'a Path,
     /// The directories in which the compiler looks for crates.
-    pub crate_dirs: &'a [PathBuf],
+    pub library_dirs: &'a [PathBuf],
     /// The observer's library and the directory of its records.
     pub observer: &'a [PathBuf],
     /// The directory of temporary files.
@@ -81,7 +81,7 @@ pub(super) fn observe_watched(
         observer::parse(watched.record).map_err(|damage| Refusal::UnknownInputs(damage.to_string()))?;
     // The rules compare paths in normal form, and a call may name a directory with `..`.
     let outputs: Vec<PathBuf> = task.outputs.iter().map(|output| normalise(&output.path)).collect();
-    let crate_dirs: Vec<PathBuf> = watched.crate_dirs.iter().map(|dir| normalise(dir)).collect();
+    let library_dirs: Vec<PathBuf> = watched.library_dirs.iter().map(|dir| normalise(dir)).collect();
     let [sysroot, temp_dir] = [watched.sysroot, watched.temp_dir].map(normalise);
     let observer: Vec<PathBuf> = watched.observer.iter().map(|place| normalise(place)).collect();
     let files = KeyedFiles::new(task, inputs, &named.files);
@@ -92,7 +92,7 @@ pub(super) fn observe_watched(
     let compile = CompileContext {
         compiler: &real(watched.compiler),
         sysroot: &sysroot,
-        crate_dirs: &crate_dirs,
+        library_dirs: &library_dirs,
         observer: &observer,
         temp_dir: &temp_dir,
         is_temporary: &|path| is_temporary(task, &temp_dir, path),

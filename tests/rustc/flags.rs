@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use kache::invocation::rustc::{CODEGEN, CompilerOption, OPTIONS, UNSTABLE};
+use kache::compiler::rustc::invocation::{CODEGEN, CompilerOption, OPTIONS, UNSTABLE};
 
 use crate::home::Home;
 use crate::places::expect_what_plain_cargo_makes;

@@ -3,36 +3,37 @@
 
 use std::path::PathBuf;
 
+use super::call::RustcCall;
 use super::message_format::RUSTC_MESSAGES;
-use crate::action::{CONSTANT_NAME, KeySubject, Label, Origin, Output, OutputKind, Query, Task};
-use crate::events::PROBE;
-use crate::invocation::Call;
-use crate::invocation::rustc::{
+use crate::action::{CONSTANT_NAME, Label, Origin, Output, OutputKind, Query, Task};
+use crate::compiler::CallKind;
+use crate::compiler::rustc::invocation::{
     CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, EmitKind, RustcInvocation,
 };
+use crate::events::PROBE;
+use crate::invocation::Call;
 use crate::roles::{Role, RolePath, Roots};
 
 /// Makes the task of a compile or a probe. `extra_dep_info` are declared inputs that go into the dep-info,
 /// so that cargo notices when they change.
-pub fn task<'a>(
-    subject: impl Into<KeySubject<'a>>,
+pub(super) fn task(
+    rustc_call: &RustcCall,
     call: &Call,
     roots: &Roots,
     query: &Query,
     extra_dep_info: Vec<PathBuf>,
 ) -> Task {
-    let subject = subject.into();
-    let rustc = subject.rustc;
+    let rustc = &rustc_call.rustc;
     let in_cwd = |path: &PathBuf| call.cwd.join(path);
     let depends_on: Vec<PathBuf> =
         rustc.externs.iter().filter_map(|external| external.path.as_ref()).map(in_cwd).collect();
     Task {
-        label: label(&subject, call),
+        label: label(rustc_call, call),
         roots: roots.clone(),
         cwd: call.cwd.clone(),
         umask: call.umask,
         query: query.digest,
-        outputs: outputs(&subject, call, roots),
+        outputs: outputs(rustc_call, call, roots),
         presentation: presentation(rustc),
         message_format: RUSTC_MESSAGES,
         wants_notices: rustc.presentation.is_json && rustc.presentation.announces_artifacts,
@@ -46,15 +47,15 @@ pub fn task<'a>(
     }
 }
 
-fn label(subject: &KeySubject<'_>, call: &Call) -> Label {
+fn label(rustc_call: &RustcCall, call: &Call) -> Label {
     let version = call.env.get("CARGO_PKG_VERSION").map(|value| value.to_string_lossy().into_owned());
-    let crate_name = &subject.rustc.crate_name;
-    let name = match subject.random_name {
-        _ if subject.is_question => "rustc".to_owned(),
+    let crate_name = &rustc_call.rustc.crate_name;
+    let name = match rustc_call.random_name {
+        _ if rustc_call.kind == CallKind::Question => "rustc".to_owned(),
         Some(_) => crate_name.split('_').next().unwrap_or_default().to_owned(),
         None => crate_name.clone(),
     };
-    let kind = if subject.is_probe { PROBE } else { kind(subject.rustc) };
+    let kind = if rustc_call.kind.is_probe() { PROBE } else { kind(&rustc_call.rustc) };
     Label { name, version: version.unwrap_or_default(), kind: kind.to_owned() }
 }
 
@@ -81,17 +82,17 @@ fn kind(rustc: &RustcInvocation) -> &'static str {
     }
 }
 
-fn outputs(subject: &KeySubject<'_>, call: &Call, roots: &Roots) -> Vec<Output> {
+fn outputs(rustc_call: &RustcCall, call: &Call, roots: &Roots) -> Vec<Output> {
     let output = |declared: &DeclaredOutput| {
         let name = roots.role_path(&call.cwd, &declared.path);
         Output {
             kind: output_kind(declared.kind),
             path: call.cwd.join(&declared.path),
-            name: constant(name, subject.random_name),
+            name: constant(name, rustc_call.random_name.as_deref()),
             is_required: declared.kind != DeclaredOutputKind::Debug,
         }
     };
-    subject.outputs().iter().map(output).collect()
+    rustc_call.rustc.outputs.iter().map(output).collect()
 }
 
 /// Replaces the random name of a trial compile in the path of an output, as the key does.

@@ -18,12 +18,14 @@ use crate::action::{OutputKind, Task};
 use crate::inputs::{Input, InputKind};
 use crate::lookup::{read_record, write_record};
 use crate::outputs::dep_info::DepInfo;
+use crate::publish::{LocatorProof, LocatorProver};
 use crate::roles::Form;
 
 /// The kind of the record and the version of its form.
 const PURPOSE: &str = "kache macros 3";
 
-/// Facts about the macros that a compile makes and uses, from its arguments.
+/// Facts about the macros that a compile makes and uses, from its arguments. It proves which variables of
+/// the compile are locators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacroArguments {
     /// Whether the crate is compiled into a proc macro.
@@ -34,23 +36,23 @@ pub struct MacroArguments {
 
 /// Proves which variables of a compile are locators, from the source texts of the crate and the notes of
 /// its dependencies.
-pub(super) struct LocatorProof {
+struct MacroProof {
     own: SourceTexts,
     /// The notes of all dependencies together; `None` if one of them has no note.
     dependencies: Option<MacroNote>,
     is_proc_macro: bool,
 }
 
-impl LocatorProof {
+impl LocatorProver for MacroArguments {
     /// Reads the sources and notes of a compile. Returns `None` if no variable of the dep-info holds the
     /// path of a root, and no note has to be written.
-    pub(super) fn read(
+    fn prove(
+        &self,
         task: &Task,
         info: &DepInfo,
         inputs: &[Input],
-        macros: MacroArguments,
         actions: &dyn ActionCache,
-    ) -> Result<Option<LocatorProof>, StoreError> {
+    ) -> Result<Option<Box<dyn LocatorProof>>, StoreError> {
         let is_path = |value: &Vec<u8>| task.roots.generalise(value, Form::Value).as_ref() != Some(value);
         let names = info.env.iter().filter(|(_, value)| value.as_ref().is_some_and(is_path));
         let names: Vec<&str> = names.filter_map(|(name, _)| std::str::from_utf8(name).ok()).collect();
@@ -60,29 +62,30 @@ impl LocatorProof {
         let path = |name: &Vec<u8>| task.cwd.join(OsStr::from_bytes(name));
         let sources: Vec<PathBuf> = info.files.iter().map(path).collect();
         let dependencies =
-            if macros.uses_unknown_crates { None } else { note_of_dependencies(actions, inputs)? };
+            if self.uses_unknown_crates { None } else { note_of_dependencies(actions, inputs)? };
         // There is no variable to be proven, and a note could not be written without the others.
         if names.is_empty() && dependencies.is_none() {
             return Ok(None);
         }
         let own = SourceTexts::read(&sources, &names);
-        Ok(Some(LocatorProof { own, dependencies, is_proc_macro: macros.is_proc_macro }))
+        Ok(Some(Box::new(MacroProof { own, dependencies, is_proc_macro: self.is_proc_macro })))
     }
+}
 
-    /// Whether this variable is proven to be a locator.
-    pub(super) fn is_locator(&self, name: &str) -> bool {
+impl LocatorProof for MacroProof {
+    fn is_locator(&self, name: &str) -> bool {
         is_locator(self.own.use_of(name), self.dependencies.as_ref().map(|note| note.use_of(name)))
     }
 
     /// Stores the crate's note for each output that other crates can be given as a dependency. Stores
     /// nothing if the note of a dependency is missing.
-    pub(super) fn store_notes<'a>(
+    fn store_notes(
         &self,
-        outputs: impl Iterator<Item = (OutputKind, &'a Digest)>,
+        outputs: &[(OutputKind, Digest)],
         actions: &dyn ActionCache,
     ) -> Result<(), StoreError> {
         let Some(dependencies) = &self.dependencies else { return Ok(()) };
-        let mut outputs = outputs.filter(|(kind, _)| is_crate(*kind)).peekable();
+        let mut outputs = outputs.iter().filter(|(kind, _)| is_crate(*kind)).peekable();
         if outputs.peek().is_none() {
             return Ok(());
         }

@@ -4,9 +4,9 @@
 use super::arguments::GivenOption;
 use super::options::{CODEGEN, KeyEffect, LLVM_ARGS, Meaning, PASSES, SubOption, by_name};
 use super::parse::OptionReader;
-use super::types::{EmitKind, FileArgument, Word};
+use super::types::{EmitKind, FileArgument};
 use super::unstable::UNSTABLE;
-use crate::invocation::{Bypass, Reason};
+use crate::invocation::{Bypass, Reason, Word};
 
 /// Reads one option of `-C`; `whole` is `name` or `name=value`.
 pub(super) fn read_codegen(

@@ -9,11 +9,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bytes::{ByteReader, ByteWriter};
-use super::gather::GatheredInputs;
-use super::library::{LibraryReference, library_files, references_of_library};
-use super::types::{InputKind, Toolchain};
-use crate::invocation::rustc::{NativeLibrary, RustcInvocation, SearchKind};
+use crate::compiler::rustc::invocation::{NativeLibrary, RustcInvocation, SearchKind};
+use crate::inputs::{
+    ByteReader, ByteWriter, GatheredInputs, InputKind, LibraryReference, Toolchain, library_files,
+    references_of_library,
+};
 use crate::invocation::{Bypass, Reason};
 use crate::roles::Role;
 
@@ -33,7 +33,7 @@ pub(super) fn is_passed_on(library: &NativeLibrary) -> bool {
     }
 }
 
-/// Returns the name in the form of [`super::crates::CrateUses`]: a colon before it says that it is a file
+/// Returns the name in the form of [`crate::inputs::CrateUses`]: a colon before it says that it is a file
 /// name.
 pub(super) fn passed_name(library: &NativeLibrary) -> String {
     match library.modifiers.contains("+verbatim") {

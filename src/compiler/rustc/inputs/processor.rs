@@ -14,12 +14,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::bytes::{ByteReader, ByteWriter};
-use super::disk_world::DiskWorld;
-use super::process::ask;
 use super::proxy::resolve;
-use super::types::Toolchain;
-use crate::invocation::rustc::RustcInvocation;
+use crate::compiler::rustc::invocation::RustcInvocation;
+use crate::inputs::{ByteReader, ByteWriter, DiskWorld, Toolchain, ask};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// The kernel's description of the processors.
@@ -163,11 +160,12 @@ fn unknown(why: &str) -> Bypass {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::questions_asked;
-    use super::super::testing::{call, real_sysroot, real_toolchain, write};
     use kache_cas::DigestFunction;
 
+    use super::super::testing::{real_sysroot, real_toolchain};
     use super::*;
+    use crate::inputs::questions_asked;
+    use crate::inputs::testing::{call, write};
 
     #[test]
     fn key_09_native_is_the_processor_that_the_compiler_generates_code_for() {

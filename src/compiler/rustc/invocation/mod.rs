@@ -10,6 +10,7 @@ mod declared_outputs;
 mod options;
 mod parse;
 mod probe;
+mod reference;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,10 @@ mod unstable;
 
 pub use options::{CODEGEN, CompilerOption, KeyEffect, OPTIONS, SubOption};
 pub use parse::{ReadFile, parse};
+pub use reference::option_tables;
 pub use types::{
     CrateSource, CrateType, DeclaredOutput, DeclaredOutputKind, DriverKind, Emit, EmitKind, Extern,
     FileArgument, NativeLibrary, ParsedCall, Presentation, Probe, RustcInvocation, SearchKind, SearchPath,
-    TargetArgument, Word,
+    TargetArgument,
 };
 pub use unstable::UNSTABLE;

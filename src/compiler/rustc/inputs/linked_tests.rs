@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use kache_cas::{Digest, DigestFunction};
 use tempfile::TempDir;
 
-use super::testing::{
-    call, environment, fake_toolchain, parse, real_sysroot, real_toolchain, store_stamp, write,
-};
+use super::testing::{parse, real_sysroot, real_toolchain};
 use super::*;
-use crate::invocation::rustc::RustcInvocation;
-use crate::invocation::{Bypass, Call, Reason};
+use crate::compiler::rustc::invocation::RustcInvocation;
+use crate::compiler::{GatherSettings, RootSettings};
+use crate::inputs::testing::{call, environment, fake_toolchain, store_stamp, write};
+use crate::inputs::*;
+use crate::invocation::{Bypass, Call, Reason, Word};
 
 /// A checkout with a target directory.
 struct Checkout {
@@ -317,9 +318,9 @@ fn key_15_the_linker_and_the_files_that_it_always_links_count() {
     let check = checkout.compile("app", "0", "bin", "dep-info,metadata", "src/main.rs", &[], &[]);
     assert_eq!(names_of(&checkout.gather(&check).unwrap(), InputKind::LinkToolchain), [""; 0]);
     // The second time, no program is asked.
-    let asked = process::questions_asked();
+    let asked = questions_asked();
     assert_eq!(checkout.gather(&program).unwrap(), inputs);
-    assert_eq!(process::questions_asked(), asked);
+    assert_eq!(questions_asked(), asked);
 }
 
 #[test]
@@ -451,7 +452,7 @@ fn key_15_every_file_that_a_linker_reads_is_an_input() {
         let chosen = format!("link-arg=-fuse-ld={linker}");
         let program = checkout.program(&[], &["-C", &chosen, "-l", "dylib=m"]);
         fs::create_dir_all(checkout.path("target/debug/deps")).unwrap();
-        let arguments: Vec<OsString> = program.arguments().collect();
+        let arguments: Vec<OsString> = program.words.iter().map(Word::argument).collect();
         let mut command = Command::new(sysroot.join("bin/rustc"));
         // kache would refuse this argument, because it makes the linker write a file.
         command.args(arguments).arg(format!("-Clink-arg=-Wl,--dependency-file={}", rule.display()));

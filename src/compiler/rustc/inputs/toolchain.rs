@@ -17,13 +17,9 @@ use kache_cas::encoding::{encode_directory, wire_digest};
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{Directory, DirectoryNode, FileNode};
 
-use super::bytes::{ByteReader, ByteWriter};
-use super::disk_world::DiskWorld;
-use super::process::ask;
 use super::proxy::resolve;
-use super::types::Toolchain;
-use super::world::{FileState, World as _};
-use crate::invocation::rustc::{DriverKind, RustcInvocation, TargetArgument};
+use crate::compiler::rustc::invocation::{DriverKind, RustcInvocation, TargetArgument};
+use crate::inputs::{ByteReader, ByteWriter, DiskWorld, FileState, Toolchain, World as _, ask};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// The largest depth of a toolchain's directories. rustc's own toolchains need three.
@@ -38,9 +34,18 @@ const LIBRARY_NAMES: &[&str] = &["librustc", "libLLVM", "libstd-", "libtest-", "
 /// The library that contains the compiler.
 const DRIVER_LIBRARY: &str = "librustc_driver";
 
+/// A toolchain of rustc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RustcToolchain {
+    /// The parts that all compilers have.
+    pub common: Toolchain,
+    /// The commit that the compiler was built from; empty if it does not say.
+    pub commit_hash: String,
+}
+
 /// Returns the toolchain of this call. If no answer is remembered, it runs the compiler and hashes the
 /// toolchain.
-pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Result<Toolchain, Bypass> {
+pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Result<RustcToolchain, Bypass> {
     let (called, driver) = resolve(&rustc.driver, call, world)?;
     let named =
         if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)?.1 };
@@ -60,7 +65,8 @@ pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Res
     })?;
     let mut toolchain =
         decode(&answer.value, driver).ok_or_else(|| unknown(&named, "the remembered answer is damaged"))?;
-    toolchain.called = if called == toolchain.driver { driver_in_sysroot(&toolchain) } else { called };
+    let common = &mut toolchain.common;
+    common.called = if called == common.driver { driver_in_sysroot(common) } else { called };
     Ok(toolchain)
 }
 
@@ -281,17 +287,12 @@ fn text(name: &OsStr) -> Result<String, Bypass> {
     name.to_str().map(str::to_owned).ok_or_else(|| unknown(Path::new(name), "its name is not UTF-8"))
 }
 
-fn decode(value: &[u8], driver: PathBuf) -> Option<Toolchain> {
+fn decode(value: &[u8], driver: PathBuf) -> Option<RustcToolchain> {
     let mut reader = ByteReader(value);
-    Some(Toolchain {
-        tree: reader.digest()?,
-        sysroot: reader.path()?,
-        called: driver.clone(),
-        driver,
-        banner: reader.text()?,
-        commit_hash: reader.text()?,
-        host: reader.text()?,
-    })
+    let (tree, sysroot) = (reader.digest()?, reader.path()?);
+    let (banner, commit_hash, host) = (reader.text()?, reader.text()?, reader.text()?);
+    let common = Toolchain { tree, sysroot, called: driver.clone(), driver, banner, host };
+    Some(RustcToolchain { common, commit_hash })
 }
 
 fn unknown(path: &Path, why: &str) -> Bypass {

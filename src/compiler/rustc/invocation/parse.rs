@@ -17,9 +17,9 @@ use super::options::{KeyEffect, Meaning, PRINTED_WHILE_COMPILING, QUESTIONS};
 use super::probe::{self, Question};
 use super::types::{
     CrateSource, CrateType, DriverKind, Emit, EmitKind, Extern, FileArgument, NativeLibrary, ParsedCall,
-    RustcInvocation, SearchKind, SearchPath, TargetArgument, Word,
+    RustcInvocation, SearchKind, SearchPath, TargetArgument,
 };
-use crate::invocation::{Bypass, Call, Reason};
+use crate::invocation::{Bypass, Call, Reason, Word};
 
 /// Reads a whole file. The parser uses it for argument files, target descriptions and sources.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;

@@ -9,11 +9,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::crates::{CrateUses, linked_name};
-use super::gather::GatheredInputs;
-use super::stamp::OpenDir;
-use super::types::InputKind;
-use crate::invocation::rustc::RustcInvocation;
+use crate::compiler::rustc::invocation::RustcInvocation;
+use crate::inputs::{CrateUses, GatheredInputs, InputKind, OpenDir, linked_name};
 use crate::invocation::{Bypass, Reason};
 
 /// The extensions of crates that can be linked.

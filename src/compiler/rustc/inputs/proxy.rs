@@ -9,10 +9,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::bytes::{ByteReader, ByteWriter};
-use super::disk_world::DiskWorld;
-use super::process::ask;
-use super::stamp::Stamp;
+use crate::inputs::{ByteReader, ByteWriter, DiskWorld, Stamp, ask, on_path};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// Files that choose the toolchain for the directories below them.
@@ -30,18 +27,6 @@ pub(super) fn resolve(program: &Path, call: &Call, world: &DiskWorld) -> Result<
         true => behind_proxy(&found, call, world)?,
     };
     Ok((found, real))
-}
-
-/// Finds a program as `execvp` does; `None` if there is none.
-pub(super) fn on_path(program: &Path, call: &Call) -> Option<PathBuf> {
-    if program.as_os_str().as_bytes().contains(&b'/') {
-        return Some(call.cwd.join(program));
-    }
-    let path = call.env.get("PATH")?;
-    let is_program = |path: &PathBuf| {
-        Stamp::of(path).ok().flatten().is_some_and(|stamp| stamp.is_file() && stamp.is_executable())
-    };
-    std::env::split_paths(path).map(|dir| call.cwd.join(dir).join(program)).find(is_program)
 }
 
 /// Whether a program is a proxy of rustup: rustup installs them beside itself, as links to itself.

@@ -6,13 +6,11 @@ use std::ffi::{OsStr, OsString};
 
 use serde_json::Value;
 
-use super::gather::GatheredInputs;
-use super::link_args::{LinkArgs, script_files};
 use super::linker::linker;
 use super::natives::{NativeSearch, is_passed_on, passed_name};
 use super::reachable::add_reachable;
-use super::types::{InputKind, Toolchain};
-use crate::invocation::rustc::{CrateType, EmitKind, RustcInvocation, TargetArgument};
+use crate::compiler::rustc::invocation::{CrateType, EmitKind, RustcInvocation, TargetArgument};
+use crate::inputs::{GatheredInputs, InputKind, LinkArgs, Toolchain, script_files};
 use crate::invocation::{Bypass, Reason};
 
 /// Adds every file that a linker or an archiver would read. Adds nothing if the call does not ask for

@@ -7,18 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::cargo;
+use crate::compiler::RootSettings;
+use crate::compiler::rustc::invocation::{CrateSource, RustcInvocation, TargetArgument};
 use crate::invocation::Call;
-use crate::invocation::rustc::{CrateSource, RustcInvocation, TargetArgument};
 use crate::roles::{Role, Root, Roots};
-
-/// The roots that do not follow from the call.
-#[derive(Clone, Debug, Default)]
-pub struct RootSettings {
-    /// The directories in `paths.base_dirs`, absolute.
-    pub base_dirs: Vec<PathBuf>,
-    /// The directory of the toolchain; `None` if the caller does not know it.
-    pub sysroot: Option<PathBuf>,
-}
 
 /// Files in the directory of a profile while cargo builds in it.
 const PROFILE_MARKERS: &[&str] = &[".cargo-lock", ".cargo-build-lock"];

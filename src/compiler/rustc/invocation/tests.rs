@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::invocation::{Call, Reason};
+use crate::invocation::{Call, Reason, Word};
 
 const LIB: &str = "--crate-name util --edition=2021 util/src/lib.rs --error-format=json \
     --json=diagnostic-rendered-ansi,artifacts,future-incompat --diagnostic-width=80 --crate-type lib \
@@ -88,20 +88,10 @@ fn key_14_a_native_library_may_be_renamed() {
         assert_eq!((&*library.name, library.rename.as_deref()), (name, rename), "{given}");
         assert_eq!(library.file_name(), rename.unwrap_or(name), "{given}");
         // The compiler and the key get the option as it was given.
-        let words: Vec<_> = rustc.arguments().map(|word| word.into_string().unwrap()).collect();
+        let words: Vec<_> = rustc.words.iter().map(|word| word.argument().into_string().unwrap()).collect();
         assert!(words.ends_with(&["-l".to_owned(), given.to_owned()]), "{words:?}");
         assert!(rustc.words.contains(&Word::Plain(given.into())), "{given}");
     }
-}
-
-#[test]
-fn only_incremental_is_removed_from_the_arguments() {
-    let given: Vec<String> = compile(LIB).arguments().map(|word| word.into_string().unwrap()).collect();
-    let expected = LIB.replace("-C incremental=/a/target/debug/incremental ", "");
-    let expected: Vec<&str> = expected.split_whitespace().collect();
-    assert_eq!(given, expected);
-    let all: Vec<String> = compile(LIB).all_arguments().map(|word| word.into_string().unwrap()).collect();
-    assert_eq!(all, LIB.split_whitespace().collect::<Vec<_>>());
 }
 
 #[test]
@@ -321,7 +311,7 @@ fn clippy_is_called_with_the_rustc_that_cargo_names() {
         (rustc.driver.to_str(), rustc.rustc.to_str()),
         (Some("/t/bin/clippy-driver"), Some("/t/bin/rustc"))
     );
-    assert_eq!(rustc.arguments().next(), Some("/t/bin/rustc".into()));
+    assert_eq!(rustc.words.first().map(Word::argument), Some("/t/bin/rustc".into()));
 }
 
 #[test]

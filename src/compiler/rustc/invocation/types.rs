@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::invocation::Bypass;
+use crate::invocation::{Bypass, Word};
 
 /// The result of parsing a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,17 +135,6 @@ impl RustcInvocation {
         self.emits(EmitKind::Link)
             && (self.is_test || self.crate_types.iter().any(|crate_type| crate_type.is_linked()))
     }
-
-    /// Returns the arguments for a compile whose result is stored: those of the call without
-    /// [`Word::Stripped`].
-    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
-        self.words.iter().filter(|word| !matches!(word, Word::Stripped(_))).map(Word::argument)
-    }
-
-    /// Returns all arguments, for a compile whose result is not stored.
-    pub fn all_arguments(&self) -> impl Iterator<Item = OsString> {
-        self.words.iter().map(Word::argument)
-    }
 }
 
 /// A file that a compile writes, as the command line declares it.
@@ -189,43 +178,6 @@ pub struct Probe {
     /// The crate name, if it differs in every build, as autocfg's do. The key and the stored result hold a
     /// constant name instead.
     pub random_name: Option<String>,
-}
-
-/// One argument with its effect on the key. Options with several arguments have several words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// The argument counts as it is.
-    Plain(OsString),
-    /// The argument ends in a path, which counts by role.
-    Path {
-        /// The text before the path, such as `--extern=x=`.
-        before: OsString,
-        /// The path as it was given.
-        path: PathBuf,
-    },
-    /// The argument counts, with stand-ins for the paths of roots in it: `-C link-arg=-T/…/memory.x`. If such
-    /// a path gets into an output, the search of the outputs finds it there and the result is bound.
-    Text(OsString),
-    /// The argument decides how messages look (KEY-13, RST-07); it is also in [`Presentation`].
-    Presentation(OsString),
-    /// The argument does not count. The compiler gets it only if the result is not stored.
-    Stripped(OsString),
-}
-
-impl Word {
-    /// Returns the argument as it was on the command line.
-    fn argument(&self) -> OsString {
-        match self {
-            Word::Plain(text) | Word::Text(text) | Word::Presentation(text) | Word::Stripped(text) => {
-                text.clone()
-            }
-            Word::Path { before, path } => {
-                let mut whole = before.clone();
-                whole.push(path);
-                whole
-            }
-        }
-    }
 }
 
 /// A crate type.

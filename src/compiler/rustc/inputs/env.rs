@@ -10,8 +10,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::types::Variables;
-use crate::invocation::rustc::{DriverKind, RustcInvocation};
+use crate::compiler::rustc::invocation::{DriverKind, RustcInvocation};
+use crate::inputs::Variables;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::roles::{Form, Roots};
 
@@ -116,7 +116,7 @@ fn of_build_script(call: &Call) -> Result<Vec<String>, Bypass> {
     let output = call.cwd.join(out_dir).with_file_name("output");
     let content = match read_bounded(&output) {
         Ok(content) => content,
-        Err(error) if super::stamp::is_absence(&error) => return Ok(Vec::new()),
+        Err(error) if crate::inputs::is_absence(&error) => return Ok(Vec::new()),
         Err(error) => {
             let why = format!("`{}`: {error}", output.display());
             return Err(Bypass::new(Reason::UnknownInput, why));

@@ -7,24 +7,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kache_cas::Digest;
 
-use super::bytes::{ByteReader, ByteWriter};
-use super::disk_world::DiskWorld;
-use super::library::{LibraryReference, references_of_library};
-use super::link_args::LinkArgs;
-use super::process::ask;
-use super::proxy::on_path;
-use super::stamp::Stamp;
-use super::types::Toolchain;
-use super::world::{FileState, World as _};
-use crate::invocation::rustc::{RustcInvocation, TargetArgument, Word};
-use crate::invocation::{Bypass, Call, Reason};
+use crate::compiler::rustc::invocation::{RustcInvocation, TargetArgument};
+use crate::inputs::{
+    ByteReader, ByteWriter, DiskWorld, FileState, LibraryReference, LinkArgs, Stamp, Toolchain, World as _,
+    ask, on_path, references_of_library,
+};
+use crate::invocation::{Bypass, Call, Reason, Word};
 use crate::roles::normalise;
 
 /// The variables that decide where a compiler driver searches.
@@ -81,10 +74,6 @@ const STARTUP_OBJECTS: &[&str] = &["crt1.o", "Scrt1.o"];
 
 /// The option that changes the default linker.
 const FLAVOR: &[u8] = b"linker-flavor";
-
-/// A directory in which each path contains a hash of the file and of everything that the file uses, so that
-/// even a script is identified by its path.
-const CONTENT_ADDRESSED: &str = "/nix/store/";
 
 /// The files and search paths of a linker and of the compiler that starts it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -359,20 +348,6 @@ fn decode(value: &[u8]) -> Option<Linker> {
         linker.relative_names.push(reader.path()?);
     }
     Some(linker)
-}
-
-/// Whether a program is a script that may read and run any file, so that its run must be observed. A sealed
-/// script (see [`is_sealed`]) needs no observation. A program that cannot be read counts as a script.
-pub fn is_script(program: &Path) -> bool {
-    let mut start = [0; 2];
-    let Ok(real) = program.canonicalize() else { return true };
-    let read = File::open(&real).and_then(|mut file| file.read(&mut start));
-    !is_sealed(&real) && (read.is_err() || start == *b"#!")
-}
-
-/// Whether the path identifies the content of the file and of everything that the file uses.
-pub fn is_sealed(path: &Path) -> bool {
-    path.starts_with(CONTENT_ADDRESSED)
 }
 
 fn unknown(why: &str) -> Bypass {
