@@ -38,6 +38,12 @@ impl CallEnv for std::collections::BTreeMap<String, String> {
     }
 }
 
+/// Whether a variable holds no secret whatever its name contains: cargo's descriptions of packages, such as
+/// `CARGO_PKG_AUTHORS`.
+pub fn is_public_variable(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_")
+}
+
 /// Variables that differ from call to call, from terminal to terminal or from shell to shell.
 const OF_THE_CALL: &[&str] = &[
     "COLORTERM",

@@ -29,7 +29,7 @@ mod varint;
 
 pub use command::{CONSTANT_NAME, StoredCommand};
 pub use compose::{FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query};
-pub use environment::{CallEnv, is_imported, is_of_the_call, names_digest};
+pub use environment::{CallEnv, is_imported, is_of_the_call, is_public_variable, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;

@@ -166,7 +166,7 @@ fn bypasses(events: &[Event]) -> Vec<BypassCount<'_>> {
     let bypass = |(reason, count): (&str, u64)| {
         let event = last[reason];
         let example = Some(&*event.detail).filter(|detail| !detail.is_empty());
-        BypassCount { reason: event.reason_name(), count, example, example_crate: &event.crate_name }
+        BypassCount { reason: event.reason_name(), count, example, example_crate: &event.name }
     };
     by_frequency(&counts).into_iter().map(bypass).collect()
 }

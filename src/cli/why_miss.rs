@@ -73,7 +73,7 @@ enum Comparison {
 fn no_miss(events: &[Event], name: &str) -> CommandResult {
     let similar = similar(events, name);
     let wanted = name.replace('-', "_");
-    let last = events.iter().rfind(|event| event.crate_name.replace('-', "_") == wanted);
+    let last = events.iter().rfind(|event| event.name.replace('-', "_") == wanted);
     if let Some(last) = last {
         let (result, at) = (last.outcome.name(), moment::for_people(last.at));
         let text =
@@ -159,7 +159,7 @@ fn page(case: &MissCase<'_>, comparison: &Comparison) -> String {
 fn call_lines(label: &str, event: &Event) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10}  {value}\n"));
-    let what: Vec<_> = [&event.crate_name, &event.version, &event.kind]
+    let what: Vec<_> = [&event.name, &event.version, &event.kind]
         .into_iter()
         .filter(|part| !part.is_empty())
         .map(|part| report::shown(part))

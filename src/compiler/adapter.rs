@@ -12,7 +12,7 @@ use super::rustc::{self, RustcCall};
 use crate::action::{Entry, KeySubject, Query, StoredCommand, Task};
 use crate::inputs::{DiskWorld, Inputs};
 use crate::invocation::{Bypass, Call};
-use crate::publish::LocatorProver;
+use crate::publish::{AccessRules, LocatorProver};
 use crate::roles::{Remap, Roots};
 
 /// Parses the command line of a call. An error says why the call cannot be cached. Reads argument files and
@@ -69,6 +69,9 @@ pub trait CompilerCall: Debug + Send + Sync {
     /// Whether the query already has the value of this variable, or that it is not set. If so, a program that
     /// reads the variable needs no observation of it.
     fn is_keyed(&self, name: &str, inputs: &Inputs, task: &Task) -> bool;
+
+    /// Returns the rules by which accesses of the compiler itself are told from those that count.
+    fn access_rules(&self) -> &'static AccessRules;
 
     /// Proves which variables are locators, after the compiler has run.
     fn locators(&self) -> &dyn LocatorProver;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::action::Observation;
+use crate::action::{Observation, is_public_variable};
 use crate::lookup::Difference;
 
 /// One input or setting that differs from an earlier call.
@@ -32,8 +32,7 @@ const SECRET_WORDS: &[&str] =
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    // Cargo's own variables hold no secrets, and `CARGO_PKG_AUTHORS` contains `AUTH`.
-    !name.starts_with("CARGO_PKG_") && SECRET_WORDS.iter().any(|word| name.contains(word))
+    !is_public_variable(&name) && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 impl From<&Difference> for Change {
@@ -131,7 +130,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Returns whether the file is a dependency that cargo has built in the target directory.
+/// Returns whether the file is a dependency that was built in the target directory.
 fn is_made_by_the_build(name: &str) -> bool {
     name.starts_with("out/") && name.contains("/deps/")
 }

@@ -15,10 +15,10 @@ pub struct Event {
     /// The time of the reply.
     pub at: SystemTime,
     /// The name of the crate, or of the program where there is no crate.
-    pub crate_name: String,
+    pub name: String,
     /// The package's version; may be empty.
     pub version: String,
-    /// `lib`, `bin`, `proc-macro`, `test`, `build-script`, `check`, `clippy`, `probe`, …
+    /// The kind of compile, such as `lib`, `bin`, `test` or `probe`, in the words of the build tool.
     pub kind: String,
     /// The outcome of the call.
     pub outcome: Outcome,
@@ -66,10 +66,10 @@ pub struct Event {
 
 impl Event {
     /// Creates an event with all other fields empty, so that a caller sets only what it knows.
-    pub fn new(at: SystemTime, crate_name: impl Into<String>, outcome: Outcome) -> Event {
+    pub fn new(at: SystemTime, name: impl Into<String>, outcome: Outcome) -> Event {
         Event {
             at,
-            crate_name: crate_name.into(),
+            name: name.into(),
             version: String::new(),
             kind: String::new(),
             outcome,

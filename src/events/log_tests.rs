@@ -19,7 +19,7 @@ fn event(name: &str) -> Event {
 fn names(home: &Path) -> Vec<String> {
     let History { events, unread } = read(home, None).unwrap();
     assert_eq!(unread, []);
-    events.into_iter().map(|event| event.crate_name).collect()
+    events.into_iter().map(|event| event.name).collect()
 }
 
 fn files(home: &Path) -> Vec<PathBuf> {
@@ -70,7 +70,7 @@ fn since_includes_events_of_that_very_moment() {
         log.amend(call, &Amendment { stored_bytes: seconds, ..Amendment::default() }).unwrap();
     }
     let events = read(home.path(), Some(at(20))).unwrap().events;
-    let kept: Vec<_> = events.iter().map(|event| (&*event.crate_name, event.stored_bytes)).collect();
+    let kept: Vec<_> = events.iter().map(|event| (&*event.name, event.stored_bytes)).collect();
     assert_eq!(kept, [("20", 20), ("30", 30)]);
 }
 

@@ -22,7 +22,7 @@ names! {
 /// Why a call ended as it did.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventReason {
-    /// The unit was restored before cargo made a call for it.
+    /// The unit was restored before the build tool made a call for it.
     Seeded,
     /// The result was uploaded by a client of the served protocols.
     Uploaded,

@@ -139,7 +139,7 @@ fn call_message(id: u64, event: &Event) -> wire::Call {
     wire::Call {
         id,
         at_us: event.at.duration_since(UNIX_EPOCH).map_or(0, micros),
-        crate_name: text(&event.crate_name),
+        name: text(&event.name),
         version: text(&event.version),
         kind: text(&event.kind),
         outcome: event.outcome.name().to_owned(),
@@ -202,7 +202,7 @@ fn event(call: wire::Call) -> Option<Event> {
     };
     Some(Event {
         at: UNIX_EPOCH.checked_add(Duration::from_micros(call.at_us)).unwrap_or(UNIX_EPOCH),
-        crate_name: call.crate_name,
+        name: call.name,
         version: call.version,
         kind: call.kind,
         outcome: Outcome::from_name(&call.outcome)?,
@@ -262,7 +262,7 @@ pub(super) fn full_event() -> Event {
     let text = str::to_owned;
     Event {
         at: UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
-        crate_name: text("serde"),
+        name: text("serde"),
         version: text("1.0.2"),
         kind: text("lib"),
         outcome: Outcome::Miss,
@@ -368,7 +368,7 @@ mod tests {
             phases: vec![(Phase::Parse, Duration::MAX); 1000],
             roots: vec![(long.clone(), long.clone()); 1000],
             changes: vec![change; 1000],
-            ..Event { crate_name: long, ..full_event() }
+            ..Event { name: long, ..full_event() }
         };
         let frame = frame_call(u64::MAX, &event);
         assert!(frame.len() <= RECORD_BYTES_MAX, "{}", frame.len());

@@ -1,6 +1,6 @@
 //! Adds up many events. Pure.
 //!
-//! A probe by a build script or by cargo is not counted as a crate: a hit rate that rises because
+//! A probe is not counted as a compile: a hit rate that rises because
 //! a compiler's version was queried would mean nothing.
 
 use std::collections::BTreeMap;

@@ -25,8 +25,8 @@ const OTHERS_MAX: usize = 8;
 /// Whether the event is of the crate with this name. `-` and `_` are the same, because a package
 /// `a-b` has the crate `a_b`.
 fn is_named(event: &Event, name: &str) -> bool {
-    event.crate_name.len() == name.len()
-        && event.crate_name.bytes().zip(name.bytes()).all(|pair| match pair {
+    event.name.len() == name.len()
+        && event.name.bytes().zip(name.bytes()).all(|pair| match pair {
             (b'-' | b'_', b'-' | b'_') => true,
             (a, b) => a == b,
         })
@@ -78,7 +78,7 @@ pub fn similar<'a>(events: &'a [Event], name: &str) -> Vec<&'a str> {
     let wanted = name.to_ascii_lowercase().replace('-', "_");
     let mut names: Vec<_> = events
         .iter()
-        .map(|event| &*event.crate_name)
+        .map(|event| &*event.name)
         .filter(|other| {
             let other = other.to_ascii_lowercase().replace('-', "_");
             other.contains(&wanted) || wanted.contains(&other)
@@ -94,7 +94,7 @@ pub fn similar<'a>(events: &'a [Event], name: &str) -> Vec<&'a str> {
 /// the nearest call; `None` if the two were not compared.
 pub fn sentence(case: &MissCase<'_>, changes: Option<&[Change]>) -> String {
     let event = case.event;
-    let name = &event.crate_name;
+    let name = &event.name;
     let because = match (event.outcome, &event.reason) {
         (Outcome::Passthrough, _) => {
             return format!("`{name}` was compiled without the cache: {}", reason_and_detail(event));

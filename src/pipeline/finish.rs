@@ -150,6 +150,7 @@ pub(super) fn store(
     let key = || action::explain_query(query);
     let watched = record.map(|record| Watched {
         record,
+        rules: compiler.access_rules(),
         compiler: &inputs.toolchain.driver,
         sysroot: &inputs.toolchain.sysroot,
         library_dirs: &library_dirs,

@@ -22,7 +22,7 @@ pub fn line(event: &Event) -> Option<String> {
         Outcome::Skipped => format!("failed to compile in {elapsed}"),
         Outcome::Passthrough | Outcome::Error => because(event),
     };
-    let name = format!("{} {}", event.crate_name, event.version);
+    let name = format!("{} {}", event.name, event.version);
     let kind = if event.kind.is_empty() { String::new() } else { format!(" ({})", event.kind) };
     let text = format!("kache: {}: {}{kind}: {rest}", word(event.outcome), name.trim_end());
     Some(fit(&text))
@@ -108,7 +108,7 @@ mod tests {
         let query = Some(EventReason::Bypass(Reason::Question));
         assert_eq!(line(&Event { reason: query, ..event(Outcome::Passthrough) }), None);
         assert_eq!(line(&Event { kind: "probe".to_owned(), ..event(Outcome::LocalHit) }), None);
-        let long = Event { crate_name: "ß".repeat(1000), ..event(Outcome::Miss) };
+        let long = Event { name: "ß".repeat(1000), ..event(Outcome::Miss) };
         assert!(line(&long).unwrap().len() <= LINE_BYTES_MAX);
     }
 }

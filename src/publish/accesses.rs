@@ -1,12 +1,13 @@
 //! Picks out of an observer's notes the accesses that have to become observations (KEY-23).
 //!
 //! A compiler opens hundreds of files and reads dozens of variables. Nearly all of them are inputs of the
-//! key, or are named by the dep-info, and [`EXCLUDED_ACCESSES`] lists those with the reason why a hit
-//! need not look at them. Three kinds remain: the accesses of proc macros, those of the programs that
-//! proc macros start, and libraries that a linker found where `inputs` did not expect them.
+//! key, or are named by the dep-info. [`EXCLUDED_ACCESSES`] and the adapter's own [`AccessRules`] list those
+//! with the reason why a hit need not look at them. Three kinds remain: the accesses of plugins (code inside
+//! the compiler that is not its own), those of the programs that plugins start, and libraries that a linker
+//! found where `inputs` did not expect them.
 //!
-//! For example, a macro that runs `git` leaves notes of the program `/usr/bin/git`, the file `.git/HEAD`
-//! and the variable `GIT_DIR`, among two hundred notes of rustc itself. These three remain.
+//! For example, a plugin that runs `git` leaves notes of the program `/usr/bin/git`, the file `.git/HEAD`
+//! and the variable `GIT_DIR`, among two hundred notes of the compiler itself. These three remain.
 //!
 //! Pure: notes in, accesses out. `watched.rs` looks at the file system and makes observations of them.
 
@@ -54,13 +55,15 @@ pub(super) enum ObservedAccess {
 
 /// The facts about a compile that tell which of its accesses are excluded.
 #[derive(Clone, Copy)]
-pub(super) struct CompileContext<'a> {
+pub struct CompileContext<'a> {
+    /// The rules of the compiler's adapter.
+    pub(super) rules: &'a AccessRules,
     /// The compiler's program, with all links resolved.
     pub(super) compiler: &'a Path,
     /// The directory of the toolchain.
     pub(super) sysroot: &'a Path,
-    /// The directories in which the compiler looks for crates.
-    pub(super) library_dirs: &'a [PathBuf],
+    /// The directories in which the compiler looks for outputs of other compiles.
+    pub library_dirs: &'a [PathBuf],
     /// The observer's library and the directories of its records.
     pub(super) observer: &'a [PathBuf],
     /// The directory for temporary files.
@@ -90,33 +93,42 @@ pub(super) struct CompileContext<'a> {
     pub(super) env_value: &'a dyn Fn(&str) -> Option<Vec<u8>>,
 }
 
+impl CompileContext<'_> {
+    fn linker_dir(&self) -> PathBuf {
+        self.sysroot.join(self.rules.linker_dir)
+    }
+}
+
 /// The part that a program plays in a compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ProgramRole {
+pub enum ProgramRole {
     /// A program such as `rustup` that ran before the compiler and became it.
     Proxy,
-    /// The compiler, with the proc macros that it has loaded.
+    /// The compiler, with the plugins that it has loaded.
     Compiler,
     /// The linker of the toolchain or of the system.
     Linker,
-    /// Any other program: one that a proc macro started, or a script that calls the linker.
+    /// Any other program: one that a plugin started, or a script that calls the linker.
     Other,
 }
 
 /// A note with its role, in the form in which [`EXCLUDED_ACCESSES`] judges it.
-struct NotedAccess<'a> {
-    program: ProgramRole,
-    kind: NoteKind,
-    outcome: NoteOutcome,
+pub struct NotedAccess<'a> {
+    /// The role of the program that made the access.
+    pub program: ProgramRole,
+    /// The kind of the access.
+    pub kind: NoteKind,
+    /// How the access ended.
+    pub outcome: NoteOutcome,
     /// The path in normal form; empty for a variable.
-    path: PathBuf,
+    pub path: PathBuf,
     /// The name of the variable; empty for a path.
-    name: &'a str,
+    pub name: &'a str,
     value: Option<&'a [u8]>,
     /// Whether the compile has created this path, or a directory above it.
     is_created_here: bool,
     /// Whether a library that was loaded later made the access, as in [`Note::is_from_late_library`].
-    is_from_late_library: bool,
+    pub is_from_late_library: bool,
 }
 
 impl NotedAccess<'_> {
@@ -125,7 +137,7 @@ impl NotedAccess<'_> {
     }
 
     /// Whether the program wrote the file, or may have written it.
-    fn is_written(&self) -> bool {
+    pub fn is_written(&self) -> bool {
         matches!(self.kind, NoteKind::Written | NoteKind::Updated)
     }
 
@@ -146,7 +158,8 @@ impl NotedAccess<'_> {
         matches!(self.kind, NoteKind::Link | NoteKind::Unfollowed | NoteKind::Resolved)
     }
 
-    fn is_variable_of(&self, names: &[&str]) -> bool {
+    /// Whether the access is to one of these variables.
+    pub fn is_variable_of(&self, names: &[&str]) -> bool {
         self.kind == NoteKind::Variable && names.contains(&self.name)
     }
 }
@@ -157,37 +170,13 @@ pub struct ExclusionRule {
     /// The accesses, as `docs/observed.md` names them.
     pub what: &'static str,
     /// Whether the rule applies to an access.
-    applies: fn(&NotedAccess<'_>, &CompileContext<'_>) -> bool,
+    pub applies: fn(&NotedAccess<'_>, &CompileContext<'_>) -> bool,
     /// Why a hit need not look at them, as `docs/observed.md` says.
     pub why: &'static str,
 }
 
-/// Variables that rustc itself reads in every compile. A note of one of them says nothing about macros,
-/// unless a library read it that was loaded later.
-const RUSTC_VARIABLES: &[&str] = &[
-    "CARGO_MAKEFLAGS",
-    "CI",
-    "LLVM_IGNORED_ENV_VAR",
-    "LLVM_OVERRIDE_PRODUCER",
-    "MAKEFLAGS",
-    "MALLOC_CONF",
-    "MFLAGS",
-    "PATH",
-    "QNX_TARGET",
-    "RUSTC_BOOTSTRAP",
-    "RUSTC_CTFE_BACKTRACE",
-    "RUSTC_FORCE_RUSTC_VERSION",
-    "RUSTC_GRAPHVIZ_FONT",
-    "RUSTC_ICE",
-    "RUST_BACKTRACE",
-    "RUST_LIB_BACKTRACE",
-    "RUST_MIN_STACK",
-    "RUST_TARGET_PATH",
-    "VCINSTALLDIR",
-];
-
-/// Variables that find programs (`PATH`), or hand cargo's job server to a build that a macro starts.
-const BUILD_VARIABLES: &[&str] = &["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "PATH"];
+/// Variables that find programs (`PATH`), or hand over the job server of a build.
+const BUILD_VARIABLES: &[&str] = &["MAKEFLAGS", "MFLAGS", "PATH"];
 
 /// Files that the C library opens in every program, whatever the program does.
 const C_LIBRARY_FILES: &[&str] = &[
@@ -200,7 +189,16 @@ const C_LIBRARY_FILES: &[&str] = &[
     "/usr/share/locale",
 ];
 
-/// The accesses that become no observations. `docs/observed.md` has this table.
+/// The rules that an adapter adds for its compiler.
+#[derive(Debug)]
+pub struct AccessRules {
+    /// Further accesses that become no observations.
+    pub excluded: &'static [ExclusionRule],
+    /// The directory of the toolchain, below its root, whose programs are linkers.
+    pub linker_dir: &'static str,
+}
+
+/// The accesses that become no observations, whatever the compiler is. `docs/observed.md` has this table.
 pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     ExclusionRule {
         what: "accesses of a program that runs before the compiler and becomes it, such as `rustup`",
@@ -210,7 +208,7 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     ExclusionRule {
         what: "files of the toolchain",
         applies: |access, compile| {
-            access.is_below(compile.sysroot) && !is_of_other_packages(compile.sysroot, &access.path)
+            access.is_below(compile.sysroot) && !is_of_other_packages(compile, &access.path)
                 || access.is_file() && access.path == compile.compiler
         },
         why: "the toolchain counts by content as a whole",
@@ -221,11 +219,6 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
             access.is_file() && !access.distinguishes_links() && (compile.is_input)(&access.path)
         },
         why: "they count already",
-    },
-    ExclusionRule {
-        what: "directories in which the compiler looks for crates, and the crates in them",
-        applies: |access, compile| compile.library_dirs.iter().any(|dir| is_crate_of(access, dir)),
-        why: "the metadata of a dependency names its own dependencies by hash, and the libraries that a linker reads are inputs",
     },
     ExclusionRule {
         what: "outputs, their directory, and files there with the same name and another extension",
@@ -248,25 +241,13 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
         why: "a build does not rely on files that another program left there",
     },
     ExclusionRule {
-        what: "profiles of macros that were compiled with `-C instrument-coverage`",
-        applies: |access, _| {
-            access.is_written() && access.path.extension().is_some_and(|ending| ending == "profraw")
-        },
-        why: "they describe this run, and no output depends on them",
-    },
-    ExclusionRule {
-        what: "sources of the standard library under the path that they had where it was built",
-        applies: |access, _| access.outcome == NoteOutcome::Absent && is_recorded_std_source(&access.path),
-        why: "rustc looks for them in order to show them in messages, and no such file exists on this machine",
-    },
-    ExclusionRule {
         what: "symbolic links in paths that the compiler itself resolves",
         applies: |access, _| {
             access.kind == NoteKind::Resolved
                 && access.program == ProgramRole::Compiler
                 && !access.is_from_late_library
         },
-        why: "rustc compares resolved paths of crates and directories; what a macro resolves counts",
+        why: "the compiler compares resolved paths of libraries and directories; what a macro resolves counts",
     },
     ExclusionRule {
         what: "files of the observer",
@@ -284,7 +265,7 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
     ExclusionRule {
         what: "libraries that the compiler is loaded with",
         applies: |access, _| access.kind == NoteKind::Loaded && access.program == ProgramRole::Compiler,
-        why: "they belong to the toolchain or are proc macros, which count by content, or are the system's C library, on which no output depends",
+        why: "they belong to the toolchain or are macros, which count by content, or are the system's C library, on which no output depends",
     },
     ExclusionRule {
         what: "paths at which a linker looks for libraries, unless it then reads a library that kache did not expect",
@@ -299,14 +280,6 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
         what: "files that the kernel makes up: processes, devices, terminals and the like, wherever they are mounted",
         applies: |access, compile| access.is_file() && (compile.is_made_by_kernel)(&access.path),
         why: "no user and no program wrote their content",
-    },
-    ExclusionRule {
-        what: "variables that rustc itself reads",
-        applies: |access, _| {
-            !access.is_from_late_library
-                && (access.is_variable_of(RUSTC_VARIABLES) || access.name.starts_with("RUSTC_LOG"))
-        },
-        why: "those on which an output depends are in the key; one that a proc macro reads counts",
     },
     ExclusionRule {
         what: "variables in the key",
@@ -333,13 +306,13 @@ pub const EXCLUDED_ACCESSES: &[ExclusionRule] = &[
 
 /// Whether a path below the toolchain's directory may belong to other packages. A toolchain that a
 /// distribution installs in `/usr` shares that directory with all of them.
-fn is_of_other_packages(sysroot: &Path, path: &Path) -> bool {
-    let is_system_dir = ["/", "/usr", "/usr/local"].iter().any(|dir| sysroot == Path::new(dir));
-    is_system_dir && !path.starts_with(sysroot.join("lib/rustlib"))
+fn is_of_other_packages(compile: &CompileContext<'_>, path: &Path) -> bool {
+    let is_system_dir = ["/", "/usr", "/usr/local"].iter().any(|dir| compile.sysroot == Path::new(dir));
+    is_system_dir && !path.starts_with(compile.linker_dir())
 }
 
 /// Whether a path is an output, the directory of one, or differs from one only in its extension, such as
-/// the metadata that rustc looks for before it links a program. A file that the compile creates has to be
+/// the metadata that a compiler looks for before it links a program. A file that the compile creates has to be
 /// an output exactly: any other file that it leaves there is not made by a hit.
 fn is_beside(access: &NotedAccess<'_>, output: &Path) -> bool {
     let name = |path: &Path| {
@@ -349,24 +322,6 @@ fn is_beside(access: &NotedAccess<'_>, output: &Path) -> bool {
     let is_alike = || access.path.parent() == output.parent() && name(&access.path) == name(output);
     let is_made = access.kind == NoteKind::Written && access.outcome == NoteOutcome::There;
     access.path == output || !is_made && (Some(&*access.path) == output.parent() || is_alike())
-}
-
-/// Whether a path is the one that rustc records for a source of the standard library:
-/// `/rustc/<commit>/library/…`.
-fn is_recorded_std_source(path: &Path) -> bool {
-    const COMMIT_LEN: usize = 40;
-    let mut parts = path.strip_prefix("/rustc").into_iter().flat_map(Path::components);
-    let commit = parts.next().map(|part| part.as_os_str().as_bytes());
-    commit.is_some_and(|name| name.len() == COMMIT_LEN && name.iter().all(u8::is_ascii_hexdigit))
-}
-
-fn is_crate_of(access: &NotedAccess<'_>, dir: &Path) -> bool {
-    let is_crate = || {
-        let ending = access.path.extension().and_then(OsStr::to_str);
-        matches!(ending, Some("rlib" | "rmeta" | "so"))
-            && access.path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"lib"))
-    };
-    access.path == dir || access.path.parent() == Some(dir) && is_crate()
 }
 
 /// The accesses of these notes that are not excluded; `None` if the compiler itself was not observed.
@@ -397,7 +352,8 @@ pub(super) fn remaining_accesses(
             continue;
         }
         let (access, links) = noted_access(note, program, &mut created, compile)?;
-        if EXCLUDED_ACCESSES.iter().any(|rule| (rule.applies)(&access, compile)) {
+        let mut rules = EXCLUDED_ACCESSES.iter().chain(compile.rules.excluded);
+        if rules.any(|rule| (rule.applies)(&access, compile)) {
             if program == ProgramRole::Linker
                 && access.is_file()
                 && access.outcome == NoteOutcome::Absent
@@ -477,7 +433,7 @@ impl ImplicitReads {
                     self.working_dirs.insert(note.process, path(&note.value));
                 }
             }
-            // The compiler itself reads its directory in every compile. Only a proc macro's access counts.
+            // The compiler itself reads its directory in every compile. Only a plugin's access counts.
             NoteKind::Directory if program == ProgramRole::Compiler && note.is_from_late_library => {
                 self.accesses.insert(ObservedAccess::WorkingDir(path(&note.name)));
             }
@@ -525,11 +481,11 @@ impl RunningPrograms {
                 ProgramRole::Proxy
             } else if self.programs.get(&note.process) == Some(&ProgramRole::Compiler)
                 && path.starts_with(compile.sysroot)
-                && !is_of_other_packages(compile.sysroot, &path)
+                && !is_of_other_packages(compile, &path)
             {
                 // A compiler driver that was started as the compiler and becomes that of the toolchain.
                 ProgramRole::Compiler
-            } else if (compile.is_linker)(&path) || path.starts_with(compile.sysroot.join("lib/rustlib")) {
+            } else if (compile.is_linker)(&path) || path.starts_with(compile.linker_dir()) {
                 ProgramRole::Linker
             } else {
                 ProgramRole::Other

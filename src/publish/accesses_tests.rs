@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::accesses::{CompileContext, EXCLUDED_ACCESSES, ObservedAccess, remaining_accesses};
 use super::refusal::Refusal;
+use crate::compiler::rustc::ACCESS_RULES;
 use crate::observer::{Note, NoteKind, NoteOutcome};
 use crate::roles::normalise;
 
@@ -53,6 +54,7 @@ fn note(text: &str) -> Note {
 fn accesses(notes: &[&str]) -> Result<Option<Vec<ObservedAccess>>, Refusal> {
     let notes: Vec<Note> = notes.iter().map(|text| note(text)).collect();
     let compile = CompileContext {
+        rules: ACCESS_RULES,
         compiler: Path::new(COMPILER),
         sysroot: Path::new("/sysroot"),
         library_dirs: &[PathBuf::from("/ws/target/deps")],
@@ -171,7 +173,8 @@ fn key_23_accesses_that_the_key_covers_are_excluded() {
     let own = "/ws/target/deps/rmetaX";
     let notes = [format!("write + {own}"), format!("read + {own}/lib.rmeta"), format!("list + {own}")];
     check(&notes.each_ref().map(|note| &**note), &[ObservedAccess::Created(own.into())]);
-    assert!(EXCLUDED_ACCESSES.iter().all(|rule| !rule.what.is_empty() && !rule.why.is_empty()));
+    let mut rules = EXCLUDED_ACCESSES.iter().chain(ACCESS_RULES.excluded);
+    assert!(rules.all(|rule| !rule.what.is_empty() && !rule.why.is_empty()));
 }
 
 #[test]
@@ -194,6 +197,7 @@ fn key_23_paths_that_only_look_like_excluded_ones_remain() {
 fn key_12_a_toolchain_in_usr_does_not_hide_the_rest_of_it() {
     let of_usr = |path: &str| {
         let compile = CompileContext {
+            rules: ACCESS_RULES,
             compiler: Path::new("/usr/bin/rustc"),
             sysroot: Path::new("/usr"),
             library_dirs: &[],

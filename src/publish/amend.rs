@@ -1,5 +1,5 @@
 //! Adds the declared inputs of a package (`extra_inputs`) to the dep-info that the compiler wrote, so that
-//! cargo compiles the unit again when one of them changes. A restored dep-info names them already.
+//! the build tool compiles the unit again when one of them changes. A restored dep-info names them already.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use crate::action::{OutputKind, Task};
 use crate::outputs::Staging;
 use crate::outputs::dep_info::DepInfo;
 
-/// Adds the declared inputs to the compiler's dep-info, before cargo reads it. The new file passes through
+/// Adds the declared inputs to the compiler's dep-info, before the build tool reads it. The new file passes through
 /// the client's staging directory: if the client has continued without the daemon, the directory is gone
 /// and nothing is changed. A dep-info that cannot be parsed stays as it is; that compile is not stored.
 pub fn amend_dep_info(task: &Task, staging: &Staging) -> io::Result<()> {

@@ -29,7 +29,7 @@ pub(super) fn dir_names(disclosed: &BTreeSet<RootDir>, task: &Task, world: &dyn 
             let Some(name) = dir.file_name().map(OsStrExt::as_bytes) else { break };
             // A directory above the real path of a root is known from that path, so it is not named by level.
             let up = if root_dir.is_real { root_dir.up } else { root_dir.up.saturating_add(levels) };
-            if name.len() < NAME_BYTES_MIN || up == 0 && is_usual(root_dir.role, name) {
+            if name.len() < NAME_BYTES_MIN || up == 0 && root_dir.role.is_usual_name(name) {
                 continue;
             }
             for spelling in spellings(name) {
@@ -38,15 +38,6 @@ pub(super) fn dir_names(disclosed: &BTreeSet<RootDir>, task: &Task, world: &dyn 
         }
     }
     names
-}
-
-/// Whether nearly every root of this role has this name, so that it tells no checkouts apart.
-fn is_usual(role: Role, name: &[u8]) -> bool {
-    match role {
-        Role::Target => name == b"target",
-        Role::Cargo => matches!(name, b".cargo" | b"cargo"),
-        Role::Workspace | Role::Sysroot | Role::Base(_) | Role::Absolute => false,
-    }
 }
 
 /// A name as it is, and as the identifier that a macro would make of it.

@@ -7,7 +7,7 @@
 //! - A file that was created or written after the compiler's end is not from this compile. This finds a
 //!   change before the snapshot was taken.
 //! - A file whose device, inode, length or date differs from the snapshot has changed since. This finds a
-//!   change after it. Dates that kache or cargo set are allowed.
+//!   change after it. Dates that kache or the build tool set are allowed.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub struct OutputSnapshot {
 }
 
 impl OutputSnapshot {
-    /// Looks at the outputs. The caller does this while the client still waits, so that cargo cannot yet
+    /// Looks at the outputs. The caller does this while the client still waits, so that the build tool cannot yet
     /// have started the next compile.
     pub fn take(task: &Task, compiler_end: SystemTime) -> OutputSnapshot {
         let outputs = task.outputs.iter().map(|output| file_stamp(&output.path)).collect();
@@ -53,7 +53,7 @@ impl OutputSnapshot {
     }
 
     /// Whether the file at this path was last written before the compiler had exited. Always true of
-    /// dep-info and metadata: cargo gives the metadata of a check another date when the compiler has
+    /// dep-info and metadata: the build tool gives the metadata of a check another date when the compiler has
     /// exited, and kache may amend the dep-info.
     pub(super) fn was_written_in_time(&self, kind: OutputKind, path: &Path) -> bool {
         let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -68,7 +68,7 @@ impl OutputSnapshot {
 
     /// Whether this metadata, of an open file, is that of the output at this path in the snapshot. The
     /// date may differ if kache has set it to the constant date. For metadata files it may be any date:
-    /// cargo sets the date of a check's outputs through whatever inode they have.
+    /// the build tool sets the date of a check's outputs through whatever inode they have.
     pub(super) fn is_of(&self, task: &Task, path: &Path, metadata: &Metadata) -> bool {
         let Some(at) = task.outputs.iter().position(|output| output.path == path) else {
             return false;

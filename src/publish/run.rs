@@ -403,7 +403,7 @@ impl<'a> Publisher<'a> {
         dep_info: Option<&DepInfo>,
     ) -> Result<IngestedOutputs, PublishStop> {
         let Publication { is_rebuild, most, .. } = *self.publication;
-        // If the build script has run again meanwhile, cargo compiles this unit again.
+        // If the earlier step has run again meanwhile, the build tool compiles this unit again.
         let is_rebuild = is_rebuild || !self.publication.snapshot.is_earlier_step_unchanged(self.task);
         let dating = dates::decide(self.task, self.stores.files, is_rebuild, None, most);
         let IngestedOutputs { mut files, mut outputs, mut shared } = IngestedOutputs::default();
@@ -442,7 +442,7 @@ impl<'a> Publisher<'a> {
             self.set_mode_and_date(made, &placing)?;
         }
         let ingest = || self.stores.files.ingest(&made.place, function, placing.sharing);
-        // Cargo may set the date of the file at this moment, so a change is no error the first time.
+        // The build tool may set the date of the file at this moment, so a change is no error the first time.
         let ingested = match ingest() {
             Err(StoreError::Changed { .. }) => ingest(),
             ingested => ingested,

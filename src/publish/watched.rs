@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::accesses::{CompileContext, ObservedAccess, remaining_accesses};
+use super::accesses::{AccessRules, CompileContext, ObservedAccess, remaining_accesses};
 use super::observe::{ObserveError, changed_since, content, is_later};
 use super::path_namer::{MakeObservation, PathNamer};
 use super::refusal::Refusal;
@@ -30,11 +30,13 @@ const OBSERVATIONS_MAX: usize = 20_000;
 pub struct Watched<'a> {
     /// The bytes of the observer's record.
     pub record: &'a [u8],
+    /// The rules of the compiler's adapter for accesses.
+    pub rules: &'a AccessRules,
     /// The path of the compiler's program.
     pub compiler: &'a Path,
     /// The directory of the toolchain.
     pub sysroot: &'a Path,
-    /// The directories in which the compiler looks for crates.
+    /// The directories in which the compiler looks for outputs of other compiles.
     pub library_dirs: &'a [PathBuf],
     /// The observer's library and the directory of its records.
     pub observer: &'a [PathBuf],
@@ -90,6 +92,7 @@ pub(super) fn observe_watched(
     // locators have stand-ins there (KEY-07).
     let is_named = |name: &str| named.variables.iter().any(|known| known == name.as_bytes());
     let compile = CompileContext {
+        rules: watched.rules,
         compiler: &real(watched.compiler),
         sysroot: &sysroot,
         library_dirs: &library_dirs,
@@ -135,7 +138,7 @@ pub(super) fn observe_watched(
 }
 
 /// Whether a library can read the list of all variables, as the standard library does for `env::vars` and to
-/// start programs. A proc macro is linked only with those parts of the standard library that it uses, so the
+/// start programs. A plugin is linked only with those parts of the standard library that it uses, so the
 /// symbols that it imports decide. A library that cannot be parsed counts as one that can.
 fn may_read_environment(library: &Path) -> bool {
     const NAMES: &[&[u8]] = &[b"environ", b"__environ", b"_environ"];

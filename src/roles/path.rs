@@ -35,6 +35,15 @@ impl Role {
         }
     }
 
+    /// Whether nearly every root of this role has this name, so that it tells no checkouts apart.
+    pub fn is_usual_name(self, name: &[u8]) -> bool {
+        match self {
+            Role::Target => name == b"target",
+            Role::Cargo => matches!(name, b".cargo" | b"cargo"),
+            Role::Workspace | Role::Sysroot | Role::Base(_) | Role::Absolute => false,
+        }
+    }
+
     /// Returns the name that the directory `up` levels above this role's has in an input root. For no level,
     /// it is the role's own name.
     pub fn dir_name_above(self, up: u8) -> String {

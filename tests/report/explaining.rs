@@ -52,7 +52,7 @@ fn why_miss_of_other_outcomes() {
     insta::assert_snapshot!("why_miss_unknown", home.page(&["why-miss", "regex"]));
     insta::assert_snapshot!("why_miss_new", Home::with(&[miss(0, "")]).page(&["why-miss", "app"]));
     let hit = Event { kind: "lib".to_owned(), ..local_hit() };
-    let renamed = Event { crate_name: "app".to_owned(), at: at(9), ..hit };
+    let renamed = Event { name: "app".to_owned(), at: at(9), ..hit };
     insta::assert_snapshot!(
         "why_miss_hit_since",
         Home::with(&[changed(), renamed]).page(&["why-miss", "app"])

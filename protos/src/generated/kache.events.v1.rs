@@ -24,7 +24,7 @@ pub struct Call {
     #[prost(uint64, tag = "2")]
     pub at_us: u64,
     #[prost(string, tag = "3")]
-    pub crate_name: ::prost::alloc::string::String,
+    pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub version: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]

@@ -35,7 +35,7 @@ pub(super) fn check(settings: &Settings) -> Vec<DoctorFinding> {
 fn findings(events: &[Event]) -> Vec<DoctorFinding> {
     let mut last: BTreeMap<(&str, &str), &Event> = BTreeMap::new();
     for event in events {
-        last.insert((&event.cwd, &event.crate_name), event);
+        last.insert((&event.cwd, &event.name), event);
     }
     let of_reason = |reason: Reason| {
         let calls: Vec<&Event> = last
@@ -51,7 +51,7 @@ fn findings(events: &[Event]) -> Vec<DoctorFinding> {
         let why = reason.explanation().trim_end_matches('.');
         let what = format!(
             "{crates} not cached in the last day. {why}\nthe latest is `{}` in `{}`: {}",
-            newest.crate_name, newest.cwd, newest.detail
+            newest.name, newest.cwd, newest.detail
         );
         Some(DoctorFinding::new(Severity::Warning, SUBJECT, what).hint("`kache report` lists the calls"))
     };

@@ -128,7 +128,7 @@ fn compare(dir: &Path, name: &str) -> Result<(), String> {
 /// The first `count` calls of this crate in the event log; none if there are fewer.
 fn recorded(cache_dir: &Path, since: SystemTime, name: &str, count: usize) -> Vec<Event> {
     let history = events::read(cache_dir, Some(since)).unwrap_or_default();
-    let mut calls: Vec<Event> = history.events.into_iter().filter(|event| event.crate_name == name).collect();
+    let mut calls: Vec<Event> = history.events.into_iter().filter(|event| event.name == name).collect();
     calls.truncate(count);
     if calls.len() < count { Vec::new() } else { calls }
 }

@@ -168,7 +168,7 @@ fn event_entry(event: &Event) -> EventEntry<'_> {
     let is_passed_on = event.outcome == Outcome::Passthrough;
     EventEntry {
         at: rfc3339(event.at),
-        crate_name: &event.crate_name,
+        crate_name: &event.name,
         version: some(&event.version),
         kind: some(&event.kind),
         result: event.outcome.name(),

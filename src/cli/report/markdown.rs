@@ -80,7 +80,7 @@ fn calls(events: &[Event]) -> String {
     for event in missed.iter().take(CALLS_SHOWN_MAX) {
         text.push_str(&format!(
             "| {} {} | {} | {} | {} | {} |\n",
-            cell(&event.crate_name),
+            cell(&event.name),
             cell(&event.version),
             cell(&event.kind),
             event.outcome.name(),

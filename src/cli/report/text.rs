@@ -69,8 +69,8 @@ fn calls(events: &[Event]) -> String {
 
 fn crate_of(event: &Event) -> String {
     let name = match &*event.version {
-        "" => shown(&event.crate_name),
-        version => format!("{} {}", shown(&event.crate_name), shown(version)),
+        "" => shown(&event.name),
+        version => format!("{} {}", shown(&event.name), shown(version)),
     };
     match name.char_indices().nth(CRATE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -48,11 +48,7 @@ pub(super) fn recorded_actions(events: &[Event]) -> Vec<RecordedAction> {
     for event in events.iter().filter(is_compile) {
         let Some(action) = event.action else { continue };
         let index = *indices.entry(action).or_insert_with(|| {
-            actions.push(RecordedAction {
-                action,
-                crate_name: event.crate_name.clone(),
-                checkouts: Vec::new(),
-            });
+            actions.push(RecordedAction { action, crate_name: event.name.clone(), checkouts: Vec::new() });
             actions.len() - 1
         });
         // A checkout that is listed already moves to the front, because it was just used.

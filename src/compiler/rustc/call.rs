@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::accesses::ACCESS_RULES;
 use super::command::{command_line, remaps};
 use super::inputs::{self, RustcToolchain, is_keyed};
 use super::invocation::{self, CrateSource, CrateType, ParsedCall, Probe, RustcInvocation, TargetArgument};
@@ -12,7 +13,7 @@ use crate::action::{KeySubject, PathTreatment, Query, Task};
 use crate::compiler::{CallFacts, CallKind, CompilerCall, GatherSettings, Gathered, RootSettings};
 use crate::inputs::{DiskWorld, Inputs};
 use crate::invocation::{Bypass, Call};
-use crate::publish::LocatorProver;
+use crate::publish::{AccessRules, LocatorProver};
 use crate::roles::{Remap, Roots};
 
 /// A call whose command line is parsed and may be cached.
@@ -115,6 +116,10 @@ impl CompilerCall for RustcCall {
 
     fn is_keyed(&self, name: &str, inputs: &Inputs, task: &Task) -> bool {
         is_keyed(name, &inputs.env, task.runs_foreign_code)
+    }
+
+    fn access_rules(&self) -> &'static AccessRules {
+        ACCESS_RULES
     }
 
     fn locators(&self) -> &dyn LocatorProver {
