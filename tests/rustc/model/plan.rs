@@ -61,7 +61,7 @@ pub(super) fn plan(seed: u64, steps: usize, classes: &Classes) -> Vec<Step> {
 #[test]
 fn a_plan_follows_from_its_seed_and_begins_alike_whatever_its_length() {
     let text = |seed: u64, steps: usize| {
-        let classes = Classes::named(Some("all"));
+        let classes = Classes::named("all");
         plan(seed, steps, &classes).iter().map(|step| format!("{step:?}")).collect::<Vec<_>>()
     };
     assert_eq!(text(1, 50), text(1, 100)[..50]);

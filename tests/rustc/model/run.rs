@@ -23,7 +23,8 @@ const SHOWN: usize = 10;
 struct Wanted {
     seed: u64,
     steps: usize,
-    classes: Classes,
+    /// Those that CI runs if there are none.
+    classes: Option<Classes>,
     /// Only these steps; all if there are none.
     only: Vec<usize>,
     /// How long it may take to look for a shorter sequence that fails.
@@ -39,15 +40,19 @@ impl Wanted {
         Wanted {
             seed: number("KACHE_MODEL_SEED").unwrap_or(SEED),
             steps: number("KACHE_MODEL_STEPS").map_or(STEPS, |steps| usize::try_from(steps).unwrap()),
-            classes: Classes::named(text("KACHE_MODEL_CLASSES").as_deref()),
+            classes: text("KACHE_MODEL_CLASSES").as_deref().map(Classes::named),
             only: only.split(',').filter(|part| !part.is_empty()).map(|part| part.parse().unwrap()).collect(),
             shrink: Duration::from_secs(number("KACHE_MODEL_SHRINK").unwrap_or_default()),
         }
     }
 
+    fn classes_of(&self, seed: u64) -> Classes {
+        self.classes.clone().unwrap_or_else(|| Classes::promised(seed))
+    }
+
     /// How to ask for the same again.
     fn text(&self, seed: u64, steps: usize) -> String {
-        let classes = self.classes.text();
+        let classes = self.classes_of(seed).text();
         format!("KACHE_MODEL_SEED={seed} KACHE_MODEL_STEPS={steps} KACHE_MODEL_CLASSES={classes}")
     }
 }
@@ -60,7 +65,7 @@ fn key_01_whatever_is_changed_a_build_is_what_it_is_without_kache() {
     for seed in wanted.seed.. {
         let steps = left.min(STEPS_OF_A_SEED_MAX);
         println!("{}", wanted.text(seed, steps));
-        let mut plan = plan(seed, steps, &wanted.classes);
+        let mut plan = plan(seed, steps, &wanted.classes_of(seed));
         plan.retain(|step| wanted.only.is_empty() || wanted.only.contains(&step.number));
         let counts = run(&wanted, seed, &plan);
         compiles.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -83,7 +88,7 @@ fn edits_of(seed: u64) -> Edits {
 /// Takes the steps of one seed, and tells of the first that goes wrong.
 #[expect(clippy::print_stdout, reason = "a person reads it when the test fails")]
 fn run(wanted: &Wanted, seed: u64, plan: &[Step]) -> [usize; 2] {
-    let mut world = World::new(&wanted.classes, edits_of(seed));
+    let mut world = World::new(&wanted.classes_of(seed), edits_of(seed));
     let mut compiles = [0, 0];
     for (index, step) in plan.iter().enumerate() {
         let begin = Instant::now();
@@ -100,7 +105,7 @@ fn run(wanted: &Wanted, seed: u64, plan: &[Step]) -> [usize; 2] {
                 if !wanted.shrink.is_zero() {
                     let only = shrink(
                         &plan[..=index],
-                        || World::new(&wanted.classes, edits_of(seed)),
+                        || World::new(&wanted.classes_of(seed), edits_of(seed)),
                         wanted.shrink,
                     );
                     println!("these steps are enough: {again} KACHE_MODEL_ONLY={only}");
