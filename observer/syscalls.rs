@@ -142,7 +142,7 @@ pub(crate) fn open_effect(sysno: c_long, args: &[usize; 6]) -> OpenEffect {
         }
         number::CREAT => open(AT_FDCWD, args[0], EMPTIES),
         number::TRUNCATE => open(AT_FDCWD, args[0], WRITES),
-        _ => OpenEffect::Unnamed,
+        _ => OpenEffect::NONE,
     }
 }
 

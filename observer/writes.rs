@@ -12,39 +12,45 @@ use crate::{
 };
 
 const O_EXCL: c_int = 0o200;
+#[cfg(target_arch = "x86_64")]
+const O_NOFOLLOW: c_int = 0o400000;
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: c_int = 0o100000;
 const O_WRONLY: c_int = 1;
 const F_OK: c_int = 0;
 
-/// The effect of opening a file, as far as it decides which content the program may read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OpenEffect {
-    /// The file is only read.
-    Reads,
-    /// The file exists and keeps its content.
-    Updates,
-    /// The file is created or emptied.
-    Replaces,
-    /// The file gets no name, or nothing is opened.
-    Unnamed,
+/// The effect of opening a file, as far as it decides what the program may learn.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenEffect {
+    /// The access to the content; `None` if the file gets no name, or nothing is opened.
+    content: Option<Kind>,
+    /// Whether the call treats a symbolic link at this path in another way than its target.
+    tells_links: bool,
 }
 
 impl OpenEffect {
+    pub(crate) const NONE: OpenEffect = OpenEffect { content: None, tells_links: false };
+
     /// The effect of `open` with these flags. Must be called before `open`, because it looks whether the file exists.
     pub(crate) fn open(dir: c_int, path: Path, flags: c_int) -> OpenEffect {
         if flags & O_TMPFILE == O_TMPFILE {
-            return OpenEffect::Unnamed;
-        }
-        if flags & O_ACCMODE == 0 && flags & (O_CREAT | O_TRUNC) == 0 {
-            return OpenEffect::Reads;
+            return OpenEffect::NONE;
         }
         let is_new = flags & O_TRUNC != 0 || flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
-        if is_new || !exists(dir, path) { OpenEffect::Replaces } else { OpenEffect::Updates }
+        let content = if flags & O_ACCMODE == 0 && flags & (O_CREAT | O_TRUNC) == 0 {
+            Kind::Read
+        } else if is_new || !exists(dir, path) {
+            Kind::Written
+        } else {
+            Kind::Updated
+        };
+        OpenEffect { content: Some(content), tells_links: flags & O_NOFOLLOW != 0 }
     }
 
     /// The effect of `fopen` with this mode.
     fn stream(path: Path, mode: Path) -> OpenEffect {
         if path.is_null() || mode.is_null() {
-            return OpenEffect::Unnamed;
+            return OpenEffect::NONE;
         }
         // SAFETY: the caller passes strings that end in a zero, as the C library requires.
         let mode = unsafe { CStr::from_ptr(mode) }.to_bytes();
@@ -61,13 +67,11 @@ impl OpenEffect {
 
     /// Notes the path with the outcome of the call.
     pub(crate) fn note(self, has_failed: bool, dir: c_int, path: Path) {
-        let kind = match self {
-            OpenEffect::Reads => Kind::Read,
-            OpenEffect::Updates => Kind::Updated,
-            OpenEffect::Replaces => Kind::Written,
-            OpenEffect::Unnamed => return,
-        };
-        note_path(kind, has_failed, dir, path);
+        let Some(content) = self.content else { return };
+        if self.tells_links {
+            note_path(Kind::Unfollowed, has_failed, dir, path);
+        }
+        note_path(content, has_failed, dir, path);
     }
 }
 

@@ -321,6 +321,10 @@ fn key_23_that_a_file_is_no_link_counts() {
          fs::symlink_metadata(dir.join(name)).unwrap().is_symlink().to_string()).join(\" \")";
     const ASKS: &str = "[\"data\", \"data/page.txt\"].map(|name| \
          fs::read_link(dir.join(name)).is_ok().to_string()).join(\" \")";
+    const OPENS: &str = "[\"data\", \"data/page.txt\"].map(|name| { use std::os::unix::fs::OpenOptionsExt; \
+         let no_follow = if cfg!(target_arch = \"aarch64\") { 0o100000 } else { 0o400000 }; \
+         let opened = fs::OpenOptions::new().read(true).custom_flags(no_follow).open(dir.join(name)); \
+         opened.is_ok().to_string() }).join(\" \")";
     let started = shell("for name in data data/page.txt; do test -L $name && echo yes; done; true");
     let home = Home::new();
     for (name, body, [is_file, is_link, is_below_link]) in [
@@ -328,6 +332,7 @@ fn key_23_that_a_file_is_no_link_counts() {
         ("resolves", RESOLVES, ["data/page.txt", "data/page.moved", "other/page.txt"]),
         ("looks", LOOKS, ["false false", "false true", "true false"]),
         ("asks", ASKS, ["false false", "false true", "true false"]),
+        ("opens", OPENS, ["true true", "true false", "false true"]),
         ("starts", &started, ["", "yes", "yes"]),
     ] {
         let a = Asking::new(&home, name, body);
