@@ -1,6 +1,6 @@
 //! kache: a build cache for compilers, and a server of the Bazel remote cache protocol.
 //!
-//! A compiler call passes through `invocation` (parse), `inputs`, `action` (the key), `lookup`, and
+//! A compiler call passes through `compiler` (parse, gather inputs), `action` (the key), `lookup`, and
 //! then either `restore` or `compile` and `publish`. `pipeline` runs these stages, `builds` remembers what
 //! one call of a build tells about the next, `daemon` runs both for many clients, and `cli` is the
 //! command line. `ARCHITECTURE.md` has the map.

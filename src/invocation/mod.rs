@@ -1,7 +1,5 @@
-//! From a call (arguments, environment, directory) to an invocation: what the call asks the compiler to do.
-//!
-//! It starts no process. It reads files only through a function that the caller passes: argument files,
-//! target descriptions and the sources of small trial compiles.
+//! A call of a compiler (arguments, environment, directory), its command line as one value, and the reasons why
+//! a call is passed on. Pure. The adapters in `compiler` parse command lines.
 
 mod bypass;
 mod call;

@@ -15,8 +15,8 @@ use crate::roles::Role;
 /// Returns the command that makes the outputs of a call.
 pub(super) fn compiler_command(call: &Call, prepared: &Prepared, is_incremental: bool) -> CompilerCommand {
     if prepared.compiler.facts().kind == CallKind::Question {
-        // A question runs exactly as it was written: clippy-driver answers `rustc -vV` as rustc, but
-        // `rustc -v -V`, which means the same, as clippy.
+        // A question runs exactly as it was written. Compilers answer questions that mean the same in different
+        // ways: clippy-driver answers `rustc -vV` as rustc, and `rustc -v -V` as clippy.
         let argv = call.argv.clone();
         return CompilerCommand { argv, feed_stdin: call.stdin.is_some(), ..CompilerCommand::default() };
     }
