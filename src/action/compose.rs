@@ -15,7 +15,7 @@ use super::error::ActionError;
 use super::explain::{Entry, Explainer};
 use super::material::{KeyStep, Leaf, Material, leaf_path, root_property, walk};
 use super::observation::Observation;
-use super::text::{path_text, text};
+use super::text::{line, path_text, text};
 use crate::inputs::Inputs;
 use crate::invocation::{Call, CommandLine};
 use crate::roles::Roots;
@@ -92,7 +92,7 @@ pub fn compose(
         arguments: for_key(&subject.command, &inputs.toolchain.called, call, roots)?,
         variables: variables(inputs),
         outputs: subject.outputs.iter().map(|path| output(subject, call, roots, path)).collect(),
-        platform: platform(subject, call, roots, inputs),
+        properties: properties(subject, call, roots, inputs),
         key_salt: inputs.salt.clone(),
         toolchain: inputs.toolchain.tree,
         leaves: leaves(subject, call, inputs),
@@ -148,23 +148,24 @@ fn output(subject: &KeySubject, call: &Call, roots: &Roots, path: &Path) -> Stri
     }
 }
 
-fn platform(subject: &KeySubject, call: &Call, roots: &Roots, inputs: &Inputs) -> Vec<(String, String)> {
+fn properties(subject: &KeySubject, call: &Call, roots: &Roots, inputs: &Inputs) -> Vec<(String, String)> {
     let host = &inputs.toolchain.host;
-    let mut platform = vec![
+    let mut properties = vec![
         ("ISA".to_owned(), isa(host).to_owned()),
         ("OSFamily".to_owned(), os_family(host).to_owned()),
         ("host".to_owned(), host.clone()),
         ("target".to_owned(), subject.target.clone()),
     ];
-    platform.extend(inputs.native.clone().map(|native| ("kache-native".to_owned(), native)));
+    properties
+        .extend(inputs.native.clone().map(|native| ("kache-native".to_owned(), line(native.as_bytes()))));
     if subject.paths == PathTreatment::Kept {
         for root in roots.iter() {
-            platform
-                .push((root_property(root.role, 0, false), text(root.dir.as_os_str().as_encoded_bytes())));
+            properties
+                .push((root_property(root.role, 0, false), line(root.dir.as_os_str().as_encoded_bytes())));
         }
-        platform.push(("kache-directory".to_owned(), text(call.cwd.as_os_str().as_encoded_bytes())));
+        properties.push(("kache-directory".to_owned(), line(call.cwd.as_os_str().as_encoded_bytes())));
     }
-    platform
+    properties
 }
 
 fn isa(host: &str) -> &str {

@@ -15,7 +15,7 @@ use kache_proto::reapi::platform::Property;
 use kache_proto::reapi::{Action, Command, Directory, DirectoryNode, FileNode, Platform};
 
 use super::error::ActionError;
-use super::material::{KeyVisitor, Leaf};
+use super::material::{KeyVisitor, Leaf, PLATFORM, PROPERTIES};
 
 /// The encoded messages of one key.
 #[derive(Clone, Debug)]
@@ -34,7 +34,9 @@ pub(super) struct Encoder {
     function: DigestFunction,
     salt: Vec<u8>,
     command: Command,
-    properties: Vec<Property>,
+    platform: Vec<Property>,
+    /// The lines of the file [`PROPERTIES`].
+    properties: Vec<String>,
     toolchain: Option<Digest<DirectoryMessage>>,
     leaves: Vec<(String, Digest, bool)>,
     files: Vec<(Digest, Bytes)>,
@@ -59,7 +61,10 @@ impl KeyVisitor for Encoder {
     }
 
     fn property(&mut self, name: &str, value: &str) {
-        self.properties.push(Property { name: name.to_owned(), value: value.to_owned() });
+        match PLATFORM.contains(&name) {
+            true => self.platform.push(Property { name: name.to_owned(), value: value.to_owned() }),
+            false => self.properties.push(format!("{name} {value}")),
+        }
     }
 
     fn toolchain(&mut self, tree: Digest<DirectoryMessage>) {
@@ -87,6 +92,7 @@ impl Encoder {
             function,
             salt: Vec::new(),
             command: Command::default(),
+            platform: Vec::new(),
             properties: Vec::new(),
             toolchain: None,
             leaves: Vec::new(),
@@ -96,6 +102,11 @@ impl Encoder {
 
     /// Encodes everything that was visited. An error means that the parts make no valid action.
     pub(super) fn finish(mut self) -> Result<Messages, ActionError> {
+        let mut properties = std::mem::take(&mut self.properties);
+        if !properties.is_empty() {
+            properties.sort();
+            self.lines(PROPERTIES, &properties);
+        }
         let leaves = distinct(std::mem::take(&mut self.leaves))?;
         let mut directories = Vec::new();
         let root = directory(self.function, &leaves, 0, self.toolchain, &mut directories)?;
@@ -106,7 +117,7 @@ impl Encoder {
                 command_digest: Some(wire_digest(&command.digest())),
                 input_root_digest: Some(wire_digest(&root)),
                 salt: self.salt.into(),
-                platform: Some(Platform { properties: self.properties }),
+                platform: Some(Platform { properties: self.platform }),
                 ..Action::default()
             },
         )?;

@@ -11,7 +11,7 @@ use kache_proto::reapi::{Action, Command, Digest as WireDigest, Directory};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::material::{KeyVisitor, Leaf};
+use super::material::{KeyVisitor, Leaf, OBSERVED, PROPERTIES};
 
 /// The part of a key that an [`Entry`] belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -194,12 +194,19 @@ fn directory(
     let found: Directory = decode(at.coerce(), fetch)?;
     for file in &found.files {
         let content = digest::<kache_cas::digest::Blob>(at.function, file.digest.as_ref())?;
-        if path.is_empty() && file.name == super::material::OBSERVED {
+        let mut lines = || {
             let text = fetch(content).ok_or_else(|| missing(&content))?;
-            let lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-            explainer.lines(&file.name, &lines);
-        } else {
-            explainer.push(Section::Input, format!("{path}{}", file.name), content.to_string());
+            Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>())
+        };
+        match &*file.name {
+            OBSERVED if path.is_empty() => explainer.lines(&file.name, &lines()?),
+            PROPERTIES if path.is_empty() => {
+                for line in lines()? {
+                    let (name, value) = line.split_once(' ').unwrap_or((&line, ""));
+                    explainer.property(name, value);
+                }
+            }
+            name => explainer.push(Section::Input, format!("{path}{name}"), content.to_string()),
         }
     }
     for child in &found.directories {

@@ -16,7 +16,7 @@ use crate::roles::Role;
 /// The version of the key's contents. A change to what enters a key, or to its form, needs a new
 /// version and a line in the changelog. Results that were stored under an older version are then
 /// never found again.
-pub const KEY_VERSION: &str = "4";
+pub const KEY_VERSION: &str = "5";
 
 /// Tells the two keys of a compile apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub(super) struct Material {
     /// Names and values, sorted by name. A variable that is not set is not in the list (KEY-06).
     pub(super) variables: Vec<(String, String)>,
     pub(super) outputs: Vec<String>,
-    pub(super) platform: Vec<(String, String)>,
+    /// What the result is good for only, as names and values.
+    pub(super) properties: Vec<(String, String)>,
     pub(super) key_salt: Vec<u8>,
     pub(super) toolchain: Digest<DirectoryMessage>,
     pub(super) leaves: Vec<Leaf>,
@@ -65,6 +66,7 @@ pub(super) trait KeyVisitor {
     fn argument(&mut self, argument: &str);
     fn variable(&mut self, name: &str, value: &str);
     fn output(&mut self, path: &str);
+    /// What else a result is good for only. The value has no line break.
     fn property(&mut self, name: &str, value: &str);
     fn toolchain(&mut self, tree: Digest<DirectoryMessage>);
     fn file(&mut self, leaf: &Leaf);
@@ -79,6 +81,14 @@ const SYSROOT_FILES: &str = "sysroot-files";
 /// The file in an input root that lists all observations which are neither files nor values of
 /// variables, one observation a line.
 pub(super) const OBSERVED: &str = "observed";
+
+/// The file in an input root that lists the properties which are not in [`PLATFORM`], one a line: the name, a
+/// space and the value. Engines that execute actions choose a machine by the platform, and refuse an action
+/// with a property that they do not know.
+pub(super) const PROPERTIES: &str = "properties";
+
+/// The properties in the platform of an action: those by which engines choose a machine.
+pub(super) const PLATFORM: [&str; 2] = ["ISA", "OSFamily"];
 
 /// Shows all parts of a key to `visitor`. `observations` is empty for the query.
 ///
@@ -95,7 +105,7 @@ pub(super) fn walk(
     material.arguments.iter().for_each(|argument| visitor.argument(argument));
     material.variables.iter().for_each(|(name, value)| visitor.variable(name, value));
     material.outputs.iter().for_each(|path| visitor.output(path));
-    material.platform.iter().for_each(|(name, value)| visitor.property(name, value));
+    material.properties.iter().for_each(|(name, value)| visitor.property(name, value));
     visitor.toolchain(material.toolchain);
     material.leaves.iter().for_each(|leaf| visitor.file(leaf));
     let mut lines = Vec::new();
@@ -143,16 +153,16 @@ fn observe(
             lines.push(format!("link {} {}", line(text), line(&path.in_input_root())));
         }
         Observation::Root { role, up, is_real, path } => {
-            visitor.property(&root_property(*role, *up, *is_real), &text(path));
+            visitor.property(&root_property(*role, *up, *is_real), &line(path));
         }
-        Observation::Presentation { options } => visitor.property(PRESENTATION, &text(options)),
+        Observation::Presentation { options } => visitor.property(PRESENTATION, &line(options)),
     }
 }
 
-/// The platform property with the options that decide how messages look.
+/// The property with the options that decide how messages look.
 pub(super) const PRESENTATION: &str = "kache-presentation";
 
-/// The name of the platform property that binds an action to the path of a root, or of the directory
+/// The name of the property that binds an action to the path of a root, or of the directory
 /// `up` levels above it.
 pub(super) fn root_property(role: Role, up: u8, is_real: bool) -> String {
     let real = if is_real { "-real" } else { "" };

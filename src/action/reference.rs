@@ -38,8 +38,8 @@ pub const KEY_PARTS: &[KeyPart] = &[
     part(
         Section::Platform,
         true,
-        "system and processor family, host and target triple",
-        "a result is good for one platform",
+        "`OSFamily` and `ISA`: system and processor family; `host` and `target`: the triples",
+        "a result is good for one platform; the platform of the action holds `OSFamily` and `ISA`, by which engines choose a machine, and all other properties are lines of the file `properties` in the input root",
     ),
     part(
         Section::Platform,

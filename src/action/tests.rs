@@ -248,7 +248,29 @@ fn key_20_a_salt_makes_everything_another_key() {
     let full = complete(&salted.query(), &[]).unwrap();
     let action =
         <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
-    assert_eq!(action.salt, Bytes::from_static(b"kache 4\0team"));
+    assert_eq!(action.salt, Bytes::from_static(b"kache 5\0team"));
+}
+
+#[test]
+fn the_platform_of_an_action_holds_only_what_engines_choose_machines_by() {
+    let kept = Checkout::with("/home/a", |checkout| {
+        checkout.paths = PathTreatment::Kept;
+        checkout.native = Some("znver5");
+    });
+    let path = b"/a\nb".to_vec();
+    let with_line_break = Observation::Root { role: Role::Cargo, up: 0, is_real: true, path };
+    let full = complete(&kept.query(), &[sample(), vec![with_line_break]].concat()).unwrap();
+    let action =
+        <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
+    let properties = action.platform.unwrap().properties;
+    let names: Vec<&str> = properties.iter().map(|property| &*property.name).collect();
+    assert_eq!(names, ["ISA", "OSFamily"]);
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let file = full.files.iter().map(|(_, bytes)| text(bytes)).find(|text| text.contains("host ")).unwrap();
+    let names: Vec<&str> = file.lines().map(|line| line.split_once(' ').unwrap().0).collect();
+    let roots = names.iter().filter(|name| name.starts_with("kache-root-")).count();
+    assert!(names.is_sorted() && names.contains(&"kache-presentation") && roots >= 4, "{names:?}");
+    assert_eq!(names.len(), roots + 5, "{names:?}");
 }
 
 #[test]
