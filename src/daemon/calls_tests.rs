@@ -1,10 +1,9 @@
 //! Calls beside work that a gate holds up, with limits of some milliseconds.
 
-use kache_cas::clock::Clock;
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreSettings};
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::super::gate::Gate;
 use super::*;
 use crate::invocation::Environment;
 use crate::pipeline::CallReply;
@@ -18,32 +17,6 @@ const USUAL: Reason = Reason::UnknownCompiler;
 
 /// A time that only a test that hangs exceeds.
 const SOON: Duration = Duration::from_secs(20);
-
-/// Holds up the threads that pass it while it is closed.
-#[derive(Default)]
-struct Gate {
-    is_closed: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn set(&self, is_closed: bool) {
-        *self.is_closed.lock() = is_closed;
-        self.opened.notify_all();
-    }
-
-    fn pass(&self) {
-        self.opened.wait_while(&mut self.is_closed.lock(), |is_closed| *is_closed);
-    }
-}
-
-/// A store asks its clock in every request, so it hangs while the gate is closed.
-impl Clock for Gate {
-    fn now_ms(&self) -> u64 {
-        self.pass();
-        1_790_000_000_000
-    }
-}
 
 /// The calls of a daemon whose store hangs while `clock` is closed.
 struct Fixture {

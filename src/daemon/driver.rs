@@ -20,11 +20,11 @@ use tokio::sync::{mpsc, watch};
 use super::activity::Activity;
 use super::calls::{Calls, ClientMessage};
 use super::control::{self, DriverInput, Mailboxes};
-use super::core::{Core, DaemonEvent, Effect};
+use super::core::{ConnectionId, Core, DaemonEvent, Effect};
 use super::draining::{Drain, Draining};
 use super::fetch::FetchHandler;
 use super::reject::RejectingListeners;
-use super::status::{self, DaemonInfo};
+use super::status::{self, DaemonInfo, StatusHandler};
 use super::upkeep::{self, OpenStore, OpenedStore, PathIdentity};
 use super::verifying::VerifyHandler;
 use super::wire;
@@ -80,6 +80,7 @@ struct RunningDaemon {
     started: Instant,
     store: Option<OpenedStore>,
     mailboxes: Mailboxes,
+    statuses: StatusHandler,
     fetches: FetchHandler,
     verifications: VerifyHandler,
     calls: Calls,
@@ -121,6 +122,7 @@ impl Driver {
             started: Instant::now(),
             store: None,
             mailboxes: Mailboxes::default(),
+            statuses: StatusHandler::default(),
             fetches: FetchHandler::default(),
             verifications: VerifyHandler::default(),
             calls,
@@ -201,13 +203,7 @@ impl RunningDaemon {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send(id, kind) => self.mailboxes.send(id, kind),
-            Effect::SendStatus(id) => {
-                let (info, core, count) = (&self.driver.info, &self.driver.core, self.activity.count());
-                let store = self.store.as_ref().map(|opened| &*opened.store);
-                let mut status = status::compose(info, core, store, count, self.started.elapsed());
-                status.store.get_or_insert_default().troubles.extend(self.calls.trouble());
-                self.mailboxes.send(id, reply::Kind::Status(status));
-            }
+            Effect::SendStatus(id) => self.send_status(id),
             Effect::Close(id) => self.mailboxes.close(id),
             Effect::OpenStore => {
                 let driver = &self.driver;
@@ -263,6 +259,20 @@ impl RunningDaemon {
             }
             Effect::Exit => self.is_over = true,
             Effect::Log(text) => tracing::info!("{text}"),
+        }
+    }
+
+    fn send_status(&mut self, id: ConnectionId) {
+        let (info, core, count) = (&self.driver.info, &self.driver.core, self.activity.count());
+        let mut status = status::compose(info, core, count, self.started.elapsed());
+        status.store.get_or_insert_default().troubles.extend(self.calls.trouble());
+        match &self.store {
+            None => self.mailboxes.send(id, reply::Kind::Status(status)),
+            Some(opened) => {
+                if let Some((replies, _)) = self.mailboxes.replies(id) {
+                    self.statuses.begin(Arc::clone(&opened.store), status, replies);
+                }
+            }
         }
     }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kache_cas::{Store, StoreError, StoreSettings};
+use kache_cas::{Digest, DigestFunction, Store, StoreError, StoreSettings};
 use kache_client::control::{DaemonStatus, reply, request};
 use kache_client::{DaemonAddress, DaemonConnection, Intent, PROTOCOL, VERSION};
 
 use super::core::{Core, Identity};
-use super::driver::Driver;
-use super::status::DaemonInfo;
+use super::draining::Draining;
+use super::driver::{Driver, ServeFn};
+use super::gate::Gate;
+use super::status::{DaemonInfo, STATUSES_MAX};
 use super::upkeep::OpenStore;
 use crate::lookup::Uploads;
 
@@ -22,6 +24,11 @@ struct Daemon {
 }
 
 fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
+    let serve = Box::new(|_, _, mut draining: Draining| Box::pin(async move { draining.begun().await }) as _);
+    start_serving(idle_timeout, open_store, serve)
+}
+
+fn start_serving(idle_timeout: Option<Duration>, open_store: OpenStore, serve: ServeFn) -> Daemon {
     let dir = tempfile::tempdir().unwrap();
     let address = DaemonAddress::new(&dir.path().join("cache"), Some(&dir.path().join("s")));
     address.prepare().unwrap();
@@ -38,8 +45,6 @@ fn start(idle_timeout: Option<Duration>, open_store: OpenStore) -> Daemon {
         limit_bytes: 7,
     };
     let sockets = vec![address.control_socket()];
-    let serve: super::driver::ServeFn =
-        Box::new(|_, _, mut draining| Box::pin(async move { draining.begun().await }));
     let store_dir = dir.path().join("cache");
     let driver = Driver {
         core,
@@ -130,6 +135,36 @@ fn sto_07_the_daemon_answers_and_reports_why_the_store_cannot_be_used() {
     assert_eq!(status.store.unwrap().troubles, ["the store at `/cache` was made by a newer kache", "no log"]);
     daemon.wait_for_state("open");
     assert_eq!(tries.load(Ordering::SeqCst), 2);
+    daemon.stop();
+}
+
+/// A thread that stores a blob holds the lock of a store in memory while it asks for the time.
+#[test]
+fn dmn_03_a_store_that_hangs_does_not_hold_up_the_loop() {
+    let clock = Arc::<Gate>::default();
+    let (asked, closed) = (Arc::clone(&clock), Arc::clone(&clock));
+    let open_store: OpenStore = Arc::new(move || {
+        let settings = StoreSettings { clock: asked.clone(), ..StoreSettings::new("/unused") };
+        Ok(Store::in_memory(settings))
+    });
+    let serve: ServeFn = Box::new(move |store, _, mut draining| {
+        closed.set(true);
+        let blob = (Digest::of(DigestFunction::Blake3, b"blob"), "blob".into());
+        std::thread::spawn(move || drop(store.blobs().insert(&[blob])));
+        Box::pin(async move { draining.begun().await })
+    });
+    let daemon = start_serving(None, open_store, serve);
+    let status = daemon.wait_for_state("unusable");
+    assert_eq!(status.store.unwrap().troubles, ["no log", "it does not answer in time"]);
+    // More clients than there are threads that may wait for the store.
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..STATUSES_MAX + 4).map(|_| scope.spawn(|| daemon.status())).collect();
+        for status in asking {
+            assert_eq!(status.join().unwrap().store_state, "unusable");
+        }
+    });
+    clock.set(false);
+    daemon.wait_for_state("open");
     daemon.stop();
 }
 

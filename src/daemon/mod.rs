@@ -18,6 +18,8 @@ mod driver;
 mod driver_tests;
 mod embedded;
 mod fetch;
+#[cfg(test)]
+mod gate;
 mod lifecycle;
 mod log;
 mod reject;

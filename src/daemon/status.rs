@@ -1,12 +1,32 @@
 //! Composes the daemon's status message from the state of its parts.
+//!
+//! The driver's loop may not ask the store, which may hang; a thread that may block does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kache_cas::Store;
-use kache_client::control::{DaemonStatus, StoreStatus};
+use kache_cas::{Store, StoreStatus as HeldStatus};
+use kache_client::control::{DaemonStatus, StoreStatus, reply};
+use tokio::sync::mpsc::WeakSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 
 use super::activity::ActivityCount;
 use super::core::{Core, Identity, StoreState};
+
+/// The time within which a store has to tell its size. It is shorter than the two seconds that a client
+/// waits for the status.
+const STORE_STATUS_MAX: Duration = Duration::from_millis(1_500);
+
+/// The number of threads that may ask the store for its size at once. While it hangs and all of them are
+/// held, the status is sent without asking it.
+pub(super) const STATUSES_MAX: usize = 16;
+
+/// The problem of a store that hangs.
+const NO_ANSWER: &str = "it does not answer in time";
+
+/// The name of the state of a store that cannot be used.
+const UNUSABLE: &str = "unusable";
 
 /// The part of the status that does not change while the daemon lives.
 #[derive(Clone, Debug)]
@@ -24,23 +44,14 @@ pub(super) struct DaemonInfo {
     pub(super) limit_bytes: u64,
 }
 
-/// Returns the status message. `store` is `None` while the store is not open.
+/// Returns the status message of a daemon whose store is not open.
 pub(super) fn compose(
     info: &DaemonInfo,
     core: &Core,
-    store: Option<&Store>,
     count: ActivityCount,
     uptime: Duration,
 ) -> DaemonStatus {
-    let held = store.map(Store::status).unwrap_or_default();
-    let mut troubles: Vec<_> = core.troubles().into_iter().chain(info.troubles.clone()).collect();
-    for trouble in held.troubles {
-        // The core and the store may both report why upkeep failed.
-        if !troubles.contains(&trouble) {
-            troubles.push(trouble);
-        }
-    }
-    let limit_bytes = if store.is_some() { held.limit_bytes } else { info.limit_bytes };
+    let troubles = core.troubles().into_iter().chain(info.troubles.clone()).collect();
     DaemonStatus {
         pid: info.identity.pid,
         version: info.identity.version.clone(),
@@ -48,14 +59,7 @@ pub(super) fn compose(
         idle_timeout_s: info.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
         cache_dir: info.cache_dir.clone(),
         listening: info.listening.clone(),
-        store: Some(StoreStatus {
-            physical_bytes: held.physical_bytes,
-            logical_bytes: held.logical_bytes,
-            limit_bytes,
-            blobs: held.blobs,
-            action_results: held.action_results,
-            troubles,
-        }),
+        store: Some(StoreStatus { limit_bytes: info.limit_bytes, troubles, ..StoreStatus::default() }),
         connections_open: count.connections_open,
         requests_in_flight: count.requests_in_flight,
         store_state: state_name(core.store()).to_owned(),
@@ -63,11 +67,80 @@ pub(super) fn compose(
     }
 }
 
+/// Completes the status of daemons whose store is open.
+#[derive(Debug)]
+pub(super) struct StatusHandler {
+    free: Arc<Semaphore>,
+}
+
+impl Default for StatusHandler {
+    fn default() -> Self {
+        StatusHandler { free: Arc::new(Semaphore::new(STATUSES_MAX)) }
+    }
+}
+
+impl StatusHandler {
+    /// Asks the store on a thread that may block, and sends `status` with its answer. A store that does
+    /// not answer within [`STORE_STATUS_MAX`] is reported as unusable.
+    pub(super) fn begin(&self, store: Arc<Store>, status: DaemonStatus, replies: WeakSender<reply::Kind>) {
+        let permit = Arc::clone(&self.free).try_acquire_owned();
+        tokio::spawn(async move {
+            let held = match permit {
+                Ok(permit) => ask(store, permit).await,
+                Err(_) => None,
+            };
+            let status = match held {
+                Some(held) => with_store(status, held),
+                None => without_answer(status),
+            };
+            // The reply is dropped if the client is gone or reads nothing.
+            if let Some(replies) = replies.upgrade() {
+                let _ = replies.try_send(reply::Kind::Status(status));
+            }
+        });
+    }
+}
+
+/// Returns the status of the store; `None` if it does not answer in time.
+async fn ask(store: Arc<Store>, permit: OwnedSemaphorePermit) -> Option<HeldStatus> {
+    let asked = spawn_blocking(move || {
+        let held = store.status();
+        drop((store, permit));
+        held
+    });
+    tokio::time::timeout(STORE_STATUS_MAX, asked).await.ok()?.ok()
+}
+
+fn with_store(mut status: DaemonStatus, held: HeldStatus) -> DaemonStatus {
+    let mut troubles = status.store.take().unwrap_or_default().troubles;
+    for trouble in held.troubles {
+        // The core and the store may both report why upkeep failed.
+        if !troubles.contains(&trouble) {
+            troubles.push(trouble);
+        }
+    }
+    let store = StoreStatus {
+        physical_bytes: held.physical_bytes,
+        logical_bytes: held.logical_bytes,
+        limit_bytes: held.limit_bytes,
+        blobs: held.blobs,
+        action_results: held.action_results,
+        troubles,
+    };
+    DaemonStatus { store: Some(store), ..status }
+}
+
+/// Nobody may take the sizes of such a status, which are all 0, for those of an open store.
+fn without_answer(mut status: DaemonStatus) -> DaemonStatus {
+    status.store.get_or_insert_default().troubles.push(NO_ANSWER.to_owned());
+    DaemonStatus { store_state: UNUSABLE.to_owned(), ..status }
+}
+
 fn state_name(state: &StoreState) -> &'static str {
     match state {
         StoreState::Opening => "opening",
         StoreState::Open => "open",
-        StoreState::Unusable { .. } => "unusable",
+        StoreState::Unusable { .. } => UNUSABLE,
         StoreState::Closed => "closing",
     }
 }
