@@ -84,6 +84,8 @@ impl Epochs {
         // From now on a stop is unclean unless `finish` records the opposite.
         batch.put_cf(meta, CLEAN, 0u64.to_le_bytes());
         batch.put_cf(meta, SUSPECTS, encode(&suspects));
+        // For the reason in `begin_next`, it would suffice to write this. The sync is made once for each start, and
+        // makes the stop an unclean one whatever the log loses.
         database.write_synced(batch, "begin an epoch")?;
         Ok(Epochs {
             current: RwLock::new(EpochState { epoch, closed: false }),
@@ -182,6 +184,10 @@ impl Epochs {
     /// the number of the ended one.
     fn begin_next(&self, database: &Database) -> Result<u64, StoreError> {
         let mut state = self.current.write();
+        // This record is not synced, because all writers would wait for that. What survives a loss of power is
+        // the log up to some place, and RocksDB syncs the log before it keeps a part of it as a table file. All
+        // records with the new number come after this one. So if it is lost, they are lost too, and the number
+        // can be used again.
         record(database, EPOCH, state.epoch + 1)?;
         state.epoch += 1;
         self.used.store(false, Ordering::Relaxed);
