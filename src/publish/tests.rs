@@ -169,7 +169,7 @@ fn key_02_a_file_counts_with_its_path() {
 }
 
 #[test]
-fn key_03_a_file_that_appears_counts() {
+fn key_03_a_miss_names_a_file_that_has_appeared() {
     let house = House::new();
     let checkout = house.checkout("a");
     compile_and_publish(&checkout, b"seed");
@@ -499,7 +499,7 @@ fn rst_03_a_shared_file_that_a_tool_changed_is_never_served() {
 }
 
 #[test]
-fn rst_04_modes_follow_the_callers_umask() {
+fn rst_04_restored_files_have_the_modes_of_the_callers_umask() {
     let house = House::new();
     let kinds = vec![OutputKind::DepInfo, OutputKind::SharedLibrary, OutputKind::Executable];
     let mut a = house.checkout("a");

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_07_the_volume_keeps_its_reserve() {
+    fn sto_07_no_writer_gets_the_reserve_of_the_volume() {
         let headroom = COMPACTION_BYTES_MAX;
         let (ledger, fake) = ledger(u64::MAX, 1_000, 0, headroom + 1_500);
         let room = ledger.reserve(400).unwrap();

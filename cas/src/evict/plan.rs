@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn sto_07_the_volume_keeps_its_reserve() {
+    fn sto_07_eviction_frees_the_reserve_of_the_volume() {
         let limits = SizeLimits { limit_bytes: 1_600, reserve_bytes: 1_000 };
         assert_eq!(limits.bytes_to_free(&usage(800, Some(1_100)), 0), 0);
         assert_eq!(limits.bytes_to_free(&usage(800, Some(1_099)), 0), 101);

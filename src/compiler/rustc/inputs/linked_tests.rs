@@ -176,7 +176,7 @@ fn key_14_the_next_daemon_still_knows_the_uses_of_crates() {
 }
 
 #[test]
-fn key_14_native_libraries_are_found_as_the_linker_finds_them() {
+fn key_14_of_native_libraries_those_are_inputs_that_the_linker_finds() {
     let checkout = Checkout::new();
     for (file, bytes) in
         [("one/libx.a", "a1"), ("two/libx.a", "a2"), ("two/libx.so", "s2"), ("two/odd.name", "v")]
@@ -365,7 +365,7 @@ fn key_15_a_linker_that_the_call_chooses_counts() {
 }
 
 #[test]
-fn key_15_files_that_linker_arguments_name_count() {
+fn key_15_files_that_linker_arguments_name_are_inputs() {
     let checkout = Checkout::new();
     for (name, text) in [
         ("versions.map", "{ global: *; };"),
