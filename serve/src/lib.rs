@@ -14,7 +14,6 @@ pub mod admission;
 pub mod auth;
 mod authority;
 pub mod batched_writes;
-pub mod busy_poll;
 mod bytestream;
 mod bytestream_write;
 mod capabilities;

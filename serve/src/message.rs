@@ -8,9 +8,6 @@
 //! Invariant: no memory is reserved for a message whose length exceeds the limits.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -126,15 +123,10 @@ where
         }
     }
 
-    /// Waits up to `stream_idle_max` for the next frame. Most often it has arrived already, and
-    /// then no timer is started, which would cost more than reading the frame.
+    /// Waits up to `stream_idle_max` for the next frame.
     async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Status> {
-        let mut frame = self.body.frame();
-        if let Poll::Ready(frame) = poll_fn(|task| Poll::Ready(Pin::new(&mut frame).poll(task))).await {
-            return Ok(frame);
-        }
         let idle_max = self.shared.limits.stream_idle_max;
-        tokio::time::timeout(idle_max, frame).await.map_err(|_| stalled(idle_max))
+        tokio::time::timeout(idle_max, self.body.frame()).await.map_err(|_| stalled(idle_max))
     }
 
     /// Takes the next `len` bytes, which have been received.

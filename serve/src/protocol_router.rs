@@ -22,7 +22,6 @@ use tonic::{Code, Status};
 
 use super::admission::{AdmissionError, Peer};
 use super::batched_writes::BatchedWrites;
-use super::busy_poll::BusyPollStream;
 use super::context::{RequestContext, ServerState};
 use super::grpc_metrics::GrpcMethod;
 use super::grpc_response::{self as response, ResponseBody};
@@ -93,9 +92,7 @@ where
         })
     };
     let builder = builder(&limits);
-    let mut connection = pin!(
-        builder.serve_connection(TokioIo::new(BatchedWrites::new(BusyPollStream::new(stream))), service)
-    );
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(BatchedWrites::new(stream)), service));
     let mut leave_by = None;
     loop {
         tokio::select! {

@@ -26,42 +26,6 @@ pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Implements `AsyncWrite` for a wrapper that changes reads only: writes go to its field `stream`.
-macro_rules! writes_pass {
-    ($type:ident) => {
-        impl<S: Duplex> AsyncWrite for $type<S> {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                context: &mut Context<'_>,
-                bytes: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-            }
-
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                context: &mut Context<'_>,
-                slices: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.stream.is_write_vectored()
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.get_mut().stream).poll_flush(context)
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-            }
-        }
-    };
-}
-pub(super) use writes_pass;
-
 /// The deadlines of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamDeadlines {
