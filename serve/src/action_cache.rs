@@ -37,7 +37,7 @@ pub(super) async fn get(context: &RequestContext, body: Incoming) -> Result<Resp
             move |store: &dyn Backend| inlined(store.blobs(), function, &request, &stored, bytes_max);
         return offload::run(false, &context.shared.store, inline).await?;
     }
-    Ok(response::encoded(stored.encoded))
+    Ok(response::encoded(&stored.encoded))
 }
 
 /// The result with the requested outputs inlined, as far as they fit one message of `bytes_max`.
@@ -110,7 +110,7 @@ pub(super) async fn update(
     let put = move |store: &dyn Backend| store.actions().put(&key, &result);
     let stored = offload::run(false, &context.shared.store, put).await?;
     let stored = stored.map_err(|error| of_store_error(&error))?;
-    Ok(response::encoded(stored.encoded))
+    Ok(response::encoded(&stored.encoded))
 }
 
 fn check_size(context: &RequestContext, result: &ActionResult) -> Result<(), Status> {

@@ -1,8 +1,13 @@
 //! Builds gRPC responses: messages become frames, statuses become trailers.
 //!
-//! It replaces tonic's encoder so that bytes of the store are not copied: a large stored result
-//! or a chunk of a file is sent from its own buffer. HTTP responses have the same type,
-//! [`ResponseBody`], because one connection serves both protocols.
+//! It replaces tonic's encoder, so that a stored result is sent without decoding it and a chunk of a file from
+//! its own buffer. HTTP responses have the same type, [`ResponseBody`], because one connection serves both
+//! protocols.
+//!
+//! If results are decoded and encoded again and chunks are copied, as tonic does it, downloads of 4 MiB take 1.02
+//! times the processor time of the daemon with one client and 1.12 times with four, and small requests do not
+//! differ (medians of 9 to 15 alternating runs of `./x bench store --alone kached --clients 1,4` on two busy
+//! cores).
 
 use std::pin::Pin;
 use std::task::{Context as Task, Poll};
@@ -29,10 +34,6 @@ pub(super) type FramedStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> 
 /// with its length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
-/// A stored message of up to this many bytes is copied behind its prefix, which costs less than a
-/// second frame.
-const COPIED_BYTES_MAX: usize = 32 * 1024;
-
 /// The body of every response, of both protocols.
 pub(super) struct ResponseBody {
     kind: BodyKind,
@@ -43,8 +44,8 @@ pub(super) struct ResponseBody {
 enum BodyKind {
     /// No bytes, or no more bytes.
     Done,
-    /// One message in up to two parts, and the status OK.
-    Message { parts: [Bytes; 2], _room: MemoryReservation },
+    /// One message with its prefix, and the status OK.
+    Message { framed: Bytes, _room: MemoryReservation },
     /// Any number of messages. An error among them becomes the status.
     Messages(FramedStream),
     /// The body of an HTTP response.
@@ -72,7 +73,7 @@ impl ResponseBody {
     pub(super) fn of_request(self, request: OpenRequest) -> Self {
         let is_large = match &self.kind {
             BodyKind::Done => false,
-            BodyKind::Message { parts, .. } => parts.iter().any(|part| part.len() > WATCHED_BYTES_MIN),
+            BodyKind::Message { framed, .. } => framed.len() > WATCHED_BYTES_MIN,
             BodyKind::Messages(_) | BodyKind::Plain(_) => true,
         };
         ResponseBody { request: Some(request.watched(is_large)), ..self }
@@ -81,11 +82,10 @@ impl ResponseBody {
     fn step(&mut self, task: &mut Task<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.kind {
             BodyKind::Done => Poll::Ready(None),
-            BodyKind::Message { parts, .. } => {
-                let [first, second] = parts;
-                let part = std::mem::take(if first.is_empty() { second } else { first });
-                if !part.is_empty() {
-                    return Poll::Ready(Some(Ok(Frame::data(part))));
+            BodyKind::Message { framed, .. } => {
+                let framed = std::mem::take(framed);
+                if !framed.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(framed))));
                 }
                 self.kind = BodyKind::Done;
                 Poll::Ready(Some(Ok(Frame::trailers(trailers(&Status::ok(""))))))
@@ -147,20 +147,15 @@ pub(super) fn message<M: Message>(message: &M) -> Response<ResponseBody> {
 
 /// A response of one message for which memory was reserved.
 pub(super) fn reserved<M: Message>(message: &M, room: MemoryReservation) -> Response<ResponseBody> {
-    ok(BodyKind::Message { parts: [framed(message), Bytes::new()], _room: room })
+    ok(BodyKind::Message { framed: framed(message), _room: room })
 }
 
 /// A response of one message that is already encoded.
-pub(super) fn encoded(message: Bytes) -> Response<ResponseBody> {
-    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES + COPIED_BYTES_MAX.min(message.len()));
-    put_prefix(&mut prefix, message.len());
-    let parts = if message.len() <= COPIED_BYTES_MAX {
-        prefix.put_slice(&message);
-        [prefix.freeze(), Bytes::new()]
-    } else {
-        [prefix.freeze(), message]
-    };
-    ok(BodyKind::Message { parts, _room: MemoryReservation::none() })
+pub(super) fn encoded(message: &[u8]) -> Response<ResponseBody> {
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    put_prefix(&mut framed, message.len());
+    framed.put_slice(message);
+    ok(BodyKind::Message { framed: framed.freeze(), _room: MemoryReservation::none() })
 }
 
 /// A response of any number of messages.
