@@ -6,6 +6,11 @@
 //! parse frames. It takes a vectored write for data after which more follows, because that is
 //! how `h2` hands on a DATA frame: its head and its data as two slices.
 //!
+//! Without it, GetActionResult and BatchReadBlobs of 4 KiB take 1.3 times the processor time of the daemon and
+//! reach 0.7 of the rate, and downloads of 4 MiB take 1.2 to 1.5 times the processor time (medians of 9 to 15
+//! alternating runs of `./x bench store --alone kached --clients 1,4` on two busy cores). FindMissingBlobs does
+//! not differ.
+//!
 //! Invariant: collected bytes are sent as soon as the writer has nothing to add. A flush that
 //! is put off wakes the task that asked for it; when that task comes back to read, or to flush
 //! without having written data, everything is sent.

@@ -6,6 +6,11 @@
 //! connections. Calls that may block run on the blocking threads of that runtime. This file
 //! knows no protocol.
 //!
+//! With one common runtime in their place, GetActionResult, FindMissingBlobs and BatchReadBlobs of 4 KiB take 1.3
+//! times the processor time of the daemon and reach 0.8 of the rate with one client, and differ by less than a
+//! tenth with four (medians of 15 alternating runs of `./x bench store --alone kached --clients 1,4` on two busy
+//! cores).
+//!
 //! Invariant: a thread is started only when every other one has a connection, and there are
 //! never more than processors, or than `CONNECTION_THREADS_MAX`.
 

@@ -4,6 +4,11 @@
 //! A lookup finishes without waiting, so it needs no task, and its response is sent with the
 //! next write of the connection.
 //!
+//! With a task for each request from the start, GetActionResult takes 1.1 times the processor time of the daemon
+//! and reaches 0.9 to 0.97 of the rate with one client and with four (medians of 29 alternating runs of
+//! `./x bench store --alone kached --clients 1,4` on two busy cores). Other small requests take 1.03 to 1.08
+//! times the processor time.
+//!
 //! Invariant: a request that waits does not delay the other requests of its connection.
 
 use std::pin::Pin;
