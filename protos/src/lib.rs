@@ -61,6 +61,11 @@ mod generated {
                 include!("generated/kache.seeds.v1.rs");
             }
         }
+        pub mod trail {
+            pub mod v1 {
+                include!("generated/kache.trail.v1.rs");
+            }
+        }
     }
 }
 
@@ -75,6 +80,7 @@ pub use generated::grpc::health::v1 as health;
 pub use generated::kache::control::v1 as control;
 pub use generated::kache::events::v1 as events;
 pub use generated::kache::seeds::v1 as seeds;
-pub use prost::Message;
+pub use generated::kache::trail::v1 as trail;
+pub use prost::{Message, length_delimiter_len};
 #[cfg(feature = "reapi")]
 pub use prost_types as well_known;

@@ -25,7 +25,6 @@ mod task;
 mod tests;
 mod text;
 mod trail;
-mod varint;
 
 pub use command::{CONSTANT_NAME, StoredCommand};
 pub use compose::{FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query};

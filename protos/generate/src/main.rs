@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "kache/control.proto",
     "kache/events.proto",
     "kache/seeds.proto",
+    "kache/trail.proto",
 ];
 
 fn main() -> Result<()> {
