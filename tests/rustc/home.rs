@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kache_client::DaemonAddress;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -214,11 +215,21 @@ impl Home {
         }
     }
 
+    /// Where the daemon of this home listens.
+    pub(crate) fn address(&self) -> DaemonAddress {
+        DaemonAddress::new(&self.variable("KACHE_CACHE_DIR"), Some(&self.variable("KACHE_SOCKET_DIR")))
+    }
+
+    /// Removes the note that a call has waited in vain for the daemon. For half a minute after that the daemon has
+    /// only 20 ms to greet, which is not enough on a busy machine, and a call that is not greeted bypasses the cache.
+    pub(crate) fn forget_silence(&self) {
+        let _ = fs::remove_file(self.address().dir().join("no-answer"));
+    }
+
     /// The daemon's process id, from its lock file.
     pub(crate) fn daemon_pid(&self) -> Option<Pid> {
         let sockets = self.variable("KACHE_SOCKET_DIR");
-        let address = kache_client::DaemonAddress::new(&self.variable("KACHE_CACHE_DIR"), Some(&sockets));
-        let note = fs::read_to_string(address.daemon_lock()).ok()?;
+        let note = fs::read_to_string(self.address().daemon_lock()).ok()?;
         let pid: i32 = note.lines().next()?.parse().ok()?;
         let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
         let is_ours = String::from_utf8_lossy(&environment).contains(sockets.to_str().unwrap());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kache_cas::Hash;
 use kache_client::control::{reply, request};
-use kache_client::{DaemonAddress, DaemonConnection, Intent};
+use kache_client::{DaemonConnection, Intent};
 use nix::sys::signal::{Signal, kill};
 
 use crate::home::{Home, eventually};
@@ -90,13 +90,9 @@ fn assert_nothing_is_left(tree: &Tree) {
     }
 }
 
-fn address(home: &Home) -> DaemonAddress {
-    DaemonAddress::new(&home.variable("KACHE_CACHE_DIR"), Some(&home.variable("KACHE_SOCKET_DIR")))
-}
-
 /// Waits until the daemon is idle.
 fn until_idle(home: &Home) {
-    let address = address(home);
+    let address = home.address();
     let soon = || Instant::now() + Duration::from_secs(2);
     eventually("a daemon that has nothing to do", || {
         let Ok(mut connection) = DaemonConnection::open(&address, Intent::Look, soon()) else { return false };
@@ -142,9 +138,8 @@ fn stop_in_rounds(kind: &StalledBuild, rounds: u64, mut stop_of: impl FnMut(u64,
     let allowed = begun.elapsed() * SLOWER_MAX + WAIT_MAX;
     for round in 0..rounds {
         until_idle(&home);
-        // Removes the note that the daemon did not answer, so that each round's build waits for it as if for the
-        // first time.
-        let _ = std::fs::remove_file(address(&home).dir().join("no-answer"));
+        // Each round's build waits for the daemon as if for the first time.
+        home.forget_silence();
         let tree = (kind.make)(&home, &format!("round{round}"));
         let pid = home.daemon_pid().unwrap();
         let stop = stop_of(round, warm);
@@ -245,7 +240,8 @@ fn dmn_03_a_daemon_that_continues_late_changes_nothing_beside_the_outputs() {
     assert_eq!(seen(tree), before);
     assert!(tree.join(state).exists());
     assert_nothing_is_left(tree);
-    // A daemon that responds in time does both.
+    // A daemon that responds in time does both. The build before has waited for it in vain.
+    home.forget_silence();
     tree.edit("pm/src/lib.rs", "String::new()", "String::from(\"2\")");
     home.cargo(tree, &["build"]).env("CARGO_INCREMENTAL", "1").env("KACHE_INCREMENTAL_EDITS", "0").ok();
     let dep_infos = tree.files("target/debug/deps");
