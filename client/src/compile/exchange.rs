@@ -56,6 +56,8 @@ enum NoReply {
     NotRunning,
     /// A daemon runs and does not answer in time.
     Hung,
+    /// A daemon runs that did not answer a moment ago, and it has not greeted within the short wait either.
+    StillHung,
     /// A daemon runs that this client cannot use, and starting another one would not help.
     Unusable,
 }
@@ -75,6 +77,8 @@ pub(crate) fn request_compile(address: &DaemonAddress, compile: Compile) -> Comp
         let deadline = deadline.max(Instant::now() + WELCOME_WAIT_SHORT);
         reply = exchange(address, &frames, deadline, &mut abandoned);
     }
+    // After a short wait nothing is recorded. On a busy machine, where a healthy daemon greets late too, the short
+    // waits would never end.
     if matches!(reply, Err(NoReply::Hung)) {
         FallbackReason::NoAnswer.record(address);
     }
@@ -149,7 +153,8 @@ fn send_and_receive(
 /// Waits for the daemon's greeting.
 ///
 /// The first wait is short. A daemon that has not greeted by then gets the long wait only if no
-/// other call has waited in vain a moment ago, so that a hung daemon costs a build one long wait.
+/// other call has waited in vain a moment ago, so that a hung daemon costs a build one long wait every half
+/// minute.
 fn receive_greeting(
     address: &DaemonAddress,
     stream: &mut FrameStream,
@@ -159,7 +164,7 @@ fn receive_greeting(
     let mut received = stream.receive::<Reply>(begun + WELCOME_WAIT_SHORT);
     if matches!(received, Err(StreamError::Late)) {
         if FallbackReason::NoAnswer.is_recent(address) {
-            return Err(NoReply::Hung);
+            return Err(NoReply::StillHung);
         }
         received = stream.receive::<Reply>(deadline);
         if received.is_ok() {
@@ -242,5 +247,24 @@ mod tests {
         drop(reply);
         has_returned.send(()).unwrap();
         assert_eq!(daemon.join().unwrap(), (true, true));
+    }
+
+    /// If a short wait renewed the record, calls on a busy machine would do without a healthy daemon for as
+    /// long as any of them is greeted late.
+    #[test]
+    fn dmn_03_a_short_wait_does_not_prolong_the_time_of_short_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = DaemonAddress::new(dir.path(), Some(&dir.path().join("s")));
+        address.prepare().unwrap();
+        FallbackReason::NoAnswer.record(&address);
+        let record = std::fs::File::open(address.dir().join("no-answer")).unwrap();
+        record.set_modified(std::time::SystemTime::now() - Duration::from_secs(10)).unwrap();
+        let date = || record.metadata().unwrap().modified().unwrap();
+        let earlier = date();
+        let _silent = crate::os::listen(&address.control_socket()).unwrap();
+        let begun = Instant::now();
+        assert!(matches!(request_compile(&address, Compile::default()), CompileReply::NoDaemon(_)));
+        assert!(begun.elapsed() < WELCOME_WAIT_MAX);
+        assert_eq!(date(), earlier);
     }
 }
