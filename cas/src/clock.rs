@@ -7,13 +7,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tells the time.
+/// A source of the present time, which may jump in either direction.
 pub trait Clock: Send + Sync {
     /// Returns the milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 }
 
-/// The system's clock.
+/// The clock of the system. A time before 1970 counts as 1970.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -37,7 +37,7 @@ impl ManualClock {
         ManualClock { now_ms: AtomicU64::new(now_ms) }
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward by whole milliseconds; the rest of `by` is dropped.
     pub fn advance(&self, by: Duration) {
         self.now_ms.fetch_add(duration_ms(by), Ordering::Relaxed);
     }

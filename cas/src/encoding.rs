@@ -68,7 +68,7 @@ impl<K> Encoded<K> {
         self.digest
     }
 
-    /// Returns the encoded message.
+    /// Returns the bytes of the canonical message, to be stored under the digest.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }

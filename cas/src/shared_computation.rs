@@ -22,7 +22,6 @@ struct PendingComputation<V> {
 }
 
 enum ComputationState<V> {
-    /// The leader is computing.
     Running,
     /// The leader has the value.
     Done(V),

@@ -81,7 +81,7 @@ pub trait BlobStore: Send + Sync {
 
 /// Receives the bytes of one blob.
 pub trait BlobWriter: Send {
-    /// Appends the next bytes.
+    /// Appends bytes, in pieces of any size. Fails if they become more than the blob has.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Checks length and hash, then makes the whole blob visible and returns its names.
@@ -103,7 +103,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the blob's size.
+    /// Returns the blob's size, without asking the filesystem.
     pub fn size_bytes(&self) -> u64 {
         match self {
             Content::Memory(bytes) => bytes.len() as u64,

@@ -102,7 +102,7 @@ impl DaemonConnection {
         }
     }
 
-    /// Returns the daemon's version.
+    /// Returns the daemon's version as it said in its greeting, such as `0.1.0`.
     pub fn daemon_version(&self) -> &str {
         &self.welcome.daemon_version
     }

@@ -16,7 +16,7 @@ pub const CACHE_DIR: &str = "KACHE_CACHE_DIR";
 pub const SOCKET_DIR: &str = "KACHE_SOCKET_DIR";
 /// Names the user's configuration file.
 pub const CONFIG: &str = "KACHE_CONFIG";
-/// Names the home directory.
+/// Names the user's home directory.
 pub const HOME: &str = "HOME";
 /// Names the directory of all programs' caches.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";

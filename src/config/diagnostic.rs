@@ -24,13 +24,13 @@ pub enum Site {
     },
     /// In a file as a whole.
     WholeFile(PathBuf),
-    /// In an environment variable.
+    /// In the value of the environment variable with this name.
     Variable(&'static str),
     /// Nowhere: a setting is missing.
     Nowhere,
 }
 
-/// One mistake.
+/// A mistake in a file, in a variable or of a setting that is missing.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file or variable that has the mistake.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::key::Key;
 
-/// An environment variable.
+/// An environment variable that kache reads and documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// The name, such as `KACHE_CACHE_DIR`.

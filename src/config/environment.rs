@@ -95,17 +95,18 @@ impl Environment {
     }
 }
 
-/// The user's directories; `None` where neither a variable nor the user database names one. A
-/// relative path in a variable is ignored, as the XDG specification requires.
+/// The user's directories, in which kache has directories of its own. `None` where neither a variable
+/// nor the user database names one. A relative path in a variable is ignored, as the XDG specification
+/// requires.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XdgDirs {
     /// The home directory, `~` in configuration files.
     pub home: Option<PathBuf>,
-    /// The directory with the user's configuration.
+    /// The directory of all programs' configuration, such as `~/.config`.
     pub config: Option<PathBuf>,
-    /// The directory with the store.
+    /// The directory of all programs' caches, such as `~/.cache`.
     pub cache: Option<PathBuf>,
-    /// The directory with logs.
+    /// The directory of all programs' logs and other state, such as `~/.local/state`.
     pub state: Option<PathBuf>,
 }
 

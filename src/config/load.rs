@@ -55,7 +55,7 @@ pub struct Resolved {
 /// The inputs of [`load`].
 #[derive(Clone, Debug)]
 pub struct ConfigSources {
-    /// The documented variables.
+    /// The variables of the process, or of the call, that is configured.
     pub environment: Environment,
     /// The directory where the search for a project's file begins, and to which relative paths in
     /// variables are relative. `None` for a daemon, which has all its settings in variables.

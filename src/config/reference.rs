@@ -65,7 +65,7 @@ below `dir`. Declarations can only add to keys. If there is a mistake in the fil
 cached.
 "#;
 
-/// Returns the whole page.
+/// Returns the page as it must be committed.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("\n## Keys\n\n| key | variable | in `.kache.toml` | adds up | read by |\n| --- | --- | --- | --- | --- |\n");

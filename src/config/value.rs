@@ -22,11 +22,11 @@ pub enum ValueKind {
     Size,
     /// A duration in seconds, or with a unit.
     Duration,
-    /// `true` or `false`.
+    /// `true` or `false`; as a text also `1`, `yes` or `on`, and `0`, `no` or `off`.
     Bool,
     /// A host and a port.
     Address,
-    /// The listener for metrics.
+    /// `shared`, `off`, or a host and a port.
     Metrics,
     /// A level of log messages, such as `info`.
     Level,
@@ -38,7 +38,7 @@ pub enum ValueKind {
     Count,
     /// A program, by its name or its path.
     Program,
-    /// A list of paths.
+    /// A list of paths; in a variable, colons separate them.
     Paths,
     /// A list of globs for paths.
     PathGlobs,
@@ -84,9 +84,9 @@ pub enum ProgressMode {
     /// If `CI` is set and cargo's standard error is not a terminal: then it is a log.
     #[default]
     Auto,
-    /// Always.
+    /// Also if cargo's standard error is a terminal.
     Always,
-    /// Never.
+    /// For no crate.
     Never,
 }
 
@@ -143,13 +143,13 @@ pub enum Value {
     Path(PathBuf),
     /// A size in bytes.
     Size(u64),
-    /// A duration in whole seconds.
+    /// A duration in whole seconds; zero stands for `never`.
     Duration(Duration),
     /// `true` or `false`.
     Bool(bool),
     /// A host and a port.
     Address(ListenAddress),
-    /// The listener for metrics.
+    /// Where metrics are served, if anywhere.
     Metrics(MetricsAddress),
     /// A level of log messages.
     Level(Level),

@@ -25,7 +25,7 @@ impl Drain {
         self.0.send_replace(true);
     }
 
-    /// Returns another task's end.
+    /// Returns the end of the signal for one more task, which may be created after draining has begun.
     pub fn subscribe(&self) -> Draining {
         Draining(self.0.subscribe())
     }

@@ -45,7 +45,7 @@ pub enum StagingError {
     },
 }
 
-/// A client's staging directory.
+/// The staging directory of a client. The default is of a client that has none.
 #[derive(Clone, Debug, Default)]
 pub struct Staging {
     dir: Option<Arc<Path>>,

@@ -141,7 +141,7 @@ pub(super) struct MissedCall {
     pub(super) event: Event,
 }
 
-/// A call that compiles.
+/// A call that compiles next. Whether it does so incrementally is decided.
 #[derive(Debug)]
 pub(super) struct PlannedCompile {
     pub(super) missed: MissedCall,

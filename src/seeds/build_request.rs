@@ -78,7 +78,7 @@ impl BuildRequest {
         }
     }
 
-    /// Cargo's home.
+    /// Cargo's home, as the environment of this cargo names it.
     pub fn home(&self) -> &Path {
         &self.home
     }

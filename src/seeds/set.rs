@@ -29,7 +29,7 @@ const SET_BYTES_MAX: usize = 64 << 20;
 /// A unit of an earlier build, which may be restored before cargo calls for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// The action of the unit.
+    /// The hash of the action whose result alone may be restored for the unit.
     pub action: Hash,
     /// The unit's place in a target directory.
     pub unit: CargoUnit,

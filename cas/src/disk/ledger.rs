@@ -93,7 +93,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Takes both measurements now.
+    /// Measures the database and the free space on the volume. Waits for both.
     pub(super) fn measure_now(&self) -> Result<(), StoreError> {
         self.measure(&mut self.accounts.lock())
     }

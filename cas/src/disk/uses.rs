@@ -69,7 +69,7 @@ struct UseShard {
 /// The outcome of noting an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoteOutcome {
-    /// The access was noted.
+    /// The access was noted, in memory for now.
     Noted,
     /// The access was noted, and the shard has enough unwritten entries to be written.
     WriteDue,

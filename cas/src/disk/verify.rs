@@ -53,7 +53,7 @@ pub(super) fn hash_file(file: &File, function: DigestFunction) -> io::Result<Blo
 /// The result of examining a blob.
 #[derive(Debug)]
 pub(super) enum BlobCheck {
-    /// The bytes are right.
+    /// The bytes are right. The file is open for reading.
     Whole(File),
     /// The index has no such blob any more, or its bytes were lost by an unclean stop or
     /// overwritten through a shared inode. Readers get a miss.

@@ -122,7 +122,7 @@ impl EvictionSelection {
         EvictionSelection { candidates_max, chosen: BinaryHeap::new(), overflowed: false }
     }
 
-    /// Offers one more candidate.
+    /// Selects a candidate. If the selection is full, the one of most worth is dropped, which may be this one.
     pub fn offer(&mut self, candidate: EvictionCandidate) {
         if self.chosen.len() < self.candidates_max {
             self.chosen.push(candidate);

@@ -67,7 +67,7 @@ pub struct EvictionTarget<'a> {
     pub catalog: &'a dyn Catalog,
     /// The same store, for reading trees.
     pub blobs: &'a dyn BlobStore,
-    /// The source of time.
+    /// The clock by which the store dates uses and leases.
     pub clock: &'a dyn Clock,
 }
 

@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::store::{AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, StoredResult};
 use crate::verify::DigestCheck;
 
-/// A store in memory.
+/// A store in memory, for tests: nothing of it outlives the value.
 pub struct MemoryStore {
     state: Arc<Mutex<MemoryState>>,
     clock: Arc<dyn Clock>,
