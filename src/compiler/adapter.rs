@@ -37,6 +37,22 @@ pub fn recall(entries: &[Entry], roots: &Roots) -> Option<RecalledCall> {
     Some(RecalledCall { argv, cwd: command.cwd, env: command.env })
 }
 
+/// Returns how the arguments of stored actions are read when two of them are compared. Every action is a
+/// call of rustc so far.
+pub fn argument_style() -> &'static ArgumentStyle {
+    rustc::ARGUMENT_STYLE
+}
+
+/// What a comparison of command lines has to know of a compiler's options.
+#[derive(Debug)]
+pub struct ArgumentStyle {
+    /// Options whose value begins with a key: with `-C`, `-C lto` and `-C opt-level=3` are two options.
+    pub keyed: &'static [&'static str],
+    /// Options for directories and names of outputs. The build tool computes them from everything else, so
+    /// they differ because something else does.
+    pub consequences: &'static [&'static str],
+}
+
 /// The parts of a call that its action tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecalledCall {

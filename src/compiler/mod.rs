@@ -4,5 +4,6 @@ mod adapter;
 pub mod rustc;
 
 pub use adapter::{
-    CallFacts, CallKind, CompilerCall, GatherSettings, Gathered, RecalledCall, RootSettings, parse, recall,
+    ArgumentStyle, CallFacts, CallKind, CompilerCall, GatherSettings, Gathered, RecalledCall, RootSettings,
+    argument_style, parse, recall,
 };

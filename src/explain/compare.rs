@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::ExplainedAction;
 use crate::action::{Entry, Section};
+use crate::compiler::argument_style;
 use crate::events::Change;
 
 /// Returns the differences; there are none between an action and itself.
@@ -37,15 +38,12 @@ pub fn compare(before: &ExplainedAction, now: &ExplainedAction) -> Vec<Change> {
     changes
 }
 
-/// Options for directories and names of outputs. Cargo computes them from everything else, so
-/// they differ because something else does.
-const CONSEQUENCES: &[&str] = &["--out-dir", "-L", "-C metadata", "-C extra-filename"];
-
 fn is_consequence(change: &Change) -> bool {
     let is_option = |option: &&str| {
         change.name.strip_prefix(*option).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
-    change.kind == "output" || (change.kind == "argument" && CONSEQUENCES.iter().any(is_option))
+    change.kind == "output"
+        || (change.kind == "argument" && argument_style().consequences.iter().any(is_option))
 }
 
 /// The rank of arguments; [`named`] has the ranks of the other entries.
@@ -174,7 +172,7 @@ fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut words = arguments.iter().peekable();
     // The command of every action begins with `env -C DIRECTORY COMPILER`: this `-C` is an
-    // option of `env` and not of rustc.
+    // option of `env` and not of the compiler.
     if let [env, change, directory, compiler, ..] = arguments
         && (env.as_str(), change.as_str()) == ("env", "-C")
     {
@@ -182,13 +180,11 @@ fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
         options.insert("the compiler".to_owned(), vec![compiler.clone()]);
         words.nth(3);
     }
-    // `-C lto` and `-C opt-level=3` are different options for rustc although they begin with the
-    // same word. So the key of `-C`, `-Z` and `--extern` belongs to the name of the option.
     while let Some(word) = words.next() {
         let value =
             words.next_if(|next| word.starts_with('-') && !word.contains('=') && !next.starts_with('-'));
         let (name, value) = match value {
-            Some(value) if matches!(&**word, "-C" | "--codegen" | "-Z" | "--extern") => {
+            Some(value) if argument_style().keyed.contains(&&**word) => {
                 let (key, value) = value.split_once('=').unwrap_or((value, ""));
                 (format!("{word} {key}"), value)
             }

@@ -7,8 +7,15 @@ use std::path::{Path, PathBuf};
 use super::call::RustcCall;
 use super::inputs::RustcToolchain;
 use crate::action::{PathTreatment, StoredCommand};
+use crate::compiler::ArgumentStyle;
 use crate::invocation::{Call, CommandLine};
 use crate::roles::{Remap, Role, Roots};
+
+/// How rustc's options are compared.
+pub const ARGUMENT_STYLE: &ArgumentStyle = &ArgumentStyle {
+    keyed: &["-C", "--codegen", "-Z", "--extern"],
+    consequences: &["--out-dir", "-L", "-C metadata", "-C extra-filename"],
+};
 
 /// The directory of the standard library's sources in a toolchain.
 const SOURCES: &str = "lib/rustlib/src/rust";

@@ -17,5 +17,5 @@ mod task;
 #[cfg(test)]
 pub(crate) use accesses::ACCESS_RULES;
 pub use call::RustcCall;
-pub use command::recalled_arguments;
+pub use command::{ARGUMENT_STYLE, recalled_arguments};
 pub use observed_page::page as observed_page;
