@@ -1,8 +1,8 @@
 //! The reason why a call just now had to do without the daemon, kept for the calls that follow, so
-//! that a build pays for it only once in a while (DMN-03).
+//! that a build pays for it once (DMN-03).
 //!
 //! Each reason is an empty file beside the sockets, and only the file's date counts. It is read
-//! only before a wait, never where all is well, and it counts for [`RECENT_FOR`].
+//! only before a wait, never where all is well, and it counts for [`RECENT_FOR`] or until it is cleared.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
