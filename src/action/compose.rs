@@ -33,7 +33,7 @@ pub enum PathTreatment {
 /// What a key says of a compile besides its inputs. The adapter of the compiler makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySubject {
-    /// The command line.
+    /// The command line that the call gives to the compiler, with what kache adds to it.
     pub command: CommandLine,
     /// The paths of all files that the compile makes, as the command line names them.
     pub outputs: Vec<PathBuf>,

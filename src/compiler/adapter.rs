@@ -117,7 +117,7 @@ pub struct CallFacts<'a> {
 /// The kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// A compile.
+    /// The call compiles sources to outputs.
     Compile,
     /// A trial compile of a build tool. Everything that it reads is known, so its failure is stored, too
     /// (RST-10).

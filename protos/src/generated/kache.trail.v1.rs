@@ -61,11 +61,11 @@ pub enum Kind {
     Unspecified = 0,
     /// A path and the digest of its content.
     File = 1,
-    /// A path.
+    /// The path at which nothing was found.
     Absent = 2,
     /// A path and the digest of the entries.
     Listing = 3,
-    /// A path.
+    /// The path of a directory that was found.
     Directory = 4,
     /// Two texts: the name and the value.
     Variable = 5,
@@ -77,7 +77,7 @@ pub enum Kind {
     Link = 8,
     /// A start, and a text: the directory that it must be, as the call spells it.
     Root = 9,
-    /// The same, and every symbolic link in the text was followed.
+    /// A root like ROOT, for which every symbolic link in the text was followed.
     RealRoot = 10,
     /// A text: the options that decide how messages look.
     Presentation = 11,
