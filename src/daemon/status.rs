@@ -130,7 +130,8 @@ fn with_store(mut status: DaemonStatus, held: HeldStatus) -> DaemonStatus {
     DaemonStatus { store: Some(store), ..status }
 }
 
-/// Nobody may take the sizes of such a status, which are all 0, for those of an open store.
+/// Returns the status of a store that does not answer. Its sizes are unknown and sent as 0, so the state says
+/// that the store cannot be used.
 fn without_answer(mut status: DaemonStatus) -> DaemonStatus {
     status.store.get_or_insert_default().troubles.push(NO_ANSWER.to_owned());
     DaemonStatus { store_state: UNUSABLE.to_owned(), ..status }
