@@ -1,0 +1,16 @@
+//! Caches on other machines, and how kache reads and writes them.
+//!
+//! [`Remote`] is the trait of all of them. The crate knows digests, bytes and the messages of the Remote
+//! Execution API. It knows no compiler, no configuration file and no local store: the caller verifies what
+//! a remote returns and stores it.
+
+mod error;
+pub mod memory;
+mod options;
+mod remote;
+
+pub use error::RemoteError;
+pub use options::{
+    Authentication, Compression, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity, TlsOptions,
+};
+pub use remote::{BlobStream, Capabilities, Remote, RequestContext};
