@@ -12,7 +12,7 @@ use super::error::ActionError;
 use super::explain::{Entry, Section};
 use super::material::PRESENTATION;
 use super::text::{MARK, bytes_of, path_text, text};
-use crate::invocation::{Call, CommandLine, Word};
+use crate::invocation::{Call, CommandLine, KeyedArgument, Word};
 use crate::roles::{Form, RolePath, Roots};
 
 /// Replaces the random name of a trial compile, in its key and in its stored result (RST-10).
@@ -30,9 +30,9 @@ pub(super) fn for_key(
     let up = up(&cwd.in_input_root());
     let writer = ArgumentWriter { command, call, roots, cwd, up };
     let mut all = Vec::with_capacity(command.words.len() + 12);
-    all.extend(["env".to_owned(), "-C".to_owned(), path_text(&writer.cwd.in_input_root())]);
+    all.extend([SHELL[0].to_owned(), SHELL[1].to_owned(), script(command), SHELL[2].to_owned()]);
+    all.push(path_text(&writer.cwd.in_input_root()));
     all.push(writer.absolute(program));
-    all.extend(command.added_in_key.iter().cloned());
     for word in &command.words {
         match word {
             Word::Plain(plain) => all.push(writer.named(text(plain.as_encoded_bytes()))),
@@ -46,6 +46,38 @@ pub(super) fn for_key(
     }
     all.extend(command.only_in_key.iter().cloned());
     Ok(all)
+}
+
+/// The words of a shell's call: the program and its option in front of the script, and the shell's own name
+/// behind it.
+const SHELL: [&str; 3] = ["sh", "-c", "sh"];
+
+/// Returns the script that runs the compiler. Its arguments are the call's directory in the input root, the
+/// program as it is seen from there, and the arguments of the program.
+fn script(command: &CommandLine) -> String {
+    let mut script = String::from(r#"r=$(pwd -P) && cd "$1" && p=$2 && shift 2"#);
+    let mut words = String::new();
+    // The compiler's own name in `clippy-driver rustc …` stays in front of all options.
+    for index in 0..command.leading_words {
+        script.push_str(&format!(" && w{index}=$1 && shift"));
+        words.push_str(&format!(r#" "$w{index}""#));
+    }
+    for KeyedArgument { before, path, after } in &command.added_in_key {
+        words.push_str(&format!(r#" "{}$r/{}{}""#, quoted(before), quoted(path), quoted(after)));
+    }
+    script + r#" && exec "$p""# + &words + r#" "$@""#
+}
+
+/// Returns a text as it is written between the double quotes of a shell.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '"' | '\\' | '$' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted
 }
 
 /// The relative path from a directory in the input root to the input root: one `../` for each level.
@@ -122,7 +154,10 @@ impl<'a> StoredCommand<'a> {
     /// not a compile of kache's, or if it names a root that is not in `roots`.
     pub fn read(entries: &'a [Entry], roots: &'a Roots) -> Option<StoredCommand<'a>> {
         let arguments: Vec<&str> = of(entries, Section::Argument).map(|entry| &*entry.value).collect();
-        let ["env", "-C", cwd, arguments @ ..] = &arguments[..] else { return None };
+        let [shell, option, _, name, cwd, arguments @ ..] = &arguments[..] else { return None };
+        if [*shell, *option, *name] != SHELL {
+            return None;
+        }
         let up = up(cwd.as_bytes());
         let cwd = roots.locate(&RolePath::from_input_root(cwd.as_bytes())?)?;
         let shown = of(entries, Section::Platform).find(|entry| entry.name == PRESENTATION);
@@ -182,6 +217,35 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn key_17_the_script_of_an_action_gives_the_compiler_the_place_of_the_input_root() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("ws/a")).unwrap();
+        let added = |path: &str, after: &str| KeyedArgument {
+            before: "--remap=",
+            path: path.to_owned(),
+            after: after.to_owned(),
+        };
+        let command = CommandLine {
+            program: "p".into(),
+            leading_words: 1,
+            added: Vec::new(),
+            added_in_key: vec![added("ws", "=."), added("out", "=`$x`\\\"")],
+            words: Vec::new(),
+            only_in_key: Vec::new(),
+            random_name: None,
+        };
+        let run = std::process::Command::new(SHELL[0])
+            .args([SHELL[1], &script(&command), SHELL[2], "ws/a", "printf", "%s\n", "x y", "*"])
+            .current_dir(&root)
+            .output()
+            .unwrap();
+        let root = root.display();
+        let expected = format!("--remap={root}/ws=.\n--remap={root}/out=`$x`\\\"\nx y\n*\n");
+        assert_eq!(String::from_utf8(run.stdout).unwrap(), expected, "{}", script(&command));
+    }
 
     #[test]
     fn a_relative_path_goes_up_and_down() {

@@ -68,8 +68,8 @@ pub const KEY_PARTS: &[KeyPart] = &[
     part(
         Section::Argument,
         true,
-        "the working directory by role, the compiler, kache's remaps by role, then the arguments as the tables below say",
-        "each argument is an item of its own, in order; arguments are never joined",
+        "a shell with a script that adds kache's remaps by role; the working directory by role, the compiler, then the arguments as the tables below say",
+        "each argument is an item of its own, in order; arguments are never joined. The script lets an engine put the input root anywhere",
     ),
     part(
         Section::Variable,

@@ -427,7 +427,11 @@ fn an_action_is_well_formed_and_names_no_path_of_the_checkout() {
         .filter(|entry| entry.section == Section::Argument)
         .map(|entry| entry.value.as_str())
         .collect();
-    assert_eq!(arguments[..4], ["env", "-C", "ws", "../sysroot/bin/rustc"]);
+    let [shell, option, script, name, directory, program, ..] = arguments[..] else {
+        panic!("{arguments:?}")
+    };
+    assert_eq!([shell, option, name, directory, program], ["sh", "-c", "sh", "ws", "../sysroot/bin/rustc"]);
+    assert!(script.contains(r#" "--remap-path-prefix=$r/ws=." "#), "{script}");
     assert!(arguments.contains(&"util/src/lib.rs"));
     assert!(arguments.contains(&"../out/debug/deps"));
     assert!(arguments.contains(&"link-arg=-T/kache/ws/memory.x"));

@@ -171,14 +171,15 @@ fn values(name: &str, before: &[String], now: &[String], found: &mut Vec<Change>
 fn options(arguments: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut words = arguments.iter().peekable();
-    // The command of every action begins with `env -C DIRECTORY COMPILER`: this `-C` is an
-    // option of `env` and not of the compiler.
-    if let [env, change, directory, compiler, ..] = arguments
-        && (env.as_str(), change.as_str()) == ("env", "-C")
+    // The command of every action begins with `sh -c SCRIPT sh DIRECTORY COMPILER`: this `-c` is an
+    // option of the shell and not of the compiler.
+    if let [shell, option, script, name, directory, compiler, ..] = arguments
+        && [shell, option, name].map(String::as_str) == ["sh", "-c", "sh"]
     {
+        options.insert("the script".to_owned(), vec![script.clone()]);
         options.insert("the directory".to_owned(), vec![directory.clone()]);
         options.insert("the compiler".to_owned(), vec![compiler.clone()]);
-        words.nth(3);
+        words.nth(5);
     }
     while let Some(word) = words.next() {
         let value =
@@ -243,8 +244,10 @@ mod tests {
     #[test]
     fn the_directory_and_the_compiler_are_not_taken_for_options() {
         let made = |args| TestAction { args, ..BASE };
-        let before = made(&["env", "-C", "cargo/git/x/1", "../../../../sysroot/bin/rustc", "-C", "lto"]);
-        let now = made(&["env", "-C", "cargo/git/x/2", "../../../../abs/opt/rustc", "-C", "lto"]);
+        let rustc = "../../../../sysroot/bin/rustc";
+        let before = ["sh", "-c", "exec", "sh", "cargo/git/x/1", rustc, "-C", "lto"];
+        let now = ["sh", "-c", "exec", "sh", "cargo/git/x/2", "../../../../abs/opt/rustc", "-C", "lto"];
+        let (before, now) = (made(&before), made(&now));
         let blobs = MemoryBlobs::default();
         let [before, now] = [before, now].map(|made| load(&blobs, blobs.put(&made)).unwrap());
         let said: Vec<String> = compare(&before, &now).iter().map(Change::to_string).collect();

@@ -138,8 +138,10 @@ mod tests {
         let blobs = MemoryBlobs::default();
         let action = TestAction {
             args: &[
-                "env",
-                "-C",
+                "sh",
+                "-c",
+                "cd \"$1\" && shift && exec \"$@\"",
+                "sh",
                 "ws",
                 "sysroot/bin/rustc",
                 "--crate-name",

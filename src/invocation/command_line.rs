@@ -14,9 +14,8 @@ pub struct CommandLine {
     pub leading_words: usize,
     /// Arguments that kache adds to the run.
     pub added: Vec<OsString>,
-    /// Arguments that stand for `added` in the key, right after the program. They are the same in every
-    /// checkout.
-    pub added_in_key: Vec<String>,
+    /// Arguments that stand for `added` in the key. They are the same in every checkout.
+    pub added_in_key: Vec<KeyedArgument>,
     /// Every argument after the program, in order.
     pub words: Vec<Word>,
     /// Arguments that stand in the key only, behind all others.
@@ -37,6 +36,18 @@ impl CommandLine {
         argv.extend(rest.iter().filter(is_given).map(Word::argument));
         argv
     }
+}
+
+/// An argument that kache adds to the key, with the absolute path of a directory in the input root in it. The
+/// key does not say where the input root lies, because an engine that executes the action puts it anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyedArgument {
+    /// The text before the path, such as `--remap-path-prefix=`.
+    pub before: &'static str,
+    /// The path of the directory, relative to the input root.
+    pub path: String,
+    /// The text behind the path.
+    pub after: String,
 }
 
 /// One argument with its effect on the key. Options with several arguments have several words.

@@ -8,5 +8,5 @@ mod names;
 
 pub use bypass::{Bypass, Reason};
 pub use call::{Call, Environment, variable};
-pub use command_line::{CommandLine, Word};
+pub use command_line::{CommandLine, KeyedArgument, Word};
 pub(crate) use names::names;

@@ -8,7 +8,7 @@ use super::call::RustcCall;
 use super::inputs::RustcToolchain;
 use crate::action::{PathTreatment, StoredCommand};
 use crate::compiler::ArgumentStyle;
-use crate::invocation::{Call, CommandLine};
+use crate::invocation::{Call, CommandLine, KeyedArgument};
 use crate::roles::{Remap, Role, Roots};
 
 /// How rustc's options are compared.
@@ -19,6 +19,9 @@ pub const ARGUMENT_STYLE: &ArgumentStyle = &ArgumentStyle {
 
 /// The directory of the standard library's sources in a toolchain.
 const SOURCES: &str = "lib/rustlib/src/rust";
+
+/// The beginning of the option that remaps a directory.
+const REMAP: &str = "--remap-path-prefix=";
 
 /// Returns the command line of a call. `remaps` are kache's own remaps; they come before the call's options,
 /// because the last option that matches wins, so that the user's options keep their meaning (KEY-19).
@@ -68,19 +71,16 @@ pub(super) fn remaps(roots: &Roots, toolchain: &RustcToolchain) -> Vec<Remap> {
 /// Returns kache's own remaps as they are in the key, by role. The real options depend on where the roots
 /// lie, but their effect on outputs does not; therefore each role counts once and its path does not count.
 /// The workspace counts for its own packages only: a package of the registry is the same for every workspace.
-fn keyed_remaps(call: &Call, roots: &Roots, commit_hash: &str) -> Vec<String> {
+fn keyed_remaps(call: &Call, roots: &Roots, commit_hash: &str) -> Vec<KeyedArgument> {
     let is_of_workspace = roots.role_path(&call.cwd, Path::new("")).role() == Role::Workspace;
     let mut roles: Vec<Role> = roots.iter().map(|root| root.role).collect();
     roles.retain(|role| *role != Role::Workspace || is_of_workspace);
     roles.sort();
-    let mut remaps = Vec::new();
-    for role in roles {
-        if let Some(to) = role.remapped_to() {
-            remaps.push(format!("--remap-path-prefix=/kache/{}={to}", role.dir_name()));
-        }
-    }
+    let remap = |path: String, to: String| KeyedArgument { before: REMAP, path, after: format!("={to}") };
+    let of_role = |role: Role| Some(remap(role.dir_name(), role.remapped_to()?));
+    let mut remaps: Vec<KeyedArgument> = roles.into_iter().filter_map(of_role).collect();
     if !commit_hash.is_empty() {
-        remaps.push(format!("--remap-path-prefix=/kache/sysroot/{SOURCES}=/rustc/{commit_hash}"));
+        remaps.push(remap(format!("sysroot/{SOURCES}"), format!("/rustc/{commit_hash}")));
     }
     remaps
 }
@@ -97,22 +97,11 @@ pub fn recalled_arguments(command: &StoredCommand<'_>) -> Option<Vec<OsString>> 
         (rest, Some(framed)) => (rest, presentation(framed, "")?),
     };
     let mut argv = vec![command.argument(program)?];
-    for argument in rest.iter().skip_while(|argument| is_remap_of_ours(argument)) {
+    for argument in rest {
         argv.push(command.argument(argument)?);
     }
     argv.extend(presented);
     Some(argv)
-}
-
-/// Whether an argument is a remap that kache added to the key, right after the program. The recalled
-/// call must not have it: the next compile adds remaps for its own roots.
-fn is_remap_of_ours(argument: &str) -> bool {
-    argument.strip_prefix("--remap-path-prefix=/kache/").is_some_and(|remap| {
-        let (from, to) = remap.split_once('=').unwrap_or((remap, ""));
-        let role = Role::from_dir_name(from);
-        let is_role = role.and_then(|role| role.remapped_to()).is_some_and(|remapped| remapped == to);
-        is_role || (from.starts_with("sysroot/") && to.starts_with("/rustc/"))
-    })
 }
 
 /// Decodes the options that decide how messages look, as they were given (`task` has framed them). The value of `--json` is stored without the name of the option and without `artifacts`;
@@ -174,18 +163,5 @@ mod tests {
         let line = format!("rustc {before} -C incremental=/a/target/debug/incremental {after}");
         assert_eq!(run(&line, true), format!("rustc --remap-path-prefix=/a=. {before} {after}"));
         assert_eq!(run(&line, false), line.replacen("rustc", "rustc --remap-path-prefix=/a=.", 1));
-    }
-
-    #[test]
-    fn only_remaps_of_kache_itself_are_left_out() {
-        for (argument, expected) in [
-            ("--remap-path-prefix=/kache/ws=.", true),
-            ("--remap-path-prefix=/kache/sysroot/lib/rustlib/src/rust=/rustc/abc", true),
-            ("--remap-path-prefix=/kache/ws=/elsewhere", false),
-            ("--remap-path-prefix=/kache/ws/src=.", false),
-            ("--remap-path-prefix", false),
-        ] {
-            assert_eq!(is_remap_of_ours(argument), expected, "{argument}");
-        }
     }
 }
