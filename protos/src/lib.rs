@@ -56,6 +56,11 @@ mod generated {
                 include!("generated/kache.events.v1.rs");
             }
         }
+        pub mod pathset {
+            pub mod v1 {
+                include!("generated/kache.pathset.v1.rs");
+            }
+        }
         pub mod seeds {
             pub mod v1 {
                 include!("generated/kache.seeds.v1.rs");
@@ -79,6 +84,7 @@ pub use generated::google::{bytestream, rpc};
 pub use generated::grpc::health::v1 as health;
 pub use generated::kache::control::v1 as control;
 pub use generated::kache::events::v1 as events;
+pub use generated::kache::pathset::v1 as path_set;
 pub use generated::kache::seeds::v1 as seeds;
 pub use generated::kache::trail::v1 as trail;
 pub use prost::{Message, length_delimiter_len};

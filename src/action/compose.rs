@@ -10,13 +10,13 @@ use kache_cas::digest::{ActionMessage, CommandMessage, DirectoryMessage};
 use kache_cas::encoding::Encoded;
 
 use super::command::{CONSTANT_NAME, for_key};
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Messages};
 use super::error::ActionError;
 use super::explain::{Entry, Explainer};
-use super::material::{KeyStep, Leaf, Material, leaf_path, root_property, walk};
+use super::material::{KeyStep, Leaf, Material, Privacy, leaf_path, root_property, walk};
 use super::observation::Observation;
 use super::text::{line, path_text, text};
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::invocation::{Call, CommandLine};
 use crate::roles::Roots;
 
@@ -95,12 +95,54 @@ pub fn compose(
         properties: properties(subject, call, roots, inputs),
         key_salt: inputs.salt.clone(),
         toolchain: inputs.toolchain.tree,
-        leaves: leaves(subject, call, inputs),
+        leaves: leaves(inputs),
+        stdin: call.stdin.clone().filter(|_| subject.reads_stdin),
+        privacy: Privacy::Readable,
     };
+    Query::of(material)
+}
+
+impl Query {
+    fn of(material: Material) -> Result<Query, ActionError> {
+        let digest = query_messages(&material)?.action.digest();
+        Ok(Query { digest, material: Arc::new(material) })
+    }
+
+    /// Makes the query under which remotes know this compile. `inputs` are the inputs of this query with the
+    /// digests of a remote's function. The values of private variables are hidden in it.
+    pub fn shared(&self, inputs: &Inputs) -> Result<Query, ActionError> {
+        let material = Material {
+            toolchain: inputs.toolchain.tree,
+            leaves: leaves(inputs),
+            privacy: Privacy::Omitted,
+            ..Material::clone(&self.material)
+        };
+        let salt = query_messages(&material)?.action.digest().hash;
+        Query::of(Material { privacy: Privacy::Hashed(salt), ..material })
+    }
+
+    /// The messages of the query's own action, with which a remote can keep something under its digest.
+    pub fn messages(&self) -> Result<FullAction, ActionError> {
+        query_messages(&self.material).map(FullAction::from)
+    }
+}
+
+fn query_messages(material: &Material) -> Result<Messages, ActionError> {
     let mut encoder = Encoder::new(material.function());
-    walk(&material, KeyStep::Query, &[], &mut encoder);
-    let digest = encoder.finish()?.action.digest();
-    Ok(Query { digest, material: Arc::new(material) })
+    walk(material, KeyStep::Query, &[], &mut encoder);
+    encoder.finish()
+}
+
+impl From<Messages> for FullAction {
+    fn from(messages: Messages) -> FullAction {
+        FullAction {
+            digest: messages.action.digest(),
+            action: messages.action,
+            command: messages.command,
+            directories: messages.directories,
+            files: messages.files,
+        }
+    }
 }
 
 /// Makes the full action of a query and the observations of one run. An error means that this run has
@@ -108,14 +150,7 @@ pub fn compose(
 pub fn complete(query: &Query, observations: &[Observation]) -> Result<FullAction, ActionError> {
     let mut encoder = Encoder::new(query.material.function());
     walk(&query.material, KeyStep::Full, observations, &mut encoder);
-    let messages = encoder.finish()?;
-    Ok(FullAction {
-        digest: messages.action.digest(),
-        action: messages.action,
-        command: messages.command,
-        directories: messages.directories,
-        files: messages.files,
-    })
+    encoder.finish().map(FullAction::from)
 }
 
 /// Lists the parts of the full action that [`complete`] makes of the same arguments.
@@ -182,17 +217,12 @@ fn os_family(host: &str) -> &'static str {
     families.iter().find(|(part, _)| host.contains(part)).map_or("other", |(_, family)| family)
 }
 
-fn leaves(subject: &KeySubject, call: &Call, inputs: &Inputs) -> Vec<Leaf> {
-    let leaf = |input: &crate::inputs::Input| Leaf {
+fn leaves(inputs: &Inputs) -> Vec<Leaf> {
+    let leaf = |input: &Input| Leaf {
         path: leaf_path(&input.path.in_input_root()),
         digest: input.digest,
         is_executable: input.is_executable,
         kind: Some(input.kind),
     };
-    let mut leaves: Vec<Leaf> = inputs.files.iter().map(leaf).collect();
-    if let Some(stdin) = call.stdin.as_ref().filter(|_| subject.reads_stdin) {
-        let digest = Digest::of(inputs.toolchain.tree.function, stdin);
-        leaves.push(Leaf { path: "stdin".to_owned(), digest, is_executable: false, kind: None });
-    }
-    leaves
+    inputs.files.iter().map(leaf).collect()
 }

@@ -75,12 +75,15 @@ impl KeyVisitor for Encoder {
         self.leaves.push((leaf.path.clone(), leaf.digest, leaf.is_executable));
     }
 
+    fn content(&mut self, path: &str, digest: Digest, content: &Bytes) {
+        self.files.push((digest, content.clone()));
+        self.leaves.push((path.to_owned(), digest, false));
+    }
+
     fn lines(&mut self, path: &str, lines: &[String]) {
         let mut text = lines.join("\n");
         text.push('\n');
-        let digest = Digest::of(self.function, text.as_bytes());
-        self.files.push((digest, Bytes::from(text)));
-        self.leaves.push((path.to_owned(), digest, false));
+        self.content(path, Digest::of(self.function, text.as_bytes()), &Bytes::from(text));
     }
 }
 

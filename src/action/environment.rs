@@ -44,6 +44,33 @@ pub fn is_public_variable(name: &str) -> bool {
     name.starts_with("CARGO_PKG_")
 }
 
+/// Variables of cargo and rustc that hold no secret: those that cargo sets for the packages that it compiles,
+/// and those that change what the compiler does.
+const SHARED: &[&str] = &[
+    "CARGO_BIN_NAME",
+    "CARGO_CRATE_NAME",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_RUSTC_CURRENT_DIR",
+    "CARGO_TARGET_TMPDIR",
+    "MACOSX_DEPLOYMENT_TARGET",
+    "OUT_DIR",
+    "RUSTC_BOOTSTRAP",
+    "SDKROOT",
+    "SOURCE_DATE_EPOCH",
+];
+
+/// The beginnings of the names of further such variables.
+const SHARED_PREFIXES: &[&str] = &["CARGO_BIN_EXE_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_"];
+
+/// Whether the value of a variable may be read by everybody who can read a remote. The values of all other
+/// variables are in the keys of shared actions only as salted hashes.
+pub fn is_shared_variable(name: &str) -> bool {
+    SHARED.contains(&name) || SHARED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Variables that differ from call to call, from terminal to terminal or from shell to shell.
 const OF_THE_CALL: &[&str] = &[
     "COLORTERM",

@@ -126,6 +126,10 @@ impl KeyVisitor for Explainer {
         self.push(Section::Input, &*leaf.path, leaf.digest.to_string());
     }
 
+    fn content(&mut self, path: &str, digest: Digest, _content: &Bytes) {
+        self.push(Section::Input, path, digest.to_string());
+    }
+
     fn lines(&mut self, _path: &str, lines: &[String]) {
         for line in lines {
             let (what, value) = line.split_once(' ').unwrap_or((line, ""));

@@ -5,9 +5,11 @@
 //! key holds, and both keys, the query and the full action, hold the same parts in the same form.
 //! The full action only adds observations.
 
+use bytes::Bytes;
 use kache_cas::digest::DirectoryMessage;
-use kache_cas::{Digest, DigestFunction};
+use kache_cas::{Digest, DigestFunction, Hash};
 
+use super::environment::is_shared_variable;
 use super::observation::Observation;
 use super::text::{line, path_text, text};
 use crate::inputs::InputKind;
@@ -50,7 +52,23 @@ pub(super) struct Material {
     pub(super) properties: Vec<(String, String)>,
     pub(super) key_salt: Vec<u8>,
     pub(super) toolchain: Digest<DirectoryMessage>,
+    /// The input files, in the order of `Inputs::files`.
     pub(super) leaves: Vec<Leaf>,
+    /// The standard input of the call, if the compiler reads it.
+    pub(super) stdin: Option<Bytes>,
+    /// What the key shows of variables whose values may be secret.
+    pub(super) privacy: Privacy,
+}
+
+/// What a key shows of the variables that [`is_shared_variable`] does not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Privacy {
+    /// Their values. Such a key does not leave this machine.
+    Readable,
+    /// Nothing. The digest of such a query is the salt of [`Privacy::Hashed`].
+    Omitted,
+    /// A hash of each value, with this salt.
+    Hashed(Hash),
 }
 
 impl Material {
@@ -70,6 +88,8 @@ pub(super) trait KeyVisitor {
     fn property(&mut self, name: &str, value: &str);
     fn toolchain(&mut self, tree: Digest<DirectoryMessage>);
     fn file(&mut self, leaf: &Leaf);
+    /// A file of the input root that exists in no checkout, with its content.
+    fn content(&mut self, path: &str, digest: Digest, content: &Bytes);
     /// A file of the input root that exists in no checkout: its content is made of these lines.
     fn lines(&mut self, path: &str, lines: &[String]);
 }
@@ -102,12 +122,18 @@ pub(super) fn walk(
     visitor: &mut dyn KeyVisitor,
 ) {
     visitor.salt(&salt(step, &material.key_salt));
-    material.arguments.iter().for_each(|argument| visitor.argument(argument));
-    material.variables.iter().for_each(|(name, value)| visitor.variable(name, value));
+    let hides_values = material.hides_values(observations);
+    for (index, argument) in material.arguments.iter().enumerate() {
+        visitor.argument(if hides_values && index == SCRIPT_INDEX { REFUSING_SCRIPT } else { argument });
+    }
+    material.variables.iter().for_each(|(name, value)| variable(material, visitor, name, value));
     material.outputs.iter().for_each(|path| visitor.output(path));
     material.properties.iter().for_each(|(name, value)| visitor.property(name, value));
     visitor.toolchain(material.toolchain);
     material.leaves.iter().for_each(|leaf| visitor.file(leaf));
+    if let Some(stdin) = &material.stdin {
+        visitor.content("stdin", Digest::of(material.function(), stdin), stdin);
+    }
     let mut lines = Vec::new();
     for observation in observations {
         observe(material, observation, visitor, &mut lines);
@@ -141,11 +167,15 @@ fn observe(
         Observation::Env { name, value: Some(value) } => {
             let value = text(value);
             match material.variables.iter().find(|(known, _)| known == name) {
-                None => visitor.variable(name, &value),
+                None => variable(material, visitor, name, &value),
                 Some((_, known)) if *known == value => {}
                 // The query has the variable in another form: one value has stand-ins for roots and
                 // the other has not. A command cannot hold two values of one variable.
-                Some(_) => lines.push(format!("env {name}={}", line(value.as_bytes()))),
+                Some(_) => match material.hidden(name, &value) {
+                    HiddenValue::Readable => lines.push(format!("env {name}={}", line(value.as_bytes()))),
+                    HiddenValue::Omitted => {}
+                    HiddenValue::Hash(hash) => lines.push(format!("hidden {name} {hash}")),
+                },
             }
         }
         Observation::Environment { digest } => lines.push(format!("environment {digest}")),
@@ -156,6 +186,53 @@ fn observe(
             visitor.property(&root_property(*role, *up, *is_real), &line(path));
         }
         Observation::Presentation { options } => visitor.property(PRESENTATION, &line(options)),
+    }
+}
+
+/// The index of the script among the arguments of the command.
+const SCRIPT_INDEX: usize = 2;
+
+/// Replaces the script of an action with hidden values. An engine that executed the action without them might
+/// give another result than the compile that had them.
+const REFUSING_SCRIPT: &str = "echo 'kache hides the values of some variables of this action, so nothing else can execute it.' >&2; exit 1";
+
+/// What a key shows of one value.
+enum HiddenValue {
+    Readable,
+    Omitted,
+    Hash(Hash),
+}
+
+impl Material {
+    fn hides_values(&self, observations: &[Observation]) -> bool {
+        let is_hidden = |name: &str| !is_shared_variable(name);
+        let is_observed = |observation: &Observation| matches!(observation, Observation::Env { name, value: Some(_) } if is_hidden(name));
+        self.privacy != Privacy::Readable
+            && (self.variables.iter().any(|(name, _)| is_hidden(name))
+                || observations.iter().any(is_observed))
+    }
+
+    fn hidden(&self, name: &str, value: &str) -> HiddenValue {
+        match self.privacy {
+            _ if is_shared_variable(name) => HiddenValue::Readable,
+            Privacy::Readable => HiddenValue::Readable,
+            Privacy::Omitted => HiddenValue::Omitted,
+            Privacy::Hashed(salt) => {
+                let mut framed = salt.0.to_vec();
+                framed.extend_from_slice(name.as_bytes());
+                framed.push(0);
+                framed.extend_from_slice(value.as_bytes());
+                HiddenValue::Hash(self.function().hash(&framed))
+            }
+        }
+    }
+}
+
+fn variable(material: &Material, visitor: &mut dyn KeyVisitor, name: &str, value: &str) {
+    match material.hidden(name, value) {
+        HiddenValue::Readable => visitor.variable(name, value),
+        HiddenValue::Omitted => {}
+        HiddenValue::Hash(hash) => visitor.property(&format!("hidden-{name}"), &hash.to_string()),
     }
 }
 

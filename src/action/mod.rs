@@ -10,6 +10,7 @@
 //! enters a key only where outputs depend on it (KEY-17). The order in which files are read enters
 //! no key (KEY-22).
 
+mod columns;
 mod command;
 mod compose;
 mod encoder;
@@ -19,6 +20,7 @@ mod explain;
 mod material;
 mod message_format;
 mod observation;
+mod path_set;
 mod reference;
 mod task;
 #[cfg(test)]
@@ -28,7 +30,9 @@ mod trail;
 
 pub use command::{CONSTANT_NAME, StoredCommand};
 pub use compose::{FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query};
-pub use environment::{CallEnv, is_imported, is_of_the_call, is_public_variable, names_digest};
+pub use environment::{
+    CallEnv, is_imported, is_of_the_call, is_public_variable, is_shared_variable, names_digest,
+};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;
@@ -36,6 +40,7 @@ pub use message_format::MessageFormat;
 #[cfg(test)]
 pub(crate) use message_format::testing::PlusNotices;
 pub use observation::{Observation, ObservationSet, SETS_MAX, Trail};
+pub use path_set::{Observable, PATH_SETS_VERSION, PathSet, PathSetError, PathSets};
 pub use reference::{KEY_PARTS, KeyPart, page};
 pub use task::{Label, Origin, Output, OutputKind, Task};
 pub use trail::{TRAIL_VERSION, TrailError};

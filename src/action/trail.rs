@@ -17,8 +17,8 @@ use kache_proto::trail::{self as wire, Kind};
 use kache_proto::{Message as _, length_delimiter_len};
 use thiserror::Error;
 
+use super::columns::{ColumnReader, ColumnWriter, Columns, skipped_rows};
 use super::observation::{Observation, ObservationSet, SETS_MAX, Trail};
-use crate::roles::{Role, RolePath};
 
 /// The version of this format. A trail of another version is not read, and its query counts as new.
 pub const TRAIL_VERSION: u8 = 4;
@@ -44,10 +44,10 @@ impl Trail {
         let observations: BTreeSet<&Observation> =
             self.sets.iter().flat_map(|set| &set.observations).collect();
         let table: Vec<&Observation> = observations.into_iter().collect();
-        let mut columns = ColumnWriter::default();
-        table.iter().for_each(|observation| columns.observation(observation));
+        let mut rows = RowWriter::default();
+        table.iter().for_each(|observation| rows.observation(observation));
         let sets = self.sets.iter().map(|set| set_message(set, &table)).collect();
-        let message = columns.into_message(sets);
+        let message = rows.into_message(sets);
         let mut bytes = vec![TRAIL_VERSION];
         message.encode_length_delimited(&mut bytes).expect("a vector grows as needed");
         bytes
@@ -73,45 +73,41 @@ impl Trail {
     }
 }
 
-/// The value of `Start.up` for a path that is `RolePath::is_everywhere_above`.
-const EVERY_LEVEL: u8 = u8::MAX;
-
 /// Appends observations to the columns of the table.
 #[derive(Default)]
-struct ColumnWriter<'a> {
-    /// All columns but those that follow.
-    message: wire::Trail,
-    starts: Vec<(Role, u8)>,
-    texts: Vec<u8>,
+struct RowWriter<'a> {
+    columns: ColumnWriter<'a>,
+    kinds: Vec<i32>,
+    functions: Vec<i32>,
     hashes: Vec<u8>,
-    /// The rest of the path before, of which the next one may share bytes.
-    before: &'a [u8],
+    size_bytes: Vec<u64>,
 }
 
-impl<'a> ColumnWriter<'a> {
+impl<'a> RowWriter<'a> {
     fn observation(&mut self, observation: &'a Observation) {
+        let columns = &mut self.columns;
         let kind = match observation {
             Observation::File { path, digest } => {
-                self.path(path);
+                columns.path(path);
                 self.digest(digest);
                 Kind::File
             }
             Observation::Absent { path } => {
-                self.path(path);
+                columns.path(path);
                 Kind::Absent
             }
             Observation::Listing { path, digest } => {
-                self.path(path);
+                columns.path(path);
                 self.digest(digest);
                 Kind::Listing
             }
             Observation::Directory { path } => {
-                self.path(path);
+                columns.path(path);
                 Kind::Directory
             }
             Observation::Env { name, value } => {
-                self.text(name.as_bytes());
-                value.iter().for_each(|value| self.text(value));
+                columns.text(name.as_bytes());
+                value.iter().for_each(|value| columns.text(value));
                 if value.is_some() { Kind::Variable } else { Kind::UnsetVariable }
             }
             Observation::Environment { digest } => {
@@ -119,57 +115,42 @@ impl<'a> ColumnWriter<'a> {
                 Kind::Environment
             }
             Observation::Link { path, text } => {
-                self.path(path);
-                self.text(text);
+                columns.path(path);
+                columns.text(text);
                 Kind::Link
             }
             Observation::Root { role, up, is_real, path } => {
-                self.start(*role, *up);
-                self.text(path);
+                columns.start(*role, *up);
+                columns.text(path);
                 if *is_real { Kind::RealRoot } else { Kind::Root }
             }
             Observation::Presentation { options } => {
-                self.text(options);
+                columns.text(options);
                 Kind::Presentation
             }
         };
-        self.message.kinds.push(kind.into());
-    }
-
-    fn path(&mut self, path: &'a RolePath) {
-        self.start(path.role(), if path.is_everywhere_above() { EVERY_LEVEL } else { path.up() });
-        let shared = self.before.iter().zip(path.rest()).take_while(|(a, b)| a == b).count();
-        self.message.shared_bytes.push(number(shared));
-        self.text(&path.rest()[shared..]);
-        self.before = path.rest();
-    }
-
-    fn start(&mut self, role: Role, up: u8) {
-        let index = self.starts.iter().position(|start| *start == (role, up)).unwrap_or_else(|| {
-            self.starts.push((role, up));
-            self.starts.len() - 1
-        });
-        self.message.path_starts.push(number(index));
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        self.message.text_bytes.push(number(text.len()));
-        self.texts.extend_from_slice(text);
+        self.kinds.push(kind.into());
     }
 
     fn digest(&mut self, digest: &Digest) {
-        self.message.functions.push(function_field(digest.function));
+        self.functions.push(function_field(digest.function));
         self.hashes.extend_from_slice(&digest.hash.0);
-        self.message.size_bytes.push(digest.size_bytes);
+        self.size_bytes.push(digest.size_bytes);
     }
 
     fn into_message(self, sets: Vec<wire::ObservationSet>) -> wire::Trail {
+        let Columns { starts, path_starts, shared_bytes, texts, text_bytes } = self.columns.finish();
         wire::Trail {
-            starts: self.starts.into_iter().map(|(role, up)| start_message(role, up)).collect(),
-            texts: self.texts.into(),
+            kinds: self.kinds,
+            starts,
+            path_starts,
+            shared_bytes,
+            texts,
+            text_bytes,
+            functions: self.functions,
             hashes: self.hashes.into(),
+            size_bytes: self.size_bytes,
             sets,
-            ..self.message
         }
     }
 }
@@ -179,30 +160,12 @@ fn set_message(set: &ObservationSet, table: &[&Observation]) -> wire::Observatio
     let mut rows: Vec<usize> = set.observations.iter().map(row).collect();
     rows.sort_unstable();
     rows.dedup();
-    let mut next = 0;
-    let skipped = |row| number(row - std::mem::replace(&mut next, row + 1));
     wire::ObservationSet {
         action_function: function_field(set.action.function),
         action_hash: Bytes::copy_from_slice(&set.action.hash.0),
         action_size_bytes: set.action.size_bytes,
-        skipped_rows: rows.into_iter().map(skipped).collect(),
+        skipped_rows: skipped_rows(rows),
     }
-}
-
-fn number(number: usize) -> u32 {
-    u32::try_from(number).expect("the numbers and lengths in a trail are far below 2^32")
-}
-
-fn start_message(role: Role, up: u8) -> wire::Start {
-    let (role, base) = match role {
-        Role::Workspace => (wire::Role::Workspace, 0),
-        Role::Target => (wire::Role::Target, 0),
-        Role::Cargo => (wire::Role::Cargo, 0),
-        Role::Sysroot => (wire::Role::Sysroot, 0),
-        Role::Absolute => (wire::Role::Absolute, 0),
-        Role::Base(index) => (wire::Role::Base, index),
-    };
-    wire::Start { role: role.into(), base: base.into(), up: up.into() }
 }
 
 fn function_field(function: DigestFunction) -> i32 {
@@ -226,17 +189,17 @@ fn trail(message: &wire::Trail) -> Option<Trail> {
     if message.kinds.len() > OBSERVATIONS_MAX || message.sets.len() > SETS_MAX {
         return None;
     }
-    let mut columns = ColumnReader::new(message)?;
+    let mut rows = RowReader::new(message)?;
     let mut table = Vec::with_capacity(message.kinds.len());
     for kind in &message.kinds {
-        table.push(columns.observation(*kind)?);
+        table.push(rows.observation(*kind)?);
     }
     let sets = match &*message.sets {
         // The usual trail has one set, so the rows are not cloned.
         [only] => set(only, table.into_iter(), |row| row).map(|set| vec![set]),
         sets => sets.iter().map(|message| set(message, table.iter(), Observation::clone)).collect(),
     };
-    columns.is_at_end().then_some(Trail { sets: sets? })
+    rows.is_at_end().then_some(Trail { sets: sets? })
 }
 
 fn set<R: ExactSizeIterator>(
@@ -254,85 +217,47 @@ fn set<R: ExactSizeIterator>(
 
 /// Takes observations from the columns of the table. Every method returns `None` if a column has no more
 /// values, or one that no trail has.
-struct ColumnReader<'a> {
-    starts: Vec<(Role, u8)>,
-    path_starts: Iter<'a, u32>,
-    shared_bytes: Iter<'a, u32>,
-    texts: &'a [u8],
-    text_bytes: Iter<'a, u32>,
+struct RowReader<'a> {
+    columns: ColumnReader<'a>,
     functions: Iter<'a, i32>,
     hashes: &'a [u8],
     size_bytes: Iter<'a, u64>,
-    /// The rest of the path before, of which the next one may share bytes.
-    before: Vec<u8>,
 }
 
-impl<'a> ColumnReader<'a> {
+impl<'a> RowReader<'a> {
     fn new(message: &'a wire::Trail) -> Option<Self> {
-        Some(ColumnReader {
-            starts: message.starts.iter().map(start).collect::<Option<_>>()?,
-            path_starts: message.path_starts.iter(),
-            shared_bytes: message.shared_bytes.iter(),
-            texts: &message.texts,
-            text_bytes: message.text_bytes.iter(),
+        let wire::Trail { starts, path_starts, shared_bytes, texts, text_bytes, .. } = message;
+        Some(RowReader {
+            columns: ColumnReader::new(starts, path_starts, shared_bytes, texts, text_bytes)?,
             functions: message.functions.iter(),
             hashes: &message.hashes,
             size_bytes: message.size_bytes.iter(),
-            before: Vec::new(),
         })
     }
 
     fn observation(&mut self, kind: i32) -> Option<Observation> {
+        let columns = &mut self.columns;
         Some(match Kind::try_from(kind).ok()? {
             Kind::Unspecified => return None,
-            Kind::File => Observation::File { path: self.path()?, digest: self.digest()? },
-            Kind::Absent => Observation::Absent { path: self.path()? },
-            Kind::Listing => Observation::Listing { path: self.path()?, digest: self.digest()? },
-            Kind::Directory => Observation::Directory { path: self.path()? },
-            Kind::Variable => Observation::Env { name: self.name()?, value: Some(self.text()?.to_vec()) },
-            Kind::UnsetVariable => Observation::Env { name: self.name()?, value: None },
+            Kind::File => Observation::File { path: columns.path()?, digest: self.digest()? },
+            Kind::Absent => Observation::Absent { path: columns.path()? },
+            Kind::Listing => Observation::Listing { path: columns.path()?, digest: self.digest()? },
+            Kind::Directory => Observation::Directory { path: columns.path()? },
+            Kind::Variable => {
+                Observation::Env { name: columns.name()?, value: Some(columns.text()?.to_vec()) }
+            }
+            Kind::UnsetVariable => Observation::Env { name: columns.name()?, value: None },
             Kind::Environment => Observation::Environment { digest: self.digest()? },
-            Kind::Link => Observation::Link { path: self.path()?, text: self.text()?.to_vec() },
+            Kind::Link => Observation::Link { path: columns.path()?, text: columns.text()?.to_vec() },
             Kind::Root => self.root(false)?,
             Kind::RealRoot => self.root(true)?,
-            Kind::Presentation => Observation::Presentation { options: self.text()?.to_vec() },
+            Kind::Presentation => Observation::Presentation { options: columns.text()?.to_vec() },
         })
     }
 
     fn root(&mut self, is_real: bool) -> Option<Observation> {
-        let (role, up) = self.start()?;
-        Some(Observation::Root { role, up, is_real, path: self.text()?.to_vec() })
-    }
-
-    fn path(&mut self) -> Option<RolePath> {
-        let (role, up) = self.start()?;
-        let shared = usize::try_from(*self.shared_bytes.next()?).ok()?;
-        let rest = self.text()?;
-        if shared > self.before.len() {
-            return None;
-        }
-        self.before.truncate(shared);
-        self.before.extend_from_slice(rest);
-        match up {
-            EVERY_LEVEL => RolePath::everywhere_above(role, self.before.clone()),
-            up => RolePath::above(role, up, self.before.clone()),
-        }
-    }
-
-    fn start(&mut self) -> Option<(Role, u8)> {
-        let index = usize::try_from(*self.path_starts.next()?).ok()?;
-        self.starts.get(index).copied()
-    }
-
-    fn name(&mut self) -> Option<String> {
-        String::from_utf8(self.text()?.to_vec()).ok()
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(*self.text_bytes.next()?).ok()?;
-        let (text, texts) = self.texts.split_at_checked(length)?;
-        self.texts = texts;
-        Some(text)
+        let (role, up) = self.columns.start()?;
+        Some(Observation::Root { role, up, is_real, path: self.columns.text()?.to_vec() })
     }
 
     fn digest(&mut self) -> Option<Digest> {
@@ -343,26 +268,11 @@ impl<'a> ColumnReader<'a> {
 
     /// Whether the rows have taken all values of all columns.
     fn is_at_end(&self) -> bool {
-        self.path_starts.len() == 0
-            && self.shared_bytes.len() == 0
-            && self.texts.is_empty()
-            && self.text_bytes.len() == 0
+        self.columns.is_at_end()
             && self.functions.len() == 0
             && self.hashes.is_empty()
             && self.size_bytes.len() == 0
     }
-}
-
-fn start(message: &wire::Start) -> Option<(Role, u8)> {
-    let role = match wire::Role::try_from(message.role).ok()? {
-        wire::Role::Workspace => Role::Workspace,
-        wire::Role::Target => Role::Target,
-        wire::Role::Cargo => Role::Cargo,
-        wire::Role::Sysroot => Role::Sysroot,
-        wire::Role::Absolute => Role::Absolute,
-        wire::Role::Base => Role::Base(u8::try_from(message.base).ok()?),
-    };
-    Some((role, u8::try_from(message.up).ok()?))
 }
 
 fn digest<K>(function: i32, hash: &[u8], size_bytes: u64) -> Option<Digest<K>> {
@@ -376,6 +286,7 @@ fn digest<K>(function: i32, hash: &[u8], size_bytes: u64) -> Option<Digest<K>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roles::{Role, RolePath};
 
     /// A trail of two sets, one of which has a file more.
     fn sample() -> Trail {

@@ -8,6 +8,8 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kache_cas::DigestFunction;
+
 use super::rustc::{self, RustcCall};
 use crate::action::{Entry, KeySubject, Query, StoredCommand, Task};
 use crate::inputs::{DiskWorld, Inputs};
@@ -77,6 +79,15 @@ pub trait CompilerCall: Debug + Send + Sync {
     ///
     /// Invariant (KEY-04): an input that cannot be read or identified is an error, and never left out.
     fn gather(&self, call: &Call, world: &DiskWorld, settings: &GatherSettings) -> Result<Gathered, Bypass>;
+
+    /// Makes `world` remember the digest of the toolchain's tree in another function, which
+    /// [`DiskWorld::known_twin`] then returns. It may hash the whole toolchain.
+    fn note_toolchain_twin(
+        &self,
+        call: &Call,
+        world: &DiskWorld,
+        function: DigestFunction,
+    ) -> Result<(), Bypass>;
 
     /// Makes the task for the stages after the key. `extra_dep_info` are declared inputs that go into the
     /// dep-info, so that the build tool notices when they change.

@@ -93,9 +93,12 @@ impl<'a> ByteReader<'a> {
     }
 
     pub(crate) fn digest<K>(&mut self) -> Option<Digest<K>> {
-        let function = self.function()?;
-        let hash = Hash(self.take(Hash::LEN)?.try_into().ok()?);
+        let (function, hash) = (self.function()?, self.hash()?);
         Some(Digest::new(function, hash, self.u64()?))
+    }
+
+    pub(crate) fn hash(&mut self) -> Option<Hash> {
+        Some(Hash(self.take(Hash::LEN)?.try_into().ok()?))
     }
 
     pub(crate) fn function(&mut self) -> Option<DigestFunction> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use kache_cas::{Digest, DigestFunction, FileStamp, Hasher};
+use kache_cas::{BlobNames, Digest, DigestFunction, FileStamp, Hasher};
 use parking_lot::Mutex;
 
 use super::bytes::ByteWriter;
@@ -23,6 +23,7 @@ use super::crates::{CrateUses, MadeCrate, UsesOfCrates};
 use super::memos::Memos;
 use super::snapshot::Snapshot;
 use super::stamp::{OpenDir, Stamp, is_absence};
+use super::twins::Twins;
 use super::volume::Volumes;
 use super::world::{FileState, World, WorldError};
 
@@ -49,6 +50,9 @@ pub struct DiskWorld {
     memos: Memos,
     answers: AnswerCache,
     crates: UsesOfCrates,
+    twins: Twins,
+    /// Whether every file is hashed with both functions.
+    computes_twins: AtomicBool,
     volumes: Volumes,
     /// The file in which everything is saved, if there is one.
     snapshot: Option<PathBuf>,
@@ -66,6 +70,8 @@ impl DiskWorld {
             memos: Memos::default(),
             answers: AnswerCache::default(),
             crates: UsesOfCrates::default(),
+            twins: Twins::default(),
+            computes_twins: AtomicBool::default(),
             volumes: Volumes::default(),
             snapshot: None,
             is_changed: AtomicBool::default(),
@@ -92,6 +98,9 @@ impl DiskWorld {
         saved.memos.iter().for_each(|memo| self.memos.put(memo.stamp, memo.digest));
         saved.answers.into_iter().for_each(|(question, answer)| self.answers.put(question, answer));
         self.crates.load(saved.crates);
+        for (digest, hash) in saved.twins {
+            self.twins.put(digest, hash);
+        }
     }
 
     /// Saves everything in the snapshot file. Does nothing if there is no such file or nothing is new.
@@ -102,8 +111,12 @@ impl DiskWorld {
         if !self.is_changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let snapshot =
-            Snapshot { memos: self.memos.all(), answers: self.answers.all(), crates: self.crates.all() };
+        let snapshot = Snapshot {
+            memos: self.memos.all(),
+            answers: self.answers.all(),
+            crates: self.crates.all(),
+            twins: self.twins.all(),
+        };
         snapshot.save(path, self.function).inspect_err(|_| self.is_changed.store(true, Ordering::Relaxed))
     }
 
@@ -120,6 +133,81 @@ impl DiskWorld {
             && self.volumes.proves_placed(path, &stamp)
         {
             self.memos.put(stamp, digest);
+        }
+    }
+
+    /// Makes every file that is read from now on be hashed with both functions, because a remote needs the
+    /// digests in the other one.
+    pub fn compute_twins(&self) {
+        self.computes_twins.store(true, Ordering::Relaxed);
+    }
+
+    /// Remembers both digests of a content that the store has hashed.
+    pub fn note_names(&self, names: &BlobNames) {
+        let [Some(own), Some(other)] = [self.function, other(self.function)].map(|one| names.digest(one))
+        else {
+            return;
+        };
+        if self.twins.put(own, other.hash) {
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Remembers the digest of the same content in the other function.
+    pub fn note_twin<K>(&self, digest: &Digest<K>, twin: &Digest<K>) {
+        if digest.function == self.function && self.twins.put(digest.coerce(), twin.hash) {
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the digest of the same content in another function, if it is remembered.
+    pub fn known_twin(&self, digest: &Digest, function: DigestFunction) -> Option<Digest> {
+        self.twins.get(digest, function)
+    }
+
+    /// Returns the digest of a file in another function; `None` if the file's content does not have `digest`
+    /// any more. Reads and hashes the file unless the digest is remembered.
+    pub fn file_twin(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        function: DigestFunction,
+    ) -> Result<Option<Digest>, WorldError> {
+        if let Some(twin) = self.twins.get(digest, function) {
+            return Ok(Some(twin));
+        }
+        let hashed = hash(path, Hasher::new(DigestFunction::Sha256), &self.volumes, SystemTime::now());
+        match hashed {
+            Ok(file) => self.note_names(&file.names),
+            Err(error) if is_absence(&error) => return Ok(None),
+            Err(source) => return Err(WorldError { path: path.to_owned(), source }),
+        }
+        Ok(self.twins.get(digest, function))
+    }
+
+    /// Returns the digest of a directory's listing in another function; `None` if the listing does not have
+    /// `digest` any more.
+    pub fn listing_twin(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        function: DigestFunction,
+    ) -> Result<Option<Digest>, WorldError> {
+        if let Some(twin) = self.twins.get(digest, function) {
+            return Ok(Some(twin));
+        }
+        let listed = framed_listing(path).map_err(|source| WorldError { path: path.to_owned(), source })?;
+        let Some(framed) = listed else { return Ok(None) };
+        let twin: Digest = Digest::of(function, &framed);
+        self.note_twin(&Digest::of(self.function, &framed), &twin);
+        Ok(self.twins.get(digest, function))
+    }
+
+    /// The hasher for a file that is read.
+    fn hasher(&self) -> Hasher {
+        match self.computes_twins.load(Ordering::Relaxed) {
+            true => Hasher::new(DigestFunction::Sha256),
+            false => Hasher::new(self.function),
         }
     }
 
@@ -223,8 +311,10 @@ impl DiskWorld {
         let mut last = None;
         for _ in 0..READS_MAX {
             let begun = SystemTime::now();
-            let HashedFile { before, after, digest, is_proven } =
-                hash(path, self.function, &self.volumes, begun)?;
+            let HashedFile { before, after, names, is_proven } =
+                hash(path, self.hasher(), &self.volumes, begun)?;
+            let digest = names.digest(self.function).expect("it was computed in this function");
+            self.note_names(&names);
             let is_whole = digest.size_bytes == after.size_bytes;
             if is_whole && before == after {
                 if is_proven {
@@ -272,12 +362,8 @@ impl DiskWorld {
             return Ok(Some(digest));
         }
         let begun = SystemTime::now();
-        let Some(entries) = entries(path)? else { return Ok(None) };
-        let mut framed = ByteWriter::default();
-        for (name, kind) in &entries {
-            framed.bytes(name).u32(*kind);
-        }
-        let digest = Digest::of(self.function, &framed.0);
+        let Some(framed) = framed_listing(path)? else { return Ok(None) };
+        let digest = Digest::of(self.function, &framed);
         let is_proven = stamp.is_settled(begun) && self.volumes.proves(path, Some(&stamp));
         if is_proven && Stamp::of(path)? == Some(stamp) {
             self.memos.put(stamp, digest);
@@ -309,23 +395,17 @@ impl World for DiskWorld {
 struct HashedFile {
     before: Stamp,
     after: Stamp,
-    digest: Digest,
+    names: BlobNames,
     /// Whether the stamp shows every later change.
     is_proven: bool,
 }
 
-fn hash(
-    path: &Path,
-    function: DigestFunction,
-    volumes: &Volumes,
-    begun: SystemTime,
-) -> io::Result<HashedFile> {
+fn hash(path: &Path, mut hasher: Hasher, volumes: &Volumes, begun: SystemTime) -> io::Result<HashedFile> {
     let mut file = File::open(path)?;
     let before = Stamp::of_file(&file)?;
     // This is checked before the file is read: a process that opens the file for writing later gives it
     // another date, which the stamp after the reading shows.
     let is_proven = before.is_settled(begun) && volumes.proves_file(&file, &before, begun);
-    let mut hasher = Hasher::new(function);
     let room = usize::try_from(before.size_bytes).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
     let mut buffer = vec![0; room];
     loop {
@@ -337,12 +417,29 @@ fn hash(
         }
     }
     let after = Stamp::of_file(&file)?;
-    let digest = hasher.finish().digest(function).expect("it was computed in this function");
-    Ok(HashedFile { before, after, digest, is_proven })
+    Ok(HashedFile { before, after, names: hasher.finish(), is_proven })
+}
+
+/// The digest function that is not this one.
+fn other(function: DigestFunction) -> DigestFunction {
+    match function {
+        DigestFunction::Blake3 => DigestFunction::Sha256,
+        DigestFunction::Sha256 => DigestFunction::Blake3,
+    }
 }
 
 /// The names of entries with the numbers of their kinds.
 type DirListing = Vec<(Vec<u8>, u32)>;
+
+/// Returns the bytes whose digest is that of a directory's listing; `None` if there is no directory.
+fn framed_listing(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(entries) = entries(path)? else { return Ok(None) };
+    let mut framed = ByteWriter::default();
+    for (name, kind) in &entries {
+        framed.bytes(name).u32(*kind);
+    }
+    Ok(Some(framed.0))
+}
 
 /// Returns the entries of a directory, sorted by name, with the kinds that `read_dir` returns; `None` if
 /// there is no directory. Links are not followed: a program that follows a link reads another path, which is

@@ -23,6 +23,7 @@ mod stamp;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod twins;
 mod types;
 mod volume;
 #[cfg(test)]

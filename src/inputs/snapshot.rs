@@ -5,10 +5,11 @@
 //! The file is written under another name and then renamed.
 //!
 //! Memos and answers are valid only until the system starts again, because stamps contain the numbers of
-//! devices and mounts, and these change. The uses of crates are stored by content and stay valid.
+//! devices and mounts, and these change. The uses of crates and the twins of digests are stored by content and
+//! stay valid.
 //!
-//! Format 3: the magic, the version and the digest function of the keys as `u32`, the BLAKE3 of the rest,
-//! then the id of the system's start, memos, answers and crates, each list with its length in front
+//! Format 4: the magic, the version and the digest function of the keys as `u32`, the BLAKE3 of the rest,
+//! then the id of the system's start, memos, answers, crates and twins, each list with its length in front
 //! (STO-09).
 
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ use super::crates::CrateUses;
 use super::memos::Memo;
 
 const MAGIC: &[u8] = b"kache memos\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The largest file that is read: 200,000 memos take 20 MB.
 const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -36,6 +37,8 @@ pub(super) struct Snapshot {
     pub(super) memos: Vec<Memo>,
     pub(super) answers: Vec<(Vec<u8>, Arc<CachedAnswer>)>,
     pub(super) crates: Vec<(Digest, Arc<CrateUses>)>,
+    /// Digests with the hash of the same content in the other function.
+    pub(super) twins: Vec<(Digest, Hash)>,
 }
 
 impl Snapshot {
@@ -83,6 +86,10 @@ impl Snapshot {
             body.digest(digest);
             uses.write(&mut body);
         }
+        body.u64(self.twins.len() as u64);
+        for (digest, twin) in &self.twins {
+            body.digest(digest).0.extend_from_slice(&twin.0);
+        }
         let mut whole = ByteWriter(MAGIC.to_owned());
         whole.u32(VERSION).function(function).0.extend_from_slice(&DigestFunction::Blake3.hash(&body.0).0);
         whole.0.extend_from_slice(&body.0);
@@ -128,7 +135,13 @@ fn decode(bytes: &[u8], function: DigestFunction, boot: &str) -> Option<Snapshot
     for _ in 0..reader.u64()? {
         snapshot.crates.push((reader.digest()?, Arc::new(CrateUses::read(&mut reader)?)));
     }
-    Some(if is_same_boot { snapshot } else { Snapshot { crates: snapshot.crates, ..Snapshot::default() } })
+    for _ in 0..reader.u64()? {
+        snapshot.twins.push((reader.digest()?, reader.hash()?));
+    }
+    Some(match is_same_boot {
+        true => snapshot,
+        false => Snapshot { crates: snapshot.crates, twins: snapshot.twins, ..Snapshot::default() },
+    })
 }
 
 /// Returns the id of this start of the system; empty if the system does not tell it.
@@ -152,10 +165,11 @@ mod tests {
             memos: vec![Memo { stamp, digest, sweep: 0 }],
             answers: vec![(b"question".to_vec(), Arc::new(answer))],
             crates: vec![(digest, Arc::new(CrateUses::default()))],
+            twins: vec![(digest, Hash([7; 32]))],
         };
         let written = snapshot.encode(BLAKE3, "this start");
         assert_eq!(decode(&written, BLAKE3, "this start").as_ref(), Some(&snapshot));
-        let kept = Snapshot { crates: snapshot.crates, ..Snapshot::default() };
+        let kept = Snapshot { crates: snapshot.crates, twins: snapshot.twins, ..Snapshot::default() };
         assert_eq!(decode(&written, BLAKE3, "another start"), Some(kept));
         assert_eq!(decode(&written, DigestFunction::Sha256, "this start"), None);
     }

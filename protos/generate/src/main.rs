@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "reapi/health.proto",
     "kache/control.proto",
     "kache/events.proto",
+    "kache/path_set.proto",
     "kache/seeds.proto",
     "kache/trail.proto",
 ];

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kache_cas::DigestFunction;
+
 use super::accesses::ACCESS_RULES;
 use super::command::{command_line, remaps};
 use super::inputs::{self, RustcToolchain, is_keyed};
@@ -108,6 +110,15 @@ impl CompilerCall for RustcCall {
         let subject = self.subject(call, &roots, &toolchain, paths, &remaps);
         let inputs = inputs::gather(rustc, call, &roots, toolchain.common, world, settings)?;
         Ok(Gathered { roots, inputs, subject, remaps })
+    }
+
+    fn note_toolchain_twin(
+        &self,
+        call: &Call,
+        world: &DiskWorld,
+        function: DigestFunction,
+    ) -> Result<(), Bypass> {
+        inputs::note_toolchain_twin(&self.rustc, call, world, function)
     }
 
     fn task(&self, call: &Call, roots: &Roots, query: &Query, extra_dep_info: Vec<PathBuf>) -> Task {

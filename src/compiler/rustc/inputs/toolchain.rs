@@ -46,28 +46,37 @@ pub struct RustcToolchain {
 /// Returns the toolchain of this call. If no answer is remembered, it runs the compiler and hashes the
 /// toolchain.
 pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Result<RustcToolchain, Bypass> {
-    let (called, driver) = resolve(&rustc.driver, call, world)?;
-    let named =
-        if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)?.1 };
-    let sysroot = sysroot_argument(rustc, call);
-    let target = match &rustc.target {
-        Some(TargetArgument::Triple(triple)) => Some(OsString::from(triple)),
-        Some(TargetArgument::Spec(path)) => path.file_stem().map(OsStr::to_owned),
-        None => None,
-    };
+    let named = NamedToolchain::of(rustc, call, world)?;
     let mut question = ByteWriter(b"toolchain".to_vec());
-    question.path(&driver).path(&named);
-    question.optional(sysroot.as_deref().map(|path| path.as_os_str().as_bytes()));
-    question.optional(target.as_deref().map(OsStr::as_bytes));
+    question.path(&named.driver).path(&named.rustc);
+    question.optional(named.sysroot.as_deref().map(|path| path.as_os_str().as_bytes()));
+    question.optional(named.target.as_deref().map(OsStr::as_bytes));
     let answer = world.cached_answer_about_installed(question, || {
-        ToolchainFinder { world, driver: &driver, rustc: &named, call }
-            .find(sysroot.as_deref(), target.as_deref())
+        let (CompilerBanner { first_line, commit_hash, host }, sysroot, tree) = named.collect()?;
+        let mut value = ByteWriter::default();
+        value.digest(&tree.digest(world.function())?).path(&sysroot);
+        value.bytes(&first_line).bytes(&commit_hash).bytes(&host);
+        Ok((value.0, tree.depends_on))
     })?;
+    let NamedToolchain { called, driver, rustc, .. } = named;
     let mut toolchain =
-        decode(&answer.value, driver).ok_or_else(|| unknown(&named, "the remembered answer is damaged"))?;
+        decode(&answer.value, driver).ok_or_else(|| unknown(&rustc, "the remembered answer is damaged"))?;
     let common = &mut toolchain.common;
     common.called = if called == common.driver { driver_in_sysroot(common) } else { called };
     Ok(toolchain)
+}
+
+/// Makes `world` remember the digest of the toolchain's tree in another function, for
+/// [`DiskWorld::known_twin`]. Runs the compiler and hashes the toolchain once more.
+pub fn note_toolchain_twin(
+    rustc: &RustcInvocation,
+    call: &Call,
+    world: &DiskWorld,
+    function: DigestFunction,
+) -> Result<(), Bypass> {
+    let (_, _, tree) = NamedToolchain::of(rustc, call, world)?.collect()?;
+    world.note_twin(&tree.digest(world.function())?, &tree.digest(function)?);
+    Ok(())
 }
 
 /// Returns the driver's path in the sysroot if the driver was called through a link from outside, so that a
@@ -89,11 +98,20 @@ fn sysroot_argument(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
     given.map(|path| call.cwd.join(path))
 }
 
-struct ToolchainFinder<'a> {
+/// A toolchain as a call names it.
+struct NamedToolchain<'a> {
     world: &'a DiskWorld,
-    driver: &'a Path,
-    rustc: &'a Path,
     call: &'a Call,
+    /// The program that the call names; rustup's proxy is not resolved.
+    called: PathBuf,
+    /// The program that runs.
+    driver: PathBuf,
+    /// The compiler itself. It differs from the driver for clippy.
+    rustc: PathBuf,
+    /// The value of `--sysroot`.
+    sysroot: Option<PathBuf>,
+    /// The name of the target's directory; `None` for the host.
+    target: Option<OsString>,
 }
 
 /// The parts of `rustc -vV` that kache uses.
@@ -103,37 +121,48 @@ struct CompilerBanner {
     host: String,
 }
 
-impl ToolchainFinder<'_> {
-    /// Returns the encoded toolchain, and all paths that the answer depends on.
-    fn find(
-        &self,
-        sysroot: Option<&Path>,
-        target: Option<&OsStr>,
-    ) -> Result<(Vec<u8>, Vec<PathBuf>), Bypass> {
-        for program in [self.driver, self.rustc] {
+impl<'a> NamedToolchain<'a> {
+    fn of(
+        rustc: &RustcInvocation,
+        call: &'a Call,
+        world: &'a DiskWorld,
+    ) -> Result<NamedToolchain<'a>, Bypass> {
+        let (called, driver) = resolve(&rustc.driver, call, world)?;
+        let named =
+            if rustc.rustc == rustc.driver { driver.clone() } else { resolve(&rustc.rustc, call, world)?.1 };
+        let sysroot = sysroot_argument(rustc, call);
+        let target = match &rustc.target {
+            Some(TargetArgument::Triple(triple)) => Some(OsString::from(triple)),
+            Some(TargetArgument::Spec(path)) => path.file_stem().map(OsStr::to_owned),
+            None => None,
+        };
+        Ok(NamedToolchain { world, call, called, driver, rustc: named, sysroot, target })
+    }
+
+    /// Collects the files of the toolchain. Returns them with what the compiler says of itself, and with the
+    /// sysroot.
+    fn collect(&self) -> Result<(CompilerBanner, PathBuf, ToolchainTree<'a>), Bypass> {
+        for program in [&self.driver, &self.rustc] {
             refuse_script(program)?;
         }
         let banner = self.banner()?;
         let own = PathBuf::from(self.ask(&["--print", "sysroot"])?.trim_end_matches('\n'));
-        let sysroot = sysroot.unwrap_or(&own);
+        let sysroot = self.sysroot.clone().unwrap_or_else(|| own.clone());
         let mut tree = ToolchainTree { world: self.world, root: TreeNode::default(), depends_on: Vec::new() };
-        tree.depends_on.push(self.rustc.to_owned());
+        tree.depends_on.push(self.rustc.clone());
         tree.depends_on.push(sysroot.join("lib/rustlib"));
-        let name = self.driver.file_name().ok_or_else(|| unknown(self.driver, "it has no name"))?;
-        tree.add_file(&[OsStr::new("bin"), name], self.driver)?;
+        let name = self.driver.file_name().ok_or_else(|| unknown(&self.driver, "it has no name"))?;
+        tree.add_file(&[OsStr::new("bin"), name], &self.driver)?;
         self.add_libraries(&own, &mut tree)?;
         let rustlib = sysroot.join("lib/rustlib");
         let host = OsStr::new(&banner.host);
-        let target = target.unwrap_or(host);
+        let target = self.target.as_deref().unwrap_or(host);
         for part in ["bin", "codegen-backends"] {
             tree.add_directory(&["lib", "rustlib", &banner.host, part], &rustlib.join(host).join(part), 0)?;
         }
         let target_name = target.to_string_lossy();
         tree.add_directory(&["lib", "rustlib", &target_name], &rustlib.join(target), 0)?;
-        let mut value = ByteWriter::default();
-        value.digest(&tree.root.digest(self.world.function())?).path(sysroot);
-        value.bytes(&banner.first_line).bytes(&banner.commit_hash).bytes(&banner.host);
-        Ok((value.0, tree.depends_on))
+        Ok((banner, sysroot, tree))
     }
 
     /// Adds the libraries of the driver: the compiler, LLVM and, in some distributions, the standard library.
@@ -162,7 +191,7 @@ impl ToolchainFinder<'_> {
         }
         match has_driver {
             true => Ok(()),
-            false => Err(unknown(self.rustc, "its library `librustc_driver` was not found")),
+            false => Err(unknown(&self.rustc, "its library `librustc_driver` was not found")),
         }
     }
 
@@ -182,14 +211,14 @@ impl ToolchainFinder<'_> {
         let banner = CompilerBanner { first_line, commit_hash, host: after("host: ") };
         match banner.host.is_empty() {
             false => Ok(banner),
-            true => Err(unknown(self.rustc, "it does not tell its host")),
+            true => Err(unknown(&self.rustc, "it does not tell its host")),
         }
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<String, Bypass> {
         let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
-        let answer = ask(self.rustc, &arguments, &self.call.env, &["HOME", "PATH"], Path::new("/"));
-        answer.map_err(|error| unknown(self.rustc, &error.to_string()))
+        let answer = ask(&self.rustc, &arguments, &self.call.env, &["HOME", "PATH"], Path::new("/"));
+        answer.map_err(|error| unknown(&self.rustc, &error.to_string()))
     }
 }
 
@@ -217,11 +246,23 @@ struct ToolchainTree<'a> {
 
 #[derive(Default)]
 struct TreeNode {
-    files: BTreeMap<OsString, (Digest, bool)>,
+    files: BTreeMap<OsString, TreeFile>,
     children: BTreeMap<OsString, TreeNode>,
 }
 
+/// A file of a toolchain.
+struct TreeFile {
+    path: PathBuf,
+    digest: Digest,
+    is_executable: bool,
+}
+
 impl ToolchainTree<'_> {
+    /// Returns the digest of the whole tree.
+    fn digest(&self, function: DigestFunction) -> Result<Digest<DirectoryMessage>, Bypass> {
+        self.root.digest(function, self.world)
+    }
+
     /// Adds a file at `path_in_tree`.
     fn add_file(&mut self, path_in_tree: &[&OsStr], path: &Path) -> Result<(), Bypass> {
         let state = self.world.state(path).map_err(|error| unknown(path, &error.to_string()))?;
@@ -231,7 +272,7 @@ impl ToolchainTree<'_> {
         self.depends_on.push(path.to_owned());
         let (name, dirs) = path_in_tree.split_last().expect("a path in the tree has a name");
         let node = dirs.iter().fold(&mut self.root, |node, dir| node.children.entry(dir.into()).or_default());
-        node.files.insert(name.into(), (digest, is_executable));
+        node.files.insert(name.into(), TreeFile { path: path.to_owned(), digest, is_executable });
         Ok(())
     }
 
@@ -262,24 +303,36 @@ impl ToolchainTree<'_> {
 }
 
 impl TreeNode {
-    fn digest(&self, function: DigestFunction) -> Result<Digest<DirectoryMessage>, Bypass> {
+    fn digest(
+        &self,
+        function: DigestFunction,
+        world: &DiskWorld,
+    ) -> Result<Digest<DirectoryMessage>, Bypass> {
         let mut directory = Directory::default();
-        for (name, (digest, is_executable)) in &self.files {
+        for (name, file) in &self.files {
             directory.files.push(FileNode {
                 name: text(name)?,
-                digest: Some(wire_digest(digest)),
-                is_executable: *is_executable,
+                digest: Some(wire_digest(&file.digest(function, world)?)),
+                is_executable: file.is_executable,
                 ..Default::default()
             });
         }
         for (name, child) in &self.children {
-            let digest = Some(wire_digest(&child.digest(function)?));
+            let digest = Some(wire_digest(&child.digest(function, world)?));
             directory.directories.push(DirectoryNode { name: text(name)?, digest });
         }
         let encoded = encode_directory(function, directory);
         encoded.map(|encoded| encoded.digest()).map_err(|error| {
             Bypass::new(Reason::UnknownCompiler, format!("failed to encode its files: {error}"))
         })
+    }
+}
+
+impl TreeFile {
+    fn digest(&self, function: DigestFunction, world: &DiskWorld) -> Result<Digest, Bypass> {
+        let twin = world.file_twin(&self.path, &self.digest, function);
+        let twin = twin.map_err(|error| unknown(&self.path, &error.to_string()))?;
+        twin.ok_or_else(|| unknown(&self.path, "it changes while kache reads it"))
     }
 }
 
