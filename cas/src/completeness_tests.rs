@@ -9,7 +9,7 @@ use kache_proto::reapi::{DirectoryNode, FileNode, OutputDirectory, OutputFile};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::digest::{Blob, DigestFunction, Hash};
+use crate::digest::{Blob, BlobNames, DigestFunction, Hash};
 use crate::encoding::wire_digest;
 use crate::evict::Catalog;
 use crate::memory::MemoryStore;
@@ -39,6 +39,9 @@ impl BlobStore for Counted {
     }
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.memory.size_of(function, hash)
+    }
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.memory.names_of(digest)
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.memory.create(digest)

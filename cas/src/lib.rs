@@ -32,6 +32,6 @@ pub use digest::{BlobNames, Digest, DigestError, DigestFunction, Hash, Hasher};
 pub use error::{StoreError, with_causes};
 pub use metering::Counters;
 pub use store::{
-    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, FileStamp, Link, LinkedFile,
+    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, FETCHED, FileStamp, Link, LinkedFile,
     LocalFiles, MADE_HERE, PROMISE_LEASE, PlaceOptions, Sharing, StoreStatus, StoredResult,
 };

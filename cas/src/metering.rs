@@ -161,6 +161,10 @@ impl<S: BlobStore + ?Sized> BlobStore for MeteredStore<S> {
         self.meter.count_failure(self.inner.size_of(function, hash))
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.meter.count_failure(self.inner.names_of(digest))
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         let inner = self.meter.count_failure(self.inner.create(digest))?;
         Ok(Box::new(MeteredWriter { meter: Arc::clone(&self.meter), inner }))

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use quick_cache::sync::Cache;
 
 use crate::clock::{Clock, duration_ms};
-use crate::digest::{Digest, DigestFunction, Hash};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::leases::RENEWAL_SLACK;
 use crate::store::{AccessKind, BlobStore, BlobWriter, Content};
@@ -103,6 +103,10 @@ impl<S: BlobStore + ?Sized> BlobStore for PresenceCache<S> {
         self.inner.size_of(function, hash)
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.inner.names_of(digest)
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.inner.create(digest)
     }
@@ -145,6 +149,9 @@ mod tests {
             Ok(None)
         }
         fn size_of(&self, _function: DigestFunction, _hash: Hash) -> Result<Option<u64>, StoreError> {
+            Ok(None)
+        }
+        fn names_of(&self, _digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
             Ok(None)
         }
         fn create(&self, _digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {

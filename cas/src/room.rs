@@ -127,6 +127,10 @@ impl<S: BlobStore + ?Sized, E: BlobStore + Catalog> BlobStore for EvictingStore<
         self.inner.size_of(function, hash)
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.inner.names_of(digest)
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.room.with_room(|| self.inner.create(digest))
     }

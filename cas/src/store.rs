@@ -54,6 +54,10 @@ pub trait BlobStore: Send + Sync {
     /// goes on with `open`, which does.
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError>;
 
+    /// Returns all names of a blob under which it was stored; `None` if the store does not have it. This does
+    /// not count as an access.
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError>;
+
     /// Begins to store a blob. Nothing is visible before [`BlobWriter::commit`]; a writer that is
     /// dropped without it leaves nothing behind.
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError>;
@@ -150,10 +154,18 @@ pub struct ActionKey {
 /// that holds it as a segment is refused.
 pub const MADE_HERE: &str = "actions/made-here";
 
+/// The instance name of results that were fetched from remotes. No client can name it, either.
+pub const FETCHED: &str = "actions/fetched";
+
 impl ActionKey {
     /// Returns the key of a result that was made on this machine and not uploaded by a client.
     pub fn made_here(function: DigestFunction, hash: Hash) -> ActionKey {
         ActionKey { instance: MADE_HERE.into(), function, hash }
+    }
+
+    /// Returns the key of a result that was fetched from a remote.
+    pub fn fetched(function: DigestFunction, hash: Hash) -> ActionKey {
+        ActionKey { instance: FETCHED.into(), function, hash }
     }
 }
 

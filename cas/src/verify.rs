@@ -106,6 +106,10 @@ impl<S: BlobStore + ?Sized> BlobStore for VerifyingStore<S> {
         self.inner.size_of(function, hash)
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.inner.names_of(digest)
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check_size(digest)?;
         if has_no_bytes(digest) {

@@ -107,6 +107,10 @@ impl BlobStore for DiskStore {
         self.inner.size_of_blob(function, hash)
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.inner.names_of_blob(digest)
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         Ok(Box::new(DiskWriter::new(&self.inner, digest)?))
     }

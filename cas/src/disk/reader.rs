@@ -21,7 +21,7 @@ use super::store::StoreInner;
 use super::uses::{NoteOutcome, blob_key};
 use super::verify::{BlobCheck, damaged};
 use super::writer::INLINE_BYTES_MAX;
-use crate::digest::{Digest, DigestFunction, Hash};
+use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
 use crate::leases::Retention;
 use crate::store::{AccessKind, Content};
@@ -224,6 +224,12 @@ impl StoreInner {
             BlobCheck::Absent => Ok(None),
             BlobCheck::Damaged => Err(damaged(digest)),
         }
+    }
+
+    pub(super) fn names_of_blob(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        let Some(blake3) = self.blake3(digest.function, digest.hash)? else { return Ok(None) };
+        let record = self.record(&blake3)?.filter(|record| is_servable_as(record, digest));
+        Ok(record.map(|BlobRecord { sha256, size_bytes, .. }| BlobNames { blake3, sha256, size_bytes }))
     }
 
     pub(super) fn size_of_blob(

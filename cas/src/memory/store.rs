@@ -74,6 +74,18 @@ impl BlobStore for MemoryStore {
         Ok(record.map(|record| record.bytes.len() as u64))
     }
 
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        let state = self.state();
+        let blake3 = state.blake3_of(digest.function, digest.hash);
+        let record = blake3.and_then(|blake3| Some((blake3, state.blobs.get(&blake3)?)));
+        let names = record.map(|(blake3, record)| BlobNames {
+            blake3,
+            sha256: state.aliases.iter().find(|(_, to)| **to == blake3).map(|(sha256, _)| *sha256),
+            size_bytes: record.bytes.len() as u64,
+        });
+        Ok(names.filter(|names| names.size_bytes == digest.size_bytes))
+    }
+
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.state().reserve(digest.size_bytes, self.limit_bytes)?;
         Ok(Box::new(MemoryWriter {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use kache_cas::{
-    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Store,
-    StoreError, StoreSettings, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobNames, BlobStore, BlobWriter, Content, Digest, DigestFunction,
+    Hash, Store, StoreError, StoreSettings, StoredResult,
 };
 use kache_proto::bytestream::byte_stream_client::ByteStreamClient;
 use kache_proto::health::health_client::HealthClient;
@@ -241,6 +241,10 @@ impl BlobStore for FaultyStore {
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.check()?;
         self.store.blobs().size_of(function, hash)
+    }
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.check()?;
+        self.store.blobs().names_of(digest)
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.check()?;

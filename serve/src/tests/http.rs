@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kache_cas::{
-    AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, Digest, DigestFunction, Hash, Store,
-    StoreError, StoreSettings, StoredResult,
+    AccessKind, ActionCache, ActionKey, BlobNames, BlobStore, BlobWriter, Content, Digest, DigestFunction,
+    Hash, Store, StoreError, StoreSettings, StoredResult,
 };
 use kache_proto::Message as _;
 use kache_proto::reapi::{self, ActionResult, ExecutedActionMetadata, OutputFile};
@@ -344,6 +344,9 @@ impl BlobStore for Failing {
     fn size_of(&self, _: DigestFunction, _: Hash) -> Result<Option<u64>, StoreError> {
         Err((self.0)())
     }
+    fn names_of(&self, _: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        Err((self.0)())
+    }
     fn create(&self, _: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         Err((self.0)())
     }
@@ -426,6 +429,9 @@ impl BlobStore for Noting {
     }
     fn size_of(&self, function: DigestFunction, hash: Hash) -> Result<Option<u64>, StoreError> {
         self.store.blobs().size_of(function, hash)
+    }
+    fn names_of(&self, digest: &Digest) -> Result<Option<BlobNames>, StoreError> {
+        self.store.blobs().names_of(digest)
     }
     fn create(&self, digest: &Digest) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.note("create", AccessKind::Use);
