@@ -260,6 +260,20 @@ impl CallTask {
                     self.reply(wire::run(command));
                     return self.finish(compile).await;
                 }
+                NextStep::AskRemotes(lookup) => {
+                    let pipeline = Arc::clone(&self.handler.pipeline);
+                    let is_fetched = tokio::select! {
+                        is_fetched = lookup.ask(&pipeline) => is_fetched,
+                        // Either the client is gone, or the daemon leaves and the client goes on without it.
+                        None = self.messages.recv() => return,
+                        () = self.handler.breaker.tripped() => {
+                            step = pass_on_unrecorded(&call, STORE_HANGS);
+                            continue;
+                        }
+                    };
+                    let work = move |pipeline: &Pipeline| lookup.proceed(pipeline, is_fetched);
+                    step = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
+                }
                 NextStep::Wait(follower, waiting) => {
                     let leader_outcome = tokio::select! {
                         leader_outcome = follower.outcome() => leader_outcome,

@@ -23,6 +23,7 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
+use crate::remote::RemoteHandle;
 
 /// The function that keys are made with: the one by which the store itself names blobs.
 const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
@@ -42,6 +43,7 @@ pub struct Pipeline {
     pub(super) sampler: Sampler,
     pub(super) fallbacks: Fallbacks,
     pub(super) recorder: Recorder,
+    remotes: Vec<Arc<RemoteHandle>>,
 }
 
 impl Pipeline {
@@ -58,6 +60,7 @@ impl Pipeline {
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             recorder: Recorder::new(cache_dir.clone()),
+            remotes: Vec::new(),
             store,
             cache_dir,
         }
@@ -72,6 +75,16 @@ impl Pipeline {
     /// Sets whether compiles take results that clients have uploaded.
     pub fn with_uploads(self, uploads: Uploads) -> Self {
         Pipeline { uploads, ..self }
+    }
+
+    /// Sets the remotes of all calls.
+    pub fn with_remotes(self, remotes: Vec<Arc<RemoteHandle>>) -> Self {
+        Pipeline { remotes, ..self }
+    }
+
+    /// Returns the remotes of a call with these settings, in the order in which they are asked.
+    pub(super) fn remotes_of(&self, _settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
+        self.remotes.clone()
     }
 
     /// The store, if it is open; else why the call has to be passed on.

@@ -139,7 +139,7 @@ pub(super) fn store(
 ) -> Result<Stored, NotStored> {
     let Publishing { compile, captured, .. } = publishing;
     let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
-    let Prepared { compiler, query, inputs, task, .. } = prepared;
+    let Prepared { compiler, query, inputs, task, .. } = &**prepared;
     let in_cwd = |path: &PathBuf| call.cwd.join(path);
     let library_dirs: Vec<PathBuf> = compiler.facts().library_dirs.iter().map(in_cwd).collect();
     let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
