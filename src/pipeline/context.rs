@@ -23,7 +23,7 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
-use crate::remote::RemoteHandle;
+use crate::remote::{RemoteHandle, UploadQueue};
 
 /// The function that keys are made with: the one by which the store itself names blobs.
 const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
@@ -44,6 +44,7 @@ pub struct Pipeline {
     pub(super) fallbacks: Fallbacks,
     pub(super) recorder: Recorder,
     remotes: Vec<Arc<RemoteHandle>>,
+    upload_queue: Option<UploadQueue>,
 }
 
 impl Pipeline {
@@ -61,6 +62,7 @@ impl Pipeline {
             fallbacks: Fallbacks::new(),
             recorder: Recorder::new(cache_dir.clone()),
             remotes: Vec::new(),
+            upload_queue: None,
             store,
             cache_dir,
         }
@@ -80,6 +82,16 @@ impl Pipeline {
     /// Sets the remotes of all calls.
     pub fn with_remotes(self, remotes: Vec<Arc<RemoteHandle>>) -> Self {
         Pipeline { remotes, ..self }
+    }
+
+    /// Sets the queue for uploads. Without one, nothing is uploaded.
+    pub fn with_upload_queue(self, queue: UploadQueue) -> Self {
+        Pipeline { upload_queue: Some(queue), ..self }
+    }
+
+    /// Returns the queue for uploads; `None` if nothing is uploaded.
+    pub(super) fn upload_queue(&self) -> Option<&UploadQueue> {
+        self.upload_queue.as_ref()
     }
 
     /// Returns the remotes of a call with these settings, in the order in which they are asked.

@@ -10,6 +10,7 @@ use super::call_state::{KeyedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
 use super::context::Pipeline;
 use super::prepare::Prepared;
+use super::share::SharedCall;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, NotStored, Outcome, Phase};
@@ -42,6 +43,11 @@ impl Publishing {
     /// build scripts remove the outputs of a probe at once.
     pub fn is_urgent(&self) -> bool {
         self.compile.keyed.prepared.is_probe()
+    }
+
+    /// Returns the parts of the call from which uploads are made.
+    pub(super) fn shared_call(&self) -> SharedCall {
+        SharedCall::of(&self.compile.keyed)
     }
 
     /// Whether the result may be stored at all.
@@ -200,7 +206,7 @@ pub(super) fn store(
 pub(super) fn wake_followers(
     pipeline: &Pipeline,
     mut publishing: Publishing,
-    outcome: Result<Stored, NotStored>,
+    outcome: Result<&Stored, NotStored>,
     begun: Instant,
 ) {
     let leader = publishing.compile.leader.take();

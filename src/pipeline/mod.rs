@@ -24,6 +24,7 @@ mod prepare;
 mod recorder;
 mod rerun;
 mod sampler;
+mod share;
 mod sharing;
 mod slot;
 mod stages;

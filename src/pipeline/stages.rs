@@ -18,6 +18,7 @@
 //! | observe | `Publishing` | the observer's record of what the compiler read | a refusal |
 //! | store | `Publishing`, the record | `Stored` | a refusal |
 //! | wake followers | `Publishing`, `Stored` or a refusal | | |
+//! | share | `SharedCall`, `Stored` | the uploads that wait for their remotes | |
 //!
 //! Two invariants: every call is recorded as exactly one event, before it is answered (DMN-07); and
 //! whatever fails here, the client runs the compiler. All functions may block on files and on the
@@ -38,6 +39,7 @@ use super::hit::{look_up, restore};
 use super::key::{configure, key, key_unrecorded, parse};
 use super::miss::{coalesce, compile};
 use super::phases::Phases;
+use super::share::share;
 use crate::compile::Captured;
 use crate::events::{NotStored, Outcome, Phase};
 use crate::invocation::{Bypass, Call};
@@ -80,8 +82,16 @@ impl Pipeline {
     pub fn publish(&self, publishing: Publishing) {
         if publishing.is_shared() {
             let begun = Instant::now();
-            let outcome = store_result(self, &publishing);
-            finish::wake_followers(self, publishing, outcome, begun);
+            let call = publishing.shared_call();
+            match store_result(self, &publishing) {
+                Ok(stored) => {
+                    finish::wake_followers(self, publishing, Ok(&stored), begun);
+                    if let Ok(store) = self.store() {
+                        share(self, &store, &call, &stored);
+                    }
+                }
+                Err(why) => finish::wake_followers(self, publishing, Err(why), begun),
+            }
         }
     }
 

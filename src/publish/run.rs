@@ -99,6 +99,8 @@ pub enum Published {
 pub struct Stored {
     /// The digest of the full action.
     pub action: Digest<ActionMessage>,
+    /// The observations that lead to it.
+    pub observations: Vec<Observation>,
     /// The size of all outputs in bytes, without the dep-info.
     pub bytes: u64,
     /// The digests of all outputs except the dep-info, so that later calls need not hash them.
@@ -239,8 +241,9 @@ impl<'a> Publisher<'a> {
             let digests = outputs.iter().map(|output| output.digest);
             proof.store_notes(&kinds.zip(digests).collect::<Vec<_>>(), self.stores.actions)?;
         }
-        learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
-        Ok(Stored { action: action.digest, bytes, outputs, shared })
+        let set = ObservationSet { observations: observations.clone(), action: action.digest };
+        learn(self.stores.actions, &self.task.query, set)?;
+        Ok(Stored { action: action.digest, observations, bytes, outputs, shared })
     }
 
     fn exit_code(&self) -> Result<i32, Refusal> {

@@ -10,10 +10,14 @@
 pub mod download;
 mod handle;
 mod path_sets;
+mod queue;
 mod result;
 mod translate;
+mod upload;
 
 pub use handle::{AnswerLimits, RemoteHandle};
 pub use path_sets::{add_path_set, read_path_sets};
+pub use queue::{QueuedUpload, UploadQueue, UploadWorker, upload_queue};
 pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
 pub use translate::Translator;
+pub use upload::{Upload, UploadError, UploadOutcome, upload};

@@ -202,6 +202,14 @@ fn outputs(
     }
 }
 
+/// Returns all blobs that a shared result names; `None` if a digest is malformed.
+pub(super) fn named_blobs(result: &ActionResult, function: DigestFunction) -> Option<Vec<Digest>> {
+    let files = result.output_files.iter().map(|file| file.digest.as_ref());
+    let messages = [result.stdout_digest.as_ref(), result.stderr_digest.as_ref()].into_iter().flatten();
+    let digests = files.chain(messages.map(Some));
+    digests.map(|digest| read_digest(digest?, function, "").ok()).collect()
+}
+
 fn read_digest(digest: &WireDigest, function: DigestFunction, name: &str) -> Result<Digest, UnusableResult> {
     let malformed = || UnusableResult::Digest(name.to_owned());
     let hash: Hash = digest.hash.parse().map_err(|_| malformed())?;
