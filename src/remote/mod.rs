@@ -12,6 +12,8 @@ mod handle;
 mod path_sets;
 mod queue;
 mod result;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod upload;
 
