@@ -5,12 +5,17 @@
 //! a remote returns and stores it.
 
 mod error;
+mod location;
 pub mod memory;
 mod options;
 mod remote;
 
 pub use error::RemoteError;
+pub use location::{HttpLocation, Location, LocationError, ReapiLocation, S3Location};
 pub use options::{
     Authentication, Compression, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity, TlsOptions,
 };
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};
+
+#[cfg(test)]
+mod tests;
