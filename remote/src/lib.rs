@@ -9,11 +9,13 @@ mod location;
 pub mod memory;
 mod options;
 mod remote;
+mod tls;
 
 pub use error::RemoteError;
 pub use location::{HttpLocation, Location, LocationError, ReapiLocation, S3Location};
 pub use options::{
-    Authentication, Compression, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity, TlsOptions,
+    Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
+    TlsOptions,
 };
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};
 

@@ -3,9 +3,10 @@
 //! This module parses and prints. It opens nothing and asks nobody, so a host that does not exist is a right
 //! location. Invariant: neither an error nor the `Display` of a location ever shows a user or a password.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
@@ -170,7 +171,7 @@ fn scheme_problem(scheme: &str) -> Problem {
 /// `unix:/path` and `unix:///path` mean the same.
 fn unix(path: &str) -> Result<Location, Problem> {
     let path = path.strip_prefix("//").unwrap_or(path);
-    let path = absolute(path.into())?;
+    let path = absolute(Path::new(path))?;
     Ok(Location::Reapi(ReapiLocation::Unix(path)))
 }
 
@@ -213,11 +214,11 @@ fn s3(rest: &str) -> Result<Location, Problem> {
 fn dir(rest: &str) -> Result<Location, Problem> {
     let rest = rest.strip_prefix("localhost").unwrap_or(rest);
     let bytes: Vec<u8> = percent_decode_str(rest).collect();
-    absolute(PathBuf::from(std::ffi::OsString::from_vec(bytes))).map(Location::Dir)
+    absolute(Path::new(OsStr::from_bytes(&bytes))).map(Location::Dir)
 }
 
 /// Makes sure that a path is absolute and drops slashes at its end.
-fn absolute(path: PathBuf) -> Result<PathBuf, Problem> {
+fn absolute(path: &Path) -> Result<PathBuf, Problem> {
     let is_usable = path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0);
     if is_usable { Ok(path.components().collect()) } else { Err(Problem::RelativePath) }
 }
