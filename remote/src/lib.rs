@@ -4,15 +4,26 @@
 //! Execution API. It knows no compiler, no configuration file and no local store: the caller verifies what
 //! a remote returns and stores it.
 
+mod blob_reader;
 mod error;
+mod failure;
+mod http;
+mod http_client;
+mod http_connector;
+mod http_headers;
+mod known_blobs;
 mod location;
 pub mod memory;
+mod objects;
 mod options;
 mod remote;
 mod tls;
+mod upload_body;
+mod zstd_pieces;
 
 pub use error::RemoteError;
 pub use location::{HttpLocation, Location, LocationError, ReapiLocation, S3Location};
+pub use objects::ObjectRemote;
 pub use options::{
     Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
     TlsOptions,
