@@ -143,7 +143,8 @@ impl Inner {
     async fn has(&self, name: ObjectName) -> Result<bool, RemoteError> {
         let response = self.send(Method::HEAD, name, None).await?;
         if response.status == StatusCode::OK {
-            return Ok(true);
+            // The page on which people log in comes with status 200, too.
+            return Ok(!is_html(&response.headers));
         }
         let failure = Failure::of(response).await;
         // A server that knows no HEAD is sent everything.
@@ -166,6 +167,10 @@ impl Inner {
 
     async fn try_put(&self, name: ObjectName, content: Content) -> Result<Option<Failure>, RemoteError> {
         let response = self.send(Method::PUT, name, Some(content)).await?;
+        // Apache answers 201 with a page; a page with status 200 is one on which people log in.
+        if response.status == StatusCode::OK && is_html(&response.headers) {
+            return Err(RemoteError::refused("the remote answers with a page for people, as for a login"));
+        }
         if self.protocol.is_stored(response.status) {
             return Ok(None);
         }
@@ -233,7 +238,6 @@ impl Remote for ObjectRemote {
         _context: &RequestContext,
     ) -> Result<Option<ActionResult>, RemoteError> {
         let Some(mut response) = self.inner.get(result_name(action)?).await? else { return Ok(None) };
-        // The page on which people log in comes with status 200, too.
         if is_html(&response.headers) {
             return Ok(None);
         }
