@@ -4,6 +4,10 @@
 //! Execution API. It knows no compiler, no configuration file and no local store: the caller verifies what
 //! a remote returns and stores it.
 
+mod aws_credentials;
+mod aws_metadata;
+mod aws_profile;
+mod aws_signature;
 mod blob_reader;
 mod error;
 mod failure;
@@ -17,6 +21,8 @@ pub mod memory;
 mod objects;
 mod options;
 mod remote;
+mod s3;
+mod s3_error;
 mod tls;
 mod upload_body;
 mod zstd_pieces;

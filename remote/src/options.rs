@@ -213,4 +213,7 @@ pub struct S3Options {
     pub profile: Option<String>,
     /// The access key with its secret.
     pub access_key: Option<(String, Secret)>,
+    /// The variables that AWS's tools read (`HOME`, and those that begin with `AWS_`), for credentials that
+    /// are not given. The caller reads them, because a daemon has another environment than its users.
+    pub environment: Vec<(String, Secret)>,
 }

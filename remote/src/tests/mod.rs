@@ -7,10 +7,12 @@ use tokio_stream::StreamExt as _;
 
 use crate::{ObjectRemote, Remote, RemoteError, RequestContext};
 
+mod aws_credentials;
 mod http;
 mod http_round_trips;
 mod location;
 mod raw_server;
+mod s3;
 
 fn context() -> RequestContext {
     RequestContext::default()
