@@ -36,6 +36,8 @@ impl Failure {
 
     /// Returns the error that the status means, with these words.
     pub(crate) fn error_with(&self, words: &str) -> RemoteError {
+        // Some servers only repeat the status.
+        let words = if self.status.to_string() == words { "" } else { words };
         let separator = if words.is_empty() { "" } else { ": " };
         let message = format!("{}{separator}{words}", self.status);
         match self.status.as_u16() {

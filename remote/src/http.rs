@@ -4,12 +4,12 @@
 //! bazel-remote understands compressed ones, and a plain server would store them compressed.
 
 use async_trait::async_trait;
-use http::header::{ACCEPT_ENCODING, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use kache_cas::Content;
 
 use crate::error::RemoteError;
-use crate::failure::Failure;
+use crate::failure::{Failure, is_html};
 use crate::http_client::{HttpClient, Outgoing};
 use crate::http_headers::{USER_AGENT_VALUE, fixed_headers};
 use crate::location::HttpLocation;
@@ -68,6 +68,12 @@ impl ObjectProtocol for BazelProtocol {
 
     fn is_missing(&self, failure: &Failure) -> bool {
         matches!(failure.status.as_u16(), 204 | 404)
+    }
+
+    /// Frameworks for web sites send the type of a page with empty responses, too.
+    fn is_page(&self, headers: &HeaderMap) -> bool {
+        let is_empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+        is_html(headers) && !is_empty
     }
 
     fn error(&self, failure: &Failure) -> RemoteError {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::blob_reader::BlobReader;
 use crate::error::RemoteError;
-use crate::failure::{Failure, is_html};
+use crate::failure::Failure;
 use crate::http_client::{HttpClient, Outgoing, Response};
 use crate::known_blobs::KnownBlobs;
 use crate::remote::{BlobStream, Capabilities, Remote, RequestContext};
@@ -75,6 +75,9 @@ pub(crate) trait ObjectProtocol: std::fmt::Debug + Send + Sync {
 
     /// Whether a response to a GET or HEAD says that there is no such object.
     fn is_missing(&self, failure: &Failure) -> bool;
+
+    /// Whether a response with status 200 is a page on which people log in, instead of what was asked for.
+    fn is_page(&self, headers: &HeaderMap) -> bool;
 
     /// Returns what a failure means.
     fn error(&self, failure: &Failure) -> RemoteError;
@@ -143,8 +146,7 @@ impl Inner {
     async fn has(&self, name: ObjectName) -> Result<bool, RemoteError> {
         let response = self.send(Method::HEAD, name, None).await?;
         if response.status == StatusCode::OK {
-            // The page on which people log in comes with status 200, too.
-            return Ok(!is_html(&response.headers));
+            return Ok(!self.protocol.is_page(&response.headers));
         }
         let failure = Failure::of(response).await;
         // A server that knows no HEAD is sent everything.
@@ -167,8 +169,8 @@ impl Inner {
 
     async fn try_put(&self, name: ObjectName, content: Content) -> Result<Option<Failure>, RemoteError> {
         let response = self.send(Method::PUT, name, Some(content)).await?;
-        // Apache answers 201 with a page; a page with status 200 is one on which people log in.
-        if response.status == StatusCode::OK && is_html(&response.headers) {
+        // A page with status 201 is Apache's way to confirm.
+        if response.status == StatusCode::OK && self.protocol.is_page(&response.headers) {
             return Err(RemoteError::refused("the remote answers with a page for people, as for a login"));
         }
         if self.protocol.is_stored(response.status) {
@@ -238,7 +240,7 @@ impl Remote for ObjectRemote {
         _context: &RequestContext,
     ) -> Result<Option<ActionResult>, RemoteError> {
         let Some(mut response) = self.inner.get(result_name(action)?).await? else { return Ok(None) };
-        if is_html(&response.headers) {
+        if self.inner.protocol.is_page(&response.headers) {
             return Ok(None);
         }
         let Some(bytes) = response.body.read_at_most(RESULT_BYTES_MAX).await? else {

@@ -146,6 +146,11 @@ impl ObjectProtocol for S3Protocol {
         failure.status == StatusCode::NOT_FOUND && S3Error::of(failure).code != "NoSuchBucket"
     }
 
+    /// Nobody logs in to S3, and moto sends the type of a page with every empty response.
+    fn is_page(&self, _headers: &HeaderMap) -> bool {
+        false
+    }
+
     fn error(&self, failure: &Failure) -> RemoteError {
         let error = S3Error::of(failure);
         if error.code == "ExpiredToken" {

@@ -147,6 +147,9 @@ async fn a_login_page_confirms_nothing() {
     let outcomes = remote.write(&[blob], &context()).await;
     assert!(matches!(outcomes[0], Err(RemoteError::Refused { .. })), "{outcomes:?}");
     assert!(remote.put_result(&action(), &result(), &context()).await.is_err());
+    // Nothing is no page, whatever its type.
+    let (_server, remote) = remote_of(|_| reply(200, "Content-Type: text/html", b"")).await;
+    assert_eq!(remote.put_result(&action(), &result(), &context()).await, Ok(()));
 }
 
 #[tokio::test]
@@ -287,6 +290,12 @@ async fn capabilities_ask_once_until_the_remote_fails() {
     assert_eq!(server.take_lines().len(), 1);
     let (_server, remote) = remote_of(|_| bare_reply(401)).await;
     assert!(matches!(remote.capabilities().await, Err(RemoteError::Refused { .. })));
+    let (_server, remote) = remote_of(|_| reply(401, "", b"401 Unauthorized")).await;
+    assert_eq!(remote.get_result(&action(), &context()).await, Err(RemoteError::refused("401 Unauthorized")));
+    assert!(matches!(
+        remote.put_result(&action(), &result(), &context()).await,
+        Err(RemoteError::Refused { .. })
+    ));
 }
 
 #[tokio::test]

@@ -55,7 +55,8 @@ fn bucket() -> impl Fn(&RawRequest) -> Reply + Send + Sync + 'static {
             ("PUT", Some(_)) if request.header("if-none-match") == Some("*") => bare_reply(412),
             ("PUT", _) => {
                 objects.insert(request.path.clone(), request.body.clone());
-                bare_reply(200)
+                // As moto answers.
+                reply(200, "Content-Type: text/html; charset=utf-8", b"")
             }
             ("HEAD", found) => bare_reply(if found.is_some() { 200 } else { 404 }),
             (_, Some(body)) => reply(200, "", body),
