@@ -148,6 +148,20 @@ impl Location {
     }
 }
 
+impl S3Location {
+    /// Creates a location of settings that name the bucket and the prefix apart. Slashes at the ends of the
+    /// prefix are dropped. Unlike in a URL, it may have spaces and other characters.
+    pub fn new(bucket: &str, prefix: &str) -> Result<S3Location, LocationError> {
+        let bucket = checked_bucket(bucket).map_err(with_example(S3_EXAMPLE))?;
+        let prefix = prefix.trim_matches('/').to_owned();
+        if has_dots(&prefix) {
+            Err(with_example(S3_EXAMPLE)(Problem::Dots))
+        } else {
+            Ok(S3Location { bucket, prefix })
+        }
+    }
+}
+
 /// Whether a host is this machine, by its name or address alone.
 pub(crate) fn is_loopback(host: &str) -> bool {
     match host.parse::<IpAddr>() {
@@ -204,11 +218,15 @@ fn s3(rest: &str) -> Result<Location, Problem> {
     if bucket.contains('@') {
         return Err(Problem::Credentials);
     }
+    Ok(Location::S3(S3Location { bucket: checked_bucket(bucket)?, prefix: checked_prefix(path)? }))
+}
+
+fn checked_bucket(bucket: &str) -> Result<String, Problem> {
     let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(is_right) || bucket.starts_with(['.', '-']) {
         return Err(Problem::Bucket);
     }
-    Ok(Location::S3(S3Location { bucket: bucket.to_owned(), prefix: checked_prefix(path)? }))
+    Ok(bucket.to_owned())
 }
 
 fn dir(rest: &str) -> Result<Location, Problem> {
@@ -265,10 +283,12 @@ fn checked_prefix(path: &str) -> Result<String, Problem> {
     if !path.bytes().all(is_right) {
         return Err(Problem::Prefix);
     }
-    if !path.is_empty() && path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(Problem::Dots);
-    }
-    Ok(path.to_owned())
+    if has_dots(path) { Err(Problem::Dots) } else { Ok(path.to_owned()) }
+}
+
+/// Whether a prefix has parts that a server or a client would remove.
+fn has_dots(prefix: &str) -> bool {
+    !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 fn basic(credentials: &str) -> Result<Authentication, Problem> {

@@ -81,6 +81,16 @@ fn wrong_urls_are_explained() {
 }
 
 #[test]
+fn buckets_and_prefixes_may_come_from_two_settings() {
+    let location = S3Location::new("bucket", "/team a/artifacts/").expect("right settings");
+    assert_eq!((location.bucket.as_str(), location.prefix.as_str()), ("bucket", "team a/artifacts"));
+    assert_eq!(S3Location::new("bucket", "").expect("right settings").prefix, "");
+    for (bucket, prefix) in [("a/b", ""), ("", ""), ("bucket", "a/../b"), ("bucket", "a//b")] {
+        assert!(S3Location::new(bucket, prefix).is_err(), "{bucket} {prefix}");
+    }
+}
+
+#[test]
 fn users_and_passwords_are_decoded() {
     let cases = [
         ("http://me:pw@host", "me", "pw"),

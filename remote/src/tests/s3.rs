@@ -17,7 +17,7 @@ const NO_SUCH_KEY: &[u8] =
     b"<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>No.</Message></Error>";
 
 fn location() -> S3Location {
-    S3Location { bucket: "bucket".into(), prefix: "team a/artifacts".into() }
+    S3Location::new("bucket", "team a/artifacts").unwrap()
 }
 
 fn options(port: u16) -> RemoteOptions {
@@ -168,7 +168,7 @@ async fn what_s3_returns_is_verified() {
 #[test]
 fn buckets_have_the_urls_that_their_servers_expect() {
     let url = |bucket: &str, endpoint: Option<&str>, region: Option<&str>| {
-        let location = S3Location { bucket: bucket.into(), prefix: String::new() };
+        let location = S3Location::new(bucket, "").unwrap();
         let s3 = S3Options {
             endpoint: endpoint.map(str::to_owned),
             region: region.map(str::to_owned),
