@@ -31,6 +31,12 @@ use crate::upload_body::{UploadBody, UploadProgress};
 /// The number of redirects that one request follows.
 const REDIRECTS_MAX: usize = 5;
 
+/// The number of bytes of an upload that the system may hold after it has taken the last one.
+const HELD_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The slowest network for which an upload waits: 32 KiB a second.
+const SLOWEST_BYTES_PER_SEC: u64 = 32 * 1024;
+
 /// A request that the client can send, and send again to another path.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
@@ -59,6 +65,7 @@ pub(crate) struct ResponseBody {
 pub(crate) struct HttpClient {
     client: Client<Connector, UploadBody>,
     permits: Arc<Semaphore>,
+    concurrency: usize,
     stall: Duration,
 }
 
@@ -82,8 +89,14 @@ impl HttpClient {
             .pool_idle_timeout(limits.idle)
             .pool_max_idle_per_host(limits.concurrency.max(1))
             .build(connector);
-        let permits = Arc::new(Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(HttpClient { client, permits, stall: limits.stall })
+        let concurrency = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(concurrency));
+        Ok(HttpClient { client, permits, concurrency, stall: limits.stall })
+    }
+
+    /// Returns the number of requests that are under way at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// Sends a request and follows redirects.
@@ -103,6 +116,7 @@ impl HttpClient {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         let progress = Arc::new(UploadProgress::default());
+        let patience = self.stall + time_for_held_bytes(request.content.as_ref());
         let mut message = Request::new(UploadBody::new(request.content, Arc::clone(&progress)));
         *message.method_mut() = request.method;
         *message.uri_mut() = request.uri;
@@ -110,10 +124,10 @@ impl HttpClient {
         let mut sending = pin!(self.client.request(message));
         let response = loop {
             let pieces = progress.pieces();
-            match timeout(self.stall, &mut sending).await {
+            match timeout(patience, &mut sending).await {
                 Ok(response) => break response,
                 Err(_) if progress.pieces() > pieces => {}
-                Err(_) => return Err(stalled(self.stall)),
+                Err(_) => return Err(stalled(patience)),
             }
         };
         let (parts, incoming) = response.map_err(|error| send_error(&error, &progress))?.into_parts();
@@ -169,6 +183,12 @@ impl ResponseBody {
         }
         beginning.freeze()
     }
+}
+
+/// Returns the time in which the system sends what it may hold of an upload. Nobody can see how far it is.
+fn time_for_held_bytes(content: Option<&Content>) -> Duration {
+    let held_bytes = content.map_or(0, Content::size_bytes).min(HELD_BYTES_MAX);
+    Duration::from_secs(held_bytes / SLOWEST_BYTES_PER_SEC)
 }
 
 /// Returns where a response sends its request; `None` if it is no redirect.

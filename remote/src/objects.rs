@@ -29,6 +29,8 @@ use crate::zstd_pieces::ZstdPieces;
 /// The largest encoded result that is read.
 const RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+const PAGE: &str = "the remote answers with a page for people, as for a login";
+
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
@@ -127,9 +129,18 @@ impl Inner {
         } else {
             self.client.send(request).await
         };
-        let is_reached = !response.as_ref().is_err_and(RemoteError::is_transient);
-        self.is_reached.store(is_reached, Ordering::Relaxed);
+        self.is_reached.store(response.is_ok(), Ordering::Relaxed);
         response
+    }
+
+    /// Returns what a failure means. After one that may pass, the next question about capabilities asks the
+    /// remote again.
+    fn error(&self, failure: &Failure) -> RemoteError {
+        let error = self.protocol.error(failure);
+        if error.is_transient() {
+            self.is_reached.store(false, Ordering::Relaxed);
+        }
+        error
     }
 
     /// Begins to read an object; `None` if there is none.
@@ -139,7 +150,7 @@ impl Inner {
             return Ok(Some(response));
         }
         let failure = Failure::of(response).await;
-        if self.protocol.is_missing(&failure) { Ok(None) } else { Err(self.protocol.error(&failure)) }
+        if self.protocol.is_missing(&failure) { Ok(None) } else { Err(self.error(&failure)) }
     }
 
     /// Tells whether there is an object.
@@ -152,7 +163,7 @@ impl Inner {
         // A server that knows no HEAD is sent everything.
         let knows_no_head = matches!(failure.status.as_u16(), 405 | 501);
         let is_missing = knows_no_head || self.protocol.is_missing(&failure);
-        if is_missing { Ok(false) } else { Err(self.protocol.error(&failure)) }
+        if is_missing { Ok(false) } else { Err(self.error(&failure)) }
     }
 
     async fn put(&self, name: ObjectName, content: Content) -> Result<(), RemoteError> {
@@ -161,17 +172,17 @@ impl Inner {
             Some(failure) => failure,
         };
         if !self.protocol.does_without(&failure) {
-            return Err(self.protocol.error(&failure));
+            return Err(self.error(&failure));
         }
         let failure = self.try_put(name, content).await?;
-        failure.map_or(Ok(()), |failure| Err(self.protocol.error(&failure)))
+        failure.map_or(Ok(()), |failure| Err(self.error(&failure)))
     }
 
     async fn try_put(&self, name: ObjectName, content: Content) -> Result<Option<Failure>, RemoteError> {
         let response = self.send(Method::PUT, name, Some(content)).await?;
         // A page with status 201 is Apache's way to confirm.
         if response.status == StatusCode::OK && self.protocol.is_page(&response.headers) {
-            return Err(RemoteError::refused("the remote answers with a page for people, as for a login"));
+            return Err(RemoteError::refused(PAGE));
         }
         if self.protocol.is_stored(response.status) {
             return Ok(None);
@@ -225,11 +236,14 @@ impl Inner {
 #[async_trait]
 impl Remote for ObjectRemote {
     /// Neither protocol has a question for this. A request for the empty blob shows whether the remote
-    /// answers and takes the credentials.
+    /// answers and takes the credentials; a GET, because the response to a HEAD has no words.
     async fn capabilities(&self) -> Result<Capabilities, RemoteError> {
         if !self.inner.is_reached.load(Ordering::Relaxed) {
             let hash = Digest::<ActionMessage>::of(DigestFunction::Sha256, b"").hash;
-            self.inner.has(ObjectName { kind: ObjectKind::Blob, hash }).await?;
+            let response = self.inner.get(ObjectName { kind: ObjectKind::Blob, hash }).await?;
+            if response.is_some_and(|response| self.inner.protocol.is_page(&response.headers)) {
+                return Err(RemoteError::refused(PAGE));
+            }
         }
         Ok(Capabilities { function: DigestFunction::Sha256, takes_results: true })
     }
@@ -269,7 +283,7 @@ impl Remote for ObjectRemote {
             let inner = Arc::clone(inner);
             async move { inner.is_blob_missing(digest).await }
         };
-        all_in_order(blobs.iter().copied(), ask).await.into_iter().collect()
+        in_order(blobs, self.inner.client.concurrency(), |_| true, ask).await.into_iter().collect()
     }
 
     async fn read_small(
@@ -281,7 +295,7 @@ impl Remote for ObjectRemote {
             let inner = Arc::clone(&self.inner);
             async move { inner.read_blob(digest).await }
         };
-        all_in_order(blobs.iter().copied(), read).await.into_iter().collect()
+        in_order(blobs, self.inner.client.concurrency(), |_| true, read).await.into_iter().collect()
     }
 
     async fn read(
@@ -304,25 +318,42 @@ impl Remote for ObjectRemote {
             let inner = Arc::clone(&self.inner);
             async move { inner.write_blob(digest, content).await }
         };
-        all_in_order(blobs.iter().cloned(), write).await
+        in_order(blobs, self.inner.client.concurrency(), RemoteError::is_transient, write).await
     }
 }
 
-/// Runs one task for each input, and returns the outcomes in the order of the inputs. The client bounds how
-/// many of their requests are under way. The tasks end when the caller stops waiting.
-async fn all_in_order<I, T, F>(inputs: impl Iterator<Item = I>, task: impl Fn(I) -> F) -> Vec<T>
+/// Runs a task for each input, as many at once as the client sends requests, and returns the outcomes in the
+/// order of the inputs. After an error for which `stops` is true no task begins: all that remain have this
+/// error, so that a dead remote costs its time limit once. The tasks end when the caller stops waiting.
+async fn in_order<I, T, F>(
+    inputs: &[I],
+    at_once: usize,
+    stops: impl Fn(&RemoteError) -> bool,
+    task: impl Fn(I) -> F,
+) -> Vec<Result<T, RemoteError>>
 where
+    I: Clone,
     T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
+    F: Future<Output = Result<T, RemoteError>> + Send + 'static,
 {
+    let mut outcomes: Vec<Option<Result<T, RemoteError>>> = inputs.iter().map(|_| None).collect();
+    let mut waiting = inputs.iter().enumerate();
     let mut tasks = JoinSet::new();
-    for (index, input) in inputs.enumerate() {
-        let outcome = task(input);
-        tasks.spawn(async move { (index, outcome.await) });
+    let mut stop = None;
+    loop {
+        while tasks.len() < at_once && stop.is_none() {
+            let Some((index, input)) = waiting.next() else { break };
+            let outcome = task(input.clone());
+            tasks.spawn(async move { (index, outcome.await) });
+        }
+        let Some(ended) = tasks.join_next().await else { break };
+        let (index, outcome) =
+            ended.expect("no task is cancelled, and a panic here is a panic of the caller");
+        stop = stop.or_else(|| outcome.as_ref().err().filter(|error| stops(error)).cloned());
+        outcomes[index] = Some(outcome);
     }
-    let mut outcomes = tasks.join_all().await;
-    outcomes.sort_unstable_by_key(|(index, _)| *index);
-    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    let not_begun = || Err(stop.clone().expect("a task did not begin only after an error"));
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(not_begun)).collect()
 }
 
 fn blob_name(digest: &Digest) -> Result<ObjectName, RemoteError> {

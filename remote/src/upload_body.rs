@@ -1,4 +1,4 @@
-//! The body of a request: a blob, which is read from its file piece by piece while it is sent.
+//! The body of a request: a blob, which is sent in pieces and read from its file while it is sent.
 //!
 //! The body counts the pieces that the connection has taken, so that the client can tell a slow upload
 //! from one that does not move. It keeps the error of a file that could not be read, because the error of
@@ -16,7 +16,7 @@ use kache_cas::Content;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-/// The size of the pieces of a file.
+/// The size of the pieces.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// How far an upload is.
@@ -60,7 +60,7 @@ impl UploadBody {
         let offset = self.offset;
         match &self.content {
             None => Poll::Ready(Ok(Bytes::new())),
-            Some(Content::Memory(bytes)) => Poll::Ready(Ok(bytes.clone())),
+            Some(memory @ Content::Memory(_)) => Poll::Ready(memory.read_at(offset, PIECE_BYTES)),
             Some(file) => {
                 let reading = self.reading.get_or_insert_with(|| {
                     let file = file.clone();

@@ -214,6 +214,52 @@ async fn servers_that_stop_in_the_middle_are_unavailable() {
 }
 
 #[tokio::test]
+async fn a_dead_remote_costs_its_time_limit_once() {
+    let (server, remote) = remote_of(|_| Reply::BytesAndHang(Vec::new())).await;
+    let blobs: Vec<Digest> = (0..200_u32).map(|i| sha256(&i.to_le_bytes())).collect();
+    let contents: Vec<(Digest, Content)> = (0..200_u32)
+        .map(|i| (blobs[i as usize], Content::Memory(Bytes::copy_from_slice(&i.to_le_bytes()))))
+        .collect();
+    let begun = Instant::now();
+    assert!(remote.find_missing(&blobs, &context()).await.unwrap_err().is_transient());
+    assert!(remote.read_small(&blobs, &context()).await.unwrap_err().is_transient());
+    let outcomes = remote.write(&contents, &context()).await;
+    assert_eq!(outcomes.len(), 200);
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_err_and(RemoteError::is_transient)));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(server.take_lines().len() <= 3 * RemoteLimits::default().concurrency);
+}
+
+#[tokio::test]
+async fn one_refused_blob_does_not_keep_the_others_back() {
+    let (_server, remote) = remote_of(|request| match request.body.as_slice() {
+        b"large" => reply(413, "", b"too much"),
+        _ => bare_reply(200),
+    })
+    .await;
+    let blobs = [&b"large"[..], b"small"].repeat(30);
+    let contents: Vec<(Digest, Content)> =
+        blobs.iter().map(|blob| (sha256(blob), Content::Memory(Bytes::copy_from_slice(blob)))).collect();
+    for (blob, outcome) in blobs.iter().zip(remote.write(&contents, &context()).await) {
+        assert_eq!(outcome.is_ok(), *blob == b"small");
+    }
+}
+
+#[tokio::test]
+async fn capabilities_are_asked_again_after_an_error_of_the_server() {
+    let (server, remote) = remote_of(|request| match request.method.as_str() {
+        "PUT" => bare_reply(503),
+        _ => bare_reply(404),
+    })
+    .await;
+    remote.capabilities().await.unwrap();
+    assert!(remote.put_result(&action(), &result(), &context()).await.unwrap_err().is_transient());
+    server.take_requests();
+    remote.capabilities().await.unwrap();
+    assert_eq!(server.take_lines().len(), 1);
+}
+
+#[tokio::test]
 async fn redirects_are_followed_on_the_same_host_only() {
     let (server, remote) = remote_of(|request| match request.path.as_str() {
         path if path.starts_with("/p/") => reply(307, &format!("Location: /q{path}"), b""),
@@ -275,7 +321,6 @@ async fn confirmed_blobs_are_remembered() {
 #[tokio::test]
 async fn capabilities_ask_once_until_the_remote_fails() {
     let (server, remote) = remote_of(|request| match request.method.as_str() {
-        "GET" => bare_reply(200),
         "PUT" => Reply::BytesAndHang(Vec::new()),
         _ => bare_reply(404),
     })
@@ -283,7 +328,7 @@ async fn capabilities_ask_once_until_the_remote_fails() {
     let is_sha256 = |capabilities: crate::Capabilities| capabilities.function == DigestFunction::Sha256;
     assert!(is_sha256(remote.capabilities().await.unwrap()));
     assert!(is_sha256(remote.capabilities().await.unwrap()));
-    assert_eq!(server.take_lines(), [format!("HEAD /p/cas/{}", sha256(b"").hash)]);
+    assert_eq!(server.take_lines(), [format!("GET /p/cas/{}", sha256(b"").hash)]);
     assert!(remote.put_result(&action(), &result(), &context()).await.unwrap_err().is_transient());
     server.take_requests();
     remote.capabilities().await.unwrap();
