@@ -8,9 +8,11 @@ mod error;
 pub mod memory;
 mod options;
 mod remote;
+mod tls;
 
 pub use error::RemoteError;
 pub use options::{
-    Authentication, Compression, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity, TlsOptions,
+    Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
+    TlsOptions,
 };
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};

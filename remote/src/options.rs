@@ -1,8 +1,87 @@
 //! What a remote is opened with. The caller reads settings and makes these values of them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a remote cannot be opened with some options. Each message says what is wrong, where it is, and what
+/// the user can do. No message holds a secret.
+#[derive(Debug, Error)]
+pub enum OptionsError {
+    /// The location does not have the form that this kind of remote needs.
+    #[error("`{location}` is not the location of a remote: {why}")]
+    Location {
+        /// The location as the user wrote it, without a password.
+        location: String,
+        /// The problem, and the expected form.
+        why: String,
+    },
+    /// A header cannot be sent.
+    #[error("the header `{name}` cannot be sent: {why}")]
+    Header {
+        /// The name of the header.
+        name: String,
+        /// The problem, and what is expected.
+        why: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("failed to read `{}`: {source}", path.display())]
+    Read {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("`{}` {why}", path.display())]
+    Content {
+        /// The path of the file.
+        path: PathBuf,
+        /// The problem, and what is expected.
+        why: String,
+    },
+    /// Other users can read a private key.
+    #[error(
+        "`{path}` is a private key that every user of this machine can read (mode {mode:04o}): run `chmod 600 {path}`",
+        path = path.display()
+    )]
+    ExposedKey {
+        /// The path of the key.
+        path: PathBuf,
+        /// The mode of the file.
+        mode: u32,
+    },
+    /// The key does not belong to the certificate.
+    #[error(
+        "the key in `{}` is not the key of the certificate in `{}`: name the two files of one pair",
+        key.display(),
+        cert.display()
+    )]
+    Mismatch {
+        /// The path of the certificate.
+        cert: PathBuf,
+        /// The path of the key.
+        key: PathBuf,
+    },
+    /// This machine has no certificates that it trusts.
+    #[error(
+        "this system has no certificates that it trusts{why}: install them, or name a file with certificates"
+    )]
+    NoSystemRoots {
+        /// The errors of the system in parentheses; empty if there are none.
+        why: String,
+    },
+}
+
+impl OptionsError {
+    /// Creates an error for a file that does not hold what it should.
+    pub(crate) fn content(path: &Path, why: impl Into<String>) -> OptionsError {
+        OptionsError::Content { path: path.to_owned(), why: why.into() }
+    }
+}
 
 /// A text that must never be shown: a token, a password, a key. `Debug` and `Display` print three dots.
 #[derive(Clone, PartialEq, Eq)]
