@@ -7,12 +7,15 @@
 mod error;
 pub mod memory;
 mod options;
+mod reapi;
 mod remote;
 mod tls;
+mod zstd_blob;
 
 pub use error::RemoteError;
 pub use options::{
     Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
     TlsOptions,
 };
+pub use reapi::{ReapiLocation, ReapiRemote};
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};

@@ -114,6 +114,8 @@ impl fmt::Display for Secret {
 /// Everything that a remote needs to know besides its location.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteOptions {
+    /// The version of this program, which servers write in their logs.
+    pub version: String,
     /// The instance name of the Remote Execution API; empty for servers without instances.
     pub instance: String,
     /// Headers that every request carries, such as `x-buildbuddy-api-key`.
