@@ -1,7 +1,12 @@
-//! Tests of the remote for the Remote Execution API, against our own server and against servers that record
-//! what they are sent, or misbehave.
+//! Tests of the remote for the Remote Execution API, against our own server and against one that records what
+//! it is sent, or misbehaves.
 
 mod authority;
+mod faults;
 mod own_server;
+mod recorder;
+mod recorder_server;
+mod requests;
 mod round_trips;
 mod samples;
+mod uploads;
