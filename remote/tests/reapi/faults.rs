@@ -170,3 +170,30 @@ async fn nobody_listens_and_nobody_answers() {
     let error = super::own_server::open(&location, &impatient()).capabilities().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains(&location), "{error}");
 }
+
+/// Answers every request with headers that no library of gRPC would send.
+async fn serve_odd_headers(listener: tokio::net::TcpListener) {
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let answer = |_: http::Request<hyper::body::Incoming>| async {
+        let response = http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "7")
+            .header("grpc-message", "go%20away")
+            .header("grpc-status-details-bin", "!not base64!");
+        response.body(tonic::body::Body::empty())
+    };
+    let (stream, _) = listener.accept().await.unwrap();
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await.unwrap();
+}
+
+#[tokio::test]
+async fn details_that_are_not_base64_do_not_stop_this_program() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let location = format!("grpc://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(serve_odd_headers(listener));
+    let error = super::own_server::open(&location, &options()).capabilities().await.unwrap_err();
+    assert!(is_refused(&error) && error.to_string().contains("go away"), "{error}");
+    server.abort();
+}

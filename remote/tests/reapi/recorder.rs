@@ -28,7 +28,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Get(reapi::GetActionResultRequest),
-    Put(reapi::UpdateActionResultRequest),
+    Put(Box<reapi::UpdateActionResultRequest>),
     FindMissing(reapi::FindMissingBlobsRequest),
     BatchUpdate(reapi::BatchUpdateBlobsRequest),
     BatchRead(reapi::BatchReadBlobsRequest),
@@ -167,7 +167,7 @@ impl ActionCache for Service {
         request: Request<reapi::UpdateActionResultRequest>,
     ) -> Result<Response<reapi::ActionResult>, Status> {
         let (headers, _, message) = request.into_parts();
-        self.0.got(Call::Put(message), &headers).await?;
+        self.0.got(Call::Put(Box::new(message)), &headers).await?;
         Ok(Response::new(reapi::ActionResult::default()))
     }
 }

@@ -7,6 +7,7 @@ use kache_cas::{Digest, DigestFunction};
 use kache_proto::Message as _;
 use kache_proto::reapi::{ActionCacheUpdateCapabilities, ActionResult, RequestMetadata};
 use kache_remote::{Remote as _, RemoteOptions, Secret};
+use tokio::task::JoinSet;
 
 use super::recorder::{Call, largest_batch};
 use super::recorder_server::{RecorderServer, everything, sha256_only};
@@ -168,9 +169,13 @@ async fn capabilities_are_asked_for_once_and_say_whether_results_are_taken() {
     })
     .await;
     let remote = server.open(&options());
-    let asking: Vec<_> = (0..10).map(|_| remote.capabilities()).collect();
-    for asked in asking {
-        let capabilities = asked.await.unwrap();
+    let mut asking = JoinSet::new();
+    for _ in 0..10 {
+        let remote = remote.clone();
+        asking.spawn(async move { remote.capabilities().await });
+    }
+    for asked in asking.join_all().await {
+        let capabilities = asked.unwrap();
         assert!(!capabilities.takes_results && capabilities.function == DigestFunction::Sha256);
     }
     assert_eq!(server.recorder.capability_requests.load(Ordering::Relaxed), 1);
