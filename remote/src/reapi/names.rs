@@ -6,6 +6,8 @@ use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi;
 use kache_proto::reapi::digest_function::Value;
 
+use crate::uuid;
+
 /// Returns the digest as messages carry it.
 pub(super) fn wire<K>(digest: &Digest<K>) -> reapi::Digest {
     let size_bytes = i64::try_from(digest.size_bytes).unwrap_or(i64::MAX);
@@ -32,7 +34,7 @@ pub(super) fn for_read(instance: &str, digest: &Digest, is_zstd: bool) -> String
 
 /// Returns the resource name for an upload.
 pub(super) fn for_write(instance: &str, digest: &Digest, is_zstd: bool) -> String {
-    format!("{}uploads/{}/{}", prefix(instance), uuid(), blob(digest, is_zstd))
+    format!("{}uploads/{}/{}", prefix(instance), uuid::random(), blob(digest, is_zstd))
 }
 
 fn prefix(instance: &str) -> String {
@@ -43,19 +45,6 @@ fn prefix(instance: &str) -> String {
 /// that is the function.
 fn blob(digest: &Digest, is_zstd: bool) -> String {
     format!("{}/{digest}", if is_zstd { "compressed-blobs/zstd" } else { "blobs" })
-}
-
-/// Returns a random UUID of version 4.
-fn uuid() -> String {
-    let mut bytes = [0; 16];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .expect("the system has random numbers");
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 #[cfg(test)]
