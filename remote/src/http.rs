@@ -11,7 +11,7 @@ use kache_cas::Content;
 use crate::error::RemoteError;
 use crate::failure::{Failure, is_html};
 use crate::http_client::{HttpClient, Outgoing};
-use crate::http_headers::{USER_AGENT_VALUE, fixed_headers};
+use crate::http_headers::{fixed_headers, user_agent};
 use crate::location::HttpLocation;
 use crate::objects::{ObjectKind, ObjectName, ObjectProtocol, ObjectRemote};
 use crate::options::{Compression, OptionsError, RemoteOptions};
@@ -20,7 +20,7 @@ impl ObjectRemote {
     /// Opens a remote that speaks Bazel's HTTP cache protocol. Nothing is sent yet.
     pub fn http(location: &HttpLocation, options: &RemoteOptions) -> Result<ObjectRemote, OptionsError> {
         let mut headers = fixed_headers(options)?;
-        headers.entry(USER_AGENT).or_insert(USER_AGENT_VALUE);
+        headers.entry(USER_AGENT).or_insert(user_agent(options)?);
         let protocol = BazelProtocol {
             base: location.to_string(),
             headers,

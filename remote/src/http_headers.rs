@@ -1,4 +1,7 @@
 //! The headers that the options ask for: credentials, and those that the user has set.
+//!
+//! Values of headers may be secrets. They are marked as such, so that neither `Debug` nor the compression of
+//! headers shows them, and no error repeats them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,16 +10,23 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::options::{Authentication, OptionsError, RemoteOptions};
 
-/// How kache names itself to servers.
-pub(crate) const USER_AGENT_VALUE: HeaderValue =
-    HeaderValue::from_static(concat!("kache/", env!("CARGO_PKG_VERSION")));
+/// Returns how kache names itself to servers.
+pub(crate) fn user_agent(options: &RemoteOptions) -> Result<HeaderValue, OptionsError> {
+    let why = "the version of this program has a character that no header can hold";
+    HeaderValue::from_str(&format!("kache/{}", options.version)).map_err(|_| wrong("user-agent", why))
+}
 
-/// Headers that the client sets itself; other values would break the connection.
+/// Headers that HTTP, gRPC or the client itself sets; other values would break the connection.
 const RESERVED: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",
+    "content-type",
     "expect",
+    "grpc-encoding",
+    "grpc-message",
+    "grpc-status",
+    "grpc-timeout",
     "host",
     "keep-alive",
     "te",
@@ -26,21 +36,26 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Returns the headers of every request. A header that the user has set replaces one that the options' other
-/// parts ask for. All of them are marked as sensitive, so that `Debug` shows no value.
+/// parts ask for; a header that the user has set twice is sent twice.
 pub(crate) fn fixed_headers(options: &RemoteOptions) -> Result<HeaderMap, OptionsError> {
     let mut headers = HeaderMap::new();
-    if let Some(authentication) = &options.authentication {
-        headers.insert(AUTHORIZATION, value("authorization", &authorization(authentication))?);
-    }
     for (name, secret) in &options.headers {
-        let parsed: HeaderName =
-            name.parse().map_err(|_| wrong(name, "a name has only letters, digits and dashes"))?;
-        if RESERVED.contains(&parsed.as_str()) {
-            return Err(wrong(name, "kache sets it itself"));
-        }
-        headers.insert(parsed, value(name, secret.reveal())?);
+        headers.append(header_name(name)?, value(name, secret.reveal())?);
+    }
+    if let Some(authentication) = &options.authentication {
+        let value = value("authorization", &authorization(authentication))?;
+        headers.entry(AUTHORIZATION).or_insert(value);
     }
     Ok(headers)
+}
+
+fn header_name(name: &str) -> Result<HeaderName, OptionsError> {
+    let parsed: HeaderName =
+        name.parse().map_err(|_| wrong(name, "a name has only letters, digits, `-`, `_` and `.`"))?;
+    if RESERVED.contains(&parsed.as_str()) {
+        return Err(wrong(name, "it belongs to the protocol: remove it"));
+    }
+    Ok(parsed)
 }
 
 fn authorization(authentication: &Authentication) -> String {

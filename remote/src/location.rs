@@ -318,6 +318,21 @@ impl fmt::Display for Location {
     }
 }
 
+impl ReapiLocation {
+    /// Returns the URI from which requests of HTTP/2 take the name of the host. It has a port only if that is
+    /// not the usual one, because some proxies choose a server by the whole text.
+    pub(crate) fn origin(&self) -> String {
+        match self {
+            ReapiLocation::Tcp { host, port: 443, is_tls: true } => format!("https://{}", bracketed(host)),
+            ReapiLocation::Tcp { host, port, is_tls } => {
+                let scheme = if *is_tls { "https" } else { "http" };
+                format!("{scheme}://{}:{port}", bracketed(host))
+            }
+            ReapiLocation::Unix(_) => "http://localhost".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for ReapiLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -112,8 +112,10 @@ impl fmt::Display for Secret {
 }
 
 /// Everything that a remote needs to know besides its location.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteOptions {
+    /// The version of this program, which servers write in their logs.
+    pub version: String,
     /// The instance name of the Remote Execution API; empty for servers without instances.
     pub instance: String,
     /// Headers that every request carries, such as `x-buildbuddy-api-key`.
@@ -131,7 +133,7 @@ pub struct RemoteOptions {
 }
 
 /// How requests prove who sends them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// `Authorization: Bearer …`
     Bearer(Secret),
@@ -145,7 +147,7 @@ pub enum Authentication {
 }
 
 /// The certificates for TLS.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// The file with the certificates that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
@@ -154,7 +156,7 @@ pub struct TlsOptions {
 }
 
 /// A client certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// The file with the certificate chain, in PEM.
     pub cert: PathBuf,
@@ -178,7 +180,7 @@ impl Default for Compression {
 }
 
 /// The limits of requests to a remote.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteLimits {
     /// The time for a connection, TLS included.
     pub connect: Duration,
@@ -203,7 +205,7 @@ impl Default for RemoteLimits {
 
 /// What only S3 needs. Credentials that are not given are looked for in the profile, and then where the
 /// tools of AWS look for them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Options {
     /// The URL of the service; `None` for AWS itself.
     pub endpoint: Option<String>,

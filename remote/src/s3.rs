@@ -18,7 +18,7 @@ use crate::aws_signature::{SignatureScope, sha256_hex, sign};
 use crate::error::RemoteError;
 use crate::failure::Failure;
 use crate::http_client::{HttpClient, Outgoing};
-use crate::http_headers::USER_AGENT_VALUE;
+use crate::http_headers::user_agent;
 use crate::location::{Location, S3Location};
 use crate::objects::{ObjectKind, ObjectName, ObjectProtocol, ObjectRemote};
 use crate::options::{OptionsError, RemoteOptions, S3Options};
@@ -46,6 +46,7 @@ impl ObjectRemote {
             base,
             credentials: CredentialSource::new(s3.clone(), region.clone(), options.limits),
             region,
+            user_agent: user_agent(options)?,
             puts_conditionally: AtomicBool::new(true),
         };
         Ok(ObjectRemote::new(client, protocol))
@@ -57,6 +58,7 @@ struct S3Protocol {
     /// The URL before `/ac/` and `/cas/`.
     base: String,
     region: String,
+    user_agent: HeaderValue,
     credentials: CredentialSource,
     /// Whether a PUT of a blob says that it must not replace one. Some servers do not know that.
     puts_conditionally: AtomicBool,
@@ -129,7 +131,7 @@ impl ObjectProtocol for S3Protocol {
         let credentials = self.credentials.get(client).await?;
         let scope = SignatureScope { region: &self.region, now: Timestamp::now() };
         sign(&mut request, &content_sha256, &credentials, scope)?;
-        request.headers.insert(USER_AGENT, USER_AGENT_VALUE);
+        request.headers.insert(USER_AGENT, self.user_agent.clone());
         Ok(request)
     }
 
