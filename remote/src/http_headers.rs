@@ -77,3 +77,40 @@ fn value(name: &str, text: &str) -> Result<HeaderValue, OptionsError> {
 fn wrong(name: &str, why: &'static str) -> OptionsError {
     OptionsError::Header { name: name.to_owned(), why }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Secret;
+
+    fn options(headers: &[(&str, &str)]) -> RemoteOptions {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
+        let authentication = Some(Authentication::Bearer(Secret::new("t0ken")));
+        RemoteOptions { headers: headers.collect(), authentication, ..RemoteOptions::default() }
+    }
+
+    #[test]
+    fn headers_of_the_user_come_before_credentials_and_may_repeat() {
+        let headers = fixed_headers(&options(&[("X-Key", "1"), ("x-key", "2")])).unwrap();
+        assert_eq!(headers.get_all("x-key").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(headers.get(AUTHORIZATION).unwrap(), "Bearer t0ken");
+        assert!(!format!("{headers:?}").contains("t0ken"), "{headers:?}");
+        let own = fixed_headers(&options(&[("Authorization", "Own")])).unwrap();
+        assert_eq!(own.get_all(AUTHORIZATION).iter().collect::<Vec<_>>(), ["Own"]);
+    }
+
+    #[test]
+    fn headers_that_cannot_be_sent_are_named_without_their_values() {
+        for (name, text) in [
+            ("a b", "hunter2"),
+            ("", "hunter2"),
+            ("x-key", "hunter2\nx"),
+            ("Host", "hunter2"),
+            ("grpc-timeout", "hunter2"),
+            ("content-length", "1"),
+        ] {
+            let error = fixed_headers(&options(&[(name, text)])).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}`")) && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -174,3 +174,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn requests_name_the_host_without_its_usual_port() {
+    for (url, origin) in [
+        ("grpc://[::1]:9092", "http://[::1]:9092"),
+        ("grpcs://cache.example", "https://cache.example"),
+        ("grpcs://cache.example:8443", "https://cache.example:8443"),
+        ("unix:/run/cache.sock", "http://localhost"),
+    ] {
+        let (Location::Reapi(location), _) = Location::parse(url).unwrap() else { panic!("{url}") };
+        assert_eq!(location.origin(), origin);
+    }
+}

@@ -1,17 +1,22 @@
-//! Tests of the remotes that speak HTTP, against servers in this process.
+//! Tests of the remotes, against servers in this process.
 
 use kache_cas::digest::ActionMessage;
 use kache_cas::{Content, Digest, DigestFunction};
-use kache_proto::reapi::{self, ActionResult, OutputFile};
+use kache_proto::reapi::{ActionResult, Digest as WireDigest, OutputFile};
 use tokio_stream::StreamExt as _;
 
 use crate::{ObjectRemote, Remote, RemoteError, RequestContext};
 
+mod authority;
 mod aws_credentials;
+mod dir;
 mod http;
 mod http_round_trips;
 mod location;
+mod open;
+mod own_server;
 mod raw_server;
+mod reapi;
 mod s3;
 
 fn context() -> RequestContext {
@@ -46,7 +51,7 @@ async fn round_trip(writer: &ObjectRemote, reader: &ObjectRemote) {
     let blobs: Vec<Vec<u8>> =
         sizes.iter().map(|&len| (0..len).map(|i: usize| (i / 3 % 253) as u8).collect()).collect();
     let digests: Vec<Digest> = blobs.iter().map(|blob| sha256(blob)).collect();
-    let digest = reapi::Digest { hash: digests[3].hash.to_hex(), size_bytes: 65_537 };
+    let digest = WireDigest { hash: digests[3].hash.to_hex(), size_bytes: 65_537 };
     let output = OutputFile { digest: Some(digest), ..result().output_files[0].clone() };
     let result = ActionResult { output_files: vec![output], ..ActionResult::default() };
     assert_eq!(reader.get_result(&action(), &context()).await, Ok(None));

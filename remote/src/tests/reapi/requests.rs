@@ -6,12 +6,12 @@ use bytes::Bytes;
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::Message as _;
 use kache_proto::reapi::{ActionCacheUpdateCapabilities, ActionResult, RequestMetadata};
-use kache_remote::{Remote as _, RemoteOptions, Secret};
 use tokio::task::JoinSet;
 
 use super::recorder::{Call, largest_batch};
 use super::recorder_server::{RecorderServer, everything, sha256_only};
 use super::samples::{context, digests, is_refused, named, options, sample, uncompressed};
+use crate::{Remote as _, RemoteOptions, Secret};
 
 /// Makes every kind of request once.
 async fn ask_everything(

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kache_cas::{AccessKind, Content, Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
-use kache_remote::{
-    Authentication, ReapiRemote, Remote as _, RemoteError, RemoteOptions, Secret, TlsIdentity,
-};
 use kache_serve::{ListenOptions, TlsOptions};
 use tokio_stream::StreamExt as _;
 
-use super::authority::Authority;
-use super::own_server::{OwnServer, open};
 use super::samples::{context, digests, is_refused, named, options, sample, uncompressed};
+use crate::tests::authority::Authority;
+use crate::tests::own_server::{OwnServer, open};
+use crate::{Authentication, ReapiRemote, Remote as _, RemoteError, RemoteOptions, Secret, TlsIdentity};
 
 /// A server on a socket, with a remote that is connected to it.
 fn on_socket(options: &RemoteOptions) -> (tempfile::TempDir, OwnServer, ReapiRemote) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kache_cas::{Content, Digest, DigestFunction};
-use kache_remote::{Compression, RemoteError, RemoteLimits, RemoteOptions, RequestContext};
+
+use crate::{Compression, RemoteError, RemoteLimits, RemoteOptions, RequestContext};
 
 /// Bytes that compress a little and differ with the seed.
 pub(crate) fn sample(len: usize, seed: u64) -> Bytes {

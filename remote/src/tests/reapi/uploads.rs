@@ -4,11 +4,11 @@ use bytes::Bytes;
 use kache_cas::{Content, Digest, DigestFunction};
 use kache_proto::bytestream::WriteRequest;
 use kache_proto::reapi::CacheCapabilities;
-use kache_remote::{ReapiRemote, Remote as _, RemoteError};
 
 use super::recorder::Call;
 use super::recorder_server::{RecorderServer, everything, sha256_only};
 use super::samples::{context, is_malformed, named, options, sample};
+use crate::{ReapiRemote, Remote as _, RemoteError};
 
 /// Uploads one blob in a stream, and returns the outcome and the messages.
 async fn upload(

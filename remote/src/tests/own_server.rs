@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kache_cas::{Store, StoreSettings};
-use kache_remote::{Location, ReapiRemote, RemoteOptions};
 use kache_serve::{ActivityCounter, Backend, DrainSignal, ListenOptions};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::{Location, ReapiRemote, RemoteOptions};
 
 #[derive(Debug)]
 struct NoActivity;

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::ActionResult;
-use kache_remote::{ReapiRemote, Remote as _, RemoteError, RemoteLimits, RemoteOptions};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::recorder_server::{RecorderServer, everything, sha256_only};
 use super::samples::{context, is_malformed, is_refused, named, options, sample, uncompressed};
+use crate::tests::own_server::open;
+use crate::{ReapiRemote, Remote as _, RemoteError, RemoteLimits, RemoteOptions};
 
 /// The stall limit of servers that hang.
 const STALL: Duration = Duration::from_millis(200);
@@ -164,10 +165,10 @@ async fn nobody_listens_and_nobody_answers() {
     let location = format!("grpc://{}", listener.local_addr().unwrap());
     // Connections are accepted by the system, and nobody reads what is sent.
     let begun = Instant::now();
-    let error = super::own_server::open(&location, &impatient()).capabilities().await.unwrap_err();
+    let error = open(&location, &impatient()).capabilities().await.unwrap_err();
     assert!(error.is_transient() && begun.elapsed() < 10 * STALL, "{error}");
     drop(listener);
-    let error = super::own_server::open(&location, &impatient()).capabilities().await.unwrap_err();
+    let error = open(&location, &impatient()).capabilities().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains(&location), "{error}");
 }
 
@@ -193,7 +194,7 @@ async fn details_that_are_not_base64_do_not_stop_this_program() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let location = format!("grpc://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(serve_odd_headers(listener));
-    let error = super::own_server::open(&location, &options()).capabilities().await.unwrap_err();
+    let error = open(&location, &options()).capabilities().await.unwrap_err();
     assert!(is_refused(&error) && error.to_string().contains("go away"), "{error}");
     server.abort();
 }

@@ -1,7 +1,5 @@
 //! Tests of the remote that is a folder: the layout, many writers, and files that do not belong there.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -11,8 +9,9 @@ use bytes::Bytes;
 use kache_cas::{Content, Digest, DigestFunction};
 use kache_proto::Message as _;
 use kache_proto::reapi::ActionResult;
-use kache_remote::{DirRemote, Remote as _, RemoteError, RemoteOptions, RequestContext};
 use tokio_stream::StreamExt as _;
+
+use crate::{DirRemote, Remote as _, RemoteError, RemoteOptions, RequestContext};
 
 fn open(dir: &Path) -> DirRemote {
     let mut options = RemoteOptions::default();

@@ -8,12 +8,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use kache_proto::reapi::CacheCapabilities;
 use kache_proto::reapi::compressor::Value as Compressor;
 use kache_proto::reapi::digest_function::Value as Function;
-use kache_remote::{ReapiRemote, RemoteOptions};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::own_server::open;
 use super::recorder::{Recorder, Service};
+use crate::tests::own_server::open;
+use crate::{ReapiRemote, RemoteOptions};
 
 /// A recorder that runs until it is dropped.
 pub(crate) struct RecorderServer {

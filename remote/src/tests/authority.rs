@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// A directory with the certificates that one authority has signed, for the host `localhost`.
+/// A directory with the certificates that one authority has signed, for the hosts `localhost` and `127.0.0.1`.
 pub(crate) struct Authority {
     dir: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -35,7 +35,7 @@ impl Authority {
 
     /// Writes a certificate and its key, and returns their paths.
     pub(crate) fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
