@@ -4,13 +4,45 @@
 //! Execution API. It knows no compiler, no configuration file and no local store: the caller verifies what
 //! a remote returns and stores it.
 
+mod aws_credentials;
+mod aws_metadata;
+mod aws_profile;
+mod aws_signature;
+mod blob_reader;
+mod dir;
 mod error;
+mod failure;
+mod http;
+mod http_client;
+mod http_connector;
+mod http_headers;
+mod known_blobs;
+mod location;
 pub mod memory;
+mod objects;
+mod open;
 mod options;
+mod reapi;
 mod remote;
+mod s3;
+mod s3_error;
+mod tls;
+mod upload_body;
+mod uuid;
+mod zstd_blob;
+mod zstd_pieces;
 
+pub use dir::DirRemote;
 pub use error::RemoteError;
+pub use location::{HttpLocation, Location, LocationError, ReapiLocation, S3Location};
+pub use objects::ObjectRemote;
+pub use open::open;
 pub use options::{
-    Authentication, Compression, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity, TlsOptions,
+    Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
+    TlsOptions,
 };
+pub use reapi::ReapiRemote;
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,87 @@
 //! What a remote is opened with. The caller reads settings and makes these values of them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a remote cannot be opened with some options. Each message says what is wrong, where it is, and what
+/// the user can do. No message holds a secret.
+#[derive(Debug, Error)]
+pub enum OptionsError {
+    /// The location does not have the form that this kind of remote needs.
+    #[error("`{location}` is not the location of a remote: {why}")]
+    Location {
+        /// The location as the user wrote it, without a password.
+        location: String,
+        /// The problem, and the expected form.
+        why: String,
+    },
+    /// A header cannot be sent.
+    #[error("the header `{name}` cannot be sent: {why}")]
+    Header {
+        /// The name of the header.
+        name: String,
+        /// The problem, and what is expected.
+        why: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("failed to read `{}`: {source}", path.display())]
+    Read {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("`{}` {why}", path.display())]
+    Content {
+        /// The path of the file.
+        path: PathBuf,
+        /// The problem, and what is expected.
+        why: String,
+    },
+    /// Other users can read a private key.
+    #[error(
+        "`{path}` is a private key that every user of this machine can read (mode {mode:04o}): run `chmod 600 {path}`",
+        path = path.display()
+    )]
+    ExposedKey {
+        /// The path of the key.
+        path: PathBuf,
+        /// The mode of the file.
+        mode: u32,
+    },
+    /// The key does not belong to the certificate.
+    #[error(
+        "the key in `{}` is not the key of the certificate in `{}`: name the two files of one pair",
+        key.display(),
+        cert.display()
+    )]
+    Mismatch {
+        /// The path of the certificate.
+        cert: PathBuf,
+        /// The path of the key.
+        key: PathBuf,
+    },
+    /// This machine has no certificates that it trusts.
+    #[error(
+        "this system has no certificates that it trusts{why}: install them, or name a file with certificates"
+    )]
+    NoSystemRoots {
+        /// The errors of the system in parentheses; empty if there are none.
+        why: String,
+    },
+}
+
+impl OptionsError {
+    /// Creates an error for a file that does not hold what it should.
+    pub(crate) fn content(path: &Path, why: impl Into<String>) -> OptionsError {
+        OptionsError::Content { path: path.to_owned(), why: why.into() }
+    }
+}
 
 /// A text that must never be shown: a token, a password, a key. `Debug` and `Display` print three dots.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,8 +112,10 @@ impl fmt::Display for Secret {
 }
 
 /// Everything that a remote needs to know besides its location.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteOptions {
+    /// The version of this program, which servers write in their logs.
+    pub version: String,
     /// The instance name of the Remote Execution API; empty for servers without instances.
     pub instance: String,
     /// Headers that every request carries, such as `x-buildbuddy-api-key`.
@@ -52,7 +133,7 @@ pub struct RemoteOptions {
 }
 
 /// How requests prove who sends them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// `Authorization: Bearer …`
     Bearer(Secret),
@@ -66,7 +147,7 @@ pub enum Authentication {
 }
 
 /// The certificates for TLS.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// The file with the certificates that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
@@ -75,7 +156,7 @@ pub struct TlsOptions {
 }
 
 /// A client certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// The file with the certificate chain, in PEM.
     pub cert: PathBuf,
@@ -99,7 +180,7 @@ impl Default for Compression {
 }
 
 /// The limits of requests to a remote.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteLimits {
     /// The time for a connection, TLS included.
     pub connect: Duration,
@@ -124,7 +205,7 @@ impl Default for RemoteLimits {
 
 /// What only S3 needs. Credentials that are not given are looked for in the profile, and then where the
 /// tools of AWS look for them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Options {
     /// The URL of the service; `None` for AWS itself.
     pub endpoint: Option<String>,
@@ -134,4 +215,7 @@ pub struct S3Options {
     pub profile: Option<String>,
     /// The access key with its secret.
     pub access_key: Option<(String, Secret)>,
+    /// The variables that AWS's tools read (`HOME`, and those that begin with `AWS_`), for credentials that
+    /// are not given. The caller reads them, because a daemon has another environment than its users.
+    pub environment: Vec<(String, Secret)>,
 }

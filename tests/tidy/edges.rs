@@ -36,7 +36,7 @@ const WORLD: &[&str] = &[
 ];
 
 /// The stages after the digest of an action is known.
-const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish", "src/remote"];
+const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish"];
 
 /// Everything that a compile passes through, in order.
 const STAGES: &[&str] = &[
@@ -157,10 +157,28 @@ const EDGES: &[Edge] = &[
         why: "what restore and publish share is in `outputs`",
     },
     Edge {
-        from: &["src/remote"],
+        from: &["remote"],
+        never: &["kache", "kache_bench", "kache_client", "kache_serve", "rocksdb"],
+        but: &[],
+        why: "remotes are a separate library: its callers read settings, and the other side is any server",
+    },
+    Edge {
+        from: &["remote"],
         never: &["kache_cas"],
-        but: &["kache_cas::Digest", "kache_cas::DigestFunction", "kache_cas::Hash", "kache_cas::digest"],
+        but: &[
+            "kache_cas::Content",
+            "kache_cas::Digest",
+            "kache_cas::DigestFunction",
+            "kache_cas::Hash",
+            "kache_cas::digest",
+        ],
         why: "a remote moves bytes by digest; it does not know the store",
+    },
+    Edge {
+        from: &["remote"],
+        never: &["std::env"],
+        but: &[],
+        why: "a daemon has another environment than its users, so variables are options of a remote (DMN-01)",
     },
     Edge {
         from: &["client", "src/bin/kache"],
@@ -245,20 +263,20 @@ struct Reserved {
 const RESERVED: &[Reserved] = &[
     Reserved {
         what: &["rocksdb"],
-        within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "remote/src", "serve/src"],
         only_in: &["cas/src/disk"],
         why: "only the store on disk knows the database",
     },
     Reserved {
         what: &["std::env::var", "std::env::var_os", "std::env::vars", "std::env::vars_os"],
-        within: &["src", "cas/src", "client/src", "protos/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "protos/src", "remote/src", "serve/src"],
         only_in: &["src/config/env_vars", "client", "src/bin"],
         why: "every variable is a documented constant in one file, and the daemon obeys its request, not the \
               environment of the process that started it (DMN-01)",
     },
     Reserved {
         what: &["std::env::current_dir"],
-        within: &["src", "cas/src", "client/src", "protos/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "protos/src", "remote/src", "serve/src"],
         only_in: &["client", "src/cli", "src/bin"],
         why: "the daemon has no directory of its own (DMN-01)",
     },
@@ -271,7 +289,7 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved {
         what: &["std::process::exit"],
-        within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "protos/src", "bench/src", "remote/src", "serve/src"],
         only_in: &["src/bin"],
         why: "an exit in the middle runs no destructor: return an `ExitCode`",
     },
@@ -281,13 +299,13 @@ const RESERVED: &[Reserved] = &[
             "tokio::sync::mpsc::unbounded_channel",
             "tokio::sync::mpsc::UnboundedSender",
         ],
-        within: &["src", "cas/src", "client/src", "bench/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "bench/src", "remote/src", "serve/src"],
         only_in: &[],
         why: "a queue has a named limit",
     },
     Reserved {
         what: &["std::fs::write"],
-        within: &["src", "cas/src", "client/src", "serve/src"],
+        within: &["src", "cas/src", "client/src", "remote/src", "serve/src"],
         only_in: &[],
         why: "it leaves half a file behind when it is interrupted: write elsewhere and rename",
     },
@@ -331,6 +349,11 @@ const MANIFESTS: &[Manifest] = &[
         path: "serve/Cargo.toml",
         never: &["kache", "kache-bench", "kache-client", "clap", "rocksdb", "toml", "anyhow"],
         why: "the server knows the store and the messages, no settings and no compiler",
+    },
+    Manifest {
+        path: "remote/Cargo.toml",
+        never: &["kache", "kache-bench", "kache-client", "kache-serve", "clap", "rocksdb", "toml", "anyhow"],
+        why: "remotes know digests and messages, no settings, no compiler and no server",
     },
     Manifest {
         path: "Cargo.toml",
@@ -427,7 +450,9 @@ mod tests {
         ("src/outputs/dates.rs", "use crate::restore::RestoreError;"),
         ("src/publish/run.rs", "use crate::restore::restore;"),
         ("src/restore/run.rs", "use crate::publish::Refusal;"),
-        ("src/remote/http.rs", "use kache_cas::{Digest, BlobStore};"),
+        ("remote/src/http.rs", "use kache_serve::ListenOptions;"),
+        ("remote/src/http.rs", "use kache_cas::{Digest, Store};"),
+        ("remote/src/s3.rs", "fn f() { std::env::var(\"X\"); }"),
         ("client/src/start.rs", "use ::tokio::net::UnixStream;"),
         ("src/os/unix.rs", "use crate::daemon;"),
         ("src/config/layers.rs", "use crate::cli::Args;"),
@@ -477,7 +502,7 @@ mod tests {
     fn what_is_allowed_is_not_found() {
         for (path, text) in [
             ("cas/src/store.rs", "use kache_proto::reapi::ActionResult; use std::fs::File;"),
-            ("src/remote/http.rs", "use kache_cas::Digest;"),
+            ("remote/src/http.rs", "use kache_cas::{Content, Digest};"),
             ("src/daemon/core.rs", "use std::time::{Duration, Instant};"),
             ("src/daemon/core.rs", "#[cfg(test)] mod tests { use std::fs; }"),
             ("tests/serve.rs", "fn f() { std::fs::write(); }"),

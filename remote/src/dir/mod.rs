@@ -1,0 +1,7 @@
+//! Folders that several machines share.
+
+mod folder;
+mod remote;
+mod threads;
+
+pub use remote::DirRemote;

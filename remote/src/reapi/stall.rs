@@ -1,0 +1,236 @@
+//! Ends requests that make no progress.
+//!
+//! Each request has a deadline, which every piece of its body and of its response moves into the future. So a
+//! large blob over a slow network takes as long as it needs, and a server that hangs is noticed. The bodies
+//! of requests are cut in small pieces, since the transport says only of whole pieces that they are on their
+//! way.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Channel;
+
+/// The largest piece of a request's body.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// A header that this client has no use for. The library panics where it is not well-formed base64, and a
+/// server must not be able to do that.
+const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+/// The error of a request that made no progress.
+#[derive(Debug, Error)]
+#[error("the server sent no byte for {0:?}")]
+struct Stalled(Duration);
+
+/// The deadline of one request.
+struct Progress {
+    deadline: Mutex<Instant>,
+    stall: Duration,
+}
+
+impl Progress {
+    fn move_deadline(&self) {
+        *self.deadline.lock() = Instant::now() + self.stall;
+    }
+
+    fn deadline(&self) -> Instant {
+        *self.deadline.lock()
+    }
+
+    /// Returns when the deadline has passed.
+    async fn stalled(&self) {
+        loop {
+            let deadline = self.deadline();
+            tokio::time::sleep_until(deadline).await;
+            if self.deadline() <= deadline {
+                return;
+            }
+        }
+    }
+}
+
+/// A channel whose requests end when they make no progress.
+#[derive(Clone)]
+pub(super) struct WatchedChannel {
+    channel: Channel,
+    connect: Duration,
+    stall: Duration,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl WatchedChannel {
+    /// Wraps a channel. A request may take `connect` longer until its first byte.
+    pub(super) fn new(channel: Channel, connect: Duration, stall: Duration) -> WatchedChannel {
+        WatchedChannel { channel, connect, stall, is_broken: Arc::default() }
+    }
+
+    /// Whether a request failed in a way that makes a new connection advisable.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+}
+
+impl tower_service::Service<Request<Body>> for WatchedChannel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.channel.poll_ready(task).map_err(|error| Status::from_error(error.into()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let deadline = Mutex::new(Instant::now() + self.connect + self.stall);
+        let progress = Arc::new(Progress { deadline, stall: self.stall });
+        let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
+        let call = self.channel.call(request.map(|body| Body::new(sent(body))));
+        let is_broken = Arc::clone(&self.is_broken);
+        Box::pin(async move {
+            let outcome = tokio::select! {
+                biased;
+                outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
+                () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
+            };
+            match outcome {
+                Ok(response) => Ok(received(response, progress, is_broken)),
+                Err(status) => {
+                    is_broken.store(true, Ordering::Relaxed);
+                    Err(status)
+                }
+            }
+        })
+    }
+}
+
+fn received(
+    mut response: Response<Body>,
+    progress: Arc<Progress>,
+    is_broken: Arc<AtomicBool>,
+) -> Response<Body> {
+    progress.move_deadline();
+    response.headers_mut().remove(STATUS_DETAILS);
+    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, is_broken }))
+}
+
+/// The body of a request, in small pieces.
+struct SentBody {
+    body: Body,
+    rest: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl http_body::Body for SentBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(task)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        self.progress.move_deadline();
+        let len = self.rest.len().min(PIECE_BYTES_MAX);
+        let piece = self.rest.split_to(len);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+/// The body of a response. It ends with an error when nothing arrives for too long while somebody waits.
+struct ReceivedBody {
+    body: Body,
+    /// Runs while somebody waits for the next piece.
+    timer: Option<Pin<Box<Sleep>>>,
+    progress: Arc<Progress>,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl ReceivedBody {
+    /// Returns when the request made no progress for too long. The time begins with the first call.
+    fn poll_stalled(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let progress = &self.progress;
+        let timer = self.timer.get_or_insert_with(|| {
+            progress.move_deadline();
+            Box::pin(tokio::time::sleep_until(progress.deadline()))
+        });
+        loop {
+            ready!(timer.as_mut().poll(task));
+            let deadline = progress.deadline();
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            // A piece of the request was sent meanwhile.
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl http_body::Body for ReceivedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
+            self.timer = None;
+            self.progress.move_deadline();
+            return Poll::Ready(frame.map(|frame| frame.map(without_details)));
+        }
+        ready!(self.poll_stalled(task));
+        self.is_broken.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(Status::from_error(Box::new(Stalled(self.progress.stall))))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn without_details(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            trailers.remove(STATUS_DETAILS);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
