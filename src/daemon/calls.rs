@@ -32,6 +32,7 @@ use crate::outputs::Staging;
 use crate::pipeline::{
     self, LeaderOutcome, NextStep, PUBLISH_MAX, Pipeline, Publishing, RunningCompile, StoreSlot, Verification,
 };
+use crate::remote::UploadWorker;
 
 /// The time for finding the reply to a call, after which the compiler runs without one. It includes
 /// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three
@@ -148,6 +149,13 @@ impl Calls {
             store_use: Some(store_use),
             store_released: Some(store_released),
         }
+    }
+
+    /// Starts to upload results in the background, until [`Calls::end_all`].
+    pub(super) fn upload(&self, worker: UploadWorker) {
+        let Some(store_use) = self.store_use.as_ref().map(mpsc::Sender::downgrade) else { return };
+        let pipeline = self.pipeline();
+        tokio::spawn(worker.run(move || Some((pipeline.store().ok()?, store_use.upgrade()?))));
     }
 
     /// Starts the task of a client's call. Does nothing after [`Calls::end_all`].

@@ -23,7 +23,7 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
-use crate::remote::{RemoteHandle, UploadQueue};
+use crate::remote::{OpenRemotes, RemoteHandle, UploadQueue};
 
 /// The function that keys are made with: the one by which the store itself names blobs.
 const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
@@ -43,7 +43,7 @@ pub struct Pipeline {
     pub(super) sampler: Sampler,
     pub(super) fallbacks: Fallbacks,
     pub(super) recorder: Recorder,
-    remotes: Vec<Arc<RemoteHandle>>,
+    remotes: OpenRemotes,
     upload_queue: Option<UploadQueue>,
 }
 
@@ -61,7 +61,7 @@ impl Pipeline {
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             recorder: Recorder::new(cache_dir.clone()),
-            remotes: Vec::new(),
+            remotes: OpenRemotes::default(),
             upload_queue: None,
             store,
             cache_dir,
@@ -79,11 +79,6 @@ impl Pipeline {
         Pipeline { uploads, ..self }
     }
 
-    /// Sets the remotes of all calls.
-    pub fn with_remotes(self, remotes: Vec<Arc<RemoteHandle>>) -> Self {
-        Pipeline { remotes, ..self }
-    }
-
     /// Sets the queue for uploads. Without one, nothing is uploaded.
     pub fn with_upload_queue(self, queue: UploadQueue) -> Self {
         Pipeline { upload_queue: Some(queue), ..self }
@@ -95,8 +90,22 @@ impl Pipeline {
     }
 
     /// Returns the remotes of a call with these settings, in the order in which they are asked.
-    pub(super) fn remotes_of(&self, _settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
-        self.remotes.clone()
+    pub(super) fn remotes_of(&self, settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
+        self.remotes.with(&settings.remotes)
+    }
+
+    /// Returns the remotes that calls have used.
+    pub fn open_remotes(&self) -> Vec<Arc<RemoteHandle>> {
+        self.remotes.all()
+    }
+
+    /// Returns the function in which outputs are named for the remotes of a call: that of the keys, unless a
+    /// remote that takes results has told another one.
+    pub(super) fn remote_function(&self, settings: &CompileSettings) -> DigestFunction {
+        let remotes = self.remotes_of(settings);
+        let functions =
+            remotes.iter().filter(|handle| handle.takes_results()).filter_map(|one| one.function());
+        functions.max().unwrap_or(KEY_FUNCTION)
     }
 
     /// The store, if it is open; else why the call has to be passed on.

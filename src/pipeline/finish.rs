@@ -176,6 +176,7 @@ pub(super) fn store(
         is_rebuild: compile.is_rebuild,
         most: pipeline.shared.most(settings),
         keeps_failures: prepared.is_probe(),
+        names_in: pipeline.remote_function(settings),
         locators: compiler.locators(),
         watched,
         complete: &complete,

@@ -17,7 +17,7 @@ use crate::config::CompileSettings;
 use crate::invocation::Call;
 use crate::lookup::action_key;
 use crate::publish::Stored;
-use crate::remote::{QueuedUpload, Translator, Upload, to_shared};
+use crate::remote::{Translator, Upload, to_shared};
 
 /// The size of the pieces in which a blob is read to be hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -45,7 +45,7 @@ pub(super) fn share(pipeline: &Pipeline, store: &Store, call: &SharedCall, store
     for handle in pipeline.remotes_of(&call.settings) {
         let Some(function) = handle.function().filter(|_| handle.takes_results()) else { continue };
         match upload(pipeline, store, call, stored, function) {
-            Some(upload) => queue.push(QueuedUpload { handle, upload, own_action: stored.action }),
+            Some(upload) => queue.push(&handle, upload, stored.action),
             None => tracing::debug!(
                 "`{}` is not uploaded to {}: it or an input has changed",
                 call.prepared.task.label.name,

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
-    AccessKind, ActionCache, BlobStore, Digest, FileStamp, Link, LinkedFile, LocalFiles, PlaceOptions,
-    Sharing, StoreError,
+    AccessKind, ActionCache, BlobStore, Digest, DigestFunction, FileStamp, Link, LinkedFile, LocalFiles,
+    PlaceOptions, Sharing, StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
@@ -66,6 +66,9 @@ pub struct Publication<'a> {
     /// Whether a failure is stored, too (RST-10). This is so for probes. All of their inputs are known
     /// before they run, so they need no dep-info.
     pub keeps_failures: bool,
+    /// The function in which the store names the outputs besides its own. It differs from that of the key where
+    /// a remote needs other digests.
+    pub names_in: DigestFunction,
     /// Proves which variables are locators.
     pub locators: &'a dyn LocatorProver,
     /// The accesses of the compile; `None` if it was not observed.
@@ -438,7 +441,7 @@ impl<'a> Publisher<'a> {
         dating: Dating,
     ) -> Result<(Digest, Option<FileStamp>, bool), PublishStop> {
         let placing = dates::placing(self.task, made.output, dating);
-        let function = self.task.query.function;
+        let function = self.publication.names_in;
         if placing.sharing == Sharing::Hardlink {
             // This comes before the store links the file, since the date of a shared inode must not change
             // (RST-02).
@@ -456,8 +459,7 @@ impl<'a> Publisher<'a> {
         if !snapshot.was_created_in_time(self.task, made.output.kind, &made.place) {
             return Err(Refusal::Changed(made.place.clone()).into());
         }
-        let digest =
-            names.digest(function).expect("the store makes the digest of the function that it is given");
+        let digest = names.digest(self.task.query.function).expect("the store always makes its own digest");
         let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
         Ok((digest, stamp, is_shared))
     }

@@ -3,6 +3,7 @@
 //! A request that fails or takes too long opens the breaker. While it is open, no call waits for the remote.
 //! A task in the background asks the remote every few seconds and closes the breaker when it answers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub struct RemoteHandle {
     pub writes: bool,
     limits: AnswerLimits,
     state: Mutex<HandleState>,
+    uploads_waiting: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +64,31 @@ impl RemoteHandle {
         (reads, writes): (bool, bool),
         limits: AnswerLimits,
     ) -> Arc<RemoteHandle> {
-        Arc::new(RemoteHandle { remote, name, reads, writes, limits, state: Mutex::default() })
+        Arc::new(RemoteHandle {
+            remote,
+            name,
+            reads,
+            writes,
+            limits,
+            state: Mutex::default(),
+            uploads_waiting: AtomicU64::new(0),
+        })
     }
 
     /// Returns why the remote is not used at present: the cause in the remote's or the system's words.
     pub fn trouble(&self) -> Option<String> {
         self.state.lock().trouble.clone()
+    }
+
+    /// Returns how many uploads wait for the remote or are under way.
+    pub fn uploads_waiting(&self) -> u64 {
+        self.uploads_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an upload waits for the remote, until the returned value is dropped.
+    pub(super) fn note_upload(self: &Arc<Self>) -> WaitingUpload {
+        self.uploads_waiting.fetch_add(1, Ordering::Relaxed);
+        WaitingUpload { handle: Arc::clone(self) }
     }
 
     /// Returns the function of the remote's digests, if the remote has told it.
@@ -123,6 +144,25 @@ impl RemoteHandle {
             tracing::warn!("the remote {} is not used until it answers again: {error}", self.name);
             tokio::spawn(close_when_it_answers(Arc::downgrade(self)));
         }
+    }
+}
+
+/// An upload that waits for a remote or is under way.
+#[derive(Debug)]
+pub struct WaitingUpload {
+    handle: Arc<RemoteHandle>,
+}
+
+impl WaitingUpload {
+    /// Returns the remote.
+    pub fn handle(&self) -> &Arc<RemoteHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for WaitingUpload {
+    fn drop(&mut self) {
+        self.handle.uploads_waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

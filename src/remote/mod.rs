@@ -11,6 +11,7 @@ pub mod download;
 mod handle;
 mod path_sets;
 mod queue;
+mod registry;
 mod result;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ mod upload;
 
 pub use handle::{AnswerLimits, RemoteHandle};
 pub use path_sets::{add_path_set, read_path_sets};
-pub use queue::{QueuedUpload, UploadQueue, UploadWorker, upload_queue};
+pub use queue::{UploadQueue, UploadWorker, upload_queue};
+pub use registry::OpenRemotes;
 pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
 pub use translate::Translator;
 pub use upload::{Upload, UploadError, UploadOutcome, upload};

@@ -160,7 +160,10 @@ async fn a_result_with_other_outputs_stays_and_one_with_a_lost_blob_is_repaired(
     assert_eq!(upload(&remote, &store, &sent).await.unwrap(), UploadOutcome::Uploaded);
     other.output_files[1].digest = Some(wire_digest(&lost));
     remote.put_result(&sent.action.digest, &other, &context).await.unwrap();
-    assert_eq!(upload(&remote, &store, &sent).await.unwrap(), UploadOutcome::Differs);
+    assert_eq!(
+        upload(&remote, &store, &sent).await.unwrap(),
+        UploadOutcome::Differs("out/debug/deps/libx-1.rmeta".to_owned())
+    );
     let now = remote.get_result(&sent.action.digest, &context).await.unwrap();
     assert_eq!(now, Some(other));
 }

@@ -3,12 +3,12 @@
 //! Blobs come first, then the result that names them, then the path set that leads to it (NET-05). If one blob
 //! is not confirmed, no result is written, so no reader finds a result without its blobs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::{AccessKind, Content, Digest, DigestFunction, Store, StoreError};
-use kache_proto::reapi::ActionResult;
+use kache_proto::reapi::{ActionResult, OutputFile};
 use kache_remote::{Remote, RemoteError, RequestContext};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
@@ -38,14 +38,15 @@ pub struct Upload {
 }
 
 /// How an upload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadOutcome {
     /// The remote has the result now.
     Uploaded,
     /// The remote had an equal result.
     WasThere,
-    /// The remote has a result with other outputs for the same action. It stays there.
-    Differs,
+    /// The remote has a result with other outputs for the same action, which stays there. This is the first
+    /// output that differs.
+    Differs(String),
 }
 
 /// Why a result is not on the remote.
@@ -71,9 +72,8 @@ pub async fn upload(
     let action = upload.action.digest;
     let context = RequestContext { action_id: action.hash.to_hex(), ..RequestContext::default() };
     let existing = remote.get_result(&action, &context).await?;
-    let is_equal = existing.as_ref().is_some_and(|there| has_same_outputs(there, upload));
-    if existing.is_some() && !is_equal {
-        return Ok(UploadOutcome::Differs);
+    if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
+        return Ok(UploadOutcome::Differs(output));
     }
     write_blobs(remote, store, upload, &context).await?;
     let is_whole = match &existing {
@@ -87,16 +87,17 @@ pub async fn upload(
     Ok(if is_whole { UploadOutcome::WasThere } else { UploadOutcome::Uploaded })
 }
 
-/// Whether a result on the remote has the outputs of the upload. Those that may differ from run to run are not
-/// compared.
-fn has_same_outputs(there: &ActionResult, upload: &Upload) -> bool {
-    let outputs = |result: &ActionResult| -> BTreeSet<(String, Option<String>)> {
+/// Returns the first output that differs between a result on the remote and the upload. Those that may differ
+/// from run to run are not compared.
+fn first_difference(there: &ActionResult, upload: &Upload) -> Option<String> {
+    let outputs = |result: &ActionResult| -> BTreeMap<String, Option<String>> {
         let files = result.output_files.iter().filter(|file| !upload.unstable.contains(&file.path));
-        files
-            .map(|file| (file.path.clone(), file.digest.as_ref().map(|digest| digest.hash.clone())))
-            .collect()
+        let hash = |file: &OutputFile| file.digest.as_ref().map(|digest| digest.hash.clone());
+        files.map(|file| (file.path.clone(), hash(file))).collect()
     };
-    there.exit_code == 0 && outputs(there) == outputs(&upload.shared.result)
+    let (there, here) = (outputs(there), outputs(&upload.shared.result));
+    let differs = |path: &&String| there.get(*path) != here.get(*path);
+    there.keys().chain(here.keys()).find(differs).cloned()
 }
 
 /// Whether the remote has every blob that a result of it names.
