@@ -62,7 +62,7 @@ fn not_running(settings: &Settings) -> String {
 
 fn ask_status(connection: &mut DaemonConnection) -> Result<DaemonStatus, Failure> {
     match ask(connection, request::Kind::Status(request::Status {}))? {
-        reply::Kind::Status(status) => Ok(status),
+        reply::Kind::Status(status) => Ok(*status),
         _ => Err(ConnectError::Garbled(StreamError::Closed).into()),
     }
 }

@@ -272,7 +272,7 @@ impl RunningDaemon {
         status.remotes =
             self.calls.pipeline().open_remotes().iter().map(|handle| status::remote(handle)).collect();
         match &self.store {
-            None => self.mailboxes.send(id, reply::Kind::Status(status)),
+            None => self.mailboxes.send(id, reply::Kind::Status(Box::new(status))),
             Some(opened) => {
                 if let Some((replies, _)) = self.mailboxes.replies(id) {
                     self.statuses.begin(Arc::clone(&opened.store), status, replies);

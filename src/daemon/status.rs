@@ -108,7 +108,7 @@ impl StatusHandler {
             };
             // The reply is dropped if the client is gone or reads nothing.
             if let Some(replies) = replies.upgrade() {
-                let _ = replies.try_send(reply::Kind::Status(status));
+                let _ = replies.try_send(reply::Kind::Status(Box::new(status)));
             }
         });
     }

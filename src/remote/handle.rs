@@ -149,13 +149,13 @@ impl RemoteHandle {
 
 /// An upload that waits for a remote or is under way.
 #[derive(Debug)]
-pub struct WaitingUpload {
+pub(super) struct WaitingUpload {
     handle: Arc<RemoteHandle>,
 }
 
 impl WaitingUpload {
     /// Returns the remote.
-    pub fn handle(&self) -> &Arc<RemoteHandle> {
+    pub(super) fn handle(&self) -> &Arc<RemoteHandle> {
         &self.handle
     }
 }

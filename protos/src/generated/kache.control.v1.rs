@@ -62,7 +62,7 @@ pub mod reply {
         #[prost(message, tag = "2")]
         Refused(super::Refused),
         #[prost(message, tag = "3")]
-        Status(super::DaemonStatus),
+        Status(::prost::alloc::boxed::Box<super::DaemonStatus>),
         #[prost(message, tag = "4")]
         Stopping(super::Stopping),
         #[prost(message, tag = "5")]
