@@ -3,8 +3,10 @@
 //! Objects lie at `{prefix}/ac/{hash}` and `{prefix}/cas/{hash}`. Blobs are uploaded as they are: only
 //! bazel-remote understands compressed ones, and a plain server would store them compressed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use kache_cas::Content;
 
@@ -15,13 +17,16 @@ use crate::http_headers::{fixed_headers, user_agent};
 use crate::location::HttpLocation;
 use crate::objects::{ObjectKind, ObjectName, ObjectProtocol, ObjectRemote};
 use crate::options::{Compression, OptionsError, RemoteOptions};
+use crate::token_source::TokenSource;
 
 impl ObjectRemote {
     /// Opens a remote that speaks Bazel's HTTP cache protocol. Nothing is sent yet.
     pub fn http(location: &HttpLocation, options: &RemoteOptions) -> Result<ObjectRemote, OptionsError> {
         let mut headers = fixed_headers(options)?;
+        let tokens = TokenSource::new(options, &headers);
         headers.entry(USER_AGENT).or_insert(user_agent(options)?);
         let protocol = BazelProtocol {
+            tokens,
             base: location.to_string(),
             headers,
             takes_zstd: matches!(options.compression, Compression::Zstd(_)),
@@ -37,6 +42,8 @@ struct BazelProtocol {
     base: String,
     /// The headers of every request. Those that hold a secret are marked as sensitive, so `Debug` hides them.
     headers: HeaderMap,
+    /// Makes the header `Authorization` if a program prints the token.
+    tokens: Option<Arc<TokenSource>>,
     takes_zstd: bool,
 }
 
@@ -52,6 +59,9 @@ impl ObjectProtocol for BazelProtocol {
         let uri = format!("{}/{}/{}", self.base, name.kind.directory(), name.hash);
         let uri: Uri = uri.parse().map_err(|error| RemoteError::refused(format!("`{uri}`: {error}")))?;
         let mut headers = self.headers.clone();
+        if let Some(tokens) = &self.tokens {
+            headers.insert(AUTHORIZATION, tokens.get().await?);
+        }
         if self.takes_zstd && method == Method::GET && name.kind == ObjectKind::Blob {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd"));
         }
@@ -77,6 +87,11 @@ impl ObjectProtocol for BazelProtocol {
     }
 
     fn error(&self, failure: &Failure) -> RemoteError {
+        if let Some(tokens) = &self.tokens
+            && failure.status == StatusCode::UNAUTHORIZED
+        {
+            tokens.expire();
+        }
         failure.error()
     }
 

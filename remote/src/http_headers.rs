@@ -43,8 +43,10 @@ pub(crate) fn fixed_headers(options: &RemoteOptions) -> Result<HeaderMap, Option
         headers.append(header_name(name)?, value(name, secret.reveal())?);
     }
     if let Some(authentication) = &options.authentication {
-        let value = value("authorization", &authorization(authentication))?;
-        headers.entry(AUTHORIZATION).or_insert(value);
+        // A token that a program prints is added to each request.
+        if let Some(text) = authorization(authentication) {
+            headers.entry(AUTHORIZATION).or_insert(value("authorization", &text)?);
+        }
     }
     Ok(headers)
 }
@@ -58,12 +60,13 @@ fn header_name(name: &str) -> Result<HeaderName, OptionsError> {
     Ok(parsed)
 }
 
-fn authorization(authentication: &Authentication) -> String {
+fn authorization(authentication: &Authentication) -> Option<String> {
     match authentication {
-        Authentication::Bearer(token) => format!("Bearer {}", token.reveal()),
+        Authentication::Bearer(token) => Some(format!("Bearer {}", token.reveal())),
         Authentication::Basic { user, password } => {
-            format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal())))
+            Some(format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal()))))
         }
+        Authentication::Command(_) => None,
     }
 }
 

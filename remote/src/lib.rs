@@ -27,6 +27,7 @@ mod remote;
 mod s3;
 mod s3_error;
 mod tls;
+mod token_source;
 mod upload_body;
 mod uuid;
 mod zstd_blob;
@@ -36,10 +37,10 @@ pub use dir::DirRemote;
 pub use error::RemoteError;
 pub use location::{HttpLocation, Location, LocationError, ReapiLocation, S3Location};
 pub use objects::ObjectRemote;
-pub use open::open;
+pub use open::{check, open};
 pub use options::{
     Authentication, Compression, OptionsError, RemoteLimits, RemoteOptions, S3Options, Secret, TlsIdentity,
-    TlsOptions,
+    TlsOptions, TokenCommand,
 };
 pub use reapi::ReapiRemote;
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};

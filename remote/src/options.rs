@@ -144,6 +144,18 @@ pub enum Authentication {
         /// The password.
         password: Secret,
     },
+    /// `Authorization: Bearer …` with a token that a program prints.
+    Command(TokenCommand),
+}
+
+/// A program that prints a token, and nothing else, on its standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenCommand {
+    /// The program and its arguments. A bare name is searched in the directories of `PATH`.
+    pub argv: Vec<String>,
+    /// All variables of the program. The caller reads them, because a daemon has another environment than its
+    /// users.
+    pub environment: Vec<(String, Secret)>,
 }
 
 /// The certificates for TLS.

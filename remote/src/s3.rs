@@ -53,6 +53,11 @@ impl ObjectRemote {
     }
 }
 
+/// Checks the endpoint.
+pub(crate) fn check(location: &S3Location, options: &RemoteOptions) -> Result<(), OptionsError> {
+    bucket_url(location, &options.s3, REGION_DEFAULT).map(drop)
+}
+
 #[derive(Debug)]
 struct S3Protocol {
     /// The URL before `/ac/` and `/cas/`.

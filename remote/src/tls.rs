@@ -90,14 +90,28 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, OptionsErro
     Ok(chain)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, OptionsError> {
-    let pem = read(path)?;
+/// Checks that the files are there and that other users cannot read the key.
+pub(crate) fn check(options: &TlsOptions) -> Result<(), OptionsError> {
+    let cert = options.identity.as_ref().map(|identity| &identity.cert);
+    for path in options.ca.iter().chain(cert) {
+        fs::metadata(path).map_err(|source| OptionsError::Read { path: path.clone(), source })?;
+    }
+    options.identity.as_ref().map_or(Ok(()), |identity| check_mode(&identity.key))
+}
+
+fn check_mode(path: &Path) -> Result<(), OptionsError> {
     let metadata =
         fs::metadata(path).map_err(|source| OptionsError::Read { path: path.to_owned(), source })?;
     // Some systems have keys that a group can read (`ssl-cert`), so only other users are checked.
     if metadata.mode() & 0o007 != 0 {
         return Err(OptionsError::ExposedKey { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
+    Ok(())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, OptionsError> {
+    let pem = read(path)?;
+    check_mode(path)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         PemError::NoItemsFound if is_encrypted(&pem) => OptionsError::content(
             path,

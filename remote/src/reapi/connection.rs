@@ -13,8 +13,9 @@ use tonic::transport::Endpoint;
 use super::capabilities::Offer;
 use super::connector::Connector;
 use super::stall::WatchedChannel;
-use crate::http_headers::user_agent;
+use crate::http_headers::{fixed_headers, user_agent};
 use crate::options::{OptionsError, RemoteLimits, RemoteOptions};
+use crate::token_source::TokenSource;
 
 /// How long the server may be silent while a request is open before it is asked whether it is there. Servers
 /// close connections that ask often, so this is longer than the usual limit of one request.
@@ -51,6 +52,7 @@ pub(super) struct Connections {
     connector: Connector,
     endpoint: Endpoint,
     limits: RemoteLimits,
+    tokens: Option<Arc<TokenSource>>,
     current: Arc<Slot>,
 }
 
@@ -66,7 +68,8 @@ impl Connections {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(options.limits.stall);
-        Ok(Connections { connector, endpoint, limits: options.limits, current: Arc::default() })
+        let tokens = TokenSource::new(options, &fixed_headers(options)?);
+        Ok(Connections { connector, endpoint, limits: options.limits, tokens, current: Arc::default() })
     }
 
     /// Returns the connector.
@@ -92,7 +95,8 @@ impl Connections {
 
     fn open(&self) -> Arc<Connection> {
         let channel = self.endpoint.connect_with_connector_lazy(self.connector.clone());
-        let channel = WatchedChannel::new(channel, self.limits.connect, self.limits.stall);
+        let channel = WatchedChannel::new(channel, self.limits.connect, self.limits.stall)
+            .with_tokens(self.tokens.clone());
         let used = Mutex::new(Instant::now());
         let connection = Arc::new(Connection { channel, offer: Default::default(), used });
         let (slot, weak) = (Arc::downgrade(&self.current), Arc::downgrade(&connection));

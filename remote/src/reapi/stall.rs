@@ -13,14 +13,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::AUTHORIZATION;
+use http::{Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::error::RemoteError;
+use crate::token_source::TokenSource;
 
 /// The largest piece of a request's body.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -68,12 +72,44 @@ pub(super) struct WatchedChannel {
     connect: Duration,
     stall: Duration,
     is_broken: Arc<AtomicBool>,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 impl WatchedChannel {
     /// Wraps a channel. A request may take `connect` longer until its first byte.
     pub(super) fn new(channel: Channel, connect: Duration, stall: Duration) -> WatchedChannel {
-        WatchedChannel { channel, connect, stall, is_broken: Arc::default() }
+        WatchedChannel { channel, connect, stall, is_broken: Arc::default(), tokens: None }
+    }
+
+    /// Sets where the tokens of requests come from.
+    pub(super) fn with_tokens(self, tokens: Option<Arc<TokenSource>>) -> WatchedChannel {
+        WatchedChannel { tokens, ..self }
+    }
+
+    /// Sends a request, which may take `connect` longer until its first byte.
+    async fn send(
+        mut channel: Channel,
+        request: Request<Body>,
+        connect: Duration,
+        stall: Duration,
+        is_broken: Arc<AtomicBool>,
+    ) -> Result<Response<Body>, Status> {
+        let deadline = Mutex::new(Instant::now() + connect + stall);
+        let progress = Arc::new(Progress { deadline, stall });
+        let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
+        let call = tower_service::Service::call(&mut channel, request.map(|body| Body::new(sent(body))));
+        let outcome = tokio::select! {
+            biased;
+            outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
+            () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
+        };
+        match outcome {
+            Ok(response) => Ok(received(response, progress, is_broken)),
+            Err(status) => {
+                is_broken.store(true, Ordering::Relaxed);
+                Err(status)
+            }
+        }
     }
 
     /// Whether a request failed in a way that makes a new connection advisable.
@@ -91,27 +127,35 @@ impl tower_service::Service<Request<Body>> for WatchedChannel {
         self.channel.poll_ready(task).map_err(|error| Status::from_error(error.into()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let deadline = Mutex::new(Instant::now() + self.connect + self.stall);
-        let progress = Arc::new(Progress { deadline, stall: self.stall });
-        let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
-        let call = self.channel.call(request.map(|body| Body::new(sent(body))));
-        let is_broken = Arc::clone(&self.is_broken);
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The channel that was asked whether it is ready is the one to use.
+        let other = self.channel.clone();
+        let channel = std::mem::replace(&mut self.channel, other);
+        let (connect, stall, is_broken) = (self.connect, self.stall, Arc::clone(&self.is_broken));
+        let Some(tokens) = self.tokens.clone() else {
+            return Box::pin(WatchedChannel::send(channel, request, connect, stall, is_broken));
+        };
         Box::pin(async move {
-            let outcome = tokio::select! {
-                biased;
-                outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
-                () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
-            };
-            match outcome {
-                Ok(response) => Ok(received(response, progress, is_broken)),
-                Err(status) => {
-                    is_broken.store(true, Ordering::Relaxed);
-                    Err(status)
-                }
+            let token = tokens.get().await.map_err(|error| status_of(&error))?;
+            request.headers_mut().insert(AUTHORIZATION, token);
+            let response = WatchedChannel::send(channel, request, connect, stall, is_broken).await?;
+            if is_unauthenticated(&response) {
+                tokens.expire();
             }
+            Ok(response)
         })
     }
+}
+
+fn status_of(error: &RemoteError) -> Status {
+    let code = if error.is_transient() { Code::Unavailable } else { Code::Unauthenticated };
+    Status::new(code, error.to_string())
+}
+
+/// Whether the server refused the token. Servers say so before they send a message.
+fn is_unauthenticated(response: &Response<Body>) -> bool {
+    let code = response.headers().get("grpc-status");
+    response.status() == StatusCode::UNAUTHORIZED || code.is_some_and(|code| code == "16")
 }
 
 fn received(
