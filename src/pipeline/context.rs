@@ -83,7 +83,7 @@ impl Pipeline {
     /// error names a mistake in a configuration file.
     pub fn settings(&self, call: &Call) -> Result<Arc<CompileSettings>, Bypass> {
         let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-        let settings = self.configs.settings(call.env.iter(), &call.cwd);
+        let settings = self.configs.settings(|| call.env.iter(), &call.cwd);
         settings.map_err(|errors| Bypass::new(Reason::Configuration, first_line(&errors.to_string())))
     }
 
