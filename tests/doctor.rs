@@ -84,6 +84,24 @@ fn the_doctor_warns_of_a_missing_fallback_wrapper() {
 }
 
 #[test]
+fn net_06_remotes_are_named_with_their_problems_and_without_secrets() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config/kache")).unwrap();
+    let text = "[[remote]]\nurl = \"http://me:hunter2@localhost:1/p\"\naccess = \"read\"\n\
+                [[remote]]\nurl = \"grpc://cache.example\"\ntoken = \"hunter2\"\n";
+    fs::write(home.path(".config/kache/config.toml"), text).unwrap();
+    let (shown, status) = home.doctor(&[], &[]);
+    assert_line(&shown, &["ok", "remote", "`http://localhost:1/p`, read only"]);
+    assert_line(&shown, &["warning", "remote", "config.toml:4 is not used", "without encryption"]);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert_eq!(status, home.doctor(&[], &[("KACHE_LOCAL_ONLY", "1")]).1, "a remote is no error of a build");
+
+    let (shown, _) =
+        home.doctor(&[], &[("KACHE_REMOTE", "file:///mnt/cache"), ("KACHE_REMOTE_READONLY", "1")]);
+    assert_line(&shown, &["ok", "remote", "`file:///mnt/cache`, read only"]);
+}
+
+#[test]
 fn with_kache_daemon_never_fix_starts_no_daemon() {
     let home = Home::new();
     let (said, code) = home.doctor(&["--fix"], &[("KACHE_DAEMON", "never")]);

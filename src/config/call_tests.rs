@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 use super::*;
 
 /// A home directory with a project in it.
-struct Home {
-    dir: tempfile::TempDir,
-    variables: Vec<(OsString, OsString)>,
-    configs: CallConfigs,
+pub(in crate::config) struct Home {
+    pub(in crate::config) dir: tempfile::TempDir,
+    pub(in crate::config) variables: Vec<(OsString, OsString)>,
+    pub(in crate::config) configs: CallConfigs,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(in crate::config) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join(".config/kache")).unwrap();
         fs::create_dir_all(dir.path().join("work/member")).unwrap();
@@ -24,31 +24,31 @@ impl Home {
         Home { dir, variables: vec![("HOME".into(), home)], configs: CallConfigs::new() }
     }
 
-    fn path(&self, rest: &str) -> PathBuf {
+    pub(in crate::config) fn path(&self, rest: &str) -> PathBuf {
         self.dir.path().join(rest)
     }
 
-    fn user(self, text: &str) -> Self {
+    pub(in crate::config) fn user(self, text: &str) -> Self {
         fs::write(self.path(".config/kache/config.toml"), text).unwrap();
         self
     }
 
-    fn project(self, text: &str) -> Self {
+    pub(in crate::config) fn project(self, text: &str) -> Self {
         fs::write(self.path("work/.kache.toml"), text).unwrap();
         self
     }
 
-    fn variable(mut self, name: &str, value: &str) -> Self {
+    pub(in crate::config) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    fn try_settings(&self) -> Result<Arc<CompileSettings>, String> {
-        let environment = self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+    pub(in crate::config) fn try_settings(&self) -> Result<Arc<CompileSettings>, String> {
+        let environment = || self.variables.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         self.configs.settings(environment, &self.path("work/member")).map_err(|errors| errors.to_string())
     }
 
-    fn settings(&self) -> Arc<CompileSettings> {
+    pub(in crate::config) fn settings(&self) -> Arc<CompileSettings> {
         self.try_settings().unwrap()
     }
 

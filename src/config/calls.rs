@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -20,30 +21,38 @@ use super::diagnostic::ConfigErrors;
 use super::env_vars::may_matter;
 use super::environment::Environment;
 use super::load::{ConfigSources, PROJECT_FILE, load, user_file};
+use super::remotes::RemoteEntry;
 
 /// The most calls in the cache. A build of a large workspace has one for each package from the
 /// registry, because each is compiled in its own directory.
 const CALLS_MAX: usize = 4096;
 
+/// The most variables that files may name.
+const NAMES_MAX: usize = 64;
+
 /// The coarsest resolution of dates on any filesystem.
 const CLOCK_GRAIN: Duration = Duration::from_secs(2);
 
 /// The settings of earlier calls.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CallConfigs {
     cache: Mutex<HashMap<CallIdentity, CachedSettings>>,
+    /// The variables that the files of calls have named, sorted.
+    named: Mutex<Arc<[String]>>,
 }
 
 /// Everything that decides a call's settings, besides the contents of files.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct CallIdentity {
     variables: Vec<(OsString, OsString)>,
     cwd: PathBuf,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct CachedSettings {
     settings: SettingsResult,
+    /// The variables that the files name.
+    variables: Vec<String>,
     /// Every file that was read, and every path where a file would have been read.
     files: Vec<(PathBuf, Option<FileVersion>)>,
 }
@@ -61,6 +70,29 @@ struct FileVersion {
     ctime: (i64, i64),
 }
 
+/// Shows no variable, because some are secrets.
+impl fmt::Debug for CallConfigs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallConfigs").finish_non_exhaustive()
+    }
+}
+
+impl CallIdentity {
+    fn new<'a>(
+        environment: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
+        named: &[String],
+        cwd: &Path,
+    ) -> CallIdentity {
+        let is_named = |name: &OsStr| named.iter().any(|other| name == other.as_str());
+        let relevant = environment.filter(|(name, _)| may_matter(name) || is_named(name));
+        let mut variables: Vec<_> =
+            relevant.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        // The order of variables in an environment has no meaning.
+        variables.sort_unstable();
+        CallIdentity { variables, cwd: cwd.to_owned() }
+    }
+}
+
 impl CallConfigs {
     /// Returns a cache that holds no configuration yet.
     pub fn new() -> Self {
@@ -69,21 +101,23 @@ impl CallConfigs {
 
     /// Returns the settings of a call with this environment in this directory. Reads files, so
     /// it may block; the lock is not held meanwhile.
-    pub fn settings<'a>(
+    pub fn settings<'a, V: Iterator<Item = (&'a OsStr, &'a OsStr)>>(
         &self,
-        environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
+        environment: impl Fn() -> V,
         cwd: &Path,
     ) -> SettingsResult {
-        let relevant = environment.into_iter().filter(|(name, _)| may_matter(name));
-        let mut variables: Vec<_> =
-            relevant.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        // The order of variables in an environment has no meaning.
-        variables.sort_unstable();
-        let call = CallIdentity { variables, cwd: cwd.to_owned() };
+        let mut named = Arc::clone(&self.named.lock());
+        let mut call = CallIdentity::new(environment(), &named, cwd);
         if let Some(settings) = self.cached(&call) {
             return settings;
         }
-        let entry = read(&call);
+        let mut entry = read(&call);
+        if let Some(more) = self.add_names(&entry, &named) {
+            // The file names a variable whose value was not looked at.
+            named = more;
+            call = CallIdentity::new(environment(), &named, cwd);
+            entry = read(&call);
+        }
         let settings = entry.settings.clone();
         if entry.is_cacheable() {
             let mut cache = self.cache.lock();
@@ -94,6 +128,23 @@ impl CallConfigs {
             cache.insert(call, entry);
         }
         settings
+    }
+
+    /// Remembers the names of variables that these settings depend on. Returns all names if one of them was
+    /// not known.
+    fn add_names(&self, entry: &CachedSettings, known: &[String]) -> Option<Arc<[String]>> {
+        if entry.variables.iter().all(|name| known.contains(name)) {
+            return None;
+        }
+        let mut named = self.named.lock();
+        let mut all = named.to_vec();
+        all.extend(entry.variables.iter().cloned());
+        all.sort_unstable();
+        all.dedup();
+        // Each name comes from a file of the user, who has few such files; still, nothing grows for ever.
+        all.truncate(NAMES_MAX);
+        *named = all.into();
+        Some(Arc::clone(&named))
     }
 
     /// Returns the cached settings if no configuration file changed since they were read.
@@ -122,8 +173,12 @@ fn read(call: &CallIdentity) -> CachedSettings {
     }
     files.extend(user_file(&environment, Some(&call.cwd)).map(with_version));
     let sources = ConfigSources { environment, current_dir: Some(call.cwd.clone()) };
-    let settings = load(&sources).map(|config| Arc::new(CompileSettings::new(&config))).map_err(Arc::new);
-    CachedSettings { settings, files }
+    let config = load(&sources);
+    let entries = config.iter().flat_map(|config| &config.remotes.entries);
+    let variables = entries.clone().flat_map(RemoteEntry::variables).map(str::to_owned).collect();
+    files.extend(entries.flat_map(RemoteEntry::files).cloned().map(with_version));
+    let settings = config.map(|config| Arc::new(CompileSettings::new(&config))).map_err(Arc::new);
+    CachedSettings { settings, variables, files }
 }
 
 impl CachedSettings {

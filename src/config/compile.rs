@@ -9,10 +9,12 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::glob::{PathGlob, WordGlob};
 use super::key::Key;
 use super::load::Config;
+use super::remotes::{RemoteSettings, remotes};
 use super::value::{FileSharing, ProgressMode, Value};
 
 /// The settings of one call.
@@ -42,6 +44,10 @@ pub struct CompileSettings {
     pub fallback: Option<PathBuf>,
     /// `log.progress`: whether kache writes a line for each crate.
     pub progress: ProgressMode,
+    /// The remotes, in the order in which they are asked; none with `KACHE_LOCAL_ONLY`.
+    pub remotes: Arc<[RemoteSettings]>,
+    /// Why remotes are not used, a sentence for each reason. None of them shows a secret.
+    pub remote_problems: Vec<String>,
     rules: BypassRules,
 }
 
@@ -172,6 +178,7 @@ impl CompileSettings {
             names(config, Key::CacheKeyEnvVars).iter().map(VariableName::new).collect();
         env_vars.sort();
         env_vars.dedup();
+        let (remotes, remote_problems) = remotes(config);
         CompileSettings {
             disabled: flag(config, Key::CacheDisabled),
             key: KeySettings { salt, env_vars },
@@ -184,6 +191,8 @@ impl CompileSettings {
             verify_sample,
             fallback,
             progress,
+            remotes,
+            remote_problems,
             rules: BypassRules::new(config),
         }
     }

@@ -78,6 +78,48 @@ variables! {
     /// Another wrapper, such as `sccache`, which kache calls for compiles that it does not cache.
     /// If it is missing, the daemon's log says so once.
     KACHE_FALLBACK => CacheFallback;
+    /// A cache on other machines, as a URL: `grpc://host:port`, `grpcs://host`, `unix:/path`,
+    /// `http://host/prefix`, `https://user:password@host/prefix`, `s3://bucket/prefix` or
+    /// `file:///directory`. It replaces the remotes of your file.
+    KACHE_REMOTE;
+    /// The instance name that the first remote expects.
+    KACHE_REMOTE_INSTANCE;
+    /// Headers for every request to the first remote, as `NAME=VALUE`, separated by line breaks.
+    /// kache never shows the values.
+    KACHE_REMOTE_HEADER;
+    /// The PEM file with the authorities that are trusted for the first remote.
+    KACHE_REMOTE_CA;
+    /// The PEM file with the certificate by which the first remote knows this machine.
+    KACHE_REMOTE_CERT;
+    /// The PEM file with the certificate's private key. kache only ever shows its path.
+    KACHE_REMOTE_KEY;
+    /// `1`: nothing is uploaded to any remote.
+    KACHE_REMOTE_READONLY;
+    /// `1`: credentials may go to the first remote without TLS, even if it is another machine.
+    KACHE_REMOTE_ALLOW_CLEARTEXT_CREDENTIALS;
+    /// `1`: no remote is used.
+    KACHE_LOCAL_ONLY;
+    /// The bucket of S3 for `[cache.remote]`.
+    KACHE_S3_BUCKET;
+    /// The beginning of keys in this bucket; by default `artifacts`.
+    KACHE_S3_PREFIX;
+    /// The URL of the S3 service; by default that of AWS.
+    KACHE_S3_ENDPOINT;
+    /// The region of S3; by default `us-east-1`.
+    KACHE_S3_REGION;
+    /// The profile in AWS's own files that has the credentials.
+    KACHE_S3_PROFILE;
+    /// The access key for S3. Without it, the profile and then the places where AWS's own tools
+    /// look are tried.
+    KACHE_S3_ACCESS_KEY;
+    /// The secret of `KACHE_S3_ACCESS_KEY`. kache never shows it.
+    KACHE_S3_SECRET_KEY;
+    /// How many requests to S3 are under way at once, at most.
+    KACHE_S3_CONCURRENCY => CacheS3Concurrency;
+    /// After how many seconds an unused connection to S3 is closed.
+    KACHE_S3_POOL_IDLE_SECS => CacheS3PoolIdleSecs;
+    /// The level of zstd for uploads, from 1 to 22, or 0 for none.
+    KACHE_COMPRESSION_LEVEL => CacheCompressionLevel;
     /// `0`: paths are not remapped, and checkouts at different paths share no results.
     KACHE_RUSTC_PATH_NORMALIZE => PathsNormalize;
     /// More directories whose own paths do not count, only the paths below them; separated by
@@ -145,9 +187,39 @@ variables! {
     CARGO_BUILD_RUSTC_WRAPPER;
     /// Whether cargo compiles incrementally; `kache doctor` reads it.
     CARGO_INCREMENTAL;
-    /// Set by CI services; `KACHE_PROGRESS=auto` depends on it.
+    /// Set by CI services; `KACHE_PROGRESS=auto` depends on it, and remotes may be written to only
+    /// where it is set (`writes_if`).
     CI;
-    /// The directories with programs; `kache init` searches them for `kache`.
+    /// The access key for S3, where `KACHE_S3_ACCESS_KEY` and a profile are not set.
+    AWS_ACCESS_KEY_ID;
+    /// The secret of `AWS_ACCESS_KEY_ID`. kache never shows it.
+    AWS_SECRET_ACCESS_KEY;
+    /// The session token of `AWS_ACCESS_KEY_ID`. kache never shows it.
+    AWS_SESSION_TOKEN;
+    /// The profile with the credentials for S3, where no setting names one.
+    AWS_PROFILE;
+    /// AWS's configuration file; by default `~/.aws/config`.
+    AWS_CONFIG_FILE;
+    /// AWS's file with credentials; by default `~/.aws/credentials`.
+    AWS_SHARED_CREDENTIALS_FILE;
+    /// The role for S3 that `AWS_WEB_IDENTITY_TOKEN_FILE` proves.
+    AWS_ROLE_ARN;
+    /// The name of sessions with this role.
+    AWS_ROLE_SESSION_NAME;
+    /// The file with a token that AWS exchanges for credentials.
+    AWS_WEB_IDENTITY_TOKEN_FILE;
+    /// The URL of the service that exchanges this token.
+    AWS_ENDPOINT_URL_STS;
+    /// Where a container of AWS gets its credentials.
+    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI;
+    /// Where another container gets its credentials.
+    AWS_CONTAINER_CREDENTIALS_FULL_URI;
+    /// The token for this place. kache never shows it.
+    AWS_CONTAINER_AUTHORIZATION_TOKEN;
+    /// The file with this token.
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE;
+    /// The directories with programs; `kache init` searches them for `kache`, and a remote's
+    /// `token_command` is searched there.
     PATH;
     /// The home directory; defaults of the `XDG_` variables lie in it.
     HOME;
@@ -162,6 +234,9 @@ variables! {
 /// The prefix of all variables that belong to kache.
 pub(super) const PREFIX: &str = "KACHE_";
 
+/// The prefix of variables that the tools of AWS read.
+pub(super) const AWS_PREFIX: &str = "AWS_";
+
 /// Whether a variable can influence a call's settings. A call has about a hundred variables, so
 /// this looks at the first letter before it compares names.
 pub(super) fn may_matter(name: &OsStr) -> bool {
@@ -170,6 +245,7 @@ pub(super) fn may_matter(name: &OsStr) -> bool {
         Some(b'K') => name.starts_with(PREFIX.as_bytes()),
         Some(b'H') => name == HOME.name.as_bytes(),
         Some(b'X') => name.starts_with(b"XDG_"),
+        Some(b'A') => name.starts_with(AWS_PREFIX.as_bytes()),
         _ => false,
     }
 }
@@ -193,7 +269,8 @@ mod tests {
 
     #[test]
     fn every_variable_that_influences_a_call_may_matter() {
-        // Only commands read these, and `log.progress` reads `CI` itself.
+        // Only commands read these, and `log.progress` reads `CI` itself. A remote that depends on a
+        // variable names it.
         let others = [CARGO_HOME, RUSTC_WRAPPER, CARGO_BUILD_RUSTC_WRAPPER, CARGO_INCREMENTAL, CI, PATH];
         for variable in ALL {
             assert_eq!(

@@ -1,20 +1,24 @@
-//! A snapshot of the environment that holds only the variables that kache documents.
+//! A snapshot of the environment that holds only the variables that kache documents, and the names of others.
 //!
 //! The programs take it once and pass it on. No other code reads the process's environment, so
 //! the daemon cannot come to depend on the environment of the process that started it (DMN-01).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 
 use super::env_vars::{
-    self, ALL, HOME, KACHE_DAEMON, PREFIX, Variable, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME,
+    self, ALL, AWS_PREFIX, HOME, KACHE_DAEMON, PREFIX, Variable, XDG_CACHE_HOME, XDG_CONFIG_HOME,
+    XDG_STATE_HOME,
 };
 
 /// The documented variables that are set, and the names of unknown ones with kache's prefix.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     set: BTreeMap<&'static str, OsString>,
+    /// The names of all other variables with a value. The settings of a remote may name one of them.
+    other_names: BTreeSet<String>,
     /// Documented variables with an empty value.
     emptied: BTreeSet<&'static str>,
     unknown: Vec<String>,
@@ -51,17 +55,37 @@ impl Environment {
                 Some(variable) => {
                     environment.emptied.insert(variable.name);
                 }
-                None if name.starts_with(PREFIX) => environment.unknown.push(name.into_owned()),
-                None => {}
+                None => environment.note_other(name.into_owned(), !value.is_empty()),
             }
         }
         environment.unknown.sort();
         environment
     }
 
+    /// Notes a variable that is not documented.
+    fn note_other(&mut self, name: String, has_value: bool) {
+        if name.starts_with(PREFIX) {
+            self.unknown.push(name.clone());
+        }
+        if has_value {
+            self.other_names.insert(name);
+        }
+    }
+
     /// Returns a variable's value; `None` if it is not set or empty.
     pub fn get(&self, variable: Variable) -> Option<&OsStr> {
         self.set.get(variable.name).map(OsString::as_os_str)
+    }
+
+    /// Whether a variable with this name is set and not empty. It need not be one that kache documents.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.set.contains_key(name) || self.other_names.contains(name)
+    }
+
+    /// Returns `HOME` and the variables that the tools of AWS read.
+    pub(super) fn of_aws(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        let is_read = |name: &str| name == HOME.name || name.starts_with(AWS_PREFIX);
+        self.set.iter().filter(move |(name, _)| is_read(name)).map(|(name, value)| (*name, value.as_os_str()))
     }
 
     /// Whether a variable is set to an empty value. For kache it then counts as not set, but for
@@ -92,6 +116,13 @@ impl Environment {
             state: or_home(XDG_STATE_HOME, ".local/state"),
             home,
         }
+    }
+}
+
+/// Shows the names only, because some values are secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.set.keys()).finish()
     }
 }
 

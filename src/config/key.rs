@@ -79,6 +79,9 @@ keys! {
     "cache.key_env_vars" CacheKeyEnvVars VariableNames Project Call;
     "cache.verify_sample" CacheVerifySample Count User Call;
     "cache.fallback" CacheFallback Program User Call;
+    "cache.compression_level" CacheCompressionLevel Count User Call;
+    "cache.s3_concurrency" CacheS3Concurrency Count User Call;
+    "cache.s3_pool_idle_secs" CacheS3PoolIdleSecs Count User Call;
     "paths.normalize" PathsNormalize Bool Project Call;
     "paths.base_dirs" PathsBaseDirs Paths Project Call;
     "daemon.idle_timeout" DaemonIdleTimeout Duration User Daemon;

@@ -7,10 +7,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::diagnostic::{ConfigError, Site, position};
 use super::key::Key;
+use super::load::Origin;
+use super::remotes::{self, REMOTES_MAX, RemoteEntry};
 use super::value::Value;
 
 /// The most characters of a wrong value that an error quotes.
@@ -18,6 +20,10 @@ const QUOTE_CHARS_MAX: usize = 40;
 
 /// The deepest nesting of tables that is read; the tables of kache are nested three deep.
 const DEPTH_MAX: usize = 8;
+
+/// The table for one remote, and the list of tables for several.
+const SHORT_REMOTE: &str = "cache.remote";
+const REMOTES: &str = "remote";
 
 /// A key that a file sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub(super) struct Setting {
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub(super) settings: Vec<Setting>,
+    /// `[cache.remote]` and `[[remote]]`, with the column of each in its line.
+    pub(super) remotes: Vec<(RemoteEntry, usize)>,
     pub(super) errors: Vec<ConfigError>,
 }
 
@@ -66,6 +74,16 @@ impl LayerReader<'_> {
             // `cache` is a table of keys and `cache.dir` a key, and no name is both. So a name that
             // is neither is a mistake, and so is a table's name with a value that is not a table.
             match (Key::by_name(&full), value.get_ref()) {
+                (None, DeValue::Table(remote)) if full == SHORT_REMOTE => {
+                    self.remote(remote, &value.span(), true);
+                }
+                (None, DeValue::Array(remotes)) if full == REMOTES => self.remotes(remotes, &value.span()),
+                (None, other) if full == SHORT_REMOTE || full == REMOTES => {
+                    let right = if full == REMOTES { "[[remote]]" } else { "[cache.remote]" };
+                    let what = format!("`{full}` is not written like this, as {}", describe_kind(other));
+                    let remedy = format!("write `{right}` on a line of its own and the keys below it");
+                    self.wrong(&value.span(), what, remedy);
+                }
                 (Some(key), _) => self.value(key, value),
                 (None, DeValue::Table(inner)) if Key::is_table(&full) && depth < DEPTH_MAX => {
                     self.table(&full, inner, depth + 1);
@@ -81,6 +99,49 @@ impl LayerReader<'_> {
                 (None, _) => self.unknown(&full, &name.span()),
             }
         }
+    }
+
+    /// Reads the tables of `[[remote]]`.
+    fn remotes(&mut self, remotes: &DeArray<'_>, span: &Range<usize>) {
+        if remotes.len() > REMOTES_MAX {
+            let what = format!("there are more remotes than REMOTES_MAX ({REMOTES_MAX}) allows");
+            self.wrong(span, what, "remove some of them".to_owned());
+            return;
+        }
+        for remote in remotes.iter() {
+            match remote.get_ref() {
+                DeValue::Table(table) => self.remote(table, &remote.span(), false),
+                other => {
+                    let what = format!("a remote is a table, not {}", describe_kind(other));
+                    self.wrong(&remote.span(), what, "write `[[remote]]` and the keys below it".to_owned());
+                }
+            }
+        }
+    }
+
+    fn remote(&mut self, table: &DeTable<'_>, span: &Range<usize>, is_short: bool) {
+        let (line, column) = position(self.text, span.start);
+        let origin = Origin::File { path: self.path.to_owned(), line };
+        let mut entry = RemoteEntry::new(origin);
+        entry.is_short = is_short;
+        let prefix = if is_short { SHORT_REMOTE } else { REMOTES };
+        for (name, value) in table.iter() {
+            let name_text = name.get_ref().as_ref();
+            let Some(key) = remotes::KEYS.iter().find(|key| key.name == name_text) else {
+                let remedy = match remotes::nearest(name_text) {
+                    Some(meant) => format!("did you mean `{prefix}.{meant}`?"),
+                    None => "docs/configuration.md lists the keys of remotes".to_owned(),
+                };
+                self.wrong(&name.span(), format!("unknown key `{prefix}.{}`", shorten(name_text)), remedy);
+                continue;
+            };
+            // The value is not quoted, because it may be a secret.
+            if entry.set(key.name, value.get_ref()).is_none() {
+                let what = format!("invalid value for `{prefix}.{}`", key.name);
+                self.wrong(&value.span(), what, format!("expected {}", key.expected));
+            }
+        }
+        self.layer.remotes.push((entry, column));
     }
 
     fn unknown(&mut self, name: &str, span: &Range<usize>) {
@@ -140,6 +201,15 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Datetime(_) => "a date".to_owned(),
         DeValue::Array(_) => "this list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Names the kind of a value that may hold secrets.
+fn describe_kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::Table(_) => "a table",
+        DeValue::Array(_) => "a list",
+        _ => "a single value",
     }
 }
 

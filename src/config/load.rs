@@ -18,6 +18,7 @@ use super::file::{self, ConfigFile, FileKind};
 use super::glob::{self, PathGlob};
 use super::key::{Key, Scope};
 use super::layer::{self, Layer, shorten};
+use super::remotes::{self, RemoteEntry, Remotes};
 use super::show::DEFAULT_FILE;
 use super::value::{Value, ValueKind};
 use crate::roles::normalise;
@@ -26,7 +27,7 @@ use crate::roles::normalise;
 pub const PROJECT_FILE: &str = ".kache.toml";
 
 /// The origin of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// An environment variable, by its name.
     Variable(&'static str),
@@ -38,6 +39,7 @@ pub enum Origin {
         line: usize,
     },
     /// A default that is compiled in.
+    #[default]
     Default,
 }
 
@@ -66,6 +68,8 @@ pub struct ConfigSources {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     values: BTreeMap<Key, Resolved>,
+    /// The remotes, which have keys of their own.
+    pub(super) remotes: Remotes,
     /// The user's directories, for defaults that depend on other keys.
     pub(super) dirs: XdgDirs,
 }
@@ -106,6 +110,7 @@ impl Config {
 pub fn load(sources: &ConfigSources) -> Result<Config, ConfigErrors> {
     let mut loader = ConfigLoader {
         config: Config { dirs: sources.environment.xdg_dirs(), ..Config::default() },
+        remotes: Vec::new(),
         errors: Vec::new(),
     };
     // In the order of precedence: a value of an earlier layer stays.
@@ -115,6 +120,7 @@ pub fn load(sources: &ConfigSources) -> Result<Config, ConfigErrors> {
     }
     loader.user(&sources.environment, sources.current_dir.as_deref());
     loader.defaults();
+    loader.remotes(&sources.environment, sources.current_dir.as_deref());
     if loader.errors.is_empty() { Ok(loader.config) } else { Err(ConfigErrors(loader.errors)) }
 }
 
@@ -130,6 +136,8 @@ pub fn user_file(environment: &Environment, current_dir: Option<&Path>) -> Optio
 
 struct ConfigLoader {
     config: Config,
+    /// The remotes of the user's file.
+    remotes: Vec<RemoteEntry>,
     errors: Vec<ConfigError>,
 }
 
@@ -188,7 +196,9 @@ impl ConfigLoader {
                 Scope::User => false,
             });
         self.errors.extend(refused.iter().map(|setting| refuse(path, setting)));
-        self.layer(path, true, Layer { settings: allowed, errors: layer.errors });
+        // A checkout must not decide where results come from or go to, nor what a server is sent.
+        self.errors.extend(layer.remotes.iter().map(|(remote, column)| refuse_remote(remote, *column)));
+        self.layer(path, true, Layer { settings: allowed, remotes: Vec::new(), errors: layer.errors });
     }
 
     fn user(&mut self, environment: &Environment, current_dir: Option<&Path>) {
@@ -215,6 +225,26 @@ impl ConfigLoader {
             let site = Site::File { path: path.to_owned(), line, column };
             let value = self.anchored(setting.value, setting.key.kind(), &base, &site);
             self.config.add(setting.key, value, Origin::File { path: path.to_owned(), line });
+        }
+        for (mut remote, column) in layer.remotes {
+            self.anchor_remote(&mut remote, base.dir, column);
+            self.remotes.push(remote);
+        }
+    }
+
+    /// Combines the remotes with the variables, whose paths are relative to the current directory.
+    fn remotes(&mut self, environment: &Environment, current_dir: Option<&Path>) {
+        let mut remotes = remotes::combine(std::mem::take(&mut self.remotes), environment);
+        if let Some(first) = remotes.entries.first_mut() {
+            self.anchor_remote(first, current_dir, 1);
+        }
+        self.config.remotes = remotes;
+    }
+
+    fn anchor_remote(&mut self, remote: &mut RemoteEntry, base: Option<&Path>, column: usize) {
+        let site = site_of_remote(remote, column);
+        for path in remote.paths_mut() {
+            *path = self.absolute(std::mem::take(path), base, &site);
         }
     }
 
@@ -310,6 +340,20 @@ fn wrong_variable(key: Key, site: Site, text: &str) -> ConfigError {
         remedy = format!("this is the level, such as `info`; {path_variable} is the path of the log file");
     }
     ConfigError { site, what, remedy }
+}
+
+fn site_of_remote(remote: &RemoteEntry, column: usize) -> Site {
+    match &remote.origin {
+        Origin::File { path, line } => Site::File { path: path.clone(), line: *line, column },
+        Origin::Variable(name) => Site::Variable(name),
+        Origin::Default => Site::Nowhere,
+    }
+}
+
+fn refuse_remote(remote: &RemoteEntry, column: usize) -> ConfigError {
+    let what = "a remote cannot be set in a project's file".to_owned();
+    let remedy = "set it in your own configuration file".to_owned();
+    ConfigError { site: site_of_remote(remote, column), what, remedy }
 }
 
 fn refuse(path: &Path, setting: &layer::Setting) -> ConfigError {

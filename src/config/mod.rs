@@ -18,6 +18,7 @@ mod key;
 mod layer;
 mod load;
 mod reference;
+mod remotes;
 mod settings;
 mod show;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use glob::{PathGlob, WordGlob};
 pub use key::{Audience, Key, Scope};
 pub use load::{Config, ConfigSources, Origin, PROJECT_FILE, Resolved, load, user_file};
 pub use reference::page as reference_page;
+pub use remotes::{RemoteSettings, remotes};
 pub use settings::{LogSettings, Settings};
 pub use show::{DEFAULT_FILE, list, value_of};
 pub use value::{FileSharing, Level, ProgressMode, Value, ValueKind};

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::env_vars::ALL;
 use super::key::{Audience, Key, Scope};
+use super::remotes;
 use super::show::DEFAULT_FILE;
 
 const INTRODUCTION: &str = r#"# Configuration
@@ -42,6 +43,7 @@ the limits of that store. It cannot
 - remove your files (`cache.clean_incremental`),
 - use your processor in the background (`cache.verify_sample`),
 - write to your terminal (`log.progress`),
+- name a remote, or send a remote a header or a credential,
 - shrink a store that other projects share.
 
 kache reads the file only if it belongs to you or to root.
@@ -65,6 +67,38 @@ below `dir`. Declarations can only add to keys. If there is a mistake in the fil
 cached.
 "#;
 
+const REMOTES: &str = r#"
+## Remotes
+
+A remote is a cache on other machines: a server of the Remote Execution API, a server of Bazel's HTTP
+cache protocol, a bucket of S3, or a shared folder. `KACHE_REMOTE` names one. In your own file a
+remote is a table `[[remote]]`; several are asked in their order. One remote may also be written as
+`[cache.remote]`.
+
+```toml
+[[remote]]
+url = "grpcs://cache.example.com"
+headers = { x-api-key = "..." }
+writes_if = "CI"
+
+[[remote]]
+url = "file:///mnt/cache"
+access = "read"
+```
+
+`KACHE_REMOTE` replaces the remotes of the file. The other variables change the first remote only, so
+that a credential in a variable goes to one server; `KACHE_REMOTE_READONLY` and `KACHE_LOCAL_ONLY`
+concern all of them. The `KACHE_S3_` variables change `[cache.remote]`, and an `s3://` remote
+that comes first. A remote whose settings cannot be understood is not used, and `kache doctor` says
+why; builds go on without it. No command shows a password, a token or the value of a header.
+
+A token, a password or a header goes to another machine only with TLS, unless
+`allow_cleartext_credentials` is set.
+
+| key | meaning | example |
+| --- | --- | --- |
+"#;
+
 /// Returns the page as it must be committed.
 pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -82,6 +116,10 @@ pub fn page() -> String {
         };
         let (name, variable) = (key.name(), key.variable().name);
         let _ = writeln!(page, "| `{name}` | `{variable}` | {scope} | {adds_up} | {audience} |");
+    }
+    page.push_str(REMOTES);
+    for key in remotes::KEYS {
+        let _ = writeln!(page, "| `{}` | {} | `{}` |", key.name, key.doc, key.example);
     }
     page.push_str("\n## Environment variables\n\nA variable with an empty value counts as not set.\n\n| variable | meaning |\n| --- | --- |\n");
     for variable in ALL {

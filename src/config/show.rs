@@ -1,19 +1,21 @@
 //! Prints the configuration as valid TOML, one key on each line, with its origin as a comment.
 //!
-//! Pure. No value is a secret: private keys, passwords and tokens lie in files, and the
-//! configuration has only their paths (NET-06).
+//! Pure. No value of a key is a secret: private keys, passwords and tokens lie in files, and the
+//! configuration has only their paths. Remotes can have secrets, which are not printed (NET-06).
 
 use super::key::Key;
 use super::load::Config;
+use super::remotes;
 
 /// The defaults as a commented configuration file.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
-/// Lists every key with its value and its origin.
+/// Lists every key with its value and its origin, and then the remotes.
 pub fn list(config: &Config) -> String {
     let lines: Vec<(String, String)> = Key::ALL.iter().map(|key| line(config, *key)).collect();
     let width = lines.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
-    lines.iter().map(|(left, right)| format!("{left:width$}  # {right}\n")).collect()
+    let keys: String = lines.iter().map(|(left, right)| format!("{left:width$}  # {right}\n")).collect();
+    keys + &remotes::list(&config.remotes)
 }
 
 fn line(config: &Config, key: Key) -> (String, String) {

@@ -7,7 +7,7 @@ use kache_cas::{Content, Digest, DigestFunction};
 use kache_proto::Message as _;
 
 use super::raw_server::{RawRequest, RawServer, Reply, bare_reply, reply};
-use super::{action, context, read_stream, result, sha256};
+use super::{action, context, read_stream, result, sha256, token_command};
 use crate::{
     Authentication, Location, ObjectRemote, Remote, RemoteError, RemoteLimits, RemoteOptions, Secret,
 };
@@ -65,6 +65,17 @@ async fn requests_name_objects_and_carry_credentials() {
     let remote = open(&format!("http://localhost:{}", server.port), &options);
     assert_eq!(remote.get_result(&action(), &context()).await, Ok(None));
     assert_eq!(server.take_requests()[0].header("authorization"), Some("Bearer t0ken"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_made_anew() {
+    let server = RawServer::start(|_| bare_reply(401)).await;
+    let options = RemoteOptions { authentication: Some(token_command()), ..options() };
+    let remote = open(&format!("http://localhost:{}", server.port), &options);
+    for _ in 0..2 {
+        remote.get_result(&action(), &context()).await.unwrap_err();
+        assert_eq!(server.take_requests()[0].header("authorization"), Some("Bearer t0ken"));
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use kache_cas::{Content, Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest, OutputFile};
 use tokio_stream::StreamExt as _;
 
-use crate::{ObjectRemote, Remote, RemoteError, RequestContext};
+use crate::{Authentication, ObjectRemote, Remote, RemoteError, RequestContext, Secret, TokenCommand};
 
 mod authority;
 mod aws_credentials;
@@ -34,6 +34,13 @@ fn action() -> Digest<ActionMessage> {
 fn result() -> ActionResult {
     let file = OutputFile { path: "out".into(), ..OutputFile::default() };
     ActionResult { output_files: vec![file], ..ActionResult::default() }
+}
+
+/// A program that prints a token.
+fn token_command() -> Authentication {
+    let argv = ["sh", "-c", "echo t0ken"].map(str::to_owned).to_vec();
+    let path = ("PATH".to_owned(), Secret::new("/usr/bin:/bin"));
+    Authentication::Command(TokenCommand { argv, environment: vec![path] })
 }
 
 async fn read_stream(remote: &ObjectRemote, digest: &Digest) -> Result<Option<Vec<u8>>, RemoteError> {

@@ -2,8 +2,8 @@
 
 use crate::{Location, OptionsError, RemoteOptions, Secret, TlsOptions, open};
 
-#[tokio::test]
-async fn every_location_is_opened_without_a_connection() {
+#[test]
+fn every_location_is_opened_without_a_connection() {
     for (url, expected) in [
         ("grpc://cache.example:9092", "ReapiRemote"),
         ("unix:/run/cache.sock", "ReapiRemote"),
@@ -20,8 +20,8 @@ async fn every_location_is_opened_without_a_connection() {
     }
 }
 
-#[tokio::test]
-async fn options_that_cannot_be_used_are_errors() {
+#[test]
+fn options_that_cannot_be_used_are_errors() {
     let headers = vec![("a b".to_owned(), Secret::new("hunter2"))];
     let with_header = RemoteOptions { headers, ..RemoteOptions::default() };
     for url in ["grpc://cache.example:9092", "http://cache.example"] {

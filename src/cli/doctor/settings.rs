@@ -5,11 +5,13 @@ use std::path::Path;
 use super::finding::{DoctorFinding, Severity};
 use crate::compile::find_program;
 use crate::config::{
-    Config, ConfigErrors, ConfigSources, DECLARATION_FILE, Declared, Environment, Key, Settings, Value,
-    env_vars, load,
+    self, Config, ConfigErrors, ConfigSources, DECLARATION_FILE, Declared, Environment, Key, RemoteSettings,
+    Settings, Value, env_vars, load,
 };
 
 const SUBJECT: &str = "configuration";
+
+const REMOTE: &str = "remote";
 
 /// Returns the settings with the findings; `None` if the configuration has a mistake.
 pub(super) fn check(
@@ -30,6 +32,7 @@ pub(super) fn check(
     }));
     findings.extend(config.iter().flat_map(caching_turned_off));
     findings.extend(config.iter().filter_map(|config| fallback(config, environment)));
+    findings.extend(config.iter().flat_map(remotes));
     if !environment.may_have_daemon() {
         let what = "KACHE_DAEMON=never: every compile opens the store itself, which is slower";
         findings.push(DoctorFinding::new(Severity::Warning, SUBJECT, what));
@@ -61,6 +64,32 @@ fn caching_turned_off(config: &Config) -> Vec<DoctorFinding> {
         findings.push(DoctorFinding::new(Severity::Note, SUBJECT, what));
     }
     findings
+}
+
+/// Names each remote with its use, and each problem. Nothing is sent.
+fn remotes(config: &Config) -> Vec<DoctorFinding> {
+    let (settings, problems) = config::remotes(config);
+    let found = settings.iter().map(|remote| match kache_remote::open(&remote.location, &remote.options) {
+        Ok(_) => {
+            let what = format!("`{}`, {}", remote.location, usage(remote));
+            DoctorFinding::new(Severity::Good, REMOTE, what)
+        }
+        Err(error) => {
+            let what = format!("the remote `{}` is not used: {error}", remote.location);
+            DoctorFinding::new(Severity::Warning, REMOTE, what)
+        }
+    });
+    let problems = problems.into_iter().map(|what| DoctorFinding::new(Severity::Warning, REMOTE, what));
+    found.chain(problems).collect()
+}
+
+fn usage(remote: &RemoteSettings) -> &'static str {
+    match (remote.reads, remote.writes) {
+        (true, true) => "read and written",
+        (true, false) => "read only",
+        (false, true) => "written only",
+        (false, false) => "not used by calls with these variables",
+    }
 }
 
 /// Reports a `cache.fallback` that does not exist. Builds go on without it, and otherwise only

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use super::recorder::{Call, largest_batch};
 use super::recorder_server::{RecorderServer, everything, sha256_only};
 use super::samples::{context, digests, is_refused, named, options, sample, uncompressed};
-use crate::{Remote as _, RemoteOptions, Secret};
+use crate::tests::token_command;
+use crate::{Authentication, Remote as _, RemoteOptions, Secret, TokenCommand};
 
 /// Makes every kind of request once.
 async fn ask_everything(
@@ -96,6 +97,23 @@ async fn every_request_carries_its_headers_and_the_instance() {
             assert!(!message.inline_stdout && message.inline_output_files.is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn every_request_carries_the_token_that_a_program_prints() {
+    let server = RecorderServer::start(sha256_only(0)).await;
+    let options = RemoteOptions { authentication: Some(token_command()), ..options() };
+    ask_everything(&server, &options, DigestFunction::Sha256).await;
+    for headers in &*server.recorder.headers.lock() {
+        assert_eq!(headers.get("authorization").unwrap(), "Bearer t0ken");
+    }
+    let command = TokenCommand { argv: vec!["/nonexistent/hunter".to_owned()], environment: Vec::new() };
+    let options = RemoteOptions { authentication: Some(Authentication::Command(command)), ..options };
+    let error = server.open(&options).capabilities().await.unwrap_err();
+    assert!(
+        is_refused(&error) && error.to_string().contains("`/nonexistent/hunter` printed no token"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

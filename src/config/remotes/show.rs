@@ -1,0 +1,79 @@
+//! Prints remotes as TOML, without secrets. Pure.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use kache_remote::{Location, Secret};
+
+use super::combine::Remotes;
+use super::entry::{Access, RemoteEntry};
+
+/// What stands in place of a secret.
+const HIDDEN: &str = "...";
+
+/// Lists the remotes as tables with their origins.
+pub(in crate::config) fn list(remotes: &Remotes) -> String {
+    let mut list = String::new();
+    for entry in &remotes.entries {
+        let _ = write!(list, "\n[[remote]]  # {}\n", entry.origin);
+        for (name, value) in values(entry) {
+            let _ = writeln!(list, "{name} = {value}");
+        }
+    }
+    list
+}
+
+/// The keys that are set, with their values as TOML.
+fn values(entry: &RemoteEntry) -> Vec<(&'static str, String)> {
+    let text = |text: &Option<String>| text.as_deref().map(quoted);
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_deref().map(Path::display).map(|p| quoted(&p.to_string()))
+    };
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let access = (entry.access != Access::default()).then(|| quoted(entry.access.name()));
+    let headers: toml::Table =
+        entry.headers.iter().map(|(name, _)| (name.clone(), toml::Value::from(HIDDEN))).collect();
+    let headers = (!headers.is_empty()).then(|| toml::Value::from(headers).to_string());
+    let command =
+        (!entry.token_command.is_empty()).then(|| toml::Value::from(entry.token_command.clone()).to_string());
+    let allows = entry.allow_cleartext_credentials.then(|| "true".to_owned());
+    let pairs = [
+        ("url", entry.url.as_ref().map(url)),
+        ("type", text(&entry.kind)),
+        ("bucket", text(&entry.bucket)),
+        ("prefix", text(&entry.prefix)),
+        ("endpoint", entry.endpoint.as_ref().map(url)),
+        ("region", text(&entry.region)),
+        ("profile", text(&entry.profile)),
+        ("access", access),
+        ("writes_if", text(&entry.writes_if)),
+        ("instance", text(&entry.instance)),
+        ("headers", headers),
+        ("token", entry.token.as_ref().map(|_| quoted(HIDDEN))),
+        ("token_file", path(&entry.token_file)),
+        ("token_command", command),
+        ("ca", path(&entry.ca)),
+        ("cert", path(&entry.cert)),
+        ("key", path(&entry.key)),
+        ("allow_cleartext_credentials", allows),
+        ("connect_ms", number(entry.connect_ms)),
+        ("lookup_ms", number(entry.lookup_ms)),
+        ("stall_ms", number(entry.stall_ms)),
+        ("concurrency", number(entry.concurrency)),
+        ("compression_level", number(entry.compression_level)),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// Shows a URL without a user and a password. One that cannot be understood is not shown at all, because
+/// nobody knows which part of it is a password.
+fn url(url: &Secret) -> String {
+    match Location::parse(url.reveal()) {
+        Ok((location, _)) => quoted(&location.to_string()),
+        Err(_) => quoted(HIDDEN),
+    }
+}
