@@ -17,7 +17,7 @@ use crate::config::CompileSettings;
 use crate::invocation::Call;
 use crate::lookup::action_key;
 use crate::publish::Stored;
-use crate::remote::{Translator, Upload, to_shared};
+use crate::remote::{RemoteHandle, Translator, Upload, WaitingUpload, to_shared};
 
 /// The size of the pieces in which a blob is read to be hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -36,16 +36,30 @@ impl SharedCall {
     }
 }
 
-/// Queues the uploads of a result, one for each remote that takes results.
-pub(super) fn share(pipeline: &Pipeline, store: &Store, call: &SharedCall, stored: &Stored) {
-    if call.prepared.compiler.facts().kind == CallKind::Question {
-        return;
+/// Notes the uploads of a call's result, one for each remote that takes results. From now on they count as waiting,
+/// so that nobody who sees the stored result takes the remotes for up to date.
+pub(super) fn note_uploads(pipeline: &Pipeline, call: &SharedCall) -> Vec<WaitingUpload> {
+    if call.prepared.compiler.facts().kind == CallKind::Question || pipeline.upload_queue().is_none() {
+        return Vec::new();
     }
+    let remotes = pipeline.remotes_of(&call.settings);
+    remotes.iter().filter(|handle| handle.takes_results()).map(RemoteHandle::note_upload).collect()
+}
+
+/// Queues the uploads of a result.
+pub(super) fn share(
+    pipeline: &Pipeline,
+    store: &Store,
+    call: &SharedCall,
+    stored: &Stored,
+    uploads: Vec<WaitingUpload>,
+) {
     let Some(queue) = pipeline.upload_queue() else { return };
-    for handle in pipeline.remotes_of(&call.settings) {
-        let Some(function) = handle.function().filter(|_| handle.takes_results()) else { continue };
+    for waiting in uploads {
+        let handle = waiting.handle();
+        let Some(function) = handle.function() else { continue };
         match upload(pipeline, store, call, stored, function) {
-            Some(upload) => queue.push(&handle, upload, stored.action),
+            Some(upload) => queue.push(waiting, upload, stored.action),
             None => tracing::debug!(
                 "`{}` is not uploaded to {}: it or an input has changed",
                 call.prepared.task.label.name,

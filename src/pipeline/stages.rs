@@ -39,7 +39,7 @@ use super::hit::{look_up, restore};
 use super::key::{configure, key, key_unrecorded, parse};
 use super::miss::{coalesce, compile};
 use super::phases::Phases;
-use super::share::share;
+use super::share::{note_uploads, share};
 use crate::compile::Captured;
 use crate::events::{NotStored, Outcome, Phase};
 use crate::invocation::{Bypass, Call};
@@ -85,9 +85,10 @@ impl Pipeline {
             let call = publishing.shared_call();
             match store_result(self, &publishing) {
                 Ok(stored) => {
+                    let uploads = note_uploads(self, &call);
                     finish::wake_followers(self, publishing, Ok(&stored), begun);
                     if let Ok(store) = self.store() {
-                        share(self, &store, &call, &stored);
+                        share(self, &store, &call, &stored, uploads);
                     }
                 }
                 Err(why) => finish::wake_followers(self, publishing, Err(why), begun),

@@ -86,7 +86,7 @@ impl RemoteHandle {
     }
 
     /// Notes that an upload waits for the remote, until the returned value is dropped.
-    pub(super) fn note_upload(self: &Arc<Self>) -> WaitingUpload {
+    pub fn note_upload(self: &Arc<Self>) -> WaitingUpload {
         self.uploads_waiting.fetch_add(1, Ordering::Relaxed);
         WaitingUpload { handle: Arc::clone(self) }
     }
@@ -147,15 +147,15 @@ impl RemoteHandle {
     }
 }
 
-/// An upload that waits for a remote or is under way.
+/// An upload that is being made, waits for a remote or is under way.
 #[derive(Debug)]
-pub(super) struct WaitingUpload {
+pub struct WaitingUpload {
     handle: Arc<RemoteHandle>,
 }
 
 impl WaitingUpload {
     /// Returns the remote.
-    pub(super) fn handle(&self) -> &Arc<RemoteHandle> {
+    pub fn handle(&self) -> &Arc<RemoteHandle> {
         &self.handle
     }
 }

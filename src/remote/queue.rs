@@ -8,7 +8,7 @@ use kache_remote::RemoteError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
-use super::handle::{RemoteHandle, WaitingUpload};
+use super::handle::WaitingUpload;
 use super::upload::{Upload, UploadError, UploadOutcome, upload};
 use crate::lookup::{Disagreement, quarantine};
 
@@ -45,10 +45,10 @@ pub fn upload_queue() -> (UploadQueue, UploadWorker) {
 }
 
 impl UploadQueue {
-    /// Adds an upload to this remote. `own_action` is the action of the same compile in the store. The upload is
-    /// dropped if too many wait.
-    pub fn push(&self, handle: &Arc<RemoteHandle>, upload: Upload, own_action: Digest<ActionMessage>) {
-        let queued = QueuedUpload { waiting: handle.note_upload(), upload, own_action };
+    /// Adds an upload to the remote of `waiting`. `own_action` is the action of the same compile in the store. The
+    /// upload is dropped if too many wait.
+    pub fn push(&self, waiting: WaitingUpload, upload: Upload, own_action: Digest<ActionMessage>) {
+        let queued = QueuedUpload { waiting, upload, own_action };
         if let Err(error) = self.sender.try_send(queued) {
             let (mpsc::error::TrySendError::Full(queued) | mpsc::error::TrySendError::Closed(queued)) = error;
             tracing::warn!("`{}` is not uploaded: too many uploads wait", queued.upload.name);

@@ -20,14 +20,15 @@ pub(crate) struct BazelRemote {
     backend: Vec<String>,
     mode: &'static str,
     grpc_port: u16,
+    http_port: u16,
     running: Option<Background>,
 }
 
 impl BazelRemote {
     /// Starts bazel-remote with an empty disk below `dir`. `backend` are the flags that name the backend.
     pub(crate) fn start(dir: &Path, backend: Vec<String>, mode: &'static str) -> Self {
-        let mut proxy =
-            BazelRemote { dir: dir.to_owned(), backend, mode, grpc_port: free_port(), running: None };
+        let (dir, grpc_port, http_port) = (dir.to_owned(), free_port(), free_port());
+        let mut proxy = BazelRemote { dir, backend, mode, grpc_port, http_port, running: None };
         proxy.restart_empty();
         proxy
     }
@@ -45,16 +46,29 @@ impl BazelRemote {
             .arg("--dir")
             .arg(self.dir.join("cache"))
             .args(["--max_size", "1", "--storage_mode", self.mode])
-            .args(["--http_address".to_owned(), format!("127.0.0.1:{}", free_port())])
+            .args(["--http_address".to_owned(), format!("127.0.0.1:{}", self.http_port)])
             .args(["--grpc_address".to_owned(), format!("127.0.0.1:{}", self.grpc_port)])
             .args(&self.backend);
-        let port = self.grpc_port;
-        self.running = Some(Background::start(&mut command, &self.output(), || answers(port)));
+        let ports = [self.grpc_port, self.http_port];
+        let is_ready = || ports.into_iter().all(answers);
+        self.running = Some(Background::start(&mut command, &self.output(), is_ready));
     }
 
     /// The port for its clients.
     pub(crate) fn grpc_port(&self) -> u16 {
         self.grpc_port
+    }
+
+    /// The port for HTTP.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// The directory of its disk.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.dir.join("cache")
     }
 
     fn output(&self) -> PathBuf {

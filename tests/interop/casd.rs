@@ -4,6 +4,8 @@
 //! moon.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::moon_project::{Moon, assert_same, is_hit};
@@ -33,17 +35,31 @@ impl Casd {
             running.stop();
             fs::remove_dir_all(self.dir.join("cache")).expect("casd has made it");
         }
-        let cache = self.dir.join("cache");
-        fs::create_dir_all(&cache).expect("the test's directory is writable");
-        let mut command = command(&tool("buildbox-casd"), &self.dir.join("home"));
-        command
-            .args(["--remote", &self.remote])
-            .args(["--bind".to_owned(), format!("127.0.0.1:{}", self.port)])
-            .args(["--proxy-instance", "p:behind/it", "--log-level=info"])
-            .arg(cache);
-        let port = self.port;
-        self.running = Some(Background::start(&mut command, &self.dir.join("output"), || answers(port)));
+        let bind = format!("127.0.0.1:{}", self.port);
+        let more = ["--remote", &self.remote, "--proxy-instance", "p:behind/it"];
+        self.running = Some(start(&self.dir, &bind, &more, || answers(self.port)));
     }
+}
+
+/// Starts a casd whose cache is `cache` in a directory.
+fn start(dir: &Path, bind: &str, more: &[&str], is_ready: impl Fn() -> bool) -> Background {
+    let cache = dir.join("cache");
+    fs::create_dir_all(&cache).expect("the test's directory is writable");
+    let mut command = command(&tool("buildbox-casd"), &dir.join("home"));
+    command.args(["--bind", bind, "--log-level=info"]).args(more).arg(cache);
+    Background::start(&mut command, &dir.join("output"), is_ready)
+}
+
+/// Starts a casd that keeps everything itself, on a port.
+#[cfg(target_os = "linux")]
+pub(crate) fn serve_on_port(dir: &Path, port: u16) -> Background {
+    start(dir, &format!("127.0.0.1:{port}"), &[], || answers(port))
+}
+
+/// Starts a casd that keeps everything itself, on a Unix socket.
+#[cfg(target_os = "linux")]
+pub(crate) fn serve_on_socket(dir: &Path, socket: &Path) -> Background {
+    start(dir, &format!("unix:{}", socket.display()), &[], || UnixStream::connect(socket).is_ok())
 }
 
 #[test]

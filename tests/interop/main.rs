@@ -17,13 +17,26 @@ mod bazel_access;
 mod bazel_faults;
 mod bazel_project;
 mod bazel_remote;
+#[cfg(target_os = "linux")]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests of builds use more of it, and end where it goes wrong"
+)]
+mod builds;
 mod casd;
 mod chokepoint;
 mod moon;
 mod moon_project;
 mod probe;
 mod process;
+#[cfg(target_os = "linux")]
+mod remotes;
 mod remotetool;
 mod server;
 mod tls;
 mod tools;
+
+// The modules of builds name each other as they do in the tests of builds.
+#[cfg(target_os = "linux")]
+use builds::{home, machines, project, registry, report, step, tree};

@@ -24,6 +24,7 @@ mod inputs;
 mod layouts;
 mod linked;
 mod linking;
+mod machines;
 mod model;
 mod observed;
 mod places;

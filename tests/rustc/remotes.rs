@@ -4,54 +4,17 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
+use std::thread;
 
 use crate::home::{Home, eventually};
-use crate::project::{self, PRINTS};
-use crate::tree::Tree;
-
-/// The program of the workspace that both machines build.
-const PROGRAM: &str = "target/debug/app";
-
-/// A machine that uses this remote. Its directories have another length than those of other machines.
-fn machine(name: &str, url: &str, registry: Option<&Home>) -> (Home, Tree) {
-    let home = Home::without_daemon().of_user(name).with("KACHE_REMOTE", url);
-    let home = match registry {
-        Some(other) => home.with_registry_of(other),
-        None => home,
-    };
-    home.start();
-    let tree = project::mini(&home, &format!("{name}/ws"));
-    (home, tree)
-}
-
-/// Waits until everything that a machine has compiled is on its remote.
-fn wait_for_uploads(home: &Home) {
-    eventually("the end of all uploads", || {
-        let status = home.kache(&["daemon", "status", "--json"]).ok_unwatched();
-        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        let remotes = status["remotes"].as_array().unwrap().clone();
-        !remotes.is_empty() && remotes.iter().all(|remote| remote["uploads_waiting"] == 0)
-    });
-}
-
-/// Builds on one machine and then on another, and asserts that the second one starts no compiler.
-fn from_one_machine_to_another(url: &str) {
-    let (first, tree) = machine("first", url, None);
-    first.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
-    wait_for_uploads(&first);
-    first.stop();
-
-    let (second, other) = machine("second-with-a-longer-name", url, Some(&first));
-    let built = second.cargo(&other, &["build", "--workspace"]).ok();
-    built.expect_all_hits();
-    assert_eq!(other.prints(PROGRAM), PRINTS);
-    // What was fetched is in the store: no remote is needed any more.
-    let third = project::mini(&second, "third/ws");
-    second.cargo(&third, &["build", "--workspace"]).env("KACHE_LOCAL_ONLY", "1").ok().expect_all_hits();
-    let program = |tree: &Tree| fs::read(tree.path().join(PROGRAM)).unwrap();
-    assert!(program(&tree) == program(&other), "the program has other bytes");
-}
+use crate::machines::{
+    expect_filled, expect_no_secret_on, expect_same_program, files_below, fill, from_one_machine_to_another,
+    machine, wait_for_uploads,
+};
+use crate::project;
+use crate::unit::Unit;
 
 /// A daemon that serves others, with its port.
 fn server() -> (Home, u16) {
@@ -67,20 +30,23 @@ fn server() -> (Home, u16) {
 #[test]
 fn net_02_a_shared_folder_brings_results_to_another_machine() {
     let folder = tempfile::tempdir().unwrap();
-    from_one_machine_to_another(&format!("file://{}", folder.path().display()));
-    assert!(Path::new(folder.path()).join("ac").is_dir());
+    let url = url_of(folder.path());
+    from_one_machine_to_another(&url, &url);
+    assert!(folder.path().join("ac").is_dir());
 }
 
 #[test]
 fn net_02_a_server_of_actions_brings_results_to_another_machine() {
     let (_server, port) = server();
-    from_one_machine_to_another(&format!("grpc://127.0.0.1:{port}"));
+    let url = format!("grpc://127.0.0.1:{port}");
+    from_one_machine_to_another(&url, &url);
 }
 
 #[test]
 fn net_02_a_server_of_bazels_http_cache_brings_results_to_another_machine() {
     let (_server, port) = server();
-    from_one_machine_to_another(&format!("http://127.0.0.1:{port}"));
+    let url = format!("http://127.0.0.1:{port}");
+    from_one_machine_to_another(&url, &url);
 }
 
 #[test]
@@ -88,8 +54,89 @@ fn net_01_a_remote_that_is_down_costs_a_build_nothing_but_a_moment() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("grpc://127.0.0.1:{}", listener.local_addr().unwrap().port());
     drop(listener);
-    let (home, tree) = machine("alone", &url, None);
+    let home = machine("alone", &url, None);
+    let tree = project::mini(&home, "ws");
     home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     let second = project::mini(&home, "second/ws");
     home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
+}
+
+/// The URL of a folder.
+fn url_of(folder: &Path) -> String {
+    format!("file://{}", folder.display())
+}
+
+#[test]
+fn net_02_a_blob_with_other_bytes_of_the_same_length_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url_of(folder.path());
+    let (first, tree) = fill(&url);
+    for path in files_below(&folder.path().join("cas")) {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let second = machine("second-with-a-longer-name", &url, Some(&first));
+    let other = project::mini(&second, "second/ws");
+    let built = second.cargo(&other, &["build", "--workspace"]).ok();
+    built.expect_each_compiled_once();
+    assert_eq!(built.calls.crates("remote_hit"), [""; 0]);
+    expect_same_program(&tree, &other);
+}
+
+#[test]
+fn net_05_blobs_that_a_remote_has_lost_are_compiled_and_uploaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url_of(folder.path());
+    let first = fill(&url);
+    for path in files_below(&folder.path().join("cas")).iter().step_by(2) {
+        fs::remove_file(path).unwrap();
+    }
+    let second = machine("second-with-a-longer-name", &url, Some(&first.0));
+    let other = project::mini(&second, "second/ws");
+    let built = second.cargo(&other, &["build", "--workspace"]).ok();
+    assert!(!built.calls.crates("miss").is_empty(), "nothing was lost: {built:#?}");
+    expect_same_program(&first.1, &other);
+    wait_for_uploads(&second);
+    expect_filled(&url, &first, "third");
+}
+
+#[test]
+fn net_06_a_shared_folder_holds_no_secret_of_a_compile() {
+    let folder = tempfile::tempdir().unwrap();
+    expect_no_secret_on(&url_of(folder.path()), folder.path());
+}
+
+/// Compiles a program once for each state of one of its files. Returns the results of the calls.
+fn compile_states(home: &Home, states: Range<u32>) -> Vec<String> {
+    let tree = home.tree("ws");
+    tree.write("src/states.rs", "mod state; fn main() { println!(\"{}\", state::STATE) }");
+    let unit = Unit::bin(home, &tree, "states");
+    let compile = |state: u32| {
+        tree.write("src/state.rs", format!("pub const STATE: u32 = {state};"));
+        let result = unit.kache().ok().only_call().result.clone();
+        assert_eq!(tree.prints(unit.output("").to_str().unwrap()), state.to_string());
+        result
+    };
+    states.map(compile).collect()
+}
+
+#[test]
+fn net_03_twenty_states_of_a_file_from_two_machines_at_once_are_all_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url_of(folder.path());
+    let fill = |name: &'static str, states: Range<u32>| {
+        let home = machine(name, &url, None);
+        thread::spawn(move || {
+            assert_eq!(compile_states(&home, states), ["miss"; 10]);
+            wait_for_uploads(&home);
+        })
+    };
+    let both = [fill("first", 100..110), fill("second-with-a-longer-name", 110..120)];
+    both.into_iter().for_each(|filling| filling.join().unwrap());
+    for name in ["third", "fourth-machine"] {
+        let home = machine(name, &url, None);
+        assert_eq!(compile_states(&home, 100..120), ["remote_hit"; 20]);
+    }
 }

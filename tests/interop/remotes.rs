@@ -1,0 +1,123 @@
+//! kache as the client: what it has compiled on one machine, another one fetches from servers of other projects.
+
+use std::fs;
+use std::path::Path;
+
+use crate::bazel_remote::BazelRemote;
+use crate::casd;
+use crate::home::Home;
+use crate::machines::{expect_no_secret_on, files_below, fill, from_one_machine_to_another};
+use crate::remotetool::RemoteTool;
+use crate::server::free_port;
+use crate::tools::skipped_for_peer;
+
+/// A bazel-remote whose files are not compressed, so that tests can read them.
+fn bazel_remote(dir: &Path) -> BazelRemote {
+    BazelRemote::start(dir, Vec::new(), "uncompressed")
+}
+
+fn grpc(server: &BazelRemote) -> String {
+    format!("grpc://127.0.0.1:{}", server.grpc_port())
+}
+
+fn http(server: &BazelRemote) -> String {
+    format!("http://127.0.0.1:{}", server.http_port())
+}
+
+/// Writes by one protocol and reads by another.
+fn through_bazel_remote(written: fn(&BazelRemote) -> String, read: fn(&BazelRemote) -> String) {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = bazel_remote(dir.path());
+    from_one_machine_to_another(&written(&server), &read(&server));
+}
+
+#[test]
+fn net_05_bazel_remote_keeps_results_over_grpc() {
+    through_bazel_remote(grpc, grpc);
+}
+
+#[test]
+fn net_05_bazel_remote_keeps_results_over_http() {
+    through_bazel_remote(http, http);
+}
+
+#[test]
+fn net_05_bazel_remote_returns_over_http_what_was_written_over_grpc() {
+    through_bazel_remote(grpc, http);
+}
+
+#[test]
+fn net_05_bazel_remote_returns_over_grpc_what_was_written_over_http() {
+    through_bazel_remote(http, grpc);
+}
+
+#[test]
+fn net_05_casd_keeps_results() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = casd::serve_on_port(dir.path(), port);
+    let url = format!("grpc://127.0.0.1:{port}");
+    from_one_machine_to_another(&url, &url);
+}
+
+#[test]
+fn net_05_casd_keeps_results_through_its_unix_socket() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("casd.sock");
+    let _server = casd::serve_on_socket(dir.path(), &socket);
+    let url = format!("unix:{}", socket.display());
+    from_one_machine_to_another(&url, &url);
+}
+
+#[test]
+fn net_06_bazel_remote_gets_no_secret_of_a_compile() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = bazel_remote(dir.path());
+    expect_no_secret_on(&grpc(&server), &server.disk());
+}
+
+#[test]
+fn net_05_remotetool_prints_the_actions_that_were_uploaded() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = bazel_remote(dir.path());
+    let (_first, _): (Home, _) = fill(&grpc(&server));
+    let remote = RemoteTool::new(dir.path(), server.grpc_port(), "");
+    let actions = actions(&server.disk());
+    let shown: Vec<String> =
+        actions.iter().map(|action| remote.run("show_action", &["-digest", action])).collect();
+    for one in &shown {
+        eprintln!("{one}\n-------");
+    }
+    panic!();
+}
+
+/// The digests of all actions that have a result on a bazel-remote's disk, as remotetool writes digests.
+fn actions(disk: &Path) -> Vec<String> {
+    let hash = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("names are plain").to_owned();
+        name.split('-').next().unwrap_or_default().to_owned()
+    };
+    let blobs = files_below(&disk.join("cas.v2"));
+    let action = |result: &std::path::PathBuf| {
+        let hash_of_action = hash(result);
+        let blob = blobs.iter().find(|blob| hash(blob) == hash_of_action).expect("the action was uploaded");
+        let size = fs::metadata(blob).expect("it is a file").len();
+        format!("{hash_of_action}/{size}")
+    };
+    files_below(&disk.join("ac.v2")).iter().map(action).collect()
+}
