@@ -119,6 +119,23 @@ impl DepInfo {
         })
     }
 
+    /// Removes the values of these variables. A variable without a value looks like one that is not set.
+    pub fn remove_values(&mut self, is_private: impl Fn(&str) -> bool) {
+        for (name, value) in &mut self.env {
+            // The value of a variable with a name that nobody knows is nobody's business either.
+            if std::str::from_utf8(name).map_or(true, &is_private) {
+                *value = None;
+            }
+        }
+    }
+
+    /// Gives every variable without a value the one that it has in a call. So it still has none if it is not set.
+    pub fn fill_in_values(&mut self, value_of: impl Fn(&str) -> Option<Vec<u8>>) {
+        for (name, value) in self.env.iter_mut().filter(|(_, value)| value.is_none()) {
+            *value = std::str::from_utf8(name).ok().and_then(&value_of);
+        }
+    }
+
     /// Adds files, except for those that the list contains already.
     pub fn add_files(&mut self, paths: &[PathBuf]) {
         for path in paths {
@@ -262,6 +279,20 @@ mod tests {
         let mut info = DepInfo::parse(b"x.d: a.rs\n\na.rs:\n").unwrap();
         info.add_files(&["e f".into(), "e f".into()]);
         assert_eq!(info.render(), b"x.d: a.rs e\\ f\n\na.rs:\ne\\ f:\n");
+    }
+
+    #[test]
+    fn net_06_a_value_that_was_removed_comes_from_the_call() {
+        let text = b"x.d: a.rs\n\na.rs:\n\n# env-dep:PUBLIC=p\n# env-dep:SECRET=s\n# env-dep:UNSET\n";
+        let mut info = DepInfo::parse(text).unwrap();
+        info.remove_values(|name| name != "PUBLIC");
+        let told: &[u8] = b"x.d: a.rs\n\na.rs:\n\n# env-dep:PUBLIC=p\n# env-dep:SECRET\n# env-dep:UNSET\n";
+        assert_eq!(info.render(), told);
+        info.fill_in_values(|name| match name {
+            "PUBLIC" | "SECRET" => Some(b"s".to_vec()),
+            _ => None,
+        });
+        assert_eq!(info.render(), text);
     }
 
     fn names() -> impl Strategy<Value = Vec<u8>> {

@@ -86,7 +86,7 @@ pub fn restore_result(
     let (task, staging) = (&keyed.prepared.task, &keyed.client.staging);
     let most = pipeline.shared.most(&keyed.settings);
     let source = restore::RestoreSource { files: store.files(), blobs: store.blobs(), most };
-    let restored = restore::restore(task, result, source, staging);
+    let restored = restore::restore((task, &keyed.call.env), result, source, staging);
     // Before anything else is done with them: if the daemon ended now, no later daemon would check
     // shared files that are not recorded.
     if let Ok(restored) = &restored {

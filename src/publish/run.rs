@@ -32,7 +32,9 @@ use super::output_snapshot::OutputSnapshot;
 use super::refusal::Refusal;
 use super::scan::{RootDir, Scanner};
 use super::watched::{DepInfoNames, Watched, observe_watched};
-use crate::action::{ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task};
+use crate::action::{
+    ActionError, FullAction, Observation, ObservationSet, Output, OutputKind, Task, is_shared_variable,
+};
 use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
 use crate::lookup::{action_key, is_quarantined, learn, quarantine};
@@ -479,9 +481,12 @@ impl<'a> Publisher<'a> {
         Ok(dates::set_mode_and_date(&file, placing).map_err(|error| failed(&made.place, error))?)
     }
 
-    /// The dep-info in its portable form, which every checkout can use.
+    /// The dep-info in its portable form, which every checkout can use. It does not tell the values of variables that
+    /// may be secret: a restore takes them from the call, whose values are the same (NET-06).
     fn generalised(&self, info: &DepInfo) -> Result<DepInfo, Refusal> {
         let roots = &self.task.roots;
+        let mut info = info.clone();
+        info.remove_values(|name| !is_shared_variable(name));
         info.map(|path| paths::generalise_path(roots, path), |value| roots.generalise(value, Form::Value))
             .ok_or_else(|| Refusal::Unspeakable("the dep-info".to_owned()))
     }

@@ -287,7 +287,8 @@ impl Checkout<'_> {
         staging: &Staging,
     ) -> Result<Restored, RestoreError> {
         let (files, blobs) = (self.house.store.files(), self.house.store.blobs());
-        restore(&self.task(), result, RestoreSource { files, blobs, most: Sharing::Hardlink }, staging)
+        let source = RestoreSource { files, blobs, most: Sharing::Hardlink };
+        restore((&self.task(), &self.env), result, source, staging)
     }
 }
 

@@ -14,7 +14,7 @@ use kache_cas::{Digest, DigestFunction};
 use kache_proto::reapi::{ActionResult, Digest as WireDigest};
 
 use super::error::RestoreError;
-use crate::action::{Output, OutputKind, Task};
+use crate::action::{CallEnv, Output, OutputKind, Task};
 use crate::compile::{KnownFile, MessagePiece, MessageStream};
 use crate::outputs::dates::{self, Dating};
 use crate::outputs::dep_info::DepInfo;
@@ -54,15 +54,15 @@ pub struct RestoreSource<'a> {
     pub most: Sharing,
 }
 
-/// Restores a result. After an error nothing of it is left in the checkout. This blocks on the store
-/// and on the checkout.
+/// Restores a result for a call with these variables. After an error nothing of it is left in the checkout. This
+/// blocks on the store and on the checkout.
 pub fn restore(
-    task: &Task,
+    (task, env): (&Task, &dyn CallEnv),
     result: &ActionResult,
     source: RestoreSource<'_>,
     staging: &Staging,
 ) -> Result<Restored, RestoreError> {
-    let restored = try_restore(task, result, source, staging);
+    let restored = try_restore((task, env), result, source, staging);
     // If the client has removed its staging directory, every later step fails, whatever its error says.
     restored.map_err(|error| match error {
         RestoreError::NoStaging => RestoreError::NoStaging,
@@ -72,7 +72,7 @@ pub fn restore(
 }
 
 fn try_restore(
-    task: &Task,
+    (task, env): (&Task, &dyn CallEnv),
     result: &ActionResult,
     RestoreSource { files, blobs, most }: RestoreSource<'_>,
     staging: &Staging,
@@ -85,7 +85,7 @@ fn try_restore(
     // fail. A dep-info is written last.
     let dep_infos = plan.iter().filter(|(output, _)| output.kind == OutputKind::DepInfo);
     let dep_infos: Vec<(&Output, Vec<u8>)> = dep_infos
-        .map(|(output, digest)| Ok((*output, dep_info(task, &read(blobs, digest)?)?)))
+        .map(|(output, digest)| Ok((*output, dep_info(task, env, &read(blobs, digest)?)?)))
         .collect::<Result<_, RestoreError>>()?;
     let mut unfinished = UnfinishedRestore {
         task,
@@ -176,10 +176,11 @@ fn messages(
     Ok(messages.map(|(stream, bytes)| MessagePiece { stream, bytes: Bytes::from(bytes) }).collect())
 }
 
-/// Returns a stored dep-info with the paths of this checkout, and with the declared files, so that the
-/// build tool watches them, too.
-fn dep_info(task: &Task, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
+/// Returns a stored dep-info with the paths of this checkout and the values of the call's variables, and with the
+/// declared files, so that the build tool watches them, too.
+fn dep_info(task: &Task, env: &dyn CallEnv, stored: &[u8]) -> Result<Vec<u8>, RestoreError> {
     let mut info = localise(&task.roots, &DepInfo::parse(stored)?)?;
+    info.fill_in_values(|name| env.value(name));
     info.add_files(&task.extra_dep_info);
     Ok(info.render())
 }
