@@ -28,7 +28,7 @@ fn through_bazel_remote(written: fn(&BazelRemote) -> String, read: fn(&BazelRemo
     if skipped_for_peer() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let server = bazel_remote(dir.path());
     from_one_machine_to_another(&written(&server), &read(&server));
 }
@@ -58,7 +58,7 @@ fn net_05_casd_keeps_results() {
     if skipped_for_peer() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let port = free_port();
     let _server = casd::serve_on_port(dir.path(), port);
     let url = format!("grpc://127.0.0.1:{port}");
@@ -70,7 +70,7 @@ fn net_05_casd_keeps_results_through_its_unix_socket() {
     if skipped_for_peer() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let socket = dir.path().join("casd.sock");
     let _server = casd::serve_on_socket(dir.path(), &socket);
     let url = format!("unix:{}", socket.display());
@@ -82,7 +82,7 @@ fn net_06_bazel_remote_gets_no_secret_of_a_compile() {
     if skipped_for_peer() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let server = bazel_remote(dir.path());
     expect_no_secret_on(&grpc(&server), &server.disk());
 }
@@ -92,7 +92,7 @@ fn net_05_remotetool_prints_the_actions_that_were_uploaded() {
     if skipped_for_peer() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let server = bazel_remote(dir.path());
     fill(&grpc(&server));
     let remote = RemoteTool::new(dir.path(), server.grpc_port(), "");

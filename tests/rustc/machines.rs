@@ -13,7 +13,17 @@ pub(crate) const PROGRAM: &str = "target/debug/app";
 /// A machine that uses this remote. It takes packages from the registry of `other`, as all machines do from one
 /// registry in the network.
 pub(crate) fn machine(name: &str, url: &str, other: Option<&Home>) -> Home {
-    let home = Home::without_daemon().of_user(name).with("KACHE_REMOTE", url);
+    machine_with(name, &format!("url = \"{url}\""), other)
+}
+
+/// A machine with these settings of its remote.
+pub(crate) fn machine_with(name: &str, remote: &str, other: Option<&Home>) -> Home {
+    let home = Home::without_daemon().of_user(name);
+    // A busy machine may answer late, which is no reason to compile here.
+    let settings = format!("[[remote]]\n{remote}\nconnect_ms = 20000\nlookup_ms = 20000\nstall_ms = 20000\n");
+    let config = home.variable("HOME").join(".config/kache/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(config, settings).unwrap();
     let home = match other {
         Some(other) => home.with_registry_of(other),
         None => home,

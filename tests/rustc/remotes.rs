@@ -11,7 +11,7 @@ use std::thread;
 use crate::home::{Home, eventually};
 use crate::machines::{
     expect_filled, expect_no_secret_on, expect_same_program, files_below, fill, from_one_machine_to_another,
-    machine, wait_for_uploads,
+    machine, machine_with, wait_for_uploads,
 };
 use crate::project;
 use crate::unit::Unit;
@@ -54,7 +54,8 @@ fn net_01_a_remote_that_is_down_costs_a_build_nothing_but_a_moment() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("grpc://127.0.0.1:{}", listener.local_addr().unwrap().port());
     drop(listener);
-    let home = machine("alone", &url, None);
+    let home = Home::without_daemon().with("KACHE_REMOTE", &url);
+    home.start();
     let tree = project::mini(&home, "ws");
     home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     let second = project::mini(&home, "second/ws");
@@ -100,6 +101,17 @@ fn net_05_blobs_that_a_remote_has_lost_are_compiled_and_uploaded_again() {
     expect_same_program(&first.1, &other);
     wait_for_uploads(&second);
     expect_filled(&url, &first, "third");
+}
+
+#[test]
+fn net_05_a_remote_that_is_only_written_to_gets_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url_of(folder.path());
+    let first = machine_with("first", &format!("url = \"{url}\"\naccess = \"write\""), None);
+    let tree = project::mini(&first, "ws");
+    first.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
+    wait_for_uploads(&first);
+    expect_filled(&url, &(first, tree), "second-with-a-longer-name");
 }
 
 #[test]
