@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kache_cas::{AccessKind, Digest, DigestFunction, Hasher, Store};
+use tokio::runtime::Handle;
 
 use super::call_state::KeyedCall;
 use super::context::Pipeline;
@@ -57,7 +58,7 @@ pub(super) fn share(
     let Some(queue) = pipeline.upload_queue() else { return };
     for waiting in uploads {
         let handle = waiting.handle();
-        let Some(function) = handle.function() else { continue };
+        let Some(function) = function_of(handle) else { continue };
         match upload(pipeline, store, call, stored, function) {
             Some(upload) => queue.push(waiting, upload, stored.action),
             None => tracing::debug!(
@@ -67,6 +68,19 @@ pub(super) fn share(
             ),
         }
     }
+}
+
+/// Returns the function of a remote's digests. Asks the remote if no lookup has done so, because results are only
+/// written to it.
+fn function_of(handle: &Arc<RemoteHandle>) -> Option<DigestFunction> {
+    if handle.function().is_none()
+        && handle.trouble().is_none()
+        && let Ok(runtime) = Handle::try_current()
+    {
+        // An error is noted as the remote's trouble.
+        let _ = runtime.block_on(handle.capabilities());
+    }
+    handle.function()
 }
 
 /// Makes the upload of a result for a remote with this function. `None` if something has changed since the
