@@ -6,6 +6,9 @@
 //! runs them, `server` is the cache under test, `chokepoint` breaks connections,
 //! `bazel_project`, `moon_project` and `probe` are what drives the clients.
 //!
+//! In `remotes` the roles are exchanged: kache is the client, and the servers are programs of other projects. The
+//! machines that build there are those of the tests of builds.
+//!
 //! No test here knows kache's code: what it says goes over a socket or comes from a file.
 //! If a program is missing, its test fails and says what to install. `KACHE_INTEROP=skip`
 //! skips all of them, on machines where they cannot be installed; CI must not set it. With
