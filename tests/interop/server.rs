@@ -50,10 +50,11 @@ impl Server {
     /// Starts the server again after it was killed or stopped.
     pub(crate) fn restart(&mut self) {
         self.running = None;
-        let mut command = if tools::server_is_peer() { self.peer() } else { self.kached() };
+        let is_peer = tools::server_is_peer();
+        let mut command = if is_peer { self.peer() } else { self.kached() };
         let output = self.dir.join("output");
-        let port = self.http_port;
-        self.running = Some(Background::start(&mut command, &output, || answers(port)));
+        let is_ready = || answers(self.http_port) && (is_peer || self.find_unix_socket().is_some());
+        self.running = Some(Background::start(&mut command, &output, is_ready));
     }
 
     /// Starts the server again with other settings and the same store.
@@ -88,9 +89,13 @@ impl Server {
 
     /// The daemon's socket for clients of this user.
     pub(crate) fn unix_socket(&self) -> PathBuf {
-        let entries = fs::read_dir(self.dir.join("run")).expect("the daemon has made it");
+        self.find_unix_socket().expect("the daemon always has a socket")
+    }
+
+    fn find_unix_socket(&self) -> Option<PathBuf> {
+        let entries = fs::read_dir(self.dir.join("run")).ok()?;
         let mut sockets = entries.flatten().map(|entry| entry.path().join("reapi.sock"));
-        sockets.find(|socket| socket.exists()).expect("the daemon always has a socket")
+        sockets.find(|socket| socket.exists())
     }
 
     /// The address for gRPC clients.
