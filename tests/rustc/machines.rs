@@ -115,7 +115,8 @@ fn main() { println!("{IS_SET} {}", told::IS_SET) }
     tree
 }
 
-/// Asserts that a secret with which a program is compiled is in no file of a remote, although it counts.
+/// Asserts that a secret with which a program is compiled is in no file of a remote, in no log and in no report,
+/// although it counts.
 pub(crate) fn expect_no_secret_on(url: &str, files: &Path) {
     let (name, value) = SECRET;
     let compile = |machine_name: &str, first: Option<&Home>, value: &str| {
@@ -127,6 +128,10 @@ pub(crate) fn expect_no_secret_on(url: &str, files: &Path) {
         let deps: String = deps.map(|file| tree.read(&format!("target/debug/deps/{file}"))).collect();
         assert!(deps.contains(&format!("# env-dep:{name}={value}")), "{deps}");
         wait_for_uploads(&home);
+        for told in [&["daemon", "log"][..], &["report", "--format", "json"]] {
+            let told = home.kache(told).ok_unwatched().stdout;
+            assert!(!told.contains(value), "{told}");
+        }
         (home, built)
     };
     let (first, built) = compile("first", None, value);
