@@ -3,6 +3,7 @@
 //! Two homes stand for two machines: users, caches, daemons and paths differ.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
@@ -25,14 +26,16 @@ fn machine(name: &str, url: &str, registry: Option<&Home>) -> (Home, Tree) {
     (home, tree)
 }
 
+/// The number of uploads that wait for the machine's remote or are under way; `None` if no remote was used.
+fn uploads_waiting(home: &Home) -> Option<u64> {
+    let status = home.kache(&["daemon", "status", "--json"]).ok_unwatched();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    status["remotes"][0]["uploads_waiting"].as_u64()
+}
+
 /// Waits until everything that a machine has compiled is on its remote.
 fn wait_for_uploads(home: &Home) {
-    eventually("the end of all uploads", || {
-        let status = home.kache(&["daemon", "status", "--json"]).ok_unwatched();
-        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        let remotes = status["remotes"].as_array().unwrap().clone();
-        !remotes.is_empty() && remotes.iter().all(|remote| remote["uploads_waiting"] == 0)
-    });
+    eventually("the end of all uploads", || uploads_waiting(home) == Some(0));
 }
 
 /// Builds on one machine and then on another, and asserts that the second one starts no compiler.
@@ -81,6 +84,42 @@ fn net_02_a_server_of_actions_brings_results_to_another_machine() {
 fn net_02_a_server_of_bazels_http_cache_brings_results_to_another_machine() {
     let (_server, port) = server();
     from_one_machine_to_another(&format!("http://127.0.0.1:{port}"));
+}
+
+/// An HTTP cache that has nothing, and takes a body without ever answering. Returns its URL.
+fn server_that_hangs_on_uploads() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = |mut stream: TcpStream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.starts_with("PUT") {
+                std::thread::park();
+            }
+            if line == "\r\n"
+                && stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_err()
+            {
+                return;
+            }
+            line.clear();
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn net_04_a_build_ends_while_its_uploads_hang() {
+    let (home, tree) = machine("alone", &server_that_hangs_on_uploads(), None);
+    home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
+    assert!(uploads_waiting(&home) > Some(0));
+    let second = project::mini(&home, "second/ws");
+    home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
 }
 
 #[test]
