@@ -24,6 +24,7 @@ pub mod outputs;
 pub mod pipeline;
 pub mod progress;
 pub mod publish;
+pub mod remote;
 pub mod restore;
 pub mod roles;
 pub mod seeds;

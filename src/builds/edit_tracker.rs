@@ -52,7 +52,8 @@ impl EditTracker {
     /// Decides how to run a compile after a miss. Reads the last dep-info of the unit and looks at the
     /// dates of its sources.
     pub(super) fn decide(&self, call: &KeyedCall) -> EditDecision {
-        let KeyedCall { settings, prepared: Prepared { compiler, task, .. }, .. } = call;
+        let KeyedCall { settings, prepared, .. } = call;
+        let Prepared { compiler, task, .. } = &**prepared;
         let facts = compiler.facts();
         if facts.kind.is_probe() || self.is_disabled {
             return EditDecision::Shared;

@@ -224,7 +224,8 @@ impl Session {
     /// of packages that cargo takes for immutable and that have no build script: those units follow
     /// from their inputs alone.
     pub(super) fn note_unit(&self, keyed: &KeyedCall, action: Hash) {
-        let KeyedCall { call, prepared: Prepared { compiler, task, .. }, .. } = keyed;
+        let KeyedCall { call, prepared, .. } = keyed;
+        let Prepared { compiler, task, .. } = &**prepared;
         let facts = compiler.facts();
         if self.request.is_none()
             || facts.kind.is_probe()

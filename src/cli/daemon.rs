@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kache_client::control::{DaemonStatus, StreamError, reply, request};
+use kache_client::control::{DaemonStatus, RemoteStatus, StreamError, reply, request};
 use kache_client::os::{self, Lock, LockError};
 use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, Started, VERSION};
 
@@ -62,7 +62,7 @@ fn not_running(settings: &Settings) -> String {
 
 fn ask_status(connection: &mut DaemonConnection) -> Result<DaemonStatus, Failure> {
     match ask(connection, request::Kind::Status(request::Status {}))? {
-        reply::Kind::Status(status) => Ok(status),
+        reply::Kind::Status(status) => Ok(*status),
         _ => Err(ConnectError::Garbled(StreamError::Closed).into()),
     }
 }
@@ -102,6 +102,9 @@ fn text(status: &DaemonStatus) -> String {
         "in flight",
         &format!("{} requests, {} connections", status.requests_in_flight, status.connections_open),
     );
+    for (index, remote) in status.remotes.iter().enumerate() {
+        line(if index == 0 { "remotes" } else { "" }, &remote_text(remote));
+    }
     line("stops", &stops(status.idle_timeout_s));
     line("log", &status.log_file);
     for problem in &store.troubles {
@@ -113,6 +116,33 @@ fn text(status: &DaemonStatus) -> String {
 fn content(store: &kache_client::control::StoreStatus) -> String {
     let logical = output::size(store.logical_bytes);
     format!("{} blobs with {logical}, about {} action results", store.blobs, store.action_results)
+}
+
+fn remote_text(remote: &RemoteStatus) -> String {
+    let use_of_it = match (remote.reads, remote.writes) {
+        (true, true) => "read and written",
+        (false, true) => "written",
+        (_, false) => "read",
+    };
+    let waiting = match remote.uploads_waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} uploads wait"),
+    };
+    let trouble = match &*remote.trouble {
+        "" => String::new(),
+        trouble => format!("; not used until it answers again: {trouble}"),
+    };
+    format!("{} ({use_of_it}{waiting}){trouble}", remote.location)
+}
+
+fn remote_json(remote: &RemoteStatus) -> serde_json::Value {
+    serde_json::json!({
+        "location": remote.location,
+        "reads": remote.reads,
+        "writes": remote.writes,
+        "trouble": remote.trouble,
+        "uploads_waiting": remote.uploads_waiting,
+    })
 }
 
 fn stops(idle_timeout_s: u64) -> String {
@@ -135,6 +165,7 @@ fn json(status: &DaemonStatus) -> String {
         "log_file": status.log_file,
         "requests_in_flight": status.requests_in_flight,
         "connections_open": status.connections_open,
+        "remotes": status.remotes.iter().map(remote_json).collect::<Vec<_>>(),
         "store": {
             "state": status.store_state,
             "physical_bytes": store.physical_bytes,

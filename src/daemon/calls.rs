@@ -32,6 +32,7 @@ use crate::outputs::Staging;
 use crate::pipeline::{
     self, LeaderOutcome, NextStep, PUBLISH_MAX, Pipeline, Publishing, RunningCompile, StoreSlot, Verification,
 };
+use crate::remote::UploadWorker;
 
 /// The time for finding the reply to a call, after which the compiler runs without one. It includes
 /// the wait until the store is open. A hit takes a thousandth of it. It is shorter than the three
@@ -150,6 +151,13 @@ impl Calls {
         }
     }
 
+    /// Starts to upload results in the background, until [`Calls::end_all`].
+    pub(super) fn upload(&self, worker: UploadWorker) {
+        let Some(store_use) = self.store_use.as_ref().map(mpsc::Sender::downgrade) else { return };
+        let pipeline = self.pipeline();
+        tokio::spawn(worker.run(move || Some((pipeline.store().ok()?, store_use.upgrade()?))));
+    }
+
     /// Starts the task of a client's call. Does nothing after [`Calls::end_all`].
     pub(super) fn begin(
         &mut self,
@@ -259,6 +267,20 @@ impl CallTask {
                 NextStep::Run(command, compile) => {
                     self.reply(wire::run(command));
                     return self.finish(compile).await;
+                }
+                NextStep::AskRemotes(lookup) => {
+                    let pipeline = Arc::clone(&self.handler.pipeline);
+                    let is_fetched = tokio::select! {
+                        is_fetched = lookup.ask(&pipeline) => is_fetched,
+                        // Either the client is gone, or the daemon leaves and the client goes on without it.
+                        None = self.messages.recv() => return,
+                        () = self.handler.breaker.tripped() => {
+                            step = pass_on_unrecorded(&call, STORE_HANGS);
+                            continue;
+                        }
+                    };
+                    let work = move |pipeline: &Pipeline| lookup.proceed(pipeline, is_fetched);
+                    step = self.handler.begun_in_time(&call, BEGIN_MAX, work).await;
                 }
                 NextStep::Wait(follower, waiting) => {
                     let leader_outcome = tokio::select! {

@@ -30,6 +30,7 @@ use super::verifying::VerifyHandler;
 use super::wire;
 use crate::lookup::Uploads;
 use crate::pipeline::{Pipeline, StoreSlot};
+use crate::remote::upload_queue;
 
 /// The number of events that may wait for the loop. A task that sends one more waits, so a client
 /// that floods the daemon is slowed down itself.
@@ -115,8 +116,10 @@ impl Driver {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
         let pipeline = Pipeline::new(self.store_dir.clone(), slot_receiver.clone());
-        let pipeline = Arc::new(pipeline.with_uploads(self.uploads));
+        let (queue, uploader) = upload_queue();
+        let pipeline = Arc::new(pipeline.with_uploads(self.uploads).with_upload_queue(queue));
         let calls = Calls::new(pipeline, slot_receiver, Arc::clone(&activity), self.store_dir.clone());
+        calls.upload(uploader);
         let mut running = RunningDaemon {
             driver: self,
             started: Instant::now(),
@@ -266,8 +269,10 @@ impl RunningDaemon {
         let (info, core, count) = (&self.driver.info, &self.driver.core, self.activity.count());
         let mut status = status::compose(info, core, count, self.started.elapsed());
         status.store.get_or_insert_default().troubles.extend(self.calls.trouble());
+        status.remotes =
+            self.calls.pipeline().open_remotes().iter().map(|handle| status::remote(handle)).collect();
         match &self.store {
-            None => self.mailboxes.send(id, reply::Kind::Status(status)),
+            None => self.mailboxes.send(id, reply::Kind::Status(Box::new(status))),
             Some(opened) => {
                 if let Some((replies, _)) = self.mailboxes.replies(id) {
                     self.statuses.begin(Arc::clone(&opened.store), status, replies);

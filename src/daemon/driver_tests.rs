@@ -72,7 +72,7 @@ impl Daemon {
 
     fn status(&self) -> DaemonStatus {
         match self.connection().request(request::Kind::Status(request::Status {}), soon()).unwrap() {
-            reply::Kind::Status(status) => status,
+            reply::Kind::Status(status) => *status,
             other => panic!("{other:?}"),
         }
     }

@@ -150,8 +150,8 @@ impl CompileBackend for EmbeddedBackend {
                 self.compile = Some(compile);
                 wire::run(run)
             }
-            // The pipeline of one call has no leader that this call could wait for.
-            NextStep::Wait(..) => {
+            // The pipeline of one call has no remotes, and no leader that this call could wait for.
+            NextStep::AskRemotes(..) | NextStep::Wait(..) => {
                 let why = Bypass::new(Reason::InternalError, "a call waits for a leader, and there is none");
                 wire::reply(pipeline::pass_on_unrecorded(&call, why), false)
             }

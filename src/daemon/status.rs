@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kache_cas::{Store, StoreStatus as HeldStatus};
-use kache_client::control::{DaemonStatus, StoreStatus, reply};
+use kache_client::control::{DaemonStatus, RemoteStatus, StoreStatus, reply};
 use tokio::sync::mpsc::WeakSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::activity::ActivityCount;
 use super::core::{Core, Identity, StoreState};
+use crate::remote::RemoteHandle;
 
 /// The time within which a store has to tell its size. It is shorter than the two seconds that a client
 /// waits for the status.
@@ -64,6 +65,18 @@ pub(super) fn compose(
         requests_in_flight: count.requests_in_flight,
         store_state: state_name(core.store()).to_owned(),
         log_file: info.log_file.clone(),
+        remotes: Vec::new(),
+    }
+}
+
+/// Returns the status of a remote.
+pub(super) fn remote(handle: &RemoteHandle) -> RemoteStatus {
+    RemoteStatus {
+        location: handle.name.clone(),
+        reads: handle.reads,
+        writes: handle.writes,
+        trouble: handle.trouble().unwrap_or_default(),
+        uploads_waiting: handle.uploads_waiting(),
     }
 }
 
@@ -95,7 +108,7 @@ impl StatusHandler {
             };
             // The reply is dropped if the client is gone or reads nothing.
             if let Some(replies) = replies.upgrade() {
-                let _ = replies.try_send(reply::Kind::Status(status));
+                let _ = replies.try_send(reply::Kind::Status(Box::new(status)));
             }
         });
     }

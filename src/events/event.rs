@@ -149,6 +149,8 @@ names! {
         Lookup "lookup";
         /// Waiting for the compile of the leader.
         Wait "wait";
+        /// Asking remotes for the result, and downloading it.
+        Remote "remote";
         /// Restoring outputs and messages.
         Restore "restore";
         /// Running the compiler.

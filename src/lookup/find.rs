@@ -18,7 +18,9 @@ use super::origin::{ResultOrigin, Uploads, result_of};
 use super::outcome::{Difference, LookupMiss, LookupOutcome};
 use super::quarantine::is_quarantined;
 use super::trails::{learn, read_trail, read_uploaded_trail};
-use crate::action::{CallEnv, Observation, ObservationSet, SETS_MAX, Task, Trail, names_digest};
+use crate::action::{
+    CallEnv, Observable, Observation, ObservationSet, PathSet, PathSets, SETS_MAX, Task, Trail, names_digest,
+};
 use crate::inputs::{FileState, World};
 use crate::roles::{Form, Role, RolePath};
 
@@ -72,8 +74,11 @@ fn find_by(
             continue;
         }
         let outcome = fetch(set, actions, uploads)?;
-        let is_made_here = matches!(outcome, LookupOutcome::Hit { origin: ResultOrigin::MadeHere, .. });
-        if index >= PROMOTED_FROM && is_made_here {
+        let is_own = matches!(
+            outcome,
+            LookupOutcome::Hit { origin: ResultOrigin::MadeHere | ResultOrigin::Fetched, .. }
+        );
+        if index >= PROMOTED_FROM && is_own {
             learn(actions, &view.task.query, set.clone())?;
         }
         return Ok(outcome);
@@ -111,6 +116,27 @@ pub fn are_current(
         }
     }
     Ok(true)
+}
+
+/// Makes the observations that path sets name, and returns them for each set, sorted; `None` for a set with a
+/// name that cannot be observed in this checkout, because it has no such root, for example.
+pub fn observe_path_sets(
+    sets: &PathSets,
+    task: &Task,
+    env: Env<'_>,
+    world: &dyn World,
+) -> Result<Vec<Option<Vec<Observation>>>, LookupError> {
+    let view = WorldView::new(task, env, world);
+    let observe_set = |set: &PathSet| {
+        let observed: Result<Option<Vec<Observation>>, LookupError> =
+            set.names().iter().map(|name| view.observe(name)).collect();
+        Ok(observed?.map(|mut observations| {
+            observations.sort();
+            observations.dedup();
+            observations
+        }))
+    };
+    sets.sets.iter().map(observe_set).collect()
 }
 
 fn fetch(
@@ -203,6 +229,31 @@ impl<'a> WorldView<'a> {
                 Some(Observation::Presentation { options: self.task.presentation.clone() })
             }
         })
+    }
+
+    /// Makes an observation for the first time. `None` if it cannot be made in this checkout.
+    fn observe(&self, name: &Observable) -> Result<Option<Observation>, LookupError> {
+        Ok(match name {
+            Observable::State { path } => self.file(path)?,
+            Observable::Listing { path } => self.listing(path)?,
+            Observable::Env { name, is_locator } => self.first_value(name, *is_locator),
+            Observable::Environment => {
+                Some(Observation::Environment { digest: names_digest(self.env, self.task.query.function) })
+            }
+            Observable::Link { path } => self.link(path, true)?,
+            Observable::Root { role, up, is_real } => self.root(*role, *up, *is_real),
+            Observable::Presentation => {
+                Some(Observation::Presentation { options: self.task.presentation.clone() })
+            }
+        })
+    }
+
+    fn first_value(&self, name: &str, is_locator: bool) -> Option<Observation> {
+        let value = match self.env.value(name) {
+            Some(value) if is_locator => Some(self.task.roots.generalise(&value, Form::Value)?),
+            value => value,
+        };
+        Some(Observation::Env { name: name.to_owned(), value })
     }
 
     /// Observes the path of a root, or of the directory `up` levels above it.

@@ -10,6 +10,11 @@ pub fn action_key(action: &Digest<ActionMessage>) -> ActionKey {
     ActionKey::made_here(action.function, action.hash)
 }
 
+/// The key of a result that was fetched from a remote.
+pub fn fetched_key(action: &Digest<ActionMessage>) -> ActionKey {
+    ActionKey::fetched(action.function, action.hash)
+}
+
 /// The key of a result, or of a trail, that a client uploads through the served protocols without an
 /// instance name.
 pub(super) fn uploaded_key(action: &Digest<ActionMessage>) -> ActionKey {

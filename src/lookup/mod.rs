@@ -10,8 +10,8 @@ mod records;
 mod trails;
 
 pub use error::LookupError;
-pub use find::{Env, are_current, find, observe_newest_set};
-pub use key::action_key;
+pub use find::{Env, are_current, find, observe_newest_set, observe_path_sets};
+pub use key::{action_key, fetched_key};
 pub use origin::{ResultOrigin, Uploads, result_of};
 pub use outcome::{Difference, LookupMiss, LookupOutcome};
 pub use quarantine::{DifferentBytes, Disagreement, is_quarantined, quarantine, release};

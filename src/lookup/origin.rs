@@ -1,4 +1,5 @@
-//! The origin of a result: this machine made it, or a client of the served protocols uploaded it.
+//! The origin of a result: this machine made it or fetched it from a remote, or a client of the served protocols
+//! uploaded it.
 //!
 //! Any client that reaches the served port may upload a result under the digest of any action. So uploads
 //! have other keys than results of this machine (`kache_cas::MADE_HERE`), which no client can name. A compile
@@ -9,7 +10,7 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, ActionCache, Digest, StoredResult};
 
 use super::error::LookupError;
-use super::key::{action_key, uploaded_key};
+use super::key::{action_key, fetched_key, uploaded_key};
 use super::quarantine::is_quarantined;
 
 /// Whether compiles use results that clients have uploaded: `serve.trust_uploads`.
@@ -27,12 +28,14 @@ pub enum Uploads {
 pub enum ResultOrigin {
     /// A compile on this machine.
     MadeHere,
+    /// A compile on another machine, from a remote.
+    Fetched,
     /// A client of the served protocols.
     Uploaded,
 }
 
-/// Returns the result of an action that a compile may use; `None` if there is none. An upload is not used if
-/// the action is quarantined.
+/// Returns the result of an action that a compile may use; `None` if there is none. A fetched result and an
+/// upload are not used if the action is quarantined.
 pub fn result_of(
     actions: &dyn ActionCache,
     action: &Digest<ActionMessage>,
@@ -42,7 +45,13 @@ pub fn result_of(
     if let Some(stored) = actions.get(&action_key(action), access)? {
         return Ok(Some((stored, ResultOrigin::MadeHere)));
     }
-    if uploads == Uploads::Ignored || is_quarantined(actions, action)?.is_some() {
+    if is_quarantined(actions, action)?.is_some() {
+        return Ok(None);
+    }
+    if let Some(stored) = actions.get(&fetched_key(action), access)? {
+        return Ok(Some((stored, ResultOrigin::Fetched)));
+    }
+    if uploads == Uploads::Ignored {
         return Ok(None);
     }
     let uploaded = actions.get(&uploaded_key(action), access)?;

@@ -7,7 +7,7 @@
 use kache_cas::digest::ActionMessage;
 use kache_cas::{ActionCache, Digest, StoreError};
 
-use super::key::action_key;
+use super::key::{action_key, fetched_key};
 use super::records::{read_record, remove_record, write_record};
 
 /// The kind of the record and the version of its format.
@@ -41,6 +41,7 @@ pub fn quarantine(
     let bytes = disagreement.bytes.map(|bytes| format!("{}/{}", bytes.offset, bytes.count));
     let text = format!("{} {}", bytes.unwrap_or_default(), disagreement.output);
     write_record(actions, PURPOSE, action, text)?;
+    actions.remove(&fetched_key(action))?;
     actions.remove(&action_key(action)).map(drop)
 }
 

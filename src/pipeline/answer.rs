@@ -8,6 +8,7 @@ use crate::invocation::Bypass;
 
 use super::call_state::{ReceivedCall, RunningCompile};
 use super::coalescer::Follower;
+use super::fetch::RemoteLookup;
 use super::verify::Verification;
 
 /// The next thing that the caller of the pipeline does with a call.
@@ -20,6 +21,8 @@ pub enum NextStep {
     /// Have the client run the compiler, and hand the running compile to [`super::Pipeline::finish`]
     /// with what the compiler did.
     Run(CompilerCommand, Box<RunningCompile>),
+    /// Ask remotes for the result ([`RemoteLookup::ask`]), then let the call proceed.
+    AskRemotes(Box<RemoteLookup>),
     /// Wait for the leader that this call follows, then resume the call.
     Wait(Follower, Box<ReceivedCall>),
 }

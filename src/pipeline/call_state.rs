@@ -69,7 +69,7 @@ impl ConfiguredCall {
     /// Turns the call into one whose key is known.
     pub(super) fn with_key(self, prepared: Prepared) -> KeyedCall {
         let ConfiguredCall { received: ReceivedCall { call, client, phases }, settings } = self;
-        KeyedCall { call, client, settings, prepared, phases }
+        KeyedCall { call, client, settings, prepared: Arc::new(prepared), phases }
     }
 }
 
@@ -90,7 +90,7 @@ pub struct KeyedCall {
     /// The settings of the call's directory and environment.
     pub settings: Arc<CompileSettings>,
     /// The parsed command line, the inputs and the key.
-    pub prepared: Prepared,
+    pub prepared: Arc<Prepared>,
     pub(super) phases: Phases,
 }
 

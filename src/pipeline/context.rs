@@ -23,6 +23,7 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
+use crate::remote::{OpenRemotes, RemoteHandle, UploadQueue};
 
 /// The function that keys are made with: the one by which the store itself names blobs.
 const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
@@ -42,6 +43,8 @@ pub struct Pipeline {
     pub(super) sampler: Sampler,
     pub(super) fallbacks: Fallbacks,
     pub(super) recorder: Recorder,
+    remotes: OpenRemotes,
+    upload_queue: Option<UploadQueue>,
 }
 
 impl Pipeline {
@@ -58,6 +61,8 @@ impl Pipeline {
             sampler: Sampler::default(),
             fallbacks: Fallbacks::new(),
             recorder: Recorder::new(cache_dir.clone()),
+            remotes: OpenRemotes::default(),
+            upload_queue: None,
             store,
             cache_dir,
         }
@@ -72,6 +77,35 @@ impl Pipeline {
     /// Sets whether compiles take results that clients have uploaded.
     pub fn with_uploads(self, uploads: Uploads) -> Self {
         Pipeline { uploads, ..self }
+    }
+
+    /// Sets the queue for uploads. Without one, nothing is uploaded.
+    pub fn with_upload_queue(self, queue: UploadQueue) -> Self {
+        Pipeline { upload_queue: Some(queue), ..self }
+    }
+
+    /// Returns the queue for uploads; `None` if nothing is uploaded.
+    pub(super) fn upload_queue(&self) -> Option<&UploadQueue> {
+        self.upload_queue.as_ref()
+    }
+
+    /// Returns the remotes of a call with these settings, in the order in which they are asked.
+    pub(super) fn remotes_of(&self, settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
+        self.remotes.with(&settings.remotes)
+    }
+
+    /// Returns the remotes that calls have used.
+    pub fn open_remotes(&self) -> Vec<Arc<RemoteHandle>> {
+        self.remotes.all()
+    }
+
+    /// Returns the function in which outputs are named for the remotes of a call: that of the keys, unless a
+    /// remote that takes results has told another one.
+    pub(super) fn remote_function(&self, settings: &CompileSettings) -> DigestFunction {
+        let remotes = self.remotes_of(settings);
+        let functions =
+            remotes.iter().filter(|handle| handle.takes_results()).filter_map(|one| one.function());
+        functions.max().unwrap_or(KEY_FUNCTION)
     }
 
     /// The store, if it is open; else why the call has to be passed on.

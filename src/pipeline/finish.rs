@@ -10,6 +10,7 @@ use super::call_state::{KeyedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
 use super::context::Pipeline;
 use super::prepare::Prepared;
+use super::share::SharedCall;
 use crate::action;
 use crate::compile::{Captured, Exit};
 use crate::events::{Amendment, CallId, NotStored, Outcome, Phase};
@@ -42,6 +43,11 @@ impl Publishing {
     /// build scripts remove the outputs of a probe at once.
     pub fn is_urgent(&self) -> bool {
         self.compile.keyed.prepared.is_probe()
+    }
+
+    /// Returns the parts of the call from which uploads are made.
+    pub(super) fn shared_call(&self) -> SharedCall {
+        SharedCall::of(&self.compile.keyed)
     }
 
     /// Whether the result may be stored at all.
@@ -139,7 +145,7 @@ pub(super) fn store(
 ) -> Result<Stored, NotStored> {
     let Publishing { compile, captured, .. } = publishing;
     let KeyedCall { call, settings, prepared, .. } = &compile.keyed;
-    let Prepared { compiler, query, inputs, task, .. } = prepared;
+    let Prepared { compiler, query, inputs, task, .. } = &**prepared;
     let in_cwd = |path: &PathBuf| call.cwd.join(path);
     let library_dirs: Vec<PathBuf> = compiler.facts().library_dirs.iter().map(in_cwd).collect();
     let temp_dir = call.env.path("TMPDIR").unwrap_or("/tmp".as_ref());
@@ -170,6 +176,7 @@ pub(super) fn store(
         is_rebuild: compile.is_rebuild,
         most: pipeline.shared.most(settings),
         keeps_failures: prepared.is_probe(),
+        names_in: pipeline.remote_function(settings),
         locators: compiler.locators(),
         watched,
         complete: &complete,
@@ -200,7 +207,7 @@ pub(super) fn store(
 pub(super) fn wake_followers(
     pipeline: &Pipeline,
     mut publishing: Publishing,
-    outcome: Result<Stored, NotStored>,
+    outcome: Result<&Stored, NotStored>,
     begun: Instant,
 ) {
     let leader = publishing.compile.leader.take();

@@ -24,12 +24,12 @@ pub fn look_up(pipeline: &Pipeline, store: &Store, mut keyed: KeyedCall) -> Look
 }
 
 /// Stage: restores the result and answers the call. On a miss, and where the lookup or the restore
-/// failed, the call goes on, and its event says why. `has_waited` says that it was a follower.
+/// failed, the call goes on, and its event says why. `hit` is the outcome that a hit is recorded as.
 pub(super) fn restore(
     pipeline: &Pipeline,
     store: &Store,
     LookedUpCall { mut keyed, found }: LookedUpCall,
-    has_waited: bool,
+    hit: Outcome,
 ) -> ControlFlow<NextStep, MissedCall> {
     let mut event = keyed.event(Outcome::Miss);
     match found {
@@ -38,8 +38,7 @@ pub(super) fn restore(
             if origin == ResultOrigin::Uploaded {
                 event.reason = Some(EventReason::Uploaded);
             }
-            // A former follower's hit is counted apart: without its leader it would be a miss.
-            event.outcome = if has_waited { Outcome::Dup } else { Outcome::LocalHit };
+            event.outcome = hit;
             match restore_result(pipeline, store, &mut keyed, &mut event, (action.hash, &result)) {
                 Ok(reply) => return ControlFlow::Break(answer(pipeline, reply, keyed, action, result)),
                 // The lookup has just found this blob. A tool must have written to it through a

@@ -60,5 +60,6 @@ pub fn key_unrecorded(pipeline: &Pipeline, call: Arc<Call>, client: CallClient) 
     let mut phases = Phases::begin();
     let command = parse_command(&call, &settings, &mut phases)?;
     let prepared = key_command(command, pipeline.world(), &call, &settings, &mut phases)?;
+    let prepared = Arc::new(prepared);
     Ok(KeyedCall { call, client, settings, prepared, phases })
 }

@@ -12,11 +12,13 @@
 //! | look up | `KeyedCall` | `LookedUpCall` | |
 //! | restore | `LookedUpCall` | `MissedCall` | the answer to a hit |
 //! | coalesce | `MissedCall` | `PlannedCompile` | a wait for the leader |
+//! | ask remotes | `PlannedCompile` | `PlannedCompile` | a wait for remotes ([`super::RemoteLookup`]) |
 //! | compile | `PlannedCompile` | [`RunningCompile`] and the command that the client runs | |
 //! | record | `RunningCompile`, [`Captured`] | [`Publishing`]; the client exits now | |
 //! | observe | `Publishing` | the observer's record of what the compiler read | a refusal |
 //! | store | `Publishing`, the record | `Stored` | a refusal |
 //! | wake followers | `Publishing`, `Stored` or a refusal | | |
+//! | share | `SharedCall`, `Stored` | the uploads that wait for their remotes | |
 //!
 //! Two invariants: every call is recorded as exactly one event, before it is answered (DMN-07); and
 //! whatever fails here, the client runs the compiler. All functions may block on files and on the
@@ -31,13 +33,15 @@ use super::bypass;
 use super::call_state::{CallClient, ReceivedCall, RunningCompile};
 use super::coalescer::{Follower, LeaderOutcome};
 use super::context::Pipeline;
+use super::fetch::ask_remotes;
 use super::finish::{self, Publishing};
 use super::hit::{look_up, restore};
 use super::key::{configure, key, key_unrecorded, parse};
 use super::miss::{coalesce, compile};
 use super::phases::Phases;
+use super::share::share;
 use crate::compile::Captured;
-use crate::events::{NotStored, Phase};
+use crate::events::{NotStored, Outcome, Phase};
 use crate::invocation::{Bypass, Call};
 use crate::outputs::Staging;
 use crate::publish::Stored;
@@ -78,8 +82,16 @@ impl Pipeline {
     pub fn publish(&self, publishing: Publishing) {
         if publishing.is_shared() {
             let begun = Instant::now();
-            let outcome = store_result(self, &publishing);
-            finish::wake_followers(self, publishing, outcome, begun);
+            let call = publishing.shared_call();
+            match store_result(self, &publishing) {
+                Ok(stored) => {
+                    finish::wake_followers(self, publishing, Ok(&stored), begun);
+                    if let Ok(store) = self.store() {
+                        share(self, &store, &call, &stored);
+                    }
+                }
+                Err(why) => finish::wake_followers(self, publishing, Err(why), begun),
+            }
         }
     }
 
@@ -117,8 +129,11 @@ fn answer(
     let parsed = parse(pipeline, configured)?;
     let keyed = key(pipeline, parsed)?;
     let looked_up = look_up(pipeline, &store, keyed);
-    let missed = restore(pipeline, &store, looked_up, leader_outcome.is_some())?;
+    // A former follower's hit is counted apart: without its leader it would be a miss.
+    let hit = if leader_outcome.is_some() { Outcome::Dup } else { Outcome::LocalHit };
+    let missed = restore(pipeline, &store, looked_up, hit)?;
     let planned = coalesce(pipeline, &store, missed, leader_outcome)?;
+    let planned = ask_remotes(pipeline, planned)?;
     ControlFlow::Continue(compile(pipeline, planned))
 }
 

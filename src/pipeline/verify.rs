@@ -39,7 +39,7 @@ const BACKGROUND: &str = "background";
 #[derive(Debug)]
 pub struct Verification {
     pub(super) call: Arc<Call>,
-    pub(super) prepared: Prepared,
+    pub(super) prepared: Arc<Prepared>,
     pub(super) action: Digest<ActionMessage>,
     pub(super) result: Box<ActionResult>,
 }

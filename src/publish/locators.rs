@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use kache_cas::{ActionCache, Digest, StoreError};
 
 use crate::action::{OutputKind, Task};
@@ -22,6 +23,23 @@ pub trait LocatorProver: Debug {
         inputs: &[Input],
         actions: &dyn ActionCache,
     ) -> Result<Option<Box<dyn LocatorProof>>, StoreError>;
+
+    /// Returns what later proofs need to know of these outputs, in its stored form; `None` if nothing is
+    /// stored about them. It goes to remotes together with the outputs.
+    fn notes(
+        &self,
+        outputs: &[(OutputKind, Digest)],
+        actions: &dyn ActionCache,
+    ) -> Result<Option<Bytes>, StoreError>;
+
+    /// Stores what [`LocatorProver::notes`] returned for the same outputs on another machine. Bytes that are
+    /// not understood are not stored.
+    fn accept_notes(
+        &self,
+        outputs: &[(OutputKind, Digest)],
+        notes: &[u8],
+        actions: &dyn ActionCache,
+    ) -> Result<(), StoreError>;
 }
 
 /// The proof for one compile.

@@ -32,6 +32,6 @@ pub use watched::Watched;
 #[cfg(test)]
 mod accesses_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

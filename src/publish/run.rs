@@ -16,8 +16,8 @@ use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
 use kache_cas::encoding::wire_digest;
 use kache_cas::{
-    AccessKind, ActionCache, BlobStore, Digest, FileStamp, Link, LinkedFile, LocalFiles, PlaceOptions,
-    Sharing, StoreError,
+    AccessKind, ActionCache, BlobStore, Digest, DigestFunction, FileStamp, Link, LinkedFile, LocalFiles,
+    PlaceOptions, Sharing, StoreError,
 };
 use kache_proto::reapi::{ActionResult, ExecutedActionMetadata, OutputFile};
 use kache_proto::well_known::Timestamp;
@@ -66,6 +66,9 @@ pub struct Publication<'a> {
     /// Whether a failure is stored, too (RST-10). This is so for probes. All of their inputs are known
     /// before they run, so they need no dep-info.
     pub keeps_failures: bool,
+    /// The function in which the store names the outputs besides its own. It differs from that of the key where
+    /// a remote needs other digests.
+    pub names_in: DigestFunction,
     /// Proves which variables are locators.
     pub locators: &'a dyn LocatorProver,
     /// The accesses of the compile; `None` if it was not observed.
@@ -99,6 +102,8 @@ pub enum Published {
 pub struct Stored {
     /// The digest of the full action.
     pub action: Digest<ActionMessage>,
+    /// The observations that lead to it.
+    pub observations: Vec<Observation>,
     /// The size of all outputs in bytes, without the dep-info.
     pub bytes: u64,
     /// The digests of all outputs except the dep-info, so that later calls need not hash them.
@@ -239,8 +244,9 @@ impl<'a> Publisher<'a> {
             let digests = outputs.iter().map(|output| output.digest);
             proof.store_notes(&kinds.zip(digests).collect::<Vec<_>>(), self.stores.actions)?;
         }
-        learn(self.stores.actions, &self.task.query, ObservationSet { observations, action: action.digest })?;
-        Ok(Stored { action: action.digest, bytes, outputs, shared })
+        let set = ObservationSet { observations: observations.clone(), action: action.digest };
+        learn(self.stores.actions, &self.task.query, set)?;
+        Ok(Stored { action: action.digest, observations, bytes, outputs, shared })
     }
 
     fn exit_code(&self) -> Result<i32, Refusal> {
@@ -435,7 +441,7 @@ impl<'a> Publisher<'a> {
         dating: Dating,
     ) -> Result<(Digest, Option<FileStamp>, bool), PublishStop> {
         let placing = dates::placing(self.task, made.output, dating);
-        let function = self.task.query.function;
+        let function = self.publication.names_in;
         if placing.sharing == Sharing::Hardlink {
             // This comes before the store links the file, since the date of a shared inode must not change
             // (RST-02).
@@ -453,8 +459,7 @@ impl<'a> Publisher<'a> {
         if !snapshot.was_created_in_time(self.task, made.output.kind, &made.place) {
             return Err(Refusal::Changed(made.place.clone()).into());
         }
-        let digest =
-            names.digest(function).expect("the store makes the digest of the function that it is given");
+        let digest = names.digest(self.task.query.function).expect("the store always makes its own digest");
         let is_shared = link == Link::Hardlink && placing.sharing == Sharing::Hardlink;
         Ok((digest, stamp, is_shared))
     }

@@ -92,6 +92,14 @@ impl Home {
         self.with("HOME", home.to_str().unwrap()).with("CARGO_HOME", cargo_home.to_str().unwrap())
     }
 
+    /// Takes packages from another home's registry. The name of a registry's directory in `$CARGO_HOME` depends
+    /// on where the registry lies, as it depends on the address of one in the network.
+    pub(crate) fn with_registry_of(self, other: &Home) -> Self {
+        let config = crate::registry::cargo_config(&other.base.join("registry"));
+        fs::write(self.variable("CARGO_HOME").join("config.toml"), config).unwrap();
+        self
+    }
+
     /// Sets a variable for all programs that are started here.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.retain(|(set, _)| set != name);

@@ -29,6 +29,7 @@ mod observed;
 mod places;
 mod project;
 mod registry;
+mod remotes;
 mod report;
 mod rules;
 mod running;

@@ -23,7 +23,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn is_hit(&self) -> bool {
-        matches!(self.result.as_str(), "local_hit" | "dup")
+        matches!(self.result.as_str(), "local_hit" | "remote_hit" | "dup")
     }
 
     /// Whether the call was stored, was refused, or needs neither.

@@ -33,6 +33,8 @@ fn main() -> Result<()> {
     // buffer, and a stored blob is sent without a copy of its own.
     let mut prost = prost_build::Config::new();
     prost.bytes(["."]);
+    // The status is much larger than all other replies.
+    prost.boxed(".kache.control.v1.Reply.kind.status");
 
     tonic_prost_build::configure()
         .build_transport(false)

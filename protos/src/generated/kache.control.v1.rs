@@ -62,7 +62,7 @@ pub mod reply {
         #[prost(message, tag = "2")]
         Refused(super::Refused),
         #[prost(message, tag = "3")]
-        Status(super::DaemonStatus),
+        Status(::prost::alloc::boxed::Box<super::DaemonStatus>),
         #[prost(message, tag = "4")]
         Stopping(super::Stopping),
         #[prost(message, tag = "5")]
@@ -116,7 +116,7 @@ pub struct Failed {
     #[prost(string, tag = "1")]
     pub message: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DaemonStatus {
     #[prost(uint32, tag = "1")]
     pub pid: u32,
@@ -141,6 +141,24 @@ pub struct DaemonStatus {
     pub store_state: ::prost::alloc::string::String,
     #[prost(string, tag = "11")]
     pub log_file: ::prost::alloc::string::String,
+    /// The remotes that calls have used since the daemon was started.
+    #[prost(message, repeated, tag = "12")]
+    pub remotes: ::prost::alloc::vec::Vec<RemoteStatus>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoteStatus {
+    /// Where it is, without credentials.
+    #[prost(string, tag = "1")]
+    pub location: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub reads: bool,
+    #[prost(bool, tag = "3")]
+    pub writes: bool,
+    /// Why the remote is not used at present; empty when it is well.
+    #[prost(string, tag = "4")]
+    pub trouble: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub uploads_waiting: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreStatus {

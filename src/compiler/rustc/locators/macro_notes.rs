@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use kache_cas::{ActionCache, Digest, StoreError};
 
 use super::locator::{SourceTexts, is_locator};
@@ -69,6 +70,28 @@ impl LocatorProver for MacroArguments {
         }
         let own = SourceTexts::read(&sources, &names);
         Ok(Some(Box::new(MacroProof { own, dependencies, is_proc_macro: self.is_proc_macro })))
+    }
+
+    fn notes(
+        &self,
+        outputs: &[(OutputKind, Digest)],
+        actions: &dyn ActionCache,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some((_, digest)) = outputs.iter().find(|(kind, _)| is_crate(*kind)) else { return Ok(None) };
+        let note = read_record(actions, PURPOSE, &digest.coerce())?;
+        Ok(note.map(|note| Bytes::from([PURPOSE.as_bytes(), b"\n", &note[..]].concat())))
+    }
+
+    fn accept_notes(
+        &self,
+        outputs: &[(OutputKind, Digest)],
+        notes: &[u8],
+        actions: &dyn ActionCache,
+    ) -> Result<(), StoreError> {
+        let note = notes.strip_prefix(PURPOSE.as_bytes()).and_then(|notes| notes.strip_prefix(b"\n"));
+        let Some(note) = note.and_then(MacroNote::decode) else { return Ok(()) };
+        let mut crates = outputs.iter().filter(|(kind, _)| is_crate(*kind));
+        crates.try_for_each(|(_, digest)| write_note(actions, digest, &note))
     }
 }
 

@@ -1,0 +1,275 @@
+//! Asks remotes for the result of a call before it compiles.
+//!
+//! A result that is found comes into the store, with a trail and the compiler's notes, as if this machine had
+//! made it, but under a key of its own (`kache_cas::FETCHED`). Then the call looks its result up again. So a
+//! fetched result takes the same way into the checkout as any other.
+//!
+//! While a call waits for a remote it holds no thread. What reads files or the store runs on threads that may
+//! block.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{Digest, DigestFunction, Store};
+use kache_proto::reapi::ActionResult;
+use kache_remote::RequestContext;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::answer::NextStep;
+use super::call_state::{KeyedCall, LookedUpCall, MissedCall, PlannedCompile};
+use super::coalescer::LeaderOutcome;
+use super::context::Pipeline;
+use super::hit::{look_up, restore};
+use super::miss::compile;
+use super::prepare::Prepared;
+use crate::action::{self, Observation, ObservationSet, PathSets, Query};
+use crate::compiler::CallKind;
+use crate::events::{Outcome, Phase};
+use crate::invocation::Call;
+use crate::lookup::{self, fetched_key, is_quarantined, learn};
+use crate::remote::download::{NamesByDigest, download};
+use crate::remote::{CheckedResult, RemoteHandle, Translator, check, read_path_sets};
+
+/// A call that asks remotes before it compiles.
+#[derive(Debug)]
+pub struct RemoteLookup {
+    planned: PlannedCompile,
+    remotes: Vec<Arc<RemoteHandle>>,
+}
+
+/// The parts of a call that steps on other threads need.
+#[derive(Clone)]
+struct LookupSubject {
+    pipeline: Arc<Pipeline>,
+    store: Arc<Store>,
+    call: Arc<Call>,
+    prepared: Arc<Prepared>,
+}
+
+/// An action that may be the call's, because the checkout has everything that one of the path sets names.
+struct Candidate {
+    /// The observations of this checkout, with digests of the store's function.
+    observations: Vec<Observation>,
+    /// The digest of the action in the remote's function.
+    action: Digest<ActionMessage>,
+}
+
+/// Stage: lets a call that leads a compile ask remotes first. A question to the compiler asks none, because
+/// the compiler answers faster.
+pub(super) fn ask_remotes(
+    pipeline: &Pipeline,
+    planned: PlannedCompile,
+) -> ControlFlow<NextStep, PlannedCompile> {
+    let keyed = &planned.missed.keyed;
+    let is_question = keyed.prepared.compiler.facts().kind == CallKind::Question;
+    if planned.leader.is_none() || is_question {
+        return ControlFlow::Continue(planned);
+    }
+    let mut remotes = pipeline.remotes_of(&keyed.settings);
+    remotes.retain(|handle| handle.reads && handle.trouble().is_none());
+    if remotes.is_empty() {
+        return ControlFlow::Continue(planned);
+    }
+    // Followers wait for the answer of a remote as they do for a compile.
+    if let Some(leader) = &planned.leader {
+        leader.begin_compiling();
+    }
+    let lookup = RemoteLookup { planned, remotes };
+    ControlFlow::Break(NextStep::AskRemotes(Box::new(lookup)))
+}
+
+impl RemoteLookup {
+    /// Asks the remotes one after the other. Returns whether the store has the call's result now.
+    pub async fn ask(&self, pipeline: &Arc<Pipeline>) -> bool {
+        let Ok(store) = pipeline.store() else { return false };
+        let KeyedCall { call, prepared, .. } = &self.planned.missed.keyed;
+        let subject = LookupSubject {
+            pipeline: Arc::clone(pipeline),
+            store,
+            call: Arc::clone(call),
+            prepared: Arc::clone(prepared),
+        };
+        for handle in &self.remotes {
+            match subject.fetch_from(handle).await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(why) => tracing::debug!(
+                    "`{}` is not fetched from {}: {why}",
+                    subject.prepared.task.label.name,
+                    handle.name
+                ),
+            }
+        }
+        false
+    }
+
+    /// Continues the call after the remotes were asked: restores the result that is in the store now, or
+    /// compiles.
+    pub fn proceed(self, pipeline: &Pipeline, is_fetched: bool) -> NextStep {
+        let mut planned = self.planned;
+        planned.missed.keyed.phases.end(Phase::Remote);
+        let store = match pipeline.store() {
+            Ok(store) if is_fetched => store,
+            _ => return compile(pipeline, planned),
+        };
+        let PlannedCompile { missed: MissedCall { keyed, .. }, decision, leader } = planned;
+        let LookedUpCall { keyed, found } = look_up(pipeline, &store, keyed);
+        let restored = restore(pipeline, &store, LookedUpCall { keyed, found }, Outcome::RemoteHit);
+        match restored {
+            ControlFlow::Break(answer) => {
+                if let Some(leader) = leader {
+                    leader.finish(LeaderOutcome::Stored);
+                }
+                answer
+            }
+            ControlFlow::Continue(missed) => compile(pipeline, PlannedCompile { missed, decision, leader }),
+        }
+    }
+}
+
+impl LookupSubject {
+    async fn fetch_from(&self, handle: &Arc<RemoteHandle>) -> Result<bool, String> {
+        let text = |error: kache_remote::RemoteError| error.to_string();
+        let function = handle.capabilities().await.map_err(text)?.function;
+        let Some(query) = self.blocking(move |subject| subject.shared_query(function)).await? else {
+            return Err("an input has changed".to_owned());
+        };
+        let context = RequestContext { mnemonic: MNEMONIC, ..RequestContext::default() };
+        let sets = read_path_sets(&*handle.remote, &query.digest, &context);
+        let sets = handle.lookup(sets).await.map_err(text)?;
+        let candidates = self.blocking(move |subject| subject.candidates(&query, &sets)).await?;
+        let results = results(handle, &candidates).await.map_err(text)?;
+        for (candidate, result) in candidates.into_iter().zip(results) {
+            let Some(result) = result else { continue };
+            let checked = check(&self.prepared.task, &result, function).map_err(|why| why.to_string())?;
+            let context = RequestContext { action_id: candidate.action.hash.to_hex(), ..context.clone() };
+            let names = download(&*handle.remote, &self.store, &checked, &context).await;
+            let names = names.map_err(|error| {
+                if let crate::remote::download::DownloadError::Remote(error) = &error {
+                    let _ = handle.note::<()>(Err(error.clone()));
+                }
+                error.to_string()
+            })?;
+            return self.blocking(move |subject| subject.accept(candidate, &checked, &names)).await?;
+        }
+        Ok(false)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&LookupSubject) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let subject = self.clone();
+        spawn_blocking(move || work(&subject)).await.map_err(|error| error.to_string())
+    }
+
+    /// Makes the query in a remote's function; `None` if an input has changed since the query was made.
+    fn shared_query(&self, function: DigestFunction) -> Option<Query> {
+        shared_query(&self.pipeline, &self.call, &self.prepared, function)
+    }
+
+    /// Evaluates path sets in this checkout. Two sets that lead to the same action are one candidate.
+    fn candidates(&self, query: &Query, sets: &PathSets) -> Vec<Candidate> {
+        let LookupSubject { pipeline, call, prepared, .. } = self;
+        let world = pipeline.world();
+        let Ok(observed) = lookup::observe_path_sets(sets, &prepared.task, &call.env, world) else {
+            return Vec::new();
+        };
+        let translator =
+            Translator { task: &prepared.task, env: &call.env, world, function: query.digest.function };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for observations in observed.into_iter().flatten() {
+            let Ok(Some(translated)) = translator.observations(&observations) else { continue };
+            let Ok(full) = action::complete(query, &translated) else { continue };
+            if candidates.iter().all(|other| other.action != full.digest) {
+                candidates.push(Candidate { observations, action: full.digest });
+            }
+        }
+        candidates
+    }
+
+    /// Stores a result whose blobs are in the store. Returns `false` if the action is quarantined here.
+    fn accept(
+        &self,
+        candidate: Candidate,
+        checked: &CheckedResult,
+        names: &NamesByDigest,
+    ) -> Result<bool, String> {
+        let LookupSubject { pipeline, store, prepared, .. } = self;
+        let text = |error: kache_cas::StoreError| kache_cas::with_causes(&error);
+        let full =
+            action::complete(&prepared.query, &candidate.observations).map_err(|why| why.to_string())?;
+        if is_quarantined(store.actions(), &full.digest).map_err(text)?.is_some() {
+            return Ok(false);
+        }
+        let function = full.digest.function;
+        let own = |digest: &Digest| names.get(digest).and_then(|names| names.digest(function));
+        let message = |digest: &Digest| {
+            let content = store.blobs().open(digest, kache_cas::AccessKind::Use).ok()??;
+            content.read_all().ok()
+        };
+        let result = checked.to_stored(&own, &message).ok_or("a blob is not in the store any more")?;
+        names.values().for_each(|names| pipeline.world().note_names(names));
+        for outcome in store.blobs().insert(&full.blobs().collect::<Vec<_>>()) {
+            outcome.map_err(text)?;
+        }
+        store.actions().put(&fetched_key(&full.digest), &result).map_err(text)?;
+        if let Some(notes) = &checked.notes {
+            let outputs = checked.outputs.iter();
+            let outputs: Vec<_> = outputs.filter_map(|one| Some((one.kind, own(&one.digest)?))).collect();
+            let locators = prepared.compiler.locators();
+            locators.accept_notes(&outputs, notes, store.actions()).map_err(text)?;
+        }
+        // Last, because lookups begin with the trail.
+        let set = ObservationSet { observations: candidate.observations, action: full.digest };
+        learn(store.actions(), &prepared.query.digest, set).map_err(text)?;
+        Ok(true)
+    }
+}
+
+/// The kind of action in requests to remotes.
+const MNEMONIC: &str = "Compile";
+
+/// Makes the query of a call in a remote's function; `None` if an input has changed since the query was made.
+/// It may hash the toolchain.
+pub(super) fn shared_query(
+    pipeline: &Pipeline,
+    call: &Call,
+    prepared: &Prepared,
+    function: DigestFunction,
+) -> Option<Query> {
+    let Prepared { compiler, inputs, query, task, .. } = prepared;
+    let world = pipeline.world();
+    if function != world.function() {
+        world.compute_twins();
+        if world.known_twin(&inputs.toolchain.tree.coerce(), function).is_none() {
+            compiler.note_toolchain_twin(call, world, function).ok()?;
+        }
+    }
+    let translated = Translator { task, env: &call.env, world, function }.inputs(inputs).ok()??;
+    query.shared(&translated).ok()
+}
+
+/// Asks for the results of all candidates at once, and returns them in their order.
+async fn results(
+    handle: &Arc<RemoteHandle>,
+    candidates: &[Candidate],
+) -> Result<Vec<Option<ActionResult>>, kache_remote::RemoteError> {
+    let mut requests = JoinSet::new();
+    for (index, Candidate { action, .. }) in candidates.iter().enumerate() {
+        let (remote, action) = (Arc::clone(&handle.remote), *action);
+        let action_id = action.hash.to_hex();
+        let context = RequestContext { mnemonic: MNEMONIC, action_id, ..RequestContext::default() };
+        requests.spawn(async move { (index, remote.get_result(&action, &context).await) });
+    }
+    let mut results: Vec<Option<ActionResult>> = vec![None; candidates.len()];
+    let all = async {
+        while let Some(Ok((index, result))) = requests.join_next().await {
+            results[index] = result?;
+        }
+        Ok(())
+    };
+    handle.lookup(all).await?;
+    Ok(results)
+}

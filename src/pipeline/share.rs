@@ -1,0 +1,116 @@
+//! Makes uploads of a result that was stored.
+//!
+//! This runs on the thread that has stored the result, beside the build, because the inputs have to be
+//! translated before they change. The upload itself happens later (`remote::queue`).
+
+use std::sync::Arc;
+
+use kache_cas::{AccessKind, Digest, DigestFunction, Hasher, Store};
+
+use super::call_state::KeyedCall;
+use super::context::Pipeline;
+use super::fetch::shared_query;
+use super::prepare::Prepared;
+use crate::action::{self, OutputKind, PathSet};
+use crate::compiler::CallKind;
+use crate::config::CompileSettings;
+use crate::invocation::Call;
+use crate::lookup::action_key;
+use crate::publish::Stored;
+use crate::remote::{Translator, Upload, to_shared};
+
+/// The size of the pieces in which a blob is read to be hashed.
+const READ_BYTES: usize = 256 << 10;
+
+/// The parts of a call from which uploads of its result are made.
+#[derive(Clone, Debug)]
+pub(super) struct SharedCall {
+    call: Arc<Call>,
+    settings: Arc<CompileSettings>,
+    prepared: Arc<Prepared>,
+}
+
+impl SharedCall {
+    pub(super) fn of(KeyedCall { call, settings, prepared, .. }: &KeyedCall) -> SharedCall {
+        SharedCall { call: Arc::clone(call), settings: Arc::clone(settings), prepared: Arc::clone(prepared) }
+    }
+}
+
+/// Queues the uploads of a result, one for each remote that takes results.
+pub(super) fn share(pipeline: &Pipeline, store: &Store, call: &SharedCall, stored: &Stored) {
+    if call.prepared.compiler.facts().kind == CallKind::Question {
+        return;
+    }
+    let Some(queue) = pipeline.upload_queue() else { return };
+    for handle in pipeline.remotes_of(&call.settings) {
+        let Some(function) = handle.function().filter(|_| handle.takes_results()) else { continue };
+        match upload(pipeline, store, call, stored, function) {
+            Some(upload) => queue.push(&handle, upload, stored.action),
+            None => tracing::debug!(
+                "`{}` is not uploaded to {}: it or an input has changed",
+                call.prepared.task.label.name,
+                handle.name
+            ),
+        }
+    }
+}
+
+/// Makes the upload of a result for a remote with this function. `None` if something has changed since the
+/// result was stored, or if such a result is never shared.
+fn upload(
+    pipeline: &Pipeline,
+    store: &Store,
+    SharedCall { call, prepared, .. }: &SharedCall,
+    stored: &Stored,
+    function: DigestFunction,
+) -> Option<Upload> {
+    let Prepared { compiler, task, .. } = &**prepared;
+    let world = pipeline.world();
+    let query = shared_query(pipeline, call, prepared, function)?;
+    let translator = Translator { task, env: &call.env, world, function };
+    let observations = translator.observations(&stored.observations).ok()??;
+    let action = action::complete(&query, &observations).ok()?;
+    let result = store.actions().get(&action_key(&stored.action), AccessKind::Use).ok()??.decode().ok()?;
+    let outputs: Vec<(OutputKind, Digest)> = task
+        .outputs
+        .iter()
+        .filter_map(|output| {
+            let known = stored.outputs.iter().find(|known| known.path == output.path)?;
+            Some((output.kind, known.digest))
+        })
+        .collect();
+    let notes = compiler.locators().notes(&outputs, store.actions()).ok()?;
+    let twin = |digest: &Digest| blob_twin(pipeline, store, digest, function);
+    let unstable = task.outputs.iter().filter(|output| output.kind == OutputKind::DepInfo);
+    let unstable = unstable.filter_map(|output| String::from_utf8(output.name.in_input_root()).ok());
+    Some(Upload {
+        name: task.label.name.clone(),
+        query: query.messages().ok()?,
+        action,
+        path_set: PathSet::of(&stored.observations, &call.env),
+        shared: to_shared(&result, notes.as_ref(), function, &twin)?,
+        unstable: unstable.collect(),
+    })
+}
+
+/// Returns the digest of a stored blob in another function. Reads the blob if nothing else knows it.
+fn blob_twin(
+    pipeline: &Pipeline,
+    store: &Store,
+    digest: &Digest,
+    function: DigestFunction,
+) -> Option<Digest> {
+    let world = pipeline.world();
+    let named = || store.blobs().names_of(digest).ok()??.digest(function);
+    if let Some(twin) = world.known_twin(digest, function).or_else(named) {
+        return Some(twin);
+    }
+    let content = store.blobs().open(digest, AccessKind::Use).ok()??;
+    let mut hasher = Hasher::new(function);
+    while hasher.size_bytes() < content.size_bytes() {
+        hasher.update(&content.read_at(hasher.size_bytes(), READ_BYTES).ok()?);
+    }
+    let names = hasher.finish();
+    world.note_names(&names);
+    names.digest(function)
+}

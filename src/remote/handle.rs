@@ -1,0 +1,209 @@
+//! A remote with its settings, and with the breaker that keeps a remote in trouble away from builds (NET-01).
+//!
+//! A request that fails or takes too long opens the breaker. While it is open, no call waits for the remote.
+//! A task in the background asks the remote every few seconds and closes the breaker when it answers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use kache_cas::DigestFunction;
+use kache_remote::{Capabilities, Remote, RemoteError};
+use parking_lot::Mutex;
+
+/// The interval at which a remote in trouble is asked again.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest wait for a remote that is asked again, in the background.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+
+/// The time limits of a remote's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerLimits {
+    /// The longest wait for a connection and the server's capabilities.
+    pub connect: Duration,
+    /// The longest wait for one lookup.
+    pub lookup: Duration,
+}
+
+impl Default for AnswerLimits {
+    fn default() -> Self {
+        AnswerLimits { connect: Duration::from_secs(1), lookup: Duration::from_millis(250) }
+    }
+}
+
+/// A remote with its settings and its breaker.
+#[derive(Debug)]
+pub struct RemoteHandle {
+    /// The remote itself.
+    pub remote: Arc<dyn Remote>,
+    /// The name that logs and reports show. It holds no credentials.
+    pub name: String,
+    /// Whether compiles look results up there.
+    pub reads: bool,
+    /// Whether results are uploaded.
+    pub writes: bool,
+    limits: AnswerLimits,
+    state: Mutex<HandleState>,
+    uploads_waiting: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct HandleState {
+    /// The capabilities that the remote last told.
+    capabilities: Option<Capabilities>,
+    /// Why the breaker is open; `None` if it is closed.
+    trouble: Option<String>,
+}
+
+impl RemoteHandle {
+    /// Creates the handle of a remote whose breaker is closed.
+    pub fn new(
+        remote: Arc<dyn Remote>,
+        name: String,
+        (reads, writes): (bool, bool),
+        limits: AnswerLimits,
+    ) -> Arc<RemoteHandle> {
+        Arc::new(RemoteHandle {
+            remote,
+            name,
+            reads,
+            writes,
+            limits,
+            state: Mutex::default(),
+            uploads_waiting: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns why the remote is not used at present: the cause in the remote's or the system's words.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.lock().trouble.clone()
+    }
+
+    /// Returns how many uploads wait for the remote or are under way.
+    pub fn uploads_waiting(&self) -> u64 {
+        self.uploads_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an upload waits for the remote, until the returned value is dropped.
+    pub(super) fn note_upload(self: &Arc<Self>) -> WaitingUpload {
+        self.uploads_waiting.fetch_add(1, Ordering::Relaxed);
+        WaitingUpload { handle: Arc::clone(self) }
+    }
+
+    /// Returns the function of the remote's digests, if the remote has told it.
+    pub fn function(&self) -> Option<DigestFunction> {
+        self.state.lock().capabilities.map(|capabilities| capabilities.function)
+    }
+
+    /// Whether results may be uploaded, as far as settings and the remote say.
+    pub fn takes_results(&self) -> bool {
+        self.writes && self.state.lock().capabilities.is_none_or(|capabilities| capabilities.takes_results)
+    }
+
+    /// Returns what the remote offers. Waits for a connection if there is none.
+    pub async fn capabilities(self: &Arc<Self>) -> Result<Capabilities, RemoteError> {
+        let limit = self.limits.connect + self.limits.lookup;
+        let capabilities = self.within(limit, self.remote.capabilities()).await?;
+        self.state.lock().capabilities = Some(capabilities);
+        Ok(capabilities)
+    }
+
+    /// Waits for a lookup, for as long as one may take.
+    pub async fn lookup<T>(
+        self: &Arc<Self>,
+        lookup: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        self.within(self.limits.lookup, lookup).await
+    }
+
+    /// Notes how a request ended that has time limits of its own. A remote that did not answer opens the
+    /// breaker.
+    pub fn note<T>(self: &Arc<Self>, outcome: Result<T, RemoteError>) -> Result<T, RemoteError> {
+        if let Err(error) = &outcome
+            && error.is_transient()
+        {
+            self.open_breaker(error);
+        }
+        outcome
+    }
+
+    async fn within<T>(
+        self: &Arc<Self>,
+        limit: Duration,
+        request: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        let too_late = || RemoteError::unavailable(format!("no answer within {} ms", limit.as_millis()));
+        self.note(tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(too_late())))
+    }
+
+    /// Opens the breaker, and starts the task that closes it again.
+    fn open_breaker(self: &Arc<Self>, error: &RemoteError) {
+        let was_closed = self.state.lock().trouble.replace(error.to_string()).is_none();
+        if was_closed {
+            tracing::warn!("the remote {} is not used until it answers again: {error}", self.name);
+            tokio::spawn(close_when_it_answers(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// An upload that waits for a remote or is under way.
+#[derive(Debug)]
+pub(super) struct WaitingUpload {
+    handle: Arc<RemoteHandle>,
+}
+
+impl WaitingUpload {
+    /// Returns the remote.
+    pub(super) fn handle(&self) -> &Arc<RemoteHandle> {
+        &self.handle
+    }
+}
+
+impl Drop for WaitingUpload {
+    fn drop(&mut self) {
+        self.handle.uploads_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn close_when_it_answers(handle: Weak<RemoteHandle>) {
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let Some(handle) = handle.upgrade() else { return };
+        let answer = tokio::time::timeout(PROBE_MAX, handle.remote.capabilities()).await;
+        if let Ok(Ok(capabilities)) = answer {
+            let mut state = handle.state.lock();
+            state.capabilities = Some(capabilities);
+            state.trouble = None;
+            tracing::info!("the remote {} answers again", handle.name);
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_remote::memory::MemoryRemote;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn net_01_a_remote_in_trouble_is_left_alone_until_it_answers() {
+        let memory = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
+        let remote: Arc<dyn Remote> = memory.clone();
+        let handle = RemoteHandle::new(remote, "r".into(), (true, true), AnswerLimits::default());
+        let hang = std::future::pending::<Result<(), RemoteError>>();
+        let begun = tokio::time::Instant::now();
+        assert!(handle.lookup(hang).await.is_err());
+        assert_eq!(begun.elapsed(), AnswerLimits::default().lookup);
+        assert_eq!(handle.trouble().as_deref(), Some("no answer within 250 ms"));
+        memory.fail_with(Some(RemoteError::unavailable("down")));
+        tokio::time::sleep(2 * PROBE_EVERY).await;
+        assert!(handle.trouble().is_some());
+        memory.fail_with(None);
+        tokio::time::sleep(2 * PROBE_EVERY).await;
+        assert_eq!((handle.trouble(), handle.function()), (None, Some(DigestFunction::Sha256)));
+        let refused = handle.lookup(async { Err::<(), _>(RemoteError::refused("read-only")) }).await;
+        assert!(refused.is_err() && handle.trouble().is_none());
+    }
+}

@@ -1,0 +1,27 @@
+//! What kache keeps on remotes, and how it gets there and back.
+//!
+//! A remote knows a compile by two keys, as the local store does: a query and an action. Both are made anew
+//! in the remote's digest function, without the values of private variables ([`translate`]). Under the query
+//! lie path sets: names of what compiles of it looked at. A reader makes these observations in its own
+//! checkout and so finds the action. Under the action lies its result ([`result`]).
+//!
+//! The parts of a lookup and of an upload that wait for a remote are in [`download`] and [`upload`].
+
+pub mod download;
+mod handle;
+mod path_sets;
+mod queue;
+mod registry;
+mod result;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod upload;
+
+pub use handle::{AnswerLimits, RemoteHandle};
+pub use path_sets::{add_path_set, read_path_sets};
+pub use queue::{UploadQueue, UploadWorker, upload_queue};
+pub use registry::OpenRemotes;
+pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
+pub use translate::Translator;
+pub use upload::{Upload, UploadError, UploadOutcome, upload};

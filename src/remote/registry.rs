@@ -1,0 +1,60 @@
+//! The remotes that are open, by their settings.
+//!
+//! Settings belong to a call (DMN-01), and connections to the process: two calls with equal settings use one
+//! connection.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::handle::{AnswerLimits, RemoteHandle};
+use crate::config::RemoteSettings;
+
+/// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
+const OPEN_MAX: usize = 64;
+
+/// The remotes that are open. One that cannot be opened is remembered, too, so that it is logged once.
+#[derive(Debug, Default)]
+pub struct OpenRemotes {
+    open: Mutex<Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>>,
+}
+
+impl OpenRemotes {
+    /// Returns all remotes that are open.
+    pub fn all(&self) -> Vec<Arc<RemoteHandle>> {
+        self.open.lock().iter().filter_map(|(_, handle)| handle.clone()).collect()
+    }
+
+    /// Returns the remotes with these settings, in their order, and opens those that are not open. A remote
+    /// that cannot be opened is left out. This connects to nothing, but may read certificates.
+    pub fn with(&self, settings: &[RemoteSettings]) -> Vec<Arc<RemoteHandle>> {
+        if settings.is_empty() {
+            return Vec::new();
+        }
+        let mut open = self.open.lock();
+        settings.iter().filter_map(|one| find_or_open(&mut open, one)).collect()
+    }
+}
+
+fn find_or_open(
+    open: &mut Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>,
+    settings: &RemoteSettings,
+) -> Option<Arc<RemoteHandle>> {
+    if let Some((_, handle)) = open.iter().find(|(known, _)| known == settings) {
+        return handle.clone();
+    }
+    let name = settings.location.to_string();
+    let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
+    let handle = match kache_remote::open(&settings.location, &settings.options) {
+        Ok(remote) => Some(RemoteHandle::new(remote, name, (settings.reads, settings.writes), limits)),
+        Err(error) => {
+            tracing::warn!("the remote {name} is not used: {error}");
+            None
+        }
+    };
+    if open.len() >= OPEN_MAX {
+        open.remove(0);
+    }
+    open.push((settings.clone(), handle.clone()));
+    handle
+}

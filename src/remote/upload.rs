@@ -1,0 +1,177 @@
+//! Puts the result of a compile on a remote.
+//!
+//! Blobs come first, then the result that names them, then the path set that leads to it (NET-05). If one blob
+//! is not confirmed, no result is written, so no reader finds a result without its blobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kache_cas::{AccessKind, Content, Digest, DigestFunction, Store, StoreError};
+use kache_proto::reapi::{ActionResult, OutputFile};
+use kache_remote::{Remote, RemoteError, RequestContext};
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+
+use super::path_sets::add_path_set;
+use super::result::{SharedResult, named_blobs};
+use crate::action::{FullAction, PathSet};
+
+/// The size up to which blobs go out together with others.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+
+/// A result to upload. All its digests have the remote's function.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// The name of the crate or file, for logs.
+    pub name: String,
+    /// The query, as the action under whose digest the path sets lie.
+    pub query: FullAction,
+    /// The action.
+    pub action: FullAction,
+    /// The names of what the compile looked at.
+    pub path_set: PathSet,
+    /// The result and its blobs.
+    pub shared: SharedResult,
+    /// The paths of outputs that may differ from run to run.
+    pub unstable: Vec<String>,
+}
+
+/// How an upload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadOutcome {
+    /// The remote has the result now.
+    Uploaded,
+    /// The remote had an equal result.
+    WasThere,
+    /// The remote has a result with other outputs for the same action, which stays there. This is the first
+    /// output that differs.
+    Differs(String),
+}
+
+/// Why a result is not on the remote.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// The remote failed, or refused a part of it.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A blob of the result was evicted before it was uploaded.
+    #[error("`{0}` is not in the store any more")]
+    Gone(Digest),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Uploads a result, unless the remote has one for the action.
+pub async fn upload(
+    remote: &dyn Remote,
+    store: &Arc<Store>,
+    upload: &Upload,
+) -> Result<UploadOutcome, UploadError> {
+    let action = upload.action.digest;
+    let context = RequestContext { action_id: action.hash.to_hex(), ..RequestContext::default() };
+    let existing = remote.get_result(&action, &context).await?;
+    if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
+        return Ok(UploadOutcome::Differs(output));
+    }
+    write_blobs(remote, store, upload, &context).await?;
+    let is_whole = match &existing {
+        None => false,
+        Some(existing) => is_complete(remote, existing, action.function, &context).await?,
+    };
+    if !is_whole {
+        remote.put_result(&action, &upload.shared.result, &context).await?;
+    }
+    add_path_set(remote, &upload.query.digest, upload.path_set.clone(), &context).await?;
+    Ok(if is_whole { UploadOutcome::WasThere } else { UploadOutcome::Uploaded })
+}
+
+/// Returns the first output that differs between a result on the remote and the upload. Those that may differ
+/// from run to run are not compared.
+fn first_difference(there: &ActionResult, upload: &Upload) -> Option<String> {
+    let outputs = |result: &ActionResult| -> BTreeMap<String, Option<String>> {
+        let files = result.output_files.iter().filter(|file| !upload.unstable.contains(&file.path));
+        let hash = |file: &OutputFile| file.digest.as_ref().map(|digest| digest.hash.clone());
+        files.map(|file| (file.path.clone(), hash(file))).collect()
+    };
+    let (there, here) = (outputs(there), outputs(&upload.shared.result));
+    let differs = |path: &&String| there.get(*path) != here.get(*path);
+    there.keys().chain(here.keys()).find(differs).cloned()
+}
+
+/// Whether the remote has every blob that a result of it names.
+async fn is_complete(
+    remote: &dyn Remote,
+    result: &ActionResult,
+    function: DigestFunction,
+    context: &RequestContext,
+) -> Result<bool, RemoteError> {
+    let Some(blobs) = named_blobs(result, function) else { return Ok(false) };
+    let missing = remote.find_missing(&blobs, context).await?;
+    Ok(!missing.contains(&true))
+}
+
+/// Writes those blobs that the remote does not have. Every one is confirmed when this returns `Ok`.
+async fn write_blobs(
+    remote: &dyn Remote,
+    store: &Arc<Store>,
+    upload: &Upload,
+    context: &RequestContext,
+) -> Result<(), UploadError> {
+    let messages = [&upload.query, &upload.action].into_iter().flat_map(|full| {
+        let action = (full.action.digest().coerce(), full.action.bytes().clone());
+        [action, (full.command.digest().coerce(), full.command.bytes().clone())]
+    });
+    let ready: Vec<(Digest, Bytes)> = messages.chain(upload.shared.messages.iter().cloned()).collect();
+    let stored = &upload.shared.stored;
+    let all: Vec<Digest> =
+        ready.iter().map(|(digest, _)| *digest).chain(stored.iter().map(|(digest, _)| *digest)).collect();
+    let missing = remote.find_missing(&all, context).await?;
+    let (ready_missing, stored_missing) = missing.split_at_checked(ready.len()).unwrap_or((&missing, &[]));
+    let is_missing = |is_missing: &bool| *is_missing;
+    let mut small: Vec<(Digest, Content)> = ready
+        .into_iter()
+        .zip(ready_missing)
+        .filter(|(_, missing)| is_missing(missing))
+        .map(|((digest, bytes), _)| (digest, Content::Memory(bytes)))
+        .collect();
+    let wanted: Vec<(Digest, Digest)> = stored
+        .iter()
+        .zip(stored_missing)
+        .filter(|(_, missing)| is_missing(missing))
+        .map(|(one, _)| *one)
+        .collect();
+    let mut large = Vec::new();
+    for (shared, content) in open(store, wanted).await? {
+        match shared.size_bytes <= SMALL_BYTES_MAX {
+            true => small.push((shared, content)),
+            false => large.push((shared, content)),
+        }
+    }
+    for outcome in remote.write(&small, context).await {
+        outcome?;
+    }
+    for blob in large {
+        for outcome in remote.write(&[blob], context).await {
+            outcome?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens blobs of the store, which cannot be evicted from under the upload then (STO-04).
+async fn open(
+    store: &Arc<Store>,
+    wanted: Vec<(Digest, Digest)>,
+) -> Result<Vec<(Digest, Content)>, UploadError> {
+    let store = Arc::clone(store);
+    let open = move || {
+        let open_one = |(shared, own): (Digest, Digest)| {
+            let content = store.blobs().open(&own, AccessKind::Use)?.ok_or(UploadError::Gone(own))?;
+            Ok((shared, content))
+        };
+        wanted.into_iter().map(open_one).collect()
+    };
+    spawn_blocking(open).await.unwrap_or(Err(UploadError::Store(StoreError::Closing)))
+}
