@@ -8,7 +8,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
+
+use super::liveness::Liveness;
 
 /// The largest piece of a request's body.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -67,18 +68,20 @@ pub(super) struct WatchedChannel {
     channel: Channel,
     connect: Duration,
     stall: Duration,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
 }
 
 impl WatchedChannel {
     /// Wraps a channel. A request may take `connect` longer until its first byte.
     pub(super) fn new(channel: Channel, connect: Duration, stall: Duration) -> WatchedChannel {
-        WatchedChannel { channel, connect, stall, is_broken: Arc::default() }
+        // Twice, since the first of the requests may also have waited for the connection.
+        let liveness = Arc::new(Liveness::new(2 * connect));
+        WatchedChannel { channel, connect, stall, liveness }
     }
 
     /// Whether a request failed in a way that makes a new connection advisable.
     pub(super) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Relaxed)
+        self.liveness.is_broken()
     }
 }
 
@@ -96,17 +99,19 @@ impl tower_service::Service<Request<Body>> for WatchedChannel {
         let progress = Arc::new(Progress { deadline, stall: self.stall });
         let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
         let call = self.channel.call(request.map(|body| Body::new(sent(body))));
-        let is_broken = Arc::clone(&self.is_broken);
+        let liveness = Arc::clone(&self.liveness);
+        let open = liveness.begin();
         Box::pin(async move {
             let outcome = tokio::select! {
                 biased;
                 outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
                 () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
             };
+            open.end();
             match outcome {
-                Ok(response) => Ok(received(response, progress, is_broken)),
+                Ok(response) => Ok(received(response, progress, liveness)),
                 Err(status) => {
-                    is_broken.store(true, Ordering::Relaxed);
+                    liveness.set_broken();
                     Err(status)
                 }
             }
@@ -117,11 +122,12 @@ impl tower_service::Service<Request<Body>> for WatchedChannel {
 fn received(
     mut response: Response<Body>,
     progress: Arc<Progress>,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
 ) -> Response<Body> {
     progress.move_deadline();
+    liveness.arrived();
     response.headers_mut().remove(STATUS_DETAILS);
-    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, is_broken }))
+    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, liveness }))
 }
 
 /// The body of a request, in small pieces.
@@ -175,7 +181,7 @@ struct ReceivedBody {
     /// Runs while somebody waits for the next piece.
     timer: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
 }
 
 impl ReceivedBody {
@@ -209,10 +215,11 @@ impl http_body::Body for ReceivedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
             self.timer = None;
             self.progress.move_deadline();
+            self.liveness.arrived();
             return Poll::Ready(frame.map(|frame| frame.map(without_details)));
         }
         ready!(self.poll_stalled(task));
-        self.is_broken.store(true, Ordering::Relaxed);
+        self.liveness.set_broken();
         Poll::Ready(Some(Err(Status::from_error(Box::new(Stalled(self.progress.stall))))))
     }
 
