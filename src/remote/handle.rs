@@ -35,8 +35,10 @@ impl Default for AnswerLimits {
 /// A remote with its settings and its breaker.
 #[derive(Debug)]
 pub struct RemoteHandle {
-    /// The remote itself.
+    /// The remote, for lookups and downloads, which a build waits for.
     pub remote: Arc<dyn Remote>,
+    /// The same remote, for uploads. It waits longer for a remote that stalls.
+    pub writer: Arc<dyn Remote>,
     /// The name that logs and reports show. It holds no credentials.
     pub name: String,
     /// Whether compiles look results up there.
@@ -59,13 +61,14 @@ struct HandleState {
 impl RemoteHandle {
     /// Creates the handle of a remote whose breaker is closed.
     pub fn new(
-        remote: Arc<dyn Remote>,
+        (remote, writer): (Arc<dyn Remote>, Arc<dyn Remote>),
         name: String,
         (reads, writes): (bool, bool),
         limits: AnswerLimits,
     ) -> Arc<RemoteHandle> {
         Arc::new(RemoteHandle {
             remote,
+            writer,
             name,
             reads,
             writes,
@@ -191,7 +194,8 @@ mod tests {
     async fn net_01_a_remote_in_trouble_is_left_alone_until_it_answers() {
         let memory = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
         let remote: Arc<dyn Remote> = memory.clone();
-        let handle = RemoteHandle::new(remote, "r".into(), (true, true), AnswerLimits::default());
+        let handle =
+            RemoteHandle::new((remote.clone(), remote), "r".into(), (true, true), AnswerLimits::default());
         let hang = std::future::pending::<Result<(), RemoteError>>();
         let begun = tokio::time::Instant::now();
         assert!(handle.lookup(hang).await.is_err());

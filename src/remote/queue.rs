@@ -81,7 +81,7 @@ async fn send(queued: QueuedUpload, store: &Arc<Store>) {
         tracing::debug!("`{}` is not uploaded to {}: {trouble}", one.name, handle.name);
         return;
     }
-    match upload(&*handle.remote, store, &one).await {
+    match upload(&*handle.writer, store, &one).await {
         Ok(UploadOutcome::Uploaded | UploadOutcome::WasThere) => {}
         Ok(UploadOutcome::Differs(output)) => {
             tracing::warn!("{} has another result of `{}`: `{output}` differs", handle.name, one.name);

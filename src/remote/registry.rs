@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use kache_remote::{OptionsError, Remote};
 use parking_lot::Mutex;
 
 use super::handle::{AnswerLimits, RemoteHandle};
@@ -36,6 +37,14 @@ impl OpenRemotes {
     }
 }
 
+/// Opens a remote for a build, which waits `stall_max` for a remote that stalls, and for uploads.
+fn open_both(settings: &RemoteSettings) -> Result<(Arc<dyn Remote>, Arc<dyn Remote>), OptionsError> {
+    let RemoteSettings { location, options, stall_max, .. } = settings;
+    let mut impatient = options.clone();
+    impatient.limits.stall = *stall_max;
+    Ok((kache_remote::open(location, &impatient)?, kache_remote::open(location, options)?))
+}
+
 fn find_or_open(
     open: &mut Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>,
     settings: &RemoteSettings,
@@ -45,8 +54,8 @@ fn find_or_open(
     }
     let name = settings.location.to_string();
     let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
-    let handle = match kache_remote::open(&settings.location, &settings.options) {
-        Ok(remote) => Some(RemoteHandle::new(remote, name, (settings.reads, settings.writes), limits)),
+    let handle = match open_both(settings) {
+        Ok(remotes) => Some(RemoteHandle::new(remotes, name, (settings.reads, settings.writes), limits)),
         Err(error) => {
             tracing::warn!("the remote {name} is not used: {error}");
             None

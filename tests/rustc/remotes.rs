@@ -2,10 +2,16 @@
 //!
 //! Two homes stand for two machines: users, caches, daemons and paths differ.
 
+use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
@@ -120,6 +126,84 @@ fn net_04_a_build_ends_while_its_uploads_hang() {
     assert!(uploads_waiting(&home) > Some(0));
     let second = project::mini(&home, "second/ws");
     home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
+}
+
+/// An HTTP cache in memory. Returns its URL, and a switch: while it is on, the body of a blob ends in the middle
+/// and the connection stays open.
+fn server_that_may_stall() -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (objects, stalls) = (Arc::<Mutex<HashMap<String, Vec<u8>>>>::default(), Arc::<AtomicBool>::default());
+    let switch = Arc::clone(&stalls);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (objects, stalls) = (Arc::clone(&objects), Arc::clone(&stalls));
+            std::thread::spawn(move || serve(stream, &objects, &stalls));
+        }
+    });
+    (url, switch)
+}
+
+fn serve(mut stream: TcpStream, objects: &Mutex<HashMap<String, Vec<u8>>>, stalls: &AtomicBool) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some((method, path, body)) = read_request(&mut reader) {
+        let found = match method.as_str() {
+            "PUT" => {
+                objects.lock().insert(path.clone(), body);
+                Some(Vec::new())
+            }
+            _ => objects.lock().get(&path).cloned(),
+        };
+        let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+        let found = found.unwrap_or_default();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", found.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        if method == "GET" && path.starts_with("/cas/") && !found.is_empty() && stalls.load(Ordering::Relaxed)
+        {
+            stream.write_all(&found[..found.len() / 2]).unwrap();
+            std::thread::park();
+        }
+        if method != "HEAD" && stream.write_all(&found).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the method, the path and the body of a request; `None` at the end of the connection.
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, Vec<u8>)> {
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.to_ascii_lowercase().strip_prefix("content-length:") {
+            Some(value) => length = value.trim().parse().ok()?,
+            None if line == "\r\n" => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    Some((words.next()?, words.next()?, body))
+}
+
+#[test]
+fn net_01_a_remote_that_stalls_in_a_download_costs_a_build_its_stall_time_once() {
+    let (url, stalls) = server_that_may_stall();
+    let (first, tree) = machine("first", &url, None);
+    first.cargo(&tree, &["build", "--workspace"]).ok();
+    wait_for_uploads(&first);
+    stalls.store(true, Ordering::Relaxed);
+    let (second, other) = machine("second", &url, Some(&first));
+    let built = second.cargo(&other, &["build", "--workspace"]).ok();
+    assert_eq!(other.prints(PROGRAM), PRINTS);
+    // The calls that wait when the first one finds out have begun within its stall time of two seconds.
+    let asking = Duration::from_millis(1_500);
+    let late = built.calls.compiles().filter(|call| call.remote > asking).count();
+    assert!((1..=2).contains(&late), "{built:#?}");
+    let longest = built.calls.compiles().map(|call| call.remote).max().unwrap();
+    assert!(longest < Duration::from_secs(5), "{built:#?}");
 }
 
 #[test]
