@@ -24,10 +24,7 @@ pub(super) fn configure(
             return ControlFlow::Break(NextStep::Answer(bypass::pass_on(pipeline, received, None, why)));
         }
     };
-    // Before the first input is hashed: so no input has to be read again for a remote.
-    if !settings.remotes.is_empty() {
-        pipeline.world().compute_twins();
-    }
+    pipeline.prepare_for_remotes(&settings);
     let configured = ConfiguredCall { received, settings };
     match pipeline.store() {
         Ok(store) => ControlFlow::Continue((store, configured)),

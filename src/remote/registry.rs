@@ -3,6 +3,7 @@
 //! Settings belong to a call (DMN-01), and connections to the process: two calls with equal settings use one
 //! connection.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kache_remote::{OptionsError, Remote};
@@ -14,13 +15,31 @@ use crate::config::RemoteSettings;
 /// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
 const OPEN_MAX: usize = 64;
 
+/// The largest number of problems that are logged.
+const PROBLEMS_MAX: usize = 256;
+
 /// The remotes that are open. One that cannot be opened is remembered, too, so that it is logged once.
 #[derive(Debug, Default)]
 pub struct OpenRemotes {
     open: Mutex<Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>>,
+    /// The problems of settings that were logged.
+    logged: Mutex<BTreeSet<String>>,
 }
 
 impl OpenRemotes {
+    /// Logs problems of settings, each of them once.
+    pub fn log_problems(&self, problems: &[String]) {
+        if problems.is_empty() {
+            return;
+        }
+        let mut logged = self.logged.lock();
+        for problem in problems {
+            if logged.len() < PROBLEMS_MAX && logged.insert(problem.clone()) {
+                tracing::warn!("a remote is not used as its settings say: {problem}");
+            }
+        }
+    }
+
     /// Returns all remotes that are open.
     pub fn all(&self) -> Vec<Arc<RemoteHandle>> {
         self.open.lock().iter().filter_map(|(_, handle)| handle.clone()).collect()
