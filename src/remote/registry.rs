@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kache_remote::{OptionsError, Remote};
+use kache_remote::OptionsError;
 use parking_lot::Mutex;
 
-use super::handle::{AnswerLimits, RemoteHandle};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
 use crate::config::RemoteSettings;
 
 /// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
@@ -57,11 +57,12 @@ impl OpenRemotes {
 }
 
 /// Opens a remote for a build, which waits `stall_max` for a remote that stalls, and for uploads.
-fn open_both(settings: &RemoteSettings) -> Result<(Arc<dyn Remote>, Arc<dyn Remote>), OptionsError> {
+fn open_both(settings: &RemoteSettings) -> Result<RemoteConnections, OptionsError> {
     let RemoteSettings { location, options, stall_max, .. } = settings;
     let mut impatient = options.clone();
     impatient.limits.stall = *stall_max;
-    Ok((kache_remote::open(location, &impatient)?, kache_remote::open(location, options)?))
+    let reader = kache_remote::open(location, &impatient)?;
+    Ok(RemoteConnections { reader, writer: kache_remote::open(location, options)? })
 }
 
 fn find_or_open(
@@ -74,7 +75,9 @@ fn find_or_open(
     let name = settings.location.to_string();
     let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
     let handle = match open_both(settings) {
-        Ok(remotes) => Some(RemoteHandle::new(remotes, name, (settings.reads, settings.writes), limits)),
+        Ok(connections) => {
+            Some(RemoteHandle::new(connections, name, (settings.reads, settings.writes), limits))
+        }
         Err(error) => {
             tracing::warn!("the remote {name} is not used: {error}");
             None
