@@ -12,10 +12,13 @@ pub(super) enum BuildKind {
     Check,
     Debug,
     Release,
+    /// Programs that run tests.
+    Tests,
 }
 
 impl BuildKind {
-    pub(super) const ALL: [BuildKind; 3] = [BuildKind::Check, BuildKind::Debug, BuildKind::Release];
+    pub(super) const ALL: [BuildKind; 4] =
+        [BuildKind::Check, BuildKind::Debug, BuildKind::Release, BuildKind::Tests];
 }
 
 /// What cargo shall do.
@@ -26,6 +29,8 @@ pub(super) enum Order {
     Check,
     Release,
     Test,
+    /// Builds what `Test` runs.
+    BuildTests,
 }
 
 /// Without this it is chance which crates are still compiled when one has failed.
@@ -39,14 +44,16 @@ impl Order {
             Order::Check => vec!["check", "--workspace", "--all-targets", KEEP_GOING],
             Order::Release => vec!["build", "--release", KEEP_GOING],
             Order::Test => vec!["test", "--workspace", "--bins", "--tests", "--", "--nocapture"],
+            Order::BuildTests => vec!["build", "--workspace", "--bins", "--tests", KEEP_GOING],
         }
     }
 
-    pub(super) fn kind(&self) -> BuildKind {
+    pub(super) fn kinds(&self) -> &'static [BuildKind] {
         match self {
-            Order::Build | Order::BuildOne(_) | Order::Test => BuildKind::Debug,
-            Order::Check => BuildKind::Check,
-            Order::Release => BuildKind::Release,
+            Order::Build | Order::BuildOne(_) => &[BuildKind::Debug],
+            Order::Check => &[BuildKind::Check],
+            Order::Release => &[BuildKind::Release],
+            Order::Test | Order::BuildTests => &[BuildKind::Debug, BuildKind::Tests],
         }
     }
 
@@ -55,7 +62,7 @@ impl Order {
         match self {
             Order::Build => Some("target/debug/app"),
             Order::Release => Some("target/release/app"),
-            Order::BuildOne(_) | Order::Check | Order::Test => None,
+            Order::BuildOne(_) | Order::Check | Order::Test | Order::BuildTests => None,
         }
     }
 
