@@ -6,21 +6,6 @@ use super::class::{Class, Classes};
 use super::random::Random;
 use super::sources::Sources;
 
-/// Kinds of builds that have outputs of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum BuildKind {
-    Check,
-    Debug,
-    Release,
-    /// Programs that run tests.
-    Tests,
-}
-
-impl BuildKind {
-    pub(super) const ALL: [BuildKind; 4] =
-        [BuildKind::Check, BuildKind::Debug, BuildKind::Release, BuildKind::Tests];
-}
-
 /// What cargo shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -45,15 +30,6 @@ impl Order {
             Order::Release => vec!["build", "--release", KEEP_GOING],
             Order::Test => vec!["test", "--workspace", "--bins", "--tests", "--", "--nocapture"],
             Order::BuildTests => vec!["build", "--workspace", "--bins", "--tests", KEEP_GOING],
-        }
-    }
-
-    pub(super) fn kinds(&self) -> &'static [BuildKind] {
-        match self {
-            Order::Build | Order::BuildOne(_) => &[BuildKind::Debug],
-            Order::Check => &[BuildKind::Check],
-            Order::Release => &[BuildKind::Release],
-            Order::Test | Order::BuildTests => &[BuildKind::Debug, BuildKind::Tests],
         }
     }
 
