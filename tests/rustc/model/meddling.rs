@@ -111,7 +111,9 @@ pub(super) struct SharedLibraries(Vec<(PathBuf, Inode)>);
 impl SharedLibraries {
     pub(super) fn below(one: &Path, other: &Path) -> SharedLibraries {
         let others: BTreeSet<_> = files_below(other).iter().filter_map(|path| inode(path)).collect();
-        let libraries = files_below(one).into_iter().filter(|path| is_library(path));
+        // Cargo links those outside of `deps` again in its next build, and nothing is made from them.
+        let is_read = |path: &PathBuf| is_library(path) && path.parent().unwrap().ends_with("deps");
+        let libraries = files_below(one).into_iter().filter(is_read);
         let libraries = libraries.filter_map(|path| inode(&path).map(|inode| (path, inode)));
         SharedLibraries(libraries.filter(|(_, inode)| others.contains(inode)).collect())
     }
