@@ -81,6 +81,7 @@ fn an_upload(store: &Store, function: DigestFunction) -> Upload {
     let shared = to_shared(&result, Some(&notes), function, &|digest| twins.get(digest).copied()).unwrap();
     Upload {
         name: "x".to_owned(),
+        mnemonic: "Rustc",
         query: full_action("query", function),
         action: full_action("action", function),
         path_set: PathSet::default(),
