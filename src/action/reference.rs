@@ -81,7 +81,7 @@ pub const KEY_PARTS: &[KeyPart] = &[
         Section::Variable,
         false,
         "variables that `env!` and `option_env!` read, as the dep-info says; variables that a program was observed to read",
-        "known only after the compiler has run",
+        "known only after the compiler has run; in the keys that remotes know, a salted hash stands for each value that is not one of cargo's or rustc's own variables (docs/remotes.md)",
     ),
     part(
         Section::Output,

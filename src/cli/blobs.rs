@@ -65,8 +65,9 @@ impl BlobSource {
     pub(super) fn origins(&self, hash: Hash) -> Result<ResultOrigins, String> {
         match self {
             BlobSource::Daemon(connection) => {
-                let Fetched { made_here, uploaded, .. } = fetch(&mut connection.borrow_mut(), hash)?;
-                Ok(ResultOrigins { made_here, uploaded })
+                let Fetched { made_here, from_remote, uploaded, .. } =
+                    fetch(&mut connection.borrow_mut(), hash)?;
+                Ok(ResultOrigins { made_here, from_remote, uploaded })
             }
             BlobSource::Store(store) => engine::origins(store.actions(), hash),
             BlobSource::Nothing => Ok(ResultOrigins::default()),

@@ -111,6 +111,8 @@ pub struct CallFacts<'a> {
     pub name: &'a str,
     /// The kind of the call.
     pub kind: CallKind,
+    /// The kind of action, as servers of the Remote Execution API log it.
+    pub mnemonic: &'static str,
     /// The main source file, as given; `None` for standard input.
     pub source: Option<&'a Path>,
     /// Whether a linker makes an output.

@@ -79,8 +79,11 @@ impl LayerReader<'_> {
                 }
                 (None, DeValue::Array(remotes)) if full == REMOTES => self.remotes(remotes, &value.span()),
                 (None, other) if full == SHORT_REMOTE || full == REMOTES => {
-                    let right = if full == REMOTES { "[[remote]]" } else { "[cache.remote]" };
-                    let what = format!("`{full}` is not written like this, as {}", describe_kind(other));
+                    let (kind, right) = match full.as_str() {
+                        REMOTES => ("a list of tables", "[[remote]]"),
+                        _ => ("a table", "[cache.remote]"),
+                    };
+                    let what = format!("`{full}` is {kind}, not {}", describe_kind(other));
                     let remedy = format!("write `{right}` on a line of its own and the keys below it");
                     self.wrong(&value.span(), what, remedy);
                 }

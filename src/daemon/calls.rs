@@ -272,8 +272,8 @@ impl CallTask {
                     let pipeline = Arc::clone(&self.handler.pipeline);
                     let is_fetched = tokio::select! {
                         is_fetched = lookup.ask(&pipeline) => is_fetched,
-                        // Either the client is gone, or the daemon leaves and the client goes on without it.
-                        None = self.messages.recv() => return,
+                        // Either the client is gone, and the reply goes nowhere, or the daemon leaves.
+                        None = self.messages.recv() => return self.reply_that_the_daemon_leaves(&call),
                         () = self.handler.breaker.tripped() => {
                             step = pass_on_unrecorded(&call, STORE_HANGS);
                             continue;
@@ -286,10 +286,7 @@ impl CallTask {
                     let leader_outcome = tokio::select! {
                         leader_outcome = follower.outcome() => leader_outcome,
                         // Either the client is gone, and the reply goes nowhere, or the daemon leaves.
-                        None = self.messages.recv() => {
-                            let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
-                            return self.reply(wire::reply(pipeline::pass_on_unrecorded(&call, why), false));
-                        }
+                        None = self.messages.recv() => return self.reply_that_the_daemon_leaves(&call),
                         // The leader needs the store, too.
                         () = self.handler.breaker.tripped() => {
                             step = pass_on_unrecorded(&call, STORE_HANGS);
@@ -301,6 +298,11 @@ impl CallTask {
                 }
             }
         }
+    }
+
+    fn reply_that_the_daemon_leaves(&self, call: &Call) {
+        let why = Bypass::new(Reason::StoreUnusable, "the daemon is leaving");
+        self.reply(wire::reply(pipeline::pass_on_unrecorded(call, why), false));
     }
 
     /// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::{
-    AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, Hash, MADE_HERE, Store,
+    AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, FETCHED, Hash, MADE_HERE, Store,
     with_causes,
 };
 use kache_client::control::{Failed, Fetched, reply};
@@ -44,6 +44,7 @@ pub fn origins(actions: &dyn ActionCache, hash: Hash) -> Result<ResultOrigins, S
             found.map(|found| found.is_some())
         };
         origins.made_here |= has(MADE_HERE)?;
+        origins.from_remote |= has(FETCHED)?;
         origins.uploaded |= has("")?;
     }
     Ok(origins)
@@ -82,8 +83,9 @@ impl FetchHandler {
         };
         tokio::task::spawn_blocking(move || {
             let found = fetch(store.blobs(), Hash(hash)).and_then(|content| {
-                let ResultOrigins { made_here, uploaded } = origins(store.actions(), Hash(hash))?;
-                Ok(Fetched { content, made_here, uploaded })
+                let ResultOrigins { made_here, from_remote, uploaded } =
+                    origins(store.actions(), Hash(hash))?;
+                Ok(Fetched { content, made_here, uploaded, from_remote })
             });
             drop((store, permit));
             send(&replies, found.map_or_else(failed, reply::Kind::Fetched));
@@ -160,8 +162,8 @@ mod tests {
         let told = || origins(store.actions(), own.hash).unwrap();
         assert_eq!(told(), ResultOrigins::default());
         store.actions().put(&uploaded, &ActionResult::default()).unwrap();
-        assert_eq!(told(), ResultOrigins { made_here: false, uploaded: true });
+        assert_eq!(told(), ResultOrigins { uploaded: true, ..ResultOrigins::default() });
         store.actions().put(&own, &ActionResult::default()).unwrap();
-        assert_eq!(told(), ResultOrigins { made_here: true, uploaded: true });
+        assert_eq!(told(), ResultOrigins { made_here: true, uploaded: true, from_remote: false });
     }
 }

@@ -20,6 +20,8 @@ const SECTIONS: &[(Section, &str)] = &[
 pub struct ResultOrigins {
     /// A result of a compile on this machine is stored.
     pub made_here: bool,
+    /// A result that was fetched from a remote is stored.
+    pub from_remote: bool,
     /// A result that a client of the served protocols uploaded is stored.
     pub uploaded: bool,
 }
@@ -27,17 +29,16 @@ pub struct ResultOrigins {
 impl ResultOrigins {
     /// One line for each stored result.
     fn lines(self) -> impl Iterator<Item = &'static str> {
+        let is_own = self.made_here || self.from_remote;
         let lines = [
             (self.made_here, "compiled on this machine"),
+            (self.from_remote && !self.made_here, "fetched from a remote"),
             (
-                self.uploaded && !self.made_here,
+                self.uploaded && !is_own,
                 "uploaded by a client; compiles use it only with `serve.trust_uploads`",
             ),
-            (
-                self.uploaded && self.made_here,
-                "another one was uploaded by a client; compiles use the one from this machine",
-            ),
-            (!self.made_here && !self.uploaded, "no result is stored"),
+            (self.uploaded && is_own, "another one was uploaded by a client; compiles do not use that"),
+            (!is_own && !self.uploaded, "no result is stored"),
         ];
         lines.into_iter().filter_map(|(holds, line)| holds.then_some(line))
     }
@@ -166,7 +167,7 @@ mod tests {
             "page",
             page(
                 &load(&blobs, blobs.put(&action)).unwrap(),
-                ResultOrigins { made_here: true, uploaded: false }
+                ResultOrigins { made_here: true, ..ResultOrigins::default() }
             )
         );
     }

@@ -142,6 +142,11 @@ impl DiskWorld {
         self.computes_twins.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether every file is hashed with both functions.
+    pub fn computes_twins(&self) -> bool {
+        self.computes_twins.load(Ordering::Relaxed)
+    }
+
     /// Remembers both digests of a content that the store has hashed.
     pub fn note_names(&self, names: &BlobNames) {
         let [Some(own), Some(other)] = [self.function, other(self.function)].map(|one| names.digest(one))
@@ -151,6 +156,11 @@ impl DiskWorld {
         if self.twins.put(own, other.hash) {
             self.is_changed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Returns the digest function that is not the one of this world's digests.
+    pub fn other_function(&self) -> DigestFunction {
+        other(self.function)
     }
 
     /// Remembers the digest of the same content in the other function.
@@ -205,7 +215,7 @@ impl DiskWorld {
 
     /// The hasher for a file that is read.
     fn hasher(&self) -> Hasher {
-        match self.computes_twins.load(Ordering::Relaxed) {
+        match self.computes_twins() {
             true => Hasher::new(DigestFunction::Sha256),
             false => Hasher::new(self.function),
         }

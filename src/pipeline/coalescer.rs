@@ -171,7 +171,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + 'static> Coalescer
 }
 
 impl<K: Eq + Hash, T> Leader<K, T> {
-    /// Notes that the compiler is started. From now on followers wait without a limit.
+    /// Notes that the compiler is started, or that remotes are asked, which have time limits of their own. From
+    /// now on followers wait without a limit.
     pub(super) fn begin_compiling(&self) {
         self.stage.send_replace(LeaderStage::Compiling);
     }

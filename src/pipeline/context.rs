@@ -89,6 +89,15 @@ impl Pipeline {
         self.upload_queue.as_ref()
     }
 
+    /// Prepares for the remotes of a call. This has to come before the first input of the call is hashed, so that
+    /// no input has to be read again for a remote.
+    pub(super) fn prepare_for_remotes(&self, settings: &CompileSettings) {
+        self.remotes.log_problems(&settings.remote_problems);
+        if !settings.remotes.is_empty() {
+            self.world().compute_twins();
+        }
+    }
+
     /// Returns the remotes of a call with these settings, in the order in which they are asked.
     pub(super) fn remotes_of(&self, settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
         self.remotes.with(&settings.remotes)

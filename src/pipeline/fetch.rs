@@ -11,9 +11,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, DigestFunction, Store};
+use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreError, with_causes};
 use kache_proto::reapi::ActionResult;
-use kache_remote::RequestContext;
+use kache_remote::{RemoteError, RequestContext};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::answer::NextStep;
@@ -28,7 +28,7 @@ use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
-use crate::remote::download::{NamesByDigest, download};
+use crate::remote::download::{DownloadError, NamesByDigest, download};
 use crate::remote::{CheckedResult, RemoteHandle, Translator, check, read_path_sets};
 
 /// A call that asks remotes before it compiles.
@@ -130,24 +130,25 @@ impl RemoteLookup {
 
 impl LookupSubject {
     async fn fetch_from(&self, handle: &Arc<RemoteHandle>) -> Result<bool, String> {
-        let text = |error: kache_remote::RemoteError| error.to_string();
+        let text = |error: RemoteError| error.to_string();
         let function = handle.capabilities().await.map_err(text)?.function;
         let Some(query) = self.blocking(move |subject| subject.shared_query(function)).await? else {
             return Err("an input has changed".to_owned());
         };
-        let context = RequestContext { mnemonic: MNEMONIC, ..RequestContext::default() };
+        let mnemonic = self.prepared.compiler.facts().mnemonic;
+        let context = RequestContext { mnemonic, ..RequestContext::default() };
         let sets = read_path_sets(&*handle.remote, &query.digest, &context);
         let sets = handle.lookup(sets).await.map_err(text)?;
         let candidates = self.blocking(move |subject| subject.candidates(&query, &sets)).await?;
-        let results = results(handle, &candidates).await.map_err(text)?;
+        let results = results(handle, &candidates, mnemonic).await.map_err(text)?;
         for (candidate, result) in candidates.into_iter().zip(results) {
             let Some(result) = result else { continue };
             let checked = check(&self.prepared.task, &result, function).map_err(|why| why.to_string())?;
             let context = RequestContext { action_id: candidate.action.hash.to_hex(), ..context.clone() };
             let names = download(&*handle.remote, &self.store, &checked, &context).await;
             let names = names.map_err(|error| {
-                if let crate::remote::download::DownloadError::Remote(error) = &error {
-                    let _ = handle.note::<()>(Err(error.clone()));
+                if let DownloadError::Remote(error) = &error {
+                    let _ = handle.note(Err::<(), RemoteError>(error.clone()));
                 }
                 error.to_string()
             })?;
@@ -197,7 +198,7 @@ impl LookupSubject {
         names: &NamesByDigest,
     ) -> Result<bool, String> {
         let LookupSubject { pipeline, store, prepared, .. } = self;
-        let text = |error: kache_cas::StoreError| kache_cas::with_causes(&error);
+        let text = |error: StoreError| with_causes(&error);
         let full =
             action::complete(&prepared.query, &candidate.observations).map_err(|why| why.to_string())?;
         if is_quarantined(store.actions(), &full.digest).map_err(text)?.is_some() {
@@ -206,7 +207,7 @@ impl LookupSubject {
         let function = full.digest.function;
         let own = |digest: &Digest| names.get(digest).and_then(|names| names.digest(function));
         let message = |digest: &Digest| {
-            let content = store.blobs().open(digest, kache_cas::AccessKind::Use).ok()??;
+            let content = store.blobs().open(digest, AccessKind::Use).ok()??;
             content.read_all().ok()
         };
         let result = checked.to_stored(&own, &message).ok_or("a blob is not in the store any more")?;
@@ -227,9 +228,6 @@ impl LookupSubject {
         Ok(true)
     }
 }
-
-/// The kind of action in requests to remotes.
-const MNEMONIC: &str = "Compile";
 
 /// Makes the query of a call in a remote's function; `None` if an input has changed since the query was made.
 /// It may hash the toolchain.
@@ -255,12 +253,13 @@ pub(super) fn shared_query(
 async fn results(
     handle: &Arc<RemoteHandle>,
     candidates: &[Candidate],
-) -> Result<Vec<Option<ActionResult>>, kache_remote::RemoteError> {
+    mnemonic: &'static str,
+) -> Result<Vec<Option<ActionResult>>, RemoteError> {
     let mut requests = JoinSet::new();
     for (index, Candidate { action, .. }) in candidates.iter().enumerate() {
         let (remote, action) = (Arc::clone(&handle.remote), *action);
         let action_id = action.hash.to_hex();
-        let context = RequestContext { mnemonic: MNEMONIC, action_id, ..RequestContext::default() };
+        let context = RequestContext { mnemonic, action_id, ..RequestContext::default() };
         requests.spawn(async move { (index, remote.get_result(&action, &context).await) });
     }
     let mut results: Vec<Option<ActionResult>> = vec![None; candidates.len()];

@@ -24,6 +24,7 @@ pub(super) fn configure(
             return ControlFlow::Break(NextStep::Answer(bypass::pass_on(pipeline, received, None, why)));
         }
     };
+    pipeline.prepare_for_remotes(&settings);
     let configured = ConfiguredCall { received, settings };
     match pipeline.store() {
         Ok(store) => ControlFlow::Continue((store, configured)),

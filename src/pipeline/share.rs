@@ -113,6 +113,7 @@ fn upload(
     let unstable = unstable.filter_map(|output| String::from_utf8(output.name.in_input_root()).ok());
     Some(Upload {
         name: task.label.name.clone(),
+        mnemonic: compiler.facts().mnemonic,
         query: query.messages().ok()?,
         action,
         path_set: PathSet::of(&stored.observations, &call.env),

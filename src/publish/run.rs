@@ -37,7 +37,7 @@ use crate::action::{
 };
 use crate::compile::{Captured, Exit, KnownFile, MessageStream};
 use crate::inputs::{Input, World, WorldError};
-use crate::lookup::{action_key, is_quarantined, learn, quarantine};
+use crate::lookup::{action_key, fetched_key, is_quarantined, learn, quarantine};
 use crate::outputs::dates::{self, Dating};
 use crate::outputs::dep_info::DepInfo;
 use crate::outputs::messages::{self, PortableMessages};
@@ -537,7 +537,8 @@ impl<'a> Publisher<'a> {
         Ok(result)
     }
 
-    /// Quarantines the action if the store has a result of it with different outputs (KEY-23). Dep-info is
+    /// Quarantines the action if the store has a result of it with different outputs, made here or fetched
+    /// (KEY-23). Dep-info is
     /// not compared, because the order of names in it differs from run to run.
     fn check_agreement(
         &self,
@@ -545,9 +546,12 @@ impl<'a> Publisher<'a> {
         result: &ActionResult,
         made: &[MadeOutput<'_>],
     ) -> Result<(), PublishStop> {
-        let Some(before) = self.stores.actions.get(&action_key(action), AccessKind::Peek)? else {
-            return Ok(());
+        let known = |key| self.stores.actions.get(&key, AccessKind::Peek);
+        let before = match known(action_key(action))? {
+            Some(made_here) => Some(made_here),
+            None => known(fetched_key(action))?,
         };
+        let Some(before) = before else { return Ok(()) };
         let dep_infos = made.iter().filter(|made| made.output.kind == OutputKind::DepInfo);
         let but: Vec<String> = dep_infos.map(|made| made.path.clone()).collect();
         let differences = differing(action.function, &before.decode()?, result, &but, self.stores.blobs)?;

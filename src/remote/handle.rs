@@ -32,11 +32,22 @@ impl Default for AnswerLimits {
     }
 }
 
+/// The two ways to a remote, which differ in their patience.
+#[derive(Clone, Debug)]
+pub struct RemoteConnections {
+    /// For lookups and downloads, which a build waits for.
+    pub reader: Arc<dyn Remote>,
+    /// For uploads.
+    pub writer: Arc<dyn Remote>,
+}
+
 /// A remote with its settings and its breaker.
 #[derive(Debug)]
 pub struct RemoteHandle {
-    /// The remote itself.
+    /// The remote, for lookups and downloads, which a build waits for.
     pub remote: Arc<dyn Remote>,
+    /// The same remote, for uploads. It waits longer for a remote that stalls.
+    pub writer: Arc<dyn Remote>,
     /// The name that logs and reports show. It holds no credentials.
     pub name: String,
     /// Whether compiles look results up there.
@@ -59,13 +70,14 @@ struct HandleState {
 impl RemoteHandle {
     /// Creates the handle of a remote whose breaker is closed.
     pub fn new(
-        remote: Arc<dyn Remote>,
+        RemoteConnections { reader, writer }: RemoteConnections,
         name: String,
         (reads, writes): (bool, bool),
         limits: AnswerLimits,
     ) -> Arc<RemoteHandle> {
         Arc::new(RemoteHandle {
-            remote,
+            remote: reader,
+            writer,
             name,
             reads,
             writes,
@@ -191,7 +203,12 @@ mod tests {
     async fn net_01_a_remote_in_trouble_is_left_alone_until_it_answers() {
         let memory = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
         let remote: Arc<dyn Remote> = memory.clone();
-        let handle = RemoteHandle::new(remote, "r".into(), (true, true), AnswerLimits::default());
+        let handle = RemoteHandle::new(
+            RemoteConnections { reader: remote.clone(), writer: remote },
+            "r".into(),
+            (true, true),
+            AnswerLimits::default(),
+        );
         let hang = std::future::pending::<Result<(), RemoteError>>();
         let begun = tokio::time::Instant::now();
         assert!(handle.lookup(hang).await.is_err());

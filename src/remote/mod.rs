@@ -18,7 +18,7 @@ mod tests;
 mod translate;
 mod upload;
 
-pub use handle::{AnswerLimits, RemoteHandle, WaitingUpload};
+pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, WaitingUpload};
 pub use path_sets::{add_path_set, read_path_sets};
 pub use queue::{UploadQueue, UploadWorker, upload_queue};
 pub use registry::OpenRemotes;

@@ -3,23 +3,43 @@
 //! Settings belong to a call (DMN-01), and connections to the process: two calls with equal settings use one
 //! connection.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kache_remote::OptionsError;
 use parking_lot::Mutex;
 
-use super::handle::{AnswerLimits, RemoteHandle};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
 use crate::config::RemoteSettings;
 
 /// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
 const OPEN_MAX: usize = 64;
 
+/// The largest number of problems that are logged.
+const PROBLEMS_MAX: usize = 256;
+
 /// The remotes that are open. One that cannot be opened is remembered, too, so that it is logged once.
 #[derive(Debug, Default)]
 pub struct OpenRemotes {
     open: Mutex<Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>>,
+    /// The problems of settings that were logged.
+    logged: Mutex<BTreeSet<String>>,
 }
 
 impl OpenRemotes {
+    /// Logs problems of settings, each of them once.
+    pub fn log_problems(&self, problems: &[String]) {
+        if problems.is_empty() {
+            return;
+        }
+        let mut logged = self.logged.lock();
+        for problem in problems {
+            if logged.len() < PROBLEMS_MAX && logged.insert(problem.clone()) {
+                tracing::warn!("a remote is not used as its settings say: {problem}");
+            }
+        }
+    }
+
     /// Returns all remotes that are open.
     pub fn all(&self) -> Vec<Arc<RemoteHandle>> {
         self.open.lock().iter().filter_map(|(_, handle)| handle.clone()).collect()
@@ -36,6 +56,15 @@ impl OpenRemotes {
     }
 }
 
+/// Opens a remote for a build, which waits `stall_max` for a remote that stalls, and for uploads.
+fn open_both(settings: &RemoteSettings) -> Result<RemoteConnections, OptionsError> {
+    let RemoteSettings { location, options, stall_max, .. } = settings;
+    let mut impatient = options.clone();
+    impatient.limits.stall = *stall_max;
+    let reader = kache_remote::open(location, &impatient)?;
+    Ok(RemoteConnections { reader, writer: kache_remote::open(location, options)? })
+}
+
 fn find_or_open(
     open: &mut Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>,
     settings: &RemoteSettings,
@@ -45,8 +74,10 @@ fn find_or_open(
     }
     let name = settings.location.to_string();
     let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
-    let handle = match kache_remote::open(&settings.location, &settings.options) {
-        Ok(remote) => Some(RemoteHandle::new(remote, name, (settings.reads, settings.writes), limits)),
+    let handle = match open_both(settings) {
+        Ok(connections) => {
+            Some(RemoteHandle::new(connections, name, (settings.reads, settings.writes), limits))
+        }
         Err(error) => {
             tracing::warn!("the remote {name} is not used: {error}");
             None

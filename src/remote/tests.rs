@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kache_cas::encoding::{encode_action, encode_command, wire_digest};
@@ -14,6 +15,8 @@ use kache_remote::{Remote as _, RemoteError, RequestContext};
 use tempfile::TempDir;
 
 use super::download::{DownloadError, download};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
+use super::queue::upload_queue;
 use super::result::{UnusableResult, check, to_shared};
 use super::upload::{Upload, UploadError, UploadOutcome, upload};
 use crate::action::{FullAction, PathSet, Task};
@@ -78,6 +81,7 @@ fn an_upload(store: &Store, function: DigestFunction) -> Upload {
     let shared = to_shared(&result, Some(&notes), function, &|digest| twins.get(digest).copied()).unwrap();
     Upload {
         name: "x".to_owned(),
+        mnemonic: "Rustc",
         query: full_action("query", function),
         action: full_action("action", function),
         path_set: PathSet::default(),
@@ -194,6 +198,32 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
         let failed = download(&remote, &there, &checked, &context).await;
         assert!(matches!(failed, Err(DownloadError::Missing(blob)) if blob == digest), "{failed:?}");
     }
+}
+
+#[tokio::test]
+async fn an_upload_is_tried_again_when_its_remote_answers_again() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let connections = RemoteConnections { reader: remote.clone(), writer: remote.clone() };
+    let handle = RemoteHandle::new(connections, "r".to_owned(), (true, true), AnswerLimits::default());
+    let (_dir, store) = store();
+    let (queue, worker) = upload_queue();
+    remote.fail_with(Some(RemoteError::unavailable("down")));
+    let own_action = Digest::of(BLAKE3, b"action");
+    queue.push(handle.note_upload(), an_upload(&store, SHA256), own_action);
+    let opened = Arc::clone(&store);
+    let worker = tokio::spawn(worker.run(move || Some((Arc::clone(&opened), ()))));
+    while handle.trouble().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((remote.results(), handle.uploads_waiting()), (Vec::new(), 1));
+    remote.fail_with(None);
+    tokio::time::pause();
+    while handle.uploads_waiting() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(remote.results().len(), 2);
+    drop(queue);
+    worker.await.unwrap();
 }
 
 #[test]

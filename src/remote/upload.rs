@@ -25,6 +25,8 @@ const SMALL_BYTES_MAX: u64 = 1 << 20;
 pub struct Upload {
     /// The name of the crate or file, for logs.
     pub name: String,
+    /// The kind of action, for the server's log.
+    pub mnemonic: &'static str,
     /// The query, as the action under whose digest the path sets lie.
     pub query: FullAction,
     /// The action.
@@ -70,7 +72,8 @@ pub async fn upload(
     upload: &Upload,
 ) -> Result<UploadOutcome, UploadError> {
     let action = upload.action.digest;
-    let context = RequestContext { action_id: action.hash.to_hex(), ..RequestContext::default() };
+    let action_id = action.hash.to_hex();
+    let context = RequestContext { action_id, mnemonic: upload.mnemonic, ..RequestContext::default() };
     let existing = remote.get_result(&action, &context).await?;
     if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
         return Ok(UploadOutcome::Differs(output));

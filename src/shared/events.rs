@@ -17,6 +17,7 @@ use super::check::RepairSource;
 use super::entry::{Attributes, Entry, Inode};
 use super::files::{SharedFiles, SharedTarget};
 use super::repair::{digest_of, unshare};
+use super::uplifted::is_first_name;
 use super::watch::{Watch, WatchEvent};
 use crate::inputs::is_absence;
 
@@ -74,8 +75,11 @@ impl SharedFiles {
         let mut changes = Changes::new();
         for ((target, below), is_written) in links {
             let Some(target) = self.by_identity(target) else { continue };
-            if let Some(inode) = changed_inode(&target, &below, is_written)? {
-                changes.entry(inode).or_default().push((target, below));
+            let Some((recorded, inode)) = changed_file(&target, &below, is_written)? else { continue };
+            let links = changes.entry(inode).or_default();
+            // A tool that changes a whole directory tree changes a file by each of its names there.
+            if !links.iter().any(|(other, below)| Arc::ptr_eq(other, &target) && *below == recorded) {
+                links.push((target, recorded));
             }
         }
         self.separate(&changes, source)?;
@@ -134,18 +138,27 @@ impl SharedFiles {
     }
 }
 
-/// Returns the inode of a link; `None` if it is not shared or was not changed.
-fn changed_inode(target: &SharedTarget, below: &Path, is_written: bool) -> io::Result<Option<Inode>> {
-    let Some(entry) = target.entry(below) else { return Ok(None) };
+/// Returns the recorded path and the inode of a file that was changed by this name; `None` if it is not
+/// shared or was not changed.
+///
+/// The recorded path may be another name of the file.
+fn changed_file(
+    target: &SharedTarget,
+    below: &Path,
+    is_written: bool,
+) -> io::Result<Option<(PathBuf, Inode)>> {
+    let entry = target.entry(below);
+    if entry.is_none() && is_first_name(below) {
+        return Ok(None);
+    }
     let path = target.dir().join(below);
     let metadata = match fs::symlink_metadata(&path) {
         Err(error) if is_absence(&error) => return Ok(None),
         metadata => metadata?,
     };
-    if !entry.is(&metadata) {
-        return Ok(None);
-    }
+    let recorded = entry.map(|entry| (below.to_owned(), entry)).or_else(|| target.entry_of(&metadata));
+    let Some((recorded, entry)) = recorded.filter(|(_, entry)| entry.is(&metadata)) else { return Ok(None) };
     let is_changed = Attributes::of(&metadata) != entry.attributes
         || (is_written && digest_of(&path)? != Some(entry.digest.hash));
-    Ok(is_changed.then_some(entry.inode))
+    Ok(is_changed.then_some((recorded, entry.inode)))
 }

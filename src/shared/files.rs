@@ -5,9 +5,9 @@
 //! and beyond [`RECORDS_MAX`] those that were written longest ago.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::entry::{Entry, Inode, inode};
 use super::record::{self, Record};
+use super::uplifted::directories;
 use super::watch::Watch;
 use crate::inputs::is_absence;
 
@@ -285,6 +286,16 @@ impl SharedTarget {
         self.record.lock().entries.get(below).copied()
     }
 
+    /// The recorded path and the entry of a file that has other names, too.
+    pub(super) fn entry_of(&self, metadata: &Metadata) -> Option<(PathBuf, Entry)> {
+        if metadata.nlink() < 2 {
+            return None;
+        }
+        let record = self.record.lock();
+        let (below, entry) = record.entries.iter().find(|(_, entry)| entry.is(metadata))?;
+        Some((below.clone(), *entry))
+    }
+
     /// Removes the entries of these paths.
     pub(super) fn remove_entries(&self, below: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
         self.append(below.into_iter().map(|path| (path, None)).collect())
@@ -365,12 +376,6 @@ impl SharedTarget {
         record.frames = record.entries.len();
         Ok(())
     }
-}
-
-/// The directories in which these files lie.
-fn directories<'a>(files: impl Iterator<Item = &'a PathBuf>) -> HashSet<PathBuf> {
-    let unique: HashSet<&Path> = files.filter_map(|path| path.parent()).collect();
-    unique.into_iter().map(Path::to_owned).collect()
 }
 
 fn read(file: &Path) -> io::Result<Record> {

@@ -19,6 +19,7 @@ mod events;
 mod files;
 mod record;
 mod repair;
+mod uplifted;
 mod watch;
 
 pub use check::CheckReport;

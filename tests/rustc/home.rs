@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kache_client::DaemonAddress;
+use kache_client::control::{reply, request};
+use kache_client::{DaemonAddress, DaemonConnection, Intent};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -232,6 +233,19 @@ impl Home {
     /// only 20 ms to greet, which is not enough on a busy machine, and a call that is not greeted bypasses the cache.
     pub(crate) fn forget_silence(&self) {
         let _ = fs::remove_file(self.address().dir().join("no-answer"));
+    }
+
+    /// Waits until the daemon is idle.
+    pub(crate) fn until_idle(&self) {
+        let address = self.address();
+        let soon = || Instant::now() + Duration::from_secs(2);
+        eventually("a daemon that has nothing to do", || {
+            let Ok(mut connection) = DaemonConnection::open(&address, Intent::Look, soon()) else {
+                return false;
+            };
+            let status = connection.request(request::Kind::Status(request::Status {}), soon());
+            matches!(status, Ok(reply::Kind::Status(status)) if status.requests_in_flight == 0)
+        });
     }
 
     /// The daemon's process id, from its lock file.

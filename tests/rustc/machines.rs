@@ -32,14 +32,16 @@ pub(crate) fn machine_with(name: &str, remote: &str, other: Option<&Home>) -> Ho
     home
 }
 
+/// The number of uploads that wait for the machine's remote or are under way; `None` if no remote was used.
+pub(crate) fn uploads_waiting(home: &Home) -> Option<u64> {
+    let status = home.kache(&["daemon", "status", "--json"]).ok_unwatched();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    status["remotes"][0]["uploads_waiting"].as_u64()
+}
+
 /// Waits until everything that a machine has compiled is on its remote.
 pub(crate) fn wait_for_uploads(home: &Home) {
-    eventually("the end of all uploads", || {
-        let status = home.kache(&["daemon", "status", "--json"]).ok_unwatched();
-        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        let remotes = status["remotes"].as_array().unwrap().clone();
-        !remotes.is_empty() && remotes.iter().all(|remote| remote["uploads_waiting"] == 0)
-    });
+    eventually("the end of all uploads", || uploads_waiting(home) == Some(0));
 }
 
 /// Builds the workspace on a machine for which it is new, and waits until the remote has it.

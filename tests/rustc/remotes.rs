@@ -2,19 +2,39 @@
 //!
 //! Two homes stand for two machines: users, caches, daemons and paths differ.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::home::{Home, eventually};
 use crate::machines::{
-    expect_filled, expect_no_secret_on, expect_same_program, files_below, fill, from_one_machine_to_another,
-    machine, machine_with, wait_for_uploads,
+    PROGRAM, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
+    from_one_machine_to_another, machine, machine_with, uploads_waiting, wait_for_uploads,
 };
-use crate::project;
+use crate::project::{self, PRINTS};
+use crate::tree::Tree;
 use crate::unit::Unit;
+
+/// A machine with the default limits of remotes, and a workspace on it.
+fn impatient_machine(name: &str, url: &str, other: Option<&Home>) -> (Home, Tree) {
+    let home = Home::without_daemon().of_user(name).with("KACHE_REMOTE", url);
+    let home = match other {
+        Some(other) => home.with_registry_of(other),
+        None => home,
+    };
+    home.start();
+    let tree = project::mini(&home, &format!("{name}/ws"));
+    (home, tree)
+}
 
 /// A daemon that serves others, with its port.
 fn server() -> (Home, u16) {
@@ -47,6 +67,120 @@ fn net_02_a_server_of_bazels_http_cache_brings_results_to_another_machine() {
     let (_server, port) = server();
     let url = format!("http://127.0.0.1:{port}");
     from_one_machine_to_another(&url, &url);
+}
+
+/// An HTTP cache that has nothing, and takes a body without ever answering. Returns its URL.
+fn server_that_hangs_on_uploads() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = |mut stream: TcpStream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.starts_with("PUT") {
+                thread::park();
+            }
+            if line == "\r\n"
+                && stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_err()
+            {
+                return;
+            }
+            line.clear();
+        }
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn net_04_a_build_ends_while_its_uploads_hang() {
+    let (home, tree) = impatient_machine("alone", &server_that_hangs_on_uploads(), None);
+    home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
+    assert!(uploads_waiting(&home) > Some(0));
+    let second = project::mini(&home, "second/ws");
+    home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
+}
+
+/// An HTTP cache in memory. Returns its URL, and a switch: while it is on, the body of a blob ends in the middle
+/// and the connection stays open.
+fn server_that_may_stall() -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (objects, stalls) = (Arc::<Mutex<HashMap<String, Vec<u8>>>>::default(), Arc::<AtomicBool>::default());
+    let switch = Arc::clone(&stalls);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (objects, stalls) = (Arc::clone(&objects), Arc::clone(&stalls));
+            thread::spawn(move || serve(stream, &objects, &stalls));
+        }
+    });
+    (url, switch)
+}
+
+fn serve(mut stream: TcpStream, objects: &Mutex<HashMap<String, Vec<u8>>>, stalls: &AtomicBool) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some((method, path, body)) = read_request(&mut reader) {
+        let found = match method.as_str() {
+            "PUT" => {
+                objects.lock().insert(path.clone(), body);
+                Some(Vec::new())
+            }
+            _ => objects.lock().get(&path).cloned(),
+        };
+        let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+        let found = found.unwrap_or_default();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", found.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        if method == "GET" && path.starts_with("/cas/") && !found.is_empty() && stalls.load(Ordering::Relaxed)
+        {
+            stream.write_all(&found[..found.len() / 2]).unwrap();
+            thread::park();
+        }
+        if method != "HEAD" && stream.write_all(&found).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the method, the path and the body of a request; `None` at the end of the connection.
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, Vec<u8>)> {
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.to_ascii_lowercase().strip_prefix("content-length:") {
+            Some(value) => length = value.trim().parse().ok()?,
+            None if line == "\r\n" => break,
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    Some((words.next()?, words.next()?, body))
+}
+
+#[test]
+fn net_01_a_remote_that_stalls_in_a_download_costs_a_build_its_stall_time_once() {
+    let (url, stalls) = server_that_may_stall();
+    let (first, tree) = impatient_machine("first", &url, None);
+    first.cargo(&tree, &["build", "--workspace"]).ok();
+    wait_for_uploads(&first);
+    stalls.store(true, Ordering::Relaxed);
+    let (second, other) = impatient_machine("second", &url, Some(&first));
+    let built = second.cargo(&other, &["build", "--workspace"]).ok();
+    assert_eq!(other.prints(PROGRAM), PRINTS);
+    // The calls that wait when the first one finds out have begun within its stall time of two seconds.
+    let asking = Duration::from_millis(1_500);
+    let late = built.calls.compiles().filter(|call| call.remote > asking).count();
+    assert!((1..=2).contains(&late), "{built:#?}");
+    let longest = built.calls.compiles().map(|call| call.remote).max().unwrap();
+    assert!(longest < Duration::from_secs(5), "{built:#?}");
 }
 
 #[test]

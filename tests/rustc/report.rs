@@ -1,5 +1,7 @@
 //! Parses the wrapper calls in `kache report`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 /// One wrapper call.
@@ -19,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) is_seeded: bool,
     /// Whether it followed another call's compile.
     pub(crate) has_waited: bool,
+    /// How long it waited for remotes.
+    pub(crate) remote: Duration,
 }
 
 impl Call {
@@ -75,6 +79,7 @@ pub(crate) fn calls_in(report: &[u8]) -> Vec<Call> {
         not_stored: text(event, "not_stored"),
         is_seeded: event["reason"] == "seeded",
         has_waited: !event["phases_ms"]["wait"].is_null(),
+        remote: Duration::from_secs_f64(event["phases_ms"]["remote"].as_f64().unwrap_or_default() / 1000.0),
     };
     events.iter().map(call).collect()
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kache_cas::Hash;
+
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
 use crate::report::Call;
@@ -171,7 +173,9 @@ fn rst_03_bytes_overwritten_in_one_worktree_are_not_linked_in_another() {
         let line = line.replace("$LIBRARY", spoilt.to_str().unwrap());
         shell(&home, one.path(), &line);
         let has_reflinks = home.has_reflinks();
-        eventually("the overwritten library is removed", || has_reflinks || !library_is_there(&other));
+        eventually("the overwritten library is removed", || {
+            has_reflinks || !library_is_there(&other, "leaf")
+        });
         let built = home.cargo(&other, BUILD).ok();
         let compiled: Vec<_> = built.calls.compiles().filter(|call| !call.is_hit()).collect();
         assert!(compiled.iter().all(|call| call.crate_name == "leaf"), "{line}: {compiled:#?}");
@@ -189,9 +193,62 @@ fn rst_03_bytes_overwritten_in_one_worktree_are_not_linked_in_another() {
     }
 }
 
-fn library_is_there(tree: &Tree) -> bool {
+/// Cargo links the libraries of members from `deps` into the directory above. A tool that changes such a file by the
+/// second name changes the file in `deps`, too.
+#[test]
+fn rst_03_a_library_that_is_overwritten_by_its_second_name_is_not_linked_in_another_worktree() {
+    for line in ["echo >> $LIBRARY", "truncate -s 100 $LIBRARY"] {
+        let home = Home::new();
+        let [one, other] = built_workspaces(&home);
+        let before = attributes(&other);
+        shell(&home, one.path(), &line.replace("$LIBRARY", "target/debug/libkcore.rlib"));
+        let has_reflinks = home.has_reflinks();
+        eventually("the overwritten library is removed", || {
+            has_reflinks || !library_is_there(&other, "kcore")
+        });
+        home.cargo(&other, WORKSPACE).ok();
+        assert_eq!(contents(&attributes(&other)), contents(&before), "{line}");
+        assert_eq!(other.prints("target/debug/app"), PRINTS);
+        home.cargo(&other, WORKSPACE).ok().expect_silent();
+    }
+}
+
+#[test]
+fn rst_02_a_library_that_is_changed_by_its_second_name_stays_as_it_is_in_another_worktree() {
+    for line in ["touch -d tomorrow $LIBRARY", "chmod go-rwx target/debug/deps/* $LIBRARY"] {
+        let home = Home::new();
+        let [one, other] = built_workspaces(&home);
+        let before = attributes(&other);
+        shell(&home, one.path(), &line.replace("$LIBRARY", "target/debug/libkcore.rlib"));
+        let changed = attributes(&one);
+        until_repaired(&other, &before);
+        home.cargo(&other, WORKSPACE).ok().expect_silent();
+        assert_eq!(attributes(&other), before, "{line}");
+        assert_eq!(attributes(&one), changed, "the changed worktree keeps the changes: {line}");
+    }
+}
+
+const WORKSPACE: &[&str] = &["build", "--workspace"];
+
+/// Two worktrees in which all members were built, so that cargo gave second names to their libraries.
+fn built_workspaces(home: &Home) -> [Tree; 2] {
+    let trees = ["a", "b"].map(|name| project::mini(home, name));
+    for tree in &trees {
+        home.cargo(tree, WORKSPACE).ok();
+        home.cargo(tree, WORKSPACE).ok().expect_silent();
+    }
+    trees
+}
+
+/// The names and contents of these files.
+fn contents(files: &[(String, Stamp)]) -> Vec<(&str, Hash)> {
+    files.iter().map(|(name, stamp)| (&**name, stamp.content)).collect()
+}
+
+fn library_is_there(tree: &Tree, package: &str) -> bool {
+    let name_begins = format!("deps/lib{package}-");
     let mut names = tree.artifacts("target").into_keys();
-    names.any(|name| name.contains("deps/libleaf-") && name.ends_with(".rlib"))
+    names.any(|name| name.contains(&name_begins) && name.ends_with(".rlib"))
 }
 
 /// Backups, archives and tools on a target directory. The other worktree keeps its files, and everything is fresh

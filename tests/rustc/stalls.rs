@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kache_cas::Hash;
-use kache_client::control::{reply, request};
-use kache_client::{DaemonConnection, Intent};
 use nix::sys::signal::{Signal, kill};
 
 use crate::home::{Home, eventually};
@@ -92,13 +90,7 @@ fn assert_nothing_is_left(tree: &Tree) {
 
 /// Waits until the daemon is idle.
 fn until_idle(home: &Home) {
-    let address = home.address();
-    let soon = || Instant::now() + Duration::from_secs(2);
-    eventually("a daemon that has nothing to do", || {
-        let Ok(mut connection) = DaemonConnection::open(&address, Intent::Look, soon()) else { return false };
-        let status = connection.request(request::Kind::Status(request::Status {}), soon());
-        matches!(status, Ok(reply::Kind::Status(status)) if status.requests_in_flight == 0)
-    });
+    home.until_idle();
     home.new_calls();
 }
 

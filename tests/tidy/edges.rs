@@ -36,7 +36,7 @@ const WORLD: &[&str] = &[
 ];
 
 /// The stages after the digest of an action is known.
-const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish"];
+const AFTER_THE_DIGEST: &[&str] = &["src/lookup", "src/outputs", "src/restore", "src/publish", "src/remote"];
 
 /// Everything that a compile passes through, in order.
 const STAGES: &[&str] = &[

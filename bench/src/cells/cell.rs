@@ -60,7 +60,7 @@ pub(crate) struct Cell {
 const TARGET: f64 = 1.0;
 
 /// The goal for small requests, whose cost is that of the server alone.
-const TARGET_SMALL: f64 = 2.0;
+const TARGET_SMALL: f64 = 1.5;
 
 /// The cells in the order of the table.
 #[rustfmt::skip]

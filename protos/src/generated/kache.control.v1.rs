@@ -385,6 +385,9 @@ pub struct Fetched {
     pub made_here: bool,
     #[prost(bool, tag = "3")]
     pub uploaded: bool,
+    /// Whether a result of this action was fetched from a remote.
+    #[prost(bool, tag = "4")]
+    pub from_remote: bool,
 }
 /// Asks to compile a stored result again and compare. The client sends it twice: before the
 /// compile, where the answer is the command to run, and after it, with `is_made` set.

@@ -4,6 +4,7 @@ mod batches;
 mod capabilities;
 mod connection;
 mod connector;
+mod liveness;
 mod metadata;
 mod missing;
 mod names;

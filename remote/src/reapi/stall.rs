@@ -8,7 +8,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::liveness::Liveness;
 use crate::error::RemoteError;
 use crate::token_source::TokenSource;
 
@@ -71,14 +71,16 @@ pub(super) struct WatchedChannel {
     channel: Channel,
     connect: Duration,
     stall: Duration,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
     tokens: Option<Arc<TokenSource>>,
 }
 
 impl WatchedChannel {
     /// Wraps a channel. A request may take `connect` longer until its first byte.
     pub(super) fn new(channel: Channel, connect: Duration, stall: Duration) -> WatchedChannel {
-        WatchedChannel { channel, connect, stall, is_broken: Arc::default(), tokens: None }
+        // Twice, since the first of the requests may also have waited for the connection.
+        let liveness = Arc::new(Liveness::new(2 * connect));
+        WatchedChannel { channel, connect, stall, liveness, tokens: None }
     }
 
     /// Sets where the tokens of requests come from.
@@ -92,21 +94,23 @@ impl WatchedChannel {
         request: Request<Body>,
         connect: Duration,
         stall: Duration,
-        is_broken: Arc<AtomicBool>,
+        liveness: Arc<Liveness>,
     ) -> Result<Response<Body>, Status> {
         let deadline = Mutex::new(Instant::now() + connect + stall);
         let progress = Arc::new(Progress { deadline, stall });
         let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
         let call = tower_service::Service::call(&mut channel, request.map(|body| Body::new(sent(body))));
+        let open = liveness.begin();
         let outcome = tokio::select! {
             biased;
             outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
             () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
         };
+        open.end();
         match outcome {
-            Ok(response) => Ok(received(response, progress, is_broken)),
+            Ok(response) => Ok(received(response, progress, liveness)),
             Err(status) => {
-                is_broken.store(true, Ordering::Relaxed);
+                liveness.set_broken();
                 Err(status)
             }
         }
@@ -114,7 +118,7 @@ impl WatchedChannel {
 
     /// Whether a request failed in a way that makes a new connection advisable.
     pub(super) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Relaxed)
+        self.liveness.is_broken()
     }
 }
 
@@ -131,14 +135,14 @@ impl tower_service::Service<Request<Body>> for WatchedChannel {
         // The channel that was asked whether it is ready is the one to use.
         let other = self.channel.clone();
         let channel = std::mem::replace(&mut self.channel, other);
-        let (connect, stall, is_broken) = (self.connect, self.stall, Arc::clone(&self.is_broken));
+        let (connect, stall, liveness) = (self.connect, self.stall, Arc::clone(&self.liveness));
         let Some(tokens) = self.tokens.clone() else {
-            return Box::pin(WatchedChannel::send(channel, request, connect, stall, is_broken));
+            return Box::pin(WatchedChannel::send(channel, request, connect, stall, liveness));
         };
         Box::pin(async move {
             let token = tokens.get().await.map_err(|error| status_of(&error))?;
             request.headers_mut().insert(AUTHORIZATION, token);
-            let response = WatchedChannel::send(channel, request, connect, stall, is_broken).await?;
+            let response = WatchedChannel::send(channel, request, connect, stall, liveness).await?;
             if is_unauthenticated(&response) {
                 tokens.expire();
             }
@@ -161,11 +165,12 @@ fn is_unauthenticated(response: &Response<Body>) -> bool {
 fn received(
     mut response: Response<Body>,
     progress: Arc<Progress>,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
 ) -> Response<Body> {
     progress.move_deadline();
+    liveness.arrived();
     response.headers_mut().remove(STATUS_DETAILS);
-    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, is_broken }))
+    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, liveness }))
 }
 
 /// The body of a request, in small pieces.
@@ -219,7 +224,7 @@ struct ReceivedBody {
     /// Runs while somebody waits for the next piece.
     timer: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
-    is_broken: Arc<AtomicBool>,
+    liveness: Arc<Liveness>,
 }
 
 impl ReceivedBody {
@@ -253,10 +258,11 @@ impl http_body::Body for ReceivedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
             self.timer = None;
             self.progress.move_deadline();
+            self.liveness.arrived();
             return Poll::Ready(frame.map(|frame| frame.map(without_details)));
         }
         ready!(self.poll_stalled(task));
-        self.is_broken.store(true, Ordering::Relaxed);
+        self.liveness.set_broken();
         Poll::Ready(Some(Err(Status::from_error(Box::new(Stalled(self.progress.stall))))))
     }
 

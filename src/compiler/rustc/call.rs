@@ -84,6 +84,7 @@ impl CompilerCall for RustcCall {
         CallFacts {
             name: &rustc.crate_name,
             kind: *kind,
+            mnemonic: "Rustc",
             source,
             is_linked: rustc.is_linked(),
             out_dir: rustc.out_dir.as_deref(),

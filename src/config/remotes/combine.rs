@@ -9,7 +9,7 @@ use kache_remote::Secret;
 
 use super::entry::RemoteEntry;
 use crate::config::env_vars::{
-    KACHE_LOCAL_ONLY, KACHE_REMOTE, KACHE_REMOTE_ALLOW_CLEARTEXT_CREDENTIALS, KACHE_REMOTE_CA,
+    HOME, KACHE_LOCAL_ONLY, KACHE_REMOTE, KACHE_REMOTE_ALLOW_CLEARTEXT_CREDENTIALS, KACHE_REMOTE_CA,
     KACHE_REMOTE_CERT, KACHE_REMOTE_HEADER, KACHE_REMOTE_INSTANCE, KACHE_REMOTE_KEY, KACHE_REMOTE_READONLY,
     KACHE_S3_ACCESS_KEY, KACHE_S3_BUCKET, KACHE_S3_ENDPOINT, KACHE_S3_PREFIX, KACHE_S3_PROFILE,
     KACHE_S3_REGION, KACHE_S3_SECRET_KEY, PATH, Variable,
@@ -64,6 +64,11 @@ pub(in crate::config) fn combine(of_files: Vec<RemoteEntry>, environment: &Envir
     remotes.is_read_only = remotes.flag(environment, KACHE_REMOTE_READONLY);
     let pair = |(name, value): (&str, &OsStr)| Some((name.to_owned(), Secret::new(value.to_str()?)));
     remotes.aws = environment.of_aws().filter_map(pair).collect();
+    if environment.get(HOME).is_none()
+        && let Some(home) = environment.xdg_dirs().home
+    {
+        remotes.aws.extend(pair((HOME.name, home.as_os_str())));
+    }
     remotes.path = environment.get(PATH).and_then(|path| pair((PATH.name, path)));
     let names = remotes.entries.iter().flat_map(RemoteEntry::variables);
     remotes.set_names = names.filter(|name| environment.is_set(name)).map(str::to_owned).collect();

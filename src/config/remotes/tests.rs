@@ -278,12 +278,9 @@ fn mistakes_in_a_table_have_a_position_and_show_no_value() {
         ("[[remote]]\ncompression_level = 23", ":2:21: invalid value for `remote.compression_level`\nhint: "),
         (
             "[remote]\nurl = \"hunter2\"",
-            ": `remote` is not written like this, as a table\nhint: write `[[remote]]`",
+            ": `remote` is a list of tables, not a table\nhint: write `[[remote]]`",
         ),
-        (
-            "cache.remote = \"hunter2\"",
-            ":1:16: `cache.remote` is not written like this, as a single value\nhint: ",
-        ),
+        ("cache.remote = \"hunter2\"", ":1:16: `cache.remote` is a table, not a single value\nhint: "),
         (
             "remote = [\"hunter2\"]",
             ":1:11: a remote is a table, not a single value\nhint: write `[[remote]]`",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::class::Class;
 use super::files::WORKSPACE;
-use super::meddling::{self, Meddling, share_files};
+use super::meddling::{self, Meddling, SharedLibraries, share_files};
 use super::pair::{PLACES, Pair};
 use super::part::{PARTS, Part};
 use super::random::Random;
@@ -129,14 +129,13 @@ impl Move {
             }
             Move::Relocate(place) => pair.relocate(*place),
             Move::Meddle(other, meddling) => {
-                if meddling.loses_bytes() {
-                    for sharer in sharers(pairs, *other) {
-                        pairs[sharer].excuse();
-                    }
-                }
+                let shared = shared_libraries(pairs, *other);
                 let trees = pairs[*other].both();
                 trees.iter().for_each(|tree| meddling.apply(&tree.join("target")));
                 await_separation(pairs, *other);
+                if meddling.loses_bytes() {
+                    shared.iter().for_each(|(sharer, libraries)| pairs[*sharer].lose_too(libraries));
+                }
             }
             _ => {}
         }
@@ -179,6 +178,13 @@ fn sharers(pairs: &[Pair], number: usize) -> Vec<usize> {
     let changed = target(&pairs[number]);
     let shares = |other: &usize| *other != number && share_files(&target(&pairs[*other]), &changed);
     (0..pairs.len()).filter(shares).collect()
+}
+
+/// The libraries that other worktrees share with this one, with the numbers of those worktrees.
+fn shared_libraries(pairs: &[Pair], number: usize) -> Vec<(usize, SharedLibraries)> {
+    let target = |number: usize| pairs[number].with.join("target");
+    let shared = |other: usize| (other, SharedLibraries::below(&target(other), &target(number)));
+    (0..pairs.len()).filter(|other| *other != number).map(shared).collect()
 }
 
 fn lose_output(pair: &Pair, number: usize) {

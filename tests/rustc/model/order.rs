@@ -6,18 +6,6 @@ use super::class::{Class, Classes};
 use super::random::Random;
 use super::sources::Sources;
 
-/// Kinds of builds that have outputs of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum BuildKind {
-    Check,
-    Debug,
-    Release,
-}
-
-impl BuildKind {
-    pub(super) const ALL: [BuildKind; 3] = [BuildKind::Check, BuildKind::Debug, BuildKind::Release];
-}
-
 /// What cargo shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -26,6 +14,8 @@ pub(super) enum Order {
     Check,
     Release,
     Test,
+    /// Builds what `Test` runs.
+    BuildTests,
 }
 
 /// Without this it is chance which crates are still compiled when one has failed.
@@ -39,14 +29,7 @@ impl Order {
             Order::Check => vec!["check", "--workspace", "--all-targets", KEEP_GOING],
             Order::Release => vec!["build", "--release", KEEP_GOING],
             Order::Test => vec!["test", "--workspace", "--bins", "--tests", "--", "--nocapture"],
-        }
-    }
-
-    pub(super) fn kind(&self) -> BuildKind {
-        match self {
-            Order::Build | Order::BuildOne(_) | Order::Test => BuildKind::Debug,
-            Order::Check => BuildKind::Check,
-            Order::Release => BuildKind::Release,
+            Order::BuildTests => vec!["build", "--workspace", "--bins", "--tests", KEEP_GOING],
         }
     }
 
@@ -55,7 +38,7 @@ impl Order {
         match self {
             Order::Build => Some("target/debug/app"),
             Order::Release => Some("target/release/app"),
-            Order::BuildOne(_) | Order::Check | Order::Test => None,
+            Order::BuildOne(_) | Order::Check | Order::Test | Order::BuildTests => None,
         }
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 
 use super::files::WORKSPACE;
-use super::order::{BuildKind, Call, Order, Stop};
+use super::meddling::SharedLibraries;
+use super::order::{Call, Order, Stop};
 use super::sources::Sources;
 use crate::home::Home;
 use crate::step::{Built, Step};
@@ -29,15 +30,13 @@ pub(super) struct Pair {
     pub(super) with: Tree,
     pub(super) without: Tree,
     sources: Sources,
-    /// Packages that kache may compile once more than plain cargo, by kind of build.
-    excused: BTreeSet<(BuildKind, String)>,
 }
 
 impl Pair {
     /// Below a directory that other pairs may use too.
     pub(super) fn new(base: &Path, name: &'static str, sources: Sources) -> Pair {
         let [with, without] = tops(base, name, 0).map(|top| Tree::new(top.join(WORKSPACE)));
-        let pair = Pair { name, base: base.to_owned(), with, without, sources, excused: BTreeSet::new() };
+        let pair = Pair { name, base: base.to_owned(), with, without, sources };
         pair.write();
         pair
     }
@@ -56,12 +55,12 @@ impl Pair {
         self.both().iter().for_each(|tree| files.write(top(tree)));
     }
 
-    /// Bytes of outputs are lost that lie here and elsewhere, so that kache has to compile again.
-    pub(super) fn excuse(&mut self) {
-        let of_registry = ["leaf", "regpm", "twig"].map(str::to_owned);
-        let packages = self.sources.packages().into_iter().chain(of_registry);
-        let of_package = |package: String| BuildKind::ALL.iter().map(move |kind| (*kind, package.clone()));
-        self.excused = packages.flat_map(of_package).collect();
+    /// Removes the files in the twin that the daemon has removed because their bytes were lost, so that cargo makes
+    /// the same crates again in both.
+    pub(super) fn lose_too(&self, libraries: &SharedLibraries) {
+        for path in libraries.removed() {
+            let _ = fs::remove_file(self.without.path().join(path.strip_prefix(self.with.path()).unwrap()));
+        }
     }
 
     /// Gives a source another date.
@@ -91,18 +90,18 @@ impl Pair {
 
     /// Calls cargo in both, and compares all that can be seen of it. How many compiles were
     /// hits, and how many were not.
-    pub(super) fn build(&mut self, home: &Home, call: &Call, compilers: &[PathBuf]) -> [usize; 2] {
-        let with = match call.stop {
-            None => self.step(home, call, compilers, true).run(),
-            Some(stop) => run_with_stop(home, self.step(home, call, compilers, true), stop),
-        };
-        let without = self.step(home, call, compilers, false).run_unwatched();
-        assert_eq!(with.code, without.code, "{with:#?}\n{without:#?}");
+    pub(super) fn build(&self, home: &Home, call: &Call, compilers: &[PathBuf]) -> [usize; 2] {
+        let [mut with, mut without] = self.build_both(home, call, compilers);
+        let mut have_compiled = [&with, &without].map(compiled);
         if matches!((&call.order, with.code), (Order::Test, Some(1..))) {
-            // It keeps going for failed tests and not for failed compiles.
-            return [0, 0];
+            // `cargo test` ends at the first compile that fails, so it is chance what was compiled before.
+            // Another call of cargo compiles the rest, so that both have compiled the same.
+            let rest = Call { order: Order::BuildTests, stop: None, ..call.clone() };
+            [with, without] = self.build_both(home, &rest, compilers);
+            have_compiled[0].extend(compiled(&with));
+            have_compiled[1].extend(compiled(&without));
         }
-        self.compare(&with, &without, call.order.kind());
+        self.compare(&with, &without, &have_compiled);
         let count = |is_hit: bool| with.calls.compiles().filter(|call| call.is_hit() == is_hit).count();
         let counts = [count(true), count(false)];
         if with.code != Some(0) {
@@ -114,6 +113,17 @@ impl Pair {
         }
         self.step(home, call, compilers, true).run().expect_silent();
         counts
+    }
+
+    /// Calls cargo in both.
+    fn build_both(&self, home: &Home, call: &Call, compilers: &[PathBuf]) -> [Built; 2] {
+        let with = match call.stop {
+            None => self.step(home, call, compilers, true).run(),
+            Some(stop) => run_with_stop(home, self.step(home, call, compilers, true), stop),
+        };
+        let without = self.step(home, call, compilers, false).run_unwatched();
+        assert_eq!(with.code, without.code, "{with:#?}\n{without:#?}");
+        [with, without]
     }
 
     /// Cargo in one of the two.
@@ -136,14 +146,13 @@ impl Pair {
     }
 
     /// Both said the same, and with kache nothing was compiled that needed no compiling.
-    fn compare(&mut self, with: &Built, without: &Built, kind: BuildKind) {
+    fn compare(&self, with: &Built, without: &Built, [with_kache, without_kache]: &[BTreeSet<String>; 2]) {
         let said = |built: &Built, tree: &Tree| {
             format!("{}\n{}", lines(&built.stderr, tree), lines(&built.stdout, tree))
         };
         let said = [said(with, &self.with), said(without, &self.without)];
         assert!(said[0] == said[1], "{}\n{with:#?}", differences(&said[0], &said[1]));
-        let mut needless: Vec<_> = compiled(with).difference(&compiled(without)).cloned().collect();
-        needless.retain(|package| !self.excused.remove(&(kind, package.clone())));
+        let needless: Vec<_> = with_kache.difference(without_kache).collect();
         assert!(needless.is_empty(), "plain cargo did not compile {needless:?}: {with:#?}\n{without:#?}");
         let elsewhere = fs::read_dir(self.base.join("elsewhere")).into_iter().flatten().count();
         assert_eq!(elsewhere, 0, "something was left where cargo was called");
@@ -179,6 +188,8 @@ fn run_with_stop(home: &Home, step: Step<'_>, stop: Stop) -> Built {
         built
     });
     assert!(begin.elapsed() < BUILD_MAX, "a stopped daemon stops the build: {built:#?}");
+    // The daemon answers calls whose clients have not waited for it, and records them, only now.
+    home.until_idle();
     home.skip_calls();
     built
 }

@@ -238,13 +238,15 @@ impl Sources {
     }
 }
 
-/// Links, and appends what it reads to the output, where it hurts nobody.
+/// Links, and appends what it reads to the output, where it hurts nobody. A linker that is only asked
+/// something has no output.
 const LINKER: &str = r#"#!/bin/sh
 cc "$@" || exit $?
 for argument; do
     [ "$before" != -o ] || output="$argument"
     before="$argument"
 done
+[ -n "$output" ] || exit 0
 printf 'LINKED:%s %s' "$(cat "$(dirname "$0")/flags.txt")" "$MODEL_LINK" >>"$output"
 "#;
 

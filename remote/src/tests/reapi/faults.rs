@@ -1,5 +1,6 @@
 //! Servers that lie, refuse or hang.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kache_cas::{Digest, DigestFunction};
@@ -170,6 +171,23 @@ async fn nobody_listens_and_nobody_answers() {
     drop(listener);
     let error = open(&location, &impatient()).capabilities().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains(&location), "{error}");
+}
+
+#[tokio::test]
+async fn lookups_that_are_given_up_early_do_not_keep_a_dead_connection() {
+    let server = RecorderServer::start(sha256_only(0)).await;
+    let mut options = options();
+    options.limits.connect = Duration::from_millis(100);
+    let remote = server.open(&options);
+    remote.capabilities().await.unwrap();
+    server.recorder.behave(|behaviour| behaviour.hangs = true);
+    let action = Digest::of(DigestFunction::Sha256, b"an action");
+    for _ in 0..10 {
+        let context = context();
+        let lookup = remote.get_result(&action, &context);
+        assert!(tokio::time::timeout(Duration::from_millis(50), lookup).await.is_err());
+    }
+    assert!(server.recorder.connections.load(Ordering::Relaxed) > 1);
 }
 
 /// Answers every request with headers that no library of gRPC would send.

@@ -61,6 +61,7 @@ pub(crate) struct Recorder {
     calls: Mutex<Vec<Call>>,
     pub(crate) headers: Mutex<Vec<MetadataMap>>,
     pub(crate) capability_requests: AtomicU64,
+    pub(crate) connections: AtomicU64,
     /// What is sent for a digest, right or wrong.
     blobs: Mutex<HashMap<String, Bytes>>,
 }

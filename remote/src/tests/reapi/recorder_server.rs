@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -47,6 +48,7 @@ impl Drop for RecorderServer {
 async fn serve(listener: TcpListener, service: Service) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        service.0.connections.fetch_add(1, Ordering::Relaxed);
         let service = service.clone();
         tokio::spawn(async move {
             let answer = service_fn(move |request| service.clone().answer(request));

@@ -1,6 +1,7 @@
 //! The form of every request.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kache_cas::{Digest, DigestFunction};
@@ -199,4 +200,24 @@ async fn capabilities_are_asked_for_once_and_say_whether_results_are_taken() {
     assert_eq!(server.recorder.capability_requests.load(Ordering::Relaxed), 1);
     let server = RecorderServer::start(Default::default()).await;
     assert!(is_refused(&server.open(&options()).capabilities().await.unwrap_err()));
+}
+
+#[tokio::test]
+async fn one_connection_serves_all_requests_until_it_is_unused() {
+    let server = RecorderServer::start(sha256_only(0)).await;
+    let mut options = options();
+    options.limits.idle = Duration::from_millis(300);
+    let connections = || server.recorder.connections.load(Ordering::Relaxed);
+    let remote = server.open(&options);
+    let action = Digest::of(DigestFunction::Sha256, b"an action");
+    let mut lookups = JoinSet::new();
+    for _ in 0..50 {
+        let remote = remote.clone();
+        lookups.spawn(async move { remote.get_result(&action, &context()).await });
+    }
+    assert!(lookups.join_all().await.iter().all(|outcome| *outcome == Ok(None)));
+    assert_eq!(connections(), 1);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    remote.capabilities().await.unwrap();
+    assert_eq!(connections(), 2);
 }
