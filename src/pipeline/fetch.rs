@@ -143,18 +143,38 @@ impl LookupSubject {
         let results = results(handle, &candidates, mnemonic).await.map_err(text)?;
         for (candidate, result) in candidates.into_iter().zip(results) {
             let Some(result) = result else { continue };
-            let checked = check(&self.prepared.task, &result, function).map_err(|why| why.to_string())?;
-            let context = RequestContext { action_id: candidate.action.hash.to_hex(), ..context.clone() };
-            let names = download(&*handle.remote, &self.store, &checked, &context).await;
-            let names = names.map_err(|error| {
-                if let DownloadError::Remote(error) = &error {
-                    let _ = handle.note(Err::<(), RemoteError>(error.clone()));
+            let taken = self.take(handle, candidate, &result, mnemonic).await;
+            match taken {
+                Ok(false) => {}
+                // Another path set may lead to a result that can be used, unless the remote does not answer.
+                Err(why) if handle.trouble().is_none() => {
+                    tracing::debug!("a result of {} is not used: {why}", handle.name);
                 }
-                error.to_string()
-            })?;
-            return self.blocking(move |subject| subject.accept(candidate, &checked, &names)).await?;
+                taken => return taken,
+            }
         }
         Ok(false)
+    }
+
+    /// Downloads the result of a candidate and stores it. Returns `false` if the action is quarantined here.
+    async fn take(
+        &self,
+        handle: &Arc<RemoteHandle>,
+        candidate: Candidate,
+        result: &ActionResult,
+        mnemonic: &'static str,
+    ) -> Result<bool, String> {
+        let action = candidate.action;
+        let checked = check(&self.prepared.task, result, action.function).map_err(|why| why.to_string())?;
+        let action_id = action.hash.to_hex();
+        let context = RequestContext { action_id, mnemonic, ..RequestContext::default() };
+        let names = download(&*handle.remote, &self.store, &checked, &context).await.map_err(|error| {
+            if let DownloadError::Remote(error) = &error {
+                let _ = handle.note(Err::<(), RemoteError>(error.clone()));
+            }
+            error.to_string()
+        })?;
+        self.blocking(move |subject| subject.accept(candidate, &checked, &names)).await?
     }
 
     async fn blocking<T: Send + 'static>(
