@@ -5,7 +5,12 @@
 //! `kache_proto::reapi` and `kache_proto::bytestream`, and never a generated module, so that a
 //! change of the generator concerns only this file.
 //!
+//! [`compressed_blob`] is the compressed form in which blobs travel.
+//!
 //! This crate knows encodings only: it computes no digest and checks nothing.
+
+#[cfg(feature = "reapi")]
+pub mod compressed_blob;
 
 #[expect(missing_docs, clippy::all, unreachable_pub, reason = "generated code")]
 #[cfg_attr(

@@ -2,29 +2,38 @@
 
 use bytes::{Bytes, BytesMut};
 use kache_cas::Digest;
+use kache_proto::compressed_blob::Decompressor;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::decompression::next_piece;
 use crate::error::RemoteError;
 use crate::http_client::ResponseBody;
 use crate::remote::BlobStream;
-use crate::zstd_pieces::ZstdPieces;
 
 /// The number of pieces that are read before the caller has taken them.
 const PIECES_AHEAD: usize = 2;
 
-/// Reads one blob.
+/// The reader of one blob, whose body arrives over HTTP.
 pub(crate) struct BlobReader {
     body: ResponseBody,
-    zstd: Option<ZstdPieces>,
+    /// Decompresses the body; `None` if it holds the blob as it is.
+    decompressor: Option<Decompressor>,
+    /// The compressed bytes that were received last, without those that were decompressed.
+    input: Bytes,
     digest: Digest,
     read_bytes: u64,
 }
 
 impl BlobReader {
-    /// Begins to read the blob with this digest. `zstd` decompresses the body, if it is compressed.
-    pub(crate) fn new(body: ResponseBody, zstd: Option<ZstdPieces>, digest: Digest) -> BlobReader {
-        BlobReader { body, zstd, digest, read_bytes: 0 }
+    /// Begins to read the blob with this digest from a body, which may be compressed.
+    pub(crate) fn new(
+        body: ResponseBody,
+        is_compressed: bool,
+        digest: Digest,
+    ) -> Result<BlobReader, RemoteError> {
+        let decompressor = is_compressed.then(|| Decompressor::new(digest.size_bytes)).transpose()?;
+        Ok(BlobReader { body, decompressor, input: Bytes::new(), digest, read_bytes: 0 })
     }
 
     /// Returns the next piece; `None` after the last one. The pieces together have the length of the digest.
@@ -45,14 +54,18 @@ impl BlobReader {
     }
 
     async fn next_unchecked(&mut self) -> Result<Option<Bytes>, RemoteError> {
-        let Some(zstd) = &mut self.zstd else { return self.body.next().await };
+        let Some(decompressor) = &mut self.decompressor else { return self.body.next().await };
         loop {
-            if let Some(output) = zstd.next_output()? {
-                return Ok(Some(output));
+            let piece = next_piece(decompressor, &mut self.input)?;
+            if !piece.is_empty() {
+                return Ok(Some(piece));
             }
             match self.body.next().await? {
-                Some(input) => zstd.feed(input),
-                None => return zstd.finish().map(|()| None),
+                Some(input) => self.input = input,
+                None => {
+                    decompressor.finish()?;
+                    return Ok(None);
+                }
             }
         }
     }

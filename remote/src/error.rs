@@ -16,19 +16,19 @@ pub enum RemoteError {
     /// exhausted. The same request would be refused again.
     #[error("refused: {message}")]
     Refused {
-        /// The remote's words.
+        /// The text that the remote sent as its reason.
         message: String,
     },
     /// The remote does not take a blob of this size.
     #[error("too large for the remote: {message}")]
     TooLarge {
-        /// The remote's words.
+        /// The text that the remote sent as its reason.
         message: String,
     },
     /// The remote's response breaks the protocol, or holds bytes that are not those of their digest.
     #[error("the remote's response cannot be used: {message}")]
     Malformed {
-        /// What is wrong with the response.
+        /// A sentence that says what is wrong with the response.
         message: String,
     },
     /// A file of this machine that was to be sent could not be read.

@@ -61,7 +61,7 @@ pub(crate) struct ResponseBody {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Sends requests.
+/// The client that sends all requests of one remote over HTTP.
 pub(crate) struct HttpClient {
     client: Client<Connector, UploadBody>,
     permits: Arc<Semaphore>,

@@ -9,6 +9,7 @@ mod aws_metadata;
 mod aws_profile;
 mod aws_signature;
 mod blob_reader;
+mod decompression;
 mod dir;
 mod error;
 mod failure;
@@ -30,8 +31,6 @@ mod tls;
 mod token_source;
 mod upload_body;
 mod uuid;
-mod zstd_blob;
-mod zstd_pieces;
 
 pub use dir::DirRemote;
 pub use error::RemoteError;

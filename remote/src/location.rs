@@ -59,7 +59,7 @@ pub struct HttpLocation {
 /// A bucket, and below which prefix the cache lies in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Location {
-    /// The bucket's name.
+    /// The name of the bucket, without a prefix.
     pub bucket: String,
     /// The keys' beginning before `/ac/` and `/cas/`, without a slash at either end; empty for none.
     pub prefix: String,
@@ -174,8 +174,8 @@ fn with_example(example: &'static str) -> impl Fn(Problem) -> LocationError {
     move |problem| LocationError { problem, example }
 }
 
-/// What is before `://` is repeated only if it has the form of a scheme, because anything else may be a part
-/// of a password.
+/// Returns the problem of a URL with an unknown scheme. The error repeats the text before `://` only if it looks
+/// like a scheme, because other text may be a part of a password.
 fn scheme_problem(scheme: &str) -> Problem {
     let is_scheme =
         !scheme.is_empty() && scheme.len() <= 20 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());

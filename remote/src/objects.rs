@@ -24,7 +24,6 @@ use crate::failure::Failure;
 use crate::http_client::{HttpClient, Outgoing, Response};
 use crate::known_blobs::KnownBlobs;
 use crate::remote::{BlobStream, Capabilities, Remote, RequestContext};
-use crate::zstd_pieces::ZstdPieces;
 
 /// The largest encoded result that is read.
 const RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -50,14 +49,14 @@ impl ObjectKind {
     }
 }
 
-/// Names one object.
+/// The name of a blob or a result at a remote that keeps objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectName {
     pub(crate) kind: ObjectKind,
     pub(crate) hash: Hash,
 }
 
-/// What distinguishes the protocols.
+/// The differences between the protocols that keep objects.
 #[async_trait]
 pub(crate) trait ObjectProtocol: std::fmt::Debug + Send + Sync {
     /// Creates the request with this method (GET, HEAD or PUT) for an object. Only a PUT has content.
@@ -208,8 +207,8 @@ impl Inner {
             self.known.forget(digest.hash);
             return Ok(None);
         };
-        let zstd = if is_zstd(&response.headers)? { Some(ZstdPieces::new()?) } else { None };
-        Ok(Some(BlobReader::new(response.body, zstd, digest)))
+        let is_compressed = is_zstd(&response.headers)?;
+        BlobReader::new(response.body, is_compressed, digest).map(Some)
     }
 
     async fn read_blob(&self, digest: Digest) -> Result<Option<Bytes>, RemoteError> {

@@ -14,6 +14,7 @@ use http::Response;
 use hyper::body::Incoming;
 use kache_cas::{AccessKind, Content, Digest};
 use kache_proto::bytestream::{QueryWriteStatusRequest, QueryWriteStatusResponse, ReadRequest};
+use kache_proto::compressed_blob::Compressor;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tonic::Status;
@@ -24,7 +25,7 @@ use super::message;
 use super::offload::{self, INLINE_BYTES_MAX};
 use super::resource_name::{Compression, NameError, ResourceName};
 use super::status::of_store_error;
-use super::zstd_blob::ZstdCompressor;
+use super::zstd_blob::compressor;
 
 /// How many bytes of a blob one message carries.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -156,7 +157,7 @@ fn put_head(to: &mut BytesMut, len: usize) {
 enum MessageProducer {
     Plain(BlobCursor),
     /// The compressor is `None` once the zstd frame has ended.
-    Compressed(BlobCursor, Option<ZstdCompressor>),
+    Compressed(BlobCursor, Option<Compressor>),
 }
 
 impl MessageProducer {
@@ -165,8 +166,8 @@ impl MessageProducer {
         match compression {
             Compression::Identity => Ok(MessageProducer::Plain(cursor)),
             Compression::Zstd => {
-                let compressor = ZstdCompressor::new()
-                    .map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
+                let compressor =
+                    compressor().map_err(|error| Status::internal(format!("zstd failed: {error}")))?;
                 Ok(MessageProducer::Compressed(cursor, Some(compressor)))
             }
         }
@@ -199,7 +200,7 @@ impl MessageProducer {
 /// Compresses chunks until the output fills a message.
 fn next_compressed(
     cursor: &mut BlobCursor,
-    compressor: &mut Option<ZstdCompressor>,
+    compressor: &mut Option<Compressor>,
 ) -> std::io::Result<Option<Bytes>> {
     let Some(encoder) = compressor else { return Ok(None) };
     let mut compressed = Vec::new();

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kache_cas::Content;
+use kache_proto::compressed_blob::Compressor;
 use tokio::sync::mpsc;
 
 use super::range::Extent;
-use super::zstd_blob::ZstdCompressor;
+use super::zstd_blob::compressor;
 
 /// How many bytes are read at once: enough that handing them between threads costs little, and
 /// few enough that a thousand downloads fit in memory.
@@ -124,7 +125,7 @@ impl Download {
 async fn send_all(plan: DownloadPlan, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let (mut at, len) = plan.start_and_len();
     let end = at + len;
-    let mut encoder = plan.is_compressed.then(ZstdCompressor::new).transpose()?;
+    let mut encoder = plan.is_compressed.then(compressor).transpose()?;
     while at < end {
         // The slot in the channel is reserved before the piece is read: this bounds memory.
         let slot = slot(&plan, sender).await?;
@@ -168,8 +169,8 @@ fn read_piece(
     content: &Content,
     at: u64,
     len: usize,
-    encoder: Option<ZstdCompressor>,
-) -> io::Result<(Bytes, Option<ZstdCompressor>)> {
+    encoder: Option<Compressor>,
+) -> io::Result<(Bytes, Option<Compressor>)> {
     let bytes = content.read_at(at, len)?;
     if bytes.len() != len {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is shorter than it was"));

@@ -8,8 +8,7 @@
 //!
 //! `hh` is the beginning of `hash`. Each file is written under a name of its own and then renamed, so many
 //! machines may write at once, and a reader sees whole files only. No link below the folder is followed, and
-//! nothing but a regular file is read: whoever may write there cannot make another machine read or write
-//! elsewhere.
+//! nothing but a regular file is read, so a writer cannot make another machine read or write elsewhere.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -36,9 +35,9 @@ pub(super) const PIECE_BYTES: usize = 1024 * 1024;
 /// A kind of file in the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
-    /// Results of actions.
+    /// The directory `ac` holds results of actions.
     Results,
-    /// Blobs.
+    /// The directory `cas` holds blobs.
     Blobs,
 }
 
@@ -72,7 +71,7 @@ impl Folder {
             // A pipe without a writer would make `open` wait.
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
             match openat(&shelf, name.as_str(), flags, Mode::empty()) {
-                // What is no regular file is no file of ours: it counts as missing, and is replaced.
+                // kache writes regular files only. Anything else counts as missing, and a write replaces it.
                 Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => Ok(None),
                 Err(errno) => Err(io::Error::from(errno)),
                 Ok(file) => regular(File::from(file)),

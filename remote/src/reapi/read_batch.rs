@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::Digest;
+use kache_proto::compressed_blob;
 use kache_proto::reapi::batch_read_blobs_response::Response;
 use kache_proto::reapi::compressor::Value as Compressor;
 use kache_proto::reapi::{BatchReadBlobsRequest, BatchReadBlobsResponse};
@@ -19,7 +20,6 @@ use super::statuses::{is_not_found, of_blob, of_status};
 use crate::error::RemoteError;
 use crate::options::Compression;
 use crate::remote::RequestContext;
-use crate::zstd_blob;
 
 /// The blobs of one request, each with its bytes if the server has it.
 type Found = Vec<(Digest, Option<Bytes>)>;
@@ -127,7 +127,7 @@ fn read_blob(digest: &Digest, response: Response) -> Result<Option<Bytes>, Remot
     }
     let bytes = match Compressor::try_from(response.compressor) {
         Ok(Compressor::Identity) => response.data,
-        Ok(Compressor::Zstd) => zstd_blob::decompress(digest.size_bytes, response.data)?,
+        Ok(Compressor::Zstd) => compressed_blob::decompress(digest.size_bytes, &response.data)?,
         _ => {
             let compressor = response.compressor;
             let message =

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use kache_cas::Digest;
 use kache_proto::bytestream::{ReadRequest, ReadResponse};
+use kache_proto::compressed_blob::Decompressor;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Status, Streaming};
@@ -16,10 +17,10 @@ use tonic::{Code, Status, Streaming};
 use super::names;
 use super::remote::Shared;
 use super::statuses::of_status;
+use crate::decompression::next_piece;
 use crate::error::RemoteError;
 use crate::options::Compression;
 use crate::remote::{BlobStream, RequestContext};
-use crate::zstd_blob::{Decompressor, too_long};
 
 /// The name of the request in errors.
 const WHAT: &str = "ByteStream.Read";
@@ -93,11 +94,14 @@ impl Pieces {
     /// Takes the next piece from the last message; an empty one if the next message is needed.
     fn next_piece(&mut self) -> Result<Bytes, RemoteError> {
         let piece = match &mut self.decompressor {
-            Some(decompressor) => decompressor.next(&mut self.input)?,
+            Some(decompressor) => next_piece(decompressor, &mut self.input)?,
             None => std::mem::take(&mut self.input),
         };
         let left = self.left_bytes.checked_sub(piece.len() as u64);
-        self.left_bytes = left.ok_or_else(|| too_long(self.blob.size_bytes))?;
+        self.left_bytes = left.ok_or_else(|| {
+            let blob = self.blob;
+            RemoteError::malformed(format!("{WHAT}: more bytes arrive than {blob} has"))
+        })?;
         Ok(piece)
     }
 
@@ -107,7 +111,7 @@ impl Pieces {
             let (blob, left) = (self.blob, self.left_bytes);
             return Err(RemoteError::malformed(format!("{WHAT}: {blob} ends {left} bytes too early")));
         }
-        self.decompressor.as_ref().map_or(Ok(()), Decompressor::finish)
+        Ok(self.decompressor.as_ref().map_or(Ok(()), Decompressor::finish)?)
     }
 
     /// Ends the stream with this outcome.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::{Content, Digest};
+use kache_proto::compressed_blob;
 use kache_proto::reapi::batch_update_blobs_request::Request;
 use kache_proto::reapi::compressor::Value as Compressor;
 use kache_proto::reapi::{BatchUpdateBlobsRequest, BatchUpdateBlobsResponse};
@@ -21,7 +22,6 @@ use super::write_stream;
 use crate::error::RemoteError;
 use crate::options::Compression;
 use crate::remote::RequestContext;
-use crate::zstd_blob;
 
 /// The name of the request in errors.
 const WHAT: &str = "BatchUpdateBlobs";
@@ -177,7 +177,7 @@ fn outcome_of(digest: &Digest, statuses: &HashMap<Digest, Option<rpc::Status>>) 
 /// Reads a blob of this machine, and compresses it where that makes it smaller.
 fn read_blob((_, digest, content): &Item, level: Option<i32>) -> Result<Request, RemoteError> {
     let bytes = content.read_all().map_err(|error| RemoteError::local(format!("{digest}: {error}")))?;
-    let compressed: Option<Bytes> = level.and_then(|level| zstd_blob::compress(&bytes, level));
+    let compressed: Option<Bytes> = level.and_then(|level| compressed_blob::compress(&bytes, level));
     let compressor = if compressed.is_some() { Compressor::Zstd } else { Compressor::Identity } as i32;
     Ok(Request { digest: Some(names::wire(digest)), data: compressed.unwrap_or(bytes), compressor })
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use kache_cas::{Content, Digest};
 use kache_proto::bytestream::WriteRequest;
+use kache_proto::compressed_blob::{Compressor, compress};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -21,7 +22,6 @@ use super::statuses::of_status;
 use crate::error::RemoteError;
 use crate::options::Compression;
 use crate::remote::RequestContext;
-use crate::zstd_blob::{Compressor, compress};
 
 /// The name of the request in errors.
 const WHAT: &str = "ByteStream.Write";

@@ -2,9 +2,9 @@
 
 use kache_serve::{ListenOptions, TlsOptions as ServedTls};
 
-use super::authority::Authority;
 use super::own_server::OwnServer;
 use super::round_trip;
+use super::test_authority::TestAuthority;
 use crate::{Compression, Location, ObjectRemote, Remote, RemoteOptions, TlsOptions};
 
 fn open(url: &str, options: &RemoteOptions) -> ObjectRemote {
@@ -24,8 +24,8 @@ async fn kache_stores_and_returns_what_kache_sends() {
 
 #[tokio::test]
 async fn tls_is_used_and_checked() {
-    let authority = Authority::new();
-    let (cert, key) = authority.issue("server");
+    let authority = TestAuthority::new();
+    let (cert, key) = authority.issue("server", |_| {});
     let tls = Some(ServedTls { cert, key, client_ca: None });
     let (_server, port) = OwnServer::on_port(ListenOptions { tls, ..ListenOptions::default() }).await;
     let tls = TlsOptions { ca: Some(authority.ca()), identity: None };

@@ -7,7 +7,6 @@ use tokio_stream::StreamExt as _;
 
 use crate::{Authentication, ObjectRemote, Remote, RemoteError, RequestContext, Secret, TokenCommand};
 
-mod authority;
 mod aws_credentials;
 mod dir;
 mod http;
@@ -18,6 +17,9 @@ mod own_server;
 mod raw_server;
 mod reapi;
 mod s3;
+/// The server's tests make their certificates with this file.
+#[path = "../../../serve/src/tests/test_authority.rs"]
+mod test_authority;
 
 fn context() -> RequestContext {
     RequestContext::default()

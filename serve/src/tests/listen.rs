@@ -14,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::socket_server::{RawResponse, ServerSetup, SocketServer, exchange, noise, read_response, sha256};
 use super::test_authority::TestAuthority;
+use super::tls_client::tls_client;
 use crate::accept;
 use crate::connection_threads::ConnectionThreads;
 use crate::credentials::BCRYPTS_AT_ONCE_MAX;
@@ -57,7 +58,7 @@ impl Files {
     /// TLS of a client, with a certificate of its own or without.
     fn connector(&self, protocols: &[&str], with_certificate: bool) -> TlsConnector {
         let certificate = with_certificate.then(|| self.0.issue("client", |_| {}));
-        let mut config = self.0.client(certificate);
+        let mut config = tls_client(&self.0, certificate);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))
     }

@@ -10,3 +10,4 @@ pub(crate) mod program;
 mod protocol_router;
 mod socket_server;
 pub(crate) mod test_authority;
+pub(crate) mod tls_client;

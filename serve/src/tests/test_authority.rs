@@ -1,16 +1,12 @@
-//! A certificate authority for tests, with the files and the TLS clients that it vouches for.
+//! A certificate authority for tests, with the files that it vouches for. The tests of remotes use it, too.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
-/// A directory with the certificates that one authority has signed, for the host `localhost`.
+/// A directory with the certificates that one authority has signed, for the hosts `localhost` and `127.0.0.1`.
 pub(crate) struct TestAuthority {
     dir: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -43,25 +39,12 @@ impl TestAuthority {
         name: &str,
         change: impl FnOnce(&mut CertificateParams),
     ) -> (PathBuf, PathBuf) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
         (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
-    }
-
-    /// Returns the TLS configuration of a client that trusts this authority. It presents the
-    /// certificate in these files, if there is one.
-    pub(crate) fn client(&self, certificate: Option<(PathBuf, PathBuf)>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let Some((chain, key)) = certificate else { return builder.with_no_client_auth() };
-        let chain = CertificateDer::pem_file_iter(chain).unwrap().collect::<Result<_, _>>().unwrap();
-        builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
     }
 }

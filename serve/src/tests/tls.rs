@@ -8,6 +8,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::tests::test_authority::TestAuthority;
+use crate::tests::tls_client::tls_client;
 
 /// Returns the files of a server with a certificate of this authority.
 fn server_files(authority: &TestAuthority, client_ca: bool, required: bool) -> TlsFiles {
@@ -56,7 +57,7 @@ async fn client_certificates_are_required_optional_or_not_asked_for() {
     ] {
         let tls = Tls::open(server_files(&authority, client_ca, required), SystemTime::now()).unwrap();
         assert_eq!(tls.asks_for_certificates(), client_ca);
-        let client = authority.client(certificate.cloned());
+        let client = tls_client(&authority, certificate.cloned());
         let row = (client_ca, required, certificate);
         assert_eq!(handshake(&tls, client).await, expected, "{row:?}");
     }
@@ -121,7 +122,7 @@ async fn renewed_files_are_used_and_broken_ones_are_not() {
     server_files(&authority, false, false);
     look_again();
     assert!(!Arc::ptr_eq(&before, &tls.config()), "the new pair is in use");
-    assert_eq!(handshake(&tls, authority.client(None)).await, Some(false));
+    assert_eq!(handshake(&tls, tls_client(&authority, None)).await, Some(false));
 }
 
 #[test]

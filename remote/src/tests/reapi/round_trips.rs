@@ -11,8 +11,8 @@ use kache_serve::{ListenOptions, TlsOptions};
 use tokio_stream::StreamExt as _;
 
 use super::samples::{context, digests, is_refused, named, options, sample, uncompressed};
-use crate::tests::authority::Authority;
 use crate::tests::own_server::{OwnServer, open};
+use crate::tests::test_authority::TestAuthority;
 use crate::{Authentication, ReapiRemote, Remote as _, RemoteError, RemoteOptions, Secret, TlsIdentity};
 
 /// A server on a socket, with a remote that is connected to it.
@@ -136,8 +136,8 @@ async fn results_are_stored_and_found() {
 }
 
 /// A server with TLS, which asks for credentials.
-async fn with_tls(authority: &Authority) -> (OwnServer, String) {
-    let (cert, key) = authority.issue("server");
+async fn with_tls(authority: &TestAuthority) -> (OwnServer, String) {
+    let (cert, key) = authority.issue("server", |_| {});
     let token = "{SHA256}".to_owned() + &base64(&DigestFunction::Sha256.hash(b"t0ken").0);
     let tokens = authority.write("tokens", &format!("bearer ci:{token}:read-write\n"));
     let options = ListenOptions {
@@ -156,7 +156,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn tls_certificates_and_tokens_open_a_server() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let (_server, location) = with_tls(&authority).await;
     let mut trusting = options();
     trusting.tls.ca = Some(authority.ca());
@@ -172,7 +172,7 @@ async fn tls_certificates_and_tokens_open_a_server() {
     let error = open(&location, &wrong_token).find_missing(&[digest], &context()).await.unwrap_err();
     assert!(is_refused(&error) && !error.to_string().contains("hunter2"), "{error}");
 
-    let (cert, key) = authority.issue("client");
+    let (cert, key) = authority.issue("client", |_| {});
     let mut with_certificate = trusting;
     with_certificate.tls.identity = Some(TlsIdentity { cert, key });
     let remote = open(&location, &with_certificate);
@@ -182,7 +182,7 @@ async fn tls_certificates_and_tokens_open_a_server() {
 
 #[tokio::test]
 async fn a_server_that_nobody_vouches_for_gets_nothing() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (TestAuthority::new(), TestAuthority::new());
     let (_server, location) = with_tls(&authority).await;
     let mut options = options();
     options.tls.ca = Some(stranger.ca());
