@@ -142,7 +142,7 @@ impl fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    /// Begins a frame.
+    /// Begins to write a frame with this level of compression.
     pub fn new(level: i32) -> io::Result<Compressor> {
         Ok(Compressor(Encoder::new(level)?))
     }

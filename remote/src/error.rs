@@ -1,4 +1,4 @@
-//! The errors of remotes.
+//! The errors that requests to remotes return.
 
 use thiserror::Error;
 

@@ -79,7 +79,7 @@ impl Connector {
 pub(crate) enum RemoteStream {
     /// The bytes are sent as they are.
     Plain(TcpStream),
-    /// The bytes are encrypted.
+    /// The connection encrypts all bytes with TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

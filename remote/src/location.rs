@@ -14,14 +14,14 @@ use thiserror::Error;
 
 use crate::options::{Authentication, Secret};
 
-/// Where a remote is.
+/// The place of a remote, parsed from its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A server of the Remote Execution API.
     Reapi(ReapiLocation),
     /// A server of Bazel's HTTP cache protocol.
     Http(HttpLocation),
-    /// A bucket of S3.
+    /// The remote is a bucket of S3.
     S3(S3Location),
     /// A directory that several machines see. Its path is absolute.
     Dir(PathBuf),

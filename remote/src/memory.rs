@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::error::RemoteError;
 use crate::remote::{BlobStream, Capabilities, Remote, RequestContext};
 
-/// A remote in memory.
+/// A remote that keeps everything in memory, for tests.
 #[derive(Debug)]
 pub struct MemoryRemote {
     capabilities: Capabilities,

@@ -30,7 +30,7 @@ const RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const PAGE: &str = "the remote answers with a page for people, as for a login";
 
-/// What an object is.
+/// The kind of an object, which is a part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
     /// A result, under the hash of its action.

@@ -88,7 +88,7 @@ impl OptionsError {
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
+    /// Wraps a text that is secret from now on.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
@@ -122,26 +122,26 @@ pub struct RemoteOptions {
     pub headers: Vec<(String, Secret)>,
     /// How the requests prove who sends them, besides client certificates.
     pub authentication: Option<Authentication>,
-    /// The certificates for TLS.
+    /// The files with certificates for TLS.
     pub tls: TlsOptions,
     /// The time limits of requests.
     pub limits: RemoteLimits,
     /// Whether and how well blobs are compressed on the way, where the remote can.
     pub compression: Compression,
-    /// What only S3 needs.
+    /// The options that only S3 uses.
     pub s3: S3Options,
 }
 
 /// How requests prove who sends them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
-    /// `Authorization: Bearer …`
+    /// Each request has the header `Authorization: Bearer …`.
     Bearer(Secret),
-    /// `Authorization: Basic …`
+    /// Each request has the header `Authorization: Basic …`.
     Basic {
-        /// The user's name.
+        /// The name of the user at the remote.
         user: String,
-        /// The password.
+        /// The password of this user.
         password: Secret,
     },
     /// `Authorization: Bearer …` with a token that a program prints.
@@ -158,7 +158,7 @@ pub struct TokenCommand {
     pub environment: Vec<(String, Secret)>,
 }
 
-/// The certificates for TLS.
+/// The files with certificates for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// The file with the certificates that are trusted instead of the system's.
@@ -167,7 +167,7 @@ pub struct TlsOptions {
     pub identity: Option<TlsIdentity>,
 }
 
-/// A client certificate.
+/// The certificate by which a remote knows this machine, with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     /// The file with the certificate chain, in PEM.

@@ -16,7 +16,7 @@ use crate::error::RemoteError;
 /// the blob has. The bytes are not verified: the caller hashes them.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, RemoteError>> + Send>>;
 
-/// What a remote offers.
+/// The capabilities of a remote, as far as callers depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// The function of all digests that this remote is sent: BLAKE3 if it offers that, else SHA-256.

@@ -53,7 +53,7 @@ impl ObjectRemote {
     }
 }
 
-/// Checks the endpoint.
+/// Checks that the endpoint of an S3 service is a URL that can be used.
 pub(crate) fn check(location: &S3Location, options: &RemoteOptions) -> Result<(), OptionsError> {
     bucket_url(location, &options.s3, REGION_DEFAULT).map(drop)
 }

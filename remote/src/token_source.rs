@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// The longest time that the program may take.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The largest token.
+/// The largest token that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the program printed, and when.

@@ -17,7 +17,7 @@ pub(super) enum DecompressError {
     Bytes {
         /// The digest of the blob.
         digest: Digest,
-        /// What is wrong with the bytes.
+        /// The reason why the bytes cannot be decompressed to the blob.
         error: CompressedBytesError,
     },
     /// The store could not write the decompressed bytes.

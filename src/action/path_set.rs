@@ -30,7 +30,7 @@ const NAMES_MAX: usize = 1 << 16;
 pub enum Observable {
     /// Whether there is a file at this path, with its content, or a directory, or nothing.
     State {
-        /// The path.
+        /// The path that a compile looked at.
         path: RolePath,
     },
     /// The entries of a directory.

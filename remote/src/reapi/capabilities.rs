@@ -11,7 +11,7 @@ use super::batches::BatchLimit;
 use crate::error::RemoteError;
 use crate::remote::Capabilities;
 
-/// What a server offers.
+/// The parts of a server's capabilities that this client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     /// What callers see of it.

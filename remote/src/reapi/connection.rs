@@ -30,7 +30,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// What a server offers, and the number of connections that were begun when it said so.
 type KnownOffer = Option<(u64, Offer)>;
 
-/// One connection.
+/// A connection to a server of the Remote Execution API.
 pub(super) struct Connection {
     /// The way on which requests are sent.
     pub(super) channel: WatchedChannel,

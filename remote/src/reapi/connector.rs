@@ -27,7 +27,7 @@ const ALPN: &[&[u8]] = &[b"h2"];
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Connects to one location.
+/// The connector that opens connections to one location.
 #[derive(Clone)]
 pub(super) struct Connector {
     location: Arc<ReapiLocation>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What is known of one connection.
+/// The state of a connection, as far as this client knows it.
 #[derive(Debug)]
 pub(super) struct Liveness {
     /// When the first request began since which nothing has arrived; `None` if there is none.

@@ -79,7 +79,7 @@ struct Pieces {
     messages: Streaming<ReadResponse>,
     /// Decompresses the messages; `None` if they hold the blob as it is.
     decompressor: Option<Decompressor>,
-    /// What is left of the last message.
+    /// The bytes of the last message that were not returned yet.
     input: Bytes,
     /// How many bytes of the blob have not arrived yet.
     left_bytes: u64,

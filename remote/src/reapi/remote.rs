@@ -69,11 +69,11 @@ impl fmt::Debug for ReapiRemote {
     }
 }
 
-/// What all requests share.
+/// The values that all requests of a remote share.
 pub(super) struct Shared {
     /// The instance name that every request carries.
     pub(super) instance: String,
-    /// The headers of requests.
+    /// The headers that every request carries.
     pub(super) metadata: Metadata,
     /// Whether blobs are compressed where the server can.
     pub(super) compression: Compression,

@@ -52,7 +52,7 @@ pub(super) fn bare_reply(status: u16) -> Reply {
 
 type Handler = dyn Fn(&RawRequest) -> Reply + Send + Sync;
 
-/// A running server.
+/// A server that runs in this process.
 pub(super) struct RawServer {
     pub(super) port: u16,
     requests: Arc<Mutex<Vec<RawRequest>>>,

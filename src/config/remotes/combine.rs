@@ -23,7 +23,7 @@ use crate::config::value::{Value, ValueKind};
 pub(in crate::config) struct Remotes {
     /// The remotes, in the order in which they are asked.
     pub(in crate::config) entries: Vec<RemoteEntry>,
-    /// What is wrong with variables that belong to no single remote.
+    /// The problems of variables that belong to no single remote.
     pub(super) problems: Vec<String>,
     /// Whether no remote is written to.
     pub(super) is_read_only: bool,

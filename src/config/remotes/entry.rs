@@ -14,11 +14,11 @@ pub(in crate::config) const REMOTES_MAX: usize = 16;
 /// What a remote is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Results are fetched.
+    /// Builds fetch results from the remote and upload none.
     Read,
-    /// Results are uploaded.
+    /// Builds upload results to the remote and fetch none.
     Write,
-    /// Both.
+    /// Builds fetch results from the remote and upload them.
     #[default]
     ReadWrite,
 }
@@ -36,7 +36,7 @@ impl Access {
     }
 }
 
-/// One remote. What is not set has its default.
+/// The settings of one remote. A field that is not set has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::config) struct RemoteEntry {
     /// Where the remote is described.

@@ -40,7 +40,7 @@ const PREFIX_DEFAULT: &str = "artifacts";
 /// One remote of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteSettings {
-    /// Where the remote is.
+    /// The place of the remote.
     pub location: Location,
     /// What it is opened with.
     pub options: RemoteOptions,

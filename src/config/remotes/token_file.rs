@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kache_remote::Secret;
 
-/// The largest token.
+/// The largest token that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 
 /// Reads the token, or says in a sentence why it cannot be used. No error shows a byte of the file.

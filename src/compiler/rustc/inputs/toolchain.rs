@@ -109,11 +109,11 @@ struct NamedToolchain<'a> {
     call: &'a Call,
     /// The program that the call names; rustup's proxy is not resolved.
     called: PathBuf,
-    /// The program that runs.
+    /// The program that this call runs.
     driver: PathBuf,
     /// The compiler itself. It differs from the driver for clippy.
     rustc: PathBuf,
-    /// The value of `--sysroot`.
+    /// The value of the option `--sysroot`, if the call has it.
     sysroot: Option<PathBuf>,
     /// The name of the target's directory; `None` for the host.
     target: Option<OsString>,
