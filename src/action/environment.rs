@@ -38,12 +38,6 @@ impl CallEnv for std::collections::BTreeMap<String, String> {
     }
 }
 
-/// Whether a variable holds no secret whatever its name contains: cargo's descriptions of packages, such as
-/// `CARGO_PKG_AUTHORS`.
-pub fn is_public_variable(name: &str) -> bool {
-    name.starts_with("CARGO_PKG_")
-}
-
 /// Variables of cargo and rustc that hold no secret: those that cargo sets for the packages that it compiles,
 /// and those that change what the compiler does.
 const SHARED: &[&str] = &[
@@ -65,8 +59,8 @@ const SHARED: &[&str] = &[
 /// The beginnings of the names of further such variables.
 const SHARED_PREFIXES: &[&str] = &["CARGO_BIN_EXE_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_"];
 
-/// Whether the value of a variable may be read by everybody who can read a remote. The values of all other
-/// variables are in the keys of shared actions only as salted hashes.
+/// Whether a variable holds no secret, whatever words are in its name. Reports show its value, and so does
+/// everything that is uploaded to a remote; the keys of shared actions have salted hashes of all other values.
 pub fn is_shared_variable(name: &str) -> bool {
     SHARED.contains(&name) || SHARED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

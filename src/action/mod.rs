@@ -30,9 +30,7 @@ mod trail;
 
 pub use command::{CONSTANT_NAME, StoredCommand};
 pub use compose::{FullAction, KeySubject, PathTreatment, Query, complete, compose, explain, explain_query};
-pub use environment::{
-    CallEnv, is_imported, is_of_the_call, is_public_variable, is_shared_variable, names_digest,
-};
+pub use environment::{CallEnv, is_imported, is_of_the_call, is_shared_variable, names_digest};
 pub use error::ActionError;
 pub use explain::{Entry, ExplainError, Fetch, Section, explain_stored};
 pub use material::KEY_VERSION;

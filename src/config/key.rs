@@ -108,6 +108,16 @@ keys! {
 /// The most letters that may be wrong in a name for which another name is suggested.
 const TYPO_DISTANCE_MAX: usize = 3;
 
+/// Returns the key that the user probably meant by `name`; `None` if no name is similar enough.
+pub(super) fn nearest_by_name<'a, K>(
+    name: &str,
+    keys: &'a [K],
+    name_of: impl Fn(&K) -> &'static str,
+) -> Option<&'a K> {
+    let by_distance = |key: &&K| strsim::levenshtein(name, name_of(key));
+    keys.iter().min_by_key(by_distance).filter(|nearest| by_distance(nearest) <= TYPO_DISTANCE_MAX)
+}
+
 impl Key {
     /// Returns the key with this name.
     pub fn by_name(name: &str) -> Option<Key> {
@@ -121,9 +131,7 @@ impl Key {
 
     /// Returns the key that the user probably meant; `None` if no name is similar enough.
     pub fn nearest(name: &str) -> Option<Key> {
-        let by_distance = |key: &Key| strsim::levenshtein(name, key.name());
-        let nearest = Key::ALL.iter().copied().min_by_key(by_distance)?;
-        (by_distance(&nearest) <= TYPO_DISTANCE_MAX).then_some(nearest)
+        nearest_by_name(name, Key::ALL, |key| key.name()).copied()
     }
 
     /// Whether the values of all layers add up, instead of the first one winning. This holds for

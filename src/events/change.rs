@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::action::{Observation, is_public_variable};
+use crate::action::{Observation, is_shared_variable};
 use crate::lookup::Difference;
 
 /// One input or setting that differs from an earlier call.
@@ -32,7 +32,7 @@ const SECRET_WORDS: &[&str] =
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    !is_public_variable(&name) && SECRET_WORDS.iter().any(|word| name.contains(word))
+    !is_shared_variable(&name) && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 impl From<&Difference> for Change {

@@ -1,5 +1,7 @@
 //! The keys of a remote's table in a file. The reference page is generated from this table.
 
+use crate::config::key::nearest_by_name;
+
 /// A key of `[[remote]]` and `[cache.remote]`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct RemoteKey {
@@ -11,9 +13,6 @@ pub(in crate::config) struct RemoteKey {
     /// The meaning, as the reference page prints it.
     pub(in crate::config) doc: &'static str,
 }
-
-/// The most letters that may be wrong in a name for which another name is suggested.
-const TYPO_DISTANCE_MAX: usize = 3;
 
 macro_rules! keys {
     ($($name:literal, $expected:expr, $value:literal, $doc:literal;)+) => {
@@ -61,7 +60,7 @@ keys! {
     "lookup_ms", NUMBER, "250",
     "How long a compile waits for the answer to one lookup, in milliseconds; by default 250.";
     "stall_ms", NUMBER, "2000",
-    "How long all compiles of a build together may wait without progress, in milliseconds; by default 2000.";
+    "How long a download may stand still before the compile goes on without it, in milliseconds; by default 2000.";
     "concurrency", NUMBER, "16",
     "How many requests are under way at once, at most; by default 16, and `cache.s3_concurrency` for S3.";
     "compression_level", "a number from 0 to 22", "3",
@@ -82,7 +81,5 @@ keys! {
 
 /// Returns the key that the user probably meant; `None` if no name is similar enough.
 pub(in crate::config) fn nearest(name: &str) -> Option<&'static str> {
-    let by_distance = |key: &&RemoteKey| strsim::levenshtein(name, key.name);
-    let nearest = KEYS.iter().min_by_key(by_distance)?;
-    (by_distance(&nearest) <= TYPO_DISTANCE_MAX).then_some(nearest.name)
+    nearest_by_name(name, KEYS, |key| key.name).map(|key| key.name)
 }

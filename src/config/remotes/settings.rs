@@ -50,7 +50,7 @@ pub struct RemoteSettings {
     pub writes: bool,
     /// How long a call waits for the answer to one lookup.
     pub lookup_max: Duration,
-    /// How long all calls of a build session together wait without progress.
+    /// How long a download may stand still before a call goes on without it.
     pub stall_max: Duration,
 }
 
