@@ -271,6 +271,14 @@ impl<A: ActionCache + ?Sized, B: BlobStore + ?Sized> ActionCache for CompleteAct
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.actions.remove(key)
     }
+
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        self.actions.page(after, results_max)
+    }
 }
 
 #[cfg(test)]

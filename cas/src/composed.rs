@@ -218,6 +218,11 @@ impl Store {
         &*self.files
     }
 
+    /// Returns the most bytes that the store may occupy.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
     /// Returns the store's size and problems.
     pub fn status(&self) -> StoreStatus {
         let mut troubles = self.backend.troubles();
@@ -326,6 +331,35 @@ mod tests {
             store.probe().unwrap();
             let status = store.status();
             assert_eq!((status.blobs, status.action_results, store.counters()), (0, 0, Counters::default()));
+        }
+    }
+
+    #[test]
+    fn pages_list_every_result_once_also_those_of_other_instances() {
+        let dir = tempfile::tempdir().unwrap();
+        let on_disk = Store::open(StoreSettings::new(dir.path())).unwrap();
+        for store in [store(1 << 20).0, on_disk] {
+            let key = |instance: &str, text: &[u8]| ActionKey {
+                instance: instance.into(),
+                function: SHA256,
+                hash: SHA256.hash(text),
+            };
+            let stored = [key("", b"1"), key("", b"2"), key("other", b"1")];
+            let result = |key: &ActionKey| ActionResult {
+                stdout_raw: key.hash.0.to_vec().into(),
+                ..ActionResult::default()
+            };
+            for key in &stored {
+                store.actions().put(key, &result(key)).unwrap();
+            }
+            let (mut found, mut after) = (Vec::new(), None);
+            while let [(key, stored)] = &store.actions().page(after.as_ref(), 1).unwrap()[..] {
+                assert_eq!(stored.decode().unwrap().stdout_raw, result(key).stdout_raw);
+                found.push(key.clone());
+                after = Some(key.clone());
+            }
+            found.sort();
+            assert_eq!(found, std::collections::BTreeSet::from(stored).into_iter().collect::<Vec<_>>());
         }
     }
 

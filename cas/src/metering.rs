@@ -228,6 +228,14 @@ impl<S: ActionCache + ?Sized> ActionCache for MeteredStore<S> {
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.meter.count_failure(self.inner.remove(key))
     }
+
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        self.meter.count_failure(self.inner.page(after, results_max))
+    }
 }
 
 impl<S: LocalFiles + ?Sized> LocalFiles for MeteredStore<S> {

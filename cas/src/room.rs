@@ -167,6 +167,14 @@ impl<S: ActionCache + ?Sized, E: BlobStore + Catalog> ActionCache for EvictingSt
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.inner.remove(key)
     }
+
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        self.inner.page(after, results_max)
+    }
 }
 
 impl<S: LocalFiles + ?Sized, E: BlobStore + Catalog> LocalFiles for EvictingStore<S, E> {

@@ -205,6 +205,16 @@ pub trait ActionCache: Send + Sync {
 
     /// Deletes a result. Returns whether there was one.
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError>;
+
+    /// Returns the results of all instances that follow `after` in the store's own order, at most
+    /// `results_max`, with their keys. None means that there are no others. This is no access, and a
+    /// result may name blobs that are missing. The results are read without keeping other calls
+    /// waiting, so one that comes or goes meanwhile may be left out.
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError>;
 }
 
 /// How much a file in the store and the same file outside may share.

@@ -76,6 +76,11 @@ mod generated {
                 include!("generated/kache.trail.v1.rs");
             }
         }
+        pub mod upload {
+            pub mod v1 {
+                include!("generated/kache.upload.v1.rs");
+            }
+        }
     }
 }
 
@@ -92,6 +97,7 @@ pub use generated::kache::events::v1 as events;
 pub use generated::kache::pathset::v1 as path_set;
 pub use generated::kache::seeds::v1 as seeds;
 pub use generated::kache::trail::v1 as trail;
+pub use generated::kache::upload::v1 as upload;
 pub use prost::{Message, length_delimiter_len};
 #[cfg(feature = "reapi")]
 pub use prost_types as well_known;

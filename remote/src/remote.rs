@@ -1,5 +1,6 @@
 //! The trait of all remotes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 
@@ -34,7 +35,7 @@ pub struct RequestContext {
     /// The id of the build session; empty if the request belongs to none.
     pub invocation_id: String,
     /// The kind of action, such as `Rustc`; empty if the request is for none.
-    pub mnemonic: &'static str,
+    pub mnemonic: Cow<'static, str>,
 }
 
 /// A cache on another machine.

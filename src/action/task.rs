@@ -46,6 +46,14 @@ pub struct Task {
     pub runs_foreign_code: bool,
 }
 
+impl Task {
+    /// Returns the paths of the outputs that may differ from run to run, as results name them.
+    pub fn unstable_paths(&self) -> Vec<String> {
+        let unstable = self.outputs.iter().filter(|output| output.kind == OutputKind::DepInfo);
+        unstable.filter_map(|output| String::from_utf8(output.name.in_input_root()).ok()).collect()
+    }
+}
+
 /// The name of a compile in logs and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
@@ -112,5 +120,10 @@ impl OutputKind {
     /// Whether such a file needs execute permission, because it is executed or loaded.
     pub fn is_executable(self) -> bool {
         matches!(self, OutputKind::Executable | OutputKind::SharedLibrary)
+    }
+
+    /// Whether no other compile reads such a file.
+    pub fn is_leaf(self) -> bool {
+        matches!(self, OutputKind::Executable | OutputKind::Debug)
     }
 }

@@ -49,6 +49,7 @@ impl BuildHooks for CallHooks {
         self.edits.restored(call);
         if let Some(session) = &self.session {
             session.note_programs(&call.prepared.task, placed);
+            session.note_used(call, action);
             if !self.is_seeding {
                 session.note_unit(call, action);
             }
@@ -58,6 +59,7 @@ impl BuildHooks for CallHooks {
     fn stored(&self, call: &KeyedCall, action: Hash, outputs: &[KnownFile]) {
         if let Some(session) = &self.session {
             session.note_unit(call, action);
+            session.note_used(call, action);
             session.note_programs(&call.prepared.task, outputs);
         }
     }

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kache_cas::{AccessKind, Digest, with_causes};
+use kache_cas::{AccessKind, Digest, StoreError, with_causes};
 
 use super::entry::Builds;
 use super::seeding::roots;
 use super::session::{SeedCandidate, Session};
-use crate::cargo::Fingerprint;
+use crate::cargo::{self, Fingerprint};
 use crate::invocation::Environment;
 use crate::pipeline::Pipeline;
+use crate::remote::builds::{self, WorkspaceName};
 use crate::roles::{Role, Roots};
 use crate::seeds::{self, PortableCall, SaveSeedsError, Seed};
 
@@ -45,6 +46,9 @@ impl Builds {
         self.sessions.take_ended(|session| {
             if let Err(error) = keep_records_of(session, pipeline) {
                 tracing::warn!("failed to keep the seeds of a build: {}", with_causes(&error));
+            }
+            if let Err(error) = keep_used_results_of(session, pipeline) {
+                tracing::warn!("failed to keep the list of a build's results: {}", with_causes(&error));
             }
         });
     }
@@ -102,6 +106,18 @@ fn keep_records_of(session: &Session, pipeline: &Pipeline) -> Result<(), SaveSee
     if after != before {
         seeds::save(store.actions(), &name, &after)?;
     }
+    Ok(())
+}
+
+/// Adds the results of one session to the list of its workspace's builds, here and on the remotes.
+fn keep_used_results_of(session: &Session, pipeline: &Pipeline) -> Result<(), StoreError> {
+    let (Some(request), Some((used, settings))) = (session.request(), session.take_used()) else {
+        return Ok(());
+    };
+    let members = cargo::workspace::members(request.workspace()).and_then(WorkspaceName::new);
+    let (Some(workspace), Ok(store)) = (members, pipeline.store()) else { return Ok(()) };
+    builds::note_build(store.actions(), &workspace, request.kind(pipeline.key_function()), &used)?;
+    pipeline.share_builds(&settings, &workspace);
     Ok(())
 }
 

@@ -17,8 +17,11 @@ use super::cargo_question::CargoQuestion;
 use crate::action::{Origin, OutputKind, Task};
 use crate::cargo::{CargoProcess, CargoUnit};
 use crate::compile::KnownFile;
+use crate::compiler::CallKind;
+use crate::config::CompileSettings;
 use crate::invocation::Call;
 use crate::pipeline::{KeyedCall, Prepared};
+use crate::remote::builds::UsedResults;
 use crate::roles::Role;
 use crate::seeds::BuildRequest;
 
@@ -60,6 +63,10 @@ struct SessionState {
     storing: usize,
     candidates: Vec<SeedCandidate>,
     programs: Vec<Digest>,
+    /// The results that the session has used, by their units.
+    used: UsedResults,
+    /// The settings of the last call that has remotes.
+    settings: Option<Arc<CompileSettings>>,
 }
 
 /// Whether a session may be seeded.
@@ -259,6 +266,29 @@ impl Session {
                 state.candidates.push(candidate);
             }
         }
+    }
+
+    /// Remembers the result of a compile that this session has used, for the list of the workspace's builds. It
+    /// is kept only where remotes are configured.
+    pub(super) fn note_used(&self, keyed: &KeyedCall, action: Hash) {
+        let KeyedCall { settings, prepared, .. } = keyed;
+        let facts = prepared.compiler.facts();
+        if self.request.is_none() || settings.remotes.is_empty() || facts.kind != CallKind::Compile {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.settings = Some(Arc::clone(settings));
+        if state.used.len() < UNITS_MAX {
+            state.used.insert(format!("{}{}", facts.name, facts.name_suffix), action);
+        }
+    }
+
+    /// Returns the results that were used since the last call of this function, with the settings of the last call;
+    /// `None` if there are none.
+    pub(super) fn take_used(&self) -> Option<(UsedResults, Arc<CompileSettings>)> {
+        let mut state = self.state.lock();
+        let settings = state.settings.take()?;
+        Some((std::mem::take(&mut state.used), settings))
     }
 
     /// Remembers which programs were restored or stored for this session. Cargo makes a hard link to

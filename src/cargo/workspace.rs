@@ -44,6 +44,16 @@ pub fn root(directory: &Path, manifest: Option<&Path>) -> Option<PathBuf> {
     Some(package)
 }
 
+/// Returns the names of the packages of a workspace: those of its lock file that have no source. `None` if the
+/// lock file cannot be read.
+pub fn members(root: &Path) -> Option<Vec<String>> {
+    let lock: toml::Table = fs::read_to_string(root.join("Cargo.lock")).ok()?.parse().ok()?;
+    let packages = lock.get("package").and_then(toml::Value::as_array)?;
+    let members = packages.iter().filter(|package| package.get("source").is_none());
+    let name = |package: &toml::Value| package.get("name").and_then(toml::Value::as_str).map(str::to_owned);
+    Some(members.filter_map(name).collect())
+}
+
 /// The part of a manifest that is about workspaces.
 #[derive(Debug, Default)]
 struct Manifest {
@@ -122,5 +132,15 @@ mod tests {
             let found = root(&top.join(directory), manifest.map(Path::new));
             assert_eq!(found, expected.map(|path| top.join(path)), "{directory} {manifest:?}");
         }
+    }
+
+    #[test]
+    fn the_packages_without_a_source_are_the_members() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(members(dir.path()), None);
+        let lock = "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n\
+                    [[package]]\nname = \"serde\"\nversion = \"1.0.0\"\nsource = \"registry+x\"\n";
+        fs::write(dir.path().join("Cargo.lock"), lock).unwrap();
+        assert_eq!(members(dir.path()), Some(vec!["a".to_owned()]));
     }
 }

@@ -116,7 +116,7 @@ impl Driver {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (slot, slot_receiver) = watch::channel(StoreSlot::Opening);
         let pipeline = Pipeline::new(self.store_dir.clone(), slot_receiver.clone());
-        let (queue, uploader) = upload_queue();
+        let (queue, uploader) = upload_queue(&self.store_dir);
         let pipeline = Arc::new(pipeline.with_uploads(self.uploads).with_upload_queue(queue));
         let calls = Calls::new(pipeline, slot_receiver, Arc::clone(&activity), self.store_dir.clone());
         calls.upload(uploader);

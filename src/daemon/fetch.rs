@@ -146,6 +146,13 @@ mod tests {
         fn remove(&self, _: &ActionKey) -> Result<bool, StoreError> {
             Err(Unreadable::error())
         }
+        fn page(
+            &self,
+            _: Option<&ActionKey>,
+            _: usize,
+        ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+            Err(Unreadable::error())
+        }
     }
 
     #[test]

@@ -93,8 +93,12 @@ impl Pipeline {
     /// no input has to be read again for a remote.
     pub(super) fn prepare_for_remotes(&self, settings: &CompileSettings) {
         self.remotes.log_problems(&settings.remote_problems);
-        if !settings.remotes.is_empty() {
-            self.world().compute_twins();
+        if settings.remotes.is_empty() {
+            return;
+        }
+        self.world().compute_twins();
+        if let Some(queue) = &self.upload_queue {
+            self.remotes_of(settings).iter().for_each(|handle| queue.add_remote(handle));
         }
     }
 

@@ -7,10 +7,10 @@
 //! While a call waits for a remote it holds no thread. What reads files or the store runs on threads that may
 //! block.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreError, with_causes};
 use kache_proto::reapi::ActionResult;
 use kache_remote::{RemoteError, RequestContext};
@@ -23,13 +23,15 @@ use super::context::Pipeline;
 use super::hit::{look_up, restore};
 use super::miss::compile;
 use super::prepare::Prepared;
-use crate::action::{self, Observation, ObservationSet, PathSets, Query};
+use crate::action::{self, Observation, ObservationSet, OutputKind, PathSet, PathSets, Query};
 use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
 use crate::remote::download::{DownloadError, NamesByDigest, download};
-use crate::remote::{CheckedResult, RemoteHandle, Translator, check, read_path_sets};
+use crate::remote::{
+    ActionMessages, CheckedResult, RemoteHandle, Translator, Upload, check, read_path_sets, record, to_shared,
+};
 
 /// A call that asks remotes before it compiles.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ struct LookupSubject {
 struct Candidate {
     /// The observations of this checkout, with digests of the store's function.
     observations: Vec<Observation>,
-    /// The digest of the action in the remote's function.
-    action: Digest<ActionMessage>,
+    /// The action in the remote's function.
+    action: ActionMessages,
 }
 
 /// Stage: lets a call that leads a compile ask remotes first. A question to the compiler asks none, because
@@ -136,14 +138,20 @@ impl LookupSubject {
             return Err("an input has changed".to_owned());
         };
         let mnemonic = self.prepared.compiler.facts().mnemonic;
-        let context = RequestContext { mnemonic, ..RequestContext::default() };
+        let context = RequestContext { mnemonic: mnemonic.into(), ..RequestContext::default() };
         let sets = read_path_sets(&*handle.remote, &query.digest, &context);
         let sets = handle.lookup(sets).await.map_err(text)?;
-        let candidates = self.blocking(move |subject| subject.candidates(&query, &sets)).await?;
+        let (query_messages, candidates) = self
+            .blocking(move |subject| {
+                let messages = query.messages().map(|full| ActionMessages::from(&full));
+                messages.map(|messages| (messages, subject.candidates(&query, &sets)))
+            })
+            .await?
+            .map_err(|error| error.to_string())?;
         let results = results(handle, &candidates, mnemonic).await.map_err(text)?;
         for (candidate, result) in candidates.into_iter().zip(results) {
             let Some(result) = result else { continue };
-            let taken = self.take(handle, candidate, &result, mnemonic).await;
+            let taken = self.take(handle, (query_messages.clone(), candidate), &result, mnemonic).await;
             match taken {
                 Ok(false) => {}
                 // Another path set may lead to a result that can be used, unless the remote does not answer.
@@ -160,21 +168,21 @@ impl LookupSubject {
     async fn take(
         &self,
         handle: &Arc<RemoteHandle>,
-        candidate: Candidate,
+        (query, candidate): (ActionMessages, Candidate),
         result: &ActionResult,
         mnemonic: &'static str,
     ) -> Result<bool, String> {
-        let action = candidate.action;
+        let action = candidate.action.digest;
         let checked = check(&self.prepared.task, result, action.function).map_err(|why| why.to_string())?;
         let action_id = action.hash.to_hex();
-        let context = RequestContext { action_id, mnemonic, ..RequestContext::default() };
+        let context = RequestContext { action_id, mnemonic: mnemonic.into(), ..RequestContext::default() };
         let names = download(&*handle.remote, &self.store, &checked, &context).await.map_err(|error| {
             if let DownloadError::Remote(error) = &error {
                 let _ = handle.note(Err::<(), RemoteError>(error.clone()));
             }
             error.to_string()
         })?;
-        self.blocking(move |subject| subject.accept(candidate, &checked, &names)).await?
+        self.blocking(move |subject| subject.accept(query, candidate, &checked, &names)).await?
     }
 
     async fn blocking<T: Send + 'static>(
@@ -203,8 +211,8 @@ impl LookupSubject {
         for observations in observed.into_iter().flatten() {
             let Ok(Some(translated)) = translator.observations(&observations) else { continue };
             let Ok(full) = action::complete(query, &translated) else { continue };
-            if candidates.iter().all(|other| other.action != full.digest) {
-                candidates.push(Candidate { observations, action: full.digest });
+            if candidates.iter().all(|other| other.action.digest != full.digest) {
+                candidates.push(Candidate { observations, action: ActionMessages::from(&full) });
             }
         }
         candidates
@@ -213,6 +221,7 @@ impl LookupSubject {
     /// Stores a result whose blobs are in the store. Returns `false` if the action is quarantined here.
     fn accept(
         &self,
+        query: ActionMessages,
         candidate: Candidate,
         checked: &CheckedResult,
         names: &NamesByDigest,
@@ -242,10 +251,45 @@ impl LookupSubject {
             let locators = prepared.compiler.locators();
             locators.accept_notes(&outputs, notes, store.actions()).map_err(text)?;
         }
+        let form = self.shared_form(query, &candidate, &result, checked, names);
+        if let Some(form) = form {
+            record::save(store.actions(), &full.digest, &form).map_err(text)?;
+        }
         // Last, because lookups begin with the trail.
         let set = ObservationSet { observations: candidate.observations, action: full.digest };
         learn(store.actions(), &prepared.query.digest, set).map_err(text)?;
         Ok(true)
+    }
+}
+
+impl LookupSubject {
+    /// Returns the form in which a fetched result can be uploaded to other remotes.
+    fn shared_form(
+        &self,
+        query: ActionMessages,
+        candidate: &Candidate,
+        result: &ActionResult,
+        checked: &CheckedResult,
+        names: &NamesByDigest,
+    ) -> Option<Upload> {
+        let LookupSubject { call, prepared, .. } = self;
+        let function = query.digest.function;
+        let twins: HashMap<Digest, Digest> = names
+            .iter()
+            .filter_map(|(shared, names)| Some((names.digest(prepared.query.digest.function)?, *shared)))
+            .collect();
+        let shared = to_shared(result, checked.notes.as_ref(), function, &|own| twins.get(own).copied())?;
+        let kinds = checked.outputs.iter().map(|output| output.kind);
+        Some(Upload {
+            name: prepared.task.label.name.clone(),
+            mnemonic: prepared.compiler.facts().mnemonic.into(),
+            query,
+            action: candidate.action.clone(),
+            path_set: PathSet::of(&candidate.observations, &call.env),
+            shared,
+            unstable: prepared.task.unstable_paths(),
+            is_leaf: kinds.into_iter().any(OutputKind::is_leaf),
+        })
     }
 }
 
@@ -277,9 +321,9 @@ async fn results(
 ) -> Result<Vec<Option<ActionResult>>, RemoteError> {
     let mut requests = JoinSet::new();
     for (index, Candidate { action, .. }) in candidates.iter().enumerate() {
-        let (remote, action) = (Arc::clone(&handle.remote), *action);
+        let (remote, action) = (Arc::clone(&handle.remote), action.digest);
         let action_id = action.hash.to_hex();
-        let context = RequestContext { mnemonic, action_id, ..RequestContext::default() };
+        let context = RequestContext { mnemonic: mnemonic.into(), action_id, ..RequestContext::default() };
         requests.spawn(async move { (index, remote.get_result(&action, &context).await) });
     }
     let mut results: Vec<Option<ActionResult>> = vec![None; candidates.len()];

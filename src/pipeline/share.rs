@@ -18,7 +18,8 @@ use crate::config::CompileSettings;
 use crate::invocation::Call;
 use crate::lookup::action_key;
 use crate::publish::Stored;
-use crate::remote::{RemoteHandle, Translator, Upload, WaitingUpload, to_shared};
+use crate::remote::builds::WorkspaceName;
+use crate::remote::{ActionMessages, RemoteHandle, Translator, Upload, WaitingUpload, to_shared};
 
 /// The size of the pieces in which a blob is read to be hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -47,6 +48,16 @@ pub(super) fn note_uploads(pipeline: &Pipeline, call: &SharedCall) -> Vec<Waitin
     remotes.iter().filter(|handle| handle.takes_results()).map(RemoteHandle::note_upload).collect()
 }
 
+impl Pipeline {
+    /// Queues the uploads of the list of a workspace's builds, one for each remote that takes results.
+    pub fn share_builds(&self, settings: &CompileSettings, workspace: &WorkspaceName) {
+        let Some(queue) = self.upload_queue() else { return };
+        for handle in self.remotes_of(settings).iter().filter(|handle| handle.takes_results()) {
+            queue.push_builds(handle.note_upload(), workspace.hash());
+        }
+    }
+}
+
 /// Queues the uploads of a result.
 pub(super) fn share(
     pipeline: &Pipeline,
@@ -60,7 +71,7 @@ pub(super) fn share(
         let handle = waiting.handle();
         let Some(function) = function_of(handle) else { continue };
         match upload(pipeline, store, call, stored, function) {
-            Some(upload) => queue.push(waiting, upload, stored.action),
+            Some(upload) => queue.push(waiting, store, &upload, &stored.action),
             None => tracing::debug!(
                 "`{}` is not uploaded to {}: it or an input has changed",
                 call.prepared.task.label.name,
@@ -109,16 +120,15 @@ fn upload(
         .collect();
     let notes = compiler.locators().notes(&outputs, store.actions()).ok()?;
     let twin = |digest: &Digest| blob_twin(pipeline, store, digest, function);
-    let unstable = task.outputs.iter().filter(|output| output.kind == OutputKind::DepInfo);
-    let unstable = unstable.filter_map(|output| String::from_utf8(output.name.in_input_root()).ok());
     Some(Upload {
         name: task.label.name.clone(),
-        mnemonic: compiler.facts().mnemonic,
-        query: query.messages().ok()?,
-        action,
+        mnemonic: compiler.facts().mnemonic.into(),
+        query: ActionMessages::from(&query.messages().ok()?),
+        action: ActionMessages::from(&action),
         path_set: PathSet::of(&stored.observations, &call.env),
         shared: to_shared(&result, notes.as_ref(), function, &twin)?,
-        unstable: unstable.collect(),
+        unstable: task.unstable_paths(),
+        is_leaf: outputs.iter().any(|(kind, _)| kind.is_leaf()),
     })
 }
 

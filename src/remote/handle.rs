@@ -17,6 +17,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// The longest wait for a remote that is asked again, in the background.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
+/// The length of an id: enough that the remotes of one machine differ.
+const ID_DIGITS: usize = 16;
+
 /// The time limits of a remote's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerLimits {
@@ -50,6 +53,8 @@ pub struct RemoteHandle {
     pub writer: Arc<dyn Remote>,
     /// The name that logs and reports show. It holds no credentials.
     pub name: String,
+    /// The name of a file or directory that stands for this remote. Other credentials do not change it.
+    pub id: String,
     /// Whether compiles look results up there.
     pub reads: bool,
     /// Whether results are uploaded.
@@ -57,6 +62,7 @@ pub struct RemoteHandle {
     limits: AnswerLimits,
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
+    uploads_dropped: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,12 +84,14 @@ impl RemoteHandle {
         Arc::new(RemoteHandle {
             remote: reader,
             writer,
+            id: DigestFunction::Blake3.hash(name.as_bytes()).to_hex()[..ID_DIGITS].to_owned(),
             name,
             reads,
             writes,
             limits,
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),
+            uploads_dropped: AtomicU64::new(0),
         })
     }
 
@@ -95,6 +103,18 @@ impl RemoteHandle {
     /// Returns how many uploads wait for the remote or are under way.
     pub fn uploads_waiting(&self) -> u64 {
         self.uploads_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many uploads were dropped without having been made.
+    pub fn uploads_dropped(&self) -> u64 {
+        self.uploads_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an upload was dropped. Only the first one is logged, because often many follow.
+    pub fn note_dropped(&self, why: &str) {
+        if self.uploads_dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("an upload to {} is dropped: {why}", self.name);
+        }
     }
 
     /// Notes that an upload waits for the remote, until the returned value is dropped.

@@ -7,10 +7,14 @@
 //!
 //! The parts of a lookup and of an upload that wait for a remote are in [`download`] and [`upload`].
 
+pub mod builds;
 pub mod download;
+mod failure;
 mod handle;
+mod note;
 mod path_sets;
 mod queue;
+pub mod record;
 mod registry;
 mod result;
 #[cfg(test)]
@@ -18,10 +22,11 @@ mod tests;
 mod translate;
 mod upload;
 
+pub use failure::{FailureCause, TransferFailure};
 pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, WaitingUpload};
 pub use path_sets::{add_path_set, read_path_sets};
-pub use queue::{UploadQueue, UploadWorker, upload_queue};
+pub use queue::{UploadEnd, UploadItem, UploadQueue, UploadWorker, upload_queue};
 pub use registry::OpenRemotes;
 pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
 pub use translate::Translator;
-pub use upload::{Upload, UploadError, UploadOutcome, upload};
+pub use upload::{ActionMessages, Upload, UploadError, UploadOutcome, upload};

@@ -65,6 +65,14 @@ fn open_both(settings: &RemoteSettings) -> Result<RemoteConnections, OptionsErro
     Ok(RemoteConnections { reader, writer: kache_remote::open(location, options)? })
 }
 
+/// Returns the name of a remote in logs and reports.
+fn shown_name(RemoteSettings { location, options, .. }: &RemoteSettings) -> String {
+    match &*options.instance {
+        "" => location.to_string(),
+        instance => format!("{location} (instance `{instance}`)"),
+    }
+}
+
 fn find_or_open(
     open: &mut Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>,
     settings: &RemoteSettings,
@@ -72,7 +80,7 @@ fn find_or_open(
     if let Some((_, handle)) = open.iter().find(|(known, _)| known == settings) {
         return handle.clone();
     }
-    let name = settings.location.to_string();
+    let name = shown_name(settings);
     let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
     let handle = match open_both(settings) {
         Ok(connections) => {

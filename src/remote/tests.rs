@@ -1,6 +1,7 @@
 //! Results that go to a remote in memory and come back.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,14 @@ use kache_remote::memory::MemoryRemote;
 use kache_remote::{Remote as _, RemoteError, RequestContext};
 use tempfile::TempDir;
 
+use super::builds::{self, ResultKeys, WorkspaceName};
 use super::download::{DownloadError, download};
+use super::failure::{FailureCause, TransferFailure};
 use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
-use super::queue::upload_queue;
+use super::queue::{UploadItem, UploadQueue, upload_queue};
+use super::record;
 use super::result::{UnusableResult, check, to_shared};
-use super::upload::{Upload, UploadError, UploadOutcome, upload};
+use super::upload::{ActionMessages, Upload, UploadError, UploadOutcome, upload};
 use crate::action::{FullAction, PathSet, Task};
 use crate::publish::testing::House;
 
@@ -81,12 +85,13 @@ fn an_upload(store: &Store, function: DigestFunction) -> Upload {
     let shared = to_shared(&result, Some(&notes), function, &|digest| twins.get(digest).copied()).unwrap();
     Upload {
         name: "x".to_owned(),
-        mnemonic: "Rustc",
-        query: full_action("query", function),
-        action: full_action("action", function),
+        mnemonic: "Rustc".into(),
+        query: ActionMessages::from(&full_action("query", function)),
+        action: ActionMessages::from(&full_action("action", function)),
         path_set: PathSet::default(),
         shared,
         unstable: vec!["out/debug/deps/x-1.d".to_owned()],
+        is_leaf: false,
     }
 }
 
@@ -200,30 +205,135 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
     }
 }
 
-#[tokio::test]
-async fn an_upload_is_tried_again_when_its_remote_answers_again() {
-    let remote = Arc::new(MemoryRemote::new(SHA256));
+/// A remote in memory with its handle.
+fn a_handle(remote: &Arc<MemoryRemote>) -> Arc<RemoteHandle> {
     let connections = RemoteConnections { reader: remote.clone(), writer: remote.clone() };
-    let handle = RemoteHandle::new(connections, "r".to_owned(), (true, true), AnswerLimits::default());
-    let (_dir, store) = store();
-    let (queue, worker) = upload_queue();
+    RemoteHandle::new(connections, "r".to_owned(), (true, true), AnswerLimits::default())
+}
+
+/// The queue of a cache directory, with a worker that uploads from this store.
+fn a_queue(cache_dir: &Path, store: &Arc<Store>) -> (UploadQueue, tokio::task::JoinHandle<()>) {
+    let (queue, worker) = upload_queue(cache_dir);
+    let store = Arc::clone(store);
+    (queue, tokio::spawn(worker.run(move || Some((Arc::clone(&store), ())))))
+}
+
+/// Waits until nothing waits for the remote.
+async fn drained(queue: &UploadQueue, handle: &RemoteHandle) {
+    while queue.count(handle) != Some(0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_made_when_its_remote_answers_again() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let handle = a_handle(&remote);
+    let (cache, store) = store();
+    let (queue, worker) = a_queue(cache.path(), &store);
     remote.fail_with(Some(RemoteError::unavailable("down")));
     let own_action = Digest::of(BLAKE3, b"action");
-    queue.push(handle.note_upload(), an_upload(&store, SHA256), own_action);
-    let opened = Arc::clone(&store);
-    let worker = tokio::spawn(worker.run(move || Some((Arc::clone(&opened), ()))));
+    queue.push(handle.note_upload(), &store, &an_upload(&store, SHA256), &own_action);
     while handle.trouble().is_none() {
         tokio::task::yield_now().await;
     }
     assert_eq!((remote.results(), handle.uploads_waiting()), (Vec::new(), 1));
     remote.fail_with(None);
     tokio::time::pause();
-    while handle.uploads_waiting() > 0 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    assert_eq!(remote.results().len(), 2);
+    drained(&queue, &handle).await;
+    assert_eq!((remote.results().len(), handle.uploads_waiting()), (2, 0));
     drop(queue);
     worker.await.unwrap();
+}
+
+#[tokio::test]
+async fn net_04_uploads_outlive_the_daemon() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let (cache, store) = store();
+    let own_action = Digest::of(BLAKE3, b"action");
+    {
+        // The first daemon is killed before its worker runs.
+        let (queue, _worker) = upload_queue(cache.path());
+        queue.push(a_handle(&remote).note_upload(), &store, &an_upload(&store, SHA256), &own_action);
+    }
+    let handle = a_handle(&remote);
+    let (queue, _) = a_queue(cache.path(), &store);
+    let mut ends = queue.ends();
+    queue.add_remote(&handle);
+    drained(&queue, &handle).await;
+    let end = ends.recv().await.unwrap();
+    assert_eq!(end.item, UploadItem::Result { own_action: own_action.hash, function: SHA256 });
+    assert_eq!((end.failure, remote.results().len()), (None, 2));
+    // The next daemon finds nothing to do.
+    remote.take_requests();
+    let (queue, _) = a_queue(cache.path(), &store);
+    queue.add_remote(&handle);
+    drained(&queue, &handle).await;
+    assert_eq!(remote.take_requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn net_05_a_remote_that_refuses_is_not_asked_again_in_this_build() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let handle = a_handle(&remote);
+    let (cache, store) = store();
+    let (queue, _) = a_queue(cache.path(), &store);
+    remote.fail_with(Some(RemoteError::refused("read-only")));
+    let mut ends = queue.ends();
+    let push = |name: &[u8]| {
+        queue.push(handle.note_upload(), &store, &an_upload(&store, SHA256), &Digest::of(BLAKE3, name));
+    };
+    push(b"1");
+    let failure = ends.recv().await.unwrap().failure.unwrap();
+    assert_eq!(failure, TransferFailure::new(FailureCause::Refused, "read-only"));
+    remote.take_requests();
+    push(b"2");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((remote.take_requests(), queue.count(&handle)), (Vec::<&str>::new(), Some(2)));
+    // The user gives kache other credentials and asks for the uploads.
+    remote.fail_with(None);
+    queue.resume(&handle);
+    drained(&queue, &handle).await;
+    assert_eq!(remote.results().len(), 2);
+}
+
+#[tokio::test]
+async fn the_last_builds_of_a_workspace_are_found_on_another_machine() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let handle = a_handle(&remote);
+    let (cache, store) = store();
+    let (queue, _) = a_queue(cache.path(), &store);
+    let own_action = Digest::of(BLAKE3, b"action");
+    let sent = an_upload(&store, SHA256);
+    let workspace = WorkspaceName::new(vec!["x".to_owned()]).unwrap();
+    // One result has a form for remotes, and another one was made before a remote was configured.
+    let used = [("x-1".to_owned(), own_action.hash), ("y-2".to_owned(), BLAKE3.hash(b"other"))];
+    builds::note_build(store.actions(), &workspace, BLAKE3.hash(b"build"), &used.into()).unwrap();
+    queue.push(handle.note_upload(), &store, &sent, &own_action);
+    queue.push_builds(handle.note_upload(), workspace.hash());
+    drained(&queue, &handle).await;
+    let requests = remote.take_requests();
+    assert_eq!(requests.last(), Some(&"put_result"), "{requests:?}");
+    let found = builds::read_results(&*remote, &workspace, SHA256).await.unwrap();
+    let keys = ResultKeys { query: sent.query.digest, action: sent.action.digest };
+    assert_eq!(found, [keys]);
+    // The same list once more is no reason to write.
+    queue.push_builds(handle.note_upload(), workspace.hash());
+    drained(&queue, &handle).await;
+    assert!(!remote.take_requests().contains(&"put_result"));
+}
+
+#[test]
+fn the_form_for_remotes_is_read_as_it_was_written() {
+    let (_dir, store) = store();
+    for function in DigestFunction::ALL {
+        let own_action = Digest::of(BLAKE3, b"action");
+        assert_eq!(record::load(store.actions(), &own_action, function).unwrap(), None);
+        let mut sent = an_upload(&store, function);
+        sent.is_leaf = true;
+        record::save(store.actions(), &own_action, &sent).unwrap();
+        assert_eq!(record::load(store.actions(), &own_action, function).unwrap(), Some(sent));
+    }
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! Blobs come first, then the result that names them, then the path set that leads to it (NET-05). If one blob
 //! is not confirmed, no result is written, so no reader finds a result without its blobs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, Content, Digest, DigestFunction, Store, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
 use kache_remote::{Remote, RemoteError, RequestContext};
@@ -20,23 +22,58 @@ use crate::action::{FullAction, PathSet};
 /// The size up to which blobs go out together with others.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
 
+/// An action with its command, as remotes keep them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionMessages {
+    /// The digest of the action.
+    pub digest: Digest<ActionMessage>,
+    /// The encoded action.
+    pub action: Bytes,
+    /// The encoded command, with its digest.
+    pub command: (Digest, Bytes),
+}
+
+impl From<&FullAction> for ActionMessages {
+    fn from(full: &FullAction) -> Self {
+        let command = (full.command.digest().coerce(), full.command.bytes().clone());
+        ActionMessages { digest: full.digest, action: full.action.bytes().clone(), command }
+    }
+}
+
+impl ActionMessages {
+    /// Returns both messages with their digests.
+    pub fn blobs(&self) -> [(Digest, Bytes); 2] {
+        [(self.digest.coerce(), self.action.clone()), self.command.clone()]
+    }
+}
+
 /// A result to upload. All its digests have the remote's function.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upload {
     /// The name of the crate or file, for logs.
     pub name: String,
     /// The kind of action, for the server's log.
-    pub mnemonic: &'static str,
+    pub mnemonic: Cow<'static, str>,
     /// The query, as the action under whose digest the path sets lie.
-    pub query: FullAction,
+    pub query: ActionMessages,
     /// The action.
-    pub action: FullAction,
+    pub action: ActionMessages,
     /// The names of what the compile looked at.
     pub path_set: PathSet,
     /// The result and its blobs.
     pub shared: SharedResult,
     /// The paths of outputs that may differ from run to run.
     pub unstable: Vec<String>,
+    /// Whether no other compile waits for the result, because it is a program or has debugging information of
+    /// its own. Such results are uploaded last.
+    pub is_leaf: bool,
+}
+
+impl Upload {
+    /// Returns the sum of the sizes of all outputs.
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.stored.iter().map(|(shared, _)| shared.size_bytes).sum()
+    }
 }
 
 /// How an upload ended.
@@ -73,7 +110,8 @@ pub async fn upload(
 ) -> Result<UploadOutcome, UploadError> {
     let action = upload.action.digest;
     let action_id = action.hash.to_hex();
-    let context = RequestContext { action_id, mnemonic: upload.mnemonic, ..RequestContext::default() };
+    let context =
+        RequestContext { action_id, mnemonic: upload.mnemonic.clone(), ..RequestContext::default() };
     let existing = remote.get_result(&action, &context).await?;
     if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
         return Ok(UploadOutcome::Differs(output));
@@ -122,10 +160,7 @@ async fn write_blobs(
     upload: &Upload,
     context: &RequestContext,
 ) -> Result<(), UploadError> {
-    let messages = [&upload.query, &upload.action].into_iter().flat_map(|full| {
-        let action = (full.action.digest().coerce(), full.action.bytes().clone());
-        [action, (full.command.digest().coerce(), full.command.bytes().clone())]
-    });
+    let messages = [&upload.query, &upload.action].into_iter().flat_map(ActionMessages::blobs);
     let ready: Vec<(Digest, Bytes)> = messages.chain(upload.shared.messages.iter().cloned()).collect();
     let stored = &upload.shared.stored;
     let all: Vec<Digest> =

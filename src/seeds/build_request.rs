@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, DigestFunction};
+use kache_cas::{Digest, DigestFunction, Hash};
 
 use crate::cargo::{self, BuildCommand, CargoConfig, CargoProcess, parse_build_command};
 use crate::invocation::Environment;
@@ -95,6 +95,16 @@ impl BuildRequest {
         let lock = fs::read(self.workspace.join("Cargo.lock")).ok()?;
         let material = self.material(&lock);
         Some(Digest::new(function, function.hash(&material), material.len() as u64))
+    }
+
+    /// Returns the hash of what cargo was asked to do, whatever the lock file says. A later build with the same
+    /// hash needs mostly the same results.
+    pub fn kind(&self, function: DigestFunction) -> Hash {
+        let mut material = self.material(b"");
+        // Rustup chooses the toolchain by this variable, which it sets for cargo.
+        let toolchain = self.environment.get("RUSTUP_TOOLCHAIN").unwrap_or_default();
+        material.extend_from_slice(toolchain.as_bytes());
+        function.hash(&material)
     }
 
     /// The bytes whose digest names the set: three lists of texts, each text with its length in front

@@ -11,9 +11,9 @@ use kache_proto::reapi::ActionResult;
 use rocksdb::WriteBatch;
 
 use super::commit::RECORD_BYTES;
-use super::database::DbTable;
+use super::database::{DbTable, KeyValue};
 use super::ledger::Reservation;
-use super::record::{Totals, decode_action, encode_action, encode_action_key};
+use super::record::{Totals, decode_action, decode_action_key, encode_action, encode_action_key};
 use super::store::{DiskStore, StoreInner};
 use super::uses::action_key;
 use super::writer::DiskWriter;
@@ -91,6 +91,21 @@ impl ActionCache for DiskStore {
         let Some(result) = self.inner.action(&key)? else { return Ok(false) };
         self.inner.delete_action_locked(&key, &result)?;
         Ok(true)
+    }
+
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        let after = after.map(encode_action_key);
+        let doing = "list action results";
+        let page = self.inner.database.page(DbTable::Actions, after.as_deref(), results_max, doing)?;
+        let decode = |(key, value): &KeyValue| {
+            let (_, encoded) = decode_action(value)?;
+            Ok((decode_action_key(key)?, StoredResult { encoded: Bytes::copy_from_slice(encoded) }))
+        };
+        page.iter().map(decode).collect()
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) fn order(key: &ActionKey) -> ActionOrder {
     (Arc::clone(&key.instance), key.function, key.hash)
 }
 
+/// Returns the key with this order.
+pub(super) fn key((instance, function, hash): &ActionOrder) -> ActionKey {
+    ActionKey { instance: Arc::clone(instance), function: *function, hash: *hash }
+}
+
 pub(super) struct MemoryBlob {
     pub(super) bytes: Bytes,
     pub(super) sha256: Option<Hash>,

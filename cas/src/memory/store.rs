@@ -3,12 +3,13 @@
 //! One lock guards everything, so a lookup and the lease that it grants are one step (STO-04).
 //! `commit` accepts only bytes that were checked (STO-02).
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::state::{MemoryState, order};
+use super::state::{MemoryState, key, order};
 use crate::clock::Clock;
 use crate::digest::{BlobNames, Digest, DigestFunction, Hash};
 use crate::error::StoreError;
@@ -167,5 +168,16 @@ impl ActionCache for MemoryStore {
 
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         Ok(self.state().remove_action(&order(key)).is_some())
+    }
+
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        let first = after.map_or(Bound::Unbounded, |key| Bound::Excluded(order(key)));
+        let state = self.state();
+        let found = state.actions.range((first, Bound::Unbounded)).take(results_max);
+        Ok(found.map(|(order, record)| (key(order), record.result.clone())).collect())
     }
 }

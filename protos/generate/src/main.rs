@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     "kache/path_set.proto",
     "kache/seeds.proto",
     "kache/trail.proto",
+    "kache/upload.proto",
 ];
 
 fn main() -> Result<()> {

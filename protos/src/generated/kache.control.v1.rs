@@ -14,7 +14,7 @@ pub struct Hello {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -46,11 +46,16 @@ pub mod request {
         Verify(super::Verify),
         #[prost(message, tag = "8")]
         Guarding(super::Guarding),
+        #[prost(message, tag = "9")]
+        Sync(super::Sync),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "reply::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub kind: ::core::option::Option<reply::Kind>,
 }
 /// Nested message and enum types in `Reply`.
@@ -83,6 +88,10 @@ pub mod reply {
         Guard(super::Guard),
         #[prost(message, tag = "13")]
         Release(super::Release),
+        #[prost(message, tag = "14")]
+        SyncProgress(super::SyncProgress),
+        #[prost(message, tag = "15")]
+        SyncEnd(super::SyncEnd),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -490,5 +499,177 @@ pub mod verdict {
         Agreed(Agreed),
         #[prost(message, tag = "4")]
         Disagreed(Disagreed),
+    }
+}
+/// Copies results between the store and the remotes of a directory's configuration. The daemon answers
+/// with any number of `SyncProgress`, and then with `SyncEnd`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sync {
+    /// The directory whose configuration counts, absolute.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub cwd: ::prost::bytes::Bytes,
+    /// The client's environment: `NAME=value`, one variable each.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The root of the workspace; empty if there is none.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub workspace: ::prost::bytes::Bytes,
+    /// Fetches what the last builds of the workspace need.
+    #[prost(bool, tag = "4")]
+    pub pull: bool,
+    /// What to upload.
+    #[prost(enumeration = "sync::Push", tag = "5")]
+    pub push: i32,
+    /// Only counts what would be copied.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+/// Nested message and enum types in `Sync`.
+pub mod sync {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Push {
+        Nothing = 0,
+        /// The uploads that wait.
+        Queued = 1,
+        /// What the last builds of the workspace used.
+        Workspace = 2,
+        /// Every result of the store.
+        Everything = 3,
+    }
+    impl Push {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Nothing => "NOTHING",
+                Self::Queued => "QUEUED",
+                Self::Workspace => "WORKSPACE",
+                Self::Everything => "EVERYTHING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NOTHING" => Some(Self::Nothing),
+                "QUEUED" => Some(Self::Queued),
+                "WORKSPACE" => Some(Self::Workspace),
+                "EVERYTHING" => Some(Self::Everything),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncProgress {
+    /// The remote, without credentials.
+    #[prost(string, tag = "1")]
+    pub remote: ::prost::alloc::string::String,
+    /// Whether results are fetched, and not uploaded.
+    #[prost(bool, tag = "2")]
+    pub is_pull: bool,
+    #[prost(uint64, tag = "3")]
+    pub done: u64,
+    #[prost(uint64, tag = "4")]
+    pub total: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncEnd {
+    /// What was done, one entry for each remote and direction.
+    #[prost(message, repeated, tag = "1")]
+    pub totals: ::prost::alloc::vec::Vec<SyncTotal>,
+    /// Why it is not complete; empty if it is.
+    #[prost(message, repeated, tag = "2")]
+    pub failures: ::prost::alloc::vec::Vec<SyncFailure>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncTotal {
+    #[prost(string, tag = "1")]
+    pub remote: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub is_pull: bool,
+    /// The results that the other side has now and did not have before, and those that it had. With
+    /// `dry_run`, the results that would be copied are the first ones.
+    #[prost(uint64, tag = "3")]
+    pub copied: u64,
+    #[prost(uint64, tag = "4")]
+    pub present: u64,
+}
+/// A cause, with the results that are not on the other side because of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncFailure {
+    #[prost(string, tag = "1")]
+    pub remote: ::prost::alloc::string::String,
+    #[prost(enumeration = "sync_failure::Cause", tag = "2")]
+    pub cause: i32,
+    /// The remote's words, or a sentence; without a full stop.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+    /// The number of results; zero if it is not known.
+    #[prost(uint64, tag = "4")]
+    pub results: u64,
+}
+/// Nested message and enum types in `SyncFailure`.
+pub mod sync_failure {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Cause {
+        Other = 0,
+        Refused = 1,
+        Unreachable = 2,
+        TooLarge = 3,
+        NoRoom = 4,
+        /// The remote does not have it.
+        Missing = 5,
+    }
+    impl Cause {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Other => "OTHER",
+                Self::Refused => "REFUSED",
+                Self::Unreachable => "UNREACHABLE",
+                Self::TooLarge => "TOO_LARGE",
+                Self::NoRoom => "NO_ROOM",
+                Self::Missing => "MISSING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OTHER" => Some(Self::Other),
+                "REFUSED" => Some(Self::Refused),
+                "UNREACHABLE" => Some(Self::Unreachable),
+                "TOO_LARGE" => Some(Self::TooLarge),
+                "NO_ROOM" => Some(Self::NoRoom),
+                "MISSING" => Some(Self::Missing),
+                _ => None,
+            }
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Metadata {
             tool_details: Some(self.tool.clone()),
             action_id: context.action_id.clone(),
             tool_invocation_id: context.invocation_id.clone(),
-            action_mnemonic: context.mnemonic.to_owned(),
+            action_mnemonic: context.mnemonic.to_string(),
             ..RequestMetadata::default()
         };
         let mut request = tonic::Request::new(message);
@@ -60,8 +60,11 @@ mod tests {
             authentication: Some(Authentication::Basic { user: "ann".to_owned(), password }),
             ..RemoteOptions::default()
         };
-        let context =
-            RequestContext { action_id: "0a".to_owned(), invocation_id: "b1".to_owned(), mnemonic: "Rustc" };
+        let context = RequestContext {
+            action_id: "0a".to_owned(),
+            invocation_id: "b1".to_owned(),
+            mnemonic: "Rustc".into(),
+        };
         let request = Metadata::new(&options).unwrap().request((), &context);
         let headers = request.metadata();
         assert_eq!(headers.get("authorization").unwrap(), "Basic YW5uOmh1bnRlcjI=");

@@ -43,7 +43,11 @@ pub(crate) fn uncompressed() -> RemoteOptions {
 }
 
 pub(crate) fn context() -> RequestContext {
-    RequestContext { action_id: "0123ab".to_owned(), invocation_id: "4567cd".to_owned(), mnemonic: "Rustc" }
+    RequestContext {
+        action_id: "0123ab".to_owned(),
+        invocation_id: "4567cd".to_owned(),
+        mnemonic: "Rustc".into(),
+    }
 }
 
 pub(crate) fn is_refused(error: &RemoteError) -> bool {

@@ -1,0 +1,141 @@
+//! Makes one upload of the queue.
+
+use std::sync::Arc;
+
+use kache_cas::digest::ActionMessage;
+use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store, StoreError};
+use kache_remote::RemoteError;
+use tokio::task::spawn_blocking;
+
+use super::dir::UploadItem;
+use crate::lookup::{Disagreement, quarantine};
+use crate::remote::builds;
+use crate::remote::failure::{FailureCause, TransferFailure};
+use crate::remote::handle::RemoteHandle;
+use crate::remote::record;
+use crate::remote::upload::{Upload, UploadError, UploadOutcome, upload};
+
+/// Why an upload was not made.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The remote does not answer. It is tried again when it does.
+    Unreachable(TransferFailure),
+    /// The remote allows no upload. It is tried again much later.
+    Refused(TransferFailure),
+    /// This machine failed. It is tried again soon.
+    Here(TransferFailure),
+    /// It can never be made.
+    Never(TransferFailure),
+}
+
+impl SendError {
+    pub(super) fn into_failure(self) -> TransferFailure {
+        match self {
+            SendError::Unreachable(why)
+            | SendError::Refused(why)
+            | SendError::Here(why)
+            | SendError::Never(why) => why,
+        }
+    }
+
+    fn of(failure: TransferFailure) -> SendError {
+        match failure.cause {
+            FailureCause::Unreachable => SendError::Unreachable(failure),
+            FailureCause::Refused => SendError::Refused(failure),
+            FailureCause::NoRoom => SendError::Here(failure),
+            FailureCause::TooLarge | FailureCause::Missing | FailureCause::Other => SendError::Never(failure),
+        }
+    }
+}
+
+/// Makes an upload. If the remote has another result for the action, the action is quarantined here: nobody can
+/// tell which of the two is right.
+pub(super) async fn send(
+    handle: &Arc<RemoteHandle>,
+    store: &Arc<Store>,
+    item: UploadItem,
+) -> Result<(), SendError> {
+    match item {
+        UploadItem::Result { own_action, function } => {
+            let loaded = blocking(store, move |store| record(store, own_action, function)).await;
+            let loaded = loaded.map_err(|error| SendError::of(TransferFailure::from(&error)))?;
+            let Some(loaded) = loaded else {
+                let why = "the result is not in the store any more";
+                return Err(SendError::Never(TransferFailure::new(FailureCause::Missing, why)));
+            };
+            send_result(handle, store, own_action, &loaded).await
+        }
+        UploadItem::Builds { workspace } => {
+            let sent = builds::upload(handle, store, workspace).await;
+            sent.map_err(|error| noted(handle, error))
+        }
+    }
+}
+
+async fn send_result(
+    handle: &Arc<RemoteHandle>,
+    store: &Arc<Store>,
+    own_action: Hash,
+    one: &Upload,
+) -> Result<(), SendError> {
+    match upload(&*handle.writer, store, one).await {
+        Ok(UploadOutcome::Uploaded | UploadOutcome::WasThere) => Ok(()),
+        Ok(UploadOutcome::Differs(output)) => {
+            let message = format!("it has another result of `{}`: `{output}` differs", one.name);
+            let disagreement = Disagreement { output, bytes: None };
+            let quarantine =
+                move |store: &Store| quarantine(store.actions(), &own_digest(own_action), &disagreement);
+            if let Err(error) = blocking(store, quarantine).await {
+                tracing::warn!("failed to quarantine the action of `{}`: {error}", one.name);
+            }
+            Err(SendError::Never(TransferFailure::new(FailureCause::Other, message)))
+        }
+        Err(error) => Err(noted(handle, error)),
+    }
+}
+
+/// Notes an error of the remote at its breaker.
+fn noted(handle: &Arc<RemoteHandle>, error: UploadError) -> SendError {
+    let failure = TransferFailure::from(&error);
+    if let UploadError::Remote(error) = error {
+        // The error is reported as that of the upload.
+        let _ = handle.note(Err::<(), RemoteError>(error));
+    }
+    SendError::of(failure)
+}
+
+/// Returns the size of an upload, and whether no other compile waits for it; `None` if it cannot be made any more.
+pub(super) fn size(store: &Store, item: UploadItem) -> Option<(u64, bool)> {
+    match item {
+        UploadItem::Result { own_action, function } => {
+            let upload = record(store, own_action, function).ok()??;
+            Some((upload.size_bytes(), upload.is_leaf))
+        }
+        UploadItem::Builds { .. } => Some((0, false)),
+    }
+}
+
+/// Leases the blobs of an upload, so that they are not evicted while it waits.
+pub(super) fn lease(store: &Store, item: UploadItem) -> Result<(), StoreError> {
+    let UploadItem::Result { own_action, function } = item else { return Ok(()) };
+    let Some(upload) = record(store, own_action, function)? else { return Ok(()) };
+    let blobs: Vec<Digest> = upload.shared.stored.iter().map(|(_, own)| *own).collect();
+    store.blobs().find_missing(&blobs, AccessKind::Promise).map(drop)
+}
+
+fn record(store: &Store, own_action: Hash, function: DigestFunction) -> Result<Option<Upload>, StoreError> {
+    record::load(store.actions(), &own_digest(own_action), function)
+}
+
+/// Returns the digest of an action of the store. Its size is not known and not looked at.
+fn own_digest(hash: Hash) -> Digest<ActionMessage> {
+    Digest::new(DigestFunction::Blake3, hash, 0)
+}
+
+async fn blocking<T: Send + 'static>(
+    store: &Arc<Store>,
+    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let store = Arc::clone(store);
+    spawn_blocking(move || work(&store)).await.unwrap_or(Err(StoreError::Closing))
+}

@@ -1,0 +1,115 @@
+//! Keeps results in their form for remotes, beside the results of the store.
+//!
+//! Such a form needs the inputs of the compile, so it can only be made while they are as they were. With the
+//! record, a result can be uploaded at any later time: when a remote answers again, after a restart of the
+//! daemon, or to a remote that has lost it.
+
+use bytes::Bytes;
+use kache_cas::digest::ActionMessage;
+use kache_cas::{ActionCache, Digest, DigestFunction, Hash, StoreError};
+use kache_proto::Message as _;
+use kache_proto::reapi::ActionResult;
+use kache_proto::upload as wire;
+
+use super::result::SharedResult;
+use super::upload::{ActionMessages, Upload};
+use crate::action::{PathSet, PathSets};
+use crate::lookup::{read_record, write_record};
+
+/// The most bytes of a record before it is compressed.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Records have names of two kinds, because the same result has another form in each digest function. The
+/// number is the version of the format.
+const fn purpose(function: DigestFunction) -> &'static str {
+    match function {
+        DigestFunction::Blake3 => "kache upload 1 blake3",
+        DigestFunction::Sha256 => "kache upload 1 sha256",
+    }
+}
+
+/// Writes the record of the result that the store has for `own_action`.
+pub fn save(
+    actions: &dyn ActionCache,
+    own_action: &Digest<ActionMessage>,
+    upload: &Upload,
+) -> Result<(), StoreError> {
+    let bytes = message(upload).encode_to_vec();
+    let compressed = zstd::bulk::compress(&bytes, zstd::DEFAULT_COMPRESSION_LEVEL)
+        .map_err(|error| StoreError::io("compress an upload's record", "", error))?;
+    write_record(actions, purpose(upload.action.digest.function), own_action, compressed)
+}
+
+/// Reads the record of the store's result for `own_action`. `None` if there is none in this function, or
+/// none that this version can read.
+pub fn load(
+    actions: &dyn ActionCache,
+    own_action: &Digest<ActionMessage>,
+    function: DigestFunction,
+) -> Result<Option<Upload>, StoreError> {
+    let record = read_record(actions, purpose(function), own_action)?;
+    Ok(record.and_then(|bytes| decode(&bytes, function)))
+}
+
+fn decode(bytes: &[u8], function: DigestFunction) -> Option<Upload> {
+    let bytes = zstd::bulk::decompress(bytes, RECORD_BYTES_MAX).ok()?;
+    let message = wire::Upload::decode(&*bytes).ok()?;
+    let stored = message.stored.iter().map(|blob| {
+        let digest = |function, hash: &Bytes| {
+            Some(Digest::new(function, Hash(hash[..].try_into().ok()?), blob.size_bytes))
+        };
+        Some((digest(function, &blob.shared)?, digest(DigestFunction::Blake3, &blob.own)?))
+    });
+    let messages = message.messages.into_iter().map(|bytes| (Digest::of(function, &bytes), bytes));
+    Some(Upload {
+        name: message.name,
+        mnemonic: message.mnemonic.into(),
+        query: action_messages(function, message.query?),
+        action: action_messages(function, message.action?),
+        path_set: path_set(&message.path_set)?,
+        shared: SharedResult {
+            result: ActionResult::decode(message.result).ok()?,
+            messages: messages.collect(),
+            stored: stored.collect::<Option<_>>()?,
+        },
+        unstable: message.unstable_paths,
+        is_leaf: message.is_leaf,
+    })
+}
+
+fn path_set(bytes: &[u8]) -> Option<PathSet> {
+    PathSets::decode(bytes).ok()?.sets.into_iter().next()
+}
+
+fn action_messages(function: DigestFunction, message: wire::ActionMessages) -> ActionMessages {
+    let wire::ActionMessages { action, command } = message;
+    ActionMessages {
+        digest: Digest::of(function, &action),
+        action,
+        command: (Digest::of(function, &command), command),
+    }
+}
+
+fn message(upload: &Upload) -> wire::Upload {
+    let action = |messages: &ActionMessages| wire::ActionMessages {
+        action: messages.action.clone(),
+        command: messages.command.1.clone(),
+    };
+    let stored = upload.shared.stored.iter().map(|(shared, own)| wire::StoredBlob {
+        shared: Bytes::copy_from_slice(&shared.hash.0),
+        own: Bytes::copy_from_slice(&own.hash.0),
+        size_bytes: own.size_bytes,
+    });
+    wire::Upload {
+        name: upload.name.clone(),
+        mnemonic: upload.mnemonic.to_string(),
+        query: Some(action(&upload.query)),
+        action: Some(action(&upload.action)),
+        path_set: PathSets { sets: vec![upload.path_set.clone()] }.encode().into(),
+        result: upload.shared.result.encode_to_vec().into(),
+        messages: upload.shared.messages.iter().map(|(_, bytes)| bytes.clone()).collect(),
+        stored: stored.collect(),
+        unstable_paths: upload.unstable.clone(),
+        is_leaf: upload.is_leaf,
+    }
+}
