@@ -58,6 +58,7 @@ fn help_pages() {
         &["daemon", "stop"],
         &["daemon", "restart"],
         &["daemon", "log"],
+        &["sync"],
         &["config"],
         &["config", "list"],
         &["config", "get"],

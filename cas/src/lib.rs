@@ -33,5 +33,5 @@ pub use error::{StoreError, with_causes};
 pub use metering::Counters;
 pub use store::{
     AccessKind, ActionCache, ActionKey, BlobStore, BlobWriter, Content, FETCHED, FileStamp, Link, LinkedFile,
-    LocalFiles, MADE_HERE, PROMISE_LEASE, PlaceOptions, Sharing, StoreStatus, StoredResult,
+    LocalFiles, MADE_HERE, PROMISE_LEASE, PULLED, PlaceOptions, Sharing, StoreStatus, StoredResult,
 };

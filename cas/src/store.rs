@@ -157,6 +157,10 @@ pub const MADE_HERE: &str = "actions/made-here";
 /// The instance name of results that were fetched from remotes. No client can name it, either.
 pub const FETCHED: &str = "actions/fetched";
 
+/// The instance name of results in the form in which remotes keep them, which were copied from one
+/// before any compile asked for them. No client can name it, either.
+pub const PULLED: &str = "actions/pulled";
+
 impl ActionKey {
     /// Returns the key of a result that was made on this machine and not uploaded by a client.
     pub fn made_here(function: DigestFunction, hash: Hash) -> ActionKey {
@@ -166,6 +170,11 @@ impl ActionKey {
     /// Returns the key of a result that was fetched from a remote.
     pub fn fetched(function: DigestFunction, hash: Hash) -> ActionKey {
         ActionKey { instance: FETCHED.into(), function, hash }
+    }
+
+    /// Returns the key of a result in the form in which remotes keep it.
+    pub fn pulled(function: DigestFunction, hash: Hash) -> ActionKey {
+        ActionKey { instance: PULLED.into(), function, hash }
     }
 }
 

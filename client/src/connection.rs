@@ -117,6 +117,11 @@ impl DaemonConnection {
         self.frames.send(&Request { kind: Some(kind) }, deadline)?;
         receive_reply(&mut self.frames, deadline)
     }
+
+    /// Waits until the deadline for another reply to the last request.
+    pub fn next_reply(&mut self, deadline: Instant) -> Result<reply::Kind, StreamError> {
+        receive_reply(&mut self.frames, deadline)
+    }
 }
 
 /// Connects without sending anything. Returns also the id of the process that listens, where the

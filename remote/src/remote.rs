@@ -48,6 +48,12 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// each connection.
     async fn capabilities(&self) -> Result<Capabilities, RemoteError>;
 
+    /// Returns the function of the remote's digests, if it follows from the kind of the remote. Otherwise only its
+    /// capabilities tell it.
+    fn fixed_function(&self) -> Option<DigestFunction> {
+        None
+    }
+
     /// Returns the result of an action; `None` if the remote has none. Nothing in it is verified.
     async fn get_result(
         &self,

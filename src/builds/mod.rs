@@ -20,5 +20,6 @@ mod sessions;
 mod shared_checks;
 
 pub use entry::{BegunCall, Builds};
+pub use records::STORING_MAX;
 pub use seeding::{SEEDING_MAX, Seeding, SeedingPlan};
 pub use session::Session;

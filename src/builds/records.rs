@@ -16,8 +16,8 @@ use crate::remote::builds::{self, WorkspaceName};
 use crate::roles::{Role, Roots};
 use crate::seeds::{self, PortableCall, SaveSeedsError, Seed};
 
-/// How long to wait for results that are still being stored for a cargo that has exited.
-const STORING_MAX: Duration = Duration::from_secs(1);
+/// How long a call or the end of a daemon waits for results that are still being stored for a cargo that has exited.
+pub const STORING_MAX: Duration = Duration::from_secs(1);
 
 impl Builds {
     /// Returns the sessions that began since the last call of this function. The caller waits for the
@@ -36,10 +36,10 @@ impl Builds {
         rehash_programs(pipeline, &self.sessions.take_programs());
     }
 
-    /// Keeps the seeds of all sessions whose cargo has exited. Waits up to [`STORING_MAX`] for those
-    /// whose results are still being stored.
-    pub fn keep_all_records(&self, pipeline: &Pipeline) {
-        self.keep_records_once_stored(pipeline, |_| true);
+    /// Keeps the seeds of all sessions whose cargo has exited. Waits this long at most for those whose
+    /// results are still being stored.
+    pub fn keep_all_records(&self, pipeline: &Pipeline, wait_max: Duration) {
+        self.keep_records_once_stored(pipeline, wait_max, |_| true);
     }
 
     fn keep_records(&self, pipeline: &Pipeline) {
@@ -53,10 +53,15 @@ impl Builds {
         });
     }
 
-    /// Keeps the seeds of all sessions whose cargo has exited. Waits up to [`STORING_MAX`] for those
-    /// that are wanted and whose results are still being stored.
-    pub(super) fn keep_records_once_stored(&self, pipeline: &Pipeline, is_wanted: impl Fn(&Session) -> bool) {
-        let deadline = Instant::now() + STORING_MAX;
+    /// Keeps the seeds of all sessions whose cargo has exited. Waits this long at most for those that are
+    /// wanted and whose results are still being stored.
+    pub(super) fn keep_records_once_stored(
+        &self,
+        pipeline: &Pipeline,
+        wait_max: Duration,
+        is_wanted: impl Fn(&Session) -> bool,
+    ) {
+        let deadline = Instant::now() + wait_max;
         for session in self.sessions.ending() {
             if is_wanted(&session) {
                 session.wait_until_stored(deadline);

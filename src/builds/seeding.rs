@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::entry::Builds;
 use super::in_order::run_in_order;
+use super::records::STORING_MAX;
 use super::session::Session;
 use crate::config::CompileSettings;
 use crate::events::{EventReason, Outcome};
@@ -116,7 +117,7 @@ impl Builds {
         let Some(name) = request.key(pipeline.key_function()) else { return Ok(None) };
         // A build that has just ended may leave the seeds that this one needs. It is worth the wait:
         // without them, cargo's calls would wait for the same results.
-        self.keep_records_once_stored(pipeline, |session| {
+        self.keep_records_once_stored(pipeline, STORING_MAX, |session| {
             session.seed_set_name(pipeline.key_function()).as_ref() == Some(&name)
         });
         let Some(set) = seeds::load(store.actions(), &name)? else { return Ok(None) };

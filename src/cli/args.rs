@@ -3,6 +3,7 @@
 //!
 //! The doc comments in here are what `--help` prints.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Compile stored actions again and compare the outputs
     Verify(VerifyArgs),
+    /// Copy results between the store and remotes
+    Sync(SyncArgs),
     /// Make cargo call kache, by one line in cargo's configuration
     Init(InitArgs),
     /// Check the installation and name what is wrong
@@ -211,6 +214,28 @@ fn since(text: &str) -> Result<Duration, String> {
         Some(Value::Duration(time)) => Ok(time),
         _ => Err(format!("expected {}", ValueKind::Duration.expected())),
     }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SyncArgs {
+    /// Fetch what the last builds of this workspace need, and upload nothing
+    #[arg(long, conflicts_with_all = ["push", "all"])]
+    pub(super) pull: bool,
+    /// Finish the uploads that wait, and fetch nothing
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Upload every result of the store, also those that were uploaded before; fetch nothing
+    #[arg(long, conflicts_with = "workspace")]
+    pub(super) all: bool,
+    /// Upload everything that the last builds of this workspace used
+    #[arg(long, conflicts_with = "pull")]
+    pub(super) workspace: bool,
+    /// Only count what would be copied
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    /// Path of the workspace's Cargo.toml; without it, the workspace of the current directory
+    #[arg(long, value_name = "PATH")]
+    pub(super) manifest_path: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -128,11 +128,15 @@ fn remote_text(remote: &RemoteStatus) -> String {
         0 => String::new(),
         waiting => format!(", {waiting} uploads wait"),
     };
+    let dropped = match remote.uploads_dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} were dropped"),
+    };
     let trouble = match &*remote.trouble {
         "" => String::new(),
         trouble => format!("; not used until it answers again: {trouble}"),
     };
-    format!("{} ({use_of_it}{waiting}){trouble}", remote.location)
+    format!("{} ({use_of_it}{waiting}{dropped}){trouble}", remote.location)
 }
 
 fn remote_json(remote: &RemoteStatus) -> serde_json::Value {
@@ -142,6 +146,7 @@ fn remote_json(remote: &RemoteStatus) -> serde_json::Value {
         "writes": remote.writes,
         "trouble": remote.trouble,
         "uploads_waiting": remote.uploads_waiting,
+        "uploads_dropped": remote.uploads_dropped,
     })
 }
 

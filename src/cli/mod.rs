@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod starter;
 mod stats;
+mod sync;
 mod verify;
 mod why_miss;
 

@@ -8,7 +8,9 @@ use kache_client::EMBEDDED_COMMAND;
 use super::args::{Cli, Command};
 use super::exit_codes::{ExitStatus, OK, USAGE};
 use super::failure::Failure;
-use super::{config, daemon, diff, doctor, embedded, explain, init, output, report, stats, verify, why_miss};
+use super::{
+    config, daemon, diff, doctor, embedded, explain, init, output, report, stats, sync, verify, why_miss,
+};
 
 /// Parses the arguments of this process, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn dispatch(cli: Cli) -> Result<ExitStatus, Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -24,9 +24,10 @@ use tokio::task::spawn_blocking;
 use super::activity::{Activity, InFlight};
 use super::breaker::{PROBE_MAX, StoreBreaker};
 use super::core::ConnectionId;
+use super::syncing::HoldStore;
 use super::watching;
 use super::wire;
-use crate::builds::{BegunCall, Builds, SEEDING_MAX, Seeding, SeedingPlan, Session};
+use crate::builds::{BegunCall, Builds, SEEDING_MAX, STORING_MAX, Seeding, SeedingPlan, Session};
 use crate::invocation::{Bypass, Call, Reason};
 use crate::outputs::Staging;
 use crate::pipeline::{
@@ -153,9 +154,24 @@ impl Calls {
 
     /// Starts to upload results in the background, until [`Calls::end_all`].
     pub(super) fn upload(&self, worker: UploadWorker) {
-        let Some(store_use) = self.store_use.as_ref().map(mpsc::Sender::downgrade) else { return };
+        if let Some(store) = self.hold_store() {
+            tokio::spawn(worker.run(move || store()));
+        }
+    }
+
+    /// Returns a function that returns the store with a guard which keeps it open; `None` while it is not open, and
+    /// after [`Calls::end_all`].
+    pub(super) fn hold_store(&self) -> Option<HoldStore> {
+        let store_use = self.store_use.as_ref()?.downgrade();
         let pipeline = self.pipeline();
-        tokio::spawn(worker.run(move || Some((pipeline.store().ok()?, store_use.upgrade()?))));
+        Some(Arc::new(move || Some((pipeline.store().ok()?, Box::new(store_use.upgrade()?)))))
+    }
+
+    /// Returns a function that keeps the records of all builds that have ended, and waits for their results to be
+    /// stored.
+    pub(super) fn settle(&self) -> impl FnOnce() + Send + use<> {
+        let (pipeline, builds) = (self.pipeline(), Arc::clone(&self.handler.builds));
+        move || builds.keep_all_records(&pipeline, PUBLISH_MAX)
     }
 
     /// Starts the task of a client's call. Does nothing after [`Calls::end_all`].
@@ -207,7 +223,7 @@ impl Calls {
         if let Some(store_use) = self.store_use.take() {
             let (pipeline, builds) = (self.pipeline(), Arc::clone(&self.handler.builds));
             spawn_blocking(move || {
-                builds.keep_all_records(&pipeline);
+                builds.keep_all_records(&pipeline, STORING_MAX);
                 pipeline.shared_outputs().stop_watching();
                 drop(store_use);
             });

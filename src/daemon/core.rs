@@ -113,6 +113,8 @@ pub enum Effect {
     Fetch(ConnectionId, control::Fetch),
     /// Send the command that compiles an action again, or compare its outputs.
     Verify(ConnectionId, Box<control::Verify>),
+    /// Copy results between the store and remotes.
+    Sync(ConnectionId, Box<control::Sync>),
     /// Begin a compiler call.
     Compile(ConnectionId, Box<Compile>),
     /// Tell the connection's call how its compiler ended.
@@ -349,6 +351,7 @@ impl Core {
             Some(request::Kind::Guarding(guarding)) => self.guarding_received(id, guarding),
             Some(request::Kind::Fetch(fetch)) => vec![Effect::Fetch(id, fetch)],
             Some(request::Kind::Verify(verify)) => vec![Effect::Verify(id, Box::new(verify))],
+            Some(request::Kind::Sync(sync)) => vec![Effect::Sync(id, Box::new(sync))],
             // Nothing follows from it. It is sent so that a core dump of the daemon shows it.
             Some(request::Kind::Began(_)) => Vec::new(),
             _ => {

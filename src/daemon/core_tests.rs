@@ -91,6 +91,15 @@ fn a_verify_request_is_passed_on_to_the_driver() {
 }
 
 #[test]
+fn a_sync_request_is_passed_on_to_the_driver() {
+    let mut core = serving();
+    client(&mut core, s(1), 1, false);
+    let sync = kache_client::control::Sync { pull: true, ..Default::default() };
+    let asked = core.handle(s(2), DaemonEvent::Frame(1, ask(request::Kind::Sync(sync.clone()))));
+    assert_eq!(asked, [Effect::Sync(1, Box::new(sync))]);
+}
+
+#[test]
 fn dmn_03_a_client_of_another_protocol_is_refused_and_a_newer_one_makes_the_daemon_leave() {
     for (protocol, version, only_looking, leaves) in [
         (6, "1.6.0", false, true),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kache_cas::Store;
-use kache_client::control::{Noted, reply};
+use kache_client::control::{Noted, Sync, reply};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
@@ -25,6 +25,7 @@ use super::draining::{Drain, Draining};
 use super::fetch::FetchHandler;
 use super::reject::RejectingListeners;
 use super::status::{self, DaemonInfo, StatusHandler};
+use super::syncing::SyncHandler;
 use super::upkeep::{self, OpenStore, OpenedStore, PathIdentity};
 use super::verifying::VerifyHandler;
 use super::wire;
@@ -84,6 +85,7 @@ struct RunningDaemon {
     statuses: StatusHandler,
     fetches: FetchHandler,
     verifications: VerifyHandler,
+    syncs: SyncHandler,
     calls: Calls,
     /// The store as compiler calls see it.
     slot: watch::Sender<StoreSlot>,
@@ -128,6 +130,7 @@ impl Driver {
             statuses: StatusHandler::default(),
             fetches: FetchHandler::default(),
             verifications: VerifyHandler::default(),
+            syncs: SyncHandler::default(),
             calls,
             slot,
             activity,
@@ -234,6 +237,7 @@ impl RunningDaemon {
                     self.verifications.begin(self.calls.pipeline(), &verify, replies);
                 }
             }
+            Effect::Sync(id, sync) => self.sync(id, &sync),
             Effect::Compile(id, compile) => {
                 if let Some(replies) = self.mailboxes.replies(id) {
                     self.calls.begin(id, &compile, replies);
@@ -262,6 +266,13 @@ impl RunningDaemon {
             }
             Effect::Exit => self.is_over = true,
             Effect::Log(text) => tracing::info!("{text}"),
+        }
+    }
+
+    fn sync(&mut self, id: ConnectionId, request: &Sync) {
+        if let (Some((replies, _)), Some(store)) = (self.mailboxes.replies(id), self.calls.hold_store()) {
+            let (pipeline, settle) = (self.calls.pipeline(), self.calls.settle());
+            self.syncs.begin((pipeline, &self.activity), (store, settle), request, replies);
         }
     }
 

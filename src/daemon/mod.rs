@@ -25,6 +25,7 @@ mod log;
 mod reject;
 mod serving;
 mod status;
+mod syncing;
 mod upkeep;
 mod verifying;
 mod watching;

@@ -77,6 +77,7 @@ pub(super) fn remote(handle: &RemoteHandle) -> RemoteStatus {
         writes: handle.writes,
         trouble: handle.trouble().unwrap_or_default(),
         uploads_waiting: handle.uploads_waiting(),
+        uploads_dropped: handle.uploads_dropped(),
     }
 }
 

@@ -30,7 +30,8 @@ use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
 use crate::remote::download::{DownloadError, NamesByDigest, download};
 use crate::remote::{
-    ActionMessages, CheckedResult, RemoteHandle, Translator, Upload, check, read_path_sets, record, to_shared,
+    ActionMessages, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check, read_path_sets,
+    record, to_shared,
 };
 
 /// A call that asks remotes before it compiles.
@@ -68,8 +69,9 @@ pub(super) fn ask_remotes(
     if planned.leader.is_none() || is_question {
         return ControlFlow::Continue(planned);
     }
-    let mut remotes = pipeline.remotes_of(&keyed.settings);
-    remotes.retain(|handle| handle.reads && handle.trouble().is_none());
+    let mut remotes = pulled_results(pipeline);
+    let others = pipeline.remotes_of(&keyed.settings);
+    remotes.extend(others.into_iter().filter(|handle| handle.reads && handle.trouble().is_none()));
     if remotes.is_empty() {
         return ControlFlow::Continue(planned);
     }
@@ -79,6 +81,17 @@ pub(super) fn ask_remotes(
     }
     let lookup = RemoteLookup { planned, remotes };
     ControlFlow::Break(NextStep::AskRemotes(Box::new(lookup)))
+}
+
+/// Returns the results that `kache sync --pull` has brought into the store. They are asked for before any
+/// remote.
+fn pulled_results(pipeline: &Pipeline) -> Vec<Arc<RemoteHandle>> {
+    let Ok(store) = pipeline.store() else { return Vec::new() };
+    let found = PulledResults::all_in(&store).unwrap_or_else(|error| {
+        tracing::warn!("the results of `kache sync` are not used: {}", with_causes(&error));
+        Vec::new()
+    });
+    found.into_iter().map(PulledResults::into_handle).collect()
 }
 
 impl RemoteLookup {

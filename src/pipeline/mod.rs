@@ -28,6 +28,7 @@ mod share;
 mod sharing;
 mod slot;
 mod stages;
+mod sync;
 mod verify;
 
 pub use answer::{CallReply, CompilerCommand, NextStep};
@@ -44,4 +45,5 @@ pub use prepare::Prepared;
 pub use rerun::{Rerun, RerunCommand, Skipped, Verdict, rerun};
 pub use sharing::SharedOutputs;
 pub use slot::StoreSlot;
+pub use sync::{SyncRequest, sync};
 pub use verify::{VERIFY_DIRECTORY, Verification, VerifyError, verify};

@@ -68,22 +68,28 @@ pub(super) fn share(
 ) {
     let Some(queue) = pipeline.upload_queue() else { return };
     for waiting in uploads {
-        let handle = waiting.handle();
-        let Some(function) = function_of(handle) else { continue };
-        match upload(pipeline, store, call, stored, function) {
-            Some(upload) => queue.push(waiting, store, &upload, &stored.action),
-            None => tracing::debug!(
-                "`{}` is not uploaded to {}: it or an input has changed",
-                call.prepared.task.label.name,
-                handle.name
-            ),
+        let handle = Arc::clone(waiting.handle());
+        let mut waiting = Some(waiting);
+        for function in functions_of(&handle) {
+            match upload(pipeline, store, call, stored, function) {
+                Some(upload) => {
+                    let waiting = waiting.take().unwrap_or_else(|| handle.note_upload());
+                    queue.push(waiting, store, &upload, &stored.action);
+                }
+                None => tracing::debug!(
+                    "`{}` is not uploaded to {}: it or an input has changed",
+                    call.prepared.task.label.name,
+                    handle.name
+                ),
+            }
         }
     }
 }
 
 /// Returns the function of a remote's digests. Asks the remote if no lookup has done so, because results are only
-/// written to it.
-fn function_of(handle: &Arc<RemoteHandle>) -> Option<DigestFunction> {
+/// written to it. If it does not answer, every function is possible, and the upload is made for each of them: the
+/// inputs may have changed when the remote answers again.
+fn functions_of(handle: &Arc<RemoteHandle>) -> Vec<DigestFunction> {
     if handle.function().is_none()
         && handle.trouble().is_none()
         && let Ok(runtime) = Handle::try_current()
@@ -91,7 +97,7 @@ fn function_of(handle: &Arc<RemoteHandle>) -> Option<DigestFunction> {
         // An error is noted as the remote's trouble.
         let _ = runtime.block_on(handle.capabilities());
     }
-    handle.function()
+    handle.function().map_or_else(|| DigestFunction::ALL.to_vec(), |function| vec![function])
 }
 
 /// Makes the upload of a result for a remote with this function. `None` if something has changed since the

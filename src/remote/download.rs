@@ -45,18 +45,24 @@ pub async fn download(
     result: &CheckedResult,
     context: &RequestContext,
 ) -> Result<NamesByDigest, DownloadError> {
-    let blobs = result.blobs();
     let inlined = result.inlined.clone();
-    let mut names = blocking(store, move |store| {
-        for outcome in store.blobs().insert(&inlined) {
-            outcome?;
-        }
-        stored_names(store, &blobs)
-    })
-    .await?;
+    blocking(store, move |store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), _>>())
+        .await?;
+    download_blobs(remote, store, result.blobs(), context).await
+}
+
+/// Downloads those of the blobs that the store does not have, and returns the names of all of them.
+pub async fn download_blobs(
+    remote: &dyn Remote,
+    store: &Arc<Store>,
+    blobs: Vec<Digest>,
+    context: &RequestContext,
+) -> Result<NamesByDigest, DownloadError> {
+    let looked_up = blobs.clone();
+    let mut names = blocking(store, move |store| stored_names(store, &looked_up)).await?;
     let is_missing = |blob: &Digest| !names.contains_key(blob);
     let (small, large): (Vec<Digest>, Vec<Digest>) =
-        result.blobs().into_iter().filter(is_missing).partition(|blob| blob.size_bytes <= SMALL_BYTES_MAX);
+        blobs.into_iter().filter(is_missing).partition(|blob| blob.size_bytes <= SMALL_BYTES_MAX);
     for group in groups(small) {
         names.extend(download_group(remote, store, group, context).await?);
     }

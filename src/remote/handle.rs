@@ -123,9 +123,11 @@ impl RemoteHandle {
         WaitingUpload { handle: Arc::clone(self) }
     }
 
-    /// Returns the function of the remote's digests, if the remote has told it.
+    /// Returns the function of the remote's digests, if it follows from the kind of the remote or if the remote has
+    /// told it.
     pub fn function(&self) -> Option<DigestFunction> {
-        self.state.lock().capabilities.map(|capabilities| capabilities.function)
+        let told = self.state.lock().capabilities.map(|capabilities| capabilities.function);
+        told.or_else(|| self.remote.fixed_function())
     }
 
     /// Whether results may be uploaded, as far as settings and the remote say.
@@ -147,6 +149,24 @@ impl RemoteHandle {
         lookup: impl Future<Output = Result<T, RemoteError>>,
     ) -> Result<T, RemoteError> {
         self.within(self.limits.lookup, lookup).await
+    }
+
+    /// Asks a remote in trouble at once whether it answers again, and if so, closes the breaker.
+    pub async fn close_breaker(&self) {
+        if self.trouble().is_some() {
+            self.try_to_close().await;
+        }
+    }
+
+    /// Returns whether the remote answered.
+    async fn try_to_close(&self) -> bool {
+        let answer = tokio::time::timeout(PROBE_MAX, self.remote.capabilities()).await;
+        let Ok(Ok(capabilities)) = answer else { return false };
+        let mut state = self.state.lock();
+        state.capabilities = Some(capabilities);
+        state.trouble = None;
+        tracing::info!("the remote {} answers again", self.name);
+        true
     }
 
     /// Notes how a request ended that has time limits of its own. A remote that did not answer opens the
@@ -202,12 +222,7 @@ async fn close_when_it_answers(handle: Weak<RemoteHandle>) {
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
         let Some(handle) = handle.upgrade() else { return };
-        let answer = tokio::time::timeout(PROBE_MAX, handle.remote.capabilities()).await;
-        if let Ok(Ok(capabilities)) = answer {
-            let mut state = handle.state.lock();
-            state.capabilities = Some(capabilities);
-            state.trouble = None;
-            tracing::info!("the remote {} answers again", handle.name);
+        if handle.trouble().is_none() || handle.try_to_close().await {
             return;
         }
     }

@@ -73,6 +73,14 @@ fn shown_name(RemoteSettings { location, options, .. }: &RemoteSettings) -> Stri
     }
 }
 
+/// Opens a remote with connections of its own, which know nothing about what the remote had earlier. No build uses
+/// them.
+pub fn open_anew(settings: &RemoteSettings) -> Result<Arc<RemoteHandle>, OptionsError> {
+    let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
+    let may = (settings.reads, settings.writes);
+    Ok(RemoteHandle::new(open_both(settings)?, shown_name(settings), may, limits))
+}
+
 fn find_or_open(
     open: &mut Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>,
     settings: &RemoteSettings,
@@ -80,17 +88,10 @@ fn find_or_open(
     if let Some((_, handle)) = open.iter().find(|(known, _)| known == settings) {
         return handle.clone();
     }
-    let name = shown_name(settings);
-    let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
-    let handle = match open_both(settings) {
-        Ok(connections) => {
-            Some(RemoteHandle::new(connections, name, (settings.reads, settings.writes), limits))
-        }
-        Err(error) => {
-            tracing::warn!("the remote {name} is not used: {error}");
-            None
-        }
-    };
+    let handle = open_anew(settings).inspect_err(|error| {
+        tracing::warn!("the remote {} is not used: {error}", shown_name(settings));
+    });
+    let handle = handle.ok();
     if open.len() >= OPEN_MAX {
         open.remove(0);
     }

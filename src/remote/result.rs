@@ -202,6 +202,32 @@ fn outputs(
     }
 }
 
+/// Returns the blobs that a remote sent along with a result. Their bytes are not verified yet. `None` if a digest is
+/// malformed.
+pub(super) fn inlined_blobs(result: &ActionResult, function: DigestFunction) -> Option<Vec<(Digest, Bytes)>> {
+    let files = result.output_files.iter().map(|file| (file.digest.as_ref(), &file.contents));
+    let messages = [
+        (result.stdout_digest.as_ref(), &result.stdout_raw),
+        (result.stderr_digest.as_ref(), &result.stderr_raw),
+    ];
+    let inlined = files.chain(messages).filter(|(digest, bytes)| digest.is_some() && !bytes.is_empty());
+    inlined.map(|(digest, bytes)| Some((read_digest(digest?, function, "").ok()?, bytes.clone()))).collect()
+}
+
+/// Returns a result without the bytes of blobs that it names.
+pub(super) fn without_contents(mut result: ActionResult) -> ActionResult {
+    for file in &mut result.output_files {
+        file.contents = Bytes::new();
+    }
+    if result.stdout_digest.is_some() {
+        result.stdout_raw = Bytes::new();
+    }
+    if result.stderr_digest.is_some() {
+        result.stderr_raw = Bytes::new();
+    }
+    result
+}
+
 /// Returns all blobs that a shared result names; `None` if a digest is malformed.
 pub(super) fn named_blobs(result: &ActionResult, function: DigestFunction) -> Option<Vec<Digest>> {
     let files = result.output_files.iter().map(|file| file.digest.as_ref());

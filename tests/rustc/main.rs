@@ -41,6 +41,7 @@ mod shared_inodes;
 mod stalls;
 mod step;
 mod strays;
+mod syncing;
 mod texts;
 mod toolchain;
 mod tree;

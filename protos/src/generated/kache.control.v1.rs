@@ -168,6 +168,9 @@ pub struct RemoteStatus {
     pub trouble: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub uploads_waiting: u64,
+    /// The uploads that were given up since the daemon was started.
+    #[prost(uint64, tag = "6")]
+    pub uploads_dropped: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreStatus {
@@ -511,9 +514,9 @@ pub struct Sync {
     /// The client's environment: `NAME=value`, one variable each.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub env: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// The root of the workspace; empty if there is none.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub workspace: ::prost::bytes::Bytes,
+    /// The names of the packages in the workspace; empty if there is none.
+    #[prost(string, repeated, tag = "3")]
+    pub workspace: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Fetches what the last builds of the workspace need.
     #[prost(bool, tag = "4")]
     pub pull: bool,

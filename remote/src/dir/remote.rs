@@ -130,6 +130,10 @@ impl Remote for DirRemote {
         Ok(Capabilities { function: DigestFunction::Sha256, takes_results: true })
     }
 
+    fn fixed_function(&self) -> Option<DigestFunction> {
+        Some(DigestFunction::Sha256)
+    }
+
     async fn get_result(
         &self,
         action: &Digest<ActionMessage>,

@@ -56,6 +56,12 @@ impl QueuedUpload {
         }
     }
 
+    fn use_handle(&mut self, handle: &Arc<RemoteHandle>) {
+        if !Arc::ptr_eq(self.waiting.handle(), handle) {
+            self.waiting = handle.note_upload();
+        }
+    }
+
     fn is_too_old(&self, now: SystemTime) -> bool {
         now.duration_since(self.since).is_ok_and(|age| age > AGE_MAX)
     }
@@ -107,8 +113,7 @@ impl Schedule {
     pub(super) fn add_remote(&mut self, handle: &Arc<RemoteHandle>) -> bool {
         let known = self.remotes.iter_mut().find(|one| one.handle.id == handle.id);
         if let Some(known) = known {
-            // Credentials or limits may have changed. The uploads take the newest ones.
-            known.handle = Arc::clone(handle);
+            known.take_handle(handle);
             return false;
         }
         self.remotes.push(RemoteUploads {
@@ -135,10 +140,11 @@ impl Schedule {
     }
 
     /// Puts an upload back that was not made. If the remote has refused it, its uploads pause until then.
-    pub(super) fn put_back(&mut self, upload: QueuedUpload, paused_until: Option<Instant>) {
+    pub(super) fn put_back(&mut self, mut upload: QueuedUpload, paused_until: Option<Instant>) {
         let number = self.number();
         let Some(remote) = self.remote(&upload.waiting.handle().id) else { return };
         remote.under_way -= 1;
+        upload.use_handle(&remote.handle);
         remote.paused_until = paused_until.or(remote.paused_until);
         remote.waiting.insert((upload.rank(), number), upload);
     }
@@ -193,6 +199,15 @@ impl Schedule {
 }
 
 impl RemoteUploads {
+    /// Uses this handle from now on. Its credentials or limits may differ from those of the last one.
+    fn take_handle(&mut self, handle: &Arc<RemoteHandle>) {
+        if !Arc::ptr_eq(&self.handle, handle) {
+            self.handle = Arc::clone(handle);
+            self.paused_until = None;
+            self.waiting.values_mut().for_each(|upload| upload.use_handle(handle));
+        }
+    }
+
     fn next(&mut self, now: Instant, date: SystemTime) -> Option<Job> {
         if self.loading == Loading::NotBegun {
             self.loading = Loading::Running;
@@ -335,6 +350,18 @@ mod tests {
         );
         let next = schedule.next(Instant::now(), date + 8 * DAY);
         assert!(matches!(next, Some(Job::Drop(_))), "{next:?}");
+    }
+
+    #[tokio::test]
+    async fn uploads_take_the_newest_credentials() {
+        let (old, new) = (handle(), handle());
+        let (mut schedule, date) = schedule(&old, &[("a", 4, false), ("b", 4, false)]);
+        let under_way = sent(schedule.next(Instant::now(), date)).unwrap();
+        schedule.put_back(under_way, Some(Instant::now() + LEASE_EVERY));
+        assert!(!schedule.add_remote(&new), "the place is the same");
+        assert_eq!((old.uploads_waiting(), new.uploads_waiting()), (0, 2));
+        let next = sent(schedule.next(Instant::now(), date)).unwrap();
+        assert!(Arc::ptr_eq(next.waiting.handle(), &new), "and it is asked at once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,6 +57,14 @@ pub(super) async fn send(
 ) -> Result<(), SendError> {
     match item {
         UploadItem::Result { own_action, function } => {
+            // An upload that was made while the remote did not answer may have a function that it does not use.
+            let used = match handle.function() {
+                Some(used) => used,
+                None => handle.capabilities().await.map_err(|error| SendError::of((&error).into()))?.function,
+            };
+            if used != function {
+                return Ok(());
+            }
             let loaded = blocking(store, move |store| record(store, own_action, function)).await;
             let loaded = loaded.map_err(|error| SendError::of(TransferFailure::from(&error)))?;
             let Some(loaded) = loaded else {

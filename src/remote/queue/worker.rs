@@ -131,6 +131,12 @@ async fn send(state: &QueueState, store: &Arc<Store>, queued: QueuedUpload) {
         Err(send::SendError::Here(_)) => Some(FAILED_PAUSE),
         Err(send::SendError::Never(_)) => None,
     };
+    let failure = outcome.err().map(send::SendError::into_failure);
+    if let Some(failure) = &failure {
+        tracing::warn!("a result is not uploaded to {}: {}", handle.name, failure.message);
+    }
+    // The end is told before the upload leaves the queue, so a receiver that sees an empty queue has every end; there may be no receiver.
+    let _ = state.ends.send(UploadEnd { remote: handle.id.clone(), item, failure });
     match pause {
         Some(pause) => state.schedule.lock().put_back(queued, Some(Instant::now() + pause)),
         None => {
@@ -138,10 +144,4 @@ async fn send(state: &QueueState, store: &Arc<Store>, queued: QueuedUpload) {
             state.schedule.lock().end(&handle.id, item);
         }
     }
-    let failure = outcome.err().map(send::SendError::into_failure);
-    if let Some(failure) = &failure {
-        tracing::warn!("a result is not uploaded to {}: {}", handle.name, failure.message);
-    }
-    // Nobody may be listening.
-    let _ = state.ends.send(UploadEnd { remote: handle.id.clone(), item, failure });
 }
