@@ -4,6 +4,7 @@
 //! every checkout (KEY-17). A relative path stays as it is, because a compiler writes it into outputs as it
 //! was given. Pure.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +14,7 @@ use super::explain::{Entry, Section};
 use super::material::PRESENTATION;
 use super::text::{MARK, bytes_of, path_text, text};
 use crate::invocation::{Call, CommandLine, KeyedArgument, Word};
-use crate::roles::{Form, RolePath, Roots};
+use crate::roles::{Form, RolePath, Roots, STAND_IN_START};
 
 /// Replaces the random name of a trial compile, in its key and in its stored result (RST-10).
 pub const CONSTANT_NAME: &str = "kache_trial";
@@ -30,7 +31,7 @@ pub(super) fn for_key(
     let up = up(&cwd.in_input_root());
     let writer = ArgumentWriter { command, call, roots, cwd, up };
     let mut all = Vec::with_capacity(command.words.len() + 12);
-    all.extend([SHELL[0].to_owned(), SHELL[1].to_owned(), script(command), SHELL[2].to_owned()]);
+    all.extend([SHELL[0].to_owned(), SHELL[1].to_owned(), script(command, &writer.up), SHELL[2].to_owned()]);
     all.push(path_text(&writer.cwd.in_input_root()));
     all.push(writer.absolute(program));
     for word in &command.words {
@@ -52,20 +53,52 @@ pub(super) fn for_key(
 /// behind it.
 const SHELL: [&str; 3] = ["sh", "-c", "sh"];
 
+/// The beginning of the script: the place of the input root.
+const PLACE: &str = "r=$(pwd -P)";
+
 /// Returns the script that runs the compiler. Its arguments are the call's directory in the input root, the
-/// program as it is seen from there, and the arguments of the program.
-fn script(command: &CommandLine) -> String {
-    let mut script = String::from(r#"r=$(pwd -P) && cd "$1" && p=$2 && shift 2"#);
+/// program as it is seen from there, and the arguments of the program. `up` leads from that directory to the
+/// input root.
+///
+/// Paths that were absolute in the call become absolute again, because the compiler writes some of them into
+/// outputs, where its remaps find absolute paths only.
+fn script(command: &CommandLine, up: &str) -> String {
+    let mut script = format!(r#"{PLACE} && cd "$1" && p=$2 && shift 2"#);
     let mut words = String::new();
     // The compiler's own name in `clippy-driver rustc …` stays in front of all options.
     for index in 0..command.leading_words {
         script.push_str(&format!(" && w{index}=$1 && shift"));
         words.push_str(&format!(r#" "$w{index}""#));
     }
+    // [`ArgumentWriter`] marks a relative path into another root by `./`.
+    script.push_str(&format!(
+        r#" && for a do shift; case $a in *./{up}*) ;; *{up}*) a=${{a%%{up}*}}$r/${{a#*{up}}};; esac; set -- "$@" "$a"; done"#
+    ));
     for KeyedArgument { before, path, after } in &command.added_in_key {
         words.push_str(&format!(r#" "{}$r/{}{}""#, quoted(before), quoted(path), quoted(after)));
     }
     script + r#" && exec "$p""# + &words + r#" "$@""#
+}
+
+/// Returns a script of [`script`] that also gives these variables values with the place of the input root, in place
+/// of stand-ins.
+pub(super) fn with_places(script: &str, names: &BTreeSet<&str>) -> String {
+    let is_name = |name: &&&str| {
+        let is_word = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
+        name.bytes().all(is_word) && !name.starts_with(|first: char| first.is_ascii_digit())
+    };
+    let names: Vec<&&str> = names.iter().filter(is_name).collect();
+    let Some(rest) = script.strip_prefix(PLACE).filter(|_| !names.is_empty()) else {
+        return script.to_owned();
+    };
+    let mut with = format!(
+        "{PLACE} && e() {{ v=$1 o=; while case $v in *{STAND_IN_START}*) ;; *) false;; esac; \
+         do o=$o${{v%%{STAND_IN_START}*}}$r/ v=${{v#*{STAND_IN_START}}}; done; }}"
+    );
+    for name in names {
+        with.push_str(&format!(r#" && e "${name}" && export {name}="$o$v""#));
+    }
+    with + rest
 }
 
 /// Returns a text as it is written between the double quotes of a shell.
@@ -238,13 +271,43 @@ mod tests {
             random_name: None,
         };
         let run = std::process::Command::new(SHELL[0])
-            .args([SHELL[1], &script(&command), SHELL[2], "ws/a", "printf", "%s\n", "x y", "*"])
+            .args([SHELL[1], &script(&command, "../../"), SHELL[2], "ws/a", "printf", "%s\n", "x y", "*"])
+            .args([
+                "../../ws/b",
+                "dependency=../../out/d e",
+                "./../../out",
+                "x=./../../out",
+                "../c",
+                "../../",
+            ])
             .current_dir(&root)
             .output()
             .unwrap();
         let root = root.display();
-        let expected = format!("--remap={root}/ws=.\n--remap={root}/out=`$x`\\\"\nx y\n*\n");
-        assert_eq!(String::from_utf8(run.stdout).unwrap(), expected, "{}", script(&command));
+        let expected = format!(
+            "--remap={root}/ws=.\n--remap={root}/out=`$x`\\\"\nx y\n*\n\
+             {root}/ws/b\ndependency={root}/out/d e\n./../../out\nx=./../../out\n../c\n{root}/\n"
+        );
+        assert_eq!(String::from_utf8(run.stdout).unwrap(), expected, "{}", script(&command, "../../"));
+    }
+
+    #[test]
+    fn key_17_the_script_of_an_action_gives_variables_the_place_of_the_input_root() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap().join("kache/ws");
+        std::fs::create_dir_all(&root).unwrap();
+        let script = format!(r#"{PLACE} && printf '%s\n' "$A" "$B" "$C""#);
+        let names = ["A", "B", "NOT SET", "1"].into();
+        let run = std::process::Command::new(SHELL[0])
+            .args([SHELL[1], &with_places(&script, &names)])
+            .envs([("A", "/kache/out/x y"), ("B", "-L/kache/ws:/kache/out/*:"), ("C", "/kache/ws")])
+            .current_dir(&root)
+            .output()
+            .unwrap();
+        let root = root.display();
+        let expected = format!("{root}/out/x y\n-L{root}/ws:{root}/out/*:\n/kache/ws\n");
+        assert_eq!(String::from_utf8(run.stdout).unwrap(), expected, "{}", with_places(&script, &names));
+        assert_eq!(with_places(&script, &BTreeSet::new()), script);
     }
 
     #[test]

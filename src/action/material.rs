@@ -5,20 +5,24 @@
 //! key holds, and both keys, the query and the full action, hold the same parts in the same form.
 //! The full action only adds observations.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kache_cas::digest::DirectoryMessage;
 use kache_cas::{Digest, DigestFunction, Hash};
+use memchr::memmem;
 
+use super::command::with_places;
 use super::environment::is_shared_variable;
 use super::observation::Observation;
 use super::text::{line, path_text, text};
 use crate::inputs::InputKind;
-use crate::roles::Role;
+use crate::roles::{Role, STAND_IN_START};
 
 /// The version of the key's contents. A change to what enters a key, or to its form, needs a new
 /// version and a line in the changelog. Results that were stored under an older version are then
 /// never found again.
-pub const KEY_VERSION: &str = "5";
+pub const KEY_VERSION: &str = "6";
 
 /// Tells the two keys of a compile apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,13 @@ pub(super) fn walk(
     visitor.salt(&salt(step, &material.key_salt));
     let hides_values = material.hides_values(observations);
     for (index, argument) in material.arguments.iter().enumerate() {
-        visitor.argument(if hides_values && index == SCRIPT_INDEX { REFUSING_SCRIPT } else { argument });
+        match index {
+            SCRIPT_INDEX if hides_values => visitor.argument(REFUSING_SCRIPT),
+            SCRIPT_INDEX => {
+                visitor.argument(&with_places(argument, &material.names_with_places(observations)));
+            }
+            _ => visitor.argument(argument),
+        }
     }
     material.variables.iter().for_each(|(name, value)| variable(material, visitor, name, value));
     material.outputs.iter().for_each(|path| visitor.output(path));
@@ -204,6 +214,17 @@ enum HiddenValue {
 }
 
 impl Material {
+    /// Returns the names of the variables in whose values stand-ins replace the paths of roots.
+    fn names_with_places<'a>(&'a self, observations: &'a [Observation]) -> BTreeSet<&'a str> {
+        let known = self.variables.iter().map(|(name, value)| (&**name, value.as_bytes()));
+        let observed = observations.iter().filter_map(|observation| match observation {
+            Observation::Env { name, value: Some(value) } => Some((&**name, &**value)),
+            _ => None,
+        });
+        let has_place = |(_, value): &(&str, &[u8])| memmem::find(value, STAND_IN_START.as_bytes()).is_some();
+        known.chain(observed).filter(has_place).map(|(name, _)| name).collect()
+    }
+
     fn hides_values(&self, observations: &[Observation]) -> bool {
         let is_hidden = |name: &str| !is_shared_variable(name);
         let is_observed = |observation: &Observation| matches!(observation, Observation::Env { name, value: Some(_) } if is_hidden(name));

@@ -248,7 +248,7 @@ fn key_20_a_salt_makes_everything_another_key() {
     let full = complete(&salted.query(), &[]).unwrap();
     let action =
         <kache_proto::reapi::Action as kache_proto::Message>::decode(full.action.bytes().clone()).unwrap();
-    assert_eq!(action.salt, Bytes::from_static(b"kache 5\0team"));
+    assert_eq!(action.salt, Bytes::from_static(b"kache 6\0team"));
 }
 
 #[test]

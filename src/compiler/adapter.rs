@@ -12,7 +12,7 @@ use kache_cas::DigestFunction;
 
 use super::rustc::{self, RustcCall};
 use crate::action::{Entry, KeySubject, Query, StoredCommand, Task};
-use crate::inputs::{DiskWorld, Inputs};
+use crate::inputs::{DiskWorld, Inputs, ToolchainFiles};
 use crate::invocation::{Bypass, Call};
 use crate::publish::{AccessRules, LocatorProver};
 use crate::roles::{Remap, Roots};
@@ -80,14 +80,14 @@ pub trait CompilerCall: Debug + Send + Sync {
     /// Invariant (KEY-04): an input that cannot be read or identified is an error, and never left out.
     fn gather(&self, call: &Call, world: &DiskWorld, settings: &GatherSettings) -> Result<Gathered, Bypass>;
 
-    /// Makes `world` remember the digest of the toolchain's tree in another function, which
-    /// [`DiskWorld::known_twin`] then returns. It may hash the whole toolchain.
-    fn note_toolchain_twin(
+    /// Returns the files of the toolchain with digests of this function, and makes `world` remember the digest of
+    /// their tree, which [`DiskWorld::known_twin`] then returns. It may hash the whole toolchain.
+    fn toolchain_files(
         &self,
         call: &Call,
         world: &DiskWorld,
         function: DigestFunction,
-    ) -> Result<(), Bypass>;
+    ) -> Result<ToolchainFiles, Bypass>;
 
     /// Makes the task for the stages after the key. `extra_dep_info` are declared inputs that go into the
     /// dep-info, so that the build tool notices when they change.

@@ -47,5 +47,5 @@ pub(crate) use programs::on_path;
 pub use programs::{is_script, is_sealed};
 pub use stamp::{CLOCK_GRAIN, Inode, Stamp};
 pub(crate) use stamp::{OpenDir, is_absence};
-pub use types::{Input, InputKind, Inputs, Toolchain, Variables};
+pub use types::{Input, InputKind, Inputs, Toolchain, ToolchainFiles, Variables};
 pub use world::{FileState, World, WorldError};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use kache_cas::Digest;
 use kache_cas::digest::DirectoryMessage;
 
@@ -46,6 +47,17 @@ pub struct Toolchain {
     pub banner: String,
     /// The target triple of the machine that the compiler runs on.
     pub host: String,
+}
+
+/// The files of a toolchain, with all digests in one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolchainFiles {
+    /// The digest of the tree.
+    pub tree: Digest<DirectoryMessage>,
+    /// The directories of the tree, encoded, with their digests.
+    pub directories: Vec<(Digest, Bytes)>,
+    /// The files of the tree, by their paths on this machine.
+    pub files: Vec<(Digest, PathBuf)>,
 }
 
 /// A file whose content is part of the key.

@@ -302,6 +302,7 @@ impl LookupSubject {
             shared,
             unstable: prepared.task.unstable_paths(),
             is_leaf: kinds.into_iter().any(OutputKind::is_leaf),
+            inputs: None,
         })
     }
 }
@@ -319,7 +320,7 @@ pub(super) fn shared_query(
     if function != world.function() {
         world.compute_twins();
         if world.known_twin(&inputs.toolchain.tree.coerce(), function).is_none() {
-            compiler.note_toolchain_twin(call, world, function).ok()?;
+            compiler.toolchain_files(call, world, function).ok()?;
         }
     }
     let translated = Translator { task, env: &call.env, world, function }.inputs(inputs).ok()??;

@@ -25,6 +25,7 @@ mod recorder;
 mod rerun;
 mod sampler;
 mod share;
+mod share_inputs;
 mod sharing;
 mod slot;
 mod stages;

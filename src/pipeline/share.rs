@@ -12,6 +12,7 @@ use super::call_state::KeyedCall;
 use super::context::Pipeline;
 use super::fetch::shared_query;
 use super::prepare::Prepared;
+use super::share_inputs::InputSubject;
 use crate::action::{self, OutputKind, PathSet};
 use crate::compiler::CallKind;
 use crate::config::CompileSettings;
@@ -71,8 +72,9 @@ pub(super) fn share(
         let handle = Arc::clone(waiting.handle());
         let mut waiting = Some(waiting);
         for function in functions_of(&handle) {
-            match upload(pipeline, store, call, stored, function) {
+            match upload(pipeline, store, call, stored, (function, handle.uploads_inputs)) {
                 Some(upload) => {
+                    share_toolchain(pipeline, store, call, &handle, function);
                     let waiting = waiting.take().unwrap_or_else(|| handle.note_upload());
                     queue.push(waiting, store, &upload, &stored.action);
                 }
@@ -100,6 +102,26 @@ fn functions_of(handle: &Arc<RemoteHandle>) -> Vec<DigestFunction> {
     handle.function().map_or_else(|| DigestFunction::ALL.to_vec(), |function| vec![function])
 }
 
+/// Queues the upload of the call's toolchain, if the remote gets inputs and was not asked for it lately.
+fn share_toolchain(
+    pipeline: &Pipeline,
+    store: &Store,
+    SharedCall { call, prepared, .. }: &SharedCall,
+    handle: &Arc<RemoteHandle>,
+    function: DigestFunction,
+) {
+    let (Some(queue), true) = (pipeline.upload_queue(), handle.uploads_inputs) else { return };
+    let (world, own) = (pipeline.world(), prepared.inputs.toolchain.tree);
+    let twin = world.known_twin(&own.coerce(), function);
+    if !twin.is_some_and(|twin| handle.begin_toolchain(twin.hash)) {
+        return;
+    }
+    match prepared.compiler.toolchain_files(call, world, function) {
+        Ok(files) => queue.push_toolchain(handle.note_upload(), store, &files),
+        Err(why) => tracing::warn!("a toolchain is not uploaded to {}: {why}", handle.name),
+    }
+}
+
 /// Makes the upload of a result for a remote with this function. `None` if something has changed since the
 /// result was stored, or if such a result is never shared.
 fn upload(
@@ -107,7 +129,7 @@ fn upload(
     store: &Store,
     SharedCall { call, prepared, .. }: &SharedCall,
     stored: &Stored,
-    function: DigestFunction,
+    (function, with_inputs): (DigestFunction, bool),
 ) -> Option<Upload> {
     let Prepared { compiler, task, .. } = &**prepared;
     let world = pipeline.world();
@@ -126,15 +148,21 @@ fn upload(
         .collect();
     let notes = compiler.locators().notes(&outputs, store.actions()).ok()?;
     let twin = |digest: &Digest| blob_twin(pipeline, store, digest, function);
+    let full_query = query.messages().ok()?;
+    let inputs = with_inputs.then(|| {
+        let subject = InputSubject { pipeline, store, task, function };
+        subject.gather([&full_query, &action], &prepared.inputs.files, &stored.observations)
+    });
     Some(Upload {
         name: task.label.name.clone(),
         mnemonic: compiler.facts().mnemonic.into(),
-        query: ActionMessages::from(&query.messages().ok()?),
+        query: ActionMessages::from(&full_query),
         action: ActionMessages::from(&action),
         path_set: PathSet::of(&stored.observations, &call.env),
         shared: to_shared(&result, notes.as_ref(), function, &twin)?,
         unstable: task.unstable_paths(),
         is_leaf: outputs.iter().any(|(kind, _)| kind.is_leaf()),
+        inputs,
     })
 }
 

@@ -3,11 +3,12 @@
 //! A request that fails or takes too long opens the breaker. While it is open, no call waits for the remote.
 //! A task in the background asks the remote every few seconds and closes the breaker when it answers.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kache_cas::DigestFunction;
+use kache_cas::{DigestFunction, Hash};
 use kache_remote::{Capabilities, Remote, RemoteError};
 use parking_lot::Mutex;
 
@@ -19,6 +20,9 @@ const PROBE_MAX: Duration = Duration::from_secs(5);
 
 /// The length of an id: enough that the remotes of one machine differ.
 const ID_DIGITS: usize = 16;
+
+/// The interval at which a remote is asked whether it still has a toolchain.
+const TOOLCHAIN_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The time limits of a remote's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,17 @@ pub struct RemoteConnections {
     pub writer: Arc<dyn Remote>,
 }
 
+/// What a remote is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteUses {
+    /// Whether compiles look results up there.
+    pub reads: bool,
+    /// Whether results are uploaded.
+    pub writes: bool,
+    /// Whether the inputs of actions are uploaded, too.
+    pub uploads_inputs: bool,
+}
+
 /// A remote with its settings and its breaker.
 #[derive(Debug)]
 pub struct RemoteHandle {
@@ -59,10 +74,14 @@ pub struct RemoteHandle {
     pub reads: bool,
     /// Whether results are uploaded.
     pub writes: bool,
+    /// Whether the inputs of actions are uploaded, too.
+    pub uploads_inputs: bool,
     limits: AnswerLimits,
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
     uploads_dropped: AtomicU64,
+    /// When the upload of a toolchain was last begun, by the hash of its tree.
+    toolchains: Mutex<HashMap<Hash, Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +97,7 @@ impl RemoteHandle {
     pub fn new(
         RemoteConnections { reader, writer }: RemoteConnections,
         name: String,
-        (reads, writes): (bool, bool),
+        RemoteUses { reads, writes, uploads_inputs }: RemoteUses,
         limits: AnswerLimits,
     ) -> Arc<RemoteHandle> {
         Arc::new(RemoteHandle {
@@ -88,10 +107,12 @@ impl RemoteHandle {
             name,
             reads,
             writes,
+            uploads_inputs,
             limits,
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),
             uploads_dropped: AtomicU64::new(0),
+            toolchains: Mutex::default(),
         })
     }
 
@@ -115,6 +136,16 @@ impl RemoteHandle {
         if self.uploads_dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!("an upload to {} is dropped: {why}", self.name);
         }
+    }
+
+    /// Whether a toolchain is to be uploaded now. That is so once an hour, because a remote may lose it.
+    pub fn begin_toolchain(&self, tree: Hash) -> bool {
+        let (mut toolchains, now) = (self.toolchains.lock(), Instant::now());
+        let is_due = toolchains.get(&tree).is_none_or(|begun| now.duration_since(*begun) >= TOOLCHAIN_EVERY);
+        if is_due {
+            toolchains.insert(tree, now);
+        }
+        is_due
     }
 
     /// Notes that an upload waits for the remote, until the returned value is dropped.
@@ -241,7 +272,7 @@ mod tests {
         let handle = RemoteHandle::new(
             RemoteConnections { reader: remote.clone(), writer: remote },
             "r".into(),
-            (true, true),
+            RemoteUses { reads: true, writes: true, uploads_inputs: false },
             AnswerLimits::default(),
         );
         let hang = std::future::pending::<Result<(), RemoteError>>();

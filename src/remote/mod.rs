@@ -21,6 +21,7 @@ mod result;
 pub mod sync;
 #[cfg(test)]
 mod tests;
+mod toolchain;
 mod translate;
 mod upload;
 
@@ -32,4 +33,4 @@ pub use queue::{UploadEnd, UploadItem, UploadQueue, UploadWorker, upload_queue};
 pub use registry::{OpenRemotes, open_anew};
 pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
 pub use translate::Translator;
-pub use upload::{ActionMessages, Upload, UploadError, UploadOutcome, upload};
+pub use upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOutcome, upload};

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses};
 use crate::lookup::{read_record, write_record};
 
 /// The purpose of the record that says that the store has such results.
@@ -61,7 +61,8 @@ impl PulledResults {
     pub fn into_handle(self) -> Arc<RemoteHandle> {
         let remote: Arc<dyn Remote> = Arc::new(self);
         let connections = RemoteConnections { reader: Arc::clone(&remote), writer: remote };
-        RemoteHandle::new(connections, NAME.to_owned(), (true, false), AnswerLimits::default())
+        let uses = RemoteUses { reads: true, ..RemoteUses::default() };
+        RemoteHandle::new(connections, NAME.to_owned(), uses, AnswerLimits::default())
     }
 
     /// Notes in the store that it has results of this function.

@@ -12,7 +12,7 @@ use kache_proto::reapi::ActionResult;
 use kache_proto::upload as wire;
 
 use super::result::SharedResult;
-use super::upload::{ActionMessages, Upload};
+use super::upload::{ActionMessages, Upload, UploadInputs};
 use crate::action::{PathSet, PathSets};
 use crate::lookup::{read_record, write_record};
 
@@ -54,13 +54,6 @@ pub fn load(
 fn decode(bytes: &[u8], function: DigestFunction) -> Option<Upload> {
     let bytes = zstd::bulk::decompress(bytes, RECORD_BYTES_MAX).ok()?;
     let message = wire::Upload::decode(&*bytes).ok()?;
-    let stored = message.stored.iter().map(|blob| {
-        let digest = |function, hash: &Bytes| {
-            Some(Digest::new(function, Hash(hash[..].try_into().ok()?), blob.size_bytes))
-        };
-        Some((digest(function, &blob.shared)?, digest(DigestFunction::Blake3, &blob.own)?))
-    });
-    let messages = message.messages.into_iter().map(|bytes| (Digest::of(function, &bytes), bytes));
     Some(Upload {
         name: message.name,
         mnemonic: message.mnemonic.into(),
@@ -69,12 +62,33 @@ fn decode(bytes: &[u8], function: DigestFunction) -> Option<Upload> {
         path_set: path_set(&message.path_set)?,
         shared: SharedResult {
             result: ActionResult::decode(message.result).ok()?,
-            messages: messages.collect(),
-            stored: stored.collect::<Option<_>>()?,
+            messages: hashed(function, message.messages),
+            stored: stored_blobs(function, &message.stored)?,
         },
         unstable: message.unstable_paths,
         is_leaf: message.is_leaf,
+        inputs: match message.inputs {
+            Some(inputs) => Some(UploadInputs {
+                messages: hashed(function, inputs.messages),
+                stored: stored_blobs(function, &inputs.stored)?,
+            }),
+            None => None,
+        },
     })
+}
+
+fn hashed(function: DigestFunction, messages: Vec<Bytes>) -> Vec<(Digest, Bytes)> {
+    messages.into_iter().map(|bytes| (Digest::of(function, &bytes), bytes)).collect()
+}
+
+fn stored_blobs(function: DigestFunction, blobs: &[wire::StoredBlob]) -> Option<Vec<(Digest, Digest)>> {
+    let stored = blobs.iter().map(|blob| {
+        let digest = |function, hash: &Bytes| {
+            Some(Digest::new(function, Hash(hash[..].try_into().ok()?), blob.size_bytes))
+        };
+        Some((digest(function, &blob.shared)?, digest(DigestFunction::Blake3, &blob.own)?))
+    });
+    stored.collect()
 }
 
 fn path_set(bytes: &[u8]) -> Option<PathSet> {
@@ -95,11 +109,6 @@ fn message(upload: &Upload) -> wire::Upload {
         action: messages.action.clone(),
         command: messages.command.1.clone(),
     };
-    let stored = upload.shared.stored.iter().map(|(shared, own)| wire::StoredBlob {
-        shared: Bytes::copy_from_slice(&shared.hash.0),
-        own: Bytes::copy_from_slice(&own.hash.0),
-        size_bytes: own.size_bytes,
-    });
     wire::Upload {
         name: upload.name.clone(),
         mnemonic: upload.mnemonic.to_string(),
@@ -107,9 +116,26 @@ fn message(upload: &Upload) -> wire::Upload {
         action: Some(action(&upload.action)),
         path_set: PathSets { sets: vec![upload.path_set.clone()] }.encode().into(),
         result: upload.shared.result.encode_to_vec().into(),
-        messages: upload.shared.messages.iter().map(|(_, bytes)| bytes.clone()).collect(),
-        stored: stored.collect(),
+        messages: bytes_of(&upload.shared.messages),
+        stored: wire_blobs(&upload.shared.stored),
         unstable_paths: upload.unstable.clone(),
         is_leaf: upload.is_leaf,
+        inputs: upload.inputs.as_ref().map(|inputs| wire::UploadInputs {
+            messages: bytes_of(&inputs.messages),
+            stored: wire_blobs(&inputs.stored),
+        }),
     }
+}
+
+fn bytes_of(messages: &[(Digest, Bytes)]) -> Vec<Bytes> {
+    messages.iter().map(|(_, bytes)| bytes.clone()).collect()
+}
+
+fn wire_blobs(blobs: &[(Digest, Digest)]) -> Vec<wire::StoredBlob> {
+    let blob = |(shared, own): &(Digest, Digest)| wire::StoredBlob {
+        shared: Bytes::copy_from_slice(&shared.hash.0),
+        own: Bytes::copy_from_slice(&own.hash.0),
+        size_bytes: own.size_bytes,
+    };
+    blobs.iter().map(blob).collect()
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kache_remote::OptionsError;
 use parking_lot::Mutex;
 
-use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses};
 use crate::config::RemoteSettings;
 
 /// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
@@ -77,8 +77,9 @@ fn shown_name(RemoteSettings { location, options, .. }: &RemoteSettings) -> Stri
 /// them.
 pub fn open_anew(settings: &RemoteSettings) -> Result<Arc<RemoteHandle>, OptionsError> {
     let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
-    let may = (settings.reads, settings.writes);
-    Ok(RemoteHandle::new(open_both(settings)?, shown_name(settings), may, limits))
+    let RemoteSettings { reads, writes, uploads_inputs, .. } = *settings;
+    let uses = RemoteUses { reads, writes, uploads_inputs };
+    Ok(RemoteHandle::new(open_both(settings)?, shown_name(settings), uses, limits))
 }
 
 fn find_or_open(

@@ -18,11 +18,11 @@ use tempfile::TempDir;
 use super::builds::{self, ResultKeys, WorkspaceName};
 use super::download::{DownloadError, download};
 use super::failure::{FailureCause, TransferFailure};
-use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle};
+use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses};
 use super::queue::{UploadItem, UploadQueue, upload_queue};
 use super::record;
 use super::result::{UnusableResult, check, to_shared};
-use super::upload::{ActionMessages, Upload, UploadError, UploadOutcome, upload};
+use super::upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOutcome, upload};
 use crate::action::{FullAction, PathSet, Task};
 use crate::publish::testing::House;
 
@@ -92,6 +92,7 @@ fn an_upload(store: &Store, function: DigestFunction) -> Upload {
         shared,
         unstable: vec!["out/debug/deps/x-1.d".to_owned()],
         is_leaf: false,
+        inputs: None,
     }
 }
 
@@ -208,7 +209,12 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
 /// A remote in memory with its handle.
 fn a_handle(remote: &Arc<MemoryRemote>) -> Arc<RemoteHandle> {
     let connections = RemoteConnections { reader: remote.clone(), writer: remote.clone() };
-    RemoteHandle::new(connections, "r".to_owned(), (true, true), AnswerLimits::default())
+    RemoteHandle::new(
+        connections,
+        "r".to_owned(),
+        RemoteUses { reads: true, writes: true, uploads_inputs: false },
+        AnswerLimits::default(),
+    )
 }
 
 /// The queue of a cache directory, with a worker that uploads from this store.
@@ -331,6 +337,11 @@ fn the_form_for_remotes_is_read_as_it_was_written() {
         assert_eq!(record::load(store.actions(), &own_action, function).unwrap(), None);
         let mut sent = an_upload(&store, function);
         sent.is_leaf = true;
+        record::save(store.actions(), &own_action, &sent).unwrap();
+        assert_eq!(record::load(store.actions(), &own_action, function).unwrap().as_ref(), Some(&sent));
+        let source = (Digest::of(function, b"source"), Digest::of(BLAKE3, b"source"));
+        let directory = (Digest::of(function, b"directory"), Bytes::from_static(b"directory"));
+        sent.inputs = Some(UploadInputs { messages: vec![directory], stored: vec![source] });
         record::save(store.actions(), &own_action, &sent).unwrap();
         assert_eq!(record::load(store.actions(), &own_action, function).unwrap(), Some(sent));
     }

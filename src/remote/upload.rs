@@ -67,6 +67,17 @@ pub struct Upload {
     /// Whether no other compile waits for the result, because it is a program or has debugging information of
     /// its own. Such results are uploaded last.
     pub is_leaf: bool,
+    /// The inputs of the action; `None` if they are not uploaded.
+    pub inputs: Option<UploadInputs>,
+}
+
+/// The contents of an action's input root, but for the toolchain, with their digests in the remote's function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadInputs {
+    /// Directories, and files that exist in no checkout.
+    pub messages: Vec<(Digest, Bytes)>,
+    /// Files of the checkout, which the store has: the digest in the remote's function, and that of the store.
+    pub stored: Vec<(Digest, Digest)>,
 }
 
 impl Upload {
@@ -153,7 +164,8 @@ async fn is_complete(
     Ok(!missing.contains(&true))
 }
 
-/// Writes those blobs that the remote does not have. Every one is confirmed when this returns `Ok`.
+/// Writes those blobs that the remote does not have. Every one that the result names is confirmed when this returns
+/// `Ok`.
 async fn write_blobs(
     remote: &dyn Remote,
     store: &Arc<Store>,
@@ -161,32 +173,40 @@ async fn write_blobs(
     context: &RequestContext,
 ) -> Result<(), UploadError> {
     let messages = [&upload.query, &upload.action].into_iter().flat_map(ActionMessages::blobs);
-    let ready: Vec<(Digest, Bytes)> = messages.chain(upload.shared.messages.iter().cloned()).collect();
-    let stored = &upload.shared.stored;
+    let mut ready: Vec<(Digest, Bytes)> = messages.chain(upload.shared.messages.iter().cloned()).collect();
+    let mut stored = upload.shared.stored.clone();
+    if let Some(inputs) = &upload.inputs {
+        ready.extend(inputs.messages.iter().cloned());
+        stored.extend(present(store, &inputs.stored).await?);
+    }
     let all: Vec<Digest> =
         ready.iter().map(|(digest, _)| *digest).chain(stored.iter().map(|(digest, _)| *digest)).collect();
     let missing = remote.find_missing(&all, context).await?;
     let (ready_missing, stored_missing) = missing.split_at_checked(ready.len()).unwrap_or((&missing, &[]));
     let is_missing = |is_missing: &bool| *is_missing;
-    let mut small: Vec<(Digest, Content)> = ready
+    let small = ready
         .into_iter()
         .zip(ready_missing)
         .filter(|(_, missing)| is_missing(missing))
-        .map(|((digest, bytes), _)| (digest, Content::Memory(bytes)))
-        .collect();
-    let wanted: Vec<(Digest, Digest)> = stored
+        .map(|((digest, bytes), _)| (digest, Content::Memory(bytes)));
+    let wanted = stored
         .iter()
         .zip(stored_missing)
         .filter(|(_, missing)| is_missing(missing))
         .map(|(one, _)| *one)
         .collect();
-    let mut large = Vec::new();
-    for (shared, content) in open(store, wanted).await? {
-        match shared.size_bytes <= SMALL_BYTES_MAX {
-            true => small.push((shared, content)),
-            false => large.push((shared, content)),
-        }
-    }
+    let blobs = small.chain(open(store, wanted).await?).collect();
+    Ok(write_all(remote, blobs, context).await?)
+}
+
+/// Writes blobs, the small ones together and each of the large ones by itself.
+pub(super) async fn write_all(
+    remote: &dyn Remote,
+    blobs: Vec<(Digest, Content)>,
+    context: &RequestContext,
+) -> Result<(), RemoteError> {
+    let (small, large): (Vec<_>, Vec<_>) =
+        blobs.into_iter().partition(|(digest, _)| digest.size_bytes <= SMALL_BYTES_MAX);
     for outcome in remote.write(&small, context).await {
         outcome?;
     }
@@ -196,6 +216,20 @@ async fn write_blobs(
         }
     }
     Ok(())
+}
+
+/// Returns those inputs that the store still has. The result is good without the others.
+async fn present(
+    store: &Arc<Store>,
+    inputs: &[(Digest, Digest)],
+) -> Result<Vec<(Digest, Digest)>, UploadError> {
+    let (store, inputs) = (Arc::clone(store), inputs.to_vec());
+    let find = move || {
+        let own: Vec<Digest> = inputs.iter().map(|(_, own)| *own).collect();
+        let missing = store.blobs().find_missing(&own, AccessKind::Use)?;
+        Ok(inputs.into_iter().zip(missing).filter(|(_, missing)| !missing).map(|(one, _)| one).collect())
+    };
+    spawn_blocking(find).await.unwrap_or(Err(UploadError::Store(StoreError::Closing)))
 }
 
 /// Opens blobs of the store, which cannot be evicted from under the upload then (STO-04).

@@ -14,5 +14,5 @@ pub use path::{Role, RolePath};
 pub use path_names::PathNames;
 pub use remap::Remap;
 pub use roots::{Root, Roots, normalise};
-pub use stand_in::Form;
+pub use stand_in::{Form, STAND_IN_START};
 pub use system::{COMMON, Listed, SYSTEM, is_common};

@@ -12,7 +12,7 @@ use super::path::Role;
 use super::roots::{Root, Roots};
 
 /// The beginning of every stand-in.
-const START: &[u8] = b"/kache/";
+pub const STAND_IN_START: &str = "/kache/";
 
 /// The kind of a text, which decides where in it a path may begin and how the path is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Form {
 impl Role {
     /// Returns the stand-in for the root of this role; `None` for [`Role::Absolute`].
     pub fn stand_in(self) -> Option<Vec<u8>> {
-        (self != Role::Absolute).then(|| [START, self.dir_name().as_bytes()].concat())
+        (self != Role::Absolute).then(|| [STAND_IN_START.as_bytes(), self.dir_name().as_bytes()].concat())
     }
 }
 
@@ -67,7 +67,7 @@ impl Roots {
     pub fn localise(&self, bytes: &[u8], form: Form) -> Option<Vec<u8>> {
         let mut local = Vec::with_capacity(bytes.len());
         let mut done = 0;
-        for at in memmem::find_iter(bytes, START) {
+        for at in memmem::find_iter(bytes, STAND_IN_START) {
             let Some((role, length)) = stand_in_at(bytes, at, form) else { continue };
             let dir = self.dir(role)?.as_os_str().as_bytes();
             local.extend_from_slice(&bytes[done..at]);
@@ -90,16 +90,16 @@ impl Roots {
 
 /// Returns the role of the stand-in at this position, and its length; `None` if there is no stand-in.
 fn stand_in_at(bytes: &[u8], at: usize, form: Form) -> Option<(Role, usize)> {
-    let name = bytes[at..].strip_prefix(START)?;
+    let name = bytes[at..].strip_prefix(STAND_IN_START.as_bytes())?;
     let length = name.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(name.len());
     let role = std::str::from_utf8(&name[..length]).ok().and_then(Role::from_dir_name)?;
     let is_whole = role != Role::Absolute && ends(&name[length..]) && may_start(bytes, at, form);
-    is_whole.then_some((role, START.len() + length))
+    is_whole.then_some((role, STAND_IN_START.len() + length))
 }
 
 /// Whether a compiler may have written this because of kache's remaps.
 fn is_remapped(bytes: &[u8]) -> bool {
-    let name = &bytes[START.len()..];
+    let name = &bytes[STAND_IN_START.len()..];
     let rest = name.strip_prefix(b"cargo").or_else(|| {
         let rest = name.strip_prefix(b"base")?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -15,6 +15,7 @@ mod crates;
 mod crowd;
 mod editing;
 mod embedded;
+mod executing;
 mod files;
 mod flags;
 mod fresh;

@@ -31,6 +31,39 @@ pub struct Upload {
     /// The result has a program or debugging information, on which no other compile waits.
     #[prost(bool, tag = "10")]
     pub is_leaf: bool,
+    /// The inputs of the action; absent if they are not uploaded.
+    #[prost(message, optional, tag = "11")]
+    pub inputs: ::core::option::Option<UploadInputs>,
+}
+/// The contents of an action's input root, but for the toolchain.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UploadInputs {
+    /// Directories, and files that exist in no checkout.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The blobs of the store.
+    #[prost(message, repeated, tag = "2")]
+    pub stored: ::prost::alloc::vec::Vec<StoredBlob>,
+}
+/// The files of a toolchain. They are not in the store.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Toolchain {
+    /// The encoded directories.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub directories: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(message, repeated, tag = "2")]
+    pub files: ::prost::alloc::vec::Vec<ToolchainFile>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ToolchainFile {
+    /// The hash in the remote's function.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub size_bytes: u64,
+    /// The path on this machine.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub path: ::prost::bytes::Bytes,
 }
 /// An action with its command, both encoded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

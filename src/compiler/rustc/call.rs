@@ -13,7 +13,7 @@ use super::locators::MacroArguments;
 use super::task::task;
 use crate::action::{KeySubject, PathTreatment, Query, Task};
 use crate::compiler::{CallFacts, CallKind, CompilerCall, GatherSettings, Gathered, RootSettings};
-use crate::inputs::{DiskWorld, Inputs};
+use crate::inputs::{DiskWorld, Inputs, ToolchainFiles};
 use crate::invocation::{Bypass, Call};
 use crate::publish::{AccessRules, LocatorProver};
 use crate::roles::{Remap, Roots};
@@ -113,13 +113,13 @@ impl CompilerCall for RustcCall {
         Ok(Gathered { roots, inputs, subject, remaps })
     }
 
-    fn note_toolchain_twin(
+    fn toolchain_files(
         &self,
         call: &Call,
         world: &DiskWorld,
         function: DigestFunction,
-    ) -> Result<(), Bypass> {
-        inputs::note_toolchain_twin(&self.rustc, call, world, function)
+    ) -> Result<ToolchainFiles, Bypass> {
+        inputs::toolchain_files(&self.rustc, call, world, function)
     }
 
     fn task(&self, call: &Call, roots: &Roots, query: &Query, extra_dep_info: Vec<PathBuf>) -> Task {

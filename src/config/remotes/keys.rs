@@ -37,6 +37,8 @@ keys! {
     "`read`, `write` or `read-write`, which is the default.";
     "writes_if", "the name of a variable in quotes, such as \"CI\"", "'CI'",
     "The name of a variable. Results are uploaded only by calls in whose environment it is set.";
+    "upload_inputs", "true or false", "true",
+    "`true`: sources, directories and the toolchain are uploaded beside results, so that others can print uploaded actions, and execute them.";
     "instance", TEXT, "'main'",
     "The instance name that a server of the Remote Execution API expects.";
     "headers", "a table of texts, such as { x-api-key = \"...\" }", "{ x-api-key = 'key' }",

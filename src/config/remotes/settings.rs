@@ -48,6 +48,8 @@ pub struct RemoteSettings {
     pub reads: bool,
     /// Whether results are uploaded to it.
     pub writes: bool,
+    /// Whether the inputs of actions are uploaded, too.
+    pub uploads_inputs: bool,
     /// How long a call waits for the answer to one lookup.
     pub lookup_max: Duration,
     /// How long a download may stand still before a call goes on without it.
@@ -109,6 +111,7 @@ impl EntryReader<'_> {
             options,
             reads: entry.access != Access::Write,
             writes,
+            uploads_inputs: writes && entry.upload_inputs,
             lookup_max: time(entry.lookup_ms, LOOKUP_MS_DEFAULT),
             stall_max: time(entry.stall_ms, STALL_MS_DEFAULT),
         })

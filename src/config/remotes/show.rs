@@ -47,6 +47,7 @@ fn values(entry: &RemoteEntry) -> Vec<(&'static str, String)> {
         ("profile", text(&entry.profile)),
         ("access", access),
         ("writes_if", text(&entry.writes_if)),
+        ("upload_inputs", entry.upload_inputs.then(|| "true".to_owned())),
         ("instance", text(&entry.instance)),
         ("headers", headers),
         ("token", entry.token.as_ref().map(|_| quoted(HIDDEN))),

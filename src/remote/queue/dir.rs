@@ -20,12 +20,22 @@ pub enum UploadItem {
         /// The remote's function.
         function: DigestFunction,
     },
+    /// The files of a toolchain.
+    Toolchain {
+        /// The hash of the tree in the remote's function.
+        tree: Hash,
+        /// The remote's function.
+        function: DigestFunction,
+    },
     /// The list of a workspace's last builds.
     Builds {
         /// The hash of the workspace's name.
         workspace: Hash,
     },
 }
+
+/// The ending of the names of toolchains.
+const TOOLCHAIN: &str = "toolchain";
 
 /// The ending of the names of lists of builds.
 const BUILDS: &str = "builds";
@@ -35,6 +45,9 @@ impl UploadItem {
         match self {
             UploadItem::Result { own_action, function } => {
                 format!("{}.{}", own_action.to_hex(), function.name())
+            }
+            UploadItem::Toolchain { tree, function } => {
+                format!("{}.{}.{TOOLCHAIN}", tree.to_hex(), function.name())
             }
             UploadItem::Builds { workspace } => format!("{}.{BUILDS}", workspace.to_hex()),
         }
@@ -46,8 +59,15 @@ impl UploadItem {
         if kind == BUILDS {
             return Some(UploadItem::Builds { workspace: hash });
         }
-        let function = DigestFunction::ALL.into_iter().find(|function| function.name() == kind)?;
-        Some(UploadItem::Result { own_action: hash, function })
+        let (name, is_toolchain) = match kind.split_once('.') {
+            Some((name, TOOLCHAIN)) => (name, true),
+            _ => (kind, false),
+        };
+        let function = DigestFunction::ALL.into_iter().find(|function| function.name() == name)?;
+        Some(match is_toolchain {
+            true => UploadItem::Toolchain { tree: hash, function },
+            false => UploadItem::Result { own_action: hash, function },
+        })
     }
 }
 
@@ -107,7 +127,8 @@ mod tests {
         let hash = |text: &[u8]| DigestFunction::Blake3.hash(text);
         let result = |function| UploadItem::Result { own_action: hash(b"a"), function };
         let builds = UploadItem::Builds { workspace: hash(b"w") };
-        let items = [result(DigestFunction::Blake3), result(DigestFunction::Sha256), builds];
+        let toolchain = UploadItem::Toolchain { tree: hash(b"t"), function: DigestFunction::Sha256 };
+        let items = [result(DigestFunction::Blake3), result(DigestFunction::Sha256), toolchain, builds];
         for item in items {
             dir.add("r1", item).unwrap();
             dir.add("r1", item).unwrap();
@@ -120,6 +141,6 @@ mod tests {
         assert_eq!(found, items);
         dir.remove("r1", items[0]).unwrap();
         dir.remove("r1", items[0]).unwrap();
-        assert_eq!((listed("r1").len(), listed("r2")), (2, vec![builds]));
+        assert_eq!((listed("r1").len(), listed("r2")), (3, vec![builds]));
     }
 }

@@ -24,10 +24,11 @@ const LEASE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How many leases are renewed at once.
 const LEASES_MAX: usize = 256;
 
-/// The order of uploads: what other compiles wait for comes first, the small before the large. Programs and
+/// The order of uploads: a toolchain, without which no action can be executed, and then what other compiles wait for comes first, the small before the large. Programs and
 /// debugging information follow, and then the lists of builds, which name all of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
+    Toolchain,
     Small,
     Large,
     Leaf,
@@ -50,6 +51,7 @@ impl QueuedUpload {
     fn rank(&self) -> Rank {
         match self.item {
             UploadItem::Builds { .. } => Rank::Builds,
+            UploadItem::Toolchain { .. } => Rank::Toolchain,
             UploadItem::Result { .. } if self.is_leaf => Rank::Leaf,
             UploadItem::Result { .. } if self.size_bytes <= SMALL_BYTES_MAX => Rank::Small,
             UploadItem::Result { .. } => Rank::Large,
@@ -272,14 +274,19 @@ mod tests {
     use kache_remote::memory::MemoryRemote;
 
     use super::*;
-    use crate::remote::handle::{AnswerLimits, RemoteConnections};
+    use crate::remote::handle::{AnswerLimits, RemoteConnections, RemoteUses};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn handle() -> Arc<RemoteHandle> {
         let remote = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
         let connections = RemoteConnections { reader: remote.clone(), writer: remote };
-        RemoteHandle::new(connections, "r".to_owned(), (true, true), AnswerLimits::default())
+        RemoteHandle::new(
+            connections,
+            "r".to_owned(),
+            RemoteUses { reads: true, writes: true, uploads_inputs: false },
+            AnswerLimits::default(),
+        )
     }
 
     fn upload(handle: &Arc<RemoteHandle>, name: &str, size_bytes: u64, is_leaf: bool) -> QueuedUpload {

@@ -13,6 +13,7 @@ use crate::remote::builds;
 use crate::remote::failure::{FailureCause, TransferFailure};
 use crate::remote::handle::RemoteHandle;
 use crate::remote::record;
+use crate::remote::toolchain;
 use crate::remote::upload::{Upload, UploadError, UploadOutcome, upload};
 
 /// Why an upload was not made.
@@ -58,11 +59,7 @@ pub(super) async fn send(
     match item {
         UploadItem::Result { own_action, function } => {
             // An upload that was made while the remote did not answer may have a function that it does not use.
-            let used = match handle.function() {
-                Some(used) => used,
-                None => handle.capabilities().await.map_err(|error| SendError::of((&error).into()))?.function,
-            };
-            if used != function {
+            if function_of(handle).await? != function {
                 return Ok(());
             }
             let loaded = blocking(store, move |store| record(store, own_action, function)).await;
@@ -73,11 +70,26 @@ pub(super) async fn send(
             };
             send_result(handle, store, own_action, &loaded).await
         }
+        UploadItem::Toolchain { tree, function } => {
+            if function_of(handle).await? != function {
+                return Ok(());
+            }
+            let sent = toolchain::upload(handle, store, tree, function).await;
+            sent.map_err(|error| noted(handle, error))
+        }
         UploadItem::Builds { workspace } => {
             let sent = builds::upload(handle, store, workspace).await;
             sent.map_err(|error| noted(handle, error))
         }
     }
+}
+
+async fn function_of(handle: &Arc<RemoteHandle>) -> Result<DigestFunction, SendError> {
+    if let Some(function) = handle.function() {
+        return Ok(function);
+    }
+    let told = handle.capabilities().await.map_err(|error| SendError::of((&error).into()))?;
+    Ok(told.function)
 }
 
 async fn send_result(
@@ -119,7 +131,7 @@ pub(super) fn size(store: &Store, item: UploadItem) -> Option<(u64, bool)> {
             let upload = record(store, own_action, function).ok()??;
             Some((upload.size_bytes(), upload.is_leaf))
         }
-        UploadItem::Builds { .. } => Some((0, false)),
+        UploadItem::Toolchain { .. } | UploadItem::Builds { .. } => Some((0, false)),
     }
 }
 

@@ -12,10 +12,11 @@ use tokio::sync::{Notify, broadcast};
 use super::dir::{UploadItem, WaitingDir};
 use super::schedule::{QueuedUpload, Schedule};
 use super::worker::UploadWorker;
+use crate::inputs::ToolchainFiles;
 use crate::remote::failure::TransferFailure;
 use crate::remote::handle::{RemoteHandle, WaitingUpload};
-use crate::remote::record;
 use crate::remote::upload::Upload;
+use crate::remote::{record, toolchain};
 
 /// One part in this many of the store's limit may be results that wait for a remote.
 pub(super) const LIMIT_SHARE: u64 = 8;
@@ -84,6 +85,18 @@ impl UploadQueue {
         let since = SystemTime::now();
         let queued = QueuedUpload { item, size_bytes, is_leaf, since, leased: None, waiting };
         self.add(queued, store.limit_bytes() / LIMIT_SHARE);
+    }
+
+    /// Adds the files of a toolchain. It blocks on the disk.
+    pub fn push_toolchain(&self, waiting: WaitingUpload, store: &Store, files: &ToolchainFiles) {
+        if let Err(error) = toolchain::save(store.actions(), files) {
+            tracing::warn!("a toolchain is not uploaded: {error}");
+            return;
+        }
+        let item = UploadItem::Toolchain { tree: files.tree.hash, function: files.tree.function };
+        let since = SystemTime::now();
+        let queued = QueuedUpload { item, size_bytes: 0, is_leaf: false, since, leased: None, waiting };
+        self.add(queued, u64::MAX);
     }
 
     /// Adds the list of a workspace's last builds, which the store has. It blocks on the disk.

@@ -23,4 +23,4 @@ mod toolchain;
 pub use env::is_keyed;
 pub use find_roots::roots;
 pub use gather::gather;
-pub use toolchain::{RustcToolchain, note_toolchain_twin, toolchain};
+pub use toolchain::{RustcToolchain, toolchain, toolchain_files};

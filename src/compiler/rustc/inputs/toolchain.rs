@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use kache_cas::digest::DirectoryMessage;
 use kache_cas::encoding::{encode_directory, wire_digest};
 use kache_cas::{Digest, DigestFunction};
@@ -19,7 +20,9 @@ use kache_proto::reapi::{Directory, DirectoryNode, FileNode};
 
 use super::proxy::resolve;
 use crate::compiler::rustc::invocation::{DriverKind, RustcInvocation, TargetArgument};
-use crate::inputs::{ByteReader, ByteWriter, DiskWorld, FileState, Toolchain, World as _, ask};
+use crate::inputs::{
+    ByteReader, ByteWriter, DiskWorld, FileState, Toolchain, ToolchainFiles, World as _, ask,
+};
 use crate::invocation::{Bypass, Call, Reason};
 
 /// The largest depth of a toolchain's directories. rustc's own toolchains need three.
@@ -71,17 +74,19 @@ pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Res
     Ok(toolchain)
 }
 
-/// Makes `world` remember the digest of the toolchain's tree in another function, for
-/// [`DiskWorld::known_twin`]. Runs the compiler and hashes the toolchain once more.
-pub fn note_toolchain_twin(
+/// Returns the files of the call's toolchain with digests of this function, and makes `world` remember the digest
+/// of their tree for [`DiskWorld::known_twin`]. Runs the compiler, and hashes files that were not hashed with this
+/// function.
+pub fn toolchain_files(
     rustc: &RustcInvocation,
     call: &Call,
     world: &DiskWorld,
     function: DigestFunction,
-) -> Result<(), Bypass> {
+) -> Result<ToolchainFiles, Bypass> {
     let (_, _, tree) = NamedToolchain::of(rustc, call, world)?.collect()?;
-    world.note_twin(&tree.digest(world.function())?, &tree.digest(function)?);
-    Ok(())
+    let files = tree.files(function)?;
+    world.note_twin(&tree.digest(world.function())?, &files.tree);
+    Ok(files)
 }
 
 /// Returns the driver's path in the sysroot if the driver was called through a link from outside, so that a
@@ -265,7 +270,13 @@ struct TreeFile {
 impl ToolchainTree<'_> {
     /// Returns the digest of the whole tree.
     fn digest(&self, function: DigestFunction) -> Result<Digest<DirectoryMessage>, Bypass> {
-        self.root.digest(function, self.world)
+        self.files(function).map(|files| files.tree)
+    }
+
+    fn files(&self, function: DigestFunction) -> Result<ToolchainFiles, Bypass> {
+        let (mut directories, mut files) = (Vec::new(), Vec::new());
+        let tree = self.root.collect(function, self.world, &mut directories, &mut files)?;
+        Ok(ToolchainFiles { tree, directories, files })
     }
 
     /// Adds a file at `path_in_tree`.
@@ -308,28 +319,34 @@ impl ToolchainTree<'_> {
 }
 
 impl TreeNode {
-    fn digest(
+    /// Adds the directories and files of the tree to two lists, and returns the digest of the tree.
+    fn collect(
         &self,
         function: DigestFunction,
         world: &DiskWorld,
+        directories: &mut Vec<(Digest, Bytes)>,
+        files: &mut Vec<(Digest, PathBuf)>,
     ) -> Result<Digest<DirectoryMessage>, Bypass> {
         let mut directory = Directory::default();
         for (name, file) in &self.files {
+            let digest = file.digest(function, world)?;
+            files.push((digest, file.path.clone()));
             directory.files.push(FileNode {
                 name: text(name)?,
-                digest: Some(wire_digest(&file.digest(function, world)?)),
+                digest: Some(wire_digest(&digest)),
                 is_executable: file.is_executable,
                 ..Default::default()
             });
         }
         for (name, child) in &self.children {
-            let digest = Some(wire_digest(&child.digest(function, world)?));
+            let digest = Some(wire_digest(&child.collect(function, world, directories, files)?));
             directory.directories.push(DirectoryNode { name: text(name)?, digest });
         }
-        let encoded = encode_directory(function, directory);
-        encoded.map(|encoded| encoded.digest()).map_err(|error| {
+        let encoded = encode_directory(function, directory).map_err(|error| {
             Bypass::new(Reason::UnknownCompiler, format!("failed to encode its files: {error}"))
-        })
+        })?;
+        directories.push((encoded.digest().coerce(), encoded.bytes().clone()));
+        Ok(encoded.digest())
     }
 }
 
