@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreError, with_causes};
 use kache_proto::reapi::ActionResult;
-use kache_remote::{RemoteError, RequestContext};
+use kache_remote::RemoteError;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::answer::NextStep;
@@ -28,17 +28,17 @@ use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
-use crate::remote::download::{DownloadError, NamesByDigest, download};
+use crate::remote::download::{NamesByDigest, download};
 use crate::remote::{
-    ActionMessages, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check, read_path_sets,
-    record, to_shared,
+    ActionMessages, AskedRemote, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check,
+    read_path_sets, record, to_shared,
 };
 
 /// A call that asks remotes before it compiles.
 #[derive(Debug)]
 pub struct RemoteLookup {
     planned: PlannedCompile,
-    remotes: Vec<Arc<RemoteHandle>>,
+    remotes: Vec<AskedRemote>,
 }
 
 /// The parts of a call that steps on other threads need.
@@ -69,9 +69,11 @@ pub(super) fn ask_remotes(
     if planned.leader.is_none() || is_question {
         return ControlFlow::Continue(planned);
     }
-    let mut remotes = pulled_results(pipeline);
-    let others = pipeline.remotes_of(&keyed.settings);
-    remotes.extend(others.into_iter().filter(|handle| handle.reads && handle.trouble().is_none()));
+    let session = pipeline.remote_session(&keyed.client);
+    let handles = pulled_results(pipeline).into_iter().chain(pipeline.remotes_of(&keyed.settings));
+    let readable = handles.filter(|handle| handle.reads);
+    let asked = readable.map(|handle| AskedRemote::new(&handle, &session));
+    let remotes: Vec<AskedRemote> = asked.filter(AskedRemote::is_usable).collect();
     if remotes.is_empty() {
         return ControlFlow::Continue(planned);
     }
@@ -105,14 +107,14 @@ impl RemoteLookup {
             call: Arc::clone(call),
             prepared: Arc::clone(prepared),
         };
-        for handle in &self.remotes {
-            match subject.fetch_from(handle).await {
+        for asked in &self.remotes {
+            match subject.fetch_from(asked).await {
                 Ok(true) => return true,
                 Ok(false) => {}
                 Err(why) => tracing::debug!(
                     "`{}` is not fetched from {}: {why}",
                     subject.prepared.task.label.name,
-                    handle.name
+                    asked.handle().name
                 ),
             }
         }
@@ -144,16 +146,17 @@ impl RemoteLookup {
 }
 
 impl LookupSubject {
-    async fn fetch_from(&self, handle: &Arc<RemoteHandle>) -> Result<bool, String> {
+    async fn fetch_from(&self, asked: &AskedRemote) -> Result<bool, String> {
         let text = |error: RemoteError| error.to_string();
-        let function = handle.capabilities().await.map_err(text)?.function;
+        let function = asked.capabilities().await.map_err(text)?.function;
         let Some(query) = self.blocking(move |subject| subject.shared_query(function)).await? else {
             return Err("an input has changed".to_owned());
         };
         let mnemonic = self.prepared.compiler.facts().mnemonic;
-        let context = RequestContext { mnemonic: mnemonic.into(), ..RequestContext::default() };
+        let handle = asked.handle();
+        let context = asked.context(mnemonic, String::new());
         let sets = read_path_sets(&*handle.remote, &query.digest, &context);
-        let sets = handle.lookup(sets).await.map_err(text)?;
+        let sets = asked.lookup(sets).await.map_err(text)?;
         let (query_messages, candidates) = self
             .blocking(move |subject| {
                 let messages = query.messages().map(|full| ActionMessages::from(&full));
@@ -161,10 +164,10 @@ impl LookupSubject {
             })
             .await?
             .map_err(|error| error.to_string())?;
-        let results = results(handle, &candidates, mnemonic).await.map_err(text)?;
+        let results = results(asked, &candidates, mnemonic).await.map_err(text)?;
         for (candidate, result) in candidates.into_iter().zip(results) {
             let Some(result) = result else { continue };
-            let taken = self.take(handle, (query_messages.clone(), candidate), &result, mnemonic).await;
+            let taken = self.take(asked, (query_messages.clone(), candidate), &result, mnemonic).await;
             match taken {
                 Ok(false) => {}
                 // Another path set may lead to a result that can be used, unless the remote does not answer.
@@ -180,21 +183,16 @@ impl LookupSubject {
     /// Downloads the result of a candidate and stores it. Returns `false` if the action is quarantined here.
     async fn take(
         &self,
-        handle: &Arc<RemoteHandle>,
+        asked: &AskedRemote,
         (query, candidate): (ActionMessages, Candidate),
         result: &ActionResult,
         mnemonic: &'static str,
     ) -> Result<bool, String> {
         let action = candidate.action.digest;
         let checked = check(&self.prepared.task, result, action.function).map_err(|why| why.to_string())?;
-        let action_id = action.hash.to_hex();
-        let context = RequestContext { action_id, mnemonic: mnemonic.into(), ..RequestContext::default() };
-        let names = download(&*handle.remote, &self.store, &checked, &context).await.map_err(|error| {
-            if let DownloadError::Remote(error) = &error {
-                let _ = handle.note(Err::<(), RemoteError>(error.clone()));
-            }
-            error.to_string()
-        })?;
+        let context = asked.context(mnemonic, action.hash.to_hex());
+        let names = download(asked, &self.store, &checked, &context).await;
+        let names = names.map_err(|error| error.to_string())?;
         self.blocking(move |subject| subject.accept(query, candidate, &checked, &names)).await?
     }
 
@@ -328,15 +326,14 @@ pub(super) fn shared_query(
 
 /// Asks for the results of all candidates at once, and returns them in their order.
 async fn results(
-    handle: &Arc<RemoteHandle>,
+    asked: &AskedRemote,
     candidates: &[Candidate],
     mnemonic: &'static str,
 ) -> Result<Vec<Option<ActionResult>>, RemoteError> {
     let mut requests = JoinSet::new();
     for (index, Candidate { action, .. }) in candidates.iter().enumerate() {
-        let (remote, action) = (Arc::clone(&handle.remote), action.digest);
-        let action_id = action.hash.to_hex();
-        let context = RequestContext { mnemonic: mnemonic.into(), action_id, ..RequestContext::default() };
+        let (remote, action) = (Arc::clone(&asked.handle().remote), action.digest);
+        let context = asked.context(mnemonic, action.hash.to_hex());
         requests.spawn(async move { (index, remote.get_result(&action, &context).await) });
     }
     let mut results: Vec<Option<ActionResult>> = vec![None; candidates.len()];
@@ -346,6 +343,6 @@ async fn results(
         }
         Ok(())
     };
-    handle.lookup(all).await?;
+    asked.lookup(all).await?;
     Ok(results)
 }

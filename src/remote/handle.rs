@@ -1,6 +1,7 @@
 //! A remote with its settings, and with the breaker that keeps a remote in trouble away from builds (NET-01).
 //!
-//! A request that fails or takes too long opens the breaker. While it is open, no call waits for the remote.
+//! A request that fails or takes too long opens the breaker, and so does a build session that has lost its limit
+//! to the remote (`remote::asked`). While it is open, no call waits for the remote.
 //! A task in the background asks the remote every few seconds and closes the breaker when it answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use kache_cas::DigestFunction;
 use kache_remote::{Capabilities, Remote, RemoteError};
 use parking_lot::Mutex;
+
+use super::flights::BlobFlights;
 
 /// The interval at which a remote in trouble is asked again.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -27,11 +30,17 @@ pub struct AnswerLimits {
     pub connect: Duration,
     /// The longest wait for one lookup.
     pub lookup: Duration,
+    /// The most time that one build session loses to the remote.
+    pub stall: Duration,
 }
 
 impl Default for AnswerLimits {
     fn default() -> Self {
-        AnswerLimits { connect: Duration::from_secs(1), lookup: Duration::from_millis(250) }
+        AnswerLimits {
+            connect: Duration::from_secs(1),
+            lookup: Duration::from_millis(250),
+            stall: Duration::from_secs(2),
+        }
     }
 }
 
@@ -59,6 +68,8 @@ pub struct RemoteHandle {
     pub reads: bool,
     /// Whether results are uploaded.
     pub writes: bool,
+    /// The blobs that are being fetched from there.
+    pub(super) flights: BlobFlights,
     limits: AnswerLimits,
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
@@ -88,11 +99,17 @@ impl RemoteHandle {
             name,
             reads,
             writes,
+            flights: BlobFlights::default(),
             limits,
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),
             uploads_dropped: AtomicU64::new(0),
         })
+    }
+
+    /// Returns the time limits of the remote's answers.
+    pub fn limits(&self) -> &AnswerLimits {
+        &self.limits
     }
 
     /// Returns why the remote is not used at present: the cause in the remote's or the system's words.
