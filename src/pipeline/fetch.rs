@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreError, with_causes};
 use kache_proto::reapi::ActionResult;
@@ -17,12 +18,14 @@ use kache_remote::RemoteError;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::answer::NextStep;
-use super::call_state::{KeyedCall, LookedUpCall, MissedCall, PlannedCompile};
+use super::call_state::{LookedUpCall, MissedCall, PlannedCompile};
 use super::coalescer::LeaderOutcome;
 use super::context::Pipeline;
 use super::hit::{look_up, restore};
 use super::miss::compile;
 use super::prepare::Prepared;
+use super::share::{SharedCall, SharedParts, copy_up};
+use super::tiers::ask_in_order;
 use crate::action::{self, Observation, ObservationSet, OutputKind, PathSet, PathSets, Query};
 use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
@@ -38,7 +41,7 @@ use crate::remote::{
 #[derive(Debug)]
 pub struct RemoteLookup {
     planned: PlannedCompile,
-    remotes: Vec<AskedRemote>,
+    remotes: Vec<Arc<AskedRemote>>,
 }
 
 /// The parts of a call that steps on other threads need.
@@ -46,8 +49,9 @@ pub struct RemoteLookup {
 struct LookupSubject {
     pipeline: Arc<Pipeline>,
     store: Arc<Store>,
-    call: Arc<Call>,
-    prepared: Arc<Prepared>,
+    call: SharedCall,
+    /// Whether a result of one of the remotes is being stored or was.
+    is_taken: Arc<AtomicBool>,
 }
 
 /// An action that may be the call's, because the checkout has everything that one of the path sets names.
@@ -73,7 +77,7 @@ pub(super) fn ask_remotes(
     let handles = pulled_results(pipeline).into_iter().chain(pipeline.remotes_of(&keyed.settings));
     let readable = handles.filter(|handle| handle.reads);
     let asked = readable.map(|handle| AskedRemote::new(&handle, &session));
-    let remotes: Vec<AskedRemote> = asked.filter(AskedRemote::is_usable).collect();
+    let remotes: Vec<_> = asked.filter(AskedRemote::is_usable).map(Arc::new).collect();
     if remotes.is_empty() {
         return ControlFlow::Continue(planned);
     }
@@ -97,28 +101,17 @@ fn pulled_results(pipeline: &Pipeline) -> Vec<Arc<RemoteHandle>> {
 }
 
 impl RemoteLookup {
-    /// Asks the remotes one after the other. Returns whether the store has the call's result now.
+    /// Asks the remotes. Returns whether the store has the call's result now.
     pub async fn ask(&self, pipeline: &Arc<Pipeline>) -> bool {
         let Ok(store) = pipeline.store() else { return false };
-        let KeyedCall { call, prepared, .. } = &self.planned.missed.keyed;
         let subject = LookupSubject {
             pipeline: Arc::clone(pipeline),
             store,
-            call: Arc::clone(call),
-            prepared: Arc::clone(prepared),
+            call: SharedCall::of(&self.planned.missed.keyed),
+            is_taken: Arc::default(),
         };
-        for asked in &self.remotes {
-            match subject.fetch_from(asked).await {
-                Ok(true) => return true,
-                Ok(false) => {}
-                Err(why) => tracing::debug!(
-                    "`{}` is not fetched from {}: {why}",
-                    subject.prepared.task.label.name,
-                    asked.handle().name
-                ),
-            }
-        }
-        false
+        let fetch = |asked: &Arc<AskedRemote>| subject.clone().fetch_or_log(Arc::clone(asked));
+        ask_in_order(&self.remotes, fetch).await
     }
 
     /// Continues the call after the remotes were asked: restores the result that is in the store now, or
@@ -146,13 +139,21 @@ impl RemoteLookup {
 }
 
 impl LookupSubject {
+    async fn fetch_or_log(self, asked: Arc<AskedRemote>) -> bool {
+        self.fetch_from(&asked).await.unwrap_or_else(|why| {
+            let name = &self.call.prepared.task.label.name;
+            tracing::debug!("`{name}` is not fetched from {}: {why}", asked.handle().name);
+            false
+        })
+    }
+
     async fn fetch_from(&self, asked: &AskedRemote) -> Result<bool, String> {
         let text = |error: RemoteError| error.to_string();
         let function = asked.capabilities().await.map_err(text)?.function;
         let Some(query) = self.blocking(move |subject| subject.shared_query(function)).await? else {
             return Err("an input has changed".to_owned());
         };
-        let mnemonic = self.prepared.compiler.facts().mnemonic;
+        let mnemonic = self.call.prepared.compiler.facts().mnemonic;
         let handle = asked.handle();
         let context = asked.context(mnemonic, String::new());
         let sets = read_path_sets(&*handle.remote, &query.digest, &context);
@@ -189,11 +190,23 @@ impl LookupSubject {
         mnemonic: &'static str,
     ) -> Result<bool, String> {
         let action = candidate.action.digest;
-        let checked = check(&self.prepared.task, result, action.function).map_err(|why| why.to_string())?;
+        let checked =
+            check(&self.call.prepared.task, result, action.function).map_err(|why| why.to_string())?;
         let context = asked.context(mnemonic, action.hash.to_hex());
         let names = download(asked, &self.store, &checked, &context).await;
         let names = names.map_err(|error| error.to_string())?;
-        self.blocking(move |subject| subject.accept(query, candidate, &checked, &names)).await?
+        if self.is_taken.swap(true, Ordering::Relaxed) {
+            return Err("another remote was faster".to_owned());
+        }
+        let source = Arc::clone(asked.handle());
+        let accept = move |subject: &LookupSubject| {
+            let accepted = subject.accept(&source, query, candidate, &checked, &names);
+            if accepted != Ok(true) {
+                subject.is_taken.store(false, Ordering::Relaxed);
+            }
+            accepted
+        };
+        self.blocking(accept).await?
     }
 
     async fn blocking<T: Send + 'static>(
@@ -206,12 +219,12 @@ impl LookupSubject {
 
     /// Makes the query in a remote's function; `None` if an input has changed since the query was made.
     fn shared_query(&self, function: DigestFunction) -> Option<Query> {
-        shared_query(&self.pipeline, &self.call, &self.prepared, function)
+        shared_query(&self.pipeline, &self.call.call, &self.call.prepared, function)
     }
 
     /// Evaluates path sets in this checkout. Two sets that lead to the same action are one candidate.
     fn candidates(&self, query: &Query, sets: &PathSets) -> Vec<Candidate> {
-        let LookupSubject { pipeline, call, prepared, .. } = self;
+        let LookupSubject { pipeline, call: SharedCall { call, prepared, .. }, .. } = self;
         let world = pipeline.world();
         let Ok(observed) = lookup::observe_path_sets(sets, &prepared.task, &call.env, world) else {
             return Vec::new();
@@ -232,12 +245,13 @@ impl LookupSubject {
     /// Stores a result whose blobs are in the store. Returns `false` if the action is quarantined here.
     fn accept(
         &self,
+        source: &RemoteHandle,
         query: ActionMessages,
         candidate: Candidate,
         checked: &CheckedResult,
         names: &NamesByDigest,
     ) -> Result<bool, String> {
-        let LookupSubject { pipeline, store, prepared, .. } = self;
+        let LookupSubject { pipeline, store, call: SharedCall { prepared, .. }, .. } = self;
         let text = |error: StoreError| with_causes(&error);
         let full =
             action::complete(&prepared.query, &candidate.observations).map_err(|why| why.to_string())?;
@@ -256,9 +270,9 @@ impl LookupSubject {
             outcome.map_err(text)?;
         }
         store.actions().put(&fetched_key(&full.digest), &result).map_err(text)?;
+        let outputs = checked.outputs.iter();
+        let outputs: Vec<_> = outputs.filter_map(|one| Some((one.kind, own(&one.digest)?))).collect();
         if let Some(notes) = &checked.notes {
-            let outputs = checked.outputs.iter();
-            let outputs: Vec<_> = outputs.filter_map(|one| Some((one.kind, own(&one.digest)?))).collect();
             let locators = prepared.compiler.locators();
             locators.accept_notes(&outputs, notes, store.actions()).map_err(text)?;
         }
@@ -266,6 +280,14 @@ impl LookupSubject {
         if let Some(form) = form {
             record::save(store.actions(), &full.digest, &form).map_err(text)?;
         }
+        let observations = &candidate.observations;
+        copy_up(
+            pipeline,
+            store,
+            &self.call,
+            source,
+            &SharedParts { action: &full.digest, observations, result: &result, outputs },
+        );
         // Last, because lookups begin with the trail.
         let set = ObservationSet { observations: candidate.observations, action: full.digest };
         learn(store.actions(), &prepared.query.digest, set).map_err(text)?;
@@ -283,7 +305,7 @@ impl LookupSubject {
         checked: &CheckedResult,
         names: &NamesByDigest,
     ) -> Option<Upload> {
-        let LookupSubject { call, prepared, .. } = self;
+        let SharedCall { call, prepared, .. } = &self.call;
         let function = query.digest.function;
         let twins: HashMap<Digest, Digest> = names
             .iter()
