@@ -1,7 +1,8 @@
 //! The HTTP client of the backends that speak HTTP.
 //!
 //! It sends one request and returns its response. It never repeats a request that may have reached the
-//! server. A request fails when no byte moves for the stall limit; there is no limit for the whole of it.
+//! server. A request fails when no byte moves for the stall limit, or when its response is slower than the lowest
+//! speed; there is no limit for the whole of it.
 //! It follows redirects to the same scheme, host and port only, so that credentials go nowhere else. It
 //! knows no status: the backends say what one means.
 
@@ -20,11 +21,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kache_cas::Content;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::RemoteError;
 use crate::http_connector::Connector;
 use crate::options::{OptionsError, RemoteLimits, TlsOptions};
+use crate::pace::Pace;
 use crate::tls;
 use crate::upload_body::{UploadBody, UploadProgress};
 
@@ -57,7 +59,7 @@ pub(crate) struct Response {
 /// The body of a response. While it exists, its request counts as under way.
 pub(crate) struct ResponseBody {
     incoming: Incoming,
-    stall: Duration,
+    pace: Pace,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct HttpClient {
     permits: Arc<Semaphore>,
     concurrency: usize,
     stall: Duration,
+    pace: Pace,
 }
 
 impl fmt::Debug for HttpClient {
@@ -91,7 +94,8 @@ impl HttpClient {
             .build(connector);
         let concurrency = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(concurrency));
-        Ok(HttpClient { client, permits, concurrency, stall: limits.stall })
+        let pace = Pace::of(limits);
+        Ok(HttpClient { client, permits, concurrency, stall: limits.stall, pace })
     }
 
     /// Returns the number of requests that are under way at once.
@@ -131,7 +135,7 @@ impl HttpClient {
             }
         };
         let (parts, incoming) = response.map_err(|error| send_error(&error, &progress))?.into_parts();
-        let body = ResponseBody { incoming, stall: self.stall, _permit: permit };
+        let body = ResponseBody { incoming, pace: self.pace, _permit: permit };
         Ok(Response { status: parts.status, headers: parts.headers, body })
     }
 }
@@ -140,8 +144,9 @@ impl ResponseBody {
     /// Returns the next piece; `None` after the last one.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
         loop {
-            let frame = timeout(self.stall, self.incoming.frame()).await.map_err(|_| stalled(self.stall))?;
-            match frame {
+            let begun = Instant::now();
+            let frame = timeout(self.pace.left(), self.incoming.frame()).await;
+            match frame.map_err(|_| RemoteError::unavailable(self.pace.failure()))? {
                 None => return Ok(None),
                 Some(Err(error)) => {
                     return Err(RemoteError::unavailable(format!(
@@ -152,6 +157,7 @@ impl ResponseBody {
                 // A frame without data holds trailers.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
+                        self.pace.note(begun.elapsed(), bytes.len());
                         return Ok(Some(bytes));
                     }
                 }

@@ -23,6 +23,7 @@ pub mod memory;
 mod objects;
 mod open;
 mod options;
+mod pace;
 mod reapi;
 mod remote;
 mod s3;
@@ -43,6 +44,8 @@ pub use options::{
 };
 pub use reapi::ReapiRemote;
 pub use remote::{BlobStream, Capabilities, Remote, RequestContext};
+
+pub use uuid::random as random_uuid;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! A remote in memory, for tests of the code that uses remotes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +25,7 @@ struct State {
     blobs: HashMap<Digest, Bytes>,
     results: HashMap<Digest<ActionMessage>, ActionResult>,
     failure: Option<RemoteError>,
+    delay: Duration,
     requests: Vec<&'static str>,
 }
 
@@ -37,6 +39,11 @@ impl MemoryRemote {
     /// Makes every further request fail with this error, or succeed again.
     pub fn fail_with(&self, failure: Option<RemoteError>) {
         self.state.lock().failure = failure;
+    }
+
+    /// Makes every further request take this time.
+    pub fn answer_after(&self, delay: Duration) {
+        self.state.lock().delay = delay;
     }
 
     /// Returns the names of all requests since the last call, in their order.
@@ -69,9 +76,20 @@ impl MemoryRemote {
         self.state.lock().blobs.insert(blob, bytes);
     }
 
-    fn request<T>(&self, name: &'static str, answer: impl FnOnce(&mut State) -> T) -> Result<T, RemoteError> {
+    async fn request<T>(
+        &self,
+        name: &'static str,
+        answer: impl FnOnce(&mut State) -> T + Send,
+    ) -> Result<T, RemoteError> {
+        let delay = {
+            let mut state = self.state.lock();
+            state.requests.push(name);
+            state.delay
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let mut state = self.state.lock();
-        state.requests.push(name);
         match state.failure.clone() {
             Some(failure) => Err(failure),
             None => Ok(answer(&mut state)),
@@ -82,7 +100,7 @@ impl MemoryRemote {
 #[async_trait]
 impl Remote for MemoryRemote {
     async fn capabilities(&self) -> Result<Capabilities, RemoteError> {
-        self.request("capabilities", |_| self.capabilities)
+        self.request("capabilities", |_| self.capabilities).await
     }
 
     async fn get_result(
@@ -90,7 +108,7 @@ impl Remote for MemoryRemote {
         action: &Digest<ActionMessage>,
         _context: &RequestContext,
     ) -> Result<Option<ActionResult>, RemoteError> {
-        self.request("get_result", |state| state.results.get(action).cloned())
+        self.request("get_result", |state| state.results.get(action).cloned()).await
     }
 
     async fn put_result(
@@ -99,7 +117,7 @@ impl Remote for MemoryRemote {
         result: &ActionResult,
         _context: &RequestContext,
     ) -> Result<(), RemoteError> {
-        self.request("put_result", |state| drop(state.results.insert(*action, result.clone())))
+        self.request("put_result", |state| drop(state.results.insert(*action, result.clone()))).await
     }
 
     async fn find_missing(
@@ -109,7 +127,7 @@ impl Remote for MemoryRemote {
     ) -> Result<Vec<bool>, RemoteError> {
         let is_missing =
             |state: &State, blob: &Digest| blob.size_bytes > 0 && !state.blobs.contains_key(blob);
-        self.request("find_missing", |state| blobs.iter().map(|blob| is_missing(state, blob)).collect())
+        self.request("find_missing", |state| blobs.iter().map(|blob| is_missing(state, blob)).collect()).await
     }
 
     async fn read_small(
@@ -118,7 +136,7 @@ impl Remote for MemoryRemote {
         _context: &RequestContext,
     ) -> Result<Vec<Option<Bytes>>, RemoteError> {
         let read = |state: &mut State| blobs.iter().map(|blob| state.blobs.get(blob).cloned()).collect();
-        let found: Vec<Option<Bytes>> = self.request("read_small", read)?;
+        let found: Vec<Option<Bytes>> = self.request("read_small", read).await?;
         for (digest, bytes) in blobs.iter().zip(&found) {
             if bytes.as_ref().is_some_and(|bytes| Digest::of(digest.function, bytes) != *digest) {
                 return Err(RemoteError::malformed(format!("{digest} has other bytes")));
@@ -132,7 +150,7 @@ impl Remote for MemoryRemote {
         blob: &Digest,
         _context: &RequestContext,
     ) -> Result<Option<BlobStream>, RemoteError> {
-        let bytes = self.request("read", |state| state.blobs.get(blob).cloned())?;
+        let bytes = self.request("read", |state| state.blobs.get(blob).cloned()).await?;
         Ok(bytes.map(|bytes| Box::pin(tokio_stream::once(Ok(bytes))) as BlobStream))
     }
 
@@ -141,10 +159,14 @@ impl Remote for MemoryRemote {
         blobs: &[(Digest, Content)],
         _context: &RequestContext,
     ) -> Vec<Result<(), RemoteError>> {
-        let write = |(digest, content): &(Digest, Content)| {
-            let bytes = content.read_all().map_err(|error| RemoteError::local(error.to_string()))?;
-            self.request("write", |state| drop(state.blobs.insert(*digest, bytes)))
-        };
-        blobs.iter().map(write).collect()
+        let mut outcomes = Vec::with_capacity(blobs.len());
+        for (digest, content) in blobs {
+            let bytes = content.read_all().map_err(|error| RemoteError::local(error.to_string()));
+            outcomes.push(match bytes {
+                Ok(bytes) => self.request("write", |state| drop(state.blobs.insert(*digest, bytes))).await,
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
     }
 }

@@ -198,6 +198,9 @@ pub struct RemoteLimits {
     pub connect: Duration,
     /// The time without a byte after which a request fails.
     pub stall: Duration,
+    /// The lowest speed of responses, in bytes a second. A response that is slower uses up the stall limit, which
+    /// then begins anew with no byte. 0 means that any speed is enough.
+    pub bytes_per_second_min: u64,
     /// The number of requests that are under way at once.
     pub concurrency: usize,
     /// The time after which an unused connection is closed.
@@ -209,6 +212,7 @@ impl Default for RemoteLimits {
         RemoteLimits {
             connect: Duration::from_secs(1),
             stall: Duration::from_secs(10),
+            bytes_per_second_min: 0,
             concurrency: 16,
             idle: Duration::from_secs(300),
         }

@@ -1,7 +1,7 @@
-//! Random names for uploads.
+//! Random names for uploads and builds.
 
 /// Returns a random UUID of version 4.
-pub(crate) fn random() -> String {
+pub fn random() -> String {
     let mut bytes = [0; 16];
     rustls::crypto::ring::default_provider()
         .secure_random

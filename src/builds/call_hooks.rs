@@ -9,6 +9,7 @@ use super::session::{Session, StoringGuard};
 use crate::compile::KnownFile;
 use crate::outputs::Staging;
 use crate::pipeline::{BuildHooks, CompileHooks, EditDecision, KeyedCall};
+use crate::remote::RemoteSession;
 
 /// The hooks of one call.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ struct HooksOfCompile {
 impl BuildHooks for CallHooks {
     fn cargo_pid(&self) -> Option<i32> {
         self.session.as_ref().map(|session| session.pid())
+    }
+
+    fn remote_session(&self) -> Option<Arc<RemoteSession>> {
+        self.session.as_ref().map(|session| session.remote_session())
     }
 
     fn decide(&self, call: &KeyedCall) -> EditDecision {

@@ -21,6 +21,7 @@ use crate::compiler::CallKind;
 use crate::config::CompileSettings;
 use crate::invocation::Call;
 use crate::pipeline::{KeyedCall, Prepared};
+use crate::remote::RemoteSession;
 use crate::remote::builds::UsedResults;
 use crate::roles::Role;
 use crate::seeds::BuildRequest;
@@ -44,6 +45,7 @@ pub struct Session {
     /// The build that cargo was started for; `None` if it cannot be determined. Then the session is
     /// never seeded.
     request: Option<BuildRequest>,
+    remotes: Arc<RemoteSession>,
     state: Mutex<SessionState>,
     /// Signalled when seeding changes its stage and when a result was stored.
     changed: Condvar,
@@ -103,7 +105,8 @@ impl Session {
     /// Creates the session of a cargo, and reads from the process what it builds.
     pub(super) fn new(process: CargoProcess) -> Session {
         let request = BuildRequest::of(&process);
-        Session { process, request, state: Mutex::default(), changed: Condvar::new() }
+        let remotes = Arc::default();
+        Session { process, request, remotes, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Whether cargo still runs or results of its calls are still being stored.
@@ -130,6 +133,11 @@ impl Session {
     pub(super) fn wait_until_stored(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         self.changed.wait_while_for(&mut self.state.lock(), |state| state.storing > 0, left);
+    }
+
+    /// The session as remotes see it.
+    pub(super) fn remote_session(&self) -> Arc<RemoteSession> {
+        Arc::clone(&self.remotes)
     }
 
     /// The process id of cargo.

@@ -5,12 +5,14 @@
 //! implementation of [`BuildHooks`] along with it. `builds` has the implementation of the daemon.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use kache_cas::Hash;
 
 use super::call_state::KeyedCall;
 use crate::compile::KnownFile;
 use crate::outputs::Staging;
+use crate::remote::RemoteSession;
 
 /// How a compile is run because of edits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub enum EditDecision {
 pub trait BuildHooks: Debug + Send + Sync {
     /// Returns the process id of the call's cargo; `None` if it is not known.
     fn cargo_pid(&self) -> Option<i32>;
+
+    /// Returns the build's session with remotes; `None` if the call belongs to no build.
+    fn remote_session(&self) -> Option<Arc<RemoteSession>>;
 
     /// Decides how to run the compiler, after a miss.
     fn decide(&self, call: &KeyedCall) -> EditDecision;
@@ -60,6 +65,10 @@ pub(super) struct NoBuild;
 
 impl BuildHooks for NoBuild {
     fn cargo_pid(&self) -> Option<i32> {
+        None
+    }
+
+    fn remote_session(&self) -> Option<Arc<RemoteSession>> {
         None
     }
 

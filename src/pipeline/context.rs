@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kache_cas::{DigestFunction, Store};
 use tokio::sync::watch;
 
-use super::call_state::{CurrentObservations, QueryHash};
+use super::call_state::{CallClient, CurrentObservations, QueryHash};
 use super::coalescer::Coalescer;
 use super::memos::FileMemos;
 use super::outputs_in_progress::OutputsInProgress;
@@ -23,7 +23,7 @@ use crate::inputs::DiskWorld;
 use crate::invocation::{Bypass, Call, Reason};
 use crate::lookup::Uploads;
 use crate::observer::Observer;
-use crate::remote::{OpenRemotes, RemoteHandle, UploadQueue};
+use crate::remote::{OpenRemotes, RemoteHandle, RemoteSession, UploadQueue};
 
 /// The function that keys are made with: the one by which the store itself names blobs.
 const KEY_FUNCTION: DigestFunction = DigestFunction::Blake3;
@@ -105,6 +105,11 @@ impl Pipeline {
     /// Returns the remotes of a call with these settings, in the order in which they are asked.
     pub(super) fn remotes_of(&self, settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
         self.remotes.with(&settings.remotes)
+    }
+
+    /// Returns the session with remotes of a call.
+    pub(super) fn remote_session(&self, client: &CallClient) -> Arc<RemoteSession> {
+        client.build.remote_session().unwrap_or_else(|| self.remotes.session_without_build())
     }
 
     /// Returns the remotes that calls have used.

@@ -10,35 +10,38 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kache_cas::{AccessKind, Digest, DigestFunction, Store, StoreError, with_causes};
 use kache_proto::reapi::ActionResult;
-use kache_remote::{RemoteError, RequestContext};
+use kache_remote::RemoteError;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::answer::NextStep;
-use super::call_state::{KeyedCall, LookedUpCall, MissedCall, PlannedCompile};
+use super::call_state::{LookedUpCall, MissedCall, PlannedCompile};
 use super::coalescer::LeaderOutcome;
 use super::context::Pipeline;
 use super::hit::{look_up, restore};
 use super::miss::compile;
 use super::prepare::Prepared;
+use super::share::{SharedCall, SharedParts, copy_up};
+use super::tiers::ask_in_order;
 use crate::action::{self, Observation, ObservationSet, OutputKind, PathSet, PathSets, Query};
 use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
-use crate::remote::download::{DownloadError, NamesByDigest, download};
+use crate::remote::download::{NamesByDigest, download};
 use crate::remote::{
-    ActionMessages, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check, read_path_sets,
-    record, to_shared,
+    ActionMessages, AskedRemote, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check,
+    read_path_sets, record, to_shared,
 };
 
 /// A call that asks remotes before it compiles.
 #[derive(Debug)]
 pub struct RemoteLookup {
     planned: PlannedCompile,
-    remotes: Vec<Arc<RemoteHandle>>,
+    remotes: Vec<Arc<AskedRemote>>,
 }
 
 /// The parts of a call that steps on other threads need.
@@ -46,8 +49,9 @@ pub struct RemoteLookup {
 struct LookupSubject {
     pipeline: Arc<Pipeline>,
     store: Arc<Store>,
-    call: Arc<Call>,
-    prepared: Arc<Prepared>,
+    call: SharedCall,
+    /// Whether a result of one of the remotes is being stored or was.
+    is_taken: Arc<AtomicBool>,
 }
 
 /// An action that may be the call's, because the checkout has everything that one of the path sets names.
@@ -69,9 +73,11 @@ pub(super) fn ask_remotes(
     if planned.leader.is_none() || is_question {
         return ControlFlow::Continue(planned);
     }
-    let mut remotes = pulled_results(pipeline);
-    let others = pipeline.remotes_of(&keyed.settings);
-    remotes.extend(others.into_iter().filter(|handle| handle.reads && handle.trouble().is_none()));
+    let session = pipeline.remote_session(&keyed.client);
+    let handles = pulled_results(pipeline).into_iter().chain(pipeline.remotes_of(&keyed.settings));
+    let readable = handles.filter(|handle| handle.reads);
+    let asked = readable.map(|handle| AskedRemote::new(&handle, &session));
+    let remotes: Vec<_> = asked.filter(AskedRemote::is_usable).map(Arc::new).collect();
     if remotes.is_empty() {
         return ControlFlow::Continue(planned);
     }
@@ -95,28 +101,17 @@ fn pulled_results(pipeline: &Pipeline) -> Vec<Arc<RemoteHandle>> {
 }
 
 impl RemoteLookup {
-    /// Asks the remotes one after the other. Returns whether the store has the call's result now.
+    /// Asks the remotes. Returns whether the store has the call's result now.
     pub async fn ask(&self, pipeline: &Arc<Pipeline>) -> bool {
         let Ok(store) = pipeline.store() else { return false };
-        let KeyedCall { call, prepared, .. } = &self.planned.missed.keyed;
         let subject = LookupSubject {
             pipeline: Arc::clone(pipeline),
             store,
-            call: Arc::clone(call),
-            prepared: Arc::clone(prepared),
+            call: SharedCall::of(&self.planned.missed.keyed),
+            is_taken: Arc::default(),
         };
-        for handle in &self.remotes {
-            match subject.fetch_from(handle).await {
-                Ok(true) => return true,
-                Ok(false) => {}
-                Err(why) => tracing::debug!(
-                    "`{}` is not fetched from {}: {why}",
-                    subject.prepared.task.label.name,
-                    handle.name
-                ),
-            }
-        }
-        false
+        let fetch = |asked: &Arc<AskedRemote>| subject.clone().fetch_or_log(Arc::clone(asked));
+        ask_in_order(&self.remotes, fetch).await
     }
 
     /// Continues the call after the remotes were asked: restores the result that is in the store now, or
@@ -144,16 +139,25 @@ impl RemoteLookup {
 }
 
 impl LookupSubject {
-    async fn fetch_from(&self, handle: &Arc<RemoteHandle>) -> Result<bool, String> {
+    async fn fetch_or_log(self, asked: Arc<AskedRemote>) -> bool {
+        self.fetch_from(&asked).await.unwrap_or_else(|why| {
+            let name = &self.call.prepared.task.label.name;
+            tracing::debug!("`{name}` is not fetched from {}: {why}", asked.handle().name);
+            false
+        })
+    }
+
+    async fn fetch_from(&self, asked: &AskedRemote) -> Result<bool, String> {
         let text = |error: RemoteError| error.to_string();
-        let function = handle.capabilities().await.map_err(text)?.function;
+        let function = asked.capabilities().await.map_err(text)?.function;
         let Some(query) = self.blocking(move |subject| subject.shared_query(function)).await? else {
             return Err("an input has changed".to_owned());
         };
-        let mnemonic = self.prepared.compiler.facts().mnemonic;
-        let context = RequestContext { mnemonic: mnemonic.into(), ..RequestContext::default() };
+        let mnemonic = self.call.prepared.compiler.facts().mnemonic;
+        let handle = asked.handle();
+        let context = asked.context(mnemonic, String::new());
         let sets = read_path_sets(&*handle.remote, &query.digest, &context);
-        let sets = handle.lookup(sets).await.map_err(text)?;
+        let sets = asked.lookup(sets).await.map_err(text)?;
         let (query_messages, candidates) = self
             .blocking(move |subject| {
                 let messages = query.messages().map(|full| ActionMessages::from(&full));
@@ -161,10 +165,10 @@ impl LookupSubject {
             })
             .await?
             .map_err(|error| error.to_string())?;
-        let results = results(handle, &candidates, mnemonic).await.map_err(text)?;
+        let results = results(asked, &candidates, mnemonic).await.map_err(text)?;
         for (candidate, result) in candidates.into_iter().zip(results) {
             let Some(result) = result else { continue };
-            let taken = self.take(handle, (query_messages.clone(), candidate), &result, mnemonic).await;
+            let taken = self.take(asked, (query_messages.clone(), candidate), &result, mnemonic).await;
             match taken {
                 Ok(false) => {}
                 // Another path set may lead to a result that can be used, unless the remote does not answer.
@@ -180,22 +184,29 @@ impl LookupSubject {
     /// Downloads the result of a candidate and stores it. Returns `false` if the action is quarantined here.
     async fn take(
         &self,
-        handle: &Arc<RemoteHandle>,
+        asked: &AskedRemote,
         (query, candidate): (ActionMessages, Candidate),
         result: &ActionResult,
         mnemonic: &'static str,
     ) -> Result<bool, String> {
         let action = candidate.action.digest;
-        let checked = check(&self.prepared.task, result, action.function).map_err(|why| why.to_string())?;
-        let action_id = action.hash.to_hex();
-        let context = RequestContext { action_id, mnemonic: mnemonic.into(), ..RequestContext::default() };
-        let names = download(&*handle.remote, &self.store, &checked, &context).await.map_err(|error| {
-            if let DownloadError::Remote(error) = &error {
-                let _ = handle.note(Err::<(), RemoteError>(error.clone()));
+        let checked =
+            check(&self.call.prepared.task, result, action.function).map_err(|why| why.to_string())?;
+        let context = asked.context(mnemonic, action.hash.to_hex());
+        let names = download(asked, &self.store, &checked, &context).await;
+        let names = names.map_err(|error| error.to_string())?;
+        if self.is_taken.swap(true, Ordering::Relaxed) {
+            return Err("another remote was faster".to_owned());
+        }
+        let source = Arc::clone(asked.handle());
+        let accept = move |subject: &LookupSubject| {
+            let accepted = subject.accept(&source, query, candidate, &checked, &names);
+            if accepted != Ok(true) {
+                subject.is_taken.store(false, Ordering::Relaxed);
             }
-            error.to_string()
-        })?;
-        self.blocking(move |subject| subject.accept(query, candidate, &checked, &names)).await?
+            accepted
+        };
+        self.blocking(accept).await?
     }
 
     async fn blocking<T: Send + 'static>(
@@ -208,12 +219,12 @@ impl LookupSubject {
 
     /// Makes the query in a remote's function; `None` if an input has changed since the query was made.
     fn shared_query(&self, function: DigestFunction) -> Option<Query> {
-        shared_query(&self.pipeline, &self.call, &self.prepared, function)
+        shared_query(&self.pipeline, &self.call.call, &self.call.prepared, function)
     }
 
     /// Evaluates path sets in this checkout. Two sets that lead to the same action are one candidate.
     fn candidates(&self, query: &Query, sets: &PathSets) -> Vec<Candidate> {
-        let LookupSubject { pipeline, call, prepared, .. } = self;
+        let LookupSubject { pipeline, call: SharedCall { call, prepared, .. }, .. } = self;
         let world = pipeline.world();
         let Ok(observed) = lookup::observe_path_sets(sets, &prepared.task, &call.env, world) else {
             return Vec::new();
@@ -234,12 +245,13 @@ impl LookupSubject {
     /// Stores a result whose blobs are in the store. Returns `false` if the action is quarantined here.
     fn accept(
         &self,
+        source: &RemoteHandle,
         query: ActionMessages,
         candidate: Candidate,
         checked: &CheckedResult,
         names: &NamesByDigest,
     ) -> Result<bool, String> {
-        let LookupSubject { pipeline, store, prepared, .. } = self;
+        let LookupSubject { pipeline, store, call: SharedCall { prepared, .. }, .. } = self;
         let text = |error: StoreError| with_causes(&error);
         let full =
             action::complete(&prepared.query, &candidate.observations).map_err(|why| why.to_string())?;
@@ -258,9 +270,9 @@ impl LookupSubject {
             outcome.map_err(text)?;
         }
         store.actions().put(&fetched_key(&full.digest), &result).map_err(text)?;
+        let outputs = checked.outputs.iter();
+        let outputs: Vec<_> = outputs.filter_map(|one| Some((one.kind, own(&one.digest)?))).collect();
         if let Some(notes) = &checked.notes {
-            let outputs = checked.outputs.iter();
-            let outputs: Vec<_> = outputs.filter_map(|one| Some((one.kind, own(&one.digest)?))).collect();
             let locators = prepared.compiler.locators();
             locators.accept_notes(&outputs, notes, store.actions()).map_err(text)?;
         }
@@ -268,6 +280,14 @@ impl LookupSubject {
         if let Some(form) = form {
             record::save(store.actions(), &full.digest, &form).map_err(text)?;
         }
+        let observations = &candidate.observations;
+        copy_up(
+            pipeline,
+            store,
+            &self.call,
+            source,
+            &SharedParts { action: &full.digest, observations, result: &result, outputs },
+        );
         // Last, because lookups begin with the trail.
         let set = ObservationSet { observations: candidate.observations, action: full.digest };
         learn(store.actions(), &prepared.query.digest, set).map_err(text)?;
@@ -285,7 +305,7 @@ impl LookupSubject {
         checked: &CheckedResult,
         names: &NamesByDigest,
     ) -> Option<Upload> {
-        let LookupSubject { call, prepared, .. } = self;
+        let SharedCall { call, prepared, .. } = &self.call;
         let function = query.digest.function;
         let twins: HashMap<Digest, Digest> = names
             .iter()
@@ -329,15 +349,14 @@ pub(super) fn shared_query(
 
 /// Asks for the results of all candidates at once, and returns them in their order.
 async fn results(
-    handle: &Arc<RemoteHandle>,
+    asked: &AskedRemote,
     candidates: &[Candidate],
     mnemonic: &'static str,
 ) -> Result<Vec<Option<ActionResult>>, RemoteError> {
     let mut requests = JoinSet::new();
     for (index, Candidate { action, .. }) in candidates.iter().enumerate() {
-        let (remote, action) = (Arc::clone(&handle.remote), action.digest);
-        let action_id = action.hash.to_hex();
-        let context = RequestContext { mnemonic: mnemonic.into(), action_id, ..RequestContext::default() };
+        let (remote, action) = (Arc::clone(&asked.handle().remote), action.digest);
+        let context = asked.context(mnemonic, action.hash.to_hex());
         requests.spawn(async move { (index, remote.get_result(&action, &context).await) });
     }
     let mut results: Vec<Option<ActionResult>> = vec![None; candidates.len()];
@@ -347,6 +366,6 @@ async fn results(
         }
         Ok(())
     };
-    handle.lookup(all).await?;
+    asked.lookup(all).await?;
     Ok(results)
 }

@@ -30,6 +30,7 @@ mod sharing;
 mod slot;
 mod stages;
 mod sync;
+mod tiers;
 mod verify;
 
 pub use answer::{CallReply, CompilerCommand, NextStep};

@@ -1,11 +1,14 @@
-//! Makes uploads of a result that was stored.
+//! Makes uploads of a result that was stored: one that was compiled here, or one that was fetched and lies on no
+//! faster remote.
 //!
 //! This runs on the thread that has stored the result, beside the build, because the inputs have to be
 //! translated before they change. The upload itself happens later (`remote::queue`).
 
 use std::sync::Arc;
 
+use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, Digest, DigestFunction, Hasher, Store};
+use kache_proto::reapi::ActionResult;
 use tokio::runtime::Handle;
 
 use super::call_state::KeyedCall;
@@ -13,7 +16,7 @@ use super::context::Pipeline;
 use super::fetch::shared_query;
 use super::prepare::Prepared;
 use super::share_inputs::InputSubject;
-use crate::action::{self, OutputKind, PathSet};
+use crate::action::{self, Observation, OutputKind, PathSet};
 use crate::compiler::CallKind;
 use crate::config::CompileSettings;
 use crate::invocation::Call;
@@ -28,15 +31,23 @@ const READ_BYTES: usize = 256 << 10;
 /// The parts of a call from which uploads of its result are made.
 #[derive(Clone, Debug)]
 pub(super) struct SharedCall {
-    call: Arc<Call>,
+    pub(super) call: Arc<Call>,
     settings: Arc<CompileSettings>,
-    prepared: Arc<Prepared>,
+    pub(super) prepared: Arc<Prepared>,
 }
 
 impl SharedCall {
     pub(super) fn of(KeyedCall { call, settings, prepared, .. }: &KeyedCall) -> SharedCall {
         SharedCall { call: Arc::clone(call), settings: Arc::clone(settings), prepared: Arc::clone(prepared) }
     }
+}
+
+/// The parts of a stored result of which uploads are made.
+pub(super) struct SharedParts<'a> {
+    pub(super) action: &'a Digest<ActionMessage>,
+    pub(super) observations: &'a [Observation],
+    pub(super) result: &'a ActionResult,
+    pub(super) outputs: Vec<(OutputKind, Digest)>,
 }
 
 /// Notes the uploads of a call's result, one for each remote that takes results. From now on they count as waiting,
@@ -67,31 +78,74 @@ pub(super) fn share(
     stored: &Stored,
     uploads: Vec<WaitingUpload>,
 ) {
-    let Some(queue) = pipeline.upload_queue() else { return };
+    if uploads.is_empty() {
+        return;
+    }
+    let Some(result) = stored_result(store, &stored.action) else { return };
+    let outputs = call.prepared.task.outputs.iter().filter_map(|output| {
+        let known = stored.outputs.iter().find(|known| known.path == output.path)?;
+        Some((output.kind, known.digest))
+    });
+    let (action, observations) = (&stored.action, &stored.observations);
+    let parts = SharedParts { action, observations, result: &result, outputs: outputs.collect() };
     for waiting in uploads {
-        let handle = Arc::clone(waiting.handle());
-        let mut waiting = Some(waiting);
-        for function in functions_of(&handle) {
-            match upload(pipeline, store, call, stored, (function, handle.uploads_inputs)) {
-                Some(upload) => {
-                    share_toolchain(pipeline, store, call, &handle, function);
-                    let waiting = waiting.take().unwrap_or_else(|| handle.note_upload());
-                    queue.push(waiting, store, &upload, &stored.action);
-                }
-                None => tracing::debug!(
-                    "`{}` is not uploaded to {}: it or an input has changed",
-                    call.prepared.task.label.name,
-                    handle.name
-                ),
+        ask_for_function(waiting.handle());
+        queue(pipeline, store, call, &parts, waiting);
+    }
+}
+
+fn stored_result(store: &Store, action: &Digest<ActionMessage>) -> Option<ActionResult> {
+    store.actions().get(&action_key(action), AccessKind::Use).ok()??.decode().ok()
+}
+
+/// Queues the uploads of a result that was fetched from `source` to the remotes that are asked before it. The call
+/// waits for this, so it asks no remote for anything.
+pub(super) fn copy_up(
+    pipeline: &Pipeline,
+    store: &Store,
+    call: &SharedCall,
+    source: &RemoteHandle,
+    parts: &SharedParts<'_>,
+) {
+    let remotes = pipeline.remotes_of(&call.settings);
+    // What `kache sync` has fetched is on no remote of this list.
+    let Some(rank) = remotes.iter().position(|handle| handle.id == source.id) else { return };
+    for handle in remotes.iter().take(rank).filter(|handle| handle.takes_results()) {
+        queue(pipeline, store, call, parts, handle.note_upload());
+    }
+}
+
+/// Queues the upload of a result to one remote. As long as the remote has not told its function, every function is
+/// possible, and the upload is made for each of them: the inputs may have changed when the remote tells it.
+fn queue(
+    pipeline: &Pipeline,
+    store: &Store,
+    call: &SharedCall,
+    parts: &SharedParts<'_>,
+    waiting: WaitingUpload,
+) {
+    let Some(queue) = pipeline.upload_queue() else { return };
+    let handle = Arc::clone(waiting.handle());
+    let functions = handle.function().map_or_else(|| DigestFunction::ALL.to_vec(), |one| vec![one]);
+    let mut waiting = Some(waiting);
+    for function in functions {
+        match upload(pipeline, store, call, parts, (function, handle.uploads_inputs)) {
+            Some(upload) => {
+                share_toolchain(pipeline, store, call, &handle, function);
+                let waiting = waiting.take().unwrap_or_else(|| handle.note_upload());
+                queue.push(waiting, store, &upload, parts.action);
             }
+            None => tracing::debug!(
+                "`{}` is not uploaded to {}: it or an input has changed",
+                call.prepared.task.label.name,
+                handle.name
+            ),
         }
     }
 }
 
-/// Returns the function of a remote's digests. Asks the remote if no lookup has done so, because results are only
-/// written to it. If it does not answer, every function is possible, and the upload is made for each of them: the
-/// inputs may have changed when the remote answers again.
-fn functions_of(handle: &Arc<RemoteHandle>) -> Vec<DigestFunction> {
+/// Asks a remote for the function of its digests if no lookup has done so, because results are only written to it.
+fn ask_for_function(handle: &Arc<RemoteHandle>) {
     if handle.function().is_none()
         && handle.trouble().is_none()
         && let Ok(runtime) = Handle::try_current()
@@ -99,7 +153,6 @@ fn functions_of(handle: &Arc<RemoteHandle>) -> Vec<DigestFunction> {
         // An error is noted as the remote's trouble.
         let _ = runtime.block_on(handle.capabilities());
     }
-    handle.function().map_or_else(|| DigestFunction::ALL.to_vec(), |function| vec![function])
 }
 
 /// Queues the upload of the call's toolchain, if the remote gets inputs and was not asked for it lately.
@@ -128,40 +181,31 @@ fn upload(
     pipeline: &Pipeline,
     store: &Store,
     SharedCall { call, prepared, .. }: &SharedCall,
-    stored: &Stored,
+    parts: &SharedParts<'_>,
     (function, with_inputs): (DigestFunction, bool),
 ) -> Option<Upload> {
     let Prepared { compiler, task, .. } = &**prepared;
     let world = pipeline.world();
     let query = shared_query(pipeline, call, prepared, function)?;
     let translator = Translator { task, env: &call.env, world, function };
-    let observations = translator.observations(&stored.observations).ok()??;
+    let observations = translator.observations(parts.observations).ok()??;
     let action = action::complete(&query, &observations).ok()?;
-    let result = store.actions().get(&action_key(&stored.action), AccessKind::Use).ok()??.decode().ok()?;
-    let outputs: Vec<(OutputKind, Digest)> = task
-        .outputs
-        .iter()
-        .filter_map(|output| {
-            let known = stored.outputs.iter().find(|known| known.path == output.path)?;
-            Some((output.kind, known.digest))
-        })
-        .collect();
-    let notes = compiler.locators().notes(&outputs, store.actions()).ok()?;
+    let notes = compiler.locators().notes(&parts.outputs, store.actions()).ok()?;
     let twin = |digest: &Digest| blob_twin(pipeline, store, digest, function);
     let full_query = query.messages().ok()?;
     let inputs = with_inputs.then(|| {
         let subject = InputSubject { pipeline, store, task, function };
-        subject.gather([&full_query, &action], &prepared.inputs.files, &stored.observations)
+        subject.gather([&full_query, &action], &prepared.inputs.files, parts.observations)
     });
     Some(Upload {
         name: task.label.name.clone(),
         mnemonic: compiler.facts().mnemonic.into(),
         query: ActionMessages::from(&full_query),
         action: ActionMessages::from(&action),
-        path_set: PathSet::of(&stored.observations, &call.env),
-        shared: to_shared(&result, notes.as_ref(), function, &twin)?,
+        path_set: PathSet::of(parts.observations, &call.env),
+        shared: to_shared(parts.result, notes.as_ref(), function, &twin)?,
         unstable: task.unstable_paths(),
-        is_leaf: outputs.iter().any(|(kind, _)| kind.is_leaf()),
+        is_leaf: parts.outputs.iter().any(|(kind, _)| kind.is_leaf()),
         inputs,
     })
 }

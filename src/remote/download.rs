@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio_stream::StreamExt as _;
 
+use super::asked::AskedRemote;
 use super::result::CheckedResult;
 
 /// The size up to which blobs are read into memory, many with one request.
@@ -38,19 +39,6 @@ pub enum DownloadError {
     Store(#[from] StoreError),
 }
 
-/// Downloads the blobs of a result that the store does not have, and returns the names of all of them.
-pub async fn download(
-    remote: &dyn Remote,
-    store: &Arc<Store>,
-    result: &CheckedResult,
-    context: &RequestContext,
-) -> Result<NamesByDigest, DownloadError> {
-    let inlined = result.inlined.clone();
-    blocking(store, move |store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), _>>())
-        .await?;
-    download_blobs(remote, store, result.blobs(), context).await
-}
-
 /// Downloads those of the blobs that the store does not have, and returns the names of all of them.
 pub async fn download_blobs(
     remote: &dyn Remote,
@@ -58,31 +46,140 @@ pub async fn download_blobs(
     blobs: Vec<Digest>,
     context: &RequestContext,
 ) -> Result<NamesByDigest, DownloadError> {
-    let looked_up = blobs.clone();
-    let mut names = blocking(store, move |store| stored_names(store, &looked_up)).await?;
-    let is_missing = |blob: &Digest| !names.contains_key(blob);
-    let (small, large): (Vec<Digest>, Vec<Digest>) =
-        blobs.into_iter().filter(is_missing).partition(|blob| blob.size_bytes <= SMALL_BYTES_MAX);
-    for group in groups(small) {
-        names.extend(download_group(remote, store, group, context).await?);
-    }
-    for blob in large {
-        let stream = remote.read(&blob, context).await?.ok_or(DownloadError::Missing(blob))?;
-        names.insert(blob, store_stream(store, blob, stream).await?);
-    }
+    let mut names = stored_names(store, blobs.clone()).await?;
+    let missing = without(blobs, &names);
+    names.extend(Download { remote, asked: None, store, context }.fetch(missing).await?);
     Ok(names)
 }
 
-/// Returns the names of those blobs that the store has. They count as used now.
-fn stored_names(store: &Store, blobs: &[Digest]) -> Result<NamesByDigest, StoreError> {
-    let missing = store.blobs().find_missing(blobs, AccessKind::Use)?;
-    let mut names = NamesByDigest::new();
-    for (blob, _) in blobs.iter().zip(missing).filter(|(_, is_missing)| !is_missing) {
-        if let Some(found) = store.blobs().names_of(blob)? {
-            names.insert(*blob, found);
+/// Downloads the blobs of a result for a call of a build, and returns their names. It waits no longer than the
+/// build's session may, and a blob that another call downloads from the same remote is not downloaded again.
+pub async fn download(
+    asked: &AskedRemote,
+    store: &Arc<Store>,
+    result: &CheckedResult,
+    context: &RequestContext,
+) -> Result<NamesByDigest, DownloadError> {
+    let inlined = result.inlined.clone();
+    blocking(store, move |store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), _>>())
+        .await?;
+    let blobs = result.blobs();
+    let mut names = stored_names(store, blobs.clone()).await?;
+    let download = Download { remote: &*asked.handle().remote, asked: Some(asked), store, context };
+    loop {
+        let missing = without(blobs.clone(), &names);
+        if missing.is_empty() {
+            return Ok(names);
+        }
+        // If a call failed that this one has followed, this one tries it itself in the next round.
+        names.extend(download.fetch_or_follow(asked, missing).await?);
+    }
+}
+
+/// The download of blobs.
+struct Download<'a> {
+    remote: &'a dyn Remote,
+    /// `None` if no build waits for it.
+    asked: Option<&'a AskedRemote>,
+    store: &'a Arc<Store>,
+    context: &'a RequestContext,
+}
+
+impl Download<'_> {
+    /// Downloads those of the blobs that no other call downloads, and then waits for the other calls. Returns the
+    /// names of those that are in the store then.
+    async fn fetch_or_follow(
+        &self,
+        asked: &AskedRemote,
+        wanted: Vec<Digest>,
+    ) -> Result<NamesByDigest, DownloadError> {
+        let (leading, mut following) = asked.handle().flights.join(wanted);
+        let mut names = stored_names(self.store, leading.blobs.clone()).await?;
+        names.extend(self.fetch(without(leading.blobs.clone(), &names)).await?);
+        // Nobody waits for this call any more while it waits for others.
+        drop(leading);
+        let size_bytes = following.blobs.iter().map(|blob| blob.size_bytes).sum();
+        let ended = async {
+            following.ended().await;
+            Ok(())
+        };
+        asked.download(size_bytes, ended).await?;
+        names.extend(stored_names(self.store, following.blobs).await?);
+        Ok(names)
+    }
+
+    async fn fetch(&self, missing: Vec<Digest>) -> Result<NamesByDigest, DownloadError> {
+        let mut names = NamesByDigest::new();
+        let (small, large): (Vec<Digest>, Vec<Digest>) =
+            missing.into_iter().partition(|blob| blob.size_bytes <= SMALL_BYTES_MAX);
+        for group in groups(small) {
+            names.extend(self.fetch_group(group).await?);
+        }
+        for blob in large {
+            names.insert(blob, self.fetch_large(blob).await?);
+        }
+        Ok(names)
+    }
+
+    async fn fetch_group(&self, group: Vec<Digest>) -> Result<NamesByDigest, DownloadError> {
+        let size_bytes = group.iter().map(|blob| blob.size_bytes).sum();
+        let read = self.waited(size_bytes, self.remote.read_small(&group, self.context)).await?;
+        let found = |(blob, bytes): (&Digest, Option<Bytes>)| match bytes {
+            Some(bytes) => Ok((*blob, bytes)),
+            None => Err(DownloadError::Missing(*blob)),
+        };
+        let blobs: Vec<(Digest, Bytes)> = group.iter().zip(read).map(found).collect::<Result<_, _>>()?;
+        blocking(self.store, move |store| {
+            store.blobs().insert(&blobs).into_iter().collect::<Result<(), _>>()
+        })
+        .await?;
+        Ok(stored_names(self.store, group).await?)
+    }
+
+    async fn fetch_large(&self, blob: Digest) -> Result<BlobNames, DownloadError> {
+        let stored = async {
+            let Some(stream) = self.remote.read(&blob, self.context).await? else {
+                return Ok(Err(DownloadError::Missing(blob)));
+            };
+            match store_stream(self.store, blob, stream).await {
+                Err(DownloadError::Remote(error)) => Err(error),
+                stored => Ok(stored),
+            }
+        };
+        self.waited(blob.size_bytes, stored).await?
+    }
+
+    async fn waited<T>(
+        &self,
+        size_bytes: u64,
+        request: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        match self.asked {
+            Some(asked) => asked.download(size_bytes, request).await,
+            None => request.await,
         }
     }
-    Ok(names)
+}
+
+/// Returns the blobs that have no names yet.
+fn without(mut blobs: Vec<Digest>, names: &NamesByDigest) -> Vec<Digest> {
+    blobs.retain(|blob| !names.contains_key(blob));
+    blobs
+}
+
+/// Returns the names of those blobs that the store has. They count as used now.
+async fn stored_names(store: &Arc<Store>, blobs: Vec<Digest>) -> Result<NamesByDigest, StoreError> {
+    let look_up = move |store: &Store| {
+        let missing = store.blobs().find_missing(&blobs, AccessKind::Use)?;
+        let mut names = NamesByDigest::new();
+        for (blob, _) in blobs.iter().zip(missing).filter(|(_, is_missing)| !is_missing) {
+            if let Some(found) = store.blobs().names_of(blob)? {
+                names.insert(*blob, found);
+            }
+        }
+        Ok(names)
+    };
+    blocking(store, look_up).await
 }
 
 /// Groups blobs, so that the sum of each group fits into memory.
@@ -100,27 +197,6 @@ fn groups(blobs: Vec<Digest>) -> Vec<Vec<Digest>> {
         room -= blob.size_bytes;
     }
     groups
-}
-
-async fn download_group(
-    remote: &dyn Remote,
-    store: &Arc<Store>,
-    group: Vec<Digest>,
-    context: &RequestContext,
-) -> Result<NamesByDigest, DownloadError> {
-    let read = remote.read_small(&group, context).await?;
-    let found = |(blob, bytes): (&Digest, Option<Bytes>)| match bytes {
-        Some(bytes) => Ok((*blob, bytes)),
-        None => Err(DownloadError::Missing(*blob)),
-    };
-    let blobs: Vec<(Digest, Bytes)> = group.iter().zip(read).map(found).collect::<Result<_, _>>()?;
-    let names = blocking(store, move |store| {
-        for outcome in store.blobs().insert(&blobs) {
-            outcome?;
-        }
-        stored_names(store, &group)
-    });
-    Ok(names.await?)
 }
 
 /// Writes a stream into the store. The writer goes from the task to a thread that may block, and back, with

@@ -1,6 +1,7 @@
 //! A remote with its settings, and with the breaker that keeps a remote in trouble away from builds (NET-01).
 //!
-//! A request that fails or takes too long opens the breaker. While it is open, no call waits for the remote.
+//! A request that fails or takes too long opens the breaker, and so does a build session that has lost its limit
+//! to the remote (`remote::asked`). While it is open, no call waits for the remote.
 //! A task in the background asks the remote every few seconds and closes the breaker when it answers.
 
 use std::collections::HashMap;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use kache_cas::{DigestFunction, Hash};
 use kache_remote::{Capabilities, Remote, RemoteError};
 use parking_lot::Mutex;
+
+use super::flights::BlobFlights;
 
 /// The interval at which a remote in trouble is asked again.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -31,11 +34,17 @@ pub struct AnswerLimits {
     pub connect: Duration,
     /// The longest wait for one lookup.
     pub lookup: Duration,
+    /// The most time that one build session loses to the remote.
+    pub stall: Duration,
 }
 
 impl Default for AnswerLimits {
     fn default() -> Self {
-        AnswerLimits { connect: Duration::from_secs(1), lookup: Duration::from_millis(250) }
+        AnswerLimits {
+            connect: Duration::from_secs(1),
+            lookup: Duration::from_millis(250),
+            stall: Duration::from_secs(2),
+        }
     }
 }
 
@@ -59,6 +68,11 @@ pub struct RemoteUses {
     pub uploads_inputs: bool,
 }
 
+#[cfg(test)]
+impl RemoteUses {
+    pub(crate) const READ_WRITE: RemoteUses = RemoteUses { reads: true, writes: true, uploads_inputs: false };
+}
+
 /// A remote with its settings and its breaker.
 #[derive(Debug)]
 pub struct RemoteHandle {
@@ -76,6 +90,8 @@ pub struct RemoteHandle {
     pub writes: bool,
     /// Whether the inputs of actions are uploaded, too.
     pub uploads_inputs: bool,
+    /// The blobs that are being fetched from there.
+    pub(super) flights: BlobFlights,
     limits: AnswerLimits,
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
@@ -108,12 +124,18 @@ impl RemoteHandle {
             reads,
             writes,
             uploads_inputs,
+            flights: BlobFlights::default(),
             limits,
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),
             uploads_dropped: AtomicU64::new(0),
             toolchains: Mutex::default(),
         })
+    }
+
+    /// Returns the time limits of the remote's answers.
+    pub fn limits(&self) -> &AnswerLimits {
+        &self.limits
     }
 
     /// Returns why the remote is not used at present: the cause in the remote's or the system's words.
@@ -272,7 +294,7 @@ mod tests {
         let handle = RemoteHandle::new(
             RemoteConnections { reader: remote.clone(), writer: remote },
             "r".into(),
-            RemoteUses { reads: true, writes: true, uploads_inputs: false },
+            RemoteUses::READ_WRITE,
             AnswerLimits::default(),
         );
         let hang = std::future::pending::<Result<(), RemoteError>>();

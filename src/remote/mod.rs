@@ -7,9 +7,13 @@
 //!
 //! The parts of a lookup and of an upload that wait for a remote are in [`download`] and [`upload`].
 
+mod asked;
 pub mod builds;
 pub mod download;
+#[cfg(test)]
+mod download_tests;
 mod failure;
+mod flights;
 mod handle;
 mod note;
 mod path_sets;
@@ -18,6 +22,8 @@ mod queue;
 pub mod record;
 mod registry;
 mod result;
+mod session;
+mod stall;
 pub mod sync;
 #[cfg(test)]
 mod tests;
@@ -25,12 +31,14 @@ mod toolchain;
 mod translate;
 mod upload;
 
+pub use asked::AskedRemote;
 pub use failure::{FailureCause, TransferFailure};
-pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, WaitingUpload};
+pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses, WaitingUpload};
 pub use path_sets::{add_path_set, read_path_sets};
 pub use pulled::PulledResults;
 pub use queue::{UploadEnd, UploadItem, UploadQueue, UploadWorker, upload_queue};
 pub use registry::{OpenRemotes, open_anew};
 pub use result::{CheckedResult, SharedOutput, SharedResult, UnusableResult, check, to_shared};
+pub use session::{RemoteSession, SessionWithoutBuild};
 pub use translate::Translator;
 pub use upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOutcome, upload};

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use kache_remote::OptionsError;
 use parking_lot::Mutex;
 
+use super::asked::DOWNLOAD_BYTES_PER_SECOND_MIN;
 use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses};
+use super::session::{RemoteSession, SessionWithoutBuild};
 use crate::config::RemoteSettings;
 
 /// The largest number of remotes that are open at once. Beyond it, the one that was opened first is forgotten.
@@ -22,6 +24,7 @@ const PROBLEMS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct OpenRemotes {
     open: Mutex<Vec<(RemoteSettings, Option<Arc<RemoteHandle>>)>>,
+    without_build: SessionWithoutBuild,
     /// The problems of settings that were logged.
     logged: Mutex<BTreeSet<String>>,
 }
@@ -40,6 +43,11 @@ impl OpenRemotes {
         }
     }
 
+    /// Returns the session of calls that belong to no build.
+    pub fn session_without_build(&self) -> Arc<RemoteSession> {
+        self.without_build.get()
+    }
+
     /// Returns all remotes that are open.
     pub fn all(&self) -> Vec<Arc<RemoteHandle>> {
         self.open.lock().iter().filter_map(|(_, handle)| handle.clone()).collect()
@@ -56,11 +64,13 @@ impl OpenRemotes {
     }
 }
 
-/// Opens a remote for a build, which waits `stall_max` for a remote that stalls, and for uploads.
+/// Opens a remote for a build, which waits at most `stall_max` for a remote that stalls or is very slow, and for
+/// uploads.
 fn open_both(settings: &RemoteSettings) -> Result<RemoteConnections, OptionsError> {
     let RemoteSettings { location, options, stall_max, .. } = settings;
     let mut impatient = options.clone();
     impatient.limits.stall = *stall_max;
+    impatient.limits.bytes_per_second_min = DOWNLOAD_BYTES_PER_SECOND_MIN;
     let reader = kache_remote::open(location, &impatient)?;
     Ok(RemoteConnections { reader, writer: kache_remote::open(location, options)? })
 }
@@ -76,7 +86,8 @@ fn shown_name(RemoteSettings { location, options, .. }: &RemoteSettings) -> Stri
 /// Opens a remote with connections of its own, which know nothing about what the remote had earlier. No build uses
 /// them.
 pub fn open_anew(settings: &RemoteSettings) -> Result<Arc<RemoteHandle>, OptionsError> {
-    let limits = AnswerLimits { connect: settings.options.limits.connect, lookup: settings.lookup_max };
+    let RemoteSettings { options, lookup_max: lookup, stall_max: stall, .. } = settings;
+    let limits = AnswerLimits { connect: options.limits.connect, lookup: *lookup, stall: *stall };
     let RemoteSettings { reads, writes, uploads_inputs, .. } = *settings;
     let uses = RemoteUses { reads, writes, uploads_inputs };
     Ok(RemoteHandle::new(open_both(settings)?, shown_name(settings), uses, limits))

@@ -15,6 +15,7 @@ use kache_remote::memory::MemoryRemote;
 use kache_remote::{Remote as _, RemoteError, RequestContext};
 use tempfile::TempDir;
 
+use super::AskedRemote;
 use super::builds::{self, ResultKeys, WorkspaceName};
 use super::download::{DownloadError, download};
 use super::failure::{FailureCause, TransferFailure};
@@ -26,11 +27,11 @@ use super::upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOut
 use crate::action::{FullAction, PathSet, Task};
 use crate::publish::testing::House;
 
-const SHA256: DigestFunction = DigestFunction::Sha256;
+pub(super) const SHA256: DigestFunction = DigestFunction::Sha256;
 const BLAKE3: DigestFunction = DigestFunction::Blake3;
 
 /// The paths of the outputs of [`task`] with their contents: one in the store's database, one in a file.
-fn contents() -> [(&'static str, Bytes); 3] {
+pub(super) fn contents() -> [(&'static str, Bytes); 3] {
     [
         ("out/debug/deps/x-1.d", Bytes::from_static(b"a: b")),
         ("out/debug/deps/libx-1.rmeta", Bytes::from(vec![1; 9_000])),
@@ -38,11 +39,11 @@ fn contents() -> [(&'static str, Bytes); 3] {
     ]
 }
 
-fn task() -> Task {
+pub(super) fn task() -> Task {
     House::new().checkout("a").task()
 }
 
-fn store() -> (TempDir, Arc<Store>) {
+pub(super) fn store() -> (TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(StoreSettings::new(dir.path().join("store"))).unwrap();
     (dir, Arc::new(store))
@@ -75,7 +76,7 @@ fn full_action(name: &str, function: DigestFunction) -> FullAction {
     FullAction { digest: action.digest(), action, command, directories: Vec::new(), files: Vec::new() }
 }
 
-fn an_upload(store: &Store, function: DigestFunction) -> Upload {
+pub(super) fn an_upload(store: &Store, function: DigestFunction) -> Upload {
     let twins: BTreeMap<Digest, Digest> = contents()
         .iter()
         .map(|(_, bytes)| (Digest::of(BLAKE3, bytes), Digest::of(function, bytes)))
@@ -99,11 +100,11 @@ fn an_upload(store: &Store, function: DigestFunction) -> Upload {
 #[tokio::test]
 async fn net_02_a_result_comes_back_as_it_was_stored() {
     for function in DigestFunction::ALL {
-        let remote = MemoryRemote::new(function);
+        let remote = Arc::new(MemoryRemote::new(function));
         let (_here, here) = store();
         let sent = an_upload(&here, function);
-        assert_eq!(upload(&remote, &here, &sent).await.unwrap(), UploadOutcome::Uploaded);
-        assert_eq!(upload(&remote, &here, &sent).await.unwrap(), UploadOutcome::WasThere);
+        assert_eq!(upload(&*remote, &here, &sent).await.unwrap(), UploadOutcome::Uploaded);
+        assert_eq!(upload(&*remote, &here, &sent).await.unwrap(), UploadOutcome::WasThere);
 
         let (_there, there) = store();
         let context = RequestContext::default();
@@ -111,7 +112,7 @@ async fn net_02_a_result_comes_back_as_it_was_stored() {
         let checked = check(&task(), &result, function).unwrap();
         assert_eq!(checked.notes.as_deref(), Some(&b"notes"[..]));
         remote.take_requests();
-        let names = download(&remote, &there, &checked, &context).await.unwrap();
+        let names = download(&asked(&remote), &there, &checked, &context).await.unwrap();
         assert_eq!(remote.take_requests(), ["read_small", "read"], "many small ones with one request");
         let own = |digest: &Digest| names.get(digest)?.digest(BLAKE3);
         let message = |_: &Digest| Some(Bytes::from_static(b"warning"));
@@ -119,7 +120,7 @@ async fn net_02_a_result_comes_back_as_it_was_stored() {
         let expected = stored_result(&there);
         assert_eq!(local.output_files, expected.output_files);
         assert_eq!(local.stderr_raw, expected.stderr_raw);
-        download(&remote, &there, &checked, &context).await.unwrap();
+        download(&asked(&remote), &there, &checked, &context).await.unwrap();
         assert_eq!(remote.take_requests(), [""; 0], "everything is in the store");
     }
 }
@@ -183,16 +184,16 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
     let (_here, here) = store();
     let context = RequestContext::default();
     for (path, bytes) in contents() {
-        let remote = MemoryRemote::new(SHA256);
+        let remote = Arc::new(MemoryRemote::new(SHA256));
         let sent = an_upload(&here, SHA256);
-        upload(&remote, &here, &sent).await.unwrap();
+        upload(&*remote, &here, &sent).await.unwrap();
         let digest = Digest::of(SHA256, &bytes);
         let mut wrong = bytes.to_vec();
         wrong[0] ^= 1;
         remote.tamper(digest, Bytes::from(wrong));
         let (_there, there) = store();
         let checked = check(&task(), &sent.shared.result, SHA256).unwrap();
-        let failed = download(&remote, &there, &checked, &context).await;
+        let failed = download(&asked(&remote), &there, &checked, &context).await;
         let is_refused = matches!(
             failed,
             Err(DownloadError::Remote(RemoteError::Malformed { .. })
@@ -201,20 +202,20 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
         assert!(is_refused, "{path}: {failed:?}");
         assert_eq!(there.blobs().names_of(&digest).unwrap(), None, "{path}");
         remote.forget(&digest);
-        let failed = download(&remote, &there, &checked, &context).await;
+        let failed = download(&asked(&remote), &there, &checked, &context).await;
         assert!(matches!(failed, Err(DownloadError::Missing(blob)) if blob == digest), "{failed:?}");
     }
 }
 
 /// A remote in memory with its handle.
-fn a_handle(remote: &Arc<MemoryRemote>) -> Arc<RemoteHandle> {
+pub(super) fn a_handle(remote: &Arc<MemoryRemote>) -> Arc<RemoteHandle> {
     let connections = RemoteConnections { reader: remote.clone(), writer: remote.clone() };
-    RemoteHandle::new(
-        connections,
-        "r".to_owned(),
-        RemoteUses { reads: true, writes: true, uploads_inputs: false },
-        AnswerLimits::default(),
-    )
+    RemoteHandle::new(connections, "r".to_owned(), RemoteUses::READ_WRITE, AnswerLimits::default())
+}
+
+/// A remote in memory as a call of a new build asks it.
+fn asked(remote: &Arc<MemoryRemote>) -> AskedRemote {
+    AskedRemote::new(&a_handle(remote), &Arc::default())
 }
 
 /// The queue of a cache directory, with a worker that uploads from this store.

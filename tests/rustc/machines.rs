@@ -10,6 +10,9 @@ use crate::tree::Tree;
 /// The program of the workspace that the machines build.
 pub(crate) const PROGRAM: &str = "target/debug/app";
 
+/// Settings of a remote. A busy machine may answer late, which is no reason to compile here.
+pub(crate) const PATIENCE: &str = "connect_ms = 20000\nlookup_ms = 20000\nstall_ms = 20000\n";
+
 /// A machine that uses this remote. It takes packages from the registry of `other`, as all machines do from one
 /// registry in the network.
 pub(crate) fn machine(name: &str, url: &str, other: Option<&Home>) -> Home {
@@ -19,8 +22,7 @@ pub(crate) fn machine(name: &str, url: &str, other: Option<&Home>) -> Home {
 /// A machine with these settings of its remote.
 pub(crate) fn machine_with(name: &str, remote: &str, other: Option<&Home>) -> Home {
     let home = Home::without_daemon().of_user(name);
-    // A busy machine may answer late, which is no reason to compile here.
-    let settings = format!("[[remote]]\n{remote}\nconnect_ms = 20000\nlookup_ms = 20000\nstall_ms = 20000\n");
+    let settings = format!("[[remote]]\n{remote}\n{PATIENCE}");
     let config = home.variable("HOME").join(".config/kache/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     fs::write(config, settings).unwrap();

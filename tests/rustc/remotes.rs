@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::home::{Home, eventually};
 use crate::machines::{
-    PROGRAM, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
+    PATIENCE, PROGRAM, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
     from_one_machine_to_another, machine, machine_with, uploads_waiting, wait_for_uploads,
 };
 use crate::project::{self, PRINTS};
@@ -246,6 +246,32 @@ fn net_05_a_remote_that_is_only_written_to_gets_results() {
     first.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     wait_for_uploads(&first);
     expect_filled(&url, &(first, tree), "second-with-a-longer-name");
+}
+
+/// Builds on a machine that uses two remotes, of which only the second one has the results, and then on one that
+/// uses only the first.
+fn expect_copied_up(fast_url: &str, slow_url: &str) {
+    let first = fill(slow_url);
+    let both = format!("url = \"{fast_url}\"\n{PATIENCE}[[remote]]\nurl = \"{slow_url}\"");
+    let second = machine_with("second", &both, Some(&first.0));
+    let tree = project::mini(&second, "second/ws");
+    second.cargo(&tree, &["build", "--workspace"]).ok().expect_all_hits();
+    wait_for_uploads(&second);
+    second.stop();
+    expect_filled(fast_url, &first, "third");
+}
+
+#[test]
+fn what_a_slower_remote_has_is_copied_to_a_faster_one() {
+    let [fast, slow] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    expect_copied_up(&url_of(fast.path()), &url_of(slow.path()));
+}
+
+#[test]
+fn what_a_slower_remote_has_is_copied_to_a_faster_one_with_other_digests() {
+    let (_server, port) = server();
+    let folder = tempfile::tempdir().unwrap();
+    expect_copied_up(&url_of(folder.path()), &format!("grpc://127.0.0.1:{port}"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::connector::Connector;
 use super::stall::WatchedChannel;
 use crate::http_headers::{fixed_headers, user_agent};
 use crate::options::{OptionsError, RemoteLimits, RemoteOptions};
+use crate::pace::Pace;
 use crate::token_source::TokenSource;
 
 /// How long the server may be silent while a request is open before it is asked whether it is there. Servers
@@ -95,7 +96,7 @@ impl Connections {
 
     fn open(&self) -> Arc<Connection> {
         let channel = self.endpoint.connect_with_connector_lazy(self.connector.clone());
-        let channel = WatchedChannel::new(channel, self.limits.connect, self.limits.stall)
+        let channel = WatchedChannel::new(channel, self.limits.connect, Pace::of(&self.limits))
             .with_tokens(self.tokens.clone());
         let used = Mutex::new(Instant::now());
         let connection = Arc::new(Connection { channel, offer: Default::default(), used });

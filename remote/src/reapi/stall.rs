@@ -3,7 +3,7 @@
 //! Each request has a deadline, which every piece of its body and of its response moves into the future. So a
 //! large blob over a slow network takes as long as it needs, and a server that hangs is noticed. The bodies
 //! of requests are cut in small pieces, since the transport says only of whole pieces that they are on their
-//! way.
+//! way. Responses have a lowest speed ([`Pace`]).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +24,7 @@ use tonic::{Code, Status};
 
 use super::liveness::Liveness;
 use crate::error::RemoteError;
+use crate::pace::Pace;
 use crate::token_source::TokenSource;
 
 /// The largest piece of a request's body.
@@ -35,8 +36,8 @@ const STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// The error of a request that made no progress.
 #[derive(Debug, Error)]
-#[error("the server sent no byte for {0:?}")]
-struct Stalled(Duration);
+#[error("{0}")]
+struct Stalled(String);
 
 /// The deadline of one request.
 struct Progress {
@@ -46,7 +47,11 @@ struct Progress {
 
 impl Progress {
     fn move_deadline(&self) {
-        *self.deadline.lock() = Instant::now() + self.stall;
+        self.wait_at_most(self.stall);
+    }
+
+    fn wait_at_most(&self, limit: Duration) {
+        *self.deadline.lock() = Instant::now() + limit;
     }
 
     fn deadline(&self) -> Instant {
@@ -70,17 +75,17 @@ impl Progress {
 pub(super) struct WatchedChannel {
     channel: Channel,
     connect: Duration,
-    stall: Duration,
+    pace: Pace,
     liveness: Arc<Liveness>,
     tokens: Option<Arc<TokenSource>>,
 }
 
 impl WatchedChannel {
     /// Wraps a channel. A request may take `connect` longer until its first byte.
-    pub(super) fn new(channel: Channel, connect: Duration, stall: Duration) -> WatchedChannel {
+    pub(super) fn new(channel: Channel, connect: Duration, pace: Pace) -> WatchedChannel {
         // Twice, since the first of the requests may also have waited for the connection.
         let liveness = Arc::new(Liveness::new(2 * connect));
-        WatchedChannel { channel, connect, stall, liveness, tokens: None }
+        WatchedChannel { channel, connect, pace, liveness, tokens: None }
     }
 
     /// Sets where the tokens of requests come from.
@@ -93,9 +98,10 @@ impl WatchedChannel {
         mut channel: Channel,
         request: Request<Body>,
         connect: Duration,
-        stall: Duration,
+        pace: Pace,
         liveness: Arc<Liveness>,
     ) -> Result<Response<Body>, Status> {
+        let stall = pace.left();
         let deadline = Mutex::new(Instant::now() + connect + stall);
         let progress = Arc::new(Progress { deadline, stall });
         let sent = |body| SentBody { body, rest: Bytes::new(), progress: Arc::clone(&progress) };
@@ -104,11 +110,11 @@ impl WatchedChannel {
         let outcome = tokio::select! {
             biased;
             outcome = call => outcome.map_err(|error| Status::from_error(error.into())),
-            () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(progress.stall)))),
+            () = progress.stalled() => Err(Status::from_error(Box::new(Stalled(pace.failure())))),
         };
         open.end();
         match outcome {
-            Ok(response) => Ok(received(response, progress, liveness)),
+            Ok(response) => Ok(received(response, progress, pace, liveness)),
             Err(status) => {
                 liveness.set_broken();
                 Err(status)
@@ -135,14 +141,14 @@ impl tower_service::Service<Request<Body>> for WatchedChannel {
         // The channel that was asked whether it is ready is the one to use.
         let other = self.channel.clone();
         let channel = std::mem::replace(&mut self.channel, other);
-        let (connect, stall, liveness) = (self.connect, self.stall, Arc::clone(&self.liveness));
+        let (connect, pace, liveness) = (self.connect, self.pace, Arc::clone(&self.liveness));
         let Some(tokens) = self.tokens.clone() else {
-            return Box::pin(WatchedChannel::send(channel, request, connect, stall, liveness));
+            return Box::pin(WatchedChannel::send(channel, request, connect, pace, liveness));
         };
         Box::pin(async move {
             let token = tokens.get().await.map_err(|error| status_of(&error))?;
             request.headers_mut().insert(AUTHORIZATION, token);
-            let response = WatchedChannel::send(channel, request, connect, stall, liveness).await?;
+            let response = WatchedChannel::send(channel, request, connect, pace, liveness).await?;
             if is_unauthenticated(&response) {
                 tokens.expire();
             }
@@ -165,12 +171,15 @@ fn is_unauthenticated(response: &Response<Body>) -> bool {
 fn received(
     mut response: Response<Body>,
     progress: Arc<Progress>,
+    pace: Pace,
     liveness: Arc<Liveness>,
 ) -> Response<Body> {
     progress.move_deadline();
     liveness.arrived();
     response.headers_mut().remove(STATUS_DETAILS);
-    response.map(|body| Body::new(ReceivedBody { body, timer: None, progress, liveness }))
+    response.map(|body| {
+        Body::new(ReceivedBody { body, begun: Instant::now(), timer: None, progress, pace, liveness })
+    })
 }
 
 /// The body of a request, in small pieces.
@@ -221,9 +230,12 @@ impl http_body::Body for SentBody {
 /// The body of a response. It ends with an error when nothing arrives for too long while somebody waits.
 struct ReceivedBody {
     body: Body,
+    /// When the wait began for the next piece.
+    begun: Instant,
     /// Runs while somebody waits for the next piece.
     timer: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
+    pace: Pace,
     liveness: Arc<Liveness>,
 }
 
@@ -232,7 +244,8 @@ impl ReceivedBody {
     fn poll_stalled(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let progress = &self.progress;
         let timer = self.timer.get_or_insert_with(|| {
-            progress.move_deadline();
+            self.begun = Instant::now();
+            progress.wait_at_most(self.pace.left());
             Box::pin(tokio::time::sleep_until(progress.deadline()))
         });
         loop {
@@ -256,14 +269,16 @@ impl http_body::Body for ReceivedBody {
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(task) {
-            self.timer = None;
+            let waited = self.timer.take().map_or(Duration::ZERO, |_| self.begun.elapsed());
+            let bytes = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
+            self.pace.note(waited, frame.as_ref().and_then(|frame| frame.as_ref().ok()).map_or(0, bytes));
             self.progress.move_deadline();
             self.liveness.arrived();
             return Poll::Ready(frame.map(|frame| frame.map(without_details)));
         }
         ready!(self.poll_stalled(task));
         self.liveness.set_broken();
-        Poll::Ready(Some(Err(Status::from_error(Box::new(Stalled(self.progress.stall))))))
+        Poll::Ready(Some(Err(Status::from_error(Box::new(Stalled(self.pace.failure()))))))
     }
 
     fn is_end_stream(&self) -> bool {

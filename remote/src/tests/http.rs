@@ -225,6 +225,27 @@ async fn servers_that_stop_in_the_middle_are_unavailable() {
 }
 
 #[tokio::test]
+async fn net_01_a_response_that_trickles_ends_like_one_that_is_silent() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+    let trickle = |_: &RawRequest| Reply::BytesAndTrickle(head.to_vec(), Duration::from_millis(100));
+    let server = RawServer::start(trickle).await;
+    let mut options = options();
+    options.limits.bytes_per_second_min = 1 << 20;
+    let remote = open(&format!("http://127.0.0.1:{}/p", server.port), &options);
+    let blob = Digest::new(DigestFunction::Sha256, sha256(b"blob").hash, 1000);
+    let begun = Instant::now();
+    for error in [
+        read_stream(&remote, &blob).await.unwrap_err(),
+        remote.read_small(&[blob], &context()).await.unwrap_err(),
+        remote.get_result(&action(), &context()).await.unwrap_err(),
+    ] {
+        assert!(error.is_transient() && error.to_string().contains("1048576 bytes a second"), "{error}");
+    }
+    // Each whole response would take a hundred seconds.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_dead_remote_costs_its_time_limit_once() {
     let (server, remote) = remote_of(|_| Reply::BytesAndHang(Vec::new())).await;
     let blobs: Vec<Digest> = (0..200_u32).map(|i| sha256(&i.to_le_bytes())).collect();

@@ -34,6 +34,8 @@ pub(super) enum Reply {
     BytesAndClose(Vec<u8>),
     /// It sends these bytes and nothing more.
     BytesAndHang(Vec<u8>),
+    /// It sends these bytes at once, and then a byte in each of these intervals, for ever.
+    BytesAndTrickle(Vec<u8>, Duration),
 }
 
 /// Makes a response with the length of its body.
@@ -104,6 +106,12 @@ async fn answer(mut stream: TcpStream, handler: Arc<Handler>, seen: Arc<Mutex<Ve
             Reply::BytesAndHang(bytes) => {
                 stream.write_all(&bytes).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            Reply::BytesAndTrickle(bytes, interval) => {
+                stream.write_all(&bytes).await.unwrap();
+                while stream.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(interval).await;
+                }
             }
         }
     }

@@ -62,7 +62,7 @@ keys! {
     "lookup_ms", NUMBER, "250",
     "How long a compile waits for the answer to one lookup, in milliseconds; by default 250.";
     "stall_ms", NUMBER, "2000",
-    "How long a download may stand still before the compile goes on without it, in milliseconds; by default 2000.";
+    "The most time that one build loses to a remote that is slow or stands still, in milliseconds; by default 2000.";
     "concurrency", NUMBER, "16",
     "How many requests are under way at once, at most; by default 16, and `cache.s3_concurrency` for S3.";
     "compression_level", "a number from 0 to 22", "3",

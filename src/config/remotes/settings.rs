@@ -52,7 +52,7 @@ pub struct RemoteSettings {
     pub uploads_inputs: bool,
     /// How long a call waits for the answer to one lookup.
     pub lookup_max: Duration,
-    /// How long a download may stand still before a call goes on without it.
+    /// The most time that one build session loses to the remote.
     pub stall_max: Duration,
 }
 

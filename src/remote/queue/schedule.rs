@@ -281,12 +281,7 @@ mod tests {
     fn handle() -> Arc<RemoteHandle> {
         let remote = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
         let connections = RemoteConnections { reader: remote.clone(), writer: remote };
-        RemoteHandle::new(
-            connections,
-            "r".to_owned(),
-            RemoteUses { reads: true, writes: true, uploads_inputs: false },
-            AnswerLimits::default(),
-        )
+        RemoteHandle::new(connections, "r".to_owned(), RemoteUses::READ_WRITE, AnswerLimits::default())
     }
 
     fn upload(handle: &Arc<RemoteHandle>, name: &str, size_bytes: u64, is_leaf: bool) -> QueuedUpload {

@@ -161,6 +161,22 @@ async fn a_stream_that_falls_silent_ends_within_the_limit() {
 }
 
 #[tokio::test]
+async fn net_01_a_stream_that_trickles_ends_like_one_that_is_silent() {
+    let server = RecorderServer::start(sha256_only(0)).await;
+    server.recorder.behave(|behaviour| behaviour.trickles = Some(STALL / 2));
+    let bytes = sample(1000, 1);
+    let digest = Digest::of(DigestFunction::Sha256, &bytes);
+    server.recorder.insert(&digest, &bytes);
+    let mut options = impatient();
+    options.limits.bytes_per_second_min = 1 << 20;
+    let begun = Instant::now();
+    let error = read(&server.open(&options), &digest).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("1048576 bytes a second"), "{error}");
+    // The whole blob would take a hundred seconds.
+    assert!(begun.elapsed() < 50 * STALL, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn nobody_listens_and_nobody_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let location = format!("grpc://{}", listener.local_addr().unwrap());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kache_cas::Digest;
@@ -45,6 +46,8 @@ pub(crate) struct Behaviour {
     pub(crate) hangs: bool,
     /// Streams of reads end in silence after this many messages.
     pub(crate) hangs_after_messages: Option<usize>,
+    /// Streams of reads send a byte in each of these intervals.
+    pub(crate) trickles: Option<Duration>,
     /// What a write says that it has stored; by default the bytes that it received.
     pub(crate) committed_size: Option<i64>,
     /// Writes are answered after the first message.
@@ -256,9 +259,17 @@ impl ByteStream for Service {
         let hash = rest.rsplit('/').next().unwrap();
         let blob = self.0.blobs.lock().get(&format!("{hash}/{size}")).cloned();
         let blob = blob.ok_or_else(|| Status::not_found("no blob"))?;
-        let pieces: Vec<Bytes> = blob.chunks(50_000).map(Bytes::copy_from_slice).collect();
+        let piece_bytes = if behaviour.trickles.is_some() { 1 } else { 50_000 };
+        let pieces: Vec<Bytes> = blob.chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
         let messages = pieces.into_iter().map(|data| Ok(ReadResponse { data }));
         let all = tokio_stream::iter(messages);
+        if let Some(interval) = behaviour.trickles {
+            let slowly = all.then(move |message| async move {
+                tokio::time::sleep(interval).await;
+                message
+            });
+            return Ok(Response::new(Box::pin(slowly)));
+        }
         Ok(Response::new(match behaviour.hangs_after_messages {
             Some(count) => Box::pin(all.take(count).chain(tokio_stream::pending())),
             None => Box::pin(all),
