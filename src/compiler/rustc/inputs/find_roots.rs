@@ -25,7 +25,7 @@ const LAYOUT_DEPTH_MAX: usize = 9;
 /// Returns the roots of this call. A role without a directory is left out.
 pub fn roots(rustc: &RustcInvocation, call: &Call, settings: &RootSettings) -> Roots {
     let cargo = cargo::config::home(&call.env, &call.cwd);
-    let target = rustc.out_dir.as_deref().map(|dir| target_dir(&call.cwd.join(dir), rustc));
+    let target = target(rustc, call);
     let workspace = workspace(rustc, call, cargo.as_deref(), target.as_deref());
     let root = |role| move |dir: PathBuf| Root { role, dir };
     let bases = settings.base_dirs.iter().cloned().zip(0..).map(|(dir, index)| root(Role::Base(index))(dir));
@@ -62,13 +62,25 @@ fn workspace(
     exists(&holder.join("Cargo.toml")).then(|| holder.to_owned())
 }
 
-/// Returns the target directory, or the output directory itself if it is not one of cargo's.
-fn target_dir(out_dir: &Path, rustc: &RustcInvocation) -> PathBuf {
+/// Returns the target directory of a call; `None` if the call names no place for its outputs. An output directory
+/// that is not in one of cargo's target directories is itself the target directory.
+fn target(rustc: &RustcInvocation, call: &Call) -> Option<PathBuf> {
+    if let Some(dir) = &rustc.out_dir {
+        let dir = call.cwd.join(dir);
+        return Some(target_dir(&dir, rustc).unwrap_or(dir));
+    }
+    // Build scripts name the output of a trial compile by itself, below `OUT_DIR`.
+    let output = call.cwd.join(rustc.output_path.as_ref()?);
+    target_dir(output.parent()?, rustc)
+}
+
+/// Returns the target directory of cargo that this directory is in; `None` if it is in none.
+fn target_dir(out_dir: &Path, rustc: &RustcInvocation) -> Option<PathBuf> {
     let above = || out_dir.ancestors().take(LAYOUT_DEPTH_MAX);
     let holds = |dir: &Path, markers: &[&str]| markers.iter().any(|marker| exists(&dir.join(marker)));
     let by_profile = above().find(|dir| holds(dir, PROFILE_MARKERS)).and_then(Path::parent);
     let found = by_profile.or_else(|| above().find(|dir| holds(dir, TARGET_MARKERS)));
-    let Some(found) = found else { return out_dir.to_owned() };
+    let found = found?;
     // With `--target`, cargo builds in a subdirectory of the target directory that is named for the target.
     let triple = match &rustc.target {
         Some(TargetArgument::Triple(triple)) => Some(triple.as_ref()),
@@ -76,7 +88,7 @@ fn target_dir(out_dir: &Path, rustc: &RustcInvocation) -> PathBuf {
         None => None,
     };
     let above_triple = found.parent().filter(|_| triple.is_some() && found.file_name() == triple);
-    above_triple.unwrap_or(found).to_owned()
+    Some(above_triple.unwrap_or(found).to_owned())
 }
 
 fn exists(path: &Path) -> bool {

@@ -61,6 +61,14 @@ fn key_17_roots_are_found_from_the_call() {
     rustc.target = None;
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Workspace), None);
     assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*elsewhere));
+    // A trial compile of a build script names its output by itself, below `OUT_DIR`.
+    rustc.out_dir = None;
+    rustc.output_path = Some(elsewhere.join("debug/build/rustix-1/out/can_compile"));
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), Some(&*elsewhere));
+    rustc.output_path = Some(home.path().join("can_compile"));
+    assert_eq!(roots(&rustc, &call, &settings).dir(Role::Target), None);
+    rustc.output_path = None;
+    rustc.out_dir = Some(elsewhere.join("debug/deps"));
     // `$CARGO_HOME` takes precedence over `$HOME`; an empty one is ignored.
     let home_at = |cargo_home: &str| {
         let mut call = call.clone();
