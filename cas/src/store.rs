@@ -172,6 +172,11 @@ impl ActionKey {
         ActionKey { instance: FETCHED.into(), function, hash }
     }
 
+    /// Whether the result came from a remote, which probably still has it.
+    pub(crate) fn is_of_remote(&self) -> bool {
+        [FETCHED, PULLED].contains(&&*self.instance)
+    }
+
     /// Returns the key of a result in the form in which remotes keep it.
     pub fn pulled(function: DigestFunction, hash: Hash) -> ActionKey {
         ActionKey { instance: PULLED.into(), function, hash }

@@ -44,6 +44,8 @@ pub struct Pipeline {
     pub(super) fallbacks: Fallbacks,
     pub(super) recorder: Recorder,
     remotes: OpenRemotes,
+    /// Whether calls use remotes.
+    uses_remotes: bool,
     upload_queue: Option<UploadQueue>,
 }
 
@@ -62,16 +64,19 @@ impl Pipeline {
             fallbacks: Fallbacks::new(),
             recorder: Recorder::new(cache_dir.clone()),
             remotes: OpenRemotes::default(),
+            uses_remotes: true,
             upload_queue: None,
             store,
             cache_dir,
         }
     }
 
-    /// Creates the pipeline of a process that answers one call and exits.
+    /// Creates the pipeline of a process that answers one call and exits. It uses no remotes: such a process cannot
+    /// know that another one has just waited for a dead remote in vain (NET-01), and while it waits, all others wait
+    /// for the store.
     pub fn of_one_call(cache_dir: PathBuf, store: watch::Receiver<StoreSlot>) -> Self {
         let pipeline = Pipeline::new(cache_dir, store);
-        Pipeline { shared: pipeline.shared.without_shared_inodes(), ..pipeline }
+        Pipeline { shared: pipeline.shared.without_shared_inodes(), uses_remotes: false, ..pipeline }
     }
 
     /// Sets whether compiles take results that clients have uploaded.
@@ -93,7 +98,7 @@ impl Pipeline {
     /// no input has to be read again for a remote.
     pub(super) fn prepare_for_remotes(&self, settings: &CompileSettings) {
         self.remotes.log_problems(&settings.remote_problems);
-        if settings.remotes.is_empty() {
+        if settings.remotes.is_empty() || !self.uses_remotes {
             return;
         }
         self.world().compute_twins();
@@ -102,9 +107,14 @@ impl Pipeline {
         }
     }
 
+    /// Whether calls use remotes.
+    pub(super) fn uses_remotes(&self) -> bool {
+        self.uses_remotes
+    }
+
     /// Returns the remotes of a call with these settings, in the order in which they are asked.
     pub(super) fn remotes_of(&self, settings: &CompileSettings) -> Vec<Arc<RemoteHandle>> {
-        self.remotes.with(&settings.remotes)
+        if self.uses_remotes { self.remotes.with(&settings.remotes) } else { Vec::new() }
     }
 
     /// Returns the session with remotes of a call.

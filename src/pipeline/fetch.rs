@@ -70,7 +70,7 @@ pub(super) fn ask_remotes(
 ) -> ControlFlow<NextStep, PlannedCompile> {
     let keyed = &planned.missed.keyed;
     let is_question = keyed.prepared.compiler.facts().kind == CallKind::Question;
-    if planned.leader.is_none() || is_question {
+    if planned.leader.is_none() || is_question || !pipeline.uses_remotes() {
         return ControlFlow::Continue(planned);
     }
     let session = pipeline.remote_session(&keyed.client);

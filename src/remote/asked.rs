@@ -215,6 +215,16 @@ mod tests {
         assert!(!asked.is_usable());
     }
 
+    #[test]
+    fn all_requests_of_a_session_carry_its_id() {
+        let (handle, session) = (a_handle(), Arc::default());
+        let id = |session: &Arc<RemoteSession>| {
+            AskedRemote::new(&handle, session).context("Rustc", "0a".to_owned()).invocation_id
+        };
+        assert_eq!(id(&session), id(&session));
+        assert_ne!(id(&session), id(&Arc::default()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_request_is_slow_when_it_takes_longer_than_a_healthy_one() {
         let handle = a_handle();

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kache_cas::clock::ManualClock;
+use kache_cas::{AccessKind, Digest, Store, StoreSettings};
 use kache_remote::memory::MemoryRemote;
 use kache_remote::{RemoteError, RequestContext};
 
@@ -72,7 +74,7 @@ async fn net_03_if_a_call_fails_those_that_wait_for_it_try_themselves() {
     assert_eq!(remote.take_requests(), ["read_small", "read"]);
     // Where the remote has lost the blobs, every call fails.
     for (_, bytes) in contents() {
-        remote.forget(&kache_cas::Digest::of(SHA256, &bytes));
+        remote.forget(&Digest::of(SHA256, &bytes));
     }
     let (_dir, there) = store();
     let download_as = |one: usize| download(&asked[one], &there, &checked, &context);
@@ -107,4 +109,52 @@ async fn net_01_a_download_that_hangs_costs_a_session_its_limit_once() {
     // The limit, and what a healthy remote needs for the few bytes of small blobs.
     assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
     assert!(!asked[0].is_usable() && handle.trouble().is_some());
+}
+
+#[tokio::test]
+async fn a_download_makes_room_and_takes_none_from_what_is_in_use() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let (_dir, here) = store();
+    let sent = an_upload(&here, SHA256);
+    upload(&*remote, &here, &sent).await.unwrap();
+    let checked = check(&task(), &sent.shared.result, SHA256).unwrap();
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::default()));
+    let settings = StoreSettings {
+        limit_bytes: 32 << 20,
+        reserve_bytes: 0,
+        clock: clock.clone(),
+        ..StoreSettings::new(dir.path().join("store"))
+    };
+    let there = Arc::new(Store::open(settings).unwrap());
+    // Clients have just uploaded so much that the store is full, and will name it in results.
+    let mut kept: Vec<Digest> = Vec::new();
+    for seed in 0..u8::MAX {
+        let bytes = bytes::Bytes::from(vec![seed + 10; 2 << 20]);
+        let blob = Digest::of(SHA256, &bytes);
+        match there.blobs().insert(&[(blob, bytes)]).remove(0) {
+            Ok(()) => kept.push(blob),
+            Err(error) => {
+                assert!(error.is_no_space(), "{error}");
+                break;
+            }
+        }
+    }
+    let has = |blobs: &[Digest]| {
+        let missing = there.blobs().find_missing(blobs, AccessKind::Peek).unwrap();
+        missing.iter().filter(|is_missing| !**is_missing).count()
+    };
+    let handle = a_handle(&remote);
+    let asked = AskedRemote::new(&handle, &Arc::default());
+    let context = RequestContext::default();
+    let failed = download(&asked, &there, &checked, &context).await;
+    assert!(matches!(&failed, Err(DownloadError::Store(error)) if error.is_no_space()), "{failed:?}");
+    assert_eq!(has(&kept), kept.len());
+    assert_eq!(handle.trouble(), None, "the remote is not to blame");
+    // A day later nobody has named it, and one of the blobs was promised to a client just now.
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    there.blobs().find_missing(&kept[..1], AccessKind::Promise).unwrap();
+    download(&asked, &there, &checked, &context).await.unwrap();
+    assert_eq!(has(&checked.blobs()), checked.blobs().len());
+    assert_eq!(has(&kept[..1]), 1);
+    assert!(has(&kept) < kept.len());
 }

@@ -27,7 +27,7 @@ impl Default for RemoteSession {
 }
 
 impl RemoteSession {
-    /// Returns the id that all requests of the session carry.
+    /// Returns the id that all lookups and downloads of the session carry.
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -133,3 +133,15 @@ fn dmn_03_a_daemon_keeps_its_store() {
     tree.remove("target");
     home.cargo(&tree, &["build"]).ok().expect_all_misses();
 }
+
+#[test]
+fn without_a_daemon_no_remote_is_asked_and_results_are_stored_all_the_same() {
+    let remote = tempfile::tempdir().unwrap();
+    let home = Home::alone().with("KACHE_REMOTE", &format!("file://{}", remote.path().display()));
+    let first = mini(&home, "a");
+    home.cargo(&first, &["build", "--workspace"]).ok().expect_all_misses();
+    let second = mini_far_away(&home);
+    home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
+    assert_eq!(fs::read_dir(remote.path()).unwrap().count(), 0);
+    assert_alone(&home);
+}

@@ -13,10 +13,12 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::vec::IntoIter;
 
+use kache_proto::reapi::ActionResult;
+
 use super::catalog::{ActionEntry, BlobEntry, Catalog, Usage};
 use super::plan::{Evictable, EvictionCandidate, EvictionSelection, SizeLimits};
 use super::sketch::NameCounts;
-use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms};
+use super::worth::{Worth, rebuild_cost_ms, refetch_cost_ms, remote_fetch_cost_ms};
 use crate::clock::{Clock, duration_ms};
 use crate::completeness::{TreeCache, everything_named};
 use crate::digest::{Digest, DigestFunction, Hash};
@@ -223,9 +225,9 @@ enum RoundPhase {
 /// The blobs that a result names.
 struct NamedBlobs {
     digests: Vec<Digest>,
-    /// The time to rebuild the result; `None` if the result is of no use, because it or one of its
+    /// The time to get the result again; `None` if the result is of no use, because it or one of its
     /// trees cannot be read.
-    rebuild_ms: Option<u64>,
+    cost_ms: Option<u64>,
     /// A hash of the result and of all digests it names, with the key of this round.
     fingerprint: u64,
 }
@@ -316,7 +318,7 @@ impl EvictionRound {
             physical_bytes(digest.size_bytes) / u64::from(self.counts.estimate(digest).max(1))
         };
         let physical_bytes = action_bytes(entry) + named.digests.iter().map(share).sum::<u64>();
-        let worth = named.rebuild_ms.map_or(Worth::NOTHING, |cost_ms| {
+        let worth = named.cost_ms.map_or(Worth::NOTHING, |cost_ms| {
             Worth::of(cost_ms, physical_bytes, entry.retention.age_ms(now_ms))
         });
         EvictionCandidate { worth, physical_bytes, what: Evictable::Action(entry.key.clone()) }
@@ -442,10 +444,13 @@ impl EvictionRound {
     /// blobs that only this part names are not protected: the result cannot be restored anyway.
     fn named_by(&self, target: &EvictionTarget<'_>, entry: &ActionEntry) -> NamedBlobs {
         let function = entry.key.function;
-        let (digests, rebuild_ms) = match entry.result.decode() {
+        let (digests, cost_ms) = match entry.result.decode() {
             Err(_) => (Vec::new(), None),
             Ok(result) => match everything_named(function, &result, target.blobs, &self.trees) {
-                Ok(Some(digests)) => (digests, Some(rebuild_cost_ms(&result))),
+                Ok(Some(digests)) => {
+                    let cost_ms = cost_ms(&entry.key, &result, &digests);
+                    (digests, Some(cost_ms))
+                }
                 Ok(None) | Err(_) => {
                     let direct = references::references(function, &result);
                     (direct.map(|direct| direct.blobs).unwrap_or_default(), None)
@@ -453,7 +458,16 @@ impl EvictionRound {
             },
         };
         let fingerprint = self.fingerprints.hash_one((&entry.key, &entry.result.encoded, &digests));
-        NamedBlobs { digests, rebuild_ms, fingerprint }
+        NamedBlobs { digests, cost_ms, fingerprint }
+    }
+}
+
+/// Returns the time to get a result again: to make it, or to fetch it if it came from a remote and that is faster.
+fn cost_ms(key: &ActionKey, result: &ActionResult, named: &[Digest]) -> u64 {
+    let rebuild_ms = rebuild_cost_ms(result);
+    match key.is_of_remote() {
+        false => rebuild_ms,
+        true => rebuild_ms.min(remote_fetch_cost_ms(named.iter().map(|digest| digest.size_bytes).sum())),
     }
 }
 

@@ -272,6 +272,28 @@ fn cheap_large_results_are_evicted_before_expensive_small_ones() {
 }
 
 #[test]
+fn what_a_remote_has_is_worth_the_time_to_fetch_it_again() {
+    for keys in [ActionKey::fetched, ActionKey::pulled] {
+        let mut fixture = Fixture::new(300);
+        let add = |name: u32, cost_s, keys: fn(DigestFunction, Hash) -> ActionKey| {
+            let blob = fixture.blob(SHA256, name, 95);
+            let key = keys(SHA256, SHA256.hash(&name.to_le_bytes()));
+            fixture.memory().put(&key, &result(cost_s, &[blob])).unwrap();
+            (key, blob)
+        };
+        // To compile it took ten minutes, and to fetch it some milliseconds.
+        let fetched = add(1, 600, keys);
+        let made = [add(2, 1, ActionKey::made_here), add(3, 1, ActionKey::made_here)];
+        fixture.clock.advance(DAY);
+        fixture.run();
+        assert!(!fixture.has_action(&fetched.0) && !fixture.has(&fetched.1));
+        for (key, blob) in made {
+            assert!(fixture.has_action(&key) && fixture.has(&blob));
+        }
+    }
+}
+
+#[test]
 fn results_that_share_a_blob_are_each_charged_a_share_of_it() {
     let mut fixture = Fixture::new(100);
     let shared = fixture.blob(SHA256, 1, 60);

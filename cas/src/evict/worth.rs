@@ -25,6 +25,12 @@ const REFETCH_MS: u64 = 20;
 /// The speed of the transfer in that case: 50 MB/s.
 const REFETCH_BYTES_PER_MS: u64 = 50_000;
 
+/// The time of the requests when a result is fetched from a remote again: three round trips.
+const REMOTE_FETCH_MS: u64 = 60;
+
+/// The speed of the transfer in that case: 10 MB/s.
+const REMOTE_FETCH_BYTES_PER_MS: u64 = 10_000;
+
 /// A smaller entry counts as this many bytes, because its records occupy space as well.
 const BYTES_MIN: u64 = 512;
 
@@ -64,6 +70,11 @@ impl PartialOrd for Worth {
 /// Returns the time until a client has uploaded a blob again that no result names.
 pub(super) fn refetch_cost_ms(size_bytes: u64) -> u64 {
     REFETCH_MS + size_bytes / REFETCH_BYTES_PER_MS
+}
+
+/// Returns the time until a result with blobs of this size was fetched from a remote again.
+pub(super) fn remote_fetch_cost_ms(size_bytes: u64) -> u64 {
+    REMOTE_FETCH_MS + size_bytes / REMOTE_FETCH_BYTES_PER_MS
 }
 
 /// Returns the time to rebuild a result, as recorded in it.
