@@ -6,6 +6,7 @@
 //! remote cache protocol.
 
 mod activity;
+mod background;
 mod breaker;
 mod calls;
 mod control;

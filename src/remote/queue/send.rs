@@ -88,7 +88,7 @@ async fn function_of(handle: &Arc<RemoteHandle>) -> Result<DigestFunction, SendE
     if let Some(function) = handle.function() {
         return Ok(function);
     }
-    let told = handle.capabilities().await.map_err(|error| SendError::of((&error).into()))?;
+    let told = handle.capabilities_for_uploads().await.map_err(|error| SendError::of((&error).into()))?;
     Ok(told.function)
 }
 
