@@ -15,6 +15,9 @@ const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// How long an upload may wait. Beyond it, it is dropped.
 const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The interval at which uploads that are too old are looked for.
+const AGE_CHECK_EVERY: Duration = Duration::from_secs(60);
+
 /// The most uploads that wait for one remote. Beyond it, the oldest is dropped.
 const WAITING_MAX: usize = 50_000;
 
@@ -83,9 +86,13 @@ struct RemoteUploads {
     handle: Arc<RemoteHandle>,
     loading: Loading,
     waiting: BTreeMap<(Rank, u64), QueuedUpload>,
+    /// The sum of the sizes of what waits.
+    waiting_bytes: u64,
     /// The items that wait or are under way.
     items: HashSet<UploadItem>,
     under_way: usize,
+    /// When uploads that are too old are looked for next.
+    next_age_check: Option<Instant>,
     /// Until when the remote is left alone, because it has refused an upload.
     paused_until: Option<Instant>,
 }
@@ -122,8 +129,10 @@ impl Schedule {
             handle: Arc::clone(handle),
             loading: Loading::NotBegun,
             waiting: BTreeMap::new(),
+            waiting_bytes: 0,
             items: HashSet::new(),
             under_way: 0,
+            next_age_check: None,
             paused_until: None,
         });
         true
@@ -136,7 +145,7 @@ impl Schedule {
         let number = self.number();
         let Some(remote) = self.remote(&upload.waiting.handle().id) else { return Vec::new() };
         if remote.items.insert(upload.item) {
-            remote.waiting.insert((upload.rank(), number), upload);
+            remote.insert(number, upload);
         }
         remote.drop_oldest(bytes_max)
     }
@@ -148,7 +157,7 @@ impl Schedule {
         remote.under_way -= 1;
         upload.use_handle(&remote.handle);
         remote.paused_until = paused_until.or(remote.paused_until);
-        remote.waiting.insert((upload.rank(), number), upload);
+        remote.insert(number, upload);
     }
 
     /// Notes that an upload is no longer under way and does not wait.
@@ -187,7 +196,10 @@ impl Schedule {
 
     /// Takes the next piece of work; `None` if there is none at present.
     pub(super) fn next(&mut self, now: Instant, date: SystemTime) -> Option<Job> {
-        self.remotes.iter_mut().find_map(|remote| remote.next(now, date))
+        let job = self.remotes.iter_mut().find_map(|remote| remote.next(now, date))?;
+        // The remotes take turns, so that a slow one with much to do does not hold up the others.
+        self.remotes.rotate_left(1);
+        Some(job)
     }
 
     fn number(&mut self) -> u64 {
@@ -216,9 +228,12 @@ impl RemoteUploads {
             return Some(Job::Load(Arc::clone(&self.handle)));
         }
         let first = *self.waiting.keys().next()?;
-        let old = self.waiting.iter().find(|(_, upload)| upload.is_too_old(date)).map(|(key, _)| *key);
-        if let Some(old) = old {
-            return self.take(old).map(Job::Drop);
+        if self.next_age_check.is_none_or(|next| now >= next) {
+            let old = self.waiting.iter().find(|(_, upload)| upload.is_too_old(date)).map(|(key, _)| *key);
+            if let Some(old) = old {
+                return self.take(old).map(Job::Drop);
+            }
+            self.next_age_check = Some(now + AGE_CHECK_EVERY);
         }
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         if is_paused || self.handle.trouble().is_some() {
@@ -232,8 +247,19 @@ impl RemoteUploads {
         self.take(first).map(Job::Send)
     }
 
-    fn take(&mut self, key: (Rank, u64)) -> Option<QueuedUpload> {
+    fn insert(&mut self, number: u64, upload: QueuedUpload) {
+        self.waiting_bytes += upload.size_bytes;
+        self.waiting.insert((upload.rank(), number), upload);
+    }
+
+    fn remove(&mut self, key: (Rank, u64)) -> Option<QueuedUpload> {
         let upload = self.waiting.remove(&key)?;
+        self.waiting_bytes -= upload.size_bytes;
+        Some(upload)
+    }
+
+    fn take(&mut self, key: (Rank, u64)) -> Option<QueuedUpload> {
+        let upload = self.remove(key)?;
         self.under_way += 1;
         Some(upload)
     }
@@ -252,18 +278,13 @@ impl RemoteUploads {
 
     fn drop_oldest(&mut self, bytes_max: u64) -> Vec<QueuedUpload> {
         let mut dropped = Vec::new();
-        loop {
-            let bytes: u64 = self.waiting.values().map(|upload| upload.size_bytes).sum();
-            if bytes <= bytes_max && self.waiting.len() <= WAITING_MAX {
-                return dropped;
-            }
+        while self.waiting_bytes > bytes_max || self.waiting.len() > WAITING_MAX {
             let oldest = self.waiting.iter().min_by_key(|(key, upload)| (upload.since, key.1));
-            let Some(key) = oldest.map(|(key, _)| *key) else { return dropped };
-            if let Some(upload) = self.waiting.remove(&key) {
-                self.items.remove(&upload.item);
-                dropped.push(upload);
-            }
+            let Some(upload) = oldest.map(|(key, _)| *key).and_then(|key| self.remove(key)) else { break };
+            self.items.remove(&upload.item);
+            dropped.push(upload);
         }
+        dropped
     }
 }
 
@@ -279,9 +300,13 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn handle() -> Arc<RemoteHandle> {
+        named_handle("r")
+    }
+
+    fn named_handle(name: &str) -> Arc<RemoteHandle> {
         let remote = Arc::new(MemoryRemote::new(DigestFunction::Sha256));
         let connections = RemoteConnections { reader: remote.clone(), writer: remote };
-        RemoteHandle::new(connections, "r".to_owned(), RemoteUses::READ_WRITE, AnswerLimits::default())
+        RemoteHandle::new(connections, name.to_owned(), RemoteUses::READ_WRITE, AnswerLimits::default())
     }
 
     fn upload(handle: &Arc<RemoteHandle>, name: &str, size_bytes: u64, is_leaf: bool) -> QueuedUpload {
@@ -350,8 +375,23 @@ mod tests {
             dropped.iter().map(|one| one.item).collect::<Vec<_>>(),
             [upload(&handle, "a", 0, false).item]
         );
-        let next = schedule.next(Instant::now(), date + 8 * DAY);
+        let next = schedule.next(Instant::now() + AGE_CHECK_EVERY, date + 8 * DAY);
         assert!(matches!(next, Some(Job::Drop(_))), "{next:?}");
+    }
+
+    #[tokio::test]
+    async fn remotes_take_turns() {
+        let (one, other) = (handle(), named_handle("other"));
+        let (mut schedule, date) = schedule(&one, &[("a", 4, false), ("b", 4, false)]);
+        assert!(schedule.add_remote(&other));
+        assert!(sent(schedule.next(Instant::now(), date)).is_some());
+        assert!(matches!(schedule.next(Instant::now(), date), Some(Job::Load(_))));
+        schedule.add(upload(&one, "c", 4, false), u64::MAX);
+        schedule.add(upload(&other, "a", 4, false), u64::MAX);
+        let order: Vec<String> = std::iter::from_fn(|| sent(schedule.next(Instant::now(), date)))
+            .map(|upload| upload.waiting.handle().name.clone())
+            .collect();
+        assert_eq!(order, ["r", "other", "r"]);
     }
 
     #[tokio::test]
