@@ -87,13 +87,13 @@ fn assignment((mut name, value): (std::ffi::OsString, std::ffi::OsString)) -> By
 
 /// Sends the request and prints how far the sync has come, until it has ended.
 fn sync(connection: &mut DaemonConnection, request: Sync) -> Result<SyncEnd, Failure> {
-    let mut told: Option<Instant> = None;
+    let mut told = Instant::now();
     let mut response = connection.request(request::Kind::Sync(request), Instant::now() + SILENCE_MAX);
     loop {
         match response {
             Ok(reply::Kind::SyncProgress(progress)) => {
-                if told.is_none_or(|then| then.elapsed() >= TELL_EVERY) {
-                    told = Some(Instant::now());
+                if told.elapsed() >= TELL_EVERY {
+                    told = Instant::now();
                     output::message(&format!("kache: {}", progress_text(&progress)));
                 }
             }
