@@ -1,5 +1,7 @@
 //! Builds through kache, as the tests of builds run them.
 
+#[path = "../rustc/counting.rs"]
+pub(crate) mod counting;
 #[path = "../rustc/home.rs"]
 pub(crate) mod home;
 #[path = "../rustc/machines.rs"]

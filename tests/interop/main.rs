@@ -21,6 +21,10 @@ mod bazel_faults;
 mod bazel_project;
 mod bazel_remote;
 #[cfg(target_os = "linux")]
+mod buildbarn;
+#[cfg(target_os = "linux")]
+mod buildgrid;
+#[cfg(target_os = "linux")]
 #[expect(
     dead_code,
     clippy::unwrap_used,
@@ -31,6 +35,8 @@ mod casd;
 mod chokepoint;
 mod moon;
 mod moon_project;
+#[cfg(target_os = "linux")]
+mod moto;
 mod probe;
 mod process;
 #[cfg(target_os = "linux")]
@@ -42,4 +48,4 @@ mod tools;
 
 // The modules of builds name each other as they do in the tests of builds.
 #[cfg(target_os = "linux")]
-use builds::{home, machines, project, registry, report, step, tree};
+use builds::{counting, home, machines, project, registry, report, step, tree};

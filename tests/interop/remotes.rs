@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::bazel_remote::BazelRemote;
-use crate::casd;
-use crate::machines::{expect_no_secret_on, files_below, fill, from_one_machine_to_another};
+use crate::machines::{expect_filled, expect_no_secret_on, files_below, fill, from_one_machine_to_another};
+use crate::moto::Moto;
+use crate::process::Background;
 use crate::remotetool::RemoteTool;
 use crate::server::free_port;
 use crate::tools::skipped_for_peer;
+use crate::{buildbarn, buildgrid, casd};
 
 /// A bazel-remote whose files are not compressed, so that tests can read them.
 fn bazel_remote(dir: &Path) -> BazelRemote {
@@ -75,6 +77,53 @@ fn net_05_casd_keeps_results_through_its_unix_socket() {
     let _server = casd::serve_on_socket(dir.path(), &socket);
     let url = format!("unix:{}", socket.display());
     from_one_machine_to_another(&url, &url);
+}
+
+/// Builds on two machines with a server that is only known by its port.
+fn through(serve: fn(&Path) -> (Background, u16)) {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let (_server, port) = serve(dir.path());
+    let url = format!("grpc://127.0.0.1:{port}");
+    from_one_machine_to_another(&url, &url);
+}
+
+#[test]
+fn net_05_buildgrid_keeps_results() {
+    through(buildgrid::serve);
+}
+
+#[test]
+fn net_05_buildbarn_keeps_results() {
+    through(buildbarn::serve);
+}
+
+#[test]
+fn net_05_a_bucket_keeps_results_and_bazel_remote_reads_them() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let moto = Moto::start(dir.path());
+    let first = fill(moto.remote());
+    expect_filled(moto.remote(), &first, "second-with-a-longer-name");
+    let server = moto.bazel_remote(&dir.path().join("bazel-remote"));
+    expect_filled(&grpc(&server), &first, "third");
+}
+
+#[test]
+fn net_05_a_bucket_returns_what_bazel_remote_wrote() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let moto = Moto::start(dir.path());
+    let server = moto.bazel_remote(&dir.path().join("bazel-remote"));
+    let first = fill(&grpc(&server));
+    server.wait_for_uploads();
+    expect_filled(moto.remote(), &first, "second-with-a-longer-name");
 }
 
 #[test]

@@ -20,7 +20,10 @@ pub(crate) fn skipped_for_peer() -> bool {
 pub(crate) fn tool(name: &str) -> PathBuf {
     let path = directory().join(name);
     let recipe = match name {
+        "bb_storage" => "buildbarn",
+        "bgd" => "buildgrid",
         "buildbox-casd" => "casd",
+        "moto_server" => "moto",
         other => other,
     };
     assert!(

@@ -9,8 +9,8 @@ use std::process::Command as Process;
 use kache_proto::Message as _;
 use kache_proto::reapi::{Action, ActionResult, Command, Digest, Directory};
 
-use crate::home::Home;
-use crate::machines::{files_below, machine_with};
+use crate::home::{Home, rustc};
+use crate::machines::{RemoteSetup, files_below, machine};
 use crate::project;
 use crate::tree::Tree;
 
@@ -78,8 +78,9 @@ fn execute(remote: &Remote<'_>, action: &Action, command: &Command, root: &Path)
 
 /// A machine that uploads inputs to a folder, after a build of the workspace.
 fn built(folder: &Path) -> (Home, Tree) {
-    let remote = format!("url = \"file://{}\"\nupload_inputs = true", folder.display());
-    let home = machine_with("first", &remote, None);
+    let remote = RemoteSetup::from(&format!("file://{}", folder.display())).line("upload_inputs = true");
+    // An engine gets the compiler itself, and not a program that starts it.
+    let home = machine("first", remote.variable("RUSTC", rustc().to_str().unwrap()), None);
     let tree = project::mini(&home, "first/ws");
     home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     home.kache(&["sync", "--push"]).ok_unwatched();
@@ -122,8 +123,7 @@ fn net_05_an_engine_gets_the_same_outputs_from_uploaded_actions() {
 #[test]
 fn inputs_are_uploaded_only_where_that_is_configured() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("url = \"file://{}\"", folder.path().display());
-    let home = machine_with("first", &url, None);
+    let home = machine("first", &format!("file://{}", folder.path().display()), None);
     let tree = project::mini(&home, "first/ws");
     home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     home.kache(&["sync", "--push"]).ok_unwatched();

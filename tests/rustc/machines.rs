@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::counting;
 use crate::home::{Home, eventually};
 use crate::project::{self, PRINTS};
-use crate::tree::Tree;
+use crate::tree::{Tree, different};
 
 /// The program of the workspace that the machines build.
 pub(crate) const PROGRAM: &str = "target/debug/app";
@@ -13,25 +14,62 @@ pub(crate) const PROGRAM: &str = "target/debug/app";
 /// Settings of a remote. A busy machine may answer late, which is no reason to compile here.
 pub(crate) const PATIENCE: &str = "connect_ms = 20000\nlookup_ms = 20000\nstall_ms = 20000\n";
 
-/// A machine that uses this remote. It takes packages from the registry of `other`, as all machines do from one
-/// registry in the network.
-pub(crate) fn machine(name: &str, url: &str, other: Option<&Home>) -> Home {
-    machine_with(name, &format!("url = \"{url}\""), other)
+/// Where machines find their remote: settings in the form of the configuration file, and variables with credentials.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RemoteSetup {
+    lines: String,
+    variables: Vec<(&'static str, String)>,
 }
 
-/// A machine with these settings of its remote.
-pub(crate) fn machine_with(name: &str, remote: &str, other: Option<&Home>) -> Home {
+impl RemoteSetup {
+    /// Adds a line to the remote's settings.
+    pub(crate) fn line(mut self, line: &str) -> Self {
+        self.lines.push_str(line);
+        self.lines.push('\n');
+        self
+    }
+
+    /// Sets a variable for all programs of the machine.
+    pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+}
+
+impl From<&str> for RemoteSetup {
+    fn from(url: &str) -> Self {
+        RemoteSetup::default().line(&format!("url = \"{url}\""))
+    }
+}
+
+impl From<&String> for RemoteSetup {
+    fn from(url: &String) -> Self {
+        RemoteSetup::from(url.as_str())
+    }
+}
+
+/// A machine that uses this remote. It takes packages from the registry of `other`, as all machines do from one
+/// registry in the network.
+pub(crate) fn machine(name: &str, remote: impl Into<RemoteSetup>, other: Option<&Home>) -> Home {
+    let remote = remote.into();
     let home = Home::without_daemon().of_user(name);
-    let settings = format!("[[remote]]\n{remote}\n{PATIENCE}");
+    let compiler = counting::rustc(&home.variable("HOME"));
+    let home = home.with("RUSTC", compiler.to_str().unwrap());
+    let home = remote.variables.iter().fold(home, |home, (name, value)| home.with(name, value));
     let config = home.variable("HOME").join(".config/kache/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
-    fs::write(config, settings).unwrap();
+    fs::write(config, format!("[[remote]]\n{}{PATIENCE}", remote.lines)).unwrap();
     let home = match other {
         Some(other) => home.with_registry_of(other),
         None => home,
     };
     home.start();
     home
+}
+
+/// A machine with these settings of its remote.
+pub(crate) fn machine_with(name: &str, remote: &str, other: Option<&Home>) -> Home {
+    machine(name, RemoteSetup::default().line(remote), other)
 }
 
 /// The number of uploads that wait for the machine's remote or are under way; `None` if no remote was used.
@@ -47,22 +85,42 @@ pub(crate) fn wait_for_uploads(home: &Home) {
 }
 
 /// Builds the workspace on a machine for which it is new, and waits until the remote has it.
-pub(crate) fn fill(url: &str) -> (Home, Tree) {
-    let home = machine("first", url, None);
+pub(crate) fn fill(remote: impl Into<RemoteSetup>) -> (Home, Tree) {
+    let home = machine("first", remote, None);
     let tree = project::mini(&home, "first/ws");
-    home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
+    let built = home.cargo(&tree, &["build", "--workspace"]).ok();
+    built.expect_each_compiled_once();
+    assert_eq!(compiled(&home), built.calls.crates("miss"), "kache does not tell the truth");
     wait_for_uploads(&home);
     home.stop();
     (home, tree)
 }
 
 /// Builds the workspace on a machine that compiles nothing, because the remote has it. Returns that machine.
-pub(crate) fn expect_filled(url: &str, (first, tree): &(Home, Tree), name: &str) -> Home {
-    let home = machine(name, url, Some(first));
+pub(crate) fn expect_filled(
+    remote: impl Into<RemoteSetup>,
+    (first, tree): &(Home, Tree),
+    name: &str,
+) -> Home {
+    let home = machine(name, remote, Some(first));
     let other = project::mini(&home, &format!("{name}/ws"));
     home.cargo(&other, &["build", "--workspace"]).ok().expect_all_hits();
-    expect_same_program(tree, &other);
+    assert_eq!(compiled(&home), [""; 0]);
+    expect_same_outputs(tree, &other);
     home
+}
+
+/// The names of the crates for which a machine has started rustc so far, sorted.
+fn compiled(home: &Home) -> Vec<String> {
+    counting::crates(&home.variable("HOME"))
+}
+
+/// Asserts that everything that compilers have made has the same bytes in two checkouts, and that it works.
+pub(crate) fn expect_same_outputs(one: &Tree, other: &Tree) {
+    let [before, now] = [one, other].map(|tree| tree.artifacts("target/debug"));
+    assert!(before.len() > 8, "{:?}", before.keys());
+    assert_eq!(different(&before, &now), [""; 0]);
+    expect_same_program(one, other);
 }
 
 /// Asserts that the programs of two checkouts work, and have the same bytes.
@@ -74,12 +132,14 @@ pub(crate) fn expect_same_program(one: &Tree, other: &Tree) {
 
 /// Builds on one machine and then on another, and asserts that the second one starts no compiler. Each has its own
 /// address of the remote.
-pub(crate) fn from_one_machine_to_another(first_url: &str, second_url: &str) {
-    let first = fill(first_url);
-    let second = expect_filled(second_url, &first, "second-with-a-longer-name");
+pub(crate) fn from_one_machine_to_another(first: impl Into<RemoteSetup>, second: impl Into<RemoteSetup>) {
+    let filled = fill(first);
+    let second = expect_filled(second, &filled, "second-with-a-longer-name");
     // What was fetched is in the store: no remote is needed any more.
     let third = project::mini(&second, "third/ws");
     second.cargo(&third, &["build", "--workspace"]).env("KACHE_LOCAL_ONLY", "1").ok().expect_all_hits();
+    assert_eq!(compiled(&second), [""; 0]);
+    expect_same_outputs(&filled.1, &third);
 }
 
 /// The variable whose value nobody may find on a remote, and its value.

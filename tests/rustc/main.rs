@@ -11,6 +11,7 @@
 mod above;
 mod acting;
 mod asked;
+mod counting;
 mod crates;
 mod crowd;
 mod editing;

@@ -31,16 +31,29 @@ find_go() {
     go="$tools/go-$go_version/bin/go"
 }
 
-# go_program NAME PACKAGE: builds the package that go/NAME pins, into $stage/NAME.
-go_program() {
+# go_module NAME: makes $stage the module go/NAME, whose packages can then be built.
+go_module() {
     : "${here:?}" "${stage:?}"
     have cc || apt gcc libc6-dev
     find_go
-    say "compiling $1, which takes a minute or two"
     cp "$here"/go/"$1"/go.mod "$here"/go/"$1"/go.sum "$stage/"
-    # The caches die with the stage: several hundred megabytes which nobody needs again.
-    (cd "$stage" &&
-        GOMODCACHE="$stage/modules" GOCACHE="$stage/objects" GOTOOLCHAIN=local \
-            "$go" build -mod=readonly -modcacherw -trimpath -buildvcs=false -o "$stage/$1" "$2" >&2) ||
+}
+
+# go_command ARGUMENT...: runs Go in the module. Its caches die with the stage: several
+# hundred megabytes which nobody needs again.
+go_command() {
+    (cd "$stage" && GOMODCACHE="$stage/modules" GOCACHE="$stage/objects" GOTOOLCHAIN=local "$go" "$@" >&2)
+}
+
+# go_build NAME PACKAGE: builds a package of the module into $stage/NAME.
+go_build() {
+    say "compiling $1, which takes a minute or two"
+    go_command build -mod=readonly -modcacherw -trimpath -buildvcs=false -o "$stage/$1" "$2" ||
         fail "compiling $1 did not work; the message is above"
+}
+
+# go_program NAME PACKAGE: builds the package that go/NAME pins, into $stage/NAME.
+go_program() {
+    go_module "$1"
+    go_build "$1" "$2"
 }
