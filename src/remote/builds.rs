@@ -16,8 +16,8 @@ use kache_proto::Message as _;
 use kache_proto::reapi::{Action, Command};
 use kache_proto::upload::{Build, BuildResult, Builds};
 use kache_remote::{Remote, RemoteError, RequestContext};
-use tokio::task::spawn_blocking;
 
+use super::blocking::with_store;
 use super::handle::RemoteHandle;
 use super::note::{read_note, write_note};
 use super::record;
@@ -132,9 +132,8 @@ pub(super) async fn upload(
 ) -> Result<(), UploadError> {
     let remote = &*handle.writer;
     let function = remote.capabilities().await?.function;
-    let owned = Arc::clone(store);
-    let read = spawn_blocking(move || shared_builds(owned.actions(), workspace, function));
-    let Some(own) = read.await.unwrap_or(Err(StoreError::Closing))? else { return Ok(()) };
+    let read = move |store: &Store| shared_builds(store.actions(), workspace, function);
+    let Some(own) = with_store(store, read).await? else { return Ok(()) };
     let Ok(name) = shared_name(&own.members, function) else { return Ok(()) };
     let context = RequestContext::default();
     let before = read_builds(remote, &name.digest).await?;
@@ -166,8 +165,7 @@ fn shared_builds(
         let mut results = Vec::with_capacity(build.results.len());
         for result in std::mem::take(&mut build.results) {
             let Some(own) = hash(&result.action) else { continue };
-            let own = Digest::new(DigestFunction::Blake3, own, 0);
-            let Some(upload) = record::load(actions, &own, function)? else { continue };
+            let Some(upload) = record::load(actions, &record::own_action(own), function)? else { continue };
             let (query, action) = (upload.query.digest, upload.action.digest);
             results.push(BuildResult {
                 action: Bytes::copy_from_slice(&action.hash.0),

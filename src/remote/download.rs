@@ -10,10 +10,10 @@ use bytes::Bytes;
 use kache_cas::{AccessKind, BlobNames, BlobWriter, Digest, Store, StoreError};
 use kache_remote::{BlobStream, Remote, RemoteError, RequestContext};
 use thiserror::Error;
-use tokio::task::spawn_blocking;
 use tokio_stream::StreamExt as _;
 
 use super::asked::AskedRemote;
+use super::blocking::with_store;
 use super::result::CheckedResult;
 
 /// The size up to which blobs are read into memory, many with one request.
@@ -61,7 +61,7 @@ pub async fn download(
     context: &RequestContext,
 ) -> Result<NamesByDigest, DownloadError> {
     let inlined = result.inlined.clone();
-    blocking(store, move |store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), _>>())
+    with_store(store, move |store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), _>>())
         .await?;
     let blobs = result.blobs();
     let mut names = stored_names(store, blobs.clone()).await?;
@@ -129,7 +129,7 @@ impl Download<'_> {
             None => Err(DownloadError::Missing(*blob)),
         };
         let blobs: Vec<(Digest, Bytes)> = group.iter().zip(read).map(found).collect::<Result<_, _>>()?;
-        blocking(self.store, move |store| {
+        with_store(self.store, move |store| {
             store.blobs().insert(&blobs).into_iter().collect::<Result<(), _>>()
         })
         .await?;
@@ -179,7 +179,7 @@ async fn stored_names(store: &Arc<Store>, blobs: Vec<Digest>) -> Result<NamesByD
         }
         Ok(names)
     };
-    blocking(store, look_up).await
+    with_store(store, look_up).await
 }
 
 /// Groups blobs, so that the sum of each group fits into memory.
@@ -206,23 +206,14 @@ async fn store_stream(
     blob: Digest,
     mut stream: BlobStream,
 ) -> Result<BlobNames, DownloadError> {
-    let mut writer: Box<dyn BlobWriter> = blocking(store, move |store| store.blobs().create(&blob)).await?;
+    let mut writer: Box<dyn BlobWriter> = with_store(store, move |store| store.blobs().create(&blob)).await?;
     while let Some(piece) = stream.next().await {
         let piece = piece?;
-        writer = blocking(store, move |_| {
+        writer = with_store(store, move |_| {
             writer.write(&piece)?;
-            Ok(writer)
+            Ok::<_, StoreError>(writer)
         })
         .await?;
     }
-    Ok(blocking(store, move |_| writer.commit()).await?)
-}
-
-/// Runs work that may block on the disk.
-async fn blocking<T: Send + 'static>(
-    store: &Arc<Store>,
-    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let store = Arc::clone(store);
-    spawn_blocking(move || work(&store)).await.unwrap_or(Err(StoreError::Closing))
+    Ok(with_store(store, move |_| writer.commit()).await?)
 }

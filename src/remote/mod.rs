@@ -8,6 +8,7 @@
 //! The parts of a lookup and of an upload that wait for a remote are in [`download`] and [`upload`].
 
 mod asked;
+mod blocking;
 pub mod builds;
 pub mod download;
 #[cfg(test)]

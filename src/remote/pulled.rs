@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::blocking::with_store;
 use super::handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses};
 use crate::lookup::{read_record, write_record};
 
@@ -74,9 +75,9 @@ impl PulledResults {
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        let store = Arc::clone(&self.store);
-        let done = spawn_blocking(move || work(&store)).await.unwrap_or(Err(StoreError::Closing));
-        done.map_err(|error| RemoteError::local(kache_cas::with_causes(&error)))
+        with_store(&self.store, work)
+            .await
+            .map_err(|error| RemoteError::local(kache_cas::with_causes(&error)))
     }
 }
 

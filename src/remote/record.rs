@@ -28,6 +28,11 @@ const fn purpose(function: DigestFunction) -> &'static str {
     }
 }
 
+/// Returns the digest of an action of the store by its hash alone. Records are found without the size.
+pub fn own_action(hash: Hash) -> Digest<ActionMessage> {
+    Digest::new(DigestFunction::Blake3, hash, 0)
+}
+
 /// Writes the record of the result that the store has for `own_action`.
 pub fn save(
     actions: &dyn ActionCache,

@@ -16,6 +16,7 @@ use kache_proto::upload as wire;
 use kache_remote::{RemoteError, RequestContext};
 use tokio::task::spawn_blocking;
 
+use super::blocking::with_store;
 use super::handle::RemoteHandle;
 use super::upload::{UploadError, write_all};
 use crate::inputs::ToolchainFiles;
@@ -82,9 +83,8 @@ pub(super) async fn upload(
     tree: Hash,
     function: DigestFunction,
 ) -> Result<(), UploadError> {
-    let owned = Arc::clone(store);
-    let read = spawn_blocking(move || load(owned.actions(), tree, function)).await;
-    let Some(toolchain) = read.unwrap_or(Err(StoreError::Closing))? else { return Ok(()) };
+    let read = with_store(store, move |store| load(store.actions(), tree, function)).await?;
+    let Some(toolchain) = read else { return Ok(()) };
     let (remote, context) = (&*handle.writer, RequestContext::default());
     let ToolchainFiles { directories, files, .. } = toolchain;
     let all: Vec<Digest> = directories

@@ -13,8 +13,8 @@ use kache_cas::{AccessKind, Content, Digest, DigestFunction, Store, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
 use kache_remote::{Remote, RemoteError, RequestContext};
 use thiserror::Error;
-use tokio::task::spawn_blocking;
 
+use super::blocking::with_store;
 use super::path_sets::add_path_set;
 use super::result::{SharedResult, named_blobs};
 use crate::action::{FullAction, PathSet};
@@ -223,13 +223,13 @@ async fn present(
     store: &Arc<Store>,
     inputs: &[(Digest, Digest)],
 ) -> Result<Vec<(Digest, Digest)>, UploadError> {
-    let (store, inputs) = (Arc::clone(store), inputs.to_vec());
-    let find = move || {
+    let inputs = inputs.to_vec();
+    let find = move |store: &Store| {
         let own: Vec<Digest> = inputs.iter().map(|(_, own)| *own).collect();
         let missing = store.blobs().find_missing(&own, AccessKind::Use)?;
         Ok(inputs.into_iter().zip(missing).filter(|(_, missing)| !missing).map(|(one, _)| one).collect())
     };
-    spawn_blocking(find).await.unwrap_or(Err(UploadError::Store(StoreError::Closing)))
+    with_store(store, find).await
 }
 
 /// Opens blobs of the store, which cannot be evicted from under the upload then (STO-04).
@@ -237,13 +237,12 @@ async fn open(
     store: &Arc<Store>,
     wanted: Vec<(Digest, Digest)>,
 ) -> Result<Vec<(Digest, Content)>, UploadError> {
-    let store = Arc::clone(store);
-    let open = move || {
+    let open = move |store: &Store| {
         let open_one = |(shared, own): (Digest, Digest)| {
             let content = store.blobs().open(&own, AccessKind::Use)?.ok_or(UploadError::Gone(own))?;
             Ok((shared, content))
         };
         wanted.into_iter().map(open_one).collect()
     };
-    spawn_blocking(open).await.unwrap_or(Err(UploadError::Store(StoreError::Closing)))
+    with_store(store, open).await
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use kache_cas::digest::ActionMessage;
 use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store, StoreError};
 use kache_remote::RemoteError;
-use tokio::task::spawn_blocking;
 
 use super::dir::UploadItem;
 use crate::lookup::{Disagreement, quarantine};
+use crate::remote::blocking::with_store;
 use crate::remote::builds;
 use crate::remote::failure::{FailureCause, TransferFailure};
 use crate::remote::handle::RemoteHandle;
@@ -62,7 +61,7 @@ pub(super) async fn send(
             if function_of(handle).await? != function {
                 return Ok(());
             }
-            let loaded = blocking(store, move |store| record(store, own_action, function)).await;
+            let loaded = with_store(store, move |store| record(store, own_action, function)).await;
             let loaded = loaded.map_err(|error| SendError::of(TransferFailure::from(&error)))?;
             let Some(loaded) = loaded else {
                 let why = "the result is not in the store any more";
@@ -103,9 +102,10 @@ async fn send_result(
         Ok(UploadOutcome::Differs(output)) => {
             let message = format!("it has another result of `{}`: `{output}` differs", one.name);
             let disagreement = Disagreement { output, bytes: None };
-            let quarantine =
-                move |store: &Store| quarantine(store.actions(), &own_digest(own_action), &disagreement);
-            if let Err(error) = blocking(store, quarantine).await {
+            let quarantine = move |store: &Store| {
+                quarantine(store.actions(), &record::own_action(own_action), &disagreement)
+            };
+            if let Err(error) = with_store(store, quarantine).await {
                 tracing::warn!("failed to quarantine the action of `{}`: {error}", one.name);
             }
             Err(SendError::Never(TransferFailure::new(FailureCause::Other, message)))
@@ -144,18 +144,5 @@ pub(super) fn lease(store: &Store, item: UploadItem) -> Result<(), StoreError> {
 }
 
 fn record(store: &Store, own_action: Hash, function: DigestFunction) -> Result<Option<Upload>, StoreError> {
-    record::load(store.actions(), &own_digest(own_action), function)
-}
-
-/// Returns the digest of an action of the store. Its size is not known and not looked at.
-fn own_digest(hash: Hash) -> Digest<ActionMessage> {
-    Digest::new(DigestFunction::Blake3, hash, 0)
-}
-
-async fn blocking<T: Send + 'static>(
-    store: &Arc<Store>,
-    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let store = Arc::clone(store);
-    spawn_blocking(move || work(&store)).await.unwrap_or(Err(StoreError::Closing))
+    record::load(store.actions(), &record::own_action(own_action), function)
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Digest, DigestFunction, Store};
+use kache_cas::{Digest, DigestFunction, Store, StoreError};
 use kache_proto::reapi::ActionResult;
 use kache_remote::{Remote, RequestContext};
 
 use super::progress::{Copied, HeldStore, SyncContext};
 use super::report::{SyncReport, Tally};
+use crate::remote::blocking::with_store;
 use crate::remote::builds::{self, ResultKeys, WorkspaceName};
 use crate::remote::download::download_blobs;
 use crate::remote::failure::{FailureCause, TransferFailure};
@@ -107,21 +108,11 @@ async fn copy_blobs(
     let is_foreign = !result.output_directories.is_empty() || !result.output_symlinks.is_empty();
     let blobs = named_blobs(result, function).filter(|_| !is_foreign).ok_or_else(malformed)?;
     let inlined = inlined_blobs(result, function).ok_or_else(malformed)?;
-    for outcome in store_inlined(store, inlined).await {
-        outcome.map_err(|error| TransferFailure::from(&error))?;
-    }
+    let insert =
+        move |store: &Store| store.blobs().insert(&inlined).into_iter().collect::<Result<(), StoreError>>();
+    with_store(store, insert).await.map_err(|error| TransferFailure::from(&error))?;
     let downloaded = download_blobs(remote, store, blobs, context).await;
     downloaded.map(drop).map_err(|error| TransferFailure::from(&error))
-}
-
-async fn store_inlined(
-    store: &Arc<Store>,
-    inlined: Vec<(Digest, bytes::Bytes)>,
-) -> Vec<Result<(), kache_cas::StoreError>> {
-    let store = Arc::clone(store);
-    let insert = move || store.blobs().insert(&inlined);
-    let inserted = tokio::task::spawn_blocking(insert).await;
-    inserted.unwrap_or_else(|_| vec![Err(kache_cas::StoreError::Closing)])
 }
 
 fn lost(subject: &str, key: &Digest<ActionMessage>) -> TransferFailure {

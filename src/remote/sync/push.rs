@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kache_cas::digest::ActionMessage;
-use kache_cas::{ActionKey, Digest, DigestFunction, FETCHED, Hash, MADE_HERE, Store, StoreError};
+use kache_cas::{ActionKey, DigestFunction, FETCHED, Hash, MADE_HERE, Store, StoreError};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::spawn_blocking;
 
 use super::progress::{Copied, HeldStore, SyncContext};
 use super::report::{SyncReport, Tally};
+use crate::remote::blocking::with_store;
 use crate::remote::builds::{self, WorkspaceName};
 use crate::remote::failure::{FailureCause, TransferFailure};
 use crate::remote::handle::RemoteHandle;
@@ -121,14 +120,14 @@ async fn push_stored(
 ) -> Result<(), TransferFailure> {
     let capabilities = handle.writer.capabilities().await.map_err(|error| TransferFailure::from(&error))?;
     let (store, held) = context.store()?;
-    let list = move || {
+    let list = move |store: &Store| {
         let _held = held;
         match workspace {
             Some(workspace) => builds::own_actions(store.actions(), workspace),
-            None => own_actions(&store),
+            None => own_actions(store),
         }
     };
-    let listed = spawn_blocking(list).await.unwrap_or(Err(StoreError::Closing));
+    let listed = with_store(&store, list).await;
     let actions = listed.map_err(|error| TransferFailure::from(&error))?;
     let (is_dry_run, function) = (context.is_dry_run, capabilities.function);
     let copy = |action: Hash, held: HeldStore| {
@@ -150,12 +149,8 @@ async fn copy_result(
     function: DigestFunction,
     is_dry_run: bool,
 ) -> Result<Copied, TransferFailure> {
-    let owned = Arc::clone(store);
-    let load = move || {
-        let own: Digest<ActionMessage> = Digest::new(DigestFunction::Blake3, action, 0);
-        record::load(owned.actions(), &own, function)
-    };
-    let loaded = spawn_blocking(load).await.unwrap_or(Err(StoreError::Closing));
+    let load = move |store: &Store| record::load(store.actions(), &record::own_action(action), function);
+    let loaded = with_store(store, load).await;
     let Some(loaded) = loaded.map_err(|error| TransferFailure::from(&error))? else {
         let why = "the store has results from before this remote was configured; a build that compiles them uploads them";
         return Err(TransferFailure::new(FailureCause::Missing, why));
