@@ -56,4 +56,4 @@ mod tools;
 
 // The modules of builds name each other as they do in the tests of builds.
 #[cfg(target_os = "linux")]
-use builds::{counting, home, machines, project, registry, report, step, tree};
+use builds::{counting, credentials, home, machines, project, registry, report, step, tree};

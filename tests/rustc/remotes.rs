@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::credentials::expect_no_credential;
 use crate::home::{Home, eventually};
 use crate::machines::{
-    PROGRAM, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
+    PROGRAM, RemoteSetup, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
     from_one_machine_to_another, machine, machine_with, uploads_waiting, wait_for_uploads,
 };
 use crate::project::{self, PRINTS};
@@ -252,6 +253,16 @@ fn net_05_a_remote_that_is_only_written_to_gets_results() {
 fn net_06_a_shared_folder_holds_no_secret_of_a_compile() {
     let folder = tempfile::tempdir().unwrap();
     expect_no_secret_on(&url_of(folder.path()), folder.path());
+}
+
+#[test]
+fn net_06_credentials_are_nowhere() {
+    let (server, port) = server();
+    let url = format!("grpc://127.0.0.1:{port}");
+    let remote = RemoteSetup::from(&url)
+        .line("token = \"hunter2-in-a-token\"")
+        .variable("KACHE_REMOTE_HEADER", "x-api-key=hunter2-in-a-header");
+    expect_no_credential(remote, &["hunter2-in-a-token", "hunter2-in-a-header"], server.base());
 }
 
 /// Compiles a program once for each state of one of its files. Returns the results of the calls.
