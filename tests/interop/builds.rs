@@ -2,6 +2,8 @@
 
 #[path = "../rustc/counting.rs"]
 pub(crate) mod counting;
+#[path = "../rustc/credentials.rs"]
+pub(crate) mod credentials;
 #[path = "../rustc/home.rs"]
 pub(crate) mod home;
 #[path = "../rustc/machines.rs"]

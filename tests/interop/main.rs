@@ -7,7 +7,8 @@
 //! `bazel_project`, `moon_project` and `probe` are what drives the clients.
 //!
 //! In `remotes` the roles are exchanged: kache is the client, and the servers are programs of other projects. The
-//! machines that build there are those of the tests of builds.
+//! machines that build there are those of the tests of builds. In `recording` the server is one of our own, which examines
+//! every request.
 //!
 //! No test here knows kache's code: what it says goes over a socket or comes from a file.
 //! If a program is missing, its test fails and says what to install. `KACHE_INTEROP=skip`
@@ -40,6 +41,13 @@ mod moto;
 mod probe;
 mod process;
 #[cfg(target_os = "linux")]
+mod recording;
+#[cfg(target_os = "linux")]
+mod recording_checks;
+#[cfg(target_os = "linux")]
+#[expect(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+mod recording_server;
+#[cfg(target_os = "linux")]
 mod remotes;
 mod remotetool;
 mod server;
@@ -48,4 +56,4 @@ mod tools;
 
 // The modules of builds name each other as they do in the tests of builds.
 #[cfg(target_os = "linux")]
-use builds::{counting, home, machines, project, registry, report, step, tree};
+use builds::{counting, credentials, home, machines, project, registry, report, step, tree};

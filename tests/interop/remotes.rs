@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::bazel_remote::BazelRemote;
+use crate::credentials::expect_no_credential;
 use crate::machines::{expect_filled, expect_no_secret_on, files_below, fill, from_one_machine_to_another};
-use crate::moto::Moto;
+use crate::moto::{Moto, SECRET_KEY};
 use crate::process::Background;
 use crate::remotetool::RemoteTool;
 use crate::server::free_port;
@@ -172,4 +173,14 @@ fn actions(disk: &Path) -> Vec<String> {
         format!("{hash_of_action}/{size}")
     };
     files_below(&disk.join("ac.v2")).iter().map(action).collect()
+}
+
+#[test]
+fn net_06_the_secret_key_of_a_bucket_is_nowhere() {
+    if skipped_for_peer() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let moto = Moto::start(dir.path());
+    expect_no_credential(moto.remote(), &[SECRET_KEY], dir.path());
 }

@@ -13,6 +13,7 @@ mod acting;
 mod asked;
 mod counting;
 mod crates;
+mod credentials;
 mod crowd;
 mod editing;
 mod embedded;

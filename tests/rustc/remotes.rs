@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::credentials::expect_no_credential;
 use crate::home::{Home, eventually};
 use crate::machines::{
-    PATIENCE, PROGRAM, expect_filled, expect_no_secret_on, expect_same_program, files_below, fill,
-    from_one_machine_to_another, machine, machine_with, uploads_waiting, wait_for_uploads,
+    PATIENCE, PROGRAM, RemoteSetup, expect_filled, expect_no_secret_on, expect_same_program, files_below,
+    fill, from_one_machine_to_another, machine, machine_with, uploads_waiting, wait_for_uploads,
 };
 use crate::project::{self, PRINTS};
 use crate::tree::Tree;
@@ -278,6 +279,16 @@ fn what_a_slower_remote_has_is_copied_to_a_faster_one_with_other_digests() {
 fn net_06_a_shared_folder_holds_no_secret_of_a_compile() {
     let folder = tempfile::tempdir().unwrap();
     expect_no_secret_on(&url_of(folder.path()), folder.path());
+}
+
+#[test]
+fn net_06_credentials_are_nowhere() {
+    let (server, port) = server();
+    let url = format!("grpc://127.0.0.1:{port}");
+    let remote = RemoteSetup::from(&url)
+        .line("token = \"hunter2-in-a-token\"")
+        .variable("KACHE_REMOTE_HEADER", "x-api-key=hunter2-in-a-header");
+    expect_no_credential(remote, &["hunter2-in-a-token", "hunter2-in-a-header"], server.base());
 }
 
 /// Compiles a program once for each state of one of its files. Returns the results of the calls.
