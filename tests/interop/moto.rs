@@ -14,8 +14,8 @@ const BUCKET: &str = "shared";
 const PREFIX: &str = "team/artifacts";
 const ACCESS_KEY: &str = "a-key";
 
-/// The secret of the access key, which no file may have.
-pub(crate) const SECRET_KEY: &str = "swordfish/swordfish+swordfish";
+/// The secret of the access key. bazel-remote has it in its command line.
+const SECRET_KEY: &str = "swordfish/swordfish+swordfish";
 
 /// A moto with an empty bucket.
 pub(crate) struct Moto {
@@ -35,10 +35,15 @@ impl Moto {
 
     /// The remote of a machine that uses the bucket directly.
     pub(crate) fn remote(&self) -> RemoteSetup {
+        self.remote_with(SECRET_KEY)
+    }
+
+    /// The same with another secret, because moto believes every signature.
+    pub(crate) fn remote_with(&self, secret_key: &str) -> RemoteSetup {
         RemoteSetup::from(format!("s3://{BUCKET}/{PREFIX}").as_str())
             .line(&format!("endpoint = \"http://127.0.0.1:{}\"", self.port))
             .variable("KACHE_S3_ACCESS_KEY", ACCESS_KEY)
-            .variable("KACHE_S3_SECRET_KEY", SECRET_KEY)
+            .variable("KACHE_S3_SECRET_KEY", secret_key)
     }
 
     /// Starts a bazel-remote whose own disk is empty, in front of the bucket.

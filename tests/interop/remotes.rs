@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::bazel_remote::BazelRemote;
 use crate::credentials::expect_no_credential;
 use crate::machines::{expect_filled, expect_no_secret_on, files_below, fill, from_one_machine_to_another};
-use crate::moto::{Moto, SECRET_KEY};
+use crate::moto::Moto;
 use crate::process::Background;
 use crate::remotetool::RemoteTool;
 use crate::server::free_port;
@@ -182,5 +182,6 @@ fn net_06_the_secret_key_of_a_bucket_is_nowhere() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let moto = Moto::start(dir.path());
-    expect_no_credential(moto.remote(), &[SECRET_KEY], dir.path());
+    let secret = "hunter2/of+a/bucket";
+    expect_no_credential(moto.remote_with(secret), &[secret], dir.path());
 }
