@@ -128,6 +128,8 @@ pub struct RemoteOptions {
     pub limits: RemoteLimits,
     /// Whether and how well blobs are compressed on the way, where the remote can.
     pub compression: Compression,
+    /// The size that a folder may have; `None` for no limit. Only folders have one.
+    pub size_bytes_max: Option<u64>,
     /// The options that only S3 uses.
     pub s3: S3Options,
 }

@@ -4,6 +4,7 @@
 //! {dir}/cas/{hh}/{hash}   a blob
 //! {dir}/ac/{hh}/{hash}    an encoded `ActionResult`
 //! {dir}/tmp/{uuid}        what is being written
+//! {dir}/collected         its date is that of the last collection
 //! ```
 //!
 //! `hh` is the beginning of `hash`. Each file is written under a name of its own and then renamed, so many
@@ -22,12 +23,13 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::collection::note_use;
 use super::threads::Progress;
 use crate::error::RemoteError;
 use crate::uuid;
 
 /// Where files are written before they get their names.
-const TMP: &str = "tmp";
+pub(super) const TMP: &str = "tmp";
 
 /// How many bytes are read or written in one step.
 pub(super) const PIECE_BYTES: usize = 1024 * 1024;
@@ -42,12 +44,21 @@ pub(super) enum Space {
 }
 
 impl Space {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Space::Results => "ac",
             Space::Blobs => "cas",
         }
     }
+}
+
+/// A file of the folder that is open for reading.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) size_bytes: u64,
+    /// Whether no machine has noted a use of it for an hour.
+    pub(super) was_idle: bool,
 }
 
 /// A shared folder. Its methods block.
@@ -62,8 +73,8 @@ impl Folder {
         Folder { dir }
     }
 
-    /// Opens a file and returns it with its size; `None` if there is no regular file with this name.
-    pub(super) fn open(&self, space: Space, hash: Hash) -> Result<Option<(File, u64)>, RemoteError> {
+    /// Opens a file, which counts as used then; `None` if there is no regular file with this name.
+    pub(super) fn open(&self, space: Space, hash: Hash) -> Result<Option<OpenFile>, RemoteError> {
         let name = hash.to_hex();
         let open = || {
             let root = self.root()?;
@@ -115,7 +126,7 @@ impl Folder {
 
     /// Opens the folder itself, which may be a link. It is never created: where a mount is missing, its files
     /// would be written to this machine's disk.
-    fn root(&self) -> io::Result<OwnedFd> {
+    pub(super) fn root(&self) -> io::Result<OwnedFd> {
         let opened = File::open(&self.dir).and_then(|root| match root.metadata()?.is_dir() {
             true => Ok(root),
             false => Err(io::Error::from(io::ErrorKind::NotADirectory)),
@@ -147,13 +158,13 @@ impl Folder {
 }
 
 /// Opens a directory that is no link.
-fn directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+pub(super) fn directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(parent, name, flags, Mode::empty())?)
 }
 
 /// Opens a directory that is no link, and creates it if it is missing.
-fn made_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+pub(super) fn made_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match directory(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match mkdirat(parent, name, Mode::from_bits_truncate(0o777)) {
@@ -167,9 +178,13 @@ fn made_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Returns the file with its size; `None` if it is no regular one.
-fn regular(file: File) -> io::Result<Option<(File, u64)>> {
+fn regular(file: File) -> io::Result<Option<OpenFile>> {
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then_some((file, metadata.len())))
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let was_idle = note_use(&file, metadata.modified()?);
+    Ok(Some(OpenFile { file, size_bytes: metadata.len(), was_idle }))
 }
 
 /// Writes all pieces to a file, and waits until they are on the disk. Otherwise a machine that loses its power

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
-use kache_cas::{Content, Digest, DigestFunction};
+use kache_cas::{Content, Digest, DigestFunction, Hash};
 use kache_proto::Message as _;
-use kache_proto::reapi::ActionResult;
+use kache_proto::reapi::{ActionResult, Digest as WireDigest, OutputFile};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+#[cfg(test)]
+use super::collection::Collected;
+use super::collector::Collector;
 use super::folder::{Folder, PIECE_BYTES, Space, read_all};
 use super::threads::Threads;
 use crate::error::RemoteError;
@@ -35,6 +38,7 @@ const LOOKUPS_PER_CALL: usize = 200;
 pub struct DirRemote {
     folder: Arc<Folder>,
     threads: Threads,
+    collector: Arc<Collector>,
     dir: PathBuf,
 }
 
@@ -48,18 +52,25 @@ impl DirRemote {
             });
         }
         let threads = Threads::new(options.limits.concurrency, options.limits.stall);
-        Ok(DirRemote { folder: Arc::new(Folder::new(dir.to_owned())), threads, dir: dir.to_owned() })
+        let collector = Collector::new(options.size_bytes_max);
+        Ok(DirRemote {
+            folder: Arc::new(Folder::new(dir.to_owned())),
+            threads,
+            collector,
+            dir: dir.to_owned(),
+        })
     }
 
     /// Reads a blob into memory; `None` if there is none with this length.
     async fn read_blob(&self, digest: Digest) -> Result<Option<Bytes>, RemoteError> {
         let folder = Arc::clone(&self.folder);
         let call = move |progress: &_| {
-            let Some((mut file, size)) = folder.open(Space::Blobs, digest.hash)? else { return Ok(None) };
-            if size != digest.size_bytes {
+            let Some(mut found) = folder.open(Space::Blobs, digest.hash)? else { return Ok(None) };
+            if found.size_bytes != digest.size_bytes {
                 return Ok(None);
             }
-            let bytes = read_all(&mut file, size, progress).map_err(|error| cannot_read(&digest, &error))?;
+            let bytes = read_all(&mut found.file, digest.size_bytes, progress)
+                .map_err(|error| cannot_read(&digest, &error))?;
             if Digest::of(DigestFunction::Sha256, &bytes) != digest {
                 return Err(RemoteError::malformed(format!("the file of {digest} has other bytes")));
             }
@@ -88,6 +99,37 @@ impl DirRemote {
         self.threads.run(call).await
     }
 
+    /// Notes in the background that the blobs of a result are used, because a reader that has some of them does
+    /// not read those.
+    fn note_uses_of_blobs(&self, result: &ActionResult) {
+        let of_file = |file: &OutputFile| file.digest.clone();
+        let messages = [&result.stdout_digest, &result.stderr_digest].into_iter().flatten().cloned();
+        let digests = result.output_files.iter().filter_map(of_file).chain(messages);
+        let parsed = |digest: WireDigest| {
+            Digest::<()>::parse(DigestFunction::Sha256, &digest.hash, digest.size_bytes).ok()
+        };
+        let hashes: Vec<Hash> = digests.filter_map(parsed).map(|digest| digest.hash).collect();
+        let (folder, threads) = (Arc::clone(&self.folder), self.threads.clone());
+        let call = move |progress: &super::threads::Progress| {
+            for hash in hashes {
+                folder.open(Space::Blobs, hash)?;
+                progress.step();
+            }
+            Ok(())
+        };
+        // A use that is not noted only makes the blob go sooner.
+        tokio::spawn(async move { threads.run(call).await });
+    }
+
+    /// Collects now, unless a machine has done so lately.
+    #[cfg(test)]
+    pub(crate) async fn collect(&self) -> Option<Collected> {
+        let (folder, collector) = (Arc::clone(&self.folder), Arc::clone(&self.collector));
+        let call =
+            move |_: &_| collector.collect(folder).map_err(|e| RemoteError::unavailable(e.to_string()));
+        self.threads.run(call).await.unwrap()
+    }
+
     /// Returns which of these blobs are missing, or have another length.
     async fn look(&self, digests: Vec<Digest>) -> Result<Vec<(Digest, bool)>, RemoteError> {
         let folder = Arc::clone(&self.folder);
@@ -95,7 +137,7 @@ impl DirRemote {
             let look = |digest: &Digest| {
                 let found = folder.open(Space::Blobs, digest.hash)?;
                 progress.step();
-                Ok((*digest, found.is_none_or(|(_, size)| size != digest.size_bytes)))
+                Ok((*digest, found.is_none_or(|found| found.size_bytes != digest.size_bytes)))
             };
             digests.iter().map(look).collect()
         };
@@ -142,18 +184,24 @@ impl Remote for DirRemote {
         check_function(action)?;
         let (folder, action) = (Arc::clone(&self.folder), *action);
         let call = move |progress: &_| {
-            let Some((mut file, size)) = folder.open(Space::Results, action.hash)? else { return Ok(None) };
+            let Some(mut found) = folder.open(Space::Results, action.hash)? else { return Ok(None) };
+            let size = found.size_bytes;
             if size > RESULT_BYTES_MAX {
                 let message = format!("the file of the result of {action} has {size} bytes");
                 return Err(RemoteError::malformed(message));
             }
-            let bytes = read_all(&mut file, size, progress).map_err(|error| cannot_read(&action, &error))?;
+            let bytes =
+                read_all(&mut found.file, size, progress).map_err(|error| cannot_read(&action, &error))?;
             let decoded = ActionResult::decode(bytes);
             let wrong =
                 |error| RemoteError::malformed(format!("the file of the result of {action}: {error}"));
-            decoded.map(Some).map_err(wrong)
+            decoded.map(|result| Some((result, found.was_idle))).map_err(wrong)
         };
-        self.threads.run(call).await
+        let Some((result, was_idle)) = self.threads.run(call).await? else { return Ok(None) };
+        if was_idle {
+            self.note_uses_of_blobs(&result);
+        }
+        Ok(Some(result))
     }
 
     async fn put_result(
@@ -165,8 +213,11 @@ impl Remote for DirRemote {
         check_function(action)?;
         let (folder, hash) = (Arc::clone(&self.folder), action.hash);
         let mut rest = Bytes::from(result.encode_to_vec());
+        let collector = Arc::clone(&self.collector);
         let call = move |progress: &_| {
-            folder.write(Space::Results, hash, progress, || Ok(std::mem::take(&mut rest)))
+            let written = folder.write(Space::Results, hash, progress, || Ok(std::mem::take(&mut rest)));
+            collector.after_write(&folder);
+            written
         };
         self.threads.run(call).await
     }
@@ -224,9 +275,11 @@ impl Remote for DirRemote {
         }
         let (folder, digest) = (Arc::clone(&self.folder), *blob);
         let opened = self.threads.run(move |_| folder.open(Space::Blobs, digest.hash)).await?;
-        let Some((file, _)) = opened.filter(|(_, size)| *size == digest.size_bytes) else { return Ok(None) };
+        let Some(found) = opened.filter(|found| found.size_bytes == digest.size_bytes) else {
+            return Ok(None);
+        };
         let (sender, receiver) = mpsc::channel(1);
-        let content = Content::File { file: Arc::new(file), size_bytes: digest.size_bytes };
+        let content = Content::File { file: Arc::new(found.file), size_bytes: digest.size_bytes };
         tokio::spawn(send_pieces(self.threads.clone(), digest, content, sender));
         Ok(Some(Box::pin(ReceiverStream::new(receiver))))
     }

@@ -9,6 +9,7 @@ use crate::{Authentication, ObjectRemote, Remote, RemoteError, RequestContext, S
 
 mod aws_credentials;
 mod dir;
+mod dir_collection;
 mod http;
 mod http_round_trips;
 mod location;

@@ -62,6 +62,7 @@ pub(in crate::config) struct RemoteEntry {
     pub(super) stall_ms: Option<u64>,
     pub(super) concurrency: Option<u64>,
     pub(super) compression_level: Option<u64>,
+    pub(super) size_bytes_max: Option<u64>,
     pub(super) kind: Option<String>,
     pub(super) bucket: Option<String>,
     pub(super) prefix: Option<String>,
@@ -103,6 +104,7 @@ impl RemoteEntry {
             "stall_ms" => self.stall_ms = Some(number(value)?),
             "concurrency" => self.concurrency = Some(number(value)?),
             "compression_level" => self.compression_level = Some(number(value).filter(|level| *level <= 22)?),
+            "max_size" => self.size_bytes_max = Some(size(value)?),
             "type" => self.kind = Some(text(value)?),
             "bucket" => self.bucket = Some(text(value)?),
             "prefix" => self.prefix = Some(text(value)?),
@@ -149,6 +151,17 @@ fn path(value: &DeValue<'_>) -> Option<PathBuf> {
 fn number(value: &DeValue<'_>) -> Option<u64> {
     let number = value.as_integer().filter(|number| number.radix() == 10)?;
     number.as_str().parse().ok()
+}
+
+/// A number of bytes, or a text with a unit.
+fn size(value: &DeValue<'_>) -> Option<u64> {
+    match value.as_str() {
+        None => number(value),
+        Some(text) => match ValueKind::Size.read(text)? {
+            Value::Size(bytes) => Some(bytes),
+            _ => None,
+        },
+    }
 }
 
 fn access(value: &DeValue<'_>) -> Option<Access> {

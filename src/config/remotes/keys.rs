@@ -67,6 +67,8 @@ keys! {
     "How many requests are under way at once, at most; by default 16, and `cache.s3_concurrency` for S3.";
     "compression_level", "a number from 0 to 22", "3",
     "The level of zstd for uploads, or 0 for none; by default `cache.compression_level`.";
+    "max_size", "a size in quotes, such as \"50GB\"", "'50GB'",
+    "How large a folder may become, for `file:///`. What was used longest ago is removed then. By default there is no limit.";
     "type", "\"s3\"", "'s3'",
     "`s3`, where `bucket` stands in place of `url`.";
     "bucket", TEXT, "'our-cache'",

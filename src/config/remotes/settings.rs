@@ -86,6 +86,9 @@ impl EntryReader<'_> {
             return Err(problem.clone());
         }
         let (location, of_url) = location(entry)?;
+        if entry.size_bytes_max.is_some() && !matches!(location, Location::Dir(_)) {
+            return Err("it has a `max_size`, which only folders (`file:///`) have; remove it".to_owned());
+        }
         let options = RemoteOptions {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: entry.instance.clone().unwrap_or_default(),
@@ -94,6 +97,7 @@ impl EntryReader<'_> {
             tls: tls(entry)?,
             limits: self.limits(entry, &location),
             compression: self.compression(entry),
+            size_bytes_max: entry.size_bytes_max,
             s3: if matches!(location, Location::S3(_)) { self.s3(entry)? } else { S3Options::default() },
         };
         let has_credentials = options.authentication.is_some() || !options.headers.is_empty();

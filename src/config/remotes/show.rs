@@ -7,6 +7,7 @@ use kache_remote::{Location, Secret};
 
 use super::combine::Remotes;
 use super::entry::{Access, RemoteEntry};
+use crate::config::value::Value;
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "...";
@@ -61,6 +62,7 @@ fn values(entry: &RemoteEntry) -> Vec<(&'static str, String)> {
         ("lookup_ms", number(entry.lookup_ms)),
         ("stall_ms", number(entry.stall_ms)),
         ("concurrency", number(entry.concurrency)),
+        ("max_size", entry.size_bytes_max.map(|bytes| quoted(&Value::Size(bytes).to_string()))),
         ("compression_level", number(entry.compression_level)),
     ];
     pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

@@ -408,3 +408,12 @@ fn net_06_no_secret_is_shown() {
     }
     assert!(matches!(settings.remotes[0].location, Location::Http(_)));
 }
+
+#[test]
+fn a_folder_may_have_a_limit_and_nothing_else() {
+    let limited = |url: &str| Home::new().user(&format!("[[remote]]\nurl = '{url}'\nmax_size = '50GB'"));
+    assert_eq!(one(&limited("file:///mnt/kache")).options.size_bytes_max, Some(50_000_000_000));
+    let why = problem(&limited("grpc://localhost:1"));
+    assert!(why.contains("it has a `max_size`, which only folders (`file:///`) have"), "{why}");
+    assert!(list(&config_of(&limited("file:///mnt/kache"))).contains("max_size = \"50GB\""));
+}
