@@ -291,13 +291,15 @@ async fn net_05_a_remote_that_refuses_is_not_asked_again_in_this_build() {
     let push = |name: &[u8]| {
         queue.push(handle.note_upload(), &store, &an_upload(&store, SHA256), &Digest::of(BLAKE3, name));
     };
-    push(b"1");
-    let failure = ends.recv().await.unwrap().failure.unwrap();
-    assert_eq!(failure, TransferFailure::new(FailureCause::Refused, "read-only"));
+    for name in [b"1", b"2", b"3"] {
+        push(name);
+        let failure = ends.recv().await.unwrap().failure.unwrap();
+        assert_eq!(failure, TransferFailure::new(FailureCause::Refused, "read-only"));
+    }
     remote.take_requests();
-    push(b"2");
+    push(b"4");
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!((remote.take_requests(), queue.count(&handle)), (Vec::<&str>::new(), Some(2)));
+    assert_eq!((remote.take_requests(), queue.count(&handle)), (Vec::<&str>::new(), Some(4)));
     // The user gives kache other credentials and asks for the uploads.
     remote.fail_with(None);
     queue.resume(&handle);

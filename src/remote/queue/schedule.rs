@@ -15,6 +15,15 @@ const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// How long an upload may wait. Beyond it, it is dropped.
 const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long an upload waits after its remote has refused it. A build does not ask for it again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// How many uploads a remote refuses in a row before all of them wait.
+const REFUSALS_MAX: u32 = 3;
+
+/// How long an upload waits after an error of this machine.
+const FAILED_PAUSE: Duration = Duration::from_secs(60);
+
 /// The interval at which uploads that are too old are looked for.
 const AGE_CHECK_EVERY: Duration = Duration::from_secs(60);
 
@@ -47,6 +56,8 @@ pub(super) struct QueuedUpload {
     pub(super) since: SystemTime,
     /// When the blobs were leased; `None` if they never were.
     pub(super) leased: Option<Instant>,
+    /// The upload is not tried before this time.
+    pub(super) not_before: Option<Instant>,
     pub(super) waiting: WaitingUpload,
 }
 
@@ -93,8 +104,21 @@ struct RemoteUploads {
     under_way: usize,
     /// When uploads that are too old are looked for next.
     next_age_check: Option<Instant>,
-    /// Until when the remote is left alone, because it has refused an upload.
+    /// The uploads that the remote has refused since it took one.
+    refusals: u32,
+    /// Until when the remote is left alone, because it refuses everything.
     paused_until: Option<Instant>,
+}
+
+/// Why an upload was not made that may be made later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutBack {
+    /// The remote does not answer. Its breaker says when it does.
+    Unreachable,
+    /// The remote has refused this upload, and perhaps it refuses others, too.
+    Refused,
+    /// This machine failed.
+    Failed,
 }
 
 /// A piece of work of the queue.
@@ -133,6 +157,7 @@ impl Schedule {
             items: HashSet::new(),
             under_way: 0,
             next_age_check: None,
+            refusals: 0,
             paused_until: None,
         });
         true
@@ -150,22 +175,46 @@ impl Schedule {
         remote.drop_oldest(bytes_max)
     }
 
-    /// Puts an upload back that was not made. If the remote has refused it, its uploads pause until then.
-    pub(super) fn put_back(&mut self, mut upload: QueuedUpload, paused_until: Option<Instant>) {
+    /// Puts an upload back that was not made. A remote that has refused several uploads in a row is left alone for a
+    /// while.
+    pub(super) fn put_back(&mut self, mut upload: QueuedUpload, why: PutBack, now: Instant) {
         let number = self.number();
         let Some(remote) = self.remote(&upload.waiting.handle().id) else { return };
         remote.under_way -= 1;
         upload.use_handle(&remote.handle);
-        remote.paused_until = paused_until.or(remote.paused_until);
+        match why {
+            PutBack::Unreachable => {}
+            PutBack::Failed => upload.not_before = Some(now + FAILED_PAUSE),
+            PutBack::Refused => {
+                upload.not_before = Some(now + REFUSED_PAUSE);
+                remote.refusals += 1;
+                if remote.refusals >= REFUSALS_MAX {
+                    remote.paused_until = Some(now + REFUSED_PAUSE);
+                }
+            }
+        }
         remote.insert(number, upload);
     }
 
-    /// Notes that an upload is no longer under way and does not wait.
-    pub(super) fn end(&mut self, remote: &str, item: UploadItem) {
+    /// Notes that an upload is no longer under way and does not wait, because it was made or never can be.
+    pub(super) fn end(&mut self, remote: &str, item: UploadItem, is_made: bool) {
         if let Some(remote) = self.remote(remote) {
             remote.under_way -= 1;
             remote.items.remove(&item);
+            if is_made {
+                remote.refusals = 0;
+            }
         }
+    }
+
+    /// Whether uploads wait for a remote and none of them is tried at present.
+    pub(super) fn is_stuck(&self, remote: &str, now: Instant) -> bool {
+        let remote = self.remotes.iter().find(|one| one.handle.id == remote);
+        remote.is_some_and(|remote| {
+            remote.under_way == 0
+                && !remote.waiting.is_empty()
+                && (remote.is_paused(now) || remote.handle.trouble().is_some() || remote.first(now).is_none())
+        })
     }
 
     /// Notes that the uploads were read that an earlier daemon left.
@@ -175,10 +224,10 @@ impl Schedule {
         }
     }
 
-    /// Ends the pause of a remote.
+    /// Ends the pauses of a remote and of its uploads.
     pub(super) fn resume(&mut self, remote: &str) {
         if let Some(remote) = self.remote(remote) {
-            remote.paused_until = None;
+            remote.resume();
         }
     }
 
@@ -217,9 +266,24 @@ impl RemoteUploads {
     fn take_handle(&mut self, handle: &Arc<RemoteHandle>) {
         if !Arc::ptr_eq(&self.handle, handle) {
             self.handle = Arc::clone(handle);
-            self.paused_until = None;
             self.waiting.values_mut().for_each(|upload| upload.use_handle(handle));
+            self.resume();
         }
+    }
+
+    fn resume(&mut self) {
+        (self.paused_until, self.refusals) = (None, 0);
+        self.waiting.values_mut().for_each(|upload| upload.not_before = None);
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns the first upload that may be tried.
+    fn first(&self, now: Instant) -> Option<(Rank, u64)> {
+        let may_be_tried = |upload: &QueuedUpload| upload.not_before.is_none_or(|time| now >= time);
+        self.waiting.iter().find(|(_, upload)| may_be_tried(upload)).map(|(key, _)| *key)
     }
 
     fn next(&mut self, now: Instant, date: SystemTime) -> Option<Job> {
@@ -227,7 +291,9 @@ impl RemoteUploads {
             self.loading = Loading::Running;
             return Some(Job::Load(Arc::clone(&self.handle)));
         }
-        let first = *self.waiting.keys().next()?;
+        if self.waiting.is_empty() {
+            return None;
+        }
         if self.next_age_check.is_none_or(|next| now >= next) {
             let old = self.waiting.iter().find(|(_, upload)| upload.is_too_old(date)).map(|(key, _)| *key);
             if let Some(old) = old {
@@ -235,11 +301,8 @@ impl RemoteUploads {
             }
             self.next_age_check = Some(now + AGE_CHECK_EVERY);
         }
-        let is_paused = self.paused_until.is_some_and(|until| now < until);
-        if is_paused || self.handle.trouble().is_some() {
-            return self.next_leases(now);
-        }
-        self.paused_until = None;
+        let first = self.first(now).filter(|_| !self.is_paused(now) && self.handle.trouble().is_none());
+        let Some(first) = first else { return self.next_leases(now) };
         // A list of builds goes out when everything that it names has done so.
         if first.0 == Rank::Builds && self.under_way > 0 {
             return None;
@@ -316,7 +379,15 @@ mod tests {
             _ => UploadItem::Result { own_action: hash, function: DigestFunction::Sha256 },
         };
         let since = SystemTime::UNIX_EPOCH + 20_000 * DAY;
-        QueuedUpload { item, size_bytes, is_leaf, since, leased: None, waiting: handle.note_upload() }
+        QueuedUpload {
+            item,
+            size_bytes,
+            is_leaf,
+            since,
+            leased: None,
+            not_before: None,
+            waiting: handle.note_upload(),
+        }
     }
 
     /// A schedule with uploads of these names, sizes and kinds, and the time at which they were added.
@@ -357,11 +428,11 @@ mod tests {
         assert_eq!(order, [item("small", false), item("large", false), item("program", true)]);
         for upload in under_way {
             assert!(schedule.next(Instant::now(), date).is_none(), "the list waits for the results");
-            schedule.end(&handle.id, upload.item);
+            schedule.end(&handle.id, upload.item, true);
         }
         let last = sent(schedule.next(Instant::now(), date)).unwrap();
         assert_eq!(last.item, item("builds", false));
-        schedule.end(&handle.id, last.item);
+        schedule.end(&handle.id, last.item, true);
         assert_eq!(schedule.count(&handle.id), Some(0));
     }
 
@@ -399,7 +470,7 @@ mod tests {
         let (old, new) = (handle(), handle());
         let (mut schedule, date) = schedule(&old, &[("a", 4, false), ("b", 4, false)]);
         let under_way = sent(schedule.next(Instant::now(), date)).unwrap();
-        schedule.put_back(under_way, Some(Instant::now() + LEASE_EVERY));
+        schedule.put_back(under_way, PutBack::Refused, Instant::now());
         assert!(!schedule.add_remote(&new), "the place is the same");
         assert_eq!((old.uploads_waiting(), new.uploads_waiting()), (0, 2));
         let next = sent(schedule.next(Instant::now(), date)).unwrap();
@@ -419,13 +490,35 @@ mod tests {
         assert!(schedule.next(Instant::now(), date).is_none());
         tokio::time::sleep(Duration::from_secs(11)).await;
         assert_eq!(handle.trouble(), None, "it answers again");
-        let first = sent(schedule.next(Instant::now(), date)).unwrap();
-        schedule.put_back(first, Some(Instant::now() + LEASE_EVERY));
-        assert!(schedule.next(Instant::now(), date).is_none(), "the leases are young");
-        let (first, resumed) =
-            (schedule.count(&handle.id), schedule.next(Instant::now() + 2 * LEASE_EVERY, date));
-        assert_eq!((first, sent(resumed).is_some()), (Some(2), true));
-        schedule.resume(&handle.id);
         assert!(sent(schedule.next(Instant::now(), date)).is_some());
+    }
+
+    #[tokio::test]
+    async fn net_05_a_refused_upload_waits_and_after_some_in_a_row_all_of_them_do() {
+        let handle = handle();
+        let (mut schedule, date) =
+            schedule(&handle, &[("a", 4, false), ("b", 4, false), ("c", 4, false), ("d", 4, false)]);
+        let now = Instant::now();
+        let refuse = |schedule: &mut Schedule| {
+            let upload = sent(schedule.next(now, date))?;
+            let item = upload.item;
+            schedule.put_back(upload, PutBack::Refused, now);
+            Some(item)
+        };
+        // One blob may be too large for the remote, which takes the others.
+        let refused = refuse(&mut schedule).unwrap();
+        let made = sent(schedule.next(now, date)).unwrap();
+        assert_ne!(made.item, refused);
+        schedule.end(&handle.id, made.item, true);
+        assert!(!schedule.is_stuck(&handle.id, now));
+        assert!(refuse(&mut schedule).is_some() && refuse(&mut schedule).is_some());
+        assert!(schedule.is_stuck(&handle.id, now));
+        let of = |name| upload(&handle, name, 4, false);
+        assert!(schedule.add(of("e"), u64::MAX).is_empty() && schedule.add(of("f"), u64::MAX).is_empty());
+        assert!(refuse(&mut schedule).is_some());
+        assert!(refuse(&mut schedule).is_none(), "the remote refuses everything");
+        assert_eq!((schedule.is_stuck(&handle.id, now), schedule.count(&handle.id)), (true, Some(5)));
+        schedule.resume(&handle.id);
+        assert!(sent(schedule.next(now, date)).is_some());
     }
 }

@@ -8,6 +8,7 @@ use kache_cas::digest::ActionMessage;
 use kache_cas::{Digest, Hash, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use super::dir::{UploadItem, WaitingDir};
 use super::schedule::{QueuedUpload, Schedule};
@@ -83,7 +84,8 @@ impl UploadQueue {
             UploadItem::Result { own_action: own_action.hash, function: upload.action.digest.function };
         let (size_bytes, is_leaf) = (upload.size_bytes(), upload.is_leaf);
         let since = SystemTime::now();
-        let queued = QueuedUpload { item, size_bytes, is_leaf, since, leased: None, waiting };
+        let queued =
+            QueuedUpload { item, size_bytes, is_leaf, since, leased: None, not_before: None, waiting };
         self.add(queued, store.limit_bytes() / LIMIT_SHARE);
     }
 
@@ -95,7 +97,15 @@ impl UploadQueue {
         }
         let item = UploadItem::Toolchain { tree: files.tree.hash, function: files.tree.function };
         let since = SystemTime::now();
-        let queued = QueuedUpload { item, size_bytes: 0, is_leaf: false, since, leased: None, waiting };
+        let queued = QueuedUpload {
+            item,
+            size_bytes: 0,
+            is_leaf: false,
+            since,
+            leased: None,
+            not_before: None,
+            waiting,
+        };
         self.add(queued, u64::MAX);
     }
 
@@ -103,7 +113,15 @@ impl UploadQueue {
     pub fn push_builds(&self, waiting: WaitingUpload, workspace: Hash) {
         let item = UploadItem::Builds { workspace };
         let since = SystemTime::now();
-        let queued = QueuedUpload { item, size_bytes: 0, is_leaf: false, since, leased: None, waiting };
+        let queued = QueuedUpload {
+            item,
+            size_bytes: 0,
+            is_leaf: false,
+            since,
+            leased: None,
+            not_before: None,
+            waiting,
+        };
         self.add(queued, u64::MAX);
     }
 
@@ -118,7 +136,12 @@ impl UploadQueue {
         self.state.schedule.lock().count(&handle.id)
     }
 
-    /// Asks a remote again that has refused an upload.
+    /// Whether uploads wait for a remote and none of them is tried at present.
+    pub fn is_stuck(&self, handle: &RemoteHandle) -> bool {
+        self.state.schedule.lock().is_stuck(&handle.id, Instant::now())
+    }
+
+    /// Asks a remote again that has refused uploads.
     pub fn resume(&self, handle: &RemoteHandle) {
         self.state.schedule.lock().resume(&handle.id);
         self.changed.notify_one();

@@ -8,19 +8,13 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::schedule::{Job, QueuedUpload};
+use super::schedule::{Job, PutBack, QueuedUpload};
 use super::send;
 use super::upload_queue::{LIMIT_SHARE, QueueState, UploadEnd};
 use crate::remote::handle::RemoteHandle;
 
 /// The interval at which the queue looks for uploads whose remote answers again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
-
-/// How long the uploads of a remote pause after it has refused one. A build does not ask it again.
-const REFUSED_PAUSE: Duration = Duration::from_secs(10 * 60);
-
-/// How long an upload pauses after an error of this machine.
-const FAILED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The number of uploads that are under way at once.
 const AT_ONCE_MAX: usize = 4;
@@ -79,7 +73,7 @@ async fn do_job(state: &Arc<QueueState>, store: &Arc<Store>, job: Job) {
         }
         Job::Drop(upload) => {
             state.drop_upload(&upload, "it has waited too long");
-            state.schedule.lock().end(&upload.waiting.handle().id, upload.item);
+            state.schedule.lock().end(&upload.waiting.handle().id, upload.item, false);
         }
         Job::Lease(handle, items) => {
             let store = Arc::clone(store);
@@ -112,7 +106,8 @@ fn load(state: &QueueState, store: &Store, handle: &Arc<RemoteHandle>) {
             continue;
         };
         let waiting = handle.note_upload();
-        let queued = QueuedUpload { item, size_bytes, is_leaf, since, leased: None, waiting };
+        let queued =
+            QueuedUpload { item, size_bytes, is_leaf, since, leased: None, not_before: None, waiting };
         let dropped = state.schedule.lock().add(queued, bytes_max);
         for upload in dropped {
             state.drop_upload(&upload, "too many wait");
@@ -124,12 +119,12 @@ fn load(state: &QueueState, store: &Store, handle: &Arc<RemoteHandle>) {
 async fn send(state: &QueueState, store: &Arc<Store>, queued: QueuedUpload) {
     let (item, handle) = (queued.item, Arc::clone(queued.waiting.handle()));
     let outcome = send::send(&handle, store, item).await;
-    let pause = match &outcome {
-        Ok(()) => None,
-        Err(send::SendError::Unreachable(_)) => Some(Duration::ZERO),
-        Err(send::SendError::Refused(_)) => Some(REFUSED_PAUSE),
-        Err(send::SendError::Here(_)) => Some(FAILED_PAUSE),
-        Err(send::SendError::Never(_)) => None,
+    let is_made = outcome.is_ok();
+    let put_back = match &outcome {
+        Ok(()) | Err(send::SendError::Never(_)) => None,
+        Err(send::SendError::Unreachable(_)) => Some(PutBack::Unreachable),
+        Err(send::SendError::Refused(_)) => Some(PutBack::Refused),
+        Err(send::SendError::Here(_)) => Some(PutBack::Failed),
     };
     if let Ok(()) | Err(send::SendError::Refused(_)) = &outcome {
         let refused = outcome.as_ref().err().map(send::SendError::failure);
@@ -139,13 +134,14 @@ async fn send(state: &QueueState, store: &Arc<Store>, queued: QueuedUpload) {
     if let Some(failure) = &failure {
         tracing::warn!("a result is not uploaded to {}: {}", handle.name, failure.message);
     }
-    // The end is told before the upload leaves the queue, so a receiver that sees an empty queue has every end; there may be no receiver.
+    // The end is told before the upload leaves the queue, so a receiver that sees an empty queue has every end. There
+    // may be no receiver.
     let _ = state.ends.send(UploadEnd { remote: handle.id.clone(), item, failure });
-    match pause {
-        Some(pause) => state.schedule.lock().put_back(queued, Some(Instant::now() + pause)),
+    match put_back {
+        Some(why) => state.schedule.lock().put_back(queued, why, Instant::now()),
         None => {
             state.forget(&handle.id, item);
-            state.schedule.lock().end(&handle.id, item);
+            state.schedule.lock().end(&handle.id, item, is_made);
         }
     }
 }

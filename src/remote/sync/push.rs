@@ -43,8 +43,12 @@ pub async fn push(
     report: &mut SyncReport,
 ) {
     let mut tally = Tally::new(&fresh.name, false);
+    if let Err(failure) = require_writable(fresh).await {
+        tally.failed(failure, queued.uploads_waiting());
+        return tally.add_to(report);
+    }
     let pushed = match scope {
-        PushScope::Queued => push_queued(context, queue, queued, fresh, &mut tally).await,
+        PushScope::Queued => push_queued(context, queue, queued, &mut tally).await,
         PushScope::Workspace(workspace) => {
             let workspace = workspace.hash();
             push_stored(context, fresh, Some(workspace), &mut tally).await
@@ -57,12 +61,20 @@ pub async fn push(
     tally.add_to(report);
 }
 
+/// Asks a remote whether it takes results.
+async fn require_writable(handle: &RemoteHandle) -> Result<(), TransferFailure> {
+    let capabilities = handle.writer.capabilities().await.map_err(|error| TransferFailure::from(&error))?;
+    match capabilities.takes_results {
+        true => Ok(()),
+        false => Err(TransferFailure::new(FailureCause::Refused, "it says that it takes no results")),
+    }
+}
+
 /// Waits until the uploads in the queue are made.
 async fn push_queued(
     context: &SyncContext<'_>,
     queue: &UploadQueue,
     handle: &Arc<RemoteHandle>,
-    fresh: &Arc<RemoteHandle>,
     tally: &mut Tally,
 ) -> Result<(), TransferFailure> {
     let mut ends = queue.ends();
@@ -79,10 +91,10 @@ async fn push_queued(
     }
     if waiting > 0 {
         // The breaker of the builds may be open although the remote answers again.
-        fresh.writer.capabilities().await.map_err(|error| TransferFailure::from(&error))?;
         handle.close_breaker().await;
         queue.resume(handle);
     }
+    let mut put_back = None;
     loop {
         let left = handle.uploads_waiting();
         // With an empty queue, the ends that are still to be read are there already.
@@ -91,14 +103,17 @@ async fn push_queued(
             Ok(Ok(end)) if end.remote == handle.id => match end.failure {
                 None => tally.copied(),
                 Some(failure) if is_final(&failure) => tally.failed(failure, 1),
-                // The remote would say the same about the others.
-                Some(failure) => {
-                    tally.failed(failure, left);
-                    return Ok(());
-                }
+                Some(failure) => put_back = Some(failure),
             },
             Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
-            Err(_) if left > 0 => {}
+            Err(_) if left > 0 => match &put_back {
+                // What is left is not tried at present. The last failure stands for all of it.
+                Some(failure) if queue.is_stuck(handle) => {
+                    tally.failed(failure.clone(), left);
+                    return Ok(());
+                }
+                _ => {}
+            },
             Ok(Err(RecvError::Closed)) | Err(_) => return Ok(()),
         }
         context.store()?;
