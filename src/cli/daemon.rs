@@ -136,7 +136,8 @@ fn remote_text(remote: &RemoteStatus) -> String {
         "" => String::new(),
         trouble => format!("; not used until it answers again: {trouble}"),
     };
-    format!("{} ({use_of_it}{waiting}{dropped}){trouble}", remote.location)
+    let refusals: String = remote.refusals.iter().map(|refusal| format!("; refuses {refusal}")).collect();
+    format!("{} ({use_of_it}{waiting}{dropped}){trouble}{refusals}", remote.location)
 }
 
 fn remote_json(remote: &RemoteStatus) -> serde_json::Value {
@@ -147,6 +148,7 @@ fn remote_json(remote: &RemoteStatus) -> serde_json::Value {
         "trouble": remote.trouble,
         "uploads_waiting": remote.uploads_waiting,
         "uploads_dropped": remote.uploads_dropped,
+        "refusals": remote.refusals,
     })
 }
 

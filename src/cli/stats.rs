@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use kache_client::control::{StoreStatus, reply, request};
+use kache_client::control::{RemoteStatus, StoreStatus, reply, request};
 use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 use serde::Serialize;
 
@@ -49,8 +49,8 @@ pub(super) fn run(args: &StatsArgs) -> CommandResult {
 
 /// The store's sizes, as far as they can be read.
 enum StoreSizes {
-    /// The running daemon's numbers.
-    Daemon(StoreStatus),
+    /// The running daemon's numbers, and its remotes.
+    Daemon(StoreStatus, Vec<RemoteStatus>),
     /// No daemon runs; the sum of the sizes of the store's files. If there are more than
     /// `FILES_MEASURED_MAX` files, it is not the whole sum.
     Files { physical_bytes: u64, is_whole: bool },
@@ -63,7 +63,7 @@ enum StoreSizes {
 impl StoreSizes {
     fn read(settings: &Settings) -> StoreSizes {
         match ask_daemon(settings) {
-            Ok(Some(status)) => StoreSizes::Daemon(status),
+            Ok(Some((store, remotes))) => StoreSizes::Daemon(store, remotes),
             Ok(None) => measure(settings.address.cache_dir()),
             Err(why) => StoreSizes::Unknown(why),
         }
@@ -71,7 +71,7 @@ impl StoreSizes {
 }
 
 /// Asks the running daemon for the store's numbers; `None` if no daemon runs.
-fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
+fn ask_daemon(settings: &Settings) -> Result<Option<(StoreStatus, Vec<RemoteStatus>)>, String> {
     let soon = || Instant::now() + HELLO_WAIT_MAX;
     let mut connection = match DaemonConnection::open(&settings.address, Intent::Look, soon()) {
         Ok(connection) => connection,
@@ -80,7 +80,7 @@ fn ask_daemon(settings: &Settings) -> Result<Option<StoreStatus>, String> {
     };
     match connection.request(request::Kind::Status(request::Status {}), soon()) {
         Ok(reply::Kind::Status(status)) if status.store_state == "open" => {
-            Ok(Some(status.store.unwrap_or_default()))
+            Ok(Some((status.store.unwrap_or_default(), status.remotes)))
         }
         Ok(reply::Kind::Status(status)) => {
             let troubles = status.store.unwrap_or_default().troubles.join("; ");
@@ -202,12 +202,23 @@ fn text(
         let example = bypass.example.map(|example| format!(", for example: {example}")).unwrap_or_default();
         line("", &report::shown(&format!("{:>6}  {reason}{example}", bypass.count)));
     }
+    for why in report::remote_troubles(summary) {
+        line("remote", &why);
+    }
     text
+}
+
+/// Says why a remote is not used at present, and what it refuses.
+fn remote_troubles(remote: &RemoteStatus) -> Vec<String> {
+    let RemoteStatus { location, trouble, refusals, .. } = remote;
+    let trouble =
+        (!trouble.is_empty()).then(|| format!("{location} is not used until it answers again: {trouble}"));
+    trouble.into_iter().chain(refusals.iter().map(|words| format!("{location} refuses {words}"))).collect()
 }
 
 fn store_lines(store: &StoreSizes) -> Vec<(&'static str, String)> {
     match store {
-        StoreSizes::Daemon(status) => {
+        StoreSizes::Daemon(status, remotes) => {
             let limit = output::size(status.limit_bytes);
             let logical = output::size(status.logical_bytes);
             let results = format!("about {} action results", status.action_results);
@@ -216,6 +227,7 @@ fn store_lines(store: &StoreSizes) -> Vec<(&'static str, String)> {
                 ("logical", format!("{logical} in {} blobs, {results}", status.blobs)),
             ];
             lines.extend(status.troubles.iter().map(|problem| ("problem", problem.clone())));
+            lines.extend(remotes.iter().flat_map(remote_troubles).map(|trouble| ("remote", trouble)));
             lines
         }
         StoreSizes::Files { physical_bytes, is_whole } => {
@@ -240,6 +252,24 @@ struct StatsDocument<'a> {
     summary: report::SummaryEntry<'a>,
     bypasses: &'a [BypassCount<'a>],
     store: StoreEntry<'a>,
+    remotes: Vec<RemoteEntry<'a>>,
+}
+
+/// A remote that the running daemon has used.
+#[derive(Serialize)]
+struct RemoteEntry<'a> {
+    location: &'a str,
+    /// Why the remote is not used at present.
+    trouble: Option<&'a str>,
+    /// What the remote refuses at present.
+    refusals: &'a [String],
+}
+
+impl<'a> RemoteEntry<'a> {
+    fn of(remote: &'a RemoteStatus) -> Self {
+        let RemoteStatus { location, trouble, refusals, .. } = remote;
+        RemoteEntry { location, trouble: Some(&**trouble).filter(|why| !why.is_empty()), refusals }
+    }
 }
 
 #[derive(Serialize)]
@@ -269,7 +299,7 @@ impl<'a> StoreEntry<'a> {
 
     fn of(store: &'a StoreSizes) -> Self {
         match store {
-            StoreSizes::Daemon(status) => StoreEntry {
+            StoreSizes::Daemon(status, _) => StoreEntry {
                 source: "daemon",
                 physical_bytes: Some(status.physical_bytes),
                 logical_bytes: Some(status.logical_bytes),
@@ -301,6 +331,10 @@ fn json(
         summary: report::summary_entry(summary),
         bypasses,
         store: StoreEntry::of(store),
+        remotes: match store {
+            StoreSizes::Daemon(_, remotes) => remotes.iter().map(RemoteEntry::of).collect(),
+            _ => Vec::new(),
+        },
     };
     serde_json::to_string_pretty(&document).expect("every key is a text") + "\n"
 }

@@ -78,6 +78,7 @@ pub(super) fn remote(handle: &RemoteHandle) -> RemoteStatus {
         trouble: handle.trouble().unwrap_or_default(),
         uploads_waiting: handle.uploads_waiting(),
         uploads_dropped: handle.uploads_dropped(),
+        refusals: handle.refusals(),
     }
 }
 

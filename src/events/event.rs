@@ -62,6 +62,8 @@ pub struct Event {
     /// The reason why the result of a compile was not stored; `None` if it was stored, or if no
     /// compiler ran.
     pub not_stored: Option<NotStored>,
+    /// The remotes that the call went on without, and why, in their words; empty if there are none.
+    pub remote_trouble: String,
 }
 
 impl Event {
@@ -92,6 +94,7 @@ impl Event {
             changes: Vec::new(),
             nearest: None,
             not_stored: None,
+            remote_trouble: String::new(),
         }
     }
 

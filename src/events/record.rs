@@ -162,6 +162,7 @@ fn call_message(id: u64, event: &Event) -> wire::Call {
         nearest: hexadecimal(event.nearest),
         not_stored: not_stored_text(event.not_stored.as_ref()),
         roots: event.roots.iter().take(ROOTS_MAX).map(root_message).collect(),
+        remote_trouble: text(&event.remote_trouble),
     }
 }
 
@@ -225,6 +226,7 @@ fn event(call: wire::Call) -> Option<Event> {
         nearest: hash(&call.nearest),
         not_stored: NotStored::from_text(call.not_stored),
         roots: call.roots.into_iter().map(|root| (root.role, root.dir)).collect(),
+        remote_trouble: call.remote_trouble,
     })
 }
 
@@ -285,6 +287,7 @@ pub(super) fn full_event() -> Event {
         changes: vec![Change { kind: text("env"), name: text("X"), before: None, now: Some(String::new()) }],
         nearest: Some(Hash([0xcc; Hash::LEN])),
         not_stored: Some(NotStored::Recorded(text("inputs-changed: `src/lib.rs`"))),
+        remote_trouble: text("grpc://cache: no answer within 250 ms"),
     }
 }
 

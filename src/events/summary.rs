@@ -32,6 +32,8 @@ pub struct Summary {
     pub passthrough_reasons: ReasonCounts,
     /// The reasons of misses, with their numbers.
     pub miss_reasons: ReasonCounts,
+    /// The remotes that calls went on without, and why, with the numbers of these calls.
+    pub remote_troubles: BTreeMap<String, u64>,
     /// The number of times that a compiler ran.
     pub compiler_runs: u64,
     /// The number of times that a preprocessor ran.
@@ -100,6 +102,9 @@ impl Summary {
         } else if event.compiler_runs > 0 {
             self.compiled += event.compile_time;
         }
+        if !event.remote_trouble.is_empty() {
+            *self.remote_troubles.entry(event.remote_trouble.clone()).or_default() += 1;
+        }
         self.count(event);
     }
 
@@ -126,6 +131,14 @@ impl Summary {
             }
         }
         *self.outcomes.entry(event.outcome).or_default() += 1;
+    }
+
+    /// Returns the remotes that calls went on without, and why, with the numbers of these calls, the highest first.
+    pub fn remote_troubles(&self) -> Vec<(&str, u64)> {
+        let mut sorted: Vec<(&str, u64)> =
+            self.remote_troubles.iter().map(|(why, count)| (&**why, *count)).collect();
+        sorted.sort_by_key(|&(why, count)| (std::cmp::Reverse(count), why));
+        sorted
     }
 
     /// Returns the number of crates with this outcome.

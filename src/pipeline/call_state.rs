@@ -69,7 +69,14 @@ impl ConfiguredCall {
     /// Turns the call into one whose key is known.
     pub(super) fn with_key(self, prepared: Prepared) -> KeyedCall {
         let ConfiguredCall { received: ReceivedCall { call, client, phases }, settings } = self;
-        KeyedCall { call, client, settings, prepared: Arc::new(prepared), phases }
+        KeyedCall {
+            call,
+            client,
+            settings,
+            prepared: Arc::new(prepared),
+            phases,
+            remote_trouble: String::new(),
+        }
     }
 }
 
@@ -92,6 +99,8 @@ pub struct KeyedCall {
     /// The parsed command line, the inputs and the key.
     pub prepared: Arc<Prepared>,
     pub(super) phases: Phases,
+    /// The remotes that the call goes on without, and why; empty if there are none.
+    pub(super) remote_trouble: String,
 }
 
 impl KeyedCall {
@@ -108,6 +117,7 @@ impl KeyedCall {
         event.version.clone_from(&task.label.version);
         event.kind.clone_from(&task.label.kind);
         event.query = Some(task.query.hash);
+        event.remote_trouble.clone_from(&self.remote_trouble);
         event.cwd = self.call.cwd.display().to_string();
         let root = task.roots.dir(Role::Workspace).or_else(|| task.roots.dir(Role::Target));
         event.root = root.map(|dir| dir.display().to_string()).unwrap_or_default();

@@ -42,6 +42,8 @@ use crate::remote::{
 pub struct RemoteLookup {
     planned: PlannedCompile,
     remotes: Vec<Arc<AskedRemote>>,
+    /// Those as well that were not asked.
+    all: Vec<Arc<AskedRemote>>,
 }
 
 /// The parts of a call that steps on other threads need.
@@ -66,7 +68,7 @@ struct Candidate {
 /// the compiler answers faster.
 pub(super) fn ask_remotes(
     pipeline: &Pipeline,
-    planned: PlannedCompile,
+    mut planned: PlannedCompile,
 ) -> ControlFlow<NextStep, PlannedCompile> {
     let keyed = &planned.missed.keyed;
     let is_question = keyed.prepared.compiler.facts().kind == CallKind::Question;
@@ -76,16 +78,17 @@ pub(super) fn ask_remotes(
     let session = pipeline.remote_session(&keyed.client);
     let handles = pulled_results(pipeline).into_iter().chain(pipeline.remotes_of(&keyed.settings));
     let readable = handles.filter(|handle| handle.reads);
-    let asked = readable.map(|handle| AskedRemote::new(&handle, &session));
-    let remotes: Vec<_> = asked.filter(AskedRemote::is_usable).map(Arc::new).collect();
+    let all: Vec<_> = readable.map(|handle| Arc::new(AskedRemote::new(&handle, &session))).collect();
+    let remotes: Vec<_> = all.iter().filter(|asked| asked.is_usable()).cloned().collect();
     if remotes.is_empty() {
+        planned.note_trouble(&all);
         return ControlFlow::Continue(planned);
     }
     // Followers wait for the answer of a remote as they do for a compile.
     if let Some(leader) = &planned.leader {
         leader.begin_compiling();
     }
-    let lookup = RemoteLookup { planned, remotes };
+    let lookup = RemoteLookup { planned, remotes, all };
     ControlFlow::Break(NextStep::AskRemotes(Box::new(lookup)))
 }
 
@@ -98,6 +101,16 @@ fn pulled_results(pipeline: &Pipeline) -> Vec<Arc<RemoteHandle>> {
         Vec::new()
     });
     found.into_iter().map(PulledResults::into_handle).collect()
+}
+
+impl PlannedCompile {
+    /// Notes in the call's event which remotes it goes on without.
+    fn note_trouble(&mut self, remotes: &[Arc<AskedRemote>]) {
+        let given_up: Vec<String> = remotes.iter().filter_map(|asked| asked.given_up()).collect();
+        let MissedCall { keyed, event } = &mut self.missed;
+        keyed.remote_trouble = given_up.join("; ");
+        event.remote_trouble.clone_from(&keyed.remote_trouble);
+    }
 }
 
 impl RemoteLookup {
@@ -119,6 +132,7 @@ impl RemoteLookup {
     pub fn proceed(self, pipeline: &Pipeline, is_fetched: bool) -> NextStep {
         let mut planned = self.planned;
         planned.missed.keyed.phases.end(Phase::Remote);
+        planned.note_trouble(&self.all);
         let store = match pipeline.store() {
             Ok(store) if is_fetched => store,
             _ => return compile(pipeline, planned),

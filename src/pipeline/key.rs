@@ -62,5 +62,5 @@ pub fn key_unrecorded(pipeline: &Pipeline, call: Arc<Call>, client: CallClient) 
     let command = parse_command(&call, &settings, &mut phases)?;
     let prepared = key_command(command, pipeline.world(), &call, &settings, &mut phases)?;
     let prepared = Arc::new(prepared);
-    Ok(KeyedCall { call, client, settings, prepared, phases })
+    Ok(KeyedCall { call, client, settings, prepared, phases, remote_trouble: String::new() })
 }

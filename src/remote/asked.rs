@@ -49,6 +49,13 @@ impl AskedRemote {
         self.handle.trouble().is_none() && !self.clock.is_spent()
     }
 
+    /// Returns why the call goes on without the remote, with the remote's name; `None` if it does not.
+    pub fn given_up(&self) -> Option<String> {
+        let why = self.handle.unusable_for_reads();
+        let why = why.or_else(|| self.clock.is_spent().then(|| self.spent().to_string()))?;
+        Some(format!("{}: {why}", self.handle.name))
+    }
+
     /// Returns the context of the call's requests.
     pub fn context(&self, mnemonic: &'static str, action_id: String) -> RequestContext {
         RequestContext { action_id, invocation_id: self.session.id().to_owned(), mnemonic: mnemonic.into() }

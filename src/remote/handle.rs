@@ -110,6 +110,10 @@ struct HandleState {
     capabilities: Option<Capabilities>,
     /// Why the breaker is open; `None` if it is closed.
     trouble: Option<String>,
+    /// What the remote answered when it refused the last lookup or download; `None` if it did not.
+    refused_read: Option<String>,
+    /// What the remote answered when it refused the last upload; `None` if it did not.
+    refused_upload: Option<String>,
 }
 
 impl RemoteHandle {
@@ -146,6 +150,25 @@ impl RemoteHandle {
     /// Returns why the remote is not used at present: the cause in the remote's or the system's words.
     pub fn trouble(&self) -> Option<String> {
         self.state.lock().trouble.clone()
+    }
+
+    /// Returns why builds go on without the remote at present: it is in trouble, or refuses what they ask for.
+    pub fn unusable_for_reads(&self) -> Option<String> {
+        let state = self.state.lock();
+        state.trouble.clone().or_else(|| state.refused_read.as_ref().map(|words| format!("refused: {words}")))
+    }
+
+    /// Returns what the remote refuses at present, in its words.
+    pub fn refusals(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let named = |what, words: &Option<String>| words.as_ref().map(|words| format!("{what}: {words}"));
+        let refusals = [named("lookups", &state.refused_read), named("uploads", &state.refused_upload)];
+        refusals.into_iter().flatten().collect()
+    }
+
+    /// Notes whether the remote has refused an upload, and its words.
+    pub fn note_upload_refused(&self, words: Option<&str>) {
+        self.state.lock().refused_upload = words.map(str::to_owned);
     }
 
     /// Returns how many uploads wait for the remote or are under way.
@@ -214,7 +237,11 @@ impl RemoteHandle {
         self: &Arc<Self>,
         lookup: impl Future<Output = Result<T, RemoteError>>,
     ) -> Result<T, RemoteError> {
-        self.within(self.limits.lookup, lookup).await
+        let outcome = self.within(self.limits.lookup, lookup).await;
+        if outcome.is_ok() {
+            self.state.lock().refused_read = None;
+        }
+        outcome
     }
 
     /// Asks a remote in trouble at once whether it answers again, and if so, closes the breaker.
@@ -238,10 +265,12 @@ impl RemoteHandle {
     /// Notes how a request ended that has time limits of its own. A remote that did not answer opens the
     /// breaker.
     pub fn note<T>(self: &Arc<Self>, outcome: Result<T, RemoteError>) -> Result<T, RemoteError> {
-        if let Err(error) = &outcome
-            && error.is_transient()
-        {
-            self.open_breaker(error);
+        match &outcome {
+            Err(RemoteError::Refused { message }) => {
+                self.state.lock().refused_read = Some(message.clone());
+            }
+            Err(error) if error.is_transient() => self.open_breaker(error),
+            Ok(_) | Err(_) => {}
         }
         outcome
     }
@@ -327,5 +356,11 @@ mod tests {
         assert_eq!((handle.trouble(), handle.function()), (None, Some(DigestFunction::Sha256)));
         let refused = handle.lookup(async { Err::<(), _>(RemoteError::refused("read-only")) }).await;
         assert!(refused.is_err() && handle.trouble().is_none());
+        assert_eq!(handle.unusable_for_reads().as_deref(), Some("refused: read-only"));
+        handle.note_upload_refused(Some("quota"));
+        assert_eq!(handle.refusals(), ["lookups: read-only", "uploads: quota"]);
+        handle.lookup(async { Ok(()) }).await.unwrap();
+        handle.note_upload_refused(None);
+        assert_eq!((handle.unusable_for_reads(), handle.refusals()), (None, vec![]));
     }
 }

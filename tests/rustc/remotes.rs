@@ -194,6 +194,16 @@ fn net_01_a_remote_that_is_down_costs_a_build_nothing_but_a_moment() {
     home.cargo(&tree, &["build", "--workspace"]).ok().expect_each_compiled_once();
     let second = project::mini(&home, "second/ws");
     home.cargo(&second, &["build", "--workspace"]).ok().expect_all_hits();
+    // Every page names the remote and the cause.
+    let prints = |args: &[&str]| home.kache(args).ok_unwatched().stdout;
+    for args in [&["report"][..], &["report", "--format", "markdown"], &["report", "--format", "json"]] {
+        let page = prints(args).replace('\\', "");
+        assert!(page.contains(&url) && page.contains("Connection refused"), "{page}");
+    }
+    let (stats, doctor) = (prints(&["stats"]), prints(&["doctor"]));
+    assert!(stats.contains(&format!("went on without {url}: ")), "{stats}");
+    assert!(stats.contains(&format!("{url} is not used until it answers again: ")), "{stats}");
+    assert!(doctor.contains(&format!("builds go on without `{url}` until it answers again: ")), "{doctor}");
 }
 
 /// The URL of a folder.

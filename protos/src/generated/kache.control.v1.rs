@@ -171,6 +171,9 @@ pub struct RemoteStatus {
     /// The uploads that were given up since the daemon was started.
     #[prost(uint64, tag = "6")]
     pub uploads_dropped: u64,
+    /// What the remote refuses at present, in its words.
+    #[prost(string, repeated, tag = "7")]
+    pub refusals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoreStatus {

@@ -75,6 +75,9 @@ pub struct Call {
     /// The directories of the call's checkout, in which the action can be compiled again.
     #[prost(message, repeated, tag = "25")]
     pub roots: ::prost::alloc::vec::Vec<Root>,
+    /// The remotes that the call went on without, and why.
+    #[prost(string, tag = "26")]
+    pub remote_trouble: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Root {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use kache_client::control::{DaemonStatus, reply, request};
+use kache_client::control::{DaemonStatus, RemoteStatus, reply, request};
 use kache_client::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent, VERSION};
 
 use super::finding::{DoctorFinding, Severity};
@@ -13,6 +13,7 @@ use crate::config::Settings;
 
 const SUBJECT: &str = "daemon";
 const STORE: &str = "store";
+const REMOTE: &str = "remote";
 
 /// Checks the daemon. `may_have_daemon` is false where `KACHE_DAEMON=never` is set.
 pub(super) fn check(settings: &Settings, may_have_daemon: bool) -> Vec<DoctorFinding> {
@@ -29,7 +30,10 @@ pub(super) fn check(settings: &Settings, may_have_daemon: bool) -> Vec<DoctorFin
     let mut findings = vec![running(&connection)];
     let error = |what: String| DoctorFinding::new(Severity::Error, SUBJECT, what);
     match connection.request(request::Kind::Status(request::Status {}), Instant::now() + HELLO_WAIT_MAX) {
-        Ok(reply::Kind::Status(status)) => findings.extend(store(&status)),
+        Ok(reply::Kind::Status(status)) => {
+            findings.extend(store(&status));
+            findings.extend(status.remotes.iter().flat_map(remote));
+        }
         Ok(_) => findings.push(error("the daemon sent an unexpected response".to_owned())),
         Err(cause) => findings.push(error(format!("the daemon does not answer: {cause}"))),
     }
@@ -70,6 +74,17 @@ fn running(connection: &DaemonConnection) -> DoctorFinding {
     let what = format!("the daemon is kache {version} (pid {pid}), but this is kache {VERSION}");
     DoctorFinding::new(Severity::Warning, SUBJECT, what)
         .hint("`kache daemon restart` starts one of this version")
+}
+
+/// Reports a remote that the daemon does not use at present, and what a remote refuses.
+fn remote(status: &RemoteStatus) -> Vec<DoctorFinding> {
+    let warning = |what: String| DoctorFinding::new(Severity::Warning, REMOTE, what);
+    let name = &status.location;
+    let trouble = (!status.trouble.is_empty()).then(|| {
+        warning(format!("builds go on without `{name}` until it answers again: {}", status.trouble))
+    });
+    let refusals = status.refusals.iter().map(|words| warning(format!("`{name}` refuses {words}")));
+    trouble.into_iter().chain(refusals).collect()
 }
 
 fn store(status: &DaemonStatus) -> Vec<DoctorFinding> {

@@ -60,6 +60,7 @@ pub(in crate::cli) struct SummaryEntry<'a> {
     stored_bytes: u64,
     passthrough_reasons: Vec<ReasonEntry<'a>>,
     miss_reasons: Vec<ReasonEntry<'a>>,
+    remote_troubles: Vec<ReasonEntry<'a>>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +93,7 @@ struct EventEntry<'a> {
     nearest_action: Option<String>,
     changes: Vec<ChangeEntry<'a>>,
     not_stored: Option<String>,
+    remote_trouble: Option<&'a str>,
     cwd: Option<&'a str>,
     root: Option<&'a str>,
 }
@@ -157,6 +159,11 @@ pub(in crate::cli) fn summary_entry(summary: &Summary) -> SummaryEntry<'_> {
         stored_bytes: summary.stored_bytes,
         passthrough_reasons: reason_entries(&summary.passthrough_reasons),
         miss_reasons: reason_entries(&summary.miss_reasons),
+        remote_troubles: summary
+            .remote_troubles()
+            .into_iter()
+            .map(|(reason, count)| ReasonEntry { reason, count })
+            .collect(),
     }
 }
 
@@ -189,6 +196,7 @@ fn event_entry(event: &Event) -> EventEntry<'_> {
         nearest_action: event.nearest.map(Hash::to_hex),
         changes: event.changes.iter().map(change_entry).collect(),
         not_stored: event.not_stored.as_ref().map(ToString::to_string),
+        remote_trouble: some(&event.remote_trouble),
         cwd: some(&event.cwd),
         root: some(&event.root),
     }

@@ -19,6 +19,7 @@ pub(super) fn page(data: &ReportData) -> String {
     text.push_str(&numbers(&summary));
     text.push_str(&reasons("Bypassed calls", &by_frequency(&summary.passthrough_reasons)));
     text.push_str(&reasons("Misses", &by_frequency(&summary.miss_reasons)));
+    text.push_str(&reasons("Calls without a remote", &summary.remote_troubles()));
     text.push_str(&calls(events));
     text
 }

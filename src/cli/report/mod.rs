@@ -8,4 +8,4 @@ mod text;
 
 pub(super) use command::{history, run, warn_of_unread};
 pub(super) use document::{SummaryEntry, summary_entry};
-pub(super) use text::{percent, seconds, shown};
+pub(super) use text::{percent, remote_troubles, seconds, shown};

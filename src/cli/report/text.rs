@@ -107,7 +107,24 @@ fn totals(data: &ReportData, summary: &Summary) -> String {
         line("phases", &phases(summary));
     }
     line("size", &sizes(summary));
+    for why in remote_troubles(summary) {
+        line("remote", &why);
+    }
     text
+}
+
+/// Says which remotes calls went on without, and why.
+pub(in crate::cli) fn remote_troubles(summary: &Summary) -> Vec<String> {
+    let troubles = summary.remote_troubles();
+    let without = |(why, count): &(&str, u64)| {
+        format!("{} went on without {}", output::counted(*count, "call"), shown(why))
+    };
+    let mut lines: Vec<String> = troubles.iter().take(REASONS_SHOWN_MAX).map(without).collect();
+    let rest: u64 = troubles.iter().skip(REASONS_SHOWN_MAX).map(|(_, count)| count).sum();
+    if rest > 0 {
+        lines.push(format!("{} for other reasons", output::counted(rest, "call")));
+    }
+    lines
 }
 
 fn rates(summary: &Summary) -> String {

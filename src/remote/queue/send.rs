@@ -39,6 +39,15 @@ impl SendError {
         }
     }
 
+    pub(super) fn failure(&self) -> &TransferFailure {
+        match self {
+            SendError::Unreachable(why)
+            | SendError::Refused(why)
+            | SendError::Here(why)
+            | SendError::Never(why) => why,
+        }
+    }
+
     fn of(failure: TransferFailure) -> SendError {
         match failure.cause {
             FailureCause::Unreachable => SendError::Unreachable(failure),
@@ -117,7 +126,9 @@ async fn send_result(
 /// Notes an error of the remote at its breaker.
 fn noted(handle: &Arc<RemoteHandle>, error: UploadError) -> SendError {
     let failure = TransferFailure::from(&error);
-    if let UploadError::Remote(error) = error {
+    if let UploadError::Remote(error) = error
+        && error.is_transient()
+    {
         // The error is reported as that of the upload.
         let _ = handle.note(Err::<(), RemoteError>(error));
     }

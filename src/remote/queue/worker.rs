@@ -131,6 +131,10 @@ async fn send(state: &QueueState, store: &Arc<Store>, queued: QueuedUpload) {
         Err(send::SendError::Here(_)) => Some(FAILED_PAUSE),
         Err(send::SendError::Never(_)) => None,
     };
+    if let Ok(()) | Err(send::SendError::Refused(_)) = &outcome {
+        let refused = outcome.as_ref().err().map(send::SendError::failure);
+        handle.note_upload_refused(refused.map(|failure| &*failure.message));
+    }
     let failure = outcome.err().map(send::SendError::into_failure);
     if let Some(failure) = &failure {
         tracing::warn!("a result is not uploaded to {}: {}", handle.name, failure.message);
