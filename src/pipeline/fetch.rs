@@ -120,7 +120,7 @@ impl RemoteLookup {
         let subject = LookupSubject {
             pipeline: Arc::clone(pipeline),
             store,
-            call: SharedCall::of(&self.planned.missed.keyed),
+            call: SharedCall::of(pipeline, &self.planned.missed.keyed),
             is_taken: Arc::default(),
         };
         let fetch = |asked: &Arc<AskedRemote>| subject.clone().fetch_or_log(Arc::clone(asked));
@@ -329,6 +329,7 @@ impl LookupSubject {
         let kinds = checked.outputs.iter().map(|output| output.kind);
         Some(Upload {
             name: prepared.task.label.name.clone(),
+            invocation_id: self.call.invocation_id.clone(),
             mnemonic: prepared.compiler.facts().mnemonic.into(),
             query,
             action: candidate.action.clone(),

@@ -46,8 +46,8 @@ impl Publishing {
     }
 
     /// Returns the parts of the call from which uploads are made.
-    pub(super) fn shared_call(&self) -> SharedCall {
-        SharedCall::of(&self.compile.keyed)
+    pub(super) fn shared_call(&self, pipeline: &Pipeline) -> SharedCall {
+        SharedCall::of(pipeline, &self.compile.keyed)
     }
 
     /// Whether the result may be stored at all.

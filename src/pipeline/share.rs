@@ -34,11 +34,18 @@ pub(super) struct SharedCall {
     pub(super) call: Arc<Call>,
     settings: Arc<CompileSettings>,
     pub(super) prepared: Arc<Prepared>,
+    /// The id of the call's build session.
+    pub(super) invocation_id: String,
 }
 
 impl SharedCall {
-    pub(super) fn of(KeyedCall { call, settings, prepared, .. }: &KeyedCall) -> SharedCall {
-        SharedCall { call: Arc::clone(call), settings: Arc::clone(settings), prepared: Arc::clone(prepared) }
+    pub(super) fn of(pipeline: &Pipeline, keyed: &KeyedCall) -> SharedCall {
+        SharedCall {
+            call: Arc::clone(&keyed.call),
+            settings: Arc::clone(&keyed.settings),
+            prepared: Arc::clone(&keyed.prepared),
+            invocation_id: pipeline.remote_session(&keyed.client).id().to_owned(),
+        }
     }
 }
 
@@ -180,7 +187,7 @@ fn share_toolchain(
 fn upload(
     pipeline: &Pipeline,
     store: &Store,
-    SharedCall { call, prepared, .. }: &SharedCall,
+    SharedCall { call, prepared, invocation_id, .. }: &SharedCall,
     parts: &SharedParts<'_>,
     (function, with_inputs): (DigestFunction, bool),
 ) -> Option<Upload> {
@@ -199,6 +206,7 @@ fn upload(
     });
     Some(Upload {
         name: task.label.name.clone(),
+        invocation_id: invocation_id.clone(),
         mnemonic: compiler.facts().mnemonic.into(),
         query: ActionMessages::from(&full_query),
         action: ActionMessages::from(&action),

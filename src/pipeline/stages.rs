@@ -82,7 +82,7 @@ impl Pipeline {
     pub fn publish(&self, publishing: Publishing) {
         if publishing.is_shared() {
             let begun = Instant::now();
-            let call = publishing.shared_call();
+            let call = publishing.shared_call(self);
             match store_result(self, &publishing) {
                 Ok(stored) => {
                     let uploads = note_uploads(self, &call);

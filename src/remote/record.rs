@@ -56,6 +56,7 @@ fn decode(bytes: &[u8], function: DigestFunction) -> Option<Upload> {
     let message = wire::Upload::decode(&*bytes).ok()?;
     Some(Upload {
         name: message.name,
+        invocation_id: message.invocation_id,
         mnemonic: message.mnemonic.into(),
         query: action_messages(function, message.query?),
         action: action_messages(function, message.action?),
@@ -111,6 +112,7 @@ fn message(upload: &Upload) -> wire::Upload {
     };
     wire::Upload {
         name: upload.name.clone(),
+        invocation_id: upload.invocation_id.clone(),
         mnemonic: upload.mnemonic.to_string(),
         query: Some(action(&upload.query)),
         action: Some(action(&upload.action)),

@@ -86,6 +86,7 @@ pub(super) fn an_upload(store: &Store, function: DigestFunction) -> Upload {
     let shared = to_shared(&result, Some(&notes), function, &|digest| twins.get(digest).copied()).unwrap();
     Upload {
         name: "x".to_owned(),
+        invocation_id: "a-build".to_owned(),
         mnemonic: "Rustc".into(),
         query: ActionMessages::from(&full_action("query", function)),
         action: ActionMessages::from(&full_action("action", function)),

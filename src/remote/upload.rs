@@ -52,6 +52,8 @@ impl ActionMessages {
 pub struct Upload {
     /// The name of the crate or file, for logs.
     pub name: String,
+    /// The id of the build session that made the result; empty if it is not known.
+    pub invocation_id: String,
     /// The kind of action, for the server's log.
     pub mnemonic: Cow<'static, str>,
     /// The query, as the action under whose digest the path sets lie.
@@ -121,8 +123,8 @@ pub async fn upload(
 ) -> Result<UploadOutcome, UploadError> {
     let action = upload.action.digest;
     let action_id = action.hash.to_hex();
-    let context =
-        RequestContext { action_id, mnemonic: upload.mnemonic.clone(), ..RequestContext::default() };
+    let (invocation_id, mnemonic) = (upload.invocation_id.clone(), upload.mnemonic.clone());
+    let context = RequestContext { action_id, invocation_id, mnemonic };
     let existing = remote.get_result(&action, &context).await?;
     if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
         return Ok(UploadOutcome::Differs(output));

@@ -34,6 +34,9 @@ pub struct Upload {
     /// The inputs of the action; absent if they are not uploaded.
     #[prost(message, optional, tag = "11")]
     pub inputs: ::core::option::Option<UploadInputs>,
+    /// The id of the build session that made the result; empty if it is not known.
+    #[prost(string, tag = "12")]
+    pub invocation_id: ::prost::alloc::string::String,
 }
 /// The contents of an action's input root, but for the toolchain.
 #[derive(Clone, PartialEq, ::prost::Message)]
