@@ -9,6 +9,7 @@
 
 mod asked;
 pub mod builds;
+mod damaged;
 pub mod download;
 #[cfg(test)]
 mod download_tests;
@@ -32,6 +33,7 @@ mod translate;
 mod upload;
 
 pub use asked::AskedRemote;
+pub use damaged::DamagedBlobs;
 pub use failure::{FailureCause, TransferFailure};
 pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses, WaitingUpload};
 pub use path_sets::{add_path_set, read_path_sets};
