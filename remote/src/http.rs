@@ -54,7 +54,7 @@ impl ObjectProtocol for BazelProtocol {
         _client: &HttpClient,
         method: Method,
         name: ObjectName,
-        content: Option<Content>,
+        content: Option<(Content, bool)>,
     ) -> Result<Outgoing, RemoteError> {
         let uri = format!("{}/{}/{}", self.base, name.kind.directory(), name.hash);
         let uri: Uri = uri.parse().map_err(|error| RemoteError::refused(format!("`{uri}`: {error}")))?;
@@ -65,6 +65,7 @@ impl ObjectProtocol for BazelProtocol {
         if self.takes_zstd && method == Method::GET && name.kind == ObjectKind::Blob {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd"));
         }
+        let content = content.map(|(content, _)| content);
         Ok(Outgoing { method, uri, headers, content })
     }
 

@@ -59,13 +59,14 @@ pub(crate) struct ObjectName {
 /// The differences between the protocols that keep objects.
 #[async_trait]
 pub(crate) trait ObjectProtocol: std::fmt::Debug + Send + Sync {
-    /// Creates the request with this method (GET, HEAD or PUT) for an object. Only a PUT has content.
+    /// Creates the request with this method (GET, HEAD or PUT) for an object. Only a PUT has content, and whether it
+    /// replaces an object that is there.
     async fn request(
         &self,
         client: &HttpClient,
         method: Method,
         name: ObjectName,
-        content: Option<Content>,
+        content: Option<(Content, bool)>,
     ) -> Result<Outgoing, RemoteError>;
 
     /// Whether redirects are followed. A signed request is only valid for its own path.
@@ -120,7 +121,7 @@ impl Inner {
         &self,
         method: Method,
         name: ObjectName,
-        content: Option<Content>,
+        content: Option<(Content, bool)>,
     ) -> Result<Response, RemoteError> {
         let request = self.protocol.request(&self.client, method, name, content).await?;
         let response = if self.protocol.follows_redirects() {
@@ -165,19 +166,23 @@ impl Inner {
         if is_missing { Ok(false) } else { Err(self.error(&failure)) }
     }
 
-    async fn put(&self, name: ObjectName, content: Content) -> Result<(), RemoteError> {
-        let failure = match self.try_put(name, content.clone()).await? {
+    async fn put(&self, name: ObjectName, content: Content, replaces: bool) -> Result<(), RemoteError> {
+        let failure = match self.try_put(name, (content.clone(), replaces)).await? {
             None => return Ok(()),
             Some(failure) => failure,
         };
         if !self.protocol.does_without(&failure) {
             return Err(self.error(&failure));
         }
-        let failure = self.try_put(name, content).await?;
+        let failure = self.try_put(name, (content, replaces)).await?;
         failure.map_or(Ok(()), |failure| Err(self.error(&failure)))
     }
 
-    async fn try_put(&self, name: ObjectName, content: Content) -> Result<Option<Failure>, RemoteError> {
+    async fn try_put(
+        &self,
+        name: ObjectName,
+        content: (Content, bool),
+    ) -> Result<Option<Failure>, RemoteError> {
         let response = self.send(Method::PUT, name, Some(content)).await?;
         // A page with status 201 is Apache's way to confirm.
         if response.status == StatusCode::OK && self.protocol.is_page(&response.headers) {
@@ -221,12 +226,12 @@ impl Inner {
         }
     }
 
-    async fn write_blob(&self, digest: Digest, content: Content) -> Result<(), RemoteError> {
+    async fn write_blob(&self, digest: Digest, content: Content, replaces: bool) -> Result<(), RemoteError> {
         let name = blob_name(&digest)?;
         if digest.size_bytes == 0 {
             return Ok(());
         }
-        self.put(name, content).await?;
+        self.put(name, content, replaces).await?;
         self.known.confirm(digest.hash);
         Ok(())
     }
@@ -273,7 +278,7 @@ impl Remote for ObjectRemote {
         result: &ActionResult,
         _context: &RequestContext,
     ) -> Result<(), RemoteError> {
-        self.inner.put(result_name(action)?, Content::Memory(result.encode_to_vec().into())).await
+        self.inner.put(result_name(action)?, Content::Memory(result.encode_to_vec().into()), true).await
     }
 
     async fn find_missing(
@@ -315,11 +320,12 @@ impl Remote for ObjectRemote {
     async fn write(
         &self,
         blobs: &[(Digest, Content)],
-        _context: &RequestContext,
+        context: &RequestContext,
     ) -> Vec<Result<(), RemoteError>> {
+        let replaces = context.replaces;
         let write = |(digest, content): (Digest, Content)| {
             let inner = Arc::clone(&self.inner);
-            async move { inner.write_blob(digest, content).await }
+            async move { inner.write_blob(digest, content, replaces).await }
         };
         in_order(blobs, self.inner.client.concurrency(), RemoteError::is_transient, write).await
     }

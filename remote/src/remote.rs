@@ -36,6 +36,8 @@ pub struct RequestContext {
     pub invocation_id: String,
     /// The kind of action, such as `Rustc`; empty if the request is for none.
     pub mnemonic: Cow<'static, str>,
+    /// Whether blobs that are written replace those that are there, because their bytes are wrong.
+    pub replaces: bool,
 }
 
 /// A cache on another machine.

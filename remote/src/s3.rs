@@ -116,14 +116,16 @@ impl ObjectProtocol for S3Protocol {
         client: &HttpClient,
         method: Method,
         name: ObjectName,
-        content: Option<Content>,
+        content: Option<(Content, bool)>,
     ) -> Result<Outgoing, RemoteError> {
         let hash = name.hash.to_hex();
         let uri = format!("{}/{}/{}/{hash}", self.base, name.kind.directory(), &hash[..2]);
         let uri: Uri = uri.parse().map_err(|error| RemoteError::refused(format!("`{uri}`: {error}")))?;
         let mut headers = HeaderMap::new();
         let is_blob_put = method == Method::PUT && name.kind == ObjectKind::Blob;
-        if is_blob_put && self.puts_conditionally.load(Ordering::Relaxed) {
+        let replaces = content.as_ref().is_some_and(|(_, replaces)| *replaces);
+        let content = content.map(|(content, _)| content);
+        if is_blob_put && !replaces && self.puts_conditionally.load(Ordering::Relaxed) {
             headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
         let content_sha256 = match &content {

@@ -37,6 +37,10 @@ fn list() -> CommandResult {
 
 fn get(args: &GetArgs) -> CommandResult {
     let Some(key) = Key::by_name(&args.key) else {
+        if let Some(values) = config::values_of_remotes(&load_here()?, &args.key) {
+            let lines: String = values.iter().map(|value| format!("{value}\n")).collect();
+            return output::data(&lines).map(|()| if values.is_empty() { FAILURE } else { OK });
+        }
         let failure = Failure { status: USAGE, ..Failure::new(format!("unknown key `{}`", args.key)) };
         return Err(match Key::nearest(&args.key) {
             Some(meant) => failure.hint(format!("did you mean `{}`?", meant.name())),

@@ -24,7 +24,7 @@ Lists and `cache.key_salt` add up instead: the values of all layers apply togeth
 only make kache cache less or key on more, so a project cannot undo what you exclude or add to keys.
 
 `kache config list` shows every key with its value and origin, `kache config get KEY` shows one
-value, and `kache config default` prints the commented defaults below. A misspelt key or an invalid
+value (`remote.url` those of all remotes, `cache.remote.bucket` that of `[cache.remote]`), and `kache config default` prints the commented defaults below. A misspelt key or an invalid
 value is an error that names the file, line and column.
 
 Each compiler call reads the configuration anew, from its own environment and directory, not from

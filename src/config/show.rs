@@ -29,6 +29,12 @@ fn line(config: &Config, key: Key) -> (String, String) {
     }
 }
 
+/// Returns the values of a key of remotes, such as `remote.url`, one for each remote that sets it. Secrets are not
+/// shown. `None` if there is no such key.
+pub fn values_of_remotes(config: &Config, name: &str) -> Option<Vec<String>> {
+    remotes::values_of(&config.remotes, name)
+}
+
 /// Returns one value without quotes, for scripts; `None` if the key has no value.
 pub fn value_of(config: &Config, key: Key) -> Option<String> {
     config.get(key).map(|resolved| resolved.value.to_string())

@@ -58,7 +58,8 @@ impl AskedRemote {
 
     /// Returns the context of the call's requests.
     pub fn context(&self, mnemonic: &'static str, action_id: String) -> RequestContext {
-        RequestContext { action_id, invocation_id: self.session.id().to_owned(), mnemonic: mnemonic.into() }
+        let invocation_id = self.session.id().to_owned();
+        RequestContext { action_id, invocation_id, mnemonic: mnemonic.into(), replaces: false }
     }
 
     /// Returns when a request takes longer than a healthy one does. The request goes on.

@@ -39,6 +39,17 @@ pub enum DownloadError {
     Store(#[from] StoreError),
 }
 
+impl DownloadError {
+    /// Whether a blob has other bytes on the remote.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            DownloadError::Remote(RemoteError::Malformed { .. })
+                | DownloadError::Store(StoreError::Mismatch { .. } | StoreError::Length { .. })
+        )
+    }
+}
+
 /// Downloads those of the blobs that the store does not have, and returns the names of all of them.
 pub async fn download_blobs(
     remote: &dyn Remote,
@@ -108,7 +119,19 @@ impl Download<'_> {
         Ok(names)
     }
 
+    /// Downloads blobs. If one of them has other bytes on the remote, all are remembered as damaged: mostly the
+    /// remote does not say which one it is, and those after it were not read.
     async fn fetch(&self, missing: Vec<Digest>) -> Result<NamesByDigest, DownloadError> {
+        let outcome = self.fetch_all(missing.clone()).await;
+        if let (Some(asked), Err(error)) = (self.asked, &outcome)
+            && error.is_damage()
+        {
+            asked.handle().damaged.note(&missing);
+        }
+        outcome
+    }
+
+    async fn fetch_all(&self, missing: Vec<Digest>) -> Result<NamesByDigest, DownloadError> {
         let mut names = NamesByDigest::new();
         let (small, large): (Vec<Digest>, Vec<Digest>) =
             missing.into_iter().partition(|blob| blob.size_bytes <= SMALL_BYTES_MAX);

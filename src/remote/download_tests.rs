@@ -8,6 +8,7 @@ use kache_cas::{AccessKind, Digest, Store, StoreSettings};
 use kache_remote::memory::MemoryRemote;
 use kache_remote::{RemoteError, RequestContext};
 
+use super::damaged::DamagedBlobs;
 use super::download::{DownloadError, download};
 use super::tests::{SHA256, a_handle, an_upload, contents, store, task};
 use super::{AskedRemote, CheckedResult, check, upload};
@@ -19,7 +20,7 @@ async fn remote_with_result() -> (Arc<MemoryRemote>, CheckedResult) {
     let remote = Arc::new(MemoryRemote::new(SHA256));
     let (_dir, here) = store();
     let sent = an_upload(&here, SHA256);
-    upload(&*remote, &here, &sent).await.unwrap();
+    upload(&*remote, &here, &sent, &DamagedBlobs::default()).await.unwrap();
     remote.take_requests();
     remote.answer_after(DELAY);
     (remote, check(&task(), &sent.shared.result, SHA256).unwrap())
@@ -116,7 +117,7 @@ async fn a_download_makes_room_and_takes_none_from_what_is_in_use() {
     let remote = Arc::new(MemoryRemote::new(SHA256));
     let (_dir, here) = store();
     let sent = an_upload(&here, SHA256);
-    upload(&*remote, &here, &sent).await.unwrap();
+    upload(&*remote, &here, &sent, &DamagedBlobs::default()).await.unwrap();
     let checked = check(&task(), &sent.shared.result, SHA256).unwrap();
     let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::default()));
     let settings = StoreSettings {

@@ -14,6 +14,7 @@ use kache_remote::{Capabilities, Remote, RemoteError};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::damaged::DamagedBlobs;
 use super::flights::BlobFlights;
 
 /// The interval at which a remote in trouble is asked again.
@@ -93,6 +94,8 @@ pub struct RemoteHandle {
     pub uploads_inputs: bool,
     /// The blobs that are being fetched from there.
     pub(super) flights: BlobFlights,
+    /// The blobs that have other bytes there. The next upload that has them replaces them.
+    pub(super) damaged: DamagedBlobs,
     limits: AnswerLimits,
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
@@ -133,6 +136,7 @@ impl RemoteHandle {
             writes,
             uploads_inputs,
             flights: BlobFlights::default(),
+            damaged: DamagedBlobs::default(),
             limits,
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),

@@ -10,6 +10,7 @@
 mod asked;
 mod blocking;
 pub mod builds;
+mod damaged;
 pub mod download;
 #[cfg(test)]
 mod download_tests;
@@ -33,6 +34,7 @@ mod translate;
 mod upload;
 
 pub use asked::AskedRemote;
+pub use damaged::DamagedBlobs;
 pub use failure::{FailureCause, TransferFailure};
 pub use handle::{AnswerLimits, RemoteConnections, RemoteHandle, RemoteUses, WaitingUpload};
 pub use path_sets::{add_path_set, read_path_sets};

@@ -26,6 +26,7 @@ use super::result::{UnusableResult, check, to_shared};
 use super::upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOutcome, upload};
 use crate::action::{FullAction, PathSet, Task};
 use crate::publish::testing::House;
+use crate::remote::DamagedBlobs;
 
 pub(super) const SHA256: DigestFunction = DigestFunction::Sha256;
 const BLAKE3: DigestFunction = DigestFunction::Blake3;
@@ -104,8 +105,14 @@ async fn net_02_a_result_comes_back_as_it_was_stored() {
         let remote = Arc::new(MemoryRemote::new(function));
         let (_here, here) = store();
         let sent = an_upload(&here, function);
-        assert_eq!(upload(&*remote, &here, &sent).await.unwrap(), UploadOutcome::Uploaded);
-        assert_eq!(upload(&*remote, &here, &sent).await.unwrap(), UploadOutcome::WasThere);
+        assert_eq!(
+            upload(&*remote, &here, &sent, &DamagedBlobs::default()).await.unwrap(),
+            UploadOutcome::Uploaded
+        );
+        assert_eq!(
+            upload(&*remote, &here, &sent, &DamagedBlobs::default()).await.unwrap(),
+            UploadOutcome::WasThere
+        );
 
         let (_there, there) = store();
         let context = RequestContext::default();
@@ -131,7 +138,7 @@ async fn net_05_blobs_come_first_and_then_the_result_and_the_path_set() {
     let remote = MemoryRemote::new(SHA256);
     let (_dir, store) = store();
     let sent = an_upload(&store, SHA256);
-    upload(&remote, &store, &sent).await.unwrap();
+    upload(&remote, &store, &sent, &DamagedBlobs::default()).await.unwrap();
     let requests = remote.take_requests();
     let first_result = requests.iter().position(|one| *one == "put_result").unwrap();
     let last_blob = requests.iter().rposition(|one| *one == "write").unwrap();
@@ -152,7 +159,7 @@ async fn net_05_no_result_is_written_if_a_blob_was_not_confirmed() {
     let mut sent = an_upload(&store, SHA256);
     let gone: Digest = Digest::of(BLAKE3, b"evicted");
     sent.shared.stored.push((Digest::of(SHA256, b"evicted"), gone));
-    let failed = upload(&remote, &store, &sent).await;
+    let failed = upload(&remote, &store, &sent, &DamagedBlobs::default()).await;
     assert!(matches!(failed, Err(UploadError::Gone(blob)) if blob == gone), "{failed:?}");
     assert_eq!(remote.results(), []);
 }
@@ -162,18 +169,21 @@ async fn a_result_with_other_outputs_stays_and_one_with_a_lost_blob_is_repaired(
     let remote = MemoryRemote::new(SHA256);
     let (_dir, store) = store();
     let sent = an_upload(&store, SHA256);
-    upload(&remote, &store, &sent).await.unwrap();
+    upload(&remote, &store, &sent, &DamagedBlobs::default()).await.unwrap();
     // The server has lost a blob that the upload would not look for, because it names another dep-info.
     let lost: Digest = Digest::of(SHA256, b"another dep-info");
     let context = RequestContext::default();
     let mut other = sent.shared.result.clone();
     other.output_files[0].digest = Some(wire_digest(&lost));
     remote.put_result(&sent.action.digest, &other, &context).await.unwrap();
-    assert_eq!(upload(&remote, &store, &sent).await.unwrap(), UploadOutcome::Uploaded);
+    assert_eq!(
+        upload(&remote, &store, &sent, &DamagedBlobs::default()).await.unwrap(),
+        UploadOutcome::Uploaded
+    );
     other.output_files[1].digest = Some(wire_digest(&lost));
     remote.put_result(&sent.action.digest, &other, &context).await.unwrap();
     assert_eq!(
-        upload(&remote, &store, &sent).await.unwrap(),
+        upload(&remote, &store, &sent, &DamagedBlobs::default()).await.unwrap(),
         UploadOutcome::Differs("out/debug/deps/libx-1.rmeta".to_owned())
     );
     let now = remote.get_result(&sent.action.digest, &context).await.unwrap();
@@ -187,7 +197,7 @@ async fn net_02_bytes_that_are_not_those_of_their_digest_do_not_come_into_the_st
     for (path, bytes) in contents() {
         let remote = Arc::new(MemoryRemote::new(SHA256));
         let sent = an_upload(&here, SHA256);
-        upload(&*remote, &here, &sent).await.unwrap();
+        upload(&*remote, &here, &sent, &DamagedBlobs::default()).await.unwrap();
         let digest = Digest::of(SHA256, &bytes);
         let mut wrong = bytes.to_vec();
         wrong[0] ^= 1;

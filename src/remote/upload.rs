@@ -15,6 +15,7 @@ use kache_remote::{Remote, RemoteError, RequestContext};
 use thiserror::Error;
 
 use super::blocking::with_store;
+use super::damaged::DamagedBlobs;
 use super::path_sets::add_path_set;
 use super::result::{SharedResult, named_blobs};
 use crate::action::{FullAction, PathSet};
@@ -115,21 +116,22 @@ pub enum UploadError {
     Store(#[from] StoreError),
 }
 
-/// Uploads a result, unless the remote has one for the action.
+/// Uploads a result, unless the remote has one for the action. Blobs that are damaged there are replaced.
 pub async fn upload(
     remote: &dyn Remote,
     store: &Arc<Store>,
     upload: &Upload,
+    damaged: &DamagedBlobs,
 ) -> Result<UploadOutcome, UploadError> {
     let action = upload.action.digest;
     let action_id = action.hash.to_hex();
     let (invocation_id, mnemonic) = (upload.invocation_id.clone(), upload.mnemonic.clone());
-    let context = RequestContext { action_id, invocation_id, mnemonic };
+    let context = RequestContext { action_id, invocation_id, mnemonic, replaces: false };
     let existing = remote.get_result(&action, &context).await?;
     if let Some(output) = existing.as_ref().and_then(|there| first_difference(there, upload)) {
         return Ok(UploadOutcome::Differs(output));
     }
-    write_blobs(remote, store, upload, &context).await?;
+    write_blobs(remote, store, upload, damaged, &context).await?;
     let is_whole = match &existing {
         None => false,
         Some(existing) => is_complete(remote, existing, action.function, &context).await?,
@@ -172,6 +174,7 @@ async fn write_blobs(
     remote: &dyn Remote,
     store: &Arc<Store>,
     upload: &Upload,
+    damaged: &DamagedBlobs,
     context: &RequestContext,
 ) -> Result<(), UploadError> {
     let messages = [&upload.query, &upload.action].into_iter().flat_map(ActionMessages::blobs);
@@ -183,7 +186,11 @@ async fn write_blobs(
     }
     let all: Vec<Digest> =
         ready.iter().map(|(digest, _)| *digest).chain(stored.iter().map(|(digest, _)| *digest)).collect();
-    let missing = remote.find_missing(&all, context).await?;
+    let mut missing = remote.find_missing(&all, context).await?;
+    let replaced = damaged.among(&all);
+    for (digest, is_missing) in all.iter().zip(&mut missing) {
+        *is_missing |= replaced.contains(digest);
+    }
     let (ready_missing, stored_missing) = missing.split_at_checked(ready.len()).unwrap_or((&missing, &[]));
     let is_missing = |is_missing: &bool| *is_missing;
     let small = ready
@@ -198,7 +205,10 @@ async fn write_blobs(
         .map(|(one, _)| *one)
         .collect();
     let blobs = small.chain(open(store, wanted).await?).collect();
-    Ok(write_all(remote, blobs, context).await?)
+    let context = RequestContext { replaces: !replaced.is_empty(), ..context.clone() };
+    write_all(remote, blobs, &context).await?;
+    damaged.forget(&replaced);
+    Ok(())
 }
 
 /// Writes blobs, the small ones together and each of the large ones by itself.

@@ -120,6 +120,7 @@ pub(crate) fn all() -> Vec<Event> {
             compile_time: Duration::from_millis(90),
             compiler_runs: 1,
             not_stored: Some(NotStored::Recorded("store: no room".to_owned())),
+            remote_trouble: "grpc://cache:9092: no answer within 250 ms".to_owned(),
             ..call(6, "unlucky", "0.1.0", "bin", Outcome::Error)
         },
         bypass(7, "app", "unknown-flag", "`-Zsomething`"),

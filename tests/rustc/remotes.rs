@@ -229,6 +229,9 @@ fn net_02_a_blob_with_other_bytes_of_the_same_length_is_not_taken() {
     built.expect_each_compiled_once();
     assert_eq!(built.calls.crates("remote_hit"), [""; 0]);
     expect_same_program(&tree, &other);
+    // What the second machine has compiled has taken the place of the damaged blobs.
+    wait_for_uploads(&second);
+    expect_filled(&url, &(first, tree), "third");
 }
 
 #[test]

@@ -64,6 +64,7 @@ mod tests {
             action_id: "0a".to_owned(),
             invocation_id: "b1".to_owned(),
             mnemonic: "Rustc".into(),
+            replaces: false,
         };
         let request = Metadata::new(&options).unwrap().request((), &context);
         let headers = request.metadata();

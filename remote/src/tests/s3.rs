@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 
 use super::raw_server::{RawRequest, RawServer, Reply, bare_reply, reply};
 use super::{action, context, read_stream, result, round_trip, sha256};
-use crate::{ObjectRemote, Remote, RemoteError, RemoteLimits, RemoteOptions, S3Location, S3Options, Secret};
+use crate::{
+    ObjectRemote, Remote, RemoteError, RemoteLimits, RemoteOptions, RequestContext, S3Location, S3Options,
+    Secret,
+};
 
 const NO_SUCH_KEY: &[u8] =
     b"<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>No.</Message></Error>";
@@ -133,6 +136,22 @@ async fn failures_are_explained() {
         matches!(&error, RemoteError::Refused { message } if message.contains("s3:ListBucket")),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_replaced() {
+    let (server, remote) = remote_of(|request| match request.method.as_str() {
+        "PUT" => reply(200, "", b""),
+        _ => reply(200, "", b"wrong"),
+    })
+    .await;
+    let blob = (sha256(b"right"), Content::Memory("right".into()));
+    let replacing = RequestContext { replaces: true, ..context() };
+    for context in [context(), replacing] {
+        remote.write(std::slice::from_ref(&blob), &context).await.remove(0).unwrap();
+    }
+    let conditions = server.take_requests().into_iter().map(|put| put.header("if-none-match").is_some());
+    assert_eq!(conditions.collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Checks the configuration: mistakes, and correct settings that keep kache from caching.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::finding::{DoctorFinding, Severity};
 use crate::compile::find_program;
@@ -80,7 +80,18 @@ fn remotes(config: &Config) -> Vec<DoctorFinding> {
         }
     });
     let problems = problems.into_iter().map(|what| DoctorFinding::new(Severity::Warning, REMOTE, what));
-    found.chain(problems).collect()
+    found.chain(problems).chain(exposed_files(config)).collect()
+}
+
+/// Reports files of the configuration that hold a secret and that others can read.
+fn exposed_files(config: &Config) -> Vec<DoctorFinding> {
+    let finding = |path: PathBuf| {
+        let path = path.display();
+        let what =
+            format!("other users can read `{path}`, which holds a token, a password or headers of a remote");
+        DoctorFinding::new(Severity::Warning, REMOTE, what).hint(format!("run `chmod 600 {path}`"))
+    };
+    config::exposed_files(config).into_iter().map(finding).collect()
 }
 
 fn usage(remote: &RemoteSettings) -> &'static str {

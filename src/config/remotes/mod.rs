@@ -7,6 +7,7 @@
 
 mod combine;
 mod entry;
+mod exposed;
 mod keys;
 mod settings;
 mod show;
@@ -17,6 +18,7 @@ mod tests;
 
 pub(super) use combine::{Remotes, combine};
 pub(super) use entry::{REMOTES_MAX, RemoteEntry};
+pub use exposed::exposed_files;
 pub(super) use keys::{KEYS, nearest};
 pub use settings::{RemoteSettings, remotes};
-pub(super) use show::list;
+pub(super) use show::{list, values_of};

@@ -7,6 +7,7 @@ use kache_remote::{Location, Secret};
 
 use super::combine::Remotes;
 use super::entry::{Access, RemoteEntry};
+use super::keys::KEYS;
 use crate::config::value::Value;
 
 /// What stands in place of a secret.
@@ -22,6 +23,29 @@ pub(in crate::config) fn list(remotes: &Remotes) -> String {
         }
     }
     list
+}
+
+/// Returns the values of a remote's key such as `remote.url` or `cache.remote.bucket`, one for each remote that sets
+/// it, in their order and without quotes. Secrets have three dots in their place. `None` if there is no such key.
+pub(in crate::config) fn values_of(remotes: &Remotes, name: &str) -> Option<Vec<String>> {
+    let (key, is_short) = match name.strip_prefix("cache.remote.") {
+        Some(key) => (key, true),
+        None => (name.strip_prefix("remote.")?, false),
+    };
+    if KEYS.iter().all(|known| known.name != key) {
+        return None;
+    }
+    let entries = remotes.entries.iter().filter(|entry| entry.is_short || !is_short);
+    let set = entries.filter_map(|entry| values(entry).into_iter().find(|(known, _)| *known == key));
+    Some(set.map(|(_, value)| unquoted(value)).collect())
+}
+
+/// Returns a text without the quotes of TOML, and any other value as it is.
+fn unquoted(value: String) -> String {
+    match format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value")) {
+        Some(toml::Value::String(text)) => text,
+        _ => value,
+    }
 }
 
 /// The keys that are set, with their values as TOML.

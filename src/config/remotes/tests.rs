@@ -417,3 +417,33 @@ fn a_folder_may_have_a_limit_and_nothing_else() {
     assert!(why.contains("it has a `max_size`, which only folders (`file:///`) have"), "{why}");
     assert!(list(&config_of(&limited("file:///mnt/kache"))).contains("max_size = \"50GB\""));
 }
+
+#[test]
+fn net_06_a_key_of_remotes_has_the_value_that_the_list_shows() {
+    let home = Home::new().user(
+        "[cache.remote]\nbucket = 'b'\n[[remote]]\nurl = 'https://u:hunter2@h'\ntoken = 'hunter2'\nlookup_ms = 9\n",
+    );
+    let config = config_of(&home);
+    let of = |name: &str| crate::config::values_of_remotes(&config, name);
+    let some = |values: &[&str]| Some(values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
+    assert_eq!(of("remote.url"), some(&["https://h:443"]));
+    assert_eq!(of("remote.token"), some(&["..."]));
+    assert_eq!(of("remote.lookup_ms"), some(&["9"]));
+    assert_eq!((of("cache.remote.bucket"), of("remote.bucket")), (some(&["b"]), some(&["b"])));
+    assert_eq!((of("cache.remote.url"), of("remote.colour"), of("cache.dir")), (some(&[]), None, None));
+}
+
+#[test]
+fn net_06_a_file_with_a_secret_that_others_can_read_is_found() {
+    let exposed = |text: &str, mode: u32| {
+        let home = Home::new().user(text);
+        let file = home.path(".config/kache/config.toml");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        exposed_files(&config_of(&home)) == [file]
+    };
+    let token = "[[remote]]\nurl = 'grpcs://h'\ntoken = 't'";
+    assert!(exposed(token, 0o644) && exposed(token, 0o640) && !exposed(token, 0o600));
+    assert!(exposed("[[remote]]\nurl = 'https://u:p@h'", 0o644));
+    assert!(exposed("[[remote]]\nurl = 'grpcs://h'\nheaders = { x = 'y' }", 0o644));
+    assert!(!exposed("[[remote]]\nurl = 'grpcs://h'\ntoken_file = '/t'", 0o644));
+}

@@ -106,7 +106,7 @@ async fn send_result(
     own_action: Hash,
     one: &Upload,
 ) -> Result<(), SendError> {
-    match upload(&*handle.writer, store, one).await {
+    match upload(&*handle.writer, store, one, &handle.damaged).await {
         Ok(UploadOutcome::Uploaded | UploadOutcome::WasThere) => Ok(()),
         Ok(UploadOutcome::Differs(output)) => {
             let message = format!("it has another result of `{}`: `{output}` differs", one.name);

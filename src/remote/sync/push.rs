@@ -176,7 +176,7 @@ async fn copy_result(
         let there = there.map_err(|error| TransferFailure::from(&error))?;
         return Ok(if there.is_some() { Copied::WasThere } else { Copied::Now });
     }
-    match upload(&*handle.writer, store, &loaded).await {
+    match upload(&*handle.writer, store, &loaded, &handle.damaged).await {
         Ok(UploadOutcome::Uploaded) => Ok(Copied::Now),
         Ok(UploadOutcome::WasThere) => Ok(Copied::WasThere),
         Ok(UploadOutcome::Differs(_)) => {

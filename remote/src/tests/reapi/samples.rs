@@ -47,6 +47,7 @@ pub(crate) fn context() -> RequestContext {
         action_id: "0123ab".to_owned(),
         invocation_id: "4567cd".to_owned(),
         mnemonic: "Rustc".into(),
+        replaces: false,
     }
 }
 
