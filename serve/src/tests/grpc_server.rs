@@ -272,4 +272,11 @@ impl ActionCache for FaultyStore {
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.store.actions().remove(key)
     }
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        self.store.actions().page(after, results_max)
+    }
 }

@@ -368,6 +368,9 @@ impl ActionCache for Failing {
     fn remove(&self, _: &ActionKey) -> Result<bool, StoreError> {
         Err((self.0)())
     }
+    fn page(&self, _: Option<&ActionKey>, _: usize) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        Err((self.0)())
+    }
 }
 
 impl Backend for Failing {
@@ -455,6 +458,13 @@ impl ActionCache for Noting {
     }
     fn remove(&self, key: &ActionKey) -> Result<bool, StoreError> {
         self.store.actions().remove(key)
+    }
+    fn page(
+        &self,
+        after: Option<&ActionKey>,
+        results_max: usize,
+    ) -> Result<Vec<(ActionKey, StoredResult)>, StoreError> {
+        self.store.actions().page(after, results_max)
     }
 }
 
