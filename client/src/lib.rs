@@ -23,7 +23,7 @@ pub mod variables;
 mod version;
 
 pub use address::{DaemonAddress, KEY_LEN, canonical};
-pub use compile::{CompileBackend, EMBEDDED_COMMAND, compile_with, without_incremental};
+pub use compile::{CompileBackend, EMBEDDED_COMMAND, assignment, compile_with, without_incremental};
 pub use connection::{ConnectError, DaemonConnection, HELLO_WAIT_MAX, Intent};
 pub use dispatch::main;
 pub use engine::{EngineError, engine_path};

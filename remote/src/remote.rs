@@ -50,8 +50,8 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// each connection.
     async fn capabilities(&self) -> Result<Capabilities, RemoteError>;
 
-    /// Returns the function of the remote's digests, if it follows from the kind of the remote. Otherwise only its
-    /// capabilities tell it.
+    /// Returns the function of the remote's digests, if it follows from the kind of the remote. `None` means that the
+    /// remote tells its function with its capabilities.
     fn fixed_function(&self) -> Option<DigestFunction> {
         None
     }

@@ -57,8 +57,8 @@ const SHELL: [&str; 3] = ["sh", "-c", "sh"];
 const PLACE: &str = "r=$(pwd -P)";
 
 /// Returns the script that runs the compiler. Its arguments are the call's directory in the input root, the
-/// program as it is seen from there, and the arguments of the program. `up` leads from that directory to the
-/// input root.
+/// program as it is seen from there, and the arguments of the program. `up` is the relative path
+/// from that directory to the input root.
 ///
 /// Paths that were absolute in the call become absolute again, because the compiler writes some of them into
 /// outputs, where its remaps find absolute paths only.
@@ -80,8 +80,8 @@ fn script(command: &CommandLine, up: &str) -> String {
     script + r#" && exec "$p""# + &words + r#" "$@""#
 }
 
-/// Returns a script of [`script`] that also gives these variables values with the place of the input root, in place
-/// of stand-ins.
+/// Extends a script of [`script`]: in the values of these variables, the script replaces stand-ins by paths below the
+/// place of the input root.
 pub(super) fn with_places(script: &str, names: &BTreeSet<&str>) -> String {
     let is_name = |name: &&&str| {
         let is_word = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();

@@ -1,14 +1,13 @@
 //! `kache sync`: asks the daemon to copy results between the store and remotes, and prints what it did.
 
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kache_client::DaemonConnection;
 use kache_client::control::{
     StreamError, Sync, SyncEnd, SyncFailure, SyncProgress, SyncTotal, reply, request, sync, sync_failure,
 };
+use kache_client::{DaemonConnection, assignment};
 
 use super::args::SyncArgs;
 use super::config::load_here;
@@ -77,12 +76,6 @@ fn members(cwd: &Path, manifest: Option<&Path>) -> Result<Vec<String>, Failure> 
         Failure::new(format!("`{}` has no `Cargo.lock` by which its builds are known", root.display()))
             .hint("`cargo generate-lockfile` makes one")
     })
-}
-
-fn assignment((mut name, value): (std::ffi::OsString, std::ffi::OsString)) -> Bytes {
-    name.push("=");
-    name.push(value);
-    Bytes::copy_from_slice(name.as_bytes())
 }
 
 /// Sends the request and prints how far the sync has come, until it has ended.

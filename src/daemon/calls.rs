@@ -22,7 +22,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 
 use super::activity::{Activity, InFlight};
-use super::background;
 use super::breaker::{PROBE_MAX, StoreBreaker};
 use super::core::ConnectionId;
 use super::syncing::HoldStore;
@@ -155,10 +154,8 @@ impl Calls {
 
     /// Starts to upload results in the background, until [`Calls::end_all`].
     pub(super) fn upload(&self, worker: UploadWorker) {
-        if let Some(store) = self.hold_store()
-            && let Err(error) = background::run("uploads", worker.run(move || store()))
-        {
-            tracing::warn!("nothing is uploaded: {error}");
+        if let Some(store) = self.hold_store() {
+            tokio::spawn(worker.run(move || store()));
         }
     }
 

@@ -10,9 +10,10 @@ use kache_cas::{
     AccessKind, ActionCache, ActionKey, BlobStore, Digest, DigestFunction, FETCHED, Hash, MADE_HERE, Store,
     with_causes,
 };
-use kache_client::control::{Failed, Fetched, reply};
+use kache_client::control::{Fetched, reply};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::wire::{failed, send};
 use crate::explain::ResultOrigins;
 
 /// The largest blob that is read. A larger one is no action and no directory, and would not fit into
@@ -90,17 +91,6 @@ impl FetchHandler {
             drop((store, permit));
             send(&replies, found.map_or_else(failed, reply::Kind::Fetched));
         });
-    }
-}
-
-fn failed(message: String) -> reply::Kind {
-    reply::Kind::Failed(Failed { message })
-}
-
-/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
-fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
-    if let Some(replies) = replies.upgrade() {
-        let _ = replies.try_send(kind);
     }
 }
 

@@ -6,7 +6,6 @@
 //! remote cache protocol.
 
 mod activity;
-mod background;
 mod breaker;
 mod calls;
 mod control;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kache_client::control::{
-    Failed, Sync as WireSync, SyncEnd, SyncFailure as WireFailure, SyncProgress, SyncTotal as WireTotal,
-    reply, sync, sync_failure,
+    Sync as WireSync, SyncEnd, SyncFailure as WireFailure, SyncProgress, SyncTotal as WireTotal, reply, sync,
+    sync_failure,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
 use super::activity::Activity;
-use super::wire::os_string;
+use super::wire::{failed, os_string, send};
 use crate::invocation::{Call, variable};
 use crate::pipeline::{self, Pipeline, SyncRequest};
 use crate::remote::FailureCause;
@@ -143,16 +143,5 @@ fn cause(cause: FailureCause) -> sync_failure::Cause {
         FailureCause::NoRoom => sync_failure::Cause::NoRoom,
         FailureCause::Missing => sync_failure::Cause::Missing,
         FailureCause::Other => sync_failure::Cause::Other,
-    }
-}
-
-fn failed(message: String) -> reply::Kind {
-    reply::Kind::Failed(Failed { message })
-}
-
-/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
-fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
-    if let Some(replies) = replies.upgrade() {
-        let _ = replies.try_send(kind);
     }
 }

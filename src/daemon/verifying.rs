@@ -6,15 +6,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kache_cas::{Hash, with_causes};
+use kache_client::assignment;
 use kache_client::control::verdict::{
     self, Agreed, Differing as WireDiffering, Disagreed, Rerun as WireRerun, Skipped as WireSkipped,
 };
-use kache_client::control::{Failed, Verdict as WireVerdict, Verify, reply};
+use kache_client::control::{Verdict as WireVerdict, Verify, reply};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::wire::{bytes, os_string};
+use super::wire::{bytes, failed, os_string, send};
 use crate::invocation::variable;
 use crate::pipeline::{self, Pipeline, Rerun, Verdict};
 use crate::publish::OutputDifference;
@@ -117,22 +117,5 @@ fn differing(found: OutputDifference) -> WireDiffering {
         differing_bytes: found.at.bytes.map(|bytes| bytes.count),
         stored_bytes: found.before_bytes,
         made_bytes: found.now_bytes,
-    }
-}
-
-fn assignment((mut name, value): (std::ffi::OsString, std::ffi::OsString)) -> Bytes {
-    name.push("=");
-    name.push(value);
-    bytes(name)
-}
-
-fn failed(message: String) -> reply::Kind {
-    reply::Kind::Failed(Failed { message })
-}
-
-/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
-fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
-    if let Some(replies) = replies.upgrade() {
-        let _ = replies.try_send(kind);
     }
 }

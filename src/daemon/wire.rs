@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kache_client::control::{Compile, Done, Guard, PassOn, Ran, Replacement, Run, Said, reply, said};
+use kache_client::control::{Compile, Done, Failed, Guard, PassOn, Ran, Replacement, Run, Said, reply, said};
+
+use tokio::sync::mpsc;
 
 use crate::compile::{Captured, Exit, MessagePiece, MessageStream};
 use crate::invocation::{Call, Environment, variable};
@@ -27,6 +29,18 @@ pub(super) fn call(compile: &Compile) -> Call {
 /// Converts a path; an empty one means `None`.
 pub(super) fn optional_path(bytes: &Bytes) -> Option<PathBuf> {
     (!bytes.is_empty()).then(|| PathBuf::from(os_string(bytes)))
+}
+
+/// Makes the reply to a request that was understood and failed.
+pub(super) fn failed(message: String) -> reply::Kind {
+    reply::Kind::Failed(Failed { message })
+}
+
+/// Sends a reply without waiting. It is dropped if the client is gone or reads nothing.
+pub(super) fn send(replies: &mpsc::WeakSender<reply::Kind>, kind: reply::Kind) {
+    if let Some(replies) = replies.upgrade() {
+        let _ = replies.try_send(kind);
+    }
 }
 
 pub(super) fn os_string(bytes: &Bytes) -> OsString {

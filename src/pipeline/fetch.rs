@@ -26,14 +26,14 @@ use super::miss::compile;
 use super::prepare::Prepared;
 use super::share::{SharedCall, SharedParts, copy_up};
 use super::tiers::ask_in_order;
-use crate::action::{self, Observation, ObservationSet, OutputKind, PathSet, PathSets, Query};
+use crate::action::{self, Observation, ObservationSet, PathSets, Query};
 use crate::compiler::CallKind;
 use crate::events::{Outcome, Phase};
 use crate::invocation::Call;
 use crate::lookup::{self, fetched_key, is_quarantined, learn};
 use crate::remote::download::{NamesByDigest, download};
 use crate::remote::{
-    ActionMessages, AskedRemote, CheckedResult, PulledResults, RemoteHandle, Translator, Upload, check,
+    ActionMessages, AskedRemote, CheckedResult, PulledResults, RemoteHandle, Translator, check,
     read_path_sets, record, to_shared,
 };
 
@@ -290,55 +290,20 @@ impl LookupSubject {
             let locators = prepared.compiler.locators();
             locators.accept_notes(&outputs, notes, store.actions()).map_err(text)?;
         }
-        let form = self.shared_form(query, &candidate, &result, checked, names);
-        if let Some(form) = form {
+        let observations = &candidate.observations;
+        let parts = SharedParts { action: &full.digest, observations, result: &result, outputs };
+        let twins: HashMap<Digest, Digest> =
+            names.iter().filter_map(|(shared, names)| Some((names.digest(function)?, *shared))).collect();
+        let twin = |own: &Digest| twins.get(own).copied();
+        if let Some(shared) = to_shared(&result, checked.notes.as_ref(), query.digest.function, &twin) {
+            let form = self.call.upload((query, candidate.action), &parts, shared);
             record::save(store.actions(), &full.digest, &form).map_err(text)?;
         }
-        let observations = &candidate.observations;
-        copy_up(
-            pipeline,
-            store,
-            &self.call,
-            source,
-            &SharedParts { action: &full.digest, observations, result: &result, outputs },
-        );
+        copy_up(pipeline, store, &self.call, source, &parts);
         // Last, because lookups begin with the trail.
         let set = ObservationSet { observations: candidate.observations, action: full.digest };
         learn(store.actions(), &prepared.query.digest, set).map_err(text)?;
         Ok(true)
-    }
-}
-
-impl LookupSubject {
-    /// Returns the form in which a fetched result can be uploaded to other remotes.
-    fn shared_form(
-        &self,
-        query: ActionMessages,
-        candidate: &Candidate,
-        result: &ActionResult,
-        checked: &CheckedResult,
-        names: &NamesByDigest,
-    ) -> Option<Upload> {
-        let SharedCall { call, prepared, .. } = &self.call;
-        let function = query.digest.function;
-        let twins: HashMap<Digest, Digest> = names
-            .iter()
-            .filter_map(|(shared, names)| Some((names.digest(prepared.query.digest.function)?, *shared)))
-            .collect();
-        let shared = to_shared(result, checked.notes.as_ref(), function, &|own| twins.get(own).copied())?;
-        let kinds = checked.outputs.iter().map(|output| output.kind);
-        Some(Upload {
-            name: prepared.task.label.name.clone(),
-            invocation_id: self.call.invocation_id.clone(),
-            mnemonic: prepared.compiler.facts().mnemonic.into(),
-            query,
-            action: candidate.action.clone(),
-            path_set: PathSet::of(&candidate.observations, &call.env),
-            shared,
-            unstable: prepared.task.unstable_paths(),
-            is_leaf: kinds.into_iter().any(OutputKind::is_leaf),
-            inputs: None,
-        })
     }
 }
 

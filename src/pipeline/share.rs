@@ -23,7 +23,9 @@ use crate::invocation::Call;
 use crate::lookup::action_key;
 use crate::publish::Stored;
 use crate::remote::builds::WorkspaceName;
-use crate::remote::{ActionMessages, RemoteHandle, Translator, Upload, WaitingUpload, to_shared};
+use crate::remote::{
+    ActionMessages, RemoteHandle, SharedResult, Translator, Upload, WaitingUpload, to_shared,
+};
 
 /// The size of the pieces in which a blob is read to be hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -45,6 +47,28 @@ impl SharedCall {
             settings: Arc::clone(&keyed.settings),
             prepared: Arc::clone(&keyed.prepared),
             invocation_id: pipeline.remote_session(&keyed.client).id().to_owned(),
+        }
+    }
+
+    /// Makes an upload of these parts, without inputs. `keys` are the query and the action in the remote's function.
+    pub(super) fn upload(
+        &self,
+        (query, action): (ActionMessages, ActionMessages),
+        parts: &SharedParts<'_>,
+        shared: SharedResult,
+    ) -> Upload {
+        let SharedCall { call, prepared, invocation_id, .. } = self;
+        Upload {
+            name: prepared.task.label.name.clone(),
+            invocation_id: invocation_id.clone(),
+            mnemonic: prepared.compiler.facts().mnemonic.into(),
+            query,
+            action,
+            path_set: PathSet::of(parts.observations, &call.env),
+            shared,
+            unstable: prepared.task.unstable_paths(),
+            is_leaf: parts.outputs.iter().any(|(kind, _)| kind.is_leaf()),
+            inputs: None,
         }
     }
 }
@@ -187,10 +211,11 @@ fn share_toolchain(
 fn upload(
     pipeline: &Pipeline,
     store: &Store,
-    SharedCall { call, prepared, invocation_id, .. }: &SharedCall,
+    shared_call: &SharedCall,
     parts: &SharedParts<'_>,
     (function, with_inputs): (DigestFunction, bool),
 ) -> Option<Upload> {
+    let SharedCall { call, prepared, .. } = shared_call;
     let Prepared { compiler, task, .. } = &**prepared;
     let world = pipeline.world();
     let query = shared_query(pipeline, call, prepared, function)?;
@@ -204,18 +229,9 @@ fn upload(
         let subject = InputSubject { pipeline, store, task, function };
         subject.gather([&full_query, &action], &prepared.inputs.files, parts.observations)
     });
-    Some(Upload {
-        name: task.label.name.clone(),
-        invocation_id: invocation_id.clone(),
-        mnemonic: compiler.facts().mnemonic.into(),
-        query: ActionMessages::from(&full_query),
-        action: ActionMessages::from(&action),
-        path_set: PathSet::of(parts.observations, &call.env),
-        shared: to_shared(parts.result, notes.as_ref(), function, &twin)?,
-        unstable: task.unstable_paths(),
-        is_leaf: parts.outputs.iter().any(|(kind, _)| kind.is_leaf()),
-        inputs,
-    })
+    let shared = to_shared(parts.result, notes.as_ref(), function, &twin)?;
+    let keys = (ActionMessages::from(&full_query), ActionMessages::from(&action));
+    Some(Upload { inputs, ..shared_call.upload(keys, parts, shared) })
 }
 
 /// Returns the digest of a stored blob in another function. Reads the blob if nothing else knows it.

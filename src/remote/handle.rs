@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use kache_cas::{DigestFunction, Hash};
 use kache_remote::{Capabilities, Remote, RemoteError};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use super::damaged::DamagedBlobs;
 use super::flights::BlobFlights;
@@ -100,9 +99,6 @@ pub struct RemoteHandle {
     state: Mutex<HandleState>,
     uploads_waiting: AtomicU64,
     uploads_dropped: AtomicU64,
-    /// The runtime of lookups, which also closes the breaker: uploads have a runtime that gives way to builds, and a
-    /// connection belongs to the runtime in which it was opened. `None` if the handle was made outside of any.
-    runtime: Option<Handle>,
     /// When the upload of a toolchain was last begun, by the hash of its tree.
     toolchains: Mutex<HashMap<Hash, Instant>>,
 }
@@ -141,7 +137,6 @@ impl RemoteHandle {
             state: Mutex::default(),
             uploads_waiting: AtomicU64::new(0),
             uploads_dropped: AtomicU64::new(0),
-            runtime: Handle::try_current().ok(),
             toolchains: Mutex::default(),
         })
     }
@@ -228,14 +223,6 @@ impl RemoteHandle {
         Ok(capabilities)
     }
 
-    /// Returns what the remote offers, as [`RemoteHandle::capabilities`] does, by the connection for uploads and with its
-    /// patience.
-    pub async fn capabilities_for_uploads(self: &Arc<Self>) -> Result<Capabilities, RemoteError> {
-        let capabilities = self.note(self.writer.capabilities().await)?;
-        self.state.lock().capabilities = Some(capabilities);
-        Ok(capabilities)
-    }
-
     /// Waits for a lookup, for as long as one may take.
     pub async fn lookup<T>(
         self: &Arc<Self>,
@@ -293,11 +280,7 @@ impl RemoteHandle {
         let was_closed = self.state.lock().trouble.replace(error.to_string()).is_none();
         if was_closed {
             tracing::warn!("the remote {} is not used until it answers again: {error}", self.name);
-            let close = close_when_it_answers(Arc::downgrade(self));
-            match &self.runtime {
-                Some(runtime) => drop(runtime.spawn(close)),
-                None => drop(tokio::spawn(close)),
-            }
+            tokio::spawn(close_when_it_answers(Arc::downgrade(self)));
         }
     }
 }

@@ -14,7 +14,7 @@ use kache_proto::upload as wire;
 use super::result::SharedResult;
 use super::upload::{ActionMessages, Upload, UploadInputs};
 use crate::action::{PathSet, PathSets};
-use crate::lookup::{read_record, write_record};
+use crate::lookup::{is_quarantined, read_record, write_record};
 
 /// The most bytes of a record before it is compressed.
 const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -45,13 +45,16 @@ pub fn save(
     write_record(actions, purpose(upload.action.digest.function), own_action, compressed)
 }
 
-/// Reads the record of the store's result for `own_action`. `None` if there is none in this function, or
-/// none that this version can read.
+/// Reads the record of the store's result for `own_action`. `None` if there is none in this function, if this
+/// version cannot read it, or if the action is quarantined: such a result is never shared.
 pub fn load(
     actions: &dyn ActionCache,
     own_action: &Digest<ActionMessage>,
     function: DigestFunction,
 ) -> Result<Option<Upload>, StoreError> {
+    if is_quarantined(actions, own_action)?.is_some() {
+        return Ok(None);
+    }
     let record = read_record(actions, purpose(function), own_action)?;
     Ok(record.and_then(|bytes| decode(&bytes, function)))
 }

@@ -25,6 +25,7 @@ use super::record;
 use super::result::{UnusableResult, check, to_shared};
 use super::upload::{ActionMessages, Upload, UploadError, UploadInputs, UploadOutcome, upload};
 use crate::action::{FullAction, PathSet, Task};
+use crate::lookup::{Disagreement, quarantine};
 use crate::publish::testing::House;
 use crate::remote::DamagedBlobs;
 
@@ -359,6 +360,28 @@ fn the_form_for_remotes_is_read_as_it_was_written() {
         record::save(store.actions(), &own_action, &sent).unwrap();
         assert_eq!(record::load(store.actions(), &own_action, function).unwrap(), Some(sent));
     }
+}
+
+#[tokio::test]
+async fn net_05_a_quarantined_action_is_not_uploaded() {
+    let remote = Arc::new(MemoryRemote::new(SHA256));
+    let handle = a_handle(&remote);
+    let (cache, store) = store();
+    let own_action = Digest::of(BLAKE3, b"action");
+    let (queue, _) = a_queue(cache.path(), &store);
+    remote.fail_with(Some(RemoteError::unavailable("down")));
+    queue.push(handle.note_upload(), &store, &an_upload(&store, SHA256), &own_action);
+    while handle.trouble().is_none() {
+        tokio::task::yield_now().await;
+    }
+    // While the upload waits, `kache verify` finds that the action has two results.
+    let disagreement = Disagreement { output: "x".to_owned(), bytes: None };
+    quarantine(store.actions(), &own_action, &disagreement).unwrap();
+    assert_eq!(record::load(store.actions(), &own_action, SHA256).unwrap(), None);
+    remote.fail_with(None);
+    tokio::time::pause();
+    drained(&queue, &handle).await;
+    assert_eq!(remote.results(), []);
 }
 
 #[test]

@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kache_cas::digest::ActionMessage;
-use kache_cas::{AccessKind, Content, Digest, DigestFunction, Store, StoreError};
+use kache_cas::{AccessKind, Content, Digest, DigestFunction, Hash, Store, StoreError};
 use kache_proto::reapi::{ActionResult, OutputFile};
 use kache_remote::{Remote, RemoteError, RequestContext};
 use thiserror::Error;
 
 use super::blocking::with_store;
 use super::damaged::DamagedBlobs;
+use super::handle::RemoteHandle;
 use super::path_sets::add_path_set;
+use super::record;
 use super::result::{SharedResult, named_blobs};
 use crate::action::{FullAction, PathSet};
+use crate::lookup::{Disagreement, quarantine};
 
 /// The size up to which blobs go out together with others.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
@@ -114,6 +117,26 @@ pub enum UploadError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Uploads the result that the store has for `own_action`, unless the remote has one. If that one has other outputs,
+/// the action is quarantined here: nobody can tell which of the two is right.
+pub(super) async fn upload_or_quarantine(
+    handle: &RemoteHandle,
+    store: &Arc<Store>,
+    own_action: Hash,
+    one: &Upload,
+) -> Result<UploadOutcome, UploadError> {
+    let outcome = upload(&*handle.writer, store, one, &handle.damaged).await?;
+    if let UploadOutcome::Differs(output) = &outcome {
+        let disagreement = Disagreement { output: output.clone(), bytes: None };
+        let quarantine =
+            move |store: &Store| quarantine(store.actions(), &record::own_action(own_action), &disagreement);
+        if let Err(error) = with_store(store, quarantine).await {
+            tracing::warn!("failed to quarantine the action of `{}`: {error}", one.name);
+        }
+    }
+    Ok(outcome)
 }
 
 /// Uploads a result, unless the remote has one for the action. Blobs that are damaged there are replaced.

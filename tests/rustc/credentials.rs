@@ -21,6 +21,7 @@ pub(crate) fn expect_no_credential(remote: impl Into<RemoteSetup>, credentials: 
         if has_ended {
             break;
         }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert!(build.wait().unwrap().success());
     wait_for_uploads(&home);

@@ -25,5 +25,6 @@ mod wrapper;
 
 pub use embedded::{CompileBackend, EMBEDDED_COMMAND};
 pub use incremental::without_incremental;
+pub use request::assignment;
 pub use wrapper::compile_with;
 pub(crate) use wrapper::{is_supported, wrap};

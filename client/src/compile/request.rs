@@ -41,7 +41,8 @@ fn to_bytes(text: &OsStr) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn assignment((name, value): (OsString, OsString)) -> Bytes {
+/// Joins a variable to `NAME=value`, as messages of the control protocol hold it.
+pub fn assignment((name, value): (OsString, OsString)) -> Bytes {
     let mut assignment = name.into_vec();
     assignment.push(b'=');
     assignment.extend_from_slice(value.as_bytes());

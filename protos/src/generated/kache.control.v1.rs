@@ -523,7 +523,7 @@ pub struct Sync {
     /// Fetches what the last builds of the workspace need.
     #[prost(bool, tag = "4")]
     pub pull: bool,
-    /// What to upload.
+    /// The client says here which results are uploaded.
     #[prost(enumeration = "sync::Push", tag = "5")]
     pub push: i32,
     /// Only counts what would be copied.

@@ -51,7 +51,7 @@ pub struct UploadInputs {
 /// The files of a toolchain. They are not in the store.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Toolchain {
-    /// The encoded directories.
+    /// The `Directory` messages of the toolchain's tree, encoded.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub directories: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(message, repeated, tag = "2")]
@@ -94,8 +94,7 @@ pub struct StoredBlob {
 pub struct Builds {
     #[prost(message, repeated, tag = "1")]
     pub builds: ::prost::alloc::vec::Vec<Build>,
-    /// The names of the packages in the workspace, sorted. Builds of workspaces with the same names are kept
-    /// together.
+    /// The names of the packages in the workspace, sorted. Two workspaces with the same names share one list.
     #[prost(string, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

@@ -48,12 +48,12 @@ pub(super) struct Ages {
     bytes: Vec<u64>,
 }
 
-/// What is to be removed.
+/// The files that a collection removes: the oldest ones, until enough bytes are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Excess {
-    /// Blobs of this age and older ones go.
+    /// The collection removes blobs of this age and older ones.
     from: usize,
-    /// Until this many bytes are free.
+    /// The collection ends when it has freed this many bytes.
     pub(super) bytes: u64,
 }
 
@@ -76,7 +76,7 @@ impl Default for Ages {
 }
 
 impl Ages {
-    /// Counts a file.
+    /// Adds the size of a file to those of its age.
     pub(super) fn add(&mut self, age: Age, size_bytes: u64) {
         if let Some(bytes) = self.bytes.get_mut(age.step()) {
             *bytes += size_bytes;

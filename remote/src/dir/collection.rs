@@ -7,7 +7,7 @@
 //!
 //! The date of the file `{dir}/collected` says when a machine last began or went on to collect. It only saves
 //! work: two machines that collect at once choose the same files, and a file that is gone counts as removed.
-//! Whatever a machine has done when it stops is whole, because every step removes one file.
+//! A collection can be interrupted at any moment, because every step removes one file.
 
 use std::fs::File;
 use std::io;
@@ -233,7 +233,7 @@ fn size_bytes(stat: &FileStat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// Whether a file is gone, by whichever machine.
+/// Whether a file is gone, because this machine or another one has removed it.
 fn is_gone(removed: nix::Result<()>) -> bool {
     matches!(removed, Ok(()) | Err(Errno::ENOENT))
 }

@@ -99,8 +99,8 @@ impl DirRemote {
         self.threads.run(call).await
     }
 
-    /// Notes in the background that the blobs of a result are used, because a reader that has some of them does
-    /// not read those.
+    /// Notes in the background that the blobs of a result are used. A reader that has some of the blobs already
+    /// reads only the others, so reads alone do not show which blobs are in use.
     fn note_uses_of_blobs(&self, result: &ActionResult) {
         let of_file = |file: &OutputFile| file.digest.clone();
         let messages = [&result.stdout_digest, &result.stderr_digest].into_iter().flatten().cloned();

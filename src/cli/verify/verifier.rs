@@ -12,10 +12,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kache_client::DaemonConnection;
 use kache_client::control::verdict::{self, Rerun};
 use kache_client::control::{Root, StreamError, Verify, reply, request};
 use kache_client::os::{Lock, LockError, kill_with_this_process};
+use kache_client::{DaemonConnection, assignment};
 
 use super::choose::{CheckoutRoots, RecordedAction};
 use crate::cli::daemon::wait_for_store;
@@ -105,7 +105,7 @@ impl Verifier {
             LockError::Held { .. } => Failure::new("another `kache verify` is running"),
             other => Failure::new(other),
         })?;
-        let env = env_vars::of_process().filter(|(name, _)| is_passed(name)).map(joined).collect();
+        let env = env_vars::of_process().filter(|(name, _)| is_passed(name)).map(assignment).collect();
         Ok(Verifier { engine, env, directory: parent.join("command"), _lock: lock })
     }
 
@@ -197,12 +197,6 @@ fn remove(directory: &std::path::Path) -> io::Result<()> {
 
 fn is_passed(name: &OsStr) -> bool {
     PASSED_VARIABLES.iter().any(|passed| name == *passed) || name.as_bytes().starts_with(b"KACHE_")
-}
-
-fn joined((mut name, value): (OsString, OsString)) -> Bytes {
-    name.push("=");
-    name.push(value);
-    Bytes::from(name.into_vec())
 }
 
 /// Runs the compiler to its end and returns whether it succeeded. The compiler is killed when

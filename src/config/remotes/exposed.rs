@@ -10,8 +10,8 @@ use kache_remote::{Location, Secret};
 use super::entry::RemoteEntry;
 use crate::config::load::{Config, Origin};
 
-/// Returns the files that hold a token, a password or a header of a remote, although users beside their owner can
-/// read them.
+/// Returns the files that hold a token, a password or a header of a remote and that users beside their owner can
+/// read.
 pub fn exposed_files(config: &Config) -> Vec<PathBuf> {
     let with_secrets = config.remotes.entries.iter().filter(|entry| holds_secret(entry));
     let files: BTreeSet<&PathBuf> = with_secrets.filter_map(file_of).collect();

@@ -6,14 +6,13 @@ use kache_cas::{AccessKind, Digest, DigestFunction, Hash, Store, StoreError};
 use kache_remote::RemoteError;
 
 use super::dir::UploadItem;
-use crate::lookup::{Disagreement, quarantine};
 use crate::remote::blocking::with_store;
 use crate::remote::builds;
 use crate::remote::failure::{FailureCause, TransferFailure};
 use crate::remote::handle::RemoteHandle;
 use crate::remote::record;
 use crate::remote::toolchain;
-use crate::remote::upload::{Upload, UploadError, UploadOutcome, upload};
+use crate::remote::upload::{Upload, UploadError, UploadOutcome, upload_or_quarantine};
 
 /// Why an upload was not made.
 #[derive(Debug)]
@@ -57,8 +56,7 @@ impl SendError {
     }
 }
 
-/// Makes an upload. If the remote has another result for the action, the action is quarantined here: nobody can
-/// tell which of the two is right.
+/// Makes an upload.
 pub(super) async fn send(
     handle: &Arc<RemoteHandle>,
     store: &Arc<Store>,
@@ -96,7 +94,7 @@ async fn function_of(handle: &Arc<RemoteHandle>) -> Result<DigestFunction, SendE
     if let Some(function) = handle.function() {
         return Ok(function);
     }
-    let told = handle.capabilities_for_uploads().await.map_err(|error| SendError::of((&error).into()))?;
+    let told = handle.capabilities().await.map_err(|error| SendError::of((&error).into()))?;
     Ok(told.function)
 }
 
@@ -106,17 +104,10 @@ async fn send_result(
     own_action: Hash,
     one: &Upload,
 ) -> Result<(), SendError> {
-    match upload(&*handle.writer, store, one, &handle.damaged).await {
+    match upload_or_quarantine(handle, store, own_action, one).await {
         Ok(UploadOutcome::Uploaded | UploadOutcome::WasThere) => Ok(()),
         Ok(UploadOutcome::Differs(output)) => {
             let message = format!("it has another result of `{}`: `{output}` differs", one.name);
-            let disagreement = Disagreement { output, bytes: None };
-            let quarantine = move |store: &Store| {
-                quarantine(store.actions(), &record::own_action(own_action), &disagreement)
-            };
-            if let Err(error) = with_store(store, quarantine).await {
-                tracing::warn!("failed to quarantine the action of `{}`: {error}", one.name);
-            }
             Err(SendError::Never(TransferFailure::new(FailureCause::Other, message)))
         }
         Err(error) => Err(noted(handle, error)),

@@ -14,7 +14,7 @@ use crate::remote::failure::{FailureCause, TransferFailure};
 use crate::remote::handle::RemoteHandle;
 use crate::remote::queue::UploadQueue;
 use crate::remote::record;
-use crate::remote::upload::{UploadOutcome, upload};
+use crate::remote::upload::{UploadOutcome, upload_or_quarantine};
 
 /// The number of results that are read at once when the store is listed.
 const PAGE_RESULTS: usize = 256;
@@ -176,7 +176,7 @@ async fn copy_result(
         let there = there.map_err(|error| TransferFailure::from(&error))?;
         return Ok(if there.is_some() { Copied::WasThere } else { Copied::Now });
     }
-    match upload(&*handle.writer, store, &loaded, &handle.damaged).await {
+    match upload_or_quarantine(handle, store, action, &loaded).await {
         Ok(UploadOutcome::Uploaded) => Ok(Copied::Now),
         Ok(UploadOutcome::WasThere) => Ok(Copied::WasThere),
         Ok(UploadOutcome::Differs(_)) => {

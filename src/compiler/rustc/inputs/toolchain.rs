@@ -75,8 +75,8 @@ pub fn toolchain(rustc: &RustcInvocation, call: &Call, world: &DiskWorld) -> Res
 }
 
 /// Returns the files of the call's toolchain with digests of this function, and makes `world` remember the digest
-/// of their tree for [`DiskWorld::known_twin`]. Runs the compiler, and hashes files that were not hashed with this
-/// function.
+/// of their tree for [`DiskWorld::known_twin`]. Runs the compiler, and hashes those files whose digests in this
+/// function are not remembered.
 pub fn toolchain_files(
     rustc: &RustcInvocation,
     call: &Call,
